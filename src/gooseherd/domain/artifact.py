@@ -1,0 +1,165 @@
+"""What a workflow publishes: parts, and the manifest that makes them one artifact.
+
+The manifest is written last and once; its presence *is* publication. A step's receipt is
+the same statement about one step, so that a retry knows what need not be made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.keys import CacheKey
+
+
+class Kind(StrEnum):
+    """What a client asks for: the bytes, or the index into them."""
+
+    DATA = "data"
+    INDEX = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One immutable object of an artifact.
+
+    `sha256` is of the object's bytes and is the strong ETag. `filename` is what a person
+    would save it as.
+    """
+
+    kind: Kind
+    key: CacheKey
+    size: int
+    sha256: str
+    filename: str
+    media_type: str = "application/octet-stream"
+
+    @property
+    def etag(self) -> str:
+        """The entity tag as it stands in a header, quotes included (RFC 9110 §8.8.3)."""
+        return f'"{self.sha256}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Contig:
+    """A reference sequence of the artifact; `length` in bases, None where the format does not say."""
+
+    name: str
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReceipt:
+    """What one finished step published and noticed. Written beside its parts, after them."""
+
+    step: str
+    parts: tuple[Part, ...]
+    contigs: tuple[Contig, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Whole numbers worth telling: records read, lines dropped and why."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people about what was changed or could not be done."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: equal receipts are equal bytes."""
+        return _canonical(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises InvalidInput when `data` is not a receipt."""
+        try:
+            return cls(**_statement(json.loads(data)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidInput("receipt", f"unreadable: {type(error).__name__}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The whole artifact, said once all its parts are stored."""
+
+    source: str
+    """Identity of the source content, kind and value."""
+    source_format: str
+    processor: str
+    processor_version: str
+    parts: tuple[Part, ...]
+    contigs: tuple[Contig, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, kind: Kind) -> Part | None:
+        """The part of that kind, if the artifact has one."""
+        return next((part for part in self.parts if part.kind is kind), None)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: equal manifests are equal bytes."""
+        return _canonical(asdict(self))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of `to_bytes()`, recorded with the completed job."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises InvalidInput when `data` is not a manifest."""
+        try:
+            return cls(**_statement(json.loads(data)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidInput("manifest", f"unreadable: {type(error).__name__}") from None
+
+    @classmethod
+    def of_steps(
+        cls,
+        *,
+        source: str,
+        source_format: str,
+        processor: str,
+        processor_version: str,
+        receipts: Iterable[StepReceipt],
+    ) -> Self:
+        """Put together what the steps said; later steps win where both speak of one thing."""
+        parts: list[Part] = []
+        contigs: tuple[Contig, ...] = ()
+        counts: dict[str, int] = {}
+        notes: list[str] = []
+        tools: dict[str, str] = {}
+        for receipt in receipts:
+            parts.extend(receipt.parts)
+            contigs = receipt.contigs or contigs
+            counts.update(receipt.counts)
+            notes.extend(receipt.notes)
+            tools.update(receipt.tools)
+        return cls(
+            source=source,
+            source_format=source_format,
+            processor=processor,
+            processor_version=processor_version,
+            parts=tuple(parts),
+            contigs=contigs,
+            counts=counts,
+            notes=tuple(notes),
+            tools=tools,
+        )
+
+
+def _canonical(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _statement(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **data,
+        "parts": tuple(
+            Part(**{**part, "kind": Kind(part["kind"]), "key": CacheKey(part["key"])}) for part in data["parts"]
+        ),
+        "contigs": tuple(Contig(**contig) for contig in data["contigs"]),
+        "notes": tuple(data["notes"]),
+    }

@@ -1,0 +1,134 @@
+"""What crosses the wire between the control loop and a worker: the order, and the events back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.formats import resolve
+from gooseherd.domain.job import JobId
+from gooseherd.domain.keys import Recipe
+from gooseherd.domain.source import SourceFile
+
+
+class AttemptId(NamedTuple):
+    """The n-th try of a job; everything a worker does is idempotent by it."""
+
+    job_id: JobId
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.job_id}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLimits:
+    """Bounds of one attempt, enforced on the worker. Bytes and seconds; sizes are of real bytes."""
+
+    source_bytes: int
+    scratch_bytes: int
+    wall_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSpec:
+    """The whole order for one attempt; a worker needs nothing else but its own settings."""
+
+    attempt: AttemptId
+    source: SourceFile
+    recipe: Recipe
+    limits: AttemptLimits
+    build: str
+    """Build id of the sender; a worker of another build refuses (Reason.MISCONFIGURED)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the wire and for the attempt process."""
+        return {
+            "job_id": self.attempt.job_id,
+            "number": self.attempt.number,
+            "source": self.source.to_json(),
+            "recipe": {
+                "processor": self.recipe.processor,
+                "processor_version": self.recipe.processor_version,
+                "source_format": self.recipe.source_format.name,
+            },
+            "limits": asdict(self.limits),
+            "build": self.build,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        recipe = data["recipe"]
+        source_format = resolve(recipe["source_format"])
+        if source_format is None:
+            raise ValueError(f"unknown format {recipe['source_format']!r}")
+        return cls(
+            attempt=AttemptId(JobId(data["job_id"]), data["number"]),
+            source=SourceFile.from_json(data["source"]),
+            recipe=Recipe(recipe["processor"], recipe["processor_version"], source_format),
+            limits=AttemptLimits(**data["limits"]),
+            build=data["build"],
+        )
+
+
+class EventKind(StrEnum):
+    """What an attempt says of itself."""
+
+    ACCEPTED = "accepted"
+    STEP = "step"
+    """A step began; `step` names it."""
+    PROGRESS = "progress"
+    """`percent` of the whole attempt, `bytes_in`, `bytes_out`, `eta_seconds`."""
+    HEARTBEAT = "heartbeat"
+    STEP_COMPLETE = "step_complete"
+    """A step's parts and receipt are stored; `parts` lists them (Part as plain data)."""
+    DONE = "done"
+    """The manifest is stored; `manifest_digest`. Last event."""
+    FAILED = "failed"
+    """`reason` and `detail`. Last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of an attempt's journal. `seq` starts at 1 and has no gaps; `at` is Unix seconds, the worker's clock."""
+
+    seq: int
+    kind: EventKind
+    at: float
+    step: str = ""
+    percent: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    eta_seconds: float | None = None
+    parts: tuple[Mapping[str, Any], ...] = ()
+    manifest_digest: str | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing follows."""
+        return self.kind in (EventKind.DONE, EventKind.FAILED)
+
+    @property
+    def failure(self) -> Failure | None:
+        """How it failed, if it did."""
+        return Failure(self.reason, self.detail) if self.reason is not None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, defaults left out."""
+        return {k: v for k, v in asdict(self).items() if v not in ("", None, ()) or k == "seq"}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        known = dict(data)
+        known["kind"] = EventKind(known["kind"])
+        known["parts"] = tuple(known.get("parts", ()))
+        if known.get("reason") is not None:
+            known["reason"] = Reason(known["reason"])
+        return cls(**known)

@@ -1,0 +1,245 @@
+"""What can go wrong, said without HTTP, Mongo or ECS; the edge decides how it is told.
+
+Three kinds, by who can do something about it: `Rejected` (the caller can fix it),
+`Conflict` (the world moved under the caller), `Unavailable` (a dependency; try again).
+Leaves carry fields, never host names or paths of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class GooseherdError(Exception):
+    """Root of everything gooseherd raises on purpose."""
+
+
+class Rejected(GooseherdError):
+    """The caller can fix it: the same call again fails the same way."""
+
+
+class Conflict(GooseherdError):
+    """The world moved: look again before deciding what to do."""
+
+
+class Unavailable(GooseherdError):
+    """A dependency did not answer: the same call may work later."""
+
+
+# -- Rejected ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class NotFound(Rejected):
+    """Nothing by that name; `what` is the word users know: file, job, artifact, index."""
+
+    what: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"no {self.what} {self.name!r}"
+
+
+@dataclass(eq=False)
+class AccessDenied(Rejected):
+    """The file is not public, so it neither leaves nor enters a workflow."""
+
+    name: str
+    access_level: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.access_level}, only public files are served"
+
+
+@dataclass(eq=False)
+class AdminKeyRequired(Rejected):
+    """The call changes the catalog or other people's jobs and came without the key."""
+
+    def __str__(self) -> str:
+        return "this call needs the admin key in the X-API-Key header"
+
+
+@dataclass(eq=False)
+class InvalidInput(Rejected):
+    """A field of a request or catalog entry that cannot be used; `problem` says what would be right."""
+
+    field: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
+
+
+@dataclass(eq=False)
+class UnsupportedFormat(Rejected):
+    """No processor makes artifacts of this kind from this format."""
+
+    file_format: str
+    supported: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        known = f"; supported: {', '.join(self.supported)}" if self.supported else ""
+        return f"no processor for format {self.file_format!r}{known}"
+
+
+@dataclass(eq=False)
+class MalformedRange(Rejected):
+    """A Range header that is not RFC 9110 `bytes=`."""
+
+    header: str
+
+    def __str__(self) -> str:
+        return f"malformed Range header {self.header[:80]!r}; expected bytes=FIRST-LAST"
+
+
+@dataclass(eq=False)
+class RangeNotSatisfiable(Rejected):
+    """Every requested range starts past the end; `size` is the object's length in bytes."""
+
+    size: int
+
+    def __str__(self) -> str:
+        return f"range starts past the end of the object ({self.size} bytes)"
+
+
+@dataclass(eq=False)
+class OutboundRefused(Rejected):
+    """An outbound address the guard does not allow; `rule` names the rule, never what was resolved."""
+
+    url: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"refusing to fetch {self.url}: {self.rule}"
+
+
+@dataclass(eq=False)
+class LimitReached(Rejected):
+    """A limit with its numbers; waiting helps, asking for less too."""
+
+    limit: str
+    allowed: int
+    current: int
+    retry_after_seconds: int = 30
+
+    def __str__(self) -> str:
+        return f"{self.limit}: {self.current} of {self.allowed}"
+
+
+# -- Conflict ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class LeaseLost(Conflict):
+    """A newer fence exists or the job ended: stop, publish nothing, write nothing more."""
+
+    job_id: str
+    fence: int
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: fence {self.fence} is no longer the holder's"
+
+
+@dataclass(eq=False)
+class NotCancellable(Conflict):
+    """The job is finalizing or has ended; cancelling it now would change nothing."""
+
+    job_id: str
+    status: str
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} is {self.status} and can no longer be cancelled"
+
+
+# -- Unavailable ---------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class StoreUnavailable(Unavailable):
+    """The document store did not answer; the outcome of a write is unknown."""
+
+    operation: str
+
+    def __str__(self) -> str:
+        return f"store unavailable during {self.operation}"
+
+
+@dataclass(eq=False)
+class CacheUnavailable(Unavailable):
+    """The artifact cache did not answer or has no room."""
+
+    operation: str
+
+    def __str__(self) -> str:
+        return f"artifact cache unavailable during {self.operation}"
+
+
+@dataclass(eq=False)
+class UpstreamUnavailable(Unavailable):
+    """The host that holds a source did not answer as it should; `status` is its HTTP status if any."""
+
+    url: str
+    status: int | None = None
+
+    def __str__(self) -> str:
+        said = f"answered {self.status}" if self.status is not None else "did not answer"
+        return f"upstream {said} for {self.url}"
+
+
+@dataclass(eq=False)
+class ProcessingDisabled(Unavailable):
+    """No place for artifacts is configured: only upstream bytes can be served."""
+
+    def __str__(self) -> str:
+        return "processing is off: set SYNC_DATA_DIR or WORKFLOW_S3_BUCKET, or ask with ?raw=true"
+
+
+@dataclass(eq=False)
+class NoCapacity(Unavailable):
+    """The fleet cannot give a worker now; the job stays queued."""
+
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"no worker capacity {self.detail}".rstrip()
+
+
+@dataclass(eq=False)
+class LaunchFailed(Unavailable):
+    """A worker was started and did not become healthy."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"worker did not start: {self.detail}"
+
+
+@dataclass(eq=False)
+class WorkerLost(Unavailable):
+    """The worker stopped answering; whatever it ran must be looked up or done again."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"worker lost: {self.detail}"
+
+
+@dataclass(eq=False)
+class WorkerBusy(Unavailable):
+    """The worker runs another attempt: one at a time."""
+
+    running: str
+
+    def __str__(self) -> str:
+        return f"worker is busy with {self.running}"
+
+
+@dataclass(eq=False)
+class Misconfigured(GooseherdError):
+    """Nothing that a retry heals: an operator must change `setting`."""
+
+    setting: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}"

@@ -1,0 +1,94 @@
+"""Why an attempt ended, and whether trying again can help: one closed list, one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+
+class Reason(StrEnum):
+    """Why an attempt or a job ended. Closed: metrics and clients rely on the list."""
+
+    PUBLISHED = "published"
+    ADOPTED = "adopted"
+    CANCELLED = "cancelled"
+    SOURCE_MISSING = "source_missing"
+    SOURCE_FORBIDDEN = "source_forbidden"
+    SOURCE_CHANGED = "source_changed"
+    SOURCE_INVALID = "source_invalid"
+    SOURCE_TOO_LARGE = "source_too_large"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    TOOL_FAILED = "tool_failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_DISK = "out_of_disk"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    WORKER_LOST = "worker_lost"
+    WORKER_DRAINED = "worker_drained"
+    LEASE_EXPIRED = "lease_expired"
+    NO_CAPACITY = "no_capacity"
+    LAUNCH_FAILED = "launch_failed"
+    STORE_UNAVAILABLE = "store_unavailable"
+    MISCONFIGURED = "misconfigured"
+    QUEUE_EXPIRED = "queue_expired"
+    SOURCE_UNAVAILABLE = "source_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """`tries` counts attempts in all, the first included; `backoff` doubles with each."""
+
+    tries: int
+    backoff: timedelta = timedelta(seconds=5)
+
+
+_FINAL = RetryRule(tries=1)
+
+RETRY: Final[dict[Reason, RetryRule]] = {
+    Reason.SOURCE_UNAVAILABLE: RetryRule(3, timedelta(seconds=30)),
+    Reason.TOOL_FAILED: RetryRule(2),
+    Reason.OUT_OF_MEMORY: RetryRule(2),
+    Reason.OUT_OF_DISK: RetryRule(2),
+    Reason.WORKER_LOST: RetryRule(3, timedelta(seconds=2)),
+    Reason.WORKER_DRAINED: RetryRule(5, timedelta(seconds=1)),
+    Reason.LEASE_EXPIRED: RetryRule(3, timedelta(seconds=2)),
+    Reason.NO_CAPACITY: RetryRule(10, timedelta(seconds=10)),
+    Reason.LAUNCH_FAILED: RetryRule(3, timedelta(seconds=10)),
+    Reason.STORE_UNAVAILABLE: RetryRule(5),
+}
+"""Reasons that are not here are final: the same attempt would end the same way."""
+
+MAX_BACKOFF: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an attempt ended badly; `detail` is one sentence for people, free of our paths and hosts."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Put the job back; due after `delay`."""
+
+    delay: timedelta
+
+
+def retryable(reason: Reason) -> bool:
+    """Whether any second attempt is ever made for this reason."""
+    return reason in RETRY
+
+
+def next_try(reason: Reason, attempts_made: int, scale: float = 1.0) -> Retry | None:
+    """What follows after `attempts_made` attempts, the last of which ended with `reason`.
+
+    None means the job fails with that reason. `scale` shortens the waits in tests.
+    """
+    rule = RETRY.get(reason, _FINAL)
+    if attempts_made >= rule.tries:
+        return None
+    delay: timedelta = min(rule.backoff * 2 ** max(attempts_made - 1, 0), MAX_BACKOFF)
+    return Retry(delay * scale)

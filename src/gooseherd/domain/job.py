@@ -1,0 +1,109 @@
+"""A job: one effort to publish one workflow key, with every attempt made for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+
+from gooseherd.domain.artifact import Part
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import Status
+
+JobId = NewType("JobId", str)
+Fence = NewType("Fence", int)
+"""Grows with each lease and guards every write of its holder."""
+Owner = NewType("Owner", str)
+"""One API process, named so that it knows its own leases again after a restart."""
+Requester = NewType("Requester", str)
+WorkerId = NewType("WorkerId", str)
+"""Names a worker for as long as it lives, so that another API process can find it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt has come. `percent` is of the whole job, 0 to 100, never falling."""
+
+    step: str = ""
+    percent: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    eta_seconds: float | None = None
+    seq: int = 0
+    """Journal position of the newest event seen; adoption watches from the one after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Time-bounded ownership of a job. `expires_at` is by the store's clock."""
+
+    owner: Owner
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try: which worker, how it ended. `reason` is None while it runs."""
+
+    number: int
+    worker_id: WorkerId | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """All it takes to insert a job; the request as dispatched stays with the job."""
+
+    job_id: JobId
+    workflow_key: WorkflowKey
+    source: SourceFile
+    recipe: Recipe
+    priority: Priority
+    requester: Requester
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the store has it. Times are UTC, by the store's clock."""
+
+    job_id: JobId
+    workflow_key: WorkflowKey
+    source: SourceFile
+    recipe: Recipe
+    status: Status
+    priority: Priority
+    requesters: tuple[Requester, ...]
+    created_at: datetime
+    enqueued_at: datetime
+    updated_at: datetime
+    attempt: int = 0
+    fence: Fence = Fence(0)
+    lease: Lease | None = None
+    not_before: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    cancel_requested: bool = False
+    steps_completed: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    progress: Progress = field(default_factory=Progress)
+    attempts: tuple[AttemptRecord, ...] = ()
+    reason: Reason | None = None
+    detail: str = ""
+    manifest_digest: str | None = None
+
+    @property
+    def worker_id(self) -> WorkerId | None:
+        """The worker of the attempt under way, if one was assigned."""
+        current = self.current_attempt
+        return current.worker_id if current else None
+
+    @property
+    def current_attempt(self) -> AttemptRecord | None:
+        """The record of attempt number `attempt`."""
+        return next((a for a in reversed(self.attempts) if a.number == self.attempt), None)

@@ -1,0 +1,131 @@
+"""What a processor is: it turns one format into artifacts, in steps that can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from gooseherd.domain.artifact import Contig, Kind
+from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.formats import Format
+from gooseherd.domain.source import SourceFile
+
+Report = Callable[[float, int, int], None]
+"""Called with (fraction of the step 0..1, bytes read, bytes written); cheap, any rate."""
+
+
+@dataclass(eq=False)
+class StepFailed(GooseherdError):
+    """A step cannot give its parts; carries the reason the attempt will end with."""
+
+    failure: Failure
+
+    def __str__(self) -> str:
+        return f"{self.failure.reason}: {self.failure.detail}"
+
+    @classmethod
+    def because(cls, reason: Reason, detail: str) -> StepFailed:
+        """Short form for raising."""
+        return cls(Failure(reason, detail))
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """What a step works on.
+
+    `path` is the verified source, or, for a step that `needs` a kind, that part's bytes.
+    `work` is an empty folder of the step's own, removed by the caller.
+    """
+
+    source: SourceFile
+    path: Path
+    work: Path
+    report: Report
+    scratch_bytes: int
+    """The most the step may write below `work`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """A finished file in the step's work folder, to be published as one part.
+
+    `name` is the object's name in the artifact (fixed per processor, so the key is known
+    before any run), `filename` what a person would save it as.
+    """
+
+    kind: Kind
+    path: Path
+    name: str
+    filename: str
+    media_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step made and what it noticed; becomes the step's receipt."""
+
+    files: tuple[Produced, ...]
+    contigs: tuple[Contig, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """One tool-sized unit of a processor; its output can be kept while a later one fails."""
+
+    @property
+    def name(self) -> str:
+        """Stable: the receipt's key is made of it."""
+        ...
+
+    @property
+    def needs(self) -> Kind | None:
+        """None: works on the source. A kind: works on that part, made by an earlier step."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Share of the processor's time, relative to its other steps."""
+        ...
+
+    async def run(self, given: StepInput) -> StepOutput:
+        """Make the parts. Deterministic: same input bytes, same output bytes.
+
+        Cancellation ends every child process before it returns.
+
+        Raises:
+            StepFailed: with the reason; nothing the step wrote will be published.
+        """
+        ...
+
+
+class Processor(Protocol):
+    """Makes artifacts from some formats. Any change of its output bytes needs a new `version`."""
+
+    @property
+    def name(self) -> str:
+        """Part of every key."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Part of every key."""
+        ...
+
+    @property
+    def formats(self) -> frozenset[Format]:
+        """What it reads."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What it makes."""
+        ...
+
+    def steps(self, source_format: Format) -> tuple[Step, ...]:
+        """The steps for this format, in order."""
+        ...
