@@ -59,6 +59,17 @@ RETRY: Final[dict[Reason, RetryRule]] = {
 }
 """Reasons that are not here are final: the same attempt would end the same way."""
 
+_MEMORY: Final[dict[Reason, timedelta]] = {
+    Reason.SOURCE_INVALID: timedelta(hours=1),
+    Reason.SOURCE_CHANGED: timedelta(minutes=5),
+    Reason.SOURCE_TOO_LARGE: timedelta(hours=1),
+    Reason.UNSUPPORTED_FORMAT: timedelta(hours=1),
+    Reason.DEADLINE_EXCEEDED: timedelta(hours=1),
+    Reason.SOURCE_MISSING: timedelta(minutes=1),
+    Reason.SOURCE_FORBIDDEN: timedelta(minutes=1),
+    Reason.CANCELLED: timedelta(0),
+}
+
 MAX_BACKOFF: Final = timedelta(minutes=10)
 
 
@@ -92,3 +103,12 @@ def next_try(reason: Reason, attempts_made: int, scale: float = 1.0) -> Retry | 
         return None
     delay: timedelta = min(rule.backoff * 2 ** max(attempts_made - 1, 0), MAX_BACKOFF)
     return Retry(delay * scale)
+
+
+def remembered_for(reason: Reason) -> timedelta:
+    """How long after a failure the same request is answered with it instead of a new job.
+
+    Verdicts on the content last longer than trouble that may pass: a client that polls a
+    broken file must not keep a worker busy.
+    """
+    return _MEMORY.get(reason, timedelta(seconds=30))

@@ -1,0 +1,205 @@
+"""From "somebody wants this artifact" to a published manifest or the one live job that makes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from gooseherd import telemetry
+from gooseherd.control.news import News
+from gooseherd.domain.artifact import Kind, Manifest
+from gooseherd.domain.errors import AlreadyFailed, LimitReached, NotFound
+from gooseherd.domain.failures import remembered_for
+from gooseherd.domain.job import Job, JobId, Requester, Submission
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, WorkflowKey, cache_key, workflow_key
+from gooseherd.domain.ports import CacheBackend, Claim, JobStore
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import Status
+
+_log = logging.getLogger(__name__)
+
+_MANIFESTS_KEPT = 4096
+"""Manifests held in memory, a few KB each; they never change, so they never go stale."""
+
+
+class Recipes(Protocol):
+    """What would be made of a source (the processor registry, seen from above)."""
+
+    def recipe(self, source: SourceFile) -> Recipe:
+        """Raises UnsupportedFormat."""
+        ...
+
+    def kinds(self, recipe: Recipe) -> frozenset[Kind]:
+        """What kinds of part that recipe makes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionLimits:
+    """Explicit answers instead of an endless queue. Attaching to a live job is always allowed."""
+
+    active_jobs: int
+    pending_per_requester: int
+
+
+class Submissions:
+    """The front desk of the workflow engine: look up, submit, wait, withdraw."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        cache: CacheBackend,
+        recipes: Recipes,
+        limits: SubmissionLimits,
+        news: News,
+        new_id: Callable[[], JobId],
+        poll_seconds: float = 1.0,
+    ) -> None:
+        self._jobs = jobs
+        self._cache = cache
+        self._recipes = recipes
+        self._limits = limits
+        self._news = news
+        self._new_id = new_id
+        self._poll_seconds = poll_seconds
+        self._manifests: OrderedDict[CacheKey, Manifest] = OrderedDict()
+
+    def recipe(self, source: SourceFile, kind: Kind) -> Recipe:
+        """What would be made of `source`.
+
+        Raises:
+            UnsupportedFormat: no processor reads the format.
+            NotFound: its processor makes no part of this kind (an index of a CSV).
+        """
+        recipe = self._recipes.recipe(source)
+        if kind not in self._recipes.kinds(recipe):
+            raise NotFound(kind.value, source.name)
+        return recipe
+
+    async def published(self, source: SourceFile, recipe: Recipe) -> Manifest | None:
+        """The artifact's manifest if it is published. One read of the cache at most; none when remembered."""
+        key = cache_key(source.identity, recipe, MANIFEST)
+        known = self._manifests.get(key)
+        if known is not None:
+            self._manifests.move_to_end(key)
+            return known
+        data = b"".join([chunk async for chunk in self._cache.get(key)])
+        if not data:
+            return None
+        manifest = Manifest.from_bytes(data)
+        self._manifests[key] = manifest
+        while len(self._manifests) > _MANIFESTS_KEPT:
+            self._manifests.popitem(last=False)
+        return manifest
+
+    def forget(self, source: SourceFile, recipe: Recipe) -> None:
+        """Stop trusting the remembered manifest: one of its parts was not there."""
+        self._manifests.pop(cache_key(source.identity, recipe, MANIFEST), None)
+
+    async def submit(
+        self,
+        source: SourceFile,
+        recipe: Recipe,
+        *,
+        requester: Requester,
+        priority: Priority = Priority.INTERACTIVE,
+        retry: bool = False,
+    ) -> Claim:
+        """Claim the mutex for this content or attach to the job that holds it.
+
+        `retry` asks for a new job although the last one failed a moment ago.
+
+        Raises:
+            AlreadyFailed: the last job failed and nothing has changed since.
+            LimitReached: the queue, or this requester's share of it, is full.
+        """
+        key = workflow_key(source.identity, recipe)
+        job = await self._jobs.attach(key, requester, priority)
+        if job is not None:
+            return Claim(job, created=False)
+        if not retry:
+            await self._refuse_known_failure(key)
+        await self._refuse_over_limit(requester)
+        claim = await self._jobs.claim_workflow(
+            Submission(
+                job_id=self._new_id(),
+                workflow_key=key,
+                source=source,
+                recipe=recipe,
+                priority=priority,
+                requester=requester,
+            )
+        )
+        if claim.created:
+            telemetry.JOBS_SUBMITTED.labels(priority.label).inc()
+            _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
+            self._news.work.ring()
+        return claim
+
+    async def _refuse_known_failure(self, key: WorkflowKey) -> None:
+        last = await self._jobs.latest(key)
+        if last is None or last.status is not Status.FAILED or last.reason is None or last.finished_at is None:
+            return
+        age: timedelta = await self._jobs.now() - last.finished_at
+        if age < remembered_for(last.reason):
+            raise AlreadyFailed(last.job_id, last.reason, last.detail)
+
+    async def _refuse_over_limit(self, requester: Requester) -> None:
+        active = sum((await self._jobs.counts()).values())
+        if active >= self._limits.active_jobs:
+            raise LimitReached("active jobs", self._limits.active_jobs, active)
+        pending = await self._jobs.pending_of(requester)
+        if pending >= self._limits.pending_per_requester:
+            raise LimitReached("pending jobs of this requester", self._limits.pending_per_requester, pending)
+
+    async def job(self, job_id: JobId) -> Job:
+        """Raises NotFound."""
+        job = await self._jobs.get(job_id)
+        if job is None:
+            raise NotFound("job", job_id)
+        return job
+
+    async def changes(self, job_id: JobId) -> AsyncIterator[Job]:
+        """The job now, then at each change that is seen, to the terminal state.
+
+        Raises:
+            NotFound: before the first one.
+        """
+        with self._news.listen(job_id) as bell:
+            job = await self.job(job_id)
+            yield job
+            while not job.status.terminal:
+                await bell.wait(self._poll_seconds)
+                seen, job = job, await self.job(job_id)
+                if job != seen:
+                    yield job
+
+    async def wait(self, job_id: JobId, seconds: float) -> Job:
+        """The job when it has ended, or as it stands after `seconds`."""
+        job = await self.job(job_id)
+        try:
+            async with asyncio.timeout(seconds):
+                async for job in self.changes(job_id):  # noqa: B007 - the last one is the answer
+                    pass
+        except TimeoutError:
+            pass
+        return job
+
+    async def withdraw(self, job_id: JobId, requester: Requester | None) -> Job:
+        """Withdraw a requester, or everyone (None: an operator); the last one out cancels.
+
+        Raises:
+            NotFound: no such job.
+            NotCancellable: finalizing or ended.
+        """
+        job = await self._jobs.request_cancel(job_id, requester)
+        self._news.publish(job_id)
+        self._news.work.ring()
+        return job

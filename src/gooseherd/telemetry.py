@@ -1,0 +1,94 @@
+"""What the service says about itself: log lines for people and machines, counters for Prometheus.
+
+Metric labels come from closed sets (statuses, reasons, priorities, formats), never from
+what callers send.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Final, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry(auto_describe=True)
+
+_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
+
+JOBS_SUBMITTED: Final = Counter(
+    "gooseherd_jobs_submitted_total", "Jobs inserted into the queue.", ["priority"], registry=REGISTRY
+)
+JOBS_ENDED: Final = Counter(
+    "gooseherd_jobs_ended_total", "Jobs that reached a terminal state.", ["status", "reason"], registry=REGISTRY
+)
+ATTEMPTS_ENDED: Final = Counter(
+    "gooseherd_attempts_ended_total", "Attempts by how they ended.", ["reason"], registry=REGISTRY
+)
+JOB_WAIT: Final = Histogram(
+    "gooseherd_job_wait_seconds", "From enqueued to first leased.", buckets=_SECONDS, registry=REGISTRY
+)
+JOB_RUN: Final = Histogram(
+    "gooseherd_job_run_seconds", "From submitted to completed.", ["format"], buckets=_SECONDS, registry=REGISTRY
+)
+FINALIZERS: Final = Gauge("gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY)
+FINALIZER_DEFERS: Final = Counter(
+    "gooseherd_finalizer_defers_total", "Stale jobs left alone because their finalizer lives.", registry=REGISTRY
+)
+LOOP_PASSES: Final = Counter(
+    "gooseherd_loop_passes_total", "Passes of the control loops.", ["loop", "outcome"], registry=REGISTRY
+)
+BYTES_SERVED: Final = Counter(
+    "gooseherd_bytes_served_total", "Artifact bytes sent to clients.", ["kind"], registry=REGISTRY
+)
+REQUESTS: Final = Counter(
+    "gooseherd_http_requests_total", "HTTP requests by route and status.", ["route", "status"], registry=REGISTRY
+)
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _Lines(logging.Formatter):
+    """`time level logger event key=value …`, for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = " ".join(f"{key}={value}" for key, value in _extra(record).items())
+        line = f"{_stamp(record)} {record.levelname.lower():7} {record.name} {record.getMessage()} {said}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line, for a log collector."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _stamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _PLAIN}
+
+
+def configure_logging(*, level: str = "INFO", as_json: bool = False, stream: TextIO | None = None) -> None:
+    """Send all log records to `stream` (standard error by default), once; again replaces it."""
+    out = logging.StreamHandler(stream or sys.stderr)
+    out.setFormatter(_Json() if as_json else _Lines())
+    root = logging.getLogger()
+    root.handlers[:] = [out]
+    root.setLevel(level.upper())
+    for noisy in ("pymongo", "httpx", "wool", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
