@@ -22,7 +22,10 @@ JOBS_SUBMITTED: Final = Counter(
     "gooseherd_jobs_submitted_total", "Jobs inserted into the queue.", ["priority"], registry=REGISTRY
 )
 JOBS_ENDED: Final = Counter(
-    "gooseherd_jobs_ended_total", "Jobs that reached a terminal state.", ["status", "reason"], registry=REGISTRY
+    "gooseherd_jobs_ended_total",
+    "Jobs that reached a terminal state.",
+    ["status", "reason"],
+    registry=REGISTRY,
 )
 ATTEMPTS_ENDED: Final = Counter(
     "gooseherd_attempts_ended_total", "Attempts by how they ended.", ["reason"], registry=REGISTRY
@@ -31,11 +34,19 @@ JOB_WAIT: Final = Histogram(
     "gooseherd_job_wait_seconds", "From enqueued to first leased.", buckets=_SECONDS, registry=REGISTRY
 )
 JOB_RUN: Final = Histogram(
-    "gooseherd_job_run_seconds", "From submitted to completed.", ["format"], buckets=_SECONDS, registry=REGISTRY
+    "gooseherd_job_run_seconds",
+    "From submitted to completed.",
+    ["format"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
 )
-FINALIZERS: Final = Gauge("gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY)
+FINALIZERS: Final = Gauge(
+    "gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY
+)
 FINALIZER_DEFERS: Final = Counter(
-    "gooseherd_finalizer_defers_total", "Stale jobs left alone because their finalizer lives.", registry=REGISTRY
+    "gooseherd_finalizer_defers_total",
+    "Stale jobs left alone because their finalizer lives.",
+    registry=REGISTRY,
 )
 LOOP_PASSES: Final = Counter(
     "gooseherd_loop_passes_total", "Passes of the control loops.", ["loop", "outcome"], registry=REGISTRY
@@ -44,7 +55,10 @@ BYTES_SERVED: Final = Counter(
     "gooseherd_bytes_served_total", "Artifact bytes sent to clients.", ["kind"], registry=REGISTRY
 )
 REQUESTS: Final = Counter(
-    "gooseherd_http_requests_total", "HTTP requests by route and status.", ["route", "status"], registry=REGISTRY
+    "gooseherd_http_requests_total",
+    "HTTP requests by route and status.",
+    ["route", "status"],
+    registry=REGISTRY,
 )
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -55,7 +69,8 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         said = " ".join(f"{key}={value}" for key, value in _extra(record).items())
-        line = f"{_stamp(record)} {record.levelname.lower():7} {record.name} {record.getMessage()} {said}".rstrip()
+        event = f"{record.name} {record.getMessage()}"
+        line = f"{_stamp(record)} {record.levelname.lower():7} {event} {said}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -145,7 +145,12 @@ class Submissions:
 
     async def _refuse_known_failure(self, key: WorkflowKey) -> None:
         last = await self._jobs.latest(key)
-        if last is None or last.status is not Status.FAILED or last.reason is None or last.finished_at is None:
+        if (
+            last is None
+            or last.status is not Status.FAILED
+            or last.reason is None
+            or last.finished_at is None
+        ):
             return
         age: timedelta = await self._jobs.now() - last.finished_at
         if age < remembered_for(last.reason):

@@ -158,7 +158,8 @@ def _statement(data: dict[str, Any]) -> dict[str, Any]:
     return {
         **data,
         "parts": tuple(
-            Part(**{**part, "kind": Kind(part["kind"]), "key": CacheKey(part["key"])}) for part in data["parts"]
+            Part(**{**part, "kind": Kind(part["kind"]), "key": CacheKey(part["key"])})
+            for part in data["parts"]
         ),
         "contigs": tuple(Contig(**contig) for contig in data["contigs"]),
         "notes": tuple(data["notes"]),

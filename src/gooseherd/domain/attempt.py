@@ -94,7 +94,10 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of an attempt's journal. `seq` starts at 1 and has no gaps; `at` is Unix seconds, the worker's clock."""
+    """One line of an attempt's journal.
+
+    `seq` starts at 1 and has no gaps; `at` is Unix seconds by the worker's clock.
+    """
 
     seq: int
     kind: EventKind

@@ -176,7 +176,10 @@ class JobStore(Protocol):
         ...
 
     async def attach(self, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
-        """Join the active job of `key`: add the requester, raise the priority if it is more urgent. None: no active job."""
+        """Join the active job of `key`: add the requester, raise the priority if it is more urgent.
+
+        None: there is no active job.
+        """
         ...
 
     async def get(self, job_id: JobId) -> Job | None:
@@ -208,7 +211,10 @@ class JobStore(Protocol):
         ...
 
     async def adopt(self, job_id: JobId, seen: Fence, owner: Owner, ttl: timedelta) -> Job | None:
-        """Take over a running or finalizing job whose lease ran out, same attempt, fence+1. None: not to be had."""
+        """Take over a running or finalizing job whose lease ran out: same attempt, fence+1.
+
+        None: not to be had.
+        """
         ...
 
     async def renew(self, job_id: JobId, fence: Fence, ttl: timedelta) -> Renewal:
@@ -226,7 +232,9 @@ class JobStore(Protocol):
         """Store how far it is; also counts as news for `updated_at`."""
         ...
 
-    async def record_step_complete(self, job_id: JobId, fence: Fence, step: str, parts: Sequence[Part]) -> None:
+    async def record_step_complete(
+        self, job_id: JobId, fence: Fence, step: str, parts: Sequence[Part]
+    ) -> None:
         """Add a step and its parts; again with the same step changes nothing."""
         ...
 
@@ -435,4 +443,3 @@ class Sources(Protocol):
     async def close(self) -> None:
         """Free connections; idempotent."""
         ...
-

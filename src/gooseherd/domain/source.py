@@ -88,7 +88,7 @@ def parse_local_id(text: str) -> LocalId:
     if not _LOCAL_ID.match(text) or ".." in text:
         raise InvalidInput(
             "local_id",
-            "1 to 255 letters, digits or any of . _ ~ : + @ = -, starting with a letter or digit, without '..'",
+            "1 to 255 letters, digits or . _ ~ : + @ = -, starting with a letter or digit, without '..'",
         )
     return LocalId(text)
 
@@ -162,7 +162,9 @@ class SourceFile:
             sha256=_digest(data, "sha256"),
             size_in_bytes=_size(data),
             version_tag=_text(data, "version_tag"),
-            access_level=_member(AccessLevel, _text(data, "data_access_level") or "public", "data_access_level"),
+            access_level=_member(
+                AccessLevel, _text(data, "data_access_level") or "public", "data_access_level"
+            ),
             status=_text(data, "status") or "active",
             sidecars=tuple(_sidecar(item) for item in data.get("sidecars") or ()),
         )
@@ -183,7 +185,8 @@ def _format(said: str | None, filename: str) -> Format:
     found = resolve(said) if said else from_filename(filename)
     if found is None:
         raise InvalidInput(
-            "file_format", f"{said or filename!r} is no known format: give an EDAM id or a name such as bam, vcf, bed"
+            "file_format",
+            f"{said or filename!r} is no known format: give an EDAM id or a name such as bam, vcf, bed",
         )
     return found
 

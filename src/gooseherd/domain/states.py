@@ -1,12 +1,12 @@
 """The life of a job: five edges' worth of states, and no edge that is not in the table.
 
-        submit            lease               all parts published       manifest verified
-    ∅ ──────────▶ pending ──────▶ running ──────────────────▶ finalizing ──────────────▶ completed
-                    ▲ │             │ │ ▲ adopt (same state, new fence)  │ │
-                    │ │   requeue   │ │                        requeue   │ │
-                    └─┼─────────────┘─┼──────────────────────────────────┘ │
-                      │               └──────────────▶ failed ◀────────────┘
-                      └─▶ cancelled ◀─ running (never from finalizing)
+    submit            lease               all parts published       manifest verified
+∅ ──────────▶ pending ──────▶ running ──────────────────▶ finalizing ──────────────▶ completed
+                ▲ │             │ │ ▲ adopt (same state, new fence)  │ │
+                │ │   requeue   │ │                        requeue   │ │
+                └─┼─────────────┘─┼──────────────────────────────────┘ │
+                  │               └──────────────▶ failed ◀────────────┘
+                  └─▶ cancelled ◀─ running (never from finalizing)
 """
 
 from __future__ import annotations

@@ -1,0 +1,107 @@
+"""Queue to worker: lease what is due, in order, as far as workers and limits allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gooseherd.control.execution import Executions
+from gooseherd.control.loop import Loop
+from gooseherd.control.news import News
+from gooseherd.domain.job import Job, JobId, Requester
+from gooseherd.domain.ports import Fleet, JobStore
+
+_LOOK_AHEAD = 32
+"""Pending jobs read per pass: more than any pass can lease, so that a requester at the
+limit does not hide the ones behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What one pass sees. `due` is in queue order; `slots` workers could be had now."""
+
+    due: Sequence[Job]
+    running: Mapping[Requester, int]
+    slots: int
+    unwanted: Sequence[JobId] = ()
+    """Jobs followed here that somebody has cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseJob:
+    """Try to lease this job and follow it."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class StopJob:
+    """Its requesters are gone: end the attempt."""
+
+    job_id: JobId
+
+
+def plan(seen: QueueView, *, running_limit: int) -> list[LeaseJob | StopJob]:
+    """Which jobs to lease: queue order, skipping requesters that run `running_limit` jobs already.
+
+    A job that several requesters wait for counts for the first of them, who asked for it.
+    """
+    actions: list[LeaseJob | StopJob] = [StopJob(job_id) for job_id in seen.unwanted]
+    running = Counter(seen.running)
+    free = seen.slots
+    for job in seen.due:
+        if free <= 0:
+            break
+        first = job.requesters[0] if job.requesters else Requester("")
+        if running[first] >= running_limit:
+            continue
+        running[first] += 1
+        free -= 1
+        actions.append(LeaseJob(job.job_id))
+    return actions
+
+
+class Dispatcher:
+    """Leases due jobs to this process. Safe to run in any number of processes."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        fleet: Fleet,
+        executions: Executions,
+        news: News,
+        running_limit: int,
+        tick_seconds: float,
+    ) -> None:
+        self._jobs = jobs
+        self._fleet = fleet
+        self._executions = executions
+        self.loop: Loop[QueueView, LeaseJob | StopJob] = Loop(
+            "dispatcher",
+            observe=self._observe,
+            plan=lambda seen: plan(seen, running_limit=running_limit),
+            act=self._act,
+            bell=news.work,
+            tick_seconds=tick_seconds,
+        )
+
+    async def _observe(self) -> QueueView:
+        owned = await self._jobs.owned(self._executions.owner) if self._executions.following else ()
+        slots = self._fleet.slots() - self._executions.launching
+        due = await self._jobs.due(_LOOK_AHEAD) if slots > 0 else ()
+        return QueueView(
+            due=due,
+            running=await self._jobs.running_by_requester() if due else {},
+            slots=slots,
+            unwanted=[job.job_id for job in owned if job.cancel_requested],
+        )
+
+    async def _act(self, action: LeaseJob | StopJob) -> None:
+        if isinstance(action, StopJob):
+            self._executions.cancel(action.job_id)
+            return
+        job = await self._jobs.lease(action.job_id, self._executions.owner, self._executions.timing.lease)
+        if job is not None:
+            self._executions.start(job)

@@ -1,0 +1,313 @@
+"""Follows attempts: one task per job this process holds the lease of, from lease to terminal state."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.follow import Ended, Follower, Outcome, Published, Stopped
+from gooseherd.control.holder import Holder
+from gooseherd.control.news import News
+from gooseherd.control.publication import verify
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import (
+    LaunchFailed,
+    LeaseLost,
+    Misconfigured,
+    NoCapacity,
+    StoreUnavailable,
+    Unavailable,
+)
+from gooseherd.domain.failures import Failure, Reason, next_try
+from gooseherd.domain.job import Job, JobId, Owner, WorkerId
+from gooseherd.domain.ports import CacheBackend, Fleet, JobStore, WorkerHandle, WorkerNeed, Workers
+from gooseherd.domain.states import Status
+from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOB_WAIT, JOBS_ENDED
+
+_log = logging.getLogger(__name__)
+
+_KEEPS_WORKER = frozenset(
+    {
+        Reason.SOURCE_MISSING,
+        Reason.SOURCE_FORBIDDEN,
+        Reason.SOURCE_CHANGED,
+        Reason.SOURCE_INVALID,
+        Reason.SOURCE_TOO_LARGE,
+        Reason.SOURCE_UNAVAILABLE,
+        Reason.UNSUPPORTED_FORMAT,
+        Reason.CANCELLED,
+    }
+)
+"""Ends that say nothing against the worker: it stays warm for the next job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things may take. `lease` is also the time after which a silent holder is replaced."""
+
+    lease: timedelta
+    heartbeat: timedelta
+    attempt_cap: timedelta
+    silence: timedelta
+    """A worker that sends nothing for this long is lost."""
+    backoff_scale: float = 1.0
+    """Shortens the waits between attempts in tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBounds:
+    """What an attempt may use, in bytes, and the build it must come from."""
+
+    source_bytes: int
+    scratch_bytes: int
+    build: str
+
+
+class _NoWorker(Exception):
+    """The attempt could not begin; carries the failure it ends with."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class Executions:
+    """All jobs this process follows. A job is in here exactly as long as its lease is ours."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        fleet: Fleet,
+        workers: Workers,
+        cache: CacheBackend,
+        finalizers: Finalizers,
+        news: News,
+        owner: Owner,
+        timing: Timing,
+        bounds: AttemptBounds,
+    ) -> None:
+        self.owner = owner
+        self.timing = timing
+        self._jobs = jobs
+        self._fleet = fleet
+        self._cache = cache
+        self._finalizers = finalizers
+        self._news = news
+        self._follower = Follower(fleet=fleet, workers=workers, news=news, timing=timing, bounds=bounds)
+        self._tasks: dict[JobId, asyncio.Task[None]] = {}
+        self._holders: dict[JobId, Holder] = {}
+        self._without_worker: set[JobId] = set()
+
+    @property
+    def following(self) -> int:
+        """Jobs followed now."""
+        return len(self._tasks)
+
+    @property
+    def launching(self) -> int:
+        """Of those, the ones whose worker is not there yet and so not counted by the fleet."""
+        return len(self._without_worker)
+
+    def start(self, job: Job, *, adopted: bool = False) -> None:
+        """Follow a job whose lease this process has just won."""
+        holder = Holder(self._jobs, job, self.timing)
+        self._holders[job.job_id] = holder
+        if not adopted:
+            self._without_worker.add(job.job_id)
+        task = asyncio.create_task(self._run(holder, adopted=adopted), name=f"job {job.job_id}")
+        self._tasks[job.job_id] = task
+        task.add_done_callback(lambda done: self._gone(job.job_id, done))
+
+    def _gone(self, job_id: JobId, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(job_id) is task:
+            del self._tasks[job_id]
+            self._holders.pop(job_id, None)
+        self._without_worker.discard(job_id)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("following a job crashed", extra={"job_id": job_id}, exc_info=error)
+        self._news.publish(job_id)
+        self._news.work.ring()
+
+    def cancel(self, job_id: JobId) -> None:
+        """Nobody wants the job any more: end its attempt, then the job."""
+        if job_id in self._holders:
+            self._holders[job_id].unwanted.set()
+
+    async def end(self, job: Job, failure: Failure) -> None:
+        """Fail a job whose lease this process has just taken over, and stop its worker.
+
+        If this process follows it as well, under the older fence, that ends with the lease.
+        """
+        if job.job_id in self._holders:
+            self._holders[job.job_id].lost.set()
+        ended = await self._jobs.release_workflow(job.job_id, job.fence, Status.FAILED, failure)
+        self._count_end(ended)
+        if job.worker_id is not None:
+            await self._fleet.release(job.worker_id, reusable=False)
+        self._news.publish(job.job_id)
+
+    async def drain(self, grace: float) -> None:
+        """Stop following: finalizers may finish inside `grace` seconds, attempts go on without us.
+
+        Their leases are handed over by the caller, so that whoever comes next adopts them.
+        """
+        busy = [self._tasks[job_id] for job_id in self._finalizers.snapshot() if job_id in self._tasks]
+        if busy:
+            await asyncio.wait(busy, timeout=grace)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- one job ---------------------------------------------------------------------------
+
+    async def _run(self, holder: Holder, *, adopted: bool) -> None:
+        job = holder.job
+        said = {"job_id": job.job_id, "attempt": job.attempt, "adopted": adopted}
+        _log.info("following job", extra=said)
+        if not adopted and job.attempt == 1:
+            JOB_WAIT.observe((job.updated_at - job.enqueued_at).total_seconds())
+        worker_id: WorkerId | None = job.worker_id if adopted else None
+        outcome: Outcome | None = None
+        try:
+            async with holder:
+                try:
+                    worker = await self._worker(holder, adopted=adopted)
+                    worker_id = worker.worker_id if worker else worker_id
+                    if worker is None:
+                        outcome = Published()
+                    else:
+                        outcome = await self._follower.follow(holder, worker, resume=adopted)
+                except _NoWorker as none:
+                    outcome = Ended(none.failure)
+                self._without_worker.discard(job.job_id)
+                await self._settle(holder, outcome)
+        except LeaseLost:
+            _log.warning("lease lost, leaving the job to its new owner", extra=said)
+        except StoreUnavailable as error:
+            _log.error(
+                "store away for longer than the lease, letting go", extra={**said, "error": str(error)}
+            )
+        finally:
+            if worker_id is not None and outcome is not None:
+                await self._fleet.release(worker_id, reusable=_keeps_worker(outcome))
+
+    async def _worker(self, holder: Holder, *, adopted: bool) -> WorkerHandle | None:
+        """The worker to follow; None when there is nothing to follow and the artifact decides."""
+        job = holder.job
+        if adopted:
+            if job.status is Status.FINALIZING:
+                return None
+            if job.worker_id is None:
+                raise _NoWorker(
+                    Failure(Reason.LEASE_EXPIRED, "the API process ended before a worker was assigned")
+                )
+            found = await self._fleet.find(job.worker_id)
+            if found is None:
+                diagnosis = await self._diagnose(job.worker_id)
+                raise _NoWorker(Failure(Reason.WORKER_LOST, diagnosis))
+            return found
+        need = WorkerNeed(
+            AttemptId(job.job_id, job.attempt), job.source.file_format, job.source.size_in_bytes
+        )
+        try:
+            worker = await holder.unless_unwanted(self._fleet.acquire(need))
+        except NoCapacity as error:
+            raise _NoWorker(Failure(Reason.NO_CAPACITY, str(error))) from error
+        except LaunchFailed as error:
+            raise _NoWorker(Failure(Reason.LAUNCH_FAILED, str(error))) from error
+        except Misconfigured as error:
+            raise _NoWorker(Failure(Reason.MISCONFIGURED, str(error))) from error
+        except Unavailable as error:
+            raise _NoWorker(Failure(Reason.LAUNCH_FAILED, str(error))) from error
+        if worker is None:
+            raise _NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
+        await holder.insist(lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id))
+        return worker
+
+    async def _diagnose(self, worker_id: WorkerId) -> str:
+        try:
+            async with asyncio.timeout(5):
+                return await self._fleet.gone(worker_id)
+        except TimeoutError:
+            return "the worker is not to be found"
+
+    # -- how it ends -----------------------------------------------------------------------
+
+    async def _settle(self, holder: Holder, outcome: Outcome) -> None:
+        """Turn the outcome into the job's next state. What is published counts, whoever died after it."""
+        job = holder.job
+        if isinstance(outcome, Stopped) or (
+            isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
+        ):
+            failure = Failure(Reason.CANCELLED, "cancelled by its requester")
+            await self._release(holder, Status.CANCELLED, failure)
+            return
+        if isinstance(outcome, Ended) and outcome.failure.reason not in (
+            Reason.WORKER_LOST,
+            Reason.LEASE_EXPIRED,
+        ):
+            await self._end_attempt(holder, outcome.failure)
+            return
+        with self._finalizers.finalizing(job.job_id):
+            checked = await holder.insist(lambda: verify(self._cache, job.source, job.recipe))
+            if checked.manifest is None:
+                failure = outcome.failure if isinstance(outcome, Ended) else checked.failure
+                await self._end_attempt(holder, failure)
+                return
+            manifest = checked.manifest
+            if job.status is not Status.FINALIZING:
+                await holder.edge(Status.FINALIZING, lambda: self._jobs.begin_finalize(job.job_id, job.fence))
+            await holder.edge(
+                Status.COMPLETED,
+                lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts),
+            )
+        ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
+        JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
+        seconds = (await self._jobs.now() - job.created_at).total_seconds()
+        JOB_RUN.labels(job.source.file_format.name).observe(seconds)
+        _log.info("job completed", extra={"job_id": job.job_id, "attempt": job.attempt, "seconds": seconds})
+
+    async def _end_attempt(self, holder: Holder, failure: Failure) -> None:
+        job = holder.job
+        ATTEMPTS_ENDED.labels(failure.reason).inc()
+        again = next_try(failure.reason, job.attempt, self.timing.backoff_scale)
+        said = {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "reason": failure.reason,
+            "detail": failure.detail,
+        }
+        if again is None:
+            _log.warning("job failed", extra=said)
+            await self._release(holder, Status.FAILED, failure)
+            return
+        _log.warning(
+            "attempt failed, job requeued", extra={**said, "delay_seconds": again.delay.total_seconds()}
+        )
+        await holder.edge(
+            Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, again.delay)
+        )
+        loop = asyncio.get_running_loop()
+        loop.call_later(again.delay.total_seconds() + 0.01, self._news.work.ring)
+
+    async def _release(self, holder: Holder, status: Status, failure: Failure) -> None:
+        job = holder.job
+        await holder.edge(status, lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure))
+        JOBS_ENDED.labels(status, failure.reason).inc()
+
+    def _count_end(self, job: Job) -> None:
+        if job.reason is not None:
+            JOBS_ENDED.labels(job.status, job.reason).inc()
+
+
+def _keeps_worker(outcome: Outcome) -> bool:
+    match outcome:
+        case Published() | Stopped():
+            return True
+        case Ended(failure):
+            return failure.reason in _KEEPS_WORKER

@@ -1,0 +1,148 @@
+"""Holding one job: its lease kept fresh, its writes insisted on, its wishes heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from gooseherd.domain.errors import CacheUnavailable, LeaseLost, StoreUnavailable
+from gooseherd.domain.job import Job
+from gooseherd.domain.ports import JobStore
+from gooseherd.domain.states import Status
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Times(Protocol):
+    """The part of `Timing` that a lease needs."""
+
+    @property
+    def lease(self) -> timedelta: ...
+    @property
+    def heartbeat(self) -> timedelta: ...
+
+
+class Holder:
+    """The lease of one job, for as long as the block lasts.
+
+    `lost` is set when the lease is gone for good, `unwanted` when the job was cancelled.
+    Leaving the block stops the heartbeat and nothing else: the job's next state is the
+    caller's to write before.
+    """
+
+    def __init__(self, jobs: JobStore, job: Job, times: Times) -> None:
+        self.job = job
+        self.lost = asyncio.Event()
+        self.unwanted = asyncio.Event()
+        self.jobs = jobs
+        self._times = times
+        self._good_until = self._monotonic() + times.lease.total_seconds()
+        self._heart: asyncio.Task[None] | None = None
+        if job.cancel_requested:
+            self.unwanted.set()
+
+    @staticmethod
+    def _monotonic() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def __aenter__(self) -> Self:
+        self._heart = asyncio.create_task(self._beat(), name=f"heartbeat {self.job.job_id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._heart is not None:
+            self._heart.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._heart
+
+    async def _beat(self) -> None:
+        pause = self._times.heartbeat.total_seconds()
+        while not self.lost.is_set():
+            await asyncio.sleep(pause)
+            asked = self._monotonic()
+            try:
+                renewal = await self.jobs.renew(self.job.job_id, self.job.fence, self._times.lease)
+            except LeaseLost:
+                self.lost.set()
+            except StoreUnavailable:
+                # The outcome is unknown; by our own clock the lease may be anybody's from here on.
+                if asked >= self._good_until:
+                    self.lost.set()
+                pause = min(pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                self._good_until = asked + self._times.lease.total_seconds()
+                pause = self._times.heartbeat.total_seconds()
+                if not renewal.wanted:
+                    self.unwanted.set()
+
+    async def insist(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `operation` while a dependency is away, as long as the lease can be ours.
+
+        Raises:
+            LeaseLost: the operation found it gone.
+            StoreUnavailable: the dependency was away for longer than the lease.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await operation()
+            except (StoreUnavailable, CacheUnavailable) as error:
+                if self.lost.is_set() or self._monotonic() >= self._good_until:
+                    raise StoreUnavailable(str(error)) from error
+                _log.info("waiting for a dependency", extra={"job_id": self.job.job_id, "error": str(error)})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def edge(self, target: Status, write: Callable[[], Awaitable[object]]) -> None:
+        """Insist on a write that moves the job to `target`.
+
+        A write whose answer got lost is repeated and then finds the edge taken: that is
+        success if the job stands where this holder wanted it.
+        """
+        tries = 0
+
+        async def once() -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                await write()
+            except LeaseLost:
+                if tries == 1:
+                    raise
+                now = await self.jobs.get(self.job.job_id)
+                if now is None or now.status is not target or now.fence != self.job.fence:
+                    raise
+
+        await self.insist(once)
+
+    async def unless_unwanted(self, work: Awaitable[T]) -> T | None:
+        """The result of `work`, or None when the job was cancelled first; the work is then cancelled.
+
+        Raises:
+            LeaseLost: the lease went first.
+        """
+        task = asyncio.ensure_future(work)
+        signals = [asyncio.create_task(self.unwanted.wait()), asyncio.create_task(self.lost.wait())]
+        try:
+            await asyncio.wait({task, *signals}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            for pending in (task, *signals):
+                pending.cancel()
+            await asyncio.gather(task, *signals, return_exceptions=True)
+        if self.lost.is_set():
+            raise LeaseLost(self.job.job_id, self.job.fence)
+        return None

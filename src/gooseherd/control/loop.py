@@ -1,0 +1,99 @@
+"""The one shape of every control loop: observe, plan, act, report.
+
+`observe` does I/O, `plan` is pure, `act` does I/O and is idempotent. A read that failed
+ends the pass with no action: not seeing is not seeing gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gooseherd import telemetry
+from gooseherd.control.news import Bell
+from gooseherd.domain.errors import Conflict, GooseherdError, Unavailable
+
+_log = logging.getLogger(__name__)
+
+O = TypeVar("O")  # noqa: E741 - an observation
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Generic[A]):
+    """What one pass decided and how it went; `seen` is False when the look itself failed."""
+
+    seen: bool
+    planned: Sequence[A] = ()
+    lost_races: int = 0
+    errors: int = 0
+
+
+class Loop(Generic[O, A]):
+    """Run passes when the bell rings, and every `tick_seconds` as a safety net."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        observe: Callable[[], Awaitable[O]],
+        plan: Callable[[O], Sequence[A]],
+        act: Callable[[A], Awaitable[None]],
+        bell: Bell,
+        tick_seconds: float,
+    ) -> None:
+        self.name = name
+        self._observe = observe
+        self._plan = plan
+        self._act = act
+        self._bell = bell
+        self._tick_seconds = tick_seconds
+
+    async def run_once(self, *, dry_run: bool = False) -> Report[A]:
+        """One pass. With `dry_run` nothing is done; the report says what would be."""
+        try:
+            observation = await self._observe()
+        except Unavailable as error:
+            return self._report(Report(seen=False), because=error)
+        planned = self._plan(observation)
+        if dry_run:
+            return Report(seen=True, planned=planned)
+        lost = errors = 0
+        for action in planned:
+            try:
+                await self._act(action)
+            except Conflict:
+                lost += 1
+            except GooseherdError as error:
+                errors += 1
+                _log.warning(
+                    "action failed", extra={"loop": self.name, "action": repr(action), "error": str(error)}
+                )
+        return self._report(Report(seen=True, planned=planned, lost_races=lost, errors=errors))
+
+    def _report(self, report: Report[A], because: Exception | None = None) -> Report[A]:
+        outcome = "blind" if not report.seen else "errors" if report.errors else "ok"
+        telemetry.LOOP_PASSES.labels(self.name, outcome).inc()
+        if because is not None:
+            _log.warning("pass ended without a look", extra={"loop": self.name, "error": str(because)})
+        elif report.planned:
+            _log.debug(
+                "pass",
+                extra={"loop": self.name, "actions": len(report.planned), "lost": report.lost_races},
+            )
+        return report
+
+    async def run(self) -> None:
+        """Passes until cancelled. An unexpected error is logged and the next pass is made all the same."""
+        while True:
+            try:
+                await self.run_once()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                telemetry.LOOP_PASSES.labels(self.name, "crashed").inc()
+                _log.exception("pass crashed", extra={"loop": self.name})
+            await self._bell.wait(self._tick_seconds)

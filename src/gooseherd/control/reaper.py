@@ -1,0 +1,157 @@
+"""Ends what nobody owns any more: adopt it, roll it forward, or end it with a reason.
+
+| seen | tier | decision |
+| --- | --- | --- |
+| lease fresh | 1 | not even looked at |
+| lease run out, finalizer registered here | 1 | left alone, counted |
+| running, lease run out | 2 | adopt: the attempt may well be alive on its worker |
+| finalizing, lease run out past the grace | 2 | adopt: roll forward if the manifest exists, else requeue |
+| older than the hard ceiling, whatever the marker says | 3 | fail with deadline_exceeded |
+| pending for longer than the queue's time to live | | fail with queue_expired |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gooseherd import telemetry
+from gooseherd.control.execution import Executions
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.loop import Loop
+from gooseherd.control.news import News
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.job import Fence, Job, JobId
+from gooseherd.domain.ports import JobStore
+from gooseherd.domain.states import Status
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ReaperLimits:
+    """When stale is stale. `finalize_grace` counts from the end of the lease, the others from enqueueing."""
+
+    finalize_grace: timedelta = timedelta(minutes=5)
+    hard_ceiling: timedelta = timedelta(hours=24)
+    queue_ttl: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """Jobs without a living owner, by the store's clock."""
+
+    now: datetime
+    unowned: Sequence[Job]
+    finalizing_here: Mapping[JobId, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptJob:
+    """Take the lease and go on where the last owner stopped."""
+
+    job_id: JobId
+    seen: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class EndJob:
+    """Over the hard ceiling: fail it, whoever claims to be at work."""
+
+    job_id: JobId
+    seen: Fence
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveJob:
+    """A live finalizer is not dead."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireQueue:
+    """Fail pending jobs older than this."""
+
+    created_before: datetime
+
+
+Action = AdoptJob | EndJob | LeaveJob | ExpireQueue
+
+
+def plan(seen: Estate, limits: ReaperLimits) -> list[Action]:
+    """The table above, as code."""
+    actions: list[Action] = [ExpireQueue(seen.now - limits.queue_ttl)]
+    for job in seen.unowned:
+        stale_since = job.lease.expires_at if job.lease else job.updated_at
+        if seen.now - (job.started_at or job.created_at) > limits.hard_ceiling:
+            actions.append(EndJob(job.job_id, job.fence))
+        elif job.job_id in seen.finalizing_here:
+            actions.append(LeaveJob(job.job_id))
+        elif (
+            job.status is Status.RUNNING or seen.now - stale_since > limits.finalize_grace or handed_over(job)
+        ):
+            actions.append(AdoptJob(job.job_id, job.fence))
+    return actions
+
+
+def handed_over(job: Job) -> bool:
+    """Whether the owner let go on purpose, so that there is no grace to wait for."""
+    return job.lease is None
+
+
+class Reaper:
+    """Runs in every API process; each decision is one conditional write, so any number may run."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        executions: Executions,
+        finalizers: Finalizers,
+        news: News,
+        limits: ReaperLimits,
+        tick_seconds: float,
+    ) -> None:
+        self._jobs = jobs
+        self._executions = executions
+        self._finalizers = finalizers
+        self._news = news
+        self.loop: Loop[Estate, Action] = Loop(
+            "reaper",
+            observe=self._observe,
+            plan=lambda seen: plan(seen, limits),
+            act=self._act,
+            bell=news.unowned,
+            tick_seconds=tick_seconds,
+        )
+
+    async def _observe(self) -> Estate:
+        return Estate(
+            now=await self._jobs.now(),
+            unowned=await self._jobs.unowned(_BATCH),
+            finalizing_here=self._finalizers.snapshot(),
+        )
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case LeaveJob():
+                self._finalizers.deferred()
+            case AdoptJob(job_id, seen):
+                job = await self._take(job_id, seen)
+                if job is not None:
+                    self._executions.start(job, adopted=True)
+            case EndJob(job_id, seen):
+                job = await self._take(job_id, seen)
+                if job is not None:
+                    await self._executions.end(
+                        job, Failure(Reason.DEADLINE_EXCEEDED, "the job is older than the hard ceiling")
+                    )
+            case ExpireQueue(created_before):
+                for job in await self._jobs.expire(created_before, _BATCH):
+                    telemetry.JOBS_ENDED.labels(Status.FAILED, Reason.QUEUE_EXPIRED).inc()
+                    self._news.publish(job.job_id)
+
+    async def _take(self, job_id: JobId, seen: Fence) -> Job | None:
+        return await self._jobs.adopt(job_id, seen, self._executions.owner, self._executions.timing.lease)
