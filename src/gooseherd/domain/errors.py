@@ -41,6 +41,17 @@ class NotFound(Rejected):
 
 
 @dataclass(eq=False)
+class Gone(Rejected):
+    """The catalog knows the file and says that it was taken back; it will not return."""
+
+    name: str
+    status: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.status}"
+
+
+@dataclass(eq=False)
 class AccessDenied(Rejected):
     """The file is not public, so it neither leaves nor enters a workflow."""
 

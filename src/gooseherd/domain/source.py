@@ -20,9 +20,9 @@ LocalId = NewType("LocalId", str)
 
 E = TypeVar("E", bound=StrEnum)
 
-_DCC = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}$")
-_LOCAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:+@=-]{0,254}$")
-_HEX = {"md5": re.compile(r"[0-9a-f]{32}$"), "sha256": re.compile(r"[0-9a-f]{64}$")}
+_DCC = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_LOCAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:+@=-]{0,254}")
+_HEX = {"md5": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
 
 
 class AccessLevel(StrEnum):
@@ -78,14 +78,14 @@ class Sidecar:
 def parse_dcc(text: str) -> Dcc:
     """Raises InvalidInput when `text` cannot be a dcc (path parts and control bytes cannot)."""
     word = text.lower()
-    if not _DCC.match(word) or ".." in word:
+    if not _DCC.fullmatch(word) or ".." in word:
         raise InvalidInput("dcc", "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit")
     return Dcc(word)
 
 
 def parse_local_id(text: str) -> LocalId:
     """Raises InvalidInput when `text` cannot be a local id."""
-    if not _LOCAL_ID.match(text) or ".." in text:
+    if not _LOCAL_ID.fullmatch(text) or ".." in text:
         raise InvalidInput(
             "local_id",
             "1 to 255 letters, digits or . _ ~ : + @ = -, starting with a letter or digit, without '..'",
@@ -166,7 +166,7 @@ class SourceFile:
                 AccessLevel, _text(data, "data_access_level") or "public", "data_access_level"
             ),
             status=_text(data, "status") or "active",
-            sidecars=tuple(_sidecar(item) for item in data.get("sidecars") or ()),
+            sidecars=_sidecars(data.get("sidecars") or []),
         )
 
 
@@ -193,7 +193,7 @@ def _format(said: str | None, filename: str) -> Format:
 
 def _digest(data: Mapping[str, Any], field: str) -> str | None:
     value = _text(data, field)
-    if value is not None and not _HEX[field].match(value.lower()):
+    if value is not None and not _HEX[field].fullmatch(value.lower()):
         raise InvalidInput(field, f"must be {'32' if field == 'md5' else '64'} hex digits")
     return value.lower() if value else None
 
@@ -210,6 +210,12 @@ def _member(enum: type[E], value: str, field: str) -> E:
         return enum(value.lower())
     except ValueError:
         raise InvalidInput(field, f"must be one of {', '.join(enum)}") from None
+
+
+def _sidecars(items: object) -> tuple[Sidecar, ...]:
+    if not isinstance(items, list | tuple):
+        raise InvalidInput("sidecars", "must be a list of {kind, access_url}")
+    return tuple(_sidecar(item) for item in items)
 
 
 def _sidecar(item: object) -> Sidecar:
