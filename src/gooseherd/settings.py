@@ -1,0 +1,275 @@
+"""Every knob, once: its environment name, bounds, unit, default and the reason for it.
+
+`docs/settings.md` is generated from here: `python -m gooseherd.settings > docs/settings.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gooseherd.domain.errors import Misconfigured
+
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:I?B)?$", re.IGNORECASE)
+_FACTOR = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Profile(StrEnum):
+    """What the environment amounts to."""
+
+    EMBEDDED = "embedded"
+    DEVCLOUD = "devcloud"
+    AWS = "aws"
+
+
+def parse_size(value: object) -> object:
+    """A number of bytes from `256M`, `2GiB` or a plain number (binary multiples)."""
+    if isinstance(value, str):
+        match = _SIZE.match(value.strip())
+        if match is None:
+            raise ValueError("a size such as 256M, 2G or a number of bytes")
+        return int(match[1]) * _FACTOR[match[2].upper()]
+    return value
+
+
+def _split(separator: str) -> BeforeValidator:
+    def words(value: object) -> object:
+        return (
+            tuple(w for w in (word.strip() for word in value.split(separator)) if w)
+            if isinstance(value, str)
+            else value
+        )
+
+    return BeforeValidator(words)
+
+
+def _blank_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
+Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
+Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+Folder = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
+
+
+def default_state_dir() -> Path:
+    """Where the embedded profile keeps everything (XDG base directories: state)."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "gooseherd"
+
+
+class Settings(BaseSettings):
+    """Read from the environment only; nothing needs to be set on a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, frozen=True, extra="ignore")
+
+    gooseherd_state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="Folder of the embedded profile: documents, artifacts, work, logs.",
+    )
+    gooseherd_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    gooseherd_log_json: bool = Field(False, description="One JSON object a line instead of plain text.")
+
+    # -- state
+    database_url: Text = Field(
+        None, description="MongoDB connection string. Unset: an embedded document server is started."
+    )
+    database_name: str = Field(
+        "gooseherd", description="Database inside that server.", pattern=r"^[A-Za-z0-9_-]+$"
+    )
+
+    # -- artifacts
+    sync_data_dir: Folder = Field(
+        None, description="Folder for artifacts. Unset in the embedded profile: inside the state folder."
+    )
+    workflow_s3_bucket: Text = Field(
+        None, description="Bucket for artifacts; takes precedence over the folder."
+    )
+    workflow_s3_prefix: str = Field("", description="Key prefix inside the bucket.")
+    aws_endpoint_url: Text = Field(None, description="Another endpoint than AWS's own: a local cloud.")
+    aws_region: str = Field("us-east-1", description="Region of bucket and cluster.")
+
+    # -- workflow
+    workflow_duration_cap_seconds: float = Field(
+        4 * 3600, gt=0, description="Longest an attempt may run; then it ends with deadline_exceeded."
+    )
+    workflow_heartbeat_seconds: float = Field(300, gt=0, description="How often a lease is renewed.")
+    workflow_stale_seconds: float = Field(
+        900,
+        gt=0,
+        description="Length of a lease: a holder silent for this long is replaced. Three heartbeats.",
+    )
+    workflow_finalize_grace_seconds: float = Field(
+        300, ge=0, description="How long past its lease a finalizing job is left alone."
+    )
+    workflow_hard_ceiling_seconds: float = Field(
+        24 * 3600, gt=0, description="Oldest a started job may be; the reaper ends it whatever it says."
+    )
+    workflow_queue_ttl_seconds: float = Field(
+        24 * 3600, gt=0, description="Oldest a pending job may be; then it fails with queue_expired."
+    )
+    workflow_tick_seconds: float = Field(
+        5, gt=0, description="Safety net of the control loops, which are otherwise woken by events."
+    )
+    workflow_shutdown_grace_seconds: float = Field(
+        20,
+        ge=0,
+        description="How long finalizers may take at shutdown; below ECS's default stop timeout of 30 s.",
+    )
+    workflow_finalizer_marker: bool = Field(True, description="Kill switch of the live-finalizer registry.")
+    workflow_max_active_jobs: int = Field(10_000, ge=1, description="Jobs waiting or running; more get 429.")
+    workflow_max_pending_per_requester: int = Field(
+        1_000, ge=1, description="Jobs one requester may have waiting."
+    )
+    workflow_max_running_per_requester: int = Field(
+        100, ge=1, description="Jobs one requester may have running; more wait their turn."
+    )
+    workflow_backoff_scale: float = Field(
+        1.0, ge=0, le=10, description="Factor on the waits between attempts."
+    )
+
+    # -- workers
+    worker_max_local: int = Field(
+        max(1, min(os.cpu_count() or 1, 8)),
+        ge=1,
+        le=256,
+        description="Worker processes of the embedded fleet. One per core: each runs one attempt.",
+    )
+    worker_threads: int = Field(2, ge=1, le=64, description="Threads a tool may use inside one attempt.")
+    worker_idle_timeout_seconds: float = Field(
+        60, gt=0, description="A worker without an attempt stops itself after this long."
+    )
+    worker_start_timeout_seconds: float = Field(
+        60, gt=0, description="A worker not healthy by then has failed."
+    )
+    worker_silence_seconds: float = Field(
+        60, gt=0, description="A worker that sends nothing for this long is lost; it sends heartbeats."
+    )
+    worker_scratch_bytes: Size = Field(
+        512 * 2**30, gt=0, description="Most an attempt may write to its work folder."
+    )
+    cfdb_sort_memory_cap: Size = Field(256 * 2**20, ge=2**20, description="Memory of the text sort, bytes.")
+    cfdb_samtools_memory_cap: Size = Field(
+        256 * 2**20, ge=2**20, description="Memory of samtools sort per thread, bytes."
+    )
+
+    # -- sources
+    source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
+    source_file_roots: Paths = Field(
+        (), description="Folders below which file: sources are allowed (embedded profile only)."
+    )
+    source_allow_hosts: Words = Field(
+        (), description="Host patterns sources may come from, comma-separated. Empty: any public host."
+    )
+    source_allow_networks: Words = Field(
+        (), description="Networks (CIDR) that are allowed although private, comma-separated: a local cloud."
+    )
+    source_allow_http: bool = Field(False, description="Allow plain http: sources.")
+
+    # -- api
+    api_host: str = Field("127.0.0.1", description="Address to listen on. Loopback unless told.")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    api_admin_key: Text = Field(
+        None,
+        description="Key of admin calls (X-API-Key). Unset: made at first start, kept in the state folder.",
+    )
+    api_public_url: Text = Field(
+        None, description="What clients call this service, for absolute links behind a proxy."
+    )
+    api_wait_max_seconds: float = Field(
+        50, ge=0, le=600, description="Longest a ?wait request is held; below common proxy timeouts of 60 s."
+    )
+    api_cors_origins: Words = Field(("*",), description="Origins browsers may call from, comma-separated.")
+    api_trusted_proxies: int = Field(
+        0, ge=0, le=10, description="Proxies in front whose X-Forwarded-* headers are believed."
+    )
+
+    @property
+    def profile(self) -> Profile:
+        """Chosen by environment, never by code."""
+        if self.workflow_s3_bucket is None:
+            return Profile.EMBEDDED
+        return Profile.DEVCLOUD if self.aws_endpoint_url else Profile.AWS
+
+    @property
+    def artifacts_dir(self) -> Path | None:
+        """Where LocalFsCache lives; None when artifacts go to S3 or processing is off.
+
+        A deployment that names its database must also name a place for artifacts; a laptop need not.
+        """
+        if self.workflow_s3_bucket is not None:
+            return None
+        if self.sync_data_dir is not None:
+            return self.sync_data_dir
+        return None if self.database_url else self.gooseherd_state_dir / "artifacts"
+
+    @property
+    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Raises Misconfigured for what is no CIDR."""
+        try:
+            return tuple(ip_network(word) for word in self.source_allow_networks)
+        except ValueError as error:
+            raise Misconfigured("SOURCE_ALLOW_NETWORKS", str(error)) from None
+
+    def checked(self) -> Settings:
+        """Refuse at start what would only fail later.
+
+        Raises:
+            Misconfigured: naming the variable.
+        """
+        if self.workflow_heartbeat_seconds * 2 > self.workflow_stale_seconds:
+            raise Misconfigured(
+                "WORKFLOW_STALE_SECONDS",
+                "must be at least twice WORKFLOW_HEARTBEAT_SECONDS, or live jobs get replaced",
+            )
+        if self.source_file_roots and self.profile is not Profile.EMBEDDED:
+            raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for the embedded profile only")
+        _ = self.allowed_networks
+        return self
+
+
+def reference() -> str:
+    """The settings page, in Markdown."""
+    rows = [
+        "# Settings",
+        "",
+        "All come from the environment; on a laptop none needs to be set. Generated from `settings.py`.",
+        "",
+        "| variable | default | bounds | what and why |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, field in Settings.model_fields.items():
+        bounds = ", ".join(filter(None, (_bound(item) for item in field.metadata)))
+        rows.append(
+            f"| `{name.upper()}` | {_default(name, field.default)} | {bounds} | {field.description} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _default(name: str, value: Any) -> str:
+    if name == "gooseherd_state_dir":
+        return "`$XDG_STATE_HOME/gooseherd`"
+    if name == "worker_max_local":
+        return "number of cores, at most 8"
+    if value in (None, (), ""):
+        return "unset"
+    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
+
+
+def _bound(item: object) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    return next((f"{sign} {getattr(item, name)}" for name, sign in signs.items() if hasattr(item, name)), "")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
