@@ -1,0 +1,53 @@
+"""Every way a portal spells a format leads to one Format."""
+
+import pytest
+
+from gooseherd.domain import formats
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("format:2572", "bam"),
+        ("format_2572", "bam"),
+        ("http://edamontology.org/format_3016", "vcf"),
+        ("https://edamontology.org/format_1975", "gff3"),
+        ("BAM", "bam"),
+        (".vcf.gz", "vcf"),
+        ("vcf.bgz", "vcf"),
+        ("narrowPeak", "narrowpeak"),
+        ("bb", "bigbed"),
+        ("gff2", "gff"),
+        (" bed ", "bed"),
+    ],
+)
+def test_names_ids_and_suffixes_resolve(said: str, name: str) -> None:
+    found = formats.resolve(said)
+    assert found is not None
+    assert found.name == name
+
+
+@pytest.mark.parametrize("said", ["", "format_9999", "docx", "gz", "bam.exe", "a b"])
+def test_what_is_unknown_stays_unknown(said: str) -> None:
+    assert formats.resolve(said) is None
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [("a.b.c.bed.gz", "bed"), ("X.BAM", "bam"), ("peaks.narrowPeak.gz", "narrowpeak"), ("x.bw", "bigwig")],
+)
+def test_a_file_name_says_its_format(filename: str, name: str) -> None:
+    found = formats.from_filename(filename)
+    assert found is not None
+    assert found.name == name
+
+
+@pytest.mark.parametrize("filename", ["bam", "x", "x.gz", "bed.gz", ""])
+def test_a_file_name_without_a_suffix_says_nothing(filename: str) -> None:
+    assert formats.from_filename(filename) is None
+
+
+def test_each_format_is_found_by_its_own_name_and_id() -> None:
+    for each in formats.ALL:
+        assert formats.resolve(each.name) is each
+        assert formats.resolve(each.edam) is each
