@@ -1,0 +1,1 @@
+"""Where artifacts live: back ends of the CacheBackend port, all held to one contract suite."""
