@@ -1,0 +1,132 @@
+"""The service as a process: listen, announce, stop in order on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+
+import uvicorn
+
+from gooseherd import telemetry
+from gooseherd.api.app import create_app
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.settings import Settings
+from gooseherd.statedir import StateDir
+from gooseherd.wiring import Service, running
+
+_log = logging.getLogger(__name__)
+
+_OPEN_REQUESTS_SECONDS = 5
+"""How long requests under way may take at shutdown; held ones (?wait, events) are then cut."""
+
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it answers, without its signal handling.
+
+    Its own handling raises the signal again before we have cleaned up.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell."""
+        await super().startup(sockets=sockets)
+        self.answering.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the caller's business."""
+        yield
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Run the service until SIGINT or SIGTERM; a second signal ends it at once.
+
+    `on_ready` is called with the base URL once requests are answered.
+
+    Raises:
+        Misconfigured, StoreUnavailable: it could not start.
+    """
+    settings.checked()
+    telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+    stop = _stop_signal()
+    with StateDir(settings.gooseherd_state_dir) as state, _listen(settings) as listener:
+        async with AsyncExitStack() as stack:
+            starting = asyncio.ensure_future(stack.enter_async_context(running(settings, state)))
+            if not await _first(starting, stop):
+                return
+            server = _Server(_config(starting.result()))
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            if await _first(asyncio.create_task(server.answering.wait()), stop):
+                url = _url(listener)
+                state.announce(url, settings.profile)
+                _log.info("ready", extra={"url": url, "profile": str(settings.profile)})
+                if on_ready is not None:
+                    on_ready(url)
+                await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            _log.info("stopping")
+            server.should_exit = True
+            await serving
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """Done at the first SIGINT or SIGTERM; the second ends the process, leaving all to the next start."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.done():
+            os._exit(128 + number)
+        stop.set_result(None)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _first(work: asyncio.Future[Any], stop: asyncio.Future[None]) -> bool:
+    """Whether `work` was done before the stop; if not it is cancelled. Its error is raised."""
+    await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        return False
+    work.result()
+    return True
+
+
+def _config(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(service.desk),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_OPEN_REQUESTS_SECONDS,
+        server_header=False,
+    )
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server((settings.api_host, settings.api_port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        where = f"{settings.api_host}:{settings.api_port}"
+        raise Misconfigured(
+            "API_PORT", f"cannot listen on {where} ({error.strerror}); choose another"
+        ) from None

@@ -1,0 +1,228 @@
+"""Settings to objects: the only place that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gooseherd import __version__
+from gooseherd.api.app import Desk
+from gooseherd.control.dispatcher import Dispatcher
+from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.news import News
+from gooseherd.control.reaper import Reaper, ReaperLimits
+from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.control.supervisor import Supervisor
+from gooseherd.devcloud.docserver import DocumentServer
+from gooseherd.domain.errors import GooseherdError, Misconfigured
+from gooseherd.domain.job import JobId, Owner
+from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports import CacheBackend
+from gooseherd.fleet.local import LocalFleet
+from gooseherd.fleet.pool import WoolWorkers
+from gooseherd.processing.registry import default_registry
+from gooseherd.settings import Settings
+from gooseherd.sources.http import HttpSources
+from gooseherd.sources.urlguard import UrlGuard
+from gooseherd.statedir import StateDir
+from gooseherd.storage.local import LocalFsCache
+from gooseherd.store.connect import connect, ping
+from gooseherd.store.files import MongoFiles
+from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.schema import ensure_indexes
+from gooseherd.worker.settings import build_id
+
+_PROBE = CacheKey("readiness-probe")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running engine and the application in front of it."""
+
+    desk: Desk
+    settings: Settings
+
+
+@asynccontextmanager
+async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]:
+    """Everything started, in order; stopped in reverse.
+
+    Raises:
+        Misconfigured: naming the variable.
+        StoreUnavailable: the document store does not answer.
+    """
+    news = News()
+    async with AsyncExitStack() as stack:
+        url = settings.database_url
+        if url is None:
+            server = DocumentServer(state.path / "documents")
+            url = await server.start()
+            stack.push_async_callback(server.stop)
+        database = connect(url, settings.database_name)
+        stack.push_async_callback(database.client.close)
+        await ensure_indexes(database)
+        jobs, files = MongoJobs(database), MongoFiles(database)
+
+        cache = _cache(settings)
+        if cache is not None:
+            stack.push_async_callback(cache.close)
+        guard = UrlGuard(
+            allow_hosts=settings.source_allow_hosts,
+            allow_networks=settings.allowed_networks,
+            allow_http=settings.source_allow_http,
+        )
+        sources = HttpSources(guard, file_roots=settings.source_file_roots)
+        stack.push_async_callback(sources.close)
+        registry = default_registry(
+            sort_memory=settings.cfdb_sort_memory_cap,
+            samtools_memory=settings.cfdb_samtools_memory_cap,
+            threads=settings.worker_threads,
+        )
+        finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
+        if cache is not None:
+            submissions = Submissions(
+                jobs=jobs,
+                cache=cache,
+                recipes=registry,
+                limits=SubmissionLimits(
+                    active_jobs=settings.workflow_max_active_jobs,
+                    pending_per_requester=settings.workflow_max_pending_per_requester,
+                ),
+                news=news,
+                new_id=lambda: JobId(uuid.uuid4().hex),
+            )
+            fleet = LocalFleet(
+                state_dir=state.path,
+                max_workers=settings.worker_max_local,
+                start_timeout=settings.worker_start_timeout_seconds,
+                environment=worker_environment(settings),
+            )
+            stack.push_async_callback(fleet.close)
+            executions = Executions(
+                jobs=jobs,
+                fleet=fleet,
+                workers=WoolWorkers(silence_seconds=settings.worker_silence_seconds),
+                cache=cache,
+                finalizers=finalizers,
+                news=news,
+                owner=Owner(state.remembered("instance", lambda: uuid.uuid4().hex)),
+                timing=_timing(settings),
+                bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
+            )
+            dispatcher = Dispatcher(
+                jobs=jobs,
+                fleet=fleet,
+                executions=executions,
+                news=news,
+                running_limit=settings.workflow_max_running_per_requester,
+                tick_seconds=settings.workflow_tick_seconds,
+            )
+            reaper = Reaper(
+                jobs=jobs,
+                executions=executions,
+                finalizers=finalizers,
+                news=news,
+                limits=ReaperLimits(
+                    finalize_grace=timedelta(seconds=settings.workflow_finalize_grace_seconds),
+                    hard_ceiling=timedelta(seconds=settings.workflow_hard_ceiling_seconds),
+                    queue_ttl=timedelta(seconds=settings.workflow_queue_ttl_seconds),
+                ),
+                tick_seconds=settings.workflow_tick_seconds,
+            )
+            await stack.enter_async_context(
+                Supervisor(
+                    jobs=jobs,
+                    executions=executions,
+                    loops=[dispatcher.loop, reaper.loop],
+                    news=news,
+                    grace_seconds=settings.workflow_shutdown_grace_seconds,
+                )
+            )
+        else:
+            submissions = None
+
+        async def readiness() -> Mapping[str, str]:
+            return await _readiness(database_ping=lambda: ping(database), cache=cache)
+
+        yield Service(
+            desk=Desk(
+                files=files,
+                submissions=submissions,
+                jobs=jobs,
+                cache=cache,
+                sources=sources,
+                admin_key=settings.api_admin_key
+                or state.remembered("admin-key", lambda: secrets.token_urlsafe(24)),
+                public_url=settings.api_public_url,
+                wait_max_seconds=settings.api_wait_max_seconds,
+                cors_origins=settings.api_cors_origins,
+                trusted_proxies=settings.api_trusted_proxies,
+                version=__version__,
+                readiness=readiness,
+            ),
+            settings=settings,
+        )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """What a local worker inherits: the system's, and of the settings only what a worker reads."""
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k in ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD")
+    }
+    return kept | {
+        "SYNC_DATA_DIR": str(settings.artifacts_dir or ""),
+        "WORKER_THREADS": str(settings.worker_threads),
+        "WORKER_IDLE_TIMEOUT_SECONDS": str(settings.worker_idle_timeout_seconds),
+        "CFDB_SORT_MEMORY_CAP": str(settings.cfdb_sort_memory_cap),
+        "CFDB_SAMTOOLS_MEMORY_CAP": str(settings.cfdb_samtools_memory_cap),
+        "SOURCE_FILE_ROOTS": os.pathsep.join(str(root) for root in settings.source_file_roots),
+        "SOURCE_ALLOW_HOSTS": ",".join(settings.source_allow_hosts),
+        "SOURCE_ALLOW_NETWORKS": ",".join(settings.source_allow_networks),
+        "SOURCE_ALLOW_HTTP": "true" if settings.source_allow_http else "false",
+    }
+
+
+def _cache(settings: Settings) -> CacheBackend | None:
+    if settings.workflow_s3_bucket is not None:
+        raise Misconfigured(
+            "WORKFLOW_S3_BUCKET", "artifacts in S3 come with the fleet; use SYNC_DATA_DIR for now"
+        )
+    return LocalFsCache(settings.artifacts_dir) if settings.artifacts_dir is not None else None
+
+
+def _timing(settings: Settings) -> Timing:
+    return Timing(
+        lease=timedelta(seconds=settings.workflow_stale_seconds),
+        heartbeat=timedelta(seconds=settings.workflow_heartbeat_seconds),
+        attempt_cap=timedelta(seconds=settings.workflow_duration_cap_seconds),
+        silence=timedelta(seconds=settings.worker_silence_seconds),
+        backoff_scale=settings.workflow_backoff_scale,
+    )
+
+
+async def _readiness(*, database_ping: Callable[[], object], cache: CacheBackend | None) -> Mapping[str, str]:
+    said = {}
+    try:
+        async with asyncio.timeout(3):
+            await database_ping()  # type: ignore[misc]
+        said["store"] = "ok"
+    except (GooseherdError, TimeoutError) as error:
+        said["store"] = str(error) or "did not answer in 3 s"
+    if cache is None:
+        return said | {"cache": "ok: off, upstream bytes only"}
+    try:
+        async with asyncio.timeout(3):
+            await cache.head(_PROBE)
+        said["cache"] = "ok"
+    except (GooseherdError, TimeoutError) as error:
+        said["cache"] = str(error) or "did not answer in 3 s"
+    return said
