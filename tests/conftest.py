@@ -1,0 +1,52 @@
+"""The document server that tests of many rooms share: one per pytest process, a fresh database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gooseherd.devcloud.docserver import DocumentServer
+from gooseherd.store.connect import Database, connect
+from gooseherd.store.schema import ensure_indexes
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`DATABASE_URL` if it is set, else an embedded server of this process's own.
+
+    The server is watched by a loop in a thread of its own, so that tests may have any loop
+    they like; the thread lives as long as the server, which ends with the thread that forked it.
+    """
+    named = os.environ.get("DATABASE_URL")
+    if named:
+        yield named
+        return
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="document-server", daemon=True)
+    thread.start()
+
+    directory: Path = tmp_path_factory.mktemp("documents")
+    server = DocumentServer(directory)
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh database with all indexes; dropped after the test."""
+    db = connect(database_url, f"test_{uuid.uuid4().hex}")
+    await ensure_indexes(db)
+    yield db
+    await db.client.drop_database(db.name)
+    await db.client.close()
