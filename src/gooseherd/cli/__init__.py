@@ -1,0 +1,36 @@
+"""The `gooseherd` command: parses, calls, and says how it went; the work is done elsewhere.
+
+Nothing heavy is imported before a command runs, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gooseherd.cli import add, files, get, jobs, trials, up
+
+app = typer.Typer(
+    name="gooseherd",
+    help="Sorted, indexed, byte-range-ready genome files on demand.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Plain help: rich alone would take longer to import than the rest of the command.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("up")(up.up)
+app.command("add")(add.add)
+app.command("get")(get.get)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(files.app, name="files")
+app.command("smoke")(trials.smoke)
+app.command("demo")(trials.demo)
+app.command("doctor")(trials.doctor)
+app.command("version")(trials.version)
+
+
+def main() -> None:
+    """Run one command and exit with its code (see `outcome.Exit`)."""
+    app(args=sys.argv[1:], prog_name="gooseherd")

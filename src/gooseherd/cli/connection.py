@@ -1,0 +1,55 @@
+"""Finds the service a command talks to: what was said, else what runs on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gooseherd.cli.outcome import Exit, Stop
+
+if TYPE_CHECKING:
+    from gooseherd.client import GooseherdClient
+
+
+def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> GooseherdClient:
+    """A client for the service at `url`, or for the one that `gooseherd up` runs here.
+
+    Raises:
+        Stop: nothing was said and nothing runs.
+    """
+    from gooseherd.client import GooseherdClient
+    from gooseherd.client.local import default_state_dir, find_local
+
+    if url:
+        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+            raise Stop(Exit.USAGE, f"{url!r} is no address: give http://HOST:PORT")
+        return GooseherdClient(url, api_key or _key_if_ours(url, state_dir))
+    found = find_local(state_dir or default_state_dir(os.environ))
+    if found is None:
+        raise Stop(
+            Exit.NOT_THERE,
+            "no service is running here",
+            "start it with: gooseherd up   (or name one with --url or GOOSEHERD_URL)",
+        )
+    return GooseherdClient(found.url, api_key or found.admin_key)
+
+
+def _key_if_ours(url: str, state_dir: Path | None) -> str | None:
+    """The local admin key goes to the local service only, never to a host that was merely named."""
+    from gooseherd.client.local import default_state_dir, find_local
+
+    found = find_local(state_dir or default_state_dir(os.environ))
+    return found.admin_key if found and found.url.rstrip("/") == url.rstrip("/") else None
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """DCC/ID in two, or a service's own URL of a file; Stop when it is neither."""
+    path = urlsplit(name).path if "://" in name else name
+    parts = path.strip("/").split("/")
+    if len(parts) == 3 and parts[0] in {"data", "index"}:
+        parts = parts[1:]
+    if len(parts) != 2 or not all(parts):
+        raise Stop(Exit.USAGE, f"{name!r} is no file name here: write DCC/ID, such as local/reads")
+    return parts[0], parts[1]

@@ -1,0 +1,30 @@
+"""The options that many commands share, said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", envvar="GOOSEHERD_URL", help="The service's address; default: the one running on this machine."
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="API_ADMIN_KEY",
+        help="The admin key; default: the one the service on this machine made for itself.",
+        show_envvar=True,
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option("--state-dir", envvar="GOOSEHERD_STATE_DIR", help="Where the service keeps its state."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output only, on standard output.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]

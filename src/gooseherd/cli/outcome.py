@@ -1,0 +1,102 @@
+"""How a command ends: words for people on standard error, JSON on standard output, an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Any
+
+from gooseherd.domain.errors import GooseherdError, InvalidInput, Misconfigured, UnsupportedFormat
+
+
+class Exit(IntEnum):
+    """Exit codes, promised in the documentation."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_THERE = 3
+    """The service, or a program this machine needs, is not there."""
+    REFUSED = 4
+    """No such file or job, or no right to it."""
+    INTERRUPTED = 130
+
+
+class Stop(Exception):
+    """End the command with these words and this code; no traceback is shown."""
+
+    def __init__(self, code: Exit, words: str, hint: str = "", **fields: Any) -> None:
+        super().__init__(words)
+        self.code, self.words, self.hint, self.fields = code, words, hint, fields
+
+
+def say(words: str) -> None:
+    """A line for people."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def emit(value: object) -> None:
+    """One JSON document, on one line, for programs."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def run(command: Callable[[], None], *, as_json: bool) -> int:
+    """Run `command` and turn every expected error into words and an exit code."""
+    try:
+        command()
+    except Stop as stop:
+        return _end(stop, as_json=as_json)
+    except GooseherdError as error:
+        return _end(_stop_for(error), as_json=as_json)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read standard output has gone; nothing more can be said there.
+        sys.stdout = None
+        return Exit.FAILED
+    except OSError as error:
+        return _end(Stop(Exit.FAILED, _plain(error)), as_json=as_json)
+    return Exit.OK
+
+
+def _end(stop: Stop, *, as_json: bool) -> int:
+    say(f"gooseherd: {stop.words}")
+    if stop.hint:
+        say(stop.hint)
+    if as_json:
+        emit({"error": {"detail": stop.words, **({"hint": stop.hint} if stop.hint else {}), **stop.fields}})
+    return stop.code
+
+
+def _stop_for(error: GooseherdError) -> Stop:
+    from gooseherd.client import errors
+
+    match error:
+        case errors.NotReachable():
+            return Stop(Exit.NOT_THERE, str(error), "is it running? start it with: gooseherd up")
+        case errors.UnexpectedAnswer():
+            return Stop(Exit.NOT_THERE, str(error), "is this a gooseherd service?")
+        case errors.Missing() | errors.Denied():
+            hint = "give the admin key with --api-key or API_ADMIN_KEY" if error.status == 401 else ""
+            return Stop(Exit.REFUSED, str(error), hint, **_problem(error))
+        case errors.Refused():
+            return Stop(Exit.FAILED, str(error), **_problem(error))
+        case errors.JobEnded():
+            return Stop(Exit.FAILED, str(error), job=dict(error.job))
+        case InvalidInput() | UnsupportedFormat():
+            return Stop(Exit.USAGE, str(error))
+        case Misconfigured():
+            return Stop(Exit.USAGE, str(error))
+        case _:
+            return Stop(Exit.FAILED, str(error))
+
+
+def _problem(error: Any) -> Mapping[str, Any]:
+    return {"status": error.status, "type": error.type, "title": error.title}
+
+
+def _plain(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -1,0 +1,85 @@
+"""Progress on standard error: bars on a terminal, a line now and then elsewhere, nothing for `--json`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gooseherd.cli.outcome import say
+
+OnJob = Callable[[Mapping[str, Any]], None]
+OnBytes = Callable[[int, int | None], None]
+
+_LINE_EVERY_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def job_bar(name: str, *, quiet: bool) -> Iterator[OnJob]:
+    """Shows one job's life; call the given function with each record of it."""
+    if quiet:
+        yield lambda job: None
+    elif not sys.stderr.isatty():
+        yield _job_lines(name)
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = None
+
+            def show(job: Mapping[str, Any]) -> None:
+                nonlocal task
+                if task is None:
+                    task = progress.add_task(name, total=100)
+                progress.update(task, description=f"{name}  {phase(job)}", completed=percent(job))
+
+            yield show
+
+
+@contextlib.contextmanager
+def byte_bar(name: str, *, quiet: bool) -> Iterator[OnBytes]:
+    """Shows how many bytes of how many are there."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda there, size: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda there, size: progress.update(task, completed=there, total=size)
+
+
+def phase(job: Mapping[str, Any]) -> str:
+    """What a job does just now, in a few words."""
+    step = str((job.get("progress") or {}).get("step") or "")
+    status = str(job.get("status") or "")
+    if status == "pending":
+        position = job.get("position")
+        return "waiting in the queue" + (f", position {position}" if position else "")
+    return step if status == "running" and step else status
+
+
+def percent(job: Mapping[str, Any]) -> float:
+    """How much of the job is done, 0 to 100."""
+    if job.get("status") == "completed":
+        return 100.0
+    return float((job.get("progress") or {}).get("percent") or 0.0)
+
+
+def _job_lines(name: str) -> OnJob:
+    last, said_at = "", 0.0
+
+    def show(job: Mapping[str, Any]) -> None:
+        nonlocal last, said_at
+        now, words = time.monotonic(), phase(job)
+        if words != last or now - said_at > _LINE_EVERY_SECONDS:
+            say(f"{name}: {words} {percent(job):.0f}%")
+            last, said_at = words, now
+
+    return show

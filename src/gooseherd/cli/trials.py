@@ -1,0 +1,113 @@
+"""`smoke`, `demo`, `doctor`, `version`: does it work, here and now?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gooseherd.cli import options
+from gooseherd.cli.outcome import Exit, emit, run, say
+
+
+def smoke(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep inputs, state and logs.")] = False,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Where the inputs are made; a running service must be allowed to read it.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Longest wait for one format, seconds.")] = 120.0,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="A running service; default: one of its own, on the configured profile."),
+    ] = None,
+    api_key: options.ApiKey = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take every format end to end and check what comes out."""
+
+    def command() -> None:
+        from gooseherd import smoke as it
+
+        report = it.run(
+            url=url,
+            api_key=api_key,
+            state_dir=state_dir,
+            inputs=inputs,
+            keep=keep,
+            timeout_seconds=timeout,
+            say=(lambda words: None) if as_json else say,
+        )
+        if as_json:
+            emit(report.to_json())
+        else:
+            from gooseherd.cli.tables import show_table
+
+            rows = [(f.format, "ok" if f.ok else "FAILED", f"{f.seconds:.2f}", f.detail) for f in report.formats]
+            show_table(("format", "", "seconds", "detail"), rows)
+            say(f"smoke: {'ok' if report.ok else 'FAILED'} ({report.profile}, {len(report.formats)} formats)")
+        if not report.ok:
+            raise typer.Exit(Exit.FAILED)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the checks.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="GOOSEHERD_DEMO_DATA", help="Folder with the demo's files and demo-data.json."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; default: 8080, or a free one when it is taken.")
+    ] = None,
+    state_dir: options.StateDir = None,
+) -> None:
+    """Real files in, byte ranges out, checked; then it keeps serving until Ctrl-C."""
+
+    def command() -> None:
+        from gooseherd import demo as it
+
+        if not it.run(data=data, once=once, port=port, state_dir=state_dir):
+            raise typer.Exit(Exit.FAILED)
+
+    raise typer.Exit(run(command, as_json=False))
+
+
+def doctor(
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say what this machine lacks, and how to get it."""
+
+    def command() -> None:
+        from gooseherd import doctor as it
+        from gooseherd.cli.up import read_settings
+
+        report = it.examine(read_settings(state_dir=state_dir), os.environ)
+        if as_json:
+            emit(report.to_json())
+        else:
+            from gooseherd.cli.tables import show_table
+
+            marks = {"ok": "ok", "warn": "note", "missing": "MISSING"}
+            show_table(("check", "", "what"), [(c.name, marks[c.state], c.detail) for c in report.checks])
+            for check in report.checks:
+                if check.remedy and check.state != "ok":
+                    say(f"{check.name}: {check.remedy}")
+        if not report.ok:
+            raise typer.Exit(Exit.NOT_THERE)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def version(as_json: options.Json = False) -> None:
+    """Say which version this is."""
+    from gooseherd import __version__
+
+    if as_json:
+        emit({"version": __version__})
+    else:
+        print(__version__)

@@ -1,0 +1,112 @@
+"""`gooseherd up`: run the service in the foreground until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gooseherd.cli import options
+from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+
+if TYPE_CHECKING:
+    from gooseherd.settings import Settings
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (API_HOST).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on, 0 for any free one (API_PORT).")
+    ] = None,
+    state_dir: options.StateDir = None,
+    allow_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS)."),
+    ] = None,
+    as_json: options.Json = False,
+    while_stdin_open: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Start the service and keep it running until Ctrl-C."""
+
+    def command() -> None:
+        settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=allow_root or [])
+        if while_stdin_open:
+            _stop_when_stdin_closes()
+        _serve(settings, as_json=as_json)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def read_settings(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    state_dir: Path | None = None,
+    allow_roots: list[Path] | None = None,
+) -> Settings:
+    """The environment's settings with the command line on top.
+
+    Raises:
+        Stop: naming what cannot be used and the variable it came from.
+    """
+    from pydantic import ValidationError
+
+    from gooseherd.settings import Settings
+
+    said: dict[str, Any] = {"api_host": host, "api_port": port}
+    said["gooseherd_state_dir"] = state_dir.absolute() if state_dir else None
+    said = {name: value for name, value in said.items() if value is not None}
+    try:
+        settings = Settings(**said)
+        if allow_roots:
+            roots = (*settings.source_file_roots, *(_folder(root) for root in allow_roots))
+            settings = Settings(**said, source_file_roots=roots)
+        return settings.checked()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise Stop(Exit.USAGE, problems) from None
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise Stop(Exit.USAGE, f"--allow-root {path}: no such folder")
+    return path.resolve()
+
+
+def _serve(settings: Settings, *, as_json: bool) -> None:
+    from gooseherd import telemetry, wiring
+
+    telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+
+    def on_ready(url: str) -> None:
+        if as_json:
+            emit({"url": url, "pid": os.getpid(), "profile": settings.profile.value})
+        else:
+            print(f"gooseherd is ready at {url}", flush=True)
+
+    try:
+        asyncio.run(wiring.serve(settings, on_ready=on_ready))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            where = f"{settings.api_host}:{settings.api_port}"
+            raise Stop(Exit.FAILED, f"{where} is taken", "choose another port with --port") from None
+        raise
+
+
+def _stop_when_stdin_closes() -> None:
+    """End with the process that started us, however it ends: its end of our stdin closes then."""
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        say("gooseherd: whoever started this has gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()

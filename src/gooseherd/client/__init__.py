@@ -1,0 +1,35 @@
+"""The Python SDK: files in, ready artifacts out, over the HTTP contract and nothing else."""
+
+from gooseherd.client.calls import Answer, GooseherdClient, Ready, data_path, index_path
+from gooseherd.client.errors import (
+    Busy,
+    Damaged,
+    Denied,
+    DownloadInProgress,
+    JobEnded,
+    Missing,
+    NotReachable,
+    Refused,
+    TookTooLong,
+    UnexpectedAnswer,
+)
+from gooseherd.client.transfer import Received
+
+__all__ = [
+    "Answer",
+    "Busy",
+    "Damaged",
+    "Denied",
+    "DownloadInProgress",
+    "GooseherdClient",
+    "JobEnded",
+    "Missing",
+    "NotReachable",
+    "Ready",
+    "Received",
+    "Refused",
+    "TookTooLong",
+    "UnexpectedAnswer",
+    "data_path",
+    "index_path",
+]

@@ -1,0 +1,111 @@
+"""What can go wrong between a client and the service, told so that a caller can decide what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gooseherd.domain.errors import Conflict, GooseherdError, Rejected, Unavailable
+
+
+@dataclass(eq=False)
+class NotReachable(Unavailable):
+    """Nothing answered at `url`, or the connection broke before an answer came."""
+
+    url: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"no answer from {self.url}: {self.problem}"
+
+
+@dataclass(eq=False)
+class Refused(Rejected):
+    """The service answered with an error (problem+json, RFC 9457); `type` is stable, the words are not.
+
+    `retry_after_seconds` is None when asking again does not help.
+    """
+
+    status: int
+    title: str
+    detail: str = ""
+    type: str = ""
+    retry_after_seconds: float | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.detail or f"{self.title} (HTTP {self.status})"
+
+    @property
+    def kind(self) -> str:
+        """The last word of the problem's type, such as `not-found`; empty when it has none."""
+        return self.type.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+
+
+class Missing(Refused):
+    """404 or 410: nothing by that name, or no artifact of that kind."""
+
+
+class Denied(Refused):
+    """401 or 403: the file is not public, or the call needs the admin key."""
+
+
+class Busy(Refused):
+    """429 or 503: full or not able now; waiting helps."""
+
+
+@dataclass(eq=False)
+class JobEnded(Rejected):
+    """The job that should have made the artifact ended without it."""
+
+    job: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        said = f"job {self.job.get('job_id')} {self.job.get('status')}"
+        why = ": ".join(str(self.job[part]) for part in ("reason", "detail") if self.job.get(part))
+        return f"{said}: {why}" if why else said
+
+
+@dataclass(eq=False)
+class TookTooLong(Unavailable):
+    """The artifact was not ready in time; its job goes on."""
+
+    seconds: float
+    job_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"not ready after {self.seconds:g} s" + (f"; job {self.job_id} goes on" if self.job_id else "")
+
+
+@dataclass(eq=False)
+class Damaged(Conflict):
+    """The bytes that arrived are not those the service's ETag promises; nothing was kept."""
+
+    name: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: sha256 is {self.found}, the service promised {self.expected}"
+
+
+@dataclass(eq=False)
+class DownloadInProgress(Conflict):
+    """Another process is writing the same partial file."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is being written by another download"
+
+
+@dataclass(eq=False)
+class UnexpectedAnswer(GooseherdError):
+    """Something answered, but not as gooseherd does: another program, or another version."""
+
+    url: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.problem}"

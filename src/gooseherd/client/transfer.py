@@ -1,0 +1,183 @@
+"""Downloads that survive broken connections and end with the promised bytes or none."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from gooseherd.client.answers import check, content_length, reaching, sha256_of
+from gooseherd.client.errors import Damaged, DownloadInProgress, NotReachable, UnexpectedAnswer
+
+OnBytes = Callable[[int, int | None], None]
+"""Called with (bytes there, size of the whole or None)."""
+
+_CHUNK_BYTES = 1 << 20
+_FRUITLESS_TRIES = 5
+"""Connections in a row that may break without a single new byte."""
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+_AS_STORED = {"Accept-Encoding": "identity"}
+"""A content coding would make byte positions and the digest mean something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A finished download. `verified` tells whether an ETag vouched for the bytes; `resumed_from` is in bytes."""
+
+    size: int
+    sha256: str
+    verified: bool
+    resumed_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    size: int | None
+    etag: str | None
+
+    @property
+    def sha256(self) -> str | None:
+        return sha256_of(self.etag)
+
+
+def download(http: httpx.Client, url: str, target: Path, *, on_bytes: OnBytes | None = None) -> Received:
+    """Bring the object at `url` to `target`, whole and verified, or leave `target` as it was.
+
+    Bytes are collected in a `.part` file beside the target that carries the object's digest
+    in its name; it stays when the download is cut short, and the next one goes on from it.
+
+    Raises:
+        Damaged: the digest is not the promised one; the partial file is gone.
+        DownloadInProgress: somebody else writes the same partial file.
+        NotReachable: the connection kept breaking; the partial file stays.
+        Refused: the service's answer.
+    """
+    remote = _look(http, url)
+    mark = f".{remote.sha256[:12]}" if remote.sha256 else ""
+    part = target.with_name(f"{target.name}{mark}.part")
+    with part.open("ab+") as file:
+        with _sole_writer(file, part):
+            if not mark:
+                file.truncate(0)
+            received = _collect(http, url, remote, file, on_bytes)
+            if remote.sha256 not in {None, received.sha256}:
+                part.unlink(missing_ok=True)
+                raise Damaged(target.name, remote.sha256 or "", received.sha256)
+            part.replace(target)
+    return received
+
+
+def copy_to(http: httpx.Client, url: str, sink: BinaryIO, *, on_bytes: OnBytes | None = None) -> Received:
+    """Write the object at `url` to `sink`, through broken connections as long as its ETag stays.
+
+    Raises:
+        Damaged: what was written is not what was promised.
+    """
+    remote = _look(http, url)
+    digest, written = hashlib.sha256(), 0
+    for offset, chunk in _body(http, url, remote, 0):
+        if offset < written:
+            raise NotReachable(url, "the connection broke and the rest cannot be asked for")
+        sink.write(chunk)
+        digest.update(chunk)
+        written += len(chunk)
+        if on_bytes:
+            on_bytes(written, remote.size)
+    if remote.sha256 not in {None, digest.hexdigest()}:
+        raise Damaged(url, remote.sha256 or "", digest.hexdigest())
+    return Received(written, digest.hexdigest(), remote.sha256 is not None)
+
+
+def _look(http: httpx.Client, url: str) -> _Remote:
+    with reaching(url):
+        response = check(http.head(url, headers=_AS_STORED))
+    if response.status_code != 200:
+        raise UnexpectedAnswer(url, f"HEAD answered {response.status_code}")
+    return _Remote(content_length(response), response.headers.get("etag"))
+
+
+@contextlib.contextmanager
+def _sole_writer(file: BinaryIO, path: Path) -> Iterator[None]:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise DownloadInProgress(str(path)) from None
+    yield  # the lock goes with the open file
+
+
+def _collect(
+    http: httpx.Client, url: str, remote: _Remote, file: BinaryIO, on_bytes: OnBytes | None
+) -> Received:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    there = resumed_from = file.tell()
+    if remote.size is not None and there > remote.size:
+        file.truncate(0)
+        digest, there, resumed_from = hashlib.sha256(), 0, 0
+    if on_bytes:
+        on_bytes(there, remote.size)
+    for offset, chunk in _body(http, url, remote, there):
+        if offset != there:
+            file.truncate(offset)
+            digest, there, resumed_from = hashlib.sha256(), 0, 0
+        file.write(chunk)
+        digest.update(chunk)
+        there += len(chunk)
+        if on_bytes:
+            on_bytes(there, remote.size)
+    file.flush()
+    return Received(there, digest.hexdigest(), remote.sha256 is not None, resumed_from)
+
+
+def _body(http: httpx.Client, url: str, remote: _Remote, start: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) from `start` to the end; an offset of 0 after a later one means: from the top again."""
+    offset, fruitless = start, 0
+    while remote.size is None or offset < remote.size:
+        before = offset
+        try:
+            for at, chunk in _one_connection(http, url, remote, offset):
+                yield at, chunk
+                offset = at + len(chunk)
+            if remote.size is None or offset >= remote.size:
+                return
+            problem = "the connection closed early"
+        except httpx.TransportError as error:
+            problem = str(error) or type(error).__name__
+        fruitless = 0 if offset != before else fruitless + 1
+        if fruitless >= _FRUITLESS_TRIES:
+            raise NotReachable(url, problem)
+        time.sleep(min(0.1 * 2**fruitless, 5.0))
+
+
+def _one_connection(
+    http: httpx.Client, url: str, remote: _Remote, offset: int
+) -> Iterator[tuple[int, bytes]]:
+    headers = dict(_AS_STORED)
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+        if remote.etag and not remote.etag.startswith("W/"):
+            headers["If-Range"] = remote.etag
+    with http.stream("GET", url, headers=headers) as response:
+        check(response)
+        if response.status_code == 200:
+            offset = 0
+        elif response.status_code != 206 or not _continues(response, offset):
+            raise UnexpectedAnswer(url, f"GET answered {response.status_code} to a request for its bytes")
+        for chunk in response.iter_raw():
+            yield offset, chunk
+            offset += len(chunk)
+
+
+def _continues(response: httpx.Response, offset: int) -> bool:
+    match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+    return match is not None and int(match[1]) == offset
