@@ -1,0 +1,1 @@
+"""Everything that leaves the house: guarded, resumable reads of upstream files."""
