@@ -1,0 +1,121 @@
+"""The application: the gate, the delivery room behind it, the framework behind that."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.delivery import Delivery
+from gooseherd.api.desk import Desk
+from gooseherd.api.gate import Gate
+from gooseherd.api.problems import (
+    ERROR_STATUS,
+    InvalidRequest,
+    MethodNotAllowed,
+    Problem,
+    plain,
+    problem,
+    verdict,
+)
+from gooseherd.api.routers.artifacts import artifact_routes
+from gooseherd.api.routers.bytes_docs import documented_routes
+from gooseherd.api.routers.files import file_routes
+from gooseherd.api.routers.jobs import job_routes
+from gooseherd.api.routers.operation import operation_routes
+from gooseherd.api.visit import visit_of
+from gooseherd.domain.errors import GooseherdError, NotFound
+
+__all__ = ["ERROR_STATUS", "Desk", "create_app"]
+
+_log = logging.getLogger(__name__)
+
+_DESCRIPTION = """Sorted, indexed, byte-range-ready genome files on demand.
+
+The first GET of a file starts its workflow and answers 202 with a job to follow; later ones answer byte
+ranges. Errors are RFC 9457 problem+json with a stable `type`, and say whether a retry helps."""
+
+
+def create_app(desk: Desk) -> ASGIApp:
+    """The whole API as one ASGI application. Starts nothing and needs no lifespan."""
+    catalog = Catalog(desk.files, desk.clock)
+    framework = FastAPI(
+        title="gooseherd",
+        version=desk.version,
+        description=_DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in (
+        documented_routes(),
+        artifact_routes(desk, catalog),
+        job_routes(desk),
+        file_routes(desk, catalog),
+        operation_routes(desk),
+    ):
+        framework.include_router(router)
+    _tell_errors(framework)
+    return Gate(Delivery(framework, desk, catalog), desk)
+
+
+def _tell_errors(framework: FastAPI) -> None:
+    """One shape for whatever goes wrong behind the routes."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        visit = visit_of(request.scope)
+        if verdict(error).status >= 500:
+            _log.warning(
+                "refused", extra={"request_id": visit.request_id, "path": visit.path, "error": str(error)}
+            )
+        return _response(problem(error, instance=visit.path, request_id=visit.request_id))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        visit = visit_of(request.scope)
+        if error.status_code == 404:
+            return await ours(request, NotFound("page", visit.path))
+        if error.status_code == 405:
+            return await ours(request, MethodNotAllowed((error.headers or {}).get("allow", "")))
+        return _response(
+            plain(error.status_code, str(error.detail), instance=visit.path, request_id=visit.request_id)
+        )
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        visit = visit_of(request.scope)
+        found = [
+            {"field": ".".join(map(str, item["loc"][1:])) or str(item["loc"][0]), "problem": item["msg"]}
+            for item in error.errors()
+        ]
+        first = found[0] if found else {"field": "request", "problem": "cannot be used"}
+        return _response(
+            problem(
+                InvalidRequest(first["field"], first["problem"], tuple(found)),
+                instance=visit.path,
+                request_id=visit.request_id,
+            )
+        )
+
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        visit = visit_of(request.scope)
+        _log.error(
+            "request failed",
+            exc_info=error,
+            extra={"request_id": visit.request_id, "method": request.method, "path": visit.path},
+        )
+        return _response(problem(error, instance=visit.path, request_id=visit.request_id))
+
+    framework.add_exception_handler(Exception, unforeseen)
+    framework.add_exception_handler(GooseherdError, ours)
+    framework.add_exception_handler(HTTPException, refused)
+    framework.add_exception_handler(RequestValidationError, invalid)
+
+
+def _response(told: Problem) -> Response:
+    response = Response(told.body, status_code=told.status)
+    response.raw_headers = told.headers
+    return response

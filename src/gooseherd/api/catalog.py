@@ -1,0 +1,82 @@
+"""The catalog as readers see it: entries remembered for a moment, and who may have them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gooseherd.domain.errors import AccessDenied, Gone, NotFound
+from gooseherd.domain.ports import FilePage, FileQuery, FileStore
+from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile, parse_dcc, parse_local_id
+
+REMEMBERED_SECONDS: Final = 2.0
+"""A browser's view asks 14 to 130 ranges of the same few files within seconds; a withdrawn
+file may be served this much longer by another process than the one that was told."""
+REMEMBERED_ENTRIES: Final = 4096
+
+TAKEN_BACK: Final = frozenset({"deleted", "withdrawn"})
+
+
+class Catalog:
+    """The file store behind a short memory that its own writes clear."""
+
+    def __init__(self, files: FileStore, clock: Callable[[], float]) -> None:
+        self._files = files
+        self._clock = clock
+        self._known: OrderedDict[tuple[Dcc, LocalId], tuple[float, SourceFile]] = OrderedDict()
+        self._writes = 0
+
+    async def entry(self, dcc: str, local_id: str) -> SourceFile:
+        """The entry by the words of a path.
+
+        Raises:
+            InvalidInput: the words cannot be ids.
+            NotFound: no such entry.
+        """
+        ids = parse_dcc(dcc), parse_local_id(local_id)
+        known = self._known.get(ids)
+        if known is not None and known[0] > self._clock():
+            return known[1]
+        writes = self._writes
+        found = await self._files.get(*ids)
+        if found is None:
+            self._known.pop(ids, None)
+            raise NotFound("file", f"{ids[0]}/{ids[1]}")
+        if writes == self._writes:  # else what was read may be older than what was written meanwhile
+            self._known[ids] = (self._clock() + REMEMBERED_SECONDS, found)
+            self._known.move_to_end(ids)
+            while len(self._known) > REMEMBERED_ENTRIES:
+                self._known.popitem(last=False)
+        return found
+
+    async def servable(self, dcc: str, local_id: str) -> SourceFile:
+        """The entry, if its bytes may leave.
+
+        Raises:
+            AccessDenied: it is not public.
+            Gone: it was taken back.
+            NotFound: none, or not active.
+        """
+        entry = await self.entry(dcc, local_id)
+        if entry.access_level is not AccessLevel.PUBLIC:
+            raise AccessDenied(entry.name, entry.access_level)
+        status = entry.status.lower()
+        if status in TAKEN_BACK:
+            raise Gone(entry.name, status)
+        if status != "active":
+            raise NotFound("active file", entry.name)
+        return entry
+
+    async def put(self, entries: Sequence[SourceFile]) -> int:
+        """Insert or replace; how many were new."""
+        try:
+            return await self._files.put(entries)
+        finally:
+            self._writes += 1
+            for entry in entries:
+                self._known.pop((entry.dcc, entry.local_id), None)
+
+    async def search(self, query: FileQuery) -> FilePage:
+        """One page of matching entries, straight from the store."""
+        return await self._files.search(query)

@@ -1,0 +1,51 @@
+"""What the HTTP edge works with: every dependency and setting, handed in once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from gooseherd.control.submission import Submissions
+from gooseherd.domain.ports import CacheBackend, FileStore, JobStore, Sources
+
+
+def _new_request_id() -> str:
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Dependencies and settings of the API.
+
+    Without `cache` and `submissions` (both or neither) processing is off: upstream bytes
+    are served, and what would need a workflow is answered with ProcessingDisabled.
+    """
+
+    files: FileStore
+    jobs: JobStore
+    sources: Sources
+    readiness: Callable[[], Awaitable[Mapping[str, str]]]
+    """Dependency name to "ok" or a problem told without hosts and paths."""
+    submissions: Submissions | None = None
+    cache: CacheBackend | None = None
+    admin_key: str | None = None
+    """Unset: nobody is admin."""
+    public_url: str | None = None
+    """How clients reach this API, path prefix included; unset: as the request says."""
+    wait_max_seconds: float = 30.0
+    """Longest hold of `?wait`; keep it below the timeout of the proxy in front."""
+    cors_origins: tuple[str, ...] = ("*",)
+    trusted_proxies: int = 0
+    """Proxies in front whose X-Forwarded-* headers are believed."""
+    version: str = "0"
+    build: str = "unknown"
+    body_limit_bytes: int = 8 * 1024 * 1024
+    """Largest body of a registration; 1000 entries of a portal's dump are about 2 MB."""
+    new_request_id: Callable[[], str] = _new_request_id
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        if (self.cache is None) != (self.submissions is None):
+            raise ValueError("cache and submissions come together or not at all")

@@ -1,0 +1,337 @@
+"""The JSON of the API: what answers look like, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gooseherd.domain.artifact import Part
+from gooseherd.domain.failures import Reason, retryable
+from gooseherd.domain.job import AttemptRecord, Job
+from gooseherd.domain.source import AccessLevel, SourceFile
+
+Link = Callable[[str], str]
+"""From a path of this API to an absolute URL."""
+
+StatusWord = Literal["pending", "running", "finalizing", "completed", "failed", "cancelled"]
+PriorityWord = Literal["interactive", "normal", "batch"]
+
+
+class Answer(BaseModel):
+    """An answer; members may be added, so readers ignore what they do not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProblemView(BaseModel):
+    """RFC 9457 problem details; an error's own members follow the standard ones."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["/problems/not-found"], description="Stable; compare it, not the title.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The path that was asked for.")
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    request_id: str
+
+
+class Accepted(Answer):
+    """The artifact is being made; `Location` names the job, `Retry-After` when to ask again."""
+
+    job_id: str
+    status: StatusWord
+    percent: float = Field(ge=0, le=100)
+    position: int | None = Field(description="Jobs before it in the queue; null when it has left the queue.")
+    job_url: str
+    events_url: str
+    data_url: str
+    index_url: str
+
+    @classmethod
+    def of(cls, job: Job, link: Link, *, position: int | None) -> Accepted:
+        """What a caller needs to follow `job`."""
+        name = job.source.name
+        return cls(
+            job_id=job.job_id,
+            status=job.status.value,
+            percent=round(job.progress.percent, 1),
+            position=position,
+            job_url=link(f"/jobs/{job.job_id}"),
+            events_url=link(f"/jobs/{job.job_id}/events"),
+            data_url=link(f"/data/{name}"),
+            index_url=link(f"/index/{name}"),
+        )
+
+
+class PartView(Answer):
+    """One immutable object of an artifact; `sha256` is its strong ETag."""
+
+    kind: Literal["data", "index"]
+    key: str
+    size: int
+    sha256: str
+    filename: str
+    media_type: str
+
+    @classmethod
+    def of(cls, part: Part) -> PartView:
+        """The part as told."""
+        return cls(
+            kind=part.kind.value,
+            key=part.key,
+            size=part.size,
+            sha256=part.sha256,
+            filename=part.filename,
+            media_type=part.media_type,
+        )
+
+
+class ProgressView(Answer):
+    """How far the current attempt is; `percent` is of the whole job and never falls."""
+
+    step: str
+    percent: float
+    bytes_in: int
+    bytes_out: int
+    eta_seconds: float | None
+
+
+class AttemptView(Answer):
+    """One try of a job. `worker_id` is told to the admin only."""
+
+    number: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    reason: str | None
+    detail: str
+    worker_id: str | None = None
+
+    @classmethod
+    def of(cls, record: AttemptRecord, *, admin: bool) -> AttemptView:
+        """The attempt as told."""
+        return cls(
+            number=record.number,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+            reason=record.reason,
+            detail=record.detail,
+            worker_id=record.worker_id if admin else None,
+        )
+
+
+class JobView(Answer):
+    """A job as clients follow it. Times are UTC, by the store's clock."""
+
+    job_id: str
+    status: StatusWord
+    dcc: str
+    local_id: str
+    filename: str
+    file_format: str
+    processor: str
+    processor_version: str
+    priority: PriorityWord
+    position: int | None = Field(
+        default=None, description="Jobs before it in the queue; only told of a single pending job."
+    )
+    created_at: datetime
+    enqueued_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    not_before: datetime | None
+    attempt: int
+    attempts: list[AttemptView]
+    cancel_requested: bool
+    steps_completed: list[str]
+    parts: list[PartView]
+    progress: ProgressView
+    reason: str | None = Field(description="From the closed list of reasons; null while it lives.")
+    detail: str
+    retryable: bool = Field(description="After a failure: whether a new try may end better.")
+    manifest_digest: str | None
+    requester_count: int
+    requesters: list[str] | None = Field(default=None, description="Told to the admin only.")
+    job_url: str
+    events_url: str
+    data_url: str
+    index_url: str
+
+    @classmethod
+    def of(cls, job: Job, link: Link, *, position: int | None = None, admin: bool = False) -> JobView:
+        """The job as told to a client or to the admin."""
+        name = job.source.name
+        progress = job.progress
+        return cls(
+            job_id=job.job_id,
+            status=job.status.value,
+            dcc=job.source.dcc,
+            local_id=job.source.local_id,
+            filename=job.source.filename,
+            file_format=job.recipe.source_format.name,
+            processor=job.recipe.processor,
+            processor_version=job.recipe.processor_version,
+            priority=_priority(job),
+            position=position,
+            created_at=job.created_at,
+            enqueued_at=job.enqueued_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            not_before=job.not_before,
+            attempt=job.attempt,
+            attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
+            cancel_requested=job.cancel_requested,
+            steps_completed=list(job.steps_completed),
+            parts=[PartView.of(part) for part in job.parts],
+            progress=ProgressView(
+                step=progress.step,
+                percent=round(progress.percent, 1),
+                bytes_in=progress.bytes_in,
+                bytes_out=progress.bytes_out,
+                eta_seconds=progress.eta_seconds,
+            ),
+            reason=job.reason,
+            detail=job.detail,
+            retryable=isinstance(job.reason, Reason) and retryable(job.reason),
+            manifest_digest=job.manifest_digest,
+            requester_count=len(job.requesters),
+            requesters=list(job.requesters) if admin else None,
+            job_url=link(f"/jobs/{job.job_id}"),
+            events_url=link(f"/jobs/{job.job_id}/events"),
+            data_url=link(f"/data/{name}"),
+            index_url=link(f"/index/{name}"),
+        )
+
+
+def _priority(job: Job) -> PriorityWord:
+    words: tuple[PriorityWord, ...] = ("interactive", "normal", "batch")
+    return words[job.priority]
+
+
+class JobList(Answer):
+    """One page of jobs, newest first; `next` goes into `after`."""
+
+    jobs: list[JobView]
+    next: str | None
+
+
+class Readiness(Answer):
+    """Whether a GET would answer bytes now; asking starts nothing."""
+
+    ready: bool
+    job_id: str | None = None
+    status: StatusWord | None = None
+    job_url: str | None = None
+    size: int | None = None
+    etag: str | None = None
+
+
+class SidecarView(Answer):
+    """An index that upstream publishes."""
+
+    kind: str
+    access_url: str | None
+    size_in_bytes: int | None
+
+
+class FileView(Answer):
+    """A catalog entry. Addresses of files that are not public are told to the admin only."""
+
+    dcc: str
+    local_id: str
+    filename: str
+    file_format: str
+    access_url: str | None
+    md5: str | None
+    sha256: str | None
+    size_in_bytes: int | None
+    version_tag: str | None
+    data_access_level: str
+    status: str
+    sidecars: list[SidecarView]
+    identity: str = Field(description="What keys are made of; `weak-…` when no digest is known.")
+    data_url: str
+    index_url: str
+
+    @classmethod
+    def of(cls, entry: SourceFile, link: Link, *, admin: bool) -> FileView:
+        """The entry as told to a client or to the admin."""
+        told: dict[str, Any] = entry.to_json()
+        if entry.access_level is not AccessLevel.PUBLIC and not admin:
+            told["access_url"] = None
+            told["sidecars"] = [{**sidecar, "access_url": None} for sidecar in told["sidecars"]]
+        return cls(
+            **told,
+            identity=str(entry.identity),
+            data_url=link(f"/data/{entry.name}"),
+            index_url=link(f"/index/{entry.name}"),
+        )
+
+
+class FileList(Answer):
+    """One page of the catalog by (dcc, local_id); `next` goes into `after`."""
+
+    files: list[FileView]
+    next: str | None
+
+
+class Registered(Answer):
+    """How many entries were stored, and how many of them were new."""
+
+    imported: int
+    new: int
+
+
+class LineError(Answer):
+    """A line of an import that was not stored."""
+
+    line: int = Field(ge=1)
+    field: str | None
+    problem: str
+
+
+class Imported(Registered):
+    """What became of an import; `errors` has the first 100 of the `failed`."""
+
+    failed: int
+    errors: list[LineError]
+
+
+class Contigs(Answer):
+    """Reference sequences, in the shape of a Gosling `assembly`; a length may be unknown (null)."""
+
+    contigs: list[tuple[str, int | None]] = Field(examples=[[["chr1", 248956422], ["chr2", 242193529]]])
+
+
+class QueueView(Answer):
+    """The queue now. `requesters` (running jobs of each) is told to the admin only."""
+
+    pending: int
+    running: int
+    finalizing: int
+    active: int
+    finalizers_active: int
+    finalizer_defers_total: int
+    requesters_running: int
+    requesters: dict[str, int] | None = None
+
+
+class Health(Answer):
+    """The process answers."""
+
+    status: Literal["ok"]
+    version: str
+    build: str
+
+
+class Ready(Answer):
+    """Dependencies by name: "ok" or the problem."""
+
+    status: Literal["ok", "unready"]
+    dependencies: dict[str, str]

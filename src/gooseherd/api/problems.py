@@ -1,0 +1,312 @@
+"""How errors are told: one table from error to status, one shape (RFC 9457 problem+json).
+
+Only the fields that the table names leave the house; everything else an error knows
+(addresses, worker names) stays in the log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from gooseherd.domain import errors
+from gooseherd.domain.failures import Reason, retryable
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_SECONDS: Final = 5
+"""What a dependency that did not answer is given to come back."""
+REMEMBERED_SECONDS: Final = 30
+"""How long a passing failure is remembered (domain.failures), so how long a retry should wait."""
+
+
+@dataclass(eq=False)
+class MalformedRequest(errors.Rejected):
+    """A request line or header block that no honest client sends."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class HeadersTooLarge(errors.Rejected):
+    """The header block is longer than any client of ours needs."""
+
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"request headers are limited to {self.limit_bytes} bytes"
+
+
+@dataclass(eq=False)
+class BodyTooLarge(errors.Rejected):
+    """The body of a request is longer than the call takes."""
+
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"request bodies are limited to {self.limit_bytes} bytes; /files/import takes any length"
+
+
+@dataclass(eq=False)
+class MethodNotAllowed(errors.Rejected):
+    """The resource exists and does not know the method; `allow` is the header's value."""
+
+    allow: str
+
+    def __str__(self) -> str:
+        return f"allowed here: {self.allow}" if self.allow else "this method is not allowed here"
+
+
+@dataclass(eq=False)
+class PreconditionFailed(errors.Rejected):
+    """If-Match names another version than the one there is."""
+
+    etag: str
+
+    def __str__(self) -> str:
+        return f"the current version is {self.etag}"
+
+
+@dataclass(eq=False)
+class InvalidRequest(errors.InvalidInput):
+    """Several values that cannot be used; `field` and `problem` are the first's."""
+
+    errors: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(eq=False)
+class NotYetPublished(errors.NotFound):
+    """Nothing can be said yet of an artifact that nobody asked for or that is being made."""
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.name!r}: not published yet, GET /data/{self.name} starts the workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one class of error is told."""
+
+    status: int
+    slug: str
+    title: str
+    retryable: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The error's field to the problem's member; what is not listed is not told."""
+    detail: str | None = None
+    """Instead of the error's own words, where those are not for clients."""
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+ERROR_STATUS: Final[dict[type[Exception], Verdict]] = {
+    MalformedRequest: Verdict(400, "malformed-request", "The request is malformed"),
+    errors.MalformedRange: Verdict(400, "malformed-range", "The Range header is malformed"),
+    errors.AdminKeyRequired: Verdict(401, "admin-key-required", "The admin key is required"),
+    errors.AccessDenied: Verdict(
+        403, "access-denied", "The file is not public", fields=_same("access_level")
+    ),
+    errors.NotFound: Verdict(404, "not-found", "Not found", fields=_same("what", "name")),
+    NotYetPublished: Verdict(
+        404, "not-yet-published", "Not published yet", retryable=True, fields=_same("what", "name")
+    ),
+    MethodNotAllowed: Verdict(405, "method-not-allowed", "Method not allowed"),
+    errors.NotCancellable: Verdict(
+        409,
+        "not-cancellable",
+        "The job can no longer be cancelled",
+        fields={"job_id": "job_id", "status": "job_status"},
+    ),
+    errors.Conflict: Verdict(
+        409, "conflict", "The state has changed meanwhile", retryable=True, detail="look again, then decide"
+    ),
+    errors.Gone: Verdict(
+        410, "gone", "The file was taken back", fields={"name": "name", "status": "file_status"}
+    ),
+    PreconditionFailed: Verdict(412, "precondition-failed", "If-Match names another version"),
+    BodyTooLarge: Verdict(413, "body-too-large", "The body is too large", fields=_same("limit_bytes")),
+    errors.RangeNotSatisfiable: Verdict(
+        416, "range-not-satisfiable", "The range starts past the end", fields=_same("size")
+    ),
+    errors.InvalidInput: Verdict(
+        422, "invalid-input", "A value cannot be used", fields=_same("field", "problem")
+    ),
+    InvalidRequest: Verdict(
+        422, "invalid-input", "A value cannot be used", fields=_same("field", "problem", "errors")
+    ),
+    errors.UnsupportedFormat: Verdict(
+        422, "unsupported-format", "No processor reads this format", fields=_same("file_format", "supported")
+    ),
+    errors.AlreadyFailed: Verdict(
+        422,
+        "already-failed",
+        "The artifact could not be made",
+        fields={"job_id": "job_id", "reason": "reason", "detail": "reason_detail"},
+    ),
+    errors.LimitReached: Verdict(
+        429,
+        "limit-reached",
+        "A limit is reached",
+        retryable=True,
+        fields={**_same("limit", "allowed", "current"), "retry_after_seconds": "retry_after"},
+    ),
+    HeadersTooLarge: Verdict(
+        431, "headers-too-large", "The headers are too large", fields=_same("limit_bytes")
+    ),
+    errors.OutboundRefused: Verdict(
+        502,
+        "source-refused",
+        "The catalog entry's address may not be fetched",
+        fields=_same("rule"),
+        detail="the address in the catalog entry is not one that this service may fetch from",
+    ),
+    errors.UpstreamUnavailable: Verdict(
+        502,
+        "upstream-unavailable",
+        "The source's host did not answer as it should",
+        retryable=True,
+        fields={"status": "upstream_status"},
+        detail="the address in the catalog entry did not answer as it should",
+    ),
+    errors.ProcessingDisabled: Verdict(503, "processing-disabled", "Processing is off"),
+    errors.StoreUnavailable: Verdict(
+        503,
+        "store-unavailable",
+        "The document store did not answer",
+        retryable=True,
+        fields=_same("operation"),
+    ),
+    errors.CacheUnavailable: Verdict(
+        503,
+        "cache-unavailable",
+        "The artifact cache did not answer",
+        retryable=True,
+        fields=_same("operation"),
+    ),
+    errors.Unavailable: Verdict(
+        503,
+        "unavailable",
+        "A dependency did not answer",
+        retryable=True,
+        detail="the same call may work later",
+    ),
+    errors.Rejected: Verdict(
+        400, "rejected", "The request cannot be served", detail="the same call fails the same way"
+    ),
+}
+"""Looked up along the error's ancestors, nearest first."""
+
+INTERNAL: Final = Verdict(
+    500,
+    "internal-error",
+    "Something went wrong on our side",
+    detail="the log has the details under this request id",
+)
+
+Pairs = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error ready for the wire; `headers` are complete but for the request id and CORS."""
+
+    status: int
+    headers: Pairs
+    body: bytes
+
+
+def verdict(error: BaseException) -> Verdict:
+    """What the table says of `error`; INTERNAL for what nobody foresaw."""
+    return next((ERROR_STATUS[c] for c in type(error).__mro__ if c in ERROR_STATUS), INTERNAL)
+
+
+def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
+    """The answer to `error`."""
+    said = verdict(error)
+    extra: dict[str, Any] = {member: getattr(error, name) for name, member in said.fields.items()}
+    again = said.retryable
+    headers: Pairs = []
+    match error:
+        case errors.LimitReached():
+            headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+        case errors.AlreadyFailed():
+            again = _may_pass(error.reason)
+            if again:
+                headers.append((b"retry-after", b"%d" % REMEMBERED_SECONDS))
+        case errors.RangeNotSatisfiable():
+            headers += [(b"content-range", b"bytes */%d" % error.size), (b"accept-ranges", b"bytes")]
+        case errors.AdminKeyRequired():
+            headers.append((b"www-authenticate", b'ApiKey realm="gooseherd"'))
+        case MethodNotAllowed():
+            headers.append((b"allow", error.allow.encode("latin-1", "replace")))
+        case PreconditionFailed():
+            headers.append((b"etag", error.etag.encode()))
+        case NotYetPublished() | errors.Unavailable() if again:
+            headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+        case _:
+            pass
+    return render(
+        said,
+        said.detail or str(error),
+        again=again,
+        extra=extra,
+        headers=headers,
+        instance=instance,
+        request_id=request_id,
+    )
+
+
+def plain(
+    status: int, detail: str, *, instance: str, request_id: str, extra: Mapping[str, Any] | None = None
+) -> Problem:
+    """A problem for a bare status (the framework's own refusals)."""
+    phrase = HTTPStatus(status).phrase
+    said = Verdict(status, phrase.lower().replace(" ", "-"), phrase)
+    return render(
+        said, detail, again=False, extra=extra or {}, headers=[], instance=instance, request_id=request_id
+    )
+
+
+def render(
+    said: Verdict,
+    detail: str,
+    *,
+    again: bool,
+    extra: Mapping[str, Any],
+    headers: Pairs,
+    instance: str,
+    request_id: str,
+) -> Problem:
+    """The wire form: the five standard members, `retryable`, `request_id`, then the error's own."""
+    body = json.dumps(
+        {
+            "type": f"/problems/{said.slug}",
+            "title": said.title,
+            "status": said.status,
+            "detail": detail,
+            "instance": instance,
+            "retryable": again,
+            "request_id": request_id,
+            **extra,
+        },
+        ensure_ascii=False,
+    ).encode("utf-8", "backslashreplace")
+    always = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    return Problem(said.status, always + headers, body)
+
+
+def _may_pass(reason: str) -> bool:
+    try:
+        return retryable(Reason(reason))
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What the framework serves: everything but the bytes."""

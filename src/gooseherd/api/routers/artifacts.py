@@ -1,0 +1,74 @@
+"""About artifacts: whether they are ready, and their contigs. The bytes are the delivery room's."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from gooseherd.api.ask import Visiting, problems
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.delivery import needs_no_processing, upstream_index
+from gooseherd.api.desk import Desk
+from gooseherd.api.models import Contigs, Readiness
+from gooseherd.api.problems import NotYetPublished
+from gooseherd.api.visit import Visit
+from gooseherd.control.submission import Submissions
+from gooseherd.domain.artifact import Kind, Manifest
+from gooseherd.domain.errors import ProcessingDisabled
+from gooseherd.domain.keys import Recipe, workflow_key
+from gooseherd.domain.ports import JobStore
+from gooseherd.domain.source import SourceFile
+
+
+def artifact_routes(desk: Desk, catalog: Catalog) -> APIRouter:
+    """The routes under /data, /index and /contigs that the framework answers."""
+    router = APIRouter(tags=["artifacts"])
+
+    @router.get("/data/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
+    async def data_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
+        """Whether the data could be read now. Starts nothing."""
+        return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.DATA)
+
+    @router.get("/index/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
+    async def index_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
+        """Whether the index could be read now. Starts nothing."""
+        return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.INDEX)
+
+    @router.get("/contigs/{dcc}/{local_id}", responses=problems(403, 404, 410, 422, 503))
+    async def contigs(dcc: str, local_id: str) -> Contigs:
+        """Reference names and lengths of a published artifact; 404 and retryable before that."""
+        entry = await catalog.servable(dcc, local_id)
+        submissions = desk.submissions
+        if submissions is None:
+            raise ProcessingDisabled
+        manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
+        if manifest is None:
+            raise NotYetPublished("contigs", entry.name)
+        return Contigs(contigs=[(contig.name, contig.length) for contig in manifest.contigs])
+
+    return router
+
+
+async def _readiness(desk: Desk, visit: Visit, entry: SourceFile, kind: Kind) -> Readiness:
+    if kind is Kind.INDEX and upstream_index(entry) is not None:
+        return Readiness(ready=True)
+    if desk.submissions is None:
+        if kind is Kind.DATA and needs_no_processing(entry):
+            return Readiness(ready=True)
+        raise ProcessingDisabled
+    return await _made(desk.submissions, desk.jobs, visit, entry, kind)
+
+
+async def _made(
+    submissions: Submissions, jobs: JobStore, visit: Visit, entry: SourceFile, kind: Kind
+) -> Readiness:
+    recipe: Recipe = submissions.recipe(entry, kind)
+    manifest: Manifest | None = await submissions.published(entry, recipe)
+    part = manifest.part(kind) if manifest else None
+    if part is not None:
+        return Readiness(ready=True, size=part.size, etag=part.etag)
+    job = await jobs.latest(workflow_key(entry.identity, recipe))
+    if job is None:
+        return Readiness(ready=False)
+    return Readiness(
+        ready=False, job_id=job.job_id, status=job.status.value, job_url=visit.link(f"/jobs/{job.job_id}")
+    )

@@ -1,0 +1,205 @@
+"""The catalog: list, search, look up; register and import with the admin key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from gooseherd.api.ask import Admin, Visiting, body_of, problems
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.desk import Desk
+from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.formats import resolve
+from gooseherd.domain.ports import FileQuery
+from gooseherd.domain.source import SourceFile, parse_dcc
+
+LIST_LIMIT: Final = 1000
+BATCH: Final = 500
+LINE_LIMIT_BYTES: Final = 256 * 1024
+"""An entry's text fields have 4096 characters at most, so an honest line is far shorter."""
+ERRORS_TOLD: Final = 100
+
+_EXAMPLE: Final = {
+    "dcc": "4dn",
+    "local_id": "4dnfi1",
+    "filename": "reads.bam",
+    "file_format": "format_2572",
+    "access_url": "https://files.example.org/reads.bam",
+    "md5": "9e107d9d372bb6826bd81d3542a419d6",
+    "size_in_bytes": 21300000,
+    "data_access_level": "public",
+    "sidecars": [{"kind": "bai", "access_url": "https://files.example.org/reads.bam.bai"}],
+}
+
+
+def _body(media_type: str, schema: Mapping[str, Any], example: object) -> dict[str, Any]:
+    return {
+        "requestBody": {"required": True, "content": {media_type: {"schema": schema, "example": example}}}
+    }
+
+
+def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
+    """The routes under /files."""
+    router = APIRouter(tags=["catalog"])
+
+    @router.get("/files", responses=problems(422, 503))
+    async def files(
+        visit: Visiting,
+        q: Annotated[
+            str | None, Query(max_length=200, description="Start of an id or of a word of the name.")
+        ] = None,
+        dcc: str | None = None,
+        file_format: Annotated[str | None, Query(alias="format", max_length=100)] = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        after: Annotated[str | None, Query(max_length=1024, description="`next` of the page before.")] = None,
+    ) -> FileList:
+        """Catalog entries by (dcc, local_id)."""
+        wanted = resolve(file_format) if file_format else None
+        if file_format and wanted is None:
+            raise InvalidInput("format", "no known format: give a name such as bam, vcf, bed, or an EDAM id")
+        page = await catalog.search(
+            FileQuery(
+                dcc=parse_dcc(dcc) if dcc else None,
+                text=q or None,
+                file_format=wanted,
+                limit=limit,
+                after=after,
+            )
+        )
+        admin = visit.is_admin
+        return FileList(
+            files=[FileView.of(entry, visit.link, admin=admin) for entry in page.files], next=page.next
+        )
+
+    @router.get("/files/{dcc}/{local_id}", responses=problems(404, 422, 503))
+    async def file(visit: Visiting, dcc: str, local_id: str) -> FileView:
+        """One entry."""
+        return FileView.of(await catalog.entry(dcc, local_id), visit.link, admin=visit.is_admin)
+
+    @router.post(
+        "/files",
+        responses=problems(401, 413, 422, 503),
+        openapi_extra=_body(
+            "application/json",
+            {
+                "oneOf": [
+                    {"type": "object"},
+                    {"type": "array", "items": {"type": "object"}, "maxItems": LIST_LIMIT},
+                ]
+            },
+            _EXAMPLE,
+        ),
+    )
+    async def register(request: Request, visit: Admin) -> Registered:
+        """Insert or replace one entry or a list, all or none."""
+        entries = _entries(await body_of(request, desk.body_limit_bytes))
+        return Registered(imported=len(entries), new=await catalog.put(entries))
+
+    @router.post(
+        "/files/import",
+        response_model=Imported,
+        responses={**problems(401, 503), 422: {"model": Imported, "description": "Not one line was good"}},
+        openapi_extra=_body("application/x-ndjson", {"type": "string"}, json.dumps(_EXAMPLE) + "\n"),
+    )
+    async def bulk(request: Request, visit: Admin) -> JSONResponse:
+        """Insert or replace entries given as JSON lines, any number; a bad line costs only itself."""
+        told = await _import(catalog, request.stream())
+        return JSONResponse(told.model_dump(), status_code=422 if told.failed and not told.imported else 200)
+
+    return router
+
+
+def _entries(body: bytes) -> list[SourceFile]:
+    """Raises InvalidInput, naming the entry's position in a list."""
+    data = _json(body, "body")
+    if isinstance(data, Mapping):
+        return [SourceFile.from_json(data)]
+    if not isinstance(data, list) or not 0 < len(data) <= LIST_LIMIT:
+        raise InvalidInput(
+            "body", f"must be one entry or a list of 1 to {LIST_LIMIT}; /files/import takes more"
+        )
+    found = []
+    for position, item in enumerate(data):
+        try:
+            found.append(_entry(item))
+        except InvalidInput as error:
+            raise InvalidInput(f"[{position}].{error.field}", error.problem) from None
+    return found
+
+
+def _entry(item: object) -> SourceFile:
+    if not isinstance(item, Mapping):
+        raise InvalidInput("entry", "must be a JSON object")
+    return SourceFile.from_json(item)
+
+
+def _json(text: bytes, name: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidInput(name, "is not JSON") from None
+
+
+@dataclass(slots=True)
+class _Tally:
+    imported: int = 0
+    new: int = 0
+    failed: int = 0
+    errors: list[LineError] = field(default_factory=list)
+
+    def fail(self, line: int, error: InvalidInput) -> None:
+        self.failed += 1
+        if len(self.errors) < ERRORS_TOLD:
+            self.errors.append(LineError(line=line, field=error.field, problem=error.problem))
+
+
+async def _import(catalog: Catalog, stream: AsyncIterator[bytes]) -> Imported:
+    tally, batch = _Tally(), dict[tuple[str, str], SourceFile]()
+
+    async def flush() -> None:
+        tally.new += await catalog.put(list(batch.values()))
+        batch.clear()
+
+    number = 0
+    async for line in _lines(stream):
+        number += 1
+        if line is not None and not line.strip():
+            continue
+        try:
+            if line is None:
+                raise InvalidInput("line", f"longer than {LINE_LIMIT_BYTES} bytes")
+            entry = _entry(_json(line, "line"))
+        except InvalidInput as error:
+            tally.fail(number, error)
+            continue
+        batch[entry.dcc, entry.local_id] = entry  # of two in one batch the later one counts
+        tally.imported += 1
+        if len(batch) >= BATCH:
+            await flush()
+    if batch:
+        await flush()
+    return Imported(imported=tally.imported, new=tally.new, failed=tally.failed, errors=tally.errors)
+
+
+async def _lines(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
+    """Lines without their ends; None for one that is too long, which is never held whole."""
+    held, skipping = bytearray(), False
+    async for chunk in stream:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            held += chunk[start:end]
+            yield None if skipping or len(held) > LINE_LIMIT_BYTES else bytes(held)
+            held.clear()
+            start, skipping = end + 1, False
+        held += chunk[start:]
+        if len(held) > LINE_LIMIT_BYTES:
+            held.clear()
+            skipping = True
+    if held or skipping:
+        yield None if skipping else bytes(held)

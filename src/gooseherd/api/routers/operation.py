@@ -1,0 +1,84 @@
+"""For whoever runs it: liveness, readiness, metrics, and a front door."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from html import escape
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gooseherd import telemetry
+from gooseherd.api.ask import Visiting
+from gooseherd.api.desk import Desk
+from gooseherd.api.models import Health, Ready
+
+_log = logging.getLogger(__name__)
+
+_READINESS_SECONDS = 5.0
+"""A load balancer's probe gives up about then."""
+_DOORS = {
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "files": "/files",
+    "jobs": "/jobs",
+    "queue": "/queue",
+    "health": "/healthz",
+    "ready": "/readyz",
+    "metrics": "/metrics",
+}
+
+
+def operation_routes(desk: Desk) -> APIRouter:
+    """/healthz, /readyz, /metrics and /."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        """The process answers; says nothing of its dependencies."""
+        return Health(status="ok", version=desk.version, build=desk.build)
+
+    @router.get(
+        "/readyz",
+        response_model=Ready,
+        responses={503: {"model": Ready, "description": "A dependency does not answer"}},
+    )
+    async def readyz() -> JSONResponse:
+        """Each dependency, "ok" or its problem."""
+        said = await _dependencies(desk)
+        ready = all(problem == "ok" for problem in said.values())
+        told = Ready(status="ok" if ready else "unready", dependencies=dict(said))
+        return JSONResponse(
+            told.model_dump(), status_code=200 if ready else 503, headers={"Cache-Control": "no-store"}
+        )
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counters and gauges for Prometheus."""
+        return Response(generate_latest(telemetry.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @router.get("/", include_in_schema=False)
+    async def front(visit: Visiting) -> Response:
+        links = {name: visit.link(path) for name, path in _DOORS.items()}
+        if b"text/html" not in visit.headers.get(b"accept", b""):
+            return JSONResponse({"name": "gooseherd", "version": desk.version, **links})
+        items = "".join(f'<li><a href="{escape(url)}">{escape(name)}</a></li>' for name, url in links.items())
+        return HTMLResponse(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>gooseherd</title>'
+            f"<h1>gooseherd {escape(desk.version)}</h1><ul>{items}</ul></html>"
+        )
+
+    return router
+
+
+async def _dependencies(desk: Desk) -> Mapping[str, str]:
+    try:
+        async with asyncio.timeout(_READINESS_SECONDS):
+            return await desk.readiness()
+    except Exception as error:
+        # A probe must get an answer: whatever went wrong, this process is not ready.
+        _log.warning("readiness cannot be told", exc_info=error)
+        return {"readiness": "could not be told"}

@@ -1,0 +1,101 @@
+"""Bodies to clients: one chunk in flight, and nothing kept open for a client that left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from starlette.types import Receive, Send
+
+from gooseherd.api.problems import Pairs
+
+T = TypeVar("T")
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its answer was decided; nobody is left to tell."""
+
+
+@asynccontextmanager
+async def closing(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Close `stream` at the end of the block, if it can be closed."""
+    try:
+        yield stream
+    finally:
+        close: Callable[[], Awaitable[None]] | None = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def left(receive: Receive) -> None:
+    """Return when the client has closed the connection; what it still sends is read and dropped."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def while_connected(work: Awaitable[T], receive: Receive) -> T:
+    """The result of `work`, which is cancelled when the client leaves first.
+
+    Raises:
+        ClientLeft: it did.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(left(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientLeft
+        return working.result()
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def relay(
+    status: int, headers: Pairs, body: AsyncIterator[bytes] | None, *, receive: Receive, send: Send
+) -> int:
+    """Send an answer, chunk by chunk as fast as the client reads; how many bytes of body went out.
+
+    The first chunk is read before the first byte is sent, so an error there can still be
+    told. The body is closed on every path.
+    """
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    if body is None:
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+        return 0
+    async with closing(body):
+        chunk = await anext(body, b"")
+        await send(start)
+        length = next((int(value) for name, value in headers if name == b"content-length"), None)
+        if length == len(chunk):
+            # Most ranges of a genome browser fit one chunk: no watcher for those.
+            await send({"type": "http.response.body", "body": chunk})
+            return length
+        return await _stream(chunk, body, length, receive, send)
+
+
+async def _stream(
+    first: bytes, body: AsyncIterator[bytes], length: int | None, receive: Receive, send: Send
+) -> int:
+    watching = asyncio.ensure_future(left(receive))
+    sent = len(first)
+    try:
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for chunk in body:
+            if watching.done():
+                return sent
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            sent += len(chunk)
+        if length is None or sent == length:
+            await send({"type": "http.response.body", "body": b""})
+        # Too short: left unfinished, the server breaks the connection and the client knows.
+        return sent
+    except OSError:  # how servers of ASGI 2.4 say that the client left
+        return sent
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -1,0 +1,118 @@
+"""Upstream's own bytes, passed through with the few headers that are true here too."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack
+from typing import Final
+
+from starlette.types import Receive, Send
+
+from gooseherd import telemetry
+from gooseherd.api.conditional import CACHE_CONTROL, disposition
+from gooseherd.api.problems import Pairs
+from gooseherd.api.streaming import relay
+from gooseherd.api.visit import Headers
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.byterange import parse_range
+from gooseherd.domain.errors import AccessDenied, NotFound, RangeNotSatisfiable, UpstreamUnavailable
+from gooseherd.domain.ports import Sources, Upstream
+from gooseherd.domain.source import SourceFile
+
+_PASSED_ON: Final = (b"if-range", b"if-none-match", b"if-match")
+_UNKNOWN_SIZE = 1 << 62
+_CONTENT_RANGE = re.compile(r"bytes \d{1,19}-\d{1,19}/(?:\d{1,19}|\*)", re.ASCII)
+_NO_RANGE = re.compile(r"bytes \*/(\d{1,19})", re.ASCII)
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"', re.ASCII)
+_DATE = re.compile(r"[A-Za-z]{3}, [0-9A-Za-z :]{10,30} GMT", re.ASCII)
+_DIGITS = re.compile(r"\d{1,19}", re.ASCII)
+
+
+async def serve_upstream(
+    sources: Sources,
+    entry: SourceFile,
+    url: str,
+    filename: str,
+    kind: Kind,
+    *,
+    method: str,
+    headers: Headers,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Answer with the bytes at `url`, Range and validators passed on.
+
+    Content type and file name are the catalog's, never upstream's: another host does not
+    choose what a browser runs under our origin.
+
+    Raises:
+        NotFound, UpstreamUnavailable, OutboundRefused, RangeNotSatisfiable, MalformedRange:
+            before anything is sent.
+    """
+    head = method == "HEAD"
+    async with AsyncExitStack() as stack:
+        try:
+            upstream = await stack.enter_async_context(sources.open(url, _request(headers, head=head)))
+        except NotFound:
+            raise NotFound("upstream file", entry.name) from None
+        except AccessDenied:
+            raise UpstreamUnavailable(entry.name, 403) from None
+        status = _status(upstream, entry)
+        answer: Pairs = [
+            (
+                b"content-type",
+                entry.file_format.media_type.encode() if kind is Kind.DATA else b"application/octet-stream",
+            ),
+            (b"cache-control", CACHE_CONTROL),
+            (b"content-disposition", disposition(filename)),
+            *_copied(upstream, status),
+        ]
+        if status == 304:
+            answer = [pair for pair in answer if pair[0] in (b"etag", b"cache-control", b"last-modified")]
+        body = None if head or status == 304 else upstream.body
+        sent = await relay(status, answer, body, receive=receive, send=send)
+        telemetry.BYTES_SERVED.labels(f"upstream_{kind.value}").inc(sent)
+
+
+def _request(headers: Headers, *, head: bool) -> dict[str, str]:
+    passed = {"Accept-Encoding": "identity"}
+    for name in _PASSED_ON:
+        if name in headers:
+            passed[name.decode()] = headers[name].decode("latin-1")
+    wanted = headers.get(b"range", b"").decode("latin-1")
+    if wanted and not head:
+        # One range passes; of several the whole is sent, which is as right (RFC 9110 §14.2).
+        spans = parse_range(wanted, _UNKNOWN_SIZE)
+        if spans is not None and "," not in wanted:
+            passed["Range"] = wanted
+    return passed
+
+
+def _status(upstream: Upstream, entry: SourceFile) -> int:
+    said = upstream.status
+    if said == 416:
+        size = _NO_RANGE.fullmatch(upstream.headers.get("content-range", ""))
+        known = int(size[1]) if size else entry.size_in_bytes
+        raise RangeNotSatisfiable(known if known is not None else 0)
+    if said in (404, 410):
+        raise NotFound("upstream file", entry.name)
+    partial = said == 206 and _CONTENT_RANGE.fullmatch(upstream.headers.get("content-range", ""))
+    if said in (200, 304) or partial:
+        return said
+    raise UpstreamUnavailable(entry.name, said)
+
+
+def _copied(upstream: Upstream, status: int) -> Pairs:
+    rules = {"etag": _ETAG, "last-modified": _DATE}
+    if upstream.headers.get("content-encoding", "identity") == "identity":
+        rules["content-length"] = _DIGITS
+    if status == 206:
+        rules["content-range"] = _CONTENT_RANGE
+    found: Pairs = [
+        (name.encode(), upstream.headers[name].encode("ascii"))
+        for name, rule in rules.items()
+        if rule.fullmatch(upstream.headers.get(name, ""))
+    ]
+    if status == 206 or upstream.headers.get("accept-ranges") == "bytes":
+        found.append((b"accept-ranges", b"bytes"))
+    return found
