@@ -1,0 +1,1 @@
+"""Where workers come from and how to talk to them."""

@@ -1,0 +1,350 @@
+"""Workers as processes of this machine, which outlive the API process that started them.
+
+Each leads its own session, listens on a free loopback port and has a file in the registry;
+its end is learnt from the kernel (pidfd), whoever its parent is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gooseherd.blocking import in_thread
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import LaunchFailed, NoCapacity, WorkerLost
+from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
+from gooseherd.fleet.pool import probe
+from gooseherd.fleet.registry import Entry, Registry
+from gooseherd.processes import ProcessId, describe_exit, end_session
+from gooseherd.worker.folders import is_draining, live_attempts, sweep
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_STOP_SECONDS: Final = 10.0
+"""From SIGTERM to SIGKILL: a worker needs about four for its attempt and its watchers."""
+_LOOK_SECONDS: Final = 0.05
+_REMEMBERED: Final = 256
+_PATH = re.compile(r"(?:/[^\s/'\":,]+)+/")
+
+
+class LocalFleet:
+    """Fleet of at most `max_workers` processes; files live in `state_dir`/fleet.
+
+    `environment` is the workers' whole environment (PATH included): what they may know is
+    for the caller to choose. `build` names the code they run; warm workers of another
+    build are not reused.
+    """
+
+    def __init__(
+        self,
+        *,
+        state_dir: Path,
+        max_workers: int,
+        environment: Mapping[str, str],
+        build: str,
+        start_timeout: float = 60.0,
+        idle_timeout: float = 60.0,
+    ) -> None:
+        me = ProcessId.of(os.getpid())
+        assert me is not None
+        self._me = me
+        self._registry = Registry(state_dir.absolute() / "fleet")
+        self._work = state_dir.absolute() / "work"
+        self._max = max_workers
+        self._environment = {**environment, "WORKER_IDLE_TIMEOUT_SECONDS": f"{idle_timeout:g}"}
+        self._build = build
+        self._start_timeout = start_timeout
+        self._children: dict[WorkerId, subprocess.Popen[bytes]] = {}
+        self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
+        self._waiting: dict[AttemptId, int] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
+        self._watching: dict[WorkerId, asyncio.Task[str]] = {}
+        self._diagnoses: dict[WorkerId, str] = {}
+
+    # -- the port --------------------------------------------------------------------------
+
+    async def acquire(self, need: WorkerNeed) -> WorkerHandle:
+        """As the port says; concurrent calls for one attempt get one worker."""
+        task = self._acquiring.get(need.attempt)
+        if task is None:
+            task = asyncio.create_task(self._acquire(str(need.attempt)), name=f"acquire {need.attempt}")
+            self._acquiring[need.attempt] = task
+            task.add_done_callback(lambda done: self._acquired(need.attempt, done))
+        self._waiting[need.attempt] = self._waiting.get(need.attempt, 0) + 1
+        try:
+            # A caller that gives up must not leave a half-started worker that nobody knows.
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[need.attempt] -= 1
+            if not self._waiting[need.attempt]:
+                del self._waiting[need.attempt]
+
+    async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
+        """As the port says; from now on it is held by this process."""
+        entry = await self._locked(lambda: self._registry.get(worker_id))
+        if entry is None or entry.address is None:
+            return None
+        if not entry.alive:
+            await self._bury(entry)
+            return None
+        await in_thread(self._registry.change, worker_id, holder=self._me)
+        self._watch(entry)
+        return WorkerHandle(worker_id, entry.address)
+
+    async def gone(self, worker_id: WorkerId) -> str:
+        """As the port says: killed by which signal, or exited with which status, where that can be known."""
+        if worker_id not in self._watching and worker_id not in self._diagnoses:
+            entry = await self._locked(lambda: self._registry.get(worker_id))
+            if entry is None:
+                return self._diagnoses.get(worker_id, "the worker ended earlier")
+            while entry is not None and entry.process is None and entry.alive:
+                await asyncio.sleep(_LOOK_SECONDS)
+                entry = await in_thread(self._registry.get, worker_id)
+            if entry is None:
+                return self._diagnoses.get(worker_id, "the worker ended earlier")
+            self._watch(entry)
+        watching = self._watching.get(worker_id)
+        return await asyncio.shield(watching) if watching else self._diagnoses[worker_id]
+
+    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
+        """As the port says; not reusable: returns when the worker and all it ran are gone."""
+        try:
+            if reusable:
+                await in_thread(self._registry.change, worker_id, attempt=None, holder=None)
+                return
+            entry = await in_thread(self._registry.get, worker_id)
+            if entry is not None:
+                await self._stop(entry)
+        except OSError as error:
+            log.warning("worker could not be released", extra={"worker": worker_id, "error": str(error)})
+
+    def slots(self) -> int:
+        """As the port says; those that this process is just acquiring are not counted as taken yet.
+
+        Reads a handful of small files.
+        """
+        acquiring = {str(attempt) for attempt in self._acquiring}
+        return self._max - sum(
+            entry.alive and entry.attempt not in acquiring and not self._is_idle(entry)
+            for entry in self._registry.entries()
+        )
+
+    async def view(self) -> Sequence[WorkerView]:
+        """As the port says."""
+        return [self._view(entry) for entry in await in_thread(self._registry.entries)]
+
+    async def close(self) -> None:
+        """As the port says."""
+        tasks: list[asyncio.Task[Any]] = [*self._acquiring.values(), *self._releasing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        entries = await in_thread(self._registry.entries)
+        idle = [entry for entry in entries if entry.alive and entry.attempt is None]
+        await asyncio.gather(*(self._stop(entry) for entry in idle))
+        watching = list(self._watching.values())
+        for watch in watching:
+            watch.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        for child in self._children.values():
+            if child.poll() is None:
+                child.returncode = 0  # It goes on without us; Popen would complain that nobody waited.
+
+    # -- getting one -----------------------------------------------------------------------
+
+    async def _acquire(self, attempt: str) -> WorkerHandle:
+        while True:
+            for dead in [entry for entry in await in_thread(self._registry.entries) if not entry.alive]:
+                await self._bury(dead)
+            entry, fresh = await self._locked(lambda: self._reserve(attempt))
+            if fresh:
+                return await self._launch(entry)
+            self._watch(entry)
+            if entry.address is None:  # Another API process is launching it for the same attempt.
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            try:
+                await probe(entry.address)
+            except WorkerLost:
+                await self._stop(entry)
+                continue
+            return WorkerHandle(entry.worker_id, entry.address)
+
+    def _reserve(self, attempt: str) -> tuple[Entry, bool]:
+        entries = [entry for entry in self._registry.entries() if entry.alive]
+        mine = [entry for entry in entries if entry.attempt == attempt]
+        warm = [entry for entry in entries if self._is_warm(entry)]
+        for entry in (*mine, *reversed(warm)):
+            taken = replace(entry, attempt=attempt, holder=self._me)
+            self._registry.put(taken)
+            return taken, False
+        if len(entries) >= self._max:
+            raise NoCapacity(f"({len(entries)} of {self._max} local workers in use)")
+        worker_id = WorkerId(f"w-{uuid.uuid4().hex[:12]}")
+        entry = Entry(
+            worker_id=worker_id,
+            work=self._work / worker_id,
+            build=self._build,
+            started_at=time.time(),
+            launcher=self._me,
+            attempt=attempt,
+            holder=self._me,
+        )
+        self._registry.put(entry)
+        return entry, True
+
+    def _is_idle(self, entry: Entry) -> bool:
+        if entry.address is None or is_draining(entry.work):
+            return False
+        # Held for an API process that died, with nothing running: nobody will come and release it.
+        orphaned = entry.holder is None or not entry.holder.alive
+        return entry.attempt is None or (orphaned and not live_attempts(entry.work))
+
+    def _is_warm(self, entry: Entry) -> bool:
+        return entry.build == self._build and self._is_idle(entry)
+
+    async def _launch(self, entry: Entry) -> WorkerHandle:
+        worker_id = entry.worker_id
+        try:
+            child = await in_thread(self._spawn, worker_id, entry.work)
+            self._children[worker_id] = child
+            entry = replace(entry, process=ProcessId.of_child(child.pid))
+            await self._locked(lambda: self._registry.put(entry))
+            said = await self._announced(worker_id, child)
+            entry = replace(entry, address=said["address"], runtime=Path(said["runtime"]))
+            await self._locked(lambda: self._registry.put(entry))
+            await probe(said["address"])
+        except BaseException as error:
+            tail = await in_thread(self._last_lines, worker_id)
+            await asyncio.shield(self._stop(entry))
+            if isinstance(error, OSError | LaunchFailed | WorkerLost | KeyError | ValueError):
+                said_why = str(error) if isinstance(error, LaunchFailed) else type(error).__name__
+                raise LaunchFailed(f"{said_why.removeprefix('worker did not start: ')}{tail}") from error
+            raise
+        self._watch(entry)
+        log.info("worker launched", extra={"worker": worker_id, "address": entry.address})
+        return WorkerHandle(worker_id, said["address"])
+
+    def _spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
+        with self._registry.log(worker_id).open("wb") as out:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "gooseherd.worker.main", "--host", "127.0.0.1", "--port", "0"),
+                    *("--worker-id", worker_id, "--work-dir", str(work)),
+                    *("--announce", str(self._registry.announcement(worker_id))),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd="/",
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    async def _announced(self, worker_id: WorkerId, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+        announcement = self._registry.announcement(worker_id)
+        deadline = time.monotonic() + self._start_timeout
+        while time.monotonic() < deadline:
+            with suppress(FileNotFoundError):
+                said: dict[str, Any] = json.loads(announcement.read_bytes())
+                return said
+            if child.poll() is not None:
+                raise LaunchFailed(describe_exit(child.returncode))
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise LaunchFailed(f"not ready after {self._start_timeout:g} seconds")
+
+    def _last_lines(self, worker_id: WorkerId) -> str:
+        try:
+            lines = self._registry.log(worker_id).read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        said = " | ".join(line.strip() for line in lines[-3:] if line.strip())
+        return f": {_PATH.sub('', said)[-500:]}" if said else ""
+
+    def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
+        self._acquiring.pop(attempt, None)
+        if task.cancelled() or task.exception() is not None or self._waiting.get(attempt):
+            return
+        # Every caller has left in the meantime: it is there for somebody else.
+        releasing = asyncio.create_task(self.release(task.result().worker_id, reusable=True))
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
+
+    # -- losing one ------------------------------------------------------------------------
+
+    def _watch(self, entry: Entry) -> None:
+        if entry.worker_id not in self._watching and entry.process is not None:
+            task = asyncio.create_task(self._see_off(entry, entry.process), name=f"watch {entry.worker_id}")
+            self._watching[entry.worker_id] = task
+
+    async def _see_off(self, entry: Entry, process: ProcessId) -> str:
+        await process.ended()
+        diagnosis = await self._bury(entry)
+        self._watching.pop(entry.worker_id, None)
+        log.info("worker ended", extra={"worker": entry.worker_id, "how": diagnosis})
+        return diagnosis
+
+    async def _stop(self, entry: Entry) -> None:
+        if entry.process is not None and entry.process.signal(signal.SIGTERM):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await entry.process.ended()
+        await self._bury(entry)
+
+    async def _bury(self, entry: Entry) -> str:
+        """Kill what is left of a worker, remove its files, reap it; again changes nothing."""
+        child = self._children.get(entry.worker_id)
+        await in_thread(_clear_away, entry, child, self._registry)
+        self._children.pop(entry.worker_id, None)
+        known = describe_exit(child.returncode) if child is not None else "ended"
+        diagnosis = self._diagnoses.setdefault(entry.worker_id, f"worker process {known}")
+        while len(self._diagnoses) > _REMEMBERED:
+            self._diagnoses.pop(next(iter(self._diagnoses)))
+        return diagnosis
+
+    # -- small things ----------------------------------------------------------------------
+
+    async def _locked(self, call: Callable[[], T]) -> T:
+        def alone() -> T:
+            with self._registry.locked():
+                return call()
+
+        return await in_thread(alone)
+
+    def _view(self, entry: Entry) -> WorkerView:
+        if not entry.alive:
+            health = "gone"
+        elif entry.address is None:
+            health = "starting"
+        else:
+            health = "draining" if is_draining(entry.work) else "healthy"
+        detail = f"pid {entry.process.pid}" if entry.process else ""
+        return WorkerView(entry.worker_id, health, entry.started_at, entry.attempt, detail)
+
+
+def _clear_away(entry: Entry, child: subprocess.Popen[bytes] | None, registry: Registry) -> None:
+    if entry.process is not None:
+        end_session(entry.process)
+    if child is not None:
+        child.wait()
+    sweep(entry.work)
+    if entry.runtime is not None:
+        shutil.rmtree(entry.runtime, ignore_errors=True)
+    registry.remove(entry.worker_id)

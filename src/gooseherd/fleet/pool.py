@@ -1,0 +1,203 @@
+"""Conversations with workers over Wool, in which nothing that dies or hangs there is waited for here.
+
+Wool binds a proxy to the task that entered it, raises what gRPC raises, and shows a
+stopped worker as a cancellation. Hence every exchange is a child task with a proxy of its
+own (about 5 ms; channels are pooled by Wool), and only that task's outcome is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import grpc
+import wool
+from wool import protocol
+
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
+from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
+from gooseherd.domain.ports import WorkerHandle, WorkerLink
+from gooseherd.worker import routines
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PROBE_SECONDS: Final = 2.0
+_FAREWELL_SECONDS: Final = 2.0
+"""How long a cancelled exchange may take to end before it is left to itself."""
+
+
+class WoolWorkers:
+    """Workers by their address.
+
+    `silence_seconds`: a watched worker that sends nothing for that long is lost; it is
+    asked for heartbeats four times as often. `dispatch_seconds` bounds the time until a
+    worker takes a call, `answer_seconds` the time until it answers.
+    """
+
+    def __init__(
+        self, *, silence_seconds: float = 60.0, dispatch_seconds: float = 10.0, answer_seconds: float = 30.0
+    ) -> None:
+        self._silence = silence_seconds
+        self._dispatch = dispatch_seconds
+        self._answer = answer_seconds
+
+    def connect(self, worker: WorkerHandle) -> AbstractAsyncContextManager[WorkerLink]:
+        """As the port says; raises WorkerLost when nothing listens there."""
+        return self._connect(worker)
+
+    @asynccontextmanager
+    async def _connect(self, worker: WorkerHandle) -> AsyncIterator[WorkerLink]:
+        # A call before the port listens would leave gRPC's pooled channel in backoff for seconds.
+        await probe(worker.address)
+        # Before the child tasks are made, or the first one would be without Wool's context.
+        wool.install_task_factory()
+        yield _WoolLink(worker, self._silence, self._dispatch, self._answer)
+
+
+class _WoolLink:
+    def __init__(self, worker: WorkerHandle, silence: float, dispatch: float, answer: float) -> None:
+        self._worker = worker
+        self._silence = silence
+        self._dispatch = dispatch
+        self._answer = answer
+
+    async def start_attempt(self, spec: AttemptSpec) -> None:
+        """As the port says."""
+        said = await self._ask(lambda: routines.start_attempt(spec.to_json()))
+        if "busy" in said:
+            raise WorkerBusy(said["busy"])
+        if "misconfigured" in said:
+            raise Misconfigured(said["misconfigured"], said.get("problem", ""))
+        if "started" not in said:
+            raise WorkerLost("the worker is stopping" if "draining" in said else _oddity(said))
+
+    async def cancel_attempt(self, attempt: AttemptId) -> None:
+        """As the port says."""
+        said = await self._ask(lambda: routines.cancel_attempt(attempt.job_id, attempt.number))
+        if "cancelled" not in said:
+            raise WorkerLost(_oddity(said))
+
+    async def describe(self) -> dict[str, Any]:
+        """Build, uptime_seconds, attempts and draining of the worker."""
+        return await self._ask(routines.describe)
+
+    async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        """As the port says."""
+        heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        last_heard = time.monotonic() + self._dispatch
+
+        async def listen() -> None:
+            nonlocal last_heard
+            stream = routines.watch_attempt(attempt.job_id, attempt.number, from_seq, self._silence / 4)
+            async for said in stream:
+                last_heard = time.monotonic()
+                heard.put_nowait(said)
+
+        listening = asyncio.create_task(self._with_proxy(listen))
+        listening.add_done_callback(lambda _: heard.put_nowait(None))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(max(0.0, last_heard + self._silence - time.monotonic())):
+                        said = await heard.get()
+                except TimeoutError:
+                    # What arrived while the caller was busy elsewhere counts.
+                    if time.monotonic() < last_heard + self._silence or not heard.empty():
+                        continue
+                    raise WorkerLost(f"nothing heard for {self._silence:g} seconds") from None
+                if said is None:
+                    _outcome(listening)
+                    raise WorkerLost("the worker ended the conversation")
+                event = _event(said, attempt)
+                yield event
+                if event.last:
+                    return
+        finally:
+            await _abandon(listening)
+
+    async def _ask(self, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        asking = asyncio.create_task(self._with_proxy(call))
+        try:
+            await asyncio.wait({asking}, timeout=self._answer)
+            if not asking.done():
+                raise WorkerLost(f"no answer within {self._answer:g} seconds")
+            return _outcome(asking)
+        finally:
+            await _abandon(asking)
+
+    async def _with_proxy(self, call: Callable[[], Awaitable[T]]) -> T:
+        # `uid` is only this proxy's name for it; a static list of one is picklable, which matters
+        # because the proxy travels with every call.
+        worker = wool.WorkerMetadata(
+            uid=uuid.uuid5(uuid.NAMESPACE_URL, self._worker.worker_id),
+            address=self._worker.address,
+            pid=0,
+            version=protocol.__version__,
+        )
+        async with wool.WorkerProxy(workers=[worker], quorum_timeout=self._dispatch):
+            with wool.RuntimeContext(dispatch_timeout=self._dispatch):
+                return await call()
+
+
+def _outcome(task: asyncio.Task[T]) -> T:
+    """Result of a finished exchange, every way a worker can fail told as WorkerLost."""
+    if task.cancelled():
+        # Nobody here cancelled it: the worker is shutting down.
+        raise WorkerLost("the worker stopped during the call")
+    error = task.exception()
+    match error:
+        case None:
+            return task.result()
+        case grpc.RpcError():
+            code = error.code().name if hasattr(error, "code") else type(error).__name__
+            raise WorkerLost(f"connection broke ({code})") from error
+        case wool.NoWorkersAvailable():
+            raise WorkerLost("the worker did not take the call") from error
+        case ModuleNotFoundError() | AttributeError():
+            # Functions go by name: it has not the one that was called.
+            raise Misconfigured("build", "the worker runs other code than its caller") from error
+        case _:
+            raise WorkerLost(f"the call failed ({type(error).__name__})") from error
+
+
+async def _abandon(task: asyncio.Task[Any]) -> None:
+    """End an exchange without letting a worker that hangs hold us up."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_FAREWELL_SECONDS)
+    if not task.done():
+        log.warning("an abandoned call to a worker does not end")
+    elif not task.cancelled():
+        task.exception()  # Looked at, so that asyncio does not report it as forgotten.
+
+
+def _event(said: dict[str, Any], attempt: AttemptId) -> Event:
+    if "event" in said:
+        return Event.from_json(said["event"])
+    if "unknown" in said:
+        raise NotFound("attempt", str(attempt))
+    raise WorkerLost(said.get("lost") or _oddity(said))
+
+
+def _oddity(said: dict[str, Any]) -> str:
+    return str(said.get("failed") or "the worker gave an answer that is not understood")
+
+
+async def probe(address: str) -> None:
+    """Raises WorkerLost unless something listens at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError) as error:
+        raise WorkerLost(f"nothing listens ({type(error).__name__})") from error
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()

@@ -1,0 +1,1 @@
+"""What runs inside a worker: the entrypoint, its Wool routines, the attempt process and its journal."""

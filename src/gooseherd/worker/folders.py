@@ -1,0 +1,133 @@
+"""Where an attempt keeps its things, and how what a dead one left behind is removed.
+
+`<work>/<job>.<n>/` holds spec.json, journal, log and process.json, which stay readable
+until the attempt is forgotten, and scratch/, which is gone when the attempt ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.processes import ProcessId, end_session
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\.[0-9]{1,9}")
+_DRAINING: Final = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    """The files of one attempt. `path` need not exist yet."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, work: Path, attempt: AttemptId) -> AttemptFolder:
+        """Raises InvalidInput for an id that could leave the work folder."""
+        name = str(attempt)
+        if not _NAME.fullmatch(name):
+            raise InvalidInput("job_id", "letters, digits, '_' and '-' only")
+        return cls(work / name)
+
+    @property
+    def spec(self) -> Path:
+        """The order, as JSON."""
+        return self.path / "spec.json"
+
+    @property
+    def journal(self) -> Path:
+        """What the attempt said."""
+        return self.path / "journal"
+
+    @property
+    def log(self) -> Path:
+        """Its standard error, with tracebacks that no event carries."""
+        return self.path / "log"
+
+    @property
+    def scratch(self) -> Path:
+        """Source, step folders, temporary files."""
+        return self.path / "scratch"
+
+    @property
+    def temporary(self) -> Path:
+        """TMPDIR of the attempt and its tools."""
+        return self.scratch / "tmp"
+
+    @property
+    def cancelled(self) -> Path:
+        """Exists once somebody cancelled it, so that a SIGTERM is known for what it is."""
+        return self.path / "cancelled"
+
+    def process(self) -> ProcessId | None:
+        """Its process, leader of its session; None while it is being started."""
+        try:
+            return ProcessId.from_json(json.loads((self.path / "process.json").read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def record_process(self, process: ProcessId) -> None:
+        """Say which process it is, for whoever has to end it later."""
+        write_json(self.path / "process.json", process.to_json())
+
+    def end(self, timeout: float = 5.0) -> None:
+        """Kill what still runs of it and remove its scratch. Blocks."""
+        process = self.process()
+        if process is not None:
+            end_session(process, timeout=timeout)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def attempt_folders(work: Path) -> list[AttemptFolder]:
+    """The attempts that have a folder below `work`."""
+    with suppress(FileNotFoundError):
+        return [AttemptFolder(path) for path in sorted(work.iterdir()) if _NAME.fullmatch(path.name)]
+    return []
+
+
+def live_attempts(work: Path) -> list[str]:
+    """Names of the attempts whose process lives, or is just being started."""
+    return [
+        folder.path.name
+        for folder in attempt_folders(work)
+        if (process := folder.process()) is None or process.alive
+    ]
+
+
+def sweep(work: Path) -> None:
+    """End every attempt below `work` and remove the folder. Blocks."""
+    for folder in attempt_folders(work):
+        folder.end()
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def set_draining(work: Path, draining: bool) -> None:
+    """Open or close the worker for new attempts.
+
+    Whoever starts an attempt makes its folder first and looks at this afterwards, who stops
+    the worker sets this first and looks for folders afterwards: one of the two sees the other.
+    """
+    if draining:
+        (work / _DRAINING).touch()
+    else:
+        (work / _DRAINING).unlink(missing_ok=True)
+
+
+def is_draining(work: Path) -> bool:
+    """Whether the worker takes no new attempts."""
+    return (work / _DRAINING).exists()
+
+
+def write_json(path: Path, data: object) -> None:
+    """Replace a small file so that readers see the old one or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(data, separators=(",", ":")))
+    draft.replace(path)

@@ -1,0 +1,169 @@
+"""What an attempt says of itself, kept in a file that outlives whoever listens.
+
+One JSON object per line, appended by one write(2) each, `seq` from 1 without gaps. A
+killed writer can leave a torn last line, which readers do not see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from gooseherd.domain.attempt import Event, EventKind
+
+PROGRESS_INTERVAL_SECONDS: Final = 0.5
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Past this size only what changes the outcome is written: some hours of progress at full rate."""
+POLL_SECONDS: Final = 0.05
+_DETAIL_LIMIT: Final = 2000
+_CHATTER: Final = frozenset({EventKind.PROGRESS, EventKind.HEARTBEAT})
+
+
+class Journal:
+    """The writer; one per attempt, usable from any thread.
+
+    Once a last event is written everything after it is dropped, so that a late thread
+    cannot contradict the outcome.
+    """
+
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, max_bytes: int = MAX_BYTES
+    ) -> None:
+        """Create the file. FileExistsError: this attempt has run before."""
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._bytes = 0
+        self._over = False
+        self._torn = False
+        """A short write left half a line, which the next one must not join."""
+        self._next_progress = 0.0
+        self._written_at = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether the last event is written."""
+        return self._over
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the newest line."""
+        return time.monotonic() - self._written_at
+
+    def append(self, kind: EventKind, **fields: Any) -> Event | None:
+        """Write one event; None when it was dropped.
+
+        Progress is dropped above two a second, progress and heartbeats past `max_bytes`,
+        everything after the last event.
+
+        Raises:
+            OSError: the disk is full; nothing was said, and it may be said again. Progress
+                and heartbeats are dropped instead.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._over or (kind is EventKind.PROGRESS and now < self._next_progress):
+                return None
+            if kind in _CHATTER and self._bytes >= self._max_bytes:
+                return None
+            if "detail" in fields:
+                fields["detail"] = str(fields["detail"])[:_DETAIL_LIMIT]
+            event = Event(seq=self._seq + 1, kind=kind, at=round(self._clock(), 3), **fields)
+            line = json.dumps(event.to_json(), separators=(",", ":")).encode() + b"\n"
+            try:
+                if os.write(self._fd, b"\n" + line if self._torn else line) < len(line) + self._torn:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                self._torn = True
+                if kind in _CHATTER:
+                    return None
+                raise
+            self._torn = False
+            self._seq = event.seq
+            self._bytes += len(line)
+            self._written_at = now
+            self._over = event.last
+            if kind is EventKind.PROGRESS:
+                self._next_progress = now + PROGRESS_INTERVAL_SECONDS
+            return event
+
+    def close(self) -> None:
+        """Free the file; idempotent. Events after it are dropped."""
+        with self._lock:
+            self._over = True
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+
+class JournalReader:
+    """Reads on from where it stood; holds the file open, so a removed journal is read to its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._rest = b""
+
+    def read(self) -> list[Event]:
+        """The complete events that are new since the last call; [] also when there is no file yet."""
+        if self._fd < 0:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return []
+        chunks = [self._rest]
+        while chunk := os.read(self._fd, 1 << 20):
+            chunks.append(chunk)
+        *lines, self._rest = b"".join(chunks).split(b"\n")
+        return [event for line in lines if (event := _parse(line)) is not None]
+
+    def close(self) -> None:
+        """Free the file; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parse(line: bytes) -> Event | None:
+    # Half a line that a full disk left; the writer said it again or gave it up.
+    try:
+        return Event.from_json(json.loads(line))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+async def follow(
+    path: Path, from_seq: int = 1, *, poll_seconds: float = POLL_SECONDS
+) -> AsyncIterator[Event]:
+    """Events from position `from_seq` on, waiting for more, ending after the last one.
+
+    The last one is said whatever its position: who asks past the end must still learn how it ended.
+    Waits forever on a writer that died: who watches a process must look at it too.
+    """
+    # read(2) on a local file that is in the page cache: cheaper than a thread hop.
+    with JournalReader(path) as reader:
+        while True:
+            for event in reader.read():
+                if event.seq >= from_seq or event.last:
+                    yield event
+                if event.last:
+                    return
+            await asyncio.sleep(poll_seconds)

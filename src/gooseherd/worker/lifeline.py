@@ -1,0 +1,62 @@
+"""Ties an attempt's life to its worker's, and bounds its time, from a thread that does nothing else.
+
+The worker is two processes (the entrypoint and Wool's child), and either can be killed
+alone. The child holds the write end of a pipe, which the kernel closes with it; the
+entrypoint is watched by pidfd.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from gooseherd.processes import ProcessId
+
+
+class Lifeline:
+    """Calls `cut` once when the worker is gone, `late` once when the time is up; from its own thread.
+
+    `pipe` is the read end, closed with the process. A worker that is gone already cuts at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipe: int,
+        entrypoint: ProcessId,
+        wall_seconds: float,
+        cut: Callable[[], None],
+        late: Callable[[], None],
+    ) -> None:
+        self._pipe = pipe
+        self._entrypoint = entrypoint
+        self._deadline = time.monotonic() + wall_seconds
+        self._cut = cut
+        self._late = late
+        self._thread = threading.Thread(target=self._watch, name="lifeline", daemon=True)
+
+    def start(self) -> None:
+        """Watch from now on."""
+        self._thread.start()
+
+    def _watch(self) -> None:
+        entrypoint = self._entrypoint.open()
+        if entrypoint is None:
+            self._cut()
+            return
+        poll = select.poll()
+        # The write end is never written to: any event is its end.
+        poll.register(self._pipe, select.POLLIN)
+        poll.register(entrypoint, select.POLLIN)
+        said_late = False
+        while True:
+            left = None if said_late else max(0.0, self._deadline - time.monotonic()) * 1000
+            if poll.poll(left):
+                break
+            said_late = True
+            self._late()
+        os.close(entrypoint)
+        self._cut()

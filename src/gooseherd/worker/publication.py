@@ -1,0 +1,172 @@
+"""How an attempt's files become objects that stay: parts, then the step's receipt, the manifest last.
+
+A killed attempt can leave parts under keys that no receipt speaks for. Such a part is
+kept when its bytes are the same, and replaced when they are not; a part that a receipt
+speaks for is never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.artifact import Manifest, Part, StepReceipt
+from gooseherd.domain.errors import CacheUnavailable, InvalidInput
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
+from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.processing import Produced, StepOutput
+from gooseherd.domain.source import Identity
+
+log = logging.getLogger(__name__)
+
+_TRIES: Final = 3
+"""Of a write that another attempt keeps getting in the way of."""
+_CHUNK: Final = 1 << 20
+
+
+class Publication:
+    """The objects of one artifact. Raises CacheUnavailable as the cache does."""
+
+    def __init__(self, cache: CacheBackend, identity: Identity, recipe: Recipe) -> None:
+        self._cache = cache
+        self._identity = identity
+        self._recipe = recipe
+
+    async def manifest(self) -> Manifest | None:
+        """The manifest, if the artifact is published."""
+        raw = await self._read(self._key(MANIFEST))
+        return None if raw is None else Manifest.from_bytes(raw)
+
+    async def receipt(self, step: str) -> StepReceipt | None:
+        """What an earlier attempt finished of that step.
+
+        A receipt that cannot be read, or whose parts are missing or of another size, is
+        void: it is removed, so that the parts that remain count as nobody's.
+        """
+        key = self._receipt_key(step)
+        raw = await self._read(key)
+        if raw is None:
+            return None
+        try:
+            receipt = StepReceipt.from_bytes(raw)
+        except InvalidInput:
+            receipt = None
+        if receipt is not None and await self._all_there(receipt.parts):
+            return receipt
+        log.warning("receipt is void", extra={"step": step})
+        await self._cache.delete(key)
+        return None
+
+    async def step(self, name: str, output: StepOutput) -> StepReceipt:
+        """Store what a step made, then its receipt; returns the receipt that stands.
+
+        That is another attempt's when it finished the same step in the meantime.
+        """
+        parts: list[Part] = []
+        for produced in output.files:
+            stored = await self._put_part(name, produced)
+            if isinstance(stored, StepReceipt):
+                return stored
+            parts.append(stored)
+        mine = StepReceipt(
+            step=name,
+            parts=tuple(parts),
+            contigs=output.contigs,
+            counts=output.counts,
+            notes=output.notes,
+            tools=output.tools,
+        )
+        for _ in range(_TRIES):
+            if await self._cache.put_if_absent(self._receipt_key(name), mine.to_bytes()):
+                return mine
+            theirs = await self.receipt(name)
+            if theirs is not None:
+                return theirs
+        raise CacheUnavailable("publishing a receipt")
+
+    async def conclude(self, manifest: Manifest) -> Manifest:
+        """Publish: the manifest is written if every part is there; returns the one that stands."""
+        if not await self._all_there(manifest.parts):
+            raise CacheUnavailable("publication: a part went away")
+        if await self._cache.put_if_absent(self._key(MANIFEST), manifest.to_bytes()):
+            return manifest
+        theirs = await self.manifest()
+        if theirs is None:
+            raise CacheUnavailable("publication: the manifest went away")
+        return theirs
+
+    async def download(self, part: Part, into: Path) -> None:
+        """Write a stored part's bytes to a file, verified."""
+        await asyncio.to_thread(into.parent.mkdir, parents=True, exist_ok=True)
+        sha256 = hashlib.sha256()
+        file = await asyncio.to_thread(into.open, "xb")
+        try:
+            async for chunk in self._cache.get(part.key):
+                sha256.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        finally:
+            await asyncio.to_thread(file.close)
+        if sha256.hexdigest() != part.sha256:
+            raise CacheUnavailable("reading a part back: its bytes are not those of its receipt")
+
+    async def _put_part(self, step: str, produced: Produced) -> Part | StepReceipt:
+        size, sha256 = await asyncio.to_thread(_digest, produced.path)
+        part = Part(
+            kind=produced.kind,
+            key=self._key(produced.name),
+            size=size,
+            sha256=sha256,
+            filename=produced.filename,
+            media_type=produced.media_type,
+        )
+        for _ in range(_TRIES):
+            if await self._cache.put_if_absent(part.key, produced.path):
+                return part
+            if await self._same(part):
+                return part
+            theirs = await self.receipt(step)
+            if theirs is not None:
+                return theirs
+            log.warning("replacing a part that no receipt speaks for", extra={"step": step})
+            await self._cache.delete(part.key)
+        raise CacheUnavailable("publishing a part")
+
+    async def _same(self, part: Part) -> bool:
+        stored = await self._cache.head(part.key)
+        if stored is None or stored.size != part.size:
+            return False
+        sha256 = hashlib.sha256()
+        async for chunk in self._cache.get(part.key):
+            await asyncio.to_thread(sha256.update, chunk)
+        return sha256.hexdigest() == part.sha256
+
+    async def _all_there(self, parts: tuple[Part, ...]) -> bool:
+        for part in parts:
+            stored = await self._cache.head(part.key)
+            if stored is None or stored.size != part.size:
+                return False
+        return True
+
+    async def _read(self, key: CacheKey) -> bytes | None:
+        if await self._cache.head(key) is None:
+            return None
+        return b"".join([chunk async for chunk in self._cache.get(key)])
+
+    def _key(self, name: str) -> CacheKey:
+        return cache_key(self._identity, self._recipe, name)
+
+    def _receipt_key(self, step: str) -> CacheKey:
+        return self._key(f"step-{step}.json")
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    sha256 = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+    return size, sha256.hexdigest()

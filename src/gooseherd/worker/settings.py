@@ -1,0 +1,162 @@
+"""Every environment variable a worker reads, once.
+
+A worker is started by a fleet or a container platform, so its environment is its whole
+configuration; the attempt process inherits the part of it that it needs and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from gooseherd import __version__
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.keys import PIPELINE_VERSION
+from gooseherd.processes import ProcessId
+
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?$", re.IGNORECASE)
+
+_FOR_ATTEMPTS: Final = frozenset(
+    {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR", "WORKER_THREADS"}
+    | {
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "LD_LIBRARY_PATH",
+        "COVERAGE_PROCESS_START",
+        "COVERAGE_PROCESS_CONFIG",
+    }
+)
+_PREFIXES_FOR_ATTEMPTS: Final = ("SOURCE_", "CFDB_", "LC_")
+
+
+def build_id() -> str:
+    """What code this is; sender and worker of an attempt must agree on it."""
+    return os.environ.get("GOOSEHERD_BUILD") or f"{__version__}+p{PIPELINE_VERSION}"
+
+
+def attempt_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of a worker's environment that an attempt gets: no credentials, no wiring of the worker."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _FOR_ATTEMPTS or name.startswith(_PREFIXES_FOR_ATTEMPTS)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlace:
+    """What the entrypoint tells the process that runs the routines."""
+
+    work: Path
+    entrypoint: ProcessId
+
+    def export(self) -> None:
+        """Put it into this process's environment, for children."""
+        os.environ["WORKER_WORK_DIR"] = str(self.work)
+        os.environ["WORKER_ENTRYPOINT"] = json.dumps(self.entrypoint.to_json())
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Raises Misconfigured outside a worker."""
+        try:
+            entrypoint = ProcessId.from_json(json.loads(os.environ["WORKER_ENTRYPOINT"]))
+            return cls(Path(os.environ["WORKER_WORK_DIR"]), entrypoint)
+        except (KeyError, TypeError, ValueError):
+            raise Misconfigured("WORKER_WORK_DIR", "routines run only inside a worker") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """A worker's configuration; each field names its variable. Sizes in bytes, times in seconds."""
+
+    data_dir: Path | None = None
+    """SYNC_DATA_DIR: root of the local artifact cache."""
+    idle_timeout: float = 300.0
+    """WORKER_IDLE_TIMEOUT_SECONDS: with no live attempt for that long it ends. 0: never."""
+    max_lifetime: float = 0.0
+    """WORKER_MAX_LIFETIME_SECONDS: after that it takes no new attempts. 0: never."""
+    sort_memory: int = 256 << 20
+    """CFDB_SORT_MEMORY_CAP, such as 256M."""
+    samtools_memory: int = 256 << 20
+    """CFDB_SAMTOOLS_MEMORY_CAP, such as 256M."""
+    threads: int = 2
+    """WORKER_THREADS: of each tool."""
+    source_file_roots: tuple[Path, ...] = ()
+    """SOURCE_FILE_ROOTS, colon-separated: folders that file: sources may lie in."""
+    source_allow_hosts: tuple[str, ...] = ()
+    """SOURCE_ALLOW_HOSTS, comma-separated. Empty: any public host."""
+    source_allow_networks: tuple[str, ...] = ()
+    """SOURCE_ALLOW_NETWORKS, comma-separated CIDR: private networks that may be reached."""
+    source_allow_http: bool = False
+    """SOURCE_ALLOW_HTTP: plain http: as well."""
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the process's environment, or the one given.
+
+        Raises:
+            Misconfigured: naming the variable and what it should be.
+        """
+        env = os.environ if environment is None else environment
+        data_dir = env.get("SYNC_DATA_DIR")
+        return cls(
+            data_dir=Path(data_dir) if data_dir else None,
+            idle_timeout=_seconds(env, "WORKER_IDLE_TIMEOUT_SECONDS", cls.idle_timeout),
+            max_lifetime=_seconds(env, "WORKER_MAX_LIFETIME_SECONDS", cls.max_lifetime),
+            sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory),
+            samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory),
+            threads=_count(env, "WORKER_THREADS", cls.threads),
+            source_file_roots=tuple(Path(item) for item in _list(env, "SOURCE_FILE_ROOTS", ":")),
+            source_allow_hosts=_list(env, "SOURCE_ALLOW_HOSTS", ","),
+            source_allow_networks=_list(env, "SOURCE_ALLOW_NETWORKS", ","),
+            source_allow_http=_flag(env, "SOURCE_ALLOW_HTTP"),
+        )
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    said = env.get(name)
+    if not said:
+        return default
+    try:
+        value = float(said)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < 1e9:
+        raise Misconfigured(name, "a number of seconds, 0 or more")
+    return value
+
+
+def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    said = env.get(name)
+    if not said:
+        return default
+    if not said.isdigit() or not 1 <= int(said) <= 256:
+        raise Misconfigured(name, "a whole number from 1 to 256")
+    return int(said)
+
+
+def _bytes(env: Mapping[str, str], name: str, default: int) -> int:
+    said = env.get(name)
+    if not said:
+        return default
+    match = _SIZE.match(said.strip())
+    if match is None or int(match[1]) == 0:
+        raise Misconfigured(name, "a size such as 256M or 2G")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def _list(env: Mapping[str, str], name: str, separator: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in env.get(name, "").split(separator) if item.strip())
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    said = env.get(name, "").strip().lower()
+    if said not in ("", "0", "1", "true", "false", "yes", "no"):
+        raise Misconfigured(name, "1 or 0")
+    return said in ("1", "true", "yes")
