@@ -24,9 +24,13 @@ _CHUNK_BYTES = 1 << 20
 
 
 def add(
-    sources: Annotated[list[str], typer.Argument(metavar="PATH_OR_URL...", help="Files, or their addresses.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="PATH_OR_URL...", help="Files, or their addresses.")
+    ],
     dcc: Annotated[str, typer.Option(help="Namespace of the catalog.")] = "local",
-    local_id: Annotated[str | None, typer.Option("--id", help="Id of the file; default: from its name.")] = None,
+    local_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the file; default: from its name.")
+    ] = None,
     file_format: Annotated[
         str | None, typer.Option("--format", help="Name or EDAM id; default: from the suffix.")
     ] = None,
@@ -57,17 +61,16 @@ def add(
             }
             for source in sources
         ]
-        added = []
         with connect(url, api_key, state_dir) as client:
             for entry in entries:
                 entry["local_id"] = local_id or _free_id(client, entry)
-                added.append(_register(client, entry))
+                _register(client, entry)
                 if not as_json:
                     say(f"added {_name(entry)} ({entry['file_format']})")
                     if not entry.get("md5"):
                         say("  without an md5 its identity is weak: a change of its content may go unseen")
         if as_json:
-            emit({"added": added})
+            emit({"added": [{"name": _name(entry), **entry} for entry in entries]})
         else:
             for entry in entries:
                 print(_name(entry))
@@ -76,7 +79,12 @@ def add(
 
 
 def describe(
-    source: str, *, file_format: str | None = None, md5: str | None = None, digest: bool = True, quiet: bool = True
+    source: str,
+    *,
+    file_format: str | None = None,
+    md5: str | None = None,
+    digest: bool = True,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """A catalog entry of `source` but for its ids; a local file is read for its md5.
 
@@ -85,7 +93,9 @@ def describe(
     """
     scheme = urlsplit(source).scheme.lower() if "://" in source else ""
     if scheme and scheme not in _SCHEMES | {"file"}:
-        raise Stop(Exit.USAGE, f"{source}: {scheme}: addresses are not understood; use {', '.join(sorted(_SCHEMES))}")
+        raise Stop(
+            Exit.USAGE, f"{source}: {scheme}: addresses are not understood; use {', '.join(sorted(_SCHEMES))}"
+        )
     if scheme in _SCHEMES:
         filename = unquote(urlsplit(source).path.rstrip("/").rsplit("/", 1)[-1]) or urlsplit(source).netloc
         entry: dict[str, Any] = {"access_url": source, "filename": filename, "md5": md5}
@@ -138,7 +148,9 @@ def _format(said: str | None, filename: str) -> str:
     found = resolve(said) if said else from_filename(filename)
     if found is None:
         names = ", ".join(one.name for one in ALL)
-        raise Stop(Exit.USAGE, f"{said or filename!r} tells no known format", f"say it with --format: {names}")
+        raise Stop(
+            Exit.USAGE, f"{said or filename!r} tells no known format", f"say it with --format: {names}"
+        )
     return found.name
 
 
@@ -166,11 +178,11 @@ def _free_id(client: GooseherdClient, entry: dict[str, Any]) -> str:
     raise Stop(Exit.FAILED, f"too many files are called {first}", "choose an id with --id")
 
 
-def _register(client: GooseherdClient, entry: dict[str, Any]) -> dict[str, Any]:
+def _register(client: GooseherdClient, entry: dict[str, Any]) -> None:
     from gooseherd.client import Refused
 
     try:
-        return client.register(entry)
+        client.register(entry)
     except Refused as refused:
         if entry["access_url"].startswith("file:") and _about_address(refused):
             folder = Path(unquote(urlsplit(entry["access_url"]).path)).parent
@@ -183,7 +195,9 @@ def _register(client: GooseherdClient, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _about_address(refused: Any) -> bool:
-    return refused.kind in {"outbound-refused", "source-refused"} or refused.fields.get("field") == "access_url"
+    return (
+        refused.kind in {"outbound-refused", "source-refused"} or refused.fields.get("field") == "access_url"
+    )
 
 
 def _name(entry: dict[str, Any]) -> str:

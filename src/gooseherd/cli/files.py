@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,9 @@ app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=No
 
 @app.command("ls")
 def ls(
-    text: Annotated[str | None, typer.Argument(help="Beginning of an id or of a word of the file name.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(help="Beginning of an id or of a word of the file name.")
+    ] = None,
     dcc: Annotated[str | None, typer.Option(help="Only of this namespace.")] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="Only of this format.")] = None,
     limit: options.Limit = 50,
@@ -40,14 +42,18 @@ def ls(
             (f"{f['dcc']}/{f['local_id']}", f["file_format"], f.get("size_in_bytes"), f.get("filename"))
             for f in files
         ]
-        show_table(("file", "format", "bytes", "name"), rows, empty="no files; add one with: gooseherd add PATH")
+        show_table(
+            ("file", "format", "bytes", "name"), rows, empty="no files; add one with: gooseherd add PATH"
+        )
 
     raise typer.Exit(run(command, as_json=as_json))
 
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(metavar="FILE.jsonl|-", help="One JSON entry a line; - for stdin.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE.jsonl|-", help="One JSON entry a line; - for stdin.")
+    ],
     url: options.Url = None,
     api_key: options.ApiKey = None,
     state_dir: options.StateDir = None,
@@ -68,15 +74,15 @@ def import_(
             emit(counts)
         else:
             _tell(counts)
-        if counts.get("rejected") or counts.get("errors"):
+        if counts.get("failed"):
             raise typer.Exit(Exit.FAILED)
 
     raise typer.Exit(run(command, as_json=as_json))
 
 
-def _tell(counts: dict[str, object]) -> None:
-    numbers = [f"{name} {value}" for name, value in counts.items() if isinstance(value, int)]
-    print(", ".join(numbers) or "imported")
-    errors = counts.get("errors")
-    for problem in errors[:20] if isinstance(errors, list) else ():
-        say(f"  {problem}")
+def _tell(counts: dict[str, Any]) -> None:
+    print(f"{counts.get('imported', 0)} imported, {counts.get('new', 0)} of them new")
+    for error in counts.get("errors") or ():
+        say(f"line {error.get('line')}: {error.get('field')}: {error.get('problem')}")
+    if counts.get("failed"):
+        say(f"{counts['failed']} lines were not imported")

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 
 def get(
-    name: Annotated[str, typer.Argument(metavar="DCC/ID", help="The file, as `gooseherd files ls` names it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="DCC/ID", help="The file, as `gooseherd files ls` names it.")
+    ],
     out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="FILE|-", help="Where to; default: the file's own name.")
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE|-", help="Where to; default: the file's own name."),
     ] = None,
     index_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the index goes; default: beside the data.")
@@ -33,8 +36,12 @@ def get(
         str | None, typer.Option(metavar="CHR:A-B", help="Only the records of a region, as lines.")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The bytes as upstream has them.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again although it failed a moment ago.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start the work and do not wait for it.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try again although it failed a moment ago.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Start the work and do not wait for it.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Longest wait, seconds.")] = None,
     url: options.Url = None,
     api_key: options.ApiKey = None,
@@ -94,7 +101,12 @@ class _Errand:
             sys.stdout.flush()
             if index_out is None:
                 return
-        told: dict[str, Any] = {"url": data.url, "etag": data.etag, "size": data.size, "cached": data.job is None}
+        told: dict[str, Any] = {
+            "url": data.url,
+            "etag": data.etag,
+            "size": data.size,
+            "cached": data.job is None,
+        }
         told["job_id"] = data.job.get("job_id") if data.job else None
         target = None
         if out != "-":
@@ -118,7 +130,9 @@ class _Errand:
         data = self._ready()
         index = self._index()
         if index is None:
-            raise Stop(Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region")
+            raise Stop(
+                Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region"
+            )
         lines = self._lines(data, index, file_format, wanted)
         if as_json:
             emit({"region": str(wanted), "records": list(lines)})
@@ -128,12 +142,12 @@ class _Errand:
                 sink.write(line.encode() + b"\n")
 
     def _lines(self, data: Ready, index: Ready, file_format: Format, wanted: Region) -> Iterator[str]:
-        from gooseherd.client.region import read_region
+        from gooseherd.trial.readback import read_region
 
         return read_region(self._client, data, index, file_format, wanted)
 
     def _format(self) -> Format:
-        from gooseherd.client.region import readable
+        from gooseherd.trial.readback import readable
         from gooseherd.domain.formats import resolve
 
         said = str(self._client.file(self._dcc, self._local_id).get("file_format"))

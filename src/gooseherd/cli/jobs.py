@@ -36,7 +36,14 @@ def ls(
         from gooseherd.cli.tables import show_table
 
         rows = [
-            (j["job_id"], j["status"], f"{percent(j):.0f}%", file_of(j), j.get("reason") or "", j["created_at"])
+            (
+                j["job_id"],
+                j["status"],
+                f"{percent(j):.0f}%",
+                file_of(j),
+                j.get("reason") or "",
+                j["created_at"],
+            )
             for j in jobs
         ]
         show_table(("job", "status", "done", "file", "reason", "created"), rows, empty="no jobs")
@@ -123,7 +130,7 @@ def cancel(
 
 def job_id(text: str) -> str:
     """The id in an id, a /jobs/ path or a job's URL."""
-    word = text.split("?")[0].removesuffix("/events").rstrip("/").rsplit("/", 1)[-1]
+    word = text.split("?", maxsplit=1)[0].removesuffix("/events").rstrip("/").rsplit("/", 1)[-1]
     if not word:
         raise Stop(Exit.USAGE, f"{text!r} is no job's id")
     return word

@@ -10,7 +10,9 @@ import typer
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", envvar="GOOSEHERD_URL", help="The service's address; default: the one running on this machine."
+        "--url",
+        envvar="GOOSEHERD_URL",
+        help="The service's address; default: the one running on this machine.",
     ),
 ]
 ApiKey = Annotated[

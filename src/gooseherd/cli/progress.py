@@ -61,7 +61,7 @@ def phase(job: Mapping[str, Any]) -> str:
     status = str(job.get("status") or "")
     if status == "pending":
         position = job.get("position")
-        return "waiting in the queue" + (f", position {position}" if position else "")
+        return "waiting in the queue" + (f" behind {position}" if position else "")
     return step if status == "running" and step else status
 
 

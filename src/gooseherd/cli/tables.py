@@ -1,4 +1,4 @@
-"""Tables for people, on standard output; wide enough to be read by other programs too when it is no terminal."""
+"""Tables for people on a terminal; the same rows, tab-separated, for whatever else reads them."""
 
 from __future__ import annotations
 

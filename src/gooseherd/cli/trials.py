@@ -15,7 +15,8 @@ from gooseherd.cli.outcome import Exit, emit, run, say
 def smoke(
     keep: Annotated[bool, typer.Option("--keep", help="Keep inputs, state and logs.")] = False,
     inputs: Annotated[
-        Path | None, typer.Option(help="Where the inputs are made; a running service must be allowed to read it.")
+        Path | None,
+        typer.Option(help="Where the inputs are made; a running service must be allowed to read it."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Longest wait for one format, seconds.")] = 120.0,
     url: Annotated[
@@ -45,7 +46,9 @@ def smoke(
         else:
             from gooseherd.cli.tables import show_table
 
-            rows = [(f.format, "ok" if f.ok else "FAILED", f"{f.seconds:.2f}", f.detail) for f in report.formats]
+            rows = [
+                (f.format, "ok" if f.ok else "FAILED", f"{f.seconds:.2f}", f.detail) for f in report.formats
+            ]
             show_table(("format", "", "seconds", "detail"), rows)
             say(f"smoke: {'ok' if report.ok else 'FAILED'} ({report.profile}, {len(report.formats)} formats)")
         if not report.ok:
@@ -61,7 +64,8 @@ def demo(
         typer.Option(envvar="GOOSEHERD_DEMO_DATA", help="Folder with the demo's files and demo-data.json."),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port; default: 8080, or a free one when it is taken.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; default: 8080, or a free one when it is taken."),
     ] = None,
     state_dir: options.StateDir = None,
 ) -> None:

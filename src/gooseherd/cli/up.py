@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import sys
@@ -28,7 +27,9 @@ def up(
     state_dir: options.StateDir = None,
     allow_root: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS)."),
+        typer.Option(
+            help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS)."
+        ),
     ] = None,
     as_json: options.Json = False,
     while_stdin_open: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -81,9 +82,7 @@ def _folder(path: Path) -> Path:
 
 
 def _serve(settings: Settings, *, as_json: bool) -> None:
-    from gooseherd import telemetry, wiring
-
-    telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+    from gooseherd.serving import serve
 
     def on_ready(url: str) -> None:
         if as_json:
@@ -91,13 +90,7 @@ def _serve(settings: Settings, *, as_json: bool) -> None:
         else:
             print(f"gooseherd is ready at {url}", flush=True)
 
-    try:
-        asyncio.run(wiring.serve(settings, on_ready=on_ready))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            where = f"{settings.api_host}:{settings.api_port}"
-            raise Stop(Exit.FAILED, f"{where} is taken", "choose another port with --port") from None
-        raise
+    asyncio.run(serve(settings, on_ready=on_ready))
 
 
 def _stop_when_stdin_closes() -> None:

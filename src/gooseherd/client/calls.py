@@ -16,7 +16,8 @@ import httpx
 from gooseherd import __version__
 from gooseherd.client import transfer
 from gooseherd.client.answers import check, content_length, filename, json_object, reaching, retry_after
-from gooseherd.client.errors import Busy, JobEnded, Missing, NotReachable, TookTooLong, UnexpectedAnswer
+from gooseherd.client.deadline import Deadline
+from gooseherd.client.errors import Busy, JobEnded, Missing, NotReachable, UnexpectedAnswer
 from gooseherd.client.sse import parse_events
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.states import TERMINAL, Status
@@ -36,7 +37,7 @@ _QUIET_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An artifact's part that can be read. `job` is the one that made it while we waited, None when it was there."""
+    """An artifact's part that can be read. `job` made it while we waited; None: it was there already."""
 
     url: str
     etag: str | None
@@ -98,6 +99,12 @@ class GooseherdClient:
         """`path` as an absolute URL."""
         return urljoin(self.base_url + "/", path.lstrip("/")) if "://" not in path else path
 
+    def is_ready(self) -> bool:
+        """Whether the service says that it and its dependencies can work."""
+        url = self.url("/readyz")
+        with reaching(url):
+            return self.http.get(url).status_code == 200
+
     # -- catalog ---------------------------------------------------------------------------
 
     def files(
@@ -116,13 +123,21 @@ class GooseherdClient:
         return self._json("GET", f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}")
 
     def register(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Insert or replace one catalog entry; needs the admin key."""
+        """Insert or replace one catalog entry; needs the admin key. Answers how many were `new`."""
         return self._json("POST", "/files", json=dict(entry))
 
     def import_files(self, lines: Iterable[bytes]) -> dict[str, Any]:
-        """Insert or replace entries given as JSON lines; needs the admin key. Answers the counts."""
+        """Insert or replace entries given as JSON lines; needs the admin key.
+
+        Answers the counts `imported`, `new` and `failed`, with the `errors` of lines.
+        """
         body = (line if line.endswith(b"\n") else line + b"\n" for line in lines)
-        return self._json("POST", "/files/import", content=body, headers={"Content-Type": "application/x-ndjson"})
+        url, headers = self.url("/files/import"), {"Content-Type": "application/x-ndjson"}
+        with reaching(url):
+            response = self.http.post(url, content=body, headers=headers)
+        if response.status_code == 422 and "imported" in response.text:
+            return json_object(response)  # not one line was good; the counts say so
+        return json_object(check(response))
 
     # -- jobs ------------------------------------------------------------------------------
 
@@ -142,7 +157,7 @@ class GooseherdClient:
         return self._pages("/jobs", "jobs", {"status": status, "dcc": dcc, "local_id": local_id}, limit)
 
     def cancel(self, job_id: str) -> Job:
-        """Withdraw from a job; with the admin key: cancel it. Refused (409) when it can no longer be cancelled."""
+        """Withdraw from a job; with the admin key: cancel it. Refused (409) when it is too late."""
         return self._json("DELETE", f"/jobs/{quote(job_id, safe='')}")
 
     def events(
@@ -176,7 +191,7 @@ class GooseherdClient:
         Raises:
             TookTooLong: not at its end in time. The job goes on.
         """
-        clock = _Deadline(timeout_seconds, job_id)
+        clock = Deadline(timeout_seconds, job_id)
         job = self.job(job_id)
         yield job
         if not _ended(job):
@@ -245,7 +260,7 @@ class GooseherdClient:
             JobEnded: the job failed or was cancelled.
             TookTooLong: not ready in time. The job goes on.
         """
-        clock, job = _Deadline(timeout_seconds), None
+        clock, job = Deadline(timeout_seconds), None
         while True:
             clock.check()
             try:
@@ -268,11 +283,15 @@ class GooseherdClient:
             if job is not None and job.get("status") != Status.COMPLETED:
                 raise JobEnded(job)
 
-    def download(self, url: str, target: Path, *, on_bytes: transfer.OnBytes | None = None) -> transfer.Received:
+    def download(
+        self, url: str, target: Path, *, on_bytes: transfer.OnBytes | None = None
+    ) -> transfer.Received:
         """See `transfer.download`: whole and verified at `target`, resumed where an earlier one stopped."""
         return transfer.download(self.http, url, target, on_bytes=on_bytes)
 
-    def copy_to(self, url: str, sink: BinaryIO, *, on_bytes: transfer.OnBytes | None = None) -> transfer.Received:
+    def copy_to(
+        self, url: str, sink: BinaryIO, *, on_bytes: transfer.OnBytes | None = None
+    ) -> transfer.Received:
         """See `transfer.copy_to`: the bytes, in order, into an open stream."""
         return transfer.copy_to(self.http, url, sink, on_bytes=on_bytes)
 
@@ -309,31 +328,6 @@ class GooseherdClient:
             if not after or not items:
                 return
             wanted["after"] = after
-
-
-class _Deadline:
-    """Seconds left of a wait that may be endless."""
-
-    def __init__(self, seconds: float | None, job_id: str | None = None) -> None:
-        self._seconds = seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
-        self.job_id = job_id
-
-    @property
-    def left(self) -> float:
-        return float("inf") if self._end is None else self._end - time.monotonic()
-
-    @property
-    def left_or_none(self) -> float | None:
-        return None if self._end is None else self.left
-
-    def at_most(self, seconds: float) -> float:
-        return max(min(seconds, self.left), 0.0)
-
-    def check(self) -> None:
-        """Raises TookTooLong."""
-        if self._end is not None and self.left <= 0:
-            raise TookTooLong(self._seconds or 0.0, self.job_id)
 
 
 def _ended(job: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""How a command finds the service that runs on this machine: what `gooseherd up` leaves in its state folder."""
+"""How a command finds the service of this machine: by what `gooseherd up` leaves in its state folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     if said:
         return Path(said)
     home = environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    base = (
+        Path(home)
+        if home.startswith("/")
+        else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
+    )
     return base / "gooseherd"
 
 

@@ -30,7 +30,7 @@ _AS_STORED = {"Accept-Encoding": "identity"}
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A finished download. `verified` tells whether an ETag vouched for the bytes; `resumed_from` is in bytes."""
+    """A finished download; sizes in bytes. `verified`: an ETag vouched for the content."""
 
     size: int
     sha256: str
@@ -63,15 +63,14 @@ def download(http: httpx.Client, url: str, target: Path, *, on_bytes: OnBytes | 
     remote = _look(http, url)
     mark = f".{remote.sha256[:12]}" if remote.sha256 else ""
     part = target.with_name(f"{target.name}{mark}.part")
-    with part.open("ab+") as file:
-        with _sole_writer(file, part):
-            if not mark:
-                file.truncate(0)
-            received = _collect(http, url, remote, file, on_bytes)
-            if remote.sha256 not in {None, received.sha256}:
-                part.unlink(missing_ok=True)
-                raise Damaged(target.name, remote.sha256 or "", received.sha256)
-            part.replace(target)
+    with part.open("ab+") as file, _sole_writer(file, part):
+        if not mark:
+            file.truncate(0)
+        received = _collect(http, url, remote, file, on_bytes)
+        if remote.sha256 not in {None, received.sha256}:
+            part.unlink(missing_ok=True)
+            raise Damaged(target.name, remote.sha256 or "", received.sha256)
+        part.replace(target)
     return received
 
 

@@ -1,0 +1,143 @@
+"""Every format end to end on the configured profile: made, registered, asked for, read back, compared.
+
+Exists so that one command says whether an installation works, in words and as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gooseherd.client import GooseherdClient
+from gooseherd.client.local import default_state_dir, find_local
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.formats import Format
+from gooseherd.trial import inputs as made
+from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
+from gooseherd.trial.child import running_service
+from gooseherd.trial.digest import md5_of
+
+DCC = "smoke"
+_AT_ONCE = 4
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FormatReport:
+    """How one format went; `detail` is what was checked, or what went wrong."""
+
+    format: str
+    ok: bool
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How all went."""
+
+    profile: str
+    formats: tuple[FormatReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        """All formats went well, and there were some."""
+        return bool(self.formats) and all(one.ok for one in self.formats)
+
+    def to_json(self) -> dict[str, Any]:
+        """The promised shape: profile, ok, formats."""
+        return {"profile": self.profile, "ok": self.ok, "formats": [asdict(one) for one in self.formats]}
+
+
+def run(
+    *,
+    url: str | None,
+    api_key: str | None,
+    state_dir: Path | None,
+    inputs: Path | None,
+    keep: bool,
+    timeout_seconds: float,
+    say: Say,
+) -> Report:
+    """Run it against `url`, or against a private service that is ended and removed afterwards.
+
+    Raises:
+        DidNotStart: the private service did not.
+        NotReachable: nothing answers at `url`.
+    """
+    with _folder(keep, say) as folder:
+        where = inputs.resolve() if inputs else folder / "inputs"
+        where.mkdir(parents=True, exist_ok=True)
+        if url is not None:
+            found = find_local(state_dir or default_state_dir(os.environ))
+            ours = found if found and found.url.rstrip("/") == url.rstrip("/") else None
+            key = api_key or (ours.admin_key if ours else None)
+            with GooseherdClient(url, key) as client:
+                return _all(client, ours.profile if ours else "remote", where, timeout_seconds, say)
+        with (
+            running_service(state_dir=folder / "state", allow_roots=[where], environ=os.environ) as service,
+            GooseherdClient(service.url, api_key or service.admin_key) as client,
+        ):
+            return _all(client, service.profile, where, timeout_seconds, say)
+
+
+def _all(client: GooseherdClient, profile: str, where: Path, timeout_seconds: float, say: Say) -> Report:
+    salt = secrets.token_hex(4)
+
+    def one(file_format: Format) -> FormatReport:
+        began = time.monotonic()
+        ok, detail = attempt(lambda: _end_to_end(client, file_format, where, salt, timeout_seconds))
+        report = FormatReport(file_format.name, ok, round(time.monotonic() - began, 3), detail)
+        say(f"{report.format}: {'ok' if ok else 'FAILED'} {detail}")
+        return report
+
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        return Report(profile, tuple(pool.map(one, made.FORMATS)))
+
+
+def _end_to_end(
+    client: GooseherdClient, file_format: Format, where: Path, salt: str, timeout_seconds: float
+) -> str:
+    given = made.make(file_format, where, salt)
+    local_id = given.path.name
+    client.register(
+        {
+            "dcc": DCC,
+            "local_id": local_id,
+            "filename": given.path.name,
+            "file_format": file_format.name,
+            "access_url": given.path.as_uri(),
+            "md5": md5_of(given.path),
+            "size_in_bytes": given.path.stat().st_size,
+        }
+    )
+    data = client.ready(DCC, local_id, timeout_seconds=timeout_seconds)
+    check_ranges(client, data)
+    if given.region is None:
+        return f"{check_same_bytes(client, data, given.path)} bytes as they are"
+    index = client.ready(DCC, local_id, kind=Kind.INDEX, timeout_seconds=timeout_seconds)
+    check_ranges(client, index)
+    records = check_region(client, data, index, given.path, file_format, given.region)
+    return f"{records} records of {given.region}"
+
+
+@contextlib.contextmanager
+def _folder(keep: bool, say: Say) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="gooseherd-smoke-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            say(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,129 @@
+"""The region's records by reading the whole source front to back: slow, simple, without any index.
+
+What an index-guided read of the artifact must agree with. Records are compared in a
+form that both the source and its artifact have: see `comparable`.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+from gooseherd.client.region import Region
+from gooseherd.domain import formats
+from gooseherd.domain.formats import Family, Format
+from gooseherd.trial.readback import quiet_htslib
+
+_PEAKS = frozenset({formats.BED, formats.NARROWPEAK, formats.BROADPEAK})
+_GENES = frozenset({formats.GFF, formats.GFF3, formats.GTF})
+
+
+def scan(path: Path, file_format: Format, region: Region) -> list[str]:
+    """The source's records that overlap `region`, in the source's order, one line each."""
+    if file_format.family is Family.ALIGNMENTS:
+        return list(_reads(path, region))
+    if file_format is formats.BCF:
+        return list(_variants(path, region))
+    if file_format is formats.BIGBED:
+        return list(_big_bed(path, region))
+    if file_format is formats.VCF:
+        return [line for line in _text(path) if not line.startswith("#") and _vcf_overlaps(line, region)]
+    if file_format in _PEAKS:
+        return [line for line in _text(path) if _bed_overlaps(line, region)]
+    if file_format in _GENES:
+        return [line for line in _features(path) if _gff_overlaps(line, region)]
+    raise ValueError(f"no naive reading of {file_format.name}")
+
+
+def comparable(lines: list[str], file_format: Format) -> list[str]:
+    """`lines` in an order and form in which source and artifact must be equal.
+
+    Alignments from CRAM leave out the tags, which its decoder makes anew. BCF and its text
+    differ in how numbers are spelled, so the fixed columns count. GTF becomes GFF3, whose
+    attributes and parents are spelled otherwise: the exons' places count.
+    """
+    if file_format is formats.CRAM:
+        return sorted("\t".join(line.split("\t")[:11]) for line in lines)
+    if file_format is formats.BCF:
+        return sorted("\t".join(line.split("\t")[:5]) for line in lines)
+    if file_format is formats.GTF:
+        return sorted({_place(line) for line in lines if line.split("\t")[2].lower() == "exon"})
+    return sorted("\t".join(line.split()) if file_format in _PEAKS else line for line in lines)
+
+
+def _reads(path: Path, region: Region) -> Iterator[str]:
+    pysam = quiet_htslib()
+    with pysam.AlignmentFile(str(path), check_sq=False) as file:
+        for read in file.fetch(until_eof=True):
+            end = read.reference_end or read.reference_start + 1
+            if read.reference_name is not None and region.overlaps(
+                read.reference_name, read.reference_start, end
+            ):
+                yield read.to_string()
+
+
+def _variants(path: Path, region: Region) -> Iterator[str]:
+    pysam = quiet_htslib()
+    with pysam.VariantFile(str(path)) as file:
+        for record in file:
+            if region.overlaps(record.chrom, record.start, max(record.stop, record.start + 1)):
+                yield str(record).rstrip("\n")
+
+
+def _big_bed(path: Path, region: Region) -> Iterator[str]:
+    import pyBigWig
+
+    file = pyBigWig.open(str(path))
+    try:
+        length = file.chroms().get(region.contig)
+        if length is None:
+            return
+        end = length if region.end is None else min(region.end, length)
+        for start, stop, rest in file.entries(region.contig, region.start, end) or ():
+            yield "\t".join([region.contig, str(start), str(stop), *([rest] if rest else [])])
+    finally:
+        file.close()
+
+
+def _text(path: Path) -> Iterator[str]:
+    with path.open("rb") as probe:
+        zipped = probe.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
+        for line in stream:
+            yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _features(path: Path) -> Iterator[str]:
+    for line in _text(path):
+        if line.startswith((">", "##FASTA")):
+            return  # a sequence section: no features after it (GFF3 specification)
+        if line and not line.startswith("#"):
+            yield line
+
+
+def _vcf_overlaps(line: str, region: Region) -> bool:
+    columns = line.split("\t")
+    start = int(columns[1]) - 1
+    end = start + len(columns[3])
+    for item in columns[7].split(";"):
+        if item.startswith("END=") and item[4:].isdigit():
+            end = max(start + 1, int(item[4:]))
+    return region.overlaps(columns[0], start, end)
+
+
+def _bed_overlaps(line: str, region: Region) -> bool:
+    columns = line.split()
+    if len(columns) < 3 or line.startswith(("#", "track", "browser")):
+        return False
+    return region.overlaps(columns[0], int(columns[1]), int(columns[2]))
+
+
+def _gff_overlaps(line: str, region: Region) -> bool:
+    columns = line.split("\t")
+    return len(columns) >= 8 and region.overlaps(columns[0], int(columns[3]) - 1, int(columns[4]))
+
+
+def _place(line: str) -> str:
+    columns = line.split("\t")
+    return "\t".join((columns[0], columns[3], columns[4], columns[6]))
