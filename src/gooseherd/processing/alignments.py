@@ -1,0 +1,210 @@
+"""Reads placed on a genome: coordinate-sorted BAM with its index."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.artifact import Contig, Kind
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import BAM, CRAM, SAM, Format
+from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
+from gooseherd.processing.intervals import TBI_END
+from gooseherd.processing.pipeline import PipelineFailed, Stage, Watch
+from gooseherd.processing.samheader import contigs_of
+from gooseherd.processing.sniff import expect
+from gooseherd.processing.workbench import LEVEL, Budget, Workbench, own_stage, stem, wrong_output
+
+_UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
+_REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
+_CSI_NOTE: Final = (
+    "a reference sequence is longer than 2^29, which a BAI index cannot hold, so this is a CSI index; "
+    "Gosling cannot read CSI, igv.js can"
+)
+
+
+@dataclass(frozen=True)
+class BamIndexProcessor:
+    """A BAM that can be indexed keeps its bytes; everything else is sorted into a new BAM."""
+
+    budget: Budget
+    name: str = "bam-index"
+    version: str = f"1.{LEVEL}"
+    formats: frozenset[Format] = frozenset({SAM, BAM, CRAM})
+    kinds: frozenset[Kind] = frozenset(Kind)
+
+    def steps(self, source_format: Format) -> tuple[Step, ...]:
+        """Data, then its index."""
+        return SortedBam(self.budget, source_format), BamIndex(self.budget, source_format)
+
+
+@dataclass(frozen=True)
+class SortedBam:
+    """Source → coordinate-sorted BAM."""
+
+    budget: Budget
+    source_format: Format
+    name: str = "data"
+    needs: Kind | None = None
+    weight: float = 9.0
+
+    async def run(self, given: StepInput) -> StepOutput:
+        bench = Workbench(given, self.budget)
+        seen = await asyncio.to_thread(expect, bench.source, self.source_format)
+        notes: tuple[str, ...] = ()
+        counts: dict[str, int] = {}
+        if self.source_format is SAM:
+            out = await self._sort(bench, (bench.normaliser("sam", bench.source, "records.json"),), "-")
+            report = await bench.read_report("records.json")
+            counts, notes = report.counts, report.notes
+            contigs = contigs_of(await _header(bench, out))
+            reads = await _count(bench, out, contigs)
+            if reads != report.records:
+                raise wrong_output(f"{reads} reads instead of {report.records}")
+        else:
+            check = Stage(
+                "samtools quickcheck", ("samtools", "quickcheck", "-v", str(bench.source)), reads_source=True
+            )
+            await _refuse_cut(bench, check)
+            header = await _header(bench, bench.source, reads_source=True)
+            contigs = contigs_of(header)
+            if self.source_format is BAM:
+                out, reads = await self._keep_or_sort(bench, contigs)
+                if out == bench.source:
+                    notes = ("already sorted: these are the source's own bytes",)
+            else:
+                out = await self._sort_cram(bench, header)
+                reads = await _count(bench, out, contigs)
+        if not reads:
+            raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
+        await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
+        given.report(1.0, seen.size, out.stat().st_size)
+        return StepOutput(
+            files=(Produced(Kind.DATA, out, "data.bam", f"{_stem(given)}.bam"),),
+            contigs=contigs,
+            counts={"records": reads, **counts},
+            notes=notes,
+            tools=await bench.versions("samtools"),
+        )
+
+    async def _keep_or_sort(self, bench: Workbench, contigs: tuple[Contig, ...]) -> tuple[Path, int]:
+        """Sorted is what can be indexed; what the header says of its order need not be true."""
+        try:
+            return bench.source, await _count(bench, bench.source, contigs, reads_source=True)
+        except PipelineFailed as refused:
+            if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
+                raise
+        out = await self._sort(bench, (), str(bench.source))
+        return out, await _count(bench, out, contigs)
+
+    async def _sort_cram(self, bench: Workbench, header: bytes) -> Path:
+        """The header may say where the reference lies, and htslib would open that place: out with it."""
+        if not _REFERENCE_PLACE.search(header):
+            return await self._sort(bench, (), str(bench.source))
+        clean = bench.work / "header.sam"
+        await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
+        argv = ("samtools", "reheader", "-P", str(clean), str(bench.source))
+        # It would like to add missing checksums (M5) and calls it an error that it cannot; it is none.
+        reheader = Stage(
+            "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
+        )
+        return await self._sort(bench, (reheader,), "-")
+
+    async def _sort(self, bench: Workbench, before: tuple[Stage, ...], source: str) -> Path:
+        """`samtools sort` reads every format itself; a view in front of it would hide truncation."""
+        out = bench.work / "data.bam"
+        argv = (
+            "samtools", "sort", "--no-PG", "-@", str(self.budget.threads), "-l", str(LEVEL),
+            "-m", str(self.budget.samtools_memory_per_thread), "-T", str(bench.work / "sort"), "-O", "bam",
+            "-o", str(out), source,
+        )  # fmt: skip
+        size = bench.source.stat().st_size
+        expected = size // 4 if self.source_format is SAM else size
+        watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.0, 0.9))
+        await bench.run(*before, Stage("samtools sort", argv, reads_source=True), watch=watch)
+        return out
+
+
+@dataclass(frozen=True)
+class BamIndex:
+    """Sorted BAM → BAI, or CSI where BAI cannot hold the positions."""
+
+    budget: Budget
+    source_format: Format
+    name: str = "index"
+    needs: Kind | None = Kind.DATA
+    weight: float = 1.0
+
+    async def run(self, given: StepInput) -> StepOutput:
+        bench = Workbench(given, self.budget)
+        contigs = contigs_of(await _header(bench, bench.source))
+        index = await _index(bench, bench.source, contigs)
+        await bench.output_of(own_stage("probe", "bam", str(bench.source), str(index)))
+        given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
+        return StepOutput(
+            files=(Produced(Kind.INDEX, index, "index", f"{_stem(given)}.bam{index.suffix}"),),
+            notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
+            tools=await bench.versions("samtools"),
+        )
+
+
+def _stem(given: StepInput) -> str:
+    return stem(given.source.filename, ("sam", "bam", "cram"))
+
+
+async def _refuse_cut(bench: Workbench, quickcheck: Stage) -> None:
+    """Quickcheck says what is wrong in bits of its exit status (samtools-quickcheck(1))."""
+    try:
+        await bench.run(quickcheck)
+    except PipelineFailed as failed:
+        status = failed.result.stages[0].returncode
+        if failed.failure.reason is not Reason.TOOL_FAILED or status <= 0:
+            raise
+        problem = "truncated: the end-of-file marker is missing" if status & 16 else "the file does not open"
+        if status & 4:
+            problem = "it is not alignment data"
+        if status & 8:
+            problem = "the header names no reference sequences (@SQ)"
+        raise StepFailed.because(Reason.SOURCE_INVALID, problem) from None
+
+
+async def _header(bench: Workbench, path: Path, *, reads_source: bool = False) -> bytes:
+    argv = ("samtools", "view", "--no-PG", "-H", str(path))
+    return await bench.output_of(Stage("samtools view", argv, reads_source=reads_source))
+
+
+async def _index(
+    bench: Workbench, path: Path, contigs: tuple[Contig, ...], *, reads_source: bool = False
+) -> Path:
+    """Index `path` into the work folder; fails when it is not sorted."""
+    long = any((contig.length or 0) > TBI_END for contig in contigs)
+    index = bench.work / ("data.bam.csi" if long else "data.bam.bai")
+    argv = (
+        "samtools",
+        "index",
+        "-c" if long else "-b",
+        "-@",
+        str(bench.budget.threads),
+        str(path),
+        str(index),
+    )
+    watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
+    await bench.run(Stage("samtools index", argv, reads_source=reads_source), watch=watch)
+    return index
+
+
+async def _count(
+    bench: Workbench, path: Path, contigs: tuple[Contig, ...], *, reads_source: bool = False
+) -> int:
+    """How many reads a sorted BAM has.
+
+    Making the index reads all of it, so this also proves order and checksums.
+    """
+    index = await _index(bench, path, contigs, reads_source=reads_source)
+    said = json.loads(await bench.output_of(own_stage("probe", "bam", str(path), str(index))))
+    index.unlink()
+    return int(said["reads"])

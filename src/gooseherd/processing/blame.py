@@ -1,0 +1,103 @@
+"""Reads a tool's exit status and last words: whose fault it was, said without paths or hosts."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Final
+
+from gooseherd.domain.failures import Failure, Reason
+
+_MAX_WORDS: Final = 300
+
+# First match wins.
+_OF_MACHINE: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
+    (re.compile(words, re.IGNORECASE), reason, meaning)
+    for words, reason, meaning in (
+        (
+            "no space left|disk quota exceeded|file too large|file size limit",
+            Reason.OUT_OF_DISK,
+            "ran out of disk space",
+        ),
+        (
+            "cannot allocate|out of memory|memory exhausted|bad_alloc|MemoryError|not enough memory",
+            Reason.OUT_OF_MEMORY,
+            "ran out of memory",
+        ),
+    )
+)
+# What a tool says of its input, and how we say it; None: in the tool's own words. First match wins.
+_OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
+    (re.compile(words, re.IGNORECASE), meaning)
+    for words, meaning in (
+        (
+            "unable to fetch reference|failed to populate reference",
+            "the CRAM needs an external reference sequence, which is not available here: embed it or send a BAM",
+        ),
+        ("no SQ lines|missing SAM header|no @SQ", "the header names no reference sequences (@SQ)"),
+        ("duplicate.{0,40}entry.{0,200}header", None),
+        ("parse error|error parsing|cannot parse|could not parse", None),
+        (
+            "EOF marker is absent|unexpected end of file|missing EOF block",
+            "truncated: the end-of-file marker is missing",
+        ),
+        ("truncated", "truncated or corrupt: it could not be read to its end"),
+        (
+            "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32 checksum|inflate"
+            + "|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading|unexpected",
+            None,
+        ),
+    )
+)
+
+_URL: Final = re.compile(r"\b[a-z][a-z0-9+]{1,9}://[^\s'\"]+", re.IGNORECASE)
+_PATH: Final = re.compile(r"(?<![\w.<])/(?:[^\s'\":,;()\[\]]+)")
+_HOST: Final = re.compile(
+    r"\b(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|io|uk|de|eu|local|internal|lan|home|cloud)\b", re.IGNORECASE
+)
+_IP: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
+
+
+def scrub(text: str, *secrets: str) -> str:
+    """`text` on one line without URLs, paths, host names and `secrets`, bounded in length, printable."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "(path)")
+    text = _URL.sub("(address)", text)
+    text = _PATH.sub("(path)", text)
+    text = _IP.sub("(host)", _HOST.sub("(host)", text))
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
+
+
+def explain(
+    stage: str, returncode: int, words: str, *, reads_source: bool, secrets: tuple[str, ...] = ()
+) -> Failure:
+    """What it means that `stage` ended like this.
+
+    `words` is what it left on standard error. A stage that does not read the source cannot
+    blame it.
+    """
+    for pattern, reason, meaning in _OF_MACHINE:
+        if pattern.search(words):
+            return Failure(reason, f"{stage} {meaning}")
+    for pattern, said in _OF_SOURCE if reads_source else ():
+        if pattern.search(words):
+            return Failure(Reason.SOURCE_INVALID, said or scrub(_telling_line(words, pattern), *secrets))
+    if returncode == -signal.SIGKILL:
+        return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
+    if returncode == -signal.SIGXFSZ:
+        return Failure(Reason.OUT_OF_DISK, f"{stage} wrote more than it may")
+    if returncode < 0:
+        name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else str(-returncode)
+        return Failure(Reason.TOOL_FAILED, f"{stage} died of {name}")
+    last = scrub(_telling_line(words, None), *secrets)
+    how = f"{stage} failed with status {returncode}" if returncode else f"{stage} reported an error"
+    return Failure(Reason.TOOL_FAILED, f"{how}: {last}" if last else how)
+
+
+def _telling_line(words: str, pattern: re.Pattern[str] | None) -> str:
+    """The line that matches, or the first of htslib's errors, or the last line there is."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    if pattern is not None:
+        return next((line for line in lines if pattern.search(line)), "")
+    return next((line for line in lines if line.startswith("[E::")), lines[-1] if lines else "")

@@ -1,0 +1,240 @@
+"""Reads a source whatever it is compressed with, and proves that all of it is there.
+
+Stdlib only: it runs inside the normaliser's process, whose start-up time every step pays.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO, Final, Protocol
+
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.processing import StepFailed
+
+CHUNK: Final = 1 << 20
+"""Bytes per read and the most a decoder gives at once."""
+MAX_RATIO: Final = 250
+"""Real text reaches about 100 (thousands of genotypes per line); deflate's own end is 1032."""
+RATIO_FLOOR: Final = 256 << 20
+"""Below this many bytes a ratio says nothing: small files may be very repetitive."""
+_XZ_MEMORY: Final = 256 << 20
+
+_BGZF_HEADER: Final = 18  # SAMv1 §4.1: gzip header with the extra field BC and the block's size
+_BGZF_MAX_BLOCK: Final = 1 << 16
+
+
+class Compression(StrEnum):
+    """How the bytes are packed; the value is the word users know."""
+
+    PLAIN = "uncompressed"
+    GZIP = "gzip"
+    BGZF = "BGZF"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+    ZSTD = "Zstandard"
+    ZIP = "zip"
+
+
+@dataclass
+class Inflation:
+    """What was learnt while the bytes went by."""
+
+    compression: Compression = Compression.PLAIN
+    bytes_out: int = 0
+    without_end_marker: bool = False
+    """BGZF that lacks the empty last block (SAMv1 §4.1.2): whole blocks may be missing."""
+
+
+class _Decoder(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ...) -> bytes: ...
+
+
+class _Gunzip:
+    """zlib's decoder with the manners of those of bz2 and lzma."""
+
+    def __init__(self) -> None:
+        self._z = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._z.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._z.unconsumed_tail and not self._z.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._z.unused_data
+
+    def decompress(self, data: bytes, max_length: int = CHUNK) -> bytes:
+        return self._z.decompress(self._z.unconsumed_tail + data, max_length)
+
+
+def compression_of(head: bytes) -> Compression:
+    """Told by the first bytes (18 are enough)."""
+    if head.startswith(b"\x1f\x8b"):
+        return Compression.BGZF if _block_size(head) else Compression.GZIP
+    if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
+        return Compression.BZIP2
+    for magic, compression in (
+        (b"\xfd7zXZ\0", Compression.XZ),
+        (b"\x28\xb5\x2f\xfd", Compression.ZSTD),
+        (b"PK\x03\x04", Compression.ZIP),
+    ):
+        if head.startswith(magic):
+            return compression
+    return Compression.PLAIN
+
+
+def inflate(stream: BinaryIO, found: Inflation, *, size: int | None, max_bytes: int) -> Iterator[bytes]:
+    """The uncompressed bytes in chunks of about 1 MiB; `found` is filled on the way.
+
+    `stream` must be seekable unless its bytes are uncompressed. `size` is the compressed
+    size, None for a pipe.
+
+    Raises:
+        StepFailed: truncated, corrupt, packed in a way nothing here reads, or far larger
+            than its compressed size warrants; after all bytes up to there were given.
+    """
+    head = stream.read(CHUNK) if size is None else stream.read(_BGZF_HEADER)
+    found.compression = compression_of(head)
+    for chunk in _decoded(stream, head, found):
+        found.bytes_out += len(chunk)
+        if found.bytes_out > max_bytes:
+            raise StepFailed.because(
+                Reason.SOURCE_TOO_LARGE, f"more than {max_bytes} bytes when uncompressed"
+            )
+        if size and found.bytes_out > max(RATIO_FLOOR, size * MAX_RATIO):
+            raise StepFailed.because(
+                Reason.SOURCE_INVALID,
+                f"expands to more than {MAX_RATIO} times its {size} bytes, as no real file does",
+            )
+        yield chunk
+
+
+def _decoded(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
+    match found.compression:
+        case Compression.PLAIN:
+            while head:
+                yield head
+                head = stream.read(CHUNK)
+        case Compression.BGZF:
+            yield from _bgzf(stream, head, found)
+        case Compression.GZIP:
+            yield from _streams(stream, head, _Gunzip, b"\x1f\x8b")
+        case Compression.BZIP2:
+            yield from _streams(stream, head, bz2.BZ2Decompressor, b"BZh")
+        case Compression.XZ:
+            yield from _streams(stream, head, _xz, b"\xfd7zXZ\0")
+        case other:
+            raise StepFailed.because(
+                Reason.SOURCE_INVALID, f"is {other}-compressed; only gzip, BGZF, bzip2 and xz can be read"
+            )
+
+
+def _xz() -> _Decoder:
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+
+
+def _streams(
+    stream: BinaryIO, pending: bytes, start: Callable[[], _Decoder], magic: bytes
+) -> Iterator[bytes]:
+    """One compressed stream after the other, as gzip(1) and its kin read them."""
+    decoder = start()
+    while True:
+        data, ended = pending, False
+        if not data and decoder.needs_input:
+            data = stream.read(CHUNK)
+            ended = not data
+        pending = b""
+        try:
+            out = decoder.decompress(data, CHUNK)
+        except (zlib.error, lzma.LZMAError, OSError, EOFError):
+            raise _corrupt() from None
+        if out:
+            yield out
+        if decoder.eof:
+            # Tapes and some archives pad with zeros.
+            pending = decoder.unused_data.lstrip(b"\0")
+            while not pending:
+                more = stream.read(CHUNK)
+                if not more:
+                    return
+                pending = more.lstrip(b"\0")
+            if len(pending) < len(magic):
+                pending += stream.read(len(magic) - len(pending))
+            if not pending.startswith(magic):
+                raise StepFailed.because(Reason.SOURCE_INVALID, "other bytes follow the compressed data")
+            decoder = start()
+        elif ended and not out:
+            raise _truncated()
+
+
+def _bgzf(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
+    """Block by block: each says its size, so completeness and checksums cost next to nothing."""
+    blocks: list[bytes] = []
+    held = 0
+    last = -1
+    while head:
+        size = _block_size(head)
+        if size is None:
+            # bgzip's output with gzip's appended: legal, but from here on without block sizes.
+            yield b"".join(blocks)
+            if not head.startswith(b"\x1f\x8b"):
+                raise _truncated() if len(head) < _BGZF_HEADER else _corrupt()
+            yield from _streams(stream, head, _Gunzip, b"\x1f\x8b")
+            return
+        body = stream.read(size - _BGZF_HEADER)
+        if len(body) < size - _BGZF_HEADER:
+            raise _truncated()
+        crc, last = struct.unpack("<II", body[-8:])
+        try:
+            data = (
+                zlib.decompress(body[:-8], wbits=-15, bufsize=_BGZF_MAX_BLOCK)
+                if last <= _BGZF_MAX_BLOCK
+                else b""
+            )
+        except zlib.error:
+            raise _corrupt() from None
+        if len(data) != last or zlib.crc32(data) != crc:
+            raise _corrupt()
+        blocks.append(data)
+        held += last
+        if held >= CHUNK - _BGZF_MAX_BLOCK:
+            yield b"".join(blocks)
+            blocks, held = [], 0
+        head = stream.read(_BGZF_HEADER)
+    if held:
+        yield b"".join(blocks)
+    found.without_end_marker = last != 0
+
+
+def _block_size(head: bytes) -> int | None:
+    """The size of the BGZF block that starts with these 18 bytes; None when it is no such block."""
+    if len(head) < _BGZF_HEADER or head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x06\0BC\x02\0":
+        return None
+    size = int.from_bytes(head[16:18], "little") + 1
+    return size if size >= _BGZF_HEADER + 8 else None
+
+
+def _truncated() -> StepFailed:
+    return StepFailed.because(
+        Reason.SOURCE_INVALID, "truncated: the compressed data ends before its end marker"
+    )
+
+
+def _corrupt() -> StepFailed:
+    return StepFailed.because(Reason.SOURCE_INVALID, "corrupt: the compressed data does not decode")

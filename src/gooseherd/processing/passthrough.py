@@ -1,0 +1,82 @@
+"""Files that readers can use as they are: looked at, described, not copied."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from gooseherd.domain.artifact import Contig, Kind
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
+from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
+from gooseherd.processing.inflate import Compression
+from gooseherd.processing.sniff import expect, is_text
+from gooseherd.processing.workbench import Budget, Workbench, own_stage
+
+
+@dataclass(frozen=True)
+class PassthroughProcessor:
+    """Tables and bigWig; and whatever upstream has an index for, which fits only those bytes."""
+
+    budget: Budget
+    name: str = "passthrough"
+    version: str = "1"
+    formats: frozenset[Format] = frozenset(ALL)
+    kinds: frozenset[Kind] = frozenset({Kind.DATA})
+
+    def steps(self, source_format: Format) -> tuple[Step, ...]:
+        """The one step: look and hand on."""
+        return (AsItIs(self.budget, source_format),)
+
+
+@dataclass(frozen=True)
+class AsItIs:
+    """The source itself, after a look at whether it can be what the catalog says."""
+
+    budget: Budget
+    source_format: Format
+    name: str = "data"
+    needs: Kind | None = None
+    weight: float = 1.0
+
+    async def run(self, given: StepInput) -> StepOutput:
+        seen = await asyncio.to_thread(expect, given.path, self.source_format)
+        notes: tuple[str, ...] = ()
+        contigs: tuple[Contig, ...] = ()
+        if self.source_format.family is Family.TABLE:
+            if not is_text(seen.head):
+                raise StepFailed.because(
+                    Reason.SOURCE_INVALID,
+                    f"the catalog says {self.source_format.name}, but the file is not text",
+                )
+            if not seen.head.strip():
+                raise StepFailed.because(Reason.SOURCE_INVALID, "the file has no content")
+            if seen.compression is not Compression.PLAIN:
+                notes = (f"stays {seen.compression}-compressed: a browser does not unpack it by itself",)
+        elif self.source_format is BIGWIG:
+            contigs = await self._bigwig(Workbench(given, self.budget))
+        plain = seen.compression is Compression.PLAIN
+        media_type = self.source_format.media_type if plain else "application/octet-stream"
+        given.report(1.0, seen.size, 0)
+        return StepOutput(
+            files=(
+                Produced(
+                    Kind.DATA,
+                    given.path,
+                    f"data.{self.source_format.name}",
+                    given.source.filename,
+                    media_type,
+                ),
+            ),
+            contigs=contigs,
+            notes=notes,
+        )
+
+    async def _bigwig(self, bench: Workbench) -> tuple[Contig, ...]:
+        verdict = bench.work / "bigwig.json"
+        argv = ("bigwig", str(bench.source), "--report", str(verdict))
+        said = json.loads(
+            await bench.output_of(own_stage("probe", *argv, verdict=verdict, reads_source=True))
+        )
+        return tuple(Contig(name, length) for name, length in said["contigs"])

@@ -1,0 +1,399 @@
+"""Runs tools joined by pipes and knows how every one of them ended.
+
+No shell: argv lists, a clean environment, real pipes between the processes. The pipeline
+has succeeded only if every stage exited with 0 and htslib reported no error on the way
+(tabix prints errors and exits 0). The processes stay in the caller's process group, so
+whoever ends the attempt ends them too; and whatever happens, cancellation included, none
+of them is left when `run_pipeline` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.processing import Report, StepFailed
+from gooseherd.processing.blame import explain
+
+_log = logging.getLogger(__name__)
+
+STDERR_KEPT: Final = 64 << 10
+"""Bytes of each stage's standard error that are kept: the last ones."""
+_ERRORS_KEPT: Final = 4 << 10
+_ERROR_MARK: Final = b"[E::"
+_TERM_GRACE_SECONDS: Final = 2.0
+_NOTICE_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.25
+_PIPE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One program. `name` is what people are told."""
+
+    name: str
+    argv: tuple[str, ...]
+    reads_source: bool = False
+    """Whether its complaints can be about the source."""
+    verdict: Path | None = None
+    """Where a program of ours says, as JSON `{reason, detail}`, why it refused."""
+    harmless: bytes | None = None
+    """Errors with these words are none, as long as the exit status is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How progress is seen without the tools' help: how far they have read, how much has come out.
+
+    `span` is the part of the step's 0..1 that this pipeline fills; `reading` is the share
+    of it that is done when the whole source has been read.
+    """
+
+    source: Path
+    output: Path
+    expected_bytes: int
+    report: Report
+    reading: float = 0.5
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def fraction(self, read: int, size: int, written: int) -> float:
+        """Below the span's end as long as the pipeline runs."""
+        done = self.reading * min(read / max(size, 1), 1.0)
+        done += (1 - self.reading) * min(written / max(self.expected_bytes, 1), 0.99)
+        return self.span[0] + (self.span[1] - self.span[0]) * done
+
+
+@dataclass(frozen=True, slots=True)
+class StageEnd:
+    """How one stage ended. `stderr` is bounded and as the tool wrote it: never show it unscrubbed."""
+
+    name: str
+    returncode: int
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """How all stages ended, in order."""
+
+    stages: tuple[StageEnd, ...]
+    seconds: float
+
+
+@dataclass(eq=False)
+class PipelineFailed(StepFailed):
+    """At least one stage failed; `failure` is what it means, `result` how each of them ended."""
+
+    result: PipelineResult
+
+    def __str__(self) -> str:
+        return StepFailed.__str__(self)
+
+
+async def run_pipeline(
+    stages: Sequence[Stage],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    scratch_bytes: int,
+    stdin: Path | None = None,
+    stdout: Path | None = None,
+    watch: Watch | None = None,
+) -> PipelineResult:
+    """Run the stages, each one's output the next one's input, and wait for all.
+
+    `environment` is all the tools see. `stdin` feeds the first stage (default: nothing),
+    `stdout` takes what the last one writes (default: nowhere). No file may grow past
+    `scratch_bytes`, nor may all files in `cwd` together.
+
+    Raises:
+        PipelineFailed: naming the stage that failed of itself, not those it took along.
+        StepFailed: a program is missing (misconfigured).
+    """
+    run = _Run(tuple(stages), cwd, dict(environment), scratch_bytes, watch)
+    started = time.monotonic()
+    try:
+        await run.start(stdin, stdout)
+        await run.until_over()
+    finally:
+        await run.end()
+    result = PipelineResult(tuple(child.ended() for child in run.children), time.monotonic() - started)
+    failure = run.failure(result)
+    if failure is not None:
+        words = " | ".join(f"{end.name}={end.returncode}" for end in result.stages)
+        _log.warning("pipeline failed: %s (%s): %s", failure.reason, words, failure.detail)
+        raise PipelineFailed(failure, result)
+    return result
+
+
+@dataclass
+class _Child:
+    """One running stage and what it said."""
+
+    stage: Stage
+    process: asyncio.subprocess.Process
+    listener: asyncio.Task[None]
+    heard: _Heard
+    stopped: bool = False
+    """We asked it to end; if a signal ended it, that says nothing."""
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    @property
+    def failed(self) -> bool:
+        """Of itself: not stopped by us, and not merely because its reader went away."""
+        code = self.process.returncode
+        if self.stopped and code in (-signal.SIGTERM, -signal.SIGKILL):
+            return False
+        return code not in (None, 0, -signal.SIGPIPE)
+
+    def ended(self) -> StageEnd:
+        code = self.process.returncode
+        return StageEnd(self.stage.name, code if code is not None else -signal.SIGKILL, self.heard.text())
+
+
+@dataclass
+class _Heard:
+    """The end of a stage's standard error, and htslib's errors from anywhere in it."""
+
+    harmless: bytes | None = None
+    tail: bytearray = field(default_factory=bytearray)
+    errors: bytearray = field(default_factory=bytearray)
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        self.tail += data
+        del self.tail[:-STDERR_KEPT]
+        *lines, self._rest = (self._rest + data)[-STDERR_KEPT:].split(b"\n")
+        for line in (*lines, b"") if data else (self._rest,):
+            harmless = self.harmless is not None and self.harmless in line
+            if _ERROR_MARK in line and not harmless and len(self.errors) < _ERRORS_KEPT:
+                self.errors += line[:500] + b"\n"
+
+    def text(self) -> str:
+        missing = b"" if bytes(self.errors[:80]) in self.tail else bytes(self.errors)
+        return (missing + bytes(self.tail)).decode("utf-8", "replace")
+
+
+@dataclass
+class _Run:
+    stages: tuple[Stage, ...]
+    cwd: Path
+    environment: dict[str, str]
+    scratch_bytes: int
+    watch: Watch | None
+    children: list[_Child] = field(default_factory=list)
+    overflow: bool = False
+
+    # -- start -----------------------------------------------------------------------------
+
+    async def start(self, stdin: Path | None, stdout: Path | None) -> None:
+        """Spawn from first to last; ends of pipes that are not handed on are closed here."""
+        with contextlib.ExitStack() as ends:
+            reading = await asyncio.to_thread(os.open, stdin or os.devnull, os.O_RDONLY)
+            ends.callback(os.close, reading)
+            last = await asyncio.to_thread(
+                os.open, stdout or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644
+            )
+            ends.callback(os.close, last)
+            for stage in self.stages:
+                following = -1
+                writing = last
+                if stage is not self.stages[-1]:
+                    following, writing = os.pipe()
+                    ends.callback(os.close, following)
+                    _widen(writing)
+                try:
+                    await self._spawn(stage, reading, writing)
+                finally:
+                    if following >= 0:
+                        os.close(writing)
+                reading = following
+
+    async def _spawn(self, stage: Stage, stdin: int, stdout: int) -> None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *stage.argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=self.cwd,
+                env=self.environment,
+            )
+        except (FileNotFoundError, PermissionError):
+            raise StepFailed.because(
+                Reason.MISCONFIGURED, f"{stage.argv[0]} is not installed on this worker"
+            ) from None
+        # From outside, right after the start: nothing runs between fork and exec.
+        _bound(process.pid, resource.RLIMIT_FSIZE, self.scratch_bytes)
+        _bound(process.pid, resource.RLIMIT_CORE, 0)
+        heard = _Heard(stage.harmless)
+        listener = asyncio.create_task(_listen(process, heard))
+        self.children.append(_Child(stage, process, listener, heard))
+
+    # -- while it runs ---------------------------------------------------------------------
+
+    async def until_over(self) -> None:
+        """Until all have ended, or one has failed and so ended the others."""
+        waiting = {asyncio.create_task(child.process.wait()) for child in self.children}
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if any(child.failed for child in self.children):
+                    # What made it fail may have ended already and only not been noticed yet.
+                    if waiting:
+                        await asyncio.wait(waiting, timeout=_NOTICE_SECONDS)
+                    return
+                if not done and not await self._look():
+                    self.overflow = True
+                    return
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _look(self) -> bool:
+        """Report progress; False when the folder has outgrown its bound."""
+        pids = [child.process.pid for child in self.children if child.alive]
+        used = await asyncio.to_thread(_folder_bytes, self.cwd)
+        if self.watch is not None:
+            watch = self.watch
+            read, size, written = await asyncio.to_thread(_positions, watch.source, watch.output, pids)
+            # A source nobody has open any more has been read.
+            read = size if read is None else read
+            watch.report(watch.fraction(read, size, written), read, written)
+        return used <= self.scratch_bytes
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def end(self) -> None:
+        """No child is left after this, even if the caller is cancelled again meanwhile."""
+        interrupted: asyncio.CancelledError | None = None
+        for child in self.children:
+            if child.alive:
+                child.stopped = True
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.terminate()
+        try:
+            async with asyncio.timeout(_TERM_GRACE_SECONDS):
+                await self._gone()
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError as cancelled:
+            interrupted = cancelled
+        for child in self.children:
+            if child.alive:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.kill()
+        while any(child.alive or not child.listener.done() for child in self.children):
+            try:
+                await self._gone()
+            except asyncio.CancelledError as cancelled:
+                interrupted = cancelled
+        if interrupted is not None:
+            raise interrupted
+
+    async def _gone(self) -> None:
+        for child in self.children:
+            await child.process.wait()
+            await asyncio.shield(child.listener)
+
+    def failure(self, result: PipelineResult) -> Failure | None:
+        """What went wrong first, if anything did: of several culprits the one furthest upstream."""
+        if self.overflow:
+            return Failure(Reason.OUT_OF_DISK, f"needs more than {self.scratch_bytes} bytes of scratch space")
+        culprits = [child for child in self.children if child.failed]
+        # An error that left the exit status at 0; after those that did not, for they may have caused it.
+        culprits += [child for child in self.children if child.heard.errors and child.process.returncode == 0]
+        # Its reader left early without failing: whatever came out is not all.
+        culprits += [child for child in self.children if child.process.returncode == -signal.SIGPIPE]
+        first = next(
+            (c for c in culprits if b"Broken pipe" not in c.heard.tail), culprits[0] if culprits else None
+        )
+        if first is None:
+            return None
+        if said := _verdict(first.stage):
+            return said
+        end = first.ended()
+        return explain(
+            end.name,
+            end.returncode,
+            end.stderr,
+            reads_source=first.stage.reads_source,
+            secrets=(str(self.cwd), str(self.watch.source) if self.watch else "", socket.gethostname()),
+        )
+
+
+async def _listen(process: asyncio.subprocess.Process, heard: _Heard) -> None:
+    if process.stderr is None:
+        return
+    while data := await process.stderr.read(1 << 16):
+        heard.feed(data)
+    heard.feed(b"")
+
+
+def _verdict(stage: Stage) -> Failure | None:
+    if stage.verdict is None:
+        return None
+    try:
+        said = json.loads(stage.verdict.read_bytes())
+        return Failure(Reason(said["reason"]), said["detail"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _bound(pid: int, limit: int, most: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        hard = resource.prlimit(pid, limit)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.prlimit(pid, limit, (most, most))
+
+
+def _widen(pipe: int) -> None:
+    """Fewer switches between two busy stages; refused when the user's pipes hold too much already."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def _positions(source: Path, output: Path, pids: Sequence[int]) -> tuple[int | None, int, int]:
+    """(how far the source has been read, or None when nobody has it open; its size; the output's size)."""
+    known = source.stat()
+    furthest: int | None = None
+    for pid in pids:
+        # The process may be gone, or going: then it reads nothing any more.
+        with contextlib.suppress(OSError, ValueError):
+            for opened in Path(f"/proc/{pid}/fd").iterdir():
+                about = opened.stat()
+                if (about.st_dev, about.st_ino) == (known.st_dev, known.st_ino):
+                    position = Path(f"/proc/{pid}/fdinfo/{opened.name}").read_text().split()[1]
+                    furthest = max(furthest or 0, int(position))
+    try:
+        written = output.stat().st_size
+    except FileNotFoundError:
+        written = 0
+    return furthest, known.st_size, written

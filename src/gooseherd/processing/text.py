@@ -1,0 +1,180 @@
+"""The streaming normaliser, a program of its own: one source in, clean records out.
+
+    python -m gooseherd.processing.text FORMAT SOURCE --report FILE [--header FILE]
+
+Records go to standard output, the header to one file, what was noticed (or why the source
+was refused) as JSON to the other. Being a process of its own makes it a pipeline stage: it
+runs beside sort and bgzip, under the same limits, and a crash is an exit status.
+
+Exit status: 0; 65 the source was refused, and the report says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.inflate import Inflation, inflate
+from gooseherd.processing.records import Records, refuse
+from gooseherd.processing.textformats import reader_of
+
+MAX_LINE: Final = 16 << 20
+"""sort holds a line in memory whatever its cap; so does every reader after it."""
+MAX_BYTES: Final = 1 << 36
+"""64 GiB of text: beyond what one worker can sort."""
+REFUSED: Final = 65
+"""EX_DATAERR of sysexits.h."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+_TOLD: Final[dict[str, str]] = {
+    "byte_order_mark": "the byte order mark at the start was removed",
+    "carriage_returns": "carriage returns at line ends were removed",
+    "blank_lines": "blank lines were dropped",
+    "comment_lines": "comment lines below the first record were dropped",
+    "display_lines": "track and browser lines were dropped",
+    "heading_lines": "a line of column headings was dropped",
+    "repeated_header_lines": "repeated header lines were dropped",
+    "added_header_lines": "header lines that readers need were added",
+    "separator_lines": "### separators were dropped: they mean nothing in a sorted file",
+    "sequence_lines": "the sequences (FASTA) at the end were dropped",
+    "spaced_lines": "columns split by spaces were split by TAB",
+    "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
+}
+
+
+def normalise(chunks: Iterable[bytes], reader: Records, max_line: int = MAX_LINE) -> Iterator[bytes]:
+    """Clean records, block by block; what was noticed stays in `reader`.
+
+    Raises:
+        StepFailed: source_invalid with the line's number.
+    """
+    for first, block in _whole_lines(_without_bom(chunks, reader), reader, max_line):
+        if out := reader.block(first, block):
+            yield out
+
+
+def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) -> dict[str, Any]:
+    """All that was noticed, as plain data."""
+    notes = [sentence for what, sentence in _TOLD.items() if reader.counts.get(what)]
+    if found.without_end_marker:
+        notes.append("the BGZF end marker is missing; every block that is there was complete")
+    return {
+        "compression": str(found.compression),
+        "records": reader.records,
+        "header_bytes": len(header),
+        "header_lines": header.count(b"\n"),
+        "record_bytes": record_bytes,
+        "max_end": reader.max_end,
+        "contigs": [[c.name, c.length] for c in reader.contigs()],
+        "counts": reader.counts,
+        "notes": notes,
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run as the module's docstring says."""
+    # A reader that went away ends this process the way it ends sort or cat.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("format")
+    parser.add_argument("source", help="a path, or - for standard input (then uncompressed)")
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--header", type=Path)
+    parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
+    given = parser.parse_args(argv)
+    try:
+        _run(given)
+    except StepFailed as refused:
+        failure = refused.failure
+    except MemoryError:
+        failure = StepFailed.because(Reason.OUT_OF_MEMORY, "the normaliser ran out of memory").failure
+    else:
+        return 0
+    _write(given.report, json.dumps({"reason": failure.reason, "detail": failure.detail}).encode())
+    return REFUSED
+
+
+def _run(given: argparse.Namespace) -> None:
+    reader = reader_of(given.format)
+    found = Inflation()
+    written = 0
+    with ExitStack() as files:
+        stream: BinaryIO
+        size: int | None = None
+        if given.source == "-":
+            stream = files.enter_context(os.fdopen(0, "rb", buffering=0))
+        else:
+            stream = files.enter_context(Path(given.source).open("rb"))
+            size = os.fstat(stream.fileno()).st_size
+        out = files.enter_context(os.fdopen(1, "wb"))
+        for block in normalise(inflate(stream, found, size=size, max_bytes=given.max_bytes), reader):
+            written += out.write(block)
+        if found.without_end_marker and reader.open_end:
+            raise StepFailed.because(
+                Reason.SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut"
+            )
+        header = reader.finish()
+        # Before standard output closes: whoever puts the header above the records waits for that.
+        if given.header:
+            _write(given.header, header)
+        _write(given.report, json.dumps(report(reader, found, header, written)).encode())
+
+
+def _without_bom(chunks: Iterable[bytes], reader: Records) -> Iterator[bytes]:
+    head = b""
+    rest = iter(chunks)
+    for chunk in rest:
+        head += chunk
+        if len(head) >= len(_BOM):
+            break
+    if head.startswith(_BOM):
+        reader.count("byte_order_mark")
+        head = head[len(_BOM) :]
+    if head:
+        yield head
+    yield from rest
+
+
+def _whole_lines(chunks: Iterable[bytes], reader: Records, max_line: int) -> Iterator[tuple[int, bytes]]:
+    """Blocks that end with a newline, each with the number of its first line."""
+    number = 1
+    held: list[bytes] = []
+    held_bytes = 0
+    for chunk in chunks:
+        cut = chunk.find(b"\n")
+        if held_bytes + (len(chunk) if cut < 0 else cut) > max_line:
+            raise refuse(number, f"the line is longer than {max_line} bytes")
+        if cut < 0:
+            held.append(chunk)
+            held_bytes += len(chunk)
+            continue
+        cut = chunk.rfind(b"\n") + 1
+        block = b"".join((*held, chunk[:cut]))
+        yield number, block
+        number += block.count(b"\n")
+        held = [chunk[cut:]]
+        held_bytes = len(chunk) - cut
+    if held_bytes:
+        reader.open_end = True
+        yield number, b"".join(held) + b"\n"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all: the reader of this file is another process."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

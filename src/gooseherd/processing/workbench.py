@@ -1,0 +1,204 @@
+"""One step's place of work: its folder, its limits, the tools it may use and what they see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gooseherd.domain.artifact import Contig
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.processing import StepFailed, StepInput
+from gooseherd.processing.pipeline import PipelineResult, Stage, Watch, run_pipeline
+
+LEVEL: Final = 1
+"""BGZF compression level: four times the speed of the default for a seventh more bytes.
+Part of every version that it shapes."""
+
+BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The empty last block (SAMv1 §4.1.2)."""
+
+_MERGE_ALLOWANCE: Final = 1.2
+"""samtools' -m leaves out its merge buffers, measured at a fifth."""
+_LEAST_SORT_BYTES: Final = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What tools may use: bytes of memory for sort and for samtools, threads each."""
+
+    sort_memory: int
+    samtools_memory: int
+    threads: int
+    search_path: str | None = None
+    """Where tools are found; None: where this process finds its own."""
+
+    @property
+    def samtools_memory_per_thread(self) -> int:
+        """What `samtools sort -m` takes, which is per thread."""
+        return max(int(self.samtools_memory / self.threads / _MERGE_ALLOWANCE), _LEAST_SORT_BYTES)
+
+
+class Workbench:
+    """Runs pipelines for one step."""
+
+    def __init__(self, given: StepInput, budget: Budget) -> None:
+        self.given = given
+        self.budget = budget
+        # Tools run in the work folder, where a relative path would mean something else.
+        self.source = given.path.absolute()
+        self.work = given.work.absolute()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that tools see: no locale, no credentials, and nowhere for htslib to fetch references from."""
+        nowhere = str(self.work / "no-references")
+        return {
+            "LC_ALL": "C",
+            "PATH": self.budget.search_path or os.pathsep.join(os.get_exec_path()),
+            "TMPDIR": str(self.work),
+            "REF_PATH": nowhere,
+            "REF_CACHE": nowhere,
+        }
+
+    async def run(
+        self,
+        *stages: Stage,
+        stdin: Path | None = None,
+        stdout: Path | None = None,
+        watch: Watch | None = None,
+    ) -> PipelineResult:
+        """`run_pipeline` in the step's folder, under its limits."""
+        return await run_pipeline(
+            stages,
+            cwd=self.work,
+            environment=self.environment,
+            scratch_bytes=self.given.scratch_bytes,
+            stdin=stdin,
+            stdout=stdout,
+            watch=watch,
+        )
+
+    async def output_of(self, *stages: Stage, stdin: Path | None = None) -> bytes:
+        """What the pipeline wrote, when that is small."""
+        answer = self.work / "answer"
+        await self.run(*stages, stdin=stdin, stdout=answer)
+        data = await asyncio.to_thread(answer.read_bytes)
+        answer.unlink()
+        return data
+
+    async def versions(self, *programs: str) -> dict[str, str]:
+        """The version each program says it is."""
+        found = {}
+        for program in programs:
+            said = await self.output_of(Stage(program, (program, "--version")))
+            number = re.search(rb"\d+(?:\.\d+)+", said)
+            found[program] = number[0].decode() if number else "unknown"
+        return found
+
+    def normaliser(
+        self, format_name: str, source: Path | None, report: str, *, header: str | None = None
+    ) -> Stage:
+        """`processing/text.py` as a stage; `source` None reads from the stage before."""
+        where = self.work / report
+        return own_stage(
+            "text",
+            format_name,
+            str(source) if source else "-",
+            "--report",
+            str(where),
+            *(("--header", str(self.work / header)) if header else ()),
+            verdict=where,
+            reads_source=True,
+        )
+
+    async def read_report(self, name: str) -> Report:
+        """What a normaliser noticed."""
+        return Report(json.loads(await asyncio.to_thread((self.work / name).read_bytes)))
+
+    def link(self, target: Path, name: str) -> Path:
+        """A name in the work folder for a file elsewhere: tools write beside their input."""
+        path = self.work / name
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        path.symlink_to(target.resolve())
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A normaliser's report, read back."""
+
+    data: Mapping[str, Any]
+
+    @property
+    def records(self) -> int:
+        return int(self.data["records"])
+
+    @property
+    def lines(self) -> int:
+        """Of header and records together."""
+        return self.records + int(self.data["header_lines"])
+
+    @property
+    def size(self) -> int:
+        """Bytes of header and records together."""
+        return int(self.data["record_bytes"]) + int(self.data["header_bytes"])
+
+    @property
+    def max_end(self) -> int:
+        return int(self.data["max_end"])
+
+    @property
+    def contigs(self) -> tuple[Contig, ...]:
+        return tuple(Contig(name, length) for name, length in self.data["contigs"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(self.data["counts"])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self.data["notes"])
+
+
+def own_stage(module: str, *argv: str, verdict: Path | None = None, reads_source: bool = False) -> Stage:
+    """A program of this package as a stage; -I: it sees neither the folder it runs in nor the environment."""
+    return Stage(
+        module,
+        (sys.executable, "-I", "-m", f"gooseherd.processing.{module}", *argv),
+        reads_source=reads_source,
+        verdict=verdict,
+    )
+
+
+def ends_whole(path: Path) -> bool:
+    """Whether a BGZF file has its end marker."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size < len(BGZF_END):
+            return False
+        stream.seek(-len(BGZF_END), os.SEEK_END)
+        return stream.read() == BGZF_END
+
+
+def wrong_output(what: str) -> StepFailed:
+    """Our own check of a tool's result failed: never the source's fault."""
+    return StepFailed.because(Reason.TOOL_FAILED, f"the result did not pass its check: {what}")
+
+
+def stem(filename: str, suffixes: Sequence[str]) -> str:
+    """The file name without its compression and format suffixes: what results are named after."""
+    parts = filename.split(".")
+    if len(parts) > 1 and parts[-1].lower() in ("gz", "bgz", "bgzf", "bz2", "xz"):
+        parts.pop()
+    if len(parts) > 1 and parts[-1].lower() in suffixes:
+        parts.pop()
+    return ".".join(parts) or filename
