@@ -147,8 +147,8 @@ class _Errand:
         return read_region(self._client, data, index, file_format, wanted)
 
     def _format(self) -> Format:
-        from gooseherd.trial.readback import readable
         from gooseherd.domain.formats import resolve
+        from gooseherd.trial.readback import readable
 
         said = str(self._client.file(self._dcc, self._local_id).get("file_format"))
         found = resolve(said)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,7 +96,8 @@ def _stop_when_stdin_closes() -> None:
     """End with the process that started us, however it ends: its end of our stdin closes then."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not sys.stdin: its buffer's lock, held here, would trip up the interpreter's own end.
+        while os.read(0, 4096):
             pass
         say("gooseherd: whoever started this has gone")
         os.kill(os.getpid(), signal.SIGTERM)
