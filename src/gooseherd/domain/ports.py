@@ -434,9 +434,10 @@ class Sources(Protocol):
         `report(bytes so far, total or None)` is called often. `limit` is in bytes.
 
         Raises:
-            StepFailed: source_missing, source_forbidden, source_changed (digest or size
-                differ from the catalog), source_too_large, source_unavailable,
-                out_of_disk or misconfigured (the guard refuses the address).
+            StepFailed: source_missing, source_forbidden (by upstream or by the guard, the
+                rule named), source_changed (digest or size differ from the catalog),
+                source_too_large, source_invalid (a URL that names nothing readable),
+                source_unavailable or out_of_disk.
         """
         ...
 

@@ -1,0 +1,140 @@
+"""drs:// to where the bytes are, by the GA4GH Data Repository Service 1.x."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.sources.guarded import GuardedHttp
+from gooseherd.sources.s3 import S3Endpoint
+from gooseherd.sources.urlguard import safe_url
+
+_HOSTNAME_BASED: Final = re.compile(r"drs://([^/:]+(?::\d+)?)/(.+)$")
+_COMPACT: Final = re.compile(r"drs://((?:[A-Za-z0-9._-]+/)?[A-Za-z0-9._-]+):(.+)$")
+_HEADER: Final = re.compile(r"([A-Za-z0-9-]{1,64}):\s*([\x20-\x7e]{1,8000})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a source's bytes are right now, and what else was said of them.
+
+    `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
+    signed one does not. Digests are lowercase hex.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    lasting: bool = True
+
+
+class Drs:
+    """Resolves both forms of DRS URIs.
+
+    `prefixes` maps a compact identifier's prefix (`dg.4503`, or `provider/namespace`) to the
+    URL of its objects, `{id}` standing for the percent-encoded accession, e.g.
+    `https://example.org/ga4gh/drs/v1/objects/{id}`.
+    """
+
+    def __init__(self, http: GuardedHttp, prefixes: Mapping[str, str], s3: S3Endpoint) -> None:
+        self._http = http
+        self._prefixes = {prefix.lower(): pattern for prefix, pattern in prefixes.items()}
+        self._s3 = s3
+
+    async def place(self, uri: str) -> Place:
+        """Ask the server where the object is.
+
+        Raises:
+            InvalidInput: no DRS URI, an unknown prefix, a bundle, or no way to read it that we know.
+            NotFound, AccessDenied, OutboundRefused, Faltered: as GuardedHttp.get_json.
+        """
+        objects = self.object_url(uri)
+        found = _mapping(await self._http.get_json(objects, {}))
+        methods = [_mapping(method) for method in found.get("access_methods") or ()]
+        if found.get("contents") and not methods:
+            raise InvalidInput("access_url", f"{safe_url(uri)} is a bundle of objects; name one of them")
+        sums = {
+            str(_mapping(one).get("type", "")).lower().replace("-", ""): str(
+                _mapping(one).get("checksum", "")
+            ).lower()
+            for one in found.get("checksums") or ()
+        }
+        size = found.get("size")
+        url, headers = await self._access(objects, methods, uri)
+        return Place(
+            url=url,
+            headers=headers,
+            size=size if isinstance(size, int) else None,
+            md5=sums.get("md5") or None,
+            sha256=sums.get("sha256") or None,
+            lasting=False,
+        )
+
+    def object_url(self, uri: str) -> str:
+        """Where the object's description is."""
+        if compact := _COMPACT.match(uri):
+            prefix = compact[1].lower()
+            if pattern := self._prefixes.get(prefix):
+                return pattern.replace("{id}", _encoded(compact[2]))
+            # host:port/id is no DRS URI by the letter, but it is what a test or an intranet has.
+            if not _HOSTNAME_BASED.match(uri):
+                known = ", ".join(sorted(self._prefixes)) or "none"
+                raise InvalidInput(
+                    "access_url",
+                    f"no DRS server is known for the prefix {compact[1][:80]!r} (known: {known})",
+                )
+        if hostname := _HOSTNAME_BASED.match(uri):
+            return f"https://{hostname[1]}/ga4gh/drs/v1/objects/{_encoded(hostname[2])}"
+        raise InvalidInput("access_url", "must be drs://HOST/ID or drs://PREFIX:ACCESSION")
+
+    async def _access(
+        self, objects: str, methods: list[Mapping[str, Any]], uri: str
+    ) -> tuple[str, Mapping[str, str]]:
+        for method in _preferred(methods):
+            given = method.get("access_url")
+            if not given and (access_id := method.get("access_id")):
+                given = await self._http.get_json(f"{objects}/access/{_encoded(str(access_id))}", {})
+            access = _mapping(given or {})
+            url = access.get("url")
+            if not isinstance(url, str):
+                continue
+            if url.startswith("s3://"):
+                region = method.get("region")
+                url = self._s3.public_url(url, region if isinstance(region, str) else None)
+            if url.startswith(("https://", "http://")):
+                return url, _headers(access.get("headers"))
+        offered = ", ".join(sorted({str(method.get("type"))[:20] for method in methods})) or "nothing"
+        raise InvalidInput("access_url", f"{safe_url(uri)} is offered by {offered}; https and s3 can be read")
+
+
+def _preferred(methods: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for wanted in ("https", "s3"):
+        yield from (method for method in methods if method.get("type") == wanted)
+
+
+def _headers(lines: object) -> Mapping[str, str]:
+    """The spec has them as "Name: value" lines."""
+    found = {}
+    for line in lines if isinstance(lines, list) else ():
+        if header := _HEADER.match(str(line)):
+            found[header[1].lower()] = header[2]
+    return found
+
+
+def _encoded(identifier: str) -> str:
+    plain = unquote(identifier)
+    if plain in {".", ".."}:
+        raise InvalidInput("access_url", "a DRS id cannot be '.' or '..'")
+    return quote(plain, safe="")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput("access_url", "the DRS server's answer is not what the specification says")
+    return value

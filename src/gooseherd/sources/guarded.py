@@ -1,0 +1,207 @@
+"""One guarded GET: each hop is judged, and the connection goes to the addresses that were judged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from ipaddress import ip_address
+from socket import AddressFamily
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
+from gooseherd.sources.patience import Faltered, Patience, retry_after
+from gooseherd.sources.urlguard import UrlGuard, parse, safe_url
+
+MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ANSWERS: Final = frozenset({200, 206, 304, 416})
+_AGAIN: Final = frozenset({408, 425, 429})
+_TRAVELLING: Final = frozenset(
+    {"accept", "accept-encoding", "range", "if-range", "if-none-match", "if-modified-since"}
+)
+"""Request headers that may follow a redirect to another origin; what opens a door may not."""
+_MAX_JSON: Final = 1 << 20
+_READ_BUFFER: Final = 1 << 20
+_MAX_HEADER_LINE: Final = 32 << 10  # signed URLs in Location are long
+
+
+class GuardedHttp:
+    """An HTTP client that goes nowhere the guard does not allow. `tls` adds certificates of one's own.
+
+    No cookies, no proxies from the environment, no decoding of bodies.
+    """
+
+    def __init__(self, guard: UrlGuard, patience: Patience, tls: ssl.SSLContext | None = None) -> None:
+        self._guard = guard
+        self._patience = patience
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Upstream's answer: 200, 206, 304 or 416, body unread; the caller releases it.
+
+        Raises:
+            OutboundRefused: the guard does not allow the URL, an address or a redirect.
+            NotFound, AccessDenied: upstream said so.
+            Faltered: anything else.
+        """
+        response = await self._follow(url, headers)
+        if response.status in _ANSWERS:
+            return response
+        response.close()
+        raise _told(response, safe_url(url))
+
+    async def get_json(self, url: str, headers: Mapping[str, str]) -> Any:
+        """A small JSON document. Raises as `get` does; Faltered also for what is no JSON."""
+        shown = safe_url(url)
+        response = await self._follow(url, {"accept": "application/json", **headers})
+        try:
+            if response.status != 200:
+                raise _told(response, shown)
+            body = bytearray()
+            async for chunk in self.chunks(response, url):
+                body += chunk
+                if len(body) > _MAX_JSON:
+                    raise Faltered(shown, 200, "sent too long a document", again=False)
+            return json.loads(body)
+        except ValueError:
+            raise Faltered(shown, 200, "sent no JSON", again=False) from None
+        finally:
+            response.release()
+
+    async def chunks(self, response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises Faltered when it stalls, crawls or breaks off."""
+        clock = asyncio.get_running_loop().time
+        window, received = clock(), 0
+        try:
+            while chunk := await response.content.readany():
+                yield chunk
+                received += len(chunk)
+                if (passed := clock() - window) > self._patience.read_seconds:
+                    if received < passed * self._patience.floor_bytes:
+                        raise Faltered(safe_url(url), response.status, "sends too slowly")
+                    window, received = clock(), 0
+        except (aiohttp.ClientError, OSError) as error:
+            raise Faltered(safe_url(url), response.status, _words(error, "broke off")) from error
+
+    async def close(self) -> None:
+        """Idempotent."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _follow(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        shown, sent = safe_url(url), {**headers, "accept-encoding": "identity"}
+        target, hop = self._guard.check(url), ""
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._once(target, sent, shown, hop)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            response.close()
+            hop = "redirect: "
+            try:
+                # Servers send spaces; the rest of a Location stays as it is, signatures live there.
+                following = self._guard.check(str(target.join(parse(location.replace(" ", "%20")))))
+            except OutboundRefused as refused:
+                # The catalog's URL is named, not what it led to: that may be a map of somebody's network.
+                raise OutboundRefused(shown, hop + refused.rule) from None
+            if following.origin() != target.origin():
+                sent = {name: value for name, value in sent.items() if name.lower() in _TRAVELLING}
+            target = following
+        raise Faltered(shown, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
+
+    async def _once(
+        self, target: URL, headers: Mapping[str, str], shown: str, hop: str
+    ) -> aiohttp.ClientResponse:
+        try:
+            # Over all, because one byte of header now and then would reset the timer between reads.
+            async with asyncio.timeout(self._patience.connect_seconds + self._patience.read_seconds):
+                return await self._opened().get(target, headers=headers, allow_redirects=False)
+        except _AddressRefusedError as refused:
+            raise OutboundRefused(shown, hop + refused.rule) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Faltered(shown, None, "has a certificate we do not trust", again=False) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Faltered(shown, None, _words(error, "cannot be reached")) from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            patience = self._patience
+            connector = aiohttp.TCPConnector(
+                resolver=_GuardedResolver(self._guard),
+                limit=0,
+                ssl=self._tls if self._tls is not None else True,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                read_bufsize=_READ_BUFFER,
+                max_line_size=_MAX_HEADER_LINE,
+                max_field_size=_MAX_HEADER_LINE,
+                headers={"User-Agent": "gooseherd"},
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=patience.connect_seconds, sock_read=patience.read_seconds
+                ),
+            )
+        return self._session
+
+
+class _AddressRefusedError(Exception):
+    """Not an OSError: aiohttp would take that for a name that does not resolve."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
+class _GuardedResolver(AbstractResolver):
+    """Answers with addresses that were judged, and aiohttp connects to these and no others."""
+
+    def __init__(self, guard: UrlGuard) -> None:
+        self._guard = guard
+        self._inner = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_INET
+    ) -> list[ResolveResult]:
+        """All addresses of the host; one that is refused refuses them all."""
+        found = await self._inner.resolve(host, port, family)
+        for one in found:
+            rule = self._guard.refusal(ip_address(one["host"]))
+            if rule is not None:
+                raise _AddressRefusedError(rule)
+        return found
+
+    async def close(self) -> None:
+        """Nothing to free."""
+        await self._inner.close()
+
+
+def _told(response: aiohttp.ClientResponse, shown: str) -> Exception:
+    """What an answer that is not the file means."""
+    status = response.status
+    if status in {404, 410}:
+        return NotFound("source", shown)
+    if status in {401, 403, 407, 451}:
+        return AccessDenied(shown, "forbidden upstream")
+    later = retry_after(response.headers)
+    # 202: a DRS server is fetching the object from its archive, and says when to ask again.
+    again = status >= 500 or status in _AGAIN or (status == 202 and later is not None)
+    return Faltered(shown, status, f"answered {status}", later, again)
+
+
+def _words(error: Exception, default: str) -> str:
+    # Never str(error): it names resolved addresses.
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "has a name that does not resolve"
+    return default

@@ -1,0 +1,245 @@
+"""The Sources port: https, drs, s3 and, where allowed, file URLs, behind one guard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random as randomness
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from gooseherd.blocking import in_thread, in_thread_or_undo
+from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.ports import Fetched, Upstream
+from gooseherd.domain.processing import StepFailed
+from gooseherd.domain.source import SourceFile
+from gooseherd.sources import localfile
+from gooseherd.sources.download import Download, is_verbatim, too_large
+from gooseherd.sources.drs import Drs, Place
+from gooseherd.sources.guarded import GuardedHttp
+from gooseherd.sources.patience import Faltered, Patience
+from gooseherd.sources.s3 import S3Endpoint
+from gooseherd.sources.sink import Sink
+from gooseherd.sources.urlguard import UrlGuard, safe_url
+
+log = logging.getLogger(__name__)
+
+_PASSED_ON: Final = frozenset({"range", "if-range", "if-none-match", "if-modified-since"})
+_PASSED_BACK: Final = (
+    *("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges"),
+    *("ETag", "Last-Modified", "Content-Disposition"),
+)
+_PROGRESS: Final = 1 << 20
+"""Only so many new bytes make up for a failure, or a server could feed us a byte per connection."""
+_COPY_STEP: Final = 4 << 20
+
+
+class HttpSources:
+    """Reads upstream files. `random` in 0..1 spreads retries.
+
+    `drs_prefixes` are those of Drs, `s3_endpoint` and `s3_region` those of S3Endpoint, `tls`
+    trusts certificates of one's own. What may be read at all, files included, is the guard's to say.
+    """
+
+    def __init__(
+        self,
+        guard: UrlGuard,
+        *,
+        patience: Patience | None = None,
+        drs_prefixes: Mapping[str, str] | None = None,
+        s3_endpoint: str | None = None,
+        s3_region: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        random: Callable[[], float] = randomness.random,
+    ) -> None:
+        self._guard = guard
+        self._patience = patience or Patience()
+        self._http = GuardedHttp(guard, self._patience, tls)
+        self._s3 = S3Endpoint(s3_endpoint, s3_region)
+        self._drs = Drs(self._http, drs_prefixes or {}, self._s3)
+        self._random = random
+
+    @asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
+        """As the port says. Only Range and conditional headers are passed on.
+
+        Statuses are 200, 206, 304 and 416; the body is the file's bytes, never encoded.
+
+        Raises:
+            InvalidInput: a drs or s3 URL that leads nowhere.
+            MalformedRange: for file URLs; other servers answer that themselves.
+            UpstreamUnavailable: also from the body, when it breaks off.
+        """
+        if _scheme(url) == "file":
+            file = await in_thread_or_undo(_close, self._open_file, url)
+            try:
+                yield localfile.answer(file, headers)
+            finally:
+                os.close(file.fd)
+            return
+        passed = {name.lower(): value for name, value in headers.items() if name.lower() in _PASSED_ON}
+        try:
+            response, place = await self._answer(url, passed)
+        except Faltered as faltered:
+            log.warning("pass-through failed: %s", faltered)
+            raise faltered.plain() from faltered
+        try:
+            said = {name.lower(): response.headers[name] for name in _PASSED_BACK if name in response.headers}
+            yield Upstream(response.status, said, self._body(response, place.url))
+        finally:
+            response.release()
+
+    async def _answer(self, url: str, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, Place]:
+        failures = 0
+        while True:
+            try:
+                place = await self._place(url)
+                response = await self._http.get(place.url, {**headers, **place.headers})
+                if is_verbatim(response.headers, (place.url.partition("?")[0],)):
+                    return response, place
+                response.close()
+                raise Faltered(
+                    safe_url(url), response.status, "encodes the file though asked not to", again=False
+                )
+            except Faltered as faltered:
+                failures += 1
+                await self._pause(failures, faltered, self._patience.open_tries)
+
+    async def _body(self, response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._http.chunks(response, url):
+                yield chunk
+        except Faltered as faltered:
+            raise faltered.plain() from faltered
+
+    async def fetch(
+        self, source: SourceFile, into: Path, *, limit: int, report: Callable[[int, int | None], None]
+    ) -> Fetched:
+        """As the port says. `into` is made anew, and is not there after a failure.
+
+        What the guard refuses is `source_forbidden`, a URL that names nothing we can read `source_invalid`.
+        """
+        too_large(source.size_in_bytes or 0, limit)
+        # The sink's close without `keep` is the undo: it removes what it made.
+        sink = await in_thread_or_undo(Sink.close, Sink, into, sha256=source.sha256 is not None)
+        whole = False
+        try:
+            if _scheme(source.access_url) == "file":
+                await self._copy(source, sink, limit, report)
+            else:
+                await self._download(source, sink, limit, report)
+            if difference := sink.difference(source):
+                raise StepFailed.because(Reason.SOURCE_CHANGED, difference)
+            whole = True
+        except (OutboundRefused, AccessDenied, NotFound, InvalidInput, Faltered) as error:
+            raise _ended(error) from error
+        finally:
+            await in_thread(sink.close, keep=whole)
+        return Fetched(into, sink.size, sink.md5)
+
+    async def _copy(
+        self, source: SourceFile, sink: Sink, limit: int, report: Callable[[int, int | None], None]
+    ) -> None:
+        file = await in_thread_or_undo(_close, self._open_file, source.access_url)
+        try:
+            too_large(file.size, limit)
+            while await in_thread(sink.fill, file.fd, _COPY_STEP):
+                too_large(sink.size, limit)
+                report(sink.size, file.size)
+        finally:
+            os.close(file.fd)
+
+    async def _download(
+        self, source: SourceFile, sink: Sink, limit: int, report: Callable[[int, int | None], None]
+    ) -> None:
+        download = Download(self._http, source, sink, limit, report)
+        failures, best, doubted = 0, 0, False
+        while True:
+            try:
+                place = await self._place(source.access_url)
+                _agree(source, place)
+                await self._attempt(download, place, sink)
+                if doubted or not (download.joined and sink.difference(source)):
+                    return
+                # Two halves of two versions look like this. Loaded once more before it is believed.
+                doubted = True
+                await download.restart()
+            except Faltered as faltered:
+                # Against the best so far: what is loaded again after a restart is no progress.
+                if sink.size >= best + _PROGRESS:
+                    failures, best = 0, sink.size
+                failures += 1
+                await self._pause(failures, faltered, self._patience.tries)
+
+    async def _attempt(self, download: Download, place: Place, sink: Sink) -> None:
+        started = sink.size
+        try:
+            await download.attempt(place)
+        except AccessDenied:
+            if place.lasting or not started:
+                raise
+            raise Faltered(safe_url(place.url), 403, "let a signed URL run out") from None
+
+    async def _place(self, url: str) -> Place:
+        scheme = _scheme(url)
+        if scheme == "drs":
+            return await self._drs.place(url)
+        return Place(self._s3.public_url(url) if scheme == "s3" else url)
+
+    async def _pause(self, failures: int, faltered: Faltered, tries: int) -> None:
+        """Wait before the next try, or raise what there is to say."""
+        wait = self._patience.wait(failures, faltered.retry_after, self._random())
+        if not faltered.again or failures >= tries or wait is None:
+            raise faltered
+        log.info("%s; try %d of %d in %.1f s", faltered, failures + 1, tries, wait)
+        await asyncio.sleep(wait)
+
+    def _open_file(self, url: str) -> localfile.LocalFile:
+        if "file" not in self._guard.schemes:
+            raise OutboundRefused(safe_url(url), "scheme 'file' is not allowed")
+        return localfile.open_below(url, self._guard.file_roots)
+
+    async def close(self) -> None:
+        """As the port says."""
+        await self._http.close()
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def _close(file: localfile.LocalFile) -> None:
+    os.close(file.fd)
+
+
+def _agree(source: SourceFile, place: Place) -> None:
+    """What a DRS server says of an object must be what the catalog says."""
+    for what, found, expected in (
+        ("size in bytes", place.size, source.size_in_bytes),
+        ("md5", place.md5, source.md5),
+        ("sha256", place.sha256, source.sha256),
+    ):
+        if found is not None and expected is not None and found != expected:
+            said = f"{what} is {found} by its DRS server, the catalog says {expected}"
+            raise StepFailed.because(Reason.SOURCE_CHANGED, said[:300])
+
+
+def _ended(error: OutboundRefused | AccessDenied | NotFound | InvalidInput | Faltered) -> StepFailed:
+    match error:
+        case OutboundRefused():
+            return StepFailed.because(Reason.SOURCE_FORBIDDEN, str(error))
+        case AccessDenied():
+            return StepFailed.because(Reason.SOURCE_FORBIDDEN, f"upstream denies access to {error.name}")
+        case NotFound():
+            return StepFailed.because(Reason.SOURCE_MISSING, f"upstream has no {error.name}")
+        case InvalidInput():
+            return StepFailed.because(Reason.SOURCE_INVALID, str(error))
+        case Faltered():
+            return StepFailed.because(Reason.SOURCE_UNAVAILABLE, str(error))
