@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     spec = AttemptSpec.from_json(json.loads(folder.spec.read_bytes()))
     journal = Journal(folder.journal)
+    journal.append(EventKind.ACCEPTED)
     folder.temporary.mkdir(parents=True)
     loop = asyncio.new_event_loop()
     ending = _Ending()

@@ -54,13 +54,12 @@ class Registry(Protocol):
 async def run_attempt(
     spec: AttemptSpec, *, cache: CacheBackend, sources: Sources, registry: Registry, work: Path, emit: Emit
 ) -> None:
-    """Publish the artifact the spec orders, saying events from accepted to the last one.
+    """Publish the artifact the spec orders, saying events up to the last one.
 
     `work` is a folder for scratch of this attempt alone; it is gone before the last event is said.
     Every failure becomes a last event. Cancellation removes the scratch and is raised
     without a last event: only the caller knows why.
     """
-    emit(EventKind.ACCEPTED)
     try:
         manifest = await _Run(spec, cache, sources, registry, work, emit).publish()
     except asyncio.CancelledError:

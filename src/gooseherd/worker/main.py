@@ -30,7 +30,7 @@ from gooseherd.telemetry import configure_logging
 from gooseherd.worker.folders import attempt_folders, live_attempts, set_draining, sweep, write_json
 from gooseherd.worker.settings import WorkerPlace, WorkerSettings, build_id
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostly runs as.
 
 START_TIMEOUT_SECONDS: Final = 60.0
 STOP_GRACE_SECONDS: Final = 2.0
