@@ -105,5 +105,5 @@ def configure_logging(*, level: str = "INFO", as_json: bool = False, stream: Tex
     root = logging.getLogger()
     root.handlers[:] = [out]
     root.setLevel(level.upper())
-    for noisy in ("pymongo", "httpx", "wool", "asyncio"):
+    for noisy in ("pymongo", "httpx", "wool", "asyncio", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

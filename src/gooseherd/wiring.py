@@ -73,12 +73,14 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         cache = _cache(settings)
         if cache is not None:
             stack.push_async_callback(cache.close)
-        guard = UrlGuard(
-            allow_hosts=settings.source_allow_hosts,
-            allow_networks=settings.allowed_networks,
-            allow_http=settings.source_allow_http,
+        sources = HttpSources(
+            UrlGuard(
+                schemes=frozenset({"https", "http"} if settings.source_allow_http else {"https"}),
+                allow_hosts=settings.source_allow_hosts,
+                allow_networks=settings.allowed_networks,
+                file_roots=settings.source_file_roots,
+            )
         )
-        sources = HttpSources(guard, file_roots=settings.source_file_roots)
         stack.push_async_callback(sources.close)
         registry = default_registry(
             sort_memory=settings.cfdb_sort_memory_cap,
@@ -102,7 +104,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 state_dir=state.path,
                 max_workers=settings.worker_max_local,
                 start_timeout=settings.worker_start_timeout_seconds,
+                idle_timeout=settings.worker_idle_timeout_seconds,
                 environment=worker_environment(settings),
+                build=build_id(),
             )
             stack.push_async_callback(fleet.close)
             executions = Executions(
@@ -165,6 +169,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 cors_origins=settings.api_cors_origins,
                 trusted_proxies=settings.api_trusted_proxies,
                 version=__version__,
+                build=build_id(),
                 readiness=readiness,
             ),
             settings=settings,

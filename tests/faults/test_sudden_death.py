@@ -1,0 +1,134 @@
+"""kill -9 of anything in the middle of the sort: the job still ends well, and nothing is done in vain."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from tests.faults.conftest import Gooseherd
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
+
+SORTERS = ("sort", "gooseherd-intervals")
+
+
+def started(gooseherd: Gooseherd, source: Path) -> str:
+    """Ask for the file and return the job once its sort is under way."""
+    shutil.copy(source, gooseherd.sources / source.name)
+    name = gooseherd.register(gooseherd.sources / source.name)
+    answer = gooseherd.ask(name)
+    assert answer.status_code == 202, answer.text
+    job_id = str(answer.json()["job_id"])
+    wait_for_sort(gooseherd)
+    return job_id
+
+
+def wait_for_sort(gooseherd: Gooseherd) -> list[int]:
+    return gooseherd.until(lambda: gooseherd.tools(*SORTERS), "a sort is under way")
+
+
+def worker_pids(gooseherd: Gooseherd) -> list[int]:
+    return [pid for worker in gooseherd.workers() for pid in _pids(worker)]
+
+
+def _pids(data: Any) -> list[int]:
+    if isinstance(data, dict):
+        return [v for k, v in data.items() if k == "pid" and isinstance(v, int)] + [
+            pid for v in data.values() for pid in _pids(v)
+        ]
+    return []
+
+
+def check_bytes(gooseherd: Gooseherd) -> None:
+    answer = gooseherd.ask("t/long.bed", headers={"Range": "bytes=0-15"})
+    assert answer.status_code == 206, answer.text
+    assert answer.content[:4] == b"\x1f\x8b\x08\x04"
+
+
+def test_a_killed_worker_costs_one_attempt_and_not_the_job(gooseherd: Gooseherd, long_bed: Path) -> None:
+    job_id = started(gooseherd, long_bed)
+    sorts = gooseherd.tools(*SORTERS)
+    for pid in set(worker_pids(gooseherd)) - {gooseherd.pid}:
+        os.kill(pid, signal.SIGKILL)
+    job = gooseherd.ended(job_id)
+    assert job["status"] == "completed"
+    assert [attempt["reason"] for attempt in job["attempts"]] == ["worker_lost", "published"]
+    assert not set(sorts) & set(gooseherd.tools(*SORTERS))
+    check_bytes(gooseherd)
+
+
+def test_a_killed_api_process_adopts_its_running_attempt_when_it_is_back(
+    gooseherd: Gooseherd, long_bed: Path
+) -> None:
+    job_id = started(gooseherd, long_bed)
+    sorts = gooseherd.tools(*SORTERS)
+    gooseherd.kill()
+    assert set(sorts) <= set(gooseherd.tools(*SORTERS)), "the sort went on without the API"
+    gooseherd.start()
+    job = gooseherd.ended(job_id)
+    assert job["status"] == "completed"
+    assert [attempt["number"] for attempt in job["attempts"]] == [1]
+    check_bytes(gooseherd)
+
+
+def test_a_killed_attempt_process_is_told_and_tried_again(gooseherd: Gooseherd, long_bed: Path) -> None:
+    job_id = started(gooseherd, long_bed)
+    attempts = [
+        pid for pid in gooseherd.processes() if "gooseherd.worker.attempt" in " ".join(gooseherd.command(pid))
+    ]
+    assert attempts
+    for pid in attempts:
+        os.kill(pid, signal.SIGKILL)
+    job = gooseherd.ended(job_id)
+    assert job["status"] == "completed"
+    assert job["attempts"][0]["reason"] == "worker_lost"
+    check_bytes(gooseherd)
+
+
+def test_a_killed_document_server_is_started_again_and_the_job_goes_on(
+    gooseherd: Gooseherd, long_bed: Path
+) -> None:
+    job_id = started(gooseherd, long_bed)
+    servers = [pid for pid in gooseherd.processes() if "secantusd" in " ".join(gooseherd.command(pid))]
+    assert servers
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
+
+    def look() -> dict[str, Any] | None:
+        try:
+            job = gooseherd.job(job_id)
+        except (AssertionError, httpx.HTTPError):
+            return None
+        return job if job["status"] == "completed" else None
+
+    job = gooseherd.until(look, "the job survives its store", 90)
+    assert [attempt["number"] for attempt in job["attempts"]] == [1]
+    check_bytes(gooseherd)
+
+
+def test_stopping_in_order_leaves_the_attempt_to_the_next_start(gooseherd: Gooseherd, long_bed: Path) -> None:
+    job_id = started(gooseherd, long_bed)
+    assert gooseherd.stop() == 0
+    gooseherd.start()
+    job = gooseherd.ended(job_id)
+    assert job["status"] == "completed"
+    assert [attempt["number"] for attempt in job["attempts"]] == [1]
+
+
+def test_cancelling_in_the_middle_leaves_no_process_and_no_file(gooseherd: Gooseherd, long_bed: Path) -> None:
+    job_id = started(gooseherd, long_bed)
+    answer = httpx.delete(f"{gooseherd.url}/jobs/{job_id}", timeout=30)
+    assert answer.status_code in (200, 202), answer.text
+    job = gooseherd.ended(job_id)
+    assert job["status"] == "cancelled"
+    assert job["reason"] == "cancelled"
+    assert gooseherd.tools(*SORTERS) == []
+    assert gooseherd.left_in_work() == []
+    assert gooseherd.left_in_cache() == []
