@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -81,6 +80,8 @@ def _folder(path: Path) -> Path:
 
 
 def _serve(settings: Settings, *, as_json: bool) -> None:
+    import asyncio
+
     from gooseherd.serving import serve
 
     def on_ready(url: str) -> None:

@@ -73,6 +73,7 @@ class GooseherdClient:
 
     def __init__(self, base_url: str, api_key: str | None = None, *, timeout_seconds: float = 30.0) -> None:
         self.base_url = base_url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
         headers = {"User-Agent": f"gooseherd/{__version__}"}
         if api_key:
             headers["X-API-Key"] = api_key
@@ -82,6 +83,8 @@ class GooseherdClient:
             timeout=timeout_seconds,
             # A proxy of the environment cannot reach this machine's loopback.
             trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
+            # Loading the certificates takes longer than a local call; redirects are never followed.
+            verify=urlsplit(self.base_url).scheme == "https",
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
         )
 
@@ -169,7 +172,7 @@ class GooseherdClient:
             NotReachable: also when not even a keep-alive came for `quiet_seconds`.
         """
         url = self.url(f"/jobs/{quote(job_id, safe='')}/events")
-        wait = httpx.Timeout(self.http.timeout, read=quiet_seconds)
+        wait = httpx.Timeout(self._timeout_seconds, read=quiet_seconds)
         with (
             reaching(url),
             self.http.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=wait) as response,

@@ -4,13 +4,14 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gooseherd.cli.add import describe, id_for
 from gooseherd.cli.connection import split_name
 from gooseherd.cli.jobs import job_id
 from gooseherd.cli.outcome import Exit, Stop
 from gooseherd.domain.source import parse_local_id
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Regions as people write them."""
 
 import pytest
+
 from gooseherd.client.region import Region, parse_region
 from gooseherd.domain.errors import InvalidInput
 

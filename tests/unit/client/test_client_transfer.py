@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from gooseherd.client import Damaged, DownloadInProgress, GooseherdClient, Missing, NotReachable
 
 CONTENT = random.Random(7).randbytes(900_000)

@@ -1,0 +1,279 @@
+"""Commands against a service that answers as told: what is printed where, and the exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gooseherd.cli import app
+
+CONTENT = b"sorted bytes"
+ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
+PROBLEM = {"Content-Type": "application/problem+json"}
+
+
+@pytest.fixture
+def gooseherd(service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOOSEHERD_URL", service.url)
+    monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("API_ADMIN_KEY", raising=False)
+
+    def run(*arguments: str, given: str | None = None) -> Any:
+        return CliRunner().invoke(app, arguments, input=given, prog_name="gooseherd")
+
+    return run
+
+
+@pytest.fixture
+def artifact(service: Any, said: Any) -> None:
+    headers = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.sorted.bam"'}
+    index = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.sorted.bam.bai"'}
+    for method in ("GET", "HEAD"):
+        service.on(f"{method} /data/d/f", said(200, CONTENT, headers))
+        service.on(f"{method} /index/d/f", said(200, CONTENT, index))
+
+
+def test_get_brings_data_and_index_under_their_own_names(
+    gooseherd: Any, artifact: None, tmp_path: Path
+) -> None:
+    result = gooseherd("get", "d/f")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "sha256 verified" in result.stderr
+    assert (tmp_path / "r.sorted.bam").read_bytes() == CONTENT
+    assert (tmp_path / "r.sorted.bam.bai").read_bytes() == CONTENT
+
+
+def test_get_puts_the_index_beside_the_named_file(gooseherd: Any, artifact: None, tmp_path: Path) -> None:
+    assert gooseherd("get", "d/f", "-o", "mine.bam").exit_code == 0
+    assert sorted(p.name for p in tmp_path.glob("mine*")) == ["mine.bam", "mine.bam.bai"]
+
+
+def test_get_writes_nothing_but_the_bytes_to_standard_output(gooseherd: Any, artifact: None) -> None:
+    result = gooseherd("get", "d/f", "-o", "-")
+    assert (result.exit_code, result.stdout_bytes) == (0, CONTENT)
+
+
+def test_get_as_json_tells_all_on_one_line(gooseherd: Any, artifact: None) -> None:
+    result = gooseherd("get", "d/f", "--json")
+    told = json.loads(result.stdout)
+    assert (result.stderr, result.stdout.count("\n")) == ("", 1)
+    assert (told["path"], told["verified"], told["cached"], told["job_id"]) == (
+        "r.sorted.bam",
+        True,
+        True,
+        None,
+    )
+    assert told["index"]["path"] == "r.sorted.bam.bai"
+
+
+def test_get_without_an_index_brings_the_data_alone(
+    gooseherd: Any, artifact: None, service: Any, said: Any, tmp_path: Path
+) -> None:
+    service.on("GET /index/d/f", said(404, {"title": "Not found"}, PROBLEM))
+    result = gooseherd("get", "d/f", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["index"]) == (0, None)
+    assert gooseherd("get", "d/f", "--index-out", "i").exit_code == 4
+
+
+def test_get_without_waiting_names_the_job(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("GET /data/d/f", said(202, {}, {"Location": "/jobs/j9", "Retry-After": "1"}))
+    result = gooseherd("get", "d/f", "--no-wait")
+    assert (result.exit_code, result.stdout) == (0, "j9\n")
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, 4), (403, 4), (401, 4), (410, 4), (422, 1), (503, 1)])
+def test_exit_codes_tell_refusals_apart(
+    gooseherd: Any, service: Any, said: Any, status: int, code: int
+) -> None:
+    problem = {"type": "/problems/p", "title": "T", "detail": "that is why"}
+    service.on("GET /data/d/f", said(status, problem, PROBLEM))
+    result = gooseherd("get", "d/f")
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert "that is why" in result.stderr
+    told = json.loads(gooseherd("get", "d/f", "--json").stdout)
+    assert (told["error"]["detail"], told["error"]["status"]) == ("that is why", status)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "noslash"),
+        ("get", "d/f", "--region", "chr1:9-1"),
+        ("get", "d/f", "--region", "chr1", "--raw"),
+        ("get", "d/f", "--url", "ftp://x"),
+        ("add", "/no/such/file.bam"),
+        ("add", "https://h/a.bam", "--sidecar", "tbi"),
+        ("add", "https://h/a.bam", "https://h/b.bam", "--id", "x"),
+        ("files", "import", "/no/such.jsonl"),
+        ("jobs", "nonsense"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage_is_two_and_says_what_is_right(gooseherd: Any, arguments: tuple[str, ...]) -> None:
+    result = gooseherd(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.strip()
+
+
+def test_bytes_and_json_do_not_share_standard_output(gooseherd: Any) -> None:
+    result = gooseherd("get", "d/f", "--json", "-o", "-")
+    assert (result.exit_code, "standard output" in json.loads(result.stdout)["error"]["detail"]) == (2, True)
+
+
+def test_nobody_at_the_address_is_three(gooseherd: Any) -> None:
+    result = gooseherd("jobs", "ls", "--url", "http://127.0.0.1:9")
+    assert result.exit_code == 3
+    assert "gooseherd up" in result.stderr
+
+
+def test_nothing_running_here_is_three_and_says_how_to_start(
+    gooseherd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOSEHERD_URL")
+    result = gooseherd("files", "ls")
+    assert (result.exit_code, "gooseherd up" in result.stderr) == (3, True)
+
+
+def test_a_running_service_is_found_with_its_key(
+    gooseherd: Any, service: Any, said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOSEHERD_URL")
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "server.json").write_text(
+        json.dumps({"url": service.url, "pid": os.getpid(), "profile": "embedded"})
+    )
+    (state / "admin-key").write_text("secret\n")
+    service.on("GET /files", said(200, {"files": [], "next": None}))
+    assert gooseherd("files", "ls").exit_code == 0
+    assert service.asked[-1].headers["X-API-Key"] == "secret"
+
+
+def test_the_local_key_is_not_sent_to_another_host(
+    gooseherd: Any, service: Any, said: Any, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid()}))
+    (state / "admin-key").write_text("secret\n")
+    service.on("GET /files", said(200, {"files": [], "next": None}))
+    gooseherd("files", "ls")
+    assert "X-API-Key" not in service.asked[-1].headers
+
+
+def test_what_a_dead_service_left_behind_is_not_a_service(
+    gooseherd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOSEHERD_URL")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "server.json").write_text(
+        json.dumps({"url": "http://127.0.0.1:1", "pid": ended.pid})
+    )
+    assert gooseherd("files", "ls").exit_code == 3
+
+
+def test_add_registers_a_file_and_prints_its_name(
+    gooseherd: Any, service: Any, said: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "my reads.bam").write_bytes(b"x")
+    service.on("POST /files", said(200, {"imported": 1, "new": 1}))
+    result = gooseherd("add", "my reads.bam", "--dcc", "Lab", "--sidecar", "bai=https://h/x.bai")
+    assert (result.exit_code, result.stdout) == (0, "lab/my-reads.bam\n")
+    entry = json.loads(service.asked[-1].body)
+    assert entry["md5"] == hashlib.md5(b"x").hexdigest()
+    assert entry["sidecars"] == [{"kind": "bai", "access_url": "https://h/x.bai"}]
+
+
+def test_add_takes_another_id_when_the_name_is_another_file_s(
+    gooseherd: Any, service: Any, said: Any
+) -> None:
+    service.on("GET /files/local/a.bam", said(200, {"access_url": "https://other/a.bam"}))
+    service.on("POST /files", said(200, {"imported": 1, "new": 1}))
+    result = gooseherd("add", "https://h/a.bam")
+    assert result.stdout == "local/a.bam-2\n"
+    assert "identity is weak" in result.stderr
+    service.on("GET /files/local/a.bam", said(200, {"access_url": "https://h/a.bam"}))
+    assert gooseherd("add", "https://h/a.bam").stdout == "local/a.bam\n"
+
+
+def test_add_says_how_to_allow_a_folder(gooseherd: Any, service: Any, said: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.bam").write_bytes(b"x")
+    problem = {
+        "type": "/problems/invalid-input",
+        "title": "T",
+        "detail": "not allowed",
+        "field": "access_url",
+    }
+    service.on("POST /files", said(422, problem, PROBLEM))
+    result = gooseherd("add", "a.bam")
+    assert result.exit_code == 4
+    assert f"gooseherd up --allow-root {tmp_path}" in result.stderr
+
+
+def test_import_tells_bad_lines_and_fails(gooseherd: Any, service: Any, said: Any) -> None:
+    counts = {"imported": 1, "new": 1, "failed": 1, "errors": [{"line": 2, "field": "dcc", "problem": "bad"}]}
+    service.on("POST /files/import", said(200, counts))
+    result = gooseherd("files", "import", "-", given='{"a":1}\n{}\n')
+    assert (result.exit_code, result.stdout) == (1, "1 imported, 1 of them new\n")
+    assert "line 2: dcc: bad" in result.stderr
+    assert service.asked[-1].body == b'{"a":1}\n{}\n'
+    assert json.loads(gooseherd("files", "import", "-", "--json", given="{}").stdout) == counts
+
+
+def test_lists_are_tab_separated_for_programs(gooseherd: Any, service: Any, said: Any) -> None:
+    entry = {"dcc": "d", "local_id": "f", "file_format": "bam", "size_in_bytes": 3, "filename": "f.bam"}
+    service.on("GET /files", said(200, {"files": [entry], "next": None}))
+    assert gooseherd("files", "ls").stdout == "d/f\tbam\t3\tf.bam\n"
+    assert json.loads(gooseherd("files", "ls", "--json").stdout) == {"files": [entry]}
+
+
+def test_watch_ends_with_the_job_s_own_verdict(gooseherd: Any, service: Any, said: Any) -> None:
+    for status, code in (("completed", 0), ("failed", 1), ("cancelled", 1)):
+        record = {"job_id": "j", "status": status, "reason": "tool_failed", "detail": "sort died"}
+        service.on("GET /jobs/j", said(200, record))
+        result = gooseherd("jobs", "watch", "j")
+        assert result.exit_code == code
+        lines = gooseherd("jobs", "watch", "j", "--json").stdout.splitlines()
+        assert [json.loads(line)["status"] for line in lines] == [status]
+
+
+def test_cancel_too_late_is_a_failure_with_the_service_s_words(
+    gooseherd: Any, service: Any, said: Any
+) -> None:
+    service.on("DELETE /jobs/j", said(409, {"title": "T", "detail": "job j is finalizing"}, PROBLEM))
+    result = gooseherd("jobs", "cancel", "http://h/jobs/j")
+    assert (result.exit_code, "finalizing" in result.stderr) == (1, True)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['gooseherd', '--help']\n"
+        "from gooseherd.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'httpx', 'rich', 'pydantic', 'pysam', 'fastapi', 'wool', 'pymongo', 'asyncio'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: gooseherd" in done.stdout
+    assert done.stderr == "[]\n"
+
+
+def test_the_module_is_the_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gooseherd.cli", "version", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "version" in json.loads(done.stdout)
