@@ -32,7 +32,7 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
     for words, meaning in (
         (
             "unable to fetch reference|failed to populate reference",
-            "the CRAM needs an external reference sequence, which is not available here: embed it or send a BAM",
+            "the CRAM needs an external reference sequence, which is not available here: embed it",
         ),
         ("no SQ lines|missing SAM header|no @SQ", "the header names no reference sequences (@SQ)"),
         ("duplicate.{0,40}entry.{0,200}header", None),
@@ -43,8 +43,10 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
         ),
         ("truncated", "truncated or corrupt: it could not be read to its end"),
         (
-            "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32 checksum|inflate"
-            + "|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading|unexpected",
+            (
+                "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32 checksum"
+                "|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading|unexpected"
+            ),
             None,
         ),
     )

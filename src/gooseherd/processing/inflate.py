@@ -17,8 +17,8 @@ from typing import BinaryIO, Final, Protocol
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 
-CHUNK: Final = 1 << 20
-"""Bytes per read and the most a decoder gives at once."""
+CHUNK: Final = 1 << 17
+"""Bytes per read and the most a decoder gives at once; small enough for the cache."""
 MAX_RATIO: Final = 250
 """Real text reaches about 100 (thousands of genotypes per line); deflate's own end is 1032."""
 RATIO_FLOOR: Final = 256 << 20
@@ -100,7 +100,7 @@ def compression_of(head: bytes) -> Compression:
 
 
 def inflate(stream: BinaryIO, found: Inflation, *, size: int | None, max_bytes: int) -> Iterator[bytes]:
-    """The uncompressed bytes in chunks of about 1 MiB; `found` is filled on the way.
+    """The uncompressed bytes in chunks of about `CHUNK`; `found` is filled on the way.
 
     `stream` must be seekable unless its bytes are uncompressed. `size` is the compressed
     size, None for a pipe.

@@ -1,0 +1,88 @@
+"""Which processor a source gets, and what the API may import to know it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.errors import Misconfigured, UnsupportedFormat
+from gooseherd.domain.formats import ALL, BAM, BED
+from gooseherd.domain.keys import Recipe
+from gooseherd.domain.source import SourceFile
+from gooseherd.processing.registry import ProcessorRegistry, default_registry
+
+
+@pytest.fixture
+def registry() -> ProcessorRegistry:
+    return default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2)
+
+
+def entry(file_format: str, **more: Any) -> SourceFile:
+    said = {
+        "dcc": "d",
+        "local_id": "x",
+        "filename": f"x.{file_format}",
+        "access_url": "https://example.org/x",
+    }
+    return SourceFile.from_json({**said, "file_format": file_format, "md5": "0" * 32, **more})
+
+
+@pytest.mark.parametrize(
+    ("formats", "processor", "kinds"),
+    [
+        (("csv", "tsv", "bigwig"), "passthrough", {Kind.DATA}),
+        (("sam", "bam", "cram"), "bam-index", {Kind.DATA, Kind.INDEX}),
+        (
+            ("vcf", "bcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak", "bigbed"),
+            "tabix-interval",
+            {Kind.DATA, Kind.INDEX},
+        ),
+    ],
+)
+def test_every_format_has_its_processor(
+    registry: ProcessorRegistry, formats: tuple[str, ...], processor: str, kinds: set[Kind]
+) -> None:
+    for name in formats:
+        recipe = registry.recipe(entry(name))
+        assert recipe.processor == processor
+        assert registry.kinds(recipe) == kinds
+        steps = registry.processor(recipe).steps(recipe.source_format)
+        assert [step.name for step in steps] == sorted(str(kind) for kind in kinds)
+
+
+def test_no_format_is_left_out(registry: ProcessorRegistry) -> None:
+    assert {registry.recipe(entry(f.name)).source_format for f in ALL} == set(ALL)
+
+
+def test_a_source_with_upstream_indexes_goes_through_unchanged(registry: ProcessorRegistry) -> None:
+    sidecars = [{"kind": "bai", "access_url": "https://example.org/x.bai"}]
+    recipe = registry.recipe(entry("bam", sidecars=sidecars))
+    assert recipe.processor == "passthrough"
+    assert registry.kinds(recipe) == {Kind.DATA}
+
+
+def test_a_format_without_processor_is_unsupported(registry: ProcessorRegistry) -> None:
+    only = registry.processor(registry.recipe(entry("csv")))
+    with pytest.raises(UnsupportedFormat):
+        ProcessorRegistry({BED: only}, only).recipe(entry("bam"))
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe("bam-index", "0", BAM), Recipe("shrink", "1", BAM), Recipe("bam-index", "1.1", BED)]
+)
+def test_a_recipe_of_another_build_is_refused(registry: ProcessorRegistry, recipe: Recipe) -> None:
+    with pytest.raises(Misconfigured):
+        registry.processor(recipe)
+
+
+def test_knowing_recipes_needs_no_genomics_library() -> None:
+    code = (
+        "import sys; import gooseherd.processing.registry; "
+        "print([m for m in ('pysam', 'pyBigWig', 'numpy', 'pydantic') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+"""What is made of a tool's exit status and last words."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from gooseherd.domain.failures import Reason
+from gooseherd.processing.blame import explain, scrub
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "reason"),
+    [
+        (-signal.SIGKILL, "", Reason.OUT_OF_MEMORY),
+        (1, "sort: memory exhausted", Reason.OUT_OF_MEMORY),
+        (1, "MemoryError", Reason.OUT_OF_MEMORY),
+        (1, "[E::bgzf] Cannot allocate memory", Reason.OUT_OF_MEMORY),
+        (-signal.SIGXFSZ, "", Reason.OUT_OF_DISK),
+        (2, "sort: write failed: x: No space left on device", Reason.OUT_OF_DISK),
+        (1, "write failed: File too large", Reason.OUT_OF_DISK),
+        (1, "samtools sort: truncated file. Aborting", Reason.SOURCE_INVALID),
+        (1, "[E::cram_decode_slice] Unable to fetch reference #0\ntruncated file", Reason.SOURCE_INVALID),
+        (-signal.SIGSEGV, "", Reason.TOOL_FAILED),
+        (1, "something unheard of", Reason.TOOL_FAILED),
+        (0, "[E::x] odd", Reason.TOOL_FAILED),
+    ],
+)
+def test_each_end_has_its_reason(status: int, words: str, reason: Reason) -> None:
+    assert explain("tool", status, words, reads_source=True).reason is reason
+
+
+def test_a_stage_that_does_not_read_the_source_cannot_blame_it() -> None:
+    assert explain("bgzip", 1, "truncated file", reads_source=False).reason is Reason.TOOL_FAILED
+
+
+def test_the_missing_reference_is_named_before_the_truncation_it_causes() -> None:
+    words = "[E::cram_get_ref] Failed to populate reference for id 0\nsamtools sort: truncated file. Aborting"
+    assert "reference" in explain("samtools sort", 1, words, reads_source=True).detail
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "/scratch/jobs/17/work/data.bam",
+        "https://user:pw@host.example.org/x?token=1",
+        "10.0.3.17:27017",
+        "worker-3.cluster.internal",
+        "/etc/passwd",
+    ],
+)
+def test_paths_and_hosts_do_not_reach_users(secret: str) -> None:
+    detail = explain(
+        "tool", 1, f'tool: cannot open "{secret}": no', reads_source=False, secrets=("w17",)
+    ).detail
+    assert secret not in detail
+    assert "cannot open" in detail
+
+
+def test_names_of_sequences_survive() -> None:
+    assert scrub("chr1:5-9 GL000192.1 HLA-A*01:01 a/b") == "chr1:5-9 GL000192.1 HLA-A*01:01 a/b"
+
+
+def test_details_are_one_bounded_line() -> None:
+    said = scrub("a\nb\x07" + "c" * 1000)
+    assert len(said) <= 300
+    assert said.startswith("a b c")
