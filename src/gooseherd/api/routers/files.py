@@ -57,7 +57,7 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         dcc: str | None = None,
         file_format: Annotated[str | None, Query(alias="format", max_length=100)] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        after: Annotated[str | None, Query(max_length=1024, description="`next` of the page before.")] = None,
+        after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
     ) -> FileList:
         """Catalog entries by (dcc, local_id)."""
         wanted = resolve(file_format) if file_format else None

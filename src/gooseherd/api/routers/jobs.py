@@ -39,7 +39,7 @@ def job_routes(desk: Desk) -> APIRouter:
         dcc: str | None = None,
         local_id: str | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        after: Annotated[str | None, Query(max_length=512, description="`next` of the page before.")] = None,
+        after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
     ) -> JobList:
         """Jobs, newest first."""
         page = await desk.jobs.find(

@@ -1,0 +1,350 @@
+"""The API as clients meet it: uvicorn on a loopback port, the real document server, a real cache folder."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from gooseherd.api.app import Desk, create_app
+from gooseherd.control.news import News
+from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.domain.artifact import Contig, Kind, Manifest, Part
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import NotFound, OutboundRefused, UnsupportedFormat
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.formats import Family
+from gooseherd.domain.job import Job, JobId, Owner
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
+from gooseherd.domain.ports import CacheBackend, StoredObject, Upstream
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import Status
+from gooseherd.storage.local import LocalFsCache
+from gooseherd.store.connect import Database
+from gooseherd.store.files import MongoFiles
+from gooseherd.store.jobs import MongoJobs
+
+ADMIN_KEY = "the-admin-key"
+LEASE = timedelta(minutes=5)
+
+
+class Recipes:
+    """Alignments and intervals get data and index, tables pass through, CRAM has no processor."""
+
+    def recipe(self, source: SourceFile) -> Recipe:
+        if source.file_format.name == "cram":
+            raise UnsupportedFormat("cram", ("bam", "csv"))
+        plain = bool(source.sidecars) or source.file_format.family is Family.TABLE
+        return Recipe("passthrough" if plain else "sort", "1", source.file_format)
+
+    def kinds(self, recipe: Recipe) -> frozenset[Kind]:
+        return frozenset({Kind.DATA} if recipe.processor == "passthrough" else Kind)
+
+
+class WatchedCache:
+    """A real cache that counts the readers it has open."""
+
+    def __init__(self, inner: CacheBackend) -> None:
+        self.inner = inner
+        self.open_readers = 0
+
+    async def head(self, key: CacheKey) -> StoredObject | None:
+        return await self.inner.head(key)
+
+    async def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
+        self.open_readers += 1
+        stream = self.inner.get(key, span)
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            self.open_readers -= 1
+            await stream.aclose()
+
+    async def put_if_absent(self, key: CacheKey, body: Any) -> bool:
+        return await self.inner.put_if_absent(key, body)
+
+    async def delete(self, key: CacheKey) -> bool:
+        return await self.inner.delete(key)
+
+    def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        return self.inner.list(prefix)
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Upstreams:
+    """The outside world: files by URL, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.headers: dict[str, str] = {"content-type": "text/html", "set-cookie": "a=b", "server": "secret-host"}
+        self.asked: list[tuple[str, Mapping[str, str]]] = []
+        self.open_bodies = 0
+        self.error: Exception | None = None
+
+    @asynccontextmanager
+    async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
+        self.asked.append((url, dict(headers)))
+        if self.error is not None:
+            raise self.error
+        if url.startswith("http://10."):
+            raise OutboundRefused(url, "private address")
+        if url not in self.files:
+            raise NotFound("source", url)
+        data = self.files[url]
+        etag = f'"{hashlib.md5(data).hexdigest()}"'
+        said = {**self.headers, "etag": etag, "accept-ranges": "bytes"}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))
+        if headers.get("if-none-match") == etag:
+            yield Upstream(304, said, self._body(b""))
+        elif wanted and int(wanted[1]) >= len(data):
+            yield Upstream(416, {**said, "content-range": f"bytes */{len(data)}"}, self._body(b""))
+        elif wanted:
+            start, stop = int(wanted[1]), min(int(wanted[2] or len(data)) + 1, len(data))
+            said |= {"content-range": f"bytes {start}-{stop - 1}/{len(data)}", "content-length": str(stop - start)}
+            yield Upstream(206, said, self._body(data[start:stop]))
+        else:
+            yield Upstream(200, {**said, "content-length": str(len(data))}, self._body(data))
+
+    async def _body(self, data: bytes) -> AsyncIterator[bytes]:
+        self.open_bodies += 1
+        try:
+            for start in range(0, len(data), 1000):
+                yield data[start : start + 1000]
+        finally:
+            self.open_bodies -= 1
+
+    async def fetch(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the API fetches nothing")
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Town:
+    """A running API and the hands that move what is behind it."""
+
+    url: str
+    http: httpx.AsyncClient
+    desk: Desk
+    jobs: Any
+    files: Any
+    cache: WatchedCache
+    upstream: Upstreams
+    news: News
+    submissions: Submissions
+    readiness: dict[str, str]
+    numbers: Any = field(default_factory=itertools.count)
+
+    async def register(self, **fields: Any) -> SourceFile:
+        """A public BAM unless told otherwise, straight into the store."""
+        number = next(self.numbers)
+        entry = SourceFile.from_json(
+            {
+                "dcc": "4dn",
+                "local_id": f"file{number}",
+                "filename": f"reads {number}.bam",
+                "access_url": f"https://files.example.org/reads{number}.bam",
+                "md5": hashlib.md5(str(number).encode()).hexdigest(),
+                **fields,
+            }
+        )
+        await self.files.put([entry])
+        return entry
+
+    async def publish(self, entry: SourceFile, data: bytes, index: bytes | None = b"BAI\1index") -> Manifest:
+        """As a worker does: parts, then the manifest."""
+        recipe = Recipes().recipe(entry)
+        parts = [await self._part(entry, recipe, Kind.DATA, data, entry.filename)]
+        if index is not None:
+            parts.append(await self._part(entry, recipe, Kind.INDEX, index, entry.filename + ".bai"))
+        manifest = Manifest(
+            source=str(entry.identity),
+            source_format=entry.file_format.name,
+            processor=recipe.processor,
+            processor_version=recipe.processor_version,
+            parts=tuple(parts),
+            contigs=(Contig("chr1", 248956422), Contig("chrUn")),
+        )
+        await self.cache.put_if_absent(cache_key(entry.identity, recipe, MANIFEST), manifest.to_bytes())
+        return manifest
+
+    async def _part(self, entry: SourceFile, recipe: Recipe, kind: Kind, data: bytes, filename: str) -> Part:
+        key = cache_key(entry.identity, recipe, kind.value)
+        await self.cache.put_if_absent(key, data)
+        return Part(kind, key, len(data), hashlib.sha256(data).hexdigest(), filename)
+
+    async def run(self, job_id: str) -> Job:
+        """pending→running."""
+        job = await self.jobs.lease(JobId(job_id), Owner("test"), LEASE)
+        assert job is not None
+        self.news.publish(job.job_id)
+        return job
+
+    async def complete(self, job: Job, manifest: Manifest) -> Job:
+        """running→completed."""
+        await self.jobs.begin_finalize(job.job_id, job.fence)
+        ended = await self.jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts)
+        self.news.publish(job.job_id)
+        return ended
+
+    async def fail(self, job: Job, reason: Reason, detail: str = "the header is missing") -> Job:
+        """running→failed."""
+        ended = await self.jobs.release_workflow(job.job_id, job.fence, Status.FAILED, Failure(reason, detail))
+        self.news.publish(job.job_id)
+        return ended
+
+    async def raw(self, request: bytes) -> bytes:
+        """What comes back to exactly these bytes, until the server closes or stays quiet at a complete head."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await asyncio.wait_for(reader.read(), 20)
+        finally:
+            writer.close()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+
+Build = Callable[..., Awaitable[Town]]
+
+
+class NoJobs:
+    """For what must not touch the job store: every attempt is an error."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"a published artifact is served without the job store, not with its {name}")
+
+
+class DictFiles:
+    """A catalog that needs no server."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], SourceFile] = {}
+
+    async def get(self, dcc: str, local_id: str) -> SourceFile | None:
+        return self._entries.get((dcc, local_id))
+
+    async def put(self, entries: Any) -> int:
+        before = len(self._entries)
+        self._entries.update({(entry.dcc, entry.local_id): entry for entry in entries})
+        return len(self._entries) - before
+
+
+class Builder:
+    """Starts APIs over given stores and ends them."""
+
+    def __init__(self, jobs: Any, files: Any, root: Path) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._root = root
+        self._ending: list[tuple[uvicorn.Server, asyncio.Task[None], httpx.AsyncClient]] = []
+
+    async def __call__(
+        self, *, limits: SubmissionLimits | None = None, processing: bool = True, **changes: Any
+    ) -> Town:
+        """Keyword arguments replace fields of the Desk."""
+        news, upstream = News(), Upstreams()
+        cache = WatchedCache(LocalFsCache(self._root))
+        numbers = itertools.count(1)
+        submissions = Submissions(
+            jobs=self._jobs,
+            cache=cache,
+            recipes=Recipes(),
+            limits=limits or SubmissionLimits(active_jobs=100, pending_per_requester=50),
+            news=news,
+            new_id=lambda: JobId(f"job{next(numbers)}"),
+            poll_seconds=0.05,
+        )
+        readiness = {"store": "ok", "cache": "ok"}
+
+        async def ready() -> Mapping[str, str]:
+            return readiness
+
+        desk = replace(
+            Desk(
+                files=self._files,
+                jobs=self._jobs,
+                sources=upstream,
+                readiness=ready,
+                submissions=submissions if processing else None,
+                cache=cache if processing else None,
+                admin_key=ADMIN_KEY,
+                wait_max_seconds=15,
+                version="0.1.0",
+                build="test",
+            ),
+            **changes,
+        )
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            create_app(desk),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server._serve(sockets=[listener]))
+        while not server.started:
+            assert not serving.done()
+            await asyncio.sleep(0.005)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
+        self._ending.append((server, serving, http))
+        return Town(url, http, desk, self._jobs, self._files, cache, upstream, news, submissions, readiness)
+
+    async def end(self) -> None:
+        for server, serving, http in self._ending:
+            await http.aclose()
+            server.should_exit = True
+            await serving
+
+
+@pytest.fixture
+async def build_town(database: Database, tmp_path: Path) -> AsyncIterator[Build]:
+    """Starts an API over the document server."""
+    builder = Builder(MongoJobs(database), MongoFiles(database), tmp_path / "cache")
+    yield builder
+    await builder.end()
+
+
+@pytest.fixture
+async def town(build_town: Build) -> Town:
+    """The usual API."""
+    return await build_town()
+
+
+@pytest.fixture
+async def build_hot_town(tmp_path: Path) -> AsyncIterator[Build]:
+    """Starts an API whose artifacts are published already: no job store."""
+    builder = Builder(NoJobs(), DictFiles(), tmp_path / "cache")
+    yield builder
+    await builder.end()
+
+
+@pytest.fixture
+async def hot_town(build_hot_town: Build) -> Town:
+    """The usual one of those."""
+    return await build_hot_town()

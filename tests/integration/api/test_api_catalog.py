@@ -1,0 +1,140 @@
+"""The catalog over HTTP: register, import, list, look up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ADMIN = {"X-API-Key": "the-admin-key"}
+
+
+def entry(number, **fields):
+    return {
+        "dcc": "HuBMAP",
+        "local_id": f"id{number}",
+        "filename": f"peaks_{number}.bed",
+        "access_url": f"https://files.example.org/{number}.bed",
+        **fields,
+    }
+
+
+async def test_an_entry_is_registered_and_looked_up(town):
+    answer = await town.http.post("/files", json=entry(1), headers=ADMIN)
+    assert (answer.status_code, answer.json()) == (200, {"imported": 1, "new": 1})
+    again = await town.http.post("/files", json=[entry(1), entry(2)], headers=ADMIN)
+    assert again.json() == {"imported": 2, "new": 1}
+    found = (await town.http.get("/files/HUBMAP/id1")).json()
+    assert (found["dcc"], found["file_format"], found["access_url"]) == (
+        "hubmap", "bed", "https://files.example.org/1.bed",
+    )  # fmt: skip
+    assert found["data_url"] == f"{town.url}/data/hubmap/id1"
+
+
+async def test_a_registration_is_seen_at_once(town):
+    assert (await town.http.get("/data/hubmap/id1")).status_code == 404
+    await town.http.post("/files", json=entry(1), headers=ADMIN)
+    assert (await town.http.get("/data/hubmap/id1")).status_code == 202
+    await town.http.post("/files", json=entry(1, data_access_level="protected"), headers=ADMIN)
+    assert (await town.http.get("/data/hubmap/id1")).status_code == 403
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"X-API-Key": "the-admin-key "[:-2]}])
+@pytest.mark.parametrize("path", ["/files", "/files/import"])
+async def test_without_the_admin_key_nothing_is_written(town, headers, path):
+    answer = await town.http.post(path, json=entry(1), headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (401, "/problems/admin-key-required")
+    assert await town.files.count() == 0
+
+
+async def test_without_a_configured_key_nobody_is_admin(build_town):
+    town = await build_town(admin_key=None)
+    for key in ("", "None", "the-admin-key"):
+        assert (await town.http.post("/files", json=entry(1), headers={"X-API-Key": key})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{", "body"), (b"[]", "body"), (b"5", "body"), (b"\xff", "body"), (b"[" * 100_000, "body"), (b"[5]", "[0].entry"),
+        (json.dumps(entry(1, md5="zz")).encode(), "md5"),
+        (json.dumps([entry(1), entry(2, local_id="../x")]).encode(), "[1].local_id"),
+        (json.dumps(entry(1, local_id="a\n")).encode(), "local_id"),
+        (json.dumps(entry(1, sidecars=5)).encode(), "sidecars"),
+        (json.dumps(entry(1, filename="a/b")).encode(), "filename"),
+        (json.dumps([entry(n) for n in range(1001)]).encode(), "body"),
+    ],
+)  # fmt: skip
+async def test_an_absurd_body_is_422_and_names_the_field(town, body, field):
+    answer = await town.http.post("/files", content=body, headers=ADMIN)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert await town.files.count() == 0
+
+
+async def test_a_body_over_the_limit_is_413(build_town):
+    town = await build_town(body_limit_bytes=1000)
+    declared = await town.http.post("/files", content=b"[" + b" " * 1000, headers=ADMIN)
+    assert (declared.status_code, declared.json()["limit_bytes"]) == (413, 1000)
+
+    async def chunks():
+        for _ in range(5):
+            yield b" " * 500
+
+    assert (await town.http.post("/files", content=chunks(), headers=ADMIN)).status_code == 413
+
+
+async def test_an_import_stores_the_good_lines_and_names_the_bad(town):
+    lines = [json.dumps(entry(n)) for n in range(1203)]
+    lines[7] = "{broken"
+    lines[600] = json.dumps(entry(600, access_url=""))
+    lines[900] = ""
+    lines[901] = json.dumps({"x": "y" * 300_000})
+
+    async def stream():
+        body = "\n".join(lines).encode()
+        for start in range(0, len(body), 4099):
+            yield body[start : start + 4099]
+
+    answer = await town.http.post("/files/import", content=stream(), headers=ADMIN)
+    told = answer.json()
+    assert answer.status_code == 200
+    assert (told["imported"], told["new"], told["failed"]) == (1199, 1199, 3)
+    assert [(e["line"], e["field"]) for e in told["errors"]] == [(8, "line"), (601, "access_url"), (902, "line")]
+    assert (await town.http.get("/files/hubmap/id1202")).status_code == 200
+
+
+async def test_an_import_without_one_good_line_is_422(town):
+    answer = await town.http.post("/files/import", content=b"x\n" * 150, headers=ADMIN)
+    told = answer.json()
+    assert (answer.status_code, told["failed"], len(told["errors"])) == (422, 150, 100)
+
+
+async def test_files_are_searched_and_paged(town):
+    await town.http.post("/files", json=[entry(n) for n in range(5)], headers=ADMIN)
+    await town.http.post("/files", json=entry(9, dcc="4dn", filename="reads.bam"), headers=ADMIN)
+    seen, after = [], None
+    while True:
+        page = (await town.http.get("/files", params={"limit": 2, **({"after": after} if after else {})})).json()
+        seen += [(f["dcc"], f["local_id"]) for f in page["files"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == [("4dn", "id9"), *(("hubmap", f"id{n}") for n in range(5))]
+    assert [f["local_id"] for f in (await town.http.get("/files?format=BAM")).json()["files"]] == ["id9"]
+    assert [f["local_id"] for f in (await town.http.get("/files?q=READS")).json()["files"]] == ["id9"]
+    assert len((await town.http.get("/files?dcc=HuBMAP")).json()["files"]) == 5
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "format=docx", "dcc=.."])
+async def test_absurd_searches_are_422(town, query):
+    assert (await town.http.get(f"/files?{query}")).status_code == 422
+
+
+async def test_addresses_of_files_that_are_not_public_are_the_admins(town):
+    hidden = entry(1, data_access_level="protected", sidecars=[{"kind": "tbi", "access_url": "https://s.example/t"}])
+    await town.http.post("/files", json=hidden, headers=ADMIN)
+    for path in ("/files/hubmap/id1", "/files"):
+        assert "example" not in (await town.http.get(path)).text.replace(town.url, "")
+    assert (await town.http.get("/files/hubmap/id1", headers=ADMIN)).json()["access_url"] == hidden["access_url"]

@@ -1,0 +1,212 @@
+"""Jobs as clients see them: record, list, live events, withdrawal, queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.job import Progress, Requester
+from gooseherd.domain.states import Status
+
+pytestmark = pytest.mark.integration
+
+ADMIN = {"X-API-Key": "the-admin-key"}
+
+
+async def submit(town, **fields):
+    entry = await town.register(**fields)
+    answer = await town.http.get(f"/data/{entry.name}")
+    assert answer.status_code == 202
+    return entry, answer.json()["job_id"]
+
+
+async def test_a_job_tells_steps_parts_progress_and_error(town):
+    entry, job_id = await submit(town)
+    waiting = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (waiting["status"], waiting["position"], waiting["requester_count"]) == ("pending", 0, 1)
+    assert waiting["requesters"] is None
+    job = await town.run(job_id)
+    manifest = await town.publish(entry, b"bytes")
+    await town.jobs.record_step_complete(job.job_id, job.fence, "sort", manifest.parts[:1])
+    await town.jobs.record_progress(job.job_id, job.fence, Progress("index", 61.26, 10, 5, 3.5, 4))
+    running = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (running["status"], running["attempt"], running["steps_completed"]) == ("running", 1, ["sort"])
+    assert running["progress"] == {
+        "step": "index", "percent": 61.3, "bytes_in": 10, "bytes_out": 5, "eta_seconds": 3.5,
+    }  # fmt: skip
+    assert running["parts"][0]["key"] == manifest.parts[0].key
+    await town.fail(job, Reason.TOOL_FAILED, "sort said no")
+    failed = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (failed["status"], failed["reason"], failed["detail"]) == ("failed", "tool_failed", "sort said no")
+    assert failed["attempts"][0]["reason"] == "tool_failed"
+    assert failed["retryable"] is True
+
+
+async def test_an_unknown_job_is_404_everywhere(town):
+    for method, path in (("GET", "/jobs/x"), ("GET", "/jobs/x/events"), ("DELETE", "/jobs/x")):
+        answer = await town.http.request(method, path)
+        assert (answer.status_code, answer.json()["what"]) == (404, "job")
+
+
+async def test_events_tell_each_change_and_end_with_the_job(town):
+    entry, job_id = await submit(town)
+    seen = []
+
+    async def follow():
+        async with town.http.stream("GET", f"/jobs/{job_id}/events") as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            assert stream.headers["access-control-allow-origin"] == "*"
+            await read_events(stream, seen)
+
+    following = asyncio.create_task(follow())
+    await until(lambda: len(seen) == 1)
+    job = await town.run(job_id)
+    await until(lambda: seen[-1][1]["status"] == "running")
+    await town.complete(job, await town.publish(entry, b"bytes"))
+    await asyncio.wait_for(following, 15)
+    assert {name for name, _, _ in seen} == {"job"}
+    assert seen[-1][1]["status"] == "completed"
+    assert seen[-1][1] == (await town.http.get(f"/jobs/{job_id}")).json()
+    assert all(event_id for _, _, event_id in seen)
+
+
+async def read_events(stream, seen):
+    event = {}
+    async for line in stream.aiter_lines():
+        if line.startswith(":"):
+            continue
+        if not line and event:
+            seen.append((event["event"], json.loads(event["data"]), event.get("id")))
+            event = {}
+        elif line:
+            name, _, value = line.partition(": ")
+            event[name] = value
+
+
+async def test_a_client_that_leaves_the_events_is_forgotten(town):
+    _, job_id = await submit(town)
+    async with town.http.stream("GET", f"/jobs/{job_id}/events") as stream:
+        await anext(stream.aiter_lines())
+        assert town.news._listeners
+    await until(lambda: not town.news._listeners)
+
+
+async def test_jobs_are_listed_newest_first_with_filters_and_pages(town):
+    names = [(await submit(town))[0] for _ in range(3)]
+    first = (await town.http.get("/jobs?limit=2")).json()
+    assert [job["job_id"] for job in first["jobs"]] == ["job3", "job2"]
+    rest = (await town.http.get("/jobs", params={"limit": 2, "after": first["next"]})).json()
+    assert ([job["job_id"] for job in rest["jobs"]], rest["next"]) == (["job1"], None)
+    await town.run("job1")
+    assert [j["job_id"] for j in (await town.http.get("/jobs?status=running")).json()["jobs"]] == ["job1"]
+    wanted = {"dcc": "4DN", "local_id": names[1].local_id}
+    assert [j["job_id"] for j in (await town.http.get("/jobs", params=wanted)).json()["jobs"]] == ["job2"]
+    assert len((await town.http.get("/jobs?requester=me")).json()["jobs"]) == 3
+    assert (await town.http.get("/jobs?requester=me", headers=ADMIN)).json()["jobs"] == []
+    assert (await town.http.get("/jobs?requester=9.9.9.9")).status_code == 401
+    assert (await town.http.get("/jobs?requester=9.9.9.9", headers=ADMIN)).json()["jobs"] == []
+
+
+@pytest.mark.parametrize("query", ["status=odd", "limit=0", "limit=201", "after=nonsense", "dcc=..", "local_id=a/b"])
+async def test_absurd_filters_are_422(town, query):
+    answer = await town.http.get(f"/jobs?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "/problems/invalid-input"
+
+
+async def test_the_last_requester_to_withdraw_cancels(town):
+    _, job_id = await submit(town)
+    answer = await town.http.delete(f"/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    again = await town.http.delete(f"/jobs/{job_id}")
+    assert again.status_code in (401, 409)
+
+
+async def test_nobody_cancels_what_others_wait_for_but_the_admin(town):
+    entry = await town.register()
+    claim = await town.submissions.submit(
+        entry, town.submissions.recipe(entry, Kind.DATA), requester=Requester("10.1.1.1")
+    )
+    path = f"/jobs/{claim.job.job_id}"
+    assert (await town.http.delete(path)).status_code == 401
+    assert (await town.http.delete(path, headers={"X-API-Key": "wrong"})).status_code == 401
+    assert (await town.jobs.get(claim.job.job_id)).status is Status.PENDING
+    seen = (await town.http.get(path, headers=ADMIN)).json()
+    assert seen["requesters"] == ["10.1.1.1"]
+    assert (await town.http.delete(path, headers=ADMIN)).json()["status"] == "cancelled"
+
+
+async def test_a_finalizing_job_cannot_be_cancelled(town):
+    _, job_id = await submit(town)
+    job = await town.run(job_id)
+    await town.jobs.begin_finalize(job.job_id, job.fence)
+    answer = await town.http.delete(f"/jobs/{job_id}", headers=ADMIN)
+    assert (answer.status_code, answer.json()["job_status"]) == (409, "finalizing")
+
+
+async def test_the_queue_tells_depth_and_finalizers(town):
+    await submit(town)
+    _, second = await submit(town)
+    await town.run(second)
+    told = (await town.http.get("/queue")).json()
+    assert (told["pending"] + told["running"], told["active"]) == (2, 2)
+    assert told["finalizers_active"] >= 0
+    assert told["finalizer_defers_total"] >= 0
+    assert told["requesters"] is None
+    assert (await town.http.get("/queue", headers=ADMIN)).json()["requesters"] == {"127.0.0.1": 1}
+
+
+async def test_contigs_come_in_the_shape_of_an_assembly(town):
+    entry = await town.register()
+    before = await town.http.get(f"/contigs/{entry.name}")
+    assert (before.status_code, before.json()["retryable"]) == (404, True)
+    await town.publish(entry, b"bytes")
+    after = await town.http.get(f"/contigs/{entry.name}")
+    assert after.json() == {"contigs": [["chr1", 248956422], ["chrUn", None]]}
+
+
+async def test_health_readiness_and_metrics(town):
+    assert (await town.http.get("/healthz")).json() == {"status": "ok", "version": "0.1.0", "build": "test"}
+    assert (await town.http.get("/readyz")).json()["status"] == "ok"
+    town.readiness["store"] = "does not answer"
+    unready = await town.http.get("/readyz")
+    assert unready.status_code == 503
+    assert unready.json() == {"status": "unready", "dependencies": {"store": "does not answer", "cache": "ok"}}
+    await town.http.get("/nowhere/at/all")
+    metrics = (await town.http.get("/metrics")).text
+    assert 'gooseherd_http_requests_total{route="other",status="404"}' in metrics
+    assert 'route="/readyz",status="503"' in metrics
+    assert "/nowhere" not in metrics
+
+
+async def test_readiness_that_cannot_be_told_is_not_ready(build_town):
+    async def broken():
+        raise RuntimeError("boom")
+
+    town = await build_town(readiness=broken)
+    assert (await town.http.get("/readyz")).status_code == 503
+
+
+async def test_the_front_page_points_at_the_documentation(town):
+    assert (await town.http.get("/")).json()["docs"] == f"{town.url}/docs"
+    page = await town.http.get("/", headers={"Accept": "text/html"})
+    assert f'href="{town.url}/docs"' in page.text
+
+
+async def test_unknown_pages_and_methods_are_problems(town):
+    missing = await town.http.get("/no/such")
+    assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found")
+    wrong = await town.http.put("/jobs", content=b"")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+
+
+async def until(condition, seconds=10.0):
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not condition():
+        assert loop.time() < end, "it did not happen in time"
+        await asyncio.sleep(0.01)
