@@ -1,0 +1,82 @@
+"""The routes that AWS does not have: order trouble, see the calls, lay hands on a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gooseherd.devcloud.calls import CallCounter
+from gooseherd.devcloud.faults import Fault, FaultBoard
+from gooseherd.devcloud.ledger import Ledger
+from gooseherd.domain.errors import InvalidInput, NotFound
+
+
+class Admin:
+    """Answers below /_devcloud. Called on the event loop's thread."""
+
+    def __init__(self, ledger: Ledger, faults: FaultBoard, calls: CallCounter) -> None:
+        self._ledger = ledger
+        self._faults = faults
+        self._calls = calls
+
+    def answer(self, method: str, path: list[str], said: Any) -> Any:
+        """What to show; raises InvalidInput and NotFound."""
+        match method, path:
+            case "GET", [""]:
+                return {
+                    "tasks": sum(not task.ended for task in self._ledger.all()),
+                    "faults": self._faults.shown(),
+                }
+            case "GET", ["faults"]:
+                return self._faults.shown()
+            case "POST", ["faults"]:
+                orders = said if isinstance(said, list) else [said]
+                if not all(isinstance(order, dict) for order in orders):
+                    raise InvalidInput("fault", "an object, or a list of them")
+                faults = [Fault.from_json(order) for order in orders]
+                return {"ids": [self._faults.order(fault) for fault in faults]}
+            case "DELETE", ["faults"]:
+                self._faults.clear()
+                return {}
+            case "DELETE", ["faults", number] if number.isdigit():
+                self._faults.clear(int(number))
+                return {}
+            case "GET", ["calls"]:
+                return self._calls.shown()
+            case "DELETE", ["calls"]:
+                self._calls.reset()
+                return {}
+            case "GET", ["tasks"]:
+                return [self._task(task) for task in self._ledger.all()]
+            case "POST", ["tasks", task_id, "kill"]:
+                self._find(task_id).kill()
+                return {}
+            case "POST", ["tasks", task_id, "reclaim"]:
+                task = self._find(task_id)
+                if task.document.get("capacityProviderName") != "FARGATE_SPOT":
+                    raise InvalidInput("task", "only tasks on FARGATE_SPOT are reclaimed")
+                task.reclaim()
+                return {}
+            case _:
+                raise NotFound("route", f"{method} /_devcloud/{'/'.join(path)}")
+
+    def _find(self, task_id: str) -> Any:
+        task = self._ledger.anywhere(task_id)
+        if task is None or task.ended:
+            raise NotFound("live task", task_id)
+        return task
+
+    def _task(self, task: Any) -> dict[str, Any]:
+        document = task.document
+        addresses = document["containers"][0]["networkInterfaces"]
+        return {
+            "id": task.task_id,
+            "arn": task.arn,
+            "family": task.plan.family,
+            "startedBy": document.get("startedBy"),
+            "status": document["lastStatus"],
+            "health": document["healthStatus"],
+            "reason": document.get("stoppedReason"),
+            "address": addresses[0]["privateIpv4Address"] if addresses else None,
+            "pids": task.pids,
+            "logs": [str(task.log_of(container.name)) for container in task.plan.containers],
+        }

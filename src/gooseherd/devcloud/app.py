@@ -1,0 +1,192 @@
+"""One HTTP endpoint for all of it: the front door that counts, spoils, and passes requests on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.wrappers import Response
+
+from gooseherd.devcloud.admin import Admin
+from gooseherd.devcloud.calls import CallCounter
+from gooseherd.devcloud.documents import metadata, task_metadata
+from gooseherd.devcloud.ecs import TARGET, TaskApi
+from gooseherd.devcloud.faults import PER_CALL, FaultBoard, Kind
+from gooseherd.devcloud.ledger import Ledger
+from gooseherd.devcloud.objects import read_object
+from gooseherd.devcloud.orders import ApiError, Json
+from gooseherd.devcloud.wire import (
+    AMZ_JSON,
+    as_json,
+    break_connection,
+    cut,
+    drain,
+    is_foreign,
+    read_body,
+    refusal,
+    s3_error,
+    s3_operation,
+)
+from gooseherd.domain.errors import InvalidInput, NotFound
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_REGION: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/")
+_LOOP_SECONDS: Final = 30.0
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class FrontDoor:
+    """The WSGI application. Requests come in threads; what concerns tasks is done on `loop`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        api: TaskApi,
+        ledger: Ledger,
+        faults: FaultBoard,
+        calls: CallCounter,
+    ) -> None:
+        self._loop = loop
+        self._api = api
+        self._ledger = ledger
+        self._faults = faults
+        self._calls = calls
+        self._admin = Admin(ledger, faults, calls)
+        self._moto: Wsgi = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer one request."""
+        path: str = environ["PATH_INFO"]
+        target: str = environ.get("HTTP_X_AMZ_TARGET", "")
+        if not (target or path.startswith(("/_devcloud", "/v4/", "/moto-api"))):
+            return self._s3(environ, start_response)
+        room: Wsgi
+        if is_foreign(environ):
+            read_body(environ)
+            room = as_json({"error": "for programs on this machine only"}, 403)
+        elif path.startswith("/_devcloud"):
+            room = self._administrate(environ)
+        elif path.startswith("/v4/"):
+            room = self._metadata(path)
+        elif target.startswith(TARGET):
+            room = self._ecs(target.removeprefix(TARGET), environ)
+        else:
+            room = self._moto
+        return room(environ, start_response)
+
+    # -- ECS ----------------------------------------------------------------------------------
+
+    def _ecs(self, operation: str, environ: dict[str, Any]) -> Wsgi:
+        self._calls.count(f"ecs:{operation}")
+        body = read_body(environ)
+        for fault in self._faults.hit("ecs", operation, PER_CALL):
+            match fault.kind:
+                case Kind.LATENCY:
+                    time.sleep(fault.seconds)
+                case Kind.RESET:
+                    break_connection(environ)
+                case Kind.THROTTLE:
+                    return refusal(ApiError("ThrottlingException", fault.message or "Rate exceeded"))
+                case _:
+                    code = fault.code or "ServerException"
+                    status = fault.status or (500 if code == "ServerException" else 400)
+                    return refusal(ApiError(code, fault.message or "Service Unavailable", status))
+        method = self._api.operations.get(operation)
+        if method is None and b":task/" in body:
+            method = self._api.tag_operations.get(operation)
+        return self._moto if method is None else self._task_call(method, body, environ)
+
+    def _task_call(
+        self, method: Callable[[Json, str], Json], body: bytes, environ: dict[str, Any]
+    ) -> Response:
+        scope = _REGION.search(environ.get("HTTP_AUTHORIZATION", ""))
+        region = scope[1] if scope else "us-east-1"
+        try:
+            request = json.loads(body or b"{}")
+            # Put into words on the loop as well: documents change there.
+            said = self._on_loop(lambda: json.dumps(method(request, region)))
+        except ApiError as error:
+            return refusal(error)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("unreadable ECS request", exc_info=True)
+            return refusal(ApiError("SerializationException", f"unreadable: {type(error).__name__}"))
+        return Response(said, 200, content_type=AMZ_JSON)
+
+    # -- S3, and whatever else moto was installed with ------------------------------------------
+
+    def _s3(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        operation = s3_operation(environ)
+        self._calls.count(f"s3:{operation}")
+        after: int | None = None
+        for fault in self._faults.hit("s3", operation, PER_CALL):
+            match fault.kind:
+                case Kind.LATENCY:
+                    time.sleep(fault.seconds)
+                case Kind.RESET if fault.after_bytes is None:
+                    break_connection(environ)
+                case Kind.RESET:
+                    after = fault.after_bytes
+                case _:
+                    drain(environ)
+                    return s3_error(fault)(environ, start_response)
+        body = (read_object(environ) or self._moto)(environ, start_response)
+        return body if after is None else cut(body, after, environ)
+
+    # -- the rest -------------------------------------------------------------------------------
+
+    def _administrate(self, environ: dict[str, Any]) -> Response:
+        path = environ["PATH_INFO"].removeprefix("/_devcloud").strip("/").split("/")
+        try:
+            said = json.loads(read_body(environ) or b"null")
+            shown = self._on_loop(lambda: self._admin.answer(environ["REQUEST_METHOD"], path, said))
+        except (InvalidInput, json.JSONDecodeError) as error:
+            return as_json({"error": str(error)}, 400)
+        except NotFound as error:
+            return as_json({"error": str(error)}, 404)
+        return as_json(shown)
+
+    def _metadata(self, path: str) -> Response:
+        _, _, name, *rest = path.rstrip("/").split("/")
+        token, _, number = name.rpartition("-")
+        index = int(number) if number.isdigit() else -1
+
+        def look() -> Json | None:
+            task = self._ledger.of_metadata(token)
+            if task is None or not 0 <= index < len(task.document["containers"]):
+                return None
+            match rest:
+                case []:
+                    return metadata(task.document, index)
+                case ["task"]:
+                    return task_metadata(task.document, with_tags=False)
+                case ["taskWithTags"]:
+                    return task_metadata(task.document, with_tags=True)
+                case ["stats"] | ["task", "stats"]:
+                    return {}
+                case _:
+                    return None
+
+        shown = self._on_loop(look)
+        return as_json(shown or {}, 404 if shown is None else 200)
+
+    def _on_loop(self, call: Callable[[], T]) -> T:
+        """Its result, or exception, from the thread that owns the tasks."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except Exception as error:
+                done.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
+        return done.result(_LOOP_SECONDS)

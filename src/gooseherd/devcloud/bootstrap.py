@@ -1,0 +1,113 @@
+"""What a deployment makes with Terraform, made on the local cloud: bucket, cluster, task definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+WORKER_IMAGE: Final = "gooseherd-worker:dev"
+HEALTH_COMMAND: Final = ("CMD-SHELL", "curl -fsS -m 4 http://${BIND_HOST:-127.0.0.1}:8080/health")
+"""The tasks of the local cloud share ports, so each listens on its own address only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What was made, by the names that the API's settings ask for."""
+
+    bucket: str
+    cluster: str
+    task_definition: str
+    subnets: tuple[str, ...] = ("subnet-local",)
+    security_groups: tuple[str, ...] = ("sg-local",)
+
+    def environment(self, endpoint_url: str, region: str = "us-east-1") -> dict[str, str]:
+        """The variables that point an API process at it."""
+        return {
+            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ACCESS_KEY_ID": "devcloud",
+            "AWS_SECRET_ACCESS_KEY": "devcloud",
+            "WORKFLOW_S3_BUCKET": self.bucket,
+            "ECS_CLUSTER": self.cluster,
+            "ECS_WORKER_TASK_DEFINITION": self.task_definition,
+            "ECS_WORKER_SUBNETS": ",".join(self.subnets),
+            "ECS_WORKER_SECURITY_GROUPS": ",".join(self.security_groups),
+        }
+
+
+def bootstrap(
+    endpoint_url: str,
+    *,
+    bucket: str = "gooseherd",
+    cluster: str = "gooseherd",
+    family: str = "gooseherd-worker",
+    container: str = "worker",
+    image: str = WORKER_IMAGE,
+    worker_command: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    health_command: Sequence[str] = HEALTH_COMMAND,
+    stop_timeout_seconds: int = 120,
+    region: str = "us-east-1",
+) -> Deployment:
+    """Make them, or leave them as they are: a second call with the same arguments changes nothing.
+
+    `worker_command` stands behind the image's entry point. Blocks for some 100 ms.
+    """
+    import boto3
+
+    def client(service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=endpoint_url,
+            region_name=region,
+            aws_access_key_id="devcloud",
+            aws_secret_access_key="devcloud",  # noqa: S106
+        )
+
+    ecs, s3 = client("ecs"), client("s3")
+    if bucket not in {found["Name"] for found in s3.list_buckets()["Buckets"]}:
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        s3.create_bucket(Bucket=bucket, **where)
+    if not ecs.describe_clusters(clusters=[cluster])["clusters"]:
+        ecs.create_cluster(clusterName=cluster, capacityProviders=["FARGATE", "FARGATE_SPOT"])
+    definition = {
+        "family": family,
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": ["FARGATE"],
+        "cpu": "1024",
+        "memory": "4096",
+        "containerDefinitions": [
+            {
+                "name": container,
+                "image": image,
+                "essential": True,
+                "stopTimeout": stop_timeout_seconds,
+                "command": list(worker_command),
+                "environment": [
+                    {"name": name, "value": value} for name, value in sorted((environment or {}).items())
+                ],
+                "healthCheck": {
+                    "command": list(health_command),
+                    "interval": 5,  # seconds, the least there is
+                    "timeout": 5,
+                    "retries": 3,
+                    "startPeriod": 60,
+                },
+            }
+        ],
+    }
+    if not _is_registered(ecs, family, definition):
+        ecs.register_task_definition(**definition)
+    return Deployment(bucket, cluster, family)
+
+
+def _is_registered(ecs: Any, family: str, wanted: Mapping[str, Any]) -> bool:
+    known = ecs.list_task_definitions(familyPrefix=family, sort="DESC")["taskDefinitionArns"]
+    latest = next((arn for arn in known if arn.rpartition("/")[2].rpartition(":")[0] == family), None)
+    if latest is None:
+        return False
+    found = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+    said = found["containerDefinitions"][0]
+    return all(said.get(name) == value for name, value in wanted["containerDefinitions"][0].items())

@@ -1,0 +1,226 @@
+"""The part of the ECS API that is about tasks: from a request's JSON to the answer's.
+
+Clusters and task definitions are moto's; of it this file uses `ecs_backends`, `_get_cluster`
+and `describe_task_definition`, and the plain attributes of what they return.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from moto.core.exceptions import ServiceException
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.ecs.models import ecs_backends
+
+from gooseherd.devcloud.documents import new_task
+from gooseherd.devcloud.faults import CAPACITY_REASON, PER_REQUEST, PER_TASK, FaultBoard
+from gooseherd.devcloud.ledger import Ledger
+from gooseherd.devcloud.orders import ApiError, Json, check_request, check_tags, invalid, place, plan_task
+from gooseherd.devcloud.site import AddressPool, Site
+from gooseherd.devcloud.tasks import CloudTask, Ending
+
+_log = logging.getLogger(__name__)
+
+TARGET: Final = "AmazonEC2ContainerServiceV20141113."
+"""What stands before the operation in X-Amz-Target."""
+_MANAGED: Final = "aws:ecs:clusterName"
+
+
+class TaskApi:
+    """RunTask and what follows from it. Everything here belongs to the event loop's thread."""
+
+    def __init__(self, site: Site, ledger: Ledger, faults: FaultBoard, addresses: AddressPool) -> None:
+        self._site = site
+        self._ledger = ledger
+        self._faults = faults
+        self._addresses = addresses
+        self.operations: Final[dict[str, Callable[[Json, str], Json]]] = {
+            "RunTask": self.run_task,
+            "StopTask": self.stop_task,
+            "DescribeTasks": self.describe_tasks,
+            "ListTasks": self.list_tasks,
+            "UpdateTaskProtection": self.task_protection,
+            "GetTaskProtection": self.task_protection,
+            "ExecuteCommand": self.execute_command,
+            "StartTask": self.start_task,
+        }
+        self.tag_operations: Final[dict[str, Callable[[Json, str], Json]]] = {
+            "TagResource": self.tag,
+            "UntagResource": self.untag,
+            "ListTagsForResource": self.list_tags,
+        }
+        """For ARNs of tasks only; the others' tags are moto's."""
+
+    def run_task(self, request: Json, region: str) -> Json:
+        """Start tasks, or name those that the same client token started before."""
+        count = check_request(request)
+        cluster = _cluster(request, region)
+        definition = _definition(request.get("taskDefinition") or "", region)
+        token = request.get("clientToken")
+        if token and (known := self._ledger.of_token(cluster.arn, token, request)) is not None:
+            return {"tasks": [task.document for task in known], "failures": []}
+        placements = place(
+            request, cluster.capacity_providers or [], cluster.default_capacity_provider_strategy or [], count
+        )
+        plan = plan_task(definition, request)
+        if refused := self._faults.hit("ecs", "RunTask", PER_REQUEST):
+            reason = refused[0].message or CAPACITY_REASON
+            return {"tasks": [], "failures": [{"reason": reason}] * count}
+        tags = list(request.get("tags") or [])
+        if request.get("propagateTags") == "TASK_DEFINITION":
+            tags += [tag for tag in definition.tags if tag["key"] not in {own["key"] for own in tags}]
+        if request.get("enableECSManagedTags"):
+            tags.append({"key": _MANAGED, "value": cluster.name})
+        tasks = []
+        for placement in placements:
+            task = CloudTask(
+                new_task(cluster.arn, plan, placement, request, tags, region),
+                plan,
+                self._faults.hit("ecs", "RunTask", PER_TASK),
+                site=self._site,
+                addresses=self._addresses,
+                region=region,
+            )
+            tasks.append(task)
+            self._ledger.open(cluster.arn, task)
+            _log.info("task %s of %s started", task.task_id, plan.family)
+        if token:
+            self._ledger.remember(cluster.arn, token, request, tasks)
+        return {"tasks": [task.document for task in tasks], "failures": []}
+
+    def stop_task(self, request: Json, region: str) -> Json:
+        """Ask a task to end; its tags are gone at once."""
+        task = self._one(request, region)
+        reason = request.get("reason") or "Task stopped by user"
+        if len(reason) > 1024:
+            raise invalid("The reason is at most 1024 characters long.")
+        task.stop(Ending("UserInitiated", reason))
+        task.document["tags"] = []
+        return {"task": task.document}
+
+    def describe_tasks(self, request: Json, region: str) -> Json:
+        """The tasks by id or ARN; those that are not here, or no longer, are MISSING."""
+        cluster = _cluster(request, region)
+        names = request.get("tasks") or []
+        if not names:
+            raise invalid("Tasks cannot be empty.")
+        if len(names) > 100:
+            raise invalid("Tasks must have between 1 and 100 items.")
+        found = {name: self._ledger.find(cluster.arn, name) for name in names}
+        with_tags = "TAGS" in (request.get("include") or [])
+        prefix = cluster.arn.replace(":cluster/", ":task/") + "/"
+        return {
+            "tasks": [
+                task.document if with_tags else {**task.document, "tags": []}
+                for task in found.values()
+                if task
+            ],
+            "failures": [
+                {"arn": name if name.startswith("arn:") else prefix + name, "reason": "MISSING"}
+                for name, task in found.items()
+                if not task
+            ],
+        }
+
+    def list_tasks(self, request: Json, region: str) -> Json:
+        """ARNs in pages. Without `desiredStatus` only tasks that are meant to run."""
+        cluster = _cluster(request, region)
+        filters = ("family", "serviceName", "containerInstance", "launchType", "desiredStatus")
+        started_by, family = request.get("startedBy"), request.get("family")
+        if started_by and any(request.get(name) for name in filters):
+            raise invalid(
+                "When you specify startedBy as the filter, it must be the only filter that you use."
+            )
+        status, launch_type = request.get("desiredStatus") or "RUNNING", request.get("launchType")
+        size = request.get("maxResults") or 100
+        if not 1 <= size <= 100:
+            raise invalid("maxResults must be between 1 and 100.")
+
+        def wanted(task: CloudTask) -> bool:
+            return (
+                task.document["desiredStatus"] == status
+                and (not started_by or task.document.get("startedBy") == started_by)
+                and (not family or task.plan.family == family)
+                and (not launch_type or task.document["launchType"] == launch_type)
+                and not request.get("serviceName")
+                and not request.get("containerInstance")
+            )
+
+        arns, token = self._ledger.page(cluster.arn, wanted, size, request.get("nextToken"))
+        return {"taskArns": arns, **({"nextToken": token} if token else {})}
+
+    def task_protection(self, request: Json, region: str) -> Json:
+        """Only tasks of a service can be protected."""
+        names = request.get("tasks") or []
+        known = {name: self._ledger.find(_cluster(request, region).arn, name) for name in names}
+        return {
+            "protectedTasks": [],
+            "failures": [
+                {"arn": name, "reason": "TASK_NOT_VALID" if task else "MISSING"}
+                for name, task in known.items()
+            ],
+        }
+
+    def execute_command(self, request: Json, region: str) -> Json:
+        """Refused, as for every task that was not started for it."""
+        self._one(request, region)
+        raise invalid(
+            "The execute command failed because execute command was not enabled when the task was run."
+        )
+
+    def start_task(self, _request: Json, _region: str) -> Json:
+        """Refused: there are no container instances."""
+        raise invalid("No Container Instances were found in your cluster.")
+
+    # -- tags -----------------------------------------------------------------------------------
+
+    def tag(self, request: Json, _region: str) -> Json:
+        """Add tags; those of the same key are replaced."""
+        task = self._tagged(request)
+        new = request.get("tags") or []
+        kept = [tag for tag in task.document["tags"] if tag["key"] not in {tag["key"] for tag in new}]
+        check_tags([*kept, *new])
+        task.document["tags"] = [*kept, *new]
+        return {}
+
+    def untag(self, request: Json, _region: str) -> Json:
+        """Take tags away."""
+        task = self._tagged(request)
+        gone = request.get("tagKeys") or []
+        task.document["tags"] = [tag for tag in task.document["tags"] if tag["key"] not in gone]
+        return {}
+
+    def list_tags(self, request: Json, _region: str) -> Json:
+        """The task's tags."""
+        return {"tags": self._tagged(request).document["tags"]}
+
+    def _tagged(self, request: Json) -> CloudTask:
+        task = self._ledger.anywhere(request["resourceArn"])
+        if task is None or task.ended:
+            raise invalid("The specified task is not found or has stopped.")
+        return task
+
+    def _one(self, request: Json, region: str) -> CloudTask:
+        task = self._ledger.find(_cluster(request, region).arn, request.get("task") or "")
+        if task is None:
+            raise invalid("The referenced task was not found.")
+        return task
+
+
+def _cluster(request: Json, region: str):  # type: ignore[no-untyped-def]  # moto's Cluster
+    name = request.get("cluster") or "default"
+    try:
+        return ecs_backends[DEFAULT_ACCOUNT_ID][region]._get_cluster(name)
+    except ServiceException as error:
+        raise ApiError(error.code, error.message) from None
+
+
+def _definition(name: str, region: str):  # type: ignore[no-untyped-def]  # moto's TaskDefinition
+    if not name:
+        raise invalid("taskDefinition must not be empty.")
+    try:
+        return ecs_backends[DEFAULT_ACCOUNT_ID][region].describe_task_definition(name)
+    except (ServiceException, ValueError):
+        raise ApiError("ClientException", "TaskDefinition not found.") from None

@@ -1,0 +1,131 @@
+"""Order trouble from the local cloud, count calls, lay hands on tasks: the admin routes in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from gooseherd.devcloud.faults import Fault, Kind
+from gooseherd.domain.errors import InvalidInput, NotFound, Unavailable
+
+
+class Knobs:
+    """Blocking calls to the local cloud at `endpoint_url`. Use as a context manager or close it.
+
+    All methods raise InvalidInput for an order that makes no sense, NotFound for a task or
+    route that is not there, and Unavailable when nothing answers.
+    """
+
+    def __init__(self, endpoint_url: str) -> None:
+        self._http = httpx.Client(base_url=endpoint_url, timeout=30, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the connection."""
+        self._http.close()
+
+    def order(self, *faults: Fault) -> list[int]:
+        """Let these faults stand; their numbers."""
+        said = self._call("POST", "faults", [fault.to_json() for fault in faults])
+        return list(said["ids"])
+
+    def faults(self) -> list[dict[str, Any]]:
+        """What stands, with what is left of it."""
+        return list(self._call("GET", "faults"))
+
+    def clear(self, number: int | None = None) -> None:
+        """Take back one order, or all."""
+        self._call("DELETE", "faults" if number is None else f"faults/{number}")
+
+    def calls(self) -> dict[str, Any]:
+        """`{seconds, operations: {"ecs:RunTask": {total, last_minute, busiest_minute}}}`."""
+        return dict(self._call("GET", "calls"))
+
+    def forget_calls(self) -> None:
+        """Count from zero."""
+        self._call("DELETE", "calls")
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Every task that is remembered: id, arn, status, health, address, pids, logs and more."""
+        return list(self._call("GET", "tasks"))
+
+    def kill(self, task: str) -> None:
+        """SIGKILL to the task's containers."""
+        self._call("POST", f"tasks/{task.rpartition('/')[2]}/kill")
+
+    def reclaim(self, task: str) -> None:
+        """Take a Spot task's capacity back: SIGTERM now, SIGKILL after the (scaled) two minutes."""
+        self._call("POST", f"tasks/{task.rpartition('/')[2]}/reclaim")
+
+    # -- the usual orders ------------------------------------------------------------------------
+
+    def refuse_capacity(self, times: int = 1, *, as_error: bool = False) -> None:
+        """The next RunTasks find no capacity: `failures[]` in a 200, or a ClientException."""
+        if as_error:
+            message = "Capacity is unavailable at this time. Please try again later"
+            self.fail("RunTask", times=times, code="ClientException", message=message)
+        else:
+            self.order(Fault(kind=Kind.CAPACITY, times=times))
+
+    def throttle(self, *operations: str, times: int | None = None, share: float = 1.0) -> None:
+        """ThrottlingException for those ECS operations (all when none is named)."""
+        self.order(Fault(kind=Kind.THROTTLE, service="ecs", operations=operations, times=times, share=share))
+
+    def fail(self, *operations: str, times: int | None = 1, code: str = "", message: str = "") -> None:
+        """Those ECS operations answer with that error (ServerException unless said)."""
+        self.order(
+            Fault(
+                kind=Kind.ERROR, service="ecs", operations=operations, times=times, code=code, message=message
+            )
+        )
+
+    def hide_fleet(self, seconds: float) -> None:
+        """ListTasks and DescribeTasks answer 500 for that long."""
+        self.order(Fault(kind=Kind.ERROR, operations=("ListTasks", "DescribeTasks"), lasts=seconds))
+
+    def spoil_tasks(self, kind: Kind, times: int = 1, *, seconds: float = 0.0, exit_code: int = 1) -> None:
+        """The next tasks have that trouble: slow_start, never_healthy, dies, cannot_pull, …"""
+        self.order(Fault(kind=kind, times=times, seconds=seconds, exit_code=exit_code))
+
+    def spoil_storage(
+        self,
+        kind: Kind,
+        *operations: str,
+        times: int | None = None,
+        share: float = 1.0,
+        seconds: float = 0.0,
+        after_bytes: int | None = None,
+    ) -> None:
+        """S3 requests fail (error), are throttled, break off (reset), or take `seconds` longer (latency)."""
+        self.order(
+            Fault(
+                kind=kind,
+                service="s3",
+                operations=operations,
+                times=times,
+                share=share,
+                seconds=seconds,
+                after_bytes=after_bytes,
+            )
+        )
+
+    def _call(self, method: str, path: str, said: Sequence[Any] | None = None) -> Any:
+        try:
+            answer = self._http.request(method, f"/_devcloud/{path}", json=said)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the local cloud did not answer: {type(error).__name__}") from error
+        if answer.status_code == 404:
+            raise NotFound("task or route of the local cloud", path)
+        if answer.status_code != 200:
+            raise InvalidInput("order", answer.text)
+        return answer.json()

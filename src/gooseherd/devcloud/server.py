@@ -1,0 +1,200 @@
+r"""The local cloud as a program: S3 and ECS on one loopback port, tasks as processes of this machine.
+
+    python -m gooseherd.devcloud.server --port 4566 --state-dir .devcloud \
+        --image gooseherd-worker:dev='python -m gooseherd.worker.main'
+
+With AWS_ENDPOINT_URL=http://127.0.0.1:4566 boto3, obstore and the aws command line work as
+against AWS. SIGTERM or SIGINT ends all tasks, then the server; whatever ends the server
+otherwise ends the tasks with it. S3 keeps its objects as long as the server runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import ipaddress
+import logging
+import logging.handlers
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from gooseherd.devcloud.app import FrontDoor
+from gooseherd.devcloud.calls import CallCounter
+from gooseherd.devcloud.ecs import TaskApi
+from gooseherd.devcloud.faults import FaultBoard
+from gooseherd.devcloud.ledger import Ledger
+from gooseherd.devcloud.site import PACES, AddressPool, Site, own_network
+
+_log = logging.getLogger(__name__)
+
+READY: Final = "devcloud ready "
+"""The first line of standard output is this and the URL."""
+_LOG_BYTES: Final = 4 << 20
+
+
+class _QuietRequests(WSGIRequestHandler):
+    """Requests are counted, not logged: discovery alone would write a line a second."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 75  # seconds an idle connection is kept
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        _log.debug("%s %s", self.requestline, code)
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
+        _log.info(message.rstrip(), *args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until told to stop; the exit status."""
+    asked = _arguments(argv)
+    state: Path = asked.state_dir.absolute()
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(state / "devcloud.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.stderr.write(f"devcloud: {state} is in use by another one\n")
+        return 2
+    _log_to(state / "devcloud.log")
+    try:
+        listener = _listen(asked.port)
+    except OSError as error:
+        sys.stderr.write(f"devcloud: port {asked.port}: {error.strerror}\n")
+        return 2
+    try:
+        return asyncio.run(_serve(asked, state, listener))
+    finally:
+        os.close(lock)
+
+
+async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    pace = PACES[asked.pace]
+    site = Site(
+        state_dir=state,
+        url=f"http://127.0.0.1:{port}",
+        pace=pace if asked.scale is None else replace(pace, scale=asked.scale),
+        images=dict(asked.image),
+        pass_env=asked.pass_env,
+        keep_stopped_seconds=asked.keep_stopped_seconds,
+    )
+    for left in (site.scratch, state / "objects"):  # of an earlier life
+        shutil.rmtree(left, ignore_errors=True)
+    for folder in (site.logs, site.scratch, state / "objects"):
+        folder.mkdir(exist_ok=True, mode=0o700)
+    # Where moto keeps objects that are larger than its buffer.
+    tempfile.tempdir = str(state / "objects")
+
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _first_then_at_once, told)
+    if asked.until_eof:
+        threading.Thread(target=_wait_for_eof, args=(loop, told), daemon=True).start()
+
+    faults = FaultBoard()
+    ledger = Ledger(site)
+    api = TaskApi(site, ledger, faults, AddressPool(asked.addresses or own_network(port)))
+    door = FrontDoor(loop, api, ledger, faults, CallCounter())
+    server = _http(listener, door)
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    _log.info("devcloud ready on %s", site.url)
+    sys.stdout.write(f"{READY}{site.url}\n")
+    sys.stdout.flush()
+    await told.wait()
+    _log.info("stopping")
+    # Tasks end while the endpoint still answers: they may have something left to say or to store.
+    await ledger.close(asked.grace_seconds)
+    await asyncio.to_thread(server.shutdown)
+    server.server_close()
+    return 0
+
+
+def _first_then_at_once(told: asyncio.Event) -> None:
+    if told.is_set():
+        os._exit(130)
+    told.set()
+
+
+def _wait_for_eof(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    loop.call_soon_threadsafe(told.set)
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(512)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _http(listener: socket.socket, door: FrontDoor) -> BaseWSGIServer:
+    return make_server(
+        "127.0.0.1",
+        listener.getsockname()[1],
+        door,
+        threaded=True,
+        request_handler=_QuietRequests,
+        fd=listener.fileno(),
+    )
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8")
+    logging.basicConfig(
+        level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gooseherd.devcloud.server", description="A local cloud.")
+    parser.add_argument("--port", type=int, default=4566, help="0: a free one")
+    parser.add_argument("--state-dir", type=Path, required=True, help="logs and scratch folders")
+    parser.add_argument(
+        "--image",
+        type=_image,
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="what an image of a task definition runs; {address}, {env_file} and {task} are filled in",
+    )
+    parser.add_argument("--pace", choices=sorted(PACES), default="instant", help="how long states last")
+    parser.add_argument("--scale", type=float, help="multiplies all times of tasks and health checks")
+    parser.add_argument("--addresses", type=ipaddress.IPv4Network, help="loopback network of the tasks")
+    parser.add_argument("--pass-env", action="append", default=[], metavar="NAME", help="for all containers")
+    parser.add_argument("--keep-stopped-seconds", type=float, default=3600.0)
+    parser.add_argument("--grace-seconds", type=float, default=5.0, help="for tasks, when the cloud stops")
+    parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
+    return parser.parse_args(argv)
+
+
+def _image(said: str) -> tuple[str, list[str]]:
+    name, equals, command = said.partition("=")
+    argv = shlex.split(command)
+    if not (name and equals and argv):
+        raise argparse.ArgumentTypeError("NAME=COMMAND")
+    return name, argv
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,322 @@
+"""The life of one task, from PROVISIONING to STOPPED, told as one coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gooseherd.devcloud.container_process import CannotStart, Container
+from gooseherd.devcloud.documents import attach_address, task_health
+from gooseherd.devcloud.faults import Fault, Kind
+from gooseherd.devcloud.orders import ContainerPlan, Json, TaskPlan
+from gooseherd.devcloud.site import SPOT_NOTICE_SECONDS, AddressPool, NoAddressLeft, Site
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a task ends. The first one told stands."""
+
+    stop_code: str
+    reason: str
+    grace: float | None = None
+    """Seconds between SIGTERM and SIGKILL when it is not the containers' own stopTimeout."""
+
+
+class _NotStarted(Exception):
+    """Ends the start; its text is the task's stoppedReason."""
+
+
+class _StoppedEarly(Exception):
+    """Somebody stopped it before it ran."""
+
+
+class CloudTask:
+    """One task. Everything here belongs to the event loop's thread.
+
+    `document` is what DescribeTasks answers; `hidden_until` is monotonic time before which
+    it is not seen.
+    """
+
+    def __init__(
+        self,
+        document: Json,
+        plan: TaskPlan,
+        faults: Sequence[Fault],
+        *,
+        site: Site,
+        addresses: AddressPool,
+        region: str,
+    ) -> None:
+        self.document = document
+        self.plan = plan
+        self.token = secrets.token_urlsafe(16)
+        self._faults = {fault.kind: fault for fault in faults}
+        self._site = site
+        self._addresses = addresses
+        self._region = region
+        self._told = asyncio.Event()
+        self._ending: Ending | None = None
+        self._hurried = asyncio.Event()
+        self._containers: dict[str, Container] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        hidden = self._faults.get(Kind.HIDDEN)
+        self.hidden_until = time.monotonic() + (hidden.seconds if hidden else 0.0)
+
+    @property
+    def arn(self) -> str:
+        """Its name for all time."""
+        return str(self.document["taskArn"])
+
+    @property
+    def task_id(self) -> str:
+        """The last part of the ARN."""
+        return self.arn.rpartition("/")[2]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is STOPPED."""
+        return bool(self.document["lastStatus"] == "STOPPED")
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the containers' runtimes."""
+        return [container.pid for container in self._containers.values()]
+
+    def log_of(self, container: str) -> Path:
+        """Where that container's output goes."""
+        first = self.plan.containers[0].name
+        return self._site.logs / (
+            f"{self.task_id}.log" if container == first else f"{self.task_id}.{container}.log"
+        )
+
+    # -- what others do to it -----------------------------------------------------------------
+
+    def stop(self, ending: Ending) -> None:
+        """Let it end, in order; the second one to ask changes nothing."""
+        if self._ending is None and not self.ended:
+            self._ending = ending
+            self._change(
+                desiredStatus="STOPPED",
+                stopCode=ending.stop_code,
+                stoppedReason=ending.reason,
+                stoppingAt=time.time(),
+            )
+            self._told.set()
+
+    def reclaim(self) -> None:
+        """Spot capacity is taken back: SIGTERM now, SIGKILL when the notice has run out."""
+        self.stop(
+            Ending(
+                "SpotInterruption",
+                "Your Spot Task was interrupted.",
+                self._site.pace.seconds(SPOT_NOTICE_SECONDS),
+            )
+        )
+
+    def kill(self) -> None:
+        """SIGKILL to its containers, as the kernel does when memory runs out."""
+        for container in self._containers.values():
+            container.kill()
+
+    def hurry(self) -> None:
+        """No more waiting in its states: the cloud itself is closing."""
+        self._hurried.set()
+
+    # -- its life -------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """All of it. When this returns no process of the task is left."""
+        scratch = self._site.scratch / self.task_id
+        address: str | None = None
+        try:
+            await asyncio.to_thread(scratch.mkdir, parents=True)
+            await self._wait(self._site.pace.provisioning)
+            address = self._take_address()
+            attach_address(self.document, address)
+            self._enter("PENDING", pullStartedAt=time.time())
+            await self._pull()
+            self._enter("ACTIVATING", pullStoppedAt=time.time())
+            await self._wait(self._site.pace.activating)
+            await self._start(scratch, address)
+            await self._told.wait()
+        except _StoppedEarly:
+            pass
+        except _NotStarted as failure:
+            self.stop(Ending("TaskFailedToStart", str(failure)))
+        except Exception as error:
+            _log.exception("task %s broke", self.task_id)
+            self.stop(Ending("TaskFailedToStart", f"InternalError: {type(error).__name__}"))
+        await self._end()
+        if address is not None:
+            self._addresses.give_back(address)
+        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        self._enter("STOPPED", stoppedAt=time.time(), tags=[])
+        _log.info("task %s stopped: %s", self.task_id, self.document["stoppedReason"])
+
+    def _take_address(self) -> str:
+        reason = "Timeout waiting for network interface provisioning to complete."
+        if Kind.NO_ADDRESS in self._faults:
+            raise _NotStarted(reason)
+        try:
+            return self._addresses.take()
+        except NoAddressLeft:
+            raise _NotStarted(reason) from None
+
+    async def _pull(self) -> None:
+        await self._wait(self._site.pace.pending)
+        if slow := self._faults.get(Kind.SLOW_START):
+            # Not scaled: the order says what its test waits for.
+            await self._wait(slow.seconds, scaled=False)
+        for container in self.plan.containers:
+            if container.image not in self._site.images or Kind.CANNOT_PULL in self._faults:
+                raise _NotStarted(
+                    "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to "
+                    f"resolve ref {container.image}: not found"
+                )
+
+    async def _start(self, scratch: Path, address: str) -> None:
+        for index, plan in enumerate(self.plan.containers):
+            environment = self._environment(index, plan, scratch, address)
+            argv = await asyncio.to_thread(self._argv, plan, environment, scratch, address)
+            try:
+                container = await Container.start(
+                    argv, environment, folder=scratch, log=self.log_of(plan.name)
+                )
+            except (CannotStart, OSError) as error:
+                self.document["containers"][index]["reason"] = f"CannotStartContainerError: {error}"
+                raise _NotStarted(f"CannotStartContainerError: {error}") from error
+            self._containers[plan.name] = container
+            self.document["containers"][index].update(
+                lastStatus="RUNNING", runtimeId=f"{self.task_id}-{index}"
+            )
+            self._watchers.append(asyncio.create_task(self._watch(index, plan, container)))
+        if not self._told.is_set():
+            self._enter("RUNNING", startedAt=time.time())
+        if Kind.DIES in self._faults:
+            self.kill()
+
+    def _environment(self, index: int, plan: ContainerPlan, scratch: Path, address: str) -> dict[str, str]:
+        return {
+            **self._site.image_environment(self._region),
+            "TMPDIR": str(scratch),
+            # All tasks share one network namespace: whoever listens has to say on which address.
+            "BIND_HOST": address,
+            "ECS_CONTAINER_METADATA_URI_V4": f"{self._site.url}/v4/{self.token}-{index}",
+            **plan.environment,
+        }
+
+    def _argv(
+        self, plan: ContainerPlan, environment: dict[str, str], scratch: Path, address: str
+    ) -> list[str]:
+        if plan.unread_secrets:
+            names = ", ".join(plan.unread_secrets)
+            _log.warning("task %s: secrets are not read here, unset: %s", self.task_id, names)
+            with self.log_of(plan.name).open("a") as log:
+                log.write(f"devcloud: secrets are not read here, unset: {names}\n")
+        if plan.replaces:
+            return list(plan.argv)
+        env_file = scratch / f"{plan.name}.env"
+        image = self._site.images[plan.image]
+        if any("{env_file}" in word for word in image):
+            env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        places = {"{address}": address, "{env_file}": str(env_file), "{task}": self.task_id}
+        filled = []
+        for word in image:
+            for place, value in places.items():
+                word = word.replace(place, value)  # noqa: PLW2901
+            filled.append(word)
+        return [*filled, *plan.argv]
+
+    async def _watch(self, index: int, plan: ContainerPlan, container: Container) -> None:
+        checks = asyncio.create_task(self._check(index, plan, container))
+        code = await container.wait()
+        checks.cancel()
+        await asyncio.gather(checks, return_exceptions=True)
+        if dies := self._faults.get(Kind.DIES):
+            code = dies.exit_code
+        self.document["containers"][index].update(lastStatus="STOPPED", exitCode=code, healthStatus="UNKNOWN")
+        if plan.essential:
+            self.stop(Ending("EssentialContainerExited", "Essential container in task exited"))
+
+    async def _check(self, index: int, plan: ContainerPlan, container: Container) -> None:
+        check = plan.health
+        if check is None:
+            return
+        pace = self._site.pace
+        began = time.monotonic()
+        failed = 0
+        while True:
+            await asyncio.sleep(pace.seconds(check.interval))
+            healthy = Kind.NEVER_HEALTHY not in self._faults and await container.is_healthy(check)
+            # Failures of the start period do not count; a success in it does.
+            grace = time.monotonic() - began < pace.seconds(check.start_period)
+            failed = 0 if healthy else failed + (not grace)
+            if healthy or failed >= check.retries:
+                self._show_health(index, "HEALTHY" if healthy else "UNHEALTHY")
+
+    def _show_health(self, index: int, health: str) -> None:
+        self.document["containers"][index]["healthStatus"] = health
+        essential = {container.name for container in self.plan.containers if container.essential}
+        seen = task_health(self.document, essential)
+        if seen != self.document["healthStatus"]:
+            self._change(healthStatus=seen)
+
+    async def _end(self) -> None:
+        pace = self._site.pace
+        if self._containers:
+            self._enter("DEACTIVATING")
+            await self._linger(pace.deactivating)
+            self._enter("STOPPING")
+            grace = self._ending.grace if self._ending else None
+            await asyncio.gather(
+                *(self._stop_container(plan, grace) for plan in self.plan.containers), *self._watchers
+            )
+        for container in self.document["containers"]:
+            container["lastStatus"] = "STOPPED"
+        self.document["attachments"][0]["status"] = "DELETED"
+        self._enter("DEPROVISIONING", executionStoppedAt=time.time(), healthStatus="UNKNOWN")
+        await self._linger(pace.deprovisioning)
+
+    async def _stop_container(self, plan: ContainerPlan, grace: float | None) -> None:
+        container = self._containers.get(plan.name)
+        if container is None:
+            return
+        container.ask_to_stop()
+        seconds = self._site.pace.seconds(plan.stop_timeout) if grace is None else grace
+        ended = asyncio.create_task(container.wait())
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        container.kill()
+        await ended
+
+    # -- small steps ------------------------------------------------------------------------------
+
+    async def _wait(self, seconds: float, *, scaled: bool = True) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._site.pace.seconds(seconds) if scaled else seconds):
+                await self._told.wait()
+        if self._told.is_set():
+            raise _StoppedEarly
+
+    async def _linger(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._site.pace.seconds(seconds)):
+                await self._hurried.wait()
+
+    def _enter(self, status: str, **more: Any) -> None:
+        self._change(lastStatus=status, **more)
+
+    def _change(self, **more: Any) -> None:
+        # The version orders what observers see (EventBridge's `detail.version`).
+        self.document.update(more, version=self.document["version"] + 1)
