@@ -73,6 +73,7 @@ class LocalFleet:
         self._start_timeout = start_timeout
         self._children: dict[WorkerId, subprocess.Popen[bytes]] = {}
         self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
+        self._swept = False
         self._waiting: dict[AttemptId, int] = {}
         self._releasing: set[asyncio.Task[None]] = set()
         self._watching: dict[WorkerId, asyncio.Task[str]] = {}
@@ -170,6 +171,9 @@ class LocalFleet:
     # -- getting one -----------------------------------------------------------------------
 
     async def _acquire(self, attempt: str) -> WorkerHandle:
+        if not self._swept:
+            self._swept = True
+            await in_thread(self._sweep_strays)
         while True:
             for dead in [entry for entry in await in_thread(self._registry.entries) if not entry.alive]:
                 await self._bury(dead)
@@ -186,6 +190,14 @@ class LocalFleet:
                 await self._stop(entry)
                 continue
             return WorkerHandle(entry.worker_id, entry.address)
+
+    def _sweep_strays(self) -> None:
+        """Remove work folders of workers that nobody knows any more; an entry is older than its folder."""
+        folders = list(self._work.glob("w-*"))
+        known = {entry.worker_id for entry in self._registry.entries()}
+        for folder in folders:
+            if folder.name not in known:
+                sweep(folder)
 
     def _reserve(self, attempt: str) -> tuple[Entry, bool]:
         entries = [entry for entry in self._registry.entries() if entry.alive]
@@ -347,4 +359,5 @@ def _clear_away(entry: Entry, child: subprocess.Popen[bytes] | None, registry: R
     sweep(entry.work)
     if entry.runtime is not None:
         shutil.rmtree(entry.runtime, ignore_errors=True)
-    registry.remove(entry.worker_id)
+    with registry.locked():
+        registry.remove(entry.worker_id)

@@ -124,7 +124,7 @@ class Registry:
             return entry
 
     def remove(self, worker_id: WorkerId) -> None:
-        """Forget it, with its announcement and its log. Hold the lock, or be sure that it is dead."""
+        """Forget it, with its announcement and its log. Hold the lock."""
         for path in (self._path(worker_id), self.announcement(worker_id), self.log(worker_id)):
             path.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +101,9 @@ class Host:
         return {
             "build": self._build,
             "uptime_seconds": time.monotonic() - self._started_at,
-            "attempts": [str(name) for name, attempt in self._attempts.items() if not attempt.ended.is_set()],
+            "attempts": [
+                str(name) for name, attempt in list(self._attempts.items()) if not attempt.ended.is_set()
+            ],
             "draining": is_draining(self._work),
         }
 
@@ -210,7 +213,8 @@ class Host:
         if attempt is None:
             return {"cancelled": False}
         if not attempt.ended.is_set():
-            attempt.folder.cancelled.touch()
+            with suppress(FileNotFoundError):  # Somebody else cancelled it and was faster.
+                attempt.folder.cancelled.touch()
         attempt.end()
         with self._lock:
             self._attempts.pop(name, None)

@@ -245,12 +245,12 @@ def _refuse_taken(host: str, port: int) -> None:
 def check(options: Options) -> None:
     """Raises Misconfigured for an address that others could reach: who reaches the port runs code here."""
     try:
-        loopback = ipaddress.ip_address(options.host).is_loopback
+        loopback = ipaddress.IPv4Address(options.host).is_loopback
     except ValueError:
         loopback = options.host == "localhost"
     if not loopback:
         raise Misconfigured(
-            "WORKER_HOST", "loopback only: without mutual TLS an open port runs anybody's code"
+            "WORKER_HOST", "loopback only (127.0.0.1): without mutual TLS an open port runs anybody's code"
         )
 
 
@@ -268,6 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of its own kind.
+    # Loaded now, not by the first call: that would be done on the loop that answers gRPC.
+    from gooseherd.worker import host, routines  # noqa: F401
+
     configure_logging()
 
 if __name__ == "__main__":

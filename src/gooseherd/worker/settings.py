@@ -105,6 +105,8 @@ class WorkerSettings:
         """
         env = os.environ if environment is None else environment
         data_dir = env.get("SYNC_DATA_DIR")
+        if data_dir and not Path(data_dir).is_absolute():
+            raise Misconfigured("SYNC_DATA_DIR", "an absolute path: workers have their own working folder")
         return cls(
             data_dir=Path(data_dir) if data_dir else None,
             idle_timeout=_seconds(env, "WORKER_IDLE_TIMEOUT_SECONDS", cls.idle_timeout),

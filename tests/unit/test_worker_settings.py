@@ -1,0 +1,92 @@
+"""What a worker reads from its environment, and what an attempt gets of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.worker.main import check, parse
+from gooseherd.worker.settings import WorkerSettings, attempt_environment
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings = WorkerSettings.from_env({})
+    assert settings.data_dir is None
+    assert settings.sort_memory == 256 << 20
+
+
+def test_all_names_are_read() -> None:
+    settings = WorkerSettings.from_env(
+        {
+            "SYNC_DATA_DIR": "/data",
+            "WORKER_IDLE_TIMEOUT_SECONDS": "0",
+            "WORKER_MAX_LIFETIME_SECONDS": "1.5",
+            "CFDB_SORT_MEMORY_CAP": "2G",
+            "CFDB_SAMTOOLS_MEMORY_CAP": "1048576",
+            "WORKER_THREADS": "4",
+            "SOURCE_FILE_ROOTS": "/a:/b",
+            "SOURCE_ALLOW_HOSTS": "*.example.org, example.com",
+            "SOURCE_ALLOW_NETWORKS": "127.0.0.0/8",
+            "SOURCE_ALLOW_HTTP": "true",
+        }
+    )
+    assert settings == WorkerSettings(
+        data_dir=Path("/data"),
+        idle_timeout=0.0,
+        max_lifetime=1.5,
+        sort_memory=2 << 30,
+        samtools_memory=1 << 20,
+        threads=4,
+        source_file_roots=(Path("/a"), Path("/b")),
+        source_allow_hosts=("*.example.org", "example.com"),
+        source_allow_networks=("127.0.0.0/8",),
+        source_allow_http=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKER_IDLE_TIMEOUT_SECONDS", "soon"),
+        ("WORKER_IDLE_TIMEOUT_SECONDS", "-1"),
+        ("WORKER_IDLE_TIMEOUT_SECONDS", "nan"),
+        ("CFDB_SORT_MEMORY_CAP", "lots"),
+        ("CFDB_SORT_MEMORY_CAP", "0M"),
+        ("WORKER_THREADS", "0"),
+        ("SOURCE_ALLOW_HTTP", "maybe"),
+        ("SYNC_DATA_DIR", "relative/path"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        WorkerSettings.from_env({name: value})
+    assert refused.value.setting == name
+
+
+def test_an_attempt_gets_no_credentials() -> None:
+    given = attempt_environment(
+        {
+            "PATH": "/bin",
+            "SYNC_DATA_DIR": "/data",
+            "SOURCE_ALLOW_HTTP": "1",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "DATABASE_URL": "mongodb://user:password@host",
+            "API_ADMIN_KEY": "x",
+            "WORKER_ENTRYPOINT": "{}",
+        }
+    )
+    assert given == {"PATH": "/bin", "SYNC_DATA_DIR": "/data", "SOURCE_ALLOW_HTTP": "1"}
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False), ("w", False)]
+)
+def test_only_loopback_is_bound(host: str, allowed: bool) -> None:
+    options = parse(["--host", host, "--work-dir", "/w"])
+    if allowed:
+        check(options)
+    else:
+        with pytest.raises(Misconfigured):
+            check(options)
