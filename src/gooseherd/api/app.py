@@ -79,7 +79,8 @@ def _tell_errors(framework: FastAPI) -> None:
         if error.status_code == 404:
             return await ours(request, NotFound("page", visit.path))
         if error.status_code == 405:
-            return await ours(request, MethodNotAllowed((error.headers or {}).get("allow", "")))
+            said = {name.lower(): value for name, value in (error.headers or {}).items()}
+            return await ours(request, MethodNotAllowed(said.get("allow", "")))
         return _response(
             plain(error.status_code, str(error.detail), instance=visit.path, request_id=visit.request_id)
         )

@@ -91,7 +91,11 @@ class Upstreams:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.headers: dict[str, str] = {"content-type": "text/html", "set-cookie": "a=b", "server": "secret-host"}
+        self.headers: dict[str, str] = {
+            "content-type": "text/html",
+            "set-cookie": "a=b",
+            "server": "secret-host",
+        }
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         self.open_bodies = 0
         self.error: Exception | None = None
@@ -115,7 +119,10 @@ class Upstreams:
             yield Upstream(416, {**said, "content-range": f"bytes */{len(data)}"}, self._body(b""))
         elif wanted:
             start, stop = int(wanted[1]), min(int(wanted[2] or len(data)) + 1, len(data))
-            said |= {"content-range": f"bytes {start}-{stop - 1}/{len(data)}", "content-length": str(stop - start)}
+            said |= {
+                "content-range": f"bytes {start}-{stop - 1}/{len(data)}",
+                "content-length": str(stop - start),
+            }
             yield Upstream(206, said, self._body(data[start:stop]))
         else:
             yield Upstream(200, {**said, "content-length": str(len(data))}, self._body(data))
@@ -205,12 +212,14 @@ class Town:
 
     async def fail(self, job: Job, reason: Reason, detail: str = "the header is missing") -> Job:
         """running→failed."""
-        ended = await self.jobs.release_workflow(job.job_id, job.fence, Status.FAILED, Failure(reason, detail))
+        ended = await self.jobs.release_workflow(
+            job.job_id, job.fence, Status.FAILED, Failure(reason, detail)
+        )
         self.news.publish(job.job_id)
         return ended
 
     async def raw(self, request: bytes) -> bytes:
-        """What comes back to exactly these bytes, until the server closes or stays quiet at a complete head."""
+        """What comes back to exactly these bytes, until the server closes."""
         reader, writer = await asyncio.open_connection(*self.address)
         try:
             writer.write(request)

@@ -55,7 +55,9 @@ async def test_50_cold_gets_of_data_and_index_are_one_job(town):
     entry = await town.register()
     paths = [f"/{kind}/{entry.name}" for kind in ("data", "index")] * 25
     answers = await asyncio.gather(*(town.http.get(path) for path in paths))
-    assert {(a.status_code, a.headers["location"]) for a in answers} == {(202, f"/jobs/{(await only_job(town)).job_id}")}
+    assert {(a.status_code, a.headers["location"]) for a in answers} == {
+        (202, f"/jobs/{(await only_job(town)).job_id}")
+    }
 
 
 async def test_head_never_starts_work(town):
@@ -85,7 +87,9 @@ async def test_a_held_request_gets_the_bytes_when_they_are_there(town, how):
     entry = await town.register()
     query = "?wait=15" if how == "query" else ""
     headers = {"Prefer": "respond-async, wait=15"} if how == "header" else {}
-    held = asyncio.create_task(town.http.get(f"/data/{entry.name}{query}", headers={**headers, "Range": "bytes=0-3"}))
+    held = asyncio.create_task(
+        town.http.get(f"/data/{entry.name}{query}", headers={**headers, "Range": "bytes=0-3"})
+    )
 
     async def submitted():
         return len((await town.jobs.find(JobQuery())).jobs) == 1
@@ -120,7 +124,11 @@ async def test_a_held_request_hears_of_the_failure(town):
     answer = await held
     told = answer.json()
     assert answer.status_code == 422
-    assert (told["type"], told["reason"], told["retryable"]) == ("/problems/already-failed", "source_invalid", False)
+    assert (told["type"], told["reason"], told["retryable"]) == (
+        "/problems/already-failed",
+        "source_invalid",
+        False,
+    )
     assert told["job_id"] == "job1"
 
 
@@ -169,7 +177,9 @@ async def test_priority_is_an_enum_on_the_wire(town):
     assert (answer.status_code, answer.json()["field"]) == (422, "priority")
 
 
-@pytest.mark.parametrize("query", ["wait=abc", "wait=-1", "wait=1e9", "wait=nan", "raw=maybe", "&".join(["a=1"] * 50)])
+@pytest.mark.parametrize(
+    "query", ["wait=abc", "wait=-1", "wait=1e9", "wait=nan", "raw=maybe", "&".join(["a=1"] * 50)]
+)
 async def test_absurd_parameters_are_422(town, query):
     entry = await town.register()
     answer = await town.http.get(f"/data/{entry.name}?{query}")
@@ -198,9 +208,15 @@ async def test_files_that_are_not_public_never_leave_and_never_enter_a_workflow(
     )
     await town.publish(entry, b"secret")
     for path in (
-        f"/data/{entry.name}", f"/index/{entry.name}", f"/data/{entry.name}?raw=true", f"/index/{entry.name}?raw=true",
-        f"/data/{entry.name}/status", f"/index/{entry.name}/status", f"/contigs/{entry.name}", f"/data/{entry.name}?wait=1",
-    ):  # fmt: skip
+        f"/data/{entry.name}",
+        f"/index/{entry.name}",
+        f"/data/{entry.name}?raw=true",
+        f"/index/{entry.name}?raw=true",
+        f"/data/{entry.name}/status",
+        f"/index/{entry.name}/status",
+        f"/contigs/{entry.name}",
+        f"/data/{entry.name}?wait=1",
+    ):
         answer = await town.http.get(path)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/access-denied"), path
         assert b"secret" not in answer.content
@@ -209,7 +225,9 @@ async def test_files_that_are_not_public_never_leave_and_never_enter_a_workflow(
     assert (await town.jobs.find(JobQuery())).jobs == ()
 
 
-@pytest.mark.parametrize(("status", "code"), [("deleted", 410), ("withdrawn", 410), ("draft", 404), ("active", 202)])
+@pytest.mark.parametrize(
+    ("status", "code"), [("deleted", 410), ("withdrawn", 410), ("draft", 404), ("active", 202)]
+)
 async def test_a_file_that_was_taken_back_is_gone(town, status, code):
     entry = await town.register(status=status)
     assert (await town.http.get(f"/data/{entry.name}")).status_code == code
@@ -277,7 +295,11 @@ async def test_raw_is_upstreams_bytes_with_ranges_passed_on(town):
     part = await town.http.get(
         f"/data/{entry.name}?raw=true", headers={"Range": "bytes=5-9", "If-Range": whole.headers["etag"]}
     )
-    assert (part.status_code, part.content, part.headers["content-range"]) == (206, data[5:10], "bytes 5-9/10240")
+    assert (part.status_code, part.content, part.headers["content-range"]) == (
+        206,
+        data[5:10],
+        "bytes 5-9/10240",
+    )
     assert town.upstream.asked[-1][1]["if-range"] == whole.headers["etag"]
     assert "cookie" not in town.upstream.asked[-1][1]
     assert (await town.jobs.find(JobQuery())).jobs == ()
@@ -340,7 +362,12 @@ async def test_without_a_cache_upstream_bytes_are_served_and_the_rest_is_said(bu
     bam, csv = await town.register(), await town.register(filename="t.csv")
     town.upstream.files[bam.access_url] = b"BAM"
     town.upstream.files[csv.access_url] = b"a,b"
-    for path in (f"/data/{bam.name}", f"/index/{bam.name}", f"/contigs/{bam.name}", f"/data/{bam.name}/status"):
+    for path in (
+        f"/data/{bam.name}",
+        f"/index/{bam.name}",
+        f"/contigs/{bam.name}",
+        f"/data/{bam.name}/status",
+    ):
         answer = await town.http.get(path)
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/processing-disabled"), path
         assert answer.json()["retryable"] is False
@@ -370,7 +397,11 @@ async def test_a_clients_own_forwarding_headers_are_not_believed(town):
 async def test_behind_a_proxy_of_ours_the_client_is_who_it_says(build_town):
     town = await build_town(trusted_proxies=1)
     entry = await town.register()
-    headers = {"X-Forwarded-For": "1.1.1.1, 2001:DB8::1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "herd.example"}
+    headers = {
+        "X-Forwarded-For": "1.1.1.1, 2001:DB8::1",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "herd.example",
+    }
     answer = await town.http.get(f"/data/{entry.name}", headers=headers)
     assert answer.json()["job_url"] == "https://herd.example/jobs/job1"
     assert (await only_job(town)).requesters == ("2001:db8::1",)

@@ -36,8 +36,12 @@ async def test_a_job_tells_steps_parts_progress_and_error(town):
     running = (await town.http.get(f"/jobs/{job_id}")).json()
     assert (running["status"], running["attempt"], running["steps_completed"]) == ("running", 1, ["sort"])
     assert running["progress"] == {
-        "step": "index", "percent": 61.3, "bytes_in": 10, "bytes_out": 5, "eta_seconds": 3.5,
-    }  # fmt: skip
+        "step": "index",
+        "percent": 61.3,
+        "bytes_in": 10,
+        "bytes_out": 5,
+        "eta_seconds": 3.5,
+    }
     assert running["parts"][0]["key"] == manifest.parts[0].key
     await town.fail(job, Reason.TOOL_FAILED, "sort said no")
     failed = (await town.http.get(f"/jobs/{job_id}")).json()
@@ -111,7 +115,9 @@ async def test_jobs_are_listed_newest_first_with_filters_and_pages(town):
     assert (await town.http.get("/jobs?requester=9.9.9.9", headers=ADMIN)).json()["jobs"] == []
 
 
-@pytest.mark.parametrize("query", ["status=odd", "limit=0", "limit=201", "after=nonsense", "dcc=..", "local_id=a/b"])
+@pytest.mark.parametrize(
+    "query", ["status=odd", "limit=0", "limit=201", "after=nonsense", "dcc=..", "local_id=a/b"]
+)
 async def test_absurd_filters_are_422(town, query):
     answer = await town.http.get(f"/jobs?{query}")
     assert answer.status_code == 422
@@ -175,7 +181,10 @@ async def test_health_readiness_and_metrics(town):
     town.readiness["store"] = "does not answer"
     unready = await town.http.get("/readyz")
     assert unready.status_code == 503
-    assert unready.json() == {"status": "unready", "dependencies": {"store": "does not answer", "cache": "ok"}}
+    assert unready.json() == {
+        "status": "unready",
+        "dependencies": {"store": "does not answer", "cache": "ok"},
+    }
     await town.http.get("/nowhere/at/all")
     metrics = (await town.http.get("/metrics")).text
     assert 'gooseherd_http_requests_total{route="other",status="404"}' in metrics

@@ -1,0 +1,288 @@
+"""Parts of the HTTP edge that need no server: errors told, clients named, entries remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gooseherd.api.app import ERROR_STATUS, Desk, create_app
+from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
+from gooseherd.api.problems import INTERNAL, problem, verdict
+from gooseherd.api.streaming import ClientLeft, left, relay, while_connected
+from gooseherd.api.visit import client_address, header_map
+from gooseherd.domain import errors
+from gooseherd.domain.errors import GooseherdError, NotFound
+from gooseherd.domain.source import SourceFile
+
+
+def leaves(cls):
+    found = cls.__subclasses__()
+    return {cls} | {leaf for sub in found for leaf in leaves(sub)} if found else {cls}
+
+
+def test_every_rejection_conflict_and_outage_has_a_status():
+    for error in leaves(errors.Rejected) | leaves(errors.Conflict) | leaves(errors.Unavailable):
+        assert verdict(error.__new__(error)) is not INTERNAL
+
+
+def test_slugs_are_one_to_a_title():
+    titles = {}
+    for said in ERROR_STATUS.values():
+        assert titles.setdefault(said.slug, said.title) == said.title
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "again", "header"),
+    [
+        (errors.RangeNotSatisfiable(12), 416, False, (b"content-range", b"bytes */12")),
+        (errors.LimitReached("jobs", 5, 5, 7), 429, True, (b"retry-after", b"7")),
+        (errors.StoreUnavailable("read"), 503, True, (b"retry-after", b"5")),
+        (errors.ProcessingDisabled(), 503, False, None),
+        (errors.AdminKeyRequired(), 401, False, (b"www-authenticate", b'ApiKey realm="gooseherd"')),
+        (errors.AlreadyFailed("j", "source_invalid", "no header"), 422, False, None),
+        (errors.AlreadyFailed("j", "worker_lost", ""), 422, True, (b"retry-after", b"30")),
+        (errors.AlreadyFailed("j", "not a reason", ""), 422, False, None),
+        (errors.OutboundRefused("http://10.0.0.1/", "private address"), 502, False, None),
+        (errors.LeaseLost("j", 3), 409, True, None),
+        (ValueError("/secret"), 500, False, None),
+    ],
+)
+def test_errors_are_told_with_status_and_whether_a_retry_helps(error, status, again, header):
+    told = problem(error, instance="/x", request_id="r")
+    body = json.loads(told.body)
+    assert (told.status, body["status"], body["retryable"]) == (status, status, again)
+    assert (b"content-type", b"application/problem+json") in told.headers
+    assert (b"cache-control", b"no-store") in told.headers
+    if header:
+        assert header in told.headers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.WorkerLost("10.9.8.7:5000 hung up"),
+        errors.LaunchFailed("arn:aws:ecs:secret"),
+        errors.NoCapacity("subnet-1"),
+        errors.Misconfigured("DATABASE_URL", "mongodb://user:pw@host"),
+        errors.UpstreamUnavailable("file:///secret/x", 500),
+        errors.OutboundRefused("https://host.example/?token=secret", "rule"),
+        RuntimeError("/secret/path"),
+        GooseherdError("secret"),
+    ],
+)
+def test_hosts_paths_and_secrets_stay_in_the_log(error):
+    body = problem(error, instance="/x", request_id="r").body.decode()
+    for word in ("secret", "10.9.8.7", "arn:", "subnet", "mongodb", "host.example", "file:"):
+        assert word not in body
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "proxies", "client"),
+    [
+        ("10.0.0.2", "1.1.1.1", 0, "10.0.0.2"),
+        ("10.0.0.2", "1.1.1.1", 1, "1.1.1.1"),
+        ("10.0.0.2", "6.6.6.6, 1.1.1.1", 1, "1.1.1.1"),
+        ("10.0.0.2", "6.6.6.6, 1.1.1.1, 10.0.0.3", 2, "1.1.1.1"),
+        ("10.0.0.2", "", 1, "10.0.0.2"),
+        ("10.0.0.2", "[2001:DB8::1]", 1, "2001:db8::1"),
+        ("10.0.0.2", "nonsense", 1, "10.0.0.2"),
+        ("10.0.0.2", " , ", 3, "10.0.0.2"),
+    ],
+)
+def test_the_client_is_counted_from_the_right(peer, forwarded, proxies, client):
+    assert client_address(peer, forwarded, proxies) == client
+
+
+def test_header_lines_of_one_name_are_joined():
+    assert header_map([(b"range", b"bytes=0-1"), (b"range", b"bytes=2-3")]) == {
+        b"range": b"bytes=0-1, bytes=2-3"
+    }
+
+
+class Files:
+    def __init__(self):
+        self.entries, self.reads = {}, 0
+        self.pause = asyncio.Event()
+        self.pause.set()
+
+    async def get(self, dcc, local_id):
+        self.reads += 1
+        found = self.entries.get((dcc, local_id))
+        await self.pause.wait()
+        return found
+
+    async def put(self, entries):
+        self.entries.update({(e.dcc, e.local_id): e for e in entries})
+        return len(entries)
+
+
+def entry(local_id="a", **fields):
+    return SourceFile.from_json(
+        {"dcc": "d", "local_id": local_id, "access_url": "https://x.example/a.bam", **fields}
+    )
+
+
+async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
+    files, now = Files(), [0.0]
+    catalog = Catalog(files, lambda: now[0])
+    await catalog.put([entry()])
+    for now[0] in (0.0, 1.0, 1.9):
+        await catalog.entry("D", "a")
+    assert files.reads == 1
+    now[0] = 2.0
+    await catalog.entry("d", "a")
+    assert files.reads == 2
+
+
+async def test_a_read_that_a_write_overtook_is_not_remembered():
+    files = Files()
+    catalog = Catalog(files, lambda: 0.0)
+    await files.put([entry()])
+    files.pause.clear()
+    reading = asyncio.create_task(catalog.entry("d", "a"))
+    await asyncio.sleep(0)
+    await catalog.put([entry(data_access_level="protected")])
+    files.pause.set()
+    await reading
+    with pytest.raises(errors.AccessDenied):
+        await catalog.servable("d", "a")
+
+
+async def test_the_memory_of_entries_is_bounded():
+    files = Files()
+    catalog = Catalog(files, lambda: 0.0)
+    await catalog.put([entry(f"f{n}") for n in range(REMEMBERED_ENTRIES + 50)])
+    for n in range(REMEMBERED_ENTRIES + 50):
+        await catalog.entry("d", f"f{n}")
+    assert len(catalog._known) == REMEMBERED_ENTRIES
+    with pytest.raises(NotFound):
+        await catalog.entry("d", "none")
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+async def disconnected():
+    return {"type": "http.disconnect"}
+
+
+async def test_work_for_a_client_that_left_is_cancelled():
+    cancelled = asyncio.Event()
+
+    async def work():
+        try:
+            await never()
+        finally:
+            cancelled.set()
+
+    with pytest.raises(ClientLeft):
+        await while_connected(work(), disconnected)
+    assert cancelled.is_set()
+    await left(disconnected)
+
+
+async def test_a_body_stops_being_read_when_the_client_has_left():
+    read, closed, sent = [], asyncio.Event(), []
+
+    async def body():
+        try:
+            for n in range(1000):
+                read.append(n)
+                yield b"x" * 10
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    async def send(message):
+        sent.append(message)
+        await asyncio.sleep(0)
+
+    await relay(200, [(b"content-length", b"10000")], body(), receive=disconnected, send=send)
+    assert closed.is_set()
+    assert len(read) < 20
+    assert sent[-1].get("more_body") is True
+
+
+async def test_a_send_that_fails_closes_the_body():
+    closed = asyncio.Event()
+
+    async def body():
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            closed.set()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            raise OSError("gone")
+
+    await relay(200, [], body(), receive=never, send=send)
+    assert closed.is_set()
+
+
+async def ready():
+    return {}
+
+
+def test_cache_and_submissions_come_together():
+    with pytest.raises(ValueError):
+        Desk(files=Files(), jobs=None, sources=None, readiness=ready, cache=object())
+
+
+async def test_the_schema_tells_of_every_answer_of_the_byte_routes():
+    app = create_app(Desk(files=Files(), jobs=None, sources=None, readiness=ready, version="9"))
+    schema = json.loads(await body_of_get(app, "/openapi.json"))
+    get = schema["paths"]["/data/{dcc}/{local_id}"]["get"]
+    assert {"200", "202", "206", "304", "400", "403", "404", "410", "416", "422", "429", "502", "503"} <= set(
+        get["responses"]
+    )
+    assert "application/problem+json" in get["responses"]["416"]["content"]
+    assert get["responses"]["202"]["content"]["application/json"]["schema"]["$ref"].endswith("/Accepted")
+    assert {p["name"] for p in get["parameters"]} >= {"raw", "wait", "retry", "priority", "Range"}
+    head = schema["paths"]["/index/{dcc}/{local_id}"]["head"]
+    assert "202" not in head["responses"]
+    assert {
+        "/jobs",
+        "/jobs/{job_id}",
+        "/jobs/{job_id}/events",
+        "/files",
+        "/files/import",
+        "/contigs/{dcc}/{local_id}",
+        "/queue",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    } <= set(schema["paths"])
+    ids = [op["operationId"] for path in schema["paths"].values() for op in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+async def body_of_get(app, path):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request"}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+        "scheme": "http",
+        "root_path": "",
+        "http_version": "1.1",
+    }
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 200
+    return b"".join(message.get("body", b"") for message in sent[1:])
