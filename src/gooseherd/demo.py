@@ -227,11 +227,11 @@ def _check(client: GooseherdClient, file: DemoFile, data: Ready) -> str:
 
 
 def _table(console: Console, outcomes: Sequence[Outcome]) -> None:
-    table = Table(
-        title="what was checked", title_justify="left", box=None, header_style="bold", pad_edge=False
-    )
-    for head in ("file", "format", "", "seconds", "read back and compared", "what it is"):
-        table.add_column(head)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head in ("file", "format", "", "seconds", "read back and compared"):
+        table.add_column(head, no_wrap=True)
+    # Gives way first: on a narrow terminal it is cut, the checks are not.
+    table.add_column("what it is", no_wrap=True, overflow="ellipsis", ratio=1)
     for one in outcomes:
         mark = Text("FAILED", "bold red") if not one.ok else Text("cached" if one.cached else "made", "green")
         table.add_row(

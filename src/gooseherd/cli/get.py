@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -157,6 +158,8 @@ class _Errand:
         return found
 
     def _ready(self) -> Ready:
+        from gooseherd.client import JobEnded, Refused
+
         def on_job(job: dict[str, Any]) -> None:
             self._job = job
             bar(job)
@@ -176,6 +179,17 @@ class _Errand:
                 job_id = self._job["job_id"]
                 say(f"job {job_id} goes on; cancel it with: gooseherd jobs cancel {job_id}")
             raise
+        except (JobEnded, Refused) as error:
+            said = error.job if isinstance(error, JobEnded) else error.fields
+            if said.get("reason") == "source_forbidden" and (folder := self._local_folder()):
+                hint = f"to allow a folder: gooseherd up --allow-root {folder}, then get it with --retry"
+                raise Stop(Exit.REFUSED, str(error), hint) from None
+            raise
+
+    def _local_folder(self) -> Path | None:
+        """Where the source lies, when it is a file of this machine."""
+        where = str(self._client.file(self._dcc, self._local_id).get("access_url") or "")
+        return Path(unquote(urlsplit(where).path)).parent if where.startswith("file:") else None
 
     def _index(self) -> Ready | None:
         from gooseherd.client import Missing, Refused
