@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import time
@@ -123,7 +124,7 @@ async def run_pipeline(
         PipelineFailed: naming the stage that failed of itself, not those it took along.
         StepFailed: a program is missing (misconfigured).
     """
-    run = _Run(tuple(stages), cwd, dict(environment), scratch_bytes, watch)
+    run = _Run(tuple(stages), cwd, dict(environment), _limits(scratch_bytes), scratch_bytes, watch)
     started = time.monotonic()
     try:
         await run.start(stdin, stdout)
@@ -195,6 +196,7 @@ class _Run:
     stages: tuple[Stage, ...]
     cwd: Path
     environment: dict[str, str]
+    limits: tuple[str, ...]
     scratch_bytes: int
     watch: Watch | None
     children: list[_Child] = field(default_factory=list)
@@ -226,22 +228,22 @@ class _Run:
                 reading = following
 
     async def _spawn(self, stage: Stage, stdin: int, stdout: int) -> None:
+        program = shutil.which(stage.argv[0], path=self.environment.get("PATH", os.defpath))
+        if program is None:
+            raise StepFailed.because(Reason.MISCONFIGURED, f"{stage.argv[0]} is not installed on this worker")
         try:
             process = await asyncio.create_subprocess_exec(
-                *stage.argv,
+                *self.limits,
+                program,
+                *stage.argv[1:],
                 stdin=stdin,
                 stdout=stdout,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=self.cwd,
                 env=self.environment,
             )
-        except (FileNotFoundError, PermissionError):
-            raise StepFailed.because(
-                Reason.MISCONFIGURED, f"{stage.argv[0]} is not installed on this worker"
-            ) from None
-        # From outside, right after the start: nothing runs between fork and exec.
-        _bound(process.pid, resource.RLIMIT_FSIZE, self.scratch_bytes)
-        _bound(process.pid, resource.RLIMIT_CORE, 0)
+        except FileNotFoundError:
+            raise StepFailed.because(Reason.MISCONFIGURED, f"{self.limits[0]} is not installed") from None
         heard = _Heard(stage.harmless)
         listener = asyncio.create_task(_listen(process, heard))
         self.children.append(_Child(stage, process, listener, heard))
@@ -261,8 +263,9 @@ class _Run:
                     if waiting:
                         await asyncio.wait(waiting, timeout=_NOTICE_SECONDS)
                     return
-                if not done and not await self._look():
-                    self.overflow = True
+                if not done or not waiting:
+                    self.overflow = not await self._look()
+                if self.overflow:
                     return
         finally:
             for task in waiting:
@@ -358,11 +361,15 @@ def _verdict(stage: Stage) -> Failure | None:
         return None
 
 
-def _bound(pid: int, limit: int, most: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        hard = resource.prlimit(pid, limit)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.prlimit(pid, limit, (most, most))
+def _limits(file_bytes: int) -> tuple[str, ...]:
+    """A command to put before others: prlimit(1) sets limits and becomes the program.
+
+    Setting them from outside, after the start, would come too late for what a program does
+    first; between fork and exec no Python may run in a process with threads.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
+    return ("prlimit", f"--fsize={most}", "--core=0", "--")
 
 
 def _widen(pipe: int) -> None:

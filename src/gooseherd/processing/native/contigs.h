@@ -1,0 +1,51 @@
+/* The sequence names of a file: each gets a number, a place in the output's order, and counts. */
+#ifndef CONTIGS_H
+#define CONTIGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct contig {
+    const char *name; /* not terminated; any bytes but TAB and newline */
+    uint32_t n;
+    uint32_t hash;
+    uint32_t place;    /* in the output's order, once contigs_by_name or contigs_by_appearance has said */
+    uint32_t max_end;  /* highest end of its records, as the index counts */
+    uint64_t records;
+    uint64_t length;   /* as declared */
+    bool declared, has_length;
+};
+
+struct contigs {
+    struct contig *all; /* by number: in order of first mention, declared or seen */
+    uint32_t count, room;
+    uint32_t *seen;     /* numbers of those with records, in order of appearance */
+    uint32_t seen_count, seen_room;
+    uint32_t *slots;    /* open addressing; number + 1, 0 is empty */
+    uint32_t slot_mask;
+    uint64_t secret[2];
+    char *pool;         /* the names; chained blocks, see contigs.c */
+    size_t pool_left;
+    size_t memory;      /* bytes held by all of this */
+    uint64_t windows;   /* of 16 kb up to the ends of all contigs: what an index may have to hold */
+    uint32_t most;      /* the limit */
+    uint32_t last;      /* the number looked up last: mostly the next one too */
+};
+
+void contigs_start(struct contigs *contigs, uint32_t most);
+
+/* The number of that name. More names than the limit end the process; `line` and `what` are for its words. */
+uint32_t contigs_number(struct contigs *contigs, const char *name, size_t n, const char *what);
+
+/* A record was given on. */
+void contigs_note(struct contigs *contigs, uint32_t number, uint32_t end);
+void contigs_forget_records(struct contigs *contigs); /* they will all be noted again */
+
+/* Give every seen contig its place; the list by place has `seen_count` numbers and is the caller's to free. */
+uint32_t *contigs_by_name(struct contigs *contigs);
+uint32_t *contigs_by_appearance(struct contigs *contigs);
+
+int contig_compare(const struct contig *a, const struct contig *b); /* byte order of names */
+
+#endif

@@ -1,0 +1,35 @@
+/* Turns a file descriptor into uncompressed bytes, and proves that all of them are there. */
+#ifndef DECODE_H
+#define DECODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+#include "failure.h"
+
+struct decoder;
+
+struct decode_limits {
+    uint64_t bytes; /* most uncompressed bytes */
+    uint64_t ratio; /* most uncompressed bytes per compressed one, above a floor */
+};
+
+/* Takes over `fd`. */
+struct decoder *decoder_new(int fd, struct decode_limits limits);
+void decoder_free(struct decoder *decoder);
+
+/*
+ * Up to `room` (at least 64 KiB) uncompressed bytes; 0 at the end or on a failure, which has a code then.
+ * Gives what has arrived instead of waiting for a full buffer, so that work starts while a download runs.
+ */
+size_t decode(struct decoder *decoder, char *into, size_t room, struct failure *failure);
+
+uint64_t decoder_taken(const struct decoder *decoder); /* compressed bytes read so far; any thread may ask */
+uint64_t decoder_size(const struct decoder *decoder);  /* of a regular file; 0: unknown */
+
+/* After the end: */
+const char *decoder_packing(const struct decoder *decoder);
+bool decoder_lacks_end_marker(const struct decoder *decoder); /* BGZF without its empty last block */
+
+#endif

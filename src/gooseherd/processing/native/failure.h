@@ -1,0 +1,45 @@
+/* How a run ends badly: an exit status, a reason from the service's closed list, one sentence. */
+#ifndef FAILURE_H
+#define FAILURE_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+enum {
+    EXIT_DONE = 0,
+    EXIT_USAGE = 2,
+    EXIT_INVALID = 10,   /* the source breaks its format */
+    EXIT_TRUNCATED = 11, /* the source ends too early */
+    EXIT_LIMIT = 12,     /* the source is beyond a limit given on the command line */
+    EXIT_IO = 20,        /* reading or writing failed, disk full included */
+    EXIT_MEMORY = 21,    /* --memory, or the machine's, is too small */
+};
+
+#define SOURCE_INVALID "source_invalid"
+#define SOURCE_TOO_LARGE "source_too_large"
+#define OUT_OF_DISK "out_of_disk"
+#define OUT_OF_MEMORY "out_of_memory"
+#define TOOL_FAILED "tool_failed"
+
+struct failure {
+    int code;
+    const char *reason;
+    uint64_t line; /* from 1 in the uncompressed text; 0: not about one line */
+    char detail[400];
+};
+
+/* Called once, before the process ends: writes the report, removes partial outputs. */
+extern void (*failure_told)(const struct failure *);
+
+/* All of these end the process. The first failure wins when two threads fail at once. */
+_Noreturn void fail_with(const struct failure *failure);
+_Noreturn void fail(int code, const char *reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
+_Noreturn void refuse(uint64_t line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void fail_io(const char *what); /* reads errno: a full disk is told apart */
+
+/* The reason and status that errno stands for. */
+void failure_of_errno(struct failure *failure, const char *what);
+
+void *grow(void *old, size_t bytes); /* realloc that never returns NULL */
+
+#endif

@@ -1,0 +1,19 @@
+/* Uncompressed chunks of a source, decoded by a thread of its own while the last one is worked on. */
+#ifndef INPUT_H
+#define INPUT_H
+
+#include "decode.h"
+
+enum { INPUT_MEMORY = (4 + 1) * (256 << 10) }; /* what an open input holds */
+
+struct input;
+
+struct input *input_new(int fd, struct decode_limits limits); /* takes over `fd` */
+void input_free(struct input *input);                         /* after its end only */
+
+/* The next chunk, valid until the next call; false at the end. A broken source ends the process. */
+bool input_next(struct input *input, const char **data, size_t *n);
+
+const struct decoder *input_decoder(const struct input *input);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * What a line of each format must be, and how odd ones are put right.
+ *
+ * The rules, their counts' names and their words are those of the service's Python normaliser, line by line
+ * (tests/native compares the two): whichever of them runs, the user sees the same outcome.
+ */
+#ifndef RECORDS_H
+#define RECORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "contigs.h"
+
+#define MAX_COORDINATE 2147483647u /* readers in the browser hold positions in 32 bits */
+
+/* What may be changed or dropped; names in records.c. */
+enum oddity {
+    BYTE_ORDER_MARK, CARRIAGE_RETURNS, BLANK_LINES, COMMENT_LINES, DISPLAY_LINES, HEADING_LINES,
+    REPEATED_HEADER_LINES, ADDED_HEADER_LINES, SEPARATOR_LINES, SEQUENCE_LINES, SPACED_LINES,
+    RESPELT_COORDINATES, ODDITIES,
+};
+extern const char *const oddity_names[ODDITIES];
+
+enum family { BED, GFF, VCF };
+
+struct format {
+    const char *name;  /* on the command line */
+    const char *title; /* for people */
+    enum family family;
+    int columns;       /* at least; UCSC's format pages, GFF3 spec, VCFv4.5 1.6 */
+    int start, end;    /* columns from 0; VCF has no end column */
+    uint32_t lowest;   /* legal start */
+    bool converted;    /* written by gffread: its comments only tell its command line */
+};
+
+const struct format *format_named(const char *name); /* NULL: no such */
+
+/* One record as it will be written, valid until the next line is read. `start` and `end` are as in its columns. */
+struct record {
+    const char *text; /* without newline */
+    size_t n;
+    uint32_t contig;
+    uint32_t start;
+    uint32_t end; /* VCF: the last base by REF, INFO END and SVLEN */
+};
+
+struct text {
+    char *bytes;
+    size_t n, room;
+};
+void text_add(struct text *text, const void *bytes, size_t n);
+
+struct reader {
+    const struct format *format;
+    struct contigs *contigs;
+    uint64_t counts[ODDITIES];
+    bool begun;        /* a record was seen */
+    bool over;         /* nothing after this is a record (GFF3: FASTA) */
+    bool spaced;       /* the first record's columns are split by spaces */
+    bool header_grew;  /* a header line was added below the first record */
+    struct text header;      /* lines with their newlines */
+    struct text fileformat, titles; /* VCF: its first and last header line */
+    bool has_vcf_version;
+    size_t header_most;
+    uint32_t *declared; /* contig numbers in the order of their declarations */
+    uint32_t declared_count, declared_room;
+    struct text line;   /* a record that had to be rewritten */
+};
+
+void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs, size_t header_most);
+
+/* Judge one line; whether it is a record. What breaks the format ends the process with the line's number. */
+bool reader_line(struct reader *reader, uint64_t number, const char *line, size_t n, struct record *record);
+
+/* Judge a line that is known to be a record this reader has given before. */
+bool reader_record(struct reader *reader, uint64_t number, const char *line, size_t n, struct record *record);
+
+/* The header as it stands above the records; call once, after the last line. */
+void reader_finish(struct reader *reader, bool any_records, struct text *header);
+
+/* The half-open interval from 0 that the index holds for a record. */
+void format_interval(const struct format *format, uint32_t start, uint32_t end, int64_t *from, int64_t *to);
+
+/* For the formats' own files. */
+void header_add(struct reader *reader, uint64_t number, struct text *to, const char *line, size_t n);
+void declare(struct reader *reader, const char *name, size_t n, bool has_length, uint64_t length, bool again);
+bool starts_with(const char *line, size_t n, const char *what);
+size_t without_trailing_space(const char *line, size_t n);
+
+void vcf_comment(struct reader *reader, uint64_t number, const char *line, size_t n);
+void vcf_first_record(struct reader *reader, uint64_t number, const char *line, size_t n);
+uint32_t vcf_end(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs, size_t n);
+void vcf_finish(struct reader *reader, bool any_records, struct text *header);
+void gff_comment(struct reader *reader, uint64_t number, const char *line, size_t n);
+
+#endif

@@ -1,0 +1,215 @@
+"""Runs processors on files made in the test, and sees to it that nothing of them is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.failures import Failure
+from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
+from gooseherd.domain.source import SourceFile
+from gooseherd.processing.registry import ProcessorRegistry, default_registry
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@dataclass
+class Made:
+    """What the steps of one source gave, or why they did not."""
+
+    outputs: list[StepOutput] = field(default_factory=list)
+    failure: Failure | None = None
+    work: list[str] = field(default_factory=list)
+    """Names left in the work folders."""
+    reports: list[tuple[float, int, int]] = field(default_factory=list)
+
+    def produced(self, kind: Kind) -> Produced:
+        return next(p for output in self.outputs for p in output.files if p.kind is kind)
+
+    @property
+    def data(self) -> str:
+        return str(self.produced(Kind.DATA).path)
+
+    @property
+    def index(self) -> str:
+        return str(self.produced(Kind.INDEX).path)
+
+    @property
+    def notes(self) -> str:
+        return "\n".join(note for output in self.outputs for note in output.notes)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {k: v for output in self.outputs for k, v in output.counts.items()}
+
+    def digests(self) -> list[str]:
+        return [
+            hashlib.sha256(p.path.read_bytes()).hexdigest() for output in self.outputs for p in output.files
+        ]
+
+
+def children() -> set[str]:
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        # A thread may end while we look.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update((task / "children").read_text().split())
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    before = children()
+    yield
+    assert children() <= before
+
+
+@pytest.fixture
+def registry() -> ProcessorRegistry:
+    return default_registry(sort_memory=32 << 20, samtools_memory=64 << 20, threads=2)
+
+
+@pytest.fixture
+def process(tmp_path: Path, registry: ProcessorRegistry) -> Callable[..., object]:
+    """`await process(content or path, format)`: all steps, as an attempt would run them."""
+    runs = 0
+
+    async def run(
+        content: bytes | Path,
+        file_format: str,
+        *,
+        filename: str = "",
+        sidecar: str = "",
+        scratch_bytes: int = 1 << 30,
+        using: ProcessorRegistry = registry,
+    ) -> Made:
+        nonlocal runs
+        runs += 1
+        home = tmp_path / f"run{runs}"
+        home.mkdir()
+        if isinstance(content, bytes):
+            path = home / "source"
+            path.write_bytes(content)
+        else:
+            path = content
+        path.chmod(0o444)
+        source = SourceFile.from_json(
+            {
+                "dcc": "test",
+                "local_id": "x",
+                "filename": filename or f"x.{file_format}",
+                "access_url": "https://example.org/x",
+                "file_format": file_format,
+                "md5": hashlib.md5(path.read_bytes()).hexdigest(),
+                "sidecars": [{"kind": sidecar, "access_url": "https://example.org/i"}] if sidecar else [],
+            }
+        )
+        made = Made()
+        parts: dict[Kind, Path] = {}
+        processor = using.processor(using.recipe(source))
+        for step in processor.steps(source.file_format):
+            work = home / step.name
+            work.mkdir()
+            given = StepInput(
+                source,
+                parts[step.needs] if step.needs else path,
+                work,
+                lambda *seen: made.reports.append(seen),
+                scratch_bytes,
+            )
+            try:
+                output = await step.run(given)
+            except StepFailed as failed:
+                made.failure = failed.failure
+                made.work = sorted(path.name for path in work.iterdir())
+                return made
+            made.outputs.append(output)
+            parts.update({p.kind: p.path for p in output.files})
+        return made
+
+    return run
+
+
+@pytest.fixture
+def tool() -> Callable[..., bytes]:
+    """Run a program, its input as bytes; what it wrote."""
+
+    def run(*argv: str, stdin: bytes = b"") -> bytes:
+        done = subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            check=True,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+        )
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def sam_text() -> bytes:
+    """Reads in random order on three sequences, some unplaced."""
+    chance = random.Random(7)
+    lines = [
+        "@HD\tVN:1.6\tSO:unsorted",
+        "@SQ\tSN:chr2\tLN:200000",
+        "@SQ\tSN:chr1\tLN:300000",
+        "@SQ\tSN:none\tLN:5",
+    ]
+    for i in range(4000):
+        sequence = "".join(chance.choice("ACGT") for _ in range(20))
+        if i % 100 == 0:
+            lines.append(f"r{i}\t4\t*\t0\t0\t*\t*\t0\t0\t{sequence}\t{'I' * 20}")
+        else:
+            place = f"{chance.choice(['chr1', 'chr2'])}\t{chance.randint(1, 150_000)}"
+            lines.append(f"r{i}\t{chance.choice([0, 16])}\t{place}\t60\t20M\t*\t0\t0\t{sequence}\t{'I' * 20}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.fixture
+def bigbed() -> Callable[[list[tuple[str, int, int, str]]], bytes]:
+    """A minimal bigBed writer (Kent et al. 2010, tables 5 to 17): one block per sequence, no zoom levels."""
+
+    def write(items: list[tuple[str, int, int, str]]) -> bytes:
+        names = sorted({name for name, *_ in items})
+        key = max(map(len, names))
+        tree = struct.pack("<IIIIQQ", 0x78CA8C91, len(names), key, 8, len(names), 0)
+        tree += struct.pack("<BBH", 1, 0, len(names))
+        for number, name in enumerate(names):
+            tree += name.encode().ljust(key, b"\0") + struct.pack("<II", number, 1_000_000)
+        data_at = 64 + len(tree)
+        data, leaves = struct.pack("<Q", len(items)), b""
+        for number, name in enumerate(names):
+            mine = sorted((s, e, rest) for n, s, e, rest in items if n == name)
+            block = zlib.compress(
+                b"".join(struct.pack("<III", number, s, e) + rest.encode() + b"\0" for s, e, rest in mine)
+            )
+            ends = (number, mine[0][0], number, max(e for _, e, _ in mine))
+            leaves += struct.pack("<IIIIQQ", *ends, data_at + len(data), len(block))
+            data += block
+        index_at = data_at + len(data)
+        index = struct.pack(
+            "<IIQIIIIQII", 0x2468ACE0, len(names), len(names), 0, 0, len(names) - 1, 1_000_000, index_at, 1, 0
+        )
+        index += struct.pack("<BBH", 1, 0, len(names)) + leaves
+        header = struct.pack("<IHHQQQHHQQIQ", 0x8789F2EB, 4, 0, 64, data_at, index_at, 4, 4, 0, 0, 1 << 16, 0)
+        return header + tree + data + index
+
+    return write
