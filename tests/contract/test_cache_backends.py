@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import hashlib
+import os
 import random
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gooseherd.devcloud.local import running_cloud
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
@@ -21,6 +27,7 @@ from gooseherd.domain.ports import CacheBackend
 from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache
+from gooseherd.storage.s3 import S3Cache
 
 MIB = 1 << 20
 KEY = CacheKey("p1/ab/md5-ab/demo-1-bam/sorted.bam")
@@ -44,10 +51,31 @@ async def limited() -> AsyncIterator[CacheBackend]:
     yield PrefixCache(MemoryCache(), "p1/")
 
 
+@functools.cache
+def local_cloud() -> str:
+    """The URL of one for all tests of this process; it ends with the process."""
+    open_until_exit = ExitStack()
+    atexit.register(open_until_exit.close)
+    state = open_until_exit.enter_context(tempfile.TemporaryDirectory())
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "devcloud")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "devcloud")
+    return open_until_exit.enter_context(running_cloud(Path(state), images={}))
+
+
+@asynccontextmanager
+async def s3() -> AsyncIterator[CacheBackend]:
+    url, bucket = local_cloud(), f"cache-{uuid.uuid4()}"
+    httpx.put(f"{url}/{bucket}", trust_env=False).raise_for_status()
+    cache = S3Cache(bucket, prefix="/artifacts/", endpoint_url=url)
+    yield cache
+    await cache.close()
+
+
 ADAPTERS: dict[str, Callable[[], AbstractAsyncContextManager[CacheBackend]]] = {
     "local": local,
     "memory": memory,
     "limited": limited,
+    "s3": s3,
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,43 @@ from gooseherd.domain.errors import Misconfigured
 
 _READY: Final = "devcloud ready "
 _KILL_AFTER_SECONDS: Final = 15.0
+
+
+def server_command(
+    state_dir: Path,
+    *,
+    images: Mapping[str, Sequence[str]],
+    port: int = 0,
+    pace: str = "instant",
+    scale: float | None = None,
+    options: Sequence[str] = (),
+) -> list[str]:
+    """The server's command line; it ends when its standard input does."""
+    command = [
+        *(sys.executable, "-m", "gooseherd.devcloud.server", "--until-eof"),
+        *("--port", str(port)),
+        *("--state-dir", str(state_dir.absolute())),
+        *("--pace", pace),
+        *(() if scale is None else ("--scale", str(scale))),
+        *options,
+    ]
+    for name, argv in images.items():
+        command += ["--image", f"{name}={shlex.join(argv)}"]
+    return command
+
+
+@contextmanager
+def running_cloud(state_dir: Path, *, images: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The same without an event loop, for scripts and tests: gives the URL, ends with the block."""
+    process = subprocess.Popen(
+        server_command(state_dir, images=images), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith(_READY):
+            raise Misconfigured("local cloud", "did not start")
+        yield line.removeprefix(_READY).strip()
 
 
 class LocalCloud:
@@ -36,16 +75,9 @@ class LocalCloud:
         start_seconds: float = 60.0,
     ) -> None:
         self._state_dir = state_dir.absolute()
-        self._command = [
-            *(sys.executable, "-m", "gooseherd.devcloud.server", "--until-eof"),
-            *("--port", str(port)),
-            *("--state-dir", str(self._state_dir)),
-            *("--pace", pace),
-            *(() if scale is None else ("--scale", str(scale))),
-            *options,
-        ]
-        for name, argv in images.items():
-            self._command += ["--image", f"{name}={shlex.join(argv)}"]
+        self._command = server_command(
+            self._state_dir, images=images, port=port, pace=pace, scale=scale, options=options
+        )
         self._start_seconds = start_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._url = ""
