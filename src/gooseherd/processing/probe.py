@@ -47,7 +47,11 @@ def tabix(data: str, index: str) -> dict[str, Any]:
     with pysam.TabixFile(data, index=index) as opened:
         contigs = list(opened.contigs)
         for contig in {*contigs[:1], *contigs[-1:]}:
-            if next(opened.fetch(contig), None) is None:
+            # Intervals that begin and end at 0 overlap nothing, so nothing can be found by them.
+            if next(opened.fetch(contig), None) is None and any(
+                line.startswith(contig + "\t") and line.split("\t")[1:3] != ["0", "0"]
+                for line in opened.fetch()
+            ):
                 raise ValueError(f"contig {contig!r} answers nothing")
         return {"contigs": len(contigs)}
 

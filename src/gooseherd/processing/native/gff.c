@@ -48,8 +48,8 @@ static bool region(struct reader *r, uint64_t number, const char *line, size_t n
         return false;
     struct contigs *contigs = r->contigs;
     uint32_t known = contigs_number(contigs, line + name, name_end - name, r->format->title);
-    if (contigs->all[known].declared && memmem(r->header.bytes, r->header.n, line, n)) {
-        r->counts[COMMENT_LINES]++;
+    if (contigs->all[known].declared) {
+        r->counts[COMMENT_LINES]++; /* the first one stands */
         return true;
     }
     declare(r, line + name, name_end - name, true, end, false);

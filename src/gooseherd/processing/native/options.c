@@ -1,0 +1,142 @@
+/* See options.h. */
+#define _GNU_SOURCE
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failure.h"
+
+#ifndef VERSION
+#define VERSION "unknown"
+#endif
+
+#define MIB ((uint64_t)1 << 20)
+
+static const char usage[] =
+    "usage: gooseherd-intervals --format FORMAT --out OUT --index INDEX [OPTIONS] SOURCE\n"
+    "\n"
+    "Normalises, sorts, block-compresses and indexes one file of positions on a genome.\n"
+    "SOURCE is a path, or - for standard input; plain text, gzip or BGZF. OUT, INDEX and REPORT are paths or fd:N.\n"
+    "\n"
+    "  --format F         bed narrowpeak broadpeak gff gff3 gffread vcf\n"
+    "  --out OUT          the records, BGZF\n"
+    "  --index INDEX      TBI, or CSI when an end lies beyond 2^29 (the report says which)\n"
+    "  --report REPORT    what was found, changed or refused, as JSON\n"
+    "  --work DIR         for spilled runs (default: the current folder)\n"
+    "  --memory BYTES     for everything (default 1 GiB, at least 16 MiB)\n"
+    "  --threads N        for compression, beside reading (default 2)\n"
+    "  -l, --level N      of compression, 0 to 9 (default 1)\n"
+    "  --progress-fd N    a line of JSON four times a second\n"
+    "  --ties end|input   order of records with the same start (default: end for BED and its kin, else input)\n"
+    "  --sorted MEANING   blocks: a source whose sequences are contiguous, with ascending starts, keeps its order\n"
+    "                     (default); names: only if the names ascend as well\n"
+    "  --refuse-empty     a source without records is invalid\n"
+    "  --max-line --max-bytes --max-ratio --max-contigs --max-header N\n"
+    "                     limits; beyond them the status is 12\n"
+    "\n"
+    "status: 0 done, 2 usage, 10 source invalid, 11 source truncated, 12 limit exceeded, 20 I/O or disk full,\n"
+    "21 out of memory\n";
+
+enum {
+    FORMAT = 256, OUT, INDEX, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, REFUSE_EMPTY, MAX_LINE,
+    MAX_BYTES, MAX_RATIO, MAX_CONTIGS, MAX_HEADER, HELP, SHOW_VERSION,
+};
+
+static const struct option names[] = {
+    {"format", required_argument, NULL, FORMAT},
+    {"out", required_argument, NULL, OUT},
+    {"index", required_argument, NULL, INDEX},
+    {"report", required_argument, NULL, REPORT},
+    {"work", required_argument, NULL, WORK},
+    {"memory", required_argument, NULL, MEMORY},
+    {"threads", required_argument, NULL, THREADS},
+    {"level", required_argument, NULL, 'l'},
+    {"progress-fd", required_argument, NULL, PROGRESS},
+    {"ties", required_argument, NULL, TIES},
+    {"sorted", required_argument, NULL, SORTED},
+    {"refuse-empty", no_argument, NULL, REFUSE_EMPTY},
+    {"max-line", required_argument, NULL, MAX_LINE},
+    {"max-bytes", required_argument, NULL, MAX_BYTES},
+    {"max-ratio", required_argument, NULL, MAX_RATIO},
+    {"max-contigs", required_argument, NULL, MAX_CONTIGS},
+    {"max-header", required_argument, NULL, MAX_HEADER},
+    {"help", no_argument, NULL, HELP},
+    {"version", no_argument, NULL, SHOW_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+static _Noreturn void wrong(const char *what, const char *given)
+{
+    fprintf(stderr, "gooseherd-intervals: %s%s%s (see --help)\n", what, given ? ": " : "", given ? given : "");
+    exit(EXIT_USAGE);
+}
+
+static uint64_t whole(const char *text, uint64_t least, uint64_t most)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || end == text || *end || text[0] == '-' || value < least || value > most)
+        wrong("not a number in range", text);
+    return value;
+}
+
+/* One of two words; whether it is the first. */
+static bool either(const char *text, const char *first, const char *second)
+{
+    if (strcmp(text, first) != 0 && strcmp(text, second) != 0)
+        wrong("neither of the two words it may be", text);
+    return strcmp(text, first) == 0;
+}
+
+void options_read(struct options *o, int argc, char **argv)
+{
+    const char *ties = NULL;
+    *o = (struct options){
+        .work = ".",
+        .memory = 1024 * MIB,
+        .progress_fd = -1,
+        .max_bytes = 65536 * MIB, /* beyond what one worker can sort */
+        .max_ratio = 250,         /* real text reaches about 100; deflate's own end is 1032 */
+        .max_line = 16 * MIB,
+        .max_header = 64 * MIB,
+        .max_contigs = 1000000,
+        .output = {.level = 1, .threads = 2},
+    };
+    for (int option; (option = getopt_long(argc, argv, "l:", names, NULL)) != -1;)
+        switch (option) {
+        case FORMAT:
+            if (!(o->output.format = format_named(optarg)))
+                wrong("no such format", optarg);
+            break;
+        case OUT: o->output.data = optarg; break;
+        case INDEX: o->output.index = optarg; break;
+        case REPORT: o->report = optarg; break;
+        case WORK: o->work = optarg; break;
+        case MEMORY: o->memory = whole(optarg, 16 * MIB, (uint64_t)1 << 44); break;
+        case THREADS: o->output.threads = (int)whole(optarg, 1, 64); break;
+        case 'l': o->output.level = (int)whole(optarg, 0, 9); break;
+        case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
+        case TIES: ties = optarg; break;
+        case SORTED: o->by_name = either(optarg, "names", "blocks"); break;
+        case REFUSE_EMPTY: o->refuse_empty = true; break;
+        case MAX_LINE: o->max_line = whole(optarg, 1, 1024 * MIB); break;
+        case MAX_BYTES: o->max_bytes = whole(optarg, 1, (uint64_t)1 << 50); break;
+        case MAX_RATIO: o->max_ratio = whole(optarg, 1, 1 << 20); break;
+        case MAX_CONTIGS: o->max_contigs = (uint32_t)whole(optarg, 1, 1 << 28); break;
+        case MAX_HEADER: o->max_header = whole(optarg, 1, 1024 * MIB); break;
+        case HELP: fputs(usage, stdout); exit(EXIT_DONE);
+        case SHOW_VERSION: puts("gooseherd-intervals " VERSION); exit(EXIT_DONE);
+        default: exit(EXIT_USAGE);
+        }
+    if (optind != argc - 1)
+        wrong("give one source", NULL);
+    o->source = argv[optind];
+    if (!o->output.format || !o->output.data || !o->output.index)
+        wrong("--format, --out and --index are needed", NULL);
+    o->by_end = ties ? either(ties, "end", "input") : o->output.format->family == BED;
+}

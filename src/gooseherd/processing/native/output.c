@@ -1,0 +1,189 @@
+/*
+ * See output.h. htslib compresses on its threads and numbers the blocks; the index is filled as they are written,
+ * so no second pass reads the file.
+ */
+#define _GNU_SOURCE
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <htslib/bgzf.h>
+#include <htslib/hts.h>
+#include <htslib/tbx.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "failure.h"
+
+/* Exported by libhts since 1.10 for its own SAM and VCF writers, but declared in no public header. */
+int bgzf_idx_push(BGZF *fp, hts_idx_t *hidx, int tid, hts_pos_t beg, hts_pos_t end, uint64_t offset, int is_mapped);
+int hts_idx_amend_last(hts_idx_t *idx, uint64_t offset);
+
+/* tabix's own choice for CSI: 16 kb windows, and levels enough for 2^32. */
+enum { MIN_SHIFT = 14, TBI_LEVELS = 5, CSI_LEVELS = 6 };
+
+struct output {
+    const struct output_plan *plan;
+    BGZF *bgzf;
+    hts_idx_t *index;
+    int fd; /* the data file; bgzf has a duplicate of its own */
+    bool csi;
+};
+
+/* What a failure may remove: never a file that was there for something else, such as a device. */
+static bool made_data, made_index;
+
+static int number_of(const char *target)
+{
+    return strncmp(target, "fd:", 3) == 0 ? atoi(target + 3) : -1;
+}
+
+bool output_can_return(const struct output_plan *plan)
+{
+    struct stat found;
+    return number_of(plan->data) < 0 && (stat(plan->data, &found) != 0 || S_ISREG(found.st_mode));
+}
+
+static void begin(struct output *o, const struct text *header)
+{
+    char mode[4] = {'w', (char)('0' + o->plan->level), 0};
+    int copy = fcntl(o->fd, F_DUPFD_CLOEXEC, 0);
+    o->bgzf = copy < 0 ? NULL : bgzf_dopen(copy, mode);
+    if (!o->bgzf)
+        fail_io("opening the output");
+    if (o->plan->threads > 1 && bgzf_mt(o->bgzf, o->plan->threads, 256) != 0)
+        fail(EXIT_MEMORY, OUT_OF_MEMORY, "could not start compression threads");
+    output_text(o, header->bytes, header->n);
+    /* The index needs to know where the first record's block begins: blocks are numbered from here. */
+    errno = 0;
+    if (bgzf_flush(o->bgzf) != 0)
+        fail_io("writing the output");
+    o->index = hts_idx_init(0, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI, (uint64_t)bgzf_tell(o->bgzf), MIN_SHIFT,
+                            o->csi ? CSI_LEVELS : TBI_LEVELS);
+    if (!o->index)
+        fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory for the index");
+}
+
+struct output *output_start(const struct output_plan *plan, bool csi, const struct text *header)
+{
+    struct output *o = grow(NULL, sizeof *o);
+    memset(o, 0, sizeof *o);
+    o->plan = plan;
+    o->csi = csi;
+    o->fd = number_of(plan->data);
+    if (o->fd < 0)
+        o->fd = open(plan->data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (o->fd < 0)
+        fail_io("creating the output");
+    struct stat found;
+    made_data = number_of(plan->data) < 0 && fstat(o->fd, &found) == 0 && S_ISREG(found.st_mode);
+    begin(o, header);
+    return o;
+}
+
+void output_text(struct output *o, const char *text, size_t n)
+{
+    errno = 0;
+    if (n && bgzf_write(o->bgzf, text, n) != (ssize_t)n)
+        fail_io("writing the output");
+}
+
+void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t end)
+{
+    int64_t from, to;
+    format_interval(o->plan->format, start, end, &from, &to);
+    if (bgzf_idx_push(o->bgzf, o->index, (int)place, from, to, (uint64_t)bgzf_tell(o->bgzf), 1) < 0)
+        fail(EXIT_IO, TOOL_FAILED, "the index refused a record");
+}
+
+uint64_t output_bytes(const struct output *o)
+{
+    struct stat found;
+    return fstat(o->fd, &found) == 0 && S_ISREG(found.st_mode) ? (uint64_t)found.st_size : 0;
+}
+
+/* tabix's description of the columns, then the sequence names in the order of the index. */
+static void describe(struct output *o, const struct contigs *contigs, const uint32_t *order)
+{
+    const tbx_conf_t *conf = o->plan->format->family == VCF   ? &tbx_conf_vcf
+                             : o->plan->format->family == GFF ? &tbx_conf_gff
+                                                              : &tbx_conf_bed;
+    uint32_t names = 0;
+    for (uint32_t i = 0; i < contigs->seen_count; i++)
+        names += contigs->all[order[i]].n + 1;
+    uint32_t fields[7] = {(uint32_t)conf->preset,    (uint32_t)conf->sc,        (uint32_t)conf->bc, (uint32_t)conf->ec,
+                          (uint32_t)conf->meta_char, (uint32_t)conf->line_skip, names};
+    struct text meta = {0};
+    for (int i = 0; i < 7; i++) {
+        unsigned char little[4] = {(unsigned char)fields[i], (unsigned char)(fields[i] >> 8),
+                                   (unsigned char)(fields[i] >> 16), (unsigned char)(fields[i] >> 24)};
+        text_add(&meta, little, sizeof little);
+    }
+    for (uint32_t i = 0; i < contigs->seen_count; i++) {
+        text_add(&meta, contigs->all[order[i]].name, contigs->all[order[i]].n);
+        text_add(&meta, "", 1);
+    }
+    if (hts_idx_set_meta(o->index, (uint32_t)meta.n, (uint8_t *)meta.bytes, 1) < 0)
+        fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory for the index");
+    free(meta.bytes);
+}
+
+/* htslib opens URLs and more when a name looks like one; a name that starts with a slash or ./ is a file. */
+static void save_index(const struct output *o)
+{
+    const char *target = o->plan->index;
+    size_t room = strlen(target) + 32;
+    char *path = grow(NULL, room);
+    if (number_of(target) >= 0)
+        snprintf(path, room, "/proc/self/fd/%d", number_of(target));
+    else
+        snprintf(path, room, "%s%s", target[0] == '/' ? "" : "./", target);
+    struct stat found;
+    made_index = number_of(target) < 0 && (stat(path, &found) != 0 || S_ISREG(found.st_mode));
+    errno = 0;
+    if (hts_idx_save_as(o->index, NULL, path, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI) < 0)
+        fail_io("writing the index");
+    free(path);
+}
+
+void output_finish(struct output *o, const struct contigs *contigs, const uint32_t *order)
+{
+    errno = 0;
+    if (bgzf_flush(o->bgzf) != 0)
+        fail_io("writing the output");
+    uint64_t end = (uint64_t)bgzf_tell(o->bgzf);
+    if (hts_idx_amend_last(o->index, end) < 0 || hts_idx_finish(o->index, end) < 0)
+        fail(EXIT_IO, TOOL_FAILED, "the index could not be finished");
+    describe(o, contigs, order);
+    if (bgzf_close(o->bgzf) != 0)
+        fail_io("writing the output");
+    save_index(o);
+    hts_idx_destroy(o->index);
+    if (number_of(o->plan->data) < 0)
+        close(o->fd);
+    free(o);
+}
+
+int output_return(struct output *o)
+{
+    errno = 0;
+    if (bgzf_close(o->bgzf) != 0)
+        fail_io("writing the output");
+    hts_idx_destroy(o->index);
+    int fd = o->fd;
+    if (unlink(o->plan->data) != 0 || lseek(fd, 0, SEEK_SET) != 0)
+        fail_io("reading the output back");
+    free(o);
+    return fd;
+}
+
+void output_remove(const struct output_plan *plan)
+{
+    if (made_data)
+        unlink(plan->data);
+    if (made_index)
+        unlink(plan->index);
+}

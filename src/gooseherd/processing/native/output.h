@@ -1,0 +1,41 @@
+/* Block-compressed text with its index, made in one pass. */
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include "records.h"
+
+#define TBI_END ((int64_t)1 << 29) /* a TBI index holds ends up to here (tabix's format, SAMv1 5.2) */
+
+struct output;
+
+struct output_plan {
+    const char *data;  /* a path, or "fd:N" */
+    const char *index; /* a path, or "fd:N" */
+    int level, threads;
+    const struct format *format;
+};
+
+enum { OUTPUT_MEMORY = 1 << 20, OUTPUT_THREAD_MEMORY = 1 << 20 };
+
+/* Whether what was written can be read back: an ordinary file given by its path. */
+bool output_can_return(const struct output_plan *plan);
+
+/* Starts with the header. `csi`: ends lie beyond TBI_END. Failures end the process. */
+struct output *output_start(const struct output_plan *plan, bool csi, const struct text *header);
+
+/* The record's interval, when all of its text has been given; `place` never goes down. */
+void output_text(struct output *output, const char *text, size_t n);
+void output_record(struct output *output, uint32_t place, uint32_t start, uint32_t end);
+
+uint64_t output_bytes(const struct output *output); /* compressed bytes that have reached the file */
+
+/* Writes what is left and the index; `order` lists contig numbers by place. */
+void output_finish(struct output *output, const struct contigs *contigs, const uint32_t *order);
+
+/* Takes the data back: its file, from the start, no longer has a name. */
+int output_return(struct output *output);
+
+/* Removes what was created; for failures. */
+void output_remove(const struct output_plan *plan);
+
+#endif

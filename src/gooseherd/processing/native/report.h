@@ -1,0 +1,17 @@
+/* Tells the caller: progress while it runs, one JSON document at the end. */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include <stdio.h>
+
+#include "ingest.h"
+
+/* One value of a JSON document; names in files are any bytes, JSON is UTF-8. */
+void json_string(FILE *to, const char *bytes, size_t n);
+
+/*
+ * Write the report: of success when `failure` is NULL. A path gets it whole or not at all. Whether that worked.
+ */
+bool report_write(const char *target, const struct ingest *ingest, const struct failure *failure);
+
+#endif

@@ -1,0 +1,365 @@
+"""Malformed and odd sources: each has its named outcome, and none leaves anything running or lying about."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pysam
+import pytest
+
+from gooseherd.domain.failures import Reason
+from gooseherd.processing.registry import default_registry
+
+Process = Callable[..., Awaitable[Any]]
+Tool = Callable[..., bytes]
+
+HEAD = b"##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+BED = b"".join(
+    b"chr%d\t%d\t%d\titem%d\n" % (i % 5, i * 7919 % 100_003, i * 7919 % 100_003 + 50, i)
+    for i in range(20_000)
+)
+GFF = b"##gff-version 3\nchr1\ts\tgene\t50\t60\t.\t+\t.\tID=a\n"
+OWN_FILES = {
+    "answer", "bigbed.json", "bigwig.json", "data.bam", "data.bam.bai", "data.bam.csi", "header",
+    "header.sam",     "records.json", "source.json",
+    *(f"data.{suffix}.gz" for suffix in ("bed", "gff", "gff3", "vcf", "narrowPeak", "broadPeak")),
+}  # fmt: skip
+
+
+def variant(pos: str, info: str = ".", name: str = "chr1") -> bytes:
+    return f"{name}\t{pos}\t.\tA\tC\t.\t.\t{info}\n".encode()
+
+
+async def refused(process: Process, content: bytes | Path, file_format: str, **more: Any) -> str:
+    made = await process(content, file_format, **more)
+    assert made.failure is not None, "it was accepted"
+    assert made.failure.reason is Reason.SOURCE_INVALID, made.failure
+    assert set(made.work) <= OWN_FILES
+    assert "/" not in made.failure.detail.replace("and/or", "")
+    return str(made.failure.detail)
+
+
+@pytest.mark.parametrize(
+    ("content", "file_format", "said"),
+    [
+        (b"", "bed", "the file is empty"),
+        (b"", "bam", "the file is empty"),
+        (b"", "csv", "the file is empty"),
+        (gzip.compress(b""), "bed", "no records: the file has no content"),
+        (HEAD, "vcf", "no records: the file has only a header"),
+        (gzip.compress(HEAD), "vcf", "no records: the file has only a header"),
+        (b"##gff-version 3\n", "gff3", "no records: the file has only a header"),
+        (b"#!genome-build x\n", "gtf", "no records"),
+        (b"track name=x\n", "bed", "no records"),
+        (gzip.compress(BED)[:-30_000], "bed", "truncated"),
+        (gzip.compress(BED)[:-1], "bed", "truncated"),
+        (BED.replace(b"item77\n", b"item\x0077\n"), "bed", "line 78: a NUL byte"),
+        (BED.decode().encode("utf-16"), "bed", "UTF-16"),
+        (BED + b"chr1\t9\t3\n", "bed", "line 20001: start 9 is after end 3"),
+        (BED + b"chr1\tx\t3\n", "bed", "line 20001: column 2 is 'x'"),
+        (BED + b"chr1\t-1\t3\n", "bed", "line 20001: position -1 in column 2 is below 0"),
+        (BED + b"chr1\t99999999999999\t99999999999999999999\n", "bed", "above 2147483647"),
+        (BED + b"chr1\t7\n", "bed", "line 20001: 2 columns"),
+        (b"chr1\t10.5\t20\n", "bed", "column 2 is '10.5'"),
+        (b"chr1\t1\t2\n", "narrowpeak", "narrowPeak has 10"),
+        (GFF + b"chr1\ts\tgene\t500\t60\t.\t+\t.\tID=b\n", "gff3", "line 3: start 500 is after end 60"),
+        (GFF, "vcf", "the catalog says vcf, but the file is gff3"),
+        (HEAD + variant("5"), "bed", "the catalog says bed, but the file is vcf"),
+        (HEAD + variant("5"), "bam", "the catalog says bam, but the file is vcf"),
+        (b"plain words\n", "bam", "the catalog says bam, but the file is text"),
+        (os.urandom(5000), "bigbed", "the catalog says bigbed, but the file is something else"),
+        (b"<!DOCTYPE html><html>Not found</html>", "vcf", "web page"),
+        (b"<html>Login</html>", "csv", None),
+        (b'{"error": "expired"}', "bed", "JSON"),
+        (b">chr1\nACGTACGT\n", "bed", "FASTA"),
+        (b"PK\x03\x04" + b"x" * 100, "bed", "zip"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 100, "bed", "Zstandard"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 100, "bam", "Zstandard"),
+        (b"a,b\n1,\x00\n", "csv", "not text"),
+        (b" \n", "csv", "no content"),
+        (b"\x26\xfc\x8f\x88" + b"\0" * 200, "bigwig", "not a readable bigWig"),
+        (b"\xeb\xf2\x89\x87" + b"\0" * 200, "bigbed", "not a readable bigBed"),
+        (b"CRAM\x03\x00" + b"x" * 500, "cram", None),
+        (b"r\t0\tchr1\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "no reference sequences (@SQ)"),
+        (b"@SQ\tSN:a\tLN:9\n", "sam", "no reads: the file has only a header"),
+        (b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "'a' twice"),
+        (b"@SQ\tSN:a\tLN:9\nr\t0\ta\tx\t9\t1M\t*\t0\t0\tA\tI\n", "sam", None),
+        (b"@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t5M\t*\t0\t0\tA\tI\n", "sam", None),
+    ],
+)  # fmt: skip
+async def test_text_that_cannot_be_used_is_refused_and_says_why(
+    process: Process, content: bytes, file_format: str, said: str | None
+) -> None:
+    if file_format == "csv" and content.startswith(b"<html"):
+        # A table is anything that is text: its readers take what comes.
+        assert (await process(content, file_format)).failure is None or said is None
+        return
+    detail = await refused(process, content, file_format)
+    assert said is None or said in detail
+
+
+@pytest.mark.parametrize("cut", [28, 5000, 60_000])
+async def test_truncated_bgzf_is_refused(process: Process, tool: Tool, cut: int) -> None:
+    packed = tool("bgzip", "-c", stdin=BED + b"chr9\t1\t2")
+    assert "truncated" in await refused(process, packed[:-cut], "bed")
+
+
+async def test_bgzf_without_its_end_marker_but_with_whole_lines_is_taken_with_a_note(
+    process: Process, tool: Tool
+) -> None:
+    made = await process(tool("bgzip", "-c", stdin=BED)[:-28], "bed")
+    assert made.counts["records"] == 20_000
+    assert "end marker is missing" in made.notes
+
+
+@pytest.mark.parametrize("cut", [28, 3000, 40_000])
+@pytest.mark.parametrize("file_format", ["bam", "bcf", "cram"])
+async def test_truncated_binaries_are_refused(
+    process: Process, tool: Tool, tmp_path: Path, sam_text: bytes, file_format: str, cut: int
+) -> None:
+    match file_format:
+        case "bam":
+            whole = tool("samtools", "view", "--no-PG", "-b", "-", stdin=sam_text)
+        case "bcf":
+            lines = [variant(str(i * 7919 % 99_991 + 1), f"DP={i * 31}") for i in range(30_000)]
+            head = HEAD.replace(b"#CHROM", b'##INFO=<ID=DP,Number=1,Type=Integer,Description="x">\n#CHROM')
+            whole = tool("bcftools", "view", "--no-version", "-Ob", stdin=head + b"".join(lines))
+        case _:
+            path = tmp_path / "x.cram"
+            tool(
+                "samtools",
+                "view",
+                "--no-PG",
+                "-C",
+                "--output-fmt-option",
+                "no_ref=1",
+                "-o",
+                str(path),
+                "-",
+                stdin=sam_text,
+            )
+            whole = path.read_bytes()
+    assert "truncated" in await refused(process, whole[:-cut], file_format)
+
+
+async def test_a_damaged_bam_is_refused(process: Process, tool: Tool, sam_text: bytes) -> None:
+    whole = bytearray(tool("samtools", "view", "--no-PG", "-b", "-", stdin=sam_text))
+    whole[len(whole) // 2] ^= 0xFF
+    await refused(process, bytes(whole), "bam")
+
+
+def bam(header: bytes, names: list[tuple[bytes, int]]) -> bytes:
+    """A BAM without reads, block by block (SAMv1 §4.2), for headers that samtools would not write."""
+    body = b"BAM\1" + struct.pack("<i", len(header)) + header + struct.pack("<i", len(names))
+    for name, length in names:
+        body += struct.pack("<i", len(name) + 1) + name + b"\0" + struct.pack("<i", length)
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(body) + packer.flush()
+    head = bytes.fromhex("1f8b08040000000000ff060042430200") + struct.pack("<H", len(packed) + 25)
+    end = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+    return head + packed + struct.pack("<II", zlib.crc32(body), len(body)) + end
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "said"),
+    [
+        (b"@SQ\tSN:a\tLN:9\n", [(b"a", 9)], "only a header"),
+        (b"@HD\tVN:1.6\n", [], "@SQ"),
+        (b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\n", [(b"a", 9), (b"a", 9)], None),
+    ],
+)
+async def test_bam_headers_that_cannot_be_indexed_are_refused(
+    process: Process, header: bytes, names: list[tuple[bytes, int]], said: str | None
+) -> None:
+    detail = await refused(process, bam(header, names), "bam")
+    assert said is None or said in detail
+
+
+@pytest.mark.parametrize("declared", [(1 << 31) - 1, -1])
+async def test_hostile_bam_headers_are_refused(process: Process, declared: int) -> None:
+    body = b"BAM\1" + struct.pack("<i", declared)
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(body) + packer.flush()
+    head = bytes.fromhex("1f8b08040000000000ff060042430200") + struct.pack("<H", len(packed) + 25)
+    end = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+    await refused(process, head + packed + struct.pack("<II", zlib.crc32(body), len(body)) + end, "bam")
+
+
+@pytest.mark.parametrize(("megabytes", "taken"), [(10, True), (20, False)])
+async def test_long_lines_are_fine_up_to_a_bound(process: Process, megabytes: int, taken: bool) -> None:
+    content = b"chr1\t1\t2\tshort\nchr1\t5\t9\t" + b"x" * (megabytes << 20) + b"\n"
+    made = await process(content, "bed")
+    if taken:
+        with pysam.TabixFile(made.data, index=made.index) as opened:
+            assert max(map(len, opened.fetch("chr1"))) > megabytes << 20
+    else:
+        assert "line 2: the line is longer than" in made.failure.detail
+
+
+# -- odd, and put right ----------------------------------------------------------------------
+
+ODDITIES: list[tuple[str, bytes, str, dict[str, list[str]], str]] = [
+    # (what, source, format, records by sequence as they must come out, note)
+    (
+        "carriage returns",
+        HEAD.replace(b"\n", b"\r\n") + variant("200").replace(b"\n", b"\r\n") + variant("100"),
+        "vcf",
+        {"chr1": [variant("100").decode(), variant("200").decode()]},
+        "carriage returns",
+    ),
+    (
+        "track lines",
+        b"browser hide all\ntrack name=x\nchr1\t20\t30\nzchr2\t5\t9\n",
+        "bed",
+        {"chr1": ["chr1\t20\t30\n"], "zchr2": ["zchr2\t5\t9\n"]},
+        "track and browser",
+    ),
+    (
+        "split by spaces",
+        b"chr1 20 30 name\nchr1  5 9 n2\n",
+        "bed",
+        {"chr1": ["chr1\t5\t9\tn2\n", "chr1\t20\t30\tname\n"]},
+        "split by TAB",
+    ),
+    (
+        "header above its version",
+        b"##a=1\n" + HEAD + variant("5"),
+        "vcf",
+        {"chr1": [variant("5").decode()]},
+        "",
+    ),
+    (
+        "blank lines",
+        b"chr1\t5\t9\n\n  \nchr1\t1\t2\n",
+        "bed",
+        {"chr1": ["chr1\t1\t2\n", "chr1\t5\t9\n"]},
+        "blank lines",
+    ),
+    (
+        "sequences at the end",
+        GFF + b"###\n##FASTA\n>chr1\nACGT\tA\n",
+        "gff3",
+        {"chr1": [GFF.decode().split("\n")[1] + "\n"]},
+        "FASTA",
+    ),
+    (
+        "sequences unannounced",
+        GFF + b">chr1\nACGT\n",
+        "gff3",
+        {"chr1": [GFF.decode().split("\n")[1] + "\n"]},
+        "FASTA",
+    ),
+    (
+        "spaces in a column",
+        b"chr1\tRefSeq x\tgene\t50\t60\t.\t+\t.\tID=a\nchr1\ts\tgene\t5\t6\t.\t+\t.\tID=b\n",
+        "gff",
+        {"chr1": ["chr1\ts\tgene\t5\t6\t.\t+\t.\tID=b\n", "chr1\tRefSeq x\tgene\t50\t60\t.\t+\t.\tID=a\n"]},
+        "",
+    ),
+    (
+        "numbers spelt oddly",
+        b"chr1\t1e3\t2.0e3\tp\nchr1\t010\t20.0\tq\n",
+        "bed",
+        {"chr1": ["chr1\t10\t20\tq\n", "chr1\t1000\t2000\tp\n"]},
+        "respelt",
+    ),
+    ("position 0 in VCF", HEAD + variant("0"), "vcf", {"chr1": [variant("0").decode()]}, ""),
+    ("byte order mark", b"\xef\xbb\xbfchr1\t5\t9\n", "bed", {"chr1": ["chr1\t5\t9\n"]}, "byte order mark"),
+    (
+        "odd names",
+        b'HLA-A*01:01:01:01\t5\t9\nchr,2\t1\t2\nchr 3\t1\t2\nchr"4\t1\t3\n$(id)\t1\t2\n',
+        "bed",
+        {
+            "HLA-A*01:01:01:01": ["HLA-A*01:01:01:01\t5\t9\n"],
+            "chr,2": ["chr,2\t1\t2\n"],
+            "chr 3": ["chr 3\t1\t2\n"],
+            'chr"4': ['chr"4\t1\t3\n'],
+            "$(id)": ["$(id)\t1\t2\n"],
+        },
+        "",
+    ),
+    (
+        "two gzip files in one",
+        gzip.compress(b"chr1\t5\t9\n") + gzip.compress(b"chr1\t1\t2\n"),
+        "bed",
+        {"chr1": ["chr1\t1\t2\n", "chr1\t5\t9\n"]},
+        "",
+    ),
+    (
+        "header repeated",
+        HEAD + variant("5") + HEAD + variant("3"),
+        "vcf",
+        {"chr1": [variant("3").decode(), variant("5").decode()]},
+        "repeated header",
+    ),
+    (
+        "contig not declared",
+        HEAD + variant("5", "XX=1", "chr9"),
+        "vcf",
+        {"chr9": [variant("5", "XX=1", "chr9").decode()]},
+        "",
+    ),
+    (
+        "no newline at the end",
+        b"chr1\t5\t9\nchr1\t1\t2",
+        "bed",
+        {"chr1": ["chr1\t1\t2\n", "chr1\t5\t9\n"]},
+        "",
+    ),
+    ("no length", b"chr1\t5\t5\nchr1\t3\t3\n", "bed", {"chr1": ["chr1\t3\t3\n", "chr1\t5\t5\n"]}, ""),
+    ("declared gff, is gff3", GFF, "gff", {"chr1": [GFF.decode().split("\n")[1] + "\n"]}, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "file_format", "records", "note"),
+    [pytest.param(*row, id=what.replace(" ", "-")) for what, *row in ODDITIES],
+)
+async def test_odd_sources_are_put_right(
+    process: Process, content: bytes, file_format: str, records: dict[str, list[str]], note: str
+) -> None:
+    made = await process(content, file_format)
+    assert made.failure is None, made.failure
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert {name: [line + "\n" for line in opened.fetch(name)] for name in opened.contigs} == records
+    assert note in made.notes
+    assert made.counts["records"] == sum(map(len, records.values()))
+
+
+async def test_what_tabix_cannot_find_by_design_does_not_count_as_a_broken_index(process: Process) -> None:
+    # Nothing overlaps an interval that begins and ends at 0.
+    made = await process(b"chr1\t0\t0\nchr2\t5\t6\n", "bed")
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert opened.contigs == ["chr1", "chr2"]
+
+
+async def test_a_deletion_is_found_by_its_end(process: Process) -> None:
+    made = await process(HEAD + b"chr1\t5\t.\tA\t<DEL>\t.\t.\tEND=900\n", "vcf")
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert len(list(opened.fetch("chr1", 800, 850))) == 1
+
+
+# -- starved ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file_format", ["bed", "sam"])
+async def test_too_little_scratch_space_is_out_of_disk(
+    process: Process, sam_text: bytes, file_format: str
+) -> None:
+    content = BED if file_format == "bed" else sam_text
+    made = await process(content, file_format, scratch_bytes=30_000)
+    assert made.failure.reason is Reason.OUT_OF_DISK, made.failure
+
+
+async def test_missing_tools_are_an_operators_matter(process: Process, tmp_path: Path) -> None:
+    bare = default_registry(
+        sort_memory=1 << 24, samtools_memory=1 << 24, threads=1, search_path=str(tmp_path)
+    )
+    made = await process(BED, "bed", using=bare)
+    assert made.failure.reason is Reason.MISCONFIGURED
