@@ -27,7 +27,8 @@ _TRAVELLING: Final = frozenset(
 )
 """Request headers that may follow a redirect to another origin; what opens a door may not."""
 _MAX_JSON: Final = 1 << 20
-_READ_BUFFER: Final = 1 << 20
+_READ_BUFFER: Final = 256 << 10
+"""Bytes; twice as many may be buffered, and are lost when the connection breaks."""
 _MAX_HEADER_LINE: Final = 32 << 10  # signed URLs in Location are long
 
 

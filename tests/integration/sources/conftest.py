@@ -1,0 +1,275 @@
+"""A real server on loopback that misbehaves on demand, and sources that may talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gooseherd.domain.source import SourceFile
+from gooseherd.sources.http import HttpSources
+from gooseherd.sources.patience import Patience
+from gooseherd.sources.urlguard import UrlGuard
+
+QUICK = Patience(
+    connect_seconds=5, read_seconds=0.3, tries=4, open_tries=2, backoff_seconds=0.001, max_wait_seconds=0.05
+)
+
+
+@dataclass
+class Request:
+    path: str
+    headers: dict[str, str]
+
+    @property
+    def start(self) -> int | None:
+        found = re.match(r"bytes=(\d+)-", self.headers.get("range", ""))
+        return int(found[1]) if found else None
+
+
+@dataclass
+class Reply:
+    """What goes over the wire: `body` cut off after `drop_after` bytes, or silent after `stall_after`."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    length: int | None = -1
+    """-1: the body's; None: no Content-Length, the end of the connection ends the body."""
+    drop_after: int | None = None
+    stall_after: int | None = None
+    drip_seconds: float | None = None
+    times: float = 1
+    """How often the body is sent; infinity never ends."""
+
+
+Route = Callable[[Request], Reply]
+
+
+class File:
+    """A route that behaves: ranges, If-Range, an ETag. `faults` are played first, one per request."""
+
+    def __init__(self, data: bytes, *, etag: str | None = '"v1"', faults: tuple[Any, ...] = ()) -> None:
+        self.data = data
+        self.etag = etag
+        self.faults = list(faults)
+
+    def __call__(self, request: Request) -> Reply:
+        fault = self.faults.pop(0) if self.faults else None
+        reply = fault(request) if callable(fault) else fault
+        if isinstance(reply, Reply):
+            return reply
+        return self.whole_or_part(request, **(reply or {}))
+
+    def whole_or_part(self, request: Request, **faults: Any) -> Reply:
+        headers = {"ETag": self.etag} if self.etag else {}
+        start = request.start
+        if start is None or request.headers.get("if-range", self.etag) != self.etag:
+            return Reply(200, headers, self.data, **faults)
+        if start >= len(self.data):
+            return Reply(416, {**headers, "Content-Range": f"bytes */{len(self.data)}"})
+        headers["Content-Range"] = f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
+        return Reply(206, headers, self.data[start:], **faults)
+
+
+class Server:
+    """Routes by path; every request is kept in `requests`."""
+
+    def __init__(self, scheme: str) -> None:
+        self.scheme = scheme
+        self.routes: dict[str, Route] = {}
+        self.requests: list[Request] = []
+        self.port = 0
+        self._leaving = asyncio.Event()
+
+    @property
+    def authority(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def url(self, path: str) -> str:
+        return f"{self.scheme}://{self.authority}{path}"
+
+    def serve(self, path: str, data: bytes, **how: Any) -> str:
+        self.routes[path] = File(data, **how)
+        return self.url(path)
+
+    @property
+    def starts(self) -> list[int | None]:
+        return [request.start for request in self.requests]
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            while await self._answer(reader, writer):
+                pass
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+        request = Request(first.split(" ")[1], headers)
+        self.requests.append(request)
+        route = self.routes.get(request.path.partition("?")[0])
+        reply = route(request) if route else Reply(404)
+        length = len(reply.body) if reply.length == -1 else reply.length
+        said = dict(reply.headers)
+        if length is not None and reply.status not in {204, 304}:
+            said["Content-Length"] = str(length)
+        head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+        writer.write(f"HTTP/1.1 {reply.status} Said\r\n{head}\r\n".encode())
+        cut = reply.drop_after if reply.drop_after is not None else reply.stall_after
+        body = reply.body[:cut]
+        if reply.drip_seconds is not None:
+            for byte in body:
+                if self._leaving.is_set():
+                    return False
+                writer.write(bytes([byte]))
+                await writer.drain()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._leaving.wait(), reply.drip_seconds)
+        writer.write(body)
+        await writer.drain()
+        sent = 1
+        while sent < reply.times and not self._leaving.is_set():
+            sent += 1
+            writer.write(body)
+            await writer.drain()
+        if reply.stall_after is not None:
+            await self._leaving.wait()
+        return cut is None and length is not None
+
+    async def leave(self) -> None:
+        self._leaving.set()
+
+
+@pytest.fixture(scope="session")
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's and a client's TLS context that trust each other."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    now = datetime.now(UTC)
+    names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    client = ssl.create_default_context(cadata=pem.decode())
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file.write(secret + pem)
+        file.flush()
+        server.load_cert_chain(file.name)
+    return server, client
+
+
+@pytest.fixture
+async def start_server(
+    certificates: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> AsyncIterator[Callable[..., Any]]:
+    async with AsyncExitStack() as stack:
+
+        async def start(*, tls: bool = False) -> Server:
+            server = Server("https" if tls else "http")
+            listening = await asyncio.start_server(
+                server, "127.0.0.1", 0, ssl=certificates[0] if tls else None, limit=1 << 20
+            )
+            server.port = listening.sockets[0].getsockname()[1]
+            stack.callback(listening.close)
+            stack.push_async_callback(server.leave)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def server(start_server: Callable[..., Any]) -> Any:
+    return await start_server()
+
+
+@pytest.fixture
+async def make_sources(
+    certificates: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> AsyncIterator[Callable[..., HttpSources]]:
+    made: list[HttpSources] = []
+
+    def make(
+        schemes: tuple[str, ...] = ("http",), networks: tuple[str, ...] = ("127.0.0.1/32",), **how: Any
+    ) -> HttpSources:
+        guard = UrlGuard(
+            schemes=frozenset(schemes),
+            allow_hosts=how.pop("allow_hosts", ()),
+            allow_networks=tuple(map(ip_network, networks)),
+            file_roots=how.pop("file_roots", ()),
+        )
+        made.append(HttpSources(guard, patience=how.pop("patience", QUICK), tls=certificates[1], **how))
+        return made[-1]
+
+    yield make
+    for sources in made:
+        await sources.close()
+        await sources.close()
+
+
+@pytest.fixture
+def sources(make_sources: Callable[..., HttpSources]) -> HttpSources:
+    return make_sources()
+
+
+@pytest.fixture
+def entry() -> Callable[..., SourceFile]:
+    """A catalog entry for a URL."""
+
+    def make(url: str, filename: str = "reads.bam", **said: Any) -> SourceFile:
+        return SourceFile.from_json(
+            {"dcc": "test", "local_id": "one", "filename": filename, "access_url": url, **said}
+        )
+
+    return make
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def quiet() -> Callable[[int, int | None], None]:
+    return lambda size, total: None
+
+
+@pytest.fixture
+def kit() -> Any:
+    """The names above, for test modules, which cannot import a conftest."""
+
+    class Kit:
+        File = File
+        Reply = Reply
+        QUICK = QUICK
+
+    return Kit
