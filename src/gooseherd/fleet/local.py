@@ -7,14 +7,11 @@ its end is learnt from the kernel (pidfd), whoever its parent is.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +25,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, NoCapacity, WorkerLost
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
+from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.pool import probe
 from gooseherd.fleet.registry import Entry, Registry
 from gooseherd.processes import ProcessId, describe_exit, end_session
@@ -41,7 +39,6 @@ _STOP_SECONDS: Final = 10.0
 """From SIGTERM to SIGKILL: a worker needs about four for its attempt and its watchers."""
 _LOOK_SECONDS: Final = 0.05
 _REMEMBERED: Final = 256
-_PATH = re.compile(r"(?:/[^\s/'\":,]+)+/")
 
 
 class LocalFleet:
@@ -68,9 +65,9 @@ class LocalFleet:
         self._registry = Registry(state_dir.absolute() / "fleet")
         self._work = state_dir.absolute() / "work"
         self._max = max_workers
-        self._environment = {**environment, "WORKER_IDLE_TIMEOUT_SECONDS": f"{idle_timeout:g}"}
         self._build = build
-        self._start_timeout = start_timeout
+        idle = {"WORKER_IDLE_TIMEOUT_SECONDS": f"{idle_timeout:g}"}
+        self._launcher = Launcher(self._registry, {**environment, **idle}, start_timeout)
         self._children: dict[WorkerId, subprocess.Popen[bytes]] = {}
         self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
         self._swept = False
@@ -235,16 +232,16 @@ class LocalFleet:
     async def _launch(self, entry: Entry) -> WorkerHandle:
         worker_id = entry.worker_id
         try:
-            child = await in_thread(self._spawn, worker_id, entry.work)
+            child = await in_thread(self._launcher.spawn, worker_id, entry.work)
             self._children[worker_id] = child
             entry = replace(entry, process=ProcessId.of_child(child.pid))
             await self._locked(lambda: self._registry.put(entry))
-            said = await self._announced(worker_id, child)
+            said = await self._launcher.announced(worker_id, child)
             entry = replace(entry, address=said["address"], runtime=Path(said["runtime"]))
             await self._locked(lambda: self._registry.put(entry))
             await probe(said["address"])
         except BaseException as error:
-            tail = await in_thread(self._last_lines, worker_id)
+            tail = await in_thread(self._launcher.last_lines, worker_id)
             await asyncio.shield(self._stop(entry))
             if isinstance(error, OSError | LaunchFailed | WorkerLost | KeyError | ValueError):
                 said_why = str(error) if isinstance(error, LaunchFailed) else type(error).__name__
@@ -253,42 +250,6 @@ class LocalFleet:
         self._watch(entry)
         log.info("worker launched", extra={"worker": worker_id, "address": entry.address})
         return WorkerHandle(worker_id, said["address"])
-
-    def _spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
-        with self._registry.log(worker_id).open("wb") as out:
-            return subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "gooseherd.worker.main", "--host", "127.0.0.1", "--port", "0"),
-                    *("--worker-id", worker_id, "--work-dir", str(work)),
-                    *("--announce", str(self._registry.announcement(worker_id))),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                cwd="/",
-                env=self._environment,
-                start_new_session=True,
-            )
-
-    async def _announced(self, worker_id: WorkerId, child: subprocess.Popen[bytes]) -> dict[str, Any]:
-        announcement = self._registry.announcement(worker_id)
-        deadline = time.monotonic() + self._start_timeout
-        while time.monotonic() < deadline:
-            with suppress(FileNotFoundError):
-                said: dict[str, Any] = json.loads(announcement.read_bytes())
-                return said
-            if child.poll() is not None:
-                raise LaunchFailed(describe_exit(child.returncode))
-            await asyncio.sleep(_LOOK_SECONDS)
-        raise LaunchFailed(f"not ready after {self._start_timeout:g} seconds")
-
-    def _last_lines(self, worker_id: WorkerId) -> str:
-        try:
-            lines = self._registry.log(worker_id).read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
-        said = " | ".join(line.strip() for line in lines[-3:] if line.strip())
-        return f": {_PATH.sub('', said)[-500:]}" if said else ""
 
     def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         self._acquiring.pop(attempt, None)

@@ -26,9 +26,9 @@ async def test_an_attempt_is_started_and_heard_to_its_end(yard) -> None:
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
         events = [event async for event in link.watch_attempt(spec.attempt, 1)]
-    assert events[0].kind is EventKind.ACCEPTED
-    assert events[-1].kind is EventKind.DONE
     written = [event for event in events if event.kind is not EventKind.HEARTBEAT]
+    assert written[0].kind is EventKind.ACCEPTED
+    assert written[-1].kind is EventKind.DONE
     assert [event.seq for event in written] == sorted({event.seq for event in written})
 
 
