@@ -1,4 +1,5 @@
 /* Ends the process with a named reason. One run does one thing, so nothing needs to be unwound. */
+#define _GNU_SOURCE
 #include "failure.h"
 
 #include <errno.h>

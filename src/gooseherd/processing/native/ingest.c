@@ -77,13 +77,287 @@ static void tell(struct ingest *g, const char *phase, bool now)
                                 });
 }
 
-/* --- giving records out ---------------------------------------------------------------------------------------- */
+/* --- giving records out -------------------------------------------------------------------------------------- */
 
-static void write_one(struct ingest *g, struct head head, const char *text)
+static void given(struct ingest *g, struct head head)
 {
-    output_text(g->output, text, head.n);
     output_record(g->output, g->contigs.all[head.contig].place, head.start, head.end);
     g->written += head.n;
-    if (!((++g->reader.counts[ODDITIES - 1], g->written) & 0))
+    if (++g->ticks % 4096 == 0)
         tell(g, g->phase, false);
+}
+
+static void give_stored(struct ingest *g, uint64_t at)
+{
+    const char *text;
+    struct head head = store_read(&g->store, at, &text);
+    output_text(g->output, text, head.n);
+    given(g, head);
+}
+
+static void give_read(void *to, struct cursor *cursor)
+{
+    struct ingest *g = to;
+    const char *piece;
+    for (size_t n; (n = cursor_text(cursor, &piece));)
+        output_text(g->output, piece, n);
+    given(g, cursor->head);
+}
+
+static void give_in_order(struct ingest *g)
+{
+    for (uint64_t at = 0; at < g->store.used;) {
+        const char *text;
+        struct head head = store_read(&g->store, at, &text);
+        give_stored(g, at);
+        at += sizeof head + head.n;
+    }
+    store_empty(&g->store);
+}
+
+static void give_sorted(struct ingest *g)
+{
+    const struct key *keys = store_sort(&g->store, &g->contigs, g->options->by_end);
+    enum { AHEAD = 8 };
+    tell(g, "write", true);
+    for (size_t i = 0, n = g->store.count; i < n; i++) {
+        if (i + AHEAD < n)
+            __builtin_prefetch(g->store.bytes + keys[i + AHEAD].at);
+        give_stored(g, keys[i].at);
+    }
+}
+
+static void give_journal(struct ingest *g)
+{
+    char *buffer = grow(NULL, RUN_BUFFER);
+    struct cursor cursor;
+    cursor_start(&cursor, &g->journal, &g->journal.all[0], buffer, RUN_BUFFER);
+    while (cursor_next(&cursor))
+        give_read(g, &cursor);
+    free(buffer);
+}
+
+static void start_output(struct ingest *g)
+{
+    g->header.n = 0;
+    reader_finish(&g->reader, g->records > 0, &g->header);
+    g->output = output_start(&g->options->output, g->csi, &g->header);
+}
+
+/* --- making room --------------------------------------------------------------------------------------------- */
+
+static void spill(struct ingest *g, uint64_t age)
+{
+    free(contigs_by_name(&g->contigs));
+    const struct key *keys = store_sort(&g->store, &g->contigs, g->options->by_end);
+    uint64_t before = g->runs.end;
+    run_begin(&g->runs, age);
+    for (size_t i = 0; i < g->store.count; i++) {
+        const char *text;
+        struct head head = store_read(&g->store, keys[i].at, &text);
+        run_add(&g->runs, text - sizeof head, sizeof head + head.n);
+    }
+    run_end(&g->runs);
+    g->spills++;
+    g->spilled_bytes += g->runs.end - before;
+    store_empty(&g->store);
+}
+
+/* The records in memory go to the end of the journal, which is one run. */
+static void append_journal(struct ingest *g)
+{
+    uint64_t before = g->journal.end;
+    run_begin(&g->journal, 0);
+    run_add(&g->journal, g->store.bytes, g->store.used);
+    run_end(&g->journal);
+    g->journal.all[0].to = g->journal.end;
+    g->journal.count = 1;
+    g->spills++;
+    g->spilled_bytes += g->journal.end - before;
+    store_empty(&g->store);
+}
+
+static void start_streaming(struct ingest *g)
+{
+    free(contigs_by_appearance(&g->contigs));
+    start_output(g);
+    g->reader.header_grew = false;
+    g->streaming = true;
+    give_in_order(g);
+}
+
+static void make_room(struct ingest *g)
+{
+    if (!g->sorted)
+        spill(g, g->next_age++);
+    else if (g->may_stream)
+        start_streaming(g);
+    else
+        append_journal(g);
+}
+
+/* --- when the order breaks ----------------------------------------------------------------------------------- */
+
+static void hold(struct ingest *g, struct head head, const char *text)
+{
+    if (g->store.count && store_need(&g->store, head.n) > room(g))
+        make_room(g);
+    store_add(&g->store, head, text);
+}
+
+/* The journal's records become sorted runs. They are older than what is in memory now. */
+static void sort_journal(struct ingest *g)
+{
+    enum { YOUNGER = 1 << 30 };
+    if (g->store.count)
+        spill(g, YOUNGER);
+    char *buffer = grow(NULL, RUN_BUFFER);
+    struct cursor cursor;
+    struct text text = {0};
+    const char *piece;
+    cursor_start(&cursor, &g->journal, &g->journal.all[0], buffer, RUN_BUFFER);
+    while (cursor_next(&cursor)) {
+        text.n = 0;
+        for (size_t n; (n = cursor_text(&cursor, &piece));)
+            text_add(&text, piece, n);
+        struct head head = cursor.head;
+        head.n--; /* the newline, which the store adds */
+        hold(g, head, text.bytes);
+    }
+    if (g->store.count)
+        spill(g, g->next_age++);
+    g->next_age = YOUNGER + 1;
+    free(text.bytes);
+    free(buffer);
+    runs_free(&g->journal);
+    g->journal.folder = g->options->work;
+}
+
+/* The bet is lost: read the output back as the source, from memory's point of view for the first time. */
+static void restart(struct ingest *g)
+{
+    uint64_t records = g->records;
+    int fd = output_return(g->output);
+    g->output = NULL;
+    g->streaming = g->may_stream = false;
+    g->restarted = true;
+    g->phase = "read";
+    g->records = g->record_bytes = g->written = 0;
+    g->last_contig = NO_CONTIG;
+    contigs_forget_records(&g->contigs);
+
+    struct input *input = input_new(fd, (struct decode_limits){UINT64_MAX, UINT64_MAX});
+    struct lines lines;
+    struct record record;
+    const char *line;
+    size_t n;
+    lines_start(&lines, input, SIZE_MAX);
+    for (size_t left = g->header.n; left && lines_next(&lines, &line, &n);)
+        left -= n + 1;
+    while (lines_next(&lines, &line, &n))
+        if (reader_record(&g->reader, lines.number, line, n, &record))
+            take(g, &record);
+    if (g->records != records)
+        fail(EXIT_IO, TOOL_FAILED, "the output did not read back as it was written");
+    lines_free(&lines);
+    input_free(input);
+}
+
+static bool breaks_order(const struct ingest *g, const struct record *r)
+{
+    if (r->contig == g->last_contig)
+        return r->start < g->last_start;
+    const struct contig *all = g->contigs.all;
+    if (all[r->contig].records)
+        return true; /* a second block */
+    return g->options->by_name && g->last_contig != NO_CONTIG &&
+           contig_compare(&all[r->contig], &all[g->last_contig]) < 0;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------- */
+
+static void take(struct ingest *g, const struct record *r)
+{
+    int64_t from, to;
+    format_interval(g->options->output.format, r->start, r->end, &from, &to);
+    bool disorder = g->sorted && breaks_order(g, r);
+    bool beyond = !g->csi && to > TBI_END;
+    g->sorted = g->sorted && !disorder;
+    g->csi = g->csi || beyond;
+    if (g->streaming && (disorder || beyond))
+        restart(g);
+    else if (disorder && g->journal.count)
+        sort_journal(g);
+
+    contigs_note(&g->contigs, r->contig, (uint32_t)to);
+    g->last_contig = r->contig;
+    g->last_start = r->start;
+    g->records++;
+    g->record_bytes += r->n + 1;
+    if (r->end > g->max_end)
+        g->max_end = r->end;
+
+    struct head head = {r->contig, r->start, r->end, (uint32_t)r->n};
+    if (!g->streaming) {
+        hold(g, head, r->text);
+        if (g->sorted && g->may_stream && g->store.used > STREAM_AFTER)
+            start_streaming(g);
+        return;
+    }
+    /* Places by appearance: a new contig is the last one. */
+    g->contigs.all[r->contig].place = g->contigs.seen_count - 1;
+    output_text(g->output, r->text, r->n);
+    output_text(g->output, "\n", 1);
+    head.n++;
+    given(g, head);
+}
+
+static void read_all(struct ingest *g)
+{
+    struct record record;
+    const char *line;
+    size_t n;
+    for (uint64_t seen = 0; lines_next(&g->lines, &line, &n); seen++) {
+        if (reader_line(&g->reader, g->lines.number, line, n, &record))
+            take(g, &record);
+        else if (g->streaming && g->reader.header_grew)
+            restart(g);
+        if (seen % 4096 == 0)
+            tell(g, "read", false);
+    }
+    const struct decoder *source = input_decoder(g->input);
+    if (decoder_lacks_end_marker(source) && g->lines.open_end)
+        fail(EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut");
+    if (!g->records && g->options->refuse_empty)
+        fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
+             g->lines.number ? "only a header" : "no content");
+}
+
+void ingest_run(struct ingest *g)
+{
+    read_all(g);
+    if (!g->streaming && g->runs.count && g->store.count)
+        spill(g, g->next_age++);
+    uint32_t *order = g->sorted ? contigs_by_appearance(&g->contigs) : contigs_by_name(&g->contigs);
+    if (!g->streaming) {
+        start_output(g);
+        tell(g, g->runs.count ? "merge" : g->sorted ? "write" : "sort", true);
+        if (g->runs.count) {
+            merge(&g->runs, &g->contigs, g->options->by_end, room(g) / 2, give_read, g);
+        } else if (g->sorted) {
+            if (g->journal.count)
+                give_journal(g);
+            give_in_order(g);
+        } else {
+            give_sorted(g);
+        }
+    }
+    tell(g, g->phase, true);
+    g->bytes_out = output_finish(g->output, &g->contigs, order);
+    g->output = NULL;
+    free(order);
+    g->written = g->record_bytes;
+    for (size_t i = 0; i < g->header.n; i++)
+        g->header_lines += g->header.bytes[i] == '\n';
+    tell(g, "done", true);
 }

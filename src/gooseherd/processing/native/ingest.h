@@ -47,13 +47,13 @@ struct ingest {
     bool restarted;  /* the bet was lost */
     uint32_t last_contig, last_start;
     uint64_t next_age;
-    uint64_t held_bytes; /* the text of the records in memory */
+    uint64_t ticks;
 
     const char *phase;
     uint64_t records, record_bytes, written;
     uint64_t spills, spilled_bytes;
     uint32_t max_end;
-    uint64_t header_lines;
+    uint64_t header_lines, bytes_out;
 };
 
 void ingest_start(struct ingest *ingest, const struct options *options, int source);

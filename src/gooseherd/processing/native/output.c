@@ -149,7 +149,7 @@ static void save_index(const struct output *o)
     free(path);
 }
 
-void output_finish(struct output *o, const struct contigs *contigs, const uint32_t *order)
+uint64_t output_finish(struct output *o, const struct contigs *contigs, const uint32_t *order)
 {
     errno = 0;
     if (bgzf_flush(o->bgzf) != 0)
@@ -160,11 +160,13 @@ void output_finish(struct output *o, const struct contigs *contigs, const uint32
     describe(o, contigs, order);
     if (bgzf_close(o->bgzf) != 0)
         fail_io("writing the output");
+    uint64_t bytes = output_bytes(o);
     save_index(o);
     hts_idx_destroy(o->index);
     if (number_of(o->plan->data) < 0)
         close(o->fd);
     free(o);
+    return bytes;
 }
 
 int output_return(struct output *o)

@@ -29,8 +29,8 @@ void output_record(struct output *output, uint32_t place, uint32_t start, uint32
 
 uint64_t output_bytes(const struct output *output); /* compressed bytes that have reached the file */
 
-/* Writes what is left and the index; `order` lists contig numbers by place. */
-void output_finish(struct output *output, const struct contigs *contigs, const uint32_t *order);
+/* Writes what is left and the index; `order` lists contig numbers by place. The data's size, 0 for a pipe. */
+uint64_t output_finish(struct output *output, const struct contigs *contigs, const uint32_t *order);
 
 /* Takes the data back: its file, from the start, no longer has a name. */
 int output_return(struct output *output);

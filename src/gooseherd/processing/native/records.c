@@ -87,7 +87,8 @@ void header_add(struct reader *r, uint64_t number, struct text *to, const char *
 
 void declare(struct reader *r, const char *name, size_t n, bool has_length, uint64_t length, bool again)
 {
-    struct contig *contig = &r->contigs->all[contigs_number(r->contigs, name, n, r->format->title)];
+    uint32_t number = contigs_number(r->contigs, name, n, r->format->title);
+    struct contig *contig = &r->contigs->all[number];
     if (contig->declared && !again)
         return;
     contig->has_length = has_length;
@@ -99,7 +100,7 @@ void declare(struct reader *r, const char *name, size_t n, bool has_length, uint
         r->declared_room = r->declared_room ? r->declared_room * 2 : 64;
         r->declared = grow(r->declared, r->declared_room * sizeof *r->declared);
     }
-    r->declared[r->declared_count++] = (uint32_t)(contig - r->contigs->all);
+    r->declared[r->declared_count++] = number;
 }
 
 /* `track` and `browser` lines of the UCSC browser, unless it is a record on a sequence of that name. */

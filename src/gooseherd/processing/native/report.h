@@ -12,6 +12,6 @@ void json_string(FILE *to, const char *bytes, size_t n);
 /*
  * Write the report: of success when `failure` is NULL. A path gets it whole or not at all. Whether that worked.
  */
-bool report_write(const char *target, const struct ingest *ingest, const struct failure *failure);
+bool report_write(const char *target, struct ingest *ingest, const struct failure *failure);
 
 #endif

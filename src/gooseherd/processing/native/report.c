@@ -1,0 +1,156 @@
+/* See report.h. */
+#define _GNU_SOURCE
+#include "report.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The length of the valid UTF-8 sequence at `p`, 0 if there is none (RFC 3629). */
+static size_t sequence(const unsigned char *p, size_t n)
+{
+    size_t length = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3
+                    : p[0] >= 0xf0 && p[0] < 0xf5                  ? 4
+                                                                   : 0;
+    if (length == 0 || length > n)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    bool odd = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+               (p[0] == 0xf4 && p[1] > 0x8f);
+    return odd ? 0 : length;
+}
+
+void json_string(FILE *to, const char *bytes, size_t n)
+{
+    putc('"', to);
+    for (size_t i = 0; i < n;) {
+        const unsigned char *p = (const unsigned char *)bytes + i;
+        size_t length = sequence(p, n - i);
+        if (!length)
+            fputs("\xef\xbf\xbd", to); /* U+FFFD */
+        else if (*p == '"' || *p == '\\')
+            fprintf(to, "\\%c", *p);
+        else if (*p < 0x20)
+            fprintf(to, "\\u%04x", *p);
+        else
+            fwrite(p, 1, length, to);
+        i += length ? length : 1;
+    }
+    putc('"', to);
+}
+
+static void text(FILE *to, const char *key, const char *value)
+{
+    fprintf(to, "\"%s\":", key);
+    json_string(to, value, strlen(value));
+    fputs(",\n", to);
+}
+
+static void number(FILE *to, const char *key, uint64_t value)
+{
+    fprintf(to, "\"%s\":%llu,\n", key, (unsigned long long)value);
+}
+
+static void truth(FILE *to, const char *key, bool value)
+{
+    fprintf(to, "\"%s\":%s,\n", key, value ? "true" : "false");
+}
+
+static void contig(FILE *to, const struct contig *c, bool first)
+{
+    fputs(first ? "\n[" : ",\n[", to);
+    json_string(to, c->name, c->n);
+    if (c->has_length)
+        fprintf(to, ",%llu", (unsigned long long)c->length);
+    else
+        fputs(",null", to);
+    fprintf(to, ",%u,%llu]", c->max_end, (unsigned long long)c->records);
+}
+
+/* Declared ones in the header's order, then those that only records name, in byte order. */
+static void contigs(FILE *to, struct ingest *g)
+{
+    bool first = true;
+    fputs("\"contigs\":[", to);
+    for (uint32_t i = 0; i < g->reader.declared_count; i++, first = false)
+        contig(to, &g->contigs.all[g->reader.declared[i]], first);
+    uint32_t *order = contigs_by_name(&g->contigs);
+    for (uint32_t i = 0; i < g->contigs.seen_count; i++)
+        if (!g->contigs.all[order[i]].declared) {
+            contig(to, &g->contigs.all[order[i]], first);
+            first = false;
+        }
+    free(order);
+    fputs("],\n", to);
+}
+
+static void all(FILE *to, struct ingest *g, const struct failure *failure)
+{
+    fputs("{\n", to);
+    text(to, "outcome", failure ? "failed" : "done");
+    if (failure) {
+        text(to, "reason", failure->reason);
+        text(to, "detail", failure->detail);
+        number(to, "line", failure->line);
+    } else {
+        /* Only when all is over: a failure may come while other threads still change these. */
+        const struct decoder *source = input_decoder(g->input);
+        text(to, "compression", decoder_packing(source));
+        truth(to, "without_end_marker", decoder_lacks_end_marker(source));
+        number(to, "bytes_in", decoder_taken(source));
+        text(to, "index", g->csi ? "csi" : "tbi");
+        contigs(to, g);
+    }
+    truth(to, "sorted", g->sorted);
+    truth(to, "restarted", g->restarted);
+    number(to, "records", g->records);
+    number(to, "record_bytes", g->record_bytes);
+    number(to, "header_bytes", g->header.n);
+    number(to, "header_lines", g->header_lines);
+    number(to, "lines", g->lines.number);
+    number(to, "text_bytes", g->lines.text_bytes);
+    number(to, "max_end", g->max_end);
+    number(to, "spills", g->spills);
+    number(to, "spilled_bytes", g->spilled_bytes);
+    number(to, "bytes_out", g->bytes_out);
+    fputs("\"counts\":{", to);
+    bool first = true;
+    for (int i = 0; i < ODDITIES; i++)
+        if (g->reader.counts[i]) {
+            fprintf(to, "%s\"%s\":%llu", first ? "" : ",", oddity_names[i], (unsigned long long)g->reader.counts[i]);
+            first = false;
+        }
+    fputs("}\n}\n", to);
+}
+
+bool report_write(const char *target, struct ingest *g, const struct failure *failure)
+{
+    FILE *to;
+    char *partial = NULL;
+    if (strncmp(target, "fd:", 3) == 0) {
+        to = fdopen(atoi(target + 3), "w");
+    } else {
+        partial = malloc(strlen(target) + sizeof ".part");
+        if (!partial)
+            return false;
+        sprintf(partial, "%s.part", target);
+        to = fopen(partial, "we");
+    }
+    bool good = to != NULL;
+    if (good) {
+        all(to, g, failure);
+        good = !ferror(to);
+        good = fclose(to) == 0 && good;
+    }
+    if (partial) {
+        if (good)
+            good = rename(partial, target) == 0;
+        else
+            unlink(partial);
+    }
+    free(partial);
+    return good;
+}
