@@ -22,6 +22,7 @@ from gooseherd.devcloud.faults import PER_CALL, FaultBoard, Kind
 from gooseherd.devcloud.ledger import Ledger
 from gooseherd.devcloud.objects import read_object
 from gooseherd.devcloud.orders import ApiError, Json
+from gooseherd.devcloud.registry import Registry
 from gooseherd.devcloud.wire import (
     AMZ_JSON,
     as_json,
@@ -50,13 +51,14 @@ class FrontDoor:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        registry: Registry,
         api: TaskApi,
         ledger: Ledger,
         faults: FaultBoard,
         calls: CallCounter,
     ) -> None:
         self._loop = loop
-        self._api = api
+        self._operations = {**registry.operations, **api.operations}
         self._ledger = ledger
         self._faults = faults
         self._calls = calls
@@ -100,14 +102,14 @@ class FrontDoor:
                     code = fault.code or "ServerException"
                     status = fault.status or (500 if code == "ServerException" else 400)
                     return refusal(ApiError(code, fault.message or "Service Unavailable", status))
-        method = self._api.operations.get(operation)
-        if method is None and b":task/" in body:
-            method = self._api.tag_operations.get(operation)
-        return self._moto if method is None else self._task_call(method, body, environ)
+        method = self._operations.get(operation)
+        if method is None:
+            return refusal(
+                ApiError("UnsupportedFeatureException", f"{operation} is not part of the local cloud")
+            )
+        return self._call(method, body, environ)
 
-    def _task_call(
-        self, method: Callable[[Json, str], Json], body: bytes, environ: dict[str, Any]
-    ) -> Response:
+    def _call(self, method: Callable[[Json, str], Json], body: bytes, environ: dict[str, Any]) -> Response:
         scope = _REGION.search(environ.get("HTTP_AUTHORIZATION", ""))
         region = scope[1] if scope else "us-east-1"
         try:

@@ -155,32 +155,29 @@ def place(request: Json, providers: Sequence[str], default: Sequence[Json], coun
     return [Placement(None, name) for name in placed]
 
 
-def plan_task(definition: Any, request: Json) -> TaskPlan:
-    """What the task definition and the request's overrides make together.
-
-    `definition` is moto's TaskDefinition; of it only plain attributes are read.
-    """
-    if definition.status != "ACTIVE":
+def plan_task(definition: Json, request: Json) -> TaskPlan:
+    """What the task definition and the request's overrides make together."""
+    if definition["status"] != "ACTIVE":
         raise ApiError("ClientException", "TaskDefinition is inactive")
-    if "FARGATE" not in (definition.requires_compatibilities or []):
+    if "FARGATE" not in (definition.get("requiresCompatibilities") or []):
         raise invalid("Task definition does not support launch_type FARGATE.")
     overrides = request.get("overrides") or {}
     by_name = {item.get("name"): item for item in overrides.get("containerOverrides", [])}
-    names = {container["name"] for container in definition.container_definitions}
+    names = {container["name"] for container in definition["containerDefinitions"]}
     if unknown := sorted(str(name) for name in set(by_name) - names):
         raise invalid(f"Override for container named {unknown[0]} is not a container in the TaskDefinition.")
-    cpu = str(overrides.get("cpu") or definition.cpu or "")
-    memory = str(overrides.get("memory") or definition.memory or "")
-    _check_size(cpu, memory)
-    disk = (overrides.get("ephemeralStorage") or definition.ephemeral_storage or {}).get("sizeInGiB")
+    cpu = str(overrides.get("cpu") or definition.get("cpu") or "")
+    memory = str(overrides.get("memory") or definition.get("memory") or "")
+    check_size(cpu, memory)
+    disk = (overrides.get("ephemeralStorage") or definition.get("ephemeralStorage") or {}).get("sizeInGiB")
     if disk is not None and not 21 <= disk <= 200:
         raise invalid("Ephemeral storage must be between 21 and 200 GiB.")
     return TaskPlan(
-        family=definition.family,
-        definition_arn=definition.arn,
+        family=definition["family"],
+        definition_arn=definition["taskDefinitionArn"],
         containers=tuple(
             _plan_container(container, by_name.get(container["name"], {}))
-            for container in definition.container_definitions
+            for container in definition["containerDefinitions"]
         ),
         cpu=cpu,
         memory=memory,
@@ -189,7 +186,8 @@ def plan_task(definition: Any, request: Json) -> TaskPlan:
     )
 
 
-def _check_size(cpu: str, memory: str) -> None:
+def check_size(cpu: str, memory: str) -> None:
+    """Refuse a pair that Fargate does not have; CPU units and MiB."""
     fits = cpu.isdigit() and memory.isdigit() and int(memory) / 1024 in FARGATE_MEMORY_GIB.get(int(cpu), ())
     if not fits:
         raise ApiError(

@@ -36,6 +36,7 @@ from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.ecs import TaskApi
 from gooseherd.devcloud.faults import FaultBoard
 from gooseherd.devcloud.ledger import Ledger
+from gooseherd.devcloud.registry import Registry
 from gooseherd.devcloud.site import PACES, AddressPool, Site, own_network
 
 _log = logging.getLogger(__name__)
@@ -108,8 +109,9 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
 
     faults = FaultBoard()
     ledger = Ledger(site)
-    api = TaskApi(site, ledger, faults, AddressPool(asked.addresses or own_network(port)))
-    door = FrontDoor(loop, api, ledger, faults, CallCounter())
+    registry = Registry()
+    api = TaskApi(site, registry, ledger, faults, AddressPool(asked.addresses or own_network(port)))
+    door = FrontDoor(loop, registry, api, ledger, faults, CallCounter())
     server = _http(listener, door)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     _log.info("devcloud ready on %s", site.url)
