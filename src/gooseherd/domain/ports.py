@@ -420,7 +420,11 @@ class Fetched:
 
 
 class Sources(Protocol):
-    """Outbound reads. Raises OutboundRefused, UpstreamUnavailable, NotFound, AccessDenied."""
+    """Outbound reads.
+
+    Raises OutboundRefused, UpstreamUnavailable, NotFound, AccessDenied, and InvalidInput for
+    a URL that names nothing readable (an unknown DRS prefix, a bundle).
+    """
 
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
         """One guarded GET, Range passed on; redirects are followed and re-checked."""

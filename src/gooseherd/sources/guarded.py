@@ -79,15 +79,20 @@ class GuardedHttp:
     async def chunks(self, response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises Faltered when it stalls, crawls or breaks off."""
         clock = asyncio.get_running_loop().time
-        window, received = clock(), 0
+        waited, received = 0.0, 0
         try:
-            while chunk := await response.content.readany():
-                yield chunk
+            while True:
+                since = clock()
+                if not (chunk := await response.content.readany()):
+                    return
+                # Only time spent waiting counts: a slow reader of ours is not upstream's fault.
+                waited += clock() - since
                 received += len(chunk)
-                if (passed := clock() - window) > self._patience.read_seconds:
-                    if received < passed * self._patience.floor_bytes:
+                yield chunk
+                if waited > self._patience.read_seconds:
+                    if received < waited * self._patience.floor_bytes:
                         raise Faltered(safe_url(url), response.status, "sends too slowly")
-                    window, received = clock(), 0
+                    waited, received = 0.0, 0
         except (aiohttp.ClientError, OSError) as error:
             raise Faltered(safe_url(url), response.status, _words(error, "broke off")) from error
 

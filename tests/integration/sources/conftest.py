@@ -93,6 +93,7 @@ class Server:
         self.routes: dict[str, Route] = {}
         self.requests: list[Request] = []
         self.port = 0
+        self.connections = 0
         self._leaving = asyncio.Event()
 
     @property
@@ -111,6 +112,7 @@ class Server:
         return [request.start for request in self.requests]
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             while await self._answer(reader, writer):
                 pass
