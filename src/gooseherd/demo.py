@@ -270,8 +270,8 @@ def _region_of(outcomes: Sequence[Outcome], name: str) -> Region | None:
 
 
 def _serve_until_interrupted(console: Console) -> None:
-    console.print("\nserving until Ctrl-C", style="bold")
     with contextlib.suppress(KeyboardInterrupt):
+        console.print("\nserving until Ctrl-C", style="bold")
         while True:
             time.sleep(3600)
     console.print("stopping", style="dim")

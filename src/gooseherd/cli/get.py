@@ -180,8 +180,12 @@ class _Errand:
                 say(f"job {job_id} goes on; cancel it with: gooseherd jobs cancel {job_id}")
             raise
         except (JobEnded, Refused) as error:
-            said = error.job if isinstance(error, JobEnded) else error.fields
-            if said.get("reason") == "source_forbidden" and (folder := self._local_folder()):
+            forbidden = (
+                error.job.get("reason") == "source_forbidden"
+                if isinstance(error, JobEnded)
+                else error.kind == "source-refused" or error.fields.get("reason") == "source_forbidden"
+            )
+            if forbidden and (folder := self._local_folder()):
                 hint = f"to allow a folder: gooseherd up --allow-root {folder}, then get it with --retry"
                 raise Stop(Exit.REFUSED, str(error), hint) from None
             raise

@@ -1,0 +1,184 @@
+"""What a user does in a terminal, against the real thing: up, add, get, jobs, files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+BED = "".join(
+    f"chr{1 + n % 2}\t{(n * 7919) % 90_000}\t{(n * 7919) % 90_000 + 50}\tn{n}\n" for n in range(500)
+)
+
+
+@pytest.fixture(scope="module")
+def bed(user: Any) -> Path:
+    path: Path = user.home / "files" / "my peaks.bed"
+    path.write_text(BED)
+    return path
+
+
+@pytest.fixture(scope="module")
+def name(user: Any, bed: Path) -> str:
+    done = user.run("add", str(bed))
+    assert done.returncode == 0, done.stderr.decode()
+    return str(done.stdout.decode().strip())
+
+
+def naive(contig: str, start: int, end: int) -> list[str]:
+    rows = (line.split("\t") for line in BED.splitlines())
+    return sorted("\t".join(r) for r in rows if r[0] == contig and int(r[2]) > start and int(r[1]) < end)
+
+
+def test_a_file_is_added_under_a_name_of_its_own(user: Any, bed: Path, name: str) -> None:
+    assert name == "local/my-peaks.bed"
+    [entry] = [f for f in user.json("files", "ls", "my")["files"] if f["local_id"] == "my-peaks.bed"]
+    assert entry["md5"] == hashlib.md5(BED.encode()).hexdigest()
+    assert user.run("add", str(bed)).stdout.decode().strip() == name
+
+
+def test_it_comes_back_sorted_indexed_and_verified(user: Any, name: str) -> None:
+    told = user.json("get", name, "-o", "out.bed.gz")
+    assert told["verified"]
+    lines = gzip.decompress((user.home / "out.bed.gz").read_bytes()).decode().splitlines()
+    assert sorted(lines) == sorted(BED.splitlines())
+    starts = [(line.split("\t")[0], int(line.split("\t")[1])) for line in lines]
+    assert starts == sorted(starts)
+    assert (user.home / "out.bed.gz.tbi").stat().st_size == told["index"]["size"]
+    assert user.json("get", name, "-o", "again.bed.gz")["cached"] is True
+
+
+def test_a_region_is_read_by_byte_ranges(user: Any, name: str) -> None:
+    done = user.run("get", name, "--region", "chr1:20,001-30,000")
+    assert done.returncode == 0, done.stderr.decode()
+    assert sorted(done.stdout.decode().splitlines()) == naive("chr1", 20_000, 30_000) != []
+    told = user.json("get", name, "--region", "chr2")
+    assert sorted(told["records"]) == naive("chr2", 0, 10**9)
+    unknown = user.run("get", name, "--region", "chrX:1-5")
+    assert (unknown.returncode, b"chr1, chr2" in unknown.stderr) == (2, True)
+
+
+def test_raw_bytes_are_the_source_s_own(user: Any, name: str) -> None:
+    assert user.run("get", name, "--raw", "-o", "-").stdout == BED.encode()
+
+
+def test_the_job_is_there_to_be_looked_at(user: Any, name: str) -> None:
+    user.json("get", name, "-o", "job.bed.gz")
+    jobs = user.json("jobs", "ls", "--limit", "200")["jobs"]
+    job = next(j for j in jobs if f"{j['dcc']}/{j['local_id']}" == name)
+    assert job["status"] == "completed"
+    shown = user.run("jobs", "show", job["job_id"])
+    assert (shown.returncode, b"completed" in shown.stdout) == (0, True)
+    assert user.run("jobs", "watch", job["job_url"]).returncode == 0
+    late = user.run("jobs", "cancel", job["job_id"])
+    assert (late.returncode, b"can no longer be cancelled" in late.stderr) == (1, True)
+
+
+def test_what_is_broken_ends_with_its_reason(user: Any) -> None:
+    path = user.home / "files" / "broken.bam"
+    path.write_bytes(b"this is no BAM")
+    added = user.json("add", str(path))["added"][0]["name"]
+    done = user.run("get", added, "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["job"]["reason"] == "source_invalid"
+    again = user.run("get", added)
+    assert (again.returncode, b"source_invalid" in again.stderr) == (1, True)
+
+
+def test_a_folder_that_was_not_allowed_is_told_with_the_way_out(user: Any) -> None:
+    path = user.home / "elsewhere.bed"
+    path.write_text(BED + "chr9\t1\t2\n")
+    done = user.run("add", str(path))
+    if done.returncode == 0:
+        done = user.run("get", done.stdout.decode().strip())
+    assert done.returncode == 4
+    assert f"gooseherd up --allow-root {user.home}" in done.stderr.decode()
+
+
+def test_a_job_outlives_who_waits_for_it_and_can_be_cancelled(user: Any, stalled: str) -> None:
+    added = user.json("add", f"{stalled}/stalled.bed")["added"][0]["name"]
+    late = user.run("get", added, "--timeout", "2", "--json")
+    assert late.returncode == 1
+    job = re.search(r"job (\w+) goes on", json.loads(late.stdout)["error"]["detail"])
+    assert job is not None
+
+    with subprocess.Popen(
+        user.command("get", added), cwd=user.home, env=user.environ, stderr=subprocess.PIPE
+    ) as get:
+        assert get.stderr is not None
+        assert get.stderr.readline().startswith(added.encode())
+        get.send_signal(signal.SIGINT)
+        words = get.stderr.read().decode()
+        assert (get.wait(30), f"gooseherd jobs cancel {job[1]}" in words) == (130, True), words
+
+    assert user.json("jobs", "show", job[1])["status"] in {"pending", "running"}
+    cancelled = user.run("jobs", "cancel", job[1])
+    assert cancelled.returncode == 0, cancelled.stderr.decode()
+    watched = user.run("jobs", "watch", job[1])
+    assert (watched.returncode, b"cancelled" in watched.stderr) == (1, True)
+
+
+@pytest.fixture
+def stalled() -> Iterator[str]:
+    """An origin that sends the beginning of a file and then nothing, for as long as the test lasts."""
+    over = threading.Event()
+
+    class Stall(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(10**6))
+            self.end_headers()
+            self.wfile.write(BED.encode())
+            self.wfile.flush()
+            over.wait()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stall) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        over.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_a_dump_is_imported_line_by_line(user: Any) -> None:
+    good = {"dcc": "dump", "local_id": "a", "access_url": "https://files.example.org/a.bam"}
+    dump = json.dumps(good).encode() + b'\nnonsense\n{"dcc": "dump"}\n'
+    done = user.run("files", "import", "-", given=dump)
+    assert (done.returncode, done.stdout) == (1, b"1 imported, 1 of them new\n")
+    assert b"line 2" in done.stderr
+    (user.home / "dump.jsonl").write_text(json.dumps(good) + "\n")
+    assert user.json("files", "import", "dump.jsonl")["imported"] == 1
+    assert [f["local_id"] for f in user.json("files", "ls", "--dcc", "dump")["files"]] == ["a"]
+
+
+def test_what_is_not_public_is_denied(user: Any, bed: Path) -> None:
+    added = user.json("add", str(bed), "--id", "secret", "--level", "protected")["added"][0]["name"]
+    assert user.run("get", added).returncode == 4
+    assert user.run("get", "local/nothing").returncode == 4
+
+
+def test_a_wrong_key_is_denied(user: Any, bed: Path) -> None:
+    done = user.run("add", str(bed), "--id", "denied", "--api-key", "wrong")
+    assert (done.returncode, b"--api-key" in done.stderr) == (4, True)
+
+
+def test_a_second_service_on_the_same_folder_is_refused(user: Any) -> None:
+    done = user.run("up", "--port", "0")
+    assert (done.returncode, b"another gooseherd runs" in done.stderr) == (2, True)

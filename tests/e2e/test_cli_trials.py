@@ -1,0 +1,141 @@
+"""smoke, demo and doctor on this machine, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gooseherd.domain.formats import ALL
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def smoke(user: Any, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    done = subprocess.run(
+        user.command("smoke", "--json", *arguments),
+        env=user.environ,
+        cwd=user.home,
+        capture_output=True,
+        timeout=350,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout), done.stderr.decode()
+
+
+def test_smoke_takes_every_format_end_to_end(stranger: Any, tmp_path: Path) -> None:
+    stranger.environ["TMPDIR"] = str(tmp_path)
+    code, report, words = smoke(stranger)
+    assert (code, report["ok"], report["profile"], words) == (0, True, "embedded", ""), report
+    assert {one["format"] for one in report["formats"]} == {one.name for one in ALL}
+    assert all(set(one) == {"format", "ok", "seconds", "detail"} for one in report["formats"])
+    assert not list(tmp_path.glob("gooseherd-*"))
+
+
+def test_smoke_tells_which_format_failed(user: Any, tmp_path: Path) -> None:
+    """The running service may not read the folder the inputs are made in."""
+    url = json.loads((user.state / "server.json").read_text())["url"]
+    code, report, _ = smoke(user, "--url", url, "--inputs", str(tmp_path))
+    assert (code, report["ok"]) == (1, False)
+    assert all(not one["ok"] and "source_forbidden" in one["detail"] for one in report["formats"])
+
+
+def test_the_demo_ends_with_its_counts_and_keeps_serving_until_interrupted(
+    stranger: Any, demo_data: Path
+) -> None:
+    stranger.environ["GOOSEHERD_DEMO_DATA"] = str(demo_data)
+    once = stranger.run("demo", "--once")
+    assert once.returncode == 0, once.stderr.decode()
+    last = once.stdout.decode().splitlines()[-1]
+    assert re.fullmatch(r"demo: ok \(2 formats, 2 files, [0-9.]+ s\)", last)
+
+    with subprocess.Popen(
+        stranger.command("demo"),
+        env={**stranger.environ, "COLUMNS": "200"},
+        cwd=stranger.home,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        said = []
+        for line in demo.stdout:
+            said.append(line.decode())
+            if "until Ctrl-C" in said[-1]:
+                break
+        os.killpg(demo.pid, signal.SIGINT)
+        rest = demo.stdout.read().decode()
+        assert (demo.wait(60), "demo: ok" in rest) == (0, True), said
+    told = "".join(said)
+    assert "cached" in told
+    assert "curl -s -D - -o /dev/null -r 0-65535 http://127.0.0.1:" in told
+    assert not (stranger.state / "server.json").exists()
+
+
+def test_a_demo_whose_check_fails_says_which(stranger: Any, demo_data: Path) -> None:
+    manifest = json.loads((demo_data / "demo-data.json").read_text())
+    manifest["files"][0]["records"] = 7
+    (demo_data / "demo-data.json").write_text(json.dumps(manifest))
+    stranger.environ["GOOSEHERD_DEMO_DATA"] = str(demo_data)
+    done = stranger.run("demo", "--once")
+    assert done.returncode == 1
+    assert b"demo: failed: peaks: a scan of the source finds 2 records, 7 were counted" in done.stderr
+    assert b"demo: ok" not in done.stdout
+
+
+def test_a_demo_without_data_says_how_to_get_it(stranger: Any, tmp_path: Path) -> None:
+    assert stranger.run("demo", "--once").returncode == 2
+    stranger.environ["GOOSEHERD_DEMO_DATA"] = str(tmp_path)
+    assert b"./dev demo" in stranger.run("demo", "--once").stderr
+
+
+@pytest.fixture
+def demo_data(tmp_path: Path) -> Path:
+    """A demo of two small files, in the shape of the real one."""
+    import hashlib
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    contents = {"peaks.bed": b"chr2\t5\t9\nchr1\t50\t60\nchr1\t10\t20\n", "table.tsv": b"a\tb\n1\t2\n"}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    files = [
+        {"id": "peaks", "file": "peaks.bed", "format": "bed", "region": "chr1:1-100", "records": 2},
+        {"id": "table", "file": "table.tsv", "format": "tsv", "region": None, "records": None},
+    ]
+    for entry in files:
+        entry["md5"] = hashlib.md5(contents[str(entry["file"])]).hexdigest()
+        entry["description"] = "made for a test"
+    (folder / "demo-data.json").write_text(json.dumps({"files": files}))
+    return folder
+
+
+def test_doctor_finds_this_machine_fit(user: Any, stranger: Any) -> None:
+    report = stranger.json("doctor")
+    assert report["ok"] is True
+    names = {check["name"] for check in report["checks"]}
+    assert {"python", "samtools", "bcftools", "tabix", "bgzip", "gffread", "document server", "disk"} <= names
+    busy = user.run("doctor", "--json")
+    assert busy.returncode == 0
+
+
+def test_doctor_names_what_is_missing_and_where_it_comes_from(stranger: Any, tmp_path: Path) -> None:
+    done = stranger.run("doctor", environ={"PATH": str(tmp_path)})
+    assert done.returncode == 3
+    assert b"sudo apt-get install samtools" in done.stderr
+    database = stranger.run(
+        "doctor", "--json", environ={"DATABASE_URL": "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"}
+    )
+    assert database.returncode == 3
+    failed = [c["name"] for c in json.loads(database.stdout)["checks"] if c["state"] == "missing"]
+    assert failed == ["DATABASE_URL"]
+
+
+def test_a_setting_that_cannot_be_used_is_named(stranger: Any) -> None:
+    done = stranger.run("up", environ={"API_PORT": "many"})
+    assert (done.returncode, b"API_PORT" in done.stderr) == (2, True)
