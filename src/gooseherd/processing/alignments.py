@@ -58,7 +58,7 @@ class SortedBam:
         notes: tuple[str, ...] = ()
         counts: dict[str, int] = {}
         if self.source_format is SAM:
-            out = await self._sort(bench, (bench.normaliser("sam", bench.source, "records.json"),), "-")
+            out = await self._sort_sam(bench)
             report = await bench.read_report("records.json")
             counts, notes = report.counts, report.notes
             contigs = contigs_of(await _header(bench, out))
@@ -94,12 +94,26 @@ class SortedBam:
     async def _keep_or_sort(self, bench: Workbench, contigs: tuple[Contig, ...]) -> tuple[Path, int]:
         """Sorted is what can be indexed; what the header says of its order need not be true."""
         try:
-            return bench.source, await _count(bench, bench.source, contigs, reads_source=True)
+            return bench.source, await _count(
+                bench, bench.source, contigs, reads_source=True, span=(0.0, 0.2)
+            )
         except PipelineFailed as refused:
             if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                 raise
         out = await self._sort(bench, (), str(bench.source))
         return out, await _count(bench, out, contigs)
+
+    async def _sort_sam(self, bench: Workbench) -> Path:
+        """With threads samtools does not say which line it could not read: then it is read again without."""
+        reading = bench.normaliser("sam", bench.source, "records.json")
+        try:
+            return await self._sort(bench, (reading,), "-")
+        except PipelineFailed as failed:
+            if failed.failure.reason is Reason.SOURCE_INVALID and failed.result.stages[0].returncode <= 0:
+                await bench.run(
+                    reading, Stage("samtools view", ("samtools", "view", "-c", "-"), reads_source=True)
+                )
+            raise
 
     async def _sort_cram(self, bench: Workbench, header: bytes) -> Path:
         """The header may say where the reference lies, and htslib would open that place: out with it."""
@@ -124,7 +138,7 @@ class SortedBam:
         )  # fmt: skip
         size = bench.source.stat().st_size
         expected = size // 4 if self.source_format is SAM else size
-        watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.0, 0.9))
+        watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.2, 0.9))
         await bench.run(*before, Stage("samtools sort", argv, reads_source=True), watch=watch)
         return out
 
@@ -178,7 +192,12 @@ async def _header(bench: Workbench, path: Path, *, reads_source: bool = False) -
 
 
 async def _index(
-    bench: Workbench, path: Path, contigs: tuple[Contig, ...], *, reads_source: bool = False
+    bench: Workbench,
+    path: Path,
+    contigs: tuple[Contig, ...],
+    *,
+    reads_source: bool = False,
+    span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
     """Index `path` into the work folder; fails when it is not sorted."""
     long = any((contig.length or 0) > TBI_END for contig in contigs)
@@ -192,19 +211,24 @@ async def _index(
         str(path),
         str(index),
     )
-    watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
+    watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=span)
     await bench.run(Stage("samtools index", argv, reads_source=reads_source), watch=watch)
     return index
 
 
 async def _count(
-    bench: Workbench, path: Path, contigs: tuple[Contig, ...], *, reads_source: bool = False
+    bench: Workbench,
+    path: Path,
+    contigs: tuple[Contig, ...],
+    *,
+    reads_source: bool = False,
+    span: tuple[float, float] = (0.9, 1.0),
 ) -> int:
     """How many reads a sorted BAM has.
 
     Making the index reads all of it, so this also proves order and checksums.
     """
-    index = await _index(bench, path, contigs, reads_source=reads_source)
+    index = await _index(bench, path, contigs, reads_source=reads_source, span=span)
     said = json.loads(await bench.output_of(own_stage("probe", "bam", str(path), str(index))))
     index.unlink()
     return int(said["reads"])

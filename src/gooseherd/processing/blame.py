@@ -52,6 +52,8 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
     )
 )
 
+_FUNCTION: Final = re.compile(r"^\[[EW]::\w+\] ")
+"""Where in htslib an error was seen: nothing to users."""
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+]{1,9}://[^\s'\"]+", re.IGNORECASE)
 _PATH: Final = re.compile(r"(?<![\w.<])/(?:[^\s'\":,;()\[\]]+)")
 _HOST: Final = re.compile(
@@ -101,5 +103,7 @@ def _telling_line(words: str, pattern: re.Pattern[str] | None) -> str:
     """The line that matches, or the first of htslib's errors, or the last line there is."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     if pattern is not None:
-        return next((line for line in lines if pattern.search(line)), "")
-    return next((line for line in lines if line.startswith("[E::")), lines[-1] if lines else "")
+        told = next((line for line in lines if pattern.search(line)), "")
+    else:
+        told = next((line for line in lines if line.startswith("[E::")), lines[-1] if lines else "")
+    return _FUNCTION.sub("", told)

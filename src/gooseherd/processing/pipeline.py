@@ -135,7 +135,7 @@ async def run_pipeline(
     failure = run.failure(result)
     if failure is not None:
         words = " | ".join(f"{end.name}={end.returncode}" for end in result.stages)
-        _log.warning("pipeline failed: %s (%s): %s", failure.reason, words, failure.detail)
+        _log.info("pipeline failed: %s (%s): %s", failure.reason, words, failure.detail)
         raise PipelineFailed(failure, result)
     return result
 
@@ -362,14 +362,15 @@ def _verdict(stage: Stage) -> Failure | None:
 
 
 def _limits(file_bytes: int) -> tuple[str, ...]:
-    """A command to put before others: prlimit(1) sets limits and becomes the program.
+    """A command to put before others: it sets limits, arranges to die with us, and becomes the program.
 
-    Setting them from outside, after the start, would come too late for what a program does
-    first; between fork and exec no Python may run in a process with threads.
+    Setting limits from outside, after the start, would come too late for what a program does
+    first; between fork and exec no Python may run in a process with threads. Both programs
+    are util-linux, which every Debian has.
     """
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
-    return ("prlimit", f"--fsize={most}", "--core=0", "--")
+    return ("prlimit", f"--fsize={most}", "--core=0", "--", "setpriv", "--pdeathsig", "KILL", "--")
 
 
 def _widen(pipe: int) -> None:

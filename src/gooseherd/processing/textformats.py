@@ -75,6 +75,14 @@ class ConvertedGff(Gff):
         if line.startswith(b"##"):
             super().comment(number, line)
 
+    def finish(self) -> bytes:
+        if not self.records:
+            raise StepFailed.because(
+                Reason.SOURCE_INVALID,
+                "gffread found nothing to convert: GTF records need a gene_id or transcript_id",
+            )
+        return super().finish()
+
 
 class Vcf(Records):
     """VCF: the header is kept above the records, in its own order (VCFv4.5 §1.4)."""

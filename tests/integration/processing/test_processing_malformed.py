@@ -55,7 +55,7 @@ async def refused(process: Process, content: bytes | Path, file_format: str, **m
         (HEAD, "vcf", "no records: the file has only a header"),
         (gzip.compress(HEAD), "vcf", "no records: the file has only a header"),
         (b"##gff-version 3\n", "gff3", "no records: the file has only a header"),
-        (b"#!genome-build x\n", "gtf", "no records"),
+        (b"#!genome-build x\n", "gtf", "no records: the file has only a header"),
         (b"track name=x\n", "bed", "no records"),
         (gzip.compress(BED)[:-30_000], "bed", "truncated"),
         (gzip.compress(BED)[:-1], "bed", "truncated"),
@@ -89,8 +89,9 @@ async def refused(process: Process, content: bytes | Path, file_format: str, **m
         (b"r\t0\tchr1\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "no reference sequences (@SQ)"),
         (b"@SQ\tSN:a\tLN:9\n", "sam", "no reads: the file has only a header"),
         (b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "'a' twice"),
-        (b"@SQ\tSN:a\tLN:9\nr\t0\ta\tx\t9\t1M\t*\t0\t0\tA\tI\n", "sam", None),
-        (b"@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t5M\t*\t0\t0\tA\tI\n", "sam", None),
+        (b"@SQ\tSN:a\tLN:9\nr\t0\ta\tx\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "Parse error at line 2"),
+        (b"@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t5M\t*\t0\t0\tA\tI\n", "sam", "Parse error at line 2"),
+        (b'chr1\tx\texon\t5\t9\t.\t+\t.\tnothing "here"\n', "gtf", "gffread found nothing to convert"),
     ],
 )  # fmt: skip
 async def test_text_that_cannot_be_used_is_refused_and_says_why(

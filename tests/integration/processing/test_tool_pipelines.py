@@ -35,6 +35,14 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def running(pid: str) -> bool:
+    """Not gone, and not a zombie that waits for a parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def shell(script: str, **more: Any) -> Stage:
     """A stage that misbehaves on purpose."""
     return Stage(script[:20], ("sh", "-c", script), **more)
@@ -84,11 +92,11 @@ async def test_a_reader_that_leaves_early_and_happily_is_a_failure_too(run: Call
 
 
 async def test_an_error_line_of_htslib_counts_although_the_status_is_zero(run: Callable[..., Any]) -> None:
-    with pytest.raises(PipelineFailed, match="hts_idx_push"):
-        await run(shell("echo '[E::hts_idx_push] odd' >&2"))
+    with pytest.raises(PipelineFailed, match="reported an error: odd one"):
+        await run(shell("echo '[E::hts_idx_push] odd one' >&2"))
     # Also when so much follows that it would have scrolled away.
-    with pytest.raises(PipelineFailed, match="hts_idx_push"):
-        await run(shell("echo '[E::hts_idx_push] odd' >&2; yes warning | head -c 300000 >&2"))
+    with pytest.raises(PipelineFailed, match="reported an error: odd one"):
+        await run(shell("echo '[E::hts_idx_push] odd one' >&2; yes warning | head -c 300000 >&2"))
 
 
 async def test_words_of_a_program_of_ours_are_taken_as_they_are(
@@ -164,6 +172,23 @@ async def test_cancellation_twice_still_leaves_no_process(run: Callable[..., Any
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_stages_die_with_the_process_that_runs_them(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    code = f"""
+import asyncio, os
+from pathlib import Path
+from gooseherd.processing.pipeline import Stage, run_pipeline
+sleeper = Stage("sh", ("sh", "-c", "echo $$ >> {pids}; exec sleep 600"))
+here = Path({str(tmp_path)!r})
+asyncio.run(run_pipeline([sleeper] * 2, cwd=here, environment=dict(os.environ), scratch_bytes=9999))
+"""
+    runner = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    await eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    runner.kill()
+    await runner.wait()
+    await eventually(lambda: not any(running(pid) for pid in pids.read_text().split()))
 
 
 async def test_stages_stay_in_the_callers_process_group(run: Callable[..., Any], tmp_path: Path) -> None:
