@@ -202,7 +202,7 @@ class HttpSources:
         await asyncio.sleep(wait)
 
     def _open_file(self, url: str) -> localfile.LocalFile:
-        if "file" not in self._guard.schemes:
+        if not self._guard.file_roots:
             raise OutboundRefused(safe_url(url), "scheme 'file' is not allowed")
         return localfile.open_below(url, self._guard.file_roots)
 

@@ -50,8 +50,8 @@ _SIX_TO_FOUR: Final = ip_network("2002::/16")  # RFC 3056: so are the 32 after t
 class UrlGuard:
     """What may be fetched.
 
-    `schemes`: https, and where wanted http and file; drs and s3 URLs become https ones and
-    are judged as those. `allow_hosts`: glob patterns (`*` also matches dots), empty for any
+    `schemes`: https, and where wanted http; drs and s3 URLs become https ones and are judged
+    as those, file URLs need `file_roots` and nothing else. `allow_hosts`: glob patterns (`*` also matches dots), empty for any
     public host. `allow_networks`: networks that are allowed although they are not public
     (tests, a local cloud). `file_roots`: folders that file URLs may read below.
     """
