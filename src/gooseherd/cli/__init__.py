@@ -33,4 +33,6 @@ app.command("version")(trials.version)
 
 def main() -> None:
     """Run one command and exit with its code (see `outcome.Exit`)."""
+    # httpx loads a command line of its own unless that is missing: half of a command's start-up.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     app(args=sys.argv[1:], prog_name="gooseherd")

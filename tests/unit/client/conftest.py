@@ -46,6 +46,9 @@ class Service(ThreadingHTTPServer):
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
 
+    def handle_error(self, *args: object) -> None:
+        """A client that has seen enough hangs up; that is no news."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"

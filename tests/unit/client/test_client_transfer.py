@@ -32,6 +32,9 @@ class Origin(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Respond)
         self.asked: list[str | None] = []
 
+    def handle_error(self, *args: object) -> None:
+        """A client that has seen enough hangs up; that is no news."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
