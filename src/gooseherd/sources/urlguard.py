@@ -51,9 +51,10 @@ class UrlGuard:
     """What may be fetched.
 
     `schemes`: https, and where wanted http; drs and s3 URLs become https ones and are judged
-    as those, file URLs need `file_roots` and nothing else. `allow_hosts`: glob
-    patterns (`*` also matches dots), empty for any public host. `allow_networks`: networks that are allowed although they are not public
-    (tests, a local cloud). `file_roots`: folders that file URLs may read below.
+    as those, file URLs need `file_roots` and nothing else. `allow_hosts`: glob patterns (`*`
+    also matches dots), empty for any public host. `allow_networks`: networks that are
+    allowed although they are not public (tests, a local cloud). `file_roots`: folders that
+    file URLs may read below.
     """
 
     schemes: frozenset[str] = frozenset({"https"})
