@@ -191,6 +191,7 @@ class DocumentServer:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=self._dir,
+                env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

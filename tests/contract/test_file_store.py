@@ -1,0 +1,130 @@
+"""What every FileStore promises, asked of the real one over a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gooseherd.domain import formats
+from gooseherd.domain.ports import FileQuery
+from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
+from gooseherd.store.connect import Database
+from gooseherd.store.files import MongoFiles
+
+pytestmark = pytest.mark.integration
+
+
+def entry(
+    local_id: str, dcc: str = "4dn", filename: str | None = None, file_format=formats.BAM
+) -> SourceFile:
+    return SourceFile(
+        dcc=Dcc(dcc),
+        local_id=LocalId(local_id),
+        filename=filename or f"{local_id}.bam",
+        file_format=file_format,
+        access_url=f"https://example.org/{local_id}",
+        md5="0" * 32,
+        size_in_bytes=5_000_000_000,
+        sidecars=(Sidecar(SidecarKind.BAI, "https://example.org/x.bai"),),
+    )
+
+
+@pytest.fixture
+def files(database: Database) -> MongoFiles:
+    return MongoFiles(database)
+
+
+async def names(files: MongoFiles, **query: object) -> list[str]:
+    page = await files.search(FileQuery(**query))  # type: ignore[arg-type]
+    return [found.name for found in page.files]
+
+
+async def test_an_entry_reads_back_equal(files):
+    await files.put([entry("A1")])
+    assert await files.get(Dcc("4dn"), LocalId("A1")) == entry("A1")
+    assert await files.get(Dcc("4dn"), LocalId("a1")) is None
+
+
+async def test_putting_counts_what_is_new_and_replaces_what_is_not(files):
+    assert await files.put([entry("A"), entry("B")]) == 2
+    changed = replace(entry("B"), md5="1" * 32)
+    assert await files.put([changed, entry("C")]) == 1
+    assert await files.get(Dcc("4dn"), LocalId("B")) == changed
+    assert await files.count() == 3
+
+
+async def test_of_two_entries_of_one_name_the_last_stays(files):
+    last = replace(entry("A"), md5="1" * 32)
+    assert await files.put([entry("A"), last]) == 1
+    assert await files.get(Dcc("4dn"), LocalId("A")) == last
+
+
+async def test_putting_nothing_is_nothing(files):
+    assert await files.put([]) == 0
+    assert await files.count() == 0
+
+
+async def test_many_entries_go_in_over_several_messages(files):
+    assert await files.put([entry(f"f{n:04}") for n in range(1100)]) == 1100
+    assert await files.count() == 1100
+
+
+async def test_two_imports_of_one_catalog_at_once_count_each_entry_once(files):
+    catalog = [entry(f"f{n}") for n in range(40)]
+    assert sum(await asyncio.gather(*(files.put(catalog) for _ in range(4)))) == 40
+    assert await files.count() == 40
+
+
+async def test_pages_go_by_dcc_then_local_id_and_show_each_entry_once(files):
+    put = [("a.b", "x"), ("a", "z"), ("a-c", "y"), ("a", "b"), ("ab", "a")]
+    await files.put([entry(local_id, dcc) for dcc, local_id in put])
+    shown, after = [], None
+    while True:
+        page = await files.search(FileQuery(limit=2, after=after))
+        shown += [(found.dcc, found.local_id) for found in page.files]
+        after = page.next
+        if after is None:
+            break
+    assert shown == sorted(put)
+
+
+async def test_a_full_last_page_has_no_next(files):
+    await files.put([entry("A"), entry("B")])
+    assert (await files.search(FileQuery(limit=2))).next is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("gm12", ["4dn/ENCFF01"]),
+        ("GM12878_rep1", ["4dn/ENCFF01"]),
+        ("rep", ["4dn/ENCFF01", "4dn/ENCFF02"]),
+        ("rep2.bam", ["4dn/ENCFF02"]),
+        ("encff", ["4dn/ENCFF01", "4dn/ENCFF02"]),
+        ("rep k562", ["4dn/ENCFF02"]),
+        ("ep1", []),
+        ("rep3", []),
+        (".*", []),
+        ("$ne", []),
+        ("", ["4dn/ENCFF01", "4dn/ENCFF02"]),
+    ],
+)
+async def test_text_finds_the_beginning_of_words_whatever_their_case(files, text, found):
+    await files.put([
+        entry("ENCFF01", filename="GM12878_rep1.bam"),
+        entry("ENCFF02", filename="K562-rep2.bam"),
+    ])  # fmt: skip
+    assert await names(files, text=text) == found
+
+
+async def test_filters_are_joined(files):
+    await files.put([
+        entry("A", "one", "peaks.bed", formats.BED),
+        entry("B", "one"),
+        entry("C", "two", "peaks.bed", formats.BED),
+    ])  # fmt: skip
+    assert await names(files, file_format=formats.BED) == ["one/A", "two/C"]
+    assert await names(files, dcc=Dcc("one"), file_format=formats.BED) == ["one/A"]
+    assert await names(files, dcc=Dcc("one"), text="peaks") == ["one/A"]
