@@ -65,7 +65,8 @@ def local_cloud() -> str:
 @asynccontextmanager
 async def s3() -> AsyncIterator[CacheBackend]:
     url, bucket = local_cloud(), f"cache-{uuid.uuid4()}"
-    httpx.put(f"{url}/{bucket}", trust_env=False).raise_for_status()
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        (await http.put(f"/{bucket}")).raise_for_status()
     cache = S3Cache(bucket, prefix="/artifacts/", endpoint_url=url)
     yield cache
     await cache.close()

@@ -24,8 +24,6 @@ def main(argv: list[str]) -> int:
     """Run `argv` to its end, or the owner's; the status to exit with."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
     keeper = os.getpid()
     program = os.fork()
     if program == 0:
@@ -33,6 +31,9 @@ def main(argv: list[str]) -> int:
         if os.getppid() != keeper:  # it died before the line above
             os._exit(127)
         _become(argv)
+    # Not before the fork: a child that ignores SIGTERM until it is the program would lose one.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     try:
         _watch(program)
         with suppress(ProcessLookupError):

@@ -42,10 +42,15 @@ def server_command(
 
 
 @contextmanager
-def running_cloud(state_dir: Path, *, images: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The same without an event loop, for scripts and tests: gives the URL, ends with the block."""
+def running_cloud(
+    state_dir: Path, *, images: Mapping[str, Sequence[str]], options: Sequence[str] = ()
+) -> Iterator[str]:
+    """A local cloud without an event loop, for scripts and tests: gives the URL, ends with the block."""
     process = subprocess.Popen(
-        server_command(state_dir, images=images), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        server_command(state_dir, images=images, options=options),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stdout is not None

@@ -85,9 +85,8 @@ class S3Cache:
         self._store = _open_store(bucket, endpoint_url, region, self._control)
 
     async def check(self) -> None:
-        """See that the bucket is there and may be read. Raises Misconfigured or CacheUnavailable."""
-        async for _ in self.list():
-            return
+        """See that the bucket is there for these credentials. Raises Misconfigured or CacheUnavailable."""
+        await in_thread(self._control.check)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -297,17 +296,14 @@ class S3Cache:
         # obstore lists folders, so what stands behind the last slash is compared here.
         folder = prefix.rpartition("/")[0]
         with _answering("list"):
-            try:
-                async for page in obstore.list(self._store, prefix=folder or None, chunk_size=1000):
-                    for found in page:
-                        path = found["path"]
-                        if path.startswith(prefix):
-                            key = CacheKey(path.removeprefix(self._prefix))
-                            yield StoredObject(key, found["size"], found["last_modified"].timestamp())
-                        elif path.encode() > prefix.encode():
-                            return
-            except FileNotFoundError:
-                raise Misconfigured("WORKFLOW_S3_BUCKET", "no such bucket") from None
+            async for page in obstore.list(self._store, prefix=folder or None, chunk_size=1000):
+                for found in page:
+                    path = found["path"]
+                    if path.startswith(prefix):
+                        key = CacheKey(path.removeprefix(self._prefix))
+                        yield StoredObject(key, found["size"], found["last_modified"].timestamp())
+                    elif path.encode() > prefix.encode():
+                        return
 
     async def close(self) -> None:
         """As the port says."""

@@ -83,6 +83,11 @@ class S3Control:
             ),
         )
 
+    def check(self) -> None:
+        """See that the bucket is there."""
+        with self._answering("head_bucket"):
+            self._client.head_bucket(Bucket=self._bucket)
+
     def create(self, key: str, metadata: Mapping[str, str]) -> Upload:
         """Begin an upload."""
         with self._answering("create_multipart_upload"):
@@ -151,9 +156,9 @@ def _meaning(answer: Mapping[str, Any], operation: str) -> Exception:
         # The latter: the answer to our own completion was lost, and boto3 asked again.
         case "ConditionalRequestConflict" | "NoSuchUpload":
             return Conflict()
-        case "NoSuchBucket":
+        case "NoSuchBucket" | "404":  # an answer to HEAD has its status for a code
             return Misconfigured("WORKFLOW_S3_BUCKET", "no such bucket")
-        case "AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch":
+        case "AccessDenied" | "403" | "InvalidAccessKeyId" | "SignatureDoesNotMatch":
             return Misconfigured("AWS credentials", f"{operation} was refused: {code}")
         case _:
             log.error("S3 failed during %s: %s", operation, code)

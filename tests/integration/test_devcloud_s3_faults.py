@@ -1,0 +1,203 @@
+"""The S3 cache while S3 misbehaves: it tries again, goes on where it broke, and leaves no half object."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from gooseherd.devcloud.faults import Fault, Kind
+from gooseherd.devcloud.knobs import Knobs
+from gooseherd.devcloud.local import running_cloud
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import CacheUnavailable, Misconfigured
+from gooseherd.domain.keys import CacheKey
+from gooseherd.storage.s3 import S3Cache
+
+pytestmark = pytest.mark.integration
+
+MIB = 1 << 20
+KEY = CacheKey("p1/ab/data.bam")
+LARGE = random.Random(5).randbytes(11 * MIB + 5)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_cloud(tmp_path_factory.mktemp("s3"), images={}) as url:
+        yield url
+
+
+@pytest.fixture
+def knobs(url: str) -> Iterator[Knobs]:
+    with Knobs(url) as knobs:
+        yield knobs
+        knobs.clear()
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+
+
+@pytest.fixture
+def s3(url: str, credentials: None) -> Iterator[Any]:
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    name = f"bucket-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+async def cache(url: str, bucket: str, credentials: None) -> AsyncIterator[S3Cache]:
+    cache = S3Cache(bucket, prefix="a/b", endpoint_url=url, part_bytes=5 * MIB)
+    yield cache
+    await cache.close()
+
+
+async def read(cache: S3Cache, span: ByteRange | None = None) -> bytes:
+    return b"".join([chunk async for chunk in cache.get(KEY, span)])
+
+
+async def in_pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 700_000):
+        yield data[start : start + 700_000]
+
+
+@pytest.mark.parametrize("kind", [Kind.ERROR, Kind.THROTTLE, Kind.RESET])
+async def test_requests_that_fail_are_made_again(cache: S3Cache, knobs: Knobs, kind: Kind) -> None:
+    for operation in ("PutObject", "GetObject", "HeadObject", "ListObjectsV2"):
+        knobs.spoil_storage(kind, operation, times=2)
+    assert await cache.put_if_absent(KEY, b"0123456789")
+    assert await read(cache, ByteRange(3, 6)) == b"345"
+    found = await cache.head(KEY)
+    assert found is not None
+    assert [item.key async for item in cache.list()] == [KEY]
+    assert knobs.faults() == []
+
+
+@pytest.mark.parametrize("span", [None, ByteRange(1234, 9 * MIB)])
+async def test_a_read_that_breaks_off_goes_on_where_it_broke(
+    cache: S3Cache, knobs: Knobs, span: ByteRange | None
+) -> None:
+    await cache.put_if_absent(KEY, LARGE)
+    knobs.spoil_storage(Kind.RESET, "GetObject", times=3, after_bytes=2 * MIB + 1)
+    wanted = LARGE if span is None else LARGE[span.start : span.stop]
+    assert await read(cache, span) == wanted
+    assert knobs.faults() == []
+
+
+async def test_a_read_that_always_breaks_ends_with_a_name(cache: S3Cache, knobs: Knobs) -> None:
+    await cache.put_if_absent(KEY, b"x" * MIB)
+    knobs.spoil_storage(Kind.RESET, "GetObject", after_bytes=0)
+    with pytest.raises(CacheUnavailable):
+        await read(cache)
+
+
+async def test_a_put_whose_answer_was_lost_is_known_as_ours(cache: S3Cache, knobs: Knobs) -> None:
+    knobs.spoil_storage(Kind.RESET, "PutObject", times=1, after_bytes=0)
+    assert await cache.put_if_absent(KEY, b"mine")
+    assert not await cache.put_if_absent(KEY, b"other")
+    assert await read(cache) == b"mine"
+
+
+async def test_an_upload_whose_last_answer_was_lost_is_known_as_ours(cache: S3Cache, knobs: Knobs) -> None:
+    knobs.spoil_storage(Kind.RESET, "CompleteMultipartUpload", times=1, after_bytes=0)
+    assert await cache.put_if_absent(KEY, in_pieces(LARGE))
+    assert not await cache.put_if_absent(KEY, in_pieces(LARGE))
+    assert await read(cache) == LARGE
+
+
+@pytest.mark.parametrize("body", ["bytes", "stream", "file"])
+async def test_a_large_object_goes_up_in_parts_that_are_tried_again(
+    cache: S3Cache, knobs: Knobs, s3: Any, bucket: str, body: str, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(LARGE)
+    bodies: dict[str, Any] = {"bytes": LARGE, "stream": in_pieces(LARGE), "file": tmp_path / "large"}
+    knobs.spoil_storage(Kind.ERROR, "UploadPart", "CreateMultipartUpload", times=3)
+    assert await cache.put_if_absent(KEY, bodies[body])
+    assert await read(cache) == LARGE
+    assert s3.head_object(Bucket=bucket, Key=f"a/b/{KEY}")["ETag"].endswith('-3"')
+
+
+async def test_an_upload_that_fails_leaves_nothing(
+    cache: S3Cache, knobs: Knobs, s3: Any, bucket: str
+) -> None:
+    knobs.order(
+        Fault(kind=Kind.ERROR, service="s3", operations=("UploadPart",), code="AccessDenied", status=403)
+    )
+    with pytest.raises(Misconfigured):
+        await cache.put_if_absent(KEY, in_pieces(LARGE))
+    assert await cache.head(KEY) is None
+    assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+async def test_an_upload_whose_body_breaks_leaves_nothing(cache: S3Cache, s3: Any, bucket: str) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        async for piece in in_pieces(LARGE):
+            yield piece
+        raise RuntimeError("tool died")
+
+    with pytest.raises(RuntimeError, match="tool died"):
+        await cache.put_if_absent(KEY, broken())
+    assert await cache.head(KEY) is None
+    assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+async def test_of_two_uploads_the_first_to_complete_wins(cache: S3Cache, s3: Any, bucket: str) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        async for piece in in_pieces(LARGE):
+            yield piece
+        assert await cache.put_if_absent(KEY, b"first")
+
+    assert not await cache.put_if_absent(KEY, slow())
+    assert await read(cache) == b"first"
+    assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+async def test_storage_that_does_not_answer_is_unavailable(bucket: str) -> None:
+    cache = S3Cache(bucket, endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(CacheUnavailable):
+        await cache.head(KEY)
+    with pytest.raises(CacheUnavailable):
+        await read(cache)
+    await cache.close()
+
+
+async def test_a_bucket_that_is_not_there_is_named(url: str) -> None:
+    cache = S3Cache("no-such-bucket", endpoint_url=url)
+    with pytest.raises(Misconfigured, match="WORKFLOW_S3_BUCKET"):
+        await cache.check()
+    with pytest.raises(Misconfigured, match="WORKFLOW_S3_BUCKET"):
+        await cache.put_if_absent(KEY, b"x")
+    with pytest.raises(Misconfigured, match="WORKFLOW_S3_BUCKET"):
+        await cache.put_if_absent(KEY, b"x" * 9 * MIB)
+    await cache.close()
+
+
+def test_what_cannot_work_is_named_at_once(url: str) -> None:
+    with pytest.raises(Misconfigured, match="WORKFLOW_S3_BUCKET"):
+        S3Cache(" ")
+    with pytest.raises(Misconfigured, match="WORKFLOW_S3_PREFIX"):
+        S3Cache("bucket", prefix="a/../b", endpoint_url=url)
+
+
+def test_without_credentials_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(Misconfigured, match="credentials"):
+        S3Cache("bucket")
