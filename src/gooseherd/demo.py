@@ -37,6 +37,8 @@ DCC = "demo"
 MANIFEST = "demo-data.json"
 _PORT = 8080
 _PATIENCE_SECONDS = 300.0
+_WIDE = 150
+"""Columns of a terminal that has room for the descriptions too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,18 +232,20 @@ def _table(console: Console, outcomes: Sequence[Outcome]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for head in ("file", "format", "", "seconds", "read back and compared"):
         table.add_column(head, no_wrap=True)
-    # Gives way first: on a narrow terminal it is cut, the checks are not.
-    table.add_column("what it is", no_wrap=True, overflow="ellipsis", ratio=1)
+    if console.width >= _WIDE:
+        table.add_column("what it is", no_wrap=True)
     for one in outcomes:
         mark = Text("FAILED", "bold red") if not one.ok else Text("cached" if one.cached else "made", "green")
-        table.add_row(
+        row: list[str | Text] = [
             one.file.local_id,
             one.file.file_format.name,
             mark,
             f"{one.seconds:.1f}",
             Text(one.detail),
-            Text(one.file.description),
-        )
+        ]
+        if console.width >= _WIDE:
+            row.append(Text(one.file.description))
+        table.add_row(*row)
     console.print(table)
     console.print("each also: ETag = sha256, 206 clamped at the end, 304, 416, If-Range, CORS", style="dim")
 
