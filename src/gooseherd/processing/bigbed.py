@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     if flag != "--report":
         return 64
     try:
-        with os.fdopen(1, "wb") as out:
+        # As in text.py: open until this process is gone.
+        with os.fdopen(1, "wb", closefd=False) as out:
             items: list[bytes] = []
             written = 0
             for line in lines_of(source):

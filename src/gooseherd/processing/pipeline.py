@@ -36,7 +36,7 @@ STDERR_KEPT: Final = 64 << 10
 _ERRORS_KEPT: Final = 4 << 10
 _ERROR_MARK: Final = b"[E::"
 _TERM_GRACE_SECONDS: Final = 2.0
-_NOTICE_SECONDS: Final = 0.1
+_NOTICE_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.25
 _PIPE_BYTES: Final = 1 << 20
 

@@ -119,7 +119,9 @@ def _run(given: argparse.Namespace) -> None:
         else:
             stream = files.enter_context(Path(given.source).open("rb"))
             size = os.fstat(stream.fileno()).st_size
-        out = files.enter_context(os.fdopen(1, "wb"))
+        # Its descriptor stays open to the very end: what reads it must not learn of an end before
+        # the reason for it is written and this process is gone.
+        out = files.enter_context(os.fdopen(1, "wb", closefd=False))
         for block in normalise(inflate(stream, found, size=size, max_bytes=given.max_bytes), reader):
             written += out.write(block)
         if found.without_end_marker and reader.open_end:
@@ -127,7 +129,6 @@ def _run(given: argparse.Namespace) -> None:
                 Reason.SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut"
             )
         header = reader.finish()
-        # Before standard output closes: whoever puts the header above the records waits for that.
         if given.header:
             _write(given.header, header)
         _write(given.report, json.dumps(report(reader, found, header, written)).encode())
