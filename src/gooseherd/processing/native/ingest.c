@@ -11,8 +11,9 @@
 #define STREAM_AFTER (16 * MIB)
 /* The program and its libraries. */
 #define PROGRAM_MEMORY (6 * MIB)
-/* htslib's index by 16 kb window that holds records: a hash entry and a list of chunks. Measured: 60 to 110. */
-enum { INDEX_WINDOW = 112, INDEX_LINEAR = 8 };
+/* htslib's index: for each 16 kb window that holds records a hash entry and a list of chunks (measured: 60 to 110),
+ * for every window up to the last an offset in an array that doubles, for each sequence the tables themselves. */
+enum { INDEX_WINDOW = 112, INDEX_LINEAR = 16, INDEX_CONTIG = 256 };
 /* Below this there is no use in going on: runs would be so short that merging them takes all day. */
 #define LEAST_STORE (1 * MIB)
 
@@ -45,7 +46,7 @@ static uint64_t index_memory(const struct ingest *g)
 {
     uint64_t windows = g->contigs.windows * 8 / 7; /* and the larger bins above them */
     return (windows < g->records ? windows : g->records) * INDEX_WINDOW + g->contigs.windows * INDEX_LINEAR +
-           g->contigs.seen_count * 64;
+           g->contigs.seen_count * INDEX_CONTIG;
 }
 
 static uint64_t room(const struct ingest *g)
@@ -304,8 +305,11 @@ static void take(struct ingest *g, const struct record *r)
             start_streaming(g);
         return;
     }
-    /* Places by appearance: a new contig is the last one. */
-    g->contigs.all[r->contig].place = g->contigs.seen_count - 1;
+    /* Places by appearance: a new contig is the last one. The index grows with each. */
+    uint32_t place = g->contigs.seen_count - 1;
+    if (g->contigs.all[r->contig].records == 1 || g->records % 4096 == 0)
+        (void)room(g);
+    g->contigs.all[r->contig].place = place;
     output_text(g->output, r->text, r->n);
     output_text(g->output, "\n", 1);
     head.n++;
@@ -317,7 +321,11 @@ static void read_all(struct ingest *g)
     struct record record;
     const char *line;
     size_t n;
+    const struct decoder *source = input_decoder(g->input);
     for (uint64_t seen = 0; lines_next(&g->lines, &line, &n); seen++) {
+        /* Judged before the line is: half a line is mostly an invalid one. */
+        if (g->lines.open_end && decoder_lacks_end_marker(source))
+            fail(EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut");
         if (reader_line(&g->reader, g->lines.number, line, n, &record))
             take(g, &record);
         else if (g->streaming && g->reader.header_grew)
@@ -325,9 +333,6 @@ static void read_all(struct ingest *g)
         if (seen % 4096 == 0)
             tell(g, "read", false);
     }
-    const struct decoder *source = input_decoder(g->input);
-    if (decoder_lacks_end_marker(source) && g->lines.open_end)
-        fail(EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut");
     if (!g->records && g->options->refuse_empty)
         fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
              g->lines.number ? "only a header" : "no content");

@@ -41,6 +41,23 @@ static int number_of(const char *target)
     return strncmp(target, "fd:", 3) == 0 ? atoi(target + 3) : -1;
 }
 
+/*
+ * htslib's threads write, and errno is theirs: ask the disk again what was wrong. The file will be removed, so the
+ * bytes of the question do no harm.
+ */
+static _Noreturn void fail_writing(int fd, const char *what)
+{
+    static char zeros[64 << 10];
+    struct stat found;
+    if (!errno && fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && lseek(fd, 0, SEEK_END) >= 0)
+        for (int i = 0; i < 16 && !errno; i++)
+            if (write(fd, zeros, sizeof zeros) < 0)
+                break;
+    if (!errno)
+        errno = EIO;
+    fail_io(what);
+}
+
 bool output_can_return(const struct output_plan *plan)
 {
     struct stat found;
@@ -60,7 +77,7 @@ static void begin(struct output *o, const struct text *header)
     /* The index needs to know where the first record's block begins: blocks are numbered from here. */
     errno = 0;
     if (bgzf_flush(o->bgzf) != 0)
-        fail_io("writing the output");
+        fail_writing(o->fd, "writing the output");
     o->index = hts_idx_init(0, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI, (uint64_t)bgzf_tell(o->bgzf), MIN_SHIFT,
                             o->csi ? CSI_LEVELS : TBI_LEVELS);
     if (!o->index)
@@ -88,7 +105,7 @@ void output_text(struct output *o, const char *text, size_t n)
 {
     errno = 0;
     if (n && bgzf_write(o->bgzf, text, n) != (ssize_t)n)
-        fail_io("writing the output");
+        fail_writing(o->fd, "writing the output");
 }
 
 void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t end)
@@ -145,7 +162,7 @@ static void save_index(const struct output *o)
     made_index = number_of(target) < 0 && (stat(path, &found) != 0 || S_ISREG(found.st_mode));
     errno = 0;
     if (hts_idx_save_as(o->index, NULL, path, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI) < 0)
-        fail_io("writing the index");
+        fail_writing(-1, "writing the index");
     free(path);
 }
 
@@ -153,13 +170,13 @@ uint64_t output_finish(struct output *o, const struct contigs *contigs, const ui
 {
     errno = 0;
     if (bgzf_flush(o->bgzf) != 0)
-        fail_io("writing the output");
+        fail_writing(o->fd, "writing the output");
     uint64_t end = (uint64_t)bgzf_tell(o->bgzf);
     if (hts_idx_amend_last(o->index, end) < 0 || hts_idx_finish(o->index, end) < 0)
         fail(EXIT_IO, TOOL_FAILED, "the index could not be finished");
     describe(o, contigs, order);
     if (bgzf_close(o->bgzf) != 0)
-        fail_io("writing the output");
+        fail_writing(o->fd, "writing the output");
     uint64_t bytes = output_bytes(o);
     save_index(o);
     hts_idx_destroy(o->index);
@@ -173,7 +190,7 @@ int output_return(struct output *o)
 {
     errno = 0;
     if (bgzf_close(o->bgzf) != 0)
-        fail_io("writing the output");
+        fail_writing(o->fd, "writing the output");
     hts_idx_destroy(o->index);
     int fd = o->fd;
     if (unlink(o->plan->data) != 0 || lseek(fd, 0, SEEK_SET) != 0)

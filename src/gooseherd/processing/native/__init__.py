@@ -1,0 +1,1 @@
+"""The interval kernel: native code and what Python needs to call it."""

@@ -1,0 +1,206 @@
+"""Speaks to gooseherd-intervals: where it is, how it is called, what it reports. Others run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+PROGRAM: Final = "gooseherd-intervals"
+
+FORMATS: Final = frozenset({"bed", "narrowpeak", "broadpeak", "gff", "gff3", "gffread", "vcf"})
+"""`gffread`: GFF3 that gffread wrote, whose comments only tell its command line."""
+
+LEAST_MEMORY: Final = 64 << 20
+"""Bytes that are enough for any genome's index; the program itself accepts less for small ones."""
+
+
+class Status(IntEnum):
+    """Its exit statuses."""
+
+    DONE = 0
+    USAGE = 2
+    INVALID = 10
+    TRUNCATED = 11
+    LIMIT = 12
+    IO = 20
+    MEMORY = 21
+
+
+@dataclass(frozen=True, slots=True)
+class KernelContig:
+    """A sequence of the file: declared in its header, seen in records, or both."""
+
+    name: str
+    length: int | None
+    max_end: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run found. After a failure: `reason` (of failures.Reason), `detail`, `line`, counts so far."""
+
+    done: bool
+    records: int
+    record_bytes: int
+    header_lines: int
+    header_bytes: int
+    lines: int
+    text_bytes: int
+    max_end: int
+    sorted: bool
+    """The source's order was kept."""
+    spills: int
+    spilled_bytes: int
+    restarted: bool
+    bytes_out: int
+    counts: Mapping[str, int]
+    """Everything that was changed or dropped, by the names of the Python normaliser."""
+    index: str = ""
+    """tbi or csi."""
+    compression: str = ""
+    without_end_marker: bool = False
+    bytes_in: int = 0
+    contigs: tuple[KernelContig, ...] = ()
+    reason: str | None = None
+    detail: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of --progress-fd. `in_total` is 0 when unknown; `written` follows `text` once all is read."""
+
+    phase: str
+    read_bytes: int
+    total_bytes: int
+    text_bytes: int
+    written_bytes: int
+    out_bytes: int
+
+    def fraction(self, reading: float = 0.4) -> float:
+        """How much is done, 0 to 1, when `reading` is the share of the time until all is read."""
+        if self.phase == "done":
+            return 1.0
+        read = min(1.0, self.read_bytes / self.total_bytes) if self.total_bytes else 0.0
+        if self.phase == "read":
+            # Written while reading: the source is in order and both go on together.
+            return read if self.written_bytes else reading * read
+        given = min(1.0, self.written_bytes / self.text_bytes) if self.text_bytes else 0.0
+        return reading + (1.0 - reading) * given
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run. Paths only: its own names, never the user's."""
+
+    format: str
+    source: Path | None
+    """None: standard input, read while it arrives."""
+    out: Path
+    index: Path
+    report: Path
+    work: Path
+    memory_bytes: int
+    threads: int = 2
+    level: int = 1
+    progress_fd: int | None = None
+    refuse_empty: bool = False
+    keep_order: bool = True
+    """A source in contiguous blocks with ascending starts keeps its order, whatever the order of names."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """line, bytes, ratio, contigs, header: as the options --max-…"""
+
+    def argv(self, program: Path) -> tuple[str, ...]:
+        """The command line."""
+        if self.format not in FORMATS:
+            raise ValueError(f"the kernel does not read {self.format!r}")
+        return (
+            str(program),
+            f"--format={self.format}",
+            f"--out={self.out}",
+            f"--index={self.index}",
+            f"--report={self.report}",
+            f"--work={self.work}",
+            f"--memory={self.memory_bytes}",
+            f"--threads={self.threads}",
+            f"--level={self.level}",
+            f"--sorted={'blocks' if self.keep_order else 'names'}",
+            *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
+            *(("--refuse-empty",) if self.refuse_empty else ()),
+            *(f"--max-{name}={most}" for name, most in self.limits.items()),
+            "--",
+            "-" if self.source is None else str(self.source),
+        )
+
+
+def find_kernel(built: Path | None = None) -> Path | None:
+    """The program: the one given, the one beside this file, the one on PATH; None where it is not built."""
+    for candidate in (built, Path(__file__).with_name(PROGRAM)):
+        if candidate is not None and candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate
+    found = shutil.which(PROGRAM)
+    return Path(found) if found else None
+
+
+def parse_report(data: bytes) -> Report:
+    """Read a report.
+
+    Raises:
+        ValueError: this is none, or it is cut.
+    """
+    said = json.loads(data)
+    if not isinstance(said, dict):
+        raise ValueError("a report is a JSON object")
+    try:
+        return _report(said)
+    except (KeyError, TypeError) as lacking:
+        raise ValueError(f"not a report: {lacking}") from lacking
+
+
+def parse_progress(line: bytes) -> Progress:
+    """Read one line of progress.
+
+    Raises:
+        ValueError: it is none.
+    """
+    said = json.loads(line)
+    try:
+        return Progress(
+            said["phase"], said["in"], said["in_total"], said["text"], said["written"], said["out"]
+        )
+    except (KeyError, TypeError) as lacking:
+        raise ValueError(f"not a line of progress: {lacking}") from lacking
+
+
+def _report(said: dict[str, Any]) -> Report:
+    return Report(
+        done=said["outcome"] == "done",
+        records=said["records"],
+        record_bytes=said["record_bytes"],
+        header_lines=said["header_lines"],
+        header_bytes=said["header_bytes"],
+        lines=said["lines"],
+        text_bytes=said["text_bytes"],
+        max_end=said["max_end"],
+        sorted=said["sorted"],
+        spills=said["spills"],
+        spilled_bytes=said["spilled_bytes"],
+        restarted=said["restarted"],
+        bytes_out=said["bytes_out"],
+        counts=dict(said["counts"]),
+        index=said.get("index", ""),
+        compression=said.get("compression", ""),
+        without_end_marker=said.get("without_end_marker", False),
+        bytes_in=said.get("bytes_in", 0),
+        contigs=tuple(KernelContig(*contig) for contig in said.get("contigs", ())),
+        reason=said.get("reason"),
+        detail=said.get("detail", ""),
+        line=said.get("line") or None,
+    )

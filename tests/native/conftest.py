@@ -1,0 +1,146 @@
+"""Builds the kernel once per run of the tests, as it ships and with sanitisers, and runs it on bytes."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import gooseherd.processing.native.kernel as glue
+
+BUILD = Path(glue.__file__).with_name("build.sh")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: what it said and where its files are."""
+
+    status: int
+    report: glue.Report | None
+    out: Path
+    index: Path
+    stderr: str
+
+    @property
+    def found(self) -> glue.Report:
+        assert self.report is not None, self.stderr
+        return self.report
+
+    def text(self) -> bytes:
+        return gzip.decompress(self.out.read_bytes())
+
+    def records(self) -> list[bytes]:
+        return [line for line in self.text().split(b"\n")[:-1] if not line.startswith(b"#")]
+
+    def sizes(self) -> tuple[bytes, bytes]:
+        """Data and index as they are."""
+        return self.out.read_bytes(), self.index.read_bytes()
+
+
+class Kernel:
+    """Runs one build; every run gets a folder of its own below `folder`."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.program = program
+        self.folder = folder
+        self.runs = 0
+
+    def call(self, format_name: str, source: Path | None, *options: str) -> tuple[list[str], Outcome]:
+        self.runs += 1
+        here = self.folder / f"run{self.runs}"
+        here.mkdir()
+        nothing = Outcome(-1, None, here / "out.gz", here / "out.gz.tbi", "")
+        argv = [
+            str(self.program), "--format", format_name, "--out", str(nothing.out), "--index", str(nothing.index),
+            "--report", str(here / "report.json"), "--work", str(here), *options,
+            "-" if source is None else str(source),
+        ]  # fmt: skip
+        return argv, nothing
+
+    def __call__(self, format_name: str, data: bytes | Path, *options: str) -> Outcome:
+        if isinstance(data, bytes):
+            source = self.folder / f"source{self.runs}"
+            source.write_bytes(data)
+        else:
+            source = data
+        argv, planned = self.call(format_name, source, *options)
+        done = subprocess.run(argv, capture_output=True, timeout=100, check=False)
+        return self.outcome(planned, done.returncode, done.stderr)
+
+    def outcome(self, planned: Outcome, status: int, stderr: bytes) -> Outcome:
+        report = planned.out.with_name("report.json")
+        said = glue.parse_report(report.read_bytes()) if report.exists() else None
+        return Outcome(status, said, planned.out, planned.index, stderr.decode("utf-8", "replace"))
+
+
+def _build(folder: Path, *mode: str) -> Path:
+    """Build once, whichever worker of the test run comes first."""
+    program = folder / ("kernel" + "".join(mode))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            made = subprocess.run(
+                [str(BUILD), *mode, str(program)], capture_output=True, text=True, timeout=300, check=False
+            )
+            assert made.returncode == 0, made.stderr
+    return program
+
+
+@pytest.fixture(scope="session")
+def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("pkg-config") or subprocess.run(["pkg-config", "--exists", "htslib"], check=False).returncode:
+        pytest.skip("the kernel cannot be built here: no pkg-config or no libhts-dev")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = shared / "native-build"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program(build_folder: Path) -> Path:
+    return _build(build_folder)
+
+
+@pytest.fixture(scope="session")
+def sanitised_program(build_folder: Path) -> Path:
+    return _build(build_folder, "--sanitize")
+
+
+@pytest.fixture
+def kernel(program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(program, tmp_path)
+
+
+@pytest.fixture
+def sanitised(sanitised_program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(sanitised_program, tmp_path)
+
+
+@pytest.fixture(params=["as shipped", "sanitised"])
+def either_kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
+    name = "program" if request.param == "as shipped" else "sanitised_program"
+    yield Kernel(request.getfixturevalue(name), tmp_path)
+
+
+def bgzip(data: bytes, *options: str) -> bytes:
+    return subprocess.run(["bgzip", "-c", *options], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def packed() -> dict[str, Sequence[object]]:
+    """Ways to pack the same text."""
+    return {
+        "plain": [lambda data: data],
+        "gzip": [gzip.compress],
+        "bgzf": [bgzip],
+        "members": [lambda data: b"".join(gzip.compress(data[i : i + 50]) for i in range(0, len(data), 50))],
+        "bgzf then gzip": [lambda data: bgzip(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])],
+    }
