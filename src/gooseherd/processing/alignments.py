@@ -14,7 +14,8 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.intervals import TBI_END
-from gooseherd.processing.pipeline import PipelineFailed, Stage, Watch
+from gooseherd.processing.pipeline import PipelineFailed, Stage
+from gooseherd.processing.progress import Watch
 from gooseherd.processing.samheader import contigs_of
 from gooseherd.processing.sniff import expect
 from gooseherd.processing.workbench import LEVEL, Budget, Workbench, own_stage, stem, wrong_output
@@ -74,14 +75,15 @@ class SortedBam:
             contigs = contigs_of(header)
             if self.source_format is BAM:
                 out, reads = await self._keep_or_sort(bench, contigs)
-                if out == bench.source:
+                if out == given.path:
                     notes = ("already sorted: these are the source's own bytes",)
             else:
                 out = await self._sort_cram(bench, header)
                 reads = await _count(bench, out, contigs)
         if not reads:
             raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
-        await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
+        if out != given.path:
+            await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         given.report(1.0, seen.size, out.stat().st_size)
         return StepOutput(
             files=(Produced(Kind.DATA, out, "data.bam", f"{_stem(given)}.bam"),),
@@ -94,7 +96,7 @@ class SortedBam:
     async def _keep_or_sort(self, bench: Workbench, contigs: tuple[Contig, ...]) -> tuple[Path, int]:
         """Sorted is what can be indexed; what the header says of its order need not be true."""
         try:
-            return bench.source, await _count(
+            return bench.given.path, await _count(
                 bench, bench.source, contigs, reads_source=True, span=(0.0, 0.2)
             )
         except PipelineFailed as refused:

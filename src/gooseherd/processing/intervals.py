@@ -24,7 +24,8 @@ from gooseherd.domain.formats import (
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.inflate import Compression
-from gooseherd.processing.pipeline import PipelineFailed, Stage, Watch
+from gooseherd.processing.pipeline import PipelineFailed, Stage
+from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import Look, expect
 from gooseherd.processing.workbench import (
     LEVEL,

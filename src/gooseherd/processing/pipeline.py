@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.processing import Report, StepFailed
+from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.blame import explain
+from gooseherd.processing.progress import Watch, folder_bytes, positions
 
 _log = logging.getLogger(__name__)
 
@@ -53,28 +54,6 @@ class Stage:
     """Where a program of ours says, as JSON `{reason, detail}`, why it refused."""
     harmless: bytes | None = None
     """Errors with these words are none, as long as the exit status is 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """How progress is seen without the tools' help: how far they have read, how much has come out.
-
-    `span` is the part of the step's 0..1 that this pipeline fills; `reading` is the share
-    of it that is done when the whole source has been read.
-    """
-
-    source: Path
-    output: Path
-    expected_bytes: int
-    report: Report
-    reading: float = 0.5
-    span: tuple[float, float] = (0.0, 1.0)
-
-    def fraction(self, read: int, size: int, written: int) -> float:
-        """Below the span's end as long as the pipeline runs."""
-        done = self.reading * min(read / max(size, 1), 1.0)
-        done += (1 - self.reading) * min(written / max(self.expected_bytes, 1), 0.99)
-        return self.span[0] + (self.span[1] - self.span[0]) * done
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +253,10 @@ class _Run:
     async def _look(self) -> bool:
         """Report progress; False when the folder has outgrown its bound."""
         pids = [child.process.pid for child in self.children if child.alive]
-        used = await asyncio.to_thread(_folder_bytes, self.cwd)
+        used = await asyncio.to_thread(folder_bytes, self.cwd)
         if self.watch is not None:
             watch = self.watch
-            read, size, written = await asyncio.to_thread(_positions, watch.source, watch.output, pids)
+            read, size, written = await asyncio.to_thread(positions, watch.source, watch.output, pids)
             # A source nobody has open any more has been read.
             read = size if read is None else read
             watch.report(watch.fraction(read, size, written), read, written)
@@ -377,31 +356,3 @@ def _widen(pipe: int) -> None:
     """Fewer switches between two busy stages; refused when the user's pipes hold too much already."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                total += entry.stat(follow_symlinks=False).st_size
-    return total
-
-
-def _positions(source: Path, output: Path, pids: Sequence[int]) -> tuple[int | None, int, int]:
-    """(how far the source has been read, or None when nobody has it open; its size; the output's size)."""
-    known = source.stat()
-    furthest: int | None = None
-    for pid in pids:
-        # The process may be gone, or going: then it reads nothing any more.
-        with contextlib.suppress(OSError, ValueError):
-            for opened in Path(f"/proc/{pid}/fd").iterdir():
-                about = opened.stat()
-                if (about.st_dev, about.st_ino) == (known.st_dev, known.st_ino):
-                    position = Path(f"/proc/{pid}/fdinfo/{opened.name}").read_text().split()[1]
-                    furthest = max(furthest or 0, int(position))
-    try:
-        written = output.stat().st_size
-    except FileNotFoundError:
-        written = 0
-    return furthest, known.st_size, written

@@ -16,7 +16,8 @@ from typing import Any, Final
 from gooseherd.domain.artifact import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed, StepInput
-from gooseherd.processing.pipeline import PipelineResult, Stage, Watch, run_pipeline
+from gooseherd.processing.pipeline import PipelineResult, Stage, run_pipeline
+from gooseherd.processing.progress import Watch
 
 LEVEL: Final = 1
 """BGZF compression level: four times the speed of the default for a seventh more bytes.
@@ -53,8 +54,9 @@ class Workbench:
         self.given = given
         self.budget = budget
         # Tools run in the work folder, where a relative path would mean something else.
-        self.source = given.path.absolute()
         self.work = given.work.absolute()
+        # A name of ours: htslib reads more into a file name than a name (x##idx##y, http://).
+        self.source = self.link(given.path, "source")
 
     @property
     def environment(self) -> dict[str, str]:

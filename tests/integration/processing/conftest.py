@@ -104,7 +104,7 @@ def process(tmp_path: Path, registry: ProcessorRegistry) -> Callable[..., object
         home = tmp_path / f"run{runs}"
         home.mkdir()
         if isinstance(content, bytes):
-            path = home / "source"
+            path = home / (filename or f"x##idx##{file_format}")
             path.write_bytes(content)
         else:
             path = content

@@ -263,7 +263,7 @@ async def test_records_come_in_byte_order_and_ties_in_the_sources_order(process:
 async def test_tables_pass_through_without_a_copy(process: Process, file_format: str) -> None:
     made = await process(b"a,b\n1,2\n", file_format, filename="t.txt")
     data = made.produced(Kind.DATA)
-    assert data.path.name == "source"
+    assert data.path.name == "t.txt"
     assert data.media_type.startswith("text/")
     assert len(made.outputs) == 1
 

@@ -14,7 +14,8 @@ import pytest
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, Watch, run_pipeline
+from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
+from gooseherd.processing.progress import Watch
 
 
 @pytest.fixture

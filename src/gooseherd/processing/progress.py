@@ -1,0 +1,62 @@
+"""Sees how far tools are without their help: what they have read of the source, what has come out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gooseherd.domain.processing import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What to look at, and what it means.
+
+    `span` is the part of the step's 0..1 that this pipeline fills; `reading` is the share
+    of it that is done when the whole source has been read.
+    """
+
+    source: Path
+    output: Path
+    expected_bytes: int
+    report: Report
+    reading: float = 0.5
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def fraction(self, read: int, size: int, written: int) -> float:
+        """Below the span's end as long as the pipeline runs."""
+        done = self.reading * min(read / max(size, 1), 1.0)
+        done += (1 - self.reading) * min(written / max(self.expected_bytes, 1), 0.99)
+        return self.span[0] + (self.span[1] - self.span[0]) * done
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files in `folder`, links not followed."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def positions(source: Path, output: Path, pids: Sequence[int]) -> tuple[int | None, int, int]:
+    """(how far the source has been read, or None when nobody has it open; its size; the output's size)."""
+    known = source.stat()
+    furthest: int | None = None
+    for pid in pids:
+        # The process may be gone, or going: then it reads nothing any more.
+        with contextlib.suppress(OSError, ValueError):
+            for opened in Path(f"/proc/{pid}/fd").iterdir():
+                about = opened.stat()
+                if (about.st_dev, about.st_ino) == (known.st_dev, known.st_ino):
+                    position = Path(f"/proc/{pid}/fdinfo/{opened.name}").read_text().split()[1]
+                    furthest = max(furthest or 0, int(position))
+    try:
+        written = output.stat().st_size
+    except FileNotFoundError:
+        written = 0
+    return furthest, known.st_size, written
