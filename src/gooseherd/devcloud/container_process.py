@@ -92,7 +92,9 @@ class Container:
         except OSError:
             return False
         try:
-            return await asyncio.wait_for(process.wait(), check.timeout) == 0
+            # Not wait_for: before Python 3.12 it swallows a cancellation that meets the result.
+            async with asyncio.timeout(check.timeout):
+                return await process.wait() == 0
         except TimeoutError:
             return False
         finally:

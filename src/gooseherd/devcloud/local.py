@@ -122,7 +122,8 @@ class LocalCloud:
         )
         assert self._process.stdout is not None
         try:
-            line = (await asyncio.wait_for(self._process.stdout.readline(), self._start_seconds)).decode()
+            async with asyncio.timeout(self._start_seconds):
+                line = (await self._process.stdout.readline()).decode()
             if not line.startswith(_READY):
                 raise Misconfigured("local cloud", await self._last_words())
         except TimeoutError:
@@ -142,7 +143,8 @@ class LocalCloud:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), _KILL_AFTER_SECONDS)
+            async with asyncio.timeout(_KILL_AFTER_SECONDS):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -117,6 +117,7 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     _log.info("devcloud ready on %s", site.url)
     sys.stdout.write(f"{READY}{site.url}\n")
     sys.stdout.flush()
+    _leave_pipes(state / "devcloud.out")
     await told.wait()
     _log.info("stopping")
     # Tasks end while the endpoint still answers: they may have something left to say or to store.
@@ -124,6 +125,14 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     await asyncio.to_thread(server.shutdown)
     server.server_close()
     return 0
+
+
+def _leave_pipes(path: Path) -> None:
+    """Nobody reads them any more, and a library that prints must not block on a full one."""
+    output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    for pipe in (1, 2):
+        os.dup2(output, pipe)
+    os.close(output)
 
 
 def _first_then_at_once(told: asyncio.Event) -> None:
