@@ -7,7 +7,7 @@ import gzip
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +58,20 @@ class Kernel:
         here.mkdir()
         nothing = Outcome(-1, None, here / "out.gz", here / "out.gz.tbi", "")
         argv = [
-            str(self.program), "--format", format_name, "--out", str(nothing.out), "--index", str(nothing.index),
-            "--report", str(here / "report.json"), "--work", str(here), *options,
+            str(self.program),
+            "--format",
+            format_name,
+            "--out",
+            str(nothing.out),
+            "--index",
+            str(nothing.index),
+            "--report",
+            str(here / "report.json"),
+            "--work",
+            str(here),
+            *options,
             "-" if source is None else str(source),
-        ]  # fmt: skip
+        ]
         return argv, nothing
 
     def __call__(self, format_name: str, data: bytes | Path, *options: str) -> Outcome:
@@ -95,7 +105,10 @@ def _build(folder: Path, *mode: str) -> Path:
 
 @pytest.fixture(scope="session")
 def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("pkg-config") or subprocess.run(["pkg-config", "--exists", "htslib"], check=False).returncode:
+    if (
+        not shutil.which("pkg-config")
+        or subprocess.run(["pkg-config", "--exists", "htslib"], check=False).returncode
+    ):
         pytest.skip("the kernel cannot be built here: no pkg-config or no libhts-dev")
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
@@ -124,12 +137,6 @@ def sanitised(sanitised_program: Path, tmp_path: Path) -> Kernel:
     return Kernel(sanitised_program, tmp_path)
 
 
-@pytest.fixture(params=["as shipped", "sanitised"])
-def either_kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
-    name = "program" if request.param == "as shipped" else "sanitised_program"
-    yield Kernel(request.getfixturevalue(name), tmp_path)
-
-
 def bgzip(data: bytes, *options: str) -> bytes:
     return subprocess.run(["bgzip", "-c", *options], input=data, capture_output=True, check=True).stdout
 
@@ -142,5 +149,7 @@ def packed() -> dict[str, Sequence[object]]:
         "gzip": [gzip.compress],
         "bgzf": [bgzip],
         "members": [lambda data: b"".join(gzip.compress(data[i : i + 50]) for i in range(0, len(data), 50))],
-        "bgzf then gzip": [lambda data: bgzip(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])],
+        "bgzf then gzip": [
+            lambda data: bgzip(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])
+        ],
     }

@@ -25,11 +25,29 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
     ("plain", "bed", b"chr1\t1\t2\n", b"chr1\t1\t2\n", {}),
     ("no newline at the end", "bed", b"chr1\t1\t2", b"chr1\t1\t2\n", {}),
     ("byte order mark", "bed", b"\xef\xbb\xbfchr1\t1\t2\n", b"chr1\t1\t2\n", {"byte_order_mark": 1}),
-    ("byte order mark before a header", "vcf", b"\xef\xbb\xbf" + VCF + vcf("5"), VCF + vcf("5"), {"byte_order_mark": 1}),
-    ("windows line ends", "bed", b"chr1\t1\t2\r\nchr1\t3\t4\r\n", b"chr1\t1\t2\nchr1\t3\t4\n", {"carriage_returns": 2}),
+    (
+        "byte order mark before a header",
+        "vcf",
+        b"\xef\xbb\xbf" + VCF + vcf("5"),
+        VCF + vcf("5"),
+        {"byte_order_mark": 1},
+    ),
+    (
+        "windows line ends",
+        "bed",
+        b"chr1\t1\t2\r\nchr1\t3\t4\r\n",
+        b"chr1\t1\t2\nchr1\t3\t4\n",
+        {"carriage_returns": 2},
+    ),
     ("windows line end, cut", "bed", b"chr1\t1\t2\r", b"chr1\t1\t2\n", {"carriage_returns": 1}),
     ("many carriage returns", "bed", b"chr1\t1\t2\r\r\n", b"chr1\t1\t2\n", {"carriage_returns": 2}),
-    ("blank lines", "bed", b"\nchr1\t1\t2\n \t \n\nchr1\t3\t4\n\n", b"chr1\t1\t2\nchr1\t3\t4\n", {"blank_lines": 4}),
+    (
+        "blank lines",
+        "bed",
+        b"\nchr1\t1\t2\n \t \n\nchr1\t3\t4\n\n",
+        b"chr1\t1\t2\nchr1\t3\t4\n",
+        {"blank_lines": 4},
+    ),
     (
         "track and browser lines",
         "bed",
@@ -39,34 +57,130 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
     ),
     ("a sequence named track", "bed", b"track\t1\t2\n", b"track\t1\t2\n", {}),
     ("a sequence named trackless", "bed", b"trackless\t1\t2\n", b"trackless\t1\t2\n", {}),
-    ("comments on top stay", "bed", b"#one\n# two\nchr1\t1\t2\n#three\n", b"#one\n# two\nchr1\t1\t2\n", {"comment_lines": 1}),
-    ("columns split by spaces", "bed", b"chr1 1  2 name\nchr2 3 4\n", b"chr1\t1\t2\tname\nchr2\t3\t4\n", {"spaced_lines": 2}),
+    (
+        "comments on top stay",
+        "bed",
+        b"#one\n# two\nchr1\t1\t2\n#three\n",
+        b"#one\n# two\nchr1\t1\t2\n",
+        {"comment_lines": 1},
+    ),
+    (
+        "columns split by spaces",
+        "bed",
+        b"chr1 1  2 name\nchr2 3 4\n",
+        b"chr1\t1\t2\tname\nchr2\t3\t4\n",
+        {"spaced_lines": 2},
+    ),
     ("headings", "bed", b"chrom\tchromStart\tchromEnd\nchr1\t1\t2\n", b"chr1\t1\t2\n", {"heading_lines": 1}),
-    ("headings split by spaces", "bed", b"chrom start end\nchr1 1 2\n", b"chr1\t1\t2\n", {"heading_lines": 1, "spaced_lines": 2}),
+    (
+        "headings split by spaces",
+        "bed",
+        b"chrom start end\nchr1 1 2\n",
+        b"chr1\t1\t2\n",
+        {"heading_lines": 1, "spaced_lines": 2},
+    ),
     ("scientific", "bed", b"chr1\t1e3\t2E+3\n", b"chr1\t1000\t2000\n", {"respelt_coordinates": 2}),
     ("a decimal that is whole", "bed", b"chr1\t10.0\t20.\n", b"chr1\t10\t20\n", {"respelt_coordinates": 2}),
-    ("one that only looks fractional", "bed", b"chr1\t1.5e1\t2.50e+2\n", b"chr1\t15\t250\n", {"respelt_coordinates": 2}),
+    (
+        "one that only looks fractional",
+        "bed",
+        b"chr1\t1.5e1\t2.50e+2\n",
+        b"chr1\t15\t250\n",
+        {"respelt_coordinates": 2},
+    ),
     ("down to whole", "bed", b"chr1\t1000e-3\t2\n", b"chr1\t1\t2\n", {"respelt_coordinates": 1}),
     ("leading zeros", "bed", b"chr1\t007\t010\n", b"chr1\t7\t10\n", {"respelt_coordinates": 2}),
-    ("signs", "bed", b"chr1\t+7\t+10\textra\tmore\n", b"chr1\t7\t10\textra\tmore\n", {"respelt_coordinates": 2}),
+    (
+        "signs",
+        "bed",
+        b"chr1\t+7\t+10\textra\tmore\n",
+        b"chr1\t7\t10\textra\tmore\n",
+        {"respelt_coordinates": 2},
+    ),
     ("minus nothing", "bed", b"chr1\t-0\t10\n", b"chr1\t0\t10\n", {"respelt_coordinates": 1}),
     ("nothing with a power", "bed", b"chr1\t0e99\t0.0e-99\n", b"chr1\t0\t0\n", {"respelt_coordinates": 2}),
     ("spaces around a number", "bed", b"chr1\t 1\t2 \n", b"chr1\t1\t2\n", {"respelt_coordinates": 2}),
-    ("the highest position, spelt oddly", "bed", b"chr1\t0\t2147483647.0\n", b"chr1\t0\t2147483647\n", {"respelt_coordinates": 1}),
+    (
+        "the highest position, spelt oddly",
+        "bed",
+        b"chr1\t0\t2147483647.0\n",
+        b"chr1\t0\t2147483647\n",
+        {"respelt_coordinates": 1},
+    ),
     ("an empty interval", "bed", b"chr1\t5\t5\n", b"chr1\t5\t5\n", {}),
     ("odd names", "bed", b"HLA-A*01:01,x y\t1\t2\n", b"HLA-A*01:01,x y\t1\t2\n", {}),
     ("names that are no UTF-8", "bed", b"chr\xff\xfe\t1\t2\n", b"chr\xff\xfe\t1\t2\n", {}),
     ("names like addresses", "bed", b"http://x/##idx##y\t1\t2\n", b"http://x/##idx##y\t1\t2\n", {}),
-    ("bytewise order", "bed", b"chr2\t1\t2\nchr10\t1\t2\nchr2\t0\t1\nChr1\t1\t2\n", b"Chr1\t1\t2\nchr10\t1\t2\nchr2\t0\t1\nchr2\t1\t2\n", {}),
-    ("a name that begins another", "bed", b"ab\t1\t2\na\t1\t2\nab\t1\t2\n", b"a\t1\t2\nab\t1\t2\nab\t1\t2\n", {}),
-    ("ties by end, then input", "bed", b"c\t9\t9\nc\t1\t5\tx\nc\t1\t3\nc\t1\t5\ta\n", b"c\t1\t3\nc\t1\t5\tx\nc\t1\t5\ta\nc\t9\t9\n", {}),
-    ("natural order is kept when sorted", "bed", b"chr2\t1\t2\nchr10\t1\t9\nchr10\t1\t2\n", b"chr2\t1\t2\nchr10\t1\t9\nchr10\t1\t2\n", {}),
-    ("ten columns of narrowPeak", "narrowpeak", b"chr1\t1\t2" + PEAK + b"\t7\n", b"chr1\t1\t2" + PEAK + b"\t7\n", {}),
-    ("nine columns of broadPeak", "broadpeak", b"chr1\t1\t2" + PEAK + b"\n", b"chr1\t1\t2" + PEAK + b"\n", {}),
-    ("narrowPeak by spaces", "narrowpeak", b"chr1 1 2" + PEAK.replace(b"\t", b" ") + b" 7\n", b"chr1\t1\t2" + PEAK + b"\t7\n", {"spaced_lines": 1}),
-    ("FASTA in GFF3", "gff3", GFF + gff("5", "6") + b"##FASTA\n>chr1\nACGT\n", GFF + gff("5", "6"), {"sequence_lines": 3}),
-    ("FASTA without its mark", "gff3", GFF + gff("5", "6") + b">chr1\nACGT\n\nAC\n", GFF + gff("5", "6"), {"sequence_lines": 4}),
-    ("separators", "gff3", GFF + gff("9", "9") + b"###\n" + gff("5", "6") + b"### \n", GFF + gff("5", "6") + gff("9", "9"), {"separator_lines": 2}),
+    (
+        "bytewise order",
+        "bed",
+        b"chr2\t1\t2\nchr10\t1\t2\nchr2\t0\t1\nChr1\t1\t2\n",
+        b"Chr1\t1\t2\nchr10\t1\t2\nchr2\t0\t1\nchr2\t1\t2\n",
+        {},
+    ),
+    (
+        "a name that begins another",
+        "bed",
+        b"ab\t1\t2\na\t1\t2\nab\t1\t2\n",
+        b"a\t1\t2\nab\t1\t2\nab\t1\t2\n",
+        {},
+    ),
+    (
+        "ties by end, then input",
+        "bed",
+        b"c\t9\t9\nc\t1\t5\tx\nc\t1\t3\nc\t1\t5\ta\n",
+        b"c\t1\t3\nc\t1\t5\tx\nc\t1\t5\ta\nc\t9\t9\n",
+        {},
+    ),
+    (
+        "natural order is kept when sorted",
+        "bed",
+        b"chr2\t1\t2\nchr10\t1\t9\nchr10\t1\t2\n",
+        b"chr2\t1\t2\nchr10\t1\t9\nchr10\t1\t2\n",
+        {},
+    ),
+    (
+        "ten columns of narrowPeak",
+        "narrowpeak",
+        b"chr1\t1\t2" + PEAK + b"\t7\n",
+        b"chr1\t1\t2" + PEAK + b"\t7\n",
+        {},
+    ),
+    (
+        "nine columns of broadPeak",
+        "broadpeak",
+        b"chr1\t1\t2" + PEAK + b"\n",
+        b"chr1\t1\t2" + PEAK + b"\n",
+        {},
+    ),
+    (
+        "narrowPeak by spaces",
+        "narrowpeak",
+        b"chr1 1 2" + PEAK.replace(b"\t", b" ") + b" 7\n",
+        b"chr1\t1\t2" + PEAK + b"\t7\n",
+        {"spaced_lines": 1},
+    ),
+    (
+        "FASTA in GFF3",
+        "gff3",
+        GFF + gff("5", "6") + b"##FASTA\n>chr1\nACGT\n",
+        GFF + gff("5", "6"),
+        {"sequence_lines": 3},
+    ),
+    (
+        "FASTA without its mark",
+        "gff3",
+        GFF + gff("5", "6") + b">chr1\nACGT\n\nAC\n",
+        GFF + gff("5", "6"),
+        {"sequence_lines": 4},
+    ),
+    (
+        "separators",
+        "gff3",
+        GFF + gff("9", "9") + b"###\n" + gff("5", "6") + b"### \n",
+        GFF + gff("5", "6") + gff("9", "9"),
+        {"separator_lines": 2},
+    ),
     (
         "regions anywhere stand on top",
         "gff3",
@@ -74,23 +188,83 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
         GFF + b"##sequence-region chr1 1 99\n" + gff("5", "6"),
         {"comment_lines": 1},
     ),
-    ("comments inside GFF", "gff", GFF + gff("5", "6") + b"#!x\n##species y\n", GFF + gff("5", "6"), {"comment_lines": 2}),
-    ("comments of gffread", "gffread", b"# gffread -F /home/x\n##gff-version 3\n# v1\n" + gff("5", "6"), GFF + gff("5", "6"), {}),
-    ("parents before children", "gff3", gff("9", "9") + gff("1", "99", attributes="ID=g") + gff("1", "5", attributes="Parent=g"), gff("1", "99", attributes="ID=g") + gff("1", "5", attributes="Parent=g") + gff("9", "9"), {}),
-    ("spaces in GFF columns", "gff", b"c\tRef Seq x\tgene a\t2\t3\t.\t+\t.\ta b\nc\tb\tg\t1\t3\t.\t+\t.\ta\n", b"c\tb\tg\t1\t3\t.\t+\t.\ta\nc\tRef Seq x\tgene a\t2\t3\t.\t+\t.\ta b\n", {}),
+    (
+        "comments inside GFF",
+        "gff",
+        GFF + gff("5", "6") + b"#!x\n##species y\n",
+        GFF + gff("5", "6"),
+        {"comment_lines": 2},
+    ),
+    (
+        "comments of gffread",
+        "gffread",
+        b"# gffread -F /home/x\n##gff-version 3\n# v1\n" + gff("5", "6"),
+        GFF + gff("5", "6"),
+        {},
+    ),
+    (
+        "parents before children",
+        "gff3",
+        gff("9", "9") + gff("1", "99", attributes="ID=g") + gff("1", "5", attributes="Parent=g"),
+        gff("1", "99", attributes="ID=g") + gff("1", "5", attributes="Parent=g") + gff("9", "9"),
+        {},
+    ),
+    (
+        "spaces in GFF columns",
+        "gff",
+        b"c\tRef Seq x\tgene a\t2\t3\t.\t+\t.\ta b\nc\tb\tg\t1\t3\t.\t+\t.\ta\n",
+        b"c\tb\tg\t1\t3\t.\t+\t.\ta\nc\tRef Seq x\tgene a\t2\t3\t.\t+\t.\ta b\n",
+        {},
+    ),
     ("GFF spelt oddly", "gff", gff("1e3", "2000.0"), gff("1000", "2000"), {"respelt_coordinates": 2}),
     ("POS 0 is the telomere", "vcf", VCF + vcf("1") + vcf("0"), VCF + vcf("0") + vcf("1"), {}),
-    ("a header again", "vcf", VCF + vcf("9") + VCF + vcf("5"), VCF + vcf("5") + vcf("9"), {"repeated_header_lines": 2}),
-    ("headers before records only", "vcf", VCF + VCF + vcf("5"), VCF + vcf("5"), {"repeated_header_lines": 2}),
-    ("fileformat not on top", "vcf", b"##x=1\n" + VCF + vcf("5"), VCF.replace(b"#CHROM", b"##x=1\n#CHROM") + vcf("5"), {}),
-    ("fileformat missing", "vcf", VCF.split(b"\n", 1)[1] + vcf("5"), VCF + vcf("5"), {"added_header_lines": 1}),
-    ("titles missing", "vcf", b"##fileformat=VCFv4.2\n" + vcf("5"), VCF + vcf("5"), {"added_header_lines": 1}),
-    ("VCF ties keep the input's order", "vcf", VCF + vcf("9") + vcf("5", "AC") + vcf("5"), VCF + vcf("5", "AC") + vcf("5") + vcf("9"), {}),
+    (
+        "a header again",
+        "vcf",
+        VCF + vcf("9") + VCF + vcf("5"),
+        VCF + vcf("5") + vcf("9"),
+        {"repeated_header_lines": 2},
+    ),
+    (
+        "headers before records only",
+        "vcf",
+        VCF + VCF + vcf("5"),
+        VCF + vcf("5"),
+        {"repeated_header_lines": 2},
+    ),
+    (
+        "fileformat not on top",
+        "vcf",
+        b"##x=1\n" + VCF + vcf("5"),
+        VCF.replace(b"#CHROM", b"##x=1\n#CHROM") + vcf("5"),
+        {},
+    ),
+    (
+        "fileformat missing",
+        "vcf",
+        VCF.split(b"\n", 1)[1] + vcf("5"),
+        VCF + vcf("5"),
+        {"added_header_lines": 1},
+    ),
+    (
+        "titles missing",
+        "vcf",
+        b"##fileformat=VCFv4.2\n" + vcf("5"),
+        VCF + vcf("5"),
+        {"added_header_lines": 1},
+    ),
+    (
+        "VCF ties keep the input's order",
+        "vcf",
+        VCF + vcf("9") + vcf("5", "AC") + vcf("5"),
+        VCF + vcf("5", "AC") + vcf("5") + vcf("9"),
+        {},
+    ),
     ("VCF spelt oddly", "vcf", VCF + vcf("1e3"), VCF + vcf("1000"), {"respelt_coordinates": 1}),
     ("header only", "vcf", VCF, VCF, {}),
     ("comments only", "bed", b"# x\n", b"# x\n", {}),
     ("nothing", "bed", b"", b"", {}),
-]  # fmt: skip
+]
 
 REFUSED: list[tuple[str, str, bytes, int, int | None, str]] = [
     ("a NUL", "bed", b"chr1\t1\t2\nchr1\t3\0\t4\n", 10, 2, "NUL"),
@@ -121,9 +295,30 @@ REFUSED: list[tuple[str, str, bytes, int, int | None, str]] = [
     ("eight columns of broadPeak", "broadpeak", b"chr1\t1\t2\ta\t0\t.\t1\t2\n", 10, 1, "broadPeak has 9"),
     ("eight columns of GFF", "gff3", gff("1", "2").rsplit(b"\t", 1)[0] + b"\n", 10, 1, "GFF3 has 9"),
     ("VCF without header", "vcf", vcf("5"), 10, 1, "without a header"),
-    ("VCF with samples without titles", "vcf", b"##fileformat=VCFv4.2\n" + vcf("5")[:-1] + b"\tGT\t0/1\n", 10, 2, "#CHROM line is missing"),
-    ("VCF columns that have no titles", "vcf", VCF + vcf("5")[:-1] + b"\tGT\t0/1\n", 10, 3, "10 columns, but the #CHROM line names 8"),
-    ("two VCFs of different samples", "vcf", VCF + vcf("5") + VCF[:-1] + b"\tFORMAT\tX\n", 10, 5, "other columns"),
+    (
+        "VCF with samples without titles",
+        "vcf",
+        b"##fileformat=VCFv4.2\n" + vcf("5")[:-1] + b"\tGT\t0/1\n",
+        10,
+        2,
+        "#CHROM line is missing",
+    ),
+    (
+        "VCF columns that have no titles",
+        "vcf",
+        VCF + vcf("5")[:-1] + b"\tGT\t0/1\n",
+        10,
+        3,
+        "10 columns, but the #CHROM line names 8",
+    ),
+    (
+        "two VCFs of different samples",
+        "vcf",
+        VCF + vcf("5") + VCF[:-1] + b"\tFORMAT\tX\n",
+        10,
+        5,
+        "other columns",
+    ),
     ("END beyond all", "vcf", VCF + vcf("5", info="END=99999999999"), 10, 3, "ends at 99999999999"),
     ("no VCF at all", "vcf", b"", 10, None, "no VCF header"),
     ("bzip2", "bed", b"BZh91AY&SY", 10, None, "bzip2-compressed"),
@@ -134,10 +329,12 @@ REFUSED: list[tuple[str, str, bytes, int, int | None, str]] = [
     ("cut gzip trailer", "bed", gzip.compress(b"chr1\t1\t2\n")[:-1], 11, None, "truncated"),
     ("a wrong checksum", "bed", gzip.compress(b"chr1\t1\t2\n")[:-8] + bytes(8), 10, None, "corrupt"),
     ("bytes after gzip", "bed", gzip.compress(b"chr1\t1\t2\n") + b"more", 10, None, "other bytes follow"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("why", "format_name", "source", "wanted", "counts"), MENDED, ids=[m[0] for m in MENDED])
+@pytest.mark.parametrize(
+    ("why", "format_name", "source", "wanted", "counts"), MENDED, ids=[m[0] for m in MENDED]
+)
 def test_what_can_be_put_right_is(
     why: str, format_name: str, source: bytes, wanted: bytes, counts: dict[str, int], sanitised: Any
 ) -> None:
@@ -176,14 +373,21 @@ LIMITS = [
     ("a long line", b"chr1\t1\t2\t" + b"x" * 5000 + b"\n", ("--max-line", "1000000"), 0),
     ("a longer line", b"chr1\t1\t2\n" + b"x" * 1_000_000, ("--max-line", "300000"), 12),
     ("many names", b"".join(b"c%d\t1\t2\n" % i for i in range(101)), ("--max-contigs", "100"), 12),
-    ("as many names as may be", b"".join(b"c%d\t1\t2\n" % i for i in range(100)), ("--max-contigs", "100"), 0),
+    (
+        "as many names as may be",
+        b"".join(b"c%d\t1\t2\n" % i for i in range(100)),
+        ("--max-contigs", "100"),
+        0,
+    ),
     ("much text", gzip.compress(b"chr1\t1\t2\n" * 5000), ("--max-bytes", "40000"), 12),
     ("a long header", b"#x\n" * 5000, ("--max-header", "10000"), 12),
 ]
 
 
 @pytest.mark.parametrize(("why", "source", "options", "status"), LIMITS, ids=[row[0] for row in LIMITS])
-def test_limits_are_kept(why: str, source: bytes, options: tuple[str, ...], status: int, sanitised: Any) -> None:
+def test_limits_are_kept(
+    why: str, source: bytes, options: tuple[str, ...], status: int, sanitised: Any
+) -> None:
     run = sanitised("bed", source, *options)
     assert run.status == status, run.stderr
 
@@ -203,11 +407,15 @@ def test_one_endless_line_does_not_fill_the_memory(kernel: Any) -> None:
 
 
 def test_missing_end_marker_is_noticed(sanitised: Any) -> None:
-    whole = subprocess.run(["bgzip", "-c"], input=b"chr1\t1\t2\n" * 50, capture_output=True, check=True).stdout
+    whole = subprocess.run(
+        ["bgzip", "-c"], input=b"chr1\t1\t2\n" * 50, capture_output=True, check=True
+    ).stdout
     run = sanitised("bed", whole[:-28])
     assert run.status == 0
     assert run.found.without_end_marker
-    cut = subprocess.run(["bgzip", "-c"], input=b"chr1\t1\t2\nchr1\t1", capture_output=True, check=True).stdout
+    cut = subprocess.run(
+        ["bgzip", "-c"], input=b"chr1\t1\t2\nchr1\t1", capture_output=True, check=True
+    ).stdout
     run = sanitised("bed", cut[:-28])
     assert run.status == 11
 
@@ -221,8 +429,12 @@ def test_declared_sequences_are_reported_in_their_order(sanitised: Any) -> None:
     assert run.status == 0
     found = [(c.name, c.length, c.max_end, c.records) for c in run.found.contigs]
     assert found == [
-        ("chr2", 500, 0, 0), ("chr1", None, 0, 0), ("chr3", 7, 0, 0), ('q"\\\x01', None, 5, 1), ("zz", None, 5, 1),
-    ]  # fmt: skip
+        ("chr2", 500, 0, 0),
+        ("chr1", None, 0, 0),
+        ("chr3", 7, 0, 0),
+        ('q"\\\x01', None, 5, 1),
+        ("zz", None, 5, 1),
+    ]
 
 
 def test_names_that_are_no_text_are_still_reported(sanitised: Any) -> None:
@@ -230,7 +442,9 @@ def test_names_that_are_no_text_are_still_reported(sanitised: Any) -> None:
     assert [c.name for c in run.found.contigs] == ["chr\ufffdä"]
 
 
-@pytest.mark.parametrize("row", ["", "--format=bed", "--format=none --out=x --index=y z", "--memory=1", "--level=x"])
+@pytest.mark.parametrize(
+    "row", ["", "--format=bed", "--format=none --out=x --index=y z", "--memory=1", "--level=x"]
+)
 def test_wrong_usage_is_told(row: str, kernel: Any) -> None:
     done = subprocess.run([kernel.program, *row.split()], capture_output=True, check=False)
     assert done.returncode == 2

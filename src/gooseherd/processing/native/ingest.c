@@ -199,11 +199,9 @@ static void make_room(struct ingest *g)
 
 /* --- when the order breaks ----------------------------------------------------------------------------------- */
 
-static void hold(struct ingest *g, struct head head, const char *text)
+static bool full(const struct ingest *g, size_t n)
 {
-    if (g->store.count && store_need(&g->store, head.n) > room(g))
-        make_room(g);
-    store_add(&g->store, head, text);
+    return g->store.count && store_need(&g->store, n) > room(g);
 }
 
 /* The journal's records become sorted runs. They are older than what is in memory now. */
@@ -223,7 +221,9 @@ static void sort_journal(struct ingest *g)
             text_add(&text, piece, n);
         struct head head = cursor.head;
         head.n--; /* the newline, which the store adds */
-        hold(g, head, text.bytes);
+        if (full(g, head.n))
+            spill(g, g->next_age++);
+        store_add(&g->store, head, text.bytes);
     }
     if (g->store.count)
         spill(g, g->next_age++);
@@ -299,17 +299,18 @@ static void take(struct ingest *g, const struct record *r)
         g->max_end = r->end;
 
     struct head head = {r->contig, r->start, r->end, (uint32_t)r->n};
+    if (!g->streaming && full(g, r->n))
+        make_room(g);
     if (!g->streaming) {
-        hold(g, head, r->text);
+        store_add(&g->store, head, r->text);
         if (g->sorted && g->may_stream && g->store.used > STREAM_AFTER)
             start_streaming(g);
         return;
     }
     /* Places by appearance: a new contig is the last one. The index grows with each. */
-    uint32_t place = g->contigs.seen_count - 1;
     if (g->contigs.all[r->contig].records == 1 || g->records % 4096 == 0)
         (void)room(g);
-    g->contigs.all[r->contig].place = place;
+    g->contigs.all[r->contig].place = g->contigs.seen_count - 1;
     output_text(g->output, r->text, r->n);
     output_text(g->output, "\n", 1);
     head.n++;
@@ -335,7 +336,7 @@ static void read_all(struct ingest *g)
     }
     if (!g->records && g->options->refuse_empty)
         fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
-             g->lines.number ? "only a header" : "no content");
+             reader_has_header(&g->reader) ? "only a header" : "no content");
 }
 
 void ingest_run(struct ingest *g)
@@ -348,7 +349,7 @@ void ingest_run(struct ingest *g)
         start_output(g);
         tell(g, g->runs.count ? "merge" : g->sorted ? "write" : "sort", true);
         if (g->runs.count) {
-            merge(&g->runs, &g->contigs, g->options->by_end, room(g) / 2, give_read, g);
+            merge(&g->runs, &g->contigs, g->options->by_end, room(g) / 2, g->options->fan, give_read, g);
         } else if (g->sorted) {
             if (g->journal.count)
                 give_journal(g);
@@ -357,11 +358,13 @@ void ingest_run(struct ingest *g)
             give_sorted(g);
         }
     }
+    /* Whatever way was taken: what was read was written. */
+    if (g->written != g->record_bytes)
+        fail(EXIT_IO, TOOL_FAILED, "lost records: this is a mistake in the program");
     tell(g, g->phase, true);
     g->bytes_out = output_finish(g->output, &g->contigs, order);
     g->output = NULL;
     free(order);
-    g->written = g->record_bytes;
     for (size_t i = 0; i < g->header.n; i++)
         g->header_lines += g->header.bytes[i] == '\n';
     tell(g, "done", true);

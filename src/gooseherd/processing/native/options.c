@@ -34,6 +34,7 @@ static const char usage[] =
     "  --ties end|input   order of records with the same start (default: end for BED and its kin, else input)\n"
     "  --sorted MEANING   blocks: a source whose sequences are contiguous, with ascending starts, keeps its order\n"
     "                     (default); names: only if the names ascend as well\n"
+    "  --fan N            most runs merged at once (default: what memory has room for)\n"
     "  --refuse-empty     a source without records is invalid\n"
     "  --max-line --max-bytes --max-ratio --max-contigs --max-header N\n"
     "                     limits; beyond them the status is 12\n"
@@ -42,7 +43,7 @@ static const char usage[] =
     "21 out of memory\n";
 
 enum {
-    FORMAT = 256, OUT, INDEX, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, REFUSE_EMPTY, MAX_LINE,
+    FORMAT = 256, OUT, INDEX, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, REFUSE_EMPTY, MAX_LINE,
     MAX_BYTES, MAX_RATIO, MAX_CONTIGS, MAX_HEADER, HELP, SHOW_VERSION,
 };
 
@@ -58,6 +59,7 @@ static const struct option names[] = {
     {"progress-fd", required_argument, NULL, PROGRESS},
     {"ties", required_argument, NULL, TIES},
     {"sorted", required_argument, NULL, SORTED},
+    {"fan", required_argument, NULL, FAN},
     {"refuse-empty", no_argument, NULL, REFUSE_EMPTY},
     {"max-line", required_argument, NULL, MAX_LINE},
     {"max-bytes", required_argument, NULL, MAX_BYTES},
@@ -105,6 +107,7 @@ void options_read(struct options *o, int argc, char **argv)
         .max_line = 16 * MIB,
         .max_header = 64 * MIB,
         .max_contigs = 1000000,
+        .fan = 1 << 20,
         .output = {.level = 1, .threads = 2},
     };
     for (int option; (option = getopt_long(argc, argv, "l:", names, NULL)) != -1;)
@@ -123,6 +126,7 @@ void options_read(struct options *o, int argc, char **argv)
         case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
         case TIES: ties = optarg; break;
         case SORTED: o->by_name = either(optarg, "names", "blocks"); break;
+        case FAN: o->fan = whole(optarg, 2, 1 << 20); break;
         case REFUSE_EMPTY: o->refuse_empty = true; break;
         case MAX_LINE: o->max_line = whole(optarg, 1, 1024 * MIB); break;
         case MAX_BYTES: o->max_bytes = whole(optarg, 1, (uint64_t)1 << 50); break;

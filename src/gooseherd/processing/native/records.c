@@ -309,6 +309,11 @@ void reader_finish(struct reader *r, bool any_records, struct text *header)
         text_add(header, r->header.bytes, r->header.n);
 }
 
+bool reader_has_header(const struct reader *r)
+{
+    return r->header.n || r->titles.n || r->fileformat.n;
+}
+
 void format_interval(const struct format *format, uint32_t start, uint32_t end, int64_t *from, int64_t *to)
 {
     /* Starts of GFF and VCF count from 1; VCF's 0 is the telomere, which the index holds as the first base. */

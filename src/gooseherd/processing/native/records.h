@@ -80,6 +80,8 @@ bool reader_record(struct reader *reader, uint64_t number, const char *line, siz
 /* The header as it stands above the records; call once, after the last line. */
 void reader_finish(struct reader *reader, bool any_records, struct text *header);
 
+bool reader_has_header(const struct reader *reader);
+
 /* The half-open interval from 0 that the index holds for a record. */
 void format_interval(const struct format *format, uint32_t start, uint32_t end, int64_t *from, int64_t *to);
 

@@ -1,0 +1,221 @@
+"""Memory, disk, pipes and signals: what the kernel takes, and how it ends when there is no more."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MIB = 1 << 20
+SLACK = 4 * MIB
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """105 MB of BED on sequences of 60 Mb: an index of some MB."""
+    path = tmp_path_factory.mktemp("big") / "big.bed"
+    rng = random.Random(7)
+    block = [(rng.randint(1, 8), rng.randrange(60_000_000), rng.randint(1, 500)) for _ in range(100_000)]
+    with path.open("wb") as file:
+        for turn in range(28):
+            file.write(
+                b"".join(
+                    b"chr%d\t%d\t%d\tread_%d_%d\n" % (c, s + turn * 911, s + turn * 911 + n, turn, i)
+                    for i, (c, s, n) in enumerate(block)
+                )
+            )
+    return path
+
+
+LAUNCHER = """
+import os, sys
+_, status, used = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(os.waitstatus_to_exitcode(status), used.ru_maxrss)
+"""
+
+
+def peak_of(argv: list[str]) -> tuple[int, int]:
+    """Exit status and the most memory held at once, in bytes.
+
+    By way of a small process: the peak of the one that starts another is inherited.
+    """
+    said = subprocess.run(
+        [sys.executable, "-ISc", LAUNCHER, *argv], capture_output=True, check=True, timeout=200
+    ).stdout.split()
+    return int(said[0]), int(said[1]) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("budget", [32, 96])
+def test_the_budget_is_kept(budget: int, big: Path, kernel: Any) -> None:
+    argv, planned = kernel.call("bed", big, "--memory", str(budget * MIB))
+    status, peak = peak_of(argv)
+    assert status == 0
+    assert peak <= budget * MIB + SLACK
+    assert planned.out.stat().st_size > 10 * MIB
+
+
+def test_a_budget_that_cannot_hold_the_index_is_refused_not_exceeded(kernel: Any) -> None:
+    """A record far out on each of many sequences: a linear index of 256 KiB each."""
+    lines = b"".join(b"c%d\t536000000\t536000001\n" % i for i in range(2000))
+    source = kernel.folder / "far.bed"
+    source.write_bytes(lines)
+    argv, planned = kernel.call("bed", source, "--memory", str(64 * MIB))
+    status, peak = peak_of(argv)
+    assert status == 21
+    assert peak < 64 * MIB + SLACK
+    assert not planned.out.exists()
+    report = json.loads(planned.out.with_name("report.json").read_bytes())
+    assert report["reason"] == "out_of_memory"
+
+
+@pytest.mark.parametrize("where", ["data", "runs"])
+def test_a_full_disk_is_named(where: str, big: Path, kernel: Any) -> None:
+    """RLIMIT_FSIZE stands in for it: the same code path, with EFBIG for ENOSPC."""
+    most = 3 * MIB if where == "data" else 30 * MIB
+    memory = 900 * MIB if where == "data" else 32 * MIB
+    argv, planned = kernel.call("bed", big, "--memory", str(memory))
+    done = subprocess.run(
+        argv,
+        capture_output=True,
+        check=False,
+        timeout=100,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    )
+    run = kernel.outcome(planned, done.returncode, done.stderr)
+    assert run.status == 20, run.stderr
+    assert run.found.reason == "out_of_disk"
+    assert ("runs" in run.found.detail) == (where == "runs")
+    assert sorted(p.name for p in planned.out.parent.iterdir()) == ["report.json"]
+
+
+def test_a_disk_without_room_for_the_index_is_named(kernel: Any) -> None:
+    source = kernel.folder / "wide.bed"
+    source.write_bytes(b"".join(b"c%d\t%d\t%d\n" % (i, i, i + 1) for i in range(3000)))
+    whole = kernel("bed", source)
+    most = whole.out.stat().st_size
+    assert whole.index.stat().st_size > most // 4
+    argv, planned = kernel.call("bed", source, "--index", "/dev/full")
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=100)
+    assert done.returncode == 20
+    assert not planned.out.exists()
+    assert Path("/dev/full").exists()
+
+
+def test_a_reader_that_goes_away_ends_it(big: Path, kernel: Any) -> None:
+    argv, planned = kernel.call("bed", big)
+    reading, writing = os.pipe()
+    argv[argv.index("--out") + 1] = f"fd:{writing}"
+    with subprocess.Popen(argv, pass_fds=[writing], stderr=subprocess.DEVNULL) as process:
+        os.close(writing)
+        os.close(reading)
+        assert process.wait(100) == 20
+    assert json.loads(planned.out.with_name("report.json").read_bytes())["reason"] == "tool_failed"
+
+
+def test_a_missing_source_is_named(kernel: Any) -> None:
+    run = kernel("bed", kernel.folder / "absent")
+    assert run.status == 20
+    assert run.found.reason == "tool_failed"
+
+
+def test_nothing_stays_behind_when_it_is_killed(big: Path, kernel: Any) -> None:
+    argv, planned = kernel.call("bed", big, "--memory", str(32 * MIB))
+    with subprocess.Popen(argv) as process:
+        deadline = time.monotonic() + 60
+        while not _spilling(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGTERM
+    left = {path.name for path in planned.out.parent.iterdir()}
+    assert left <= {"out.gz"}
+
+
+def _spilling(pid: int) -> bool:
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if "runs-" in str(fd.readlink()):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_a_source_is_read_while_it_arrives(kernel: Any) -> None:
+    """Half of a long sorted file is given; compressed output appears before the rest is."""
+    line = b"chr1\t%d\t%d\tname_%d\n"
+    half = b"".join(line % (i, i + 5, i) for i in range(900_000))
+    rest = b"".join(line % (i, i + 5, i) for i in range(900_000, 900_100))
+    argv, planned = kernel.call("bed", None)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(half)
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not (planned.out.exists() and planned.out.stat().st_size > MIB):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert process.poll() is None
+        _, said = process.communicate(rest, timeout=60)
+    run = kernel.outcome(planned, process.returncode, said)
+    assert run.status == 0
+    assert run.found.sorted
+    assert run.text() == half + rest
+
+
+def test_standard_input_may_be_packed_and_come_in_drops(sanitised: Any, packed: dict[str, Any]) -> None:
+    text = b"".join(b"chr%d\t%d\t%d\n" % (i % 3, i * 17 % 1009, 2000) for i in range(400))
+    wanted = sanitised("bed", text).sizes()
+    for pack, (make,) in packed.items():
+        data = make(text)
+        argv, planned = sanitised.call("bed", None)
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            for at in range(0, len(data), 97):
+                os.write(process.stdin.fileno(), data[at : at + 97])
+            _, said = process.communicate(timeout=60)
+        assert sanitised.outcome(planned, process.returncode, said).sizes() == wanted, pack
+
+
+def test_progress_is_told_and_never_waits_for_a_reader(big: Path, kernel: Any) -> None:
+    argv, planned = kernel.call("bed", big, "--memory", str(64 * MIB))
+    reading, writing = os.pipe()
+    argv[1:1] = ["--progress-fd", str(writing)]
+    with subprocess.Popen(argv, pass_fds=[writing]) as process:
+        os.close(writing)
+        assert process.wait(100) == 0
+    with os.fdopen(reading, "rb") as pipe:
+        lines = [json.loads(line) for line in pipe.read().splitlines()]
+    size = big.stat().st_size
+    assert [line["phase"] for line in lines[-1:]] == ["done"]
+    assert lines[-1]["in"] == lines[-1]["in_total"] == size
+    assert all(a["in"] <= b["in"] and a["written"] <= b["written"] for a, b in itertools.pairwise(lines))
+    assert {"read", "done"} <= {line["phase"] for line in lines}
+    assert planned.out.exists()
+
+
+def test_a_full_progress_pipe_does_not_stop_the_work(kernel: Any) -> None:
+    source = kernel.folder / "small.bed"
+    source.write_bytes(b"chr1\t1\t2\n")
+    argv, _ = kernel.call("bed", source)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    while select.select([], [writing], [], 0)[1]:
+        os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    argv[1:1] = ["--progress-fd", str(writing)]
+    assert subprocess.run(argv, pass_fds=[writing], check=False, timeout=60).returncode == 0
+    os.close(writing)
+    os.close(reading)
