@@ -218,7 +218,8 @@ class MongoJobs(JobReads):
         said = {f"progress.{name}": value for name, value in asdict(progress).items() if name != "percent"}
         update = {
             "$set": {**said, "updated_at": await self._clock.now()},
-            "$max": {"progress.percent": progress.percent},
+            # Two decimals are plenty, and the embedded server's $max takes 1e-308 for more than 27.
+            "$max": {"progress.percent": round(progress.percent, 2)},
         }
         if not await self._fenced(job_id, fence, LEASED, update):
             raise self._lost(job_id, fence, "record_progress")
@@ -304,7 +305,7 @@ class MongoJobs(JobReads):
         }
         return await self._end(
             job_id, fence, "requeue", LEASED, update,
-            lambda job: job.status is Status.PENDING and job.attempts[-1].reason is failure.reason,
+            lambda job: job.status is Status.PENDING and _last_reason(job) is failure.reason,
         )  # fmt: skip
 
     async def _end(
@@ -405,6 +406,10 @@ class MongoJobs(JobReads):
 
 def _ended(status: Status, now: datetime) -> Document:
     return {"status": status.value, "active": False, "lease": None, "finished_at": now, "updated_at": now}
+
+
+def _last_reason(job: Job) -> Reason | None:
+    return job.attempts[-1].reason if job.attempts else None
 
 
 def _attempt_ended(reason: Reason, detail: str, now: datetime) -> Document:

@@ -1,0 +1,346 @@
+"""Any sequence of calls, by holders, late holders, reapers and users: the job store against a small model.
+
+The model knows what each call may do. The machine calls with right and with stale fences, and
+after each step compares every job. Leases are either an hour long or over when given, so no
+clock decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gooseherd.domain import formats
+from gooseherd.domain.errors import LeaseLost, NotCancellable
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.job import Fence, JobId, Owner, Progress, Requester, Submission
+from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.states import ACTIVE, TERMINAL, Status, may
+from gooseherd.store.connect import Database, Document, connect
+from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.schema import ensure_indexes
+
+pytestmark = pytest.mark.integration
+
+LONG, OVER = timedelta(hours=1), timedelta(0)
+KEYS = st.sampled_from(["one", "two"])
+WHO = st.sampled_from([Requester("anne"), Requester("bert")])
+OWNERS = st.sampled_from([Owner("here"), Owner("there")])
+PRIORITIES = st.sampled_from(list(Priority))
+TTLS = st.sampled_from([LONG, OVER])
+BEHIND = st.sampled_from([0, 0, 0, 1])
+"""How old the fence of a call is; mostly it is the job's own."""
+FAILURES = st.sampled_from([Failure(Reason.WORKER_LOST, "gone"), Failure(Reason.TOOL_FAILED, "exit 1")])
+DIGESTS = st.sampled_from(["d" * 64, "e" * 64])
+WHICH = st.integers(0, 99)
+LEASED = {Status.RUNNING, Status.FINALIZING}
+SOURCE = SourceFile(Dcc("4dn"), LocalId("f"), "f.bam", formats.BAM, "https://example.org/f.bam", md5="0" * 32)
+RECIPE = Recipe("bam", "1", formats.BAM)
+
+
+@dataclass
+class Known:
+    """What the model believes of one job."""
+
+    key: str
+    requesters: list[Requester]
+    priority: Priority
+    status: Status = Status.PENDING
+    fence: int = 0
+    attempt: int = 0
+    owner: Owner | None = None
+    stale: bool = False
+    due: bool = True
+    cancel: bool = False
+    reason: Reason | None = None
+    digest: str | None = None
+    ends: list[Reason] = field(default_factory=list)
+
+    def end(self, status: Status, reason: Reason) -> None:
+        if self.status in LEASED:
+            self.ends.append(reason)
+        self.status, self.reason, self.owner = status, reason, None
+
+
+class JobStoreMachine(RuleBasedStateMachine):
+    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
+        super().__init__()
+        self.runner, self.database = runner, database
+        self.jobs = MongoJobs(self.database)
+        self.known: dict[str, Known] = {}
+        self.before: dict[str, Document] = {}
+        self.run(self.database["jobs"].delete_many({}))
+
+    def run(self, work: Awaitable):
+        async def call():
+            return await work
+
+        return self.runner.run(call())
+
+    def pick(self, which: int) -> tuple[JobId, Known]:
+        ids = sorted(self.known, key=lambda job_id: (self.known[job_id].status in TERMINAL, job_id))
+        chosen = ids[which % len(ids)]
+        return JobId(chosen), self.known[chosen]
+
+    def active(self, key: str) -> str | None:
+        return next((i for i, job in self.known.items() if job.key == key and job.status in ACTIVE), None)
+
+    def fenced(self, allowed: bool, call: Callable[[], Awaitable]) -> bool:
+        """Make the call; it must succeed exactly when the model allows it."""
+        try:
+            self.run(call())
+        except LeaseLost:
+            assert not allowed
+            return False
+        assert allowed
+        return True
+
+    # -- submission --------------------------------------------------------------------
+
+    @rule(key=KEYS, who=WHO, priority=PRIORITIES)
+    def claim(self, key, who, priority):
+        job_id = JobId(f"{len(self.known):03}")
+        claim = self.run(
+            self.jobs.claim_workflow(Submission(job_id, WorkflowKey(key), SOURCE, RECIPE, priority, who))
+        )
+        holder = self.active(key)
+        assert claim.created == (holder is None)
+        if holder is None:
+            self.known[job_id] = Known(key, [who], priority)
+        else:
+            assert claim.job.job_id == holder
+            self.joined(self.known[holder], who, priority)
+
+    @rule(key=KEYS, who=WHO, priority=PRIORITIES)
+    def attach(self, key, who, priority):
+        job = self.run(self.jobs.attach(WorkflowKey(key), who, priority))
+        holder = self.active(key)
+        assert (job.job_id if job else None) == holder
+        if holder is not None:
+            self.joined(self.known[holder], who, priority)
+
+    def joined(self, job: Known, who: Requester, priority: Priority) -> None:
+        if who not in job.requesters:
+            job.requesters.append(who)
+        job.priority, job.cancel = min(job.priority, priority), False
+
+    # -- ownership -----------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, owner=OWNERS, ttl=TTLS)
+    def lease(self, which, owner, ttl):
+        job_id, job = self.pick(which)
+        held = self.run(self.jobs.lease(job_id, owner, ttl))
+        assert (held is not None) == (job.status is Status.PENDING and job.due)
+        if held is not None:
+            job.status, job.owner, job.stale = Status.RUNNING, owner, ttl is OVER
+            job.fence += 1
+            job.attempt += 1
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, owner=OWNERS, ttl=TTLS, behind=BEHIND)
+    def adopt(self, which, owner, ttl, behind):
+        job_id, job = self.pick(which)
+        held = self.run(self.jobs.adopt(job_id, Fence(job.fence - behind), owner, ttl))
+        assert (held is not None) == (job.status in LEASED and behind == 0 and job.stale)
+        if held is not None:
+            job.owner, job.stale = owner, ttl is OVER
+            job.fence += 1
+
+    @rule(owner=OWNERS)
+    def hand_over(self, owner):
+        mine = [job for job in self.known.values() if job.status in LEASED and job.owner == owner]
+        assert self.run(self.jobs.hand_over(owner)) == len(mine)
+        for job in mine:
+            job.owner, job.stale = None, True
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND, ttl=TTLS)
+    def renew(self, which, behind, ttl):
+        job_id, job = self.pick(which)
+        allowed = job.status in LEASED and behind == 0 and job.owner is not None
+        try:
+            renewal = self.run(self.jobs.renew(job_id, Fence(job.fence - behind), ttl))
+        except LeaseLost:
+            assert not allowed
+        else:
+            assert allowed
+            assert renewal.wanted is not job.cancel
+            job.stale = job.stale and ttl is OVER
+
+    # -- work ------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND, percent=st.floats(0, 100))
+    def progress(self, which, behind, percent):
+        job_id, job = self.pick(which)
+        self.fenced(
+            job.status in LEASED and behind == 0,
+            lambda: self.jobs.record_progress(job_id, Fence(job.fence - behind), Progress("sort", percent)),
+        )
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND, step=st.sampled_from(["sort", "index"]))
+    def step(self, which, behind, step):
+        job_id, job = self.pick(which)
+        self.fenced(
+            job.status in LEASED and behind == 0,
+            lambda: self.jobs.record_step_complete(job_id, Fence(job.fence - behind), step, []),
+        )
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND)
+    def begin_finalize(self, which, behind):
+        job_id, job = self.pick(which)
+        if self.fenced(
+            job.status in LEASED and behind == 0,
+            lambda: self.jobs.begin_finalize(job_id, Fence(job.fence - behind)),
+        ):
+            job.status = Status.FINALIZING
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND, digest=DIGESTS)
+    def finalize(self, which, behind, digest):
+        job_id, job = self.pick(which)
+        again = job.status is Status.COMPLETED and job.digest == digest
+        if (
+            self.fenced(
+                (job.status is Status.FINALIZING or again) and behind == 0,
+                lambda: self.jobs.finalize(job_id, Fence(job.fence - behind), digest, []),
+            )
+            and not again
+        ):
+            job.end(Status.COMPLETED, Reason.PUBLISHED)
+            job.digest = digest
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND, status=st.sampled_from([Status.FAILED, Status.CANCELLED]), why=FAILURES)
+    def release(self, which, behind, status, why):
+        job_id, job = self.pick(which)
+        again = job.status is status and job.reason is why.reason
+        if (
+            self.fenced(
+                ((job.status in LEASED and may(job.status, status)) or again) and behind == 0,
+                lambda: self.jobs.release_workflow(job_id, Fence(job.fence - behind), status, why),
+            )
+            and not again
+        ):
+            job.end(status, why.reason)
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND, why=FAILURES, delay=st.sampled_from([OVER, OVER, LONG]))
+    def requeue(self, which, behind, why, delay):
+        job_id, job = self.pick(which)
+        again = job.status is Status.PENDING and job.ends[-1:] == [why.reason]
+        if (
+            self.fenced(
+                (job.status in LEASED or again) and behind == 0,
+                lambda: self.jobs.requeue(job_id, Fence(job.fence - behind), why, delay),
+            )
+            and not again
+        ):
+            job.end(Status.PENDING, why.reason)
+            job.reason, job.due = None, delay is OVER
+
+    # -- users and time ----------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, who=st.one_of(st.none(), WHO))
+    def cancel(self, which, who):
+        job_id, job = self.pick(which)
+        try:
+            self.run(self.jobs.request_cancel(job_id, who))
+        except NotCancellable:
+            assert job.status not in (Status.PENDING, Status.RUNNING)
+            return
+        assert job.status in (Status.PENDING, Status.RUNNING)
+        if who is not None and who not in job.requesters:
+            return
+        job.requesters = [] if who is None else [name for name in job.requesters if name != who]
+        if not job.requesters and job.status is Status.PENDING:
+            job.end(Status.CANCELLED, Reason.CANCELLED)
+        elif not job.requesters:
+            job.cancel = True
+
+    @rule()
+    def expire(self):
+        pending = {job_id for job_id, job in self.known.items() if job.status is Status.PENDING}
+        ended = self.run(self.jobs.expire(self.run(self.jobs.now()) + LONG, 99))
+        assert {job.job_id for job in ended} == pending
+        for job_id in pending:
+            self.known[job_id].end(Status.FAILED, Reason.QUEUE_EXPIRED)
+
+    # -- what always holds -------------------------------------------------------------------
+
+    @invariant()
+    def the_store_is_as_the_model_says(self):
+        documents = {d["_id"]: d for d in self.run(self.database["jobs"].find().to_list())}
+        assert set(documents) == set(self.known)
+        for job_id, there in documents.items():
+            job, before = self.known[job_id], self.before.get(job_id)
+            status = Status(there["status"])
+            assert (status, there["fence"], there["attempt"]) == (job.status, job.fence, job.attempt)
+            assert there["reason"] == job.reason
+            assert there["requesters"] == job.requesters
+            assert there["priority"] == job.priority
+            assert there["manifest_digest"] == job.digest
+            assert there["active"] == (status in ACTIVE)
+            closed = [attempt["reason"] for attempt in there["attempts"] if attempt["ended_at"]]
+            assert closed == job.ends
+            assert len(there["attempts"]) - len(closed) == (status in LEASED)
+            if before is not None:
+                was = Status(before["status"])
+                assert status is was or may(was, status)
+                assert there["fence"] >= before["fence"]
+                assert there["progress"]["percent"] >= before["progress"]["percent"]
+                if was in TERMINAL:
+                    assert there == before
+        held = [there["workflow_key"] for there in documents.values() if there["active"]]
+        assert len(held) == len(set(held))
+        self.before = documents
+
+
+@pytest.mark.slow
+def test_no_sequence_of_calls_breaks_the_life_of_a_job(database_url: str) -> None:
+    with asyncio.Runner() as runner:
+
+        async def begin() -> Database:
+            db = connect(database_url, f"test_{uuid.uuid4().hex}")
+            await ensure_indexes(db)
+            return db
+
+        async def end(db: Database) -> None:
+            await db.client.drop_database(db.name)
+            await db.client.close()
+
+        database = runner.run(begin())
+        try:
+            run_state_machine_as_test(
+                lambda: JobStoreMachine(runner, database),
+                settings=settings(
+                    max_examples=50,
+                    stateful_step_count=30,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    # Not shrunk: each replay goes over the wire, and thirty steps can be read.
+                    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+                ),
+            )
+        finally:
+            runner.run(end(database))
