@@ -60,6 +60,8 @@ def connect(url: str, name: str) -> Database:
     Raises:
         Misconfigured: the URL cannot be used; the message repeats none of it, it may hold a password.
     """
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise Misconfigured("DATABASE_URL", "must begin with mongodb:// or mongodb+srv://")
     said = {key.lower() for key, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
     options = {key: value for key, value in _DEFAULTS.items() if key.lower() not in said}
     try:

@@ -1,0 +1,104 @@
+"""The connection to the store: durable, silent about secrets, and with a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, timedelta
+
+import pytest
+from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
+
+from gooseherd.domain.errors import Misconfigured, StoreUnavailable
+from gooseherd.store.clock import StoreClock
+from gooseherd.store.connect import CODEC, connect, durable, ping, translated
+
+
+async def test_writes_wait_for_the_majority_and_the_journal():
+    db = connect("mongodb://127.0.0.1:1/", "any")
+    assert db.write_concern.document == {"w": "majority", "j": True}
+    await db.client.close()
+
+
+async def test_what_the_url_says_wins():
+    db = connect(
+        "mongodb://127.0.0.1:1/?retryWrites=false&SERVERSELECTIONTIMEOUTMS=70&w=1&appName=mine", "any"
+    )
+    assert db.client.options.retry_writes is False
+    assert db.client.options.server_selection_timeout == 0.07
+    assert db.client.options.pool_options.appname == "mine"
+    assert db.write_concern.document["w"] == 1
+    assert durable(db, "jobs").write_concern.document == {"w": "majority", "j": True}
+    await db.client.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "http://u:s3cret@host/", "mongodb://u:s3cret@host:port/", "mongodb://"]
+)
+def test_a_url_that_cannot_be_used_is_told_without_repeating_it(url):
+    with pytest.raises(Misconfigured) as caught:
+        connect(url, "any")
+    assert caught.value.setting == "DATABASE_URL"
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("driver", "domain"),
+    [
+        (NetworkTimeout("host:1 timed out"), StoreUnavailable),
+        (OperationFailure("not primary", 10107), StoreUnavailable),
+        (OperationFailure("auth failed", 18), Misconfigured),
+        (DuplicateKeyError("E11000"), StoreUnavailable),
+        (ValueError("ours"), ValueError),
+    ],
+)
+def test_driver_errors_become_the_domains(driver, domain):
+    with pytest.raises(domain), translated("asking"):
+        raise driver
+
+
+@pytest.mark.integration
+async def test_the_clock_is_the_stores(database):
+    clock = StoreClock(database, refresh_seconds=0)
+    for _ in range(5):
+        before = await database.client.admin.command("hello", codec_options=CODEC)
+        now = await clock.now()
+        after = await database.client.admin.command("hello", codec_options=CODEC)
+        slack = (after["localTime"] - before["localTime"]) / 2 + timedelta(milliseconds=2)
+        assert before["localTime"] - slack <= now <= after["localTime"] + slack
+        assert now.tzinfo is UTC
+        assert now.microsecond % 1000 == 0
+
+
+@pytest.mark.integration
+async def test_the_clock_asks_once_for_many_and_goes_on_by_itself(database):
+    asked = 0
+
+    class Counted:
+        class client:  # noqa: N801
+            class admin:  # noqa: N801
+                @staticmethod
+                async def command(*args, **kwargs):
+                    nonlocal asked
+                    asked += 1
+                    return await database.client.admin.command(*args, **kwargs)
+
+    await ping(database)
+    clock = StoreClock(Counted)  # type: ignore[arg-type]
+    times = await asyncio.gather(*(clock.now() for _ in range(20)))
+    assert asked <= 3
+    first = asked
+    assert await clock.now() >= max(times)
+    assert asked == first
+
+
+async def test_a_server_without_a_clock_is_refused():
+    class Silent:
+        class client:  # noqa: N801
+            class admin:  # noqa: N801
+                @staticmethod
+                async def command(*args, **kwargs):
+                    return {"ok": 1}
+
+    with pytest.raises(Misconfigured, match="localTime"):
+        await StoreClock(Silent).now()  # type: ignore[arg-type]
