@@ -50,7 +50,21 @@ class Kernel:
     def __init__(self, program: Path, folder: Path) -> None:
         self.program = program
         self.folder = folder
+        self.folder.mkdir(exist_ok=True)
         self.runs = 0
+
+    def to_pipe(self, format_name: str, source: Path, *options: str) -> tuple[bytes, Outcome]:
+        """What came out of a pipe, and the rest."""
+        argv, planned = self.call(format_name, source, *options)
+        reading, writing = os.pipe()
+        argv[argv.index("--out") + 1] = f"fd:{writing}"
+        with subprocess.Popen(argv, pass_fds=[writing], stderr=subprocess.PIPE) as process:
+            os.close(writing)
+            with os.fdopen(reading, "rb") as pipe:
+                data = pipe.read()
+            assert process.stderr is not None
+            said = process.stderr.read()
+        return data, self.outcome(planned, process.returncode, said)
 
     def call(self, format_name: str, source: Path | None, *options: str) -> tuple[list[str], Outcome]:
         self.runs += 1
@@ -90,14 +104,19 @@ class Kernel:
         return Outcome(status, said, planned.out, planned.index, stderr.decode("utf-8", "replace"))
 
 
-def _build(folder: Path, *mode: str) -> Path:
+def _build(folder: Path, name: str, *mode: str, flags: str = "") -> Path:
     """Build once, whichever worker of the test run comes first."""
-    program = folder / ("kernel" + "".join(mode))
+    program = folder / name
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             made = subprocess.run(
-                [str(BUILD), *mode, str(program)], capture_output=True, text=True, timeout=300, check=False
+                [str(BUILD), *mode, str(program)],
+                env={**os.environ, "CFLAGS": flags},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
             )
             assert made.returncode == 0, made.stderr
     return program
@@ -119,12 +138,24 @@ def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def program(build_folder: Path) -> Path:
-    return _build(build_folder)
+    return _build(build_folder, "kernel")
 
 
 @pytest.fixture(scope="session")
 def sanitised_program(build_folder: Path) -> Path:
-    return _build(build_folder, "--sanitize")
+    return _build(build_folder, "sanitised", "--sanitize")
+
+
+@pytest.fixture(scope="session")
+def cramped_program(build_folder: Path) -> Path:
+    """Spills after a few lines, and streams sooner still."""
+    return _build(build_folder, "cramped", "--sanitize", flags="-DSTREAM_AFTER=500 -DROOM=3000")
+
+
+@pytest.fixture(scope="session")
+def journalling_program(build_folder: Path) -> Path:
+    """Spills after a few lines, and never finds that it could stream before."""
+    return _build(build_folder, "journalling", "--sanitize", flags="-DSTREAM_AFTER=1000000 -DROOM=2000")
 
 
 @pytest.fixture
@@ -135,6 +166,16 @@ def kernel(program: Path, tmp_path: Path) -> Kernel:
 @pytest.fixture
 def sanitised(sanitised_program: Path, tmp_path: Path) -> Kernel:
     return Kernel(sanitised_program, tmp_path)
+
+
+@pytest.fixture
+def cramped(cramped_program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(cramped_program, tmp_path / "cramped")
+
+
+@pytest.fixture
+def journalling(journalling_program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(journalling_program, tmp_path / "journalling")
 
 
 def bgzip(data: bytes, *options: str) -> bytes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
 from typing import Any
 
 import pytest
@@ -87,16 +85,10 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(shape: str, shapes: dict[str, byte
     source = kernel.folder / "shape.bed"
     source.write_bytes(shapes[shape])
     wanted = kernel("bed", source)
-    argv, planned = kernel.call("bed", source, "--memory", str(24 * MIB))
-    reading, writing = os.pipe()
-    argv[argv.index("--out") + 1] = f"fd:{writing}"
-    with subprocess.Popen(argv, pass_fds=[writing]) as process:
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            data = pipe.read()
-    assert process.returncode == 0
+    data, run = kernel.to_pipe("bed", source, "--memory", str(24 * MIB))
+    assert run.status == 0, run.stderr
     assert data == wanted.out.read_bytes()
-    assert planned.index.read_bytes() == wanted.index.read_bytes()
+    assert run.index.read_bytes() == wanted.index.read_bytes()
 
 
 @pytest.mark.parametrize("fan", [2, 3, 7])

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds gooseherd-intervals: build.sh [--sanitize | --fuzz] OUT
 # Needs (Debian): gcc libc6-dev pkg-config libhts-dev libdeflate-dev and libisal-dev, or zlib1g-dev where there is no ISA-L.
+# CFLAGS are added: -DSTREAM_AFTER=BYTES -DROOM=BYTES make small files take the ways of large ones.
 # --sanitize: address and undefined-behaviour checks. --fuzz: the same, instrumented for AFL++ (needs afl++ and clang).
 set -eu
 
@@ -22,6 +23,6 @@ LIBRARIES="htslib libdeflate $INFLATE"
 
 # shellcheck disable=SC2046,SC2086
 "$CC" -std=c11 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion $FLAGS \
-    -fstack-protector-strong -fPIE -pie -Wl,-z,relro,-z,now -pthread \
+    ${CFLAGS:-} -fstack-protector-strong -fPIE -pie -Wl,-z,relro,-z,now -pthread \
     $GUNZIP -DVERSION="\"$VERSION\"" $(pkg-config --cflags $LIBRARIES) \
     -o "$1" "$HERE"/*.c $(pkg-config --libs $LIBRARIES)
