@@ -13,6 +13,7 @@ from gooseherd.devcloud.orders import ApiError, Placement, place, plan_task
 from gooseherd.devcloud.site import AddressPool, NoAddressLeft, Pace, Site, own_network
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
+IMAGES = {"sh": ["/bin/sh", "-c"], "run": ["/bin/sh", "-c", "echo at {address}; cat {env_file}"]}
 STARTED = ["PENDING", "ACTIVATING", "RUNNING"]
 STOPPED = ["DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"]
 
@@ -44,7 +45,7 @@ def make(folder: Path, command: str, image: str = "sh") -> WatchedTask:
     plan = plan_task(definition, request)
     document = new_task("arn:aws:ecs:r:1:cluster/c", plan, Placement("FARGATE", None), request, [], "r")
     pace = Pace(provisioning=1, pending=1, activating=1, deactivating=1, deprovisioning=1, scale=0.01)
-    site = Site(state_dir=folder, url="http://127.0.0.1:1", pace=pace, images={"sh": ["/bin/sh", "-c"]})
+    site = Site(state_dir=folder, url="http://127.0.0.1:1", pace=pace, images=IMAGES)
     site.logs.mkdir()
     pool = AddressPool(ipaddress.IPv4Network("127.9.9.0/30"))
     return WatchedTask(document, plan, [], site=site, addresses=pool, region="r")
@@ -76,6 +77,14 @@ async def test_a_task_stopped_while_it_starts_is_stopped_in_order(tmp_path: Path
     await task.live()
     assert task.states == STARTED + STOPPED
     assert task.document["containers"][0]["exitCode"] == 143
+
+
+async def test_a_command_that_starts_containers_is_told_address_and_environment(tmp_path: Path) -> None:
+    task = make(tmp_path, "", image="run")
+    await task.live()
+    said = task.log_of("main").read_text()
+    assert "at 127.9.9.1" in said
+    assert "BIND_HOST=127.9.9.1\n" in said
 
 
 async def test_the_first_reason_to_end_stands(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Artifacts in an S3 bucket: ranges read by obstore, objects made by one conditional request.
 
 obstore needs a tenth of boto3's CPU for a byte range. What is larger than one part goes by
-multipart upload (s3_control.py). Both ends in a request with If-None-Match: *, so of many
+multipart upload (s3_parts.py). Both ends in a request with If-None-Match: *, so of many
 writers the first one wins and nobody sees half an object. An object carries the mark of its
 writer: a writer whose answer was lost finds out by it that the object is its own.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import random
 import secrets
@@ -28,7 +27,8 @@ from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import Body, StoredObject
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix
-from gooseherd.storage.s3_control import Conflict, Exists, S3Control, Upload
+from gooseherd.storage.s3_control import Conflict, Exists, S3Control
+from gooseherd.storage.s3_parts import file_parts, gathered, put_in_parts, slices
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -41,9 +41,6 @@ CHUNK: Final = 1 << 20
 PART: Final = 8 << 20
 """Of a multipart upload, in bytes: at 4 at a time some 40 MiB of memory per upload."""
 _MIN_CHUNK: Final = 128 << 10
-_PARTS_BEFORE_GROWTH: Final = 1000
-"""S3 takes 10,000 parts; a stream of unknown length gets larger ones as it goes on (430 GiB in all)."""
-_MAX_PARTS: Final = 10_000
 _WRITER: Final = "gooseherd-writer"
 _TRIES: Final = 4
 _FIRST_PAUSE: Final = timedelta(milliseconds=100)
@@ -137,6 +134,14 @@ class S3Cache:
     async def _stream(self, path: str, left: _Left) -> AsyncIterator[bytes]:
         import obstore
 
+        if left.stop is not None and left.etag is None and left.stop - left.start <= CHUNK:
+            # What genome browsers ask for, in one call: a third less CPU than what follows.
+            piece = bytes(await obstore.get_range_async(self._store, path, start=left.start, end=left.stop))
+            if len(piece) < left.stop - left.start:
+                raise RangeNotSatisfiable(left.start + len(piece))
+            left.start = left.stop
+            yield piece
+            return
         answer = await obstore.get_async(self._store, path, options=left.options)
         start, stop = answer.range
         if left.stop is not None and stop != left.stop:
@@ -170,7 +175,7 @@ class S3Cache:
         if isinstance(body, bytes):
             if len(body) <= self._part_bytes:
                 return await self._put_at_once(path, body)
-            return await self._put_parts(key, path, _slices(body, self._part_bytes))
+            return await self._put_parts(key, path, slices(body, self._part_bytes))
         return await self._put_stream(key, path, body)
 
     async def _put_file(self, key: CacheKey, path: str, source: Path) -> bool:
@@ -179,13 +184,12 @@ class S3Cache:
             size = os.fstat(file).st_size
             if size <= self._part_bytes:
                 return await self._put_at_once(path, await in_thread(os.pread, file, self._part_bytes, 0))
-            step = max(self._part_bytes, math.ceil(size / _MAX_PARTS))
-            return await self._put_parts(key, path, _file_parts(file, size, step))
+            return await self._put_parts(key, path, file_parts(file, size, self._part_bytes))
         finally:
             os.close(file)
 
     async def _put_stream(self, key: CacheKey, path: str, body: AsyncIterable[bytes]) -> bool:
-        parts = _gathered(body, self._part_bytes)
+        parts = gathered(body, self._part_bytes)
         first = await anext(parts, b"")
         if len(first) < self._part_bytes:
             return await self._put_at_once(path, first)
@@ -224,44 +228,15 @@ class S3Cache:
         if await self.head(key) is not None:
             return False
         mark = secrets.token_hex(16)
-        upload = await in_thread_or_undo(self._control.abort, self._control.create, path, {_WRITER: mark})
         try:
-            etags = await self._upload(upload, parts)
-            await in_thread(self._control.complete, upload, etags)
+            await put_in_parts(self._control, path, {_WRITER: mark}, parts, at_once=self._concurrency)
         except Exists:
-            await in_thread(self._control.abort, upload)
             return await self._writer(path) == mark
         except Conflict:
-            await in_thread(self._control.abort, upload)
             if (writer := await self._writer(path)) is None:
                 raise CacheUnavailable("put_if_absent") from None
             return writer == mark
-        except BaseException:
-            await in_thread(self._control.abort, upload)
-            raise
         return True
-
-    async def _upload(self, upload: Upload, parts: AsyncIterator[bytes]) -> list[str]:
-        """The entity tags in order; a few parts at a time, and no more are read than that."""
-        places = asyncio.Semaphore(self._concurrency)
-        running: list[asyncio.Task[str]] = []
-
-        async def store(number: int, data: bytes) -> str:
-            try:
-                return await in_thread(self._control.upload_part, upload, number, data)
-            finally:
-                places.release()
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                await places.acquire()
-                async for data in parts:
-                    running.append(group.create_task(store(len(running) + 1, data)))
-                    del data
-                    await places.acquire()
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [part.result() for part in running]
 
     async def _writer(self, path: str) -> str | None:
         """The mark of the object's writer; empty when it has none, None when there is no object."""
@@ -369,31 +344,6 @@ def _normal_prefix(prefix: str) -> str:
         return check_key(stripped) + "/"
     except InvalidInput as error:
         raise Misconfigured("WORKFLOW_S3_PREFIX", error.problem) from None
-
-
-async def _slices(data: bytes, step: int) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), step):
-        yield data[start : start + step]
-
-
-async def _file_parts(file: int, size: int, step: int) -> AsyncIterator[bytes]:
-    for start in range(0, size, step):
-        yield await in_thread(os.pread, file, step, start)
-
-
-async def _gathered(body: AsyncIterable[bytes], part_bytes: int) -> AsyncIterator[bytes]:
-    """The same bytes in parts: full ones, larger as there are more of them, and a last one."""
-    gathered = bytearray()
-    done = 0
-    async for data in body:
-        gathered += data
-        while len(gathered) >= (wanted := part_bytes * (1 + done // _PARTS_BEFORE_GROWTH)):
-            part = bytes(memoryview(gathered)[:wanted])
-            del gathered[:wanted]
-            done += 1
-            yield part
-    if gathered or not done:
-        yield bytes(gathered)
 
 
 def _broken() -> tuple[type[Exception], ...]:

@@ -18,8 +18,9 @@ from gooseherd.domain.errors import CacheUnavailable, Misconfigured
 
 log = logging.getLogger(__name__)
 
-_CREDENTIALS_FOR: Final = timedelta(minutes=5)
-"""botocore renews ten minutes before they expire, so none is used past its time."""
+_CREDENTIALS_FOR: Final = timedelta(minutes=10)
+"""botocore renews ten minutes before they expire, so none is used past its time. obstore asks
+again five minutes before we say they end: with less it would ask for every request."""
 _ATTEMPTS: Final = 5
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 60
