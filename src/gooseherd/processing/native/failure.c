@@ -12,13 +12,18 @@
 
 void (*failure_told)(const struct failure *);
 
+static atomic_flag failing = ATOMIC_FLAG_INIT;
+
+void failure_forget(void)
+{
+    atomic_flag_clear(&failing);
+}
+
 _Noreturn void fail_with(const struct failure *failure)
 {
-    static atomic_flag told = ATOMIC_FLAG_INIT;
-    if (atomic_flag_test_and_set(&told))
+    if (atomic_flag_test_and_set(&failing))
         for (;;)
             pause();
-    dprintf(STDERR_FILENO, "gooseherd-intervals: %s\n", failure->detail);
     if (failure_told)
         failure_told(failure);
     /* Not exit(): other threads are still working, and its handlers would race with them. */

@@ -28,8 +28,9 @@ struct failure {
     char detail[400];
 };
 
-/* Called once, before the process ends: writes the report, removes partial outputs. */
+/* Called once, before the process ends: writes the report, removes partial outputs. May jump away (fuzzing). */
 extern void (*failure_told)(const struct failure *);
+void failure_forget(void); /* after it has jumped away: the next failure is the first again */
 
 /* All of these end the process. The first failure wins when two threads fail at once. */
 _Noreturn void fail_with(const struct failure *failure);

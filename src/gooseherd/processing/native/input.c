@@ -20,6 +20,7 @@ struct input {
     unsigned filled, emptied; /* how many slots ever were; the difference is what waits */
     bool holding;             /* the reader still uses slot `emptied` */
     bool over;
+    bool leaving; /* nobody will read on */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_t thread;
@@ -30,8 +31,12 @@ static void *decode_all(void *of)
     struct input *in = of;
     for (bool more = true; more;) {
         pthread_mutex_lock(&in->lock);
-        while (in->filled - in->emptied == SLOTS)
+        while (in->filled - in->emptied == SLOTS && !in->leaving)
             pthread_cond_wait(&in->changed, &in->lock);
+        if (in->leaving) {
+            pthread_mutex_unlock(&in->lock);
+            break;
+        }
         struct slot *slot = &in->slots[in->filled % SLOTS];
         pthread_mutex_unlock(&in->lock);
         slot->n = decode(in->decoder, slot->data, SLOT_BYTES, &slot->failure);
@@ -91,6 +96,10 @@ const struct decoder *input_decoder(const struct input *in)
 
 void input_free(struct input *in)
 {
+    pthread_mutex_lock(&in->lock);
+    in->leaving = true;
+    pthread_cond_signal(&in->changed);
+    pthread_mutex_unlock(&in->lock);
     pthread_join(in->thread, NULL);
     decoder_free(in->decoder);
     for (int i = 0; i < SLOTS; i++)

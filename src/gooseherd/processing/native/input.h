@@ -9,7 +9,7 @@ enum { INPUT_MEMORY = (4 + 1) * (256 << 10) }; /* what an open input holds */
 struct input;
 
 struct input *input_new(int fd, struct decode_limits limits); /* takes over `fd` */
-void input_free(struct input *input);                         /* after its end only */
+void input_free(struct input *input);                         /* waits for a read that is under way */
 
 /* The next chunk, valid until the next call; false at the end. A broken source ends the process. */
 bool input_next(struct input *input, const char **data, size_t *n);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <htslib/hts_log.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@ static struct ingest ingest;
 
 static void told(const struct failure *failure)
 {
+    dprintf(STDERR_FILENO, "gooseherd-intervals: %s\n", failure->detail);
     output_remove(&options.output);
     if (options.report)
         report_write(options.report, &ingest, failure);

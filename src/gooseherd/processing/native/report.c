@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The length of the valid UTF-8 sequence at `p`, 0 if there is none (RFC 3629). */
@@ -130,8 +131,11 @@ bool report_write(const char *target, struct ingest *g, const struct failure *fa
 {
     FILE *to;
     char *partial = NULL;
+    struct stat found;
     if (strncmp(target, "fd:", 3) == 0) {
         to = fdopen(atoi(target + 3), "w");
+    } else if (stat(target, &found) == 0 && !S_ISREG(found.st_mode)) {
+        to = fopen(target, "we"); /* a device or a pipe must not be replaced by a file */
     } else {
         partial = malloc(strlen(target) + sizeof ".part");
         if (!partial)

@@ -1,0 +1,338 @@
+"""The interval kernel against the plain pipeline (zcat, grep, sort, bgzip, tabix): same files, same minutes.
+
+    python benchmarks/kernel.py [--small] [--json] [--rounds N] [--kernel PROGRAM]
+
+Both get the same source and two cores; the pipeline is what one would write in a shell, run without one.
+Runs are interleaved, figures are medians. On a busy machine trust the CPU ratios. The pipeline compresses at
+level 6, its default, the kernel at 1 (`size_ratio` is what that costs) and, in the rows that say so, at 6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gooseherd.processing.native.kernel import Call, find_kernel
+
+LENGTHS = (
+    248,
+    242,
+    198,
+    190,
+    181,
+    170,
+    159,
+    145,
+    138,
+    133,
+    135,
+    133,
+    114,
+    107,
+    101,
+    90,
+    83,
+    80,
+    58,
+    64,
+    46,
+    50,
+    156,
+)
+CHROMS = [f"chr{i}" for i in range(1, 23)] + ["chrX"]
+MIB = 1 << 20
+FULL, SMALL = 4_000_000, 400_000
+"""BED records; the other formats have a share of it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    format: str
+    preset: str
+    column: int
+    source: Path
+    level: int = 1
+    memory: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Cost:
+    wall_s: float
+    cpu_s: float
+    rss_mb: float
+    size: int
+
+    def row(self) -> dict[str, float]:
+        return {
+            "wall_s": round(self.wall_s, 3),
+            "cpu_s": round(self.cpu_s, 3),
+            "rss_mb": round(self.rss_mb, 1),
+        }
+
+
+def places(count: int, rng: random.Random) -> Iterator[tuple[str, int]]:
+    picked = rng.choices(range(len(CHROMS)), weights=LENGTHS, k=count)
+    return ((CHROMS[i], int(rng.random() * LENGTHS[i] * 1_000_000) + 1) for i in picked)
+
+
+def bed(count: int, rng: random.Random) -> Iterator[str]:
+    yield "browser position chr7:127471196-127495720\ntrack name=made visibility=2\n# comment\n"
+    for i, (c, p) in enumerate(places(count, rng)):
+        yield f"{c}\t{p}\t{p + 30 + i % 400}\tread_{i}/{1 + i % 2}\t{p % 1000}\t{'+-'[p & 1]}\n"
+
+
+def narrowpeak(count: int, rng: random.Random) -> Iterator[str]:
+    yield 'track type=narrowPeak name="peaks"\n'
+    for i, (c, p) in enumerate(places(count, rng)):
+        a, b = rng.random(), rng.random()
+        scores = f"{a * 30:.5f}\t{b * 200:.5f}\t{a * b * 180:.5f}\t{p % 150}"
+        yield f"{c}\t{p}\t{p + 150 + p % 700}\tPeak_{i}\t{p % 1000}\t.\t{scores}\n"
+
+
+def gff3(count: int, rng: random.Random) -> Iterator[str]:
+    """Genes in any order, each with its parts behind it, attributes as wordy as GENCODE's."""
+    yield "##gff-version 3\n"
+    for i, (c, p) in enumerate(places(count // 40 or 1, rng)):
+        gene = f"ENSG{p * 7919 % 10**11:011d}.{1 + i % 15}"
+        words = f"gene_id={gene};gene_type=protein_coding;gene_name=GENE{i};level=2;hgnc_id=HGNC:{i % 43000}"
+        size = 2000 + p % 40_000
+        yield f"{c}\tHAVANA\tgene\t{p}\t{p + size}\t.\t+\t.\tID={gene};{words}\n"
+        for t in range(3):
+            name = f"ENST{(p * 31 + t) % 10**11:011d}.1"
+            more = f"{words};transcript_id={name};transcript_type=protein_coding;transcript_support_level={t}"
+            yield f"{c}\tHAVANA\ttranscript\t{p}\t{p + size}\t.\t+\t.\tID={name};Parent={gene};{more}\n"
+            for e in range(6):
+                start = p + e * size // 6
+                for kind in ("exon", "CDS"):
+                    yield (
+                        f"{c}\tHAVANA\t{kind}\t{start}\t{start + 60 + p % 90}\t.\t+\t.\t"
+                        f"ID={kind}:{name}:{e};Parent={name};{more};exon_number={e}\n"
+                    )
+
+
+def vcf(count: int, rng: random.Random) -> Iterator[str]:
+    samples = [f"NA{12800 + i}" for i in range(12)]
+    yield "##fileformat=VCFv4.2\n"
+    yield from (f"##contig=<ID={c},length={n}000000>\n" for c, n in zip(CHROMS, LENGTHS, strict=True))
+    yield (
+        "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples]) + "\n"
+    )
+    calls = [
+        f"{g}:{d}:{q}" for g in ("0/0", "0/0", "0/1", "1/1") for d in range(8, 48, 3) for q in range(1, 99, 9)
+    ]
+    for i, (c, p) in enumerate(places(count, rng)):
+        quality = f"{30 + i % 900}.{p % 100:02d}"
+        info = (
+            f"AC={i % 24};AF={rng.random():.4g};AN=24;DP={100 + p % 400};CSQ=T|missense_variant|GENE{p >> 17}"
+        )
+        allele, other = "ACGT"[p & 3], "CGTA"[p & 3]
+        yield (
+            f"{c}\t{p}\trs{p * 7 % 10**9}\t{allele}\t{other}\t{quality}\tPASS\t{info}\tGT:DP:GQ\t"
+            + "\t".join(rng.choices(calls, k=12))
+            + "\n"
+        )
+
+
+def make(path: Path, lines: Iterator[str], pack: bool) -> Path:
+    if not path.exists():
+        with gzip.open(path, "wt", compresslevel=6) if pack else path.open("w") as file:
+            file.writelines(lines)
+    return path
+
+
+def cases(folder: Path, records: int) -> Iterator[Case]:
+    def source(
+        name: str, kind: Callable[[int, random.Random], Iterator[str]], count: int, pack: bool = True
+    ) -> Path:
+        return make(
+            folder / f"{name}.{records}{'.gz' if pack else ''}", kind(count, random.Random(name)), pack
+        )
+
+    plain = source("bed", bed, records, pack=False)
+    yield Case("bed_unsorted", "bed", "bed", 2, plain)
+    yield Case("bed_unsorted_level6", "bed", "bed", 2, plain, level=6)
+    yield Case("bed_unsorted_spilling", "bed", "bed", 2, plain, memory=64 * MIB)
+    yield Case("gff3_unsorted", "gff3", "gff", 4, source("gff3", gff3, records // 4))
+    yield Case("vcf_shuffled", "vcf", "vcf", 2, source("vcf", vcf, records // 8))
+    yield Case("narrowpeak_unsorted", "narrowpeak", "bed", 2, source("narrowpeak", narrowpeak, records // 4))
+    ordered = folder / f"bed-sorted.{records}.gz"
+    if not ordered.exists():
+        lines = sorted(
+            (line.split("\t") for line in bed(records, random.Random(1)) if "\t" in line), key=_place
+        )
+        make(ordered, ("\t".join(line) for line in lines), pack=True)
+    yield Case("bed_sorted_gzip", "bed", "bed", 2, ordered)
+
+
+def _place(fields: Sequence[str]) -> tuple[str, int]:
+    return fields[0], int(fields[1])
+
+
+class Meter:
+    """Starts processes and adds up what they used."""
+
+    def __init__(self) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def start(
+        self, *argv: str, stdin: int | None = None, stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(argv, stdin=stdin, stdout=stdout, env={**os.environ, "LC_ALL": "C"})
+        self.children.append(child)
+        return child
+
+    def finish(self) -> tuple[float, float]:
+        """CPU seconds of all, MB of the largest."""
+        cpu = rss = 0.0
+        for child in self.children:
+            _, status, used = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            if child.returncode not in (0, 1 if "grep" in str(child.args) else 0):
+                raise SystemExit(f"{child.args!r} ended with {child.returncode}")
+            cpu += used.ru_utime + used.ru_stime
+            rss = max(rss, used.ru_maxrss / 1024)
+        self.children.clear()
+        return cpu, rss
+
+
+def pipeline(case: Case, work: Path) -> Cost:
+    """(zcat | grep '^#'; zcat | grep -v … | sort) | bgzip > out; tabix out."""
+    out = work / "pipeline.gz"
+    meter = Meter()
+    began = time.perf_counter()
+    with out.open("wb") as file:
+        squeeze = meter.start("bgzip", "-c", stdin=subprocess.PIPE, stdout=file.fileno())
+        assert squeeze.stdin is not None
+        unpack = meter.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
+        assert unpack.stdout is not None
+        meter.start("grep", "^#", stdin=unpack.stdout.fileno(), stdout=squeeze.stdin.fileno())
+        unpack.stdout.close()
+        cpu, rss = _after(meter, keep=squeeze)
+        unpack = meter.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
+        assert unpack.stdout is not None
+        keep = meter.start(
+            "grep", "-v", "-E", "^(#|track|browser)", stdin=unpack.stdout.fileno(), stdout=subprocess.PIPE
+        )
+        assert keep.stdout is not None
+        unpack.stdout.close()
+        key = f"-k{case.column},{case.column}n"
+        meter.start(
+            "sort", "-t", "\t", "-k1,1", key, "-S", "256M", "-T", str(work),
+            stdin=keep.stdout.fileno(), stdout=squeeze.stdin.fileno(),
+        )  # fmt: skip
+        keep.stdout.close()
+        squeeze.stdin.close()
+        more, most = meter.finish()
+    meter.start("tabix", "-f", "-p", case.preset, str(out))
+    last, index = meter.finish()
+    wall = time.perf_counter() - began
+    return Cost(wall, cpu + more + last, max(rss, most, index), out.stat().st_size)
+
+
+def _after(meter: Meter, keep: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """Wait for all but `keep`."""
+    meter.children.remove(keep)
+    used = meter.finish()
+    meter.children.append(keep)
+    return used
+
+
+def ours(case: Case, work: Path, program: Path) -> Cost:
+    call = Call(
+        format=case.format, source=case.source, out=work / "kernel.gz", index=work / "kernel.gz.tbi",
+        report=work / "report.json", work=work, memory_bytes=case.memory, level=case.level,
+    )  # fmt: skip
+    meter = Meter()
+    began = time.perf_counter()
+    meter.start(*call.argv(program))
+    cpu, rss = meter.finish()
+    return Cost(time.perf_counter() - began, cpu, rss, call.out.stat().st_size)
+
+
+def compare(case: Case, work: Path, program: Path, rounds: int) -> dict[str, object]:
+    theirs, mine = [], []
+    for _ in range(rounds):
+        theirs.append(pipeline(case, work))
+        mine.append(ours(case, work, program))
+    counted = [lines_in(work / name) for name in ("pipeline.gz", "kernel.gz")]
+    if counted[0] != counted[1]:
+        raise SystemExit(f"{case.name}: {counted[0]} lines of the pipeline, {counted[1]} of the kernel")
+    base, own = median(theirs), median(mine)
+    return {
+        "case": case.name,
+        "baseline": base.row(),
+        "ours": own.row(),
+        "wall_ratio": round(base.wall_s / own.wall_s, 2),
+        "cpu_ratio": round(base.cpu_s / own.cpu_s, 2),
+        "size_ratio": round(own.size / base.size, 3),
+    }
+
+
+def lines_in(path: Path) -> int:
+    with gzip.open(path) as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(MIB), b""))
+
+
+def median(costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        statistics.median(c.wall_s for c in costs),
+        statistics.median(c.cpu_s for c in costs),
+        statistics.median(c.rss_mb for c in costs),
+        costs[-1].size,
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--small", action="store_true", help="a tenth of the records")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kernel", type=Path, help="default: the one beside the package, or on PATH")
+    parser.add_argument("--data", type=Path, help="keep the generated files here")
+    given = parser.parse_args(argv)
+    program = find_kernel(given.kernel)
+    if program is None:
+        print(
+            "gooseherd-intervals is not built: see src/gooseherd/processing/native/build.sh", file=sys.stderr
+        )
+        return 3
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.data or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in cases(folder, SMALL if given.small else FULL):
+            rows.append(compare(case, Path(scratch), program.resolve(), given.rounds))
+            if not given.json:
+                print(_line(rows[-1]), flush=True)
+    if given.json:
+        print(json.dumps({"rows": rows}))
+    return 0
+
+
+def _line(row: dict[str, object]) -> str:
+    figures = [f"{row['case']:24}"]
+    for who in ("baseline", "ours"):
+        cost = row[who]
+        assert isinstance(cost, dict)
+        figures.append(
+            f"{who} {cost['wall_s']:7.2f} s wall {cost['cpu_s']:7.2f} s CPU {cost['rss_mb']:7.0f} MB"
+        )
+    return "  ".join(
+        (*figures, f"wall {row['wall_ratio']}x  CPU {row['cpu_ratio']}x  size {row['size_ratio']}")
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
