@@ -43,10 +43,10 @@ def decide(part: Part, headers: Headers, *, head: bool = False) -> Answer:
     """
     etag = part.etag.encode()
     if_match = headers.get(b"if-match")
-    if if_match is not None and not _names(if_match, etag, weak=False):
+    if if_match is not None and not names_tag(if_match, etag, weak=False):
         raise PreconditionFailed(part.etag)
     if_none_match = headers.get(b"if-none-match")
-    if if_none_match is not None and _names(if_none_match, etag, weak=True):
+    if if_none_match is not None and names_tag(if_none_match, etag, weak=True):
         return Answer(304, [(b"etag", etag), (b"cache-control", CACHE_CONTROL), (b"accept-ranges", b"bytes")])
     wanted = None if head else headers.get(b"range")  # Range has a meaning for GET alone (§14.2)
     if_range = headers.get(b"if-range")
@@ -127,7 +127,7 @@ def _multi(part: Part, spans: tuple[ByteRange, ...]) -> Answer:
     return Answer(206, headers, tuple(segments), length)
 
 
-def _names(header: bytes, etag: bytes, *, weak: bool) -> bool:
+def names_tag(header: bytes, etag: bytes, *, weak: bool) -> bool:
     """Whether the entity-tag list names `etag`; weak comparison ignores the W/ (§8.8.3.2)."""
     if header.strip() == b"*":
         return True

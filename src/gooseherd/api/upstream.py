@@ -9,17 +9,24 @@ from typing import Final
 from starlette.types import Receive, Send
 
 from gooseherd import telemetry
-from gooseherd.api.conditional import CACHE_CONTROL, disposition
-from gooseherd.api.problems import Pairs
+from gooseherd.api.conditional import CACHE_CONTROL, disposition, names_tag
+from gooseherd.api.problems import Pairs, PreconditionFailed
 from gooseherd.api.streaming import relay
 from gooseherd.api.visit import Headers
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.byterange import parse_range
-from gooseherd.domain.errors import AccessDenied, NotFound, RangeNotSatisfiable, UpstreamUnavailable
+from gooseherd.domain.errors import (
+    AccessDenied,
+    InvalidInput,
+    NotFound,
+    OutboundRefused,
+    RangeNotSatisfiable,
+    UpstreamUnavailable,
+)
 from gooseherd.domain.ports import Sources, Upstream
 from gooseherd.domain.source import SourceFile
 
-_PASSED_ON: Final = (b"if-range", b"if-none-match", b"if-match")
+_PASSED_ON: Final = (b"if-range", b"if-none-match", b"if-modified-since")
 _UNKNOWN_SIZE = 1 << 62
 _CONTENT_RANGE = re.compile(r"bytes \d{1,19}-\d{1,19}/(?:\d{1,19}|\*)", re.ASCII)
 _NO_RANGE = re.compile(r"bytes \*/(\d{1,19})", re.ASCII)
@@ -57,7 +64,10 @@ async def serve_upstream(
             raise NotFound("upstream file", entry.name) from None
         except AccessDenied:
             raise UpstreamUnavailable(entry.name, 403) from None
+        except InvalidInput as error:
+            raise OutboundRefused(entry.name, error.problem) from None
         status = _status(upstream, entry)
+        _check_if_match(headers, upstream)
         answer: Pairs = [
             (
                 b"content-type",
@@ -100,6 +110,13 @@ def _status(upstream: Upstream, entry: SourceFile) -> int:
     if said in (200, 304) or partial:
         return said
     raise UpstreamUnavailable(entry.name, said)
+
+
+def _check_if_match(headers: Headers, upstream: Upstream) -> None:
+    """If-Match is ours to judge: few upstream servers do, and after a 304 nothing was asked."""
+    wanted, etag = headers.get(b"if-match"), upstream.headers.get("etag", "")
+    if wanted is not None and not names_tag(wanted, etag.encode("latin-1", "replace"), weak=False):
+        raise PreconditionFailed(etag if _ETAG.fullmatch(etag) else '""')
 
 
 def _copied(upstream: Upstream, status: int) -> Pairs:

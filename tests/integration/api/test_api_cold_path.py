@@ -14,6 +14,8 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports import JobQuery
 from gooseherd.domain.queueing import Priority
+from gooseherd.sources.http import HttpSources
+from gooseherd.sources.urlguard import UrlGuard
 
 pytestmark = pytest.mark.integration
 
@@ -318,6 +320,8 @@ async def test_raw_tells_what_upstream_said(town):
     etag = f'"{hashlib.md5(data).hexdigest()}"'
     same = await town.http.get(path, headers={"If-None-Match": etag})
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+    assert (await town.http.get(path, headers={"If-Match": etag})).status_code == 200
+    assert (await town.http.get(path, headers={"If-Match": '"other"'})).status_code == 412
     head = await town.http.head(path)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, "5000", b"")
     several = await town.http.get(path, headers={"Range": "bytes=0-1,4-5"})
@@ -405,3 +409,36 @@ async def test_behind_a_proxy_of_ours_the_client_is_who_it_says(build_town):
     answer = await town.http.get(f"/data/{entry.name}", headers=headers)
     assert answer.json()["job_url"] == "https://herd.example/jobs/job1"
     assert (await only_job(town)).requesters == ("2001:db8::1",)
+
+
+async def test_the_real_sources_pass_a_local_file_through(build_town, tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.csv").write_bytes(b"x,y\n" * 100_000)
+    (tmp_path / "secret.csv").write_bytes(b"secret")
+    sources = HttpSources(UrlGuard(schemes=frozenset({"https", "file"}), file_roots=(folder,)))
+    town = await build_town(sources=sources)
+    inside = await town.register(filename="a.csv", access_url=f"{folder.as_uri()}/a.csv")
+    path = f"/data/{inside.name}?raw=true"
+    whole = await town.http.get(path)
+    assert (whole.status_code, whole.content) == (200, b"x,y\n" * 100_000)
+    part = await town.http.get(path, headers={"Range": "bytes=4-6", "If-Range": whole.headers["etag"]})
+    assert (part.status_code, part.content) == (206, b"x,y")
+    assert (await town.http.get(path, headers={"If-None-Match": whole.headers["etag"]})).status_code == 304
+    assert (await town.http.get(path, headers={"Range": "bytes=400000-"})).headers[
+        "content-range"
+    ] == "bytes */400000"
+    for url, code in (
+        (f"{tmp_path.as_uri()}/secret.csv", 502),
+        (f"{folder.as_uri()}/../secret.csv", 502),
+        (f"{folder.as_uri()}/none.csv", 404),
+        ("http://127.0.0.1:1/x.csv", 502),
+        ("s3://no", 502),
+        ("https://10.0.0.1/x.csv", 502),
+    ):
+        entry = await town.register(filename="b.csv", access_url=url)
+        answer = await town.http.get(f"/data/{entry.name}?raw=true")
+        assert (answer.status_code, b"secret" in answer.content) == (code, False), url
+        assert str(tmp_path) not in answer.text
+        assert "10.0.0.1" not in answer.text
+    await sources.close()
