@@ -104,7 +104,7 @@ class Kernel:
         return Outcome(status, said, planned.out, planned.index, stderr.decode("utf-8", "replace"))
 
 
-def _build(folder: Path, name: str, *mode: str, flags: str = "") -> Path:
+def _build(folder: Path, name: str, *mode: str, **environment: str) -> Path:
     """Build once, whichever worker of the test run comes first."""
     program = folder / name
     with (folder / "lock").open("w") as lock:
@@ -112,7 +112,7 @@ def _build(folder: Path, name: str, *mode: str, flags: str = "") -> Path:
         if not program.exists():
             made = subprocess.run(
                 [str(BUILD), *mode, str(program)],
-                env={**os.environ, "CFLAGS": flags},
+                env={**os.environ, **environment},
                 capture_output=True,
                 text=True,
                 timeout=300,
@@ -149,13 +149,13 @@ def sanitised_program(build_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def cramped_program(build_folder: Path) -> Path:
     """Spills after a few lines, and streams sooner still."""
-    return _build(build_folder, "cramped", "--sanitize", flags="-DSTREAM_AFTER=500 -DROOM=3000")
+    return _build(build_folder, "cramped", "--sanitize", CFLAGS="-DSTREAM_AFTER=500 -DROOM=3000")
 
 
 @pytest.fixture(scope="session")
 def journalling_program(build_folder: Path) -> Path:
     """Spills after a few lines, and never finds that it could stream before."""
-    return _build(build_folder, "journalling", "--sanitize", flags="-DSTREAM_AFTER=1000000 -DROOM=2000")
+    return _build(build_folder, "journalling", "--sanitize", CFLAGS="-DSTREAM_AFTER=1000000 -DROOM=2000")
 
 
 @pytest.fixture
@@ -166,6 +166,17 @@ def kernel(program: Path, tmp_path: Path) -> Kernel:
 @pytest.fixture
 def sanitised(sanitised_program: Path, tmp_path: Path) -> Kernel:
     return Kernel(sanitised_program, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def zlib_program(build_folder: Path) -> Path:
+    """As on machines without ISA-L."""
+    return _build(build_folder, "zlib", "--sanitize", GUNZIP_BY="zlib")
+
+
+@pytest.fixture
+def by_zlib(zlib_program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(zlib_program, tmp_path / "zlib")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ NAMES = (
     "z|z",
     "ü",
 )
-FILES = 60
+FILES = 40
 """Per format; each is read once plainly and once packed."""
 TBI_END = 1 << 29
 
