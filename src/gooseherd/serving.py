@@ -67,7 +67,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
                 return
             server = _Server(_config(starting.result()))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
-            if await _first(asyncio.create_task(server.answering.wait()), stop):
+            serving.add_done_callback(lambda _: server.answering.set())
+            if await _first(asyncio.create_task(server.answering.wait()), stop) and server.started:
                 url = _url(listener)
                 state.announce(url, settings.profile)
                 _log.info("ready", extra={"url": url, "profile": str(settings.profile)})
@@ -110,6 +111,7 @@ def _config(service: Service) -> uvicorn.Config:
         create_app(service.desk),
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # ours to judge, by API_TRUSTED_PROXIES
         lifespan="off",
         timeout_graceful_shutdown=_OPEN_REQUESTS_SECONDS,
         server_header=False,

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,6 +174,11 @@ class Settings(BaseSettings):
         (), description="Networks (CIDR) that are allowed although private, comma-separated: a local cloud."
     )
     source_allow_http: bool = Field(False, description="Allow plain http: sources.")
+    source_drs_prefixes: Words = Field(
+        (), description="Where compact DRS ids live: prefix=https://host/path/{id}, comma-separated."
+    )
+    source_s3_endpoint: Text = Field(None, description="Endpoint of s3: sources. Unset: AWS's public one.")
+    source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
 
     # -- api
     api_host: str = Field("127.0.0.1", description="Address to listen on. Loopback unless told.")
@@ -210,16 +214,8 @@ class Settings(BaseSettings):
         if self.workflow_s3_bucket is not None:
             return None
         if self.sync_data_dir is not None:
-            return self.sync_data_dir
-        return None if self.database_url else self.gooseherd_state_dir / "artifacts"
-
-    @property
-    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Raises Misconfigured for what is no CIDR."""
-        try:
-            return tuple(ip_network(word) for word in self.source_allow_networks)
-        except ValueError as error:
-            raise Misconfigured("SOURCE_ALLOW_NETWORKS", str(error)) from None
+            return self.sync_data_dir.absolute()
+        return None if self.database_url else self.gooseherd_state_dir.absolute() / "artifacts"
 
     def checked(self) -> Settings:
         """Refuse at start what would only fail later.
@@ -234,7 +230,6 @@ class Settings(BaseSettings):
             )
         if self.source_file_roots and self.profile is not Profile.EMBEDDED:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for the embedded profile only")
-        _ = self.allowed_networks
         return self
 
 

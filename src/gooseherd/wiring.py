@@ -29,8 +29,7 @@ from gooseherd.fleet.local import LocalFleet
 from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.processing.registry import default_registry
 from gooseherd.settings import Settings
-from gooseherd.sources.http import HttpSources
-from gooseherd.sources.urlguard import UrlGuard
+from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.connect import connect, ping
@@ -73,14 +72,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         cache = _cache(settings)
         if cache is not None:
             stack.push_async_callback(cache.close)
-        sources = HttpSources(
-            UrlGuard(
-                schemes=frozenset({"https", "http"} if settings.source_allow_http else {"https"}),
-                allow_hosts=settings.source_allow_hosts,
-                allow_networks=settings.allowed_networks,
-                file_roots=settings.source_file_roots,
-            )
-        )
+        sources = outbound_rules(settings).sources()
         stack.push_async_callback(sources.close)
         registry = default_registry(
             sort_memory=settings.cfdb_sort_memory_cap,
@@ -176,6 +168,19 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         )
 
 
+def outbound_rules(settings: Settings) -> OutboundRules:
+    """The SOURCE_ variables as rules, the same for the API and its workers."""
+    return OutboundRules(
+        allow_http=settings.source_allow_http,
+        allow_hosts=settings.source_allow_hosts,
+        allow_networks=settings.source_allow_networks,
+        file_roots=settings.source_file_roots,
+        drs_prefixes=settings.source_drs_prefixes,
+        s3_endpoint=settings.source_s3_endpoint,
+        s3_region=settings.source_s3_region,
+    )
+
+
 def worker_environment(settings: Settings) -> dict[str, str]:
     """What a local worker inherits: the system's, and of the settings only what a worker reads."""
     kept = {
@@ -183,16 +188,14 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         for k, v in os.environ.items()
         if k in ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD")
     }
-    return kept | {
+    return {
+        **kept,
+        **outbound_rules(settings).to_env(),
         "SYNC_DATA_DIR": str(settings.artifacts_dir or ""),
         "WORKER_THREADS": str(settings.worker_threads),
         "WORKER_IDLE_TIMEOUT_SECONDS": str(settings.worker_idle_timeout_seconds),
         "CFDB_SORT_MEMORY_CAP": str(settings.cfdb_sort_memory_cap),
         "CFDB_SAMTOOLS_MEMORY_CAP": str(settings.cfdb_samtools_memory_cap),
-        "SOURCE_FILE_ROOTS": os.pathsep.join(str(root) for root in settings.source_file_roots),
-        "SOURCE_ALLOW_HOSTS": ",".join(settings.source_allow_hosts),
-        "SOURCE_ALLOW_NETWORKS": ",".join(settings.source_allow_networks),
-        "SOURCE_ALLOW_HTTP": "true" if settings.source_allow_http else "false",
     }
 
 

@@ -106,7 +106,7 @@ class Gooseherd:
             seen = look()
             if seen:
                 return seen
-            time.sleep(0.02)
+            time.sleep(0.1)
         pytest.fail(f"not within {seconds:g} s: {what}")
 
     @staticmethod
@@ -160,12 +160,8 @@ class Gooseherd:
         return found
 
     def tools(self, *names: str) -> list[int]:
-        """Pids of tools that work below this state folder."""
-        return [
-            pid
-            for pid in self.processes()
-            if Path(self.command(pid)[0] if self.command(pid) else "").name in names
-        ]
+        """Pids of tools of those names that work below this state folder."""
+        return [pid for pid in self.processes() if Path(self.command(pid)[0]).name in names]
 
     def processes(self) -> list[int]:
         """Every process that has this state folder in its arguments, environment or as its folder."""
@@ -192,6 +188,22 @@ class Gooseherd:
     def left_in_work(self) -> list[str]:
         root = self.state / "work"
         return sorted(str(path.relative_to(root)) for path in root.rglob("source*") if root.exists())
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gooseherd]:
+    """One service for all tests of a module that do not kill it; plain http on loopback is allowed."""
+    it = Gooseherd(tmp_path_factory.mktemp("steady"))
+    it.extra = {
+        "SOURCE_ALLOW_HTTP": "true",
+        "SOURCE_ALLOW_NETWORKS": "127.0.0.1/32",
+        "SOURCE_MAX_BYTES": "64M",
+        "API_WAIT_MAX_SECONDS": "60",
+        "WORKER_IDLE_TIMEOUT_SECONDS": "120",
+    }
+    it.start()
+    yield it
+    it.clean_up()
 
 
 @pytest.fixture

@@ -102,6 +102,14 @@ class Upper:
 
 
 @dataclass
+class Keep(Upper):
+    """A step that publishes its very input, as for a BAM that is sorted already."""
+
+    async def run(self, given: StepInput) -> StepOutput:
+        return StepOutput(files=(Produced(self.kind, given.path, f"{self.name}.bin", "peaks.bed"),))
+
+
+@dataclass
 class Processor:
     """Makes data from the source and an index from the data."""
 
@@ -251,6 +259,13 @@ async def test_the_source_is_fetched_again_only_for_a_step_that_reads_it(bench: 
     bench.data.fail = None
     await bench.run()
     assert bench.sources.fetched == 2
+
+
+async def test_a_source_that_is_published_as_it_is_stays_for_the_step_that_needs_it(bench: Bench) -> None:
+    bench.data = Keep()
+    assert (await bench.run()).kind is EventKind.DONE
+    assert bench.index.seen == BYTES
+    assert await bench.stored("data.bin") == BYTES
 
 
 async def test_a_receipt_without_its_part_is_void(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.sources.rules import OutboundRules
 from gooseherd.worker.main import check, parse
 from gooseherd.worker.settings import WorkerSettings, attempt_environment
 
@@ -39,10 +40,12 @@ def test_all_names_are_read() -> None:
         sort_memory=2 << 30,
         samtools_memory=1 << 20,
         threads=4,
-        source_file_roots=(Path("/a"), Path("/b")),
-        source_allow_hosts=("*.example.org", "example.com"),
-        source_allow_networks=("127.0.0.0/8",),
-        source_allow_http=True,
+        outbound=OutboundRules(
+            file_roots=(Path("/a"), Path("/b")),
+            allow_hosts=("*.example.org", "example.com"),
+            allow_networks=("127.0.0.0/8",),
+            allow_http=True,
+        ),
     )
 
 

@@ -222,12 +222,16 @@ class _Run:
 
     def _forget(self, later: list[Step]) -> None:
         """Free the disk of what no later step reads."""
-        if self._source is not None and not any(step.needs is None for step in later):
-            self._source.unlink(missing_ok=True)
-            self._source = None
         wanted = {step.needs for step in later}
         for kind in [kind for kind in self._made if kind not in wanted]:
-            self._made.pop(kind).unlink(missing_ok=True)
+            made = self._made.pop(kind)
+            if made != self._source:
+                made.unlink(missing_ok=True)
+        # A step that keeps the source as it is (an already sorted BAM) publishes that very file.
+        if self._source is not None and None not in wanted:
+            if self._source not in self._made.values():
+                self._source.unlink(missing_ok=True)
+            self._source = None
 
     def _say_complete(self, receipt: StepReceipt) -> None:
         parts = tuple({**dataclasses.asdict(part), "kind": str(part.kind)} for part in receipt.parts)

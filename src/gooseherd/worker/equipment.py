@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_network
 
 from gooseherd.domain.attempt import AttemptSpec
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import artifact_prefix
 from gooseherd.domain.ports import CacheBackend, Sources
 from gooseherd.processing.registry import default_registry
-from gooseherd.sources.http import HttpSources
-from gooseherd.sources.urlguard import UrlGuard
 from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.worker.engine import Registry
@@ -30,26 +27,11 @@ async def equip(
     """
     if settings.data_dir is None:
         raise Misconfigured("SYNC_DATA_DIR", "the worker has no place for artifacts")
-    try:
-        networks = tuple(ip_network(text) for text in settings.source_allow_networks)
-    except ValueError:
-        raise Misconfigured("SOURCE_ALLOW_NETWORKS", "networks such as 10.0.0.0/8, comma-separated") from None
-    schemes = {"https"}
-    if settings.source_allow_http:
-        schemes.add("http")
-    if settings.source_file_roots:
-        schemes.add("file")
-    guard = UrlGuard(
-        schemes=frozenset(schemes),
-        allow_hosts=settings.source_allow_hosts,
-        allow_networks=networks,
-        file_roots=settings.source_file_roots,
-    )
     registry = default_registry(
         sort_memory=settings.sort_memory, samtools_memory=settings.samtools_memory, threads=settings.threads
     )
     backend = LocalFsCache(settings.data_dir)
-    sources = HttpSources(guard)
+    sources = settings.outbound.sources()
     try:
         prefix = artifact_prefix(spec.source.identity, spec.recipe)
         yield PrefixCache(backend, prefix), sources, registry

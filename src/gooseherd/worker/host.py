@@ -35,6 +35,8 @@ CANCEL_GRACE_SECONDS: Final = 2.0
 """Between SIGTERM to an attempt and SIGKILL to its session."""
 HUNG_SECONDS: Final = 120.0
 """An attempt that writes nothing for that long, not even its heartbeat every 2 s, is stopped or wedged."""
+FAREWELL_SECONDS: Final = 10.0
+"""From an attempt's last event to its process's end: an interpreter that shuts down, on a busy machine."""
 _REMEMBERED: Final = 20
 """Ended attempts whose journal is kept, for a watcher that comes late."""
 
@@ -67,6 +69,11 @@ class _Attempt:
         os.close(self._pipe)
         self.ended.set()
         log.info("attempt ended", extra={"attempt": self._name, "how": self.diagnosis})
+
+    def has_said_all(self) -> bool:
+        """Whether its last event is written; the process may still be there for a moment."""
+        with JournalReader(self.folder.journal) as reader:
+            return any(event.last for event in reader.read())
 
     def end(self) -> None:
         """SIGTERM, a grace, SIGKILL to the whole session; returns when it is empty. Blocks."""
@@ -120,6 +127,7 @@ class Host:
         except (InvalidInput, KeyError, TypeError, ValueError) as error:
             said = str(error) if isinstance(error, InvalidInput) else type(error).__name__
             return {"misconfigured": "attempt", "problem": f"unreadable order: {said}"}
+        self._see_off()
         with self._lock:
             if spec.attempt in self._attempts:
                 return {"started": True}
@@ -139,6 +147,12 @@ class Host:
                 raise
         log.info("attempt started", extra={"attempt": str(spec.attempt)})
         return {"started": True}
+
+    def _see_off(self) -> None:
+        """Wait for attempts that have said their last word: they are leaving, not at work. Blocks."""
+        for attempt in list(self._attempts.values()):
+            if not attempt.ended.is_set() and attempt.has_said_all():
+                attempt.ended.wait(FAREWELL_SECONDS)
 
     def _spawn(self, spec: AttemptSpec, folder: AttemptFolder) -> _Attempt:
         theirs, ours = os.pipe()

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,6 +18,7 @@ from gooseherd import __version__
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import PIPELINE_VERSION
 from gooseherd.processes import ProcessId
+from gooseherd.sources.rules import OutboundRules
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?$", re.IGNORECASE)
@@ -87,14 +88,8 @@ class WorkerSettings:
     """CFDB_SAMTOOLS_MEMORY_CAP, such as 256M."""
     threads: int = 2
     """WORKER_THREADS: of each tool."""
-    source_file_roots: tuple[Path, ...] = ()
-    """SOURCE_FILE_ROOTS, colon-separated: folders that file: sources may lie in."""
-    source_allow_hosts: tuple[str, ...] = ()
-    """SOURCE_ALLOW_HOSTS, comma-separated. Empty: any public host."""
-    source_allow_networks: tuple[str, ...] = ()
-    """SOURCE_ALLOW_NETWORKS, comma-separated CIDR: private networks that may be reached."""
-    source_allow_http: bool = False
-    """SOURCE_ALLOW_HTTP: plain http: as well."""
+    outbound: OutboundRules = field(default_factory=OutboundRules)
+    """SOURCE_…: what may be fetched."""
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -114,10 +109,7 @@ class WorkerSettings:
             sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory),
             samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory),
             threads=_count(env, "WORKER_THREADS", cls.threads),
-            source_file_roots=tuple(Path(item) for item in _list(env, "SOURCE_FILE_ROOTS", ":")),
-            source_allow_hosts=_list(env, "SOURCE_ALLOW_HOSTS", ","),
-            source_allow_networks=_list(env, "SOURCE_ALLOW_NETWORKS", ","),
-            source_allow_http=_flag(env, "SOURCE_ALLOW_HTTP"),
+            outbound=OutboundRules.from_env(env),
         )
 
 
@@ -151,14 +143,3 @@ def _bytes(env: Mapping[str, str], name: str, default: int) -> int:
     if match is None or int(match[1]) == 0:
         raise Misconfigured(name, "a size such as 256M or 2G")
     return int(match[1]) * _UNITS[match[2].upper()]
-
-
-def _list(env: Mapping[str, str], name: str, separator: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in env.get(name, "").split(separator) if item.strip())
-
-
-def _flag(env: Mapping[str, str], name: str) -> bool:
-    said = env.get(name, "").strip().lower()
-    if said not in ("", "0", "1", "true", "false", "yes", "no"):
-        raise Misconfigured(name, "1 or 0")
-    return said in ("1", "true", "yes")
