@@ -66,6 +66,16 @@ class Kernel:
             said = process.stderr.read()
         return data, self.outcome(planned, process.returncode, said)
 
+    def drip(self, format_name: str, data: bytes, drop: int) -> Outcome:
+        """Through standard input, `drop` bytes at a time."""
+        argv, planned = self.call(format_name, None)
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            for at in range(0, len(data), drop):
+                os.write(process.stdin.fileno(), data[at : at + drop])
+            _, said = process.communicate(timeout=60)
+        return self.outcome(planned, process.returncode, said)
+
     def call(self, format_name: str, source: Path | None, *options: str) -> tuple[list[str], Outcome]:
         self.runs += 1
         here = self.folder / f"run{self.runs}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import random
+import struct
 import subprocess
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -109,3 +111,34 @@ def test_both_decoders_judge_gzip_alike(sanitised: Any, by_zlib: Any) -> None:
         assert bool(one.status) == bool(other.status), (seed, one.stderr, other.stderr)
         if not one.status:
             assert one.sizes() == other.sizes(), seed
+
+
+@pytest.mark.parametrize("flags", range(0, 32, 2))
+def test_every_gzip_header_is_read_in_whatever_pieces_it_comes(
+    flags: int, sanitised: Any, by_zlib: Any
+) -> None:
+    text = b"chr1\t1\t2\n" * 300
+    data = text * 2
+    wanted = sanitised("bed", data).sizes()
+    for extra, name in ((0, 1), (7, 400), (60_000, 300_000)):
+        member = gzip_member(text, flags, extra, name)
+        assert gzip.decompress(member) == text
+        assert sanitised("bed", member * 2).sizes() == wanted
+        assert by_zlib("bed", member * 2).sizes() == wanted
+        head = len(member) - 100
+        for cut in (head, 12, 9):
+            assert sanitised("bed", member + member[:cut]).status == 11, cut
+        dripping = sanitised.drip("bed", gzip_member(text, flags, extra % 1000, name % 1000) * 2, 13)
+        assert dripping.sizes() == wanted
+
+
+def gzip_member(text: bytes, flags: int, extra: int, name: int) -> bytes:
+    """RFC 1952, with the optional parts that `flags` asks for."""
+    squeeze = zlib.compressobj(6, zlib.DEFLATED, -15)
+    body = squeeze.compress(text) + squeeze.flush()
+    head = b"\x1f\x8b\x08" + bytes([flags]) + bytes(6)
+    head += (struct.pack("<H", extra) + b"e" * extra) if flags & 4 else b""
+    head += (b"n" * name + b"\0") if flags & 8 else b""
+    head += (b"c" * name + b"\0") if flags & 16 else b""
+    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF) if flags & 2 else b""
+    return head + body + struct.pack("<II", zlib.crc32(text), len(text))
