@@ -22,6 +22,10 @@ def test_all_names_are_read() -> None:
     settings = WorkerSettings.from_env(
         {
             "SYNC_DATA_DIR": "/data",
+            "WORKFLOW_S3_BUCKET": "artifacts",
+            "WORKFLOW_S3_PREFIX": "made",
+            "AWS_REGION": "eu-north-1",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
             "WORKER_IDLE_TIMEOUT_SECONDS": "0",
             "WORKER_MAX_LIFETIME_SECONDS": "1.5",
             "CFDB_SORT_MEMORY_CAP": "2G",
@@ -35,6 +39,10 @@ def test_all_names_are_read() -> None:
     )
     assert settings == WorkerSettings(
         data_dir=Path("/data"),
+        bucket="artifacts",
+        bucket_prefix="made",
+        region="eu-north-1",
+        endpoint_url="http://127.0.0.1:4566",
         idle_timeout=0.0,
         max_lifetime=1.5,
         sort_memory=2 << 30,
@@ -81,6 +89,26 @@ def test_an_attempt_gets_no_credentials() -> None:
         }
     )
     assert given == {"PATH": "/bin", "SYNC_DATA_DIR": "/data", "SOURCE_ALLOW_HTTP": "1"}
+
+
+def test_an_attempt_that_writes_to_a_bucket_gets_that_buckets_credentials_and_nothing_else() -> None:
+    s3 = {
+        "WORKFLOW_S3_BUCKET": "artifacts",
+        "AWS_REGION": "eu-north-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }
+    other = {
+        "DATABASE_URL": "mongodb://user:password@host",
+        "WORKER_TLS_KEY": "-----BEGIN PRIVATE KEY-----",
+        "AWS_PROFILE": "admin",
+        "AWS_ROLE_ARN": "arn:aws:iam::1:role/admin",
+        "ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/x",
+        "API_ADMIN_KEY": "x",
+    }
+    assert attempt_environment(s3 | other) == s3
 
 
 @pytest.mark.parametrize(
