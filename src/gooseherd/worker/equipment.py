@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,12 +26,10 @@ async def equip(
     Raises:
         Misconfigured: naming the variable.
     """
-    if settings.data_dir is None:
-        raise Misconfigured("SYNC_DATA_DIR", "the worker has no place for artifacts")
     registry = default_registry(
         sort_memory=settings.sort_memory, samtools_memory=settings.samtools_memory, threads=settings.threads
     )
-    backend = LocalFsCache(settings.data_dir)
+    backend = await asyncio.to_thread(artifact_cache, settings)
     sources = settings.outbound.sources()
     try:
         prefix = artifact_prefix(spec.source.identity, spec.recipe)
@@ -38,3 +37,23 @@ async def equip(
     finally:
         await sources.close()
         await backend.close()
+
+
+def artifact_cache(settings: WorkerSettings) -> CacheBackend:
+    """The bucket if one is named, else the folder. Blocks while it looks for credentials.
+
+    Raises:
+        Misconfigured: neither is named, or the bucket cannot be used.
+    """
+    if settings.bucket is not None:
+        from gooseherd.storage.s3 import S3Cache  # boto3 takes half a second that a folder needs not wait for
+
+        return S3Cache(
+            settings.bucket,
+            prefix=settings.bucket_prefix,
+            endpoint_url=settings.endpoint_url,
+            region=settings.region,
+        )
+    if settings.data_dir is None:
+        raise Misconfigured("WORKFLOW_S3_BUCKET", "the worker has no place for artifacts; nor SYNC_DATA_DIR")
+    return LocalFsCache(settings.data_dir)

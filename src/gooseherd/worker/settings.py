@@ -34,6 +34,15 @@ _FOR_ATTEMPTS: Final = frozenset(
     }
 )
 _PREFIXES_FOR_ATTEMPTS: Final = ("SOURCE_", "CFDB_", "LC_")
+_FOR_ATTEMPTS_ON_S3: Final = frozenset(
+    {"WORKFLOW_S3_BUCKET", "WORKFLOW_S3_PREFIX", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"}
+    # A task's role: botocore asks the address these name (ECS: container credentials provider).
+    | {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"}
+    | {"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"}
+    # A local cloud's made-up ones.
+    | {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_EC2_METADATA_DISABLED"}
+)
+"""Only when artifacts go to a bucket. Tools get none of it: they see an environment made for them."""
 
 
 def build_id() -> str:
@@ -42,11 +51,15 @@ def build_id() -> str:
 
 
 def attempt_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of a worker's environment that an attempt gets: no credentials, no wiring of the worker."""
+    """The part of a worker's environment that an attempt gets: no wiring of the worker, no certificates.
+
+    Credentials are those of its bucket, and only when there is one.
+    """
+    names = _FOR_ATTEMPTS | (_FOR_ATTEMPTS_ON_S3 if environment.get("WORKFLOW_S3_BUCKET") else frozenset())
     return {
         name: value
         for name, value in environment.items()
-        if name in _FOR_ATTEMPTS or name.startswith(_PREFIXES_FOR_ATTEMPTS)
+        if name in names or name.startswith(_PREFIXES_FOR_ATTEMPTS)
     }
 
 
@@ -78,6 +91,14 @@ class WorkerSettings:
 
     data_dir: Path | None = None
     """SYNC_DATA_DIR: root of the local artifact cache."""
+    bucket: str | None = None
+    """WORKFLOW_S3_BUCKET: where artifacts go instead."""
+    bucket_prefix: str = ""
+    """WORKFLOW_S3_PREFIX: below which keys."""
+    region: str = "us-east-1"
+    """AWS_REGION of the bucket."""
+    endpoint_url: str | None = None
+    """AWS_ENDPOINT_URL of a cloud other than AWS."""
     idle_timeout: float = 300.0
     """WORKER_IDLE_TIMEOUT_SECONDS: with no live attempt for that long it ends. 0: never."""
     max_lifetime: float = 0.0
@@ -104,6 +125,10 @@ class WorkerSettings:
             raise Misconfigured("SYNC_DATA_DIR", "an absolute path: workers have their own working folder")
         return cls(
             data_dir=Path(data_dir) if data_dir else None,
+            bucket=env.get("WORKFLOW_S3_BUCKET") or None,
+            bucket_prefix=env.get("WORKFLOW_S3_PREFIX", ""),
+            region=env.get("AWS_REGION") or cls.region,
+            endpoint_url=env.get("AWS_ENDPOINT_URL") or None,
             idle_timeout=_seconds(env, "WORKER_IDLE_TIMEOUT_SECONDS", cls.idle_timeout),
             max_lifetime=_seconds(env, "WORKER_MAX_LIFETIME_SECONDS", cls.max_lifetime),
             sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory),

@@ -1,0 +1,119 @@
+"""The certificates of one side of the worker's port: read from files or variables, handed to Wool.
+
+Who reaches a worker's port without them runs code there; these are all that stands before it.
+Each side checks the other's CA; callers check the worker's logical name as well, for addresses
+of tasks are in no certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Self
+
+import wool
+
+from gooseherd.certs import WORKER_IDENTITY, write_private
+from gooseherd.domain.errors import Misconfigured
+
+CA: Final = "WORKER_TLS_CA"
+CERT: Final = "WORKER_TLS_CERT"
+KEY: Final = "WORKER_TLS_KEY"
+VARIABLES: Final = (CA, CERT, KEY)
+
+_FRESH_FOR: Final = timedelta(minutes=1)
+"""From new files to their use; a handshake in between uses the old ones."""
+_PEM: Final = "-----BEGIN "
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What the three variables say: each a path to a PEM file, or the PEM text itself (a secret of ECS)."""
+
+    ca: str
+    cert: str
+    key: str
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> Self | None:
+        """None when none of them is set. Raises Misconfigured: some are, or one cannot be read."""
+        said = {name: environment.get(name, "") for name in VARIABLES}
+        if not any(said.values()):
+            return None
+        for name, value in said.items():
+            if not value:
+                raise Misconfigured(name, f"{', '.join(VARIABLES)} belong together: set all or none")
+        made = cls(*said.values())
+        made.check()
+        return made
+
+    @property
+    def by_name(self) -> dict[str, str]:
+        """Variable to value."""
+        return {CA: self.ca, CERT: self.cert, KEY: self.key}
+
+    def check(self) -> None:
+        """Raises Misconfigured for what is no readable PEM, naming the variable and never its value."""
+        for name, value in self.by_name.items():
+            try:
+                data = _read(value)
+            except OSError as error:
+                raise Misconfigured(name, f"cannot be read ({error.strerror})") from None
+            if _PEM not in data.decode(errors="replace"):
+                raise Misconfigured(name, "neither PEM text nor a PEM file")
+
+    def as_files(self, folder: Path) -> Certificates:
+        """All as paths; texts become files in `folder` (one's own, mode 0700) that only we can read."""
+        paths = {}
+        for name, value in self.by_name.items():
+            paths[name] = value
+            if _is_text(value):
+                path = folder / f"{name.lower()}.pem"
+                write_private(path, _read(value))
+                paths[name] = str(path)
+        return Certificates(paths[CA], paths[CERT], paths[KEY])
+
+    @property
+    def are_files(self) -> bool:
+        """Whether all are paths, whose files may be replaced while we run."""
+        return not any(map(_is_text, self.by_name.values()))
+
+    def to_serve(self) -> wool.WorkerCredentialsProvider:
+        """For a worker."""
+        return self._provider(None)
+
+    def to_call(self) -> wool.WorkerCredentialsProvider:
+        """For callers: a worker is whom they expect, or there is no conversation."""
+        return self._provider(WORKER_IDENTITY)
+
+    def _provider(self, peers: str | None) -> wool.WorkerCredentialsProvider:
+        # Files are read again, so that new ones are taken up without a restart; texts never change.
+        return wool.WorkerCredentialsProvider(
+            _Source(self), peers=peers, reloadable=self.are_files, fresh_for=_FRESH_FOR
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Wool calls it for the certificates of the moment; it travels to the worker's child process."""
+
+    certificates: Certificates
+
+    def __call__(self) -> wool.WorkerCredentials:
+        told = self.certificates
+        return wool.WorkerCredentials(
+            ca_cert=_read(told.ca), worker_key=_read(told.key), worker_cert=_read(told.cert), mutual=True
+        )
+
+
+def _is_text(value: str) -> bool:
+    return _PEM in value
+
+
+def _read(value: str) -> bytes:
+    if _is_text(value):
+        # Some secret stores and shells keep line ends only as \n in two characters.
+        return value.replace("\\n", "\n").strip().encode() + b"\n"
+    return Path(value).read_bytes()
