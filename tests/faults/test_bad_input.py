@@ -186,7 +186,7 @@ def upstream() -> Iterator[str]:
         ("/to-metadata.bed", "source_forbidden"),
         ("/to-private.bed", "source_forbidden"),
         ("/to-file.bed", "source_forbidden"),
-        ("/round.bed", "source_forbidden"),
+        ("/round.bed", "source_unavailable"),
         ("/forbidden.bed", "source_forbidden"),
         ("/missing.bed", "source_missing"),
     ],
