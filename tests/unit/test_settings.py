@@ -1,0 +1,87 @@
+"""Settings: what is refused, what follows from what is set, and the page generated from them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.settings import Profile, Settings, parse_size, reference
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_the_settings_page_is_fresh() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text() == reference()
+
+
+def test_nothing_needs_to_be_set_on_a_laptop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    settings = Settings().checked()
+    assert settings.profile is Profile.EMBEDDED
+    assert settings.artifacts_dir == tmp_path / "gooseherd" / "artifacts"
+    assert settings.api_host == "127.0.0.1"
+
+
+def test_a_named_database_without_a_place_for_artifacts_turns_processing_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mongodb://db.example.org")
+    assert Settings().artifacts_dir is None
+    monkeypatch.setenv("SYNC_DATA_DIR", "/data")
+    assert Settings().artifacts_dir == Path("/data")
+
+
+def test_an_endpoint_is_the_only_difference_between_the_local_cloud_and_aws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORKFLOW_S3_BUCKET", "artifacts")
+    assert Settings().profile is Profile.AWS
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    assert Settings().profile is Profile.DEVCLOUD
+
+
+@pytest.mark.parametrize(("text", "size"), [("256M", 2**28), ("2GiB", 2**31), ("10", 10), ("1 kb", 1024)])
+def test_sizes_are_binary_multiples(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["lots", "-1M", "1.5G", "M"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a size such as"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKFLOW_HEARTBEAT_SECONDS", "0"),
+        ("API_PORT", "70000"),
+        ("WORKER_MAX_LOCAL", "0"),
+        ("SOURCE_MAX_BYTES", "x"),
+    ],
+)
+def test_values_out_of_bounds_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_a_lease_shorter_than_two_heartbeats_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_HEARTBEAT_SECONDS", "500")
+    with pytest.raises(Misconfigured, match="WORKFLOW_STALE_SECONDS"):
+        Settings().checked()
+
+
+def test_local_files_are_for_the_embedded_profile_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_FILE_ROOTS", "/srv/data")
+    Settings().checked()
+    monkeypatch.setenv("WORKFLOW_S3_BUCKET", "artifacts")
+    with pytest.raises(Misconfigured, match="SOURCE_FILE_ROOTS"):
+        Settings().checked()
