@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import os
+import random
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
@@ -71,7 +71,7 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
     (HEAD + variant("5"), "bed", "the catalog says bed, but the file is vcf"),
     (HEAD + variant("5"), "bam", "the catalog says bam, but the file is vcf"),
     (b"plain words\n", "bam", "the catalog says bam, but the file is text"),
-    (os.urandom(5000), "bigbed", "the catalog says bigbed, but the file is something else"),
+    (random.Random(5).randbytes(5000), "bigbed", "the catalog says bigbed, but the file is something else"),
     (b"<!DOCTYPE html><html>Not found</html>", "vcf", "web page"),
     (b'{"error": "expired"}', "bed", "JSON"),
     (b">chr1\nACGTACGT\n", "bed", "FASTA"),

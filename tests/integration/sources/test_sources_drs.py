@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.sources.http import HttpSources
 
-DATA = os.urandom(200_000)
+DATA = random.Random(1).randbytes(200_000)
 MD5 = hashlib.md5(DATA).hexdigest()
 OBJECTS = "/ga4gh/drs/v1/objects/"
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import math
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -23,7 +24,7 @@ from gooseherd.sources.patience import Patience
 
 MIB = 1 << 20
 LIMIT = 64 * MIB
-DATA = os.urandom(3 * MIB + 123)
+DATA = random.Random(1).randbytes(3 * MIB + 123)
 MD5 = hashlib.md5(DATA).hexdigest()
 SHA256 = hashlib.sha256(DATA).hexdigest()
 

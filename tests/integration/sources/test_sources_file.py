@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.sources.http import HttpSources
 
-DATA = os.urandom(3_000_000)
+DATA = random.Random(1).randbytes(3_000_000)
 
 
 def quiet(size: int, total: int | None) -> None:

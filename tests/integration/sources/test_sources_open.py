@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.sources.http import HttpSources
 
-DATA = os.urandom(300_000)
+DATA = random.Random(1).randbytes(300_000)
 
 
 async def read(sources: HttpSources, url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
