@@ -8,7 +8,7 @@ import pytest
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.sources.rules import OutboundRules
-from gooseherd.worker.main import check, parse
+from gooseherd.worker.options import check
 from gooseherd.worker.settings import WorkerSettings, attempt_environment
 
 
@@ -112,12 +112,12 @@ def test_an_attempt_that_writes_to_a_bucket_gets_that_buckets_credentials_and_no
 
 
 @pytest.mark.parametrize(
-    ("host", "allowed"), [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False), ("w", False)]
+    ("host", "allowed"),
+    [("127.0.0.1", True), ("localhost", True), ("127.1.0.9", True), ("0.0.0.0", False), ("w", False)],
 )
-def test_only_loopback_is_bound(host: str, allowed: bool) -> None:
-    options = parse(["--host", host, "--work-dir", "/w"])
+def test_without_certificates_only_loopback_is_bound(host: str, allowed: bool) -> None:
     if allowed:
-        check(options)
+        check(host, None)
     else:
-        with pytest.raises(Misconfigured):
-            check(options)
+        with pytest.raises(Misconfigured, match="WORKER_TLS_CA"):
+            check(host, None)

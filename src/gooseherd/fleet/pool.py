@@ -19,6 +19,7 @@ import grpc
 import wool
 from wool import protocol
 
+from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
 from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports import WorkerHandle, WorkerLink
@@ -38,12 +39,20 @@ class WoolWorkers:
 
     `silence_seconds`: a watched worker that sends nothing for that long is lost; it is
     asked for heartbeats four times as often. `dispatch_seconds` bounds the time until a
-    worker takes a call, `answer_seconds` the time until it answers.
+    worker takes a call, `answer_seconds` the time until it answers. `credentials`
+    (`Certificates.to_call`) are shown to every worker and expected of it; without them
+    the conversation is open, which is for loopback only.
     """
 
     def __init__(
-        self, *, silence_seconds: float = 60.0, dispatch_seconds: float = 10.0, answer_seconds: float = 30.0
+        self,
+        *,
+        silence_seconds: float = 60.0,
+        dispatch_seconds: float = 10.0,
+        answer_seconds: float = 30.0,
+        credentials: wool.WorkerCredentialsProvider | None = None,
     ) -> None:
+        self._credentials = credentials
         self._silence = silence_seconds
         self._dispatch = dispatch_seconds
         self._answer = answer_seconds
@@ -58,11 +67,19 @@ class WoolWorkers:
         await probe(worker.address)
         # Before the child tasks are made, or the first one would be without Wool's context.
         wool.install_task_factory()
-        yield _WoolLink(worker, self._silence, self._dispatch, self._answer)
+        yield _WoolLink(worker, self._silence, self._dispatch, self._answer, self._credentials)
 
 
 class _WoolLink:
-    def __init__(self, worker: WorkerHandle, silence: float, dispatch: float, answer: float) -> None:
+    def __init__(
+        self,
+        worker: WorkerHandle,
+        silence: float,
+        dispatch: float,
+        answer: float,
+        credentials: wool.WorkerCredentialsProvider | None,
+    ) -> None:
+        self._credentials = credentials
         self._worker = worker
         self._silence = silence
         self._dispatch = dispatch
@@ -140,8 +157,12 @@ class _WoolLink:
             address=self._worker.address,
             pid=0,
             version=protocol.__version__,
+            secure=self._credentials is not None,
+            identity=WORKER_IDENTITY if self._credentials is not None else None,
         )
-        async with wool.WorkerProxy(workers=[worker], quorum_timeout=self._dispatch):
+        async with wool.WorkerProxy(
+            workers=[worker], quorum_timeout=self._dispatch, credentials=self._credentials
+        ):
             with wool.RuntimeContext(dispatch_timeout=self._dispatch):
                 return await call()
 
@@ -158,6 +179,10 @@ def _outcome(task: asyncio.Task[T]) -> T:
         case grpc.RpcError():
             code = error.code().name if hasattr(error, "code") else type(error).__name__
             raise WorkerLost(f"connection broke ({code})") from error
+        case wool.NoWorkersAvailable() if isinstance(error.__cause__, wool.HandshakeError):
+            raise WorkerLost(
+                "TLS handshake failed: its certificate is not that of a worker of ours"
+            ) from error
         case wool.NoWorkersAvailable():
             raise WorkerLost("the worker did not take the call") from error
         case ModuleNotFoundError() | AttributeError():

@@ -6,9 +6,7 @@ module again, so it is as light as it can be and acts only below the last line.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import ipaddress
 import logging
 import os
 import shutil
@@ -18,17 +16,29 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import wool
 
+from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import ProcessId
 from gooseherd.telemetry import configure_logging
-from gooseherd.worker.folders import attempt_folders, live_attempts, set_draining, sweep, write_json
+from gooseherd.worker import task, tls
+from gooseherd.worker.folders import (
+    attempt_folders,
+    is_draining,
+    live_attempts,
+    set_draining,
+    sweep,
+    write_json,
+)
+from gooseherd.worker.options import Options, check, parse
 from gooseherd.worker.settings import WorkerPlace, WorkerSettings, build_id
+
+if TYPE_CHECKING:
+    from gooseherd.worker.health import Condition, HealthPort
 
 log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostly runs as.
 
@@ -36,53 +46,37 @@ START_TIMEOUT_SECONDS: Final = 60.0
 STOP_GRACE_SECONDS: Final = 2.0
 """For attempts to say why they end, and then for watchers to hear it."""
 
+_SECRETIVE: Final = "WORKER_KEEPS_SECRETS"
+"""Set for Wool's child when it is handed a private key."""
+
 EXIT_CHILD_DIED: Final = 70  # sysexits.h, EX_SOFTWARE
 EXIT_NOT_STARTED: Final = 75  # EX_TEMPFAIL
 EXIT_MISCONFIGURED: Final = 78  # EX_CONFIG
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line; each flag has a twin in the environment, WORKER_ and its name."""
-
-    host: str
-    port: int
-    worker_id: str
-    work_dir: Path
-    announce: Path | None
-
-
-def parse(argv: Sequence[str] | None = None) -> Options:
-    """Flags win over the environment. Exits with status 2 when one is missing or wrong."""
-    env = os.environ
-    parser = argparse.ArgumentParser(prog="gooseherd.worker.main", description="Run one gooseherd worker.")
-    parser.add_argument(
-        "--host", default=env.get("WORKER_HOST", "127.0.0.1"), help="loopback address to bind"
-    )
-    parser.add_argument("--port", type=int, default=env.get("WORKER_PORT", "0"), help="0: any free port")
-    parser.add_argument("--worker-id", default=env.get("WORKER_ID", "worker"))
-    parser.add_argument(
-        "--work-dir", type=Path, default=env.get("WORKER_WORK_DIR"), help="this worker's alone"
-    )
-    parser.add_argument(
-        "--announce", type=Path, default=env.get("WORKER_ANNOUNCE"), help="JSON file, when ready"
-    )
-    given = parser.parse_args(argv)
-    if given.work_dir is None:
-        parser.error("--work-dir or WORKER_WORK_DIR is required")
-    return Options(given.host, given.port, given.worker_id, given.work_dir.absolute(), given.announce)
-
-
 class Worker:
     """One worker's life, from bind to exit status."""
 
-    def __init__(self, options: Options, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        options: Options,
+        settings: WorkerSettings,
+        *,
+        host: str = "127.0.0.1",
+        certificates: tls.Certificates | None = None,
+    ) -> None:
         self._options = options
         self._settings = settings
+        self._host = host
+        self._certificates = certificates
         self._work = options.work_dir
         self._runtime: Path | None = None
         self._stop = asyncio.Event()
         self._child: wool.LocalWorker | None = None
+        self._health: HealthPort | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self._missing: list[str] | None = None
+        self._began = time.monotonic()
 
     async def run(self) -> int:
         """Serve until told to stop, idle for too long, or broken; leaves no files and no processes."""
@@ -117,15 +111,12 @@ class Worker:
         me = ProcessId.of(os.getpid())
         assert me is not None
         WorkerPlace(self._work, me).export()
-        _refuse_taken(self._options.host, self._options.port)
-        child = wool.LocalWorker(
-            host=self._options.host,
-            port=self._options.port,
-            shutdown_grace_period=STOP_GRACE_SECONDS,
-            worker_id=self._options.worker_id,
-        )
+        if self._options.health_port is not None:
+            await self._open_health(self._options.health_port)
+        _refuse_taken(self._host, self._options.port)
+        self._child = child = self._make_child(self._runtime)
         await self._start(child)
-        self._child = child
+        shutil.rmtree(self._runtime / "tls", ignore_errors=True)
         log.info("worker is ready", extra={"worker": self._options.worker_id, "address": child.address})
         if self._options.announce is not None:
             said = {
@@ -138,6 +129,61 @@ class Worker:
                 "started": time.time(),
             }
             write_json(self._options.announce, said)
+
+    async def _open_health(self, port: int) -> None:
+        # Both take longer to import than the local form, which needs neither, takes to start.
+        from gooseherd.worker.health import HealthPort
+        from gooseherd.worker.selfcheck import missing_tools
+
+        async def check() -> None:
+            self._missing = await missing_tools()
+            if self._missing:
+                log.error("tools are missing: %s", ", ".join(self._missing))
+                set_draining(self._work, True)
+
+        self._health = HealthPort(self._look, self._host, port)
+        try:
+            await self._health.open()
+        except OSError as error:
+            raise _NotStarted(f"health port {port}: {error.strerror}") from error
+        self._checking = asyncio.create_task(check())
+
+    def _look(self) -> Condition:
+        from gooseherd.worker.health import Condition
+
+        problem = ""
+        if self._missing:
+            status, problem = "broken", f"tools are missing: {', '.join(self._missing)}"
+        elif self._child is None or self._child.address is None or self._missing is None:
+            status = "starting"
+        elif not _process(self._child).is_alive():
+            status, problem = "broken", "the server process died"
+        else:
+            status = "draining" if self._stop.is_set() or is_draining(self._work) else "healthy"
+        return Condition(
+            status, build_id(), time.monotonic() - self._began, tuple(live_attempts(self._work)), problem
+        )
+
+    def _make_child(self, runtime: Path) -> wool.LocalWorker:
+        credentials = None
+        if self._certificates is not None:
+            # Wool's child reads them at its start; afterwards nothing of what came as text is
+            # left where an attempt, which runs as the same user, could read it.
+            (runtime / "tls").mkdir(mode=0o700)
+            files = self._certificates.as_files(runtime / "tls")
+            credentials = files.to_serve(reloadable=self._certificates.are_files)
+            for name in tls.VARIABLES:
+                os.environ.pop(name, None)
+            os.environ[_SECRETIVE] = "1"
+            task.keep_to_ourselves()
+        return wool.LocalWorker(
+            host=self._host,
+            port=self._options.port,
+            shutdown_grace_period=STOP_GRACE_SECONDS,
+            worker_id=self._options.worker_id,
+            credentials=credentials,
+            identity=WORKER_IDENTITY if credentials else None,
+        )
 
     async def _start(self, child: wool.LocalWorker) -> None:
         # Wool waits its whole timeout for a child that crashed at boot; we look at the child too.
@@ -173,9 +219,13 @@ class Worker:
             return EXIT_CHILD_DIED
         set_draining(self._work, True)
         await asyncio.to_thread(self._drain)
-        # In-flight watchers hear the last events before the server goes.
-        await self._child.stop(grace=STOP_GRACE_SECONDS)
-        return 0
+        # In-flight watchers hear the last events before the server goes. Told by a signal (Wool: SIGINT
+        # drains, SIGTERM cuts off), because a worker's certificate lets it call nobody, itself included.
+        process = _process(self._child)
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+        await asyncio.to_thread(process.reap, STOP_GRACE_SECONDS)
+        return EXIT_MISCONFIGURED if self._missing else 0
 
     async def _until_useless(self) -> None:
         """Return when no attempt has lived for the idle timeout, or the lifetime is over and none lives."""
@@ -211,6 +261,11 @@ class Worker:
             folder.end()
 
     async def _end(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        if self._health is not None:
+            await self._health.close()
         await asyncio.to_thread(self._clean)
 
     def _clean(self) -> None:
@@ -242,35 +297,27 @@ def _refuse_taken(host: str, port: int) -> None:
             raise _NotStarted(f"port {port} is not free: {error.strerror}") from error
 
 
-def check(options: Options) -> None:
-    """Raises Misconfigured for an address that others could reach: who reaches the port runs code here."""
-    try:
-        loopback = ipaddress.IPv4Address(options.host).is_loopback
-    except ValueError:
-        loopback = options.host == "localhost"
-    if not loopback:
-        raise Misconfigured(
-            "WORKER_HOST", "loopback only (127.0.0.1): without mutual TLS an open port runs anybody's code"
-        )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one worker; the exit status says how it ended."""
     configure_logging()
     options = parse(argv)
     try:
-        check(options)
+        host = options.host or task.bind_address(os.environ)
+        certificates = tls.Certificates.from_env(os.environ)
+        check(host, certificates)
         settings = WorkerSettings.from_env()
     except Misconfigured as error:
         log.error("worker is misconfigured: %s", error)
         return EXIT_MISCONFIGURED
-    return asyncio.run(Worker(options, settings).run())
+    return asyncio.run(Worker(options, settings, host=host, certificates=certificates).run())
 
 
 if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of its own kind.
     # Loaded now, not by the first call: that would be done on the loop that answers gRPC.
     from gooseherd.worker import host, routines  # noqa: F401
 
+    if os.environ.pop(_SECRETIVE, None):
+        task.keep_to_ourselves()
     configure_logging()
 
 if __name__ == "__main__":

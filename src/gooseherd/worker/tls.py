@@ -80,18 +80,18 @@ class Certificates:
         """Whether all are paths, whose files may be replaced while we run."""
         return not any(map(_is_text, self.by_name.values()))
 
-    def to_serve(self) -> wool.WorkerCredentialsProvider:
-        """For a worker."""
-        return self._provider(None)
+    def to_serve(self, *, reloadable: bool) -> wool.WorkerCredentialsProvider:
+        """For a worker; `reloadable`: the files stay and may change. Read once at once in any case."""
+        return self._provider(None, reloadable)
 
     def to_call(self) -> wool.WorkerCredentialsProvider:
         """For callers: a worker is whom they expect, or there is no conversation."""
-        return self._provider(WORKER_IDENTITY)
+        return self._provider(WORKER_IDENTITY, self.are_files)
 
-    def _provider(self, peers: str | None) -> wool.WorkerCredentialsProvider:
+    def _provider(self, peers: str | None, reloadable: bool) -> wool.WorkerCredentialsProvider:
         # Files are read again, so that new ones are taken up without a restart; texts never change.
         return wool.WorkerCredentialsProvider(
-            _Source(self), peers=peers, reloadable=self.are_files, fresh_for=_FRESH_FOR
+            _Source(self), peers=peers, reloadable=reloadable, fresh_for=_FRESH_FOR
         )
 
 

@@ -1,0 +1,78 @@
+"""`GET /health` of a worker: 200 when it can take an attempt or has one, else 503 and why."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+SHUTDOWN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a worker is. `status` is healthy, starting, draining or broken."""
+
+    status: str
+    build: str
+    uptime_seconds: float
+    attempts: tuple[str, ...] = ()
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """`attempt` is the one that runs, there is one at most; `problem` only when there is one."""
+        said = {
+            "status": self.status,
+            "build": self.build,
+            "uptime_seconds": round(self.uptime_seconds, 1),
+            "attempt": self.attempts[0] if self.attempts else None,
+        }
+        return said | ({"problem": self.problem} if self.problem else {})
+
+
+class HealthPort:
+    """The port. `look` is called in the event loop for each request."""
+
+    def __init__(self, look: Callable[[], Condition], host: str, port: int) -> None:
+        self._look = look
+        self._port = port
+        self._hosts = [host]
+        # The health command of a container asks on loopback, the API from outside.
+        if not _covers_loopback(host):
+            self._hosts.append("127.0.0.1")
+        self._runner: web.AppRunner | None = None
+
+    async def open(self) -> None:
+        """Answer from now on. Raises OSError: the port is taken."""
+        app = web.Application()
+        app.router.add_get("/health", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        for host in self._hosts:
+            await web.TCPSite(
+                self._runner, host, self._port, shutdown_timeout=SHUTDOWN_SECONDS, reuse_port=False
+            ).start()
+
+    async def close(self) -> None:
+        """Free the port; idempotent."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _answer(self, _: web.Request) -> web.Response:
+        condition = self._look()
+        return web.json_response(
+            condition.to_json(),
+            status=200 if condition.status == "healthy" else 503,
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def _covers_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
