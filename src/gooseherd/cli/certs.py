@@ -1,0 +1,55 @@
+"""`gooseherd certs`: the certificates between API and workers, made and looked at."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gooseherd.cli import options
+from gooseherd.cli.outcome import emit, run, say
+
+app = typer.Typer(
+    help="Certificates between the API and its workers.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("make")
+def make(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the files.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Validity of the two pairs.")] = 397,
+    renew: Annotated[bool, typer.Option("--renew", help="Keep the CA in FOLDER, replace the pairs.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a CA and the pairs `worker` and `api`. Keep ca.key offline: nothing that runs needs it."""
+
+    def command() -> None:
+        from gooseherd import certs
+
+        certs.make_all(folder, days=days, renew=renew)
+        _show(folder, as_json=as_json)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+@app.command("show")
+def show(
+    folder: Annotated[Path, typer.Argument(help="Folder that `certs make` filled.")],
+    as_json: options.Json = False,
+) -> None:
+    """Say until when each certificate is valid."""
+    raise typer.Exit(run(lambda: _show(folder, as_json=as_json), as_json=as_json))
+
+
+def _show(folder: Path, *, as_json: bool) -> None:
+    from gooseherd import certs
+
+    until = {name: certs.expiry((folder / f"{name}.pem").read_bytes()) for name in ("ca", "worker", "api")}
+    if as_json:
+        emit({"folder": str(folder), "valid_until": {name: at.isoformat() for name, at in until.items()}})
+        return
+    for name, at in until.items():
+        left = (at - datetime.now(UTC)).days
+        say(f"{folder / f'{name}.pem'}: valid until {at:%Y-%m-%d} ({left} days)")
