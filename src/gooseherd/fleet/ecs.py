@@ -1,0 +1,372 @@
+"""Workers as FleetTasks of ECS, one attempt at a time each; implements the Fleet port.
+
+    acquire:  the worker that has this attempt already
+              → a warm one of ours that is large enough and, asked itself, is idle and of our build
+              → a launch, when fewer than `max_workers` live (a warm one too small or too old makes room)
+
+Warm workers belong to the process that released them: no two processes hand out one worker,
+and what a dead process leaves behind ends by its own idle timeout. The worker itself has the
+last word: it refuses a second attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import (
+    GooseherdError,
+    LaunchFailed,
+    Misconfigured,
+    NoCapacity,
+    NotFound,
+    WorkerLost,
+)
+from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
+from gooseherd.fleet.diagnosis import Cause, Diagnosis, diagnose, starting_late
+from gooseherd.fleet.discovery import EcsDiscovery
+from gooseherd.fleet.ecs_api import EcsApi
+from gooseherd.fleet.ecs_view import Sighting
+from gooseherd.fleet.pool import WoolWorkers
+from gooseherd.fleet.provisioner import EcsProvisioner
+from gooseherd.fleet.sizes import SizeBounds, WorkerSize, size_for
+
+log = logging.getLogger(__name__)
+
+Describe = Callable[[WorkerHandle], Awaitable[Mapping[str, Any]]]
+"""Asks a worker for `build`, `attempts` and `draining`; raises WorkerLost when it does not answer."""
+
+_DESCRIBE_SECONDS: Final = 5.0
+_FRESH_SHARE: Final = 0.9
+"""Of the idle timeout: a warm worker closer to its own end is not handed out."""
+
+
+def asking(workers: WoolWorkers) -> Describe:
+    """Asks over Wool."""
+
+    async def describe(worker: WorkerHandle) -> Mapping[str, Any]:
+        async with workers.connect(worker) as link:
+            said: Mapping[str, Any] = await link.describe()  # type: ignore[attr-defined]
+            return said
+
+    return describe
+
+
+class EcsFleet:
+    """At most `max_workers` FleetTasks, those of other processes of this fleet included.
+
+    Two processes that launch in the same moment may exceed it by what both have under way.
+    `idle_timeout` is what workers are told (seconds), `start_timeout` from RunTask to healthy.
+    Closing it closes the discovery, the provisioner and the api as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: EcsApi,
+        provisioner: EcsProvisioner,
+        discovery: EcsDiscovery,
+        describe: Describe,
+        build: str,
+        max_workers: int,
+        bounds: SizeBounds | None = None,
+        start_timeout: float = 300.0,
+        idle_timeout: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._provisioner = provisioner
+        self._discovery = discovery
+        self._describe = describe
+        self._build = build
+        self._max = max_workers
+        self._bounds = bounds or SizeBounds()
+        self._start_timeout = start_timeout
+        self._idle_timeout = idle_timeout
+        self._clock = clock
+        self._held: dict[WorkerId, str] = {}
+        """Workers this process uses, and for which attempt."""
+        self._warm: dict[WorkerId, float] = {}
+        """Workers this process may hand out, and since when they are idle."""
+        self._launching: set[str] = set()
+        """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
+        self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
+        self._waiting: dict[AttemptId, int] = {}
+        self._side: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # -- the port --------------------------------------------------------------------------
+
+    async def acquire(self, need: WorkerNeed) -> WorkerHandle:
+        """As the port says; concurrent calls for one attempt get one worker."""
+        attempt = need.attempt
+        task = self._acquiring.get(attempt)
+        if task is None:
+            task = asyncio.create_task(self._acquire(need), name=f"acquire {attempt}")
+            self._acquiring[attempt] = task
+            task.add_done_callback(lambda done: self._acquired(attempt, done))
+        self._waiting[attempt] = self._waiting.get(attempt, 0) + 1
+        try:
+            # A caller that gives up must not leave a half-started worker that nobody knows.
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[attempt] -= 1
+            if not self._waiting[attempt]:
+                del self._waiting[attempt]
+
+    async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
+        """As the port says; waits for ECS as long as it takes, for not seeing a worker is not its end."""
+        sighting = await self._discovery.look_up(worker_id)
+        address = self._discovery.address(worker_id)
+        if sighting.gone or address is None:
+            return None
+        self._warm.pop(worker_id, None)
+        self._held.setdefault(worker_id, (sighting.task and sighting.task.launched_for) or "")
+        return WorkerHandle(worker_id, address)
+
+    async def gone(self, worker_id: WorkerId) -> str:
+        """As the port says: STOPPED, or missing twice after it had been seen."""
+        if worker_id not in self._discovery.sightings():
+            await self._discovery.look_up(worker_id)
+        return (await self._discovery.until(worker_id, lambda seen: seen.gone)).diagnosis()
+
+    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
+        """As the port says; does not wait for the end of one that is stopped."""
+        self._held.pop(worker_id, None)
+        sighting = self._discovery.sightings().get(worker_id)
+        if sighting is not None and sighting.gone:
+            return
+        if reusable and sighting is not None and sighting.healthy:
+            self._warm[worker_id] = self._clock()
+            return
+        self._warm.pop(worker_id, None)
+        await self._stop(worker_id, "released, not to be used again")
+
+    def slots(self) -> int:
+        """As the port says; those that this process is just acquiring are not counted as taken yet."""
+        acquiring = {str(attempt) for attempt in self._acquiring}
+        idle = self._idle()
+        return self._max - sum(
+            not sighting.gone
+            and worker_id not in idle
+            and self._held.get(worker_id, sighting.task and sighting.task.launched_for) not in acquiring
+            for worker_id, sighting in self._discovery.sightings().items()
+        )
+
+    async def view(self) -> Sequence[WorkerView]:
+        """As the port says; those that ended are shown for a while, with their diagnosis."""
+        self._discovery.start()
+        return [self._view(sighting) for sighting in self._discovery.sightings().values()]
+
+    async def close(self) -> None:
+        """As the port says; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in (*self._acquiring.values(), *self._side):
+            task.cancel()
+        await asyncio.gather(*self._acquiring.values(), *self._side, return_exceptions=True)
+        ends = {*self._idle(), *await self._provisioner.close()}
+        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in ends))
+        await self._discovery.close()
+        await self._api.close()
+
+    # -- getting one -----------------------------------------------------------------------
+
+    async def _acquire(self, need: WorkerNeed) -> WorkerHandle:
+        await self._seen_once()
+        attempt, size = str(need.attempt), size_for(need, self._bounds)
+        mine = self._launched_for(attempt)
+        if mine is not None:
+            self._held[mine] = attempt
+            return await self._healthy(mine)
+        while (warm := self._take_warm(attempt, size)) is not None:
+            handle = await self._still_idle(warm)
+            if handle is not None:
+                log.info("warm worker reused", extra={"worker": warm, "attempt": attempt})
+                return handle
+        await self._make_room(attempt)
+        try:
+            worker_id = await self._provisioner.launch(need.attempt, size)
+            self._held[worker_id] = attempt
+            self._discovery.expect(worker_id)
+        finally:
+            self._launching.discard(attempt)
+        return await self._healthy(worker_id)
+
+    async def _seen_once(self) -> None:
+        """What runs already counts, so nothing is launched before it was seen."""
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                await self._discovery.swept()
+        except TimeoutError:
+            raise LaunchFailed("ECS does not answer") from None
+
+    def _launched_for(self, attempt: str) -> WorkerId | None:
+        for worker_id, sighting in self._discovery.sightings().items():
+            if sighting.gone or worker_id in self._warm:
+                continue
+            held = self._held.get(worker_id)
+            if held == attempt or (
+                not held and sighting.task and sighting.task.wanted and sighting.task.launched_for == attempt
+            ):
+                return worker_id
+        return None
+
+    def _take_warm(self, attempt: str, size: WorkerSize) -> WorkerId | None:
+        """The smallest that will do, the last used of those; ours from this moment on."""
+        found = [
+            (sighting.task.size, -since, worker_id)
+            for worker_id, since in self._idle().items()
+            if self._clock() - since < self._idle_timeout * _FRESH_SHARE
+            and (sighting := self._discovery.sightings()[worker_id]).task is not None
+            and sighting.healthy
+            and sighting.task.size.covers(size)
+        ]
+        if not found:
+            return None
+        _, _, worker_id = min(found)
+        del self._warm[worker_id]
+        self._held[worker_id] = attempt
+        return worker_id
+
+    async def _still_idle(self, worker_id: WorkerId) -> WorkerHandle | None:
+        """Ask the worker itself. One that is busy is somebody else's; one that is silent is left alone."""
+        address = self._discovery.address(worker_id)
+        assert address is not None
+        handle = WorkerHandle(worker_id, address)
+        try:
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
+                said = await self._describe(handle)
+        except (WorkerLost, Misconfigured, TimeoutError) as error:
+            said = {"silent": type(error).__name__}
+        except BaseException:
+            self._held.pop(worker_id, None)
+            raise
+        if said.get("build") == self._build and not said.get("attempts") and not said.get("draining"):
+            return handle
+        log.info("warm worker not reused", extra={"worker": worker_id, "said": dict(said)})
+        self._held.pop(worker_id, None)
+        self._discovery.nudge(worker_id)
+        return None
+
+    async def _make_room(self, attempt: str) -> None:
+        """Take a slot for a launch. Raises NoCapacity when all workers are in use."""
+        while self._used() >= self._max:
+            idle = self._idle()
+            if not idle:
+                raise NoCapacity(f"({self._max} of {self._max} workers in use)")
+            victim = min(idle, key=lambda worker_id: idle[worker_id])
+            del self._warm[victim]
+            await self._stop(victim, "makes room for another size")
+            try:
+                async with asyncio.timeout(self._start_timeout):
+                    await self.gone(victim)
+            except TimeoutError:
+                raise NoCapacity("(a worker that makes room does not end)") from None
+        self._launching.add(attempt)
+
+    def _used(self) -> int:
+        """Live workers and decided launches; a worker already seen stands for its launch."""
+        live = [sighting for sighting in self._discovery.sightings().values() if not sighting.gone]
+        seen = {sighting.task.launched_for for sighting in live if sighting.task is not None}
+        return len(live) + len(self._launching - seen)
+
+    async def _healthy(self, worker_id: WorkerId) -> WorkerHandle:
+        """Wait for it; with the launch this is one unit: it ends with a healthy worker or with none."""
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                sighting = await self._discovery.until(worker_id, _decided)
+        except TimeoutError:
+            sighting = self._discovery.sightings()[worker_id]
+            await self._give_up(worker_id)
+            payload = sighting.task.payload if sighting.task else {}
+            raise _failure(starting_late(payload, self._start_timeout)) from None
+        except asyncio.CancelledError:
+            await asyncio.shield(self._give_up(worker_id))
+            raise
+        if sighting.healthy:
+            address = self._discovery.address(worker_id)
+            assert address is not None
+            return WorkerHandle(worker_id, address)
+        await self._give_up(worker_id)
+        if sighting.task is None:
+            raise LaunchFailed("the task was never seen by ECS")
+        if sighting.gone and sighting.task.stopped:
+            raise _failure(diagnose(sighting.task.payload))
+        if not sighting.gone and sighting.task.wanted:
+            raise LaunchFailed("its health checks fail; see the worker's log and its health check")
+        raise LaunchFailed("the task was stopped while it started")
+
+    async def _give_up(self, worker_id: WorkerId) -> None:
+        self._held.pop(worker_id, None)
+        sighting = self._discovery.sightings().get(worker_id)
+        if sighting is None or not sighting.gone:
+            await self._stop(worker_id, "did not become healthy")
+
+    def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
+        self._acquiring.pop(attempt, None)
+        if task.cancelled() or task.exception() is not None or self._waiting.get(attempt):
+            return
+        # Every caller has left in the meantime: it is there for somebody else.
+        releasing = asyncio.create_task(self.release(task.result().worker_id, reusable=True))
+        self._side.add(releasing)
+        releasing.add_done_callback(self._side.discard)
+
+    # -- small things ----------------------------------------------------------------------
+
+    async def _stop(self, worker_id: WorkerId, reason: str) -> None:
+        """Never raises: what could not be stopped ends by its idle timeout, or by the reconciler."""
+        try:
+            await self._api.stop_task(worker_id, f"gooseherd: {reason}")
+        except NotFound:
+            pass
+        except GooseherdError as error:
+            log.error("worker not stopped", extra={"worker": worker_id, "error": str(error)})
+        self._discovery.nudge(worker_id)
+
+    def _idle(self) -> dict[WorkerId, float]:
+        """Warm workers that live; those that ended are forgotten."""
+        sightings = self._discovery.sightings()
+        for worker_id in [w for w in self._warm if w not in sightings or sightings[w].gone]:
+            del self._warm[worker_id]
+        for worker_id in [w for w in self._held if w in sightings and sightings[w].gone]:
+            del self._held[worker_id]
+        return dict(self._warm)
+
+    def _view(self, sighting: Sighting) -> WorkerView:
+        task, worker_id = sighting.task, sighting.worker_id
+        attempt = self._held.get(worker_id) or None
+        if task is None:
+            health = "gone" if sighting.gone else "starting"
+            return WorkerView(worker_id, health, 0.0, attempt, "requested, not seen")
+        if attempt is None and task.starting:
+            attempt = task.launched_for
+        if sighting.gone:
+            return WorkerView(worker_id, "gone", task.created_at, attempt, sighting.diagnosis())
+        health = "healthy" if sighting.healthy else "starting" if task.starting else "draining"
+        size = f"{task.size.cpu / 1024:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk"
+        detail = f"{task.status.lower()}, {task.health.lower()}, {size}, launched for {task.launched_for}"
+        return WorkerView(worker_id, health, task.created_at, attempt, detail)
+
+
+def _decided(sighting: Sighting) -> bool:
+    task = sighting.task
+    if sighting.gone or sighting.healthy:
+        return True
+    return task is not None and task.running and task.health == "UNHEALTHY"
+
+
+def _failure(diagnosis: Diagnosis) -> GooseherdError:
+    match diagnosis.cause:
+        case Cause.CAPACITY:
+            return NoCapacity(f"({diagnosis})")
+        case Cause.CONFIGURATION:
+            return Misconfigured("ECS_WORKER_TASK_DEFINITION", str(diagnosis))
+        case _:
+            return LaunchFailed(str(diagnosis))

@@ -1,0 +1,92 @@
+"""A FleetTask as ECS tells it, read into what the fleet asks about; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from gooseherd.domain.job import WorkerId
+from gooseherd.fleet.sizes import WorkerSize
+
+ATTEMPT_VARIABLE: Final = "WORKER_LAUNCHED_FOR"
+"""In the container's environment, where it outlives StopTask; tags do not."""
+
+_BEFORE_RUNNING: Final = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
+
+
+@dataclass(frozen=True, slots=True)
+class FleetTask:
+    """One ECS task of ours. `created_at` is Unix seconds, `version` grows with each change."""
+
+    worker_id: WorkerId
+    """The last part of its ARN: unique in the account and enough to find it again."""
+    status: str
+    wanted: bool
+    """Whether it is meant to go on (desiredStatus RUNNING)."""
+    health: str
+    address: str | None
+    """Of its network interface; there long before anybody listens."""
+    size: WorkerSize
+    launched_for: str | None
+    started_by: str
+    created_at: float
+    version: int
+    payload: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @property
+    def stopped(self) -> bool:
+        """Certainly over."""
+        return self.status == "STOPPED"
+
+    @property
+    def starting(self) -> bool:
+        """Not yet known to be healthy, and not on its way out."""
+        return self.wanted and (
+            self.status in _BEFORE_RUNNING or (self.status == "RUNNING" and self.health == "UNKNOWN")
+        )
+
+    @property
+    def running(self) -> bool:
+        """Its containers run and it is meant to go on."""
+        return self.wanted and self.status == "RUNNING"
+
+    @classmethod
+    def read(cls, payload: Mapping[str, Any]) -> FleetTask:
+        """From a task of DescribeTasks or RunTask. Raises KeyError without ARN or status."""
+        created = payload.get("createdAt")
+        return cls(
+            worker_id=WorkerId(payload["taskArn"].rpartition("/")[2]),
+            status=payload["lastStatus"],
+            wanted=payload.get("desiredStatus", "RUNNING") == "RUNNING",
+            health=payload.get("healthStatus", "UNKNOWN"),
+            address=_address(payload),
+            size=WorkerSize(
+                int(payload.get("cpu") or 0),
+                int(payload.get("memory") or 0),
+                int((payload.get("ephemeralStorage") or {}).get("sizeInGiB") or 20),
+            ),
+            launched_for=_launched_for(payload),
+            started_by=payload.get("startedBy") or "",
+            created_at=created.timestamp() if isinstance(created, datetime) else 0.0,
+            version=int(payload.get("version") or 0),
+            payload=payload,
+        )
+
+
+def _address(payload: Mapping[str, Any]) -> str | None:
+    for attachment in payload.get("attachments") or []:
+        if attachment.get("type") == "ElasticNetworkInterface":
+            for item in attachment.get("details") or []:
+                if item.get("name") == "privateIPv4Address":
+                    return str(item["value"])
+    return None
+
+
+def _launched_for(payload: Mapping[str, Any]) -> str | None:
+    for container in (payload.get("overrides") or {}).get("containerOverrides") or []:
+        for item in container.get("environment") or []:
+            if item.get("name") == ATTEMPT_VARIABLE:
+                return str(item["value"])
+    return None

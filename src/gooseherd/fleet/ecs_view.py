@@ -1,0 +1,102 @@
+"""What is known of each FleetTask, and how an observation changes it; pure.
+
+observation                                   becomes
+---------------------------------------------------------------------------------
+shown, STOPPED                                gone, with its last words
+shown, older than what is known               nothing (reads may be stale)
+shown, otherwise                              known so; absences forgotten
+listed, not shown                             nothing (ECS contradicts itself)
+missing, never seen, within the birth grace   nothing (eventual consistency)
+missing, otherwise                            one absence, if the last one is long enough ago
+missing for the second time                   gone, without last words
+not asked for                                 nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gooseherd.domain.job import WorkerId
+from gooseherd.fleet.diagnosis import diagnose
+from gooseherd.fleet.ecs_tasks import FleetTask
+
+_ABSENCES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One FleetTask through our eyes. Times are of our monotonic clock, seconds."""
+
+    worker_id: WorkerId
+    since: float
+    """When it was launched, or first heard of."""
+    task: FleetTask | None = None
+    """The newest that ECS showed; None: not yet seen."""
+    known_to_exist: bool = False
+    """Somebody saw it before: missing means missing."""
+    absences: int = 0
+    absent_at: float = 0.0
+    vouched: bool = False
+    """It answered our own health request, which is sooner than ECS says so."""
+    gone: bool = False
+    changed_at: float = 0.0
+
+    @property
+    def healthy(self) -> bool:
+        """Runs, has an address, and is healthy by ECS or by its own answer; UNHEALTHY overrules both."""
+        task = self.task
+        if self.gone or task is None or not task.wanted or task.address is None:
+            return False
+        return (task.running and task.health == "HEALTHY") or (self.vouched and task.starting)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether its next change matters soon: it starts, or it is on its way out."""
+        return not self.gone and (
+            self.task is None
+            or self.absences > 0
+            or not self.task.wanted
+            or (self.task.starting and not self.vouched)
+        )
+
+    def diagnosis(self) -> str:
+        """Why it is gone, for people."""
+        if self.task is not None and self.task.stopped:
+            return str(diagnose(self.task.payload))
+        return "the task is no longer known to ECS"
+
+
+def observe(
+    known: Mapping[WorkerId, Sighting],
+    tasks: Mapping[WorkerId, FleetTask],
+    missing: Collection[WorkerId],
+    listed: Collection[WorkerId],
+    *,
+    now: float,
+    birth_grace: float,
+    absence_gap: float,
+) -> dict[WorkerId, Sighting]:
+    """What is known after a complete observation: the sightings that changed, and only those."""
+    changed: dict[WorkerId, Sighting] = {}
+    for worker_id, task in tasks.items():
+        before = known.get(worker_id) or Sighting(worker_id, now)
+        if before.gone or (before.task is not None and task.version < before.task.version):
+            continue
+        after = replace(before, task=task, gone=task.stopped, absences=0)
+        if after != known.get(worker_id):
+            changed[worker_id] = replace(after, changed_at=now)
+    for worker_id in missing:
+        sighting = known.get(worker_id)
+        if sighting is None or sighting.gone or worker_id in listed:
+            continue
+        if sighting.task is None and not sighting.known_to_exist and now - sighting.since < birth_grace:
+            continue
+        if sighting.absences and now - sighting.absent_at < absence_gap:
+            continue
+        absences = sighting.absences + 1
+        changed[worker_id] = replace(
+            sighting, absences=absences, absent_at=now, gone=absences >= _ABSENCES, changed_at=now
+        )
+    return changed

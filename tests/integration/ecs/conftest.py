@@ -1,0 +1,156 @@
+"""A local cloud with stand-in workers, and fleets over it as wiring makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gooseherd.devcloud.bootstrap import WORKER_IMAGE, Deployment, bootstrap
+from gooseherd.devcloud.knobs import Knobs
+from gooseherd.devcloud.local import running_cloud
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.formats import BED
+from gooseherd.domain.job import JobId
+from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.fleet.discovery import EcsDiscovery, PollPace
+from gooseherd.fleet.ecs import EcsFleet
+from gooseherd.fleet.ecs_api import EcsApi
+from gooseherd.fleet.ecs_health import http_probe
+from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
+
+STAND_IN = Path(__file__).parent / "stand_in_worker.py"
+PATIENCE_SECONDS = 30.0
+PACE = PollPace(
+    young=0.05, starting=0.2, busy=1.0, idle=2.0, birth_grace=2.0, absence_gap=0.2, calls_per_minute=1200
+)
+
+
+async def until(condition: Callable[[], object], what: str = "") -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what or condition}"
+        await asyncio.sleep(0.02)
+
+
+class Site:
+    """Fleets of one test, by a name of the test's own in a shared cluster."""
+
+    def __init__(self, url: str, deployment: Deployment, knobs: Knobs, name: str) -> None:
+        self.url = url
+        self.deployment = deployment
+        self.knobs = knobs
+        self.name = name
+        # Client tokens are made of jobs' names, and the cluster remembers them.
+        self.run = uuid.uuid4().hex[:8]
+        self.answers: dict[str, Mapping[str, Any]] = {}
+        """What workers say of themselves, by their id, where it is not that they are idle."""
+        self._made: list[EcsFleet] = []
+        self._apis: list[EcsApi] = []
+
+    def api(self, cluster: str | None = None, **more: Any) -> EcsApi:
+        api = EcsApi(
+            cluster or self.deployment.cluster,
+            region="us-east-1",
+            endpoint_url=self.url,
+            backoff_seconds=0.02,
+            **more,
+        )
+        self._apis.append(api)
+        return api
+
+    def template(self, **more: Any) -> LaunchTemplate:
+        given = {
+            "fleet": self.name,
+            "task_definition": self.deployment.task_definition,
+            "subnets": self.deployment.subnets,
+            "security_groups": self.deployment.security_groups,
+            **more,
+        }
+        return LaunchTemplate(**given)
+
+    def fleet(
+        self,
+        *,
+        max_workers: int = 4,
+        probing: bool = True,
+        pace: PollPace = PACE,
+        start_timeout: float = PATIENCE_SECONDS,
+        environment: Mapping[str, str] | None = None,
+        placement: Placement = Placement.FARGATE,
+        **more: Any,
+    ) -> EcsFleet:
+        api = self.api()
+        template = self.template(environment=environment or {}, placement=placement)
+        fleet = EcsFleet(
+            api=api,
+            provisioner=EcsProvisioner(api, template),
+            discovery=EcsDiscovery(
+                api, self.name, worker_port=50051, pace=pace, probe=http_probe(8080) if probing else None
+            ),
+            describe=self._describe,
+            build="b1",
+            max_workers=max_workers,
+            start_timeout=start_timeout,
+            **more,
+        )
+        self._made.append(fleet)
+        return fleet
+
+    async def _describe(self, worker: WorkerHandle) -> Mapping[str, Any]:
+        return self.answers.get(worker.worker_id, {"build": "b1", "attempts": [], "draining": False})
+
+    def tasks(self) -> list[dict[str, Any]]:
+        return [task for task in self.knobs.tasks() if task["startedBy"] == self.name]
+
+    def live(self) -> list[dict[str, Any]]:
+        return [task for task in self.tasks() if task["status"] != "STOPPED"]
+
+    def need(self, job: str, number: int = 1, source_bytes: int | None = 1000) -> WorkerNeed:
+        return WorkerNeed(AttemptId(JobId(f"{job}-{self.run}"), number), BED, source_bytes)
+
+    until = staticmethod(until)
+
+    async def close(self) -> None:
+        self.knobs.clear()
+        for fleet in self._made:
+            await fleet.close()
+        for api in self._apis:
+            await api.close()
+        stopping = EcsApi(self.deployment.cluster, region="us-east-1", endpoint_url=self.url)
+        for task in self.live():
+            await stopping.stop_task(task["id"], "the test is over")
+        await stopping.close()
+        await until(lambda: not self.live(), "all stopped")
+
+
+@pytest.fixture(scope="session")
+def ecs_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Deployment]]:
+    images = {WORKER_IMAGE: [sys.executable, "-S", "-E", str(STAND_IN)]}
+    state = tmp_path_factory.mktemp("ecs")
+    with running_cloud(state, images=images, options=["--scale", "0.02"]) as url:
+        yield url, bootstrap(url, stop_timeout_seconds=30)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+
+
+@pytest.fixture
+async def site(
+    ecs_cloud: tuple[str, Deployment], credentials: None, request: pytest.FixtureRequest
+) -> AsyncIterator[Site]:
+    url, deployment = ecs_cloud
+    name = "".join(sign if sign.isalnum() else "-" for sign in request.node.name)[:128]
+    with Knobs(url) as knobs:
+        site = Site(url, deployment, knobs, name)
+        yield site
+        await site.close()
