@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, timedelta
 
 import pytest
@@ -102,3 +103,23 @@ async def test_a_server_without_a_clock_is_refused():
 
     with pytest.raises(Misconfigured, match="localTime"):
         await StoreClock(Silent).now()  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_cancellation_during_a_call_is_never_lost(database):
+    async def call() -> None:
+        await ping(database)
+        await asyncio.sleep(0)  # Only a call that had ended before can be let through.
+
+    await ping(database)
+    lost = 0
+    for number in range(300):
+        task = asyncio.create_task(call())
+        async with asyncio.timeout(10):
+            await asyncio.sleep(number % 30 / 10_000)
+            ended = task.done()
+            task.cancel()
+            await asyncio.wait({task})
+        lost += not ended and not task.cancelled()
+    gc.collect()  # The driver leaves the sockets of cancelled calls to the collector.
+    assert lost == 0

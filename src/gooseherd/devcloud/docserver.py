@@ -227,7 +227,8 @@ class DocumentServer:
         if process.returncode is None:
             _signal(process.pid, signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            async with asyncio.timeout(10):
+                await process.wait()
         except TimeoutError:
             _signal(process.pid, signal.SIGKILL)
             await process.wait()

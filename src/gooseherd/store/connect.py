@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -101,14 +102,33 @@ def translated(operation: str) -> Iterator[None]:
 def store_operation(
     function: Callable[P, Coroutine[Any, Any, R]],
 ) -> Callable[P, Coroutine[Any, Any, R]]:
-    """`translated`, for a whole coroutine function, under its own name."""
+    """`translated`, for a whole coroutine function, under its own name; a cancellation is never lost in it.
+
+    The driver waits with asyncio.wait_for, which in Python 3.11 drops a cancellation that
+    meets the answer: one in five of those that came during a call, when it was measured.
+    A loop that is told to stop would then go on for ever.
+    """
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with translated(function.__name__):
+        with _cancellation_kept(), translated(function.__name__):
             return await function(*args, **kwargs)
 
     return call
+
+
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except Exception as error:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 @store_operation

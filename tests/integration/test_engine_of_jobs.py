@@ -1,0 +1,497 @@
+"""The control room on a real store: how jobs end when workers, leases or the store misbehave.
+
+Fleet and workers are played by doubles that do what they are told; the store is the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gooseherd.control.dispatcher import Dispatcher
+from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.news import News
+from gooseherd.control.reaper import Reaper, ReaperLimits
+from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.domain import formats
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoCapacity, StoreUnavailable, WorkerLost
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
+from gooseherd.domain.ports import StoredObject, WorkerHandle, WorkerLink, WorkerNeed, WorkerView
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import Status
+from gooseherd.storage.memory import MemoryCache
+from gooseherd.store.connect import Database
+from gooseherd.store.jobs import MongoJobs
+
+pytestmark = pytest.mark.integration
+
+SOURCE = SourceFile.from_json(
+    {"dcc": "d", "local_id": "x", "access_url": "https://example.org/x.bam", "md5": "0" * 32}
+)
+RECIPE = Recipe("bam-index", "1", formats.BAM)
+ME = Requester("me")
+BODY = b"sorted"
+PART = Part(Kind.DATA, cache_key(SOURCE.identity, RECIPE, "data.bam"), len(BODY), "1" * 64, "x.bam")
+
+Script = Callable[["Stage", AttemptId, int], AsyncIterator[Event]]
+
+
+class Recipes:
+    def recipe(self, source: SourceFile) -> Recipe:
+        return RECIPE
+
+    def kinds(self, recipe: Recipe) -> frozenset[Kind]:
+        return frozenset(Kind)
+
+
+class Stage:
+    """One API process's engine, with a fleet of one worker that follows a script."""
+
+    def __init__(self, database: Database, cache: Any, script: Script, owner: str = "one") -> None:
+        self.jobs: Any = MongoJobs(database)
+        self.cache = cache
+        self.script = script
+        self.news = News()
+        self.finalizers = Finalizers()
+        self.started: list[AttemptId] = []
+        self.watched_from: list[int] = []
+        self.cancelled: list[AttemptId] = []
+        self.released: list[tuple[WorkerId, bool]] = []
+        self.refusals = 0
+        self.lives = True
+        self.timing = Timing(
+            lease=timedelta(seconds=3),
+            heartbeat=timedelta(seconds=0.3),
+            attempt_cap=timedelta(seconds=60),
+            silence=timedelta(seconds=30),
+            backoff_scale=0.0,
+        )
+        self.owner = Owner(owner)
+
+    def build(self) -> Stage:
+        self.executions = Executions(
+            jobs=self.jobs,
+            fleet=self,
+            workers=self,
+            cache=self.cache,
+            finalizers=self.finalizers,
+            news=self.news,
+            owner=self.owner,
+            timing=self.timing,
+            bounds=AttemptBounds(1 << 30, 1 << 30, "build"),
+        )
+        self.dispatcher = Dispatcher(
+            jobs=self.jobs,
+            fleet=self,
+            executions=self.executions,
+            news=self.news,
+            running_limit=9,
+            tick_seconds=0.05,
+        )
+        self.reaper = Reaper(
+            jobs=self.jobs,
+            executions=self.executions,
+            finalizers=self.finalizers,
+            news=self.news,
+            limits=ReaperLimits(finalize_grace=timedelta(0)),
+            tick_seconds=0.05,
+        )
+        self.submissions = Submissions(
+            jobs=self.jobs,
+            cache=self.cache,
+            recipes=Recipes(),
+            limits=SubmissionLimits(active_jobs=3, pending_per_requester=2),
+            news=self.news,
+            new_id=lambda: JobId(uuid.uuid4().hex),
+            poll_seconds=0.05,
+        )
+        return self
+
+    @asynccontextmanager
+    async def engine(self) -> AsyncIterator[Stage]:
+        loops = [asyncio.create_task(loop.run()) for loop in (self.dispatcher.loop, self.reaper.loop)]
+        try:
+            yield self
+        finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self.executions.drain(0)
+
+    async def submit(self, **options: Any) -> Job:
+        return (await self.submissions.submit(SOURCE, RECIPE, requester=ME, **options)).job
+
+    async def ended(self, job: Job) -> Job:
+        return await self.until(job, lambda now: now.status.terminal)
+
+    async def until(self, job: Job, holds: Callable[[Job], bool]) -> Job:
+        async with asyncio.timeout(30):
+            while True:
+                now = await self.jobs.get(job.job_id)
+                assert now is not None
+                if holds(now):
+                    return now
+                await asyncio.sleep(0.02)
+
+    # -- the fleet -------------------------------------------------------------------------
+
+    async def acquire(self, need: WorkerNeed) -> WorkerHandle:
+        if self.refusals:
+            self.refusals -= 1
+            raise NoCapacity
+        return WorkerHandle(WorkerId("w"), "127.0.0.1:1")
+
+    async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
+        return WorkerHandle(worker_id, "127.0.0.1:1") if self.lives else None
+
+    async def gone(self, worker_id: WorkerId) -> str:
+        if self.lives:
+            await asyncio.Event().wait()
+        return "killed by signal 9"
+
+    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
+        self.released.append((worker_id, reusable))
+
+    def slots(self) -> int:
+        return 2
+
+    async def view(self) -> list[WorkerView]:
+        return []
+
+    async def close(self) -> None:
+        return None
+
+    # -- its worker ------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def connect(self, worker: WorkerHandle) -> AsyncIterator[WorkerLink]:
+        yield self
+
+    async def start_attempt(self, spec: AttemptSpec) -> None:
+        self.started.append(spec.attempt)
+
+    def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        self.watched_from.append(from_seq)
+        return self.script(self, attempt, from_seq)
+
+    async def cancel_attempt(self, attempt: AttemptId) -> None:
+        self.cancelled.append(attempt)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Return when it holds; TimeoutError after 20 s."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - what is looked at has no event of its own
+            await asyncio.sleep(0.02)
+
+
+async def publish(cache: Any) -> None:
+    manifest = Manifest(str(SOURCE.identity), "bam", "bam-index", "1", (PART,))
+    await cache.put_if_absent(PART.key, BODY)
+    await cache.put_if_absent(cache_key(SOURCE.identity, RECIPE, MANIFEST), manifest.to_bytes())
+
+
+def event(seq: int, kind: EventKind, **fields: Any) -> Event:
+    return Event(seq=seq, kind=kind, at=0.0, **fields)
+
+
+async def goes_well(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.ACCEPTED)
+    yield event(2, EventKind.STEP, step="data")
+    yield event(3, EventKind.PROGRESS, step="data", percent=50.0, bytes_in=5)
+    await publish(stage.cache)
+    part = {**asdict(PART), "kind": str(PART.kind)}
+    yield event(4, EventKind.STEP_COMPLETE, step="data", parts=(part,))
+    yield event(5, EventKind.DONE, manifest_digest="0" * 64)
+
+
+async def says_done_without_a_manifest(
+    stage: Stage, attempt: AttemptId, from_seq: int
+) -> AsyncIterator[Event]:
+    yield event(1, EventKind.DONE, manifest_digest="0" * 64)
+
+
+async def hangs(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.ACCEPTED)
+    yield event(2, EventKind.PROGRESS, step="data", percent=10.0)
+    while True:
+        await asyncio.sleep(0.2)
+        yield event(2, EventKind.HEARTBEAT)
+
+
+async def dies(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.ACCEPTED)
+    raise WorkerLost("stream closed")
+
+
+async def publishes_and_dies(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.ACCEPTED)
+    await publish(stage.cache)
+    raise WorkerLost("stream closed")
+
+
+async def refuses_the_source(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.FAILED, reason=Reason.SOURCE_INVALID, detail="line 3: no")
+
+
+async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_warm(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    async with stage.engine():
+        job = await stage.submissions.wait((await stage.submit()).job_id, 30)
+    assert job.status is Status.COMPLETED
+    assert job.manifest_digest is not None
+    assert job.parts == (PART,)
+    assert job.steps_completed == ("data",)
+    assert [(a.number, a.reason) for a in job.attempts] == [(1, Reason.PUBLISHED)]
+    assert stage.released == [(WorkerId("w"), True)]
+    manifest = await stage.submissions.published(SOURCE, RECIPE)
+    assert manifest is not None
+    assert manifest.digest == job.manifest_digest
+
+
+async def test_done_without_a_manifest_is_not_believed(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), says_done_without_a_manifest).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.status, job.reason) == (Status.FAILED, Reason.TOOL_FAILED)
+    assert len(job.attempts) == 2
+
+
+async def test_a_part_cut_short_is_not_believed(database: Database) -> None:
+    cache = MemoryCache()
+    await cache.put_if_absent(PART.key, BODY[:2])
+    stage = Stage(database, cache, goes_well).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.status, job.reason) == (Status.FAILED, Reason.TOOL_FAILED)
+
+
+async def test_what_is_published_counts_even_if_the_worker_dies_before_saying_so(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), publishes_and_dies).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert len(job.attempts) == 1
+
+
+async def test_a_lost_worker_is_tried_again_three_times_and_then_named(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), dies).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.status, job.reason) == (Status.FAILED, Reason.WORKER_LOST)
+    assert [a.reason for a in job.attempts] == [Reason.WORKER_LOST] * 3
+    assert {reusable for _, reusable in stage.released} == {False}
+
+
+async def test_no_capacity_waits_and_loses_nothing(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    stage.refusals = 3
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert [a.reason for a in job.attempts] == [Reason.NO_CAPACITY] * 3 + [Reason.PUBLISHED]
+
+
+async def test_cancelling_ends_the_attempt_then_the_job(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), hangs).build()
+    async with stage.engine():
+        job = await stage.until(await stage.submit(), lambda now: now.progress.percent > 0)
+        await stage.submissions.withdraw(job.job_id, ME)
+        job = await stage.ended(job)
+    assert (job.status, job.reason) == (Status.CANCELLED, Reason.CANCELLED)
+    assert stage.cancelled == [AttemptId(job.job_id, 1)]
+
+
+async def test_the_duration_cap_ends_the_attempt_and_the_job(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), hangs)
+    stage.timing = Timing(
+        lease=timedelta(seconds=3),
+        heartbeat=timedelta(seconds=0.3),
+        attempt_cap=timedelta(seconds=0.5),
+        silence=timedelta(seconds=30),
+    )
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.status, job.reason) == (Status.FAILED, Reason.DEADLINE_EXCEEDED)
+    assert stage.cancelled == [AttemptId(job.job_id, 1)]
+
+
+async def test_another_process_adopts_from_where_the_job_record_stands(database: Database) -> None:
+    cache = MemoryCache()
+    first = Stage(database, cache, hangs, "first").build()
+    async with first.engine():
+        job = await first.submit()
+        await first.until(job, lambda now: now.progress.seq >= 1)
+    await first.jobs.hand_over(first.owner)
+    standing = await first.jobs.get(job.job_id)
+    second = Stage(database, cache, goes_well, "second").build()
+    async with second.engine():
+        job = await second.ended(job)
+    assert job.status is Status.COMPLETED
+    assert second.started == []
+    assert second.watched_from == [standing.progress.seq + 1]
+    assert [(a.number, a.reason) for a in job.attempts] == [(1, Reason.PUBLISHED)]
+
+
+async def test_a_superseded_holder_stops_and_changes_nothing(database: Database) -> None:
+    cache = MemoryCache()
+    first = Stage(database, cache, hangs, "first").build()
+    async with first.engine():
+        job = await first.submit()
+        running = await first.until(job, lambda now: now.worker_id is not None)
+        await first.jobs.hand_over(first.owner)
+        taken = await first.jobs.adopt(job.job_id, running.fence, Owner("second"), timedelta(seconds=60))
+        assert taken is not None
+        await eventually(lambda: not first.executions.following)
+        now = await first.jobs.get(job.job_id)
+    assert (now.status, now.fence, now.lease.owner) == (Status.RUNNING, taken.fence, "second")
+    assert first.cancelled == []
+    assert first.released == []
+
+
+async def test_a_job_whose_worker_is_gone_when_adopted_is_done_again(database: Database) -> None:
+    cache = MemoryCache()
+    first = Stage(database, cache, hangs, "first").build()
+    async with first.engine():
+        job = await first.submit()
+        await first.until(job, lambda now: now.worker_id is not None)
+    await first.jobs.hand_over(first.owner)
+    second = Stage(database, cache, goes_well, "second")
+    second.lives = False
+    second.build()
+
+    async def found_again(worker_id: WorkerId) -> str:
+        second.lives = True
+        return "killed by signal 9"
+
+    second.gone = found_again  # type: ignore[method-assign]
+    async with second.engine():
+        job = await second.until(job, lambda now: now.attempt == 2)
+    assert job.attempts[0].reason is Reason.WORKER_LOST
+    assert job.attempts[0].detail == "killed by signal 9"
+
+
+class Flaky:
+    """A store that is away for the next calls of one name; `after` of them take effect all the same."""
+
+    def __init__(self, jobs: Any, name: str, times: int, *, after: bool) -> None:
+        self._jobs = jobs
+        self._name = name
+        self._times = times
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._jobs, name)
+        if name != self._name:
+            return real
+
+        async def sometimes(*args: Any, **kwargs: Any) -> Any:
+            if self._times <= 0:
+                return await real(*args, **kwargs)
+            self._times -= 1
+            if self._after:
+                await real(*args, **kwargs)
+            raise StoreUnavailable(name)
+
+        return sometimes
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+@pytest.mark.parametrize(
+    "name",
+    ["assign_worker", "record_step_complete", "begin_finalize", "finalize", "renew", "record_progress"],
+)
+async def test_a_store_that_is_away_for_a_moment_costs_nothing(
+    database: Database, name: str, after: bool
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+    stage.jobs = Flaky(stage.jobs, name, 2, after=after)
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert len(job.attempts) == 1
+
+
+class SlowToLook(MemoryCache):
+    """A cache whose parts take long to be looked at, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def head(self, key: CacheKey) -> StoredObject | None:
+        self.looked.set()
+        await self.go_on.wait()
+        return await super().head(key)
+
+
+async def test_a_live_finalizer_is_left_alone_even_when_its_lease_has_run_out(database: Database) -> None:
+    cache = SlowToLook()
+    stage = Stage(database, cache, goes_well)
+    stage.timing = Timing(
+        lease=timedelta(seconds=0.4),
+        heartbeat=timedelta(seconds=60),
+        attempt_cap=timedelta(seconds=60),
+        silence=timedelta(seconds=30),
+    )
+    stage.build()
+    async with stage.engine():
+        job = await stage.submit()
+        await asyncio.wait_for(cache.looked.wait(), 20)
+        await eventually(lambda: stage.finalizers.defers_total > 0)
+        now = await stage.jobs.get(job.job_id)
+        assert now.fence == 1
+        assert len(now.attempts) == 1
+        cache.go_on.set()
+        job = await stage.ended(job)
+    assert job.status is Status.COMPLETED
+    assert len(job.attempts) == 1
+
+
+async def test_a_failure_is_remembered_until_somebody_asks_to_retry(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), refuses_the_source).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+        assert (job.reason, job.detail) == (Reason.SOURCE_INVALID, "line 3: no")
+        with pytest.raises(AlreadyFailed) as told:
+            await stage.submit()
+        assert (told.value.job_id, told.value.reason) == (job.job_id, "source_invalid")
+        again = await stage.submit(retry=True)
+        assert again.job_id != job.job_id
+        await stage.ended(again)
+
+
+async def test_a_full_queue_and_a_full_share_are_answers_with_numbers(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+
+    async def ask(number: int, who: str) -> Job:
+        source = SourceFile.from_json({**SOURCE.to_json(), "md5": f"{number:032x}"})
+        return (await stage.submissions.submit(source, RECIPE, requester=Requester(who))).job
+
+    await ask(1, "a")
+    await ask(2, "a")
+    with pytest.raises(LimitReached) as share:
+        await ask(3, "a")
+    assert (share.value.allowed, share.value.current) == (2, 2)
+    await ask(3, "b")
+    with pytest.raises(LimitReached) as queue:
+        await ask(4, "c")
+    assert (queue.value.allowed, queue.value.current) == (3, 3)
+    assert (await ask(1, "c")).requesters == ("a", "c")
