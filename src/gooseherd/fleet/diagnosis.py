@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from gooseherd.domain.errors import GooseherdError, LaunchFailed, Misconfigured, NoCapacity
+
 _DETAIL_LIMIT: Final = 300
 _EXIT: Final[Mapping[int, str]] = {
     125: "the container runtime could not start the command",
@@ -99,6 +101,17 @@ def starting_late(task: Mapping[str, Any], seconds: float) -> Diagnosis:
     return Diagnosis(
         Cause.PLATFORM, summary, remedy="a smaller image or a longer WORKER_START_TIMEOUT_SECONDS"
     )
+
+
+def as_error(diagnosis: Diagnosis) -> GooseherdError:
+    """What to raise for a worker that ended, or will, before it was healthy."""
+    match diagnosis.cause:
+        case Cause.CAPACITY:
+            return NoCapacity(f"({diagnosis})")
+        case Cause.CONFIGURATION:
+            return Misconfigured("ECS_WORKER_TASK_DEFINITION", str(diagnosis))
+        case _:
+            return LaunchFailed(str(diagnosis))
 
 
 def _not_started(reason: str, task: Mapping[str, Any]) -> Diagnosis:

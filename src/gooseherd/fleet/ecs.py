@@ -28,10 +28,10 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
-from gooseherd.fleet.diagnosis import Cause, Diagnosis, diagnose, starting_late
+from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import EcsApi
-from gooseherd.fleet.ecs_view import Sighting
+from gooseherd.fleet.ecs_view import Sighting, shown
 from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.fleet.provisioner import EcsProvisioner
 from gooseherd.fleet.sizes import SizeBounds, WorkerSize, size_for
@@ -149,6 +149,7 @@ class EcsFleet:
 
     def slots(self) -> int:
         """As the port says; those that this process is just acquiring are not counted as taken yet."""
+        self._discovery.start()
         acquiring = {str(attempt) for attempt in self._acquiring}
         idle = self._idle()
         return self._max - sum(
@@ -161,7 +162,10 @@ class EcsFleet:
     async def view(self) -> Sequence[WorkerView]:
         """As the port says; those that ended are shown for a while, with their diagnosis."""
         self._discovery.start()
-        return [self._view(sighting) for sighting in self._discovery.sightings().values()]
+        return [
+            shown(sighting, self._held.get(worker_id))
+            for worker_id, sighting in self._discovery.sightings().items()
+        ]
 
     async def close(self) -> None:
         """As the port says; idempotent."""
@@ -286,7 +290,7 @@ class EcsFleet:
             sighting = self._discovery.sightings()[worker_id]
             await self._give_up(worker_id)
             payload = sighting.task.payload if sighting.task else {}
-            raise _failure(starting_late(payload, self._start_timeout)) from None
+            raise as_error(starting_late(payload, self._start_timeout)) from None
         except asyncio.CancelledError:
             await asyncio.shield(self._give_up(worker_id))
             raise
@@ -298,7 +302,7 @@ class EcsFleet:
         if sighting.task is None:
             raise LaunchFailed("the task was never seen by ECS")
         if sighting.gone and sighting.task.stopped:
-            raise _failure(diagnose(sighting.task.payload))
+            raise as_error(diagnose(sighting.task.payload))
         if not sighting.gone and sighting.task.wanted:
             raise LaunchFailed("its health checks fail; see the worker's log and its health check")
         raise LaunchFailed("the task was stopped while it started")
@@ -339,34 +343,9 @@ class EcsFleet:
             del self._held[worker_id]
         return dict(self._warm)
 
-    def _view(self, sighting: Sighting) -> WorkerView:
-        task, worker_id = sighting.task, sighting.worker_id
-        attempt = self._held.get(worker_id) or None
-        if task is None:
-            health = "gone" if sighting.gone else "starting"
-            return WorkerView(worker_id, health, 0.0, attempt, "requested, not seen")
-        if attempt is None and task.starting:
-            attempt = task.launched_for
-        if sighting.gone:
-            return WorkerView(worker_id, "gone", task.created_at, attempt, sighting.diagnosis())
-        health = "healthy" if sighting.healthy else "starting" if task.starting else "draining"
-        size = f"{task.size.cpu / 1024:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk"
-        detail = f"{task.status.lower()}, {task.health.lower()}, {size}, launched for {task.launched_for}"
-        return WorkerView(worker_id, health, task.created_at, attempt, detail)
-
 
 def _decided(sighting: Sighting) -> bool:
     task = sighting.task
     if sighting.gone or sighting.healthy:
         return True
     return task is not None and task.running and task.health == "UNHEALTHY"
-
-
-def _failure(diagnosis: Diagnosis) -> GooseherdError:
-    match diagnosis.cause:
-        case Cause.CAPACITY:
-            return NoCapacity(f"({diagnosis})")
-        case Cause.CONFIGURATION:
-            return Misconfigured("ECS_WORKER_TASK_DEFINITION", str(diagnosis))
-        case _:
-            return LaunchFailed(str(diagnosis))

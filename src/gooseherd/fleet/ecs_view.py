@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports import WorkerView
 from gooseherd.fleet.diagnosis import diagnose
 from gooseherd.fleet.ecs_tasks import FleetTask
 
@@ -100,3 +101,22 @@ def observe(
             sighting, absences=absences, absent_at=now, gone=absences >= _ABSENCES, changed_at=now
         )
     return changed
+
+
+def shown(sighting: Sighting, held_for: str | None) -> WorkerView:
+    """For operators; `held_for` is the attempt that uses it here, if we know of one."""
+    task, attempt = sighting.task, held_for or None
+    if task is None:
+        health = "gone" if sighting.gone else "starting"
+        return WorkerView(sighting.worker_id, health, 0.0, attempt, "requested, not seen")
+    if attempt is None and task.starting:
+        attempt = task.launched_for
+    size = f"{task.size.cpu / 1024:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk"
+    detail = f"{task.status.lower()}, {task.health.lower()}, {size}, launched for {task.launched_for}"
+    if sighting.gone:
+        health, detail = "gone", sighting.diagnosis()
+    elif sighting.healthy:
+        health = "healthy"
+    else:
+        health = "starting" if task.starting else "draining"
+    return WorkerView(sighting.worker_id, health, task.created_at, attempt, detail)

@@ -209,3 +209,28 @@ async def test_spot_first_says_so_and_a_reclaimed_worker_is_told_as_such(site) -
     worker = await fleet.acquire(site.need("j1"))
     site.knobs.reclaim(worker.worker_id)
     assert "Spot capacity was taken back" in await fleet.gone(worker.worker_id)
+
+
+async def test_forty_jobs_at_once_share_eight_workers(site, capsys) -> None:
+    fleet = site.fleet(max_workers=8)
+    most = 0
+    site.knobs.forget_calls()
+
+    async def job(number: int) -> None:
+        nonlocal most
+        need = site.need(f"j{number}")
+        while True:
+            try:
+                worker = await fleet.acquire(need)
+                break
+            except NoCapacity:
+                await asyncio.sleep(0.1)
+        most = max(most, 8 - fleet.slots())
+        await asyncio.sleep(0.05)
+        await fleet.release(worker.worker_id, reusable=True)
+
+    await asyncio.gather(*(job(number) for number in range(40)))
+    assert len(site.tasks()) <= 8
+    assert most <= 8
+    with capsys.disabled():
+        print("\n  40 jobs on 8 workers:", site.knobs.calls()["operations"])
