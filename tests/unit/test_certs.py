@@ -151,6 +151,13 @@ def test_what_cannot_be_used_is_refused_without_being_shown(folder: Path, value:
     assert value not in str(refused.value)
 
 
+def test_a_key_of_another_certificate_is_refused(folder: Path) -> None:
+    with pytest.raises(Misconfigured, match="WORKER_TLS_KEY: not a certificate and its"):
+        Certificates.from_env({**named(folder), "WORKER_TLS_KEY": str(folder / "api.key")})
+    with pytest.raises(Misconfigured, match="WORKER_TLS_CA: holds no certificate"):
+        Certificates.from_env({**named(folder), "WORKER_TLS_CA": str(folder / "ca.key")})
+
+
 def test_texts_become_files_that_nobody_else_reads(folder: Path, tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)

@@ -7,6 +7,8 @@ of tasks are in no certificate.
 
 from __future__ import annotations
 
+import ssl
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,7 +57,10 @@ class Certificates:
         return {CA: self.ca, CERT: self.cert, KEY: self.key}
 
     def check(self) -> None:
-        """Raises Misconfigured for what is no readable PEM, naming the variable and never its value."""
+        """Raises Misconfigured for what is no readable PEM, naming the variable and never its value.
+
+        Also when the key is another certificate's. Dates are not looked at: handshakes do that.
+        """
         for name, value in self.by_name.items():
             try:
                 data = _read(value)
@@ -63,6 +68,8 @@ class Certificates:
                 raise Misconfigured(name, f"cannot be read ({error.strerror})") from None
             if _PEM not in data.decode(errors="replace"):
                 raise Misconfigured(name, "neither PEM text nor a PEM file")
+        with tempfile.TemporaryDirectory(prefix="gh-") as folder:  # mode 0700
+            self.as_files(Path(folder))._check_pair()
 
     def as_files(self, folder: Path) -> Certificates:
         """All as paths; texts become files in `folder` (one's own, mode 0700) that only we can read."""
@@ -74,6 +81,18 @@ class Certificates:
                 write_private(path, _read(value))
                 paths[name] = str(path)
         return Certificates(paths[CA], paths[CERT], paths[KEY])
+
+    def _check_pair(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_verify_locations(self.ca)
+        except ssl.SSLError:
+            raise Misconfigured(CA, "holds no certificate") from None
+        try:
+            # A password is asked for on the terminal otherwise.
+            context.load_cert_chain(self.cert, self.key, password=lambda: b"")
+        except ssl.SSLError:
+            raise Misconfigured(f"{CERT}, {KEY}", "not a certificate and its unencrypted key") from None
 
     @property
     def are_files(self) -> bool:
