@@ -36,6 +36,7 @@ def unstarted(reason: str, container: str = "") -> dict:
         (ended(255), Cause.PROGRAM, "exited with status 255"),
         (ended(127), Cause.PROGRAM, "not in the image"),
         (ended(1), Cause.PROGRAM, "exited with status 1"),
+        (ended(78), Cause.CONFIGURATION, "refused its settings"),
         (ended(0), Cause.PROGRAM, "ended by itself"),
         (
             ended(None, stoppedReason="Task failed container health checks"),

@@ -167,6 +167,10 @@ def _exited(reason: str, task: Mapping[str, Any]) -> Diagnosis:
                 Cause.MEMORY, f"{name} was killed (137), most likely out of memory", why,
                 "more memory: ECS_WORKER_MIN_MEMORY_MIB",
             )  # fmt: skip
+        if code == 78:  # sysexits.h, EX_CONFIG: what a worker ends with that cannot work as it is set up
+            return _said(
+                Cause.CONFIGURATION, f"{name} refused its settings (78)", why, "see the worker's log"
+            )
         if code == 0:
             return _said(Cause.PROGRAM, f"{name} ended by itself", why, "")
         if code is not None:

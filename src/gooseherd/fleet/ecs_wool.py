@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import wool
 from wool import protocol
 
+from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.job import WorkerId
 
 
@@ -102,6 +103,7 @@ class Subscriber:
             version=protocol.__version__,
             tags=frozenset({worker_id}),
             secure=self._secure,
+            identity=WORKER_IDENTITY if self._secure else None,
         )
 
     def _wanted(self, metadata: Any) -> bool:

@@ -23,6 +23,8 @@ MAX_RATIO: Final = 250
 """Real text reaches about 100 (thousands of genotypes per line); deflate's own end is 1032."""
 RATIO_FLOOR: Final = 256 << 20
 """Below this many bytes a ratio says nothing: small files may be very repetitive."""
+_WEIGHED: Final = 8 << 20
+"""Uncompressed bytes after which a sane ratio is believed."""
 _XZ_MEMORY: Final = 256 << 20
 
 _BGZF_HEADER: Final = 18  # SAMv1 §4.1: gzip header with the extra field BC and the block's size
@@ -123,6 +125,28 @@ def inflate(stream: BinaryIO, found: Inflation, *, size: int | None, max_bytes: 
                 f"expands to more than {MAX_RATIO} times its {size} bytes, as no real file does",
             )
         yield chunk
+
+
+def refuse_bomb(stream: BinaryIO, *, size: int, max_bytes: int) -> None:
+    """Refuse what swells without end before anyone parses it, which takes a hundred times as long.
+
+    Files like any other pass after their first megabytes. `stream` is at its start before and after.
+
+    Raises:
+        StepFailed: as `inflate` does for its ratio; other mistakes are left to be found in their place.
+    """
+    found = Inflation()
+    try:
+        for _ in inflate(stream, found, size=size, max_bytes=max_bytes):
+            if (
+                found.compression is Compression.PLAIN
+                or _WEIGHED <= found.bytes_out <= stream.tell() * MAX_RATIO
+            ):
+                break
+    except StepFailed:
+        if found.bytes_out > max(RATIO_FLOOR, size * MAX_RATIO):
+            raise
+    stream.seek(0)
 
 
 def _decoded(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:

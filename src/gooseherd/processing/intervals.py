@@ -1,9 +1,17 @@
-"""Positions on a genome, one per line: sorted, block-compressed, indexed by tabix."""
+"""Positions on a genome, one per line: sorted, block-compressed, indexed as tabix does it.
+
+Two ways lead to the same bytes (docs/adr/0008-two-ways-same-bytes.md). Where the kernel is
+built (native/), one run of it does everything: it normalises, sorts, compresses and indexes
+in a pass. Elsewhere, and for packings that it does not read (bzip2, xz), the normaliser in
+Python feeds GNU sort and bgzip, and tabix makes the index. The order is the same pure
+function of the lines: name byte by byte, start, then the source's order.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +31,9 @@ from gooseherd.domain.formats import (
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
+from gooseherd.processing.blocks import text_bytes
 from gooseherd.processing.inflate import Compression
+from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call, parse_report
 from gooseherd.processing.pipeline import PipelineFailed, Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import Look, expect
@@ -45,6 +55,9 @@ _CSI_NOTE: Final = (
     "positions beyond 2^29 do not fit a TBI index, so this is a CSI index; "
     "Gosling cannot read CSI, igv.js can"
 )
+_CONVERTED: Final = frozenset({BCF, BIGBED, GTF})
+"""Become text by a stage in front: what reads that text need not know how the source is packed."""
+_KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF})
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
 
 
@@ -76,7 +89,7 @@ class TabixIntervalProcessor:
 
     budget: Budget
     name: str = "tabix-interval"
-    version: str = f"1.{LEVEL}"
+    version: str = f"2.{LEVEL}"
     formats: frozenset[Format] = frozenset(_TARGETS)
     kinds: frozenset[Kind] = frozenset(Kind)
 
@@ -111,9 +124,15 @@ class SortedText:
             reading=0.6,
             span=(0.0, 0.9),
         )
-        await bench.run(*self._reading(bench, bench.source), *self._sorting(bench), stdout=out, watch=watch)
-        report = await bench.read_report("records.json")
-        await self._check(bench, out, report)
+        kernel = (
+            bench.kernel if self.source_format in _CONVERTED or seen.compression in _KERNEL_READS else None
+        )
+        if kernel is not None:
+            report = await self._by_kernel(bench, kernel, out, watch)
+            tools = await bench.versions(str(kernel), *self._converters())
+        else:
+            report = await self._by_sort(bench, out, watch)
+            tools = await bench.versions("sort", "bgzip", *self._converters())
         given.report(1.0, seen.size, out.stat().st_size)
         return StepOutput(
             files=(
@@ -127,51 +146,83 @@ class SortedText:
             contigs=report.contigs,
             counts={"records": report.records, "max_end": report.max_end, **report.counts},
             notes=await self._notes(bench, report),
-            tools=await bench.versions("sort", "bgzip", *self._converters()),
+            tools=tools,
         )
 
-    def _reading(self, bench: Workbench, source: Path) -> tuple[Stage, ...]:
-        """Stages from the source to normalised records."""
-        final = {"report": "records.json", "header": "header"}
+    def _converting(self, bench: Workbench) -> tuple[tuple[Stage, ...], str]:
+        """(what turns the source into text with one record a line, how that text is to be read)."""
+        source = bench.source
         match self.source_format:
             case f if f is BCF:
-                view = Stage(
-                    "bcftools view",
-                    ("bcftools", "view", "--no-version", "-Ov", str(source)),
-                    reads_source=True,
-                )
-                return view, bench.normaliser("vcf", None, **final)
+                view = ("bcftools", "view", "--no-version", "-Ov", str(source))
+                return (Stage("bcftools view", view, reads_source=True),), "vcf"
             case f if f is BIGBED:
                 verdict = bench.work / "bigbed.json"
                 items = own_stage(
                     "bigbed", str(source), "--report", str(verdict), verdict=verdict, reads_source=True
                 )
-                return items, bench.normaliser("bed", None, **final)
+                return (items,), "bed"
             case f if f is GTF:
                 # -F and the two --keep: as many attributes and gene lines as gffread can be made to keep.
                 convert = ("gffread", "-F", "--keep-genes", "--keep-exon-attrs", "-")
-                return (
-                    bench.normaliser("gtf", source, "source.json"),
-                    Stage("gffread", convert, reads_source=True),
-                    bench.normaliser("gffread", None, **final),
-                )
+                read = bench.normaliser("gtf", source, "source.json")
+                return (read, Stage("gffread", convert, reads_source=True)), "gffread"
             case f:
-                return (bench.normaliser(f.name, source, **final),)
+                return (), f.name
 
-    def _sorting(self, bench: Workbench) -> tuple[Stage, ...]:
-        column = self.target.column
-        threads = str(self.budget.threads)
-        return (
-            Stage(
-                "sort",
-                (
-                    "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
-                    "-S", f"{self.budget.sort_memory}b", "-T", str(bench.work), f"--parallel={threads}",
-                ),
-            ),
-            own_stage("headed", str(bench.work / "header")),
-            Stage("bgzip", ("bgzip", "-c", "-@", threads, "-l", str(LEVEL))),
+    async def _by_kernel(self, bench: Workbench, kernel: Path, out: Path, watch: Watch) -> Report:
+        """One pass; the index that comes of it waits beside the data for the next step."""
+        before, reader = self._converting(bench)
+        call = Call(
+            format=reader,
+            source=None if before else bench.source,
+            out=out,
+            index=bench.work / "index",
+            report=bench.work / "records.json",
+            work=bench.work,
+            memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
+            threads=self.budget.threads,
+            level=LEVEL,
+            refuse_empty=True,
+            keep_order=False,
+            ties="input",
+        )
+        await bench.run(*before, Stage(PROGRAM, call.argv(kernel), verdict=call.report), watch=watch)
+        found = parse_report(await asyncio.to_thread(call.report.read_bytes))
+        report = await bench.read_report(call.report.name)
+        try:
+            size = await asyncio.to_thread(text_bytes, out)
+        except ValueError as broken:
+            raise wrong_output(str(broken)) from None
+        if not await asyncio.to_thread(ends_whole, out):
+            raise wrong_output("no end marker")
+        if size != report.size:
+            raise wrong_output(f"{size} bytes of text instead of {report.size}")
+        await asyncio.to_thread(call.index.rename, out.with_name(f"{out.name}.{found.index}"))
+        return report
+
+    async def _by_sort(self, bench: Workbench, out: Path, watch: Watch) -> Report:
+        """The same with the normaliser in Python, GNU sort and bgzip."""
+        before, reader = self._converting(bench)
+        header = bench.work / "header"
+        source = None if before else bench.source
+        reading = (*before, bench.normaliser(reader, source, "records.json", header=header.name))
+        column, threads = self.target.column, str(self.budget.threads)
+        sort = (
+            "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
+            "-S", f"{self.budget.sort_memory}b", "-T", str(bench.work), f"--parallel={threads}",
         )  # fmt: skip
+        await bench.run(
+            *reading,
+            Stage("sort", sort),
+            Stage("bgzip", ("bgzip", "-c", "-@", threads, "-l", str(LEVEL))),
+            own_stage("headed", str(header), str(LEVEL)),
+            stdout=out,
+            watch=watch,
+        )
+        report = await bench.read_report("records.json")
+        await self._check(bench, out, report)
+        return report
 
     async def _check(self, bench: Workbench, out: Path, report: Report) -> None:
         """Every line and byte that went into the sort is in the result, which decodes to its end."""
@@ -211,31 +262,47 @@ class TabixIndex:
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
         data = bench.link(bench.source, f"data.{self.target.suffix}.gz")
-        size = bench.source.stat().st_size
-        kind = "tbi"
-        notes: tuple[str, ...] = ()
+        index = await asyncio.to_thread(_left_beside, given.path, bench.work)
+        tools: dict[str, str] = {}
+        if index is None:
+            index = await self._by_tabix(bench, data)
+            tools = await bench.versions("tabix")
+        await bench.output_of(own_stage("probe", "tabix", str(data), str(index)))
+        given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
+        base = stem(given.source.filename, self.source_format.suffixes)
+        return StepOutput(
+            files=(Produced(Kind.INDEX, index, "index", f"{base}.{self.target.suffix}.gz{index.suffix}"),),
+            notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
+            tools=tools,
+        )
+
+    async def _by_tabix(self, bench: Workbench, data: Path) -> Path:
         try:
             await self._index(bench, data, ())
         except PipelineFailed as refused:
             if not any(_WANTS_CSI.search(end.stderr) for end in refused.result.stages):
                 raise
-            kind, notes = "csi", (_CSI_NOTE,)
             await self._index(bench, data, ("-C",))
-        index = data.with_name(f"{data.name}.{kind}")
-        await bench.output_of(own_stage("probe", "tabix", str(data), str(index)))
-        given.report(1.0, size, index.stat().st_size)
-        base = stem(given.source.filename, self.source_format.suffixes)
-        return StepOutput(
-            files=(Produced(Kind.INDEX, index, "index", f"{base}.{self.target.suffix}.gz.{kind}"),),
-            notes=notes,
-            tools=await bench.versions("tabix"),
-        )
+            return data.with_name(f"{data.name}.csi")
+        return data.with_name(f"{data.name}.tbi")
 
     async def _index(self, bench: Workbench, data: Path, options: tuple[str, ...]) -> None:
         watch = Watch(bench.source, data, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
         await bench.run(
             Stage("tabix", ("tabix", "-f", *options, "-p", self.target.preset, str(data))), watch=watch
         )
+
+
+def _left_beside(data: Path, work: Path) -> Path | None:
+    """The index that the step before made in the same pass, moved to `work`.
+
+    There is none when that was another attempt: then `data` was fetched back alone.
+    """
+    for kind in ("tbi", "csi"):
+        left = data.with_name(f"{data.name}.{kind}")
+        if left.is_file():
+            return Path(shutil.move(left, work / f"kept.{kind}"))
+    return None
 
 
 async def _refuse_cut(path: Path, source_format: Format, seen: Look) -> None:

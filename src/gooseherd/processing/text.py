@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.inflate import Inflation, inflate
+from gooseherd.processing.inflate import Inflation, inflate, refuse_bomb
 from gooseherd.processing.records import Records, refuse
 from gooseherd.processing.textformats import reader_of
 
@@ -36,21 +36,6 @@ REFUSED: Final = 65
 """EX_DATAERR of sysexits.h."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-
-_TOLD: Final[dict[str, str]] = {
-    "byte_order_mark": "the byte order mark at the start was removed",
-    "carriage_returns": "carriage returns at line ends were removed",
-    "blank_lines": "blank lines were dropped",
-    "comment_lines": "comment lines below the first record were dropped",
-    "display_lines": "track and browser lines were dropped",
-    "heading_lines": "a line of column headings was dropped",
-    "repeated_header_lines": "repeated header lines were dropped",
-    "added_header_lines": "header lines that readers need were added",
-    "separator_lines": "### separators were dropped: they mean nothing in a sorted file",
-    "sequence_lines": "the sequences (FASTA) at the end were dropped",
-    "spaced_lines": "columns split by spaces were split by TAB",
-    "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
-}
 
 
 def normalise(chunks: Iterable[bytes], reader: Records, max_line: int = MAX_LINE) -> Iterator[bytes]:
@@ -66,9 +51,6 @@ def normalise(chunks: Iterable[bytes], reader: Records, max_line: int = MAX_LINE
 
 def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) -> dict[str, Any]:
     """All that was noticed, as plain data."""
-    notes = [sentence for what, sentence in _TOLD.items() if reader.counts.get(what)]
-    if found.without_end_marker:
-        notes.append("the BGZF end marker is missing; every block that is there was complete")
     return {
         "compression": str(found.compression),
         "records": reader.records,
@@ -78,7 +60,7 @@ def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) 
         "max_end": reader.max_end,
         "contigs": [[c.name, c.length] for c in reader.contigs()],
         "counts": reader.counts,
-        "notes": notes,
+        "without_end_marker": found.without_end_marker,
     }
 
 
@@ -119,6 +101,7 @@ def _run(given: argparse.Namespace) -> None:
         else:
             stream = files.enter_context(Path(given.source).open("rb"))
             size = os.fstat(stream.fileno()).st_size
+            refuse_bomb(stream, size=size, max_bytes=given.max_bytes)
         # Its descriptor stays open to the very end: what reads it must not learn of an end before
         # the reason for it is written and this process is gone.
         out = files.enter_context(os.fdopen(1, "wb", closefd=False))

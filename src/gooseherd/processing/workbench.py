@@ -16,6 +16,7 @@ from typing import Any, Final
 from gooseherd.domain.artifact import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed, StepInput
+from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.pipeline import PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
 
@@ -25,6 +26,21 @@ Part of every version that it shapes."""
 
 BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty last block (SAMv1 §4.1.2)."""
+
+_TOLD: Final[dict[str, str]] = {
+    "byte_order_mark": "the byte order mark at the start was removed",
+    "carriage_returns": "carriage returns at line ends were removed",
+    "blank_lines": "blank lines were dropped",
+    "comment_lines": "comment lines below the first record were dropped",
+    "display_lines": "track and browser lines were dropped",
+    "heading_lines": "a line of column headings was dropped",
+    "repeated_header_lines": "repeated header lines were dropped",
+    "added_header_lines": "header lines that readers need were added",
+    "separator_lines": "### separators were dropped: they mean nothing in a sorted file",
+    "sequence_lines": "the sequences (FASTA) at the end were dropped",
+    "spaced_lines": "columns split by spaces were split by TAB",
+    "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
+}
 
 _MERGE_ALLOWANCE: Final = 1.2
 """samtools' -m leaves out its merge buffers, measured at a fifth."""
@@ -70,6 +86,11 @@ class Workbench:
             "REF_CACHE": nowhere,
         }
 
+    @property
+    def kernel(self) -> Path | None:
+        """The interval kernel, where it is built."""
+        return find_kernel(search_path=self.budget.search_path)
+
     async def run(
         self,
         *stages: Stage,
@@ -97,12 +118,13 @@ class Workbench:
         return data
 
     async def versions(self, *programs: str) -> dict[str, str]:
-        """The version each program says it is."""
+        """The version each program says it is, by the program's name."""
         found = {}
         for program in programs:
-            said = await self.output_of(Stage(program, (program, "--version")))
-            number = re.search(rb"\d+(?:\.\d+)+", said)
-            found[program] = number[0].decode() if number else "unknown"
+            name = Path(program).name
+            said = await self.output_of(Stage(name, (program, "--version")))
+            number = re.search(rb"\d+(?:\.\d+)*", said)
+            found[name] = number[0].decode() if number else "unknown"
         return found
 
     def normaliser(
@@ -136,7 +158,7 @@ class Workbench:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A normaliser's report, read back."""
+    """What a normaliser, or the kernel in its place, noticed."""
 
     data: Mapping[str, Any]
 
@@ -160,7 +182,7 @@ class Report:
 
     @property
     def contigs(self) -> tuple[Contig, ...]:
-        return tuple(Contig(name, length) for name, length in self.data["contigs"])
+        return tuple(Contig(name, length) for name, length, *_ in self.data["contigs"])
 
     @property
     def counts(self) -> dict[str, int]:
@@ -168,7 +190,11 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(self.data["notes"])
+        """Sentences about what was changed or dropped."""
+        told = [sentence for what, sentence in _TOLD.items() if self.counts.get(what)]
+        if self.data["without_end_marker"]:
+            told.append("the BGZF end marker is missing; every block that is there was complete")
+        return tuple(told)
 
 
 def own_stage(module: str, *argv: str, verdict: Path | None = None, reads_source: bool = False) -> Stage:

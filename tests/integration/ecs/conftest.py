@@ -26,6 +26,7 @@ from gooseherd.fleet.ecs_health import http_probe
 from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
 
 STAND_IN = Path(__file__).parent / "stand_in_worker.py"
+REAL_IMAGE = "gooseherd-worker:real"
 PATIENCE_SECONDS = 30.0
 PACE = PollPace(
     young=0.05, starting=0.2, busy=1.0, idle=2.0, birth_grace=2.0, absence_gap=0.2, calls_per_minute=1200
@@ -84,27 +85,41 @@ class Site:
         start_timeout: float = PATIENCE_SECONDS,
         environment: Mapping[str, str] | None = None,
         placement: Placement = Placement.FARGATE,
+        task_definition: str | None = None,
         **more: Any,
     ) -> EcsFleet:
         api = self.api()
-        template = self.template(environment=environment or {}, placement=placement)
+        template = self.template(
+            environment=environment or {},
+            placement=placement,
+            task_definition=task_definition or self.deployment.task_definition,
+        )
         fleet = EcsFleet(
             api=api,
             provisioner=EcsProvisioner(api, template),
             discovery=EcsDiscovery(
                 api, self.name, worker_port=50051, pace=pace, probe=http_probe(8080) if probing else None
             ),
-            describe=self._describe,
-            build="b1",
             max_workers=max_workers,
             start_timeout=start_timeout,
-            **more,
+            **{"describe": self._describe, "build": "b1", **more},
         )
         self._made.append(fleet)
         return fleet
 
     async def _describe(self, worker: WorkerHandle) -> Mapping[str, Any]:
         return self.answers.get(worker.worker_id, {"build": "b1", "attempts": [], "draining": False})
+
+    def real_worker(self, environment: Mapping[str, str]) -> str:
+        """A task definition of the worker itself."""
+        made = bootstrap(
+            self.url,
+            family=f"real-{self.run}",
+            image=REAL_IMAGE,
+            environment=environment,
+            stop_timeout_seconds=30,
+        )
+        return made.task_definition
 
     def tasks(self) -> list[dict[str, Any]]:
         return [task for task in self.knobs.tasks() if task["startedBy"] == self.name]
@@ -132,7 +147,10 @@ class Site:
 
 @pytest.fixture(scope="session")
 def ecs_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Deployment]]:
-    images = {WORKER_IMAGE: [sys.executable, "-S", "-E", str(STAND_IN)]}
+    images = {
+        WORKER_IMAGE: [sys.executable, "-S", "-E", str(STAND_IN)],
+        REAL_IMAGE: [sys.executable, "-m", "gooseherd.worker.main"],
+    }
     state = tmp_path_factory.mktemp("ecs")
     with running_cloud(state, images=images, options=["--scale", "0.02"]) as url:
         yield url, bootstrap(url, stop_timeout_seconds=30)

@@ -340,6 +340,9 @@ static void read_all(struct ingest *g)
         if (seen % 4096 == 0)
             tell(g, "read", false);
     }
+    if (!g->records && g->options->refuse_empty && g->options->output.format->converted)
+        fail(EXIT_INVALID, SOURCE_INVALID,
+             "gffread found nothing to convert: GTF records need a gene_id or transcript_id");
     if (!g->records && g->options->refuse_empty)
         fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
              reader_has_header(&g->reader) ? "only a header" : "no content");

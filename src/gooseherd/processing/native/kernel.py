@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -114,6 +115,8 @@ class Call:
     refuse_empty: bool = False
     keep_order: bool = True
     """A source in contiguous blocks with ascending starts keeps its order, whatever the order of names."""
+    ties: str | None = None
+    """What orders records with the same start: end, input; None: as the program sees fit for the format."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """line, bytes, ratio, contigs, header: as the options --max-…"""
 
@@ -132,6 +135,7 @@ class Call:
             f"--threads={self.threads}",
             f"--level={self.level}",
             f"--sorted={'blocks' if self.keep_order else 'names'}",
+            *(() if self.ties is None else (f"--ties={self.ties}",)),
             *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
             *(("--refuse-empty",) if self.refuse_empty else ()),
             *(f"--max-{name}={most}" for name, most in self.limits.items()),
@@ -140,13 +144,18 @@ class Call:
         )
 
 
-def find_kernel(built: Path | None = None) -> Path | None:
-    """The program: the one given, the one beside this file, the one on PATH; None where it is not built."""
-    for candidate in (built, Path(__file__).with_name(PROGRAM)):
-        if candidate is not None and candidate.is_file() and os.access(candidate, os.X_OK):
-            return candidate
-    found = shutil.which(PROGRAM)
-    return Path(found) if found else None
+def find_kernel(built: Path | None = None, *, search_path: str | None = None) -> Path | None:
+    """The program; None where it is not built.
+
+    The one given, the one beside this file, the one beside the interpreter, the one on PATH. With
+    `search_path` it is looked for there and nowhere else.
+    """
+    if search_path is None:
+        for candidate in (built, Path(__file__).with_name(PROGRAM), Path(sys.executable).with_name(PROGRAM)):
+            if candidate is not None and candidate.is_file() and os.access(candidate, os.X_OK):
+                return candidate
+    found = shutil.which(PROGRAM, path=search_path)
+    return Path(found).absolute() if found else None
 
 
 def parse_report(data: bytes) -> Report:

@@ -1,0 +1,212 @@
+"""The kernel and the sort pipeline are one processor: both give the same bytes, notes, counts, refusals."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.failures import Reason
+from gooseherd.processing.native.kernel import PROGRAM, find_kernel
+from gooseherd.processing.registry import ProcessorRegistry, default_registry
+
+Process = Callable[..., Awaitable[Any]]
+
+FILES = 6
+HEAD = (
+    "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=9000000>\n##contig=<ID=chr10>\n##contig=<ID=chr2>\n"
+    '##INFO=<ID=END,Number=1,Type=Integer,Description="x">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n'
+)
+
+
+def registry_with(search_path: str) -> ProcessorRegistry:
+    return default_registry(
+        sort_memory=32 << 20, samtools_memory=64 << 20, threads=2, search_path=search_path
+    )
+
+
+@pytest.fixture(scope="module")
+def plain_tools(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
+    """All tools but the kernel."""
+    tools = tmp_path_factory.mktemp("tools")
+    for folder in reversed(os.get_exec_path()):
+        for program in Path(folder).glob("*"):
+            if program.name != PROGRAM:
+                (tools / program.name).unlink(missing_ok=True)
+                (tools / program.name).symlink_to(program)
+    return registry_with(str(tools))
+
+
+@pytest.fixture(scope="module")
+def with_kernel(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
+    kernel = find_kernel()
+    if kernel is None:
+        pytest.skip("the kernel is not built here: ./dev builds it")
+    folder = tmp_path_factory.mktemp("kernel")
+    (folder / PROGRAM).symlink_to(kernel)
+    return registry_with(os.pathsep.join((str(folder), *os.get_exec_path())))
+
+
+def drawn(file_format: str, seed: int, count: int = 3000) -> bytes:
+    """A file with ties, odd lines and, one time in three, in order already."""
+    chance = random.Random(f"{file_format} {seed}")
+    places = [(chance.choice(["chr1", "chr10", "chr2"]), chance.randint(1, 200) * 997) for _ in range(count)]
+    match seed % 3:
+        case 0:
+            places.sort(key=lambda place: (place[0].encode(), place[1]))
+        case 1:
+            places.sort(key=lambda place: (int(place[0][3:]), place[1]))
+    lines = []
+    for n, (name, start) in enumerate(places):
+        end = start + chance.randint(0, 20_000)
+        about = f'gene_id "G{n}"; transcript_id "T{n}";' if file_format == "gtf" else f"ID=g{n}"
+        lines.append(
+            {
+                "bed": f"{name}\t{start}\t{end}\titem{n}",
+                "narrowpeak": f"{name}\t{start}\t{end}\tp{n}\t9\t.\t1.5\t2\t-1\t3",
+                "broadpeak": f"{name}\t{start}\t{end}\tp{n}\t9\t.\t1.5\t2\t-1",
+                "vcf": f"{name}\t{start}\tv{n}\tA\t<DEL>\t.\tPASS\tEND={end}",
+                "bcf": f"{name}\t{start}\tv{n}\tA\t<DEL>\t.\tPASS\tEND={end}",
+            }.get(file_format, f"{name}\ta b\texon\t{start}\t{end}\t.\t+\t.\t{about}")
+        )
+    if file_format not in ("gtf", "bcf"):
+        odd = ["", "track name=x", "# remark", "#x\r"] + (["###"] if file_format.startswith("gff") else [])
+        for line in odd:
+            lines.insert(chance.randint(0, count), line)
+        lines = [line + "\r" * (chance.random() < 0.01) for line in lines]
+    head = HEAD if file_format in ("vcf", "bcf") else "##gff-version 3\n" if "gff" in file_format else ""
+    return (head + "\n".join(lines) + "\n").encode()
+
+
+def packed_in_turn(data: bytes, seed: int, tool: Callable[..., bytes]) -> bytes:
+    match seed % 4:
+        case 0:
+            return data
+        case 1:
+            return gzip.compress(data)
+        case 2:
+            return tool("bgzip", "-c", stdin=data)
+        case _:
+            return gzip.compress(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])
+
+
+def same(one: Any, other: Any) -> None:
+    assert one.failure == other.failure is None, (one.failure, other.failure)
+    assert Path(one.data).read_bytes() == Path(other.data).read_bytes()
+    assert Path(one.index).read_bytes() == Path(other.index).read_bytes()
+    assert one.produced(Kind.INDEX).filename == other.produced(Kind.INDEX).filename
+    assert (one.notes, one.counts) == (other.notes, other.counts)
+    assert one.outputs[0].contigs == other.outputs[0].contigs
+    assert PROGRAM in one.outputs[0].tools
+    assert {"sort", "bgzip"} <= other.outputs[0].tools.keys()
+
+
+@pytest.mark.parametrize(
+    "file_format", ["bed", "narrowpeak", "broadpeak", "gff", "gff3", "vcf", "gtf", "bcf", "bigbed"]
+)
+async def test_both_ways_make_the_same_artifact(
+    process: Process,
+    tool: Any,
+    bigbed: Any,
+    file_format: str,
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+) -> None:
+    for seed in range(1 if file_format == "bigbed" else FILES):
+        if file_format == "bigbed":
+            source = bigbed([(f"chr{n % 3}", n * 7 % 9000, n * 7 % 9000 + 50, f"n{n}") for n in range(3000)])
+        elif file_format == "bcf":
+            source = tool("bcftools", "view", "--no-version", "-Ob", stdin=drawn("bcf", seed))
+        else:
+            source = packed_in_turn(drawn(file_format, seed), seed, tool)
+        one = await process(source, file_format, using=with_kernel)
+        other = await process(source, file_format, using=plain_tools)
+        same(one, other)
+
+
+async def test_a_header_of_many_blocks_is_cut_alike(
+    process: Process, with_kernel: ProcessorRegistry, plain_tools: ProcessorRegistry
+) -> None:
+    source = b"".join(b"# %d %s\n" % (n, b"x" * n) for n in range(700)) + drawn("bed", 2)
+    same(await process(source, "bed", using=with_kernel), await process(source, "bed", using=plain_tools))
+
+
+async def test_positions_beyond_tbi_get_the_same_csi(
+    process: Process, with_kernel: ProcessorRegistry, plain_tools: ProcessorRegistry
+) -> None:
+    source = drawn("bed", 2) + b"chr1\t600000000\t600000100\ta\n"
+    one = await process(source, "bed", using=with_kernel)
+    other = await process(source, "bed", using=plain_tools)
+    assert one.produced(Kind.INDEX).filename.endswith(".csi")
+    assert one.digests()[0] == other.digests()[0]
+    assert "Gosling" in one.notes
+    assert one.notes == other.notes
+
+
+@pytest.mark.parametrize(
+    ("source", "file_format"),
+    [
+        (b"chr1\t1\t2\n\nchr1\t7\n", "bed"),
+        (b"chr1\t1\t2\nchr1\t9\t2\n", "bed"),
+        (b"chr1\t-5\t2\n", "bed"),
+        (b"chr1\t1.5\t2\n", "bed"),
+        (b"", "bed"),
+        (b"# only\n", "bed"),
+        (HEAD.encode(), "vcf"),
+        (b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "vcf"),
+        (HEAD.encode() + b"chr1\t5\t.\tA\tC\t.\t.\n", "vcf"),
+        (b"chr1\ts\tgene\t0\t60\t.\t+\t.\tID=a\n", "gff3"),
+        (b"chr1\ts\tgene\t1\t60\t.\t+\t.\n", "gff"),
+        (b"chr1\t1\t2\tx\t0\t.\t1\t1\t1\n", "narrowpeak"),
+        (b"chr1\ts\tgene\t1\t60\t.\t+\t.\tname x\n", "gtf"),
+        (gzip.compress(b"chr1\t1\t2\n" * 5000)[:-9], "bed"),
+        (gzip.compress(b"chr1\t1\t2\n" * 5000) + b"rest", "bed"),
+        (b"chr1\t1\t2\t" + b"x" * (17 << 20) + b"\n", "bed"),
+        (b"chr1\t1\t2\nchr1\t5\0\t9\n", "bed"),
+    ],
+)
+async def test_both_ways_refuse_in_the_same_words(
+    process: Process,
+    source: bytes,
+    file_format: str,
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+) -> None:
+    one = await process(source, file_format, using=with_kernel)
+    other = await process(source, file_format, using=plain_tools)
+    assert one.failure == other.failure
+    assert one.failure.reason is Reason.SOURCE_INVALID
+    assert not {"data.bed.gz", "index"} & set(one.work)
+
+
+async def test_a_packing_that_the_kernel_does_not_read_takes_the_other_way(
+    process: Process, with_kernel: ProcessorRegistry
+) -> None:
+    made = await process(bz2.compress(drawn("bed", 2)), "bed", using=with_kernel)
+    assert "sort" in made.outputs[0].tools
+
+
+async def test_an_index_is_made_anew_when_the_data_comes_back_alone(
+    process: Process, with_kernel: ProcessorRegistry
+) -> None:
+    made = await process(drawn("vcf", 2), "vcf", using=with_kernel)
+    assert not made.outputs[1].tools
+    again = await process(Path(made.data), "vcf", using=with_kernel)
+    assert again.digests() == made.digests()
+
+
+async def test_a_bomb_of_tiny_lines_is_refused_at_its_ratio(
+    process: Process, with_kernel: ProcessorRegistry, plain_tools: ProcessorRegistry
+) -> None:
+    member = gzip.compress(b"chr1\t1\t2\n" * 1_000_000, 9)
+    for using in (with_kernel, plain_tools):
+        made = await process(member * 30, "bed", using=using)
+        assert made.failure.reason is Reason.SOURCE_INVALID
+        assert "expands to more than 250 times its" in made.failure.detail
