@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -149,6 +150,19 @@ def test_what_cannot_be_used_is_refused_without_being_shown(folder: Path, value:
         Certificates.from_env({**named(folder), "WORKER_TLS_KEY": value})
     assert refused.value.setting == "WORKER_TLS_KEY"
     assert value not in str(refused.value)
+
+
+def test_replaced_files_are_taken_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gooseherd.worker.tls._FRESH_FOR", timedelta(milliseconds=1))
+    given = Certificates.from_env(named(folder))
+    assert given is not None
+    serving, calling = given.to_serve(reloadable=True), given.to_call()
+    certs.make_all(folder, renew=True)
+    new = (folder / "worker.pem").read_bytes()
+    deadline = time.monotonic() + 20
+    while not serving.credentials.get().worker_cert == calling.credentials.get().worker_cert == new:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_key_of_another_certificate_is_refused(folder: Path) -> None:
