@@ -10,7 +10,7 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -161,6 +161,31 @@ class Settings(BaseSettings):
     cfdb_samtools_memory_cap: Size = Field(
         256 * 2**20, ge=2**20, description="Memory of samtools sort per thread, bytes."
     )
+
+    # -- workers on ECS
+    ecs_cluster: Text = Field(None, description="Cluster of the workers. Unset: they are local processes.")
+    ecs_worker_task_definition: Text = Field(
+        None, description="Task definition of workers: family, family:revision or ARN."
+    )
+    ecs_worker_subnets: Words = Field((), description="Subnets of workers, comma-separated.")
+    ecs_worker_security_groups: Words = Field((), description="Security groups of workers, comma-separated.")
+    ecs_worker_assign_public_ip: bool = Field(False, description="Whether workers get a public address.")
+    ecs_worker_container: str = Field("worker", description="The worker's container in that definition.")
+    ecs_worker_placement: Literal["fargate", "spot", "spot_first"] = Field(
+        "fargate", description="Capacity: on demand, Spot only, or Spot with on demand when there is none."
+    )
+    ecs_worker_max_cpu: int = Field(4096, ge=256, le=16384, description="Most CPU units of a worker.")
+    ecs_worker_max_memory_mib: int = Field(16384, ge=512, le=122880, description="Most memory, MiB.")
+    ecs_worker_max_disk_gib: int = Field(200, ge=21, le=200, description="Most disk, GiB.")
+    ecs_fleet: str = Field(
+        "gooseherd", description="Marks our tasks (startedBy); two deployments in one cluster need two names."
+    )
+    ecs_max_workers: int = Field(20, ge=1, le=1000, description="Workers at a time, of all API processes.")
+    ecs_start_timeout_seconds: float = Field(
+        300, gt=0, description="From RunTask to healthy; a cold start on Fargate takes 60 s and more."
+    )
+    worker_port: int = Field(50051, ge=1, le=65535, description="Wool port of workers in tasks.")
+    worker_health_port: int = Field(8080, ge=1, le=65535, description="Health port of workers in tasks.")
 
     # -- sources
     source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")

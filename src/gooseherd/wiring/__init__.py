@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,21 +20,19 @@ from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.devcloud.docserver import DocumentServer
-from gooseherd.domain.errors import GooseherdError, Misconfigured
+from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import CacheBackend
-from gooseherd.fleet.local import LocalFleet
-from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.processing.registry import default_registry
 from gooseherd.settings import Settings
-from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.connect import connect, ping
 from gooseherd.store.files import MongoFiles
 from gooseherd.store.jobs import MongoJobs
 from gooseherd.store.schema import ensure_indexes
+from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")
@@ -92,19 +89,12 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 news=news,
                 new_id=lambda: JobId(uuid.uuid4().hex),
             )
-            fleet = LocalFleet(
-                state_dir=state.path,
-                max_workers=settings.worker_max_local,
-                start_timeout=settings.worker_start_timeout_seconds,
-                idle_timeout=settings.worker_idle_timeout_seconds,
-                environment=worker_environment(settings),
-                build=build_id(),
-            )
+            fleet, workers = await open_fleet(settings, state)
             stack.push_async_callback(fleet.close)
             executions = Executions(
                 jobs=jobs,
                 fleet=fleet,
-                workers=WoolWorkers(silence_seconds=settings.worker_silence_seconds),
+                workers=workers,
                 cache=cache,
                 finalizers=finalizers,
                 news=news,
@@ -168,41 +158,15 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         )
 
 
-def outbound_rules(settings: Settings) -> OutboundRules:
-    """The SOURCE_ variables as rules, the same for the API and its workers."""
-    return OutboundRules(
-        allow_http=settings.source_allow_http,
-        allow_hosts=settings.source_allow_hosts,
-        allow_networks=settings.source_allow_networks,
-        file_roots=settings.source_file_roots,
-        drs_prefixes=settings.source_drs_prefixes,
-        s3_endpoint=settings.source_s3_endpoint,
-        s3_region=settings.source_s3_region,
-    )
-
-
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """What a local worker inherits: the system's, and of the settings only what a worker reads."""
-    kept = {
-        k: v
-        for k, v in os.environ.items()
-        if k in ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD")
-    }
-    return {
-        **kept,
-        **outbound_rules(settings).to_env(),
-        "SYNC_DATA_DIR": str(settings.artifacts_dir or ""),
-        "WORKER_THREADS": str(settings.worker_threads),
-        "WORKER_IDLE_TIMEOUT_SECONDS": str(settings.worker_idle_timeout_seconds),
-        "CFDB_SORT_MEMORY_CAP": str(settings.cfdb_sort_memory_cap),
-        "CFDB_SAMTOOLS_MEMORY_CAP": str(settings.cfdb_samtools_memory_cap),
-    }
-
-
 def _cache(settings: Settings) -> CacheBackend | None:
     if settings.workflow_s3_bucket is not None:
-        raise Misconfigured(
-            "WORKFLOW_S3_BUCKET", "artifacts in S3 come with the fleet; use SYNC_DATA_DIR for now"
+        from gooseherd.storage.s3 import S3Cache
+
+        return S3Cache(
+            settings.workflow_s3_bucket,
+            prefix=settings.workflow_s3_prefix,
+            endpoint_url=settings.aws_endpoint_url,
+            region=settings.aws_region,
         )
     return LocalFsCache(settings.artifacts_dir) if settings.artifacts_dir is not None else None
 

@@ -1,0 +1,132 @@
+"""Which fleet the environment asks for: local processes, or FleetTasks of ECS when a cluster is named."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports import Fleet, Workers
+from gooseherd.fleet.local import LocalFleet
+from gooseherd.fleet.pool import WoolWorkers
+from gooseherd.settings import Settings
+from gooseherd.sources.rules import OutboundRules
+from gooseherd.statedir import StateDir
+from gooseherd.worker.settings import build_id
+from gooseherd.worker.tls import Certificates
+
+_SYSTEM: Final = ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD", "AWS_ENDPOINT_URL")
+_CREDENTIALS: Final = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+
+
+async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Workers]:
+    """The fleet and how to talk to its workers; the caller closes the fleet.
+
+    Raises:
+        Misconfigured: naming the variable.
+    """
+    if settings.ecs_cluster is not None:
+        return _ecs(settings)
+    inherited = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
+    if settings.workflow_s3_bucket is not None:
+        inherited |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
+    fleet = LocalFleet(
+        state_dir=state.path,
+        max_workers=settings.worker_max_local,
+        start_timeout=settings.worker_start_timeout_seconds,
+        idle_timeout=settings.worker_idle_timeout_seconds,
+        environment=inherited | worker_environment(settings),
+        build=build_id(),
+    )
+    return fleet, WoolWorkers(silence_seconds=settings.worker_silence_seconds)
+
+
+def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
+    from gooseherd.fleet.discovery import EcsDiscovery
+    from gooseherd.fleet.ecs import EcsFleet, asking
+    from gooseherd.fleet.ecs_api import EcsApi
+    from gooseherd.fleet.ecs_health import http_probe
+    from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
+    from gooseherd.fleet.sizes import SizeBounds
+
+    if settings.workflow_s3_bucket is None:
+        raise Misconfigured("WORKFLOW_S3_BUCKET", "tasks on ECS publish to a bucket; name it")
+    certificates = Certificates.from_env(os.environ)
+    if certificates is None:
+        raise Misconfigured(
+            "WORKER_TLS_CA", "the port of tasks needs mutual TLS: `gooseherd certs make` makes it"
+        )
+    workers = WoolWorkers(silence_seconds=settings.worker_silence_seconds, credentials=certificates.to_call())
+    api = EcsApi(
+        settings.ecs_cluster or "", region=settings.aws_region, endpoint_url=settings.aws_endpoint_url
+    )
+    template = LaunchTemplate(
+        fleet=settings.ecs_fleet,
+        task_definition=settings.ecs_worker_task_definition or "",
+        subnets=settings.ecs_worker_subnets,
+        security_groups=settings.ecs_worker_security_groups,
+        assign_public_ip=settings.ecs_worker_assign_public_ip,
+        container=settings.ecs_worker_container,
+        placement=Placement(settings.ecs_worker_placement),
+        environment={**worker_environment(settings), "GOOSEHERD_BUILD": build_id()},
+    )
+    discovery = EcsDiscovery(
+        api,
+        settings.ecs_fleet,
+        worker_port=settings.worker_port,
+        probe=http_probe(settings.worker_health_port),
+        secure=True,
+    )
+    fleet = EcsFleet(
+        api=api,
+        provisioner=EcsProvisioner(api, template),
+        discovery=discovery,
+        describe=asking(workers),
+        build=build_id(),
+        max_workers=settings.ecs_max_workers,
+        bounds=SizeBounds(
+            most_cpu=settings.ecs_worker_max_cpu,
+            most_memory_mib=settings.ecs_worker_max_memory_mib,
+            most_disk_gib=settings.ecs_worker_max_disk_gib,
+        ),
+        start_timeout=settings.ecs_start_timeout_seconds,
+        idle_timeout=settings.worker_idle_timeout_seconds,
+    )
+    return fleet, workers
+
+
+def outbound_rules(settings: Settings) -> OutboundRules:
+    """The SOURCE_ variables as rules, the same for the API and its workers."""
+    return OutboundRules(
+        allow_http=settings.source_allow_http,
+        allow_hosts=settings.source_allow_hosts,
+        allow_networks=settings.source_allow_networks,
+        file_roots=settings.source_file_roots,
+        drs_prefixes=settings.source_drs_prefixes,
+        s3_endpoint=settings.source_s3_endpoint,
+        s3_region=settings.source_s3_region,
+    )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Of the settings what a worker reads, wherever it runs. No secret: RunTask's overrides can be read."""
+    artifacts = (
+        {"SYNC_DATA_DIR": str(settings.artifacts_dir)}
+        if settings.workflow_s3_bucket is None
+        else {
+            "WORKFLOW_S3_BUCKET": settings.workflow_s3_bucket,
+            "WORKFLOW_S3_PREFIX": settings.workflow_s3_prefix,
+            "AWS_REGION": settings.aws_region,
+        }
+    )
+    return {
+        **artifacts,
+        **outbound_rules(settings).to_env(),
+        "WORKER_THREADS": str(settings.worker_threads),
+        "WORKER_IDLE_TIMEOUT_SECONDS": str(settings.worker_idle_timeout_seconds),
+        "CFDB_SORT_MEMORY_CAP": str(settings.cfdb_sort_memory_cap),
+        "CFDB_SAMTOOLS_MEMORY_CAP": str(settings.cfdb_samtools_memory_cap),
+    }
