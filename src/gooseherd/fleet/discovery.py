@@ -171,7 +171,9 @@ class EcsDiscovery:
         """It answers: healthy from now on, unless ECS knows better."""
         sighting = self._known.get(worker_id)
         if sighting is not None and not sighting.vouched and not sighting.gone:
-            self._take_in({worker_id: replace(sighting, vouched=True, changed_at=self._clock())})
+            self._take_in(
+                {worker_id: replace(sighting, vouched=True, been_healthy=True, changed_at=self._clock())}
+            )
 
     # -- Wool ------------------------------------------------------------------------------
 
@@ -304,8 +306,10 @@ class EcsDiscovery:
             now - s.changed_at if s.changed_at else now - s.since for s in self._known.values() if s.pressing
         ]
         if ages or self._asked:
-            gap = min(ages, default=0.0) / 5
-            wait = min(wait, max(gap, self._pace.young), self._pace.starting)
+            age = min(ages, default=0.0)
+            # One that does not change for minutes is not looked at every second any more.
+            slowest = max(self._pace.starting, age / 60)
+            wait = min(wait, max(age / 5, self._pace.young), slowest)
         return max(0.0, wait)
 
     # -- first-hand health -----------------------------------------------------------------

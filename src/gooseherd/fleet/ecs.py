@@ -31,7 +31,7 @@ from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
 from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import EcsApi
-from gooseherd.fleet.ecs_view import Sighting, shown
+from gooseherd.fleet.ecs_view import shown
 from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.fleet.provisioner import EcsProvisioner
 from gooseherd.fleet.sizes import SizeBounds, WorkerSize, size_for
@@ -114,6 +114,10 @@ class EcsFleet:
         try:
             # A caller that gives up must not leave a half-started worker that nobody knows.
             return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done() and self._waiting[attempt] == 1:
+                self._unclaimed(task)  # It came in the moment in which its last caller left.
+            raise
         finally:
             self._waiting[attempt] -= 1
             if not self._waiting[attempt]:
@@ -285,7 +289,7 @@ class EcsFleet:
         """Wait for it; with the launch this is one unit: it ends with a healthy worker or with none."""
         try:
             async with asyncio.timeout(self._start_timeout):
-                sighting = await self._discovery.until(worker_id, _decided)
+                sighting = await self._discovery.until(worker_id, lambda seen: seen.healthy or seen.gone)
         except TimeoutError:
             sighting = self._discovery.sightings()[worker_id]
             await self._give_up(worker_id)
@@ -301,11 +305,7 @@ class EcsFleet:
         await self._give_up(worker_id)
         if sighting.task is None:
             raise LaunchFailed("the task was never seen by ECS")
-        if sighting.gone and sighting.task.stopped:
-            raise as_error(diagnose(sighting.task.payload))
-        if not sighting.gone and sighting.task.wanted:
-            raise LaunchFailed("its health checks fail; see the worker's log and its health check")
-        raise LaunchFailed("the task was stopped while it started")
+        raise as_error(diagnose(sighting.task.payload))
 
     async def _give_up(self, worker_id: WorkerId) -> None:
         self._held.pop(worker_id, None)
@@ -315,9 +315,13 @@ class EcsFleet:
 
     def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         self._acquiring.pop(attempt, None)
-        if task.cancelled() or task.exception() is not None or self._waiting.get(attempt):
+        if not self._waiting.get(attempt):
+            self._unclaimed(task)
+
+    def _unclaimed(self, task: asyncio.Task[WorkerHandle]) -> None:
+        """Every caller has left: the worker, if there is one, is there for somebody else."""
+        if task.cancelled() or task.exception() is not None:
             return
-        # Every caller has left in the meantime: it is there for somebody else.
         releasing = asyncio.create_task(self.release(task.result().worker_id, reusable=True))
         self._side.add(releasing)
         releasing.add_done_callback(self._side.discard)
@@ -342,10 +346,3 @@ class EcsFleet:
         for worker_id in [w for w in self._held if w in sightings and sightings[w].gone]:
             del self._held[worker_id]
         return dict(self._warm)
-
-
-def _decided(sighting: Sighting) -> bool:
-    task = sighting.task
-    if sighting.gone or sighting.healthy:
-        return True
-    return task is not None and task.running and task.health == "UNHEALTHY"

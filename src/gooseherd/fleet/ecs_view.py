@@ -41,6 +41,7 @@ class Sighting:
     absent_at: float = 0.0
     vouched: bool = False
     """It answered our own health request, which is sooner than ECS says so."""
+    been_healthy: bool = False
     gone: bool = False
     changed_at: float = 0.0
 
@@ -54,12 +55,9 @@ class Sighting:
 
     @property
     def pressing(self) -> bool:
-        """Whether its next change matters soon: it starts, or it is on its way out."""
+        """Whether its next change matters soon: it is not yet healthy, it is on its way out, or absent."""
         return not self.gone and (
-            self.task is None
-            or self.absences > 0
-            or not self.task.wanted
-            or (self.task.starting and not self.vouched)
+            self.task is None or self.absences > 0 or not self.task.wanted or not self.been_healthy
         )
 
     def diagnosis(self) -> str:
@@ -86,6 +84,7 @@ def observe(
         if before.gone or (before.task is not None and task.version < before.task.version):
             continue
         after = replace(before, task=task, gone=task.stopped, absences=0)
+        after = replace(after, been_healthy=before.been_healthy or after.healthy)
         if after != known.get(worker_id):
             changed[worker_id] = replace(after, changed_at=now)
     for worker_id in missing:

@@ -77,7 +77,7 @@ async def test_a_worker_that_dies_before_it_is_healthy_is_told_with_its_diagnosi
 
 
 async def test_a_worker_that_fails_its_health_checks_is_stopped_and_told_so(site) -> None:
-    fleet = site.fleet(probing=False)
+    fleet = site.fleet(probing=False, start_timeout=5.0)
     site.knobs.spoil_tasks(Kind.NEVER_HEALTHY)
     with pytest.raises(LaunchFailed, match="health checks fail"):
         await fleet.acquire(site.need("j1"))
