@@ -70,12 +70,17 @@ def test_the_program_given_is_found_first(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert glue.find_kernel(program) == program
+    monkeypatch.setattr(glue.sys, "executable", str(tmp_path / "python"))
     assert glue.find_kernel(tmp_path / "absent") in (None, Path(glue.__file__).with_name(glue.PROGRAM))
+    beside = tmp_path / glue.PROGRAM
+    beside.symlink_to(program)
+    assert glue.find_kernel() in (beside, Path(glue.__file__).with_name(glue.PROGRAM))
 
 
 def test_the_program_is_found_on_path(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = tmp_path / glue.PROGRAM
     named.symlink_to(program)
+    monkeypatch.setattr(glue.sys, "executable", str(tmp_path / "elsewhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert glue.find_kernel() in (named, Path(glue.__file__).with_name(glue.PROGRAM))
 
@@ -96,3 +101,10 @@ def test_progress_grows_to_one() -> None:
     assert (done[0], done[-1]) == (0.0, 1.0)
     with pytest.raises(ValueError):
         glue.parse_progress(b"{}")
+
+
+def test_with_a_search_path_it_is_looked_for_nowhere_else(program: Path, tmp_path: Path) -> None:
+    assert glue.find_kernel(program, search_path=str(tmp_path)) is None
+    named = tmp_path / glue.PROGRAM
+    named.symlink_to(program)
+    assert glue.find_kernel(search_path=str(tmp_path)) == named

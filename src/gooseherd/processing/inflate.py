@@ -23,8 +23,10 @@ MAX_RATIO: Final = 250
 """Real text reaches about 100 (thousands of genotypes per line); deflate's own end is 1032."""
 RATIO_FLOOR: Final = 256 << 20
 """Below this many bytes a ratio says nothing: small files may be very repetitive."""
-_WEIGHED: Final = 8 << 20
-"""Uncompressed bytes after which a sane ratio is believed."""
+MAX_BYTES: Final = 1 << 36
+"""64 GiB of text: beyond what one worker can sort."""
+_WEIGHED: Final = 40 << 20
+"""Uncompressed bytes after which a sane ratio is believed: more than `MAX_RATIO` times one read."""
 _XZ_MEMORY: Final = 256 << 20
 
 _BGZF_HEADER: Final = 18  # SAMv1 §4.1: gzip header with the extra field BC and the block's size

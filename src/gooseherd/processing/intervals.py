@@ -32,7 +32,7 @@ from gooseherd.domain.formats import (
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.blocks import text_bytes
-from gooseherd.processing.inflate import Compression
+from gooseherd.processing.inflate import MAX_BYTES, Compression, refuse_bomb
 from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call, parse_report
 from gooseherd.processing.pipeline import PipelineFailed, Stage
 from gooseherd.processing.progress import Watch
@@ -58,6 +58,8 @@ _CSI_NOTE: Final = (
 _CONVERTED: Final = frozenset({BCF, BIGBED, GTF})
 """Become text by a stage in front: what reads that text need not know how the source is packed."""
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF})
+_SMALL: Final = 4 << 20
+"""A source below this may swell a thousandfold to lines that take minutes: that is looked at first."""
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
 
 
@@ -114,6 +116,8 @@ class SortedText:
         bench = Workbench(given, self.budget)
         seen = await asyncio.to_thread(expect, bench.source, self.source_format)
         await _refuse_cut(bench.source, self.source_format, seen)
+        if seen.compression in _KERNEL_READS and seen.size < _SMALL:
+            await asyncio.to_thread(_refuse_bomb, bench.source, seen.size)
         out = bench.work / f"data.{self.target.suffix}.gz"
         packed = seen.compression is not Compression.PLAIN or self.source_format in (BCF, BIGBED)
         watch = Watch(
@@ -303,6 +307,11 @@ def _left_beside(data: Path, work: Path) -> Path | None:
         if left.is_file():
             return Path(shutil.move(left, work / f"kept.{kind}"))
     return None
+
+
+def _refuse_bomb(path: Path, size: int) -> None:
+    with path.open("rb") as stream:
+        refuse_bomb(stream, size=size, max_bytes=MAX_BYTES)
 
 
 async def _refuse_cut(path: Path, source_format: Format, seen: Look) -> None:

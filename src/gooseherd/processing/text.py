@@ -24,14 +24,12 @@ from typing import Any, BinaryIO, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.inflate import Inflation, inflate, refuse_bomb
+from gooseherd.processing.inflate import MAX_BYTES, Inflation, inflate, refuse_bomb
 from gooseherd.processing.records import Records, refuse
 from gooseherd.processing.textformats import reader_of
 
 MAX_LINE: Final = 16 << 20
 """sort holds a line in memory whatever its cap; so does every reader after it."""
-MAX_BYTES: Final = 1 << 36
-"""64 GiB of text: beyond what one worker can sort."""
 REFUSED: Final = 65
 """EX_DATAERR of sysexits.h."""
 
