@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from gooseherd.domain.attempt import AttemptId
@@ -179,8 +180,8 @@ class EcsFleet:
         for task in (*self._acquiring.values(), *self._side):
             task.cancel()
         await asyncio.gather(*self._acquiring.values(), *self._side, return_exceptions=True)
-        ends = {*self._idle(), *await self._provisioner.close()}
-        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in ends))
+        await self._provisioner.close()
+        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in self._idle()))
         await self._discovery.close()
         await self._api.close()
 
@@ -200,12 +201,23 @@ class EcsFleet:
                 return handle
         await self._make_room(attempt)
         try:
-            worker_id = await self._provisioner.launch(need.attempt, size)
-            self._held[worker_id] = attempt
-            self._discovery.expect(worker_id)
+            worker_id = await self._launch(need.attempt, size)
         finally:
             self._launching.discard(attempt)
         return await self._healthy(worker_id)
+
+    async def _launch(self, attempt: AttemptId, size: WorkerSize) -> WorkerId:
+        launching = asyncio.create_task(self._provisioner.launch(attempt, size))
+        try:
+            worker_id = await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            # RunTask cannot be called back: see who comes, and send it away.
+            with suppress(GooseherdError):
+                await self._stop(await launching, "nobody waits for it any more")
+            raise
+        self._held[worker_id] = str(attempt)
+        self._discovery.expect(worker_id)
+        return worker_id
 
     async def _seen_once(self) -> None:
         """What runs already counts, so nothing is launched before it was seen."""

@@ -93,10 +93,9 @@ class EcsProvisioner:
             task.add_done_callback(lambda done: self._launched(attempt, done))
         return await asyncio.shield(task)
 
-    async def close(self) -> list[WorkerId]:
-        """Wait for launches that are under way; their workers, which nobody waits for any more."""
-        ended = await asyncio.gather(*self._launching.values(), return_exceptions=True)
-        return [worker_id for worker_id in ended if not isinstance(worker_id, BaseException)]
+    async def close(self) -> None:
+        """Wait for launches that are under way: their workers shall be known to whoever asked."""
+        await asyncio.gather(*self._launching.values(), return_exceptions=True)
 
     def _launched(self, attempt: AttemptId, task: asyncio.Task[WorkerId]) -> None:
         self._launching.pop(attempt, None)
