@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,15 @@ from gooseherd.processing.pipeline import PipelineFailed, Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.samheader import contigs_of
 from gooseherd.processing.sniff import expect
-from gooseherd.processing.workbench import LEVEL, Budget, Workbench, own_stage, stem, wrong_output
+from gooseherd.processing.workbench import (
+    LEVEL,
+    Budget,
+    Workbench,
+    left_beside,
+    own_stage,
+    stem,
+    wrong_output,
+)
 
 _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
 _REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
@@ -58,12 +67,14 @@ class SortedBam:
         seen = await asyncio.to_thread(expect, bench.source, self.source_format)
         notes: tuple[str, ...] = ()
         counts: dict[str, int] = {}
+        kept = False
         if self.source_format is SAM:
             out = await self._sort_sam(bench)
             report = await bench.read_report("records.json")
             counts, notes = report.counts, report.notes
             contigs = contigs_of(await _header(bench, out))
-            reads = await _count(bench, out, contigs)
+            index = await _index(bench, out, contigs, span=(0.9, 1.0))
+            reads = await _reads_in(bench, out, index)
             if reads != report.records:
                 raise wrong_output(f"{reads} reads instead of {report.records}")
         else:
@@ -74,15 +85,15 @@ class SortedBam:
             header = await _header(bench, bench.source, reads_source=True)
             contigs = contigs_of(header)
             if self.source_format is BAM:
-                out, reads = await self._keep_or_sort(bench, contigs)
-                if out == given.path:
+                out, reads, kept = await self._keep_or_sort(bench, contigs)
+                if kept:
                     notes = ("already sorted: these are the source's own bytes",)
             else:
-                out = await self._sort_cram(bench, header)
-                reads = await _count(bench, out, contigs)
+                out = await self._sort_cram(bench, header, _index_of(bench, contigs))
+                reads = await _reads_in(bench, out, _index_of(bench, contigs))
         if not reads:
             raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
-        if out != given.path:
+        if not kept:
             await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         given.report(1.0, seen.size, out.stat().st_size)
         return StepOutput(
@@ -93,17 +104,22 @@ class SortedBam:
             tools=await bench.versions("samtools"),
         )
 
-    async def _keep_or_sort(self, bench: Workbench, contigs: tuple[Contig, ...]) -> tuple[Path, int]:
-        """Sorted is what can be indexed; what the header says of its order need not be true."""
+    async def _keep_or_sort(self, bench: Workbench, contigs: tuple[Contig, ...]) -> tuple[Path, int, bool]:
+        """(the BAM, its reads, whether it is the source). Sorted is what can be indexed.
+
+        The index stays beside the BAM, for the next step. Making it reads all of the source, so it
+        also proves order and checksums.
+        """
         try:
-            return bench.given.path, await _count(
-                bench, bench.source, contigs, reads_source=True, span=(0.0, 0.2)
-            )
+            index = await _index(bench, bench.source, contigs, reads_source=True, span=(0.0, 0.9))
         except PipelineFailed as refused:
             if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                 raise
-        out = await self._sort(bench, (), str(bench.source))
-        return out, await _count(bench, out, contigs)
+            index = _index_of(bench, contigs)
+            out = await self._sort(bench, (), str(bench.source), index)
+            return out, await _reads_in(bench, out, index), False
+        reads = await _reads_in(bench, bench.source, index)
+        return await asyncio.to_thread(_keep, bench.given.path, index), reads, True
 
     async def _sort_sam(self, bench: Workbench) -> Path:
         """With threads samtools does not say which line it could not read: then it is read again without."""
@@ -117,10 +133,10 @@ class SortedBam:
                 )
             raise
 
-    async def _sort_cram(self, bench: Workbench, header: bytes) -> Path:
+    async def _sort_cram(self, bench: Workbench, header: bytes, index: Path) -> Path:
         """The header may say where the reference lies, and htslib would open that place: out with it."""
         if not _REFERENCE_PLACE.search(header):
-            return await self._sort(bench, (), str(bench.source))
+            return await self._sort(bench, (), str(bench.source), index)
         clean = bench.work / "header.sam"
         await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
         argv = ("samtools", "reheader", "-P", str(clean), str(bench.source))
@@ -128,15 +144,21 @@ class SortedBam:
         reheader = Stage(
             "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
         )
-        return await self._sort(bench, (reheader,), "-")
+        return await self._sort(bench, (reheader,), "-", index)
 
-    async def _sort(self, bench: Workbench, before: tuple[Stage, ...], source: str) -> Path:
-        """`samtools sort` reads every format itself; a view in front of it would hide truncation."""
+    async def _sort(
+        self, bench: Workbench, before: tuple[Stage, ...], source: str, index: Path | None = None
+    ) -> Path:
+        """`samtools sort` reads every format itself; a view in front of it would hide truncation.
+
+        With `index` that is written in the same pass; its kind must be known, and for that the header.
+        """
         out = bench.work / "data.bam"
+        target = ("-o", str(out)) if index is None else ("--write-index", "-o", f"{out}##idx##{index}")
         argv = (
             "samtools", "sort", "--no-PG", "-@", str(self.budget.threads), "-l", str(LEVEL),
             "-m", str(self.budget.samtools_memory_per_thread), "-T", str(bench.work / "sort"), "-O", "bam",
-            "-o", str(out), source,
+            *target, source,
         )  # fmt: skip
         size = bench.source.stat().st_size
         expected = size // 4 if self.source_format is SAM else size
@@ -157,8 +179,10 @@ class BamIndex:
 
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
-        contigs = contigs_of(await _header(bench, bench.source))
-        index = await _index(bench, bench.source, contigs)
+        index = await asyncio.to_thread(left_beside, given.path, bench.work, (".bai", ".csi"))
+        if index is None:
+            contigs = contigs_of(await _header(bench, bench.source))
+            index = await _index(bench, bench.source, contigs)
         await bench.output_of(own_stage("probe", "bam", str(bench.source), str(index)))
         given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
         return StepOutput(
@@ -193,6 +217,23 @@ async def _header(bench: Workbench, path: Path, *, reads_source: bool = False) -
     return await bench.output_of(Stage("samtools view", argv, reads_source=reads_source))
 
 
+def _index_of(bench: Workbench, contigs: tuple[Contig, ...]) -> Path:
+    """Where the index of a BAM with these sequences will be; BAI if that can hold their positions."""
+    long = any((contig.length or 0) > TBI_END for contig in contigs)
+    return bench.work / ("data.bam.csi" if long else "data.bam.bai")
+
+
+def _keep(source: Path, index: Path) -> Path:
+    """The source under a name beside its index; the source itself where a file system has no second names."""
+    named = index.with_suffix("")
+    try:
+        os.link(source.resolve(), named)
+    except OSError:
+        index.unlink()
+        return source
+    return named
+
+
 async def _index(
     bench: Workbench,
     path: Path,
@@ -202,12 +243,11 @@ async def _index(
     span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
     """Index `path` into the work folder; fails when it is not sorted."""
-    long = any((contig.length or 0) > TBI_END for contig in contigs)
-    index = bench.work / ("data.bam.csi" if long else "data.bam.bai")
+    index = _index_of(bench, contigs)
     argv = (
         "samtools",
         "index",
-        "-c" if long else "-b",
+        "-c" if index.suffix == ".csi" else "-b",
         "-@",
         str(bench.budget.threads),
         str(path),
@@ -218,19 +258,7 @@ async def _index(
     return index
 
 
-async def _count(
-    bench: Workbench,
-    path: Path,
-    contigs: tuple[Contig, ...],
-    *,
-    reads_source: bool = False,
-    span: tuple[float, float] = (0.9, 1.0),
-) -> int:
-    """How many reads a sorted BAM has.
-
-    Making the index reads all of it, so this also proves order and checksums.
-    """
-    index = await _index(bench, path, contigs, reads_source=reads_source, span=span)
+async def _reads_in(bench: Workbench, path: Path, index: Path) -> int:
+    """How many reads a sorted BAM has, by its index."""
     said = json.loads(await bench.output_of(own_stage("probe", "bam", str(path), str(index))))
-    index.unlink()
     return int(said["reads"])

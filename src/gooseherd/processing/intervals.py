@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,6 +42,7 @@ from gooseherd.processing.workbench import (
     Report,
     Workbench,
     ends_whole,
+    left_beside,
     own_stage,
     stem,
     wrong_output,
@@ -266,7 +266,7 @@ class TabixIndex:
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
         data = bench.link(bench.source, f"data.{self.target.suffix}.gz")
-        index = await asyncio.to_thread(_left_beside, given.path, bench.work)
+        index = await asyncio.to_thread(left_beside, given.path, bench.work, (".tbi", ".csi"))
         tools: dict[str, str] = {}
         if index is None:
             index = await self._by_tabix(bench, data)
@@ -295,18 +295,6 @@ class TabixIndex:
         await bench.run(
             Stage("tabix", ("tabix", "-f", *options, "-p", self.target.preset, str(data))), watch=watch
         )
-
-
-def _left_beside(data: Path, work: Path) -> Path | None:
-    """The index that the step before made in the same pass, moved to `work`.
-
-    There is none when that was another attempt: then `data` was fetched back alone.
-    """
-    for kind in ("tbi", "csi"):
-        left = data.with_name(f"{data.name}.{kind}")
-        if left.is_file():
-            return Path(shutil.move(left, work / f"kept.{kind}"))
-    return None
 
 
 def _refuse_bomb(path: Path, size: int) -> None:

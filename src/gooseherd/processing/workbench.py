@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -215,6 +216,18 @@ def ends_whole(path: Path) -> bool:
             return False
         stream.seek(-len(BGZF_END), os.SEEK_END)
         return stream.read() == BGZF_END
+
+
+def left_beside(data: Path, work: Path, suffixes: Sequence[str]) -> Path | None:
+    """The index that the step before made in the same pass, moved to `work`.
+
+    There is none when that was another attempt: then `data` was fetched back alone.
+    """
+    for suffix in suffixes:
+        left = data.with_name(data.name + suffix)
+        if left.is_file():
+            return Path(shutil.move(left, work / f"kept{suffix}"))
+    return None
 
 
 def wrong_output(what: str) -> StepFailed:

@@ -320,3 +320,15 @@ async def test_a_cram_never_makes_anyone_open_the_place_its_header_names(
     # htslib writes an index beside a reference that it opens.
     assert not (tmp_path / "secret.fa.fai").exists()
     assert struct.unpack("<4s", cram.read_bytes()[:4]) == (b"CRAM",)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_index_made_with_the_bam_is_the_one_made_of_it(
+    process: Process, tool: Tool, sam_text: bytes, ordered: bool
+) -> None:
+    order = ("sort", "-O", "bam") if ordered else ("view", "-b")
+    made = await process(tool("samtools", *order, "--no-PG", "-", stdin=sam_text), "bam")
+    assert not list(Path(made.data).parent.glob("data.bam.*"))
+    # What comes back from the cache comes alone.
+    alone = await process(bytes_of(made), "bam")
+    assert alone.digests() == made.digests()
