@@ -98,9 +98,7 @@ def starting_late(task: Mapping[str, Any], seconds: float) -> Diagnosis:
             f"{summary}, health unknown",
             remedy="the task definition needs a healthCheck on every essential container",
         )
-    return Diagnosis(
-        Cause.PLATFORM, summary, remedy="a smaller image or a longer WORKER_START_TIMEOUT_SECONDS"
-    )
+    return Diagnosis(Cause.PLATFORM, summary, remedy="a smaller image or a longer ECS_START_TIMEOUT_SECONDS")
 
 
 def as_error(diagnosis: Diagnosis) -> GooseherdError:
