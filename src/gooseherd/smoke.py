@@ -11,9 +11,9 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gooseherd.domain.formats import Format
 from gooseherd.trial import inputs as made
 from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
 from gooseherd.trial.child import running_service
+from gooseherd.trial.cloud import left_over, running_site, serving
 from gooseherd.trial.digest import md5_of
 
 DCC = "smoke"
@@ -48,15 +49,19 @@ class Report:
 
     profile: str
     formats: tuple[FormatReport, ...]
+    left_over: Mapping[str, int] | None = None
+    """On the local cloud: what was still there after the service had ended, by kind."""
 
     @property
     def ok(self) -> bool:
-        """All formats went well, and there were some."""
-        return bool(self.formats) and all(one.ok for one in self.formats)
+        """All formats went well, there were some, and nothing was left over."""
+        clean = not any((self.left_over or {}).values())
+        return clean and bool(self.formats) and all(one.ok for one in self.formats)
 
     def to_json(self) -> dict[str, Any]:
-        """The promised shape: profile, ok, formats."""
-        return {"profile": self.profile, "ok": self.ok, "formats": [asdict(one) for one in self.formats]}
+        """The promised shape: profile, ok, formats; on the local cloud left_over as well."""
+        said = {"profile": self.profile, "ok": self.ok, "formats": [asdict(one) for one in self.formats]}
+        return said if self.left_over is None else {**said, "left_over": dict(self.left_over)}
 
 
 def run(
@@ -68,8 +73,11 @@ def run(
     keep: bool,
     timeout_seconds: float,
     say: Say,
+    devcloud: bool = False,
 ) -> Report:
     """Run it against `url`, or against a private service that is ended and removed afterwards.
+
+    With `devcloud` that service works on a local cloud of its own: RunTask, tasks, S3.
 
     Raises:
         DidNotStart: the private service did not.
@@ -84,6 +92,8 @@ def run(
             key = api_key or (ours.admin_key if ours else None)
             with GooseherdClient(url, key) as client:
                 return _all(client, ours.profile if ours else "remote", where, timeout_seconds, say)
+        if devcloud:
+            return _on_local_cloud(folder, where, timeout_seconds, say)
         with (
             running_service(state_dir=folder / "state", allow_roots=[where], environ=os.environ) as service,
             GooseherdClient(service.url, api_key or service.admin_key) as client,
@@ -91,12 +101,37 @@ def run(
             return _all(client, service.profile, where, timeout_seconds, say)
 
 
-def _all(client: GooseherdClient, profile: str, where: Path, timeout_seconds: float, say: Say) -> Report:
+def _on_local_cloud(folder: Path, where: Path, timeout_seconds: float, say: Say) -> Report:
+    # Tasks see no folder of ours, so the inputs are served; on loopback and in plain http, which
+    # the outbound rules must be told.
+    with serving(where) as base, running_site(folder / "site") as cloud:
+        environ = {
+            **os.environ,
+            **cloud,
+            "SOURCE_ALLOW_HTTP": "true",
+            "SOURCE_ALLOW_NETWORKS": "127.0.0.1/32",
+        }
+        with (
+            running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
+            GooseherdClient(service.url, service.admin_key) as client,
+        ):
+            report = _all(client, service.profile, where, timeout_seconds, say, base)
+        return replace(report, left_over=left_over(cloud))
+
+
+def _all(
+    client: GooseherdClient,
+    profile: str,
+    where: Path,
+    timeout_seconds: float,
+    say: Say,
+    base: str | None = None,
+) -> Report:
     salt = secrets.token_hex(4)
 
     def one(file_format: Format) -> FormatReport:
         began = time.monotonic()
-        ok, detail = attempt(lambda: _end_to_end(client, file_format, where, salt, timeout_seconds))
+        ok, detail = attempt(lambda: _end_to_end(client, file_format, where, salt, timeout_seconds, base))
         report = FormatReport(file_format.name, ok, round(time.monotonic() - began, 3), detail)
         say(f"{report.format}: {'ok' if ok else 'FAILED'} {detail}")
         return report
@@ -106,7 +141,12 @@ def _all(client: GooseherdClient, profile: str, where: Path, timeout_seconds: fl
 
 
 def _end_to_end(
-    client: GooseherdClient, file_format: Format, where: Path, salt: str, timeout_seconds: float
+    client: GooseherdClient,
+    file_format: Format,
+    where: Path,
+    salt: str,
+    timeout_seconds: float,
+    base: str | None,
 ) -> str:
     given = made.make(file_format, where, salt)
     local_id = given.path.name
@@ -116,7 +156,7 @@ def _end_to_end(
             "local_id": local_id,
             "filename": given.path.name,
             "file_format": file_format.name,
-            "access_url": given.path.as_uri(),
+            "access_url": f"{base}/{given.path.name}" if base else given.path.as_uri(),
             "md5": md5_of(given.path),
             "size_in_bytes": given.path.stat().st_size,
         }

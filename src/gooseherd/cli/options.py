@@ -29,4 +29,8 @@ StateDir = Annotated[
     typer.Option("--state-dir", envvar="GOOSEHERD_STATE_DIR", help="Where the service keeps its state."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output only, on standard output.")]
+Devcloud = Annotated[
+    bool,
+    typer.Option("--devcloud", help="On a local cloud: RunTask starts processes, its S3 holds artifacts."),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]

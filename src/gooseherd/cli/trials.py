@@ -23,6 +23,7 @@ def smoke(
         str | None,
         typer.Option("--url", help="A running service; default: one of its own, on the configured profile."),
     ] = None,
+    devcloud: options.Devcloud = False,
     api_key: options.ApiKey = None,
     state_dir: options.StateDir = None,
     as_json: options.Json = False,
@@ -39,6 +40,7 @@ def smoke(
             inputs=inputs,
             keep=keep,
             timeout_seconds=timeout,
+            devcloud=devcloud,
             say=(lambda words: None) if as_json else say,
         )
         if as_json:

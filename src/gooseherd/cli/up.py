@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,18 +31,33 @@ def up(
             help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS)."
         ),
     ] = None,
+    devcloud: options.Devcloud = False,
     as_json: options.Json = False,
     while_stdin_open: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start the service and keep it running until Ctrl-C."""
 
     def command() -> None:
-        settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=allow_root or [])
         if while_stdin_open:
             _stop_when_stdin_closes()
-        _serve(settings, as_json=as_json)
+        with _site(state_dir) if devcloud else nullcontext():
+            settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=allow_root or [])
+            _serve(settings, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+@contextmanager
+def _site(state_dir: Path | None) -> Iterator[None]:
+    """A local cloud for as long as we run; from now on this process's environment points at it."""
+    from gooseherd.devcloud.deployment import enter, running_site
+    from gooseherd.settings import default_state_dir
+
+    where = state_dir or Path(os.environ.get("GOOSEHERD_STATE_DIR") or default_state_dir())
+    with running_site(where) as environment:
+        enter(environment)
+        say(f"gooseherd: local cloud at {environment['AWS_ENDPOINT_URL']}")
+        yield
 
 
 def read_settings(

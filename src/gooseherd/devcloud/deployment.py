@@ -1,0 +1,71 @@
+"""A whole deployment on the local cloud: bucket, cluster, workers with certificates, and the way there.
+
+What an operator does on AWS once; here it is made at each start, and gone with the cloud.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from gooseherd import certs
+from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
+from gooseherd.devcloud.local import running_cloud
+
+_ASK: Final = (
+    'exec 3<>"/dev/tcp/${BIND_HOST:-127.0.0.1}/8080" && printf "GET /health HTTP/1.0\r\n\r\n" >&3'
+    ' && read -r -t 4 _ status _ <&3 && [ "$status" = 200 ]'
+)
+_HEALTH: Final = ("CMD", "bash", "-c", _ASK)
+"""No interpreter to start: with many tasks on two cores that is what counts."""
+
+
+@contextmanager
+def running_site(state_dir: Path) -> Iterator[dict[str, str]]:
+    """A local cloud below `state_dir`: gives the variables that point an API process at it.
+
+    Raises:
+        Misconfigured: the cloud did not start (its extra is not installed, say).
+    """
+    folder = state_dir.absolute() / "devcloud"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pairs = folder / "certs"
+    if not pairs.exists():
+        certs.make_all(pairs)
+    images = {WORKER_IMAGE: [sys.executable, "-m", "gooseherd.worker.main"]}
+    with running_cloud(folder, images=images, options=("--scale", "0.1")) as url:
+        made = bootstrap(
+            url,
+            environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
+            health_command=_HEALTH,
+        )
+        yield made.environment(url) | _tls(pairs, "api", text=False)
+
+
+def _tls(pairs: Path, side: str, *, text: bool) -> dict[str, str]:
+    """The three variables: paths for a process of ours, PEM text for a task, as from a secret."""
+    paths = {"CA": pairs / "ca.pem", "CERT": pairs / f"{side}.pem", "KEY": pairs / f"{side}.key"}
+    return {f"WORKER_TLS_{n}": path.read_text() if text else str(path) for n, path in paths.items()}
+
+
+def enter(environment: Mapping[str, str]) -> None:
+    """Put the variables into this process's environment, where settings and AWS's libraries look."""
+    os.environ.update(environment)
+
+
+def unfinished_uploads(environment: Mapping[str, str]) -> int:
+    """How many multipart uploads were begun in the bucket and neither completed nor aborted. Blocks."""
+    import boto3
+
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    return len(s3.list_multipart_uploads(Bucket=environment["WORKFLOW_S3_BUCKET"]).get("Uploads", ()))
