@@ -315,13 +315,13 @@ def main(argv: Sequence[str]) -> int:
         for case in cases(folder, SMALL if given.small else FULL):
             rows.append(compare(case, Path(scratch), program.resolve(), given.rounds))
             if not given.json:
-                print(_line(rows[-1]), flush=True)
+                print(line_of(rows[-1]), flush=True)
     if given.json:
         print(json.dumps({"rows": rows}))
     return 0
 
 
-def _line(row: dict[str, object]) -> str:
+def line_of(row: dict[str, object]) -> str:
     figures = [f"{row['case']:24}"]
     for who in ("baseline", "ours"):
         cost = row[who]
