@@ -177,6 +177,11 @@ class Settings(BaseSettings):
     ecs_worker_max_cpu: int = Field(4096, ge=256, le=16384, description="Most CPU units of a worker.")
     ecs_worker_max_memory_mib: int = Field(16384, ge=512, le=122880, description="Most memory, MiB.")
     ecs_worker_max_disk_gib: int = Field(200, ge=21, le=200, description="Most disk, GiB.")
+    ecs_worker_min_cpu: int = Field(1024, ge=256, le=16384, description="Least CPU units of a worker.")
+    ecs_worker_min_memory_mib: int = Field(2048, ge=512, le=122880, description="Least memory, MiB.")
+    ecs_poll_calls_per_minute: int = Field(
+        120, ge=6, description="Most ListTasks and DescribeTasks calls; the account shares 1,200 a minute."
+    )
     ecs_fleet: str = Field(
         "gooseherd", description="Marks our tasks (startedBy); two deployments in one cluster need two names."
     )

@@ -306,6 +306,15 @@ async def test_no_capacity_waits_and_loses_nothing(database: Database) -> None:
     assert [a.reason for a in job.attempts] == [Reason.NO_CAPACITY] * 3 + [Reason.PUBLISHED]
 
 
+async def test_a_job_that_has_its_worker_no_longer_counts_as_launching(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), hangs).build()
+    async with stage.engine():
+        job = await stage.until(await stage.submit(), lambda now: now.progress.percent > 0)
+        assert (stage.executions.following, stage.executions.launching) == (1, 0)
+        await stage.submissions.withdraw(job.job_id, ME)
+        await stage.ended(job)
+
+
 async def test_cancelling_ends_the_attempt_then_the_job(database: Database) -> None:
     stage = Stage(database, MemoryCache(), hangs).build()
     async with stage.engine():

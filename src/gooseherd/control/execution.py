@@ -177,6 +177,8 @@ class Executions:
             async with holder:
                 try:
                     worker = await self._worker(holder, adopted=adopted)
+                    # From here on the fleet counts it; counted twice it would keep a slot empty.
+                    self._without_worker.discard(job.job_id)
                     worker_id = worker.worker_id if worker else worker_id
                     if worker is None:
                         outcome = Published()
@@ -184,7 +186,6 @@ class Executions:
                         outcome = await self._follower.follow(holder, worker, resume=adopted)
                 except _NoWorker as none:
                     outcome = Ended(none.failure)
-                self._without_worker.discard(job.job_id)
                 await self._settle(holder, outcome)
         except LeaseLost:
             _log.warning("lease lost, leaving the job to its new owner", extra=said)

@@ -45,7 +45,7 @@ async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Worker
 
 
 def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
-    from gooseherd.fleet.discovery import EcsDiscovery
+    from gooseherd.fleet.discovery import EcsDiscovery, PollPace
     from gooseherd.fleet.ecs import EcsFleet, asking
     from gooseherd.fleet.ecs_api import EcsApi
     from gooseherd.fleet.ecs_health import http_probe
@@ -77,6 +77,7 @@ def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
         api,
         settings.ecs_fleet,
         worker_port=settings.worker_port,
+        pace=PollPace(calls_per_minute=settings.ecs_poll_calls_per_minute),
         probe=http_probe(settings.worker_health_port),
         secure=True,
     )
@@ -88,6 +89,8 @@ def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
         build=build_id(),
         max_workers=settings.ecs_max_workers,
         bounds=SizeBounds(
+            least_cpu=settings.ecs_worker_min_cpu,
+            least_memory_mib=settings.ecs_worker_min_memory_mib,
             most_cpu=settings.ecs_worker_max_cpu,
             most_memory_mib=settings.ecs_worker_max_memory_mib,
             most_disk_gib=settings.ecs_worker_max_disk_gib,
