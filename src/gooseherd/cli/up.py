@@ -28,7 +28,8 @@ def up(
     allow_root: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS)."
+            help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS). "
+            "Default on a laptop: the current folder."
         ),
     ] = None,
     devcloud: options.Devcloud = False,
@@ -41,10 +42,25 @@ def up(
         if while_stdin_open:
             _stop_when_stdin_closes()
         with _site(state_dir) if devcloud else nullcontext():
-            settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=allow_root or [])
+            settings = read_settings(
+                host=host, port=port, state_dir=state_dir, allow_roots=allow_root or _here(devcloud=devcloud)
+            )
             _serve(settings, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+def _here(*, devcloud: bool) -> list[Path]:
+    """On a laptop with nothing configured: the folder the user stands in, unless that is everything.
+
+    Only who has the admin key, a file of the user's own, can register a file in it.
+    """
+    names = ("SOURCE_FILE_ROOTS", "WORKFLOW_S3_BUCKET", "DATABASE_URL")
+    here = Path.cwd()
+    if devcloud or here == Path(here.anchor) or any(os.environ.get(name) for name in names):
+        return []
+    say(f"gooseherd: files below {here} may be added (--allow-root names other folders)")
+    return [here]
 
 
 @contextmanager
