@@ -83,15 +83,19 @@ async def test_a_watcher_that_leaves_does_not_end_the_attempt_and_the_next_one_c
     fleet, spec = yard.fleet(), yard.spec("hold")
     worker = await fleet.acquire(yard.need(spec))
     first: list[Event] = []
+    heard = asyncio.Event()
 
     async def watch() -> None:
         async with yard.workers.connect(worker) as link:
             await link.start_attempt(spec)
             async for event in link.watch_attempt(spec.attempt, 1):
                 first.append(event)
+                heard.set()
 
     watching = asyncio.create_task(watch())
     attempt, *_ = await yard.pids()
+    async with asyncio.timeout(30):
+        await heard.wait()  # A heartbeat at the least: the watcher must have begun before it leaves.
     watching.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watching
