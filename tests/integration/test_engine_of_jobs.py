@@ -263,6 +263,24 @@ async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_wa
     assert manifest.digest == job.manifest_digest
 
 
+async def test_leaving_while_a_worker_is_given_back_gives_it_back(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+    begun, given_back = asyncio.Event(), asyncio.Event()
+
+    async def slowly(worker_id: WorkerId, *, reusable: bool) -> None:
+        begun.set()
+        await asyncio.sleep(0.3)
+        given_back.set()
+
+    stage.release = slowly  # type: ignore[method-assign]
+    stage.build()
+    async with stage.engine():
+        await stage.submit()
+        async with asyncio.timeout(20):
+            await begun.wait()
+    assert given_back.is_set()
+
+
 async def test_done_without_a_manifest_is_not_believed(database: Database) -> None:
     stage = Stage(database, MemoryCache(), says_done_without_a_manifest).build()
     async with stage.engine():
@@ -385,6 +403,8 @@ async def test_a_job_whose_worker_is_gone_when_adopted_is_done_again(database: D
     second.build()
 
     async def found_again(worker_id: WorkerId) -> str:
+        if second.lives:  # The next attempt's worker, which does not end.
+            await asyncio.Event().wait()
         second.lives = True
         return "killed by signal 9"
 

@@ -44,6 +44,10 @@ _KEEPS_WORKER = frozenset(
 """Ends that say nothing against the worker: it stays warm for the next job."""
 
 
+_GOODBYE_SECONDS = 5.0
+"""How long giving workers back may hold up the end of the process: one call to the fleet each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long things may take. `lease` is also the time after which a silent holder is replaced."""
@@ -101,6 +105,7 @@ class Executions:
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
         self._holders: dict[JobId, Holder] = {}
         self._without_worker: set[JobId] = set()
+        self._goodbyes: set[asyncio.Task[None]] = set()
 
     @property
     def following(self) -> int:
@@ -162,6 +167,8 @@ class Executions:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._goodbyes:
+            await asyncio.wait(self._goodbyes, timeout=max(grace, _GOODBYE_SECONDS))
 
     # -- one job ---------------------------------------------------------------------------
 
@@ -195,7 +202,14 @@ class Executions:
             )
         finally:
             if worker_id is not None and outcome is not None:
-                await self._fleet.release(worker_id, reusable=_keeps_worker(outcome))
+                await self._let_go(worker_id, reusable=_keeps_worker(outcome))
+
+    async def _let_go(self, worker_id: WorkerId, *, reusable: bool) -> None:
+        """Give the worker back, also when we are told to leave meanwhile: held by nobody it would idle on."""
+        goodbye = asyncio.create_task(self._fleet.release(worker_id, reusable=reusable))
+        self._goodbyes.add(goodbye)
+        goodbye.add_done_callback(self._goodbyes.discard)
+        await asyncio.shield(goodbye)
 
     async def _worker(self, holder: Holder, *, adopted: bool) -> WorkerHandle | None:
         """The worker to follow; None when there is nothing to follow and the artifact decides."""
