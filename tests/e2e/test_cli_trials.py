@@ -139,12 +139,3 @@ def test_doctor_names_what_is_missing_and_where_it_comes_from(stranger: Any, tmp
 def test_a_setting_that_cannot_be_used_is_named(stranger: Any) -> None:
     done = stranger.run("up", environ={"API_PORT": "many"})
     assert (done.returncode, b"API_PORT" in done.stderr) == (2, True)
-
-
-def test_smoke_on_a_local_cloud_goes_through_tasks_and_leaves_nothing(stranger: Any, tmp_path: Path) -> None:
-    """RunTask, discovery, Wool over mutual TLS, S3: the same code as on AWS."""
-    stranger.environ["TMPDIR"] = str(tmp_path)
-    code, report, _ = smoke(stranger, "--devcloud")
-    assert (code, report["ok"], report["profile"]) == (0, True, "devcloud"), report
-    assert report["left_over"] == {"tasks": 0, "processes": 0, "staging_objects": 0}
-    assert {one["format"] for one in report["formats"]} == {one.name for one in ALL}
