@@ -9,11 +9,18 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from gooseherd.devcloud.docserver import DocumentServer
 from gooseherd.store.connect import Database, connect
 from gooseherd.store.schema import ensure_indexes
+
+# Neither says anything about the code: on a busy machine the first text alone takes seconds to draw.
+hypothesis.settings.register_profile(
+    "here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(scope="session")

@@ -224,7 +224,7 @@ async def test_an_object_is_invisible_until_it_is_whole(cache: CacheBackend) -> 
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_span_is_the_slice_of_the_bytes(name: str, data: st.DataObject) -> None:
     size = data.draw(st.sampled_from([0, 1, 10, 65_536, 524_288, 524_289, MIB, 2 * MIB + 3]))

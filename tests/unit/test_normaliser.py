@@ -66,7 +66,7 @@ def bed_files(draw: st.DrawFn) -> tuple[str, list[str]]:
     return "".join(text), clean
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(bed_files(), st.integers(1, 400))
 def test_bed_comes_out_as_a_naive_reading_would_have_it(file: tuple[str, list[str]], chunk: int) -> None:
     text, clean = file
@@ -95,7 +95,7 @@ def vcf_files(draw: st.DrawFn) -> tuple[str, list[str], list[str]]:
     return "".join(text), head, clean
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(vcf_files(), st.integers(1, 400))
 def test_vcf_keeps_one_header_and_every_record(file: tuple[str, list[str], list[str]], chunk: int) -> None:
     text, head, clean = file
@@ -132,7 +132,7 @@ def gff_files(draw: st.DrawFn) -> tuple[str, list[str]]:
     return "".join(text), clean
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(gff_files(), st.integers(1, 400))
 def test_gff_loses_separators_and_sequences_only(file: tuple[str, list[str]], chunk: int) -> None:
     text, clean = file

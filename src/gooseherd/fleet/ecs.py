@@ -43,6 +43,8 @@ Describe = Callable[[WorkerHandle], Awaitable[Mapping[str, Any]]]
 """Asks a worker for `build`, `attempts` and `draining`; raises WorkerLost when it does not answer."""
 
 _DESCRIBE_SECONDS: Final = 5.0
+_DOUBT_SECONDS: Final = 5.0
+"""After which a warm worker that did not answer is asked again."""
 _FRESH_SHARE: Final = 0.9
 """Of the idle timeout: a warm worker closer to its own end is not handed out."""
 
@@ -94,6 +96,8 @@ class EcsFleet:
         """Workers this process uses, and for which attempt."""
         self._warm: dict[WorkerId, float] = {}
         """Workers this process may hand out, and since when they are idle."""
+        self._doubted: dict[WorkerId, tuple[float, float]] = {}
+        """Warm ones that did not answer: since when they are idle, and when that was."""
         self._launching: set[str] = set()
         """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
         self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
@@ -181,7 +185,8 @@ class EcsFleet:
             task.cancel()
         await asyncio.gather(*self._acquiring.values(), *self._side, return_exceptions=True)
         await self._provisioner.close()
-        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in self._idle()))
+        warm = [*self._idle(), *self._doubted]
+        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in warm))
         await self._discovery.close()
         await self._api.close()
 
@@ -251,22 +256,27 @@ class EcsFleet:
         if not found:
             return None
         _, _, worker_id = min(found)
-        del self._warm[worker_id]
         self._held[worker_id] = attempt
         return worker_id
 
     async def _still_idle(self, worker_id: WorkerId) -> WorkerHandle | None:
-        """Ask the worker itself. One that is busy is somebody else's; one that is silent is left alone."""
+        """Ask a warm worker itself: ours to use, or somebody else's by now, or doubted for a while."""
         address = self._discovery.address(worker_id)
         assert address is not None
         handle = WorkerHandle(worker_id, address)
+        since = self._warm.pop(worker_id)
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
                 said = await self._describe(handle)
         except (WorkerLost, Misconfigured, TimeoutError) as error:
-            said = {"silent": type(error).__name__}
+            log.info("warm worker silent", extra={"worker": worker_id, "error": type(error).__name__})
+            self._held.pop(worker_id, None)
+            self._doubted[worker_id] = (since, self._clock())
+            self._discovery.nudge(worker_id)
+            return None
         except BaseException:
             self._held.pop(worker_id, None)
+            self._warm[worker_id] = since
             raise
         if said.get("build") == self._build and not said.get("attempts") and not said.get("draining"):
             return handle
@@ -351,10 +361,13 @@ class EcsFleet:
         self._discovery.nudge(worker_id)
 
     def _idle(self) -> dict[WorkerId, float]:
-        """Warm workers that live; those that ended are forgotten."""
+        """Warm workers that live, since when; those that ended are forgotten."""
         sightings = self._discovery.sightings()
-        for worker_id in [w for w in self._warm if w not in sightings or sightings[w].gone]:
-            del self._warm[worker_id]
-        for worker_id in [w for w in self._held if w in sightings and sightings[w].gone]:
-            del self._held[worker_id]
+        for ours in (self._warm, self._doubted, self._held):
+            for worker_id in [w for w in ours if w not in sightings or sightings[w].gone]:
+                del ours[worker_id]
+        for worker_id, (since, doubted) in list(self._doubted.items()):
+            if self._clock() - doubted > _DOUBT_SECONDS:
+                del self._doubted[worker_id]
+                self._warm[worker_id] = since
         return dict(self._warm)

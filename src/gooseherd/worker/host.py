@@ -70,8 +70,11 @@ class _Attempt:
         self.ended.set()
         log.info("attempt ended", extra={"attempt": self._name, "how": self.diagnosis})
 
-    def has_said_all(self) -> bool:
-        """Whether its last event is written; the process may still be there for a moment."""
+    def is_at_work(self) -> bool:
+        """Not once its last event is written, though the process may still be there for a moment."""
+        return not (self.ended.is_set() or self._has_said_all())
+
+    def _has_said_all(self) -> bool:
         with JournalReader(self.folder.journal) as reader:
             return any(event.last for event in reader.read())
 
@@ -104,12 +107,12 @@ class Host:
         self._started_at = time.monotonic()
 
     def describe(self) -> Answer:
-        """Build, uptime in seconds, live attempts."""
+        """Build, uptime in seconds, attempts at work. Blocks."""
         return {
             "build": self._build,
             "uptime_seconds": time.monotonic() - self._started_at,
             "attempts": [
-                str(name) for name, attempt in list(self._attempts.items()) if not attempt.ended.is_set()
+                str(name) for name, attempt in list(self._attempts.items()) if attempt.is_at_work()
             ],
             "draining": is_draining(self._work),
         }
@@ -151,7 +154,7 @@ class Host:
     def _see_off(self) -> None:
         """Wait for attempts that have said their last word: they are leaving, not at work. Blocks."""
         for attempt in list(self._attempts.values()):
-            if not attempt.ended.is_set() and attempt.has_said_all():
+            if not attempt.is_at_work():
                 attempt.ended.wait(FAREWELL_SECONDS)
 
     def _spawn(self, spec: AttemptSpec, folder: AttemptFolder) -> _Attempt:
