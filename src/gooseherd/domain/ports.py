@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
@@ -387,6 +387,10 @@ class WorkerLink(Protocol):
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         """End the attempt's process group; returns when it is gone. Unknown attempts are fine."""
+        ...
+
+    async def describe(self) -> Mapping[str, Any]:
+        """The worker's `build`, `uptime_seconds`, `attempts` at work (names) and whether it is `draining`."""
         ...
 
 

@@ -54,8 +54,7 @@ def asking(workers: WoolWorkers) -> Describe:
 
     async def describe(worker: WorkerHandle) -> Mapping[str, Any]:
         async with workers.connect(worker) as link:
-            said: Mapping[str, Any] = await link.describe()  # type: ignore[attr-defined]
-            return said
+            return await link.describe()
 
     return describe
 

@@ -102,7 +102,7 @@ class _WoolLink:
             raise WorkerLost(_oddity(said))
 
     async def describe(self) -> dict[str, Any]:
-        """Build, uptime_seconds, attempts and draining of the worker."""
+        """As the port says."""
         return await self._ask(routines.describe)
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:

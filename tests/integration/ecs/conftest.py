@@ -50,7 +50,7 @@ class Site:
         self.name = name
         # Client tokens are made of jobs' names, and the cluster remembers them.
         self.run = uuid.uuid4().hex[:8]
-        self.answers: dict[str, Mapping[str, Any]] = {}
+        self.answers: dict[str, Mapping[str, Any] | Exception] = {}
         """What workers say of themselves, by their id, where it is not that they are idle."""
         self._made: list[EcsFleet] = []
         self._apis: list[EcsApi] = []
@@ -108,7 +108,10 @@ class Site:
         return fleet
 
     async def _describe(self, worker: WorkerHandle) -> Mapping[str, Any]:
-        return self.answers.get(worker.worker_id, {"build": "b1", "attempts": [], "draining": False})
+        said = self.answers.get(worker.worker_id, {"build": "b1", "attempts": [], "draining": False})
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     def real_worker(self, environment: Mapping[str, str]) -> str:
         """A task definition of the worker itself."""

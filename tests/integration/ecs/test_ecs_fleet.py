@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gooseherd.domain.errors import NoCapacity
+from gooseherd.domain.errors import NoCapacity, WorkerLost
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.provisioner import Placement
 from gooseherd.fleet.sizes import SizeBounds
@@ -79,6 +79,49 @@ async def test_a_warm_worker_that_says_otherwise_is_not_handed_out(site, said) -
     await fleet.release(first.worker_id, reusable=True)
     site.answers[first.worker_id] = said
     assert await fleet.acquire(site.need("j2")) != first
+
+
+async def test_a_warm_worker_that_was_silent_is_asked_again_later(site) -> None:
+    now = 0.0
+    fleet = site.fleet(max_workers=2, clock=lambda: now)
+    first = await fleet.acquire(site.need("j1"))
+    await fleet.release(first.worker_id, reusable=True)
+    site.answers[first.worker_id] = WorkerLost("busy machine")
+    second = await fleet.acquire(site.need("j2"))
+    assert second != first
+    del site.answers[first.worker_id]
+    assert fleet.slots() == 0
+    now = 6.0
+    assert fleet.slots() == 1
+    assert await fleet.acquire(site.need("j3")) == first
+
+
+async def test_leaving_stops_a_worker_that_was_silent(site) -> None:
+    fleet = site.fleet()
+    first = await fleet.acquire(site.need("j1"))
+    await fleet.release(first.worker_id, reusable=True)
+    site.answers[first.worker_id] = WorkerLost("busy machine")
+    await fleet.release((await fleet.acquire(site.need("j2"))).worker_id, reusable=True)
+    await fleet.close()
+    await site.until(lambda: not site.live())
+
+
+async def test_a_caller_that_leaves_while_a_warm_worker_is_asked_leaves_it_warm(site) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def describe(worker):
+        asked.set()
+        await answer.wait()
+        return {"build": "b1", "attempts": [], "draining": False}
+
+    fleet = site.fleet(describe=describe)
+    first = await fleet.acquire(site.need("j1"))
+    await fleet.release(first.worker_id, reusable=True)
+    leaving = asyncio.create_task(fleet.acquire(site.need("j2")))
+    await asked.wait()
+    await fleet.close()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await site.until(lambda: not site.live())
 
 
 async def test_a_warm_worker_near_its_own_end_is_not_handed_out(site) -> None:

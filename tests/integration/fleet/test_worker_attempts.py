@@ -189,6 +189,15 @@ async def test_a_routine_can_be_asked_what_the_worker_does(yard) -> None:
     assert said["draining"] is False
 
 
+async def test_an_attempt_that_has_said_its_last_word_is_not_at_work(yard) -> None:
+    fleet, spec = yard.fleet(), yard.spec("quick")
+    worker = await fleet.acquire(yard.need(spec))
+    async with yard.workers.connect(worker) as link:
+        await link.start_attempt(spec)
+        await _last(link.watch_attempt(spec.attempt, 1))
+        assert (await link.describe())["attempts"] == []
+
+
 async def test_nobody_at_the_address_is_a_lost_worker(yard) -> None:
     with pytest.raises(WorkerLost):
         async with yard.workers.connect(WorkerHandle(WorkerId("w"), "127.0.0.1:1")):
