@@ -324,6 +324,19 @@ async def test_no_capacity_waits_and_loses_nothing(database: Database) -> None:
     assert [a.reason for a in job.attempts] == [Reason.NO_CAPACITY] * 3 + [Reason.PUBLISHED]
 
 
+async def test_waiting_for_capacity_takes_no_tries_from_a_lost_worker(database: Database) -> None:
+    async def dies_once(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        async for said in (dies if attempt.number == 5 else goes_well)(stage, attempt, from_seq):
+            yield said
+
+    stage = Stage(database, MemoryCache(), dies_once).build()
+    stage.refusals = 4
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert [a.reason for a in job.attempts[4:]] == [Reason.WORKER_LOST, Reason.PUBLISHED]
+
+
 async def test_a_job_that_has_its_worker_no_longer_counts_as_launching(database: Database) -> None:
     stage = Stage(database, MemoryCache(), hangs).build()
     async with stage.engine():

@@ -290,7 +290,8 @@ class Executions:
     async def _end_attempt(self, holder: Holder, failure: Failure) -> None:
         job = holder.job
         ATTEMPTS_ENDED.labels(failure.reason).inc()
-        again = next_try(failure.reason, job.attempt, self.timing.backoff_scale)
+        ended_so = 1 + sum(earlier.reason is failure.reason for earlier in job.attempts)
+        again = next_try(failure.reason, ended_so, self.timing.backoff_scale)
         said = {
             "job_id": job.job_id,
             "attempt": job.attempt,

@@ -37,7 +37,11 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetryRule:
-    """`tries` counts attempts in all, the first included; `backoff` doubles with each."""
+    """`tries` counts attempts that end for the reason, the first included; `backoff` doubles with each.
+
+    Each reason has its own count: a job that waited long for capacity still has all the
+    tries that a lost worker is worth.
+    """
 
     tries: int
     backoff: timedelta = timedelta(seconds=5)
@@ -93,15 +97,15 @@ def retryable(reason: Reason) -> bool:
     return reason in RETRY
 
 
-def next_try(reason: Reason, attempts_made: int, scale: float = 1.0) -> Retry | None:
-    """What follows after `attempts_made` attempts, the last of which ended with `reason`.
+def next_try(reason: Reason, ended_so: int, scale: float = 1.0) -> Retry | None:
+    """What follows when `ended_so` attempts of a job, the last one included, ended with `reason`.
 
     None means the job fails with that reason. `scale` shortens the waits in tests.
     """
     rule = RETRY.get(reason, _FINAL)
-    if attempts_made >= rule.tries:
+    if ended_so >= rule.tries:
         return None
-    delay: timedelta = min(rule.backoff * 2 ** max(attempts_made - 1, 0), MAX_BACKOFF)
+    delay: timedelta = min(rule.backoff * 2 ** max(ended_so - 1, 0), MAX_BACKOFF)
     return Retry(delay * scale)
 
 
