@@ -14,8 +14,9 @@ from gooseherd.domain.artifact import Contig, Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
+from gooseherd.processing.inflate import Compression
 from gooseherd.processing.intervals import TBI_END
-from gooseherd.processing.pipeline import PipelineFailed, Stage
+from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.samheader import contigs_of
 from gooseherd.processing.sniff import expect
@@ -30,7 +31,12 @@ from gooseherd.processing.workbench import (
 )
 
 _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
+_UNDECLARED: Final = re.compile(r"unrecognized reference name")
 _REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
+_UNDECLARED_NOTE: Final = (
+    "reads on reference sequences that the header does not declare (@SQ) stand at the end, without a place"
+)
+_NO_END_NOTE: Final = "the BAM is uncompressed, so nothing proves that its end is there"
 _CSI_NOTE: Final = (
     "a reference sequence is longer than 2^29, which a BAI index cannot hold, so this is a CSI index; "
     "Gosling cannot read CSI, igv.js can"
@@ -69,7 +75,7 @@ class SortedBam:
         counts: dict[str, int] = {}
         kept = False
         if self.source_format is SAM:
-            out = await self._sort_sam(bench)
+            out, warned = await self._sort_sam(bench)
             report = await bench.read_report("records.json")
             counts, notes = report.counts, report.notes
             contigs = contigs_of(await _header(bench, out))
@@ -77,6 +83,9 @@ class SortedBam:
             reads = await _reads_in(bench, out, index)
             if reads != report.records:
                 raise wrong_output(f"{reads} reads instead of {report.records}")
+            if warned:
+                counts["undeclared_reads"] = await _unplaced_with_position(bench, out, index)
+                notes = (*notes, _UNDECLARED_NOTE)
         else:
             check = Stage(
                 "samtools quickcheck", ("samtools", "quickcheck", "-v", str(bench.source)), reads_source=True
@@ -84,7 +93,13 @@ class SortedBam:
             await _refuse_cut(bench, check)
             header = await _header(bench, bench.source, reads_source=True)
             contigs = contigs_of(header)
-            if self.source_format is BAM:
+            if self.source_format is BAM and seen.compression is not Compression.BGZF:
+                index = _index_of(bench, contigs)
+                out = await self._sort_unblocked(bench, seen.compression, index)
+                reads = await _reads_in(bench, out, index)
+                if seen.compression is Compression.PLAIN:
+                    notes = (_NO_END_NOTE,)
+            elif self.source_format is BAM:
                 out, reads, kept = await self._keep_or_sort(bench, contigs)
                 if kept:
                     notes = ("already sorted: these are the source's own bytes",)
@@ -116,27 +131,38 @@ class SortedBam:
             if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                 raise
             index = _index_of(bench, contigs)
-            out = await self._sort(bench, (), str(bench.source), index)
+            out, _ = await self._sort(bench, (), str(bench.source), index)
             return out, await _reads_in(bench, out, index), False
         reads = await _reads_in(bench, bench.source, index)
         return await asyncio.to_thread(_keep, bench.given.path, index), reads, True
 
-    async def _sort_sam(self, bench: Workbench) -> Path:
-        """With threads samtools does not say which line it could not read: then it is read again without."""
+    async def _sort_unblocked(self, bench: Workbench, compression: Compression, index: Path) -> Path:
+        """A BAM in plain gzip, or in nothing: no index fits these bytes. gzip proves that it read all."""
+        if compression is Compression.PLAIN:
+            return (await self._sort(bench, (), str(bench.source), index))[0]
+        unpack = Stage("gzip", ("gzip", "-dc", str(bench.source)), reads_source=True)
+        return (await self._sort(bench, (unpack,), "-", index))[0]
+
+    async def _sort_sam(self, bench: Workbench) -> tuple[Path, bool]:
+        """(the BAM, whether reads name undeclared sequences).
+
+        With threads samtools does not say which line it could not read: then it is read again without.
+        """
         reading = bench.normaliser("sam", bench.source, "records.json")
         try:
-            return await self._sort(bench, (reading,), "-")
+            out, result = await self._sort(bench, (reading,), "-")
         except PipelineFailed as failed:
             if failed.failure.reason is Reason.SOURCE_INVALID and failed.result.stages[0].returncode <= 0:
                 await bench.run(
                     reading, Stage("samtools view", ("samtools", "view", "-c", "-"), reads_source=True)
                 )
             raise
+        return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
 
     async def _sort_cram(self, bench: Workbench, header: bytes, index: Path) -> Path:
         """The header may say where the reference lies, and htslib would open that place: out with it."""
         if not _REFERENCE_PLACE.search(header):
-            return await self._sort(bench, (), str(bench.source), index)
+            return (await self._sort(bench, (), str(bench.source), index))[0]
         clean = bench.work / "header.sam"
         await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
         argv = ("samtools", "reheader", "-P", str(clean), str(bench.source))
@@ -144,11 +170,11 @@ class SortedBam:
         reheader = Stage(
             "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
         )
-        return await self._sort(bench, (reheader,), "-", index)
+        return (await self._sort(bench, (reheader,), "-", index))[0]
 
     async def _sort(
         self, bench: Workbench, before: tuple[Stage, ...], source: str, index: Path | None = None
-    ) -> Path:
+    ) -> tuple[Path, PipelineResult]:
         """`samtools sort` reads every format itself; a view in front of it would hide truncation.
 
         With `index` that is written in the same pass; its kind must be known, and for that the header.
@@ -163,8 +189,8 @@ class SortedBam:
         size = bench.source.stat().st_size
         expected = size // 4 if self.source_format is SAM else size
         watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.2, 0.9))
-        await bench.run(*before, Stage("samtools sort", argv, reads_source=True), watch=watch)
-        return out
+        result = await bench.run(*before, Stage("samtools sort", argv, reads_source=True), watch=watch)
+        return out, result
 
 
 @dataclass(frozen=True)
@@ -256,6 +282,12 @@ async def _index(
     watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=span)
     await bench.run(Stage("samtools index", argv, reads_source=reads_source), watch=watch)
     return index
+
+
+async def _unplaced_with_position(bench: Workbench, path: Path, index: Path) -> int:
+    """Reads that lost their sequence but not their position: what samtools makes of undeclared names."""
+    argv = ("samtools", "view", "-c", "-e", "pos > 0", "-X", str(path), str(index), "*")
+    return int(await bench.output_of(Stage("samtools view", argv)))
 
 
 async def _reads_in(bench: Workbench, path: Path, index: Path) -> int:

@@ -11,12 +11,15 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import (
     BAM,
     BCF,
+    BED,
     BIGBED,
     BIGWIG,
+    BROADPEAK,
     CRAM,
     GFF,
     GFF3,
     GTF,
+    NARROWPEAK,
     SAM,
     VCF,
     Family,
@@ -44,18 +47,45 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"PAR1", "a Parquet table"),
     (b"\x89HDF", "an HDF5 file"),
     (b"PK\x03\x04", "a zip archive"),
+    # Seen only behind a first compression.
+    (b"\x1f\x8b\x08", "compressed twice"),
 )
 _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"##fileformat=VCF"), VCF.name),
     (re.compile(rb"##gff-version"), GFF3.name),
     (re.compile(rb"@(?:HD|SQ|RG|PG|CO)\t"), SAM.name),
-    (re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE), "a web page or XML"),
+    (re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml|error)", re.IGNORECASE), "a web page or XML"),
+    (re.compile(rb"version https://git-lfs\.github\.com/"), "a Git LFS pointer instead of the file"),
+    (re.compile(rb"(?:(?:track|browser|#)[^\n]*\n)*(?:fixed|variable)Step\s"), "wiggle"),
     (re.compile(rb'\s*\{\s*"'), "JSON"),
     (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), "FASTA"),
     (re.compile(rb"@[^\t\n]*\n[A-Za-z.]+\r?\n\+"), "FASTQ"),
 )
 _BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG})
-_GFF_LIKE: Final = frozenset({GFF.name, GFF3.name, GTF.name})
+_ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
+    frozenset({GFF.name, GFF3.name, GTF.name}),
+    frozenset({BED.name, NARROWPEAK.name, BROADPEAK.name}),
+)
+"""Formats that cannot be told from each other by their columns: one may stand for the other."""
+_PACKED: Final[dict[Format, frozenset[Compression]]] = {
+    BAM: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF}),
+    BCF: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF}),
+    # Their readers jump about in the file itself.
+    CRAM: frozenset({Compression.PLAIN}),
+    BIGBED: frozenset({Compression.PLAIN}),
+    BIGWIG: frozenset({Compression.PLAIN}),
+}
+_WHOLE: Final = rb"\d{1,10}"
+_COLUMNS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
+    (re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?"), name)
+    for columns, name in (
+        (rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE, VCF.name),
+        (rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.] [^\t]*" % (_WHOLE, _WHOLE), GFF.name),
+        (rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5), SAM.name),
+        (rb"%b %b" % (_WHOLE, _WHOLE), BED.name),
+    )
+)
+"""What the columns of a line without any header look like; the first match counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +128,33 @@ def expect(path: Path, wanted: Format) -> Look:
     seen = look(path)
     if seen.size == 0:
         raise StepFailed.because(Reason.SOURCE_INVALID, "the file is empty")
-    if seen.content is None and wanted in _BINARY:
+    if seen.content == wanted.name and seen.compression not in _PACKED.get(wanted, (seen.compression,)):
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID, f"the {wanted.name} is {seen.compression}-compressed: unpack it first"
+        )
+    content = seen.content
+    if content is None and wanted.family is not Family.TABLE:
+        content = _by_columns(seen.head)
+    if content is None and wanted in _BINARY:
         what = "text" if is_text(seen.head) else "something else"
         if seen.compression in (Compression.ZSTD, Compression.ZIP):
             what = f"{seen.compression}-compressed"
         raise StepFailed.because(
             Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {what}"
         )
-    if seen.content is None or seen.content == wanted.name:
+    if wanted.family is not Family.TABLE and wanted not in _BINARY and _ends_lines_oddly(seen.head):
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID,
+            "its lines end with carriage returns alone, as on old Macintoshes: make them newlines",
+        )
+    if content is None or content == wanted.name:
         return seen
-    if seen.content in _GFF_LIKE and wanted.name in _GFF_LIKE:
+    if any({content, wanted.name} <= alike for alike in _ONE_TEXT):
         return seen
     if wanted.family is Family.TABLE and not _is_magic(seen.head):
         return seen
     raise StepFailed.because(
-        Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {seen.content}"
+        Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
     )
 
 
@@ -124,6 +166,24 @@ def is_text(head: bytes) -> bool:
 
 def _is_magic(head: bytes) -> bool:
     return any(head.startswith(magic) for magic, _ in _MAGIC)
+
+
+def _ends_lines_oddly(head: bytes) -> bool:
+    """Whether what the tools take for the first line is many."""
+    first = head.split(b"\n", 1)[0]
+    return b"\r" in first.rstrip(b"\r")
+
+
+def _by_columns(head: bytes) -> str | None:
+    """The format whose columns the first line has that is neither comment nor empty."""
+    for line in head.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
+        if line.startswith((b"#", b"track", b"browser")) or not line.strip():
+            continue
+        # Cut by the end of what was looked at: columns may be missing.
+        whole = line.endswith((b"\n", b"\r")) or len(head) < _HEAD
+        text = line.rstrip(b"\r\n")
+        return next((name for columns, name in _COLUMNS if columns.fullmatch(text)), None) if whole else None
+    return None
 
 
 def _content(head: bytes) -> str | None:
