@@ -273,6 +273,66 @@ async def test_unowned_jobs_come_oldest_first_and_bounded(jobs):
     assert [j.job_id for j in await jobs.unowned(2)] == [stale[2].job_id, stale[1].job_id]
 
 
+# -- doubts about a worker -----------------------------------------------------------------
+
+
+async def test_a_job_whose_worker_ended_is_unowned_at_once_and_says_why(jobs):
+    job = await leased(jobs)
+    await jobs.assign_worker(job.job_id, job.fence, WorkerId("w1"))
+    assert await jobs.shorten_lease(job.job_id, job.fence, WorkerId("w1"), "it was killed")
+    [doubted] = await jobs.unowned(9)
+    assert (doubted.status, doubted.fence, doubted.attempt) == (Status.RUNNING, job.fence, 1)
+    assert (doubted.current_attempt.detail, doubted.current_attempt.reason) == ("it was killed", None)
+    assert not await jobs.shorten_lease(job.job_id, job.fence, WorkerId("w1"), "again")
+    adopted = await jobs.adopt(job.job_id, job.fence, THERE, LONG)
+    assert adopted.current_attempt.detail == "it was killed"
+
+
+async def test_a_holder_that_lives_renews_a_shortened_lease(jobs):
+    job = await leased(jobs)
+    assert await jobs.shorten_lease(job.job_id, job.fence, None, "it never started")
+    await jobs.renew(job.job_id, job.fence, LONG)
+    assert await jobs.unowned(9) == []
+
+
+async def test_a_lease_is_not_shortened_when_the_job_is_no_longer_as_seen(jobs):
+    job = await leased(jobs, "moved")
+    await jobs.assign_worker(job.job_id, job.fence, WorkerId("w1"))
+    assert not await jobs.shorten_lease(job.job_id, job.fence, WorkerId("w0"), "")
+    assert not await jobs.shorten_lease(job.job_id, job.fence, None, "")
+    assert not await jobs.shorten_lease(job.job_id, Fence(job.fence + 1), WorkerId("w1"), "")
+    assert not await jobs.shorten_lease(JobId("unknown"), Fence(1), None, "")
+    ending = await finalizing(jobs, "ending")
+    assert not await jobs.shorten_lease(ending.job_id, ending.fence, None, "")
+    await jobs.hand_over(HERE)
+    assert not await jobs.shorten_lease(job.job_id, job.fence, WorkerId("w1"), "")
+    assert (await there(jobs, job)).current_attempt.detail == ""
+
+
+async def test_jobs_at_work_are_told_whoever_owns_them(jobs):
+    await claimed(jobs, "waits")
+    mine, ending, stale = await leased(jobs, "a"), await finalizing(jobs, "b"), await leased(jobs, "c", OVER)
+    ended = await leased(jobs, "d")
+    await jobs.release_workflow(ended.job_id, ended.fence, Status.FAILED, BROKEN)
+    assert {j.job_id for j in await jobs.at_work()} == {mine.job_id, ending.job_id, stale.job_id}
+
+
+async def test_jobs_are_found_by_any_worker_they_had_while_they_are_news(jobs):
+    before = await jobs.now() - LONG
+    job = await leased(jobs)
+    await jobs.assign_worker(job.job_id, job.fence, WorkerId("w1"))
+    await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
+    again = await jobs.lease(job.job_id, HERE, LONG)
+    await jobs.assign_worker(job.job_id, again.fence, WorkerId("w2"))
+    other = await leased(jobs, "other")
+    await jobs.assign_worker(other.job_id, other.fence, WorkerId("w3"))
+    for worker in ("w1", "w2"):
+        assert [j.job_id for j in await jobs.naming([WorkerId(worker)], before)] == [job.job_id]
+    assert len(await jobs.naming([WorkerId("w1"), WorkerId("w3")], before)) == 2
+    assert await jobs.naming([WorkerId("w4")], before) == []
+    assert await jobs.naming([WorkerId("w1")], await jobs.now() + LONG) == []
+
+
 # -- news of an attempt --------------------------------------------------------------------
 
 

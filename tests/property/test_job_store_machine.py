@@ -184,6 +184,15 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert renewal.wanted is not job.cancel
             job.stale = job.stale and ttl is OVER
 
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND)
+    def shorten_lease(self, which, behind):
+        job_id, job = self.pick(which)
+        allowed = job.status is Status.RUNNING and behind == 0 and job.owner is not None and not job.stale
+        done = self.run(self.jobs.shorten_lease(job_id, Fence(job.fence - behind), None, "gone"))
+        assert done == allowed
+        job.stale = job.stale or done
+
     # -- work ------------------------------------------------------------------------------
 
     @precondition(lambda self: self.known)

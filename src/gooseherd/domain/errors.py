@@ -31,7 +31,7 @@ class Unavailable(GooseherdError):
 
 @dataclass(eq=False)
 class NotFound(Rejected):
-    """Nothing by that name; `what` is the word users know: file, job, artifact, index."""
+    """Nothing by that name; `what` is the word users know: file, job, artifact, index, worker."""
 
     what: str
     name: str
@@ -175,6 +175,17 @@ class NotCancellable(Conflict):
 
     def __str__(self) -> str:
         return f"job {self.job_id} is {self.status} and can no longer be cancelled"
+
+
+@dataclass(eq=False)
+class WorkerInUse(Conflict):
+    """A job works on it, so it is not stopped without insisting."""
+
+    worker_id: str
+    job_id: str
+
+    def __str__(self) -> str:
+        return f"worker {self.worker_id} works on job {self.job_id}"
 
 
 # -- Unavailable ---------------------------------------------------------------------------

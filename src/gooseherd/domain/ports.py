@@ -5,10 +5,11 @@ Every adapter of a port passes the port's contract suite (tests/contract/).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -206,6 +207,14 @@ class JobStore(Protocol):
         """Running or finalizing jobs under that owner's unexpired lease."""
         ...
 
+    async def at_work(self) -> Sequence[Job]:
+        """All running and finalizing jobs, whoever owns them; never many more than there are workers."""
+        ...
+
+    async def naming(self, worker_ids: Collection[WorkerId], since: datetime) -> Sequence[Job]:
+        """Jobs changed after `since`, any of whose attempts names one of the workers."""
+        ...
+
     async def lease(self, job_id: JobId, owner: Owner, ttl: timedelta) -> Job | None:
         """pending→running: fence+1, attempt+1. None: somebody else was faster, or it is no longer due."""
         ...
@@ -221,6 +230,17 @@ class JobStore(Protocol):
         """Extend the lease (the heartbeat) and learn whether the job is still wanted.
 
         Late is forgiven (nobody took over), superseded is not.
+        """
+        ...
+
+    async def shorten_lease(
+        self, job_id: JobId, seen: Fence, worker_id: WorkerId | None, diagnosis: str
+    ) -> bool:
+        """The worker of a running job has ended: its lease runs out now, so that somebody adopts it.
+
+        The diagnosis is noted on the attempt; the status stays. A holder that lives can still
+        renew. False, and nothing changed: the job is no longer as seen (running under that
+        fence, its attempt on that worker, its lease fresh).
         """
         ...
 
@@ -315,15 +335,38 @@ class WorkerHandle:
     address: str
 
 
+class WorkerHealth(StrEnum):
+    """How a worker is. Closed: metrics rely on the list."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    """It runs and its health checks fail."""
+    DRAINING = "draining"
+    """It takes nothing new and is about to end."""
+    GONE = "gone"
+    """It has certainly ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker as operators see it. `health` is starting, healthy, draining or gone."""
+    """A worker as operators see it."""
 
     worker_id: WorkerId
-    health: str
+    health: WorkerHealth
     started_at: float
+    """Unix seconds; 0: not known."""
     attempt: str | None = None
+    """Who uses it, as far as this process knows."""
     detail: str = ""
+    """For people; of one that is gone: the diagnosis."""
+    launched_for: str | None = None
+    """The attempt it was launched for, whoever uses it now; None: not told."""
+    warm: bool = False
+    """Idle, and this process may hand it out."""
+    stoppable: bool = True
+    """It lives and nobody has told it to end."""
+    size: str = ""
 
 
 class Fleet(Protocol):
@@ -356,7 +399,25 @@ class Fleet(Protocol):
         ...
 
     async def view(self) -> Sequence[WorkerView]:
-        """All workers of this fleet."""
+        """All workers of this fleet as they are known now; does not wait."""
+        ...
+
+    async def survey(self, also: Collection[WorkerId] = ()) -> Sequence[WorkerView]:
+        """All workers of this fleet, seen completely and just now, and those that ended a while ago.
+
+        Of `also` those too that were not seen by this process yet, if they are of this fleet
+        and can be seen: a worker that is not in the answer is not known to have ended.
+        Raises Unavailable when not all of that could be seen.
+        """
+        ...
+
+    async def stop(self, worker_id: WorkerId, reason: str) -> None:
+        """Ask a worker to end, whoever uses it; idempotent.
+
+        Raises:
+            NotFound: none by that name lives in this fleet.
+            Unavailable: it could not be asked.
+        """
         ...
 
     async def close(self) -> None:

@@ -74,7 +74,7 @@ class EcsDiscovery:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._fleet = fleet
+        self.fleet = fleet
         self._worker_port = worker_port
         self._pace = pace or PollPace()
         self._probe = probe
@@ -238,7 +238,7 @@ class EcsDiscovery:
         began = self._clock()
         live = {worker_id for worker_id, sighting in self._known.items() if not sighting.gone}
         await self._budget.take(_pages(len(live)))
-        listed = await self._api.list_tasks(self._fleet, tries=1)
+        listed = await self._api.list_tasks(self.fleet, tries=1)
         await self._look(sorted(live | (listed - self._known.keys())), listed)
         self.sweeps += 1
         self._swept_at = began
@@ -256,7 +256,7 @@ class EcsDiscovery:
         ours = {
             worker_id: task
             for worker_id, task in described.tasks.items()
-            if task.started_by == self._fleet or worker_id in self._known
+            if task.started_by == self.fleet or worker_id in self._known
         }
         changed = observe(
             self._known,

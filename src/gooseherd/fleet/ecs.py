@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -28,11 +28,11 @@ from gooseherd.domain.errors import (
     WorkerLost,
 )
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
+from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
 from gooseherd.fleet.discovery import EcsDiscovery
-from gooseherd.fleet.ecs_api import EcsApi
-from gooseherd.fleet.ecs_view import shown
+from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
+from gooseherd.fleet.ecs_view import Sighting, shown
 from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.fleet.provisioner import EcsProvisioner
 from gooseherd.fleet.sizes import SizeBounds, WorkerSize, size_for
@@ -43,6 +43,8 @@ Describe = Callable[[WorkerHandle], Awaitable[Mapping[str, Any]]]
 """Asks a worker for `build`, `attempts` and `draining`; raises WorkerLost when it does not answer."""
 
 _DESCRIBE_SECONDS: Final = 5.0
+_SURVEY_SECONDS: Final = 20.0
+"""How long a survey waits for ECS; whoever asked looks again later."""
 _DOUBT_SECONDS: Final = 5.0
 """After which a warm worker that did not answer is asked again."""
 _FRESH_SHARE: Final = 0.9
@@ -170,10 +172,34 @@ class EcsFleet:
     async def view(self) -> Sequence[WorkerView]:
         """As the port says; those that ended are shown for a while, with their diagnosis."""
         self._discovery.start()
-        return [
-            shown(sighting, self._held.get(worker_id))
-            for worker_id, sighting in self._discovery.sightings().items()
-        ]
+        return self._shown()
+
+    async def survey(self, also: Collection[WorkerId] = ()) -> Sequence[WorkerView]:
+        """As the port says. Of `also`, one that ECS does not know (any more) is not in the answer."""
+        try:
+            async with asyncio.timeout(_SURVEY_SECONDS):
+                await self._discovery.swept()
+                unseen = sorted(set(also) - self._discovery.sightings().keys())
+                described = await self._api.describe_tasks(unseen)
+        except TimeoutError:
+            raise CloudUnavailable("survey", "the fleet could not be seen in time") from None
+        found = [Sighting(task.worker_id, 0.0, task, gone=task.stopped) for task in described.tasks.values()]
+        views = [*self._shown(), *(shown(sighting) for sighting in found if self._is_ours(sighting))]
+        # One that ECS never showed may be a worker of another cluster that a job named.
+        return [view for view in views if view.health is not WorkerHealth.GONE or view.started_at]
+
+    async def stop(self, worker_id: WorkerId, reason: str) -> None:
+        """As the port says; does not wait for its end."""
+        sighting = self._discovery.sightings().get(worker_id)
+        if sighting is None or sighting.task is None:
+            task = (await self._api.describe_tasks([worker_id])).tasks.get(worker_id)
+            sighting = Sighting(worker_id, 0.0, task, gone=task is None or task.stopped)
+        if sighting.gone or not self._is_ours(sighting):
+            raise NotFound("worker", worker_id)
+        for idle in (self._warm, self._doubted):
+            idle.pop(worker_id, None)
+        await self._api.stop_task(worker_id, f"gooseherd: {reason}")
+        self._discovery.nudge(worker_id)
 
     async def close(self) -> None:
         """As the port says; idempotent."""
@@ -348,6 +374,17 @@ class EcsFleet:
         releasing.add_done_callback(self._side.discard)
 
     # -- small things ----------------------------------------------------------------------
+
+    def _shown(self) -> list[WorkerView]:
+        return [
+            shown(sighting, self._held.get(worker_id), warm=worker_id in self._warm)
+            for worker_id, sighting in self._discovery.sightings().items()
+            if self._is_ours(sighting)
+        ]
+
+    def _is_ours(self, sighting: Sighting) -> bool:
+        """A job may name a worker of another fleet; what was just launched was not seen yet."""
+        return sighting.task is None or sighting.task.started_by == self._discovery.fleet
 
     async def _stop(self, worker_id: WorkerId, reason: str) -> None:
         """Never raises: what could not be stopped ends by its idle timeout, or by the reconciler."""

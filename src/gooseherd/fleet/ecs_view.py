@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerView
+from gooseherd.domain.ports import WorkerHealth, WorkerView
 from gooseherd.fleet.diagnosis import diagnose
 from gooseherd.fleet.ecs_tasks import FleetTask
 
@@ -102,20 +102,34 @@ def observe(
     return changed
 
 
-def shown(sighting: Sighting, held_for: str | None) -> WorkerView:
+def shown(sighting: Sighting, held_for: str | None = None, *, warm: bool = False) -> WorkerView:
     """For operators; `held_for` is the attempt that uses it here, if we know of one."""
     task, attempt = sighting.task, held_for or None
     if task is None:
-        health = "gone" if sighting.gone else "starting"
-        return WorkerView(sighting.worker_id, health, 0.0, attempt, "requested, not seen")
-    if attempt is None and task.starting:
+        health = WorkerHealth.GONE if sighting.gone else WorkerHealth.STARTING
+        detail = sighting.diagnosis() if sighting.gone else "requested, not seen"
+        return WorkerView(sighting.worker_id, health, 0.0, attempt, detail, stoppable=not sighting.gone)
+    if attempt is None and task.starting and not sighting.healthy:
         attempt = task.launched_for
-    size = f"{task.size.cpu / 1024:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk"
-    detail = f"{task.status.lower()}, {task.health.lower()}, {size}, launched for {task.launched_for}"
+    said = f"{task.status.lower()}, {task.health.lower()}"
+    return WorkerView(
+        worker_id=sighting.worker_id,
+        health=_health(sighting, task),
+        started_at=task.created_at,
+        attempt=None if sighting.gone else attempt,
+        detail=sighting.diagnosis() if sighting.gone else said,
+        launched_for=task.launched_for,
+        warm=warm and not sighting.gone,
+        stoppable=task.wanted and not sighting.gone,
+        size=f"{task.size.cpu / 1024:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk",
+    )
+
+
+def _health(sighting: Sighting, task: FleetTask) -> WorkerHealth:
     if sighting.gone:
-        health, detail = "gone", sighting.diagnosis()
-    elif sighting.healthy:
-        health = "healthy"
-    else:
-        health = "starting" if task.starting else "draining"
-    return WorkerView(sighting.worker_id, health, task.created_at, attempt, detail)
+        return WorkerHealth.GONE
+    if not task.wanted:
+        return WorkerHealth.DRAINING
+    if task.health == "UNHEALTHY":
+        return WorkerHealth.UNHEALTHY
+    return WorkerHealth.HEALTHY if sighting.healthy else WorkerHealth.STARTING

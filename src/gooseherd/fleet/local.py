@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,9 @@ from typing import Any, Final, TypeVar
 
 from gooseherd.blocking import in_thread
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import LaunchFailed, NoCapacity, WorkerLost
+from gooseherd.domain.errors import LaunchFailed, NoCapacity, NotFound, WorkerLost
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed, WorkerView
+from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.pool import probe
 from gooseherd.fleet.registry import Entry, Registry
@@ -89,6 +89,10 @@ class LocalFleet:
         try:
             # A caller that gives up must not leave a half-started worker that nobody knows.
             return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done() and self._waiting[need.attempt] == 1:
+                self._unclaimed(task)  # It came in the moment in which its last caller left.
+            raise
         finally:
             self._waiting[need.attempt] -= 1
             if not self._waiting[need.attempt]:
@@ -146,7 +150,26 @@ class LocalFleet:
 
     async def view(self) -> Sequence[WorkerView]:
         """As the port says."""
-        return [self._view(entry) for entry in await in_thread(self._registry.entries)]
+        return await in_thread(lambda: [self._view(entry) for entry in self._registry.entries()])
+
+    async def survey(self, also: Collection[WorkerId] = ()) -> Sequence[WorkerView]:
+        """As the port says; those that ended are those whose end this process has seen."""
+        views = await self.view()
+        known = {view.worker_id for view in views}
+        ended = [
+            WorkerView(worker_id, WorkerHealth.GONE, 0.0, detail=diagnosis, stoppable=False)
+            for worker_id, diagnosis in self._diagnoses.items()
+            if worker_id not in known
+        ]
+        return [*views, *ended]
+
+    async def stop(self, worker_id: WorkerId, reason: str) -> None:
+        """As the port says; returns when the worker and all it ran are gone."""
+        entry = await in_thread(self._registry.get, worker_id)
+        if entry is None or not entry.alive:
+            raise NotFound("worker", worker_id)
+        self._diagnoses[worker_id] = f"the worker was stopped: {reason}"
+        await self._stop(entry)
 
     async def close(self) -> None:
         """As the port says."""
@@ -253,9 +276,13 @@ class LocalFleet:
 
     def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         self._acquiring.pop(attempt, None)
-        if task.cancelled() or task.exception() is not None or self._waiting.get(attempt):
+        if not self._waiting.get(attempt):
+            self._unclaimed(task)
+
+    def _unclaimed(self, task: asyncio.Task[WorkerHandle]) -> None:
+        """Every caller has left: the worker, if there is one, is there for somebody else."""
+        if task.cancelled() or task.exception() is not None:
             return
-        # Every caller has left in the meantime: it is there for somebody else.
         releasing = asyncio.create_task(self.release(task.result().worker_id, reusable=True))
         self._releasing.add(releasing)
         releasing.add_done_callback(self._releasing.discard)
@@ -302,14 +329,26 @@ class LocalFleet:
         return await in_thread(alone)
 
     def _view(self, entry: Entry) -> WorkerView:
-        if not entry.alive:
-            health = "gone"
-        elif entry.address is None:
-            health = "starting"
+        """Looks at files."""
+        alive = entry.alive
+        if not alive:
+            health, detail = WorkerHealth.GONE, "worker process ended"
         else:
-            health = "draining" if is_draining(entry.work) else "healthy"
-        detail = f"pid {entry.process.pid}" if entry.process else ""
-        return WorkerView(entry.worker_id, health, entry.started_at, entry.attempt, detail)
+            detail = f"pid {entry.process.pid}" if entry.process else ""
+            if entry.address is None:
+                health = WorkerHealth.STARTING
+            else:
+                health = WorkerHealth.DRAINING if is_draining(entry.work) else WorkerHealth.HEALTHY
+        return WorkerView(
+            worker_id=entry.worker_id,
+            health=health,
+            started_at=entry.started_at,
+            attempt=entry.attempt if alive else None,
+            detail=detail,
+            launched_for=entry.attempt if entry.address is None else None,
+            warm=alive and self._is_idle(entry),
+            stoppable=alive,
+        )
 
 
 def _clear_away(entry: Entry, child: subprocess.Popen[bytes] | None, registry: Registry) -> None:

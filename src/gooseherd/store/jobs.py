@@ -8,6 +8,7 @@
 | adopt | fence as seen, leased, lease run out | fence+1, lease |
 | renew | fence, leased, lease has an owner, not cancel_requested | latest of both lease ends |
 | renew, unwanted | fence, leased, lease has an owner | latest of both lease ends |
+| shorten lease | fence, running, lease fresh, open record with the worker as seen | lease, record's detail |
 | assign worker | fence, running, open record | the open record's worker |
 | progress | fence, leased | progress; percent only upwards |
 | step complete | fence, leased, step not in steps_completed | add step and parts |
@@ -186,6 +187,19 @@ class MongoJobs(JobReads):
         if await self._fenced(job_id, fence, LEASED, update, held):
             return Renewal(now + ttl, wanted=False)
         raise self._lost(job_id, fence, "renew")
+
+    @store_operation
+    async def shorten_lease(
+        self, job_id: JobId, seen: Fence, worker_id: WorkerId | None, diagnosis: str
+    ) -> bool:
+        """The job's worker has ended: its lease runs out now. False: it is no longer as seen."""
+        now = await self._clock.now()
+        fresh = {"lease.owner": {"$ne": None}, "lease.expires_at": {"$gt": now}}
+        its_worker = {"attempts": {"$elemMatch": {"ended_at": None, "worker_id": worker_id}}}
+        update = {
+            "$set": {"lease.expires_at": now, "attempts.$.detail": diagnosis, "updated_at": now},
+        }
+        return await self._fenced(job_id, seen, frozenset({Status.RUNNING}), update, {**fresh, **its_worker})
 
     @store_operation
     async def hand_over(self, owner: Owner) -> int:

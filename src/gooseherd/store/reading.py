@@ -6,12 +6,12 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from gooseherd.domain.errors import InvalidInput
-from gooseherd.domain.job import Job, JobId, Owner, Requester
+from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports import JobPage, JobQuery
 from gooseherd.domain.states import ACTIVE, Status
@@ -115,6 +115,26 @@ class JobReads:
                 "status": any_of(LEASED),
                 "lease.owner": owner,
                 "lease.expires_at": {"$gt": await self._clock.now()},
+            }
+        )
+        return [to_job(document) for document in await found.to_list()]
+
+    @store_operation
+    async def at_work(self) -> Sequence[Job]:
+        """All running and finalizing jobs, leases fresh or not."""
+        return [to_job(document) for document in await self._jobs.find({"status": any_of(LEASED)}).to_list()]
+
+    @store_operation
+    async def naming(self, worker_ids: Collection[WorkerId], since: datetime) -> Sequence[Job]:
+        """Jobs changed after `since`, any of whose attempts names one of the workers.
+
+        Goes by (status, updated_at): what changed lately is little, what a worker ever ran may be much.
+        """
+        found = self._jobs.find(
+            {
+                "status": any_of(frozenset(Status)),
+                "updated_at": {"$gt": since},
+                "attempts.worker_id": {"$in": sorted(worker_ids)},
             }
         )
         return [to_job(document) for document in await found.to_list()]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gooseherd.domain.errors import NoCapacity, WorkerLost
+from gooseherd.domain.errors import NoCapacity, NotFound, Unavailable, WorkerLost
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.provisioner import Placement
 from gooseherd.fleet.sizes import SizeBounds
@@ -245,6 +245,46 @@ async def test_a_worker_whose_caller_has_left_is_there_for_the_next(site) -> Non
             await asyncio.sleep(0.02)
     await fleet.acquire(site.need("j2"))
     assert len(site.tasks()) == 1
+
+
+async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(site) -> None:
+    one, other, stranger = site.fleet(), site.fleet(), site.fleet()
+    worker = await one.acquire(site.need("j1"))
+    site.knobs.kill(worker.worker_id)
+    await one.gone(worker.worker_id)
+    assert await other.survey() == []
+    unknown = WorkerId("3" * 32)
+    [view] = await other.survey([worker.worker_id, unknown])
+    assert (view.worker_id, view.health) == (worker.worker_id, "gone")
+    assert "killed (137)" in view.detail
+    stranger._discovery.fleet = "somebody-else"
+    assert await stranger.survey([worker.worker_id]) == []
+
+
+async def test_a_survey_during_an_outage_is_no_survey(site, monkeypatch) -> None:
+    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
+    fleet = site.fleet()
+    site.knobs.hide_fleet(60.0)
+    with pytest.raises(Unavailable):
+        await fleet.survey()
+    site.knobs.clear()
+
+
+async def test_a_worker_is_stopped_with_its_reason_whoever_launched_it_but_not_another_fleet_s(site) -> None:
+    one, other, stranger = site.fleet(), site.fleet(), site.fleet()
+    worker = await one.acquire(site.need("j1"))
+    await one.release(worker.worker_id, reusable=True)
+    stranger._discovery.fleet = "somebody-else"
+    for fleet, name in ((stranger, worker.worker_id), (other, WorkerId("4" * 32))):
+        with pytest.raises(NotFound):
+            await fleet.stop(name, "why not")
+    [view] = await one.survey()
+    assert (view.warm, view.stoppable, view.attempt) == (True, True, None)
+    assert view.launched_for == str(site.need("j1").attempt)
+    await other.stop(worker.worker_id, "nobody works with it")
+    assert "nobody works with it" in await one.gone(worker.worker_id)
+    with pytest.raises(NotFound):
+        await one.stop(worker.worker_id, "again")
 
 
 async def test_spot_first_says_so_and_a_reclaimed_worker_is_told_as_such(site) -> None:

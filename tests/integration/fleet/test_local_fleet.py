@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import uvloop
 
-from gooseherd.domain.errors import LaunchFailed, NoCapacity
+from gooseherd.domain.errors import LaunchFailed, NoCapacity, NotFound
 from gooseherd.domain.job import WorkerId
 from gooseherd.processes import ProcessId
 
@@ -146,6 +146,38 @@ async def test_who_gives_up_waiting_leaves_the_worker_to_others(yard, until) -> 
     await asyncio.gather(giving_up, return_exceptions=True)
     await until(lambda: fleet.slots() == 1 and yard.registry.entries()[0].attempt is None)
     assert await fleet.acquire(yard.need(yard.spec("quick")))
+
+
+async def test_a_worker_that_comes_as_its_last_caller_leaves_is_there_for_the_next(yard) -> None:
+    fleet, need = yard.fleet(max_workers=1), yard.need(yard.spec("quick"))
+    leaving = asyncio.create_task(fleet.acquire(need))
+    await asyncio.sleep(0)
+    # Called after the one that hands the worker on, before the caller runs again.
+    fleet._acquiring[need.attempt].add_done_callback(lambda _: leaving.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert fleet._releasing
+    assert await fleet.acquire(yard.need(yard.spec("quick")))
+
+
+async def test_a_survey_shows_who_is_warm_and_who_ended_and_stop_says_why(yard) -> None:
+    fleet, other = yard.fleet(), yard.fleet()
+    warm = await fleet.acquire(yard.need(yard.spec("quick")))
+    busy = await fleet.acquire(yard.need(spec := yard.spec("hold")))
+    async with yard.workers.connect(busy) as link:
+        await link.start_attempt(spec)
+    await fleet.release(warm.worker_id, reusable=True)
+    shown = {view.worker_id: view for view in await other.survey()}
+    assert [shown[w.worker_id].warm for w in (warm, busy)] == [True, False]
+    assert shown[busy.worker_id].attempt == str(spec.attempt)
+    await other.stop(busy.worker_id, "nobody works with it")
+    shown = {view.worker_id: view for view in await other.survey([busy.worker_id, WorkerId("w-else")])}
+    assert (shown[busy.worker_id].health, shown[busy.worker_id].stoppable) == ("gone", False)
+    assert shown[busy.worker_id].detail == "the worker was stopped: nobody works with it"
+    assert WorkerId("w-else") not in shown
+    for name in (busy.worker_id, WorkerId("w-else")):
+        with pytest.raises(NotFound):
+            await other.stop(name, "again")
 
 
 async def test_a_worker_held_by_a_dead_process_is_reused_once_it_is_idle(yard) -> None:
