@@ -51,6 +51,20 @@ FINALIZER_DEFERS: Final = Counter(
 LOOP_PASSES: Final = Counter(
     "gooseherd_loop_passes_total", "Passes of the control loops.", ["loop", "outcome"], registry=REGISTRY
 )
+RECONCILER_ACTIONS: Final = Counter(
+    "gooseherd_reconciler_actions_total", "What the reconciler did.", ["action"], registry=REGISTRY
+)
+RECONCILER_HELD_BACK: Final = Gauge(
+    "gooseherd_reconciler_held_back",
+    "Workers to be stopped that the last pass left alone because they were too many.",
+    registry=REGISTRY,
+)
+FLEET_WORKERS: Final = Gauge(
+    "gooseherd_fleet_workers",
+    "Workers as the reconciler last saw them; gone: those still remembered.",
+    ["health"],
+    registry=REGISTRY,
+)
 BYTES_SERVED: Final = Counter(
     "gooseherd_bytes_served_total", "Artifact bytes sent to clients.", ["kind"], registry=REGISTRY
 )

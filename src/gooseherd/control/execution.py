@@ -112,6 +112,10 @@ class Executions:
         """Jobs followed now."""
         return len(self._tasks)
 
+    def follows(self, job_id: JobId) -> bool:
+        """Whether this process follows the job, and so hears itself of what happens to its worker."""
+        return job_id in self._tasks
+
     @property
     def launching(self) -> int:
         """Of those, the ones whose worker is not there yet and so not counted by the fleet."""
@@ -217,13 +221,14 @@ class Executions:
         if adopted:
             if job.status is Status.FINALIZING:
                 return None
+            # What the reconciler noted when it saw the worker's end; the fleet may have forgotten it.
+            noted = job.current_attempt.detail if job.current_attempt else ""
             if job.worker_id is None:
-                raise _NoWorker(
-                    Failure(Reason.LEASE_EXPIRED, "the API process ended before a worker was assigned")
-                )
+                why = noted or "the API process ended before a worker was assigned"
+                raise _NoWorker(Failure(Reason.LEASE_EXPIRED, why))
             found = await self._fleet.find(job.worker_id)
             if found is None:
-                diagnosis = await self._diagnose(job.worker_id)
+                diagnosis = noted or await self._diagnose(job.worker_id)
                 raise _NoWorker(Failure(Reason.WORKER_LOST, diagnosis))
             return found
         need = WorkerNeed(
