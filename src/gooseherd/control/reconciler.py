@@ -139,7 +139,7 @@ def decide(seen: Estate, suspected: Mapping[Suspicion, datetime], limits: Reconc
     )
     live = sum(worker.health is not WorkerHealth.GONE for worker in seen.workers)
     allowed = max(1, live // _SHARE)
-    return Decision([*leases, *stops[:allowed]], suspicions, max(0, len(stops) - allowed))
+    return Decision((*leases, *stops[:allowed]), suspicions, max(0, len(stops) - allowed))
 
 
 def _stop(worker: WorkerView, seen: Estate, limits: ReconcilerLimits) -> StopWorker | None:

@@ -1,0 +1,235 @@
+"""The reconciler on the local cloud: orphans end, everybody else is left alone, stranded jobs go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from gooseherd.control.dispatcher import Dispatcher
+from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.news import News
+from gooseherd.control.reaper import Reaper, ReaperLimits
+from gooseherd.control.reconciler import Cause, Reconciler, ReconcilerLimits, ShortenLease, StopWorker
+from gooseherd.devcloud.faults import Kind
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.formats import BED
+from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
+from gooseherd.domain.keys import Recipe, workflow_key
+from gooseherd.domain.ports import JobStore
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import Status
+from gooseherd.storage.memory import MemoryCache
+from gooseherd.store.jobs import MongoJobs
+
+pytestmark = [pytest.mark.integration, pytest.mark.fault]
+
+HOUR = timedelta(hours=1)
+SOON = timedelta(seconds=0.3)
+KILLED = Owner("a process that was killed")
+RECIPE = Recipe("tabix", "1", BED)
+BROKEN = Failure(Reason.SOURCE_INVALID, "line 3")
+
+
+@pytest.fixture
+def jobs(database) -> MongoJobs:
+    return MongoJobs(database)
+
+
+def reconciler(jobs: JobStore, fleet, *, orphan_grace: timedelta = SOON, **more) -> Reconciler:
+    limits = ReconcilerLimits(timedelta(0), orphan_grace, sighting_gap=timedelta(seconds=0.1))
+    return Reconciler(jobs=jobs, fleet=fleet, limits=limits, tick_seconds=0.1, **more)
+
+
+async def leased(site, jobs: JobStore, name: str) -> Job:
+    """A job under an hour's lease of a process that says nothing more."""
+    source = SourceFile.from_json(
+        {"dcc": "d", "local_id": name, "access_url": f"https://example.org/{name}.bed", "file_format": "bed"}
+    )
+    job_id = site.need(name).attempt.job_id
+    key = workflow_key(source.identity, RECIPE)
+    await jobs.claim_workflow(Submission(job_id, key, source, RECIPE, Priority.NORMAL, Requester("me")))
+    job = await jobs.lease(job_id, KILLED, HOUR)
+    assert job is not None
+    return job
+
+
+async def on_a_worker(site, jobs: JobStore, fleet, name: str) -> tuple[Job, str]:
+    job = await leased(site, jobs, name)
+    worker = await fleet.acquire(site.need(name))
+    await jobs.assign_worker(job.job_id, job.fence, worker.worker_id)
+    return job, worker.worker_id
+
+
+async def test_an_orphan_of_a_killed_process_is_stopped_after_its_grace_and_nobody_else(site, jobs) -> None:
+    killed, here = site.fleet(), site.fleet()
+    orphan, (over, reused), (_, busy) = await asyncio.gather(
+        killed.acquire(site.need("nobody", 3)),
+        on_a_worker(site, jobs, killed, "over"),
+        on_a_worker(site, jobs, killed, "busy"),
+    )
+    await jobs.release_workflow(over.job_id, over.fence, Status.FAILED, BROKEN)
+    await killed.release(reused, reusable=True)
+
+    patient = await reconciler(jobs, here, orphan_grace=HOUR).run_once()
+    assert (patient.seen, patient.planned) == (True, ())
+
+    eager = reconciler(jobs, here)
+    async with asyncio.timeout(60):
+        while len(site.live()) > 1:
+            report = await eager.loop.run_once()
+            assert report.seen
+            assert len(report.planned) <= 1  # A fifth of three is one.
+            await asyncio.sleep(0.05)
+    assert [task["id"] for task in site.live()] == [busy]
+    [said] = [view.detail for view in await here.survey() if view.worker_id == orphan.worker_id]
+    assert "orphan: no job named it for" in said
+
+
+async def test_a_dry_run_tells_and_stops_nothing(site, jobs) -> None:
+    fleet = site.fleet()
+    worker = await site.fleet().acquire(site.need("nobody"))
+    _, busy = await on_a_worker(site, jobs, site.fleet(), "busy")
+    await asyncio.sleep(SOON.total_seconds())
+    report = await reconciler(jobs, fleet).run_once(dry_run=True)
+    [told] = report.planned
+    assert isinstance(told, StopWorker)
+    assert (told.worker.worker_id, told.cause) == (worker.worker_id, Cause.ORPHAN)
+    assert {task["id"] for task in site.live()} == {worker.worker_id, busy}
+
+
+async def test_two_reconcilers_at_once_do_no_more_than_one(site, jobs) -> None:
+    await site.fleet().acquire(site.need("nobody"))
+    _, busy = await on_a_worker(site, jobs, site.fleet(), "busy")
+    await asyncio.sleep(SOON.total_seconds())
+    reports = await asyncio.gather(*(reconciler(jobs, site.fleet()).run_once() for _ in range(2)))
+    assert all(report.seen and not report.errors for report in reports)
+    await site.until(lambda: [task["id"] for task in site.live()] == [busy])
+
+
+async def test_a_worker_that_got_a_job_since_it_was_looked_at_is_left_alone(site, jobs) -> None:
+    fleet = site.fleet()
+    worker = await site.fleet().acquire(site.need("late"))
+    await asyncio.sleep(SOON.total_seconds())
+    careful = reconciler(jobs, fleet)
+    dry = await careful.run_once(dry_run=True)
+    assert len(dry.planned) == 1
+    late = await leased(site, jobs, "late")
+    careful.loop._observe = lambda: asyncio.sleep(0)  # The look was before the lease.
+    careful.loop._plan = lambda _: dry.planned
+    report = await careful.loop.run_once()
+    assert (report.lost_races, report.errors) == (1, 0)
+    assert [task["id"] for task in site.live()] == [worker.worker_id]
+    assert late.attempt == 1
+
+
+async def test_while_the_fleet_or_the_store_cannot_be_seen_nothing_is_stopped(
+    site, jobs, monkeypatch
+) -> None:
+    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
+    worker = await site.fleet().acquire(site.need("nobody"))
+    fleet = site.fleet()
+    await asyncio.sleep(SOON.total_seconds())
+    eager = reconciler(jobs, fleet)
+    assert (await eager.loop.run_once()).seen
+    site.knobs.hide_fleet(60.0)
+    await asyncio.sleep(1.0)  # Longer than what was seen last counts for (the busy pace).
+    report = await eager.loop.run_once()
+    assert (report.seen, report.planned) == (False, ())
+    site.knobs.clear()
+    assert [task["id"] for task in site.live()] == [worker.worker_id]
+
+
+async def test_an_unhealthy_worker_without_a_job_is_stopped(site, jobs) -> None:
+    site.knobs.spoil_tasks(Kind.NEVER_HEALTHY, times=2)
+    over, unhealthy = await on_a_worker(site, jobs, site.fleet(), "over")
+    _, busy = await on_a_worker(site, jobs, site.fleet(), "busy")
+    await jobs.release_workflow(over.job_id, over.fence, Status.FAILED, BROKEN)
+    fleet = site.fleet()
+    patient = reconciler(jobs, fleet, orphan_grace=HOUR)
+    async with asyncio.timeout(60):
+        while unhealthy in {task["id"] for task in site.live()}:
+            await patient.loop.run_once()
+            await asyncio.sleep(0.05)
+    assert [task["id"] for task in site.live()] == [busy]
+
+
+class Deaf:
+    """Workers that take every order and say nothing."""
+
+    @asynccontextmanager
+    async def connect(self, worker) -> AsyncIterator[Deaf]:
+        yield self
+
+    async def start_attempt(self, spec) -> None: ...
+
+    async def cancel_attempt(self, attempt) -> None: ...
+
+    async def watch_attempt(self, attempt, from_seq) -> AsyncIterator[object]:
+        await asyncio.Event().wait()
+        yield
+
+
+async def test_a_job_whose_task_stopped_goes_on_long_before_its_lease_would_have_run_out(site, jobs) -> None:
+    job, first = await on_a_worker(site, jobs, site.fleet(), "stranded")
+    other, _ = await on_a_worker(site, jobs, site.fleet(), "busy")
+    site.knobs.kill(first)
+    await site.until(lambda: first not in {task["id"] for task in site.live()})
+
+    fleet, news = site.fleet(), News()
+    executions = Executions(
+        jobs=jobs,
+        fleet=fleet,
+        workers=Deaf(),
+        cache=MemoryCache(),
+        finalizers=Finalizers(),
+        news=news,
+        owner=Owner("here"),
+        timing=Timing(HOUR, HOUR, HOUR, HOUR, backoff_scale=0.0),
+        bounds=AttemptBounds(1 << 30, 1 << 30, "b1"),
+    )
+    dispatcher = Dispatcher(
+        jobs=jobs, fleet=fleet, executions=executions, news=news, running_limit=9, tick_seconds=0.1
+    )
+    reaper = Reaper(
+        jobs=jobs,
+        executions=executions,
+        finalizers=Finalizers(),
+        news=news,
+        limits=ReaperLimits(),
+        tick_seconds=600,
+    )
+    keeper = reconciler(jobs, fleet, orphan_grace=HOUR, follows=executions.follows, unowned=news.unowned)
+    loops = [asyncio.create_task(each.loop.run()) for each in (dispatcher, reaper, keeper)]
+    try:
+        async with asyncio.timeout(60):
+            while (again := await jobs.get(job.job_id)) is None or again.worker_id in (None, first):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await executions.drain(0)
+    assert (again.status, again.attempt, again.lease.owner) == (Status.RUNNING, 2, "here")
+    lost = again.attempts[0]
+    assert (lost.reason, lost.worker_id) == (Reason.WORKER_LOST, first)
+    assert "killed (137)" in lost.detail
+    untouched = await jobs.get(other.job_id)
+    assert (untouched.fence, untouched.lease.owner) == (other.fence, KILLED)
+
+
+async def test_a_job_that_lost_its_task_is_told_in_a_dry_run(site, jobs) -> None:
+    job, worker = await on_a_worker(site, jobs, site.fleet(), "stranded")
+    site.knobs.kill(worker)
+    await site.until(lambda: not site.live())
+    report = await reconciler(jobs, site.fleet()).run_once(dry_run=True)
+    [told] = report.planned
+    assert isinstance(told, ShortenLease)
+    assert (told.job_id, told.worker_id) == (JobId(job.job_id), worker)
+    assert "killed (137)" in told.diagnosis
+    assert await jobs.unowned(9) == []
