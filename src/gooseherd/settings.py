@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     workflow_tick_seconds: float = Field(
         5, gt=0, description="Safety net of the control loops, which are otherwise woken by events."
     )
+    workflow_reconcile_seconds: float = Field(
+        60, ge=0, description="How often the fleet is reconciled with the jobs; 0: not by this process."
+    )
     workflow_shutdown_grace_seconds: float = Field(
         20,
         ge=0,
@@ -147,6 +150,14 @@ class Settings(BaseSettings):
     worker_threads: int = Field(2, ge=1, le=64, description="Threads a tool may use inside one attempt.")
     worker_idle_timeout_seconds: float = Field(
         60, gt=0, description="A worker without an attempt stops itself after this long."
+    )
+    worker_max_lifetime_seconds: float = Field(
+        12 * 3600, ge=0, description="After this a worker takes no new attempt, and is stopped; 0: never."
+    )
+    worker_orphan_grace_seconds: float = Field(
+        300,
+        ge=0,
+        description="A worker no job has needed for this long is stopped; at least twice the idle timeout.",
     )
     worker_start_timeout_seconds: float = Field(
         60, gt=0, description="A worker not healthy by then has failed."

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from gooseherd.control.submission import Submissions
-from gooseherd.domain.ports import CacheBackend, FileStore, JobStore, Sources
+from gooseherd.domain.ports import CacheBackend, FileStore, Fleet, JobStore, Sources
 
 
 def _new_request_id() -> str:
@@ -30,6 +30,8 @@ class Desk:
     """Dependency name to "ok" or a problem told without hosts and paths."""
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
+    fleet: Fleet | None = None
+    """Unset: there is nothing to show or stop."""
     admin_key: str | None = None
     """Unset: nobody is admin."""
     public_url: str | None = None

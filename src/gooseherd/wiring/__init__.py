@@ -9,30 +9,33 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from gooseherd import __version__
 from gooseherd.api.app import Desk
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.loop import Loop
 from gooseherd.control.news import News
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
-from gooseherd.devcloud.docserver import DocumentServer
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.ports import CacheBackend, Fleet
 from gooseherd.processing.registry import default_registry
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.store.connect import connect, ping
+from gooseherd.store.connect import ping
 from gooseherd.store.files import MongoFiles
 from gooseherd.store.jobs import MongoJobs
 from gooseherd.store.schema import ensure_indexes
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
+from gooseherd.wiring.reconciling import make_reconciler
+from gooseherd.wiring.store import open_database
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")
@@ -56,13 +59,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
     """
     news = News()
     async with AsyncExitStack() as stack:
-        url = settings.database_url
-        if url is None:
-            server = DocumentServer(state.path / "documents")
-            url = await server.start()
-            stack.push_async_callback(server.stop)
-        database = connect(url, settings.database_name)
-        stack.push_async_callback(database.client.close)
+        database = await stack.enter_async_context(open_database(settings, state))
         await ensure_indexes(database)
         jobs, files = MongoJobs(database), MongoFiles(database)
 
@@ -77,6 +74,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             threads=settings.worker_threads,
         )
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
+        submissions: Submissions | None = None
+        fleet: Fleet | None = None
         if cache is not None:
             submissions = Submissions(
                 jobs=jobs,
@@ -122,17 +121,21 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 ),
                 tick_seconds=settings.workflow_tick_seconds,
             )
+            loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop]
+            if settings.workflow_reconcile_seconds:
+                reconciler = make_reconciler(
+                    settings, jobs, fleet, follows=executions.follows, unowned=news.unowned
+                )
+                loops.append(reconciler.loop)
             await stack.enter_async_context(
                 Supervisor(
                     jobs=jobs,
                     executions=executions,
-                    loops=[dispatcher.loop, reaper.loop],
+                    loops=loops,
                     news=news,
                     grace_seconds=settings.workflow_shutdown_grace_seconds,
                 )
             )
-        else:
-            submissions = None
 
         async def readiness() -> Mapping[str, str]:
             return await _readiness(database_ping=lambda: ping(database), cache=cache)
@@ -141,6 +144,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             desk=Desk(
                 files=files,
                 submissions=submissions,
+                fleet=fleet,
                 jobs=jobs,
                 cache=cache,
                 sources=sources,

@@ -1,0 +1,29 @@
+"""Which document store the environment asks for: a named one, or an embedded server of our own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from gooseherd.devcloud.docserver import DocumentServer
+from gooseherd.settings import Settings
+from gooseherd.statedir import StateDir
+from gooseherd.store.connect import Database, connect
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, state: StateDir) -> AsyncIterator[Database]:
+    """The database, for as long as the block lasts.
+
+    Raises:
+        StoreUnavailable: the embedded server does not start.
+    """
+    async with AsyncExitStack() as stack:
+        url = settings.database_url
+        if url is None:
+            server = DocumentServer(state.path / "documents")
+            url = await server.start()
+            stack.push_async_callback(server.stop)
+        database = connect(url, settings.database_name)
+        stack.push_async_callback(database.client.close)
+        yield database
