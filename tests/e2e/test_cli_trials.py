@@ -38,6 +38,13 @@ def test_smoke_takes_every_format_end_to_end(stranger: Any, tmp_path: Path) -> N
     assert not list(tmp_path.glob("gooseherd-*"))
 
 
+def test_smoke_on_a_local_cloud_goes_through_tasks_and_leaves_nothing(stranger: Any) -> None:
+    code, report, _ = smoke(stranger, "--devcloud")
+    assert (code, report["ok"], report["profile"]) == (0, True, "devcloud"), report
+    assert report["left_over"] == {"tasks": 0, "processes": 0, "staging_objects": 0}
+    assert {one["format"] for one in report["formats"]} == {one.name for one in ALL}
+
+
 def test_smoke_tells_which_format_failed(user: Any, tmp_path: Path) -> None:
     """The running service may not read the folder the inputs are made in."""
     url = json.loads((user.state / "server.json").read_text())["url"]

@@ -163,6 +163,17 @@ class Gooseherd:
         """Pids of tools of those names that work below this state folder."""
         return [pid for pid in self.processes() if Path(self.command(pid)[0]).name in names]
 
+    def attempts(self) -> list[int]:
+        """Pids of attempt processes of this state folder."""
+
+        def name(pid: int) -> str:
+            try:
+                return Path(f"/proc/{pid}/comm").read_text().strip()
+            except OSError:
+                return ""
+
+        return [pid for pid in self.processes() if name(pid) == "attempt"]
+
     def processes(self) -> list[int]:
         """Every process that has this state folder in its arguments, environment or as its folder."""
         mark = str(self.state)

@@ -137,16 +137,10 @@ def stored(steady: Gooseherd) -> list[str]:
 
 def check_nothing_left(service: Gooseherd, stored: list[str]) -> None:
     service.until(
-        lambda: service.left_in_work() == [] and service.left_in_cache() == stored and not attempts(service),
+        lambda: service.left_in_work() == [] and service.left_in_cache() == stored and not service.attempts(),
         "cache, work folder and process table are clean",
         20,
     )
-
-
-def attempts(service: Gooseherd) -> list[int]:
-    return [
-        pid for pid in service.processes() if "gooseherd.worker.attempt" in " ".join(service.command(pid))
-    ]
 
 
 class Upstream(http.server.BaseHTTPRequestHandler):

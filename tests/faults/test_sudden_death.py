@@ -80,9 +80,7 @@ def test_a_killed_api_process_adopts_its_running_attempt_when_it_is_back(
 
 def test_a_killed_attempt_process_is_told_and_tried_again(gooseherd: Gooseherd, long_bed: Path) -> None:
     job_id = started(gooseherd, long_bed)
-    attempts = [
-        pid for pid in gooseherd.processes() if "gooseherd.worker.attempt" in " ".join(gooseherd.command(pid))
-    ]
+    attempts = gooseherd.attempts()
     assert attempts
     for pid in attempts:
         os.kill(pid, signal.SIGKILL)
