@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import threading
@@ -12,7 +11,7 @@ import pytest
 
 from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.failures import Reason
-from gooseherd.worker.journal import Journal, JournalReader, follow
+from gooseherd.worker.journal import Journal, JournalReader
 
 
 @pytest.fixture
@@ -135,41 +134,25 @@ def test_a_very_long_detail_is_cut(path: Path) -> None:
     assert len(json.loads(path.read_bytes())["detail"]) == 2000
 
 
-async def test_following_waits_for_the_file_and_ends_after_the_last_event(path: Path) -> None:
-    async def write() -> None:
-        journal = Journal(path)
-        for kind in (EventKind.ACCEPTED, EventKind.STEP, EventKind.STEP):
-            journal.append(kind)
-            await asyncio.sleep(0)
+def test_each_line_is_announced_once_it_can_be_read(path: Path) -> None:
+    heard: list[list[int]] = []
+    with JournalReader(path) as reader:
+        journal = Journal(path, grown=lambda: heard.append([event.seq for event in reader.read()]))
+        for kind in (EventKind.ACCEPTED, EventKind.STEP, EventKind.PROGRESS, EventKind.PROGRESS):
+            journal.append(kind)  # The second progress is too early, and dropped.
         journal.append(EventKind.DONE, manifest_digest="d")
+        journal.append(EventKind.STEP)
         journal.close()
-
-    async def read() -> list[int]:
-        return [event.seq async for event in follow(path, poll_seconds=0.001)]
-
-    seen, _ = await asyncio.gather(read(), write())
-    assert seen == [1, 2, 3, 4]
+    assert heard == [[1], [2], [3], [4]]
 
 
-@pytest.mark.parametrize(("from_seq", "expected"), [(1, [1, 2, 3]), (3, [3]), (9, [3])])
-async def test_following_resumes_and_always_says_the_last_event(
-    path: Path, from_seq: int, expected: list[int]
-) -> None:
+def test_a_removed_journal_is_read_to_its_end_by_who_had_it_open(path: Path) -> None:
     journal = Journal(path)
-    journal.append(EventKind.ACCEPTED)
-    journal.append(EventKind.STEP, step="sort")
-    journal.append(EventKind.DONE, manifest_digest="d")
+    with JournalReader(path) as reader:
+        assert reader.read() == []
+        journal.append(EventKind.ACCEPTED)
+        assert [event.seq for event in reader.read()] == [1]
+        path.unlink()
+        journal.append(EventKind.DONE, manifest_digest="d")
+        assert [event.kind for event in reader.read()] == [EventKind.DONE]
     journal.close()
-    assert [event.seq async for event in follow(path, from_seq)] == expected
-
-
-async def test_a_removed_journal_is_read_to_its_end_by_who_had_it_open(path: Path) -> None:
-    journal = Journal(path)
-    journal.append(EventKind.ACCEPTED)
-    events = follow(path, poll_seconds=0.001)
-    assert (await anext(events)).seq == 1
-    path.unlink()  # noqa: ASYNC240
-    journal.append(EventKind.DONE, manifest_digest="d")
-    assert (await anext(events)).kind is EventKind.DONE
-    journal.close()
-    await events.aclose()

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.sources.http import HttpSources
-from gooseherd.sources.urlguard import UrlGuard
+
+if TYPE_CHECKING:
+    from gooseherd.sources.http import HttpSources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,10 @@ class OutboundRules:
         Raises:
             Misconfigured: naming the variable.
         """
+        # Late: who only passes the rules on need not wait for an HTTP client's imports.
+        from gooseherd.sources.http import HttpSources
+        from gooseherd.sources.urlguard import UrlGuard
+
         guard = UrlGuard(
             schemes=frozenset({"https", "http"} if self.allow_http else {"https"}),
             allow_hosts=self.allow_hosts,

@@ -25,6 +25,7 @@ from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput, Misconfigured, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import Body, StoredObject
+from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix
 from gooseherd.storage.s3_control import Conflict, Exists, S3Control
@@ -289,6 +290,13 @@ class S3Cache:
         if len(path.encode()) > MAX_KEY_BYTES:
             raise InvalidInput("key", f"at most {MAX_KEY_BYTES} bytes, the bucket's prefix included")
         return path
+
+
+def preload(region: str) -> None:
+    """Do now, asking nobody, what the first cache in this process or in a fork of it needs."""
+    import obstore.store  # noqa: F401
+
+    s3_control.preload(region)
 
 
 @dataclass

@@ -1,25 +1,24 @@
 """The attempt process: one order, in its own session, with bounds, ending with a named reason.
 
-`python -m gooseherd.worker.attempt` is started by the worker with a folder that holds the
-order. It outlives the conversation that started it, but not the worker.
+Forked from the worker's template (template.py) with a folder that holds the order. It
+outlives the conversation that started it, but not the worker.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import ctypes
 import json
 import logging
 import os
 import resource
 import shutil
 import signal
-import sys
+import socket
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.attempt import AttemptSpec, EventKind
@@ -36,6 +35,7 @@ log = logging.getLogger(__name__)
 
 NICENESS: Final = 10
 HEARTBEAT_SECONDS: Final = 2.0
+_PR_SET_NAME: Final = 15  # prctl(2)
 LATE_GRACE_SECONDS: Final = 10.0
 """What is left for an orderly end after the wall limit, before the session is killed."""
 
@@ -54,18 +54,22 @@ class _Ending:
                 self.run.cancel()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the order of `--folder`; exit status 0 when its last event is written."""
-    parser = argparse.ArgumentParser(prog="gooseherd.worker.attempt")
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--lifeline", type=int, required=True, help="descriptor of the pipe's read end")
-    parser.add_argument("--entrypoint", type=json.loads, required=True, help="the entrypoint, a ProcessId")
-    given = parser.parse_args(argv)
-    folder = AttemptFolder(given.folder)
-    me = _settle_in()
+def run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
+    """Run the order of `folder`; exit status 0 when its last event is written.
+
+    `lifeline` is a stream socket whose other end the worker's server process holds: it is
+    closed with that process, and what is written to it says that the journal has grown.
+    """
+    me = _settle_in(folder)
     configure_logging()
     spec = AttemptSpec.from_json(json.loads(folder.spec.read_bytes()))
-    journal = Journal(folder.journal)
+    line = socket.socket(fileno=lifeline)
+
+    def ring() -> None:
+        with suppress(OSError):  # Full: it will be looked at anyway. Gone: the lifeline sees to it.
+            line.send(b"!", socket.MSG_DONTWAIT)
+
+    journal = Journal(folder.journal, grown=ring)
     journal.append(EventKind.ACCEPTED)
     folder.temporary.mkdir(parents=True)
     loop = asyncio.new_event_loop()
@@ -89,22 +93,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _end_everything(me, folder)
 
     Lifeline(
-        pipe=given.lifeline,
-        entrypoint=ProcessId.from_json(given.entrypoint),
+        line=line.fileno(),
+        entrypoint=entrypoint,
         wall_seconds=spec.limits.wall_seconds,
         cut=cut,
         late=late,
     ).start()
     threading.Thread(target=_beat, args=(journal,), name="heartbeat", daemon=True).start()
     try:
-        return _run(loop, spec, folder, journal, ending)
+        return _drive(loop, spec, folder, journal, ending)
     finally:
         end_session(me, spare=os.getpid())
         shutil.rmtree(folder.scratch, ignore_errors=True)
         journal.close()
 
 
-def _run(
+def _drive(
     loop: asyncio.AbstractEventLoop,
     spec: AttemptSpec,
     folder: AttemptFolder,
@@ -140,7 +144,7 @@ async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, e
     ending.run = asyncio.current_task()
     if ending.failure is not None:
         return
-    # Late, so that signals and the lifeline are in place before the second that imports take.
+    # Late, so that signals and the lifeline are in place first where no template has imported them.
     from gooseherd.worker.engine import run_attempt
     from gooseherd.worker.equipment import equip
 
@@ -150,14 +154,21 @@ async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, e
         )
 
 
-def _settle_in() -> ProcessId:
-    """Lead a session, leave no core dumps, yield to everybody else; who we are."""
-    if os.getsid(0) != os.getpid():
-        os.setsid()
+def _settle_in(folder: AttemptFolder) -> ProcessId:
+    """Be at home in `folder`, leave no core dumps, yield to everybody else; who we are."""
     os.umask(0o077)
+    log_file = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+    for standard in (1, 2):
+        os.dup2(log_file, standard)
+    os.close(log_file)
+    os.chdir(folder.path)
+    os.environ["TMPDIR"] = str(folder.temporary)
+    tempfile.tempdir = None
     with suppress(OSError):
         os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # For people who look at processes: the command line is still the template's.
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"attempt", 0, 0, 0)
     me = ProcessId.of(os.getpid())
     assert me is not None
     return me
@@ -176,7 +187,3 @@ def _end_everything(me: ProcessId, folder: AttemptFolder) -> None:
     end_session(me, spare=os.getpid())
     shutil.rmtree(folder.scratch, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

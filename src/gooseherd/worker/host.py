@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +23,9 @@ from gooseherd.domain.attempt import AttemptId, AttemptSpec, EventKind
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.folders import AttemptFolder, is_draining
-from gooseherd.worker.journal import POLL_SECONDS, JournalReader
+from gooseherd.worker.journal import JournalReader
 from gooseherd.worker.memory import oom_kills
-from gooseherd.worker.settings import attempt_environment
+from gooseherd.worker.spawning import Spawned, Spawner
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +35,8 @@ HUNG_SECONDS: Final = 120.0
 """An attempt that writes nothing for that long, not even its heartbeat every 2 s, is stopped or wedged."""
 FAREWELL_SECONDS: Final = 10.0
 """From an attempt's last event to its process's end: an interpreter that shuts down, on a busy machine."""
+_LOOK_SECONDS: Final = 1.0
+"""A watcher looks at the journal at least that often, although it is told when it grows."""
 _REMEMBERED: Final = 20
 """Ended attempts whose journal is kept, for a watcher that comes late."""
 
@@ -44,31 +44,60 @@ Answer = dict[str, Any]
 
 
 class _Attempt:
-    """One started process, and the thread that waits for its end."""
+    """One started process, the thread that waits for its end, and the one that hears it write."""
 
-    def __init__(self, spec: AttemptSpec, folder: AttemptFolder, process: subprocess.Popen[bytes], pipe: int):
+    def __init__(self, spec: AttemptSpec, folder: AttemptFolder, spawned: Spawned, line: socket.socket):
         self.folder = folder
         self.ended = threading.Event()
         self.diagnosis = ""
-        self._process = process
-        self._pipe = pipe
+        self._spawned = spawned
+        self._line = line
         self._kills = oom_kills()
-        self._identity = ProcessId.of_child(process.pid)
-        folder.record_process(self._identity)
+        self._identity = spawned.process
         self._name = str(spec.attempt)
+        self._bells: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._bells_lock = threading.Lock()
         threading.Thread(target=self._wait, name=f"attempt {self._name}", daemon=True).start()
+        threading.Thread(target=self._hear, name=f"line {self._name}", daemon=True).start()
 
     def _wait(self) -> None:
-        code = self._process.wait()
+        code = self._spawned.wait()
         self.diagnosis = f"attempt process {describe_exit(code)}"
         if code == -signal.SIGKILL and oom_kills() > self._kills:
             self.diagnosis += " (out of memory)"
         # The tools of a killed attempt have lost their parent, not their lives.
         end_session(self._identity)
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
-        os.close(self._pipe)
+        with suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
         self.ended.set()
+        self._ring()
         log.info("attempt ended", extra={"attempt": self._name, "how": self.diagnosis})
+
+    def _hear(self) -> None:
+        """Its end of the line closes with the process, so does this thread end."""
+        with self._line, suppress(OSError):
+            while self._line.recv(4096):
+                self._ring()
+
+    def _ring(self) -> None:
+        with self._bells_lock:
+            bells = list(self._bells)
+        for loop, bell in bells:
+            with suppress(RuntimeError):  # A loop that was closed hears nothing.
+                loop.call_soon_threadsafe(bell.set)
+
+    @contextmanager
+    def bell(self) -> Iterator[asyncio.Event]:
+        """Set, in the running loop, whenever the journal has grown and when the process has ended."""
+        mine = (asyncio.get_running_loop(), asyncio.Event())
+        with self._bells_lock:
+            self._bells.add(mine)
+        try:
+            yield mine[1]
+        finally:
+            with self._bells_lock:
+                self._bells.discard(mine)
 
     def is_at_work(self) -> bool:
         """Not once its last event is written, though the process may still be there for a moment."""
@@ -95,13 +124,11 @@ class _Attempt:
 class Host:
     """All attempts of this worker; one lives at a time. Answers are plain data, they cross the wire."""
 
-    def __init__(
-        self, *, work: Path, build: str, entrypoint: ProcessId, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, *, work: Path, build: str, entrypoint: ProcessId, spawner: Spawner) -> None:
         self._work = work
         self._build = build
         self._entrypoint = entrypoint
-        self._environment = attempt_environment(environment)
+        self._spawner = spawner
         self._attempts: dict[AttemptId, _Attempt] = {}
         self._lock = threading.Lock()
         self._started_at = time.monotonic()
@@ -111,9 +138,7 @@ class Host:
         return {
             "build": self._build,
             "uptime_seconds": time.monotonic() - self._started_at,
-            "attempts": [
-                str(name) for name, attempt in list(self._attempts.items()) if attempt.is_at_work()
-            ],
+            "attempts": [str(name) for name, attempt in list(self._attempts.items()) if attempt.is_at_work()],
             "draining": is_draining(self._work),
         }
 
@@ -158,29 +183,15 @@ class Host:
                 attempt.ended.wait(FAREWELL_SECONDS)
 
     def _spawn(self, spec: AttemptSpec, folder: AttemptFolder) -> _Attempt:
-        theirs, ours = os.pipe()
+        ours, theirs = socket.socketpair()
         try:
-            with folder.log.open("wb") as out:
-                process = subprocess.Popen(
-                    [
-                        *(sys.executable, "-m", "gooseherd.worker.attempt"),
-                        *("--folder", str(folder.path), "--lifeline", str(theirs)),
-                        *("--entrypoint", json.dumps(self._entrypoint.to_json())),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                    cwd=folder.path,
-                    env={**self._environment, "TMPDIR": str(folder.temporary)},
-                    pass_fds=(theirs,),
-                    start_new_session=True,
-                )
+            with theirs:
+                spawned = self._spawner.spawn(folder, self._entrypoint, theirs)
+            folder.record_process(spawned.process)
+            return _Attempt(spec, folder, spawned, ours)
         except BaseException:
-            os.close(ours)
+            ours.close()  # Whatever was started ends with it.
             raise
-        finally:
-            os.close(theirs)
-        return _Attempt(spec, folder, process, ours)
 
     def _forget_old(self) -> None:
         ended = [name for name, attempt in self._attempts.items() if attempt.ended.is_set()]
@@ -199,8 +210,9 @@ class Host:
             return
         newest = 0
         heard = said = time.monotonic()
-        with JournalReader(attempt.folder.journal) as reader:
+        with attempt.bell() as bell, JournalReader(attempt.folder.journal) as reader:
             while True:
+                bell.clear()
                 # In this order: what was written before the end was written before it is read.
                 over = attempt.ended.is_set()
                 for event in reader.read():
@@ -222,7 +234,9 @@ class Host:
                 if now - said > heartbeat_seconds:
                     said = now
                     yield {"event": {"seq": newest, "kind": str(EventKind.HEARTBEAT), "at": time.time()}}
-                await asyncio.sleep(POLL_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(_LOOK_SECONDS, said + heartbeat_seconds - now)):
+                        await bell.wait()
 
     def cancel(self, name: AttemptId) -> Answer:
         """End the attempt and remove its folder; returns when both are gone. Blocks."""

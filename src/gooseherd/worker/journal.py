@@ -6,13 +6,12 @@ killed writer can leave a torn last line, which readers do not see.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,7 +21,6 @@ from gooseherd.domain.attempt import Event, EventKind
 PROGRESS_INTERVAL_SECONDS: Final = 0.5
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Past this size only what changes the outcome is written: some hours of progress at full rate."""
-POLL_SECONDS: Final = 0.05
 _DETAIL_LIMIT: Final = 2000
 _CHATTER: Final = frozenset({EventKind.PROGRESS, EventKind.HEARTBEAT})
 
@@ -35,10 +33,20 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.time, max_bytes: int = MAX_BYTES
+        self,
+        path: Path,
+        *,
+        grown: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
-        """Create the file. FileExistsError: this attempt has run before."""
+        """Create the file; `grown` is called after each line.
+
+        Raises:
+            FileExistsError: this attempt has run before.
+        """
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._grown = grown
         self._clock = clock
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -95,6 +103,7 @@ class Journal:
             self._over = event.last
             if kind is EventKind.PROGRESS:
                 self._next_progress = now + PROGRESS_INTERVAL_SECONDS
+            self._grown()
             return event
 
     def close(self) -> None:
@@ -148,22 +157,3 @@ def _parse(line: bytes) -> Event | None:
         return Event.from_json(json.loads(line))
     except (ValueError, TypeError, KeyError):
         return None
-
-
-async def follow(
-    path: Path, from_seq: int = 1, *, poll_seconds: float = POLL_SECONDS
-) -> AsyncIterator[Event]:
-    """Events from position `from_seq` on, waiting for more, ending after the last one.
-
-    The last one is said whatever its position: who asks past the end must still learn how it ended.
-    Waits forever on a writer that died: who watches a process must look at it too.
-    """
-    # read(2) on a local file that is in the page cache: cheaper than a thread hop.
-    with JournalReader(path) as reader:
-        while True:
-            for event in reader.read():
-                if event.seq >= from_seq or event.last:
-                    yield event
-                if event.last:
-                    return
-            await asyncio.sleep(poll_seconds)

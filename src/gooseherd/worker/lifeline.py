@@ -1,7 +1,7 @@
 """Ties an attempt's life to its worker's, and bounds its time, from a thread that does nothing else.
 
 The worker is two processes (the entrypoint and Wool's child), and either can be killed
-alone. The child holds the write end of a pipe, which the kernel closes with it; the
+alone. The child holds the other end of a line, which the kernel closes with it; the
 entrypoint is watched by pidfd.
 """
 
@@ -19,19 +19,19 @@ from gooseherd.processes import ProcessId
 class Lifeline:
     """Calls `cut` once when the worker is gone, `late` once when the time is up; from its own thread.
 
-    `pipe` is the read end, closed with the process. A worker that is gone already cuts at once.
+    `line` is our end, closed with the process. A worker that is gone already cuts at once.
     """
 
     def __init__(
         self,
         *,
-        pipe: int,
+        line: int,
         entrypoint: ProcessId,
         wall_seconds: float,
         cut: Callable[[], None],
         late: Callable[[], None],
     ) -> None:
-        self._pipe = pipe
+        self._line = line
         self._entrypoint = entrypoint
         self._deadline = time.monotonic() + wall_seconds
         self._cut = cut
@@ -48,8 +48,8 @@ class Lifeline:
             self._cut()
             return
         poll = select.poll()
-        # The write end is never written to: any event is its end.
-        poll.register(self._pipe, select.POLLIN)
+        # Nothing is ever sent to us: any event is its end.
+        poll.register(self._line, select.POLLIN)
         poll.register(entrypoint, select.POLLIN)
         said_late = False
         while True:

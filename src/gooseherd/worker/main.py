@@ -19,8 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import wool
-
 from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import ProcessId
@@ -38,6 +36,8 @@ from gooseherd.worker.options import Options, check, parse
 from gooseherd.worker.settings import WorkerPlace, WorkerSettings, build_id
 
 if TYPE_CHECKING:
+    import wool
+
     from gooseherd.worker.health import Condition, HealthPort
 
 log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostly runs as.
@@ -165,6 +165,8 @@ class Worker:
         )
 
     def _make_child(self, runtime: Path) -> wool.LocalWorker:
+        import wool  # Late: its import would hold up the health port, and the template in the child.
+
         credentials = None
         if self._certificates is not None:
             # Wool's child reads them at its start; afterwards nothing of what came as text is
@@ -313,12 +315,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of its own kind.
+    from gooseherd.worker.spawning import spawner
+
+    spawner().warm_up()  # Imports at the same time as we do.
     # Loaded now, not by the first call: that would be done on the loop that answers gRPC.
     from gooseherd.worker import host, routines  # noqa: F401
 
     if os.environ.pop(_SECRETIVE, None):
         task.keep_to_ourselves()
     configure_logging()
+    # A worker that would not start its first attempt at once is not ready; the first attempt tells why.
+    spawner().wait_warm(START_TIMEOUT_SECONDS / 2)
 
 if __name__ == "__main__":
     status = main()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
@@ -72,12 +71,13 @@ async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
 def _host() -> Host:
     from gooseherd.worker.host import Host
     from gooseherd.worker.settings import WorkerPlace, build_id
+    from gooseherd.worker.spawning import spawner
 
     with _making:
         if not _hosts:
             place = WorkerPlace.from_env()
             _hosts.append(
-                Host(work=place.work, build=build_id(), entrypoint=place.entrypoint, environment=os.environ)
+                Host(work=place.work, build=build_id(), entrypoint=place.entrypoint, spawner=spawner())
             )
         return _hosts[0]
 
