@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from gooseherd.processing.workbench import (
     Budget,
     Workbench,
     left_beside,
-    own_stage,
     stem,
     wrong_output,
 )
@@ -80,7 +78,7 @@ class SortedBam:
             counts, notes = report.counts, report.notes
             contigs = contigs_of(await _header(bench, out))
             index = await _index(bench, out, contigs, span=(0.9, 1.0))
-            reads = await _reads_in(bench, out, index)
+            reads = await _reads_in(bench, out, index, SAM)
             if reads != report.records:
                 raise wrong_output(f"{reads} reads instead of {report.records}")
             if warned:
@@ -96,7 +94,7 @@ class SortedBam:
             if self.source_format is BAM and seen.compression is not Compression.BGZF:
                 index = _index_of(bench, contigs)
                 out = await self._sort_unblocked(bench, seen.compression, index)
-                reads = await _reads_in(bench, out, index)
+                reads = await _reads_in(bench, out, index, BAM)
                 if seen.compression is Compression.PLAIN:
                     notes = (_NO_END_NOTE,)
             elif self.source_format is BAM:
@@ -104,8 +102,10 @@ class SortedBam:
                 if kept:
                     notes = ("already sorted: these are the source's own bytes",)
             else:
-                out = await self._sort_cram(bench, header, _index_of(bench, contigs))
-                reads = await _reads_in(bench, out, _index_of(bench, contigs))
+                index = _index_of(bench, contigs)
+                out = await self._sort_cram(bench, header, index)
+                # Whoever opens a CRAM opens the place of the reference that its header names.
+                reads = await _reads_in(bench, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
         if not reads:
             raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
         if not kept:
@@ -132,7 +132,7 @@ class SortedBam:
                 raise
             index = _index_of(bench, contigs)
             out, _ = await self._sort(bench, (), str(bench.source), index)
-            return out, await _reads_in(bench, out, index), False
+            return out, await _reads_in(bench, out, index, BAM), False
         reads = await _reads_in(bench, bench.source, index)
         return await asyncio.to_thread(_keep, bench.given.path, index), reads, True
 
@@ -209,7 +209,7 @@ class BamIndex:
         if index is None:
             contigs = contigs_of(await _header(bench, bench.source))
             index = await _index(bench, bench.source, contigs)
-        await bench.output_of(own_stage("probe", "bam", str(bench.source), str(index)))
+            await _reads_in(bench, bench.source, index)
         given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
         return StepOutput(
             files=(Produced(Kind.INDEX, index, "index", f"{_stem(given)}.bam{index.suffix}"),),
@@ -290,7 +290,10 @@ async def _unplaced_with_position(bench: Workbench, path: Path, index: Path) -> 
     return int(await bench.output_of(Stage("samtools view", argv)))
 
 
-async def _reads_in(bench: Workbench, path: Path, index: Path) -> int:
-    """How many reads a sorted BAM has, by its index."""
-    said = json.loads(await bench.output_of(own_stage("probe", "bam", str(path), str(index))))
-    return int(said["reads"])
+async def _reads_in(bench: Workbench, path: Path, index: Path, source: Format | None = None) -> int:
+    """How many reads a sorted BAM has, by its index, which is asked for some of them.
+
+    `source`: the BAM is ours, and the source's reads of that format are those to ask for.
+    """
+    read_again = () if source is None else ("--ours", "--source", str(bench.source), "--format", source.name)
+    return (await bench.verify("bam", path, index, *read_again))["reads"]

@@ -72,7 +72,6 @@ def lines_of(source: str) -> Iterator[bytes]:
     if opened is None or not opened.isBigBed():
         raise StepFailed.because(Reason.SOURCE_INVALID, "not a readable bigBed: its header does not open")
     for contig, length in opened.chroms().items():
-        prefix = contig.encode("utf-8", "surrogateescape") + b"\t"
         for start in range(0, length, _WINDOW):
             try:
                 found = opened.entries(contig, start, min(start + _WINDOW, length))
@@ -83,8 +82,13 @@ def lines_of(source: str) -> Iterator[bytes]:
             for begin, end, rest in found or ():
                 # An item that reaches in from the window before was given with that one.
                 if begin >= start:
-                    tail = b"\t" + rest.encode("utf-8", "surrogateescape") if rest else b""
-                    yield prefix + b"%d\t%d" % (begin, end) + tail + b"\n"
+                    yield line_of(contig, begin, end, rest)
+
+
+def line_of(contig: str, begin: int, end: int, rest: str | None) -> bytes:
+    """An item as a line of BED."""
+    tail = f"\t{rest}" if rest else ""
+    return f"{contig}\t{begin}\t{end}{tail}\n".encode("utf-8", "surrogateescape")
 
 
 def items_declared(source: str) -> int | None:

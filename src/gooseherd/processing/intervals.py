@@ -202,7 +202,10 @@ class SortedText:
             raise wrong_output("no end marker")
         if size != report.size:
             raise wrong_output(f"{size} bytes of text instead of {report.size}")
-        await asyncio.to_thread(call.index.rename, out.with_name(f"{out.name}.{found.index}"))
+        index = await asyncio.to_thread(call.index.rename, out.with_name(f"{out.name}.{found.index}"))
+        read_again = self.source_format not in (BCF, GTF)  # as it takes, or by an index of its own
+        options = ("--source", str(bench.source), "--format", self.source_format.name) if read_again else ()
+        await bench.verify("tabix", out, index, *options)
         return report
 
     async def _by_sort(self, bench: Workbench, out: Path, watch: Watch) -> Report:
@@ -270,8 +273,8 @@ class TabixIndex:
         tools: dict[str, str] = {}
         if index is None:
             index = await self._by_tabix(bench, data)
+            await bench.verify("tabix", data, index)
             tools = await bench.versions("tabix")
-        await bench.output_of(own_stage("probe", "tabix", str(data), str(index)))
         given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
         base = stem(given.source.filename, self.source_format.suffixes)
         return StepOutput(

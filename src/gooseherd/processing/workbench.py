@@ -144,6 +144,20 @@ class Workbench:
             reads_source=True,
         )
 
+    async def verify(self, kind: str, data: Path, index: Path, *options: str) -> Mapping[str, int]:
+        """Ask data and index of `kind` (tabix, bam) for what must be there; see verify.py.
+
+        Raises:
+            StepFailed: tool_failed; they do not agree.
+        """
+        verdict = self.work / "verified.json"
+        seed = str(self.given.source.identity)
+        argv = (kind, str(data), str(index), "--report", str(verdict), "--seed", seed, *options)
+        answer: Mapping[str, int] = json.loads(
+            await self.output_of(own_stage("verify", *argv, verdict=verdict))
+        )
+        return answer
+
     async def read_report(self, name: str) -> Report:
         """What a normaliser noticed."""
         return Report(json.loads(await asyncio.to_thread((self.work / name).read_bytes)))

@@ -1,0 +1,212 @@
+"""What an index answers, asked the way readers ask."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol, Self
+
+_MOST: Final = 20_000
+"""Records of one answer that are looked at: dense places must not cost minutes."""
+_NAMES_AT: Final = 36  # TBI: magic, n_ref, seven numbers of tabix (the tabix format)
+_CSI_AUX_AT: Final = 16  # CSIv1: magic, min_shift, depth, l_aux
+
+
+class Region(NamedTuple):
+    """A half-open interval from 0; `name` in Latin-1, which holds any byte."""
+
+    name: str
+    begin: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.name[:80]}:{self.begin + 1}-{self.end}"
+
+
+class Placed(NamedTuple):
+    """A record and where it is; `end` None where only its reader can tell."""
+
+    name: str
+    begin: int
+    end: int | None
+    content: str
+
+
+@dataclass(eq=False)
+class Disagreement(Exception):
+    """The index does not answer what the data or the source holds."""
+
+    region: Region | None
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.region}: {self.what}" if self.region else self.what
+
+
+class Answers(Protocol):
+    """An opened pair of data and index."""
+
+    def starting_in(self, region: Region) -> Counter[str]:
+        """The contents of the records that begin in `region`."""
+        ...
+
+    def must_reach(self, record: Placed) -> None:
+        """A record is found by its last base.
+
+        Raises:
+            Disagreement: it is not.
+        """
+        ...
+
+    def must_name(self, names: set[str]) -> None:
+        """The index has these sequences and no others.
+
+        Raises:
+            Disagreement: it has not.
+        """
+        ...
+
+
+class TabixAnswers:
+    """Text in BGZF by TBI or CSI; what its columns mean is what the index says."""
+
+    def __init__(self, data: Path, index: Path) -> None:
+        import pysam
+
+        try:
+            columns, self.names = _described(index)
+            self._opened: Any = pysam.TabixFile(str(data), index=str(index), encoding="latin-1")
+        except (OSError, ValueError, EOFError, struct.error) as error:
+            raise Disagreement(None, f"the index does not open ({type(error).__name__})") from None
+        self.place = _placer(*columns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._opened.close()
+
+    def _lines(self, region: Region) -> list[str]:
+        # Braces are htslib's quoting of names that hold colons. One more to the left finds empty intervals.
+        name = f"{{{region.name}}}" if ":" in region.name and "}" not in region.name else region.name
+        asked = f"{name}:{max(region.begin, 1)}-{region.end}"
+        try:
+            found = []
+            for line in self._opened.fetch(region=asked):
+                found.append(line)
+                if len(found) > _MOST:
+                    break
+        except (OSError, ValueError) as error:
+            raise Disagreement(region, f"no answer ({type(error).__name__})") from None
+        return found
+
+    def starting_in(self, region: Region) -> Counter[str]:
+        records = map(self.place, self._lines(region))
+        return Counter(
+            r.content for r in records if r.name == region.name and region.begin <= r.begin < region.end
+        )
+
+    def must_reach(self, record: Placed) -> None:
+        if record.end is None or record.end <= record.begin:
+            return
+        region = Region(record.name, record.end - 1, record.end)
+        found = self._lines(region)
+        if len(found) <= _MOST and record.content not in found:
+            raise Disagreement(region, "a record is not found by its last base")
+
+    def must_name(self, names: set[str]) -> None:
+        if names != set(self.names):
+            raise Disagreement(None, f"the index names {len(self.names)} sequences instead of {len(names)}")
+
+
+class BamAnswers:
+    """A BAM by BAI or CSI."""
+
+    def __init__(self, data: Path, index: Path) -> None:
+        import pysam
+
+        pysam.set_verbosity(0)
+        try:
+            self.opened: Any = pysam.AlignmentFile(str(data), "rb", index_filename=str(index))
+            statistics = self.opened.get_index_statistics()
+        except (OSError, ValueError) as error:
+            raise Disagreement(None, f"the index does not open ({type(error).__name__})") from None
+        self.reads: int = sum(s.total for s in statistics) + self.opened.nocoordinate
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):  # It repeats what was wrong before.
+            self.opened.close()
+
+    def starting_in(self, region: Region) -> Counter[str]:
+        found: Counter[str] = Counter()
+        try:
+            for read in self.opened.fetch(region.name, region.begin, region.end):
+                if region.begin <= read.reference_start:
+                    found[content_of(read)] += 1
+                    if found.total() > _MOST:
+                        break
+        except (OSError, ValueError) as error:
+            raise Disagreement(region, f"no answer ({type(error).__name__})") from None
+        return found
+
+    def must_reach(self, record: Placed) -> None:
+        if record.end is None or record.end <= record.begin:
+            return
+        region = Region(record.name, record.end - 1, record.end)
+        for looked, read in enumerate(self.opened.fetch(*region)):
+            if looked > _MOST or content_of(read) == record.content:
+                return
+        raise Disagreement(region, "a read is not found by its last base")
+
+    def must_name(self, names: set[str]) -> None:
+        if not names <= set(self.opened.references):
+            raise Disagreement(None, "reads lie on sequences that the header does not name")
+
+
+def content_of(read: Any) -> str:
+    """What makes a read the same wherever it was stored."""
+    return (
+        f"{read.query_name}\t{read.flag}\t{read.reference_start}\t{read.cigarstring}\t{read.query_sequence}"
+    )
+
+
+def _described(index: Path) -> tuple[tuple[int, int, int, int], list[str]]:
+    """((preset, columns of name, begin and end from 1), the names) of a TBI or CSI."""
+    with gzip.open(index) as stream:
+        head = stream.read(_NAMES_AT)
+        if head[:4] == b"CSI\1":
+            head = head[:_CSI_AUX_AT][8:] + head[_CSI_AUX_AT:] + stream.read(8)
+        elif head[:4] != b"TBI\1":
+            raise ValueError("neither TBI nor CSI")
+        preset, name, begin, end, _, _, length = struct.unpack_from("<7i", head, 8)
+        names = stream.read(length)
+    if len(names) != length:
+        raise ValueError("cut within the names")
+    return (preset, name, begin, end), names.decode("latin-1").split("\0")[:-1]
+
+
+def _placer(preset: int, name: int, begin: int, end: int) -> Callable[[str], Placed]:
+    zero_based = bool(preset & 0x10000)  # TBX_UCSC (the tabix format)
+    vcf = preset & 0xFFFF == 2  # TBX_VCF
+
+    def place(line: str) -> Placed:
+        fields = line.split("\t", max(name, begin, end))
+        start = int(fields[begin - 1]) - (not zero_based)
+        # Where a VCF record ends, htslib's versions see differently.
+        return Placed(fields[name - 1], start, None if vcf else int(fields[end - 1]), line)
+
+    return place
