@@ -137,6 +137,7 @@ class EcsDiscovery:
         self._known[worker_id] = replace(before, known_to_exist=True)
         self._fresh.discard(worker_id)
         self._asked.add(worker_id)
+        self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)
         self._wake.set()
         await self._until(lambda: worker_id in self._fresh or self._known[worker_id].gone)
         return self._known[worker_id]
@@ -157,6 +158,7 @@ class EcsDiscovery:
         """It was just launched: look for it, soon and often."""
         self.start()
         self._known.setdefault(worker_id, Sighting(worker_id, self._clock()))
+        self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)  # No longer idle.
         self._wake.set()
 
     def nudge(self, worker_id: WorkerId | None = None) -> None:
