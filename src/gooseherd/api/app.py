@@ -25,6 +25,7 @@ from gooseherd.api.problems import (
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.bytes_docs import documented_routes
 from gooseherd.api.routers.files import file_routes
+from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.visit import visit_of
@@ -55,6 +56,7 @@ def create_app(desk: Desk) -> ASGIApp:
         artifact_routes(desk, catalog),
         job_routes(desk),
         file_routes(desk, catalog),
+        fleet_routes(desk),
         operation_routes(desk),
     ):
         framework.include_router(router)

@@ -52,7 +52,7 @@ _DESCRIPTIONS: Final = {
     403: "The file is not public",
     404: "Not found",
     405: "Method not allowed",
-    409: "The job can no longer be cancelled",
+    409: "The job can no longer be cancelled, or the worker is in use",
     410: "The file was taken back",
     412: "If-Match names another version",
     413: "The body is too large",

@@ -123,6 +123,9 @@ ERROR_STATUS: Final[dict[type[Exception], Verdict]] = {
         "The job can no longer be cancelled",
         fields={"job_id": "job_id", "status": "job_status"},
     ),
+    errors.WorkerInUse: Verdict(
+        409, "worker-in-use", "A job works on the worker", fields=_same("worker_id", "job_id")
+    ),
     errors.Conflict: Verdict(
         409, "conflict", "The state has changed meanwhile", retryable=True, detail="look again, then decide"
     ),

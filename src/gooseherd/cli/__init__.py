@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from gooseherd.cli import add, certs, files, get, jobs, trials, up
+from gooseherd.cli import add, certs, files, fleet, get, jobs, reconcile, trials, up
 
 app = typer.Typer(
     name="gooseherd",
@@ -25,6 +25,8 @@ app.command("add")(add.add)
 app.command("get")(get.get)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
+app.add_typer(fleet.app, name="fleet")
+app.command("reconcile")(reconcile.reconcile)
 app.add_typer(certs.app, name="certs")
 app.command("smoke")(trials.smoke)
 app.command("demo")(trials.demo)

@@ -221,6 +221,20 @@ class GooseherdClient:
                 job = now
                 yield job
 
+    # -- fleet -----------------------------------------------------------------------------
+
+    def fleet(self) -> dict[str, Any]:
+        """`workers`, those that `ended` lately, and how many `slots` are left; needs the admin key."""
+        return self._json("GET", "/fleet")
+
+    def stop_worker(self, worker_id: str, *, force: bool = False) -> dict[str, Any]:
+        """Ask a worker to end; needs the admin key. Answers how it was before.
+
+        Refused (409) when a job works on it, unless `force`: the job is then tried again.
+        """
+        query = {"force": "true"} if force else {}
+        return self._json("DELETE", f"/fleet/{quote(worker_id, safe='')}", params=query)
+
     # -- artifacts -------------------------------------------------------------------------
 
     def ask(

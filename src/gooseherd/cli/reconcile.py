@@ -1,0 +1,117 @@
+"""`gooseherd reconcile`: stop workers that nobody works with, without serving anybody; for a cron."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gooseherd.cli import options
+from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+
+if TYPE_CHECKING:
+    from gooseherd.control.loop import Report
+    from gooseherd.control.reconciler import Action
+    from gooseherd.settings import Settings
+
+
+def reconcile(
+    once: Annotated[bool, typer.Option("--once", help="One pass; default: until Ctrl-C.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare the fleet with the jobs: stop orphaned workers, free jobs whose worker ended.
+
+    Takes its settings from the environment, as the service does. A pass looks twice, so it
+    takes some 15 seconds when there is something to do.
+    """
+
+    def command() -> None:
+        import asyncio
+
+        from gooseherd import telemetry
+        from gooseherd.cli.up import read_settings
+
+        settings = read_settings(state_dir=state_dir)
+        telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+        _refuse_beside_a_service(settings)
+        asyncio.run(_passes(settings, once=once, dry_run=dry_run, as_json=as_json))
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def _refuse_beside_a_service(settings: Settings) -> None:
+    """What lives in the state folder is the service's own, and it reconciles by itself."""
+    from gooseherd.client.local import find_local
+
+    if settings.database_url is None or settings.ecs_cluster is None:
+        running = find_local(settings.gooseherd_state_dir)
+        if running is not None:
+            raise Stop(
+                Exit.USAGE,
+                f"a service runs here ({running.url}) and reconciles its own workers",
+                "this command is for fleets on ECS with a database of their own; see: gooseherd fleet ls",
+            )
+
+
+async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: bool) -> None:
+    import asyncio
+
+    from gooseherd.wiring.reconciling import reconciling
+
+    async with reconciling(settings) as reconciler:
+        while True:
+            report = await reconciler.run_once(dry_run=dry_run)
+            _tell(report, dry_run=dry_run, as_json=as_json)
+            if not report.seen or report.errors:
+                say(_what_failed(report))
+                if once:
+                    raise typer.Exit(Exit.FAILED)
+            if once:
+                return
+            await asyncio.sleep(settings.workflow_reconcile_seconds or 60.0)
+
+
+def _tell(report: Report[Action], *, dry_run: bool, as_json: bool) -> None:
+    told = [_plain(action) for action in report.planned]
+    if as_json:
+        done = {"lost_races": report.lost_races, "errors": report.errors}
+        emit({"seen": report.seen, "dry_run": dry_run, "actions": told, **done})
+        return
+    for action in told:
+        print(("would " if dry_run else "") + _words(action))
+    if report.seen and not told:
+        say("nothing to do")
+
+
+def _words(action: Mapping[str, Any]) -> str:
+    if action["action"] == "stop_worker":
+        return f"stop worker {action['worker_id']} ({action['cause']}): {action['why']}"
+    worker = f" {action['worker_id']}" if action["worker_id"] else ""
+    return f"shorten the lease of job {action['job_id']}, its worker{worker} ended: {action['why']}"
+
+
+def _plain(action: Action) -> Mapping[str, Any]:
+    from gooseherd.control.reconciler import StopWorker
+
+    if isinstance(action, StopWorker):
+        return {
+            "action": "stop_worker",
+            "worker_id": action.worker.worker_id,
+            "cause": action.cause.value,
+            "why": action.why,
+        }
+    return {
+        "action": "shorten_lease",
+        "job_id": action.job_id,
+        "worker_id": action.worker_id,
+        "why": action.diagnosis,
+    }
+
+
+def _what_failed(report: Report[Action]) -> str:
+    if not report.seen:
+        return "fleet or store could not be seen completely; nothing was done"
+    return f"{report.errors} of {len(report.planned)} actions failed; the log says why"
