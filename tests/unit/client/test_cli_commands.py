@@ -256,6 +256,64 @@ def test_cancel_too_late_is_a_failure_with_the_service_s_words(
     assert (result.exit_code, "finalizing" in result.stderr) == (1, True)
 
 
+def fleet_worker(name: str, **more: Any) -> dict[str, Any]:
+    given = {"worker_id": name, "health": "healthy", "age_seconds": 3725.4, "size": "1 vCPU", **more}
+    return {"job_id": None, "warm": False, "detail": "running", "diagnosis": None, **given}
+
+
+def test_the_fleet_is_listed_with_jobs_and_on_demand_with_those_that_ended(
+    gooseherd: Any, service: Any, said: Any
+) -> None:
+    fleet = {
+        "slots": 3,
+        "workers": [
+            fleet_worker("w1", job_id="j1"),
+            fleet_worker("w2", warm=True, age_seconds=None),
+            fleet_worker("w3", age_seconds=61),
+        ],
+        "ended": [fleet_worker("w0", health="gone", diagnosis="it was killed", age_seconds=None)],
+    }
+    service.on("GET /fleet", said(200, fleet))
+    result = gooseherd("fleet", "ls")
+    assert result.stdout.splitlines() == [
+        "w1\thealthy\t1h02m\tj1\t1 vCPU\trunning",
+        "w2\thealthy\t\t(warm)\t1 vCPU\trunning",
+        "w3\thealthy\t1m01s\t\t1 vCPU\trunning",
+    ]
+    assert "3 more could be had" in result.stderr
+    assert gooseherd("fleet", "ls", "--ended").stdout.splitlines()[-1].endswith("it was killed")
+    assert json.loads(gooseherd("fleet", "ls", "--json").stdout) == fleet
+
+
+def test_a_worker_is_stopped_and_a_busy_one_only_with_force(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("DELETE /fleet/w1", said(200, fleet_worker("w1")))
+    result = gooseherd("fleet", "stop", "w1")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "asked to end" in result.stderr
+    problem = {"type": "/problems/worker-in-use", "title": "T", "detail": "worker w2 works on job j2"}
+    service.on("DELETE /fleet/w2", said(409, problem, PROBLEM))
+    refused = gooseherd("fleet", "stop", "w2")
+    assert (refused.exit_code, "works on job j2" in refused.stderr) == (1, True)
+    service.on("DELETE /fleet/w2", said(200, fleet_worker("w2", job_id="j2")))
+    forced = gooseherd("fleet", "stop", "w2", "--force")
+    assert (forced.exit_code, "job j2 is tried again" in forced.stderr) == (0, True)
+    assert service.asked[-1].path.endswith("force=true")
+    assert json.loads(gooseherd("fleet", "stop", "w2", "--force", "--json").stdout)["job_id"] == "j2"
+
+
+def test_beside_a_running_service_reconciling_is_left_to_it(
+    gooseherd: Any, service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATABASE_URL", "ECS_CLUSTER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
+    (tmp_path / "state").mkdir()
+    running = {"url": service.url, "pid": os.getpid(), "profile": "embedded"}
+    (tmp_path / "state" / "server.json").write_text(json.dumps(running))
+    result = gooseherd("reconcile", "--once")
+    assert (result.exit_code, "reconciles its own workers" in result.stderr) == (2, True)
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['gooseherd', '--help']\n"
