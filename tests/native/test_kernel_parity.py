@@ -10,6 +10,7 @@ import pytest
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.text import normalise
 from gooseherd.processing.textformats import reader_of
+from gooseherd.processing.workbench import Report
 
 FILES = 150
 ODD = {
@@ -120,9 +121,24 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
         assert run.text().startswith(header), (seed, data)
         assert run.found.counts == reader.counts, (seed, data)
         assert (run.found.records, run.found.max_end) == (reader.records, reader.max_end), (seed, data)
+        assert run.found.lines == reader.lines == data.count(b"\n") + (data[-1:] != b"\n"), (seed, data)
+        assert run.found.lines == accounted_for(run.found), (seed, data)
         assert [(c.name, c.length) for c in run.found.contigs] == [
             (c.name, c.length) for c in reader.contigs()
         ], (seed, data)
+
+
+def accounted_for(found: Any) -> int:
+    """Lines whose fate a report tells."""
+    told = Report(
+        {
+            "records": found.records,
+            "header_lines": found.header_lines,
+            "counts": dict(found.counts),
+            "lines": 0,
+        }
+    )
+    return told.accounted_lines
 
 
 def _words(detail: str) -> str:

@@ -137,6 +137,9 @@ class SortedText:
         else:
             report = await self._by_sort(bench, out, watch)
             tools = await bench.versions("sort", "bgzip", *self._converters())
+        # What gffread writes has comments that are nobody's lines.
+        if self.source_format is not GTF and report.accounted_lines != report.source_lines:
+            raise wrong_output(f"{report.accounted_lines} of {report.source_lines} lines are accounted for")
         given.report(1.0, seen.size, out.stat().st_size)
         return StepOutput(
             files=(

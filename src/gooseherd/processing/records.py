@@ -50,6 +50,8 @@ class Records:
         self.name = name
         self.header: list[bytes] = []
         self.counts: dict[str, int] = {}
+        self.lines = 0
+        """All that were read, whatever became of them."""
         self.records = 0
         self.max_end = 0
         self.lengths: dict[bytes, int] = {}

@@ -51,6 +51,7 @@ def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) 
     """All that was noticed, as plain data."""
     return {
         "compression": str(found.compression),
+        "lines": reader.lines,
         "records": reader.records,
         "header_bytes": len(header),
         "header_lines": header.count(b"\n"),
@@ -147,10 +148,12 @@ def _whole_lines(chunks: Iterable[bytes], reader: Records, max_line: int) -> Ite
         block = b"".join((*held, chunk[:cut]))
         yield number, block
         number += block.count(b"\n")
+        reader.lines = number - 1
         held = [chunk[cut:]]
         held_bytes = len(chunk) - cut
     if held_bytes:
         reader.open_end = True
+        reader.lines = number
         yield number, b"".join(held) + b"\n"
 
 

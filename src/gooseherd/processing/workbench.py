@@ -43,6 +43,12 @@ _TOLD: Final[dict[str, str]] = {
     "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
 }
 
+_DROPPED: Final = (
+    "blank_lines", "comment_lines", "display_lines", "heading_lines",
+    "repeated_header_lines", "separator_lines", "sequence_lines",
+)  # fmt: skip
+"""The counts that each stand for a line of the source that is not in the result."""
+
 _MERGE_ALLOWANCE: Final = 1.2
 """samtools' -m leaves out its merge buffers, measured at a fifth."""
 _LEAST_SORT_BYTES: Final = 2 << 20
@@ -190,6 +196,17 @@ class Report:
     def size(self) -> int:
         """Bytes of header and records together."""
         return int(self.data["record_bytes"]) + int(self.data["header_bytes"])
+
+    @property
+    def source_lines(self) -> int:
+        """All lines that were read."""
+        return int(self.data["lines"])
+
+    @property
+    def accounted_lines(self) -> int:
+        """Lines of the source that are in the result, or counted as dropped."""
+        made = self.counts.get("added_header_lines", 0)
+        return self.lines - made + sum(self.counts.get(what, 0) for what in _DROPPED)
 
     @property
     def max_end(self) -> int:

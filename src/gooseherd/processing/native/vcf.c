@@ -66,7 +66,9 @@ void vcf_comment(struct reader *r, uint64_t number, const char *line, size_t n)
     /* htslib knows a VCF by its first line, and there can be only one: the first of them goes on top. */
     if (starts_with(line, n, "##fileformat=")) {
         r->has_vcf_version |= starts_with(line, n, "##fileformat=VCF");
-        if (!r->fileformat.n)
+        if (r->fileformat.n)
+            r->counts[REPEATED_HEADER_LINES]++;
+        else
             header_add(r, number, &r->fileformat, line, n);
         return;
     }
