@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from gooseherd.cli import add, certs, files, fleet, get, jobs, reconcile, trials, up
+from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, trials, up
 
 app = typer.Typer(
     name="gooseherd",
@@ -28,6 +28,7 @@ app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(certs.app, name="certs")
+app.add_typer(devcloud.app, name="devcloud")
 app.command("smoke")(trials.smoke)
 app.command("demo")(trials.demo)
 app.command("doctor")(trials.doctor)

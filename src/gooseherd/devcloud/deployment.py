@@ -25,25 +25,49 @@ _HEALTH: Final = ("CMD", "bash", "-c", _ASK)
 
 
 @contextmanager
-def running_site(state_dir: Path) -> Iterator[dict[str, str]]:
+def running_site(state_dir: Path, *, port: int = 0, pace: str = "instant") -> Iterator[dict[str, str]]:
     """A local cloud below `state_dir`: gives the variables that point an API process at it.
+
+    `pace` is how long the states of a task last (see `site.PACES`); `port` 0 is a free one.
 
     Raises:
         Misconfigured: the cloud did not start (its extra is not installed, say).
     """
-    folder = state_dir.absolute() / "devcloud"
+    folder = _folder(state_dir)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pairs = folder / "certs"
     if not pairs.exists():
         certs.make_all(pairs)
     images = {WORKER_IMAGE: [sys.executable, "-m", "gooseherd.worker.main"]}
-    with running_cloud(folder, images=images, options=("--scale", "0.1")) as url:
+    options = ("--port", str(port), "--pace", pace)
+    with running_cloud(folder, images=images, options=options) as url, _noted(folder / "endpoint", url):
         made = bootstrap(
             url,
             environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
             health_command=_HEALTH,
         )
         yield made.environment(url) | _tls(pairs, "api", text=False)
+
+
+def endpoint(state_dir: Path) -> str | None:
+    """Where the local cloud below `state_dir` listens, if one does."""
+    try:
+        return (_folder(state_dir) / "endpoint").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _folder(state_dir: Path) -> Path:
+    return state_dir.absolute() / "devcloud"
+
+
+@contextmanager
+def _noted(path: Path, url: str) -> Iterator[None]:
+    path.write_text(url + "\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _tls(pairs: Path, side: str, *, text: bool) -> dict[str, str]:

@@ -1,0 +1,232 @@
+"""`gooseherd devcloud`: a local cloud of one's own, and the trouble it can be told to make."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gooseherd.cli import options
+from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+
+if TYPE_CHECKING:
+    from gooseherd.devcloud.knobs import Knobs
+
+app = typer.Typer(
+    help="A local cloud: S3, and ECS whose tasks are processes of this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        envvar="AWS_ENDPOINT_URL",
+        help="The local cloud's address; default: the one that runs below the state folder.",
+    ),
+]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="The task's id or ARN.")]
+
+
+@app.command("start")
+def start(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on, 0 for any free one.")
+    ] = 4566,
+    pace: Annotated[
+        str, typer.Option(help="How long a task's states last: `instant`, or `fargate` for AWS's own.")
+    ] = "instant",
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run it until Ctrl-C, with bucket, cluster and workers made; prints what to put into the environment."""
+
+    def command() -> None:
+        from gooseherd.devcloud.deployment import running_site
+        from gooseherd.devcloud.site import PACES
+
+        if pace not in PACES:
+            raise Stop(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
+        with running_site(_state(state_dir), port=port, pace=pace) as environment:
+            if as_json:
+                emit(environment)
+            else:
+                for name, value in environment.items():
+                    print(f"export {name}={shlex.quote(value)}", flush=True)
+                say(f"local cloud at {environment['AWS_ENDPOINT_URL']} until Ctrl-C")
+            _until_told()
+        say("stopped")
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def _until_told() -> None:
+    told = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    signal.sigwait(told)
+
+
+@app.command("tasks")
+def tasks(
+    ended: Annotated[bool, typer.Option("--ended", help="Also those that are STOPPED.")] = False,
+    endpoint: Endpoint = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the tasks with their addresses, processes and logs."""
+
+    def show(knobs: Knobs) -> None:
+        found = [task for task in knobs.tasks() if ended or task["status"] != "STOPPED"]
+        if as_json:
+            emit(found)
+            return
+        rows = [
+            (
+                task["id"],
+                task["status"],
+                task["health"],
+                task["address"],
+                " ".join(map(str, task["pids"])),
+                task["reason"] or task["logs"][0],
+            )
+            for task in found
+        ]
+        _table(("task", "status", "health", "address", "pids", "reason or log"), rows, "no tasks")
+
+    _with(endpoint, state_dir, show, as_json=as_json)
+
+
+@app.command("calls")
+def calls(
+    forget: Annotated[bool, typer.Option("--forget", help="Count from zero afterwards.")] = False,
+    endpoint: Endpoint = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """How often each operation was called."""
+
+    def show(knobs: Knobs) -> None:
+        counted = knobs.calls()
+        if as_json:
+            emit(counted)
+        else:
+            rows = [
+                (name, said["total"], said["last_minute"], said["busiest_minute"])
+                for name, said in sorted(counted["operations"].items())
+            ]
+            _table(("operation", "total", "last minute", "busiest minute"), rows, "no calls")
+        if forget:
+            knobs.forget_calls()
+
+    _with(endpoint, state_dir, show, as_json=as_json)
+
+
+@app.command("fault")
+def fault(
+    kind: Annotated[
+        str | None, typer.Argument(help="capacity, throttle, error, reset, latency, slow_start, dies, …")
+    ] = None,
+    operation: Annotated[
+        list[str] | None, typer.Option(help="RunTask, GetObject, …; repeat for more.")
+    ] = None,
+    service: Annotated[str, typer.Option(help="ecs or s3.")] = "",
+    times: Annotated[int | None, typer.Option(help="How often; default: until it is cleared.")] = None,
+    lasts: Annotated[float | None, typer.Option(help="Seconds until it ends by itself.")] = None,
+    share: Annotated[float, typer.Option(help="Share of the calls that are hit.")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="How much later, for latency and slow_start.")] = 0.0,
+    exit_code: Annotated[int, typer.Option(help="Of a container that dies.")] = 1,
+    endpoint: Endpoint = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Order trouble; without a kind: show what stands."""
+
+    def order(knobs: Knobs) -> None:
+        from gooseherd.devcloud.faults import Fault
+
+        if kind is not None:
+            said: dict[str, Any] = {
+                "kind": kind,
+                "operations": operation or [],
+                "service": service,
+                "times": times,
+                "lasts": lasts,
+                "share": share,
+                "seconds": seconds,
+                "exit_code": exit_code,
+            }
+            knobs.order(Fault.from_json(said))
+        standing = knobs.faults()
+        if as_json:
+            emit(standing)
+            return
+        rows = [
+            (one["id"], one["kind"], _rest(one, "id", "kind", "left"), one.get("left", ""))
+            for one in standing
+        ]
+        _table(("number", "kind", "of", "times left"), rows, "no faults stand")
+
+    _with(endpoint, state_dir, order, as_json=as_json)
+
+
+@app.command("clear")
+def clear(
+    number: Annotated[int | None, typer.Argument(help="Of one fault; default: all.")] = None,
+    endpoint: Endpoint = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take back ordered trouble."""
+    _with(endpoint, state_dir, lambda knobs: knobs.clear(number), as_json=as_json)
+
+
+@app.command("kill")
+def kill(
+    task: Task, endpoint: Endpoint = None, state_dir: options.StateDir = None, as_json: options.Json = False
+) -> None:
+    """SIGKILL to a task's containers."""
+    _with(endpoint, state_dir, lambda knobs: knobs.kill(task), as_json=as_json)
+
+
+@app.command("reclaim")
+def reclaim(
+    task: Task, endpoint: Endpoint = None, state_dir: options.StateDir = None, as_json: options.Json = False
+) -> None:
+    """Take a Spot task's capacity back: SIGTERM, then SIGKILL when the notice has run out."""
+    _with(endpoint, state_dir, lambda knobs: knobs.reclaim(task), as_json=as_json)
+
+
+def _with(url: str | None, state_dir: Path | None, act: Callable[[Knobs], None], *, as_json: bool) -> None:
+    def command() -> None:
+        from gooseherd.devcloud.deployment import endpoint as noted
+        from gooseherd.devcloud.knobs import Knobs
+
+        where = url or noted(_state(state_dir))
+        if where is None:
+            raise Stop(Exit.NOT_THERE, "no local cloud runs here", "start one: gooseherd devcloud start")
+        with Knobs(where) as knobs:
+            act(knobs)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def _state(state_dir: Path | None) -> Path:
+    from gooseherd.settings import default_state_dir
+
+    return state_dir or Path(os.environ.get("GOOSEHERD_STATE_DIR") or default_state_dir())
+
+
+def _rest(said: dict[str, Any], *without: str) -> str:
+    return " ".join(f"{name}={value}" for name, value in said.items() if name not in without)
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]], empty: str) -> None:
+    from gooseherd.cli.tables import show_table
+
+    show_table(heads, rows, empty=empty)
