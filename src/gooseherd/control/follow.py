@@ -215,7 +215,8 @@ class _Ear:
             await self._holder.insist(
                 lambda: self._jobs.record_step_complete(job.job_id, job.fence, event.step, parts)
             )
-        await self._show(now=event.kind in (EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED))
+            self._news.publish(job.job_id)
+        await self._show(now=event.kind in (EventKind.STEP, EventKind.ACCEPTED))
 
     async def _show(self, *, now: bool) -> None:
         clock = asyncio.get_running_loop().time()

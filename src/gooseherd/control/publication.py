@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gooseherd.domain.artifact import Manifest
@@ -33,9 +34,9 @@ async def verify(cache: CacheBackend, source: SourceFile, recipe: Recipe) -> Ver
         manifest = Manifest.from_bytes(data)
     except InvalidInput:
         return Verified(None, Failure(Reason.TOOL_FAILED, "the manifest is unreadable"))
-    for part in manifest.parts:
-        stored = await cache.head(part.key)
-        if stored is None or stored.size != part.size:
+    stored = await asyncio.gather(*(cache.head(part.key) for part in manifest.parts))
+    for part, found in zip(manifest.parts, stored, strict=True):
+        if found is None or found.size != part.size:
             return Verified(
                 None, Failure(Reason.TOOL_FAILED, f"the {part.kind} part is missing or cut short")
             )

@@ -128,12 +128,16 @@ class _Run:
         self._percent = 0.0
 
     async def publish(self) -> Manifest:
-        published = await self._publication.manifest()
-        if published is not None:
-            return published
         processor = self._registry.processor(self._spec.recipe)
         steps = processor.steps(self._spec.recipe.source_format)
-        receipts = {step.name: await self._publication.receipt(step.name) for step in steps}
+        # Asked together: each answer may be a trip to another place.
+        published, found = await asyncio.gather(
+            self._publication.manifest(),
+            asyncio.gather(*(self._publication.receipt(step.name) for step in steps)),
+        )
+        if published is not None:
+            return published
+        receipts = dict(zip((step.name for step in steps), found, strict=True))
         to_run = [step for step in steps if receipts[step.name] is None]
         shares = self._shares(steps, to_run)
         # What is there is said first: the job's record shows it while the rest is made.

@@ -144,11 +144,10 @@ class Publication:
         return sha256.hexdigest() == part.sha256
 
     async def _all_there(self, parts: tuple[Part, ...]) -> bool:
-        for part in parts:
-            stored = await self._cache.head(part.key)
-            if stored is None or stored.size != part.size:
-                return False
-        return True
+        stored = await asyncio.gather(*(self._cache.head(part.key) for part in parts))
+        return all(
+            found is not None and found.size == part.size for found, part in zip(stored, parts, strict=True)
+        )
 
     async def _read(self, key: CacheKey) -> bytes | None:
         if await self._cache.head(key) is None:
