@@ -142,20 +142,19 @@ def expect(path: Path, wanted: Format) -> Look:
         raise StepFailed.because(
             Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {what}"
         )
+    alike = any({content, wanted.name} <= names for names in _ONE_TEXT)
+    if content is not None and content != wanted.name and not alike:
+        if wanted.family is Family.TABLE and not _is_magic(seen.head):
+            return seen
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
+        )
     if wanted.family is not Family.TABLE and wanted not in _BINARY and _ends_lines_oddly(seen.head):
         raise StepFailed.because(
             Reason.SOURCE_INVALID,
             "its lines end with carriage returns alone, as on old Macintoshes: make them newlines",
         )
-    if content is None or content == wanted.name:
-        return seen
-    if any({content, wanted.name} <= alike for alike in _ONE_TEXT):
-        return seen
-    if wanted.family is Family.TABLE and not _is_magic(seen.head):
-        return seen
-    raise StepFailed.because(
-        Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
-    )
+    return seen
 
 
 def is_text(head: bytes) -> bool:

@@ -128,11 +128,11 @@ class Vcf(Records):
         if self.records or self.titles is not None:
             self.count("repeated_header_lines")
             return
-        if line.startswith(b"##fileformat="):
-            # htslib knows a VCF by its first line, and there can be only one.
-            if any(above.startswith(b"##fileformat=") for above in self.header):
-                self.count("repeated_header_lines")
-                return
+        # htslib knows a VCF by its first line, and there can be only one.
+        first = b"##fileformat="
+        if line.startswith(first) and any(above.startswith(first) for above in self.header):
+            self.count("repeated_header_lines")
+            return
         self.header.append(line)
         if contig := self._CONTIG.match(line):
             length = self._LENGTH.search(line)

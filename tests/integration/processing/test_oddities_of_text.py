@@ -1,0 +1,555 @@
+"""The table of odd interval files: what each becomes, what the manifest says of it, or why it is refused."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pysam
+import pytest
+
+from gooseherd.domain.failures import Reason
+
+Process = Callable[..., Awaitable[Any]]
+Tool = Callable[..., bytes]
+
+VCF = b"##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+GFF = b"##gff-version 3\n"
+PEAK = b"\tp\t0\t.\t1\t2\t3"
+BED = b"chr1\t5\t9\ta\nchr1\t20\t30\tb\n"
+UNSORTED_BED = b"chr1\t20\t30\tb\nchr1\t5\t9\ta\n"
+
+
+def v(
+    pos: str, info: str = ".", *, name: str = "chr1", ref: str = "A", alt: str = "C", more: str = ""
+) -> bytes:
+    return f"{name}\t{pos}\t.\t{ref}\t{alt}\t.\t.\t{info}{more}\n".encode()
+
+
+def g(start: str, end: str, attributes: str = "ID=a", source: str = "s") -> bytes:
+    return f"chr1\t{source}\tgene\t{start}\t{end}\t.\t+\t.\t{attributes}\n".encode()
+
+
+def bgzf(data: bytes) -> bytes:
+    return subprocess.run(["bgzip", "-c"], input=data, capture_output=True, check=True).stdout
+
+
+class Mended(NamedTuple):
+    """An odd source and what comes out: the whole text, what was counted, what is told."""
+
+    what: str
+    file_format: str
+    source: bytes
+    text: bytes
+    counts: Mapping[str, int] = MappingProxyType({})
+    told: str = ""
+    csi: bool = False
+
+
+MENDED = [
+    # -- lines that are no records
+    Mended(
+        "track and browser lines",
+        "bed",
+        b"browser hide all\ntrack name=x\nchr1\t20\t30\nzchr2\t5\t9\n",
+        b"chr1\t20\t30\nzchr2\t5\t9\n",
+        {"display_lines": 2},
+        "track and browser",
+    ),
+    Mended(
+        "a track line in the middle",
+        "bed",
+        b"chr1\t20\t30\ntrack name=x\nchr1\t5\t9\n",
+        b"chr1\t5\t9\nchr1\t20\t30\n",
+        {"display_lines": 1},
+        "track and browser",
+    ),
+    Mended(
+        "a sequence called track", "bed", b"track\t20\t30\ntrack\t5\t9\n", b"track\t5\t9\ntrack\t20\t30\n"
+    ),
+    Mended(
+        "bedGraph by its track line",
+        "bed",
+        b"track type=bedGraph\nchr1\t5\t9\t0.5\n",
+        b"chr1\t5\t9\t0.5\n",
+        {"display_lines": 1},
+        "track and browser",
+    ),
+    Mended(
+        "blank lines",
+        "bed",
+        b"\nchr1\t20\t30\n\n  \n\t\nchr1\t5\t9\n\n",
+        b"chr1\t5\t9\nchr1\t20\t30\n",
+        {"blank_lines": 5},
+        "blank lines",
+    ),
+    Mended(
+        "column headings",
+        "bed",
+        b"chrom\tstart\tend\tname\n" + UNSORTED_BED,
+        BED,
+        {"heading_lines": 1},
+        "headings",
+    ),
+    Mended(
+        "column headings as a comment", "bed", b"#chrom\tstart\n" + UNSORTED_BED, b"#chrom\tstart\n" + BED
+    ),
+    Mended(
+        "comments among records",
+        "bed",
+        b"#top\nchr1\t20\t30\n#mid\nchr1\t5\t9\n",
+        b"#top\nchr1\t5\t9\nchr1\t20\t30\n",
+        {"comment_lines": 1},
+        "comment lines",
+    ),
+    # -- ends of lines and columns
+    Mended(
+        "CRLF in BED",
+        "bed",
+        UNSORTED_BED.replace(b"\n", b"\r\n"),
+        BED,
+        {"carriage_returns": 2},
+        "carriage returns",
+    ),
+    Mended(
+        "CRLF in VCF",
+        "vcf",
+        (VCF + v("9") + v("5")).replace(b"\n", b"\r\n"),
+        VCF + v("5") + v("9"),
+        {"carriage_returns": 5},
+        "carriage returns",
+    ),
+    Mended(
+        "CRLF on some lines",
+        "gff3",
+        GFF + g("9", "9")[:-1] + b"\r\n" + g("5", "6"),
+        GFF + g("5", "6") + g("9", "9"),
+        {"carriage_returns": 1},
+        "carriage returns",
+    ),
+    Mended("no newline at the end", "bed", UNSORTED_BED[:-1], BED),
+    Mended(
+        "split by spaces",
+        "bed",
+        b"chr1 20 30 name\nchr1  5 9 n2\n",
+        b"chr1\t5\t9\tn2\nchr1\t20\t30\tname\n",
+        {"spaced_lines": 2},
+        "split by TAB",
+    ),
+    Mended(
+        "narrowPeak split by spaces",
+        "narrowpeak",
+        b"chr1 5 9" + PEAK.replace(b"\t", b" ") + b" 4\n",
+        b"chr1\t5\t9" + PEAK + b"\t4\n",
+        {"spaced_lines": 1},
+        "split by TAB",
+    ),
+    Mended(
+        "spaces in a column",
+        "gff",
+        g("50", "60", source="RefSeq x") + g("5", "6"),
+        g("5", "6") + g("50", "60", source="RefSeq x"),
+    ),
+    Mended("empty columns at the end", "bed", b"chr1\t5\t9\t\t\n", b"chr1\t5\t9\t\t\n"),
+    # -- characters
+    Mended(
+        "a byte order mark",
+        "bed",
+        b"\xef\xbb\xbf" + UNSORTED_BED,
+        BED,
+        {"byte_order_mark": 1},
+        "byte order mark",
+    ),
+    Mended(
+        "a byte order mark above a VCF",
+        "vcf",
+        b"\xef\xbb\xbf" + VCF + v("5"),
+        VCF + v("5"),
+        {"byte_order_mark": 1},
+        "byte order mark",
+    ),
+    Mended(
+        "names in UTF-8", "bed", "chr\u00e9\t5\t9\t\u4e2d\n".encode(), "chr\u00e9\t5\t9\t\u4e2d\n".encode()
+    ),
+    Mended("names in Latin-1", "bed", b"chr\xe9\t5\t9\t\xfc\n", b"chr\xe9\t5\t9\t\xfc\n"),
+    Mended(
+        "names with signs",
+        "bed",
+        b'HLA-A*01:01\t5\t9\nchr,2\t1\t2\nchr 3\t1\t2\nchr"4\t1\t3\n$(id)\t1\t2\nhttp://x\t1\t2\n',
+        b'$(id)\t1\t2\nHLA-A*01:01\t5\t9\nchr 3\t1\t2\nchr"4\t1\t3\nchr,2\t1\t2\nhttp://x\t1\t2\n',
+    ),
+    Mended("a name of 10 kB", "bed", b"c" * 10_000 + b"\t5\t9\n", b"c" * 10_000 + b"\t5\t9\n"),
+    Mended(
+        "a line of 70 kB",
+        "bed",
+        b"chr1\t20\t30\nchr1\t5\t9\t" + b"x" * 70_000 + b"\n",
+        b"chr1\t5\t9\t" + b"x" * 70_000 + b"\nchr1\t20\t30\n",
+    ),
+    # -- numbers
+    Mended(
+        "scientific notation",
+        "bed",
+        b"chr1\t1e3\t2.0e3\nchr1\t10.0\t20\n",
+        b"chr1\t10\t20\nchr1\t1000\t2000\n",
+        {"respelt_coordinates": 3},
+        "respelt",
+    ),
+    Mended(
+        "leading zeros and signs",
+        "bed",
+        b"chr1\t010\t+20\n",
+        b"chr1\t10\t20\n",
+        {"respelt_coordinates": 2},
+        "respelt",
+    ),
+    Mended(
+        "scientific notation in VCF",
+        "vcf",
+        VCF + v("1e3") + v("5"),
+        VCF + v("5") + v("1000"),
+        {"respelt_coordinates": 1},
+        "respelt",
+    ),
+    Mended("position 0 of VCF", "vcf", VCF + v("5") + v("0"), VCF + v("0") + v("5")),
+    Mended("empty intervals", "bed", b"chr1\t5\t5\nchr1\t3\t3\n", b"chr1\t3\t3\nchr1\t5\t5\n"),
+    Mended(
+        "beyond 2^29 in BED",
+        "bed",
+        b"chr1\t600000000\t600000001\nchr1\t1\t2\n",
+        b"chr1\t1\t2\nchr1\t600000000\t600000001\n",
+        told="only a CSI index",
+        csi=True,
+    ),
+    Mended(
+        "beyond 2^29 in VCF",
+        "vcf",
+        VCF + v("600000000") + v("5"),
+        VCF + v("5") + v("600000000"),
+        told="only a CSI index",
+        csi=True,
+    ),
+    Mended(
+        "beyond 2^29 by END alone",
+        "vcf",
+        VCF + v("5", "END=600000000", alt="<DEL>"),
+        VCF + v("5", "END=600000000", alt="<DEL>"),
+        told="only a CSI index",
+        csi=True,
+    ),
+    Mended(
+        "the last position TBI can hold",
+        "bed",
+        b"chr1\t536870911\t536870912\n",
+        b"chr1\t536870911\t536870912\n",
+    ),
+    Mended(
+        "the highest position",
+        "gff3",
+        g("5", "2147483647"),
+        g("5", "2147483647"),
+        told="only a CSI index",
+        csi=True,
+    ),
+    # -- order
+    Mended(
+        "natural order of names",
+        "bed",
+        b"chr1\t1\t2\nchr2\t1\t2\nchr10\t1\t2\n",
+        b"chr1\t1\t2\nchr10\t1\t2\nchr2\t1\t2\n",
+    ),
+    Mended(
+        "names that come and go",
+        "bed",
+        b"b\t5\t6\na\t1\t2\nb\t1\t2\na\t0\t1\n",
+        b"a\t0\t1\na\t1\t2\nb\t1\t2\nb\t5\t6\n",
+    ),
+    Mended("equal records", "bed", b"a\t1\t2\na\t1\t2\na\t1\t2\n", b"a\t1\t2\na\t1\t2\na\t1\t2\n"),
+    Mended(
+        "numbers not in order of their letters",
+        "bed",
+        b"a\t10\t11\na\t9\t10\na\t100\t101\n",
+        b"a\t9\t10\na\t10\t11\na\t100\t101\n",
+    ),
+    # -- VCF
+    Mended(
+        "a header in its own order",
+        "vcf",
+        b"##fileformat=VCFv4.2\n##z=1\n##a=2\n" + VCF.split(b"\n", 2)[2] + v("5"),
+        b"##fileformat=VCFv4.2\n##z=1\n##a=2\n" + VCF.split(b"\n", 2)[2] + v("5"),
+    ),
+    Mended(
+        "the version not on top",
+        "vcf",
+        b"##a=1\n" + VCF + v("5"),
+        VCF.replace(b"##contig", b"##a=1\n##contig") + v("5"),
+    ),
+    Mended(
+        "the header again",
+        "vcf",
+        VCF + v("9") + VCF + v("5"),
+        VCF + v("5") + v("9"),
+        {"repeated_header_lines": 3},
+        "repeated header",
+    ),
+    Mended(
+        "two versions",
+        "vcf",
+        b"##fileformat=VCFv4.1\n" + VCF + v("5"),
+        VCF.replace(b"4.2", b"4.1") + v("5"),
+        {"repeated_header_lines": 1},
+        "repeated header",
+    ),
+    Mended(
+        "no version",
+        "vcf",
+        VCF.split(b"\n", 1)[1] + v("5"),
+        VCF + v("5"),
+        {"added_header_lines": 1},
+        "were added",
+    ),
+    Mended(
+        "a contig that is not declared",
+        "vcf",
+        VCF + v("5", "XX=1", name="chr9"),
+        VCF + v("5", "XX=1", name="chr9"),
+    ),
+    Mended(
+        "an END below POS", "vcf", VCF + v("50", "END=5", alt="<DEL>"), VCF + v("50", "END=5", alt="<DEL>")
+    ),
+    Mended(
+        "gVCF blocks",
+        "vcf",
+        VCF + v("50", "END=90", alt="<NON_REF>") + v("5", "END=49", alt="<NON_REF>"),
+        VCF + v("5", "END=49", alt="<NON_REF>") + v("50", "END=90", alt="<NON_REF>"),
+    ),
+    # -- GFF
+    Mended(
+        "GFF3 with ##FASTA",
+        "gff3",
+        GFF + g("5", "6") + b"##FASTA\n>chr1\nACGT\tA\n",
+        GFF + g("5", "6"),
+        {"sequence_lines": 3},
+        "FASTA",
+    ),
+    Mended(
+        "GFF3 with FASTA unannounced",
+        "gff3",
+        GFF + g("5", "6") + b">chr1\nACGT\n",
+        GFF + g("5", "6"),
+        {"sequence_lines": 2},
+        "FASTA",
+    ),
+    Mended(
+        "### between genes",
+        "gff3",
+        GFF + g("9", "9") + b"###\n" + g("5", "6") + b"###\n",
+        GFF + g("5", "6") + g("9", "9"),
+        {"separator_lines": 2},
+        "### separators",
+    ),
+    Mended(
+        "regions between genes",
+        "gff3",
+        GFF + g("9", "9") + b"##sequence-region chr1 1 99\n" + g("5", "6"),
+        GFF + b"##sequence-region chr1 1 99\n" + g("5", "6") + g("9", "9"),
+    ),
+    Mended(
+        "GFF2 attributes", "gff", g("5", "6", 'gene "a"; note "b c"'), g("5", "6", 'gene "a"; note "b c"')
+    ),
+    Mended("GFF3 under the name of GFF", "gff", GFF + g("5", "6"), GFF + g("5", "6")),
+    Mended("GTF under the name of GFF3", "gff3", g("5", "6", 'gene_id "a";'), g("5", "6", 'gene_id "a";')),
+    # -- packings
+    Mended("gzip", "bed", gzip.compress(UNSORTED_BED), BED),
+    Mended("gzip on gzip", "bed", gzip.compress(UNSORTED_BED[:15]) + gzip.compress(UNSORTED_BED[15:]), BED),
+    Mended("gzip behind BGZF", "bed", bgzf(UNSORTED_BED[:15]) + gzip.compress(UNSORTED_BED[15:]), BED),
+    Mended("BGZF behind gzip", "bed", gzip.compress(UNSORTED_BED[:15]) + bgzf(UNSORTED_BED[15:]), BED),
+    Mended("gzip padded with zeros", "bed", gzip.compress(UNSORTED_BED) + bytes(512), BED),
+    Mended("BGZF without its end marker", "bed", bgzf(UNSORTED_BED)[:-28], BED, told="end marker is missing"),
+    Mended("BGZF end markers within", "bed", bgzf(UNSORTED_BED[:15]) + bgzf(UNSORTED_BED[15:]), BED),
+    Mended("bzip2", "bed", bz2.compress(UNSORTED_BED), BED),
+    Mended(
+        "bzip2 on bzip2",
+        "gff3",
+        bz2.compress(GFF + g("9", "9")) + bz2.compress(g("5", "6")),
+        GFF + g("5", "6") + g("9", "9"),
+    ),
+    Mended("xz", "vcf", lzma.compress(VCF + v("9") + v("5")), VCF + v("5") + v("9")),
+]
+
+REFUSED: list[tuple[str, str, bytes, str]] = [
+    # -- no records
+    ("nothing", "bed", b"", "the file is empty"),
+    ("nothing, compressed", "bed", gzip.compress(b""), "no content"),
+    ("a header only", "vcf", VCF, "only a header"),
+    ("a version only", "gff3", GFF, "only a header"),
+    ("track lines only", "bed", b"track name=x\n", "no records"),
+    # -- cut and damaged
+    ("gzip that is cut", "bed", gzip.compress(BED)[:-9], "truncated"),
+    ("BGZF that is cut in a block", "bed", bgzf(BED)[:-40], "truncated"),
+    ("bzip2 that is cut", "bed", bz2.compress(BED)[:-3], "truncated"),
+    ("xz that is cut", "bed", lzma.compress(BED)[:-3], "truncated"),
+    ("a wrong checksum", "bed", gzip.compress(BED)[:-8] + bytes(4) + gzip.compress(BED)[-4:], "corrupt"),
+    ("other bytes behind gzip", "bed", gzip.compress(BED) + b"more", "other bytes follow"),
+    ("Zstandard", "bed", b"\x28\xb5\x2f\xfd" + b"x" * 100, "Zstandard"),
+    ("zip", "bed", b"PK\x03\x04" + b"x" * 100, "zip"),
+    ("gzip twice", "bed", gzip.compress(gzip.compress(BED)), "compressed twice"),
+    # -- not what the catalog says
+    ("BED called VCF", "vcf", BED, "the catalog says vcf, but the file is bed"),
+    (
+        "BED called GFF3",
+        "gff3",
+        b"chr1\t10\t20\t7\t100\t+\t10\t20\t0\n",
+        "the catalog says gff3, but the file is bed",
+    ),
+    ("GFF called BED", "bed", g("5", "6"), "the catalog says bed, but the file is gff"),
+    ("GFF3 called VCF", "vcf", GFF + g("5", "6"), "the catalog says vcf, but the file is gff3"),
+    ("VCF called BED", "bed", VCF + v("5"), "the catalog says bed, but the file is vcf"),
+    (
+        "VCF without header called BED",
+        "bed",
+        b"chr1\t5\t17\tA\tC\t.\t.\t.\n",
+        "the catalog says bed, but the file is vcf",
+    ),
+    (
+        "SAM called BED",
+        "bed",
+        b"r\t0\tchr1\t5\t60\t4M\t*\t0\t0\tACGT\tIIII\n",
+        "the catalog says bed, but the file is sam",
+    ),
+    ("VCF.gz called BCF", "bcf", gzip.compress(VCF + v("5")), "the catalog says bcf, but the file is vcf"),
+    ("BED.gz called BAM", "bam", gzip.compress(BED), "the catalog says bam, but the file is bed"),
+    ("FASTA called GFF", "gff", b">chr1\nACGTACGT\n", "FASTA"),
+    ("FASTQ called BED", "bed", b"@r\nACGT\n+\nIIII\n", "FASTQ"),
+    ("wiggle called BED", "bed", b"track type=wiggle_0\nfixedStep chrom=chr1 start=1 step=1\n5\n", "wiggle"),
+    ("a web page", "vcf", b"<!DOCTYPE html><html>Not found</html>", "web page"),
+    ("an answer of a bucket", "bed", b"<Error><Code>AccessDenied</Code></Error>", "XML"),
+    ("JSON", "bed", b'{"error": "expired"}', "JSON"),
+    (
+        "a pointer of Git LFS",
+        "bed",
+        b"version https://git-lfs.github.com/spec/v1\noid x\n",
+        "Git LFS pointer",
+    ),
+    ("an index", "bed", bgzf(b"TBI\1xxxx"), "tabix index"),
+    # -- characters
+    ("UTF-16", "bed", BED.decode().encode("utf-16"), "UTF-16"),
+    ("UTF-16 without its mark", "bed", BED.decode().encode("utf-16-le"), "line 1: a NUL byte"),
+    ("a NUL", "bed", b"chr1\t1\t2\nchr1\t3\0\t4\n", "line 2: a NUL byte"),
+    ("carriage returns alone", "bed", BED.replace(b"\n", b"\r"), "carriage returns alone"),
+    ("carriage returns alone in VCF", "vcf", (VCF + v("5")).replace(b"\n", b"\r"), "carriage returns alone"),
+    (
+        "a line of 17 MB",
+        "bed",
+        b"chr1\t1\t2\nchr1\t5\t9\t" + b"x" * (17 << 20) + b"\n",
+        "line 2: the line is longer",
+    ),
+    # -- lines
+    ("a short line", "bed", b"chr1\t1\t2\nchr1\t5\n", "line 2: 2 columns"),
+    ("a line by spaces among TABs", "bed", b"chr1\t1\t2\nchr1 5 9\n", "line 2: 1 columns"),
+    ("no name", "bed", b"\t1\t2\n", "the sequence name is empty"),
+    ("9 columns called narrowPeak", "narrowpeak", b"chr1\t1\t2" + PEAK + b"\n", "narrowPeak has 10"),
+    ("8 columns called broadPeak", "broadpeak", b"chr1\t1\t2\tp\t0\t.\t1\t2\n", "broadPeak has 9"),
+    ("VCF without any header", "vcf", v("5"), "a record without a header"),
+    (
+        "VCF of other samples behind",
+        "vcf",
+        VCF + v("5") + VCF[:-1] + b"\tFORMAT\tX\n",
+        "several VCFs in one file",
+    ),
+    (
+        "VCF titles by spaces",
+        "vcf",
+        VCF.replace(b"M\tPOS\tID\tREF\tALT", b"M POS ID REF ALT") + v("5"),
+        "names 4",
+    ),
+    # -- numbers
+    ("a start after its end", "bed", b"chr1\t9\t3\n", "start 9 is after end 3"),
+    ("a start after its end in GFF", "gff3", GFF + g("50", "6"), "line 2: start 50 is after end 6"),
+    ("below 0", "bed", b"chr1\t-1\t3\n", "position -1 in column 2 is below 0"),
+    ("GFF from 0", "gff3", g("0", "3"), "below 1"),
+    ("beyond 2^31", "bed", b"chr1\t1\t3000000000\n", "above 2147483647"),
+    ("beyond all", "bed", b"chr1\t1\t99999999999999999999\n", "above 2147483647"),
+    ("END beyond 2^31", "vcf", VCF + v("5", "END=4294967296", alt="<DEL>"), "ends at 4294967296"),
+    ("a fraction", "bed", b"chr1\t1.5\t3\n", "column 2 is '1.5'"),
+    ("thousands", "bed", b"chr1\t1,000\t2,000\n", "column 2 is '1,000'"),
+    ("hexadecimal", "bed", b"chr1\t0x10\t40\n", "not a whole number"),
+    ("words", "bed", b"chr1\tone\ttwo\n", "not a whole number"),
+]
+
+
+@pytest.mark.parametrize("row", MENDED, ids=[row.what for row in MENDED])
+async def test_what_can_be_put_right_is_and_the_manifest_says_so(
+    process: Process, tool: Tool, row: Mended
+) -> None:
+    made = await process(row.source, row.file_format)
+    assert made.failure is None, made.failure
+    text = tool("bgzip", "-dc", made.data)
+    assert text == row.text
+    records = [line for line in row.text.decode("latin-1").splitlines() if not line.startswith("#")]
+    counts = {what: n for what, n in made.counts.items() if what != "max_end"}
+    assert counts == {"records": len(records), **row.counts}
+    assert row.told in made.notes
+    assert bool(made.notes) == bool(row.told)
+    assert made.index.endswith(".csi" if row.csi else ".tbi")
+    assert ("Gosling cannot read CSI" in made.notes) == row.csi
+    assert answered(made.data, made.index, records) == records
+
+
+def answered(data: str, index: str, records: list[str]) -> list[str]:
+    """All sequences, one after the other, through the index."""
+    found = []
+    with pysam.TabixFile(data, index=index, encoding="latin-1") as opened:
+        for name in dict.fromkeys(record.split("\t")[0] for record in records):
+            quoted = f"{{{name}}}" if ":" in name else name
+            found += list(opened.fetch(region=quoted))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("file_format", "source", "said"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
+async def test_what_cannot_be_put_right_is_refused_and_the_reason_says_why(
+    process: Process, file_format: str, source: bytes, said: str
+) -> None:
+    made = await process(source, file_format)
+    assert made.failure is not None, "it was accepted"
+    assert made.failure.reason is Reason.SOURCE_INVALID, made.failure
+    assert said in made.failure.detail
+
+
+async def test_a_hundred_thousand_sequences_are_all_found(process: Process) -> None:
+    names = 100_000
+    made = await process(b"".join(b"s%d\t%d\t%d\n" % (i * 37 % names, i, i + 1) for i in range(names)), "bed")
+    assert made.counts["records"] == names
+    assert len(made.outputs[0].contigs) == names
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert len(opened.contigs) == names
+        assert [len(list(opened.fetch(f"s{i}"))) for i in range(0, names, 9973)] == [1] * 11
+
+
+async def test_a_name_that_lies_about_the_packing_changes_nothing(process: Process, tool: Tool) -> None:
+    for source, name in (
+        (gzip.compress(UNSORTED_BED), "x.bed"),
+        (UNSORTED_BED, "x.bed.gz"),
+        (UNSORTED_BED, "x.vcf.bz2"),
+    ):
+        made = await process(source, "bed", filename=name)
+        assert tool("bgzip", "-dc", made.data) == BED
+
+
+async def test_a_deletion_is_found_by_its_end(process: Process) -> None:
+    made = await process(VCF + v("5", "END=900", alt="<DEL>"), "vcf")
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert len(list(opened.fetch("chr1", 800, 850))) == 1
+
+
+async def test_what_tabix_cannot_find_by_design_does_not_count_as_a_broken_index(process: Process) -> None:
+    # Nothing overlaps an interval that begins and ends at 0.
+    made = await process(b"chr1\t0\t0\nchr2\t5\t6\n", "bed")
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert opened.contigs == ["chr1", "chr2"]
