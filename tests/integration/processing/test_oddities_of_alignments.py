@@ -115,25 +115,63 @@ TAKEN = [
         "does not declare",
     ),
     Taken("BAM in plain gzip", "bam", lambda: gzip.compress(gzip.decompress(bam(SAM))), SORTED),
-    Taken("BAM not compressed at all", "bam", lambda: gzip.decompress(bam(SAM)), SORTED, told="nothing proves"),
+    Taken(
+        "BAM not compressed at all", "bam", lambda: gzip.decompress(bam(SAM)), SORTED, told="nothing proves"
+    ),
     Taken("BAM of stored blocks", "bam", lambda: packed(SAM, "-u"), SORTED),
     Taken("unmapped reads only, SAM", "sam", lambda: HEAD + unplaced("u") + unplaced("v"), {"*": ["u", "v"]}),
     Taken("unmapped reads only, BAM", "bam", lambda: bam(HEAD + unplaced("u")), {"*": ["u"]}, told=KEPT),
-    Taken("unmapped reads with a place", "bam", lambda: bam(HEAD + read("x", flag=4, cigar="*")), {"chr1": ["x"]}, told=KEPT),
-    Taken("a mapped read at position 0", "bam", lambda: bam(HEAD + read("x", "chr1:0") + read("y")), {"chr1": ["y"], "*": ["x"]}),
+    Taken(
+        "unmapped reads with a place",
+        "bam",
+        lambda: bam(HEAD + read("x", flag=4, cigar="*")),
+        {"chr1": ["x"]},
+        told=KEPT,
+    ),
+    Taken(
+        "a mapped read at position 0",
+        "bam",
+        lambda: bam(HEAD + read("x", "chr1:0") + read("y")),
+        {"chr1": ["y"], "*": ["x"]},
+    ),
     Taken("a read beyond its sequence", "sam", lambda: HEAD + read("x", "chr1:5000"), {"chr1": ["x"]}),
     Taken("one name on many reads", "sam", lambda: HEAD + read("x") * 3, {"chr1": ["x", "x", "x"]}),
-    Taken("a sequence longer than 2^29, SAM", "sam", lambda: LONG + read("a", "long:590000000") + read("b", "long:5"), {"long": ["b", "a"]}, csi=True),
-    Taken("a sequence longer than 2^29, sorted BAM", "bam", lambda: bam(LONG + read("a", "long:5")), {"long": ["a"]}, told=KEPT, csi=True),
-    Taken("a sequence longer than 2^29, unsorted BAM", "bam", lambda: bam(LONG + read("a", "long:590000000") + read("b", "long:5")), {"long": ["b", "a"]}, csi=True),
+    Taken(
+        "a sequence longer than 2^29, SAM",
+        "sam",
+        lambda: LONG + read("a", "long:590000000") + read("b", "long:5"),
+        {"long": ["b", "a"]},
+        csi=True,
+    ),
+    Taken(
+        "a sequence longer than 2^29, sorted BAM",
+        "bam",
+        lambda: bam(LONG + read("a", "long:5")),
+        {"long": ["a"]},
+        told=KEPT,
+        csi=True,
+    ),
+    Taken(
+        "a sequence longer than 2^29, unsorted BAM",
+        "bam",
+        lambda: bam(LONG + read("a", "long:590000000") + read("b", "long:5")),
+        {"long": ["b", "a"]},
+        csi=True,
+    ),
     Taken("a hundred thousand sequences", "bam", lambda: bam(MANY), {"s99999": ["a"]}, told=KEPT),
     Taken("CRAM without reference", "cram", lambda: cram(SAM, "no_ref=1"), SORTED),
     Taken("CRAM sorted", "cram", lambda: cram(coordinate_sorted(SAM), "no_ref=1"), SORTED),
     Taken("CRAM 2.1", "cram", lambda: cram(SAM, "version=2.1", "no_ref=1"), SORTED),
     Taken("CRAM 3.1", "cram", lambda: cram(SAM, "version=3.1", "no_ref=1"), SORTED),
     Taken("CRAM of unmapped reads", "cram", lambda: cram(HEAD + unplaced("u")), {"*": ["u"]}),
-    Taken("CRAM of a long sequence", "cram", lambda: cram(LONG + read("a", "long:590000000"), "no_ref=1"), {"long": ["a"]}, csi=True),
-]  # fmt: skip
+    Taken(
+        "CRAM of a long sequence",
+        "cram",
+        lambda: cram(LONG + read("a", "long:590000000"), "no_ref=1"),
+        {"long": ["a"]},
+        csi=True,
+    ),
+]
 
 REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("nothing", "bam", lambda: b"", "the file is empty"),
@@ -202,18 +240,24 @@ async def test_what_cannot_be_used_is_refused_and_the_reason_says_why(
     assert said in made.failure.detail
 
 
+def with_reference(folder: Path, embedded: bool) -> Path:
+    """A CRAM whose reference is in it, or gone."""
+    reference = folder / "reference.fa"
+    reference.write_bytes(REFERENCE)
+    path = folder / "x.cram"
+    argv = ["samtools", "view", "--no-PG", "-C", "-T", str(reference), "-o", str(path)]
+    argv += ["--output-fmt-option", f"embed_ref={int(embedded)}", "-"]
+    subprocess.run(argv, input=SAM, check=True)
+    for left in folder.glob("reference.fa*"):
+        left.unlink()
+    return path
+
+
 @pytest.mark.parametrize(("embedded", "taken"), [(True, True), (False, False)])
 async def test_a_cram_brings_its_reference_or_is_refused(
     process: Process, tmp_path: Path, embedded: bool, taken: bool
 ) -> None:
-    reference = tmp_path / "reference.fa"
-    reference.write_bytes(REFERENCE)
-    path = tmp_path / "x.cram"
-    argv = ["samtools", "view", "--no-PG", "-C", "-T", str(reference), "-o", str(path)]
-    argv += ["--output-fmt-option", f"embed_ref={int(embedded)}", "-"]
-    subprocess.run(argv, input=SAM, check=True)
-    for left in tmp_path.glob("reference.fa*"):
-        left.unlink()
+    path = with_reference(tmp_path, embedded)
     made = await process(path, "cram")
     if taken:
         assert made.failure is None, made.failure
