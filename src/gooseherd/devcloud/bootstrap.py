@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import gooseherd.worker
+
 WORKER_IMAGE: Final = "gooseherd-worker:dev"
-HEALTH_COMMAND: Final = ("CMD-SHELL", "curl -fsS -m 4 http://${BIND_HOST:-127.0.0.1}:8080/health")
-"""The tasks of the local cloud share ports, so each listens on its own address only."""
+HEALTH_COMMAND: Final = ("CMD", "bash", str(Path(gooseherd.worker.__file__).with_name("healthy.sh")))
+"""What the image has as `gooseherd-healthy`: the local cloud looks from outside the image."""
 
 
 @dataclass(frozen=True, slots=True)

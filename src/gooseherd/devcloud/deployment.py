@@ -10,18 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from gooseherd import certs
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
 from gooseherd.devcloud.local import running_cloud
-
-_ASK: Final = (
-    'exec 3<>"/dev/tcp/${BIND_HOST:-127.0.0.1}/8080" && printf "GET /health HTTP/1.0\r\n\r\n" >&3'
-    ' && read -r -t 4 _ status _ <&3 && [ "$status" = 200 ]'
-)
-_HEALTH: Final = ("CMD", "bash", "-c", _ASK)
-"""No interpreter to start: with many tasks on two cores that is what counts."""
 
 
 @contextmanager
@@ -44,7 +36,6 @@ def running_site(state_dir: Path, *, port: int = 0, pace: str = "instant") -> It
         made = bootstrap(
             url,
             environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
-            health_command=_HEALTH,
         )
         yield made.environment(url) | _tls(pairs, "api", text=False)
 

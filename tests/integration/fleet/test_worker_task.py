@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from gooseherd import certs
+from gooseherd.devcloud.bootstrap import HEALTH_COMMAND
 from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.errors import Misconfigured, WorkerLost
 from gooseherd.domain.failures import Reason
@@ -29,7 +30,6 @@ from gooseherd.worker.tls import Certificates
 
 pytestmark = pytest.mark.integration
 
-HEALTHY_SH = Path(__file__).parents[3] / "deploy" / "healthy.sh"
 TLS_FILES = {"WORKER_TLS_CA": "ca.pem", "WORKER_TLS_CERT": "worker.pem", "WORKER_TLS_KEY": "worker.key"}
 
 
@@ -301,7 +301,7 @@ async def test_a_worker_whose_tools_are_missing_says_so_takes_nothing_and_ends(s
 async def test_the_health_command_follows_the_port(start) -> None:
     def command(worker: TaskProcess) -> int:
         return subprocess.run(
-            [str(HEALTHY_SH)], env=worker.environment, check=False, stderr=subprocess.DEVNULL
+            HEALTH_COMMAND[1:], env=worker.environment, check=False, stderr=subprocess.DEVNULL
         ).returncode
 
     worker = start()
