@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +50,17 @@ _DOUBT_SECONDS: Final = 5.0
 """After which a warm worker that did not answer is asked again."""
 _FRESH_SHARE: Final = 0.9
 """Of the idle timeout: a warm worker closer to its own end is not handed out."""
+
+
+_TASK_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _is_task_id(worker_id: WorkerId) -> bool:
+    """Whether ECS can be asked for it: one other name makes it refuse the whole question.
+
+    A job may name a local worker, from before its deployment moved to ECS.
+    """
+    return _TASK_ID.fullmatch(worker_id) is not None
 
 
 def asking(workers: WoolWorkers) -> Describe:
@@ -131,6 +143,8 @@ class EcsFleet:
 
     async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
         """As the port says; waits for ECS as long as it takes, for not seeing a worker is not its end."""
+        if not _is_task_id(worker_id):
+            return None
         sighting = await self._discovery.look_up(worker_id)
         address = self._discovery.address(worker_id)
         if sighting.gone or address is None:
@@ -141,6 +155,8 @@ class EcsFleet:
 
     async def gone(self, worker_id: WorkerId) -> str:
         """As the port says: STOPPED, or missing twice after it had been seen."""
+        if not _is_task_id(worker_id):
+            return "it was a worker of another kind of fleet"
         if worker_id not in self._discovery.sightings():
             await self._discovery.look_up(worker_id)
         return (await self._discovery.until(worker_id, lambda seen: seen.gone)).diagnosis()
@@ -179,7 +195,7 @@ class EcsFleet:
         try:
             async with asyncio.timeout(_SURVEY_SECONDS):
                 await self._discovery.swept()
-                unseen = sorted(set(also) - self._discovery.sightings().keys())
+                unseen = sorted(filter(_is_task_id, set(also) - self._discovery.sightings().keys()))
                 described = await self._api.describe_tasks(unseen)
         except TimeoutError:
             raise CloudUnavailable("survey", "the fleet could not be seen in time") from None
@@ -191,6 +207,8 @@ class EcsFleet:
     async def stop(self, worker_id: WorkerId, reason: str) -> None:
         """As the port says; does not wait for its end."""
         sighting = self._discovery.sightings().get(worker_id)
+        if not _is_task_id(worker_id):
+            raise NotFound("worker", worker_id)
         if sighting is None or sighting.task is None:
             task = (await self._api.describe_tasks([worker_id])).tasks.get(worker_id)
             sighting = Sighting(worker_id, 0.0, task, gone=task is None or task.stopped)

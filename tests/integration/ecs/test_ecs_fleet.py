@@ -183,6 +183,18 @@ async def test_nobody_finds_a_worker_that_never_was(site) -> None:
     assert fleet.slots() == 4
 
 
+async def test_a_local_worker_of_earlier_days_does_not_blind_the_fleet(site) -> None:
+    fleet, local = site.fleet(), WorkerId("w-0123456789ab")
+    assert await fleet.find(local) is None
+    assert "another kind of fleet" in await fleet.gone(local)
+    worker = await fleet.acquire(site.need("j1"))
+    assert [view.worker_id for view in await fleet.survey([local])] == [worker.worker_id]
+    with pytest.raises(NotFound):
+        await fleet.stop(local, "why not")
+    await fleet.release(local, reusable=True)
+    assert fleet.slots() == 3
+
+
 async def test_gone_tells_why_and_find_knows_it(site) -> None:
     fleet, other = site.fleet(), site.fleet()
     worker = await fleet.acquire(site.need("j1"))
