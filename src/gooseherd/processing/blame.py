@@ -44,7 +44,7 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
         ("truncated", "truncated or corrupt: it could not be read to its end"),
         (
             (
-                "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32 checksum"
+                "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32|read error"
                 "|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading|unexpected"
             ),
             None,
