@@ -154,7 +154,7 @@ class Cloud:
     knobs: Knobs
     library: Library
     folder: Path
-    fleets: list[str] = field(default_factory=list)
+    earlier: set[str] = field(default_factory=set)
 
     @contextmanager
     def api(self, **settings: str) -> Iterator[Api]:
@@ -163,7 +163,6 @@ class Cloud:
         environ = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "SYNC_DATA_DIR")}
         own = {"ECS_FLEET": f"fleet-{mark}", "WORKFLOW_S3_PREFIX": f"{mark}/"}
         chosen = {**environ, **self.environment, **SHORT_TIMES, **own, **settings}
-        self.fleets.append(chosen["ECS_FLEET"])
         with (
             running_service(state_dir=self.folder / mark, allow_roots=(), environ=chosen) as service,
             GooseherdClient(service.url, service.admin_key) as client,
@@ -171,8 +170,14 @@ class Cloud:
             yield Api(service.pid, client, self.library)
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Those of the newest fleet, ended ones too."""
-        return [task for task in self.knobs.tasks() if task["startedBy"] == self.fleets[-1]]
+        """Those that were launched since the test began, ended ones too."""
+        return [task for task in self.knobs.tasks() if task["id"] not in self.earlier]
+
+    def begin(self) -> None:
+        """From here on nothing goes wrong that was not ordered, and counts begin."""
+        self.knobs.clear()
+        self.knobs.forget_calls()
+        self.earlier = {task["id"] for task in self.knobs.tasks()}
 
     def live(self) -> list[dict[str, Any]]:
         return [task for task in self.tasks() if task["status"] != "STOPPED"]
@@ -223,8 +228,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 @pytest.fixture
 def cloud(site: Cloud) -> Iterator[Cloud]:
     """That cloud without trouble; after the test nothing of it is left there."""
-    site.knobs.clear()
-    site.knobs.forget_calls()
+    site.begin()
     yield site
     site.knobs.clear()
     site.check_nothing_is_left()
+
+
+@pytest.fixture(scope="module")
+def long_lived(site: Cloud) -> Iterator[Api]:
+    """A service for all tests of a module that do not kill it."""
+    with site.api() as it:
+        yield it
+
+
+@pytest.fixture
+def api(cloud: Cloud, long_lived: Api) -> Iterator[Api]:
+    """That service without a worker; after the test it lets go of those it has."""
+    yield long_lived
+    cloud.knobs.clear()
+    for task in cloud.live():
+        long_lived.client.stop_worker(task["id"])

@@ -9,17 +9,11 @@ import pytest
 from gooseherd.devcloud.faults import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.faults.cloud.conftest import Api, Cloud
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
-    with cloud.api() as it:
-        yield it
 
 
 @pytest.mark.parametrize("as_error", [False, True], ids=["failures-in-a-200", "client-exception"])
