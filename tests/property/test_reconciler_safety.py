@@ -94,7 +94,7 @@ def jobs(draw) -> list[Job]:
     return made
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(
     workers=WORKERS,
     there=jobs(),
