@@ -136,6 +136,13 @@ class Settings(BaseSettings):
     workflow_max_running_per_requester: int = Field(
         100, ge=1, description="Jobs one requester may have running; more wait their turn."
     )
+    workflow_compression_level: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="Compression of new artifacts: 1 is soonest ready, 4 a tenth smaller and twice as long, "
+        "6 what the tools themselves would take.",
+    )
     workflow_backoff_scale: float = Field(
         1.0, ge=0, le=10, description="Factor on the waits between attempts."
     )

@@ -196,10 +196,46 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
         {"comment_lines": 2},
     ),
     (
-        "comments of gffread",
-        "gffread",
-        b"# gffread -F /home/x\n##gff-version 3\n# v1\n" + gff("5", "6"),
-        GFF + gff("5", "6"),
+        "GTF with all its parents",
+        "gtf",
+        b"##format: gtf\n#!build x\n"
+        + gff("5", "9", attributes='gene_id "g";')
+        + gff("5", "9", attributes='gene_id "g"; transcript_id "t"; tag "a"; tag "b,c";').replace(
+            b"gene", b"mRNA", 1
+        )
+        + gff("5", "6", attributes='gene_id "g"; transcript_id "t"; n 1 # x').replace(b"gene", b"exon", 1),
+        GFF
+        + b"#!build x\n"
+        + gff("5", "9", attributes="ID=g;gene_id=g")
+        + gff("5", "9", attributes="ID=t;Parent=g;gene_id=g;transcript_id=t;tag=a,b%2Cc").replace(
+            b"gene", b"mRNA", 1
+        )
+        + gff("5", "6", attributes="Parent=t;gene_id=g;transcript_id=t;n=1 # x").replace(b"gene", b"exon", 1),
+        {"replaced_header_lines": 1, "added_header_lines": 1},
+    ),
+    (
+        "GTF without parents, one id for gene and transcript",
+        "gtf",
+        gff("8", "9", attributes='gene_id "NM"; transcript_id "NM"; x "y"; # z').replace(b"gene", b"exon", 1)
+        + gff("5", "6", attributes='gene_id "NM"; transcript_id "NM"; x "z"').replace(b"gene", b"exon", 1),
+        GFF
+        + gff("5", "9", attributes="ID=NM;gene_id=NM;transcript_id=NM").replace(b";transcript_id=NM", b"")
+        + gff("5", "9", attributes="ID=transcript:NM;Parent=NM;gene_id=NM;transcript_id=NM").replace(
+            b"gene", b"transcript", 1
+        )
+        + gff("5", "6", attributes="Parent=transcript:NM;gene_id=NM;transcript_id=NM;x=z").replace(
+            b"gene", b"exon", 1
+        )
+        + gff("8", "9", attributes="Parent=transcript:NM;gene_id=NM;transcript_id=NM;x=y").replace(
+            b"gene", b"exon", 1
+        ),
+        {"line_comments": 1, "added_header_lines": 1, "added_genes": 1, "added_transcripts": 1},
+    ),
+    (
+        "GTF that is GFF3",
+        "gtf",
+        GFF + gff("5", "6", attributes="Name=a%2Cb"),
+        GFF + gff("5", "6", attributes="Name=a%2Cb"),
         {},
     ),
     (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from gooseherd.processing.progress import Watch
 from gooseherd.processing.samheader import contigs_of
 from gooseherd.processing.sniff import expect
 from gooseherd.processing.workbench import (
-    LEVEL,
+    KEPT_NOTE,
     Budget,
     Workbench,
     left_beside,
+    second_name,
     stem,
     wrong_output,
 )
@@ -47,9 +47,13 @@ class BamIndexProcessor:
 
     budget: Budget
     name: str = "bam-index"
-    version: str = f"1.{LEVEL}"
     formats: frozenset[Format] = frozenset({SAM, BAM, CRAM})
     kinds: frozenset[Kind] = frozenset(Kind)
+
+    @property
+    def version(self) -> str:
+        """Shape and level."""
+        return f"1.{self.budget.level}"
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """Data, then its index."""
@@ -100,7 +104,7 @@ class SortedBam:
             elif self.source_format is BAM:
                 out, reads, kept = await self._keep_or_sort(bench, contigs)
                 if kept:
-                    notes = ("already sorted: these are the source's own bytes",)
+                    notes = (KEPT_NOTE,)
             else:
                 index = _index_of(bench, contigs)
                 out = await self._sort_cram(bench, header, index)
@@ -182,7 +186,7 @@ class SortedBam:
         out = bench.work / "data.bam"
         target = ("-o", str(out)) if index is None else ("--write-index", "-o", f"{out}##idx##{index}")
         argv = (
-            "samtools", "sort", "--no-PG", "-@", str(self.budget.threads), "-l", str(LEVEL),
+            "samtools", "sort", "--no-PG", "-@", str(self.budget.threads), "-l", str(self.budget.level),
             "-m", str(self.budget.samtools_memory_per_thread), "-T", str(bench.work / "sort"), "-O", "bam",
             *target, source,
         )  # fmt: skip
@@ -250,14 +254,11 @@ def _index_of(bench: Workbench, contigs: tuple[Contig, ...]) -> Path:
 
 
 def _keep(source: Path, index: Path) -> Path:
-    """The source under a name beside its index; the source itself where a file system has no second names."""
-    named = index.with_suffix("")
-    try:
-        os.link(source.resolve(), named)
-    except OSError:
+    """The source under a name beside its index; the index stays only where there is such a name."""
+    kept = second_name(source, index.with_suffix(""))
+    if kept is source:
         index.unlink()
-        return source
-    return named
+    return kept
 
 
 async def _index(

@@ -2,10 +2,8 @@
 
     python -m gooseherd.processing.headed HEADER LEVEL
 
-The header is complete only when the last record has been read, and sort writes nothing
-before that: so this waits for the first compressed byte, writes the file HEADER in blocks
-of its own, and passes on the rest without looking at it. The kernel cuts its blocks in the
-same places, so both ways make the same bytes.
+Writes the file HEADER in blocks of its own and passes on the rest without looking at it. The
+kernel cuts its blocks in the same places, so both ways make the same bytes.
 """
 
 from __future__ import annotations

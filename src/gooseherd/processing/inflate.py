@@ -53,6 +53,8 @@ class Inflation:
     bytes_out: int = 0
     without_end_marker: bool = False
     """BGZF that lacks the empty last block (SAMv1 §4.1.2): whole blocks may be missing."""
+    whole_blocks: bool = False
+    """BGZF from the first byte to its end marker."""
 
 
 class _Decoder(Protocol):
@@ -246,6 +248,7 @@ def _bgzf(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
     if held:
         yield b"".join(blocks)
     found.without_end_marker = last != 0
+    found.whole_blocks = last == 0
 
 
 def _block_size(head: bytes) -> int | None:

@@ -4,7 +4,9 @@ Two ways lead to the same bytes (docs/adr/0008-two-ways-same-bytes.md). Where th
 built (native/), one run of it does everything: it normalises, sorts, compresses and indexes
 in a pass. Elsewhere, and for packings that it does not read (bzip2, xz), the normaliser in
 Python feeds GNU sort and bgzip, and tabix makes the index. The order is the same pure
-function of the lines: name byte by byte, start, then the source's order.
+function of the lines: a source whose sequences stand in contiguous blocks with ascending
+starts keeps its order; any other is sorted by name byte by byte, start, then the source's
+order. A BGZF source that keeps its order and has nothing to put right keeps its bytes too.
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ from gooseherd.processing.pipeline import PipelineFailed, Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import Look, expect
 from gooseherd.processing.workbench import (
-    LEVEL,
+    KEPT_NOTE,
     Budget,
     Report,
     Workbench,
     ends_whole,
     left_beside,
     own_stage,
+    second_name,
     stem,
     wrong_output,
 )
@@ -55,7 +58,7 @@ _CSI_NOTE: Final = (
     "positions beyond 2^29 do not fit a TBI index, so this is a CSI index; "
     "Gosling cannot read CSI, igv.js can"
 )
-_CONVERTED: Final = frozenset({BCF, BIGBED, GTF})
+_CONVERTED: Final = frozenset({BCF, BIGBED})
 """Become text by a stage in front: what reads that text need not know how the source is packed."""
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF})
 _SMALL: Final = 4 << 20
@@ -87,13 +90,17 @@ _TARGETS: Final[dict[Format, Target]] = {
 
 @dataclass(frozen=True)
 class TabixIntervalProcessor:
-    """Records in byte order of sequence name, then by start; ties keep the source's order."""
+    """Records sorted by sequence and start; what can be indexed as it stands keeps its order."""
 
     budget: Budget
     name: str = "tabix-interval"
-    version: str = f"2.{LEVEL}"
     formats: frozenset[Format] = frozenset(_TARGETS)
     kinds: frozenset[Kind] = frozenset(Kind)
+
+    @property
+    def version(self) -> str:
+        """Shape and level."""
+        return f"3.{self.budget.level}"
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """Data, then its index."""
@@ -119,40 +126,32 @@ class SortedText:
         if seen.compression in _KERNEL_READS and seen.size < _SMALL:
             await asyncio.to_thread(_refuse_bomb, bench.source, seen.size)
         out = bench.work / f"data.{self.target.suffix}.gz"
-        packed = seen.compression is not Compression.PLAIN or self.source_format in (BCF, BIGBED)
-        watch = Watch(
-            source=bench.source,
-            output=out,
-            expected_bytes=seen.size if packed else seen.size // 4,
-            report=given.report,
-            reading=0.6,
-            span=(0.0, 0.9),
-        )
         kernel = (
             bench.kernel if self.source_format in _CONVERTED or seen.compression in _KERNEL_READS else None
         )
         if kernel is not None:
-            report = await self._by_kernel(bench, kernel, out, watch)
+            report = await self._by_kernel(bench, kernel, out, seen)
             tools = await bench.versions(str(kernel), *self._converters())
         else:
-            report = await self._by_sort(bench, out, watch)
-            tools = await bench.versions("sort", "bgzip", *self._converters())
-        # What gffread writes has comments that are nobody's lines.
-        if self.source_format is not GTF and report.accounted_lines != report.source_lines:
+            report = await self._by_sort(bench, out, seen)
+            used = ("bgzip",) if report.ordered else ("sort", "bgzip")
+            tools = await bench.versions(*(() if report.kept else used), *self._converters())
+        if report.accounted_lines != report.source_lines:
             raise wrong_output(f"{report.accounted_lines} of {report.source_lines} lines are accounted for")
-        given.report(1.0, seen.size, out.stat().st_size)
+        data = given.path if report.kept and not out.exists() else out
+        given.report(1.0, seen.size, data.stat().st_size)
         return StepOutput(
             files=(
                 Produced(
                     Kind.DATA,
-                    out,
+                    data,
                     f"data.{self.target.suffix}.gz",
                     f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz",
                 ),
             ),
             contigs=report.contigs,
             counts={"records": report.records, "max_end": report.max_end, **report.counts},
-            notes=await self._notes(bench, report),
+            notes=self._notes(report),
             tools=tools,
         )
 
@@ -169,15 +168,17 @@ class SortedText:
                     "bigbed", str(source), "--report", str(verdict), verdict=verdict, reads_source=True
                 )
                 return (items,), "bed"
-            case f if f is GTF:
-                # -F and the two --keep: as many attributes and gene lines as gffread can be made to keep.
-                convert = ("gffread", "-F", "--keep-genes", "--keep-exon-attrs", "-")
-                read = bench.normaliser("gtf", source, "source.json")
-                return (read, Stage("gffread", convert, reads_source=True)), "gffread"
             case f:
                 return (), f.name
 
-    async def _by_kernel(self, bench: Workbench, kernel: Path, out: Path, watch: Watch) -> Report:
+    def _watch(
+        self, bench: Workbench, seen: Look, output: Path, reading: float, span: tuple[float, float]
+    ) -> Watch:
+        packed = seen.compression is not Compression.PLAIN or self.source_format in _CONVERTED
+        expected = seen.size if packed else seen.size // 4
+        return Watch(bench.source, output, expected, bench.given.report, reading=reading, span=span)
+
+    async def _by_kernel(self, bench: Workbench, kernel: Path, out: Path, seen: Look) -> Report:
         """One pass; the index that comes of it waits beside the data for the next step."""
         before, reader = self._converting(bench)
         call = Call(
@@ -189,14 +190,22 @@ class SortedText:
             work=bench.work,
             memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
             threads=self.budget.threads,
-            level=LEVEL,
+            level=self.budget.level,
             refuse_empty=True,
-            keep_order=False,
+            keep=not before,
             ties="input",
         )
-        await bench.run(*before, Stage(PROGRAM, call.argv(kernel), verdict=call.report), watch=watch)
+        stage = Stage(PROGRAM, call.argv(kernel), verdict=call.report)
+        await bench.run(*before, stage, watch=self._watch(bench, seen, out, 0.6, (0.0, 0.9)))
         found = parse_report(await asyncio.to_thread(call.report.read_bytes))
         report = await bench.read_report(call.report.name)
+        beside = out.with_name(f"{out.name}.{found.index}")
+        if report.kept:
+            data = await asyncio.to_thread(second_name, bench.given.path, out)
+            await self._verify(bench, data, call.index)
+            if data is out:
+                await asyncio.to_thread(call.index.rename, beside)
+            return report
         try:
             size = await asyncio.to_thread(text_bytes, out)
         except ValueError as broken:
@@ -205,34 +214,51 @@ class SortedText:
             raise wrong_output("no end marker")
         if size != report.size:
             raise wrong_output(f"{size} bytes of text instead of {report.size}")
-        index = await asyncio.to_thread(call.index.rename, out.with_name(f"{out.name}.{found.index}"))
-        read_again = self.source_format not in (BCF, GTF)  # as it takes, or by an index of its own
-        options = ("--source", str(bench.source), "--format", self.source_format.name) if read_again else ()
-        await bench.verify("tabix", out, index, *options)
+        await self._verify(bench, out, await asyncio.to_thread(call.index.rename, beside))
         return report
 
-    async def _by_sort(self, bench: Workbench, out: Path, watch: Watch) -> Report:
-        """The same with the normaliser in Python, GNU sort and bgzip."""
+    async def _by_sort(self, bench: Workbench, out: Path, seen: Look) -> Report:
+        """The same with the normaliser in Python, which sees whether to sort, GNU sort and bgzip."""
         before, reader = self._converting(bench)
-        header = bench.work / "header"
+        header, added, records = (bench.work / name for name in ("header", "added", "records"))
         source = None if before else bench.source
-        reading = (*before, bench.normaliser(reader, source, "records.json", header=header.name))
+        reading = bench.normaliser(reader, source, "records.json", header=header, added=added)
+        try:
+            watch = self._watch(bench, seen, records, 1.0, (0.0, 0.4))
+            await bench.run(*before, reading, stdout=records, watch=watch)
+            report = await bench.read_report("records.json")
+            if report.kept and not before:
+                return report
+            await self._pack(bench, header, added, records, out, ordered=report.ordered)
+        finally:
+            records.unlink(missing_ok=True)
+        await self._check(bench, out, report)
+        return report
+
+    async def _pack(
+        self, bench: Workbench, header: Path, added: Path, records: Path, out: Path, *, ordered: bool
+    ) -> None:
         column, threads = self.target.column, str(self.budget.threads)
+        squeeze = ("bgzip", "-c", "-@", threads, "-l", str(self.budget.level))
         sort = (
             "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
             "-S", f"{self.budget.sort_memory}b", "-T", str(bench.work), f"--parallel={threads}",
+            str(added), str(records),
         )  # fmt: skip
+        size = (await asyncio.to_thread(records.stat)).st_size
+        as_they_are = (Stage("bgzip", (*squeeze, str(records))),)
         await bench.run(
-            *reading,
-            Stage("sort", sort),
-            Stage("bgzip", ("bgzip", "-c", "-@", threads, "-l", str(LEVEL))),
-            own_stage("headed", str(header), str(LEVEL)),
+            *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", squeeze))),
+            own_stage("headed", str(header), str(self.budget.level)),
             stdout=out,
-            watch=watch,
+            watch=Watch(records, out, size // 4, bench.given.report, reading=0.5, span=(0.4, 0.9)),
         )
-        report = await bench.read_report("records.json")
-        await self._check(bench, out, report)
-        return report
+
+    async def _verify(self, bench: Workbench, data: Path, index: Path) -> None:
+        # BCF is read again by an index of its own.
+        read_again = self.source_format is not BCF
+        options = ("--source", str(bench.source), "--format", self.source_format.name) if read_again else ()
+        await bench.verify("tabix", data, index, *options)
 
     async def _check(self, bench: Workbench, out: Path, report: Report) -> None:
         """Every line and byte that went into the sort is in the result, which decodes to its end."""
@@ -244,18 +270,18 @@ class SortedText:
         if (lines, size) != (report.lines, report.size):
             raise wrong_output(f"{lines} lines of {size} bytes instead of {report.lines} of {report.size}")
 
-    async def _notes(self, bench: Workbench, report: Report) -> tuple[str, ...]:
+    def _notes(self, report: Report) -> tuple[str, ...]:
         notes = list(report.notes)
+        if report.kept:
+            notes.append(KEPT_NOTE)
         if self.source_format is GTF:
-            source = await bench.read_report("source.json")
-            notes = [*source.notes, *notes]
-            notes.append(f"gffread made {report.records} GFF3 records of {source.records} GTF records")
+            notes.append("rewritten as GFF3: every line and attribute is kept, ID and Parent are set")
         if report.max_end > TBI_END:
             notes.append(f"the last record ends at {report.max_end}: only a CSI index can hold that")
         return tuple(notes)
 
     def _converters(self) -> tuple[str, ...]:
-        return {BCF: ("bcftools",), GTF: ("gffread",)}.get(self.source_format, ())
+        return ("bcftools",) if self.source_format is BCF else ()
 
 
 @dataclass(frozen=True)

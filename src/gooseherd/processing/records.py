@@ -8,7 +8,9 @@ define the format. Both ways give the same bytes: that is a tested property.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import groupby
 from operator import gt
 from typing import Final
 
@@ -32,6 +34,13 @@ _HEADINGS: Final = frozenset({b"start", b"chromstart", b"chrom_start", b"begin"}
 def refuse(line: int, problem: str) -> StepFailed:
     """A source_invalid that names the line, counted from 1 in the uncompressed file."""
     return StepFailed.because(Reason.SOURCE_INVALID, f"line {line}: {problem}")
+
+
+def _blocks(names: Sequence[bytes]) -> Iterable[tuple[bytes, int]]:
+    """Each run of one name with its length."""
+    if names[0] == names[-1] and len(set(names)) == 1:
+        return ((names[0], len(names)),)
+    return ((name, len(list(run))) for name, run in groupby(names))
 
 
 class Records:
@@ -61,6 +70,10 @@ class Records:
         self.spaced = False
         self.open_end = False
         """The last line had no newline: by itself nothing odd."""
+        self.ordered = True
+        """Sequences stand in contiguous blocks, with ascending starts."""
+        self._top: list[bytes] = []
+        self._last: tuple[bytes, int] = (b"", 0)
 
     # -- blocks ----------------------------------------------------------------------------
 
@@ -89,8 +102,26 @@ class Records:
         top = max(stops)
         if top > MAX_COORDINATE or min(begins) < self.lowest or any(map(gt, begins, stops)):
             return False
+        self.follow(chroms, begins)
         self.passed(set(chroms), len(found), top)
         return True
+
+    def follow(self, chroms: Sequence[bytes], begins: list[int]) -> None:
+        """See whether these records keep to the order; before they are counted."""
+        if not self.ordered:
+            return
+        at = 0
+        done: set[bytes] = set()
+        for name, many in _blocks(chroms):
+            block = begins[at : at + many]
+            last, start = self._last
+            again = name != last and (name in self.seen or name in done)
+            if again or block != sorted(block) or (name == last and block[0] < start):
+                self.ordered = False
+                return
+            self._last = (name, block[-1])
+            done.add(name)
+            at += many
 
     def passed(self, chroms: set[bytes], records: int, end: int) -> None:
         """Count records that are given on."""
@@ -122,6 +153,8 @@ class Records:
             self.count("blank_lines")
             return b""
         if line.startswith(b"#"):
+            if not self.records:
+                self._top.append(line + b"\n")
             self.comment(number, line)
             return b""
         if _DISPLAY.fullmatch(line) and not _INTERVAL.match(line):
@@ -156,7 +189,13 @@ class Records:
         if not self.records:
             self.first_record(number, fields)
         end = self.extent(number, line, fields)
+        if self.ordered:
+            self.follow((fields[0],), [int(fields[self.begin])])
         self.passed({fields[0]}, 1, end)
+        return self.given(number, fields)
+
+    def given(self, number: int, fields: list[bytes]) -> bytes:
+        """The checked record as it will be written."""
         return b"\t".join(fields) + b"\n"
 
     def first_record(self, number: int, fields: list[bytes]) -> None:
@@ -202,6 +241,14 @@ class Records:
         if not self.records:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"no records: the file has {self._instead()}")
         return b"".join(line + b"\n" for line in self.header)
+
+    def added(self) -> bytes:
+        """Records that the source lacks; first among those with their start. Call once, at the end."""
+        return b""
+
+    def unchanged(self, header: bytes) -> bool:
+        """Whether what came out, with this header, is what went in."""
+        return not (self.counts or self.open_end) and header == b"".join(self._top)
 
     def _instead(self) -> str:
         return "only a header" if self.header else "no content"

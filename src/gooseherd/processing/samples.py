@@ -17,8 +17,8 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.answers import Placed, Region, content_of
 from gooseherd.processing.bigbed import line_of
 from gooseherd.processing.inflate import Compression, Inflation, inflate
+from gooseherd.processing.readers import reader_of
 from gooseherd.processing.text import normalise
-from gooseherd.processing.textformats import reader_of
 
 _CHEAP: Final = 1 << 18
 """Bytes of text from the start of a source: tens of milliseconds."""
@@ -102,6 +102,8 @@ def of_source(source: Path, format_name: str, place: Place, chance: random.Rando
             records = [line for block in normalise(beginning, reader) for line in _lines(block)]
         except StepFailed:
             return Sample([])
+        if beginning.whole:
+            records += _lines(reader.added())
         if not beginning.whole and not reader.over:
             for _ in range(_MIDDLES):
                 text = _middle(stream, found.compression, chance)

@@ -1,10 +1,10 @@
 """The streaming normaliser, a program of its own: one source in, clean records out.
 
-    python -m gooseherd.processing.text FORMAT SOURCE --report FILE [--header FILE]
+    python -m gooseherd.processing.text FORMAT SOURCE --report FILE [--header FILE] [--added FILE]
 
-Records go to standard output, the header to one file, what was noticed (or why the source
-was refused) as JSON to the other. Being a process of its own makes it a pipeline stage: it
-runs beside sort and bgzip, under the same limits, and a crash is an exit status.
+Records go to standard output, the header to one file, those that the source lacks to another,
+what was noticed (or why the source was refused) as JSON to the report. Being a process of its
+own makes it a pipeline stage: under the same limits, and a crash is an exit status.
 
 Exit status: 0; 65 the source was refused, and the report says why.
 """
@@ -25,11 +25,9 @@ from typing import Any, BinaryIO, Final
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.inflate import MAX_BYTES, Inflation, inflate, refuse_bomb
+from gooseherd.processing.readers import MAX_LINE, reader_of
 from gooseherd.processing.records import Records, refuse
-from gooseherd.processing.textformats import reader_of
 
-MAX_LINE: Final = 16 << 20
-"""sort holds a line in memory whatever its cap; so does every reader after it."""
 REFUSED: Final = 65
 """EX_DATAERR of sysexits.h."""
 
@@ -60,6 +58,8 @@ def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) 
         "contigs": [[c.name, c.length] for c in reader.contigs()],
         "counts": reader.counts,
         "without_end_marker": found.without_end_marker,
+        "ordered": reader.ordered,
+        "kept": found.whole_blocks and reader.ordered and reader.unchanged(header),
     }
 
 
@@ -74,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("source", help="a path, or - for standard input (then uncompressed)")
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--header", type=Path)
+    parser.add_argument("--added", type=Path)
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
     given = parser.parse_args(argv)
     try:
@@ -111,8 +112,12 @@ def _run(given: argparse.Namespace) -> None:
                 Reason.SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut"
             )
         header = reader.finish()
+        added = reader.added()
+        written += len(added)
         if given.header:
             _write(given.header, header)
+        if given.added:
+            _write(given.added, added)
         _write(given.report, json.dumps(report(reader, found, header, written)).encode())
 
 

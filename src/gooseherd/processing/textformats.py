@@ -68,22 +68,6 @@ class Gff(Records):
             super().comment(number, line)
 
 
-class ConvertedGff(Gff):
-    """GFF3 that gffread wrote: its comments tell the command line, which nobody needs to know."""
-
-    def comment(self, number: int, line: bytes) -> None:
-        if line.startswith(b"##"):
-            super().comment(number, line)
-
-    def finish(self) -> bytes:
-        if not self.records:
-            raise StepFailed.because(
-                Reason.SOURCE_INVALID,
-                "gffread found nothing to convert: GTF records need a gene_id or transcript_id",
-            )
-        return super().finish()
-
-
 class Vcf(Records):
     """VCF: the header is kept above the records, in its own order (VCFv4.5 §1.4)."""
 
@@ -115,6 +99,7 @@ class Vcf(Records):
             top = max(top, max(map(int, self._END.findall(data)), default=0))
         if max(begins) > MAX_COORDINATE or top > MAX_COORDINATE:
             return False
+        self.follow(chroms, begins)
         self.passed(set(chroms), len(found), max(top, 0))
         return True
 
@@ -207,24 +192,3 @@ class Sam(Records):
         if not self.records:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"no reads: the file has {self._instead()}")
         return b""
-
-
-def reader_of(format_name: str) -> Records:
-    """The reader of a format by its canonical name, or `gffread` for what gffread wrote."""
-    match format_name:
-        case "bed":
-            return Bed("BED", 3)
-        case "narrowpeak":
-            return Bed("narrowPeak", 10)
-        case "broadpeak":
-            return Bed("broadPeak", 9)
-        case "vcf" | "bcf":
-            return Vcf("VCF")
-        case "gff" | "gff3" | "gtf":
-            return Gff(format_name.upper())
-        case "gffread":
-            return ConvertedGff("GFF3")
-        case "sam":
-            return Sam("SAM")
-        case other:
-            raise ValueError(f"no text reader for {other!r}")

@@ -21,9 +21,9 @@ from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.pipeline import PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
 
-LEVEL: Final = 1
-"""BGZF compression level: four times the speed of the default for a seventh more bytes.
-Part of every version that it shapes."""
+DEFAULT_LEVEL: Final = 1
+"""BGZF compression level: four times the speed of the tools' own default for a seventh more bytes
+(docs/performance.md)."""
 
 BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty last block (SAMv1 §4.1.2)."""
@@ -36,16 +36,20 @@ _TOLD: Final[dict[str, str]] = {
     "display_lines": "track and browser lines were dropped",
     "heading_lines": "a line of column headings was dropped",
     "repeated_header_lines": "repeated header lines were dropped",
+    "replaced_header_lines": "header lines that named the old format were replaced",
     "added_header_lines": "header lines that readers need were added",
     "separator_lines": "### separators were dropped: they mean nothing in a sorted file",
     "sequence_lines": "the sequences (FASTA) at the end were dropped",
     "spaced_lines": "columns split by spaces were split by TAB",
     "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
+    "line_comments": "comments behind the attributes of a record were dropped",
+    "added_genes": "genes that had no line of their own got one, over all their parts",
+    "added_transcripts": "transcripts that had no line of their own got one, over all their parts",
 }
 
 _DROPPED: Final = (
     "blank_lines", "comment_lines", "display_lines", "heading_lines",
-    "repeated_header_lines", "separator_lines", "sequence_lines",
+    "repeated_header_lines", "replaced_header_lines", "separator_lines", "sequence_lines",
 )  # fmt: skip
 """The counts that each stand for a line of the source that is not in the result."""
 
@@ -61,6 +65,8 @@ class Budget:
     sort_memory: int
     samtools_memory: int
     threads: int
+    level: int = DEFAULT_LEVEL
+    """BGZF compression level, 1 to 9. Part of every version that it shapes."""
     search_path: str | None = None
     """Where tools are found; None: where this process finds its own."""
 
@@ -135,7 +141,13 @@ class Workbench:
         return found
 
     def normaliser(
-        self, format_name: str, source: Path | None, report: str, *, header: str | None = None
+        self,
+        format_name: str,
+        source: Path | None,
+        report: str,
+        *,
+        header: Path | None = None,
+        added: Path | None = None,
     ) -> Stage:
         """`processing/text.py` as a stage; `source` None reads from the stage before."""
         where = self.work / report
@@ -145,7 +157,8 @@ class Workbench:
             str(source) if source else "-",
             "--report",
             str(where),
-            *(("--header", str(self.work / header)) if header else ()),
+            *(("--header", str(header)) if header else ()),
+            *(("--added", str(added)) if added else ()),
             verdict=where,
             reads_source=True,
         )
@@ -205,12 +218,22 @@ class Report:
     @property
     def accounted_lines(self) -> int:
         """Lines of the source that are in the result, or counted as dropped."""
-        made = self.counts.get("added_header_lines", 0)
+        made = sum(count for what, count in self.counts.items() if what.startswith("added_"))
         return self.lines - made + sum(self.counts.get(what, 0) for what in _DROPPED)
 
     @property
     def max_end(self) -> int:
         return int(self.data["max_end"])
+
+    @property
+    def ordered(self) -> bool:
+        """The records came in the order in which they can stay."""
+        return bool(self.data["ordered"])
+
+    @property
+    def kept(self) -> bool:
+        """The source is what would have been made of it."""
+        return bool(self.data["kept"])
 
     @property
     def contigs(self) -> tuple[Contig, ...]:
@@ -249,6 +272,15 @@ def ends_whole(path: Path) -> bool:
         return stream.read() == BGZF_END
 
 
+def second_name(source: Path, name: Path) -> Path:
+    """The source under `name`, for an index to lie beside; itself where files can have one name only."""
+    try:
+        os.link(source.resolve(), name)
+    except OSError:
+        return source
+    return name
+
+
 def left_beside(data: Path, work: Path, suffixes: Sequence[str]) -> Path | None:
     """The index that the step before made in the same pass, moved to `work`.
 
@@ -264,6 +296,9 @@ def left_beside(data: Path, work: Path, suffixes: Sequence[str]) -> Path | None:
 def wrong_output(what: str) -> StepFailed:
     """Our own check of a tool's result failed: never the source's fault."""
     return StepFailed.because(Reason.TOOL_FAILED, f"the result did not pass its check: {what}")
+
+
+KEPT_NOTE: Final = "already sorted: these are the source's own bytes"
 
 
 def stem(filename: str, suffixes: Sequence[str]) -> str:

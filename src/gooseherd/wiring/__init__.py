@@ -72,6 +72,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             sort_memory=settings.cfdb_sort_memory_cap,
             samtools_memory=settings.cfdb_samtools_memory_cap,
             threads=settings.worker_threads,
+            level=settings.workflow_compression_level,
         )
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         submissions: Submissions | None = None

@@ -181,7 +181,7 @@ MENDED = [
         "names with signs",
         "bed",
         b'HLA-A*01:01\t5\t9\nchr,2\t1\t2\nchr 3\t1\t2\nchr"4\t1\t3\n$(id)\t1\t2\nhttp://x\t1\t2\n',
-        b'$(id)\t1\t2\nHLA-A*01:01\t5\t9\nchr 3\t1\t2\nchr"4\t1\t3\nchr,2\t1\t2\nhttp://x\t1\t2\n',
+        b'HLA-A*01:01\t5\t9\nchr,2\t1\t2\nchr 3\t1\t2\nchr"4\t1\t3\n$(id)\t1\t2\nhttp://x\t1\t2\n',
     ),
     Mended("a name of 10 kB", "bed", b"c" * 10_000 + b"\t5\t9\n", b"c" * 10_000 + b"\t5\t9\n"),
     Mended(
@@ -260,7 +260,7 @@ MENDED = [
         "natural order of names",
         "bed",
         b"chr1\t1\t2\nchr2\t1\t2\nchr10\t1\t2\n",
-        b"chr1\t1\t2\nchr10\t1\t2\nchr2\t1\t2\n",
+        b"chr1\t1\t2\nchr2\t1\t2\nchr10\t1\t2\n",
     ),
     Mended(
         "names that come and go",

@@ -130,28 +130,35 @@ async def test_bcf_becomes_vcf(process: Process, tool: Tool) -> None:
     assert made.produced(Kind.DATA).filename == "a.vcf.gz"
 
 
-async def test_gtf_becomes_gff3_with_all_its_exons(process: Process) -> None:
+async def test_gtf_becomes_gff3_with_all_its_lines(process: Process) -> None:
     lines, exons = ["#!genome-build x"], set()
     for number in range(300):
         name, start = CHANCE.choice(["chr1", "chr2"]), CHANCE.randint(1, 900_000)
         about = f'gene_id "G{number}"; gene_name "N {number}";'
         lines.append(f"{name}\thav\tgene\t{start}\t{start + 900}\t.\t+\t.\t{about}")
+        spelt = f"gene_id=G{number};gene_name=N {number}"
         about += f' transcript_id "T{number}";'
         lines.append(f"{name}\thav\ttranscript\t{start}\t{start + 900}\t.\t+\t.\t{about}")
         for exon, offset in enumerate((0, 400, 800)):
             begin = start + offset
             lines.append(f'{name}\thav\texon\t{begin}\t{begin + 100}\t.\t+\t.\t{about} exon_number "{exon}";')
             exons.add(
-                (name, begin, begin + 100, f'Parent=T{number};gene_name="N {number}";exon_number={exon}')
+                (
+                    name,
+                    begin,
+                    begin + 100,
+                    f"Parent=T{number};{spelt};transcript_id=T{number};exon_number={exon}",
+                )
             )
     made = await process(gzip.compress("\n".join(lines).encode()), "gtf", filename="a.gtf.gz")
     with pysam.TabixFile(made.data, index=made.index) as opened:
         rows = [line.split("\t") for name in opened.contigs for line in opened.fetch(name)]
         assert {(r[0], int(r[3]), int(r[4]), r[8]) for r in rows if r[2] == "exon"} == exons
         assert sum(r[2] == "gene" for r in rows) == 300
-        assert list(opened.header) == ["##gff-version 3"]
+        assert list(opened.header) == ["##gff-version 3", "#!genome-build x"]
     assert made.produced(Kind.DATA).filename == "a.gff3.gz"
-    assert "gffread made 1500 GFF3 records of 1500 GTF records" in made.notes
+    assert made.counts["records"] == 1500
+    assert "rewritten as GFF3" in made.notes
 
 
 async def test_bigbed_becomes_bed_with_every_column(process: Process, bigbed: Any) -> None:

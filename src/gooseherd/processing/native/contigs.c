@@ -10,6 +10,11 @@
 
 enum { POOL_BLOCK = 64 << 10, WINDOW_SHIFT = 14 };
 
+struct kept {
+    struct kept *before;
+    char bytes[];
+};
+
 void contigs_start(struct contigs *c, uint32_t most)
 {
     memset(c, 0, sizeof *c);
@@ -23,13 +28,25 @@ void contigs_start(struct contigs *c, uint32_t most)
     c->memory = (c->slot_mask + 1) * sizeof *c->slots;
 }
 
+void contigs_free(struct contigs *c)
+{
+    free(c->all);
+    free(c->seen);
+    free(c->slots);
+    while (c->blocks) {
+        struct kept *before = c->blocks->before;
+        free(c->blocks);
+        c->blocks = before;
+    }
+}
+
 static uint64_t fold(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-static uint32_t hash(const struct contigs *c, const char *name, size_t n)
+uint32_t contigs_hash(const struct contigs *c, const char *name, size_t n)
 {
     uint64_t h = c->secret[0] ^ n;
     while (n > 0) {
@@ -43,14 +60,16 @@ static uint32_t hash(const struct contigs *c, const char *name, size_t n)
     return (uint32_t)(h ^ h >> 32);
 }
 
-static const char *keep_name(struct contigs *c, const char *name, size_t n)
+const char *contigs_keep(struct contigs *c, const char *name, size_t n)
 {
     if (n > c->pool_left) {
-        /* Blocks are never freed: names live as long as the process. */
         size_t size = n > POOL_BLOCK ? n : POOL_BLOCK;
-        c->pool = grow(NULL, size);
+        struct kept *block = grow(NULL, sizeof *block + size);
+        block->before = c->blocks;
+        c->blocks = block;
+        c->pool = block->bytes;
         c->pool_left = size;
-        c->memory += size;
+        c->memory += sizeof *block + size;
     }
     char *kept = c->pool;
     memcpy(kept, name, n);
@@ -83,7 +102,7 @@ uint32_t contigs_number(struct contigs *c, const char *name, size_t n, const cha
 {
     if (c->last < c->count && is(&c->all[c->last], name, n))
         return c->last;
-    uint32_t h = hash(c, name, n), at = h & c->slot_mask;
+    uint32_t h = contigs_hash(c, name, n), at = h & c->slot_mask;
     for (; c->slots[at]; at = (at + 1) & c->slot_mask) {
         uint32_t number = c->slots[at] - 1;
         if (c->all[number].hash == h && is(&c->all[number], name, n))
@@ -97,7 +116,7 @@ uint32_t contigs_number(struct contigs *c, const char *name, size_t n, const cha
         c->memory += (size_t)(room - c->room) * sizeof *c->all;
         c->room = room;
     }
-    c->all[c->count] = (struct contig){.name = keep_name(c, name, n), .n = (uint32_t)n, .hash = h};
+    c->all[c->count] = (struct contig){.name = contigs_keep(c, name, n), .n = (uint32_t)n, .hash = h};
     c->slots[at] = ++c->count;
     if (c->count > c->slot_mask / 2)
         widen(c);

@@ -25,7 +25,8 @@ struct contigs {
     uint32_t *slots;    /* open addressing; number + 1, 0 is empty */
     uint32_t slot_mask;
     uint64_t secret[2];
-    char *pool;         /* the names; chained blocks, see contigs.c */
+    struct kept *blocks; /* the names, in a chain of blocks */
+    char *pool;         /* what is left of the last one */
     size_t pool_left;
     size_t memory;      /* bytes held by all of this */
     uint64_t windows;   /* of 16 kb up to the ends of all contigs: what an index may have to hold */
@@ -34,6 +35,7 @@ struct contigs {
 };
 
 void contigs_start(struct contigs *contigs, uint32_t most);
+void contigs_free(struct contigs *contigs);
 
 /* The number of that name. More names than the limit end the process; `line` and `what` are for its words. */
 uint32_t contigs_number(struct contigs *contigs, const char *name, size_t n, const char *what);
@@ -45,6 +47,10 @@ void contigs_forget_records(struct contigs *contigs); /* they will all be noted 
 /* Give every seen contig its place; the list by place has `seen_count` numbers and is the caller's to free. */
 uint32_t *contigs_by_name(struct contigs *contigs);
 uint32_t *contigs_by_appearance(struct contigs *contigs);
+
+/* A hash of these bytes whose key no stranger knows, and a copy of them that stays. */
+uint32_t contigs_hash(const struct contigs *contigs, const char *bytes, size_t n);
+const char *contigs_keep(struct contigs *contigs, const char *bytes, size_t n);
 
 int contig_compare(const struct contig *a, const struct contig *b); /* byte order of names */
 

@@ -8,6 +8,7 @@
 #include "decode.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libdeflate.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -40,6 +41,7 @@ struct decoder {
     enum packing now;     /* GZIP may follow BGZF: `cat a.bgz b.gz` is legal */
     unsigned char *buffer;
     size_t at, end;
+    uint64_t address; /* of the next BGZF block */
     bool drained; /* read() said 0 */
     bool between; /* gzip: a member has ended and no other has begun */
     bool marked;  /* BGZF: the last block seen was empty */
@@ -83,6 +85,17 @@ uint64_t decoder_size(const struct decoder *d)
 const char *decoder_packing(const struct decoder *d)
 {
     return d->packing == BGZF ? "BGZF" : d->packing == GZIP ? "gzip" : "uncompressed";
+}
+
+bool decoder_is_blocks(const struct decoder *d)
+{
+    return d->now == BGZF;
+}
+
+int decoder_again(const struct decoder *d)
+{
+    struct stat found;
+    return fstat(d->fd, &found) == 0 && S_ISREG(found.st_mode) ? fcntl(d->fd, F_DUPFD_CLOEXEC, 0) : -1;
 }
 
 bool decoder_lacks_end_marker(const struct decoder *d)
@@ -247,12 +260,12 @@ static size_t decode_gzip(struct decoder *d, char *into, size_t room, struct fai
     }
 }
 
-static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct failure *f)
+static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct blocks *blocks, struct failure *f)
 {
     size_t made = 0;
     if (!d->blocks && !(d->blocks = libdeflate_alloc_decompressor()))
         fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory");
-    while (room - made >= BLOCK_MOST) {
+    while (room - made >= BLOCK_MOST && blocks->n < BLOCKS_MOST) {
         /* What is ready goes on before the next read can block. */
         if (made && d->end - d->at < BLOCK_MOST)
             break;
@@ -284,8 +297,11 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct f
         }
         d->at += size;
         d->marked = length == 0;
+        blocks->all[blocks->n++] = (struct block){d->address, made};
+        d->address += size;
         made += length;
     }
+    blocks->all[blocks->n] = (struct block){d->address, made};
     /* Blocks before the bad one were whole: they go first, the failure comes with the next call's 0. */
     if (f->code && made) {
         memset(f, 0, sizeof *f);
@@ -294,14 +310,15 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct f
     return made;
 }
 
-size_t decode(struct decoder *d, char *into, size_t room, struct failure *f)
+size_t decode(struct decoder *d, char *into, size_t room, struct blocks *blocks, struct failure *f)
 {
     memset(f, 0, sizeof *f);
+    blocks->n = 0;
     if (d->now == UNKNOWN && !recognise(d, f))
         return 0;
     size_t made = 0;
     if (d->now == BGZF)
-        made = decode_blocks(d, into, room, f);
+        made = decode_blocks(d, into, room, blocks, f);
     if (!made && !f->code && d->now != BGZF)
         made = d->now == GZIP ? decode_gzip(d, into, room, f) : decode_plain(d, into, room, f);
     d->given += made;

@@ -59,6 +59,18 @@ static bool region(struct reader *r, uint64_t number, const char *line, size_t n
     return true;
 }
 
+/* What a GTF says of its own format, which is about to change. */
+static bool about_format(struct reader *r, const char *line, size_t n)
+{
+    size_t length = without_trailing_space(line, n), at = strlen("##gff-version");
+    if (starts_with(line, n, "##gff-version") && at < length && blank(line[at])) {
+        size_t version = word(line, length, &at);
+        r->as_is |= at == length && at - version == 1 && line[version] == '3';
+        return !r->as_is;
+    }
+    return length == 13 && memcmp(line, "##format: gtf", 13) == 0;
+}
+
 void gff_comment(struct reader *r, uint64_t number, const char *line, size_t n)
 {
     size_t length = without_trailing_space(line, n);
@@ -69,10 +81,10 @@ void gff_comment(struct reader *r, uint64_t number, const char *line, size_t n)
         r->counts[SEPARATOR_LINES]++;
     } else if (region(r, number, line, n)) {
         return;
-    } else if (r->format->converted && !starts_with(line, n, "##")) {
-        return;
     } else if (r->begun) {
         r->counts[COMMENT_LINES]++;
+    } else if (r->format->transcoded && !r->as_is && about_format(r, line, n)) {
+        r->counts[REPLACED_HEADER_LINES]++;
     } else {
         header_add(r, number, &r->header, line, n);
     }

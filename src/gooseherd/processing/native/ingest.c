@@ -2,8 +2,11 @@
 #define _GNU_SOURCE
 #include "ingest.h"
 
+#include "keep.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -23,17 +26,33 @@ enum { NO_CONTIG = UINT32_MAX };
 
 static void take(struct ingest *g, const struct record *record);
 
+void ingest_free(struct ingest *g)
+{
+    if (g->input)
+        input_free(g->input);
+    if (g->again >= 0)
+        close(g->again);
+    store_free(&g->store);
+    runs_free(&g->runs);
+    runs_free(&g->journal);
+    lines_free(&g->lines);
+    contigs_free(&g->contigs);
+    reader_free(&g->reader);
+    free(g->header.bytes);
+}
+
 void ingest_start(struct ingest *g, const struct options *options, int source)
 {
     memset(g, 0, sizeof *g);
     g->options = options;
+    g->again = -1;
     g->phase = "read";
     g->sorted = true;
     g->may_stream = output_can_return(&options->output);
     g->last_contig = NO_CONTIG;
     g->progress.fd = options->progress_fd;
     contigs_start(&g->contigs, options->max_contigs);
-    reader_start(&g->reader, options->output.format, &g->contigs, options->max_header);
+    reader_start(&g->reader, options->output.format, &g->contigs, options->max_header, options->max_line);
     /* A single record always fits, whatever the budget says at that moment. */
     store_start(&g->store, options->memory + options->max_line + MIB);
     runs_start(&g->runs, options->work);
@@ -51,11 +70,11 @@ static uint64_t index_memory(const struct ingest *g)
            g->contigs.seen_count * INDEX_CONTIG;
 }
 
-static uint64_t room(const struct ingest *g)
+uint64_t ingest_room(const struct ingest *g)
 {
     uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + OUTPUT_MEMORY + RUN_BUFFER +
                      (uint64_t)g->options->output.threads * OUTPUT_THREAD_MEMORY + g->lines.carry_size +
-                     g->reader.line.room + 2 * g->reader.header.room + g->contigs.memory + index_memory(g);
+                     reader_memory(&g->reader) + g->contigs.memory + index_memory(g);
     if (taken + LEAST_STORE > g->options->memory)
         fail(EXIT_MEMORY, OUT_OF_MEMORY, "needs more memory than the %llu MB it was given",
              (unsigned long long)(g->options->memory / MIB));
@@ -84,11 +103,16 @@ static void tell(struct ingest *g, const char *phase, bool now)
                                 });
 }
 
+void ingest_tell(struct ingest *g, const char *phase)
+{
+    tell(g, phase, false);
+}
+
 /* --- giving records out -------------------------------------------------------------------------------------- */
 
 static void given(struct ingest *g, struct head head)
 {
-    output_record(g->output, g->contigs.all[head.contig].place, head.start, head.end);
+    output_record(g->output, g->contigs.all[head.contig].place, head.order >> 1, head.end);
     g->written += head.n;
     if (++g->ticks % 4096 == 0)
         tell(g, g->phase, false);
@@ -197,7 +221,7 @@ static void make_room(struct ingest *g)
 {
     if (!g->sorted)
         spill(g, g->next_age++);
-    else if (g->may_stream)
+    else if (g->may_stream && !g->reader.parents.missing)
         start_streaming(g);
     else
         append_journal(g);
@@ -207,7 +231,7 @@ static void make_room(struct ingest *g)
 
 static bool full(const struct ingest *g, size_t n)
 {
-    return g->store.count && store_need(&g->store, n) > room(g);
+    return g->store.count && store_need(&g->store, n) > ingest_room(g);
 }
 
 /* The journal's records become sorted runs. They are older than what is in memory now. */
@@ -244,7 +268,9 @@ static void sort_journal(struct ingest *g)
 static void restart(struct ingest *g)
 {
     uint64_t records = g->records;
+    bool as_is = g->reader.as_is;
     int fd = output_return(g->output);
+    g->reader.as_is = true;
     g->output = NULL;
     g->streaming = g->may_stream = false;
     g->restarted = true;
@@ -266,11 +292,12 @@ static void restart(struct ingest *g)
             take(g, &record);
     if (g->records != records)
         fail(EXIT_IO, TOOL_FAILED, "the output did not read back as it was written");
+    g->reader.as_is = as_is;
     lines_free(&lines);
     input_free(input);
 }
 
-static bool breaks_order(const struct ingest *g, const struct record *r)
+bool ingest_breaks_order(const struct ingest *g, const struct record *r)
 {
     if (r->contig == g->last_contig)
         return r->start < g->last_start;
@@ -283,11 +310,22 @@ static bool breaks_order(const struct ingest *g, const struct record *r)
 
 /* --- reading ------------------------------------------------------------------------------------------------- */
 
+void ingest_note(struct ingest *g, const struct record *r, int64_t to)
+{
+    contigs_note(&g->contigs, r->contig, (uint32_t)to);
+    g->last_contig = r->contig;
+    g->last_start = r->start;
+    g->records++;
+    g->record_bytes += r->n + 1;
+    if (r->end > g->max_end)
+        g->max_end = r->end;
+}
+
 static void take(struct ingest *g, const struct record *r)
 {
     int64_t from, to;
     format_interval(g->options->output.format, r->start, r->end, &from, &to);
-    bool disorder = g->sorted && breaks_order(g, r);
+    bool disorder = g->sorted && ingest_breaks_order(g, r);
     bool beyond = !g->csi && to > TBI_END;
     g->sorted = g->sorted && !disorder;
     g->csi = g->csi || beyond;
@@ -296,26 +334,20 @@ static void take(struct ingest *g, const struct record *r)
     else if (disorder && g->journal.count)
         sort_journal(g);
 
-    contigs_note(&g->contigs, r->contig, (uint32_t)to);
-    g->last_contig = r->contig;
-    g->last_start = r->start;
-    g->records++;
-    g->record_bytes += r->n + 1;
-    if (r->end > g->max_end)
-        g->max_end = r->end;
-
-    struct head head = {r->contig, r->start, r->end, (uint32_t)r->n};
+    ingest_note(g, r, to);
+    struct head head = {r->contig, r->start << 1 | !r->added, r->end, (uint32_t)r->n};
     if (!g->streaming && full(g, r->n))
         make_room(g);
     if (!g->streaming) {
         store_add(&g->store, head, r->text);
-        if (g->sorted && g->may_stream && g->store.used > STREAM_AFTER)
+        /* A parent without a line of its own that has parts already will hardly get one later. */
+        if (g->sorted && g->may_stream && g->store.used > STREAM_AFTER && !g->reader.parents.missing)
             start_streaming(g);
         return;
     }
     /* Places by appearance: a new contig is the last one. The index grows with each. */
     if (g->contigs.all[r->contig].records == 1 || g->records % 4096 == 0)
-        (void)room(g);
+        (void)ingest_room(g);
     g->contigs.all[r->contig].place = g->contigs.seen_count - 1;
     output_text(g->output, r->text, r->n);
     output_text(g->output, "\n", 1);
@@ -340,17 +372,43 @@ static void read_all(struct ingest *g)
         if (seen % 4096 == 0)
             tell(g, "read", false);
     }
-    if (!g->records && g->options->refuse_empty && g->options->output.format->converted)
-        fail(EXIT_INVALID, SOURCE_INVALID,
-             "gffread found nothing to convert: GTF records need a gene_id or transcript_id");
+    if (g->records && g->options->output.format->transcoded && !g->reader.as_is && !g->reader.identified)
+        fail(EXIT_INVALID, SOURCE_INVALID, "no record has a gene_id or transcript_id: this is no GTF");
     if (!g->records && g->options->refuse_empty)
         fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
              reader_has_header(&g->reader) ? "only a header" : "no content");
 }
 
+/* What the source lacks: then the result is in no order that the source had. */
+static void add_missing(struct ingest *g)
+{
+    struct record record;
+    for (uint32_t next = 0; reader_added(&g->reader, &next, &record);) {
+        g->sorted = false;
+        if (g->streaming)
+            restart(g);
+        else if (g->journal.count)
+            sort_journal(g);
+        take(g, &record);
+    }
+}
+
+static void count_header_lines(struct ingest *g)
+{
+    for (size_t i = 0; i < g->header.n; i++)
+        g->header_lines += g->header.bytes[i] == '\n';
+}
+
 void ingest_run(struct ingest *g)
 {
+    if (g->options->keep && keep_source(g)) {
+        g->kept = true;
+        count_header_lines(g);
+        tell(g, "done", true);
+        return;
+    }
     read_all(g);
+    add_missing(g);
     if (!g->streaming && g->runs.count && g->store.count)
         spill(g, g->next_age++);
     uint32_t *order = g->sorted ? contigs_by_appearance(&g->contigs) : contigs_by_name(&g->contigs);
@@ -358,7 +416,7 @@ void ingest_run(struct ingest *g)
         start_output(g);
         tell(g, g->runs.count ? "merge" : g->sorted ? "write" : "sort", true);
         if (g->runs.count) {
-            merge(&g->runs, &g->contigs, g->options->by_end, room(g) / 2, g->options->fan, give_read, g);
+            merge(&g->runs, &g->contigs, g->options->by_end, ingest_room(g) / 2, g->options->fan, give_read, g);
         } else if (g->sorted) {
             if (g->journal.count)
                 give_journal(g);
@@ -374,7 +432,6 @@ void ingest_run(struct ingest *g)
     g->bytes_out = output_finish(g->output, &g->contigs, order);
     g->output = NULL;
     free(order);
-    for (size_t i = 0; i < g->header.n; i++)
-        g->header_lines += g->header.bytes[i] == '\n';
+    count_header_lines(g);
     tell(g, "done", true);
 }

@@ -11,6 +11,7 @@ enum { SLOTS = 4, SLOT_BYTES = 256 << 10 };
 struct slot {
     char *data;
     size_t n;
+    struct blocks blocks;
     struct failure failure; /* travels in order: lines before the broken place are judged first */
 };
 
@@ -39,7 +40,7 @@ static void *decode_all(void *of)
         }
         struct slot *slot = &in->slots[in->filled % SLOTS];
         pthread_mutex_unlock(&in->lock);
-        slot->n = decode(in->decoder, slot->data, SLOT_BYTES, &slot->failure);
+        slot->n = decode(in->decoder, slot->data, SLOT_BYTES, &slot->blocks, &slot->failure);
         more = slot->n != 0;
         pthread_mutex_lock(&in->lock);
         in->filled++;
@@ -63,7 +64,7 @@ struct input *input_new(int fd, struct decode_limits limits)
     return in;
 }
 
-bool input_next(struct input *in, const char **data, size_t *n)
+bool input_next(struct input *in, const char **data, size_t *n, const struct blocks **blocks)
 {
     if (in->over)
         return false;
@@ -86,7 +87,13 @@ bool input_next(struct input *in, const char **data, size_t *n)
     in->holding = true;
     *data = slot->data;
     *n = slot->n;
+    *blocks = &slot->blocks;
     return true;
+}
+
+int input_again(const struct input *in)
+{
+    return decoder_again(in->decoder);
 }
 
 const struct decoder *input_decoder(const struct input *in)

@@ -12,7 +12,9 @@ struct input *input_new(int fd, struct decode_limits limits); /* takes over `fd`
 void input_free(struct input *input);                         /* waits for a read that is under way */
 
 /* The next chunk, valid until the next call; false at the end. A broken source ends the process. */
-bool input_next(struct input *input, const char **data, size_t *n);
+bool input_next(struct input *input, const char **data, size_t *n, const struct blocks **blocks);
+
+int input_again(const struct input *input); /* as decoder_again */
 
 const struct decoder *input_decoder(const struct input *input);
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 PROGRAM: Final = "gooseherd-intervals"
 
-FORMATS: Final = frozenset({"bed", "narrowpeak", "broadpeak", "gff", "gff3", "gffread", "vcf"})
-"""`gffread`: GFF3 that gffread wrote, whose comments only tell its command line."""
+FORMATS: Final = frozenset({"bed", "narrowpeak", "broadpeak", "gff", "gff3", "gtf", "vcf"})
+"""`gtf` becomes GFF3."""
 
 LEAST_MEMORY: Final = 64 << 20
 """Bytes that are enough for any genome's index; the program itself accepts less for small ones."""
@@ -60,6 +60,8 @@ class Report:
     spills: int
     spilled_bytes: int
     restarted: bool
+    kept: bool
+    """The source is the result: only its index was made."""
     bytes_out: int
     counts: Mapping[str, int]
     """Everything that was changed or dropped, by the names of the Python normaliser."""
@@ -113,6 +115,8 @@ class Call:
     level: int = 1
     progress_fd: int | None = None
     refuse_empty: bool = False
+    keep: bool = False
+    """A BGZF source in order, in which nothing would be changed, is only indexed: `out` is not written."""
     keep_order: bool = True
     """A source in contiguous blocks with ascending starts keeps its order, whatever the order of names."""
     ties: str | None = None
@@ -138,6 +142,7 @@ class Call:
             *(() if self.ties is None else (f"--ties={self.ties}",)),
             *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
             *(("--refuse-empty",) if self.refuse_empty else ()),
+            *(("--keep",) if self.keep else ()),
             *(f"--max-{name}={most}" for name, most in self.limits.items()),
             "--",
             "-" if self.source is None else str(self.source),
@@ -198,10 +203,11 @@ def _report(said: dict[str, Any]) -> Report:
         lines=said["lines"],
         text_bytes=said["text_bytes"],
         max_end=said["max_end"],
-        sorted=said["sorted"],
+        sorted=said["ordered"],
         spills=said["spills"],
         spilled_bytes=said["spilled_bytes"],
         restarted=said["restarted"],
+        kept=said["kept"],
         bytes_out=said["bytes_out"],
         counts=dict(said["counts"]),
         index=said.get("index", ""),

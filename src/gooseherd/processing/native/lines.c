@@ -42,13 +42,23 @@ static bool give(struct lines *l, const char **line, size_t *n, const char *from
     return true;
 }
 
+uint64_t lines_offset(struct lines *l)
+{
+    size_t place = (size_t)(l->at - l->chunk);
+    const struct block *all = l->blocks->all;
+    /* The end of a block is the start of the one behind it, even if that is empty. */
+    while (l->block < l->blocks->n && all[l->block].at != place && all[l->block + 1].at <= place)
+        l->block++;
+    return all[l->block].address << 16 | (place - all[l->block].at);
+}
+
 bool lines_next(struct lines *l, const char **line, size_t *n)
 {
     bool joined = false;
     for (;;) {
         if (l->at == l->end) {
             size_t got;
-            if (!input_next(l->input, &l->at, &got)) {
+            if (!input_next(l->input, &l->at, &got, &l->blocks)) {
                 l->at = l->end = NULL;
                 if (!joined)
                     return false;
@@ -58,6 +68,8 @@ bool lines_next(struct lines *l, const char **line, size_t *n)
                 return give(l, line, n, l->carry, length);
             }
             l->end = l->at + got;
+            l->chunk = l->at;
+            l->block = 0;
             l->nul = memchr(l->at, 0, got);
             l->text_bytes += got;
         }

@@ -46,7 +46,7 @@ static bool step(const struct heap *h, struct cursor *c)
 {
     if (!cursor_next(c))
         return false;
-    c->order = (uint64_t)h->contigs->all[c->head.contig].place << 32 | c->head.start;
+    c->order = (uint64_t)h->contigs->all[c->head.contig].place << 32 | c->head.order;
     return true;
 }
 

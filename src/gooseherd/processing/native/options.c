@@ -22,7 +22,7 @@ static const char usage[] =
     "Normalises, sorts, block-compresses and indexes one file of positions on a genome.\n"
     "SOURCE is a path, or - for standard input; plain text, gzip or BGZF. OUT, INDEX and REPORT are paths or fd:N.\n"
     "\n"
-    "  --format F         bed narrowpeak broadpeak gff gff3 gffread vcf\n"
+    "  --format F         bed narrowpeak broadpeak gff gff3 gtf (which becomes GFF3) vcf\n"
     "  --out OUT          the records, BGZF\n"
     "  --index INDEX      TBI, or CSI when an end lies beyond 2^29 (the report says which)\n"
     "  --report REPORT    what was found, changed or refused, as JSON\n"
@@ -35,6 +35,8 @@ static const char usage[] =
     "  --sorted MEANING   blocks: a source whose sequences are contiguous, with ascending starts, keeps its order\n"
     "                     (default); names: only if the names ascend as well\n"
     "  --fan N            most runs merged at once (default: what memory has room for)\n"
+    "  --keep             a BGZF source in order, in which nothing would be changed, is only indexed: OUT is not\n"
+    "                     written then, and the report says so\n"
     "  --refuse-empty     a source without records is invalid\n"
     "  --max-line --max-bytes --max-ratio --max-contigs --max-header N\n"
     "                     limits; beyond them the status is 12\n"
@@ -43,7 +45,7 @@ static const char usage[] =
     "21 out of memory\n";
 
 enum {
-    FORMAT = 256, OUT, INDEX, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, REFUSE_EMPTY, MAX_LINE,
+    FORMAT = 256, OUT, INDEX, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, KEEP, REFUSE_EMPTY, MAX_LINE,
     MAX_BYTES, MAX_RATIO, MAX_CONTIGS, MAX_HEADER, HELP, SHOW_VERSION,
 };
 
@@ -60,6 +62,7 @@ static const struct option names[] = {
     {"ties", required_argument, NULL, TIES},
     {"sorted", required_argument, NULL, SORTED},
     {"fan", required_argument, NULL, FAN},
+    {"keep", no_argument, NULL, KEEP},
     {"refuse-empty", no_argument, NULL, REFUSE_EMPTY},
     {"max-line", required_argument, NULL, MAX_LINE},
     {"max-bytes", required_argument, NULL, MAX_BYTES},
@@ -127,6 +130,7 @@ void options_read(struct options *o, int argc, char **argv)
         case TIES: ties = optarg; break;
         case SORTED: o->by_name = either(optarg, "names", "blocks"); break;
         case FAN: o->fan = whole(optarg, 2, 1 << 20); break;
+        case KEEP: o->keep = true; break;
         case REFUSE_EMPTY: o->refuse_empty = true; break;
         case MAX_LINE: o->max_line = whole(optarg, 1, 1024 * MIB); break;
         case MAX_BYTES: o->max_bytes = whole(optarg, 1, (uint64_t)1 << 50); break;

@@ -14,6 +14,7 @@ struct options {
     bool by_end;     /* ties: the shorter record first */
     bool by_name;    /* only byte order of names counts as sorted */
     size_t fan;      /* most runs merged at once */
+    bool keep;       /* index a source that needs nothing else as it stands */
     bool refuse_empty;
     uint64_t max_bytes, max_ratio;
     size_t max_line, max_header;

@@ -166,6 +166,47 @@ static void save_index(const struct output *o)
     free(path);
 }
 
+struct output *output_start_kept(const struct output_plan *plan, bool csi, uint64_t from)
+{
+    struct output *o = grow(NULL, sizeof *o);
+    memset(o, 0, sizeof *o);
+    o->plan = plan;
+    o->csi = csi;
+    o->fd = -1;
+    o->index = hts_idx_init(0, csi ? HTS_FMT_CSI : HTS_FMT_TBI, from, MIN_SHIFT, csi ? CSI_LEVELS : TBI_LEVELS);
+    if (!o->index)
+        fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory for the index");
+    return o;
+}
+
+void output_record_kept(struct output *o, uint32_t place, uint32_t start, uint32_t end, uint64_t to)
+{
+    int64_t from, until;
+    format_interval(o->plan->format, start, end, &from, &until);
+    if (hts_idx_push(o->index, (int)place, from, until, to, 1) < 0)
+        fail(EXIT_IO, TOOL_FAILED, "the index refused a record");
+}
+
+void output_finish_kept(struct output *o, const struct contigs *contigs, const uint32_t *order, uint64_t end)
+{
+    if (hts_idx_finish(o->index, end) < 0)
+        fail(EXIT_IO, TOOL_FAILED, "the index could not be finished");
+    describe(o, contigs, order);
+    save_index(o);
+    output_drop(o);
+}
+
+void output_drop(struct output *o)
+{
+    hts_idx_destroy(o->index);
+    free(o);
+}
+
+bool output_keeps(const struct output *o)
+{
+    return !o->bgzf;
+}
+
 uint64_t output_finish(struct output *o, const struct contigs *contigs, const uint32_t *order)
 {
     errno = 0;

@@ -32,6 +32,16 @@ uint64_t output_bytes(const struct output *output); /* compressed bytes that hav
 /* Writes what is left and the index; `order` lists contig numbers by place. The data's size, 0 for a pipe. */
 uint64_t output_finish(struct output *output, const struct contigs *contigs, const uint32_t *order);
 
+/*
+ * For data that stays as it is: only its index is made. The first record begins at the virtual offset `from`, each one
+ * ends at its `to`, the last of the file's text at `end`.
+ */
+struct output *output_start_kept(const struct output_plan *plan, bool csi, uint64_t from);
+void output_record_kept(struct output *output, uint32_t place, uint32_t start, uint32_t end, uint64_t to);
+void output_finish_kept(struct output *output, const struct contigs *contigs, const uint32_t *order, uint64_t end);
+void output_drop(struct output *output); /* without writing it */
+bool output_keeps(const struct output *output); /* it was started so */
+
 /* Takes the data back: its file, from the start, no longer has a name. */
 int output_return(struct output *output);
 

@@ -12,8 +12,8 @@
 
 const char *const oddity_names[ODDITIES] = {
     "byte_order_mark", "carriage_returns", "blank_lines", "comment_lines", "display_lines", "heading_lines",
-    "repeated_header_lines", "added_header_lines", "separator_lines", "sequence_lines", "spaced_lines",
-    "respelt_coordinates",
+    "repeated_header_lines", "replaced_header_lines", "added_header_lines", "separator_lines", "sequence_lines", "spaced_lines",
+    "respelt_coordinates", "line_comments", "added_genes", "added_transcripts",
 };
 
 static const struct format formats[] = {
@@ -22,11 +22,13 @@ static const struct format formats[] = {
     {"broadpeak", "broadPeak", BED, 9, 1, 2, 0, false},
     {"gff", "GFF", GFF, 9, 3, 4, 1, false},
     {"gff3", "GFF3", GFF, 9, 3, 4, 1, false},
-    {"gffread", "GFF3", GFF, 9, 3, 4, 1, true},
+    {"gtf", "GTF", GFF, 9, 3, 4, 1, true},
     {"vcf", "VCF", VCF, 8, 1, -1, 0, false},
 };
 
 enum { MOST_COLUMNS = 10 };
+
+static const char GFF3_VERSION[] = "##gff-version 3\n";
 
 const struct format *format_named(const char *name)
 {
@@ -47,12 +49,27 @@ void text_add(struct text *t, const void *bytes, size_t n)
     t->n += n;
 }
 
-void reader_start(struct reader *r, const struct format *format, struct contigs *contigs, size_t header_most)
+void reader_start(struct reader *r, const struct format *format, struct contigs *contigs, size_t header_most,
+                  size_t line_most)
 {
     memset(r, 0, sizeof *r);
     r->format = format;
     r->contigs = contigs;
     r->header_most = header_most;
+    r->line_most = line_most;
+    r->parents.contigs = contigs;
+}
+
+void reader_free(struct reader *r)
+{
+    free(r->header.bytes);
+    free(r->titles.bytes);
+    free(r->fileformat.bytes);
+    free(r->line.bytes);
+    free(r->made.bytes);
+    free(r->attributes.all);
+    free(r->declared);
+    parents_free(&r->parents);
 }
 
 bool starts_with(const char *line, size_t n, const char *what)
@@ -295,9 +312,14 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
         r->line = new;
         line = new.bytes;
         n = new.n;
+        if (format->transcoded)
+            columns_of(line, n, format->columns, tabs);
     }
     record->text = line;
     record->n = n;
+    record->added = false;
+    if (format->transcoded && !r->as_is)
+        gtf_record(r, number, tabs, record);
     return true;
 }
 
@@ -305,8 +327,24 @@ void reader_finish(struct reader *r, bool any_records, struct text *header)
 {
     if (r->format->family == VCF)
         vcf_finish(r, any_records, header);
-    else
+    if (r->format->transcoded && !r->as_is) {
+        text_add(header, GFF3_VERSION, sizeof GFF3_VERSION - 1);
+        r->counts[ADDED_HEADER_LINES] += !r->headed;
+        r->headed = true;
+    }
+    if (r->format->family != VCF)
         text_add(header, r->header.bytes, r->header.n);
+}
+
+bool reader_added(struct reader *r, uint32_t *next, struct record *record)
+{
+    return r->format->transcoded && gtf_added(r, next, record);
+}
+
+size_t reader_memory(const struct reader *r)
+{
+    return r->line.room + r->made.room + 2 * r->header.room + r->attributes.room * sizeof *r->attributes.all +
+           r->parents.memory;
 }
 
 bool reader_has_header(const struct reader *r)

@@ -11,15 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "contigs.h"
+#include "parents.h"
 
 #define MAX_COORDINATE 2147483647u /* readers in the browser hold positions in 32 bits */
 
 /* What may be changed or dropped; names in records.c. */
 enum oddity {
     BYTE_ORDER_MARK, CARRIAGE_RETURNS, BLANK_LINES, COMMENT_LINES, DISPLAY_LINES, HEADING_LINES,
-    REPEATED_HEADER_LINES, ADDED_HEADER_LINES, SEPARATOR_LINES, SEQUENCE_LINES, SPACED_LINES,
-    RESPELT_COORDINATES, ODDITIES,
+    REPEATED_HEADER_LINES, REPLACED_HEADER_LINES, ADDED_HEADER_LINES, SEPARATOR_LINES, SEQUENCE_LINES, SPACED_LINES,
+    RESPELT_COORDINATES, LINE_COMMENTS, ADDED_GENES, ADDED_TRANSCRIPTS, ODDITIES,
 };
 extern const char *const oddity_names[ODDITIES];
 
@@ -32,7 +32,7 @@ struct format {
     int columns;       /* at least; UCSC's format pages, GFF3 spec, VCFv4.5 1.6 */
     int start, end;    /* columns from 0; VCF has no end column */
     uint32_t lowest;   /* legal start */
-    bool converted;    /* written by gffread: its comments only tell its command line */
+    bool transcoded;   /* GTF: what comes out is GFF3 */
 };
 
 const struct format *format_named(const char *name); /* NULL: no such */
@@ -44,6 +44,19 @@ struct record {
     uint32_t contig;
     uint32_t start;
     uint32_t end; /* VCF: the last base by REF, INFO END and SVLEN */
+    bool added;   /* not of the source: stands before all that start with it */
+};
+
+/* One attribute of a GTF's line, in that line. */
+struct attribute {
+    const char *key, *value;
+    uint32_t key_n, value_n;
+    uint32_t escapes; /* bytes of it that GFF3 reserves */
+};
+
+struct attributes {
+    struct attribute *all;
+    size_t n, room, escapes;
 };
 
 struct text {
@@ -67,9 +80,19 @@ struct reader {
     uint32_t *declared; /* contig numbers in the order of their declarations */
     uint32_t declared_count, declared_room;
     struct text line;   /* a record that had to be rewritten */
+    size_t line_most;
+    struct parents parents; /* of a GTF, and all below too */
+    struct attributes attributes; /* of the line at hand */
+    struct text made;   /* that line in GFF3 */
+    bool as_is;         /* it is GFF3 already */
+    bool headed;        /* its first line was added */
+    bool identified;    /* some line has an id */
 };
 
-void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs, size_t header_most);
+void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs, size_t header_most,
+                  size_t line_most);
+
+void reader_free(struct reader *reader);
 
 /* Judge one line; whether it is a record. What breaks the format ends the process with the line's number. */
 bool reader_line(struct reader *reader, uint64_t number, const char *line, size_t n, struct record *record);
@@ -79,6 +102,13 @@ bool reader_record(struct reader *reader, uint64_t number, const char *line, siz
 
 /* The header as it stands above the records; call once, after the last line. */
 void reader_finish(struct reader *reader, bool any_records, struct text *header);
+
+/*
+ * Records that the source lacks, one a call while there are some; call after the last line. `next` starts at 0.
+ */
+bool reader_added(struct reader *reader, uint32_t *next, struct record *record);
+
+size_t reader_memory(const struct reader *reader); /* bytes held, but what the contigs count */
 
 bool reader_has_header(const struct reader *reader);
 
@@ -95,6 +125,8 @@ void vcf_comment(struct reader *reader, uint64_t number, const char *line, size_
 void vcf_first_record(struct reader *reader, uint64_t number, const char *line, size_t n);
 uint32_t vcf_end(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs, size_t n);
 void vcf_finish(struct reader *reader, bool any_records, struct text *header);
+void gtf_record(struct reader *reader, uint64_t number, const uint32_t *tabs, struct record *record);
+bool gtf_added(struct reader *reader, uint32_t *next, struct record *record);
 void gff_comment(struct reader *reader, uint64_t number, const char *line, size_t n);
 
 #endif

@@ -105,8 +105,9 @@ static void all(FILE *to, struct ingest *g, const struct failure *failure)
         text(to, "index", g->csi ? "csi" : "tbi");
         contigs(to, g);
     }
-    truth(to, "sorted", g->sorted);
+    truth(to, "ordered", g->sorted);
     truth(to, "restarted", g->restarted);
+    truth(to, "kept", g->kept);
     number(to, "records", g->records);
     number(to, "record_bytes", g->record_bytes);
     number(to, "header_bytes", g->header.n);

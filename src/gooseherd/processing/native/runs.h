@@ -36,7 +36,7 @@ struct cursor {
     size_t size, used, filled;
     struct head head; /* of the current record */
     size_t unread;    /* bytes of its text not taken yet */
-    uint64_t order;   /* for the merge: place << 32 | start */
+    uint64_t order;   /* for the merge, as in a key */
     uint64_t age;
 };
 

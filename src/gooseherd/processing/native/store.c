@@ -25,6 +25,12 @@ void store_start(struct store *s, size_t size)
     (void)madvise(s->bytes, size, MADV_HUGEPAGE);
 }
 
+void store_free(struct store *s)
+{
+    if (s->bytes)
+        munmap(s->bytes, s->size);
+}
+
 void store_empty(struct store *s)
 {
     if (s->count)
@@ -127,7 +133,7 @@ const struct key *store_sort(struct store *s, const struct contigs *contigs, boo
     for (size_t i = 0; i < s->count; i++) {
         const char *text;
         struct head head = store_read(s, at, &text);
-        keys[i].order = (uint64_t)contigs->all[head.contig].place << 32 | head.start;
+        keys[i].order = (uint64_t)contigs->all[head.contig].place << 32 | head.order;
         keys[i].at = at;
         any |= keys[i].order;
         all &= keys[i].order;

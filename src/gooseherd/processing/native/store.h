@@ -6,11 +6,13 @@
 
 /* What stands before each record's text, here and in runs on disk. The text has its newline. */
 struct head {
-    uint32_t contig, start, end, n;
+    uint32_t contig;
+    uint32_t order; /* start << 1, and 1 for what is of the source: what was added stands before it */
+    uint32_t end, n;
 };
 
 struct key {
-    uint64_t order; /* contig's place << 32 | start */
+    uint64_t order; /* contig's place << 32 | the head's */
     uint64_t at;    /* of the head, in the store */
 };
 
@@ -22,6 +24,7 @@ struct store {
 };
 
 void store_start(struct store *store, size_t size);
+void store_free(struct store *store);
 void store_empty(struct store *store); /* gives the memory back */
 
 /* Bytes in use when `n` more bytes of one record have come, the sorting of all included. */

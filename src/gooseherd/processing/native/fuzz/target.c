@@ -34,6 +34,8 @@ static void told(const struct failure *failure)
 
 static void check(const struct ingest *g)
 {
+    if (g->kept)
+        return;
     uint64_t lines = 0;
     char block[4096];
     ssize_t got;
@@ -47,29 +49,17 @@ static void check(const struct ingest *g)
 
 static void forget(struct ingest *g)
 {
-    if (g->output)
+    if (g->output && output_keeps(g->output))
+        output_drop(g->output);
+    else if (g->output)
         close(output_return(g->output));
-    if (g->input)
-        input_free(g->input);
-    munmap(g->store.bytes, g->store.size);
-    runs_free(&g->runs);
-    runs_free(&g->journal);
-    lines_free(&g->lines);
-    free(g->contigs.all);
-    free(g->contigs.seen);
-    free(g->contigs.slots);
-    free(g->reader.header.bytes);
-    free(g->reader.titles.bytes);
-    free(g->reader.fileformat.bytes);
-    free(g->reader.line.bytes);
-    free(g->reader.declared);
-    free(g->header.bytes);
+    ingest_free(g);
     failure_forget();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const char *const formats[] = {"bed", "narrowpeak", "gff3", "vcf", "bed", "gffread", "gff3", "vcf"};
+    static const char *const formats[] = {"bed", "narrowpeak", "gff3", "vcf", "bed", "gtf", "gtf", "vcf"};
     static struct ingest g;
     static struct options options;
     if (n == 0)
@@ -88,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         .by_name = data[0] & 16,
         .refuse_empty = data[0] & 32,
         .fan = data[0] & 64 ? 2 : 100,
+        .keep = data[0] & 128,
         .max_bytes = 1 << 20,
         .max_ratio = 250,
         .max_line = 20000,
