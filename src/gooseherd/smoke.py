@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from gooseherd.client import GooseherdClient
 from gooseherd.client.local import default_state_dir, find_local
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Format
 from gooseherd.trial import inputs as made
 from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
@@ -74,15 +75,21 @@ def run(
     timeout_seconds: float,
     say: Say,
     devcloud: bool = False,
+    worker_image: Path | None = None,
+    formats: Sequence[str] = (),
 ) -> Report:
     """Run it against `url`, or against a private service that is ended and removed afterwards.
 
-    With `devcloud` that service works on a local cloud of its own: RunTask, tasks, S3.
+    With `devcloud` that service works on a local cloud of its own: RunTask, tasks, S3; the
+    tasks run `worker_image` if there is one (see `running_site`). `formats` names those to
+    take, none: all.
 
     Raises:
+        InvalidInput: no such format.
         DidNotStart: the private service did not.
         NotReachable: nothing answers at `url`.
     """
+    chosen = _chosen(formats)
     with _folder(keep, say) as folder:
         where = inputs.resolve() if inputs else folder / "inputs"
         where.mkdir(parents=True, exist_ok=True)
@@ -91,20 +98,35 @@ def run(
             ours = found if found and found.url.rstrip("/") == url.rstrip("/") else None
             key = api_key or (ours.admin_key if ours else None)
             with GooseherdClient(url, key) as client:
-                return _all(client, ours.profile if ours else "remote", where, timeout_seconds, say)
+                return _all(client, ours.profile if ours else "remote", chosen, where, timeout_seconds, say)
         if devcloud:
-            return _on_local_cloud(folder, where, timeout_seconds, say)
+            return _on_local_cloud(folder, worker_image, chosen, where, timeout_seconds, say)
         with (
             running_service(state_dir=folder / "state", allow_roots=[where], environ=os.environ) as service,
             GooseherdClient(service.url, api_key or service.admin_key) as client,
         ):
-            return _all(client, service.profile, where, timeout_seconds, say)
+            return _all(client, service.profile, chosen, where, timeout_seconds, say)
 
 
-def _on_local_cloud(folder: Path, where: Path, timeout_seconds: float, say: Say) -> Report:
+def _chosen(names: Sequence[str]) -> Sequence[Format]:
+    known = {file_format.name: file_format for file_format in made.FORMATS}
+    unknown = [name for name in names if name.lower() not in known]
+    if unknown:
+        raise InvalidInput("format", f"{unknown[0]!r} is none of {', '.join(known)}")
+    return [known[name.lower()] for name in names] or made.FORMATS
+
+
+def _on_local_cloud(
+    folder: Path,
+    worker_image: Path | None,
+    formats: Sequence[Format],
+    where: Path,
+    timeout_seconds: float,
+    say: Say,
+) -> Report:
     # Tasks see no folder of ours, so the inputs are served; on loopback and in plain http, which
     # the outbound rules must be told.
-    with serving(where) as base, running_site(folder / "site") as cloud:
+    with serving(where) as base, running_site(folder / "site", worker_image=worker_image) as cloud:
         environ = {
             **os.environ,
             **cloud,
@@ -115,13 +137,14 @@ def _on_local_cloud(folder: Path, where: Path, timeout_seconds: float, say: Say)
             running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
             GooseherdClient(service.url, service.admin_key) as client,
         ):
-            report = _all(client, service.profile, where, timeout_seconds, say, base)
+            report = _all(client, service.profile, formats, where, timeout_seconds, say, base)
         return replace(report, left_over=left_over(cloud))
 
 
 def _all(
     client: GooseherdClient,
     profile: str,
+    formats: Sequence[Format],
     where: Path,
     timeout_seconds: float,
     say: Say,
@@ -137,7 +160,7 @@ def _all(
         return report
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        return Report(profile, tuple(pool.map(one, made.FORMATS)))
+        return Report(profile, tuple(pool.map(one, formats)))
 
 
 def _end_to_end(

@@ -33,4 +33,13 @@ Devcloud = Annotated[
     bool,
     typer.Option("--devcloud", help="On a local cloud: RunTask starts processes, its S3 holds artifacts."),
 ]
+WorkerImage = Annotated[
+    Path | None,
+    typer.Option(
+        "--worker-image",
+        exists=True,
+        dir_okay=False,
+        help="With --devcloud: tasks run this image, as `docker save` wrote it; default: what is installed.",
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]

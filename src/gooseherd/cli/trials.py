@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import Exit, emit, run, say
+from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 
 def smoke(
@@ -24,6 +24,10 @@ def smoke(
         typer.Option("--url", help="A running service; default: one of its own, on the configured profile."),
     ] = None,
     devcloud: options.Devcloud = False,
+    worker_image: options.WorkerImage = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="Only this format; repeat for more.")
+    ] = None,
     api_key: options.ApiKey = None,
     state_dir: options.StateDir = None,
     as_json: options.Json = False,
@@ -33,6 +37,8 @@ def smoke(
     def command() -> None:
         from gooseherd import smoke as it
 
+        if worker_image is not None and not devcloud:
+            raise Stop(Exit.USAGE, "--worker-image is for --devcloud")
         report = it.run(
             url=url,
             api_key=api_key,
@@ -41,6 +47,8 @@ def smoke(
             keep=keep,
             timeout_seconds=timeout,
             devcloud=devcloud,
+            worker_image=worker_image,
+            formats=formats or (),
             say=(lambda words: None) if as_json else say,
         )
         if as_json:

@@ -13,31 +13,44 @@ from pathlib import Path
 
 from gooseherd import certs
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
+from gooseherd.devcloud.image import unpack
 from gooseherd.devcloud.local import running_cloud
 
 
 @contextmanager
-def running_site(state_dir: Path, *, port: int = 0, pace: str = "instant") -> Iterator[dict[str, str]]:
+def running_site(
+    state_dir: Path, *, port: int = 0, pace: str = "instant", worker_image: Path | None = None
+) -> Iterator[dict[str, str]]:
     """A local cloud below `state_dir`: gives the variables that point an API process at it.
 
     `pace` is how long the states of a task last (see `site.PACES`); `port` 0 is a free one.
+    Tasks run this very installation, or what is in `worker_image`, a file that `docker save`
+    wrote. The API is then told to be of the image's build.
 
     Raises:
-        Misconfigured: the cloud did not start (its extra is not installed, say).
+        Misconfigured: the cloud did not start (its extra is not installed, say), or the image
+            cannot be used.
     """
     folder = _folder(state_dir)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pairs = folder / "certs"
     if not pairs.exists():
         certs.make_all(pairs)
-    images = {WORKER_IMAGE: [sys.executable, "-m", "gooseherd.worker.main"]}
-    options = ("--port", str(port), "--pace", pace)
+    worker, build = [sys.executable, "-m", "gooseherd.worker.main"], os.environ.get("GOOSEHERD_BUILD")
+    options = ["--port", str(port), "--pace", pace]
+    if worker_image is not None:
+        image = unpack(worker_image, folder / "images")
+        worker, build = image.argv, image.environment.get("GOOSEHERD_BUILD")
+    elif build:
+        options += ["--pass-env", "GOOSEHERD_BUILD"]
+    images = {WORKER_IMAGE: worker}
     with running_cloud(folder, images=images, options=options) as url, _noted(folder / "endpoint", url):
         made = bootstrap(
             url,
             environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
         )
-        yield made.environment(url) | _tls(pairs, "api", text=False)
+        same_build = {"GOOSEHERD_BUILD": build} if build else {}
+        yield made.environment(url) | _tls(pairs, "api", text=False) | same_build
 
 
 def endpoint(state_dir: Path) -> str | None:

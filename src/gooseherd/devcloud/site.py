@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-_PASSED_ON: Final = frozenset(
+OF_THE_MACHINE: Final = frozenset(
     {"PATH", "HOME", "LANG", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
     | {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"}
 )
@@ -75,7 +75,7 @@ class Site:
         kept = {
             name: value
             for name, value in self.environment.items()
-            if name in _PASSED_ON or name in self.pass_env or name.startswith("LC_")
+            if name in OF_THE_MACHINE or name in self.pass_env or name.startswith("LC_")
         }
         return {
             **kept,

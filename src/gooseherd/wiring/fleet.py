@@ -71,7 +71,8 @@ def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
         assign_public_ip=settings.ecs_worker_assign_public_ip,
         container=settings.ecs_worker_container,
         placement=Placement(settings.ecs_worker_placement),
-        environment={**worker_environment(settings), "GOOSEHERD_BUILD": build_id()},
+        # Not the build: an image says its own, or the wrong one would pass for ours.
+        environment=worker_environment(settings),
     )
     discovery = EcsDiscovery(
         api,

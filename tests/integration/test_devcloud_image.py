@@ -1,0 +1,125 @@
+"""A saved container image: unpacked as its layers say, started read-only, with the task's variables."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from gooseherd.devcloud import image
+from gooseherd.domain.errors import Misconfigured
+
+CONFIG = {
+    "config": {
+        "Entrypoint": ["/bin/sh", "-c"],
+        "Env": ["PATH=/usr/bin:/bin", "MINE=image's", "BOTH=image's"],
+        "User": "gooseherd",
+        "WorkingDir": "/data",
+        "Volumes": {"/data": {}},
+    }
+}
+SYSTEM = ("/bin", "/lib", "/lib64", "/usr")
+"""In place of layers with a whole Debian: this machine's programs."""
+
+
+def layer(**files: str | None) -> bytes:
+    """A layer; None is a folder. `_` stands for a slash."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name.replace("_", "/").replace("WH", ".wh."))
+            if text is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(member)
+            else:
+                member.size, member.uid, member.mode = len(text), 10001, 0o4755
+                tar.addfile(member, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+def saved(path: Path, *layers: bytes) -> Path:
+    files = {f"{n}.tar": data for n, data in enumerate(layers)}
+    manifest = [{"Config": "abc.json", "Layers": list(files)}]
+    files |= {"abc.json": json.dumps(CONFIG).encode(), "manifest.json": json.dumps(manifest).encode()}
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_later_layers_replace_and_remove(tmp_path: Path) -> None:
+    archive = saved(
+        tmp_path / "image.tar",
+        layer(a=None, a_kept="1", a_gone="1", a_changed="1", b=None, b_old="1"),
+        layer(**{"a_WHgone": "", "a_changed": "2", "b": None, "b_WHWH.opq": "", "b_new": "2"}),
+    )
+    root = image.unpack(archive, tmp_path / "images").plan.parent / "root"
+    files = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+    assert {name: text for name, text in files.items() if not name.startswith("etc/")} == {
+        "a/kept": "1",
+        "a/changed": "2",
+        "b/new": "2",
+    }
+    assert (root / "a/kept").stat().st_uid == os.getuid()
+
+
+def test_a_second_unpacking_takes_what_is_there(tmp_path: Path) -> None:
+    archive = saved(tmp_path / "image.tar", layer(a="1"))
+    first = image.unpack(archive, tmp_path / "images")
+    (first.plan.parent / "root" / "mark").touch()
+    assert image.unpack(archive, tmp_path / "images") == first
+    assert (first.plan.parent / "root" / "mark").exists()
+
+
+@pytest.mark.parametrize("name", ["out/file", "out/.wh.file", "../../../file", "out/.wh..wh..opq"])
+def test_a_layer_cannot_reach_out_of_its_root(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        link = tarfile.TarInfo("out")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(Misconfigured, match="worker image"):
+        image.unpack(saved(tmp_path / "image.tar", packed.getvalue()), tmp_path / "images")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "image.tar").write_bytes(b"no archive")
+    with pytest.raises(Misconfigured, match=r"image\.tar cannot be unpacked"):
+        image.unpack(tmp_path / "image.tar", tmp_path / "images")
+
+
+def test_the_program_sees_its_image_its_user_and_its_variables(tmp_path: Path) -> None:
+    folders = {name.strip("/"): None for name in SYSTEM}
+    unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")
+    plan = json.loads(unpacked.plan.read_text())
+    unpacked.plan.write_text(json.dumps({**plan, "shared": [*plan["shared"], *SYSTEM]}))
+    task = tmp_path / "task"
+    task.mkdir()
+    script = (
+        "id -u; pwd; touch /x 2>/dev/null || echo read-only; touch y; echo $MINE/$BOTH/$HOME; kill -TERM $$"
+    )
+    done = subprocess.run(
+        [*unpacked.argv, script],
+        cwd=task,
+        env={"HOME": "/nowhere", "PATH": "/nowhere", "BOTH": "task's", "TMPDIR": str(task)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "user namespaces are not allowed here" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.stdout.splitlines() == ["10001", "/data", "read-only", "image's/task's/"], done.stderr
+    assert done.returncode == -15, "a signal to the process is one to the program"
+    assert (task / "volume0" / "y").exists()
+    assert stat.S_IMODE((task / "volume0").stat().st_mode) == 0o700
