@@ -39,7 +39,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.inflate import Inflation, inflate
 from gooseherd.processing.registry import default_registry
 from gooseherd.processing.text import normalise
-from gooseherd.processing.textformats import reader_of
+from gooseherd.processing.readers import reader_of
 from gooseherd.trial.inputs import make
 
 FORMATS = (
@@ -234,7 +234,8 @@ def plain(read: Any) -> str:
     try:
         return "\t".join(read.to_string().split("\t")[:11])
     except (ValueError, UnicodeDecodeError):
-        return f"{read.query_name!r} {read.flag} {read.reference_id} {read.reference_start}"
+        # Names that are no text.
+        return f"{read.flag} {read.reference_id} {read.reference_start} {read.cigarstring}"
 
 
 @contextlib.contextmanager
@@ -368,7 +369,7 @@ def shares(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         subprocess.Popen(
             [sys.executable, __file__, *options, "--share", name, str(first), str(given.jobs)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # the tools' warnings
         )
         for first in range(given.jobs)
     ]

@@ -12,6 +12,7 @@ from gooseherd.domain.artifact import Contig, Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
+from gooseherd.processing.containers import reads_declared
 from gooseherd.processing.inflate import Compression
 from gooseherd.processing.intervals import TBI_END
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage
@@ -106,10 +107,15 @@ class SortedBam:
                 if kept:
                     notes = (KEPT_NOTE,)
             else:
+                declared = await asyncio.to_thread(reads_declared, bench.source)
                 index = _index_of(bench, contigs)
                 out = await self._sort_cram(bench, header, index)
                 # Whoever opens a CRAM opens the place of the reference that its header names.
                 reads = await _reads_in(bench, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
+                if declared not in (None, reads):
+                    raise StepFailed.because(
+                        Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
+                    )
         if not reads:
             raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
         if not kept:

@@ -44,14 +44,17 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
         ("truncated", "truncated or corrupt: it could not be read to its end"),
         (
             (
-                "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32|read error"
-                "|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading|unexpected"
+                "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32"
+                "|read error|broken vcf|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading"
+                "|unexpected"
             ),
             None,
         ),
     )
 )
 
+_CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+"""How parsers of C end on bytes that nobody meant them to read: again and again, the same way."""
 _FUNCTION: Final = re.compile(r"^\[[EW]::\w+\] ")
 """Where in htslib an error was seen: nothing to users."""
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+]{1,9}://[^\s'\"]+", re.IGNORECASE)
@@ -91,6 +94,8 @@ def explain(
         return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
     if returncode == -signal.SIGXFSZ:
         return Failure(Reason.OUT_OF_DISK, f"{stage} wrote more than it may")
+    if reads_source and -returncode in _CRASHES:
+        return Failure(Reason.SOURCE_INVALID, f"corrupt: {stage} crashed while reading it")
     if returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else str(-returncode)
         return Failure(Reason.TOOL_FAILED, f"{stage} died of {name}")
