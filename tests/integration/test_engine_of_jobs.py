@@ -24,7 +24,14 @@ from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
-from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoCapacity, StoreUnavailable, WorkerLost
+from gooseherd.domain.errors import (
+    AlreadyFailed,
+    LeaseLost,
+    LimitReached,
+    NoCapacity,
+    StoreUnavailable,
+    WorkerLost,
+)
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
@@ -71,6 +78,9 @@ class Stage:
         self.released: list[tuple[WorkerId, bool]] = []
         self.refusals = 0
         self.lives = True
+        self.died_of = Reason.WORKER_LOST
+        self.limit: str | None = None
+        self.needs: list[WorkerNeed] = []
         self.timing = Timing(
             lease=timedelta(seconds=3),
             heartbeat=timedelta(seconds=0.3),
@@ -148,6 +158,7 @@ class Stage:
     # -- the fleet -------------------------------------------------------------------------
 
     async def acquire(self, need: WorkerNeed) -> WorkerHandle:
+        self.needs.append(need)
         if self.refusals:
             self.refusals -= 1
             raise NoCapacity
@@ -160,6 +171,12 @@ class Stage:
         if self.lives:
             await asyncio.Event().wait()
         return "killed by signal 9"
+
+    def verdict(self, worker_id: WorkerId) -> Reason:
+        return self.died_of
+
+    def limit_reached(self, need: WorkerNeed) -> str | None:
+        return self.limit
 
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
         self.released.append((worker_id, reusable))
@@ -344,6 +361,20 @@ async def test_a_job_that_has_its_worker_no_longer_counts_as_launching(database:
         assert (stage.executions.following, stage.executions.launching) == (1, 0)
         await stage.submissions.withdraw(job.job_id, ME)
         await stage.ended(job)
+
+
+async def test_a_worker_that_comes_for_a_lost_lease_is_given_back(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), hangs).build()
+
+    async def taken_over(job_id: JobId, fence: Any, worker_id: WorkerId) -> None:
+        raise LeaseLost(job_id, fence)
+
+    stage.jobs.assign_worker = taken_over
+    async with stage.engine():
+        await stage.submit()
+        await eventually(lambda: bool(stage.released))
+    assert stage.released[0] == (WorkerId("w"), True)
+    assert stage.started == []
 
 
 async def test_cancelling_ends_the_attempt_then_the_job(database: Database) -> None:

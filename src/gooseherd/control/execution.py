@@ -246,7 +246,11 @@ class Executions:
             raise _NoWorker(Failure(Reason.LAUNCH_FAILED, str(error))) from error
         if worker is None:
             raise _NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
-        await holder.insist(lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id))
+        try:
+            await holder.insist(lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id))
+        except BaseException:
+            await self._let_go(worker.worker_id, reusable=True)  # It has not been told of the attempt.
+            raise
         return worker
 
     async def _diagnose(self, worker_id: WorkerId) -> str:
