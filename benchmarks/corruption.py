@@ -37,9 +37,9 @@ from gooseherd.domain.formats import BAM, BCF, BIGBED, CRAM, GTF, SAM, Family, F
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.inflate import Inflation, inflate
+from gooseherd.processing.readers import reader_of
 from gooseherd.processing.registry import default_registry
 from gooseherd.processing.text import normalise
-from gooseherd.processing.readers import reader_of
 from gooseherd.trial.inputs import make
 
 FORMATS = (

@@ -22,7 +22,8 @@ from gooseherd.processing.blame import explain, scrub
         (1, "write failed: File too large", Reason.OUT_OF_DISK),
         (1, "samtools sort: truncated file. Aborting", Reason.SOURCE_INVALID),
         (1, "[E::cram_decode_slice] Unable to fetch reference #0\ntruncated file", Reason.SOURCE_INVALID),
-        (-signal.SIGSEGV, "", Reason.TOOL_FAILED),
+        (-signal.SIGSEGV, "", Reason.SOURCE_INVALID),
+        (-signal.SIGABRT, "", Reason.TOOL_FAILED),
         (1, "something unheard of", Reason.TOOL_FAILED),
         (0, "[E::x] odd", Reason.TOOL_FAILED),
     ],
@@ -33,6 +34,7 @@ def test_each_end_has_its_reason(status: int, words: str, reason: Reason) -> Non
 
 def test_a_stage_that_does_not_read_the_source_cannot_blame_it() -> None:
     assert explain("bgzip", 1, "truncated file", reads_source=False).reason is Reason.TOOL_FAILED
+    assert explain("bgzip", -signal.SIGSEGV, "", reads_source=False).reason is Reason.TOOL_FAILED
 
 
 def test_the_missing_reference_is_named_before_the_truncation_it_causes() -> None:

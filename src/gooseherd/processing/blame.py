@@ -45,8 +45,8 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
         (
             (
                 "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32"
-                "|read error|broken vcf|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)|error reading"
-                "|unexpected"
+                "|read error|broken vcf|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)"
+                "|error reading|unexpected"
             ),
             None,
         ),
