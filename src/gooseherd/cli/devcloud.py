@@ -66,6 +66,30 @@ def start(
     raise typer.Exit(run(command, as_json=as_json))
 
 
+@app.command("make")
+def make(
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="Of a cloud that runs already, LocalStack's say.")
+    ],
+    certs: Annotated[Path, typer.Option(help="Folder of the certificates; made when there is none.")],
+    worker_image: Annotated[str, typer.Option(help="Image of the workers.")] = "gooseherd-worker:dev",
+    as_json: options.Json = False,
+) -> None:
+    """Make bucket, cluster and task definition there; again changes nothing. Prints as `start` does."""
+
+    def command() -> None:
+        from gooseherd.devcloud.deployment import make_site
+
+        environment = make_site(endpoint, certs, worker_image)
+        if as_json:
+            emit(environment)
+        else:
+            for name, value in environment.items():
+                print(f"export {name}={shlex.quote(value)}")
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
 def _until_told() -> None:
     told = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, told)

@@ -10,11 +10,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from gooseherd import certs
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
 from gooseherd.devcloud.image import unpack
 from gooseherd.devcloud.local import running_cloud
+
+_CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "devcloud", "AWS_SECRET_ACCESS_KEY": "devcloud"}
+"""No cloud of this kind looks at them, but AWS's libraries want some."""
 
 
 @contextmanager
@@ -51,6 +55,23 @@ def running_site(
         )
         same_build = {"GOOSEHERD_BUILD": build} if build else {}
         yield made.environment(url) | _tls(pairs, "api", text=False) | same_build
+
+
+def make_site(endpoint_url: str, pairs: Path, image: str) -> dict[str, str]:
+    """The same on a cloud that runs already and starts tasks from images; gives the same variables.
+
+    `pairs` is the folder of the certificates, made when it is not there. Again it changes nothing.
+    """
+    if not pairs.exists():
+        certs.make_all(pairs)
+    reachable = {"AWS_ENDPOINT_URL": endpoint_url, **_CREDENTIALS}
+    made = bootstrap(
+        endpoint_url,
+        image=image,
+        environment=_tls(pairs, "worker", text=True) | reachable,
+        health_command=("CMD", "gooseherd-healthy"),
+    )
+    return made.environment(endpoint_url) | _tls(pairs, "api", text=False)
 
 
 def endpoint(state_dir: Path) -> str | None:
