@@ -19,38 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from _files import Maker, bed, gff3, narrowpeak, sorted_text, vcf, write
+
 from gooseherd.processing.native.kernel import Call, find_kernel
 
-LENGTHS = (
-    248,
-    242,
-    198,
-    190,
-    181,
-    170,
-    159,
-    145,
-    138,
-    133,
-    135,
-    133,
-    114,
-    107,
-    101,
-    90,
-    83,
-    80,
-    58,
-    64,
-    46,
-    50,
-    156,
-)
-CHROMS = [f"chr{i}" for i in range(1, 23)] + ["chrX"]
 MIB = 1 << 20
 FULL, SMALL = 4_000_000, 400_000
 """BED records; the other formats have a share of it."""
@@ -82,102 +58,19 @@ class Cost:
         }
 
 
-def places(count: int, rng: random.Random) -> Iterator[tuple[str, int]]:
-    picked = rng.choices(range(len(CHROMS)), weights=LENGTHS, k=count)
-    return ((CHROMS[i], int(rng.random() * LENGTHS[i] * 1_000_000) + 1) for i in picked)
-
-
-def bed(count: int, rng: random.Random) -> Iterator[str]:
-    yield "browser position chr7:127471196-127495720\ntrack name=made visibility=2\n# comment\n"
-    for i, (c, p) in enumerate(places(count, rng)):
-        yield f"{c}\t{p}\t{p + 30 + i % 400}\tread_{i}/{1 + i % 2}\t{p % 1000}\t{'+-'[p & 1]}\n"
-
-
-def narrowpeak(count: int, rng: random.Random) -> Iterator[str]:
-    yield 'track type=narrowPeak name="peaks"\n'
-    for i, (c, p) in enumerate(places(count, rng)):
-        a, b = rng.random(), rng.random()
-        scores = f"{a * 30:.5f}\t{b * 200:.5f}\t{a * b * 180:.5f}\t{p % 150}"
-        yield f"{c}\t{p}\t{p + 150 + p % 700}\tPeak_{i}\t{p % 1000}\t.\t{scores}\n"
-
-
-def gff3(count: int, rng: random.Random) -> Iterator[str]:
-    """Genes in any order, each with its parts behind it, attributes as wordy as GENCODE's."""
-    yield "##gff-version 3\n"
-    for i, (c, p) in enumerate(places(count // 40 or 1, rng)):
-        gene = f"ENSG{p * 7919 % 10**11:011d}.{1 + i % 15}"
-        words = f"gene_id={gene};gene_type=protein_coding;gene_name=GENE{i};level=2;hgnc_id=HGNC:{i % 43000}"
-        size = 2000 + p % 40_000
-        yield f"{c}\tHAVANA\tgene\t{p}\t{p + size}\t.\t+\t.\tID={gene};{words}\n"
-        for t in range(3):
-            name = f"ENST{(p * 31 + t) % 10**11:011d}.1"
-            more = f"{words};transcript_id={name};transcript_type=protein_coding;transcript_support_level={t}"
-            yield f"{c}\tHAVANA\ttranscript\t{p}\t{p + size}\t.\t+\t.\tID={name};Parent={gene};{more}\n"
-            for e in range(6):
-                start = p + e * size // 6
-                for kind in ("exon", "CDS"):
-                    yield (
-                        f"{c}\tHAVANA\t{kind}\t{start}\t{start + 60 + p % 90}\t.\t+\t.\t"
-                        f"ID={kind}:{name}:{e};Parent={name};{more};exon_number={e}\n"
-                    )
-
-
-def vcf(count: int, rng: random.Random) -> Iterator[str]:
-    samples = [f"NA{12800 + i}" for i in range(12)]
-    yield "##fileformat=VCFv4.2\n"
-    yield from (f"##contig=<ID={c},length={n}000000>\n" for c, n in zip(CHROMS, LENGTHS, strict=True))
-    yield (
-        "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples]) + "\n"
-    )
-    calls = [
-        f"{g}:{d}:{q}" for g in ("0/0", "0/0", "0/1", "1/1") for d in range(8, 48, 3) for q in range(1, 99, 9)
-    ]
-    for i, (c, p) in enumerate(places(count, rng)):
-        quality = f"{30 + i % 900}.{p % 100:02d}"
-        info = (
-            f"AC={i % 24};AF={rng.random():.4g};AN=24;DP={100 + p % 400};CSQ=T|missense_variant|GENE{p >> 17}"
-        )
-        allele, other = "ACGT"[p & 3], "CGTA"[p & 3]
-        yield (
-            f"{c}\t{p}\trs{p * 7 % 10**9}\t{allele}\t{other}\t{quality}\tPASS\t{info}\tGT:DP:GQ\t"
-            + "\t".join(rng.choices(calls, k=12))
-            + "\n"
-        )
-
-
-def make(path: Path, lines: Iterator[str], pack: bool) -> Path:
-    if not path.exists():
-        with gzip.open(path, "wt", compresslevel=6) if pack else path.open("w") as file:
-            file.writelines(lines)
-    return path
-
-
 def cases(folder: Path, records: int) -> Iterator[Case]:
-    def source(
-        name: str, kind: Callable[[int, random.Random], Iterator[str]], count: int, pack: bool = True
-    ) -> Path:
-        return make(
-            folder / f"{name}.{records}{'.gz' if pack else ''}", kind(count, random.Random(name)), pack
-        )
+    def source(name: str, maker: Maker, count: int, packing: str = "gzip") -> Path:
+        suffix = "" if packing == "plain" else ".gz"
+        return write(folder / f"{name}.{records}{suffix}", maker(count, random.Random(name)), packing)
 
-    plain = source("bed", bed, records, pack=False)
+    plain = source("bed", bed, records, "plain")
     yield Case("bed_unsorted", "bed", "bed", 2, plain)
     yield Case("bed_unsorted_level6", "bed", "bed", 2, plain, level=6)
     yield Case("bed_unsorted_spilling", "bed", "bed", 2, plain, memory=64 * MIB)
     yield Case("gff3_unsorted", "gff3", "gff", 4, source("gff3", gff3, records // 4))
     yield Case("vcf_shuffled", "vcf", "vcf", 2, source("vcf", vcf, records // 8))
     yield Case("narrowpeak_unsorted", "narrowpeak", "bed", 2, source("narrowpeak", narrowpeak, records // 4))
-    ordered = folder / f"bed-sorted.{records}.gz"
-    if not ordered.exists():
-        lines = sorted(
-            (line.split("\t") for line in bed(records, random.Random(1)) if "\t" in line), key=_place
-        )
-        make(ordered, ("\t".join(line) for line in lines), pack=True)
-    yield Case("bed_sorted_gzip", "bed", "bed", 2, ordered)
-
-
-def _place(fields: Sequence[str]) -> tuple[str, int]:
-    return fields[0], int(fields[1])
+    yield Case("bed_sorted_gzip", "bed", "bed", 2, source("bed-sorted", sorted_text(bed), records))
 
 
 class Meter:

@@ -1,9 +1,12 @@
 """The real steps of the processors against the plain pipelines of a shell: same files, same minutes.
 
-    python benchmarks/processing.py [--small] [--json] [--records N] [--rounds N]
+    ./dev bench processing [--small] [--json] [--rounds N] [--only CASE,…] [--data FOLDER] [--codec]
 
 Runs are interleaved, figures are medians. Ours is a process of its own that runs all steps, checks
-included; its start is part of the figure. On a busy machine trust the CPU ratios.
+included; its start is part of the figure. `rss_mb` is of the largest process, `disk_mb` the most that
+stood in the work folder, `bytes` the size of the data that came out. `--codec` adds what decoding the
+source and encoding the result alone would cost in CPU seconds. `--data` keeps the generated files.
+On a busy machine trust the CPU ratios.
 """
 
 from __future__ import annotations
@@ -13,198 +16,362 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-import kernel
-from kernel import CHROMS, LENGTHS, Case, Cost, Meter
+from _files import bed, gff3, gtf, narrowpeak, sorted_text, vcf, write, write_bam, write_bigbed
 
-from gooseherd.domain.artifact import Kind
-from gooseherd.domain.processing import StepInput
-from gooseherd.domain.source import SourceFile
-from gooseherd.processing.registry import default_registry
-
-FULL, SMALL = 4_000_000, 400_000
+FULL, SMALL = 8_000_000, 400_000
 """BED records; the other formats have a share of it."""
-SORT_MEMORY, SAMTOOLS_MEMORY = 1 << 30, 1 << 30
+MIB = 1 << 20
+SORT_MEMORY, SAMTOOLS_MEMORY = 1024 * MIB, 1536 * MIB
+"""Of the kernel; of `samtools sort` as a whole."""
 
 
-def gtf(count: int, rng: random.Random) -> Iterator[str]:
-    for i, (c, p) in enumerate(kernel.places(count // 14 or 1, rng)):
-        about = f'gene_id "G{i}"; gene_type "protein_coding"; gene_name "GENE{i}"; level 2;'
-        yield f"{c}\tHAVANA\tgene\t{p}\t{p + 9000}\t.\t+\t.\t{about}\n"
-        about += f' transcript_id "T{i}"; transcript_type "protein_coding";'
-        yield f"{c}\tHAVANA\ttranscript\t{p}\t{p + 9000}\t.\t+\t.\t{about}\n"
-        for e in range(12):
-            start = p + e * 700
-            yield f"{c}\tHAVANA\texon\t{start}\t{start + 150}\t.\t+\t.\t{about} exon_number {e};\n"
+@dataclass(frozen=True)
+class Cost:
+    wall_s: float
+    cpu_s: float
+    rss_mb: float
+    disk_mb: float
+    bytes: int
 
 
-def sam(count: int, rng: random.Random) -> Iterator[str]:
-    yield from (f"@SQ\tSN:{c}\tLN:{n + 1}000000\n" for c, n in zip(CHROMS, LENGTHS, strict=True))
-    pool = "".join(rng.choices("ACGT", k=100_000))
-    for i, (c, p) in enumerate(kernel.places(count, rng)):
-        at = p % 99_000
-        yield (
-            f"read{i}\t0\t{c}\t{p}\t60\t100M\t*\t0\t0\t{pool[at : at + 100]}\t"
-            f"{'F' * (40 + i % 60):,<100}\tNM:i:{i % 3}\tRG:Z:x\n"
-        )
+@dataclass(frozen=True)
+class Case:
+    """`make(folder, records)` gives the source; `pipeline` is what one would write in a shell."""
+
+    name: str
+    format: str
+    make: Callable[[Path, int], Path]
+    pipeline: Callable[[Path, Path], Path]
 
 
-def bam(path: Path, count: int, *, ordered: bool) -> Path:
-    if not path.exists():
-        verb = ("sort", "-O", "bam") if ordered else ("view", "-b")
-        argv = ["samtools", *verb, "-o", str(path), "-"]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as made:
-            assert made.stdin is not None
-            made.stdin.writelines(sam(count, random.Random(5)))
-    return path
+# --- what is compared with ---
 
 
-def seed_bam(case: Case, work: Path) -> Cost:
-    """view -b | sort -m 256M; index"""
-    out = work / "pipeline.bam"
-    meter = Meter()
-    began = time.perf_counter()
-    view = meter.start("samtools", "view", "-b", str(case.source), stdout=subprocess.PIPE)
-    assert view.stdout is not None
-    fed = view.stdout.fileno()
-    meter.start("samtools", "sort", "-m", "256M", "-T", str(work / "t"), "-o", str(out), "-", stdin=fed)
-    view.stdout.close()
-    cpu, rss = meter.finish()
-    meter.start("samtools", "index", str(out))
-    more, most = meter.finish()
-    return Cost(time.perf_counter() - began, cpu + more, max(rss, most), out.stat().st_size)
+def run(*stages: Sequence[str], to: Path | None = None, grep: bool = False) -> None:
+    """Run stages joined by pipes, the last one's output into `to`."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    children: list[subprocess.Popen[bytes]] = []
+    with (to or Path(os.devnull)).open("wb") as last:
+        for stage in stages:
+            before = children[-1].stdout if children else None
+            out = last if stage is stages[-1] else subprocess.PIPE
+            children.append(subprocess.Popen(stage, stdin=before, stdout=out, env=environment))
+            if before is not None:
+                before.close()
+        for child in children:
+            # head and grep may find nothing, and leave the one before them without a reader.
+            if child.wait() not in (0, 1, -13) if grep else child.wait():
+                raise SystemExit(f"{child.args!r} ended with {child.returncode}")
 
 
-def seed_gtf(case: Case, work: Path) -> Cost:
-    """zcat | gffread | sort | bgzip; tabix"""
-    out = work / "pipeline.gz"
-    meter = Meter()
-    began = time.perf_counter()
-    stages = (
-        ("zcat", str(case.source)),
+def text_pipeline(preset: str, column: int) -> Callable[[Path, Path], Path]:
+    """(zcat | grep '^#'; zcat | grep -v … | sort) | bgzip > out; tabix out."""
+
+    def pipeline(source: Path, work: Path) -> Path:
+        out = work / "out.gz"
+        sort = ("sort", "-t", "\t", "-k1,1", f"-k{column},{column}n", "-S", "256M", "-T", str(work))
+        # One bgzip for both, as a shell's parentheses would have it.
+        with out.open("wb") as file:
+            bgzip = subprocess.Popen(["bgzip", "-c"], stdin=subprocess.PIPE, stdout=file)
+        assert bgzip.stdin is not None
+        into = Path(f"/proc/self/fd/{bgzip.stdin.fileno()}")
+        run(("zcat", "-f", str(source)), ("grep", "^#"), to=into, grep=True)
+        run(("zcat", "-f", str(source)), ("grep", "-v", "-E", "^(#|track|browser)"), sort, to=into, grep=True)
+        bgzip.stdin.close()
+        if bgzip.wait():
+            raise SystemExit("bgzip failed")
+        run(("tabix", "-f", "-p", preset, str(out)))
+        return out
+
+    return pipeline
+
+
+def gtf_pipeline(source: Path, work: Path) -> Path:
+    """zcat | gffread | grep | sort | bgzip; tabix: genes and most attributes are lost."""
+    out = work / "out.gz"
+    run(
+        ("zcat", str(source)),
         ("gffread", "-"),
         ("grep", "-v", "^#"),
         ("sort", "-t", "\t", "-k1,1", "-k4,4n", "-S", "256M", "-T", str(work)),
+        ("bgzip", "-c"),
+        to=out,
     )
-    fed = None
-    for argv in stages:
-        stage = meter.start(*argv, stdin=fed.fileno() if fed else None, stdout=subprocess.PIPE)
-        if fed:
-            fed.close()
-        fed = stage.stdout
-    assert fed is not None
-    with out.open("wb") as file:
-        meter.start("bgzip", "-c", stdin=fed.fileno(), stdout=file.fileno())
-        fed.close()
-        cpu, rss = meter.finish()
-    meter.start("tabix", "-f", "-p", "gff", str(out))
-    more, most = meter.finish()
-    return Cost(time.perf_counter() - began, cpu + more, max(rss, most), out.stat().st_size)
+    run(("tabix", "-f", "-p", "gff", str(out)))
+    return out
 
 
-def cases(folder: Path, records: int) -> Iterator[tuple[Case, Callable[[Case, Path], Cost]]]:
-    seeds = {"bam": seed_bam, "gtf": seed_gtf}
-    yield Case("bam_unsorted", "bam", "", 0, bam(folder / "u.bam", records // 4, ordered=False)), seed_bam
-    yield Case("bam_sorted", "bam", "", 0, bam(folder / "s.bam", records // 4, ordered=True)), seed_bam
-    for name, file_format, preset, column, lines, share in (
-        ("vcf_shuffled", "vcf", "vcf", 2, kernel.vcf, 8),
-        ("bed_unsorted", "bed", "bed", 2, kernel.bed, 1),
-        ("gff3_unsorted", "gff3", "gff", 4, kernel.gff3, 4),
-        ("gtf", "gtf", "gff", 4, gtf, 4),
-        ("narrowpeak", "narrowpeak", "bed", 2, kernel.narrowpeak, 4),
-    ):
-        made = lines(records // share, random.Random(name))
-        source = kernel.make(folder / f"{name}.gz", made, pack=file_format != "bed")
-        yield Case(name, file_format, preset, column, source), seeds.get(file_format, kernel.pipeline)
-    ordered = folder / "vcf_sorted.gz"
-    text = list(kernel.vcf(records // 8, random.Random(1)))
-    body = sorted((line for line in text if line[0] != "#"), key=_place)
-    kernel.make(ordered, iter([line for line in text if line[0] == "#"] + body), pack=True)
-    del text, body  # a child's peak begins with what its parent held
-    yield Case("vcf_sorted", "vcf", "vcf", 2, ordered), kernel.pipeline
+def bam_pipeline(source: Path, work: Path) -> Path:
+    """view -b | sort -m 256M; index"""
+    out = work / "out.bam"
+    sort = ("samtools", "sort", "-m", "256M", "-T", str(work / "t"), "-o", str(out), "-")
+    run(("samtools", "view", "-b", str(source)), sort)
+    run(("samtools", "index", str(out)))
+    return out
 
 
-def _place(line: str) -> tuple[str, int]:
-    name, start, _ = line.split("\t", 2)
-    return name, int(start)
+READER = """
+import sys, pyBigWig
+opened = pyBigWig.open(sys.argv[1])
+for name, length in sorted(opened.chroms().items()):
+    found = opened.entries(name, 0, length)
+    sys.stdout.write("".join("%s\\t%d\\t%d\\t%s\\n" % (name, *item) for item in found))
+"""
 
 
-def ours(case: Case, work: Path) -> Cost:
-    """All steps in a process of their own."""
-    argv = [sys.executable, __file__, "--one", case.format, str(case.source), str(work)]
-    began = time.perf_counter()
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        said = child.stdout.read()
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - began
-    if child.returncode:
-        raise SystemExit(f"{case.name}: the steps failed")
-    # The kernel adds up what it waited for; the largest process counts.
-    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, int(said))
+def bigbed_pipeline(source: Path, work: Path) -> Path:
+    """a reader | sort | bgzip; tabix"""
+    out = work / "out.gz"
+    sort = ("sort", "-t", "\t", "-k1,1", "-k2,2n", "-S", "256M", "-T", str(work))
+    run((sys.executable, "-c", READER, str(source)), sort, ("bgzip", "-c"), to=out)
+    run(("tabix", "-f", "-p", "bed", str(out)))
+    return out
 
 
-async def one(file_format: str, path: Path, work: Path) -> int:
-    """Run the processor's steps as an attempt does; bytes of the data part."""
+def text(
+    name: str, maker: Callable[[int, random.Random], Iterator[str]], share: float, packing: str
+) -> Callable[[Path, int], Path]:
+    def make(folder: Path, records: int) -> Path:
+        count = int(records * share)
+        path = folder / f"{name}.{count}{'' if packing == 'plain' else '.gz'}"
+        return path if path.exists() else write(path, maker(count, random.Random(name)), packing)
+
+    return make
+
+
+def bam(*, ordered: bool) -> Callable[[Path, int], Path]:
+    def make(folder: Path, records: int) -> Path:
+        count = records * 5 // 8
+        return write_bam(folder / f"{'s' if ordered else 'u'}.{count}.bam", count, ordered=ordered)
+
+    return make
+
+
+_BED, _VCF, _GFF = text_pipeline("bed", 2), text_pipeline("vcf", 2), text_pipeline("gff", 4)
+
+CASES = (
+    Case("bam_unsorted", "bam", bam(ordered=False), bam_pipeline),
+    Case("bam_sorted", "bam", bam(ordered=True), bam_pipeline),
+    Case("vcf_shuffled", "vcf", text("vcf", vcf, 1 / 4, "gzip"), _VCF),
+    Case("vcf_sorted", "vcf", text("vcf-sorted", sorted_text(vcf), 1 / 4, "bgzip"), _VCF),
+    Case("bed_unsorted", "bed", text("bed", bed, 1, "plain"), _BED),
+    Case("bed_sorted", "bed", text("bed-sorted", sorted_text(bed), 1, "bgzip"), _BED),
+    Case("bed_sorted_gzip", "bed", text("bed-sorted-gzip", sorted_text(bed), 1, "gzip"), _BED),
+    Case("gff3_unsorted", "gff3", text("gff3", gff3, 0.3, "gzip"), _GFF),
+    Case("gtf", "gtf", text("gtf", gtf, 0.3, "gzip"), gtf_pipeline),
+    Case("narrowpeak", "narrowpeak", text("narrowpeak", narrowpeak, 1 / 8, "gzip"), _BED),
+    Case(
+        "bigbed",
+        "bigbed",
+        lambda folder, records: write_bigbed(folder / f"{records}.bb", records),
+        bigbed_pipeline,
+    ),
+)
+
+
+# --- ours ---
+
+
+async def steps(file_format: str, path: Path, work: Path, level: int) -> Path:
+    """Run the processor's steps as an attempt does; the data part."""
+    from gooseherd.domain.artifact import Kind
+    from gooseherd.domain.processing import StepInput
+    from gooseherd.domain.source import SourceFile
+    from gooseherd.processing.registry import default_registry
+
     entry = {"dcc": "bench", "local_id": "x", "filename": path.name, "access_url": "https://example.org/x"}
     source = SourceFile.from_json({**entry, "file_format": file_format, "md5": "0" * 32})
     threads = os.cpu_count() or 1
-    registry = default_registry(sort_memory=SORT_MEMORY, samtools_memory=SAMTOOLS_MEMORY, threads=threads)
+    registry = default_registry(
+        sort_memory=SORT_MEMORY, samtools_memory=SAMTOOLS_MEMORY, threads=threads, level=level
+    )
     parts: dict[Kind, Path] = {}
-    with tempfile.TemporaryDirectory(dir=work) as home:
-        for step in registry.processor(registry.recipe(source)).steps(source.file_format):
-            folder = Path(home, step.name)
-            await asyncio.to_thread(folder.mkdir)
-            given = StepInput(
-                source, parts[step.needs] if step.needs else path, folder, lambda *_: None, 1 << 40
-            )
-            output = await step.run(given)
-            parts.update({made.kind: made.path for made in output.files})
-        return parts[Kind.DATA].stat().st_size
+    for step in registry.processor(registry.recipe(source)).steps(source.file_format):
+        folder = work / step.name
+        await asyncio.to_thread(folder.mkdir)
+        given = StepInput(source, parts[step.needs] if step.needs else path, folder, lambda *_: None, 1 << 40)
+        output = await step.run(given)
+        parts.update({made.kind: made.path for made in output.files})
+    return parts[Kind.DATA]
 
 
-def compare(case: Case, seed: Callable[[Case, Path], Cost], work: Path, rounds: int) -> dict[str, object]:
-    pairs = [(seed(case, work), ours(case, work)) for _ in range(rounds)]
-    base, own = kernel.median([pair[0] for pair in pairs]), kernel.median([pair[1] for pair in pairs])
-    return {
+# --- measuring ---
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[int]]:
+    """The most bytes on disk below `folder`, looked at ten times a second; links left out."""
+    most, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            used = 0
+            for name, _, files in os.walk(folder):
+                for file in files:
+                    with suppress(FileNotFoundError):
+                        found = os.lstat(Path(name, file))
+                        used += found.st_blocks * 512 if found.st_nlink == 1 else 0
+            most[0] = max(most[0], used)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        looking.join()
+
+
+def measured(*argv: str, scratch: Path) -> Cost:
+    """This program again, with a part of its work: only so is its CPU time, and its children's, known."""
+    with tempfile.TemporaryDirectory(dir=scratch) as work, watched(Path(work)) as disk:
+        began = time.perf_counter()
+        with subprocess.Popen([sys.executable, __file__, *argv, work], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            said = child.stdout.read()
+            _, status, used = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - began
+        if child.returncode:
+            raise SystemExit(f"{argv}: failed")
+        size = int(said or 0)
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, disk[0] / MIB, size)
+
+
+def compare(case: Case, source: Path, scratch: Path, given: argparse.Namespace) -> dict[str, object]:
+    costs: dict[str, list[Cost]] = {"baseline": [], "ours": []}
+    for _ in range(given.rounds):
+        for who, made in costs.items():
+            made.append(measured("--one", who, case.name, str(source), str(given.level), scratch=scratch))
+    base, own = ({key: middle(made, key) for key in Cost.__annotations__} for made in costs.values())
+    row: dict[str, object] = {
         "case": case.name,
-        "baseline": base.row(),
-        "ours": own.row(),
-        "wall_ratio": round(base.wall_s / own.wall_s, 2),
-        "cpu_ratio": round(base.cpu_s / own.cpu_s, 2),
-        "size_ratio": round(own.size / base.size, 3),
+        "source_bytes": source.stat().st_size,
+        "baseline": base,
+        "ours": own,
+        "wall_ratio": round(base["wall_s"] / own["wall_s"], 2),
+        "cpu_ratio": round(base["cpu_s"] / own["cpu_s"], 2),
+        "size_ratio": round(own["bytes"] / base["bytes"], 3),
     }
+    if given.codec:
+        alone = measured("--one", "codec", case.name, str(source), str(given.level), scratch=scratch).cpu_s
+        row["codec_cpu_s"] = round(alone, 2)
+        row["cpu_over_codec"] = round(own["cpu_s"] / alone, 2)
+    return row
+
+
+def middle(costs: Sequence[Cost], key: str) -> float:
+    return round(median(float(getattr(cost, key)) for cost in costs), 2)
+
+
+def codec(case: Case, source: Path, work: Path, level: int) -> None:
+    """Decode the source and encode it as the result is, with stock tools, and do nothing else."""
+    if case.format == "bam":
+        verb = ("-c",) if case.name == "bam_sorted" else ("-b", "--output-fmt-option", f"level={level}")
+        run(("samtools", "view", "-@", "2", *verb, "-o", str(work / "x.bam"), str(source)))
+    elif case.name in ("vcf_sorted", "bed_sorted"):
+        run(("bgzip", "-dc", str(source)))
+    else:
+        unpack = ("cat",) if case.name == "bed_unsorted" else ("zcat",)
+        read = (sys.executable, "-c", READER) if case.name == "bigbed" else unpack
+        run((*read, str(source)), ("bgzip", "-c", "-@", "2", "-l", str(level)), to=work / "x.gz")
+
+
+def one(who: str, name: str, source: Path, level: int, work: Path) -> int:
+    """What a measured process does; the data's size."""
+    case = next(case for case in CASES if case.name == name)
+    if who == "baseline":
+        return case.pipeline(source, work).stat().st_size
+    if who == "codec":
+        codec(case, source, work, level)
+        return 0
+    return asyncio.run(steps(case.format, source, work, level)).stat().st_size
+
+
+def line_of(row: dict[str, object]) -> str:
+    figures = [f"{row['case']:16}"]
+    for who in ("baseline", "ours"):
+        cost = row[who]
+        assert isinstance(cost, dict)
+        figures.append(
+            f"{who} {cost['wall_s']:6.2f} s {cost['cpu_s']:6.2f} CPU s {cost['rss_mb']:5.0f} MB"
+            f" disk {cost['disk_mb']:5.0f} MB {cost['bytes'] / 1e6:6.1f} MB out"
+        )
+    ratios = f"wall {row['wall_ratio']}x  CPU {row['cpu_ratio']}x  size {row['size_ratio']}"
+    beside = f"  CPU over codec {row['cpu_over_codec']}" if "codec_cpu_s" in row else ""
+    return "  ".join((*figures, ratios)) + beside
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--small", action="store_true", help="a tenth of the records")
+    parser.add_argument("--small", action="store_true", help="a twentieth of the records")
     parser.add_argument("--records", type=int, help=f"BED records, others in proportion (default {FULL})")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--only", help="cases, split by commas")
+    parser.add_argument("--data", type=Path, help="keep the generated files here")
+    parser.add_argument("--make", action="store_true", help="make the files and measure nothing")
+    parser.add_argument("--level", type=int, default=1, help="of our compression")
+    parser.add_argument("--codec", action="store_true", help="decoding and encoding alone, too")
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.one:
-        file_format, path, work = given.one
-        print(asyncio.run(one(file_format, Path(path), Path(work))))
+        who, name, source, level, work = given.one
+        print(one(who, name, Path(source), int(level), Path(work)))
         return 0
+    records = given.records or (SMALL if given.small else FULL)
+    wanted = given.only.split(",") if given.only else [case.name for case in CASES]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for case, seed in cases(folder, given.records or (SMALL if given.small else FULL)):
-            rows.append(compare(case, seed, folder, given.rounds))
+        folder = given.data or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in CASES:
+            if case.name not in wanted:
+                continue
+            if case.name == "gtf" and not shutil.which("gffread"):
+                print("gtf: there is no gffread to compare with", file=sys.stderr)
+                continue
+            # In a process of its own: what it held would count as the peak of its children.
+            argv = [
+                sys.executable,
+                "-c",
+                MAKE,
+                str(Path(__file__).parent),
+                case.name,
+                str(folder),
+                str(records),
+            ]
+            source = Path(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout.decode())
+            if given.make:
+                continue
+            rows.append(compare(case, source, Path(scratch), given))
             if not given.json:
-                print(kernel.line_of(rows[-1]), flush=True)
+                print(line_of(rows[-1]), flush=True)
     if given.json:
         print(json.dumps({"rows": rows}))
     return 0
+
+
+MAKE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from processing import CASES
+case = next(case for case in CASES if case.name == sys.argv[2])
+print(case.make(Path(sys.argv[3]), int(sys.argv[4])), end="")
+"""
 
 
 if __name__ == "__main__":
