@@ -32,7 +32,6 @@ _PACKAGES = {
     "bcftools": "bcftools",
     "tabix": "tabix",
     "bgzip": "tabix",
-    "gffread": "gffread",
 }
 """Program to the Debian package that carries it."""
 _VERSION = re.compile(r"\d+(?:\.\d+)+")

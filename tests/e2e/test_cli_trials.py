@@ -126,7 +126,7 @@ def test_doctor_finds_this_machine_fit(user: Any, stranger: Any) -> None:
     report = stranger.json("doctor")
     assert report["ok"] is True
     names = {check["name"] for check in report["checks"]}
-    assert {"python", "samtools", "bcftools", "tabix", "bgzip", "gffread", "document server", "disk"} <= names
+    assert {"python", "samtools", "bcftools", "tabix", "bgzip", "document server", "disk"} <= names
     busy = user.run("doctor", "--json")
     assert busy.returncode == 0
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
     **{
         name: (name, "--version")
-        for name in ("samtools", "bcftools", "tabix", "bgzip", "gffread", "sort", "wc")
+        for name in ("samtools", "bcftools", "tabix", "bgzip", "sort", "wc")
     },
     # Here and not in this process: they would stay in its memory for nothing.
     "pysam and pyBigWig": (sys.executable, "-I", "-c", "import pysam, pyBigWig"),

@@ -287,12 +287,12 @@ async def test_a_worker_past_its_lifetime_is_unhealthy_while_its_attempt_ends(st
 async def test_a_worker_whose_tools_are_missing_says_so_takes_nothing_and_ends(start, yard, tmp_path) -> None:
     few = tmp_path / "few"
     few.mkdir()
-    for name in ("samtools", "bcftools", "tabix", "bgzip", "sort", "wc"):
+    for name in ("samtools", "tabix", "bgzip", "sort", "wc"):
         (few / name).write_text("#!/bin/sh\nexit 0\n")
         (few / name).chmod(0o755)
     worker = start(PATH=str(few), WORKER_IDLE_TIMEOUT_SECONDS="6")
     body = await worker.until_health(503, status="broken")
-    assert body["problem"] == "tools are missing: gffread"
+    assert body["problem"] == "tools are missing: bcftools"
     with pytest.raises(WorkerLost, match=r"stopping|nothing listens"):
         await run(WoolWorkers(silence_seconds=4.0), worker, yard.spec("quick"))
     assert await worker.exit_status() == 78
