@@ -14,10 +14,7 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
-    **{
-        name: (name, "--version")
-        for name in ("samtools", "bcftools", "tabix", "bgzip", "sort", "wc")
-    },
+    **{name: (name, "--version") for name in ("samtools", "bcftools", "tabix", "bgzip", "sort", "wc")},
     # Here and not in this process: they would stay in its memory for nothing.
     "pysam and pyBigWig": (sys.executable, "-I", "-c", "import pysam, pyBigWig"),
 }
