@@ -8,12 +8,13 @@ the report says why.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,28 +23,23 @@ from gooseherd.domain.processing import StepFailed
 
 _WINDOW: Final = 10_000_000
 """Bases asked for at once: bounds the items held in memory."""
-_FLUSH: Final = 10_000
 
 
 def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # As in text.py: many tuples and no cycle among them.
+    gc.disable()
     source, flag, report = argv
     if flag != "--report":
         return 64
     try:
         # As in text.py: open until this process is gone.
         with os.fdopen(1, "wb", closefd=False) as out:
-            items: list[bytes] = []
             written = 0
-            for line in lines_of(source):
-                items.append(line)
-                if len(items) >= _FLUSH:
-                    out.write(b"".join(items))
-                    written += len(items)
-                    items.clear()
-            out.write(b"".join(items))
-            written += len(items)
+            for items, text in texts_of(source):
+                out.write(text)
+                written += items
             declared = items_declared(source)
             if declared is not None and written != declared:
                 raise StepFailed.because(
@@ -57,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def lines_of(source: str) -> Iterator[bytes]:
-    """One BED line per item.
+def texts_of(source: str) -> Iterator[tuple[int, bytes]]:
+    """(how many items, their BED lines), window by window.
 
     Raises:
         StepFailed: source_invalid.
@@ -79,16 +75,15 @@ def lines_of(source: str) -> Iterator[bytes]:
                 raise StepFailed.because(
                     Reason.SOURCE_INVALID, f"the bigBed cannot be read at {contig}:{start}"
                 ) from None
-            for begin, end, rest in found or ():
-                # An item that reaches in from the window before was given with that one.
-                if begin >= start:
-                    yield line_of(contig, begin, end, rest)
+            # An item that reaches in from the window before was given with that one.
+            items = [item for item in found or () if item[0] >= start]
+            yield len(items), lines_of(contig, items)
 
 
-def line_of(contig: str, begin: int, end: int, rest: str | None) -> bytes:
-    """An item as a line of BED."""
-    tail = f"\t{rest}" if rest else ""
-    return f"{contig}\t{begin}\t{end}{tail}\n".encode("utf-8", "surrogateescape")
+def lines_of(contig: str, items: Iterable[tuple[int, int, str | None]]) -> bytes:
+    """Items as lines of BED."""
+    lines = [f"{contig}\t{a}\t{z}\t{rest}\n" if rest else f"{contig}\t{a}\t{z}\n" for a, z, rest in items]
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def items_declared(source: str) -> int | None:

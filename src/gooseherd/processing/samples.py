@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.answers import Placed, Region, content_of
-from gooseherd.processing.bigbed import line_of
+from gooseherd.processing.bigbed import lines_of
 from gooseherd.processing.inflate import Compression, Inflation, inflate
 from gooseherd.processing.readers import reader_of
 from gooseherd.processing.text import normalise
@@ -247,7 +247,7 @@ def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
             contig, length = chance.choice(contigs)
             at = chance.randrange(length)
             found = opened.entries(contig, at, min(at + 1_000_000, length)) or ()
-            records += [place(_lines(line_of(contig, *item))[0]) for item in found[:_STRETCH]]
+            records += [place(line) for line in _lines(lines_of(contig, found[:_STRETCH]))]
     except RuntimeError:
         return Sample([])
     return Sample(records, regions=_SOURCE_REGIONS)
