@@ -125,12 +125,12 @@ async def test_a_worker_that_got_a_job_since_it_was_looked_at_is_left_alone(site
 
 
 async def test_while_the_fleet_cannot_be_seen_nothing_is_stopped(site, jobs, monkeypatch) -> None:
-    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
     worker = await site.fleet().acquire(site.need("nobody"))
     fleet = site.fleet()
     eager = reconciler(jobs, fleet)
     assert len((await eager.run_once(dry_run=True)).planned) == 1
     site.knobs.hide_fleet(60.0)
+    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
     async with asyncio.timeout(60):
         # What was seen lately counts for a while.
         while (await eager.loop.run_once(dry_run=True)).seen:  # noqa: ASYNC110
