@@ -71,6 +71,7 @@ def test_a_request_says_where_how_large_and_for_whom() -> None:
     assert request["overrides"]["containerOverrides"][0]["environment"] == [
         {"name": "A", "value": "b"},
         {"name": "WORKER_LAUNCHED_FOR", "value": str(ATTEMPT)},
+        {"name": "WORKER_MEMORY_BYTES", "value": str(2048 << 20)},
     ]
     assert request["startedBy"] == "gooseherd/test"
     spot = launch_request(template, ATTEMPT, WorkerSize(1024, 2048), spot=True)

@@ -23,7 +23,15 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.failures import Failure, Reason, next_try
 from gooseherd.domain.job import Job, JobId, Owner, WorkerId
-from gooseherd.domain.ports import CacheBackend, Fleet, JobStore, WorkerHandle, WorkerNeed, Workers
+from gooseherd.domain.ports import (
+    CacheBackend,
+    Fleet,
+    JobStore,
+    Shortage,
+    WorkerHandle,
+    WorkerNeed,
+    Workers,
+)
 from gooseherd.domain.states import Status
 from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOB_WAIT, JOBS_ENDED
 
@@ -43,6 +51,12 @@ _KEEPS_WORKER = frozenset(
 )
 """Ends that say nothing against the worker: it stays warm for the next job."""
 
+
+_SHORTAGES = frozenset({Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK})
+"""Ends that a larger worker may be spared."""
+
+_MAY_HAVE_PUBLISHED = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.OUT_OF_MEMORY})
+"""Ends that somebody else tells of: the attempt may have come to its own end before."""
 
 _GOODBYE_SECONDS = 5.0
 """How long giving workers back may hold up the end of the process: one call to the fleet each."""
@@ -197,7 +211,7 @@ class Executions:
                         outcome = await self._follower.follow(holder, worker, resume=adopted)
                 except _NoWorker as none:
                     outcome = Ended(none.failure)
-                await self._settle(holder, outcome)
+                await self._settle(holder, outcome, worker_id)
         except LeaseLost:
             _log.warning("lease lost, leaving the job to its new owner", extra=said)
         except StoreUnavailable as error:
@@ -229,13 +243,10 @@ class Executions:
             found = await self._fleet.find(job.worker_id)
             if found is None:
                 diagnosis = noted or await self._diagnose(job.worker_id)
-                raise _NoWorker(Failure(Reason.WORKER_LOST, diagnosis))
+                raise _NoWorker(Failure(self._fleet.verdict(job.worker_id), diagnosis))
             return found
-        need = WorkerNeed(
-            AttemptId(job.job_id, job.attempt), job.source.file_format, job.source.size_in_bytes
-        )
         try:
-            worker = await holder.unless_unwanted(self._fleet.acquire(need))
+            worker = await holder.unless_unwanted(self._fleet.acquire(_need(job)))
         except NoCapacity as error:
             raise _NoWorker(Failure(Reason.NO_CAPACITY, str(error))) from error
         except LaunchFailed as error:
@@ -262,7 +273,7 @@ class Executions:
 
     # -- how it ends -----------------------------------------------------------------------
 
-    async def _settle(self, holder: Holder, outcome: Outcome) -> None:
+    async def _settle(self, holder: Holder, outcome: Outcome, worker_id: WorkerId | None) -> None:
         """Turn the outcome into the job's next state. What is published counts, whoever died after it."""
         job = holder.job
         if isinstance(outcome, Stopped) or (
@@ -271,17 +282,14 @@ class Executions:
             failure = Failure(Reason.CANCELLED, "cancelled by its requester")
             await self._release(holder, Status.CANCELLED, failure)
             return
-        if isinstance(outcome, Ended) and outcome.failure.reason not in (
-            Reason.WORKER_LOST,
-            Reason.LEASE_EXPIRED,
-        ):
-            await self._end_attempt(holder, outcome.failure)
+        if isinstance(outcome, Ended) and outcome.failure.reason not in _MAY_HAVE_PUBLISHED:
+            await self._end_attempt(holder, outcome.failure, worker_id)
             return
         with self._finalizers.finalizing(job.job_id):
             checked = await holder.insist(lambda: verify(self._cache, job.source, job.recipe))
             if checked.manifest is None:
                 failure = outcome.failure if isinstance(outcome, Ended) else checked.failure
-                await self._end_attempt(holder, failure)
+                await self._end_attempt(holder, failure, worker_id)
                 return
             manifest = checked.manifest
             if job.status is not Status.FINALIZING:
@@ -296,11 +304,15 @@ class Executions:
         JOB_RUN.labels(job.source.file_format.name).observe(seconds)
         _log.info("job completed", extra={"job_id": job.job_id, "attempt": job.attempt, "seconds": seconds})
 
-    async def _end_attempt(self, holder: Holder, failure: Failure) -> None:
+    async def _end_attempt(self, holder: Holder, failure: Failure, worker_id: WorkerId | None) -> None:
         job = holder.job
         ATTEMPTS_ENDED.labels(failure.reason).inc()
         ended_so = 1 + sum(earlier.reason is failure.reason for earlier in job.attempts)
         again = next_try(failure.reason, ended_so, self.timing.backoff_scale)
+        if again is not None and failure.reason in _SHORTAGES:
+            limit = self._fleet.limit_reached(_need(job, Shortage(failure.reason, worker_id)))
+            if limit is not None:  # The same again would end the same way.
+                again, failure = None, Failure(failure.reason, f"{failure.detail}; {limit}")
         said = {
             "job_id": job.job_id,
             "attempt": job.attempt,
@@ -328,6 +340,21 @@ class Executions:
     def _count_end(self, job: Job) -> None:
         if job.reason is not None:
             JOBS_ENDED.labels(job.status, job.reason).inc()
+
+
+def _need(job: Job, *newest: Shortage) -> WorkerNeed:
+    """What the attempt asks of a worker, after what happened to those before it and `newest` to itself."""
+    earlier = (
+        Shortage(attempt.reason, attempt.worker_id)
+        for attempt in job.attempts
+        if attempt.reason is not None and attempt.reason in _SHORTAGES
+    )
+    return WorkerNeed(
+        AttemptId(job.job_id, job.attempt),
+        job.source.file_format,
+        job.source.size_in_bytes,
+        (*earlier, *newest),
+    )
 
 
 def _keeps_worker(outcome: Outcome) -> bool:

@@ -14,6 +14,7 @@ from gooseherd.control.news import News
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
 from gooseherd.domain.errors import (
+    AttemptLost,
     LeaseLost,
     Misconfigured,
     NotFound,
@@ -33,6 +34,10 @@ _PROGRESS_SECONDS = 1.0
 
 _GOODBYE_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
+
+
+_LAST_RITES_SECONDS = 5.0
+"""How long a broken connection waits for word of its worker's end."""
 
 
 class FollowTimes(Protocol):
@@ -106,6 +111,11 @@ class Follower:
         try:
             await asyncio.wait(watched, timeout=self._time_left(holder), return_when=asyncio.FIRST_COMPLETED)
             if hearing.done():
+                if _worker_went(hearing):
+                    # Why it went decides what is done about it, and only the fleet knows.
+                    await asyncio.wait({dying}, timeout=_LAST_RITES_SECONDS)
+                    if dying.done():
+                        return self._dead(worker, dying)
                 return self._heard(hearing)
             if lost.done():
                 raise LeaseLost(job.job_id, job.fence)
@@ -114,7 +124,7 @@ class Follower:
                 await asyncio.wait({hearing}, timeout=1.0)
                 if hearing.done() and not hearing.cancelled() and hearing.exception() is None:
                     return hearing.result()
-                return Ended(Failure(Reason.WORKER_LOST, dying.result()))
+                return self._dead(worker, dying)
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
             await self._stop(worker, attempt)
@@ -126,6 +136,9 @@ class Follower:
             for task in watched:
                 task.cancel()
             await asyncio.gather(*watched, return_exceptions=True)
+
+    def _dead(self, worker: WorkerHandle, dying: asyncio.Task[str]) -> Outcome:
+        return Ended(Failure(self._fleet.verdict(worker.worker_id), dying.result()))
 
     def _time_left(self, holder: Holder) -> float:
         """Seconds to the duration cap; an adopted attempt keeps the start it had."""
@@ -186,6 +199,14 @@ class Follower:
             _log.warning("attempt could not be stopped, stopping its worker", extra={"attempt": str(attempt)})
             _log.debug("cause", exc_info=error)
             await self._fleet.release(worker.worker_id, reusable=False)
+
+
+def _worker_went(hearing: asyncio.Task[Outcome]) -> bool:
+    """Whether the connection broke; a worker that tells of its attempt's end is still there."""
+    if hearing.cancelled():
+        return False
+    error = hearing.exception()
+    return isinstance(error, WorkerLost) and not isinstance(error, AttemptLost)
 
 
 class _Ear:

@@ -262,6 +262,14 @@ class WorkerLost(Unavailable):
 
 
 @dataclass(eq=False)
+class AttemptLost(WorkerLost):
+    """The attempt's process ended without a last word; its worker lives."""
+
+    def __str__(self) -> str:
+        return WorkerLost.__str__(self)
+
+
+@dataclass(eq=False)
 class WorkerBusy(Unavailable):
     """The worker runs another attempt: one at a time."""
 

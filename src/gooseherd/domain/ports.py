@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
 from gooseherd.domain.byterange import ByteRange
-from gooseherd.domain.failures import Failure
+from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import CacheKey, WorkflowKey
@@ -319,12 +319,22 @@ class JobStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """An attempt ended out_of_memory or out_of_disk, on that worker if one is known."""
+
+    reason: Reason
+    worker_id: WorkerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerNeed:
     """What an attempt asks of a worker; the fleet maps it to a size."""
 
     attempt: AttemptId
     source_format: Format
     source_bytes: int | None
+    shortages: tuple[Shortage, ...] = ()
+    """How earlier attempts of the job ended, oldest first: each asks for a larger worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +398,17 @@ class Fleet(Protocol):
 
     async def gone(self, worker_id: WorkerId) -> str:
         """Return when the worker has certainly ended, with the diagnosis; not seeing it is not enough."""
+        ...
+
+    def verdict(self, worker_id: WorkerId) -> Reason:
+        """How an attempt ended whose worker is gone: out_of_memory where that is known, else worker_lost."""
+        ...
+
+    def limit_reached(self, need: WorkerNeed) -> str | None:
+        """The limit, and its setting, that leaves no larger worker after the newest shortage of `need`.
+
+        None: there is a larger one, or workers here have no sizes.
+        """
         ...
 
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gooseherd.domain.errors import GooseherdError, LaunchFailed, Misconfigured, NoCapacity
+from gooseherd.domain.failures import Reason
 
 _DETAIL_LIMIT: Final = 300
 _EXIT: Final[Mapping[int, str]] = {
@@ -36,6 +37,8 @@ class Cause(StrEnum):
     CONFIGURATION = "configuration"
     """No retry heals it."""
     MEMORY = "memory"
+    KILLED = "killed"
+    """By a signal that nobody of ours sent, which mostly means for want of memory; ECS does not say so."""
     PROGRAM = "program"
     """The worker ended by itself, with a status."""
     STOPPED = "stopped"
@@ -51,6 +54,11 @@ class Diagnosis:
     summary: str
     detail: str = ""
     remedy: str = ""
+
+    @property
+    def reason(self) -> Reason:
+        """What an attempt that was under way there ended with."""
+        return Reason.OUT_OF_MEMORY if self.cause is Cause.MEMORY else Reason.WORKER_LOST
 
     def __str__(self) -> str:
         said = f"{self.summary} ({self.detail})" if self.detail else self.summary
@@ -162,7 +170,7 @@ def _exited(reason: str, task: Mapping[str, Any]) -> Diagnosis:
         if code == 137:
             # Nobody asked it to stop, so who killed it was most likely the kernel.
             return _said(
-                Cause.MEMORY, f"{name} was killed (137), most likely out of memory", why,
+                Cause.KILLED, f"{name} was killed (137), most likely out of memory", why,
                 "more memory: ECS_WORKER_MIN_MEMORY_MIB",
             )  # fmt: skip
         if code == 78:  # sysexits.h, EX_CONFIG: what a worker ends with that cannot work as it is set up

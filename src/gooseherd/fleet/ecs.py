@@ -28,6 +28,7 @@ from gooseherd.domain.errors import (
     NotFound,
     WorkerLost,
 )
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
@@ -36,7 +37,7 @@ from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
 from gooseherd.fleet.ecs_view import Sighting, shown
 from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.fleet.provisioner import EcsProvisioner
-from gooseherd.fleet.sizes import SizeBounds, WorkerSize, size_for
+from gooseherd.fleet.sizes import SizeBounds, WorkerSize, limit_reached, size_for
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +162,15 @@ class EcsFleet:
             await self._discovery.look_up(worker_id)
         return (await self._discovery.until(worker_id, lambda seen: seen.gone)).diagnosis()
 
+    def verdict(self, worker_id: WorkerId) -> Reason:
+        """As the port says; known from the container's stop reason, OutOfMemoryError."""
+        sighting = self._discovery.sightings().get(worker_id)
+        return Reason.WORKER_LOST if sighting is None else sighting.reason
+
+    def limit_reached(self, need: WorkerNeed) -> str | None:
+        """As the port says."""
+        return limit_reached(need, self._bounds, self._sizes())
+
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
         """As the port says; does not wait for the end of one that is stopped."""
         self._held.pop(worker_id, None)
@@ -237,7 +247,7 @@ class EcsFleet:
 
     async def _acquire(self, need: WorkerNeed) -> WorkerHandle:
         await self._seen_once()
-        attempt, size = str(need.attempt), size_for(need, self._bounds)
+        attempt, size = str(need.attempt), size_for(need, self._bounds, self._sizes())
         mine = self._launched_for(attempt)
         if mine is not None:
             self._held[mine] = attempt
@@ -253,6 +263,13 @@ class EcsFleet:
         finally:
             self._launching.discard(attempt)
         return await self._healthy(worker_id)
+
+    def _sizes(self) -> dict[WorkerId, WorkerSize]:
+        return {
+            worker_id: sighting.task.size
+            for worker_id, sighting in self._discovery.sightings().items()
+            if sighting.task is not None
+        }
 
     async def _launch(self, attempt: AttemptId, size: WorkerSize) -> WorkerId:
         launching = asyncio.create_task(self._provisioner.launch(attempt, size))

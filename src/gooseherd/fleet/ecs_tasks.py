@@ -12,6 +12,8 @@ from gooseherd.fleet.sizes import WorkerSize
 
 ATTEMPT_VARIABLE: Final = "WORKER_LAUNCHED_FOR"
 """In the container's environment, where it outlives StopTask; tags do not."""
+MEMORY_VARIABLE: Final = "WORKER_MEMORY_BYTES"
+"""The task's own: a limit of the whole task is in no control group that its container sees."""
 
 _BEFORE_RUNNING: Final = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
 

@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHealth, WorkerView
 from gooseherd.fleet.diagnosis import diagnose
@@ -65,6 +66,13 @@ class Sighting:
         if self.task is not None and self.task.stopped:
             return str(diagnose(self.task.payload))
         return "the task is no longer known to ECS"
+
+    @property
+    def reason(self) -> Reason:
+        """What an attempt ended with that was under way when it went."""
+        if self.task is not None and self.task.stopped:
+            return diagnose(self.task.payload).reason
+        return Reason.WORKER_LOST
 
 
 def observe(

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 from gooseherd.blocking import in_thread
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, NoCapacity, NotFound, WorkerLost
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.launch import Launcher
@@ -30,6 +31,7 @@ from gooseherd.fleet.pool import probe
 from gooseherd.fleet.registry import Entry, Registry
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.folders import is_draining, live_attempts, sweep
+from gooseherd.worker.memory import oom_kills
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,9 @@ class LocalFleet:
         self._releasing: set[asyncio.Task[None]] = set()
         self._watching: dict[WorkerId, asyncio.Task[str]] = {}
         self._diagnoses: dict[WorkerId, str] = {}
+        self._kills: dict[WorkerId, int] = {}
+        """What `oom_kills` said when the worker was launched."""
+        self._starved: set[WorkerId] = set()
 
     # -- the port --------------------------------------------------------------------------
 
@@ -124,6 +129,14 @@ class LocalFleet:
             self._watch(entry)
         watching = self._watching.get(worker_id)
         return await asyncio.shield(watching) if watching else self._diagnoses[worker_id]
+
+    def verdict(self, worker_id: WorkerId) -> Reason:
+        """As the port says; known when the kernel counted such a kill while the worker ran as our child."""
+        return Reason.OUT_OF_MEMORY if worker_id in self._starved else Reason.WORKER_LOST
+
+    def limit_reached(self, need: WorkerNeed) -> str | None:
+        """As the port says: there are no sizes here, but next time other programs may leave more room."""
+        return None
 
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
         """As the port says; not reusable: returns when the worker and all it ran are gone."""
@@ -255,6 +268,7 @@ class LocalFleet:
     async def _launch(self, entry: Entry) -> WorkerHandle:
         worker_id = entry.worker_id
         try:
+            self._kills[worker_id] = oom_kills()
             child = await in_thread(self._launcher.spawn, worker_id, entry.work)
             self._children[worker_id] = child
             entry = replace(entry, process=ProcessId.of_child(child.pid))
@@ -314,9 +328,16 @@ class LocalFleet:
         await in_thread(_clear_away, entry, child, self._registry)
         self._children.pop(entry.worker_id, None)
         known = describe_exit(child.returncode) if child is not None else "ended"
+        before = self._kills.pop(entry.worker_id, None)
+        killed = child is not None and child.returncode == -signal.SIGKILL
+        if killed and before is not None and await in_thread(oom_kills) > before:
+            self._starved.add(entry.worker_id)
+            known = f"{known} (out of memory)"
         diagnosis = self._diagnoses.setdefault(entry.worker_id, f"worker process {known}")
         while len(self._diagnoses) > _REMEMBERED:
-            self._diagnoses.pop(next(iter(self._diagnoses)))
+            forgotten = next(iter(self._diagnoses))
+            self._diagnoses.pop(forgotten)
+            self._starved.discard(forgotten)
         return diagnosis
 
     # -- small things ----------------------------------------------------------------------

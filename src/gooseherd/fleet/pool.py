@@ -21,7 +21,7 @@ from wool import protocol
 
 from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
-from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
+from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports import WorkerHandle, WorkerLink
 from gooseherd.worker import routines
 
@@ -208,7 +208,9 @@ def _event(said: dict[str, Any], attempt: AttemptId) -> Event:
         return Event.from_json(said["event"])
     if "unknown" in said:
         raise NotFound("attempt", str(attempt))
-    raise WorkerLost(said.get("lost") or _oddity(said))
+    if "lost" in said:
+        raise AttemptLost(said["lost"])
+    raise WorkerLost(_oddity(said))
 
 
 def _oddity(said: dict[str, Any]) -> str:

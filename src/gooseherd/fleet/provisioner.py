@@ -16,7 +16,7 @@ from gooseherd.domain.errors import Misconfigured, NoCapacity
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.ecs_api import AlreadyLaunched, EcsApi
 from gooseherd.fleet.ecs_rate import TokenBucket
-from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE
+from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, MEMORY_VARIABLE
 from gooseherd.fleet.sizes import WorkerSize
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,11 @@ def launch_request(
     template: LaunchTemplate, attempt: AttemptId, size: WorkerSize, *, spot: bool
 ) -> dict[str, Any]:
     """The parameters of RunTask, without the cluster. Equal arguments give equal requests."""
-    environment = {**template.environment, ATTEMPT_VARIABLE: str(attempt)}
+    environment = {
+        **template.environment,
+        ATTEMPT_VARIABLE: str(attempt),
+        MEMORY_VARIABLE: str(size.memory_mib << 20),
+    }
     network: dict[str, Any] = {
         "subnets": [subnet for subnet in template.subnets if subnet],
         "assignPublicIp": "ENABLED" if template.assign_public_ip else "DISABLED",

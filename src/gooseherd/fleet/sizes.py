@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Family
-from gooseherd.domain.ports import WorkerNeed
+from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports import Shortage, WorkerNeed
 
 _GIB: Final = 1 << 30
 
@@ -36,6 +38,10 @@ _DISK_FACTOR: Final[Mapping[Family, float]] = {
 }
 _DISK_FLOOR_GIB: Final = 5
 """The image and the system take their part of the disk (developer guide, ephemeral storage)."""
+_DISK_STEPS_GIB: Final = (LEAST_DISK_GIB, 50, 100, MOST_DISK_GIB)
+"""Few, or hardly a warm worker would suit the next job."""
+_GROWTH: Final = 2
+"""What ran out of memory gets twice as much, where there is as much: a little more would run out again."""
 _STEPS: Final[tuple[tuple[int, int, int], ...]] = (
     # source bytes below, CPU units, MiB. More threads pay from a few GiB of alignments on.
     (1 * _GIB, 1024, 2048),
@@ -87,21 +93,77 @@ class SizeBounds:
             )
 
 
-def size_for(need: WorkerNeed, bounds: SizeBounds) -> WorkerSize:
+Sizes = Mapping[WorkerId, WorkerSize]
+"""Of workers that are known, or were."""
+
+
+def size_for(need: WorkerNeed, bounds: SizeBounds, known: Sizes | None = None) -> WorkerSize:
     """The smallest size within `bounds` that suits; the largest one when none does.
 
-    What does not fit the largest fails on the worker, with out_of_disk or out_of_memory.
+    Each shortage of the need asks for the next larger one: than would have been given, and
+    than the worker it happened on, if that one is `known`. What does not fit the largest
+    fails on the worker, with out_of_disk or out_of_memory.
     """
+    size = _first_size(need, bounds)
+    for shortage in need.shortages:
+        size = _next_size(size, shortage, bounds, known or {}) or size
+    return size
+
+
+def limit_reached(need: WorkerNeed, bounds: SizeBounds, known: Sizes | None = None) -> str | None:
+    """Which setting keeps the newest shortage from getting a larger size; None: there is a larger one."""
+    if not need.shortages:
+        return None
+    *earlier, newest = need.shortages
+    size = size_for(replace(need, shortages=tuple(earlier)), bounds, known)
+    if _next_size(size, newest, bounds, known or {}) is not None:
+        return None
+    ran_on = _at_least(size, newest, known or {})
+    if newest.reason is Reason.OUT_OF_DISK:
+        return f"no worker may have more disk than its {ran_on.disk_gib} GiB (ECS_WORKER_MAX_DISK_GIB)"
+    without_cpu_bound = replace(bounds, most_cpu=max(FARGATE_MEMORY_MIB))
+    by_cpu = _more_memory(size, ran_on.memory_mib, without_cpu_bound) is not None
+    setting = "ECS_WORKER_MAX_CPU" if by_cpu else "ECS_WORKER_MAX_MEMORY_MIB"
+    return f"no worker may have more memory than its {ran_on.memory_mib} MiB ({setting})"
+
+
+def _next_size(size: WorkerSize, shortage: Shortage, bounds: SizeBounds, known: Sizes) -> WorkerSize | None:
+    """What comes after `size`, and after what the shortage happened on; None when nothing does."""
+    ran_on = _at_least(size, shortage, known)
+    if shortage.reason is Reason.OUT_OF_DISK:
+        disk = min(_disk_step(ran_on.disk_gib + 1), bounds.most_disk_gib)
+        return replace(size, disk_gib=disk) if disk > ran_on.disk_gib else None
+    pair = _more_memory(size, ran_on.memory_mib, bounds)
+    return None if pair is None else WorkerSize(*pair, size.disk_gib)
+
+
+def _at_least(size: WorkerSize, shortage: Shortage, known: Sizes) -> WorkerSize:
+    """`size`, or more of what the worker had more of: a warm one may have been larger than was asked for."""
+    ran_on = known.get(shortage.worker_id, size) if shortage.worker_id is not None else size
+    return WorkerSize(size.cpu, max(size.memory_mib, ran_on.memory_mib), max(size.disk_gib, ran_on.disk_gib))
+
+
+def _more_memory(size: WorkerSize, memory_mib: int, bounds: SizeBounds) -> tuple[int, int] | None:
+    larger = [pair for pair in _pairs(bounds) if pair[0] >= size.cpu and pair[1] > memory_mib]
+    enough = [pair for pair in larger if pair[1] >= _GROWTH * memory_mib]
+    if enough:
+        return min(enough)
+    return max(larger, key=lambda pair: (pair[1], -pair[0]), default=None)
+
+
+def _disk_step(disk_gib: int) -> int:
+    return next((step for step in _DISK_STEPS_GIB if disk_gib <= step), MOST_DISK_GIB)
+
+
+def _first_size(need: WorkerNeed, bounds: SizeBounds) -> WorkerSize:
     source = bounds.unknown_source_bytes if need.source_bytes is None else need.source_bytes
     cpu, memory = next((cpu, memory) for below, cpu, memory in _STEPS if source < below)
     factor = _DISK_FACTOR[need.source_format.family]
     disk = _DISK_FLOOR_GIB + -int(-source * factor // _GIB)
-    # Disk comes in few steps, or hardly a warm worker would suit the next job.
-    disk = next((step for step in (LEAST_DISK_GIB, 50, 100) if disk <= step), MOST_DISK_GIB)
     pairs = _pairs(bounds)
     fitting = (pair for pair in pairs if pair[0] >= cpu and pair[1] >= memory)
     cpu, memory = min(fitting, default=pairs[-1])
-    return WorkerSize(cpu, memory, min(max(disk, bounds.least_disk_gib), bounds.most_disk_gib))
+    return WorkerSize(cpu, memory, min(max(_disk_step(disk), bounds.least_disk_gib), bounds.most_disk_gib))
 
 
 def _pairs(bounds: SizeBounds) -> list[tuple[int, int]]:

@@ -15,7 +15,6 @@ import fcntl
 import json
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -28,7 +27,9 @@ from typing import Final
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.blame import explain
-from gooseherd.processing.progress import Watch, folder_bytes, positions
+from gooseherd.processing.confinement import Confinement, Prefix
+from gooseherd.processing.progress import Watch, folder_bytes, positions, unlinked_bytes
+from gooseherd.processing.sandbox import inner_processes
 
 _log = logging.getLogger(__name__)
 
@@ -92,18 +93,20 @@ async def run_pipeline(
     stdin: Path | None = None,
     stdout: Path | None = None,
     watch: Watch | None = None,
+    confinement: Confinement | None = None,
 ) -> PipelineResult:
     """Run the stages, each one's output the next one's input, and wait for all.
 
     `environment` is all the tools see. `stdin` feeds the first stage (default: nothing),
     `stdout` takes what the last one writes (default: nowhere). No file may grow past
-    `scratch_bytes`, nor may all files in `cwd` together.
+    `scratch_bytes`, nor may all files in `cwd` together. `confinement` holds each process.
 
     Raises:
         PipelineFailed: naming the stage that failed of itself, not those it took along.
         StepFailed: a program is missing (misconfigured).
     """
-    run = _Run(tuple(stages), cwd, dict(environment), _limits(scratch_bytes), scratch_bytes, watch)
+    prefix = await (confinement or Confinement()).prefix(scratch_bytes, cwd)
+    run = _Run(tuple(stages), cwd, dict(environment), prefix, scratch_bytes, watch)
     started = time.monotonic()
     try:
         await run.start(stdin, stdout)
@@ -175,7 +178,7 @@ class _Run:
     stages: tuple[Stage, ...]
     cwd: Path
     environment: dict[str, str]
-    limits: tuple[str, ...]
+    prefix: Prefix
     scratch_bytes: int
     watch: Watch | None
     children: list[_Child] = field(default_factory=list)
@@ -212,7 +215,7 @@ class _Run:
             raise StepFailed.because(Reason.MISCONFIGURED, f"{stage.argv[0]} is not installed on this worker")
         try:
             process = await asyncio.create_subprocess_exec(
-                *self.limits,
+                *self.prefix.argv,
                 program,
                 *stage.argv[1:],
                 stdin=stdin,
@@ -222,7 +225,8 @@ class _Run:
                 env=self.environment,
             )
         except FileNotFoundError:
-            raise StepFailed.because(Reason.MISCONFIGURED, f"{self.limits[0]} is not installed") from None
+            missing = f"{self.prefix.argv[0]} is not installed"
+            raise StepFailed.because(Reason.MISCONFIGURED, missing) from None
         heard = _Heard(stage.harmless)
         listener = asyncio.create_task(_listen(process, heard))
         self.children.append(_Child(stage, process, listener, heard))
@@ -252,8 +256,9 @@ class _Run:
 
     async def _look(self) -> bool:
         """Report progress; False when the folder has outgrown its bound."""
-        pids = [child.process.pid for child in self.children if child.alive]
+        pids = [pid for child in self.children if child.alive for pid in self._processes(child)]
         used = await asyncio.to_thread(folder_bytes, self.cwd)
+        used += await asyncio.to_thread(unlinked_bytes, pids)
         if self.watch is not None:
             watch = self.watch
             read, size, written = await asyncio.to_thread(positions, watch.source, watch.output, pids)
@@ -270,8 +275,8 @@ class _Run:
         for child in self.children:
             if child.alive:
                 child.stopped = True
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.terminate()
+                # What holds the tool passes on how it ends, and would take it along at once.
+                self._signal(child, signal.SIGTERM, self._processes(child)[-1:])
         try:
             async with asyncio.timeout(_TERM_GRACE_SECONDS):
                 await self._gone()
@@ -281,8 +286,7 @@ class _Run:
             interrupted = cancelled
         for child in self.children:
             if child.alive:
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.kill()
+                self._signal(child, signal.SIGKILL, self._processes(child))
         while any(child.alive or not child.listener.done() for child in self.children):
             try:
                 await self._gone()
@@ -290,6 +294,20 @@ class _Run:
                 interrupted = cancelled
         if interrupted is not None:
             raise interrupted
+
+    def _processes(self, child: _Child) -> list[int]:
+        """The process we started, and the tool, where that is another: inside a sandbox."""
+        started = child.process.pid
+        return [started, *(inner_processes(started) if self.prefix.inside else ())]
+
+    @staticmethod
+    def _signal(child: _Child, number: int, pids: Sequence[int]) -> None:
+        for pid in reversed(pids):
+            with contextlib.suppress(ProcessLookupError):
+                if pid == child.process.pid:
+                    child.process.send_signal(number)
+                else:
+                    os.kill(pid, number)
 
     async def _gone(self) -> None:
         for child in self.children:
@@ -338,18 +356,6 @@ def _verdict(stage: Stage) -> Failure | None:
         return Failure(Reason(said["reason"]), said["detail"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _limits(file_bytes: int) -> tuple[str, ...]:
-    """A command to put before others: it sets limits, arranges to die with us, and becomes the program.
-
-    Setting limits from outside, after the start, would come too late for what a program does
-    first; between fork and exec no Python may run in a process with threads. Both programs
-    are util-linux, which every Debian has.
-    """
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    most = file_bytes if hard == resource.RLIM_INFINITY else min(file_bytes, hard)
-    return ("prlimit", f"--fsize={most}", "--core=0", "--", "setpriv", "--pdeathsig", "KILL", "--")
 
 
 def _widen(pipe: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,19 @@ def folder_bytes(folder: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += entry.stat(follow_symlinks=False).st_size
     return total
+
+
+def unlinked_bytes(pids: Sequence[int]) -> int:
+    """The size of files that have no name any more and that the processes have open."""
+    sizes: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for opened in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    about = opened.stat()
+                    if stat.S_ISREG(about.st_mode) and not about.st_nlink:
+                        sizes[about.st_dev, about.st_ino] = about.st_size
+    return sum(sizes.values())
 
 
 def positions(source: Path, output: Path, pids: Sequence[int]) -> tuple[int | None, int, int]:

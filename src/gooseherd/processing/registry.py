@@ -14,6 +14,7 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.processing import Processor
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
+from gooseherd.processing.confinement import Confinement
 from gooseherd.processing.intervals import TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor
 from gooseherd.processing.workbench import DEFAULT_LEVEL, Budget
@@ -90,12 +91,13 @@ def default_registry(
     threads: int,
     level: int = DEFAULT_LEVEL,
     search_path: str | None = None,
+    confinement: Confinement | None = None,
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
     `level` is what new recipes name. Every recipe is followed at its own.
     """
-    budget = Budget(sort_memory, samtools_memory, threads, level, search_path)
+    budget = Budget(sort_memory, samtools_memory, threads, level, search_path, confinement or Confinement())
     unchanged = PassthroughProcessor(budget)
 
     def at_level(level: int) -> tuple[Processor, ...]:

@@ -10,13 +10,14 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from gooseherd.domain.artifact import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed, StepInput
+from gooseherd.processing.confinement import Confinement
 from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.pipeline import PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
@@ -69,6 +70,8 @@ class Budget:
     """BGZF compression level, 1 to 9. Part of every version that it shapes."""
     search_path: str | None = None
     """Where tools are found; None: where this process finds its own."""
+    confinement: Confinement = field(default_factory=Confinement)
+    """What holds each of them."""
 
     @property
     def samtools_memory_per_thread(self) -> int:
@@ -120,6 +123,7 @@ class Workbench:
             stdin=stdin,
             stdout=stdout,
             watch=watch,
+            confinement=self.budget.confinement,
         )
 
     async def output_of(self, *stages: Stage, stdin: Path | None = None) -> bytes:

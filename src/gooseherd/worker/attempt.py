@@ -19,6 +19,8 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.attempt import AttemptSpec, EventKind
@@ -34,6 +36,10 @@ from gooseherd.worker.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 NICENESS: Final = 10
+OOM_SCORE: Final = 500
+"""Of -1000 to 1000 (proc(5), oom_score_adj): like half the memory more."""
+KEPT_FREE: Final = 64 << 20
+"""Bytes of the disk that no attempt takes: the journal that tells of its end needs some."""
 HEARTBEAT_SECONDS: Final = 2.0
 _PR_SET_NAME: Final = 15  # prctl(2)
 LATE_GRACE_SECONDS: Final = 10.0
@@ -62,7 +68,7 @@ def run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
     """
     me = _settle_in(folder)
     configure_logging()
-    spec = AttemptSpec.from_json(json.loads(folder.spec.read_bytes()))
+    spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)
     line = socket.socket(fileno=lifeline)
 
     def ring() -> None:
@@ -148,10 +154,17 @@ async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, e
     from gooseherd.worker.engine import run_attempt
     from gooseherd.worker.equipment import equip
 
-    async with equip(spec, WorkerSettings.from_env()) as (cache, sources, registry):
+    async with equip(spec, WorkerSettings.from_env(), folder.scratch) as (cache, sources, registry):
         await run_attempt(
             spec, cache=cache, sources=sources, registry=registry, work=folder.scratch, emit=journal.append
         )
+
+
+def _bounded(spec: AttemptSpec, folder: AttemptFolder) -> AttemptSpec:
+    """The order, its scratch no more than the disk has room for."""
+    room = max(shutil.disk_usage(folder.path).free - KEPT_FREE, 0)
+    limits = replace(spec.limits, scratch_bytes=min(spec.limits.scratch_bytes, room))
+    return replace(spec, limits=limits)
 
 
 def _settle_in(folder: AttemptFolder) -> ProcessId:
@@ -167,6 +180,8 @@ def _settle_in(folder: AttemptFolder) -> ProcessId:
     with suppress(OSError):
         os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # Where memory runs out, the largest of the tools goes and not the worker.
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     # For people who look at processes: the command line is still the template's.
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"attempt", 0, 0, 0)
     me = ProcessId.of(os.getpid())

@@ -5,38 +5,54 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from gooseherd.domain.attempt import AttemptSpec
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import artifact_prefix
 from gooseherd.domain.ports import CacheBackend, Sources
+from gooseherd.processing.confinement import confinement
+from gooseherd.processing.limits import ToolLimits, tool_memory
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.worker.engine import Registry
+from gooseherd.worker.memory import memory_bytes
 from gooseherd.worker.settings import WorkerSettings
 
 
 @asynccontextmanager
 async def equip(
-    spec: AttemptSpec, settings: WorkerSettings
+    spec: AttemptSpec, settings: WorkerSettings, scratch: Path
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Registry]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
+
+    Tools may write to `scratch` only, where there is a sandbox.
 
     Raises:
         Misconfigured: naming the variable.
     """
-    registry = default_registry(
-        sort_memory=settings.sort_memory, samtools_memory=settings.samtools_memory, threads=settings.threads
-    )
-    backend = await asyncio.to_thread(artifact_cache, settings)
-    sources = settings.outbound.sources()
-    try:
-        prefix = artifact_prefix(spec.source.identity, spec.recipe)
-        yield PrefixCache(backend, prefix), sources, registry
-    finally:
-        await sources.close()
-        await backend.close()
+    async with confinement(settings.sandbox, tool_limits(settings), scratch) as confined:
+        registry = default_registry(
+            sort_memory=settings.sort_memory,
+            samtools_memory=settings.samtools_memory,
+            threads=settings.threads,
+            confinement=confined,
+        )
+        backend = await asyncio.to_thread(artifact_cache, settings)
+        sources = settings.outbound.sources()
+        try:
+            prefix = artifact_prefix(spec.source.identity, spec.recipe)
+            yield PrefixCache(backend, prefix), sources, registry
+        finally:
+            await sources.close()
+            await backend.close()
+
+
+def tool_limits(settings: WorkerSettings) -> ToolLimits:
+    """Of each tool on this worker, from the worker's size."""
+    memory = settings.memory or memory_bytes()
+    return ToolLimits(tool_memory(memory, settings.sort_memory, settings.samtools_memory))
 
 
 def artifact_cache(settings: WorkerSettings) -> CacheBackend:

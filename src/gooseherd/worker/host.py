@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.failures import Reason
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.folders import AttemptFolder, is_draining
 from gooseherd.worker.journal import JournalReader
@@ -50,6 +51,8 @@ class _Attempt:
         self.folder = folder
         self.ended = threading.Event()
         self.diagnosis = ""
+        self.starved = False
+        """The kernel killed it for want of memory."""
         self._spawned = spawned
         self._line = line
         self._kills = oom_kills()
@@ -63,8 +66,7 @@ class _Attempt:
     def _wait(self) -> None:
         code = self._spawned.wait()
         self.diagnosis = f"attempt process {describe_exit(code)}"
-        if code == -signal.SIGKILL and oom_kills() > self._kills:
-            self.diagnosis += " (out of memory)"
+        self.starved = code == -signal.SIGKILL and oom_kills() > self._kills
         # The tools of a killed attempt have lost their parent, not their lives.
         end_session(self._identity)
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
@@ -106,6 +108,14 @@ class _Attempt:
     def _has_said_all(self) -> bool:
         with JournalReader(self.folder.journal) as reader:
             return any(event.last for event in reader.read())
+
+    def last_words(self, newest: int) -> Answer:
+        """What is said for a process that ended without its own; `newest` is what was read of its journal."""
+        if not self.starved:
+            return {"lost": self.diagnosis}
+        detail = "the attempt was killed for want of memory"
+        last = Event(newest + 1, EventKind.FAILED, time.time(), reason=Reason.OUT_OF_MEMORY, detail=detail)
+        return {"event": last.to_json()}
 
     def end(self) -> None:
         """SIGTERM, a grace, SIGKILL to the whole session; returns when it is empty. Blocks."""
@@ -224,7 +234,7 @@ class Host:
                     if event.last:
                         return
                 if over:
-                    yield {"lost": attempt.diagnosis}
+                    yield attempt.last_words(newest)
                     return
                 now = time.monotonic()
                 if now - heard > HUNG_SECONDS:

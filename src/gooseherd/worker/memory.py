@@ -1,25 +1,66 @@
-"""Whether the kernel killed something of ours for want of memory."""
+"""How much memory there is for us, and whether the kernel killed something of ours for want of it.
+
+Control groups as in the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_CGROUPS: Final = Path("/sys/fs/cgroup")
+_ROOT: Final = Path("/")
 
 
-def oom_kills() -> int:
-    """How often that happened in our control group so far; 0 when it cannot be known.
+def oom_kills(root: Path = _ROOT) -> int:
+    """How often that happened so far: in our control group where it is told, else on this machine.
 
-    From memory.events of cgroup v2 (the kernel's Documentation/admin-guide/cgroup-v2.rst).
+    0 when it cannot be known at all. Only its growth means something.
     """
+    for folder in _groups(root):
+        for name in ("memory.events", "memory.oom_control"):
+            if (count := _counts(folder / name).get("oom_kill")) is not None:
+                return count
+    return _counts(root / "proc/vmstat").get("oom_kill", 0)
+
+
+def memory_bytes(root: Path = _ROOT) -> int:
+    """What this machine has, or less where a control group that we see limits us."""
+    total = _counts(root / "proc/meminfo", suffix=":").get("MemTotal", 0) << 10
+    limits = [total] if total else []
+    for folder in _groups(root):
+        for ancestor in (folder, *folder.parents):
+            said = [_text(ancestor / name).strip() for name in ("memory.max", "memory.limit_in_bytes")]
+            # "max", or in version 1 a number beyond all memory: no limit.
+            limits += [int(number) for number in said if number.isdigit()]
+            if ancestor.name in ("cgroup", "memory"):
+                break
+    return min(limits, default=0)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Where our memory is accounted. cgroups(7): 0::/path is version 2, n:memory:/path version 1."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        inside = path.strip("/")
+        if number == "0" and not controllers:
+            yield root / "sys/fs/cgroup" / inside
+        elif "memory" in controllers.split(","):
+            # Inside a container the path is the host's, and what is mounted is our own group.
+            yield root / "sys/fs/cgroup/memory" / inside
+            yield root / "sys/fs/cgroup/memory"
+
+
+def _counts(path: Path, suffix: str = "") -> dict[str, int]:
+    pairs = (line.split()[:2] for line in _text(path).splitlines())
+    return {
+        pair[0].removesuffix(suffix): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()
+    }
+
+
+def _text(path: Path) -> str:
     try:
-        # cgroups(7): "0::/path" is the v2 entry.
-        entry = next(
-            line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")
-        )
-        events = (_CGROUPS / entry[3:].strip("/") / "memory.events").read_text()
-    except (OSError, StopIteration):
-        return 0
-    counts = dict(line.split() for line in events.splitlines())
-    return int(counts.get("oom_kill", 0))
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""

@@ -18,13 +18,15 @@ from gooseherd import __version__
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import PIPELINE_VERSION
 from gooseherd.processes import ProcessId
+from gooseherd.processing.confinement import SandboxUse
 from gooseherd.sources.rules import OutboundRules
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?$", re.IGNORECASE)
 
 _FOR_ATTEMPTS: Final = frozenset(
-    {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR", "WORKER_THREADS"}
+    {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR"}
+    | {"WORKER_THREADS", "WORKER_MEMORY_BYTES", "WORKER_SANDBOX"}
     | {
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
@@ -109,6 +111,10 @@ class WorkerSettings:
     """CFDB_SAMTOOLS_MEMORY_CAP, such as 256M."""
     threads: int = 2
     """WORKER_THREADS: of each tool."""
+    memory: int = 0
+    """WORKER_MEMORY_BYTES: of the worker with all its tools. 0: what the machine or control group has."""
+    sandbox: SandboxUse = SandboxUse.AUTO
+    """WORKER_SANDBOX: auto, on or off."""
     outbound: OutboundRules = field(default_factory=OutboundRules)
     """SOURCE_…: what may be fetched."""
 
@@ -134,6 +140,8 @@ class WorkerSettings:
             sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory),
             samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory),
             threads=_count(env, "WORKER_THREADS", cls.threads),
+            memory=_bytes(env, "WORKER_MEMORY_BYTES", cls.memory),
+            sandbox=_sandbox(env, "WORKER_SANDBOX", cls.sandbox),
             outbound=OutboundRules.from_env(env),
         )
 
@@ -158,6 +166,13 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
     if not said.isdigit() or not 1 <= int(said) <= 256:
         raise Misconfigured(name, "a whole number from 1 to 256")
     return int(said)
+
+
+def _sandbox(env: Mapping[str, str], name: str, default: SandboxUse) -> SandboxUse:
+    try:
+        return SandboxUse(env.get(name) or default)
+    except ValueError:
+        raise Misconfigured(name, f"one of {', '.join(SandboxUse)}") from None
 
 
 def _bytes(env: Mapping[str, str], name: str, default: int) -> int:

@@ -76,7 +76,7 @@ def _equipment() -> types.ModuleType:
             return Processor()
 
     @asynccontextmanager
-    async def equip(spec, settings):
+    async def equip(spec, settings, scratch):
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
     module = types.ModuleType("gooseherd.worker.equipment")
