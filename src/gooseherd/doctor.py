@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from gooseherd.client.local import find_local
 from gooseherd.domain.errors import GooseherdError
+from gooseherd.processing.confinement import SandboxUse, trial
 from gooseherd.processing.native.kernel import PROGRAM, find_kernel
 from gooseherd.settings import Profile, Settings
 
@@ -71,7 +72,7 @@ class Report:
 
 def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     """Check everything the profile of `settings` needs. Takes a few seconds at most."""
-    checks = [_python(), *(_program(name, environ) for name in _PACKAGES), _kernel()]
+    checks = [_python(), *(_program(name, environ) for name in _PACKAGES), _kernel(), _sandbox(settings)]
     checks.append(_database(settings) if settings.database_url else _document_server())
     checks += _folders(settings)
     checks += [_port(settings), _open_files(), _process_count()]
@@ -129,6 +130,19 @@ def _kernel() -> Check:
     if done.returncode != 0:
         return Check(name, "warn", f"{where} does not run", "build it anew, or remove it")
     return Check(name, "ok", f"{PROGRAM} {done.stdout.split()[-1]}")
+
+
+def _sandbox(settings: Settings) -> Check:
+    """Optional: without it tools still have their limits."""
+    name, use = "sandbox", SandboxUse(settings.worker_sandbox)
+    with tempfile.TemporaryDirectory() as folder:
+        there, how = asyncio.run(trial(use, Path(folder)))
+    if there:
+        return Check(name, "ok", f"tools run in one ({how})")
+    if use is SandboxUse.OFF:
+        return Check(name, "ok", how)
+    remedy = "sudo apt-get install bubblewrap, on a kernel with user namespaces; docs/limits.md"
+    return Check(name, "missing" if use is SandboxUse.ON else "warn", f"none: {how}", remedy)
 
 
 def _document_server() -> Check:

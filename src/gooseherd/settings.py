@@ -175,6 +175,16 @@ class Settings(BaseSettings):
     worker_scratch_bytes: Size = Field(
         512 * 2**30, gt=0, description="Most an attempt may write to its work folder."
     )
+    worker_memory_bytes: Size = Field(
+        0,
+        ge=0,
+        description="Memory of a local worker with its tools: a tool that allocates more ends with "
+        "out_of_memory. 0: what the machine or its control group has. On ECS the task's size.",
+    )
+    worker_sandbox: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Tools run in a sandbox (bubblewrap): where the kernel allows it, always, or never.",
+    )
     cfdb_sort_memory_cap: Size = Field(256 * 2**20, ge=2**20, description="Memory of the text sort, bytes.")
     cfdb_samtools_memory_cap: Size = Field(
         256 * 2**20, ge=2**20, description="Memory of samtools sort per thread, bytes."

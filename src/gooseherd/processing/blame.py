@@ -20,7 +20,10 @@ _OF_MACHINE: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
             "ran out of disk space",
         ),
         (
-            "cannot allocate|out of memory|memory exhausted|bad_alloc|MemoryError|not enough memory",
+            (
+                "(?:cannot|could not|couldn't|failed to) allocate|memory allocation|out of memory"
+                "|memory exhausted|bad_alloc|MemoryError|(?:not enough|insufficient) memory"
+            ),
             Reason.OUT_OF_MEMORY,
             "ran out of memory",
         ),

@@ -80,6 +80,18 @@ async def confinement(use: SandboxUse, limits: ToolLimits, folder: Path) -> Asyn
                 await sandbox.close()
 
 
+async def trial(use: SandboxUse, folder: Path) -> tuple[bool, str]:
+    """Whether tools of an attempt here would be in a sandbox, and in which or why not."""
+    if use is SandboxUse.OFF:
+        return False, "off by WORKER_SANDBOX"
+    try:
+        sandbox = await Sandbox.open(folder)
+    except (NoSandbox, OSError) as error:
+        return False, str(error) if isinstance(error, NoSandbox) else type(error).__name__
+    await sandbox.close()
+    return True, "bubblewrap"
+
+
 async def _open(folder: Path, *, required: bool) -> Sandbox | None:
     try:
         sandbox = await Sandbox.open(folder)

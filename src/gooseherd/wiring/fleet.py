@@ -130,6 +130,10 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         **artifacts,
         **outbound_rules(settings).to_env(),
         "WORKER_THREADS": str(settings.worker_threads),
+        "WORKER_SANDBOX": settings.worker_sandbox,
+        **(
+            {"WORKER_MEMORY_BYTES": str(settings.worker_memory_bytes)} if settings.worker_memory_bytes else {}
+        ),
         "WORKER_IDLE_TIMEOUT_SECONDS": str(settings.worker_idle_timeout_seconds),
         "WORKER_MAX_LIFETIME_SECONDS": str(settings.worker_max_lifetime_seconds),
         "CFDB_SORT_MEMORY_CAP": str(settings.cfdb_sort_memory_cap),

@@ -12,12 +12,11 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import artifact_prefix
 from gooseherd.domain.ports import CacheBackend, Sources
 from gooseherd.processing.confinement import confinement
-from gooseherd.processing.limits import ToolLimits, tool_memory
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.worker.engine import Registry
-from gooseherd.worker.memory import memory_bytes
+from gooseherd.worker.memory import tool_limits
 from gooseherd.worker.settings import WorkerSettings
 
 
@@ -47,12 +46,6 @@ async def equip(
         finally:
             await sources.close()
             await backend.close()
-
-
-def tool_limits(settings: WorkerSettings) -> ToolLimits:
-    """Of each tool on this worker, from the worker's size."""
-    memory = settings.memory or memory_bytes()
-    return ToolLimits(tool_memory(memory, settings.sort_memory, settings.samtools_memory))
 
 
 def artifact_cache(settings: WorkerSettings) -> CacheBackend:

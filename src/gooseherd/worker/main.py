@@ -75,6 +75,7 @@ class Worker:
         self._child: wool.LocalWorker | None = None
         self._health: HealthPort | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._missing: list[str] | None = None
         self._began = time.monotonic()
 
@@ -118,6 +119,7 @@ class Worker:
         await self._start(child)
         shutil.rmtree(self._runtime / "tls", ignore_errors=True)
         log.info("worker is ready", extra={"worker": self._options.worker_id, "address": child.address})
+        self._telling = asyncio.create_task(self._tell_limits())
         if self._options.announce is not None:
             said = {
                 "worker_id": self._options.worker_id,
@@ -129,6 +131,19 @@ class Worker:
                 "started": time.time(),
             }
             write_json(self._options.announce, said)
+
+    async def _tell_limits(self) -> None:
+        """What holds the tools of attempts here, for the log; each attempt sees for itself."""
+        from gooseherd.processing.confinement import SandboxUse, trial
+        from gooseherd.worker.memory import tool_limits
+
+        settings = self._settings
+        there, how = await trial(settings.sandbox, self._work)
+        said = {"sandbox": how, "bytes_a_tool": tool_limits(settings).memory_bytes}
+        if there or settings.sandbox is not SandboxUse.ON:
+            log.info("tools run %s a sandbox", "in" if there else "without", extra=said)
+        else:
+            log.error("WORKER_SANDBOX is on and there is none: no attempt can succeed", extra=said)
 
     async def _open_health(self, port: int) -> None:
         # Both take longer to import than the local form, which needs neither, takes to start.
@@ -263,9 +278,9 @@ class Worker:
             folder.end()
 
     async def _end(self) -> None:
-        if self._checking is not None:
-            self._checking.cancel()
-            await asyncio.gather(self._checking, return_exceptions=True)
+        for beside in filter(None, (self._checking, self._telling)):
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
         if self._health is not None:
             await self._health.close()
         await asyncio.to_thread(self._clean)

@@ -1,4 +1,4 @@
-"""How much memory there is for us, and whether the kernel killed something of ours for want of it.
+"""How much memory there is for us and for a tool, and whether the kernel killed something for want of it.
 
 Control groups as in the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from gooseherd.processing.limits import ToolLimits, tool_memory
+
+if TYPE_CHECKING:
+    from gooseherd.worker.settings import WorkerSettings
 
 _ROOT: Final = Path("/")
 
@@ -36,6 +41,12 @@ def memory_bytes(root: Path = _ROOT) -> int:
             if ancestor.name in ("cgroup", "memory"):
                 break
     return min(limits, default=0)
+
+
+def tool_limits(settings: WorkerSettings) -> ToolLimits:
+    """Of each tool on this worker, from the worker's size."""
+    memory = settings.memory or memory_bytes()
+    return ToolLimits(tool_memory(memory, settings.sort_memory, settings.samtools_memory))
 
 
 def _groups(root: Path) -> Iterator[Path]:
