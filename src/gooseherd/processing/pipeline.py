@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import io
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.blame import explain
 from gooseherd.processing.confinement import Confinement, Prefix
-from gooseherd.processing.progress import Watch, folder_bytes, positions, unlinked_bytes
+from gooseherd.processing.progress import Watch, folder_bytes, kill_holders, positions, unlinked_bytes
 from gooseherd.processing.sandbox import inner_processes
 
 _log = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class _Child:
     stage: Stage
     process: asyncio.subprocess.Process
     listener: asyncio.Task[None]
+    complaints: int
+    """Inode of the pipe it complains into."""
     heard: _Heard
     stopped: bool = False
     """We asked it to end; if a signal ended it, that says nothing."""
@@ -213,6 +216,9 @@ class _Run:
         program = shutil.which(stage.argv[0], path=self.environment.get("PATH", os.defpath))
         if program is None:
             raise StepFailed.because(Reason.MISCONFIGURED, f"{stage.argv[0]} is not installed on this worker")
+        complaints, theirs = os.pipe()
+        reader = os.fdopen(complaints, "rb", buffering=0)
+        inode = os.fstat(complaints).st_ino
         try:
             process = await asyncio.create_subprocess_exec(
                 *self.prefix.argv,
@@ -220,16 +226,21 @@ class _Run:
                 *stage.argv[1:],
                 stdin=stdin,
                 stdout=stdout,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=theirs,
                 cwd=self.cwd,
                 env=self.environment,
             )
-        except FileNotFoundError:
-            missing = f"{self.prefix.argv[0]} is not installed"
-            raise StepFailed.because(Reason.MISCONFIGURED, missing) from None
+        except BaseException as error:
+            reader.close()
+            if isinstance(error, FileNotFoundError):
+                missing = f"{self.prefix.argv[0]} is not installed"
+                raise StepFailed.because(Reason.MISCONFIGURED, missing) from None
+            raise
+        finally:
+            os.close(theirs)
         heard = _Heard(stage.harmless)
-        listener = asyncio.create_task(_listen(process, heard))
-        self.children.append(_Child(stage, process, listener, heard))
+        listener = asyncio.create_task(_listen(reader, heard))
+        self.children.append(_Child(stage, process, listener, inode, heard))
 
     # -- while it runs ---------------------------------------------------------------------
 
@@ -289,7 +300,12 @@ class _Run:
                 self._signal(child, signal.SIGKILL, self._processes(child))
         while any(child.alive or not child.listener.done() for child in self.children):
             try:
-                await self._gone()
+                async with asyncio.timeout(_NOTICE_SECONDS):
+                    await self._gone()
+            except TimeoutError:
+                # Its own children may have survived it: whoever could still complain is one.
+                pipes = {child.complaints for child in self.children if not child.listener.done()}
+                await asyncio.to_thread(kill_holders, pipes)
             except asyncio.CancelledError as cancelled:
                 interrupted = cancelled
         if interrupted is not None:
@@ -340,12 +356,17 @@ class _Run:
         )
 
 
-async def _listen(process: asyncio.subprocess.Process, heard: _Heard) -> None:
-    if process.stderr is None:
-        return
-    while data := await process.stderr.read(1 << 16):
-        heard.feed(data)
-    heard.feed(b"")
+async def _listen(pipe: io.FileIO, heard: _Heard) -> None:
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), pipe
+    )
+    try:
+        while data := await stream.read(1 << 16):
+            heard.feed(data)
+        heard.feed(b"")
+    finally:
+        transport.close()
 
 
 def _verdict(stage: Stage) -> Failure | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def unlinked_bytes(pids: Sequence[int]) -> int:
                     if stat.S_ISREG(about.st_mode) and not about.st_nlink:
                         sizes[about.st_dev, about.st_ino] = about.st_size
     return sum(sizes.values())
+
+
+def kill_holders(pipes: Collection[int]) -> None:
+    """SIGKILL to every other process that has one of the pipes (inodes) open."""
+    names = {f"pipe:[{inode}]" for inode in pipes}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or process.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):
+            if any(str(opened.readlink()) in names for opened in (process / "fd").iterdir()):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def positions(source: Path, output: Path, pids: Sequence[int]) -> tuple[int | None, int, int]:
