@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gooseherd.domain.failures import Reason
 from gooseherd.fleet.diagnosis import Cause, diagnose, scrubbed, starting_late
 
 
@@ -114,3 +115,11 @@ def test_no_payload_is_too_odd_for_one_bounded_line(payload) -> None:
     assert said
     assert "\n" not in said
     assert len(said) < 600
+
+
+def test_only_what_ecs_calls_out_of_memory_is_one() -> None:
+    assert diagnose(ended(137, "OutOfMemoryError: killed")).reason is Reason.OUT_OF_MEMORY
+    # The server process went, the entrypoint saw it and left: the container still says why.
+    assert diagnose(ended(70, "OutOfMemoryError: killed")).reason is Reason.OUT_OF_MEMORY
+    for payload in (ended(137), ended(139), ended(0), ended(0, stopCode="SpotInterruption"), {}):
+        assert diagnose(payload).reason is Reason.WORKER_LOST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BAM, BED
-from gooseherd.domain.job import JobId
-from gooseherd.domain.ports import WorkerNeed
-from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, SizeBounds, WorkerSize, size_for
+from gooseherd.domain.job import JobId, WorkerId
+from gooseherd.domain.ports import Shortage, WorkerNeed
+from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, SizeBounds, WorkerSize, limit_reached, size_for
 
 GIB = 1 << 30
 
@@ -67,3 +69,76 @@ def test_bounds_that_nothing_meets_are_refused_by_name(wrong, setting) -> None:
     with pytest.raises(Misconfigured) as error:
         SizeBounds(**wrong)
     assert error.value.setting == setting
+
+
+def after(*reasons: Reason, source_format=BAM, size=0, worker: str | None = None) -> WorkerNeed:
+    on = None if worker is None else WorkerId(worker)
+    return replace(need(source_format, size), shortages=tuple(Shortage(reason, on) for reason in reasons))
+
+
+def test_what_ran_out_of_memory_gets_twice_as_much_and_no_other_disk() -> None:
+    assert size_for(after(Reason.OUT_OF_MEMORY), SizeBounds()) == WorkerSize(1024, 4096, 21)
+    twice = after(Reason.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
+    assert size_for(twice, SizeBounds()) == WorkerSize(1024, 8192, 21)
+
+
+def test_what_ran_out_of_disk_gets_the_next_disk_and_no_other_memory() -> None:
+    assert size_for(after(Reason.OUT_OF_DISK), SizeBounds()) == WorkerSize(1024, 2048, 50)
+    both = after(Reason.OUT_OF_DISK, Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK)
+    assert size_for(both, SizeBounds()) == WorkerSize(1024, 4096, 100)
+
+
+def test_more_memory_may_need_more_cpu() -> None:
+    thrice = after(*[Reason.OUT_OF_MEMORY] * 3)
+    assert size_for(thrice, SizeBounds()) == WorkerSize(2048, 16384, 21)
+
+
+def test_the_next_size_is_larger_than_the_warm_worker_that_was_too_small() -> None:
+    known = {WorkerId("w"): WorkerSize(2048, 6144, 100)}
+    assert size_for(after(Reason.OUT_OF_MEMORY, worker="w"), SizeBounds(), known).memory_mib >= 12288
+    assert size_for(after(Reason.OUT_OF_DISK, worker="w"), SizeBounds(), known).disk_gib == 200
+    assert size_for(after(Reason.OUT_OF_DISK, worker="forgotten"), SizeBounds(), known).disk_gib == 50
+
+
+@pytest.mark.parametrize(
+    ("reason", "bounds", "told"),
+    [
+        (Reason.OUT_OF_MEMORY, {"most_memory_mib": 2048}, "2048 MiB (ECS_WORKER_MAX_MEMORY_MIB)"),
+        (
+            Reason.OUT_OF_MEMORY,
+            {"most_cpu": 1024, "least_memory_mib": 8192},
+            "8192 MiB (ECS_WORKER_MAX_CPU)",
+        ),
+        (Reason.OUT_OF_DISK, {"most_disk_gib": 21}, "21 GiB (ECS_WORKER_MAX_DISK_GIB)"),
+    ],
+)
+def test_where_there_is_no_larger_size_the_setting_in_its_way_is_named(reason, bounds, told) -> None:
+    given_bounds = SizeBounds(**bounds)
+    wanted = after(reason)
+    said = limit_reached(wanted, given_bounds)
+    assert said is not None
+    assert told in said
+    assert size_for(wanted, given_bounds) == size_for(need(size=0), given_bounds)
+
+
+def test_while_there_is_a_larger_size_no_limit_is_reached() -> None:
+    for reason in (Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK):
+        assert limit_reached(after(reason), SizeBounds()) is None
+    assert limit_reached(need(), SizeBounds(most_memory_mib=2048)) is None
+    # Less than twice as much is still more.
+    assert size_for(after(Reason.OUT_OF_MEMORY), SizeBounds(most_memory_mib=3072)).memory_mib == 3072
+
+
+@given(
+    st.lists(st.sampled_from([Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK]), max_size=12),
+    st.integers(0, 1 << 38),
+)
+def test_each_shortage_gives_more_of_that_and_less_of_nothing_or_a_limit_is_named(reasons, size) -> None:
+    earlier = size_for(need(BED, size), SizeBounds())
+    for at in range(len(reasons)):
+        wanted = after(*reasons[: at + 1], source_format=BED, size=size)
+        later = size_for(wanted, SizeBounds())
+        assert later.memory_mib in FARGATE_MEMORY_MIB[later.cpu]
+        assert later.covers(earlier)
+        assert (later == earlier) == (limit_reached(wanted, SizeBounds()) is not None)
+        earlier = later

@@ -1,0 +1,81 @@
+"""What a worker says for an attempt whose process was killed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import socket
+import subprocess
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import BED
+from gooseherd.domain.job import JobId
+from gooseherd.domain.keys import Recipe
+from gooseherd.domain.source import SourceFile
+from gooseherd.processes import ProcessId
+from gooseherd.worker import host as hosts
+from gooseherd.worker.folders import AttemptFolder
+from gooseherd.worker.host import Host
+from gooseherd.worker.spawning import Spawned
+
+NAME = AttemptId(JobId("j"), 1)
+
+
+class Killed:
+    """Starts attempts that say one thing and are killed."""
+
+    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, lifeline: socket.socket) -> Spawned:
+        first = Event(1, EventKind.ACCEPTED, 0.0)
+        folder.journal.write_text(json.dumps(first.to_json()) + "\n")
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        me = ProcessId.of_child(child.pid)
+        child.kill()
+        ended: Future[int | None] = Future()
+        ended.set_result(child.wait())
+        return Spawned(me, ended)
+
+
+async def last_words(work: Path) -> list[dict]:
+    me = ProcessId.of(1)
+    assert me is not None
+    host = Host(work=work, build="b", entrypoint=me, spawner=Killed())
+    source = SourceFile.from_json(
+        {
+            "dcc": "d",
+            "local_id": "x",
+            "filename": "x.bed",
+            "access_url": "https://example.org/x",
+            "file_format": "bed",
+            "md5": "0" * 32,
+        }
+    )
+    spec = AttemptSpec(NAME, source, Recipe("p", "1", BED), AttemptLimits(1, 1, 60.0), "b")
+    assert host.start(spec.to_json()) == {"started": True}
+    return [answer async for answer in host.watch(NAME, 1, 30.0)]
+
+
+async def test_a_kill_that_the_kernel_counts_as_its_own_is_out_of_memory(tmp_path, monkeypatch) -> None:
+    counts = itertools.count()
+    monkeypatch.setattr(hosts, "oom_kills", lambda: next(counts))
+    *_, last = await last_words(tmp_path)
+    event = Event.from_json(last["event"])
+    assert event.last
+    assert event.seq == 2
+    assert event.reason is Reason.OUT_OF_MEMORY
+
+
+async def test_any_other_kill_is_a_lost_attempt(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(hosts, "oom_kills", lambda: 7)
+    *_, last = await last_words(tmp_path)
+    assert last == {"lost": f"attempt process killed by signal {signal.SIGKILL.value}"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch) -> None:
+    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.05)

@@ -1,0 +1,116 @@
+"""What a worker knows of its memory, on machines and in containers of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gooseherd.processing.limits import ToolLimits, tool_memory
+from gooseherd.worker.memory import memory_bytes, oom_kills, tool_limits
+from gooseherd.worker.settings import WorkerSettings
+
+GIB = 1 << 30
+V1_WITHOUT_LIMIT = "9223372036854771712"
+
+
+@pytest.fixture
+def machine(tmp_path: Path):
+    """A root folder with such files; memory is told as 8 GiB."""
+
+    def make(files: dict[str, str], cgroup: str = "") -> Path:
+        for name, text in {
+            "proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\n",
+            "proc/self/cgroup": cgroup,
+            **files,
+        }.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return make
+
+
+def test_a_machine_without_limits_has_what_it_has(machine) -> None:
+    assert memory_bytes(machine({"sys/fs/cgroup/memory.max": "max\n"}, "0::/\n")) == 8 * GIB
+
+
+def test_the_tightest_of_nested_groups_counts(machine) -> None:
+    files = {
+        "sys/fs/cgroup/a/memory.max": str(2 * GIB),
+        "sys/fs/cgroup/a/b/memory.max": str(3 * GIB),
+        "sys/fs/cgroup/memory.max": "max\n",
+    }
+    assert memory_bytes(machine(files, "0::/a/b\n")) == 2 * GIB
+
+
+def test_the_older_groups_are_read_too(machine) -> None:
+    files = {"sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes": str(GIB)}
+    assert memory_bytes(machine(files, "4:memory:/docker/x\n0::/\n")) == GIB
+
+
+def test_inside_a_container_of_the_older_kind_the_path_is_the_hosts(machine) -> None:
+    files = {
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": str(GIB),
+        "sys/fs/cgroup/memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+    }
+    root = machine(files, "4:cpu,memory:/docker/not-visible\n")
+    assert memory_bytes(root) == GIB
+    assert oom_kills(root) == 3
+
+
+def test_no_limit_of_the_older_kind_is_a_large_number(machine) -> None:
+    files = {"sys/fs/cgroup/memory/memory.limit_in_bytes": V1_WITHOUT_LIMIT}
+    assert memory_bytes(machine(files, "4:memory:/\n")) == 8 * GIB
+
+
+def test_kills_are_counted_in_our_group(machine) -> None:
+    files = {"sys/fs/cgroup/a/memory.events": "low 0\noom 2\noom_kill 1\n", "proc/vmstat": "oom_kill 9\n"}
+    assert oom_kills(machine(files, "0::/a\n")) == 1
+
+
+def test_where_no_group_tells_the_machines_count_does(machine) -> None:
+    assert oom_kills(machine({"proc/vmstat": "pgfault 5\noom_kill 9\n"}, "0::/\n")) == 9
+
+
+def test_a_machine_that_tells_nothing_is_no_error(tmp_path) -> None:
+    assert oom_kills(tmp_path) == 0
+    assert memory_bytes(tmp_path) == 0
+    assert tool_memory(0) is None
+
+
+def test_this_machine_tells_how_much_it_has() -> None:
+    assert memory_bytes() > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("worker", "cap", "tool"),
+    [
+        (2 * GIB, 256 << 20, 2 * GIB - (256 << 20)),
+        (64 * GIB, 256 << 20, 64 * GIB - (256 << 20)),
+        (512 << 20, 100 << 20, 256 << 20),
+        (2 * GIB, 4 * GIB, 6 * GIB),
+    ],
+)
+def test_a_tool_gets_what_the_worker_leaves_and_never_less_than_its_cap_needs(worker, cap, tool) -> None:
+    assert tool_memory(worker, cap) == tool
+
+
+def test_the_workers_size_becomes_the_limit_of_each_tool() -> None:
+    settings = WorkerSettings(memory=4 * GIB)
+    assert tool_limits(settings).memory_bytes == 4 * GIB - (256 << 20)
+
+
+def test_processes_are_limited_only_where_the_tools_are_alone() -> None:
+    limits = ToolLimits(memory_bytes=GIB, open_files=100, processes=50)
+    shared, alone = limits.command(10, alone=False), limits.command(10, alone=True)
+    assert {"--core=0", "--fsize=10", "--nofile=100", f"--data={GIB}"} <= set(shared)
+    assert set(alone) - set(shared) == {"--nproc=50"}
+
+
+def test_no_limit_is_set_above_what_this_process_may_set() -> None:
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert f"--nofile={hard}" in ToolLimits(open_files=hard + 1).command(10, alone=False)
