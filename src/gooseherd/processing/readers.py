@@ -6,7 +6,7 @@ from typing import Final
 
 from gooseherd.processing.gtf import Gtf
 from gooseherd.processing.records import Records
-from gooseherd.processing.textformats import Bed, Gff, Sam, Vcf
+from gooseherd.processing.textformats import Bed, Gff, Gff2, Sam, Vcf
 
 MAX_LINE: Final = 16 << 20
 """sort holds a line in memory whatever its cap; so does every reader after it."""
@@ -23,8 +23,10 @@ def reader_of(format_name: str) -> Records:
             return Bed("broadPeak", 9)
         case "vcf" | "bcf":
             return Vcf("VCF")
-        case "gff" | "gff3":
-            return Gff(format_name.upper())
+        case "gff":
+            return Gff2("GFF")
+        case "gff3":
+            return Gff("GFF3")
         case "gtf":
             return Gtf("GTF", MAX_LINE)
         case "sam":

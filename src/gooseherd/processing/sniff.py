@@ -80,7 +80,7 @@ _COLUMNS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
     (re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?"), name)
     for columns, name in (
         (rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE, VCF.name),
-        (rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.] [^\t]*" % (_WHOLE, _WHOLE), GFF.name),
+        (rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE), GFF.name),
         (rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5), SAM.name),
         (rb"%b %b" % (_WHOLE, _WHOLE), BED.name),
     )

@@ -68,6 +68,13 @@ class Gff(Records):
             super().comment(number, line)
 
 
+class Gff2(Gff):
+    """GFF2, where the attributes may be missing (gmod.org/wiki/GFF2)."""
+
+    columns = 8
+    quick = re.compile(Gff.quick.pattern.replace(b"{4}", b"{3}"), re.MULTILINE)
+
+
 class Vcf(Records):
     """VCF: the header is kept above the records, in its own order (VCFv4.5 §1.4)."""
 

@@ -361,6 +361,12 @@ MENDED = [
     Mended(
         "GFF2 attributes", "gff", g("5", "6", 'gene "a"; note "b c"'), g("5", "6", 'gene "a"; note "b c"')
     ),
+    Mended(
+        "GFF2 without attributes",
+        "gff",
+        g("9", "9").rsplit(b"\t", 1)[0] + b"\n" + g("5", "6"),
+        g("5", "6") + g("9", "9").rsplit(b"\t", 1)[0] + b"\n",
+    ),
     Mended("GFF3 under the name of GFF", "gff", GFF + g("5", "6"), GFF + g("5", "6")),
     Mended("GTF under the name of GFF3", "gff3", g("5", "6", 'gene_id "a";'), g("5", "6", 'gene_id "a";')),
     # -- packings
@@ -454,6 +460,12 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ("no name", "bed", b"\t1\t2\n", "the sequence name is empty"),
     ("9 columns called narrowPeak", "narrowpeak", b"chr1\t1\t2" + PEAK + b"\n", "narrowPeak has 10"),
     ("8 columns called broadPeak", "broadpeak", b"chr1\t1\t2\tp\t0\t.\t1\t2\n", "broadPeak has 9"),
+    (
+        "8 columns called GFF3",
+        "gff3",
+        b"chr1\ts\tgene\t1\t2\t.\t+\t.\n",
+        "8 columns, but GFF3 has 9",
+    ),
     ("VCF without any header", "vcf", v("5"), "a record without a header"),
     (
         "VCF of other samples behind",

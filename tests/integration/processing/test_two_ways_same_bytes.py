@@ -220,7 +220,7 @@ async def test_parents_that_are_missing_stand_before_their_parts(
         (b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "vcf"),
         (HEAD.encode() + b"chr1\t5\t.\tA\tC\t.\t.\n", "vcf"),
         (b"chr1\ts\tgene\t0\t60\t.\t+\t.\tID=a\n", "gff3"),
-        (b"chr1\ts\tgene\t1\t60\t.\t+\t.\n", "gff"),
+        (b"chr1\ts\tgene\t1\t60\t.\t+\t.\n", "gff3"),
         (b"chr1\t1\t2\tx\t0\t.\t1\t1\t1\n", "narrowpeak"),
         (b"chr1\ts\tgene\t1\t60\t.\t+\t.\tname x\n", "gtf"),
         (gzip.compress(b"chr1\t1\t2\n" * 5000)[:-9], "bed"),

@@ -20,7 +20,7 @@ static const struct format formats[] = {
     {"bed", "BED", BED, 3, 1, 2, 0, false},
     {"narrowpeak", "narrowPeak", BED, 10, 1, 2, 0, false},
     {"broadpeak", "broadPeak", BED, 9, 1, 2, 0, false},
-    {"gff", "GFF", GFF, 9, 3, 4, 1, false},
+    {"gff", "GFF", GFF, 8, 3, 4, 1, false},
     {"gff3", "GFF3", GFF, 9, 3, 4, 1, false},
     {"gtf", "GTF", GFF, 9, 3, 4, 1, true},
     {"vcf", "VCF", VCF, 8, 1, -1, 0, false},
