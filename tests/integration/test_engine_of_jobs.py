@@ -35,7 +35,7 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import StoredObject, WorkerHandle, WorkerLink, WorkerNeed, WorkerView
+from gooseherd.domain.ports import Shortage, StoredObject, WorkerHandle, WorkerLink, WorkerNeed, WorkerView
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache
@@ -172,7 +172,7 @@ class Stage:
             await asyncio.Event().wait()
         return "killed by signal 9"
 
-    def verdict(self, worker_id: WorkerId) -> Reason:
+    async def verdict(self, worker_id: WorkerId) -> Reason:
         return self.died_of
 
     def limit_reached(self, need: WorkerNeed) -> str | None:
@@ -259,6 +259,10 @@ async def publishes_and_dies(stage: Stage, attempt: AttemptId, from_seq: int) ->
     raise WorkerLost("stream closed")
 
 
+async def runs_out_of_memory(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.FAILED, reason=Reason.OUT_OF_MEMORY, detail="sort ran out of memory")
+
+
 async def refuses_the_source(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
     yield event(1, EventKind.FAILED, reason=Reason.SOURCE_INVALID, detail="line 3: no")
 
@@ -321,6 +325,49 @@ async def test_what_is_published_counts_even_if_the_worker_dies_before_saying_so
         job = await stage.ended(await stage.submit())
     assert job.status is Status.COMPLETED
     assert len(job.attempts) == 1
+
+
+async def test_what_ran_out_of_memory_is_tried_once_more_and_the_fleet_is_told_why(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), runs_out_of_memory).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.status, job.reason) == (Status.FAILED, Reason.OUT_OF_MEMORY)
+    assert [need.shortages for need in stage.needs] == [
+        (),
+        (Shortage(Reason.OUT_OF_MEMORY, WorkerId("w")),),
+    ]
+    assert job.detail == "sort ran out of memory"
+
+
+async def test_where_no_larger_worker_can_be_had_it_fails_at_once_and_names_the_limit(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), runs_out_of_memory).build()
+    stage.limit = "no worker may have more memory than its 2048 MiB (ECS_WORKER_MAX_MEMORY_MIB)"
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert len(job.attempts) == 1
+    assert (job.status, job.reason) == (Status.FAILED, Reason.OUT_OF_MEMORY)
+    assert job.detail == f"sort ran out of memory; {stage.limit}"
+
+
+async def test_a_worker_killed_for_want_of_memory_is_out_of_memory(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), dies).build()
+    stage.died_of = Reason.OUT_OF_MEMORY
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.reason is Reason.OUT_OF_MEMORY
+    assert len(job.attempts) == 2
+
+
+async def test_what_is_published_counts_even_if_memory_ran_out_after_it(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), publishes_and_dies).build()
+    stage.died_of = Reason.OUT_OF_MEMORY
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
 
 
 async def test_a_lost_worker_is_tried_again_three_times_and_then_named(database: Database) -> None:

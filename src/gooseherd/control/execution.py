@@ -243,7 +243,7 @@ class Executions:
             found = await self._fleet.find(job.worker_id)
             if found is None:
                 diagnosis = noted or await self._diagnose(job.worker_id)
-                raise _NoWorker(Failure(self._fleet.verdict(job.worker_id), diagnosis))
+                raise _NoWorker(Failure(await self._fleet.verdict(job.worker_id), diagnosis))
             return found
         try:
             worker = await holder.unless_unwanted(self._fleet.acquire(_need(job)))
@@ -347,7 +347,7 @@ def _need(job: Job, *newest: Shortage) -> WorkerNeed:
     earlier = (
         Shortage(attempt.reason, attempt.worker_id)
         for attempt in job.attempts
-        if attempt.reason is not None and attempt.reason in _SHORTAGES
+        if attempt.reason is Reason.WORKER_LOST or attempt.reason in _SHORTAGES
     )
     return WorkerNeed(
         AttemptId(job.job_id, job.attempt),

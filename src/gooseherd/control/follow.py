@@ -36,10 +36,6 @@ _GOODBYE_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
 
 
-_LAST_RITES_SECONDS = 5.0
-"""How long a broken connection waits for word of its worker's end."""
-
-
 class FollowTimes(Protocol):
     """The part of `Timing` that following needs."""
 
@@ -111,12 +107,10 @@ class Follower:
         try:
             await asyncio.wait(watched, timeout=self._time_left(holder), return_when=asyncio.FIRST_COMPLETED)
             if hearing.done():
-                if _worker_went(hearing):
-                    # Why it went decides what is done about it, and only the fleet knows.
-                    await asyncio.wait({dying}, timeout=_LAST_RITES_SECONDS)
-                    if dying.done():
-                        return self._dead(worker, dying)
-                return self._heard(hearing)
+                if (broken := _broken(hearing)) is None:
+                    return self._heard(hearing)
+                # Why the worker went decides what is done about it, and only the fleet knows.
+                return await self._dead(worker, dying.result() if dying.done() else str(broken))
             if lost.done():
                 raise LeaseLost(job.job_id, job.fence)
             if dying.done():
@@ -124,7 +118,7 @@ class Follower:
                 await asyncio.wait({hearing}, timeout=1.0)
                 if hearing.done() and not hearing.cancelled() and hearing.exception() is None:
                     return hearing.result()
-                return self._dead(worker, dying)
+                return await self._dead(worker, dying.result())
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
             await self._stop(worker, attempt)
@@ -137,8 +131,8 @@ class Follower:
                 task.cancel()
             await asyncio.gather(*watched, return_exceptions=True)
 
-    def _dead(self, worker: WorkerHandle, dying: asyncio.Task[str]) -> Outcome:
-        return Ended(Failure(self._fleet.verdict(worker.worker_id), dying.result()))
+    async def _dead(self, worker: WorkerHandle, how: str) -> Outcome:
+        return Ended(Failure(await self._fleet.verdict(worker.worker_id), how))
 
     def _time_left(self, holder: Holder) -> float:
         """Seconds to the duration cap; an adopted attempt keeps the start it had."""
@@ -201,12 +195,10 @@ class Follower:
             await self._fleet.release(worker.worker_id, reusable=False)
 
 
-def _worker_went(hearing: asyncio.Task[Outcome]) -> bool:
-    """Whether the connection broke; a worker that tells of its attempt's end is still there."""
-    if hearing.cancelled():
-        return False
-    error = hearing.exception()
-    return isinstance(error, WorkerLost) and not isinstance(error, AttemptLost)
+def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
+    """The connection's end, if that was what ended it; a worker that tells of its attempt's end is there."""
+    error = None if hearing.cancelled() else hearing.exception()
+    return error if isinstance(error, WorkerLost) and not isinstance(error, AttemptLost) else None
 
 
 class _Ear:

@@ -320,7 +320,10 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """An attempt ended out_of_memory or out_of_disk, on that worker if one is known."""
+    """An attempt ended out_of_memory, out_of_disk or worker_lost, on that worker if one is known.
+
+    The last is one only if the fleet has learnt since that the worker ran out of memory.
+    """
 
     reason: Reason
     worker_id: WorkerId | None = None
@@ -400,8 +403,11 @@ class Fleet(Protocol):
         """Return when the worker has certainly ended, with the diagnosis; not seeing it is not enough."""
         ...
 
-    def verdict(self, worker_id: WorkerId) -> Reason:
-        """How an attempt ended whose worker is gone: out_of_memory where that is known, else worker_lost."""
+    async def verdict(self, worker_id: WorkerId) -> Reason:
+        """How an attempt ended whose worker is silent: out_of_memory where that is known, else worker_lost.
+
+        Waits a few seconds at most for what can be known.
+        """
         ...
 
     def limit_reached(self, need: WorkerNeed) -> str | None:

@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from gooseherd.domain.attempt import AttemptId
@@ -47,6 +48,8 @@ Describe = Callable[[WorkerHandle], Awaitable[Mapping[str, Any]]]
 _DESCRIBE_SECONDS: Final = 5.0
 _SURVEY_SECONDS: Final = 20.0
 """How long a survey waits for ECS; whoever asked looks again later."""
+_VERDICT_SECONDS: Final = 5.0
+"""How long a silent worker's end is waited for: ECS shows a container's some seconds after it."""
 _DOUBT_SECONDS: Final = 5.0
 """After which a warm worker that did not answer is asked again."""
 _FRESH_SHARE: Final = 0.9
@@ -162,14 +165,20 @@ class EcsFleet:
             await self._discovery.look_up(worker_id)
         return (await self._discovery.until(worker_id, lambda seen: seen.gone)).diagnosis()
 
-    def verdict(self, worker_id: WorkerId) -> Reason:
+    async def verdict(self, worker_id: WorkerId) -> Reason:
         """As the port says; known from the container's stop reason, OutOfMemoryError."""
-        sighting = self._discovery.sightings().get(worker_id)
-        return Reason.WORKER_LOST if sighting is None else sighting.reason
+        self._discovery.nudge(worker_id)
+        if worker_id in self._discovery.sightings():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_VERDICT_SECONDS):
+                    await self._discovery.until(
+                        worker_id, lambda seen: seen.gone or seen.reason is Reason.OUT_OF_MEMORY
+                    )
+        return self._known_end(worker_id)
 
     def limit_reached(self, need: WorkerNeed) -> str | None:
         """As the port says."""
-        return limit_reached(need, self._bounds, self._sizes())
+        return limit_reached(self._judged(need), self._bounds, self._sizes())
 
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
         """As the port says; does not wait for the end of one that is stopped."""
@@ -247,7 +256,7 @@ class EcsFleet:
 
     async def _acquire(self, need: WorkerNeed) -> WorkerHandle:
         await self._seen_once()
-        attempt, size = str(need.attempt), size_for(need, self._bounds, self._sizes())
+        attempt, size = str(need.attempt), size_for(self._judged(need), self._bounds, self._sizes())
         mine = self._launched_for(attempt)
         if mine is not None:
             self._held[mine] = attempt
@@ -263,6 +272,20 @@ class EcsFleet:
         finally:
             self._launching.discard(attempt)
         return await self._healthy(worker_id)
+
+    def _known_end(self, worker_id: WorkerId | None) -> Reason:
+        sighting = None if worker_id is None else self._discovery.sightings().get(worker_id)
+        return Reason.WORKER_LOST if sighting is None else sighting.reason
+
+    def _judged(self, need: WorkerNeed) -> WorkerNeed:
+        """Without workers that were merely lost; with those that are now known to have run out of memory."""
+        judged = (
+            replace(shortage, reason=self._known_end(shortage.worker_id))
+            if shortage.reason is Reason.WORKER_LOST
+            else shortage
+            for shortage in need.shortages
+        )
+        return replace(need, shortages=tuple(s for s in judged if s.reason is not Reason.WORKER_LOST))
 
     def _sizes(self) -> dict[WorkerId, WorkerSize]:
         return {

@@ -69,10 +69,9 @@ class Sighting:
 
     @property
     def reason(self) -> Reason:
-        """What an attempt ended with that was under way when it went."""
-        if self.task is not None and self.task.stopped:
-            return diagnose(self.task.payload).reason
-        return Reason.WORKER_LOST
+        """What an attempt ended with that was under way when it went, or fell silent."""
+        # Containers tell how they ended well before the task counts as stopped.
+        return Reason.WORKER_LOST if self.task is None else diagnose(self.task.payload).reason
 
 
 def observe(

@@ -40,6 +40,8 @@ T = TypeVar("T")
 _STOP_SECONDS: Final = 10.0
 """From SIGTERM to SIGKILL: a worker needs about four for its attempt and its watchers."""
 _LOOK_SECONDS: Final = 0.05
+_VERDICT_SECONDS: Final = 1.0
+"""From a broken connection to the process's end being noticed."""
 _REMEMBERED: Final = 256
 
 
@@ -130,8 +132,10 @@ class LocalFleet:
         watching = self._watching.get(worker_id)
         return await asyncio.shield(watching) if watching else self._diagnoses[worker_id]
 
-    def verdict(self, worker_id: WorkerId) -> Reason:
+    async def verdict(self, worker_id: WorkerId) -> Reason:
         """As the port says; known when the kernel counted such a kill while the worker ran as our child."""
+        if (watching := self._watching.get(worker_id)) is not None:
+            await asyncio.wait({watching}, timeout=_VERDICT_SECONDS)
         return Reason.OUT_OF_MEMORY if worker_id in self._starved else Reason.WORKER_LOST
 
     def limit_reached(self, need: WorkerNeed) -> str | None:
