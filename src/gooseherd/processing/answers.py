@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 
 _MOST: Final = 20_000
 """Records of one answer that are looked at: dense places must not cost minutes."""
+_CONTROL: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_LOOKED_AT: Final = 1 << 16
 _NAMES_AT: Final = 36  # TBI: magic, n_ref, seven numbers of tabix (the tabix format)
 _CSI_AUX_AT: Final = 16  # CSIv1: magic, min_shift, depth, l_aux
 
@@ -49,6 +52,10 @@ class Disagreement(Exception):
         return f"{self.region}: {self.what}" if self.region else self.what
 
 
+class NotText(Exception):
+    """htslib takes the data for something binary, and so do readers made of it: control characters on top."""
+
+
 class Answers(Protocol):
     """An opened pair of data and index."""
 
@@ -81,9 +88,15 @@ class TabixAnswers:
 
         try:
             columns, self.names = _described(index)
-            self._opened: Any = pysam.TabixFile(str(data), index=str(index), encoding="latin-1")
         except (OSError, ValueError, EOFError, struct.error) as error:
-            raise Disagreement(None, f"the index does not open ({type(error).__name__})") from None
+            raise _does_not_open(error) from None
+        try:
+            self._opened: Any = pysam.TabixFile(str(data), index=str(index), encoding="latin-1")
+        except (OSError, ValueError) as error:
+            with gzip.open(data) as stream:
+                if _CONTROL.search(stream.read(_LOOKED_AT)):
+                    raise NotText from None
+            raise _does_not_open(error) from None
         self.place = _placer(*columns)
 
     def __enter__(self) -> Self:
@@ -139,7 +152,7 @@ class BamAnswers:
             self.opened: Any = pysam.AlignmentFile(str(data), "rb", index_filename=str(index))
             statistics = self.opened.get_index_statistics()
         except (OSError, ValueError) as error:
-            raise Disagreement(None, f"the index does not open ({type(error).__name__})") from None
+            raise _does_not_open(error) from None
         self.reads: int = sum(s.total for s in statistics) + self.opened.nocoordinate
 
     def __enter__(self) -> Self:
@@ -175,6 +188,10 @@ class BamAnswers:
     def must_name(self, names: set[str]) -> None:
         if not names <= set(self.opened.references):
             raise Disagreement(None, "reads lie on sequences that the header does not name")
+
+
+def _does_not_open(error: Exception) -> Disagreement:
+    return Disagreement(None, f"the index does not open ({type(error).__name__})")
 
 
 def content_of(read: Any) -> str:

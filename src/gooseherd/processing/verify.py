@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gooseherd.domain.failures import Reason
-from gooseherd.processing.answers import Answers, BamAnswers, Disagreement, TabixAnswers
+from gooseherd.processing.answers import Answers, BamAnswers, Disagreement, NotText, TabixAnswers
 from gooseherd.processing.samples import Sample, of_alignments, of_blocks, of_source, reads_in_blocks
 
 STRETCHES = 6
@@ -44,11 +44,18 @@ def main(argv: Sequence[str]) -> int:
     try:
         said = alignments(given, chance) if given.kind == "bam" else intervals(given, chance)
     except Disagreement as found:
-        detail = f"the result did not pass its check: {found}"
-        given.report.write_text(json.dumps({"reason": Reason.TOOL_FAILED, "detail": detail}))
-        return 65
+        return refuse(given.report, Reason.TOOL_FAILED, f"the result did not pass its check: {found}")
+    except NotText:
+        detail = "control characters among its first records: readers take such a file for binary"
+        return refuse(given.report, Reason.SOURCE_INVALID, detail)
     json.dump(said, sys.stdout)
     return 0
+
+
+def refuse(report: Path, reason: Reason, detail: str) -> int:
+    """Say why; the exit status."""
+    report.write_text(json.dumps({"reason": reason, "detail": detail}))
+    return 65
 
 
 def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:

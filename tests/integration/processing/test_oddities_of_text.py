@@ -446,6 +446,7 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ("UTF-16", "bed", BED.decode().encode("utf-16"), "UTF-16"),
     ("UTF-16 without its mark", "bed", BED.decode().encode("utf-16-le"), "line 1: a NUL byte"),
     ("a NUL", "bed", b"chr1\t1\t2\nchr1\t3\0\t4\n", "line 2: a NUL byte"),
+    ("control characters", "bed", b"chr\x11\t5\t9\n" + BED, "control characters"),
     ("carriage returns alone", "bed", BED.replace(b"\n", b"\r"), "carriage returns alone"),
     ("carriage returns alone in VCF", "vcf", (VCF + v("5")).replace(b"\n", b"\r"), "carriage returns alone"),
     (
