@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.ecs_tasks import FleetTask
 from gooseherd.fleet.ecs_view import Sighting, observe
@@ -130,3 +132,12 @@ def test_nothing_but_stopped_or_two_absences_in_a_row_ends_one(history) -> None:
             assert shown is None
             assert step > 0
             assert before.absences == 1
+
+
+def test_a_container_that_ran_out_of_memory_is_known_before_its_task_counts_as_stopped() -> None:
+    dying = task("DEPROVISIONING", wanted="STOPPED")
+    said = [{"name": "worker", "exitCode": 137, "reason": "OutOfMemoryError: killed"}]
+    dying = replace(dying, payload={**dying.payload, "containers": said})
+    assert Sighting(W, 0.0, dying).reason is Reason.OUT_OF_MEMORY
+    for other in (None, task(), task("STOPPED", wanted="STOPPED")):
+        assert Sighting(W, 0.0, other).reason is Reason.WORKER_LOST
