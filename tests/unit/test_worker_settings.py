@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.processing.confinement import SandboxUse
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.worker.options import check
 from gooseherd.worker.settings import WorkerSettings, attempt_environment
@@ -31,6 +32,8 @@ def test_all_names_are_read() -> None:
             "CFDB_SORT_MEMORY_CAP": "2G",
             "CFDB_SAMTOOLS_MEMORY_CAP": "1048576",
             "WORKER_THREADS": "4",
+            "WORKER_MEMORY_BYTES": str(2 << 30),
+            "WORKER_SANDBOX": "on",
             "SOURCE_FILE_ROOTS": "/a:/b",
             "SOURCE_ALLOW_HOSTS": "*.example.org, example.com",
             "SOURCE_ALLOW_NETWORKS": "127.0.0.0/8",
@@ -48,6 +51,8 @@ def test_all_names_are_read() -> None:
         sort_memory=2 << 30,
         samtools_memory=1 << 20,
         threads=4,
+        memory=2 << 30,
+        sandbox=SandboxUse.ON,
         outbound=OutboundRules(
             file_roots=(Path("/a"), Path("/b")),
             allow_hosts=("*.example.org", "example.com"),
@@ -121,3 +126,15 @@ def test_without_certificates_only_loopback_is_bound(host: str, allowed: bool) -
     else:
         with pytest.raises(Misconfigured, match="WORKER_TLS_CA"):
             check(host, None)
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORKER_SANDBOX", "maybe"), ("WORKER_MEMORY_BYTES", "much")])
+def test_what_holds_the_tools_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured) as error:
+        WorkerSettings.from_env({name: value})
+    assert error.value.setting == name
+
+
+def test_an_attempt_learns_what_its_tools_may_use() -> None:
+    given = {"WORKER_MEMORY_BYTES": "1", "WORKER_SANDBOX": "off", "WORKER_TLS_KEY": "secret"}
+    assert attempt_environment(given) == {"WORKER_MEMORY_BYTES": "1", "WORKER_SANDBOX": "off"}
