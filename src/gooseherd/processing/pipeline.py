@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import io
 import json
 import logging
 import os
@@ -28,16 +27,13 @@ from typing import Final
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.blame import explain
+from gooseherd.processing.complaints import Heard, listen
 from gooseherd.processing.confinement import Confinement, Prefix
 from gooseherd.processing.progress import Watch, folder_bytes, kill_holders, positions, unlinked_bytes
 from gooseherd.processing.sandbox import inner_processes
 
 _log = logging.getLogger(__name__)
 
-STDERR_KEPT: Final = 64 << 10
-"""Bytes of each stage's standard error that are kept: the last ones."""
-_ERRORS_KEPT: Final = 4 << 10
-_ERROR_MARK: Final = b"[E::"
 _TERM_GRACE_SECONDS: Final = 2.0
 _NOTICE_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.25
@@ -132,7 +128,7 @@ class _Child:
     listener: asyncio.Task[None]
     complaints: int
     """Inode of the pipe it complains into."""
-    heard: _Heard
+    heard: Heard
     stopped: bool = False
     """We asked it to end; if a signal ended it, that says nothing."""
 
@@ -151,29 +147,6 @@ class _Child:
     def ended(self) -> StageEnd:
         code = self.process.returncode
         return StageEnd(self.stage.name, code if code is not None else -signal.SIGKILL, self.heard.text())
-
-
-@dataclass
-class _Heard:
-    """The end of a stage's standard error, and htslib's errors from anywhere in it."""
-
-    harmless: bytes | None = None
-    tail: bytearray = field(default_factory=bytearray)
-    errors: bytearray = field(default_factory=bytearray)
-    _rest: bytes = b""
-
-    def feed(self, data: bytes) -> None:
-        self.tail += data
-        del self.tail[:-STDERR_KEPT]
-        *lines, self._rest = (self._rest + data)[-STDERR_KEPT:].split(b"\n")
-        for line in (*lines, b"") if data else (self._rest,):
-            harmless = self.harmless is not None and self.harmless in line
-            if _ERROR_MARK in line and not harmless and len(self.errors) < _ERRORS_KEPT:
-                self.errors += line[:500] + b"\n"
-
-    def text(self) -> str:
-        missing = b"" if bytes(self.errors[:80]) in self.tail else bytes(self.errors)
-        return (missing + bytes(self.tail)).decode("utf-8", "replace")
 
 
 @dataclass
@@ -238,8 +211,8 @@ class _Run:
             raise
         finally:
             os.close(theirs)
-        heard = _Heard(stage.harmless)
-        listener = asyncio.create_task(_listen(reader, heard))
+        heard = Heard(stage.harmless)
+        listener = asyncio.create_task(listen(reader, heard))
         self.children.append(_Child(stage, process, listener, inode, heard))
 
     # -- while it runs ---------------------------------------------------------------------
@@ -354,19 +327,6 @@ class _Run:
             reads_source=first.stage.reads_source,
             secrets=(str(self.cwd), str(self.watch.source) if self.watch else "", socket.gethostname()),
         )
-
-
-async def _listen(pipe: io.FileIO, heard: _Heard) -> None:
-    stream = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(stream), pipe
-    )
-    try:
-        while data := await stream.read(1 << 16):
-            heard.feed(data)
-        heard.feed(b"")
-    finally:
-        transport.close()
 
 
 def _verdict(stage: Stage) -> Failure | None:
