@@ -67,7 +67,9 @@ def run(*stages: Sequence[str], to: Path | None = None, grep: bool = False) -> N
         for stage in stages:
             before = children[-1].stdout if children else None
             out = last if stage is stages[-1] else subprocess.PIPE
-            children.append(subprocess.Popen(stage, stdin=before, stdout=out, env=environment))
+            children.append(
+                subprocess.Popen(stage, stdin=before, stdout=out, stderr=subprocess.DEVNULL, env=environment)
+            )
             if before is not None:
                 before.close()
         for child in children:

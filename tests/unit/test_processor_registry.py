@@ -79,6 +79,17 @@ def test_a_recipe_of_another_build_is_refused(registry: ProcessorRegistry, recip
         registry.processor(recipe)
 
 
+def test_a_recipe_names_its_compression_level_and_is_followed_at_it(registry: ProcessorRegistry) -> None:
+    small = default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, level=6)
+    for file_format in ("bam", "gtf", "vcf"):
+        recipe = small.recipe(entry(file_format))
+        assert recipe != registry.recipe(entry(file_format))
+        processor = registry.processor(recipe)
+        assert processor.version == recipe.processor_version
+        assert [vars(step)["budget"].level for step in processor.steps(recipe.source_format)] == [6, 6]
+    assert small.recipe(entry("csv")) == registry.recipe(entry("csv"))
+
+
 def test_knowing_recipes_needs_no_genomics_library() -> None:
     code = (
         "import sys; import gooseherd.processing.registry; "
