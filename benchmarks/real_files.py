@@ -28,7 +28,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import BCF, BIGBED, CRAM, GTF, VCF, Family, Format, from_filename, resolve
@@ -96,7 +95,8 @@ def tool(*argv: str | Path, stdin: bytes | None = None) -> str:
 
 def records_of(source: Path) -> Iterator[bytes]:
     """The records of a text format, columns split by TAB."""
-    packed = source.open("rb").read(2) == b"\x1f\x8b"
+    with source.open("rb") as opened:
+        packed = opened.read(2) == b"\x1f\x8b"
     with gzip.open(source) if packed else source.open("rb") as stream:
         for raw in stream:
             line = raw.rstrip(b"\r\n")
@@ -123,7 +123,7 @@ class Text:
             self.column, preset = 1, "vcf"
         else:
             lines = list(records_of(source))
-        lines.sort(key=lambda line: self.place(line))
+        lines.sort(key=self.place)
         self.lines, self.format = lines, file_format
         self.copy = home / "copy.gz"
         text = b"".join(line + b"\n" for line in lines)
@@ -190,7 +190,8 @@ class Reads:
 
     def regions(self, chance: random.Random) -> Iterator[str]:
         placed = [(fields[2], int(fields[3])) for fields in self.lines if fields[2] != "*"]
-        yield from chance.sample(names := sorted({name for name, _ in placed}), min(WHOLE, len(names)))
+        names = sorted({name for name, _ in placed})
+        yield from chance.sample(names, min(WHOLE, len(names)))
         yield "*"
         for _ in range(PLACES if placed else 0):
             name, at = chance.choice(placed)
@@ -226,16 +227,15 @@ def compare(source: Path, file_format: Format, parts: dict[Kind, Path], home: Pa
     data, index = parts[Kind.DATA], parts[Kind.INDEX]
     # The command line finds an index by its name only.
     asked = home / ("made.bam" if reads else "made.gz")
-    os.symlink(data.resolve(), asked)
-    os.symlink(index.resolve(), asked.with_name(asked.name + index.suffix))
+    asked.symlink_to(data.resolve())
+    asked.with_name(asked.name + index.suffix).symlink_to(index.resolve())
     row.records = len(reference.lines)
     program = ("samtools", "view") if reads else ("tabix",)
     for region in reference.regions(chance):
-        shown = region.decode("latin-1") if isinstance(region, bytes) else region
-        wanted, found = reference.ask(shown), tool(*program, asked, shown).splitlines()
+        wanted, found = reference.ask(region), tool(*program, asked, region).splitlines()
         row.regions += 1
         if not reference.agrees(wanted, found):
-            raise Differs(f"{shown}: {len(found)} records, the copy has {len(wanted)}")
+            raise Differs(f"{region}: {len(found)} records, the copy has {len(wanted)}")
     if file_format is VCF:
         tool("bcftools", "view", "-h", asked)
 
@@ -321,8 +321,9 @@ def main(argv: Sequence[str]) -> int:
             )
         )
     else:
+        formats, regions = len({row.format for row in rows}), sum(row.regions for row in rows)
         print(
-            f"{len(rows)} files of {len({row.format for row in rows})} formats, {sum(r.regions for r in rows)} regions: "
+            f"{len(rows)} files of {formats} formats, {regions} regions: "
             f"{same} the same, {refused} refused, {len(unexplained)} unexplained"
         )
     return 1 if unexplained else 0
