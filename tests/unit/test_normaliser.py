@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.inflate import Compression, Inflation, inflate
+from gooseherd.processing.readers import reader_of
 from gooseherd.processing.records import Records
 from gooseherd.processing.text import normalise
-from gooseherd.processing.readers import reader_of
 
 VCF_HEAD = b"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
