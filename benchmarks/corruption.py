@@ -278,7 +278,7 @@ def try_one(file_format: Format, data: bytes, name: str, tally: Tally) -> None:
     home = Path(tempfile.mkdtemp(prefix="corrupt-"))
     source = home / "source"
     source.write_bytes(data)
-    began = time.monotonic()
+    began, others = time.monotonic(), children()
     try:
         parts, records = asyncio.run(asyncio.wait_for(run_steps(file_format, source, home), PATIENCE_SECONDS))
         judge(file_format, source, parts, records)
@@ -295,13 +295,13 @@ def try_one(file_format: Format, data: bytes, name: str, tally: Tally) -> None:
     except Exception as error:
         tally.faults.append(f"{name}: {type(error).__name__}: {error}")
     tally.slowest = max(tally.slowest, time.monotonic() - began)
-    if left := children():
-        tally.faults.append(f"{name}: left running: {left}")
+    if left := children() - others:
+        tally.faults.append(f"{name}: left running: {sorted(left)}")
     shutil.rmtree(home, ignore_errors=True)
 
 
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def trial(name: str, seed: int, numbers: Sequence[int], keep: Path | None = None) -> Tally:
