@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -23,7 +22,7 @@ from gooseherd.domain.errors import (
     WorkerLost,
 )
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import Progress
+from gooseherd.domain.job import JobId, Progress
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import Fleet, WorkerHandle, WorkerLink, Workers
 
@@ -77,7 +76,7 @@ Outcome = Published | Ended | Stopped
 
 
 class Follower:
-    """Knows how to follow; keeps nothing between attempts."""
+    """Knows how to follow; keeps nothing between attempts but writes of progress that are under way."""
 
     def __init__(
         self, *, fleet: Fleet, workers: Workers, news: News, timing: FollowTimes, bounds: FollowBounds
@@ -87,6 +86,7 @@ class Follower:
         self._news = news
         self._timing = timing
         self._bounds = bounds
+        self._writing: dict[JobId, asyncio.Task[None]] = {}
 
     async def follow(self, holder: Holder, worker: WorkerHandle, *, resume: bool) -> Outcome:
         """Start the attempt on `worker` (with `resume`: join the one that runs there) and hear it out.
@@ -169,7 +169,7 @@ class Follower:
         async with self._workers.connect(worker) as link:
             if not resume:
                 await link.start_attempt(self._order(holder, attempt))
-            ear = _Ear(holder, self._news)
+            ear = _Ear(holder, self._news, self._writing)
             return await ear.listen(link, attempt, job.progress.seq + 1 if resume else 1)
 
     def _order(self, holder: Holder, attempt: AttemptId) -> AttemptSpec:
@@ -204,12 +204,15 @@ def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
 class _Ear:
     """Turns events into what the job record shows."""
 
-    def __init__(self, holder: Holder, news: News) -> None:
+    def __init__(self, holder: Holder, news: News, writing: dict[JobId, asyncio.Task[None]]) -> None:
         self._holder = holder
         self._jobs = holder.jobs
         self._news = news
         self._progress = holder.job.progress
         self._written_at = 0.0
+        self._overtaken = False
+        """What is being written is old by now, and the new is not to wait."""
+        self._writing = writing
 
     async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
         async for event in link.watch_attempt(attempt, from_seq):
@@ -229,18 +232,36 @@ class _Ear:
                 lambda: self._jobs.record_step_complete(job.job_id, job.fence, event.step, parts)
             )
             self._news.publish(job.job_id)
-        await self._show(now=event.kind in (EventKind.STEP, EventKind.ACCEPTED))
+        if not event.last:
+            self._show(now=event.kind in (EventKind.STEP, EventKind.ACCEPTED))
 
-    async def _show(self, *, now: bool) -> None:
+    def _show(self, *, now: bool) -> None:
+        """Write progress down beside hearing on: no event waits for a write that is for people only."""
         clock = asyncio.get_running_loop().time()
         if not now and clock - self._written_at < _PROGRESS_SECONDS:
             return
         self._written_at = clock
+        job_id = self._holder.job.job_id
+        if job_id in self._writing:
+            self._overtaken |= now
+            return
+        task = self._writing[job_id] = asyncio.create_task(self._write(), name=f"progress {job_id}")
+        task.add_done_callback(lambda _: self._writing.pop(job_id, None))
+
+    async def _write(self) -> None:
         job = self._holder.job
-        # Progress is for people: a store that is away for a moment must not stop the attempt.
-        with suppress(StoreUnavailable):
-            await self._jobs.record_progress(job.job_id, job.fence, self._progress)
-        self._news.publish(job.job_id)
+        again = True
+        while again:
+            self._overtaken = False
+            try:
+                await self._jobs.record_progress(job.job_id, job.fence, self._progress)
+            except StoreUnavailable:
+                return  # A store that is away for a moment must not stop the attempt.
+            except LeaseLost:
+                self._holder.lost.set()
+                return
+            self._news.publish(job.job_id)
+            again = self._overtaken
 
 
 def _advance(progress: Progress, event: Event) -> Progress:
