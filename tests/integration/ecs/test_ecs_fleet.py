@@ -212,7 +212,7 @@ async def test_gone_tells_why_and_find_knows_it(site) -> None:
 
 
 async def test_a_worker_that_ends_by_itself_frees_its_slot(site) -> None:
-    fleet = site.fleet(max_workers=1, environment={"WORKER_IDLE_TIMEOUT_SECONDS": "0.5"})
+    fleet = site.fleet(max_workers=1, environment={"WORKER_IDLE_TIMEOUT_SECONDS": "4"})
     worker = await fleet.acquire(site.need("j1"))
     await fleet.release(worker.worker_id, reusable=True)
     assert "ended by itself" in await fleet.gone(worker.worker_id)
