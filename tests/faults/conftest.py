@@ -161,7 +161,8 @@ class Gooseherd:
 
     def tools(self, *names: str) -> list[int]:
         """Pids of tools of those names that work below this state folder."""
-        return [pid for pid in self.processes() if Path(self.command(pid)[0]).name in names]
+        # One that ends meanwhile has no command any more.
+        return [pid for pid in self.processes() if any(Path(c).name in names for c in self.command(pid)[:1])]
 
     def attempts(self) -> list[int]:
         """Pids of attempt processes of this state folder."""
