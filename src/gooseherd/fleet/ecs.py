@@ -81,7 +81,8 @@ class EcsFleet:
     """At most `max_workers` FleetTasks, those of other processes of this fleet included.
 
     Two processes that launch in the same moment may exceed it by what both have under way.
-    `idle_timeout` is what workers are told (seconds), `start_timeout` from RunTask to healthy.
+    `idle_timeout` is what workers are told (seconds), `start_timeout` from RunTask to healthy; a warm
+    worker is not asked whether it is idle within `sure_for` of its release.
     Closing it closes the discovery, the provisioner and the api as well.
     """
 
@@ -97,6 +98,7 @@ class EcsFleet:
         bounds: SizeBounds | None = None,
         start_timeout: float = 300.0,
         idle_timeout: float = 60.0,
+        sure_for: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -108,6 +110,7 @@ class EcsFleet:
         self._bounds = bounds or SizeBounds()
         self._start_timeout = start_timeout
         self._idle_timeout = idle_timeout
+        self._sure_for = sure_for
         self._clock = clock
         self._held: dict[WorkerId, str] = {}
         """Workers this process uses, and for which attempt."""
@@ -348,6 +351,8 @@ class EcsFleet:
         assert address is not None
         handle = WorkerHandle(worker_id, address)
         since = self._warm.pop(worker_id)
+        if self._clock() - since < self._sure_for:
+            return handle  # It has only just said its last word to us.
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
                 said = await self._describe(handle)

@@ -41,7 +41,8 @@ def preload(region: str) -> None:
     """Make now what the first S3Control of this region needs, in this process or a fork of it."""
     import boto3
 
-    _preloaded[region] = boto3.Session(region_name=region)
+    session = _preloaded[region] = boto3.Session(region_name=region)
+    session.get_credentials()  # Kept by the session, and renewed by it.
 
 
 @dataclass(frozen=True, slots=True)

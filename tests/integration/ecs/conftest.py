@@ -102,7 +102,7 @@ class Site:
             ),
             max_workers=max_workers,
             start_timeout=start_timeout,
-            **{"describe": self._describe, "build": "b1", **more},
+            **{"describe": self._describe, "build": "b1", "sure_for": 0.0, **more},
         )
         self._made.append(fleet)
         return fleet

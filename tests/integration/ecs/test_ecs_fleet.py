@@ -81,6 +81,14 @@ async def test_a_warm_worker_that_says_otherwise_is_not_handed_out(site, said) -
     assert await fleet.acquire(site.need("j2")) != first
 
 
+async def test_a_worker_that_was_released_just_now_is_not_asked(site) -> None:
+    fleet = site.fleet(sure_for=600)
+    first = await fleet.acquire(site.need("j1"))
+    site.answers[first.worker_id] = WorkerLost("asked")
+    await fleet.release(first.worker_id, reusable=True)
+    assert await fleet.acquire(site.need("j2")) == first
+
+
 async def test_a_warm_worker_that_was_silent_is_asked_again_later(site) -> None:
     now = 0.0
     fleet = site.fleet(max_workers=2, clock=lambda: now)
