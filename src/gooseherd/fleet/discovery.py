@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1000
 """Gone workers whose diagnosis is kept."""
-_PROBE_SECONDS: Final = 0.05
+_PROBE_SECONDS: Final = 0.01
+_LONGEST_PROBE_SECONDS: Final = 0.05
+"""Between two probes of one worker; the more start, the longer, so that all together cost the same."""
 _LEAST_GAP_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
@@ -331,7 +333,7 @@ class EcsDiscovery:
             if await probe(sighting.task.address):
                 self.vouch(worker_id)
                 return
-            await asyncio.sleep(_PROBE_SECONDS)
+            await asyncio.sleep(min(_PROBE_SECONDS * len(self._probing), _LONGEST_PROBE_SECONDS))
 
 
 def _to_probe(sighting: Sighting) -> bool:
