@@ -144,9 +144,11 @@ def test_nothing_stays_behind_when_it_is_killed(big: Path, kernel: Any) -> None:
 
 
 def _spilling(pid: int) -> bool:
+    """Whether it has runs, which have no name any more."""
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            if "runs-" in str(fd.readlink()):
+            name = str(fd.readlink())
+            if "runs-" in name and name.endswith(" (deleted)"):
                 return True
         except OSError:
             continue
