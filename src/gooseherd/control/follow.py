@@ -268,7 +268,7 @@ def _advance(progress: Progress, event: Event) -> Progress:
     """Progress never falls, whatever order events are seen in; the newest position counts."""
     moved = replace(progress, seq=max(progress.seq, event.seq))
     if event.kind in (EventKind.STEP, EventKind.STEP_COMPLETE):
-        return replace(moved, step=event.step)
+        return replace(moved, step=event.step, percent=max(progress.percent, min(event.percent, 100.0)))
     if event.kind is EventKind.PROGRESS:
         return replace(
             moved,
