@@ -27,6 +27,7 @@ from gooseherd.domain.ports import CacheBackend
 from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache
+from gooseherd.storage.opening import OpeningCache
 from gooseherd.storage.s3 import S3Cache
 
 MIB = 1 << 20
@@ -49,6 +50,13 @@ async def memory() -> AsyncIterator[CacheBackend]:
 @asynccontextmanager
 async def limited() -> AsyncIterator[CacheBackend]:
     yield PrefixCache(MemoryCache(), "p1/")
+
+
+@asynccontextmanager
+async def opening() -> AsyncIterator[CacheBackend]:
+    cache = OpeningCache(MemoryCache)
+    yield cache
+    await cache.close()
 
 
 @functools.cache
@@ -76,6 +84,7 @@ ADAPTERS: dict[str, Callable[[], AbstractAsyncContextManager[CacheBackend]]] = {
     "local": local,
     "memory": memory,
     "limited": limited,
+    "opening": opening,
     "s3": s3,
 }
 

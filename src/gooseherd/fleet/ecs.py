@@ -15,7 +15,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -411,11 +411,19 @@ class EcsFleet:
         if sighting.healthy:
             address = self._discovery.address(worker_id)
             assert address is not None
-            return WorkerHandle(worker_id, address)
+            handle = WorkerHandle(worker_id, address)
+            self._beside(self._greet(handle))
+            return handle
         await self._give_up(worker_id)
         if sighting.task is None:
             raise LaunchFailed("the task was never seen by ECS")
         raise as_error(diagnose(sighting.task.payload))
+
+    async def _greet(self, worker: WorkerHandle) -> None:
+        """Open the connection to one that has just come, while its caller writes down that it has it."""
+        with suppress(WorkerLost, Misconfigured, TimeoutError):
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
+                await self._describe(worker)
 
     async def _give_up(self, worker_id: WorkerId) -> None:
         self._held.pop(worker_id, None)
@@ -432,9 +440,12 @@ class EcsFleet:
         """Every caller has left: the worker, if there is one, is there for somebody else."""
         if task.cancelled() or task.exception() is not None:
             return
-        releasing = asyncio.create_task(self.release(task.result().worker_id, reusable=True))
-        self._side.add(releasing)
-        releasing.add_done_callback(self._side.discard)
+        self._beside(self.release(task.result().worker_id, reusable=True))
+
+    def _beside(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(doing)
+        self._side.add(task)
+        task.add_done_callback(self._side.discard)
 
     # -- small things ----------------------------------------------------------------------
 

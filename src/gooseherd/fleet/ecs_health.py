@@ -7,21 +7,27 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 HealthProbe = Callable[[str], Awaitable[bool]]
-"""Given an address without port: whether the worker there says that it is healthy. Never raises."""
+"""Given an address without port: whether the worker there says that it is healthy. Never raises.
 
-_ANSWER_SECONDS: Final = 1.0
+One that is starting may let the question wait until it is.
+"""
+
+_WAIT_SECONDS: Final = 5
+_ANSWER_SECONDS: Final = 6.0
 
 
 def http_probe(port: int) -> HealthProbe:
-    """GET /health on that port; healthy is 200."""
+    """GET /health on that port, held back while the worker is starting; healthy is 200."""
 
     async def answers(address: str) -> bool:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 reader, writer = await asyncio.open_connection(address, port)
                 try:
-                    request = f"GET /health HTTP/1.1\r\nHost: {address}:{port}\r\nConnection: close\r\n\r\n"
-                    writer.write(request.encode())
+                    writer.write(
+                        f"GET /health?wait={_WAIT_SECONDS} HTTP/1.1\r\n"
+                        f"Host: {address}:{port}\r\nConnection: close\r\n\r\n".encode()
+                    )
                     status = (await reader.readline()).split(maxsplit=2)
                 finally:
                     writer.transport.abort()

@@ -26,7 +26,7 @@ from gooseherd.worker.publication import Publication
 
 log = logging.getLogger(__name__)
 
-FETCH_SHARE: Final = 0.1
+_FETCH_PERCENT: Final = 10.0
 """Of the whole job, when the source has to be fetched: downloads are short beside sorting."""
 _RUN_SHARE: Final = 0.9
 """Of a step; the rest is publishing what it made."""
@@ -123,13 +123,25 @@ class _Run:
         self._emit = emit
         self._meter = Meter(emit)
         self._publication = Publication(cache, spec.source.identity, spec.recipe)
+        self._fetching: asyncio.Task[Path] | None = None
         self._source: Path | None = None
         self._made: dict[Kind, Path] = {}
         self._percent = 0.0
 
     async def publish(self) -> Manifest:
         processor = self._registry.processor(self._spec.recipe)
+        try:
+            return await self._publish(processor)
+        finally:
+            if self._fetching is not None:  # What it found is nobody's concern any more.
+                self._fetching.cancel()
+                await asyncio.gather(self._fetching, return_exceptions=True)
+
+    async def _publish(self, processor: Processor) -> Manifest:
         steps = processor.steps(self._spec.recipe.source_format)
+        if self._spec.attempt.number == 1 and any(step.needs is None for step in steps):
+            # Nearly always nothing is stored yet: the source is on its way while that is asked.
+            self._begin_fetch()
         # Asked together: each answer may be a trip to another place.
         published, found = await asyncio.gather(
             self._publication.manifest(),
@@ -164,16 +176,14 @@ class _Run:
         return await self._publication.conclude(manifest)
 
     def _shares(self, steps: tuple[Step, ...], to_run: list[Step]) -> Mapping[str, float]:
-        fetch = FETCH_SHARE if any(step.needs is None for step in to_run) else 0.0
+        fetch = _FETCH_PERCENT if any(step.needs is None for step in to_run) else 0.0
         whole = sum(step.weight for step in steps) or 1.0
-        return {step.name: 100.0 * (1.0 - fetch) * step.weight / whole for step in steps} | {
-            "": 100.0 * fetch
-        }
+        return {step.name: (100.0 - fetch) * step.weight / whole for step in steps}
 
     async def _perform(
         self, step: Step, later: list[Step], shares: Mapping[str, float], receipts: list[StepReceipt]
     ) -> StepReceipt:
-        path = await self._input(step, shares[""], receipts)
+        path = await self._input(step, receipts)
         self._emit(EventKind.STEP, step=step.name, percent=round(self._percent, 2))
         work = self._work / "steps" / step.name
         await asyncio.to_thread(work.mkdir, parents=True)
@@ -194,10 +204,11 @@ class _Run:
         await asyncio.to_thread(self._forget, later)
         return receipt
 
-    async def _input(self, step: Step, share: float, receipts: list[StepReceipt]) -> Path:
+    async def _input(self, step: Step, receipts: list[StepReceipt]) -> Path:
         if step.needs is None:
             if self._source is None:
-                self._source = await self._fetch(share)
+                self._source = await self._begin_fetch()
+                self._percent += _FETCH_PERCENT
             return self._source
         made = self._made.get(step.needs)
         if made is None:
@@ -207,21 +218,25 @@ class _Run:
             self._made[step.needs] = made
         return made
 
-    async def _fetch(self, share: float) -> Path:
-        start = self._percent
+    def _begin_fetch(self) -> asyncio.Task[Path]:
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch(), name="fetch")
+        return self._fetching
+
+    async def _fetch(self) -> Path:
         source = self._spec.source
 
         def report(done: int, total: int | None) -> None:
             size = total or source.size_in_bytes
-            self._meter.at("fetch", start + (share * min(1.0, done / size) if size else 0.0), bytes_in=done)
+            share = _FETCH_PERCENT * min(1.0, done / size) if size else 0.0
+            self._meter.at("fetch", self._percent + share, bytes_in=done)
 
-        self._emit(EventKind.STEP, step="fetch", percent=round(start, 2))
+        self._emit(EventKind.STEP, step="fetch", percent=round(self._percent, 2))
         folder = self._work / "source"
         await asyncio.to_thread(folder.mkdir, parents=True)
         limit = self._spec.limits.source_bytes
         fetched = await self._sources.fetch(source, folder / source.filename, limit=limit, report=report)
-        self._percent = start + share
-        self._meter.at("fetch", self._percent, bytes_in=fetched.size)
+        self._meter.at("fetch", self._percent + _FETCH_PERCENT, bytes_in=fetched.size)
         return fetched.path
 
     def _forget(self, later: list[Step]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from gooseherd.domain.attempt import AttemptSpec
@@ -15,6 +15,7 @@ from gooseherd.processing.confinement import confinement
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
+from gooseherd.storage.opening import OpeningCache
 from gooseherd.worker.engine import Registry
 from gooseherd.worker.memory import tool_limits
 from gooseherd.worker.settings import WorkerSettings
@@ -26,10 +27,11 @@ async def equip(
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Registry]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
 
-    Tools may write to `scratch` only, where there is a sandbox.
+    Tools may write to `scratch` only, where there is a sandbox. The cache is opened meanwhile:
+    that takes longer than asking a source for its first bytes.
 
     Raises:
-        Misconfigured: naming the variable.
+        Misconfigured: naming the variable; so does the cache's first call.
     """
     async with confinement(settings.sandbox, tool_limits(settings), scratch) as confined:
         registry = default_registry(
@@ -38,8 +40,8 @@ async def equip(
             threads=settings.threads,
             confinement=confined,
         )
-        backend = await asyncio.to_thread(artifact_cache, settings)
         sources = settings.outbound.sources()
+        backend = OpeningCache(partial(artifact_cache, settings))
         try:
             prefix = artifact_prefix(spec.source.identity, spec.recipe)
             yield PrefixCache(backend, prefix), sources, registry

@@ -1,15 +1,22 @@
-"""`GET /health` of a worker: 200 when it can take an attempt or has one, else 503 and why."""
+"""`GET /health` of a worker: 200 when it can take an attempt or has one, else 503 and why.
+
+With `?wait=SECONDS` the answer to one that is starting is held back until it is something
+else: whoever waits for it learns that in the moment, and asks once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
 SHUTDOWN_SECONDS: Final = 1.0
+LONGEST_WAIT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class HealthPort:
         if not _covers_loopback(host):
             self._hosts.append("127.0.0.1")
         self._runner: web.AppRunner | None = None
+        self._changed = asyncio.Event()
+        self._closing = False
 
     async def open(self) -> None:
         """Answer from now on. Raises OSError: the port is taken."""
@@ -56,18 +65,37 @@ class HealthPort:
                 self._runner, host, self._port, shutdown_timeout=SHUTDOWN_SECONDS, reuse_port=False
             ).start()
 
+    def tell(self) -> None:
+        """The worker's condition may have changed: whoever waits for that is answered."""
+        told, self._changed = self._changed, asyncio.Event()
+        told.set()
+
     async def close(self) -> None:
         """Free the port; idempotent."""
+        self._closing = True
+        self.tell()
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _answer(self, _: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.Response:
         condition = self._look()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_seconds(request.query.get("wait", ""))):
+                while condition.status == "starting" and not self._closing:
+                    await self._changed.wait()
+                    condition = self._look()
         return web.json_response(
             condition.to_json(),
             status=200 if condition.status == "healthy" else 503,
             headers={"Cache-Control": "no-store"},
         )
+
+
+def _seconds(said: str) -> float:
+    try:
+        return max(0.0, min(float(said), LONGEST_WAIT_SECONDS))
+    except ValueError:
+        return 0.0
 
 
 def _covers_loopback(host: str) -> bool:

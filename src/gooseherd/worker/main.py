@@ -119,6 +119,8 @@ class Worker:
         await self._start(child)
         shutil.rmtree(self._runtime / "tls", ignore_errors=True)
         log.info("worker is ready", extra={"worker": self._options.worker_id, "address": child.address})
+        if self._health is not None:
+            self._health.tell()
         self._telling = asyncio.create_task(self._tell_limits())
         if self._options.announce is not None:
             said = {
@@ -155,10 +157,11 @@ class Worker:
             if self._missing:
                 log.error("tools are missing: %s", ", ".join(self._missing))
                 set_draining(self._work, True)
+            health.tell()
 
-        self._health = HealthPort(self._look, self._host, port)
+        self._health = health = HealthPort(self._look, self._host, port)
         try:
-            await self._health.open()
+            await health.open()
         except OSError as error:
             raise _NotStarted(f"health port {port}: {error.strerror}") from error
         self._checking = asyncio.create_task(check())

@@ -1,0 +1,58 @@
+"""A cache that is still being opened: whoever asks it first waits for that, nobody else does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
+
+from gooseherd.blocking import in_thread
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports import Body, CacheBackend, StoredObject
+
+
+class OpeningCache:
+    """CacheBackend that `make` makes, in a thread, from now on; needs a running event loop.
+
+    What `make` raises, each call raises. Closing it closes what was made.
+    """
+
+    def __init__(self, make: Callable[[], CacheBackend]) -> None:
+        self._made = asyncio.create_task(in_thread(make), name="opening the cache")
+
+    async def head(self, key: CacheKey) -> StoredObject | None:
+        """As the port says."""
+        return await (await self._opened()).head(key)
+
+    async def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
+        """As the port says."""
+        chunks = (await self._opened()).get(key, span)
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            if isinstance(chunks, AsyncGenerator):  # An early end is passed on at once.
+                await chunks.aclose()
+
+    async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
+        """As the port says."""
+        return await (await self._opened()).put_if_absent(key, body)
+
+    async def delete(self, key: CacheKey) -> bool:
+        """As the port says."""
+        return await (await self._opened()).delete(key)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """As the port says."""
+        async for found in (await self._opened()).list(prefix):
+            yield found
+
+    async def close(self) -> None:
+        """As the port says."""
+        with suppress(Exception):  # There is nothing to close; who used it has heard why.
+            await (await self._opened()).close()
+
+    async def _opened(self) -> CacheBackend:
+        # Of many that wait, one that is cancelled must not take the rest along.
+        return await asyncio.shield(self._made)
