@@ -20,7 +20,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import Fetched, Upstream
+from gooseherd.domain.ports import Fetched, StoredObject, Upstream
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache
@@ -44,6 +44,9 @@ class OneSource:
     def __init__(self) -> None:
         self.fetched = 0
         self.failure: Exception | None = None
+        self.asked = asyncio.Event()
+        self.hang = False
+        self.let_go = 0
 
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
         raise NotImplementedError
@@ -52,6 +55,12 @@ class OneSource:
         self, source: SourceFile, into: Path, *, limit: int, report: Callable[[int, int | None], None]
     ) -> Fetched:
         self.fetched += 1
+        self.asked.set()
+        if self.hang:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.let_go += 1
         if self.failure is not None:
             raise self.failure
         for done in range(len(BYTES) + 1):
@@ -61,6 +70,18 @@ class OneSource:
 
     async def close(self) -> None:
         return None
+
+
+class SlowToAnswer(MemoryCache):
+    """A cache that answers nothing before something else has happened."""
+
+    def __init__(self, until: asyncio.Event) -> None:
+        super().__init__()
+        self._until = until
+
+    async def head(self, key: CacheKey) -> StoredObject | None:
+        await self._until.wait()
+        return await super().head(key)
 
 
 @dataclass
@@ -158,12 +179,16 @@ class Bench:
     def emit(self, kind: EventKind, **fields: Any) -> None:
         self.events.append(Event(seq=len(self.events) + 1, kind=kind, at=0.0, **fields))
 
-    async def run(self) -> Event:
+    async def run(self, *, number: int | None = None) -> Event:
         self._n += 1
         self.events = []
         self.work.mkdir()
         spec = AttemptSpec(
-            AttemptId(JobId("job"), self._n), self.source, RECIPE, AttemptLimits(1 << 20, 1 << 20, 60.0), "b"
+            AttemptId(JobId("job"), number or self._n),
+            self.source,
+            RECIPE,
+            AttemptLimits(1 << 20, 1 << 20, 60.0),
+            "b",
         )
         await run_attempt(
             spec,
@@ -259,6 +284,32 @@ async def test_the_source_is_fetched_again_only_for_a_step_that_reads_it(bench: 
     bench.data.fail = None
     await bench.run()
     assert bench.sources.fetched == 2
+
+
+async def test_the_source_of_a_first_attempt_is_on_its_way_while_the_cache_is_asked(bench: Bench) -> None:
+    asked = asyncio.Event()
+    bench.cache = SlowToAnswer(until=asked)
+    bench.sources.asked = asked
+    async with asyncio.timeout(60):
+        assert (await bench.run()).kind is EventKind.DONE
+
+
+async def test_a_source_that_turns_out_to_be_needless_is_let_go(bench: Bench) -> None:
+    digest = (await bench.run()).manifest_digest
+    bench.sources.hang = True
+    bench.sources.failure = StepFailed.because(Reason.SOURCE_MISSING, "gone by now")
+    async with asyncio.timeout(60):
+        last = await bench.run(number=1)
+    assert last.manifest_digest == digest
+    assert bench.sources.let_go == 1
+
+
+async def test_a_source_that_is_gone_by_now_does_not_matter_to_what_is_stored(bench: Bench) -> None:
+    bench.index.fail = StepFailed.because(Reason.TOOL_FAILED, "tabix: exit 1")
+    await bench.run()
+    bench.index.fail = None
+    bench.sources.failure = StepFailed.because(Reason.SOURCE_MISSING, "gone by now")
+    assert (await bench.run(number=1)).kind is EventKind.DONE
 
 
 async def test_a_source_that_is_published_as_it_is_stays_for_the_step_that_needs_it(bench: Bench) -> None:

@@ -129,6 +129,8 @@ class EcsFleet:
 
     async def acquire(self, need: WorkerNeed) -> WorkerHandle:
         """As the port says; concurrent calls for one attempt get one worker."""
+        if self._closed:
+            raise NoCapacity("(this process is leaving)")
         attempt = need.attempt
         task = self._acquiring.get(attempt)
         if task is None:

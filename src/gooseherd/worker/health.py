@@ -58,12 +58,12 @@ class HealthPort:
         """Answer from now on. Raises OSError: the port is taken."""
         app = web.Application()
         app.router.add_get("/health", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS
+        )
         await self._runner.setup()
         for host in self._hosts:
-            await web.TCPSite(
-                self._runner, host, self._port, shutdown_timeout=SHUTDOWN_SECONDS, reuse_port=False
-            ).start()
+            await web.TCPSite(self._runner, host, self._port, reuse_port=False).start()
 
     def tell(self) -> None:
         """The worker's condition may have changed: whoever waits for that is answered."""

@@ -124,12 +124,22 @@ async def test_a_caller_that_leaves_while_a_warm_worker_is_asked_leaves_it_warm(
 
     fleet = site.fleet(describe=describe)
     first = await fleet.acquire(site.need("j1"))
+    await asked.wait()  # One that has just come is greeted.
+    asked.clear()
     await fleet.release(first.worker_id, reusable=True)
     leaving = asyncio.create_task(fleet.acquire(site.need("j2")))
     await asked.wait()
     await fleet.close()
     await asyncio.gather(leaving, return_exceptions=True)
     await site.until(lambda: not site.live())
+
+
+async def test_nothing_is_launched_for_a_process_that_leaves(site) -> None:
+    fleet = site.fleet()
+    await fleet.close()
+    with pytest.raises(NoCapacity):
+        await fleet.acquire(site.need("j1"))
+    assert not site.tasks()
 
 
 async def test_a_warm_worker_near_its_own_end_is_not_handed_out(site) -> None:
