@@ -38,6 +38,7 @@ from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
 from gooseherd.fleet.ecs_view import Sighting, shown
 from gooseherd.fleet.pool import WoolWorkers
 from gooseherd.fleet.provisioner import EcsProvisioner
+from gooseherd.fleet.roster import Roster
 from gooseherd.fleet.sizes import SizeBounds, WorkerSize, limit_reached, size_for
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,6 @@ _SURVEY_SECONDS: Final = 20.0
 """How long a survey waits for ECS; whoever asked looks again later."""
 _VERDICT_SECONDS: Final = 5.0
 """How long a silent worker's end is waited for: ECS shows a container's some seconds after it."""
-_DOUBT_SECONDS: Final = 5.0
-"""After which a warm worker that did not answer is asked again."""
 _FRESH_SHARE: Final = 0.9
 """Of the idle timeout: a warm worker closer to its own end is not handed out."""
 
@@ -112,12 +111,7 @@ class EcsFleet:
         self._idle_timeout = idle_timeout
         self._sure_for = sure_for
         self._clock = clock
-        self._held: dict[WorkerId, str] = {}
-        """Workers this process uses, and for which attempt."""
-        self._warm: dict[WorkerId, float] = {}
-        """Workers this process may hand out, and since when they are idle."""
-        self._doubted: dict[WorkerId, tuple[float, float]] = {}
-        """Warm ones that did not answer: since when they are idle, and when that was."""
+        self._roster = Roster(discovery.sightings, clock)
         self._launching: set[str] = set()
         """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
         self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
@@ -158,8 +152,8 @@ class EcsFleet:
         address = self._discovery.address(worker_id)
         if sighting.gone or address is None:
             return None
-        self._warm.pop(worker_id, None)
-        self._held.setdefault(worker_id, (sighting.task and sighting.task.launched_for) or "")
+        known = self._roster.held_for(worker_id) or (sighting.task and sighting.task.launched_for)
+        self._roster.hold(worker_id, known or "")
         return WorkerHandle(worker_id, address)
 
     async def gone(self, worker_id: WorkerId) -> str:
@@ -187,25 +181,22 @@ class EcsFleet:
 
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
         """As the port says; does not wait for the end of one that is stopped."""
-        self._held.pop(worker_id, None)
+        self._roster.let_go(worker_id)
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is not None and sighting.gone:
             return
         if reusable and sighting is not None and sighting.healthy:
-            self._warm[worker_id] = self._clock()
+            self._roster.rest(worker_id)
             return
-        self._warm.pop(worker_id, None)
         await self._stop(worker_id, "released, not to be used again")
 
     def slots(self) -> int:
         """As the port says; those that this process is just acquiring are not counted as taken yet."""
         self._discovery.start()
         acquiring = {str(attempt) for attempt in self._acquiring}
-        idle = self._idle()
+        idle = self._roster.idle()
         return self._max - sum(
-            not sighting.gone
-            and worker_id not in idle
-            and self._held.get(worker_id, sighting.task and sighting.task.launched_for) not in acquiring
+            not sighting.gone and worker_id not in idle and self._user_of(worker_id) not in acquiring
             for worker_id, sighting in self._discovery.sightings().items()
         )
 
@@ -238,8 +229,8 @@ class EcsFleet:
             sighting = Sighting(worker_id, 0.0, task, gone=task is None or task.stopped)
         if sighting.gone or not self._is_ours(sighting):
             raise NotFound("worker", worker_id)
-        for idle in (self._warm, self._doubted):
-            idle.pop(worker_id, None)
+        if self._roster.held_for(worker_id) is None:
+            self._roster.let_go(worker_id)
         await self._api.stop_task(worker_id, f"gooseherd: {reason}")
         self._discovery.nudge(worker_id)
 
@@ -252,8 +243,8 @@ class EcsFleet:
             task.cancel()
         await asyncio.gather(*self._acquiring.values(), *self._side, return_exceptions=True)
         await self._provisioner.close()
-        warm = [*self._idle(), *self._doubted]
-        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in warm))
+        idle = self._roster.all_idle()
+        await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in idle))
         await self._discovery.close()
         await self._api.close()
 
@@ -264,12 +255,13 @@ class EcsFleet:
         attempt, size = str(need.attempt), size_for(self._judged(need), self._bounds, self._sizes())
         mine = self._launched_for(attempt)
         if mine is not None:
-            self._held[mine] = attempt
+            self._roster.hold(mine, attempt)
             return await self._healthy(mine)
-        while (warm := self._take_warm(attempt, size)) is not None:
-            handle = await self._still_idle(warm)
+        longest = self._idle_timeout * _FRESH_SHARE
+        while (warm := self._roster.take(attempt, size, longest)) is not None:
+            handle = await self._still_idle(*warm)
             if handle is not None:
-                log.info("warm worker reused", extra={"worker": warm, "attempt": attempt})
+                log.info("warm worker reused", extra={"worker": handle.worker_id, "attempt": attempt})
                 return handle
         await self._make_room(attempt)
         try:
@@ -308,7 +300,7 @@ class EcsFleet:
             with suppress(GooseherdError):
                 await self._stop(await launching, "nobody waits for it any more")
             raise
-        self._held[worker_id] = str(attempt)
+        self._roster.hold(worker_id, str(attempt))
         self._discovery.expect(worker_id)
         return worker_id
 
@@ -322,37 +314,20 @@ class EcsFleet:
 
     def _launched_for(self, attempt: str) -> WorkerId | None:
         for worker_id, sighting in self._discovery.sightings().items():
-            if sighting.gone or worker_id in self._warm:
+            if sighting.gone or self._roster.is_warm(worker_id):
                 continue
-            held = self._held.get(worker_id)
+            held = self._roster.held_for(worker_id)
             if held == attempt or (
                 not held and sighting.task and sighting.task.wanted and sighting.task.launched_for == attempt
             ):
                 return worker_id
         return None
 
-    def _take_warm(self, attempt: str, size: WorkerSize) -> WorkerId | None:
-        """The smallest that will do, the last used of those; ours from this moment on."""
-        found = [
-            (sighting.task.size, -since, worker_id)
-            for worker_id, since in self._idle().items()
-            if self._clock() - since < self._idle_timeout * _FRESH_SHARE
-            and (sighting := self._discovery.sightings()[worker_id]).task is not None
-            and sighting.healthy
-            and sighting.task.size.covers(size)
-        ]
-        if not found:
-            return None
-        _, _, worker_id = min(found)
-        self._held[worker_id] = attempt
-        return worker_id
-
-    async def _still_idle(self, worker_id: WorkerId) -> WorkerHandle | None:
+    async def _still_idle(self, worker_id: WorkerId, since: float) -> WorkerHandle | None:
         """Ask a warm worker itself: ours to use, or somebody else's by now, or doubted for a while."""
         address = self._discovery.address(worker_id)
         assert address is not None
         handle = WorkerHandle(worker_id, address)
-        since = self._warm.pop(worker_id)
         if self._clock() - since < self._sure_for:
             return handle  # It has only just said its last word to us.
         try:
@@ -360,29 +335,27 @@ class EcsFleet:
                 said = await self._describe(handle)
         except (WorkerLost, Misconfigured, TimeoutError) as error:
             log.info("warm worker silent", extra={"worker": worker_id, "error": type(error).__name__})
-            self._held.pop(worker_id, None)
-            self._doubted[worker_id] = (since, self._clock())
+            self._roster.doubt(worker_id, since)
             self._discovery.nudge(worker_id)
             return None
         except BaseException:
-            self._held.pop(worker_id, None)
-            self._warm[worker_id] = since
+            self._roster.rest(worker_id, since)
             raise
         if said.get("build") == self._build and not said.get("attempts") and not said.get("draining"):
             return handle
         log.info("warm worker not reused", extra={"worker": worker_id, "said": dict(said)})
-        self._held.pop(worker_id, None)
+        self._roster.let_go(worker_id)
         self._discovery.nudge(worker_id)
         return None
 
     async def _make_room(self, attempt: str) -> None:
         """Take a slot for a launch. Raises NoCapacity when all workers are in use."""
         while self._used() >= self._max:
-            idle = self._idle()
+            idle = self._roster.idle()
             if not idle:
                 raise NoCapacity(f"({self._max} of {self._max} workers in use)")
             victim = min(idle, key=lambda worker_id: idle[worker_id])
-            del self._warm[victim]
+            self._roster.let_go(victim)
             await self._stop(victim, "makes room for another size")
             try:
                 async with asyncio.timeout(self._start_timeout):
@@ -428,7 +401,7 @@ class EcsFleet:
                 await self._describe(worker)
 
     async def _give_up(self, worker_id: WorkerId) -> None:
-        self._held.pop(worker_id, None)
+        self._roster.let_go(worker_id)
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is None or not sighting.gone:
             await self._stop(worker_id, "did not become healthy")
@@ -453,10 +426,15 @@ class EcsFleet:
 
     def _shown(self) -> list[WorkerView]:
         return [
-            shown(sighting, self._held.get(worker_id), warm=worker_id in self._warm)
+            shown(sighting, self._roster.held_for(worker_id), warm=self._roster.is_warm(worker_id))
             for worker_id, sighting in self._discovery.sightings().items()
             if self._is_ours(sighting)
         ]
+
+    def _user_of(self, worker_id: WorkerId) -> str | None:
+        """The attempt that has it, or, as long as nobody has, the one it was launched for."""
+        task = self._discovery.sightings()[worker_id].task
+        return self._roster.held_for(worker_id) or (task.launched_for if task is not None else None)
 
     def _is_ours(self, sighting: Sighting) -> bool:
         """A job may name a worker of another fleet; what was just launched was not seen yet."""
@@ -471,15 +449,3 @@ class EcsFleet:
         except GooseherdError as error:
             log.error("worker not stopped", extra={"worker": worker_id, "error": str(error)})
         self._discovery.nudge(worker_id)
-
-    def _idle(self) -> dict[WorkerId, float]:
-        """Warm workers that live, since when; those that ended are forgotten."""
-        sightings = self._discovery.sightings()
-        for ours in (self._warm, self._doubted, self._held):
-            for worker_id in [w for w in ours if w not in sightings or sightings[w].gone]:
-                del ours[worker_id]
-        for worker_id, (since, doubted) in list(self._doubted.items()):
-            if self._clock() - doubted > _DOUBT_SECONDS:
-                del self._doubted[worker_id]
-                self._warm[worker_id] = since
-        return dict(self._warm)

@@ -1,0 +1,109 @@
+"""Which workers this process uses, which it may hand out, and which of those it has its doubts about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gooseherd.domain.job import WorkerId
+from gooseherd.fleet.ecs_view import Sighting
+from gooseherd.fleet.sizes import WorkerSize
+
+_DOUBT_SECONDS: Final = 5.0
+"""After which a warm worker that did not answer is asked again."""
+
+
+class Roster:
+    """Workers in use and idle ones, by what this process did with them; a dead process leaves none.
+
+    `sightings` tells what is known of them now: those that ended are forgotten. Times are
+    those of `clock`, in seconds.
+    """
+
+    def __init__(
+        self,
+        sightings: Callable[[], Mapping[WorkerId, Sighting]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sightings = sightings
+        self._clock = clock
+        self._held: dict[WorkerId, str] = {}
+        """Workers this process uses, and for which attempt."""
+        self._warm: dict[WorkerId, float] = {}
+        """Workers this process may hand out, and since when they are idle."""
+        self._doubted: dict[WorkerId, tuple[float, float]] = {}
+        """Warm ones that did not answer: since when they are idle, and when that was."""
+
+    # -- in use ----------------------------------------------------------------------------
+
+    def hold(self, worker_id: WorkerId, attempt: str) -> None:
+        """It works for `attempt`, and is not idle."""
+        self.let_go(worker_id)
+        self._held[worker_id] = attempt
+
+    def held_for(self, worker_id: WorkerId) -> str | None:
+        """The attempt it works for, as far as this process knows."""
+        return self._held.get(worker_id)
+
+    def let_go(self, worker_id: WorkerId) -> None:
+        """It is neither in use nor idle: about to end, or somebody else's."""
+        self._held.pop(worker_id, None)
+        self._warm.pop(worker_id, None)
+        self._doubted.pop(worker_id, None)
+
+    # -- idle ------------------------------------------------------------------------------
+
+    def rest(self, worker_id: WorkerId, since: float | None = None) -> None:
+        """It is idle, from now on or since then, and may be handed out."""
+        self.let_go(worker_id)
+        self._warm[worker_id] = self._clock() if since is None else since
+
+    def is_warm(self, worker_id: WorkerId) -> bool:
+        """Whether it is idle and may be handed out."""
+        return worker_id in self._warm
+
+    def doubt(self, worker_id: WorkerId, since: float) -> None:
+        """It is idle since then but did not answer: not handed out for a while."""
+        self.let_go(worker_id)
+        self._doubted[worker_id] = since, self._clock()
+
+    def idle(self) -> dict[WorkerId, float]:
+        """Warm workers that live, and since when they are idle."""
+        self._look()
+        return dict(self._warm)
+
+    def all_idle(self) -> list[WorkerId]:
+        """Those and the doubted ones."""
+        self._look()
+        return [*self._warm, *self._doubted]
+
+    def take(self, attempt: str, size: WorkerSize, longest: float) -> tuple[WorkerId, float] | None:
+        """The smallest idle one that will do, of those the last used, and since when it was idle.
+
+        Held for `attempt` from now on. One that is idle for `longest` seconds is about to end.
+        """
+        sightings = self._sightings()
+        found = [
+            (sighting.task.size, -since, worker_id)
+            for worker_id, since in self.idle().items()
+            if self._clock() - since < longest
+            and (sighting := sightings[worker_id]).task is not None
+            and sighting.healthy
+            and sighting.task.size.covers(size)
+        ]
+        if not found:
+            return None
+        _, since, worker_id = min(found)
+        self.hold(worker_id, attempt)
+        return worker_id, -since
+
+    def _look(self) -> None:
+        sightings = self._sightings()
+        for ours in (self._warm, self._doubted, self._held):
+            for worker_id in [w for w in ours if w not in sightings or sightings[w].gone]:
+                del ours[worker_id]
+        for worker_id, (since, doubted) in list(self._doubted.items()):
+            if self._clock() - doubted > _DOUBT_SECONDS:
+                del self._doubted[worker_id]
+                self._warm[worker_id] = since
