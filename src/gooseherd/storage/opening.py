@@ -1,4 +1,4 @@
-"""A cache that is still being opened: whoever asks it first waits for that, nobody else does."""
+"""A cache that is opened when it is first asked, beside what else is going on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from gooseherd.domain.ports import Body, CacheBackend, StoredObject
 
 
 class OpeningCache:
-    """CacheBackend that `make` makes, in a thread, from now on; needs a running event loop.
+    """CacheBackend that `make` makes, in a thread, with the first call.
 
     What `make` raises, each call raises. Closing it closes what was made.
     """
 
     def __init__(self, make: Callable[[], CacheBackend]) -> None:
-        self._made = asyncio.create_task(in_thread(make), name="opening the cache")
+        self._make = make
+        self._made: asyncio.Task[CacheBackend] | None = None
 
     async def head(self, key: CacheKey) -> StoredObject | None:
         """As the port says."""
@@ -50,9 +51,13 @@ class OpeningCache:
 
     async def close(self) -> None:
         """As the port says."""
+        if self._made is None:
+            return
         with suppress(Exception):  # There is nothing to close; who used it has heard why.
             await (await self._opened()).close()
 
     async def _opened(self) -> CacheBackend:
+        if self._made is None:
+            self._made = asyncio.create_task(in_thread(self._make), name="opening the cache")
         # Of many that wait, one that is cancelled must not take the rest along.
         return await asyncio.shield(self._made)

@@ -27,8 +27,8 @@ async def equip(
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Registry]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
 
-    Tools may write to `scratch` only, where there is a sandbox. The cache is opened meanwhile:
-    that takes longer than asking a source for its first bytes.
+    Tools may write to `scratch` only, where there is a sandbox. The cache is opened by its first
+    call: that takes longer than asking a source for its first bytes, which need not wait for it.
 
     Raises:
         Misconfigured: naming the variable; so does the cache's first call.
