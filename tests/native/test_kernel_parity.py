@@ -143,7 +143,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
         run = kernel(format_name, data, "--refuse-empty", "--ties", "input")
         try:
             records = b"".join(normalise([data], reader)).split(b"\n")[:-1]
-            header = reader.finish()
+            header = reader.completed(reader.finish())
             records += reader.added().split(b"\n")[:-1]
         except StepFailed as stopped:
             refused = stopped.failure.detail

@@ -81,6 +81,35 @@ def test_a_budget_that_cannot_hold_the_index_is_refused_not_exceeded(kernel: Any
     assert report["reason"] == "out_of_memory"
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_too_little_memory_is_named_wherever_it_runs_out(ordered: bool, kernel: Any) -> None:
+    """RLIMIT_DATA from what the program cannot start with to what is enough: done, or out_of_memory."""
+    source = kernel.folder / "some.bed"
+    places = [(i // 6_000, i % 6_000 * 40_000) for i in range(60_000)]
+    if not ordered:
+        random.Random(3).shuffle(places)
+    lines = [b"chr%d\t%d\t%d\tread_%d\n" % (name, at, at + 300, at) for name, at in places]
+    source.write_bytes(b"".join(lines))
+    ends = set()
+    for most in (60, 84, 88, 91, 94, 97, 100, 105, 250):
+        argv, planned = kernel.call("bed", source, "--memory", str(64 * MIB))
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            check=False,
+            timeout=60,
+            preexec_fn=lambda most=most * MIB: resource.setrlimit(resource.RLIMIT_DATA, (most, most)),
+        )
+        ends.add(done.returncode)
+        if done.returncode:
+            assert done.returncode == 21, (most, done.stderr)
+            assert b"ran out of memory" in done.stderr, most
+            assert not planned.out.exists(), most
+            report = planned.out.with_name("report.json")
+            assert json.loads(report.read_bytes())["reason"] == "out_of_memory", most
+    assert ends == {0, 21}
+
+
 @pytest.mark.parametrize("where", ["data", "runs"])
 def test_a_full_disk_is_named(where: str, big: Path, kernel: Any) -> None:
     """RLIMIT_FSIZE stands in for it: the same code path, with EFBIG for ENOSPC."""

@@ -100,7 +100,7 @@ class TabixIntervalProcessor:
     @property
     def version(self) -> str:
         """Shape and level."""
-        return f"3.{self.budget.level}"
+        return f"4.{self.budget.level}"
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """Data, then its index."""

@@ -242,6 +242,10 @@ class Records:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"no records: the file has {self._instead()}")
         return b"".join(line + b"\n" for line in self.header)
 
+    def completed(self, header: bytes) -> bytes:
+        """That header with what readers need of it; for a source that does not stay as it is."""
+        return header
+
     def added(self) -> bytes:
         """Records that the source lacks; first among those with their start. Call once, at the end."""
         return b""

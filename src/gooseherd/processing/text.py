@@ -45,7 +45,9 @@ def normalise(chunks: Iterable[bytes], reader: Records, max_line: int = MAX_LINE
             yield out
 
 
-def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) -> dict[str, Any]:
+def report(
+    reader: Records, found: Inflation, header: bytes, record_bytes: int, *, kept: bool
+) -> dict[str, Any]:
     """All that was noticed, as plain data."""
     return {
         "compression": str(found.compression),
@@ -59,7 +61,7 @@ def report(reader: Records, found: Inflation, header: bytes, record_bytes: int) 
         "counts": reader.counts,
         "without_end_marker": found.without_end_marker,
         "ordered": reader.ordered,
-        "kept": found.whole_blocks and reader.ordered and reader.unchanged(header),
+        "kept": kept,
     }
 
 
@@ -113,12 +115,15 @@ def _run(given: argparse.Namespace) -> None:
             )
         header = reader.finish()
         added = reader.added()
+        kept = found.whole_blocks and reader.ordered and reader.unchanged(header)
+        if not kept:
+            header = reader.completed(header)
         written += len(added)
         if given.header:
             _write(given.header, header)
         if given.added:
             _write(given.added, added)
-        _write(given.report, json.dumps(report(reader, found, header, written)).encode())
+        _write(given.report, json.dumps(report(reader, found, header, written, kept=kept)).encode())
 
 
 def _without_bom(chunks: Iterable[bytes], reader: Records) -> Iterator[bytes]:

@@ -89,6 +89,8 @@ class Vcf(Records):
     _END = re.compile(rb"[\t;]END=(\d{1,18})")
     _CONTIG = re.compile(rb"##contig=<(?:[^>]*,)?ID=([^,>]+)")
     _LENGTH = re.compile(rb"[<,]length=(\d{1,10})[,>]")
+    # What a name may be made of (VCFv4.5 §1.4.7); any other would break its line.
+    _DECLARABLE = re.compile(rb"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")
     _COLUMNS = (b"#CHROM", b"POS", b"ID", b"REF", b"ALT", b"QUAL", b"FILTER", b"INFO")
 
     def __init__(self, name: str) -> None:
@@ -161,6 +163,15 @@ class Vcf(Records):
             top = [b"##fileformat=VCFv4.2"]
         self.header = [*top, *rest, *([self.titles] if self.titles is not None else [])]
         return super().finish()
+
+    def completed(self, header: bytes) -> bytes:
+        """With a line for each sequence that none declares, by name; length unknown, so left out."""
+        lacking = sorted(filter(self._DECLARABLE.fullmatch, self.seen - self.lengths.keys()))
+        if not lacking or self.titles is None:
+            return header
+        self.count("added_header_lines", len(lacking))
+        above = header[: -len(self.titles) - 1]
+        return b"".join((above, *(b"##contig=<ID=%b>\n" % name for name in lacking), self.titles, b"\n"))
 
     def contigs(self) -> tuple[Contig, ...]:
         return tuple(Contig(c.name, c.length or None) for c in super().contigs())

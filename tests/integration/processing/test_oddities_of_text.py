@@ -39,6 +39,11 @@ def bgzf(data: bytes) -> bytes:
     return subprocess.run(["bgzip", "-c"], input=data, capture_output=True, check=True).stdout
 
 
+def declaring(*names: str) -> bytes:
+    above, title = VCF.split(b"#CHROM")
+    return above + b"".join(b"##contig=<ID=%b>\n" % name.encode() for name in names) + b"#CHROM" + title
+
+
 class Mended(NamedTuple):
     """An odd source and what comes out: the whole text, what was counted, what is told."""
 
@@ -279,8 +284,8 @@ MENDED = [
     Mended(
         "a header in its own order",
         "vcf",
-        b"##fileformat=VCFv4.2\n##z=1\n##a=2\n" + VCF.split(b"\n", 2)[2] + v("5"),
-        b"##fileformat=VCFv4.2\n##z=1\n##a=2\n" + VCF.split(b"\n", 2)[2] + v("5"),
+        VCF.replace(b"##contig", b"##z=1\n##contig").replace(b"#CHROM", b"##a=2\n#CHROM") + v("5"),
+        VCF.replace(b"##contig", b"##z=1\n##contig").replace(b"#CHROM", b"##a=2\n#CHROM") + v("5"),
     ),
     Mended(
         "the version not on top",
@@ -313,10 +318,29 @@ MENDED = [
         "were added",
     ),
     Mended(
-        "a contig that is not declared",
+        "contigs that are not declared",
         "vcf",
-        VCF + v("5", "XX=1", name="chr9"),
-        VCF + v("5", "XX=1", name="chr9"),
+        VCF + v("5", "XX=1", name="chr9") + v("2") + v("5", name="HLA-A*01:01") + v("1"),
+        declaring("HLA-A*01:01", "chr9")
+        + v("5", name="HLA-A*01:01")
+        + v("1")
+        + v("2")
+        + v("5", "XX=1", name="chr9"),
+        {"added_header_lines": 2},
+        "were added",
+    ),
+    Mended(
+        "contigs that cannot be declared",
+        "vcf",
+        VCF + v("5", name="a,b") + v("5", name="<c>") + v("5", name="=d"),
+        VCF + v("5", name="a,b") + v("5", name="<c>") + v("5", name="=d"),
+    ),
+    Mended(
+        "a contig that is not declared, ready otherwise",
+        "vcf",
+        bgzf(VCF + v("5", name="chr9")),
+        VCF + v("5", name="chr9"),
+        told="own bytes",
     ),
     Mended(
         "an END below POS", "vcf", VCF + v("50", "END=5", alt="<DEL>"), VCF + v("50", "END=5", alt="<DEL>")

@@ -138,6 +138,22 @@ async def test_both_ways_make_the_same_artifact(
         same(one, other)
 
 
+async def test_contigs_that_a_vcf_does_not_declare_are_declared_alike(
+    process: Process, tool: Any, with_kernel: ProcessorRegistry, plain_tools: ProcessorRegistry
+) -> None:
+    for seed, dropped in enumerate(("##contig=<ID=chr10>\n", "##contig=<ID=chr2>\n", "##contig")):
+        text = drawn("vcf", ODD_FILES + seed).decode()
+        lines = [line for line in text.splitlines(keepends=True) if not line.startswith(dropped)]
+        source = packed_in_turn("".join(lines).encode(), seed, tool)
+        one = await process(source, "vcf", using=with_kernel)
+        same(one, await process(source, "vcf", using=plain_tools))
+        made = text_of(one).decode()
+        assert one.counts["added_header_lines"] == made.count("##contig") - "".join(lines).count("##contig")
+        assert {f"##contig=<ID={name}" in made for name in ("chr1", "chr10", "chr2")} == {True}
+        for reader in (("bcftools", "view", "-Ob"), ("bcftools", "sort", "-Ob")):
+            tool(*reader, stdin=text_of(one))
+
+
 async def test_a_header_of_many_blocks_is_cut_alike(
     process: Process, with_kernel: ProcessorRegistry, plain_tools: ProcessorRegistry
 ) -> None:

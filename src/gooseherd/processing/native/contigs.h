@@ -15,6 +15,7 @@ struct contig {
     uint64_t records;
     uint64_t length;   /* as declared */
     bool declared, has_length;
+    bool lacking;      /* records name it, the header should have declared it */
 };
 
 struct contigs {

@@ -3,16 +3,25 @@
 #include "failure.h"
 
 #include <errno.h>
+#include <libdeflate.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 void (*failure_told)(const struct failure *);
 
+/* Of each thread, ours and htslib's, which asks for 3 MB of its own accord: the system's 8 MB count as used. */
+enum { THREAD_STACK = 1 << 20 };
+/* More than any one thing that is asked for while records go by, but an index that doubles. */
+enum { SHORT_OF = 4 << 20 };
+
 static atomic_flag failing = ATOMIC_FLAG_INIT;
+static atomic_bool ran_out;
 
 void failure_forget(void)
 {
@@ -83,6 +92,53 @@ _Noreturn void fail_io(const char *what)
     struct failure f;
     failure_of_errno(&f, what);
     fail_with(&f);
+}
+
+static void *watched(size_t bytes)
+{
+    void *new = malloc(bytes);
+    if (!new)
+        atomic_store(&ran_out, true);
+    return new;
+}
+
+void memory_watch(void)
+{
+    pthread_attr_t attributes;
+    libdeflate_set_memory_allocator(watched, free);
+    if (pthread_attr_init(&attributes) == 0) {
+        if (pthread_attr_setstacksize(&attributes, THREAD_STACK) == 0)
+            (void)pthread_setattr_default_np(&attributes);
+        pthread_attr_destroy(&attributes);
+    }
+}
+
+bool memory_ran_out(void)
+{
+    return atomic_load(&ran_out);
+}
+
+bool memory_is_short(void)
+{
+    if (memory_ran_out())
+        return true;
+    void *some = mmap(NULL, SHORT_OF, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (some == MAP_FAILED)
+        return true;
+    munmap(some, SHORT_OF);
+    return false;
+}
+
+_Noreturn void fail_memory(const char *what)
+{
+    fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory: %s", what);
+}
+
+_Noreturn void fail_library(const char *what)
+{
+    if (errno == ENOMEM || memory_is_short())
+        fail_memory(what);
+    fail(EXIT_IO, TOOL_FAILED, "%s", what);
 }
 
 void *grow(void *old, size_t bytes)

@@ -2,6 +2,7 @@
 #ifndef FAILURE_H
 #define FAILURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
 
@@ -40,6 +41,17 @@ _Noreturn void fail_io(const char *what); /* reads errno: a full disk is told ap
 
 /* The reason and status that errno stands for. */
 void failure_of_errno(struct failure *failure, const char *what);
+
+/*
+ * What libraries do on their own threads leaves no errno behind: their allocations are watched from here on. Call once,
+ * before there are threads; those need less memory then, too.
+ */
+void memory_watch(void);
+bool memory_ran_out(void); /* an allocation was seen to fail */
+bool memory_is_short(void); /* or would fail now */
+
+_Noreturn void fail_memory(const char *what);  /* "ran out of memory: WHAT" */
+_Noreturn void fail_library(const char *what); /* a library said only that it failed: short memory is told apart */
 
 void *grow(void *old, size_t bytes); /* realloc that never returns NULL */
 

@@ -76,7 +76,7 @@ uint64_t ingest_room(const struct ingest *g)
                      (uint64_t)g->options->output.threads * OUTPUT_THREAD_MEMORY + g->lines.carry_size +
                      reader_memory(&g->reader) + g->contigs.memory + index_memory(g);
     if (taken + LEAST_STORE > g->options->memory)
-        fail(EXIT_MEMORY, OUT_OF_MEMORY, "needs more memory than the %llu MB it was given",
+        fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory: it needs more than the %llu MB it was given",
              (unsigned long long)(g->options->memory / MIB));
 #ifdef ROOM
     return ROOM; /* tests: spilling within a few lines */
@@ -171,7 +171,7 @@ static void give_journal(struct ingest *g)
 static void start_output(struct ingest *g)
 {
     g->header.n = 0;
-    reader_finish(&g->reader, g->records > 0, &g->header);
+    reader_finish(&g->reader, g->records > 0, false, &g->header);
     g->output = output_start(&g->options->output, g->csi, &g->header);
 }
 
@@ -217,11 +217,20 @@ static void start_streaming(struct ingest *g)
     give_in_order(g);
 }
 
+/*
+ * A bet with little hope is not made. A parent without a line of its own that has parts already will hardly get one
+ * later. Where one sequence is not declared, others will not be: the header is known when all is read.
+ */
+static bool may_stream(const struct ingest *g)
+{
+    return g->may_stream && !g->reader.parents.missing && !g->reader.lacking_count;
+}
+
 static void make_room(struct ingest *g)
 {
     if (!g->sorted)
         spill(g, g->next_age++);
-    else if (g->may_stream && !g->reader.parents.missing)
+    else if (may_stream(g))
         start_streaming(g);
     else
         append_journal(g);
@@ -329,7 +338,7 @@ static void take(struct ingest *g, const struct record *r)
     bool beyond = !g->csi && to > TBI_END;
     g->sorted = g->sorted && !disorder;
     g->csi = g->csi || beyond;
-    if (g->streaming && (disorder || beyond))
+    if (g->streaming && (disorder || beyond || g->reader.header_grew))
         restart(g);
     else if (disorder && g->journal.count)
         sort_journal(g);
@@ -340,8 +349,7 @@ static void take(struct ingest *g, const struct record *r)
         make_room(g);
     if (!g->streaming) {
         store_add(&g->store, head, r->text);
-        /* A parent without a line of its own that has parts already will hardly get one later. */
-        if (g->sorted && g->may_stream && g->store.used > STREAM_AFTER && !g->reader.parents.missing)
+        if (g->sorted && g->store.used > STREAM_AFTER && may_stream(g))
             start_streaming(g);
         return;
     }

@@ -60,7 +60,7 @@ struct input *input_new(int fd, struct decode_limits limits)
     pthread_mutex_init(&in->lock, NULL);
     pthread_cond_init(&in->changed, NULL);
     if (pthread_create(&in->thread, NULL, decode_all, in) != 0)
-        fail(EXIT_MEMORY, OUT_OF_MEMORY, "could not start a thread");
+        fail_memory("could not start a thread");
     return in;
 }
 

@@ -65,7 +65,7 @@ static enum verdict judge(struct ingest *g, bool csi, struct text *top)
     if (!g->records || g->lines.open_end || !decoder_is_blocks(input_decoder(g->input)) ||
         decoder_lacks_end_marker(input_decoder(g->input)))
         return give_up(g, NOT_KEPT);
-    reader_finish(&g->reader, true, &g->header);
+    reader_finish(&g->reader, true, true, &g->header);
     if (changed(&g->reader) || g->header.n != top->n ||
         (top->n && memcmp(g->header.bytes, top->bytes, top->n) != 0))
         return give_up(g, NOT_KEPT);

@@ -24,6 +24,7 @@ int main(int argc, char **argv)
 {
     options_read(&options, argc, argv);
     failure_told = told;
+    memory_watch();
     /* A full pipe's end and a file-size limit are errors to be named, not deaths. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

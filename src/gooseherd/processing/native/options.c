@@ -124,7 +124,7 @@ void options_read(struct options *o, int argc, char **argv)
         case REPORT: o->report = optarg; break;
         case WORK: o->work = optarg; break;
         case MEMORY: o->memory = whole(optarg, 16 * MIB, (uint64_t)1 << 44); break;
-        case THREADS: o->output.threads = (int)whole(optarg, 1, 64); break;
+        case THREADS: o->output.threads = (int)whole(optarg, 1, OUTPUT_THREADS_MOST); break;
         case 'l': o->output.level = (int)whole(optarg, 0, 9); break;
         case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
         case TIES: ties = optarg; break;

@@ -10,6 +10,7 @@
 #include <htslib/bgzf.h>
 #include <htslib/hts.h>
 #include <htslib/tbx.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@ int hts_idx_amend_last(hts_idx_t *idx, uint64_t offset);
 
 /* tabix's own choice for CSI: 16 kb windows, and levels enough for 2^32. */
 enum { MIN_SHIFT = 14, TBI_LEVELS = 5, CSI_LEVELS = 6 };
+
+enum { LIBRARY_STACK = 3 << 20 }; /* of htslib's threads, at least */
 
 struct output {
     const struct output_plan *plan;
@@ -49,12 +52,14 @@ static _Noreturn void fail_writing(int fd, const char *what)
 {
     static char zeros[64 << 10];
     struct stat found;
-    if (!errno && fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && lseek(fd, 0, SEEK_END) >= 0)
+    if (!errno && memory_ran_out())
+        errno = ENOMEM;
+    if (!errno && fd >= 0 && fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && lseek(fd, 0, SEEK_END) >= 0)
         for (int i = 0; i < 16 && !errno; i++)
             if (write(fd, zeros, sizeof zeros) < 0)
                 break;
     if (!errno)
-        errno = EIO;
+        errno = memory_is_short() ? ENOMEM : EIO;
     fail_io(what);
 }
 
@@ -64,15 +69,47 @@ bool output_can_return(const struct output_plan *plan)
     return number_of(plan->data) < 0 && (stat(plan->data, &found) != 0 || S_ISREG(found.st_mode));
 }
 
+static void *wait_with_others(void *of)
+{
+    pthread_barrier_wait(of);
+    return NULL;
+}
+
+/*
+ * htslib waits for ever for a thread that could not be started. So as many are started here first, which fails in a way
+ * that can be told; the memory of their stacks stays with this process.
+ */
+static void make_room_for_threads(int n)
+{
+    pthread_t all[OUTPUT_THREADS_MOST + 1];
+    pthread_barrier_t barrier;
+    pthread_attr_t attributes;
+    if (pthread_barrier_init(&barrier, NULL, (unsigned)n + 1) != 0 || pthread_attr_init(&attributes) != 0 ||
+        pthread_attr_setstacksize(&attributes, LIBRARY_STACK) != 0)
+        fail_memory("could not start compression threads");
+    for (int i = 0; i < n; i++)
+        if (pthread_create(&all[i], &attributes, wait_with_others, &barrier) != 0)
+            fail_memory("could not start compression threads");
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < n; i++)
+        pthread_join(all[i], NULL);
+    pthread_attr_destroy(&attributes);
+    pthread_barrier_destroy(&barrier);
+}
+
 static void begin(struct output *o, const struct text *header)
 {
     char mode[4] = {'w', (char)('0' + o->plan->level), 0};
     int copy = fcntl(o->fd, F_DUPFD_CLOEXEC, 0);
+    errno = 0;
     o->bgzf = copy < 0 ? NULL : bgzf_dopen(copy, mode);
     if (!o->bgzf)
-        fail_io("opening the output");
-    if (o->plan->threads > 1 && bgzf_mt(o->bgzf, o->plan->threads, 256) != 0)
-        fail(EXIT_MEMORY, OUT_OF_MEMORY, "could not start compression threads");
+        fail_writing(-1, "opening the output");
+    if (o->plan->threads > 1) {
+        make_room_for_threads(o->plan->threads + 1);
+        if (bgzf_mt(o->bgzf, o->plan->threads, 256) != 0)
+            fail_memory("could not start compression threads");
+    }
     output_text(o, header->bytes, header->n);
     /* The index needs to know where the first record's block begins: blocks are numbered from here. */
     errno = 0;
@@ -112,8 +149,9 @@ void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t en
 {
     int64_t from, to;
     format_interval(o->plan->format, start, end, &from, &to);
+    errno = 0;
     if (bgzf_idx_push(o->bgzf, o->index, (int)place, from, to, (uint64_t)bgzf_tell(o->bgzf), 1) < 0)
-        fail(EXIT_IO, TOOL_FAILED, "the index refused a record");
+        fail_library("the index refused a record");
 }
 
 uint64_t output_bytes(const struct output *o)
@@ -183,14 +221,16 @@ void output_record_kept(struct output *o, uint32_t place, uint32_t start, uint32
 {
     int64_t from, until;
     format_interval(o->plan->format, start, end, &from, &until);
+    errno = 0;
     if (hts_idx_push(o->index, (int)place, from, until, to, 1) < 0)
-        fail(EXIT_IO, TOOL_FAILED, "the index refused a record");
+        fail_library("the index refused a record");
 }
 
 void output_finish_kept(struct output *o, const struct contigs *contigs, const uint32_t *order, uint64_t end)
 {
+    errno = 0;
     if (hts_idx_finish(o->index, end) < 0)
-        fail(EXIT_IO, TOOL_FAILED, "the index could not be finished");
+        fail_library("the index could not be finished");
     describe(o, contigs, order);
     save_index(o);
     output_drop(o);
@@ -214,7 +254,7 @@ uint64_t output_finish(struct output *o, const struct contigs *contigs, const ui
         fail_writing(o->fd, "writing the output");
     uint64_t end = (uint64_t)bgzf_tell(o->bgzf);
     if (hts_idx_amend_last(o->index, end) < 0 || hts_idx_finish(o->index, end) < 0)
-        fail(EXIT_IO, TOOL_FAILED, "the index could not be finished");
+        fail_library("the index could not be finished");
     describe(o, contigs, order);
     if (bgzf_close(o->bgzf) != 0)
         fail_writing(o->fd, "writing the output");

@@ -69,6 +69,7 @@ void reader_free(struct reader *r)
     free(r->made.bytes);
     free(r->attributes.all);
     free(r->declared);
+    free(r->lacking);
     parents_free(&r->parents);
 }
 
@@ -293,6 +294,8 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
         end.value = vcf_end(number, start.value, line, tabs, n);
     }
     record->contig = contigs_number(r->contigs, line, tabs[0], format->title);
+    if (format->family == VCF && !r->contigs->all[record->contig].declared)
+        vcf_lacks(r, record->contig);
     record->start = start.value;
     record->end = end.value;
     r->begun = true;
@@ -323,10 +326,10 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
     return true;
 }
 
-void reader_finish(struct reader *r, bool any_records, struct text *header)
+void reader_finish(struct reader *r, bool any_records, bool as_found, struct text *header)
 {
     if (r->format->family == VCF)
-        vcf_finish(r, any_records, header);
+        vcf_finish(r, any_records, as_found, header);
     if (r->format->transcoded && !r->as_is) {
         text_add(header, GFF3_VERSION, sizeof GFF3_VERSION - 1);
         r->counts[ADDED_HEADER_LINES] += !r->headed;
@@ -344,7 +347,7 @@ bool reader_added(struct reader *r, uint32_t *next, struct record *record)
 size_t reader_memory(const struct reader *r)
 {
     return r->line.room + r->made.room + 2 * r->header.room + r->attributes.room * sizeof *r->attributes.all +
-           r->parents.memory;
+           r->parents.memory + 2 * (r->lacking_bytes + r->lacking_room * sizeof *r->lacking);
 }
 
 bool reader_has_header(const struct reader *r)

@@ -72,13 +72,17 @@ struct reader {
     bool begun;        /* a record was seen */
     bool over;         /* nothing after this is a record (GFF3: FASTA) */
     bool spaced;       /* the first record's columns are split by spaces */
-    bool header_grew;  /* a header line was added below the first record */
+    bool header_grew;  /* a header line was added, or became necessary, below the first record */
     struct text header;      /* lines with their newlines */
     struct text fileformat, titles; /* VCF: its first and last header line */
     bool has_vcf_version;
     size_t header_most;
     uint32_t *declared; /* contig numbers in the order of their declarations */
     uint32_t declared_count, declared_room;
+    uint32_t *lacking;  /* VCF: those that records name and no line declares, though one could */
+    uint32_t lacking_count, lacking_room;
+    uint32_t lacking_told; /* of them in the counts */
+    size_t lacking_bytes;  /* of their lines */
     struct text line;   /* a record that had to be rewritten */
     size_t line_most;
     struct parents parents; /* of a GTF, and all below too */
@@ -100,8 +104,11 @@ bool reader_line(struct reader *reader, uint64_t number, const char *line, size_
 /* Judge a line that is known to be a record this reader has given before. */
 bool reader_record(struct reader *reader, uint64_t number, const char *line, size_t n, struct record *record);
 
-/* The header as it stands above the records; call once, after the last line. */
-void reader_finish(struct reader *reader, bool any_records, struct text *header);
+/*
+ * The header as it stands above the records, with what readers need of it. Call it after the last line; before that it
+ * is the header for what was read so far. `as_found`: without lines for sequences that none declares.
+ */
+void reader_finish(struct reader *reader, bool any_records, bool as_found, struct text *header);
 
 /*
  * Records that the source lacks, one a call while there are some; call after the last line. `next` starts at 0.
@@ -124,7 +131,8 @@ size_t without_trailing_space(const char *line, size_t n);
 void vcf_comment(struct reader *reader, uint64_t number, const char *line, size_t n);
 void vcf_first_record(struct reader *reader, uint64_t number, const char *line, size_t n);
 uint32_t vcf_end(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs, size_t n);
-void vcf_finish(struct reader *reader, bool any_records, struct text *header);
+void vcf_finish(struct reader *reader, bool any_records, bool as_found, struct text *header);
+void vcf_lacks(struct reader *reader, uint32_t contig); /* a record on a sequence that no line declares */
 void gtf_record(struct reader *reader, uint64_t number, const uint32_t *tabs, struct record *record);
 bool gtf_added(struct reader *reader, uint32_t *next, struct record *record);
 void gff_comment(struct reader *reader, uint64_t number, const char *line, size_t n);

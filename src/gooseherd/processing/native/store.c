@@ -20,7 +20,7 @@ void store_start(struct store *s, size_t size)
     /* Addresses only: pages become memory when written. */
     s->bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (s->bytes == MAP_FAILED)
-        fail(EXIT_MEMORY, OUT_OF_MEMORY, "cannot reserve %zu bytes of memory", size);
+        fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory: cannot reserve %zu bytes", size);
     /* Writing in sorted order jumps about: with 4 KB pages, address translation would take half the time. */
     (void)madvise(s->bytes, size, MADV_HUGEPAGE);
 }

@@ -1,4 +1,7 @@
-/* VCF: the header stands above the records in its own order (VCFv4.5 1.4); where a record ends (1.6.1, END, SVLEN). */
+/*
+ * VCF: the header stands above the records in its own order (VCFv4.5 1.4), and declares their sequences; where a record
+ * ends (1.6.1, END, SVLEN).
+ */
 #define _GNU_SOURCE
 #include "records.h"
 
@@ -141,7 +144,57 @@ uint32_t vcf_end(uint64_t number, uint32_t start, const char *line, const uint32
     return (uint32_t)end;
 }
 
-void vcf_finish(struct reader *r, bool any_records, struct text *header)
+/* What a name of a sequence may be made of (VCFv4.5 1.4.7); any other would break its line. */
+static bool declarable(const char *name, size_t n)
+{
+    static const char more[] = "!#$%&+./:;?@^_|~-", inside[] = "*=";
+    for (size_t i = 0; i < n; i++) {
+        char c = name[i];
+        bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!plain && (!c || (!strchr(more, c) && (!i || !strchr(inside, c)))))
+            return false;
+    }
+    return n > 0;
+}
+
+static const char CONTIG_LINE[] = "##contig=<ID=";
+
+void vcf_lacks(struct reader *r, uint32_t number)
+{
+    struct contig *contig = &r->contigs->all[number];
+    if (contig->lacking || !declarable(contig->name, contig->n))
+        return;
+    contig->lacking = true;
+    if (r->lacking_count == r->lacking_room) {
+        r->lacking_room = r->lacking_room ? r->lacking_room * 2 : 64;
+        r->lacking = grow(r->lacking, r->lacking_room * sizeof *r->lacking);
+    }
+    r->lacking[r->lacking_count++] = number;
+    r->lacking_bytes += sizeof CONTIG_LINE + contig->n + 1;
+    r->header_grew = true;
+}
+
+static int by_name(const void *a, const void *b, void *of)
+{
+    const struct contig *all = of;
+    return contig_compare(&all[*(const uint32_t *)a], &all[*(const uint32_t *)b]);
+}
+
+/* By name, as the report lists what no line declares: a header does not depend on whether the records were sorted. */
+static void declare_lacking(struct reader *r, struct text *header)
+{
+    qsort_r(r->lacking, r->lacking_count, sizeof *r->lacking, by_name, r->contigs->all);
+    for (uint32_t i = 0; i < r->lacking_count; i++) {
+        const struct contig *contig = &r->contigs->all[r->lacking[i]];
+        text_add(header, CONTIG_LINE, sizeof CONTIG_LINE - 1);
+        text_add(header, contig->name, contig->n);
+        text_add(header, ">\n", 2);
+    }
+    r->counts[ADDED_HEADER_LINES] += r->lacking_count - r->lacking_told;
+    r->lacking_told = r->lacking_count;
+}
+
+void vcf_finish(struct reader *r, bool any_records, bool as_found, struct text *header)
 {
     if (!any_records && !r->titles.n && !r->has_vcf_version)
         fail(EXIT_INVALID, SOURCE_INVALID, "no VCF header: neither ##fileformat=VCF nor #CHROM was found");
@@ -157,5 +210,7 @@ void vcf_finish(struct reader *r, bool any_records, struct text *header)
     }
     text_add(header, r->fileformat.bytes, r->fileformat.n);
     text_add(header, r->header.bytes, r->header.n);
+    if (!as_found && r->lacking_count)
+        declare_lacking(r, header);
     text_add(header, r->titles.bytes, r->titles.n);
 }
