@@ -22,13 +22,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from _files import bed, gff3, gtf, narrowpeak, sorted_text, vcf, write, write_bam, write_bigbed
+
+if TYPE_CHECKING:  # what is measured is what a process imports, too
+    from gooseherd.domain.artifact import Kind
+    from gooseherd.processing.confinement import Confinement
 
 FULL, SMALL = 8_000_000, 400_000
 """BED records; the other formats have a share of it."""
@@ -186,9 +191,17 @@ CASES = (
 # --- ours ---
 
 
-async def steps(file_format: str, path: Path, work: Path, level: int) -> Path:
-    """Run the processor's steps as an attempt does; the data part."""
-    from gooseherd.domain.artifact import Kind
+async def steps(
+    file_format: str,
+    path: Path,
+    work: Path,
+    level: int,
+    *,
+    sort_memory: int = SORT_MEMORY,
+    samtools_memory: int = SAMTOOLS_MEMORY,
+    confinement: Confinement | None = None,
+) -> Mapping[Kind, Path]:
+    """Run the processor's steps as an attempt does; the parts."""
     from gooseherd.domain.processing import StepInput
     from gooseherd.domain.source import SourceFile
     from gooseherd.processing.registry import default_registry
@@ -197,7 +210,11 @@ async def steps(file_format: str, path: Path, work: Path, level: int) -> Path:
     source = SourceFile.from_json({**entry, "file_format": file_format, "md5": "0" * 32})
     threads = os.cpu_count() or 1
     registry = default_registry(
-        sort_memory=SORT_MEMORY, samtools_memory=SAMTOOLS_MEMORY, threads=threads, level=level
+        sort_memory=sort_memory,
+        samtools_memory=samtools_memory,
+        threads=threads,
+        level=level,
+        confinement=confinement,
     )
     parts: dict[Kind, Path] = {}
     for step in registry.processor(registry.recipe(source)).steps(source.file_format):
@@ -206,7 +223,7 @@ async def steps(file_format: str, path: Path, work: Path, level: int) -> Path:
         given = StepInput(source, parts[step.needs] if step.needs else path, folder, lambda *_: None, 1 << 40)
         output = await step.run(given)
         parts.update({made.kind: made.path for made in output.files})
-    return parts[Kind.DATA]
+    return parts
 
 
 # --- measuring ---
@@ -299,7 +316,9 @@ def one(who: str, name: str, source: Path, level: int, work: Path) -> int:
     if who == "codec":
         codec(case, source, work, level)
         return 0
-    return asyncio.run(steps(case.format, source, work, level)).stat().st_size
+    from gooseherd.domain.artifact import Kind
+
+    return asyncio.run(steps(case.format, source, work, level))[Kind.DATA].stat().st_size
 
 
 def line_of(row: dict[str, object]) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from gooseherd.client.local import find_local
 from gooseherd.domain.errors import GooseherdError
-from gooseherd.processing.confinement import SandboxUse, trial
+from gooseherd.processing.confinement import SandboxUse, filter_trial, trial
 from gooseherd.processing.native.kernel import PROGRAM, find_kernel
 from gooseherd.settings import Profile, Settings
 
@@ -72,7 +72,8 @@ class Report:
 
 def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     """Check everything the profile of `settings` needs. Takes a few seconds at most."""
-    checks = [_python(), *(_program(name, environ) for name in _PACKAGES), _kernel(), _sandbox(settings)]
+    checks = [_python(), *(_program(name, environ) for name in _PACKAGES), _kernel()]
+    checks += [_sandbox(settings), _filter(settings)]
     checks.append(_database(settings) if settings.database_url else _document_server())
     checks += _folders(settings)
     checks += [_port(settings), _open_files(), _process_count()]
@@ -143,6 +144,18 @@ def _sandbox(settings: Settings) -> Check:
         return Check(name, "ok", how)
     remedy = "sudo apt-get install bubblewrap, on a kernel with user namespaces; docs/limits.md"
     return Check(name, "missing" if use is SandboxUse.ON else "warn", f"none: {how}", remedy)
+
+
+def _filter(settings: Settings) -> Check:
+    """Optional, as the sandbox is; each holds without the other."""
+    name, use = "system call filter", SandboxUse(settings.worker_sandbox)
+    there, how = asyncio.run(filter_trial(use))
+    if there:
+        return Check(name, "ok", f"tools run behind one ({how})")
+    if use is SandboxUse.OFF:
+        return Check(name, "ok", how)
+    remedy = "./dev builds it where gcc is; the worker image has it; docs/limits.md"
+    return Check(name, "warn", f"none: {how}", remedy)
 
 
 def _document_server() -> Check:

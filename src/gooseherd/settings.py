@@ -183,7 +183,8 @@ class Settings(BaseSettings):
     )
     worker_sandbox: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Tools run in a sandbox (bubblewrap): where the kernel allows it, always, or never.",
+        description="Tools run in a sandbox (bubblewrap): where the kernel allows it, always, or never; "
+        "never is without the filter of system calls, too.",
     )
     cfdb_sort_memory_cap: Size = Field(256 * 2**20, ge=2**20, description="Memory of the text sort, bytes.")
     cfdb_samtools_memory_cap: Size = Field(

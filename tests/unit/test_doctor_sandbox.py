@@ -1,4 +1,4 @@
-"""What doctor says of the sandbox."""
+"""What doctor says of the sandbox and of the filter of system calls."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from gooseherd import doctor
+from gooseherd.processing import confinement as confining
 from gooseherd.settings import Settings
 
 
-def check(tmp_path: Path, use: str) -> doctor.Check:
+def check(tmp_path: Path, use: str, name: str = "sandbox") -> doctor.Check:
     report = doctor.examine(Settings(gooseherd_state_dir=tmp_path, worker_sandbox=use, api_port=0), {})
-    return next(check for check in report.checks if check.name == "sandbox")
+    return next(check for check in report.checks if check.name == name)
 
 
 @pytest.fixture
@@ -35,3 +36,30 @@ def test_where_it_can_be_had_it_is_said_to_be(tmp_path: Path) -> None:
     if found.state == "warn":
         pytest.skip(found.detail)
     assert found.detail == "tools run in one (bubblewrap)"
+
+
+@pytest.mark.parametrize(("use", "state"), [("auto", "warn"), ("on", "warn"), ("off", "ok")])
+def test_a_filter_that_is_not_built_is_told_unless_none_was_wanted(
+    tmp_path: Path, use: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confining, "find_hold", lambda: None)
+    found = check(tmp_path, use, "system call filter")
+    assert found.state == state
+    assert found.detail == ("off by WORKER_SANDBOX" if use == "off" else "none: gooseherd-hold is not built")
+
+
+def test_a_kernel_without_filters_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = tmp_path / "gooseherd-hold"
+    refusing.write_text("#!/bin/sh\necho the kernel refuses a filter: Invalid argument\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(confining, "find_hold", lambda: refusing)
+    found = check(tmp_path, "auto", "system call filter")
+    assert found.state == "warn"
+    assert found.detail == "none: the kernel refuses a filter: Invalid argument"
+
+
+def test_a_filter_that_holds_is_said_to(tmp_path: Path) -> None:
+    found = check(tmp_path, "auto", "system call filter")
+    if found.state == "warn":
+        pytest.skip(found.detail)
+    assert found.detail == "tools run behind one (seccomp)"

@@ -97,6 +97,11 @@ def explain(
         return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
     if returncode == -signal.SIGXFSZ:
         return Failure(Reason.OUT_OF_DISK, f"{stage} wrote more than it may")
+    if returncode == -signal.SIGXCPU:
+        used = "more CPU time than an attempt has: its wall time on each of its threads"
+        return Failure(Reason.DEADLINE_EXCEEDED, f"{stage} used {used}")
+    if returncode == -signal.SIGSYS:
+        return Failure(Reason.TOOL_FAILED, f"{stage} was ended for a system call that no tool needs")
     if reads_source and -returncode in _CRASHES:
         return Failure(Reason.SOURCE_INVALID, f"corrupt: {stage} crashed while reading it")
     if returncode < 0:

@@ -3,28 +3,42 @@
 | limit | value | beyond it |
 | --- | --- | --- |
 | RLIMIT_DATA | the tool's share of the worker's memory | an allocation fails: out_of_memory |
+| RLIMIT_CPU | the attempt's wall time on each of its threads | SIGXCPU, soon SIGKILL: deadline_exceeded |
 | RLIMIT_FSIZE | the step's scratch | SIGXFSZ: out_of_disk |
 | RLIMIT_NOFILE | 1,024 | an open fails: tool_failed |
-| RLIMIT_NPROC | 256, in a sandbox only | a fork or thread fails: tool_failed |
+| RLIMIT_NPROC | 256 in a sandbox; else 4,096 above what runs already | a fork or thread fails: tool_failed |
 | RLIMIT_CORE | 0 | no core dump |
 
 RLIMIT_DATA and not RLIMIT_AS: what a program only reserves (arenas of malloc, maps of files and
 libraries) is no memory; samtools with 256 MiB to sort in needs 320 MiB of the one and 640 of the
 other. RLIMIT_NPROC counts all that a user runs, but in a user namespace of its own only what
 runs there; it does not hold for root. Wall time is the attempt's (worker/lifeline.py).
+
+The system calls that no tool needs are refused where our own program sets the limits
+(hold/filter.c, docs/adr/0011-a-filter-of-system-calls.md).
 """
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+PROGRAM: Final = "gooseherd-hold"
 
 OPEN_FILES: Final = 1024
 """samtools keeps 64 temporary files at most, sort 16, the kernel one."""
 PROCESSES: Final = 256
 """Processes and threads of all tools of an attempt; four stages of 64 threads are never reached."""
 
+_LEFT_TO_OTHERS: Final = 4096
+"""Outside a sandbox whatever the user runs counts: what may still be started there while a tool runs."""
+_CPU_GRACE_SECONDS: Final = 5
+"""From being told to end (sort removes its files) to being killed."""
 _OURS: Final = 256 << 20
 """Bytes for the worker itself: entrypoint, server, template and attempt."""
 _ROOM: Final = 1.5
@@ -35,37 +49,63 @@ _LEAST: Final = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class ToolLimits:
-    """Of each process. `memory_bytes` None: what this process may have."""
+    """Of each process. `memory_bytes` and `cpu_seconds` None: what this process may have."""
 
     memory_bytes: int | None = None
+    cpu_seconds: int | None = None
     open_files: int = OPEN_FILES
     processes: int = PROCESSES
 
-    def command(self, file_bytes: int, *, alone: bool) -> tuple[str, ...]:
+    def command(
+        self, file_bytes: int, *, alone: bool, filtered: bool = True, hold: Path | None = None
+    ) -> tuple[str, ...]:
         """To put before a tool's argv; `alone`: in a user namespace of the tools' own.
 
+        `hold` is our program, which also filters system calls if `filtered`. Without it two of
+        util-linux do the rest; every Debian has them.
+
         Setting limits from outside, after the start, would come too late for what a program does
-        first; between fork and exec no Python may run in a process with threads. Both programs
-        are util-linux, which every Debian has. The tool dies with its parent, and gains nothing by
-        running a program that would raise its rights.
+        first; between fork and exec no Python may run in a process with threads. The tool dies
+        with its parent, and gains nothing by running a program that would raise its rights.
         """
-        wanted = [
-            ("fsize", resource.RLIMIT_FSIZE, file_bytes),
-            ("nofile", resource.RLIMIT_NOFILE, self.open_files),
-        ]
-        if self.memory_bytes is not None:
-            wanted.append(("data", resource.RLIMIT_DATA, self.memory_bytes))
-        if alone:
-            wanted.append(("nproc", resource.RLIMIT_NPROC, self.processes))
-        return (
-            "prlimit",
+        limits = (
             "--core=0",
-            *(f"--{name}={_within(which, most)}" for name, which, most in wanted),
-            "--",
-            "setpriv",
-            "--no-new-privs",
-            "--pdeathsig=KILL",
+            f"--fsize={_within(resource.RLIMIT_FSIZE, file_bytes)}",
+            f"--nofile={_within(resource.RLIMIT_NOFILE, self.open_files)}",
+            *self._data(),
+            *self._cpu(),
+            *self._nproc(alone=alone),
         )
+        if hold is not None:
+            return (str(hold), *limits, *(("--filter",) if filtered else ()), "--")
+        return ("prlimit", *limits, "--", "setpriv", "--no-new-privs", "--pdeathsig=KILL", "--")
+
+    def _data(self) -> tuple[str, ...]:
+        if self.memory_bytes is None:
+            return ()
+        return (f"--data={_within(resource.RLIMIT_DATA, self.memory_bytes)}",)
+
+    def _cpu(self) -> tuple[str, ...]:
+        if self.cpu_seconds is None:
+            return ()
+        told, killed = self.cpu_seconds, self.cpu_seconds + _CPU_GRACE_SECONDS
+        return (f"--cpu={_within(resource.RLIMIT_CPU, told)}:{_within(resource.RLIMIT_CPU, killed)}",)
+
+    def _nproc(self, *, alone: bool) -> tuple[str, ...]:
+        running = 0 if alone else _running()
+        if running is None:
+            return ()
+        most = running + (self.processes if alone else _LEFT_TO_OTHERS)
+        return (f"--nproc={_within(resource.RLIMIT_NPROC, most)}",)
+
+
+def find_hold() -> Path | None:
+    """Our program: beside the interpreter or on PATH; None where it is not built."""
+    beside = Path(sys.executable).with_name(PROGRAM)
+    if beside.is_file() and os.access(beside, os.X_OK):
+        return beside
+    found = shutil.which(PROGRAM)
+    return Path(found).absolute() if found else None
 
 
 def tool_memory(worker_bytes: int, *caps: int) -> int | None:
@@ -76,6 +116,14 @@ def tool_memory(worker_bytes: int, *caps: int) -> int | None:
     if worker_bytes <= 0:
         return None
     return max(worker_bytes - _OURS, worker_bytes // 2, int(_ROOM * max(caps, default=0)), _LEAST)
+
+
+def _running() -> int | None:
+    """Processes and threads on this machine, of all users: the user's own are no more than that. proc(5)."""
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _within(which: int, most: int) -> int:

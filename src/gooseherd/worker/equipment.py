@@ -33,7 +33,8 @@ async def equip(
     Raises:
         Misconfigured: naming the variable; so does the cache's first call.
     """
-    async with confinement(settings.sandbox, tool_limits(settings), scratch) as confined:
+    limits = tool_limits(settings, spec.limits.wall_seconds)
+    async with confinement(settings.sandbox, limits, scratch) as confined:
         registry = default_registry(
             sort_memory=settings.sort_memory,
             samtools_memory=settings.samtools_memory,

@@ -136,12 +136,17 @@ class Worker:
 
     async def _tell_limits(self) -> None:
         """What holds the tools of attempts here, for the log; each attempt sees for itself."""
-        from gooseherd.processing.confinement import SandboxUse, trial
+        from gooseherd.processing.confinement import SandboxUse, filter_trial, trial
         from gooseherd.worker.memory import tool_limits
 
         settings = self._settings
         there, how = await trial(settings.sandbox, self._work)
-        said = {"sandbox": how, "bytes_a_tool": tool_limits(settings).memory_bytes}
+        _, filtered = await filter_trial(settings.sandbox)
+        said = {
+            "sandbox": how,
+            "system_call_filter": filtered,
+            "bytes_a_tool": tool_limits(settings).memory_bytes,
+        }
         if there or settings.sandbox is not SandboxUse.ON:
             log.info("tools run %s a sandbox", "in" if there else "without", extra=said)
         else:

@@ -5,6 +5,7 @@ Control groups as in the kernel's Documentation/admin-guide/cgroup-v2.rst and cg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -43,10 +44,12 @@ def memory_bytes(root: Path = _ROOT) -> int:
     return min(limits, default=0)
 
 
-def tool_limits(settings: WorkerSettings) -> ToolLimits:
-    """Of each tool on this worker, from the worker's size."""
+def tool_limits(settings: WorkerSettings, wall_seconds: float | None = None) -> ToolLimits:
+    """Of each tool on this worker, from the worker's size and, if it is told, the attempt's wall limit."""
     memory = settings.memory or memory_bytes()
-    return ToolLimits(tool_memory(memory, settings.sort_memory, settings.samtools_memory))
+    # Of all its threads together.
+    cpu = None if wall_seconds is None else math.ceil(wall_seconds * settings.threads)
+    return ToolLimits(tool_memory(memory, settings.sort_memory, settings.samtools_memory), cpu)
 
 
 def _groups(root: Path) -> Iterator[Path]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ import pytest
 
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing import confinement as confining
+from gooseherd.processing import limits as limiting
 from gooseherd.processing.confinement import Confinement, SandboxUse, confinement, trial
-from gooseherd.processing.limits import ToolLimits
+from gooseherd.processing.limits import ToolLimits, find_hold
 from gooseherd.processing.pipeline import Stage, run_pipeline
 
 LIMITS = ToolLimits(memory_bytes=96 << 20)
@@ -82,6 +87,22 @@ async def test_a_tool_that_allocates_without_end_is_out_of_memory(run, held) -> 
     failure = await run(held, python("x = [bytearray(1 << 20) for _ in range(4096)]"))
     assert failure is not None
     assert failure.reason is Reason.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("use", [SandboxUse.OFF, SandboxUse.AUTO])
+async def test_a_tool_that_burns_cpu_is_out_of_time(run, scratch, use) -> None:
+    async with confinement(use, ToolLimits(cpu_seconds=1), scratch) as confined:
+        failure = await run(confined, python("while True: pass"))
+    assert failure is not None
+    assert failure.reason is Reason.DEADLINE_EXCEEDED
+    assert failure.detail.startswith("tool used more CPU time than an attempt has")
+
+
+async def test_a_tool_that_will_not_hear_of_it_is_killed(run, monkeypatch) -> None:
+    monkeypatch.setattr(limiting, "_CPU_GRACE_SECONDS", 1)
+    deaf = "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
+    failure = await run(Confinement(ToolLimits(cpu_seconds=1)), python(deaf))
+    assert failure is not None
 
 
 async def test_sort_and_samtools_say_that_memory_is_short_in_words_we_know(run, held, scratch) -> None:
@@ -172,11 +193,16 @@ async def test_a_cancelled_pipeline_leaves_nothing_in_the_sandbox(run, sandboxed
     assert await run(sandboxed, python(count)) is None
 
 
-async def test_the_sandbox_has_no_network(run, sandboxed) -> None:
+async def test_the_sandbox_has_no_network(run, scratch, sandbox_refusal, monkeypatch) -> None:
+    if sandbox_refusal:
+        pytest.skip(f"no sandbox: {sandbox_refusal}")
+    # Of itself: the filter of system calls would refuse the socket already.
+    monkeypatch.setattr(confining, "find_hold", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         connect = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
-        failure = await run(sandboxed, python(connect))
+        async with confinement(SandboxUse.ON, LIMITS, scratch) as sandboxed:
+            failure = await run(sandboxed, python(connect))
         assert failure is not None
         assert failure.reason is Reason.TOOL_FAILED
         assert await run(Confinement(LIMITS), python(connect)) is None
@@ -192,9 +218,16 @@ async def test_only_the_attempts_folder_can_be_written_to(run, sandboxed, scratc
     assert (scratch / "mine").read_text() == "x"
 
 
-async def test_the_mounts_of_the_sandbox_cannot_be_undone_from_inside(run, sandboxed) -> None:
-    failure = await run(sandboxed, Stage("mount", ("mount", "-o", "remount,rw", "/")))
+async def test_the_mounts_of_the_sandbox_cannot_be_undone_from_inside(
+    run, scratch, sandbox_refusal, monkeypatch
+) -> None:
+    if sandbox_refusal:
+        pytest.skip(f"no sandbox: {sandbox_refusal}")
+    monkeypatch.setattr(confining, "find_hold", lambda: None)
+    async with confinement(SandboxUse.ON, LIMITS, scratch) as sandboxed:
+        failure = await run(sandboxed, Stage("mount", ("mount", "-o", "remount,rw", "/")))
     assert failure is not None
+    assert failure.detail.startswith("mount failed with status")
 
 
 async def test_no_other_process_is_seen_or_reached(run, sandboxed) -> None:
@@ -244,3 +277,33 @@ async def test_forking_without_end_stops_at_the_limit(run, sandboxed) -> None:
     assert failure is not None
     assert failure.reason is Reason.TOOL_FAILED
     assert "Resource temporarily unavailable" in failure.detail
+
+
+def test_outside_a_sandbox_forking_without_end_stops_too(tmp_path) -> None:
+    """As a user who is not root, for whom the limit does not hold."""
+    hold = find_hold()
+    if hold is None:
+        pytest.skip("gooseherd-hold is not built")
+    limits = ToolLimits().command(1 << 20, alone=False, hold=hold)
+    # A few more than run already, so that the test needs not start thousands.
+    allowed = next(word for word in limits if word.startswith("--nproc="))
+    few = f"--nproc={int(allowed.partition('=')[2]) - 4096 + 64}"
+    bomb = "while :; do sleep 60 >/dev/null 2>&1 & echo; done"
+    with subprocess.Popen(
+        [*(few if word == allowed else word for word in limits), "sh", "-c", bomb],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+        **({"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}),
+    ) as process:
+        try:
+            said, words = process.communicate(timeout=100)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode == 126:
+        pytest.skip("another user cannot reach the program")
+    assert process.returncode != 0
+    assert b"fork" in words
+    assert said.count(b"\n") < 4096
