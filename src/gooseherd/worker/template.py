@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What is there now is never collected, so that its pages stay shared.
     gc.collect()
     gc.freeze()
+    _rehearse()
     worker = socket.socket(fileno=given.socket)
     _say(worker, {"warm": True})
     birth = _serve(worker)
@@ -80,6 +81,14 @@ def _import_all() -> None:
         from gooseherd.storage.s3 import preload
 
         preload(settings.region)
+
+
+def _rehearse() -> None:
+    """Fork once for nothing: the first fork of a process takes several times as long as the next."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _serve(worker: socket.socket) -> _Birth | None:
