@@ -229,7 +229,7 @@ def judge_reads(file_format: Format, source: Path, parts: dict[Kind, Path]) -> N
                 return  # Older samtools take numbers that newer ones refuse (a mapping quality of 660).
             raise Wrong(f"another reader cannot read the source ({error})") from None
         if wanted != Counter(every) and file_format is SAM:
-            # samtools before 1.17 takes the base U for N, newer ones for T: as the one here reads it.
+            # samtools 1.21 and older take the base U for N, 1.24 for T: as the one here reads it.
             wanted = Counter(lines_of(path))
     if wanted != Counter(every):
         raise Wrong(f"{len(every)} reads are not the source's {wanted.total()}")

@@ -114,3 +114,9 @@ def test_no_limit_is_set_above_what_this_process_may_set() -> None:
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert f"--nofile={hard}" in ToolLimits(open_files=hard + 1).command(10, alone=False)
+
+
+def test_a_tool_may_use_the_attempts_wall_time_on_each_of_its_threads() -> None:
+    settings = WorkerSettings(threads=3)
+    assert tool_limits(settings, wall_seconds=100.5).cpu_seconds == 302
+    assert tool_limits(settings).cpu_seconds is None

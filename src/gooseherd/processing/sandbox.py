@@ -26,7 +26,7 @@ _SHARED: Final = ("--user", "--preserve-credentials", "--mount", "--net", "--ipc
 _DEVICES: Final = (
     *("--tmpfs", "/dev"),
     *(word for name in ("null", "zero", "full", "random", "urandom")
-      for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")),
+      for word in ("--dev-bind-try", f"/dev/{name}", f"/dev/{name}")),
     *("--symlink", "/proc/self/fd", "/dev/fd"),
     *(word for number, name in enumerate(("stdin", "stdout", "stderr"))
       for word in ("--symlink", f"/proc/self/fd/{number}", f"/dev/{name}")),
