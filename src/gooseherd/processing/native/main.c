@@ -1,4 +1,5 @@
-/* gooseherd-intervals: positions on a genome, one per line, made ready for range requests. See ingest.h and --help. */
+/* gooseherd-intervals: positions on a genome, one per line, made ready for range requests. See ingest.h and --help;
+ * `gooseherd-intervals reads` is for BAM: reads.h. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <htslib/hts_log.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "reads.h"
 #include "report.h"
 
 static struct options options;
@@ -22,6 +24,8 @@ static void told(const struct failure *failure)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "reads") == 0)
+        return reads_main(argc - 1, argv + 1);
     options_read(&options, argc, argv);
     failure_told = told;
     memory_watch();

@@ -25,6 +25,7 @@ static const char usage[] =
     "  --format F         bed narrowpeak broadpeak gff gff3 gtf (which becomes GFF3) vcf\n"
     "  --out OUT          the records, BGZF\n"
     "  --index INDEX      TBI, or CSI when an end lies beyond 2^29 (the report says which)\n"
+    "  --density FILE     how many records lie where, as a table (density.h); a kept source's too. None, when it fails\n"
     "  --report REPORT    what was found, changed or refused, as JSON\n"
     "  --work DIR         for spilled runs (default: the current folder)\n"
     "  --memory BYTES     for everything (default 1 GiB, at least 16 MiB)\n"
@@ -41,11 +42,14 @@ static const char usage[] =
     "  --max-line --max-bytes --max-ratio --max-contigs --max-header N\n"
     "                     limits; beyond them the status is 12\n"
     "\n"
+    "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"
+    "  indexes a sorted BAM as samtools index does, or only counts its reads; status 1 when it cannot\n"
+    "\n"
     "status: 0 done, 2 usage, 10 source invalid, 11 source truncated, 12 limit exceeded, 20 I/O or disk full,\n"
     "21 out of memory\n";
 
 enum {
-    FORMAT = 256, OUT, INDEX, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, KEEP, REFUSE_EMPTY, MAX_LINE,
+    FORMAT = 256, OUT, INDEX, DENSITY, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, KEEP, REFUSE_EMPTY, MAX_LINE,
     MAX_BYTES, MAX_RATIO, MAX_CONTIGS, MAX_HEADER, HELP, SHOW_VERSION,
 };
 
@@ -53,6 +57,7 @@ static const struct option names[] = {
     {"format", required_argument, NULL, FORMAT},
     {"out", required_argument, NULL, OUT},
     {"index", required_argument, NULL, INDEX},
+    {"density", required_argument, NULL, DENSITY},
     {"report", required_argument, NULL, REPORT},
     {"work", required_argument, NULL, WORK},
     {"memory", required_argument, NULL, MEMORY},
@@ -121,6 +126,7 @@ void options_read(struct options *o, int argc, char **argv)
             break;
         case OUT: o->output.data = optarg; break;
         case INDEX: o->output.index = optarg; break;
+        case DENSITY: o->output.density = optarg; break;
         case REPORT: o->report = optarg; break;
         case WORK: o->work = optarg; break;
         case MEMORY: o->memory = whole(optarg, 16 * MIB, (uint64_t)1 << 44); break;

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "density.h"
 #include "failure.h"
 
 /* Exported by libhts since 1.10 for its own SAM and VCF writers, but declared in no public header. */
@@ -32,6 +33,7 @@ struct output {
     const struct output_plan *plan;
     BGZF *bgzf;
     hts_idx_t *index;
+    struct density *density;
     int fd; /* the data file; bgzf has a duplicate of its own */
     bool csi;
 };
@@ -119,6 +121,7 @@ static void begin(struct output *o, const struct text *header)
                             o->csi ? CSI_LEVELS : TBI_LEVELS);
     if (!o->index)
         fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory for the index");
+    o->density = o->plan->density ? density_start() : NULL;
 }
 
 struct output *output_start(const struct output_plan *plan, bool csi, const struct text *header)
@@ -152,6 +155,7 @@ void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t en
     errno = 0;
     if (bgzf_idx_push(o->bgzf, o->index, (int)place, from, to, (uint64_t)bgzf_tell(o->bgzf), 1) < 0)
         fail_library("the index refused a record");
+    density_add(o->density, place, from, to);
 }
 
 uint64_t output_bytes(const struct output *o)
@@ -204,6 +208,24 @@ static void save_index(const struct output *o)
     free(path);
 }
 
+struct ordered {
+    const struct contigs *contigs;
+    const uint32_t *order;
+};
+
+static struct density_place named(const void *of, uint32_t place)
+{
+    const struct ordered *ordered = of;
+    const struct contig *contig = &ordered->contigs->all[ordered->order[place]];
+    return (struct density_place){contig->name, contig->n, contig->has_length ? contig->length : 0};
+}
+
+static void save_density(struct output *o, const struct contigs *contigs, const uint32_t *order)
+{
+    density_finish(o->density, o->plan->density, named, &(struct ordered){contigs, order});
+    o->density = NULL;
+}
+
 struct output *output_start_kept(const struct output_plan *plan, bool csi, uint64_t from)
 {
     struct output *o = grow(NULL, sizeof *o);
@@ -214,6 +236,7 @@ struct output *output_start_kept(const struct output_plan *plan, bool csi, uint6
     o->index = hts_idx_init(0, csi ? HTS_FMT_CSI : HTS_FMT_TBI, from, MIN_SHIFT, csi ? CSI_LEVELS : TBI_LEVELS);
     if (!o->index)
         fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory for the index");
+    o->density = plan->density ? density_start() : NULL;
     return o;
 }
 
@@ -224,6 +247,7 @@ void output_record_kept(struct output *o, uint32_t place, uint32_t start, uint32
     errno = 0;
     if (hts_idx_push(o->index, (int)place, from, until, to, 1) < 0)
         fail_library("the index refused a record");
+    density_add(o->density, place, from, until);
 }
 
 void output_finish_kept(struct output *o, const struct contigs *contigs, const uint32_t *order, uint64_t end)
@@ -233,12 +257,14 @@ void output_finish_kept(struct output *o, const struct contigs *contigs, const u
         fail_library("the index could not be finished");
     describe(o, contigs, order);
     save_index(o);
+    save_density(o, contigs, order);
     output_drop(o);
 }
 
 void output_drop(struct output *o)
 {
     hts_idx_destroy(o->index);
+    density_drop(o->density);
     free(o);
 }
 
@@ -260,6 +286,7 @@ uint64_t output_finish(struct output *o, const struct contigs *contigs, const ui
         fail_writing(o->fd, "writing the output");
     uint64_t bytes = output_bytes(o);
     save_index(o);
+    save_density(o, contigs, order);
     hts_idx_destroy(o->index);
     if (number_of(o->plan->data) < 0)
         close(o->fd);
@@ -273,6 +300,7 @@ int output_return(struct output *o)
     if (bgzf_close(o->bgzf) != 0)
         fail_writing(o->fd, "writing the output");
     hts_idx_destroy(o->index);
+    density_drop(o->density);
     int fd = o->fd;
     if (unlink(o->plan->data) != 0 || lseek(fd, 0, SEEK_SET) != 0)
         fail_io("reading the output back");

@@ -11,6 +11,7 @@ struct output;
 struct output_plan {
     const char *data;  /* a path, or "fd:N" */
     const char *index; /* a path, or "fd:N" */
+    const char *density; /* a path, or NULL: how the records lie is not told (density.h) */
     int level, threads;
     const struct format *format;
 };
