@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         description="Compression of new artifacts: 1 is soonest ready, 4 a tenth smaller and twice as long, "
         "6 what the tools themselves would take.",
     )
+    workflow_density: bool = Field(
+        True,
+        description="New artifacts get a density (how many records lie where, a small bigWig). Part of their "
+        "keys: after a change files are prepared anew when they are asked for.",
+    )
     workflow_backoff_scale: float = Field(
         1.0, ge=0, le=10, description="Factor on the waits between attempts."
     )

@@ -158,8 +158,10 @@ def sanitised_program(build_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cramped_program(build_folder: Path) -> Path:
-    """Spills after a few lines, and streams sooner still."""
-    return _build(build_folder, "cramped", "--sanitize", CFLAGS="-DSTREAM_AFTER=500 -DROOM=3000")
+    """Spills after a few lines, streams sooner still, and has few rows for densities."""
+    return _build(
+        build_folder, "cramped", "--sanitize", CFLAGS="-DSTREAM_AFTER=500 -DROOM=3000 -DDENSITY_ROWS=40"
+    )
 
 
 @pytest.fixture(scope="session")

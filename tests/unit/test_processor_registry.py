@@ -90,6 +90,19 @@ def test_a_recipe_names_its_compression_level_and_is_followed_at_it(registry: Pr
     assert small.recipe(entry("csv")) == registry.recipe(entry("csv"))
 
 
+def test_a_recipe_names_whether_there_is_a_density(registry: ProcessorRegistry) -> None:
+    more = default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, density=True)
+    for file_format in ("bam", "gtf", "vcf"):
+        with_it, without = more.recipe(entry(file_format)), registry.recipe(entry(file_format))
+        assert with_it != without
+        for each in (more, registry):
+            assert each.kinds(with_it) == {Kind.DATA, Kind.INDEX, Kind.DENSITY}
+            assert each.kinds(without) == {Kind.DATA, Kind.INDEX}
+            names = [step.name for step in each.processor(with_it).steps(with_it.source_format)]
+            assert names == ["data", "index", "density"]
+    assert more.recipe(entry("csv")) == registry.recipe(entry("csv"))
+
+
 def test_knowing_recipes_needs_no_genomics_library() -> None:
     code = (
         "import sys; import gooseherd.processing.registry; "

@@ -27,6 +27,7 @@ from gooseherd.domain.errors import (
     AlreadyFailed,
     CacheUnavailable,
     InvalidInput,
+    NoSuchPart,
     NotFound,
     ProcessingDisabled,
 )
@@ -40,7 +41,7 @@ from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
 
-_KINDS: Final = {"data": Kind.DATA, "index": Kind.INDEX}
+_KINDS: Final = {kind.value: kind for kind in Kind}
 _PREFERRED_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.ASCII | re.IGNORECASE)
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _TRUE: Final = frozenset({"", "1", "true", "yes", "on"})
@@ -66,7 +67,7 @@ class _Wishes:
 
 
 class Delivery:
-    """Serves /data/{dcc}/{id} and /index/{dcc}/{id}; the framework gets everything else."""
+    """Serves /data/{dcc}/{id}, /index/… and /density/…; the framework gets everything else."""
 
     def __init__(self, framework: ASGIApp, desk: Desk, catalog: Catalog) -> None:
         self._framework = framework
@@ -136,13 +137,13 @@ class _Errand:
             if sidecar is not None:
                 await self._upstream(sidecar.access_url, f"{self.entry.filename}.{sidecar.kind}")
                 return
-            if self.wishes.raw:
-                raise NotFound("upstream index", self.entry.name)
-        elif self.wishes.raw:
+        if self.wishes.raw:
+            if self.kind is not Kind.DATA:
+                raise NotFound(f"upstream {self.kind}", self.entry.name)
             await self._upstream(self.entry.access_url, self.entry.filename)
             return
         if self.desk.submissions is None or self.desk.cache is None:
-            if self.kind is Kind.INDEX or not needs_no_processing(self.entry):
+            if self.kind is not Kind.DATA or not needs_no_processing(self.entry):
                 raise ProcessingDisabled
             await self._upstream(self.entry.access_url, self.entry.filename)
             return
@@ -179,7 +180,7 @@ class _Errand:
             return False
         part = manifest.part(self.kind)
         if part is None:
-            raise NotFound(self.kind.value, self.entry.name)
+            raise NoSuchPart(self.kind.value, self.entry.name)
         answer = decide(part, self.visit.headers, head=self.method == "HEAD")
         try:
             await self._send(cache, part, answer)

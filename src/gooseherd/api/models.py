@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gooseherd.control.staffing import attempt_of
-from gooseherd.domain.artifact import Part
+from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.job import AttemptRecord, Job
 from gooseherd.domain.ports import WorkerHealth, WorkerView
@@ -73,7 +73,7 @@ class Accepted(Answer):
 class PartView(Answer):
     """One immutable object of an artifact; `sha256` is its strong ETag."""
 
-    kind: Literal["data", "index"]
+    kind: Literal["data", "index", "density"]
     key: str
     size: int
     sha256: str
@@ -163,6 +163,7 @@ class JobView(Answer):
     events_url: str
     data_url: str
     index_url: str
+    density_url: str | None = Field(default=None, description="Once the artifact has a density.")
 
     @classmethod
     def of(cls, job: Job, link: Link, *, position: int | None = None, admin: bool = False) -> JobView:
@@ -208,6 +209,9 @@ class JobView(Answer):
             events_url=link(f"/jobs/{job.job_id}/events"),
             data_url=link(f"/data/{name}"),
             index_url=link(f"/index/{name}"),
+            density_url=link(f"/density/{name}")
+            if any(part.kind is Kind.DENSITY for part in job.parts)
+            else None,
         )
 
 

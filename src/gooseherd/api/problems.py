@@ -113,6 +113,9 @@ ERROR_STATUS: Final[dict[type[Exception], Verdict]] = {
         403, "access-denied", "The file is not public", fields=_same("access_level")
     ),
     errors.NotFound: Verdict(404, "not-found", "Not found", fields=_same("what", "name")),
+    errors.NoSuchPart: Verdict(
+        404, "no-such-part", "The artifact has no such part", fields=_same("what", "name")
+    ),
     NotYetPublished: Verdict(
         404, "not-yet-published", "Not published yet", retryable=True, fields=_same("what", "name")
     ),

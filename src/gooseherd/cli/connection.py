@@ -48,7 +48,7 @@ def split_name(name: str) -> tuple[str, str]:
     """DCC/ID in two, or a service's own URL of a file; Stop when it is neither."""
     path = urlsplit(name).path if "://" in name else name
     parts = path.strip("/").split("/")
-    if len(parts) == 3 and parts[0] in {"data", "index"}:
+    if len(parts) == 3 and parts[0] in {"data", "index", "density"}:
         parts = parts[1:]
     if len(parts) != 2 or not all(parts):
         raise Stop(Exit.USAGE, f"{name!r} is no file name here: write DCC/ID, such as local/reads")

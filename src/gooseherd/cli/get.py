@@ -15,6 +15,7 @@ from gooseherd.cli import options
 from gooseherd.cli.connection import connect, split_name
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 from gooseherd.cli.progress import byte_bar, job_bar
+from gooseherd.domain.artifact import Kind
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient, Ready
@@ -33,6 +34,9 @@ def get(
     index_out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the index goes; default: beside the data.")
     ] = None,
+    density: Annotated[
+        bool, typer.Option("--density", help="Also how many records lie where, a bigWig beside the data.")
+    ] = False,
     region: Annotated[
         str | None, typer.Option(metavar="CHR:A-B", help="Only the records of a region, as lines.")
     ] = None,
@@ -57,6 +61,8 @@ def get(
             raise Stop(Exit.USAGE, "--json and -o - both want standard output")
         if region and raw:
             raise Stop(Exit.USAGE, "--raw has no index to find a region with")
+        if density and (region or raw or out == "-"):
+            raise Stop(Exit.USAGE, "--density lies beside the whole data: leave out --region, --raw and -o -")
         with connect(url, api_key, state_dir) as client:
             errand = _Errand(client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=as_json)
             if no_wait and (job := errand.not_there_yet()):
@@ -68,7 +74,7 @@ def get(
             elif region:
                 errand.region(region, out, as_json=as_json)
             else:
-                errand.whole(out, index_out, as_json=as_json)
+                errand.whole(out, index_out, density=density, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -95,7 +101,7 @@ class _Errand:
         """Ask once; the id of the job that is on it now, None when there is nothing to wait for."""
         return self._client.ask(self._dcc, self._local_id, raw=self._raw, retry=self._retry).job_id
 
-    def whole(self, out: str | None, index_out: Path | None, *, as_json: bool) -> None:
+    def whole(self, out: str | None, index_out: Path | None, *, density: bool, as_json: bool) -> None:
         data = self._ready()
         if out == "-":
             self._client.copy_to(data.url, sys.stdout.buffer)
@@ -113,13 +119,19 @@ class _Errand:
         if out != "-":
             target = Path(out) if out else Path(data.filename or self._local_id)
             told |= self._bring(data, target)
-        index = None if self._raw and index_out is None else self._index()
+        index = None if self._raw and index_out is None else self._part(Kind.INDEX)
         if index is None and index_out is not None:
             raise Stop(Exit.REFUSED, f"{self._dcc}/{self._local_id} has no index")
         told["index"] = None
         if index is not None:
             beside = index_out or _beside(target or Path(self._local_id), index, data)
             told["index"] = {"url": index.url, "etag": index.etag, **self._bring(index, beside)}
+        if density:
+            drawn = self._part(Kind.DENSITY)
+            if drawn is None:
+                raise Stop(Exit.REFUSED, f"{self._dcc}/{self._local_id} has no density")
+            beside = _beside(target or Path(self._local_id), drawn, data)
+            told["density"] = {"url": drawn.url, "etag": drawn.etag, **self._bring(drawn, beside)}
         if as_json:
             emit(told)
 
@@ -129,7 +141,7 @@ class _Errand:
         wanted = parse_region(text)
         file_format = self._format()
         data = self._ready()
-        index = self._index()
+        index = self._part(Kind.INDEX)
         if index is None:
             raise Stop(
                 Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region"
@@ -195,13 +207,13 @@ class _Errand:
         where = str(self._client.file(self._dcc, self._local_id).get("access_url") or "")
         return Path(unquote(urlsplit(where).path)).parent if where.startswith("file:") else None
 
-    def _index(self) -> Ready | None:
+    def _part(self, kind: Kind) -> Ready | None:
+        """What belongs to the data; None: it has none."""
         from gooseherd.client import Missing, Refused
-        from gooseherd.domain.artifact import Kind
 
         try:
             return self._client.ready(
-                self._dcc, self._local_id, kind=Kind.INDEX, raw=self._raw, timeout_seconds=self._timeout
+                self._dcc, self._local_id, kind=kind, raw=self._raw, timeout_seconds=self._timeout
             )
         except Missing:
             return None
@@ -229,7 +241,7 @@ class _Errand:
 
 
 def _beside(target: Path, index: Ready, data: Ready) -> Path:
-    """The index's place beside the data: its suffix after the data's name, where tools look for it."""
+    """Where what belongs to the data goes: its suffix after the data's name, where tools look for it."""
     suffix = ""
     if index.filename:
         own = data.filename or ""

@@ -1,6 +1,6 @@
 """The Python SDK: files in, ready artifacts out, over the HTTP contract and nothing else."""
 
-from gooseherd.client.calls import Answer, GooseherdClient, Ready, data_path, index_path
+from gooseherd.client.calls import Answer, GooseherdClient, Ready, data_path, index_path, part_path
 from gooseherd.client.errors import (
     Busy,
     Damaged,
@@ -32,4 +32,5 @@ __all__ = [
     "UnexpectedAnswer",
     "data_path",
     "index_path",
+    "part_path",
 ]

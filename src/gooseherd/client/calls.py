@@ -55,14 +55,19 @@ class Answer:
     retry_after_seconds: float = 1.0
 
 
+def part_path(kind: Kind, dcc: str, local_id: str) -> str:
+    """Where the part of that kind is."""
+    return f"/{kind}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+
+
 def data_path(dcc: str, local_id: str) -> str:
     """Where the bytes are."""
-    return f"/data/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+    return part_path(Kind.DATA, dcc, local_id)
 
 
 def index_path(dcc: str, local_id: str) -> str:
     """Where the index into them is."""
-    return f"/index/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+    return part_path(Kind.INDEX, dcc, local_id)
 
 
 class GooseherdClient:
@@ -244,7 +249,7 @@ class GooseherdClient:
 
         `retry` asks for a new job although the last one failed a moment ago.
         """
-        url = self.url(data_path(dcc, local_id) if kind is Kind.DATA else index_path(dcc, local_id))
+        url = self.url(part_path(kind, dcc, local_id))
         query = {name: "true" for name, wanted in (("raw", raw), ("retry", retry)) if wanted}
         headers = {"Accept-Encoding": "identity"}
         with reaching(url), self.http.stream("GET", url, params=query, headers=headers) as response:

@@ -13,7 +13,7 @@ from typing import Protocol
 from gooseherd import telemetry
 from gooseherd.control.news import News
 from gooseherd.domain.artifact import Kind, Manifest
-from gooseherd.domain.errors import AlreadyFailed, LimitReached, NotFound
+from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound
 from gooseherd.domain.failures import remembered_for
 from gooseherd.domain.job import Job, JobId, Requester, Submission
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, WorkflowKey, cache_key, workflow_key
@@ -76,11 +76,11 @@ class Submissions:
 
         Raises:
             UnsupportedFormat: no processor reads the format.
-            NotFound: its processor makes no part of this kind (an index of a CSV).
+            NoSuchPart: its processor makes no part of this kind (an index of a CSV, say).
         """
         recipe = self._recipes.recipe(source)
         if kind not in self._recipes.kinds(recipe):
-            raise NotFound(kind.value, source.name)
+            raise NoSuchPart(kind.value, source.name)
         return recipe
 
     async def published(self, source: SourceFile, recipe: Recipe) -> Manifest | None:

@@ -18,10 +18,11 @@ from gooseherd.domain.keys import CacheKey
 
 
 class Kind(StrEnum):
-    """What a client asks for: the bytes, or the index into them."""
+    """What a client asks for: the bytes, the index into them, or how many records lie where (a bigWig)."""
 
     DATA = "data"
     INDEX = "index"
+    DENSITY = "density"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,21 @@ class Unavailable(GooseherdError):
 
 @dataclass(eq=False)
 class NotFound(Rejected):
-    """Nothing by that name; `what` is the word users know: file, job, artifact, index, worker."""
+    """Nothing by that name; `what` is the word users know: file, job, artifact, index, density, worker."""
 
     what: str
     name: str
 
     def __str__(self) -> str:
         return f"no {self.what} {self.name!r}"
+
+
+@dataclass(eq=False)
+class NoSuchPart(NotFound):
+    """The file is known, and its artifact has, or would have, no part of this kind; `what` is the kind."""
+
+    def __str__(self) -> str:
+        return f"the artifact of {self.name!r} has no {self.what}"
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.containers import reads_declared
+from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.inflate import Compression
 from gooseherd.processing.intervals import TBI_END
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage
@@ -49,16 +50,22 @@ class BamIndexProcessor:
     budget: Budget
     name: str = "bam-index"
     formats: frozenset[Format] = frozenset({SAM, BAM, CRAM})
-    kinds: frozenset[Kind] = frozenset(Kind)
 
     @property
     def version(self) -> str:
-        """Shape and level."""
-        return f"1.{self.budget.level}"
+        """Shape and level, and whether there is a density."""
+        return f"1.{self.budget.recipe}"
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        return self.budget.kinds
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
-        """Data, then its index."""
-        return SortedBam(self.budget, source_format), BamIndex(self.budget, source_format)
+        """Data, then its index, then its density."""
+        steps: tuple[Step, ...] = SortedBam(self.budget, source_format), BamIndex(self.budget, source_format)
+        if self.budget.density:
+            steps += (Density(self.budget, source_format, "bam"),)
+        return steps
 
 
 @dataclass(frozen=True)
@@ -275,20 +282,32 @@ async def _index(
     reads_source: bool = False,
     span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
-    """Index `path` into the work folder; fails when it is not sorted."""
+    """Index `path` into the work folder; fails when it is not sorted.
+
+    With a density that is counted in the same pass, and its table lies where the index does.
+    """
     index = _index_of(bench, contigs)
-    argv = (
-        "samtools",
-        "index",
-        "-c" if index.suffix == ".csi" else "-b",
-        "-@",
-        str(bench.budget.threads),
-        str(path),
-        str(index),
-    )
+    csi, threads = index.suffix == ".csi", str(bench.budget.threads)
+    argv: tuple[str, ...] = ("samtools", "index", "-c" if csi else "-b", "-@", threads, str(path), str(index))
+    if (kernel := _counting(bench)) is not None:
+        table = index.with_suffix(SUFFIX)
+        argv = (
+            str(kernel),
+            "reads",
+            f"--index={index}",
+            f"--density={table}",
+            f"--threads={threads}",
+            str(path),
+        )
+        argv = (*argv[:-1], "--csi", argv[-1]) if csi else argv
     watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=span)
-    await bench.run(Stage("samtools index", argv, reads_source=reads_source), watch=watch)
+    await bench.run(Stage(f"{Path(argv[0]).name} {argv[1]}", argv, reads_source=reads_source), watch=watch)
     return index
+
+
+def _counting(bench: Workbench) -> Path | None:
+    """What indexes as samtools does, and counts how the reads lie as it goes."""
+    return bench.kernel if bench.budget.density else None
 
 
 async def _unplaced_with_position(bench: Workbench, path: Path, index: Path) -> int:

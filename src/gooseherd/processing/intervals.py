@@ -33,6 +33,7 @@ from gooseherd.domain.formats import (
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.blocks import text_bytes
+from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.inflate import MAX_BYTES, Compression, refuse_bomb
 from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call, parse_report
 from gooseherd.processing.pipeline import PipelineFailed, Stage
@@ -95,17 +96,26 @@ class TabixIntervalProcessor:
     budget: Budget
     name: str = "tabix-interval"
     formats: frozenset[Format] = frozenset(_TARGETS)
-    kinds: frozenset[Kind] = frozenset(Kind)
 
     @property
     def version(self) -> str:
-        """Shape and level."""
-        return f"4.{self.budget.level}"
+        """Shape and level, and whether there is a density."""
+        return f"4.{self.budget.recipe}"
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        return self.budget.kinds
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
-        """Data, then its index."""
+        """Data, then its index, then its density."""
         target = _TARGETS[source_format]
-        return SortedText(self.budget, source_format, target), TabixIndex(self.budget, source_format, target)
+        steps: tuple[Step, ...] = (
+            SortedText(self.budget, source_format, target),
+            TabixIndex(self.budget, source_format, target),
+        )
+        if self.budget.density:
+            steps += (Density(self.budget, source_format, target.suffix.lower()),)
+        return steps
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,7 @@ class SortedText:
             memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
             threads=self.budget.threads,
             level=self.budget.level,
+            density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
             refuse_empty=True,
             keep=not before,
             ties="input",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,8 +20,8 @@ from gooseherd.processing.intervals import TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor
 from gooseherd.processing.workbench import DEFAULT_LEVEL, Budget
 
-LEVELS: Final = frozenset("123456789")
-"""Of compression, as they stand at the end of a version."""
+_RECIPE: Final = re.compile(r"\.([1-9])(d?)$")
+"""The end of a version: the compression level, and whether there is a density (Budget.recipe)."""
 
 
 class ProcessorRegistry:
@@ -30,12 +31,12 @@ class ProcessorRegistry:
         self,
         by_format: Mapping[Format, Processor],
         unchanged: Processor,
-        at_level: Callable[[int], Iterable[Processor]] = lambda _: (),
+        made_so: Callable[[int, bool], Iterable[Processor]] = lambda *_: (),
     ) -> None:
         self._by_format = MappingProxyType(dict(by_format))
         self._unchanged = unchanged
         self._by_name = {p.name: p for p in (*by_format.values(), unchanged)}
-        self._at_level = at_level
+        self._made_so = made_so
 
     @property
     def formats(self) -> Iterable[Format]:
@@ -56,7 +57,7 @@ class ProcessorRegistry:
         return Recipe(processor.name, processor.version, source.file_format)
 
     def processor(self, recipe: Recipe) -> Processor:
-        """The processor of that recipe, at the compression level that its version names.
+        """The processor of that recipe, at the level and with the density that its version names, or without.
 
         Raises:
             Misconfigured: unknown here, or of another version: the recipe is another build's.
@@ -65,7 +66,7 @@ class ProcessorRegistry:
         if processor is None or recipe.source_format not in processor.formats:
             raise Misconfigured("build", f"no processor {recipe.processor!r} for {recipe.source_format.name}")
         if processor.version != recipe.processor_version:
-            processor = self._of_level(recipe) or processor
+            processor = self._as_it_says(recipe) or processor
         if processor.version != recipe.processor_version:
             raise Misconfigured(
                 "build",
@@ -73,11 +74,13 @@ class ProcessorRegistry:
             )
         return processor
 
-    def _of_level(self, recipe: Recipe) -> Processor | None:
-        level = recipe.processor_version.rpartition(".")[2]
-        if level not in LEVELS:
+    def _as_it_says(self, recipe: Recipe) -> Processor | None:
+        said = _RECIPE.search(recipe.processor_version)
+        if said is None:
             return None
-        return next((p for p in self._at_level(int(level)) if p.name == recipe.processor), None)
+        return next(
+            (p for p in self._made_so(int(said[1]), bool(said[2])) if p.name == recipe.processor), None
+        )
 
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:
         """What the artifact of that recipe has. Raises as `processor` does."""
@@ -90,21 +93,30 @@ def default_registry(
     samtools_memory: int,
     threads: int,
     level: int = DEFAULT_LEVEL,
+    density: bool = False,
     search_path: str | None = None,
     confinement: Confinement | None = None,
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
-    `level` is what new recipes name. Every recipe is followed at its own.
+    `level` and `density` are what new recipes name. Every recipe is followed as it says itself.
     """
-    budget = Budget(sort_memory, samtools_memory, threads, level, search_path, confinement or Confinement())
+    budget = Budget(
+        sort_memory,
+        samtools_memory,
+        threads,
+        level=level,
+        density=density,
+        search_path=search_path,
+        confinement=confinement or Confinement(),
+    )
     unchanged = PassthroughProcessor(budget)
 
-    def at_level(level: int) -> tuple[Processor, ...]:
-        leveled = replace(budget, level=level)
-        return BamIndexProcessor(leveled), TabixIntervalProcessor(leveled)
+    def made_so(level: int, density: bool) -> tuple[Processor, ...]:
+        so = replace(budget, level=level, density=density)
+        return BamIndexProcessor(so), TabixIntervalProcessor(so)
 
-    by_format: dict[Format, Processor] = {f: p for p in at_level(level) for f in p.formats}
+    by_format: dict[Format, Processor] = {f: p for p in made_so(level, density) for f in p.formats}
     return ProcessorRegistry(
-        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, at_level
+        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, made_so
     )

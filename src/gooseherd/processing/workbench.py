@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gooseherd.domain.artifact import Contig
+from gooseherd.domain.artifact import Contig, Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.confinement import Confinement
@@ -68,10 +68,22 @@ class Budget:
     threads: int
     level: int = DEFAULT_LEVEL
     """BGZF compression level, 1 to 9. Part of every version that it shapes."""
+    density: bool = False
+    """Whether artifacts get a density. Part of every version that it shapes."""
     search_path: str | None = None
     """Where tools are found; None: where this process finds its own."""
     confinement: Confinement = field(default_factory=Confinement)
     """What holds each of them."""
+
+    @property
+    def recipe(self) -> str:
+        """The end of a version: what of this shapes the artifact. registry.py reads it."""
+        return f"{self.level}{'d' if self.density else ''}"
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What is made of sorted records."""
+        return frozenset({Kind.DATA, Kind.INDEX, *((Kind.DENSITY,) if self.density else ())})
 
     @property
     def samtools_memory_per_thread(self) -> int:

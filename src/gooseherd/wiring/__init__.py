@@ -73,6 +73,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             samtools_memory=settings.cfdb_samtools_memory_cap,
             threads=settings.worker_threads,
             level=settings.workflow_compression_level,
+            density=settings.workflow_density,
         )
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         submissions: Submissions | None = None

@@ -13,14 +13,14 @@ from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.visit import Visit
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
-from gooseherd.domain.errors import ProcessingDisabled
+from gooseherd.domain.errors import NoSuchPart, ProcessingDisabled
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports import JobStore
 from gooseherd.domain.source import SourceFile
 
 
 def artifact_routes(desk: Desk, catalog: Catalog) -> APIRouter:
-    """The routes under /data, /index and /contigs that the framework answers."""
+    """The routes under /data, /index, /density and /contigs that the framework answers."""
     router = APIRouter(tags=["artifacts"])
 
     @router.get("/data/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
@@ -32,6 +32,11 @@ def artifact_routes(desk: Desk, catalog: Catalog) -> APIRouter:
     async def index_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
         """Whether the index could be read now. Starts nothing."""
         return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.INDEX)
+
+    @router.get("/density/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
+    async def density_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
+        """Whether the density could be read now. Starts nothing."""
+        return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.DENSITY)
 
     @router.get("/contigs/{dcc}/{local_id}", responses=problems(403, 404, 410, 422, 503))
     async def contigs(dcc: str, local_id: str) -> Contigs:
@@ -63,8 +68,10 @@ async def _made(
 ) -> Readiness:
     recipe: Recipe = submissions.recipe(entry, kind)
     manifest: Manifest | None = await submissions.published(entry, recipe)
-    part = manifest.part(kind) if manifest else None
-    if part is not None:
+    if manifest is not None:
+        part = manifest.part(kind)
+        if part is None:
+            raise NoSuchPart(kind.value, entry.name)
         return Readiness(ready=True, size=part.size, etag=part.etag)
     job = await jobs.latest(workflow_key(entry.identity, recipe))
     if job is None:

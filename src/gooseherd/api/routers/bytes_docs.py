@@ -53,9 +53,14 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def documented_routes() -> APIRouter:
-    """GET and HEAD of /data and /index, for the schema."""
+    """GET and HEAD of /data, /index and /density, for the schema."""
     router = APIRouter(tags=["artifacts"])
-    for kind, what in (("data", "the data"), ("index", "the index into the data")):
+    kinds = (
+        ("data", "the data"),
+        ("index", "the index into the data"),
+        ("density", "how many records lie where, a bigWig"),
+    )
+    for kind, what in kinds:
         for method in ("GET", "HEAD"):
             router.add_api_route(
                 f"/{kind}/{{dcc}}/{{local_id}}",
@@ -79,7 +84,9 @@ def documented_routes() -> APIRouter:
 async def _elsewhere(
     dcc: str,
     local_id: str,
-    raw: Annotated[bool, Query(description="Upstream's own bytes (index: its own sidecar only).")] = False,
+    raw: Annotated[
+        bool, Query(description="Upstream's own bytes (index: its own sidecar only; density: none).")
+    ] = False,
     wait: Annotated[
         float, Query(ge=0, description="Seconds to hold the request until the bytes are there.")
     ] = 0,

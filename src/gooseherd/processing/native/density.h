@@ -21,7 +21,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { DENSITY_SHIFT = 10, DENSITY_ROWS = 1 << 19 };
+#ifndef DENSITY_ROWS /* tests make it small */
+#define DENSITY_ROWS ((size_t)1 << 19)
+#endif
+enum { DENSITY_SHIFT = 10 };
 
 struct density; /* everything here takes NULL for "there is none" */
 

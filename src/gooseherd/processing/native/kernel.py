@@ -113,6 +113,8 @@ class Call:
     memory_bytes: int
     threads: int = 2
     level: int = 1
+    density: Path | None = None
+    """Where the table of how the records lie goes (densitytable.py); there is none when that fails."""
     progress_fd: int | None = None
     refuse_empty: bool = False
     keep: bool = False
@@ -139,6 +141,7 @@ class Call:
             f"--threads={self.threads}",
             f"--level={self.level}",
             f"--sorted={'blocks' if self.keep_order else 'names'}",
+            *(() if self.density is None else (f"--density={self.density}",)),
             *(() if self.ties is None else (f"--ties={self.ties}",)),
             *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
             *(("--refuse-empty",) if self.refuse_empty else ()),

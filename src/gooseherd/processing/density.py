@@ -1,0 +1,190 @@
+"""How many records lie where, as a small bigWig: what a view of whole chromosomes reads instead of all data.
+
+A side product: without it the artifact is whole, so whatever goes wrong here is a note in the manifest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.formats import Format
+from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
+from gooseherd.processing.bigwig import Signal, write_bigwig
+from gooseherd.processing.densitytable import Row, Sequence, Table
+from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call
+from gooseherd.processing.pipeline import Stage
+from gooseherd.processing.progress import Watch
+from gooseherd.processing.workbench import Budget, Workbench, left_beside, own_stage, stem
+
+_log = logging.getLogger(__name__)
+
+SUFFIX: Final = ".density"
+"""Of the table that the data's own pass leaves beside it."""
+MOST_WINDOWS: Final = 192 << 10
+"""With records in them: 3.2 Gb in windows of 16,384 bases. So the file stays below two megabytes."""
+MOST_SEQUENCES: Final = 4096
+"""The longest ones. Short ones are read whole in no time."""
+_LONGEST_NAME: Final = 127
+"""Bytes: each name takes as much room as the longest."""
+_MOST_TABLE: Final = 256 << 20
+_PATIENCE_SECONDS: Final = 1200.0
+"""A pass over data that left no table may not take longer: it is not worth the wait."""
+_LONGEST: Final = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Density:
+    """Sorted data → the bigWig; `reader` is what the data are: bam, or a text format."""
+
+    budget: Budget
+    source_format: Format
+    reader: str
+    name: str = "density"
+    needs: Kind | None = Kind.DATA
+    weight: float = 0.5
+
+    async def run(self, given: StepInput) -> StepOutput:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await self._made(given)
+        except Exception as error:  # Nothing that goes wrong here is worth the artifact.
+            _log.warning("no density", exc_info=error)
+            return StepOutput(files=(), notes=(f"there is no density: {_why(error)}",))
+
+    async def _made(self, given: StepInput) -> StepOutput:
+        bench = Workbench(given, self.budget)
+        table = await asyncio.to_thread(left_beside, given.path, bench.work, (SUFFIX,))
+        if table is None:
+            table = await self._count(bench)
+        out = bench.work / "density.bw"
+        drawn = await asyncio.to_thread(draw, table, out)
+        await asyncio.to_thread(table.unlink)
+        given.report(1.0, 0, drawn.size)
+        base = stem(given.source.filename, self.source_format.suffixes)
+        left_out = f"the density has the {drawn.sequences} longest sequences; {drawn.left_out} are not in it"
+        return StepOutput(
+            files=(Produced(Kind.DENSITY, out, "density.bw", f"{base}.density.bw"),),
+            counts={"density_window": drawn.window},
+            notes=(left_out,) if drawn.left_out else (),
+        )
+
+    async def _count(self, bench: Workbench) -> Path:
+        """One more pass: the data came without a table."""
+        table = bench.work / "table"
+        kernel, threads = bench.kernel, self.budget.threads
+        if kernel is None:
+            stage = own_stage("recount", self.reader, str(bench.source), str(table))
+        elif self.reader == "bam":
+            options = (f"--threads={threads}", f"--density={table}")
+            stage = Stage(PROGRAM, (str(kernel), "reads", *options, str(bench.source)))
+        else:
+            # In order as they are, the data are only indexed once more.
+            call = Call(
+                format=self.reader,
+                source=bench.source,
+                out=bench.work / "again",
+                index=bench.work / "again.index",
+                density=table,
+                report=bench.work / "records.json",
+                work=bench.work,
+                memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
+                threads=threads,
+                keep=True,
+                ties="input",
+            )
+            stage = Stage(PROGRAM, call.argv(kernel))
+        watch = Watch(bench.source, table, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
+        await bench.run(stage, watch=watch)
+        return table
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case StepFailed():
+            return error.failure.detail
+        case TimeoutError():
+            return "counting took too long"
+        case ValueError():
+            return "none of its sequences can be shown"
+        case _:
+            return type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A bigWig: its size, the bases of its windows, how many sequences it has and how many it has not."""
+
+    size: int
+    window: int
+    sequences: int
+    left_out: int
+
+
+def draw(table: Path, out: Path) -> Drawn:
+    """Make the bigWig of a table.
+
+    The value of a window is the number of records that overlap it, at least by one base; every base of
+    the sequences that are there has one. Blocks: tens to hundreds of milliseconds for a large genome.
+
+    Raises:
+        ValueError: this is no table, or no sequence can be shown.
+        OSError: it could not be read or written.
+    """
+    if table.stat().st_size > _MOST_TABLE:
+        raise ValueError("the table is too large")
+    told = Table.from_bytes(table.read_bytes())
+    chosen = _chosen(told.sequences)
+    coarser = 0
+    while sum(sequence.windows(coarser) for sequence in chosen) > max(MOST_WINDOWS, len(chosen)):
+        coarser += 1
+    shift = told.shift + coarser
+    size = write_bigwig(out, (signal(s, s.rows(coarser), shift) for s in chosen), 1 << shift)
+    return Drawn(size, 1 << shift, len(chosen), len(told.sequences) - len(chosen))
+
+
+def _chosen(sequences: Iterable[Sequence]) -> list[Sequence]:
+    """The longest, of those whose names readers can know."""
+    named = {s.name: s for s in sequences if 0 < len(s.name) <= _LONGEST_NAME and _is_text(s.name)}
+    return sorted(named.values(), key=lambda s: (-_length(s), s.name))[:MOST_SEQUENCES]
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        return name.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def _length(sequence: Sequence) -> int:
+    """As declared, or to the end of the last record if that is beyond."""
+    return min(max(sequence.length, sequence.end), _LONGEST)
+
+
+def signal(sequence: Sequence, rows: Iterator[Row], shift: int) -> Signal:
+    """How many records overlap each window of 2^`shift` bases."""
+    length = _length(sequence)
+    starts, values = [0], [0]
+
+    def put(window: int, value: int) -> None:
+        at = window << shift
+        if at == starts[-1]:
+            values[-1] = value
+            if len(values) > 1 and values[-2] == value:
+                starts.pop()
+                values.pop()
+        elif value != values[-1] and at < length:
+            starts.append(at)
+            values.append(value)
+
+    reaching_in = 0
+    for window, begun, ended in rows:
+        put(window, reaching_in + begun)
+        reaching_in = max(0, reaching_in + begun - ended)
+        put(window + 1, reaching_in)
+    return Signal(sequence.name, length, starts, values)
