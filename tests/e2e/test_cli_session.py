@@ -9,11 +9,13 @@ import re
 import signal
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyBigWig
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -68,6 +70,26 @@ def test_a_region_is_read_by_byte_ranges(user: Any, name: str) -> None:
     assert sorted(told["records"]) == naive("chr2", 0, 10**9)
     unknown = user.run("get", name, "--region", "chrX:1-5")
     assert (unknown.returncode, b"chr1, chr2" in unknown.stderr) == (2, True)
+
+
+def test_the_density_read_by_byte_ranges_counts_the_records(user: Any, name: str) -> None:
+    data = user.json("get", name, "-o", "counted.bed.gz", "--density")
+    whole = (user.home / data["density"]["path"]).read_bytes()
+    url = data["density"]["url"]
+    pieces = []
+    for at in range(0, len(whole), 500):
+        asked = urllib.request.Request(url, headers={"Range": f"bytes={at}-{at + 499}"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            assert answer.status == 206
+            pieces.append(answer.read())
+    path = user.home / "ranges.bw"
+    path.write_bytes(b"".join(pieces))
+    with pyBigWig.open(str(path)) as opened:
+        assert set(opened.chroms()) == {"chr1", "chr2"}
+        for contig, length in opened.chroms().items():
+            for start in range(0, length, 1024):
+                end = min(start + 1024, length)
+                assert opened.stats(contig, start, end, exact=True) == [len(naive(contig, start, end))]
 
 
 def test_raw_bytes_are_the_source_s_own(user: Any, name: str) -> None:

@@ -174,12 +174,20 @@ class Town:
         await self.files.put([entry])
         return entry
 
-    async def publish(self, entry: SourceFile, data: bytes, index: bytes | None = b"BAI\1index") -> Manifest:
+    async def publish(
+        self,
+        entry: SourceFile,
+        data: bytes,
+        index: bytes | None = b"BAI\1index",
+        density: bytes | None = None,
+    ) -> Manifest:
         """As a worker does: parts, then the manifest."""
         recipe = Recipes().recipe(entry)
         parts = [await self._part(entry, recipe, Kind.DATA, data, entry.filename)]
         if index is not None:
             parts.append(await self._part(entry, recipe, Kind.INDEX, index, entry.filename + ".bai"))
+        if density is not None:
+            parts.append(await self._part(entry, recipe, Kind.DENSITY, density, entry.filename + ".bw"))
         manifest = Manifest(
             source=str(entry.identity),
             source_format=entry.file_format.name,

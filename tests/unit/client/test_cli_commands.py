@@ -37,9 +37,11 @@ def gooseherd(service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def artifact(service: Any, said: Any) -> None:
     headers = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.sorted.bam"'}
     index = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.sorted.bam.bai"'}
+    density = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.density.bw"'}
     for method in ("GET", "HEAD"):
         service.on(f"{method} /data/d/f", said(200, CONTENT, headers))
         service.on(f"{method} /index/d/f", said(200, CONTENT, index))
+        service.on(f"{method} /density/d/f", said(200, CONTENT, density))
 
 
 def test_get_brings_data_and_index_under_their_own_names(
@@ -73,6 +75,17 @@ def test_get_as_json_tells_all_on_one_line(gooseherd: Any, artifact: None) -> No
         None,
     )
     assert told["index"]["path"] == "r.sorted.bam.bai"
+
+
+def test_get_brings_the_density_when_told_to(
+    gooseherd: Any, service: Any, said: Any, artifact: None, tmp_path: Path
+) -> None:
+    told = json.loads(gooseherd("get", "d/f", "-o", "mine.bam", "--density", "--json").stdout)
+    assert told["density"]["path"] == "mine.bam.bw"
+    assert (tmp_path / "mine.bam.bw").read_bytes() == CONTENT
+    assert gooseherd("get", "d/f", "--density", "--region", "chr1:1-2").exit_code == 2
+    service.on("GET /density/d/f", said(404, {"title": "The artifact has no such part"}, PROBLEM))
+    assert gooseherd("get", "d/f", "-o", "mine.bam", "--density").exit_code == 4
 
 
 def test_get_without_an_index_brings_the_data_alone(
