@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pysam
+from backports import zstd
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
@@ -101,6 +102,9 @@ def valid_files(file_format: Format, folder: Path) -> list[bytes]:
         files.append(gzip.compress(plain, mtime=0))
         files.append(bgzipped(plain))
         files.append(bz2.compress(plain))
+        files.append(zstd.compress(plain, options={zstd.CompressionParameter.checksum_flag: 1}))
+    if file_format in (BAM, BCF):
+        files.append(zstd.compress(plain, options={zstd.CompressionParameter.checksum_flag: 1}))
     if file_format is BAM:
         argv = ("samtools", "sort", "--no-PG", "-O", "bam", "-")
         files.append(subprocess.run(argv, input=plain, capture_output=True, check=True).stdout)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 import gooseherd.processing.native.kernel as glue
 
+SKIPPED = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
 BUILD = Path(glue.__file__).with_name("build.sh")
 
 
@@ -212,6 +214,10 @@ def packed() -> dict[str, Sequence[object]]:
         "plain": [lambda data: data],
         "gzip": [gzip.compress],
         "bgzf": [bgzip],
+        "Zstandard": [zstd.compress],
+        "frames": [
+            lambda data: b"".join(zstd.compress(data[i : i + 50]) + SKIPPED for i in range(0, len(data), 50))
+        ],
         "members": [lambda data: b"".join(gzip.compress(data[i : i + 50]) for i in range(0, len(data), 50))],
         "bgzf then gzip": [
             lambda data: bgzip(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])

@@ -7,8 +7,9 @@ import subprocess
 from typing import Any
 
 import pytest
+from backports import zstd
 
-VCF = b"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+VCF = b"##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 GFF = b"##gff-version 3\n"
 PEAK = b"\tname\t0\t.\t1.5\t2.5\t3.5"
 
@@ -259,20 +260,20 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
         "vcf",
         VCF + vcf("9") + VCF + vcf("5"),
         VCF + vcf("5") + vcf("9"),
-        {"repeated_header_lines": 2},
+        {"repeated_header_lines": 3},
     ),
     (
         "headers before records only",
         "vcf",
         VCF + VCF + vcf("5"),
         VCF + vcf("5"),
-        {"repeated_header_lines": 2},
+        {"repeated_header_lines": 3},
     ),
     (
         "fileformat not on top",
         "vcf",
         b"##x=1\n" + VCF + vcf("5"),
-        VCF.replace(b"#CHROM", b"##x=1\n#CHROM") + vcf("5"),
+        VCF.replace(b"##contig", b"##x=1\n##contig") + vcf("5"),
         {},
     ),
     (
@@ -285,9 +286,20 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
     (
         "titles missing",
         "vcf",
-        b"##fileformat=VCFv4.2\n" + vcf("5"),
+        b"##fileformat=VCFv4.2\n##contig=<ID=chr1>\n" + vcf("5"),
         VCF + vcf("5"),
         {"added_header_lines": 1},
+    ),
+    (
+        "sequences that are not declared",
+        "vcf",
+        VCF + vcf("9", name="z") + vcf("5", name="a*") + vcf("6", name="c,d") + vcf("7", name="*a"),
+        VCF.replace(b"#CHROM", b"##contig=<ID=a*>\n##contig=<ID=z>\n#CHROM")
+        + vcf("9", name="z")
+        + vcf("5", name="a*")
+        + vcf("6", name="c,d")
+        + vcf("7", name="*a"),
+        {"added_header_lines": 2},
     ),
     (
         "VCF ties keep the input's order",
@@ -315,7 +327,7 @@ REFUSED: list[tuple[str, str, bytes, int, int | None, str]] = [
     ("start after end in GFF", "gff3", GFF + gff("6", "5"), 10, 2, "start 6 is after end 5"),
     ("negative", "bed", b"chr1\t-1\t4\n", 10, 1, "position -1 in column 2 is below 0"),
     ("GFF from 0", "gff", gff("0", "5"), 10, 1, "position 0 in column 4 is below 1"),
-    ("negative POS", "vcf", VCF + vcf("-1"), 10, 3, "below 0"),
+    ("negative POS", "vcf", VCF + vcf("-1"), 10, 4, "below 0"),
     ("beyond 2^31-1", "bed", b"chr1\t1\t2147483648\n", 10, 1, "above 2147483647"),
     ("far beyond", "bed", b"chr1\t1\t1e99\n", 10, 1, "above 2147483647"),
     ("more digits than a word holds", "bed", b"chr1\t1\t99999999999999999999\n", 10, 1, "above 2147483647"),
@@ -344,7 +356,7 @@ REFUSED: list[tuple[str, str, bytes, int, int | None, str]] = [
         "vcf",
         VCF + vcf("5")[:-1] + b"\tGT\t0/1\n",
         10,
-        3,
+        4,
         "10 columns, but the #CHROM line names 8",
     ),
     (
@@ -352,13 +364,31 @@ REFUSED: list[tuple[str, str, bytes, int, int | None, str]] = [
         "vcf",
         VCF + vcf("5") + VCF[:-1] + b"\tFORMAT\tX\n",
         10,
-        5,
+        7,
         "other columns",
     ),
-    ("END beyond all", "vcf", VCF + vcf("5", info="END=99999999999"), 10, 3, "ends at 99999999999"),
+    ("END beyond all", "vcf", VCF + vcf("5", info="END=99999999999"), 10, 4, "ends at 99999999999"),
     ("no VCF at all", "vcf", b"", 10, None, "no VCF header"),
     ("bzip2", "bed", b"BZh91AY&SY", 10, None, "bzip2-compressed"),
-    ("Zstandard", "bed", b"\x28\xb5\x2f\xfd0000", 10, None, "Zstandard-compressed"),
+    ("no Zstandard", "bed", b"\x28\xb5\x2f\xfd" + b"x" * 100, 10, None, "corrupt"),
+    ("cut Zstandard", "bed", zstd.compress(b"chr1\t1\t2\n" * 99)[:-1], 11, None, "truncated"),
+    (
+        "cut in Zstandard's magic",
+        "bed",
+        zstd.compress(b"chr1\t1\t2\n") + b"\x28\xb5",
+        10,
+        None,
+        "other bytes",
+    ),
+    ("a window too wide", "bed", b"\x28\xb5\x2f\xfd\x00\x90\x01\0\0", 10, None, "more than 128 MB"),
+    (
+        "bytes after Zstandard",
+        "bed",
+        zstd.compress(b"chr1\t1\t2\n") + b"more",
+        10,
+        None,
+        "other bytes follow",
+    ),
     ("xz", "bed", b"\xfd7zXZ\0\0", 10, None, "xz-compressed"),
     ("cut gzip", "bed", gzip.compress(b"chr1\t1\t2\n" * 99)[:-9], 11, None, "truncated"),
     ("cut within gzip's header", "bed", b"\x1f\x8b\x08", 11, None, "truncated"),
@@ -459,14 +489,14 @@ def test_missing_end_marker_is_noticed(sanitised: Any) -> None:
 def test_declared_sequences_are_reported_in_their_order(sanitised: Any) -> None:
     head = VCF.replace(
         b"#CHROM",
-        b"##contig=<ID=chr2,length=500>\n##contig=<ID=chr1>\n##contig=<assembly=x,ID=chr3,length=7,md5=y>\n#CHROM",
+        b"##contig=<ID=chr2,length=500>\n##contig=<assembly=x,ID=chr3,length=7,md5=y>\n#CHROM",
     )
     run = sanitised("vcf", head + vcf("5", name="zz") + vcf("5", name='q"\\\x01'))
     assert run.status == 0
     found = [(c.name, c.length, c.max_end, c.records) for c in run.found.contigs]
     assert found == [
-        ("chr2", 500, 0, 0),
         ("chr1", None, 0, 0),
+        ("chr2", 500, 0, 0),
         ("chr3", 7, 0, 0),
         ('q"\\\x01', None, 5, 1),
         ("zz", None, 5, 1),

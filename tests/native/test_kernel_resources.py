@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 
 MIB = 1 << 20
 SLACK = 4 * MIB
@@ -244,3 +245,13 @@ def test_a_full_progress_pipe_does_not_stop_the_work(kernel: Any) -> None:
     assert subprocess.run(argv, pass_fds=[writing], check=False, timeout=60).returncode == 0
     os.close(writing)
     os.close(reading)
+
+
+def test_the_window_of_a_frame_counts_as_memory(kernel: Any) -> None:
+    packer = zstd.ZstdCompressor()
+    frame = bytearray(packer.compress(b"chr1\t1\t2\n" * 100) + packer.flush())
+    frame[5] = 27 - 10 << 3  # RFC 8878 3.1.1.1.2: 128 MB
+    run = kernel("bed", bytes(frame), "--memory", str(256 * MIB))
+    assert run.text() == b"chr1\t1\t2\n" * 100
+    run = kernel("bed", bytes(frame), "--memory", str(100 * MIB))
+    assert (run.status, run.found.reason) == (21, "out_of_memory")

@@ -58,7 +58,7 @@ ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
 )  # fmt: skip
 
-_COMPRESSION = ("gz", "bgz", "bgzf", "bz2", "xz", "zst")
+_COMPRESSION = ("gz", "bgz", "bgzf", "bz2", "xz", "zst", "zstd")
 _EDAM = re.compile(r"(?:https?://edamontology\.org/)?(format)[_:](\d{4})$")
 
 _BY_NAME: Final[dict[str, Format]] = {

@@ -22,6 +22,7 @@ from gooseherd.processing.samheader import contigs_of
 from gooseherd.processing.sniff import expect
 from gooseherd.processing.workbench import (
     KEPT_NOTE,
+    UNPACKED_NOTE,
     Budget,
     Workbench,
     left_beside,
@@ -84,6 +85,9 @@ class SortedBam:
         notes: tuple[str, ...] = ()
         counts: dict[str, int] = {}
         kept = False
+        packed = self.source_format is BAM and seen.compression is Compression.ZSTD
+        if packed:
+            seen = await bench.unpack(self.source_format)
         if self.source_format is SAM:
             out, warned = await self._sort_sam(bench)
             report = await bench.read_report("records.json")
@@ -127,6 +131,8 @@ class SortedBam:
             raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
         if not kept:
             await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
+        if packed:
+            notes = (UNPACKED_NOTE, *notes)
         given.report(1.0, seen.size, out.stat().st_size)
         return StepOutput(
             files=(Produced(Kind.DATA, out, "data.bam", f"{_stem(given)}.bam"),),

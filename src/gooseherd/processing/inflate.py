@@ -1,6 +1,7 @@
 """Reads a source whatever it is compressed with, and proves that all of it is there.
 
-Stdlib only: it runs inside the normaliser's process, whose start-up time every step pays.
+Of the standard library until a file is packed as Zstandard: it runs inside the normaliser's
+process, whose start-up time every step pays.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ MAX_BYTES: Final = 1 << 36
 _WEIGHED: Final = 40 << 20
 """Uncompressed bytes after which a sane ratio is believed: more than `MAX_RATIO` times one read."""
 _XZ_MEMORY: Final = 256 << 20
+_ZSTD_WINDOW_LOG: Final = 27
+"""A Zstandard frame says how much of its own text must be at hand to decode it. Beyond this it is
+refused, as zstd's own program does unless it is told to do otherwise."""
+_ZSTD_MAGIC: Final = (b"\x28\xb5\x2f\xfd", *(bytes((n,)) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)))
+"""A frame of text, and those of anything else that readers skip (RFC 8878 §3.1)."""
 
 _BGZF_HEADER: Final = 18  # SAMv1 §4.1: gzip header with the extra field BC and the block's size
 _BGZF_MAX_BLOCK: Final = 1 << 16
@@ -89,15 +95,50 @@ class _Gunzip:
         return self._z.decompress(self._z.unconsumed_tail + data, max_length)
 
 
+class _Unzstd:
+    """The library's decoder of one frame, with our words for what it refuses."""
+
+    def __init__(self) -> None:
+        from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
+        self._z = ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+        self._refused = ZstdError
+
+    @property
+    def eof(self) -> bool:
+        return self._z.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._z.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._z.unused_data
+
+    def decompress(self, data: bytes, max_length: int = CHUNK) -> bytes:
+        try:
+            return self._z.decompress(data, max_length)
+        except self._refused as error:
+            if "too much memory" in str(error):
+                most = 1 << (_ZSTD_WINDOW_LOG - 20)
+                raise StepFailed.because(
+                    Reason.SOURCE_INVALID,
+                    f"its Zstandard frames need a window of more than {most} MB: pack it without --long",
+                ) from None
+            raise _corrupt() from None
+
+
 def compression_of(head: bytes) -> Compression:
     """Told by the first bytes (18 are enough)."""
     if head.startswith(b"\x1f\x8b"):
         return Compression.BGZF if _block_size(head) else Compression.GZIP
     if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return Compression.BZIP2
+    if head.startswith(_ZSTD_MAGIC):
+        return Compression.ZSTD
     for magic, compression in (
         (b"\xfd7zXZ\0", Compression.XZ),
-        (b"\x28\xb5\x2f\xfd", Compression.ZSTD),
         (b"PK\x03\x04", Compression.ZIP),
     ):
         if head.startswith(magic):
@@ -162,14 +203,17 @@ def _decoded(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]
         case Compression.BGZF:
             yield from _bgzf(stream, head, found)
         case Compression.GZIP:
-            yield from _streams(stream, head, _Gunzip, b"\x1f\x8b")
+            yield from _streams(stream, head, _Gunzip, (b"\x1f\x8b",))
         case Compression.BZIP2:
-            yield from _streams(stream, head, bz2.BZ2Decompressor, b"BZh")
+            yield from _streams(stream, head, bz2.BZ2Decompressor, (b"BZh",))
         case Compression.XZ:
-            yield from _streams(stream, head, _xz, b"\xfd7zXZ\0")
+            yield from _streams(stream, head, _xz, (b"\xfd7zXZ\0",))
+        case Compression.ZSTD:
+            yield from _streams(stream, head, _Unzstd, _ZSTD_MAGIC)
         case other:
             raise StepFailed.because(
-                Reason.SOURCE_INVALID, f"is {other}-compressed; only gzip, BGZF, bzip2 and xz can be read"
+                Reason.SOURCE_INVALID,
+                f"is {other}-compressed; only gzip, BGZF, Zstandard, bzip2 and xz can be read",
             )
 
 
@@ -178,7 +222,7 @@ def _xz() -> _Decoder:
 
 
 def _streams(
-    stream: BinaryIO, pending: bytes, start: Callable[[], _Decoder], magic: bytes
+    stream: BinaryIO, pending: bytes, start: Callable[[], _Decoder], magic: tuple[bytes, ...]
 ) -> Iterator[bytes]:
     """One compressed stream after the other, as gzip(1) and its kin read them."""
     decoder = start()
@@ -202,8 +246,8 @@ def _streams(
                 if not more:
                     return
                 pending = more.lstrip(b"\0")
-            if len(pending) < len(magic):
-                pending += stream.read(len(magic) - len(pending))
+            if len(pending) < len(magic[0]):
+                pending += stream.read(len(magic[0]) - len(pending))
             if not pending.startswith(magic):
                 raise StepFailed.because(Reason.SOURCE_INVALID, "other bytes follow the compressed data")
             decoder = start()
@@ -223,7 +267,7 @@ def _bgzf(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
             yield b"".join(blocks)
             if not head.startswith(b"\x1f\x8b"):
                 raise _truncated() if len(head) < _BGZF_HEADER else _corrupt()
-            yield from _streams(stream, head, _Gunzip, b"\x1f\x8b")
+            yield from _streams(stream, head, _Gunzip, (b"\x1f\x8b",))
             return
         body = stream.read(size - _BGZF_HEADER)
         if len(body) < size - _BGZF_HEADER:

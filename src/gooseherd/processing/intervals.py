@@ -61,7 +61,7 @@ _CSI_NOTE: Final = (
 )
 _CONVERTED: Final = frozenset({BCF, BIGBED})
 """Become text by a stage in front: what reads that text need not know how the source is packed."""
-_KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF})
+_KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may swell a thousandfold to lines that take minutes: that is looked at first."""
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
@@ -132,6 +132,8 @@ class SortedText:
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
         seen = await asyncio.to_thread(expect, bench.source, self.source_format)
+        if self.source_format is BCF and seen.compression is Compression.ZSTD:
+            seen = await bench.unpack(self.source_format)
         await _refuse_cut(bench.source, self.source_format, seen)
         if seen.compression in _KERNEL_READS and seen.size < _SMALL:
             await asyncio.to_thread(_refuse_bomb, bench.source, seen.size)

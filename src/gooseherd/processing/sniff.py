@@ -29,6 +29,7 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.inflate import Compression, Inflation, compression_of, inflate
 
 _HEAD: Final = 1 << 16
+TWICE: Final = "compressed twice"
 
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"BAM\1", BAM.name),
@@ -48,7 +49,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x89HDF", "an HDF5 file"),
     (b"PK\x03\x04", "a zip archive"),
     # Seen only behind a first compression.
-    (b"\x1f\x8b\x08", "compressed twice"),
+    *((magic, TWICE) for magic in (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0")),
 )
 _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"##fileformat=VCF"), VCF.name),
@@ -68,13 +69,14 @@ _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
 )
 """Formats that cannot be told from each other by their columns: one may stand for the other."""
 _PACKED: Final[dict[Format, frozenset[Compression]]] = {
-    BAM: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF}),
-    BCF: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF}),
+    BAM: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD}),
+    BCF: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD}),
     # Their readers jump about in the file itself.
     CRAM: frozenset({Compression.PLAIN}),
     BIGBED: frozenset({Compression.PLAIN}),
     BIGWIG: frozenset({Compression.PLAIN}),
 }
+_OWN: Final = frozenset({Compression.GZIP, Compression.BGZF})
 _WHOLE: Final = rb"\d{1,10}"
 _COLUMNS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
     (re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?"), name)
@@ -109,7 +111,7 @@ def look(path: Path) -> Look:
         raw = stream.read(_HEAD)
         compression = compression_of(raw)
         head = raw
-        if compression not in (Compression.PLAIN, Compression.ZSTD, Compression.ZIP):
+        if compression not in (Compression.PLAIN, Compression.ZIP):
             stream.seek(0)
             head = b""
             for part in inflate(stream, Inflation(), size=size, max_bytes=1 << 40):
@@ -122,6 +124,9 @@ def look(path: Path) -> Look:
 def expect(path: Path, wanted: Format) -> Look:
     """Look at `path` and refuse what is certainly not `wanted`.
 
+    BAM and BCF, which bring their own compression, may be packed as Zstandard; their readers do not
+    know that, and what is inside is to be unpacked and looked at by itself.
+
     Raises:
         StepFailed: source_invalid, naming both formats.
     """
@@ -133,11 +138,13 @@ def expect(path: Path, wanted: Format) -> Look:
             Reason.SOURCE_INVALID, f"the {wanted.name} is {seen.compression}-compressed: unpack it first"
         )
     content = seen.content
+    if content == TWICE and seen.compression in _PACKED.get(wanted, frozenset()) - _OWN:
+        content = wanted.name
     if content is None and wanted.family is not Family.TABLE:
         content = _by_columns(seen.head)
     if content is None and wanted in _BINARY:
         what = "text" if is_text(seen.head) else "something else"
-        if seen.compression in (Compression.ZSTD, Compression.ZIP):
+        if seen.compression is Compression.ZIP:
             what = f"{seen.compression}-compressed"
         raise StepFailed.because(
             Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {what}"

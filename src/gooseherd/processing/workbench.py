@@ -10,17 +10,20 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from gooseherd.domain.artifact import Contig, Kind
 from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.confinement import Confinement
+from gooseherd.processing.inflate import Compression
 from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.pipeline import PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
+from gooseherd.processing.sniff import TWICE, Look, expect
 
 DEFAULT_LEVEL: Final = 1
 """BGZF compression level: four times the speed of the tools' own default for a seventh more bytes
@@ -179,6 +182,26 @@ class Workbench:
             reads_source=True,
         )
 
+    async def unpack(self, wanted: Format) -> Look:
+        """Go on with what is packed in the source, as if that were the source; what it is.
+
+        For formats with a compression of their own, whose readers do not know this one.
+
+        Raises:
+            StepFailed: the packing is broken, or what is in it is not `wanted`.
+        """
+        inside, verdict = self.work / "unpacked", self.work / "unpacked.json"
+        stage = own_stage(
+            "unpack", str(self.source), "--report", str(verdict), verdict=verdict, reads_source=True
+        )
+        await self.run(stage, stdout=inside)
+        self.given = replace(self.given, path=inside)
+        self.source = self.link(inside, "source")
+        seen = await asyncio.to_thread(expect, self.source, wanted)
+        if seen.compression is Compression.ZSTD:
+            raise StepFailed.because(Reason.SOURCE_INVALID, f"the {wanted.name} is {TWICE}")
+        return seen
+
     async def verify(self, kind: str, data: Path, index: Path, *options: str) -> Mapping[str, int]:
         """Ask data and index of `kind` (tabix, bam) for what must be there; see verify.py.
 
@@ -314,13 +337,14 @@ def wrong_output(what: str) -> StepFailed:
     return StepFailed.because(Reason.TOOL_FAILED, f"the result did not pass its check: {what}")
 
 
+UNPACKED_NOTE: Final = "unpacked: the source is packed as Zstandard, which readers of this format do not know"
 KEPT_NOTE: Final = "already sorted: these are the source's own bytes"
 
 
 def stem(filename: str, suffixes: Sequence[str]) -> str:
     """The file name without its compression and format suffixes: what results are named after."""
     parts = filename.split(".")
-    if len(parts) > 1 and parts[-1].lower() in ("gz", "bgz", "bgzf", "bz2", "xz"):
+    if len(parts) > 1 and parts[-1].lower() in ("gz", "bgz", "bgzf", "bz2", "xz", "zst", "zstd"):
         parts.pop()
     if len(parts) > 1 and parts[-1].lower() in suffixes:
         parts.pop()

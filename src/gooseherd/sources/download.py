@@ -22,7 +22,20 @@ from gooseherd.sources.urlguard import safe_url
 FLUSH_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)$")
-_COMPRESSED: Final = (".gz", ".bgz", ".bgzf", ".bam", ".bai", ".tbi", ".csi", ".bcf", ".zip", ".zst", ".br")
+_COMPRESSED: Final = (
+    ".gz",
+    ".bgz",
+    ".bgzf",
+    ".bam",
+    ".bai",
+    ".tbi",
+    ".csi",
+    ".bcf",
+    ".zip",
+    ".zst",
+    ".zstd",
+    ".br",
+)
 
 
 class Download:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pysam
 import pytest
+from backports import zstd
 
 from gooseherd.domain.failures import Reason
 
@@ -72,6 +73,7 @@ class Taken(NamedTuple):
 
 
 KEPT = "already sorted"
+UNPACKED = "unpacked"
 TAKEN = [
     Taken("unsorted SAM", "sam", lambda: SAM, SORTED),
     Taken("unsorted BAM", "bam", lambda: bam(SAM), SORTED),
@@ -117,6 +119,22 @@ TAKEN = [
     Taken("BAM in plain gzip", "bam", lambda: gzip.compress(gzip.decompress(bam(SAM))), SORTED),
     Taken(
         "BAM not compressed at all", "bam", lambda: gzip.decompress(bam(SAM)), SORTED, told="nothing proves"
+    ),
+    Taken("SAM in Zstandard", "sam", lambda: zstd.compress(SAM), SORTED),
+    Taken("BAM in Zstandard", "bam", lambda: zstd.compress(bam(SAM)), SORTED, told=UNPACKED),
+    Taken(
+        "BAM not compressed but in Zstandard",
+        "bam",
+        lambda: zstd.compress(gzip.decompress(bam(SAM))),
+        SORTED,
+        told=UNPACKED,
+    ),
+    Taken(
+        "sorted BAM in Zstandard",
+        "bam",
+        lambda: zstd.compress(bam(coordinate_sorted(SAM))),
+        SORTED,
+        told=KEPT,
     ),
     Taken("BAM of stored blocks", "bam", lambda: packed(SAM, "-u"), SORTED),
     Taken("unmapped reads only, SAM", "sam", lambda: HEAD + unplaced("u") + unplaced("v"), {"*": ["u", "v"]}),
@@ -198,6 +216,12 @@ REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("BAM not compressed, cut", "bam", lambda: gzip.decompress(bam(SAM))[:-9], "truncated"),
     ("CRAM cut", "cram", lambda: cram(SAM, "no_ref=1")[:-40], "truncated"),
     ("SAM in gzip, cut", "sam", lambda: gzip.compress(SAM)[:-9], "truncated"),
+    ("BAM in Zstandard, cut", "bam", lambda: zstd.compress(bam(SAM))[:-20], "truncated"),
+    ("BAM cut, in Zstandard", "bam", lambda: zstd.compress(bam(SAM)[:-28]), "truncated"),
+    ("BAM in Zstandard twice", "bam", lambda: zstd.compress(zstd.compress(bam(SAM))), "compressed twice"),
+    ("VCF in gzip in Zstandard", "bam", lambda: zstd.compress(gzip.compress(b"##fileformat=VCF")), "is vcf"),
+    ("text in Zstandard", "bam", lambda: zstd.compress(SAM), "the catalog says bam, but the file is sam"),
+    ("CRAM in Zstandard", "cram", lambda: zstd.compress(cram(SAM, "no_ref=1")), "the cram is Zstandard-comp"),
     ("two BAMs in one", "bam", lambda: bam(SAM) * 2, "truncated or corrupt"),
     ("BAM with more behind", "bam", lambda: bam(SAM) + b"more" * 20, "corrupt"),
     ("BAM called SAM", "sam", lambda: bam(SAM), "the catalog says sam, but the file is bam"),

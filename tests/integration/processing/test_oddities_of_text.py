@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pysam
 import pytest
+from backports import zstd
 
 from gooseherd.domain.failures import Reason
 
@@ -37,6 +38,18 @@ def g(start: str, end: str, attributes: str = "ID=a", source: str = "s") -> byte
 
 def bgzf(data: bytes) -> bytes:
     return subprocess.run(["bgzip", "-c"], input=data, capture_output=True, check=True).stdout
+
+
+def framed(data: bytes, window: int = 0) -> bytes:
+    """A Zstandard frame that does not say its size, as zstd makes it of a pipe; `window` in powers of two."""
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.checksum_flag: 1})
+    frame = bytearray(packer.compress(data) + packer.flush())
+    if window:
+        frame[5] = window - 10 << 3  # RFC 8878 §3.1.1.1.2
+    return bytes(frame)
+
+
+SKIPPED = b"\x53\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"aside"
 
 
 def declaring(*names: str) -> bytes:
@@ -408,6 +421,20 @@ MENDED = [
         bz2.compress(GFF + g("9", "9")) + bz2.compress(g("5", "6")),
         GFF + g("5", "6") + g("9", "9"),
     ),
+    Mended("Zstandard", "bed", zstd.compress(UNSORTED_BED), BED),
+    Mended("Zstandard from a pipe", "bed", framed(UNSORTED_BED), BED),
+    Mended("Zstandard, sorted", "gff3", zstd.compress(GFF + g("5", "6")), GFF + g("5", "6")),
+    Mended(
+        "Zstandard on Zstandard", "bed", framed(UNSORTED_BED[:15]) + zstd.compress(UNSORTED_BED[15:]), BED
+    ),
+    Mended(
+        "Zstandard with frames to skip",
+        "vcf",
+        SKIPPED + zstd.compress(VCF + v("9")) + SKIPPED * 2 + zstd.compress(b"") + framed(v("5")) + SKIPPED,
+        VCF + v("5") + v("9"),
+    ),
+    Mended("Zstandard padded with zeros", "bed", zstd.compress(UNSORTED_BED) + bytes(512), BED),
+    Mended("Zstandard of a wide window", "bed", framed(UNSORTED_BED, 23), BED),
     Mended("xz", "vcf", lzma.compress(VCF + v("9") + v("5")), VCF + v("5") + v("9")),
 ]
 
@@ -425,7 +452,17 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ("xz that is cut", "bed", lzma.compress(BED)[:-3], "truncated"),
     ("a wrong checksum", "bed", gzip.compress(BED)[:-8] + bytes(4) + gzip.compress(BED)[-4:], "corrupt"),
     ("other bytes behind gzip", "bed", gzip.compress(BED) + b"more", "other bytes follow"),
-    ("Zstandard", "bed", b"\x28\xb5\x2f\xfd" + b"x" * 100, "Zstandard"),
+    ("no Zstandard at all", "bed", b"\x28\xb5\x2f\xfd" + b"x" * 100, "corrupt"),
+    ("Zstandard that is cut", "bed", framed(BED)[:-6], "truncated"),
+    ("Zstandard whose checksum is cut", "bed", framed(BED)[:-1], "truncated"),
+    ("Zstandard cut in a frame to skip", "bed", zstd.compress(BED) + SKIPPED[:-1], "truncated"),
+    ("a wrong checksum in Zstandard", "bed", framed(BED)[:-4] + bytes(4), "corrupt"),
+    ("other bytes behind Zstandard", "bed", framed(BED) + b"more", "other bytes follow"),
+    ("a window too wide", "bed", framed(BED, 28), "window of more than 128 MB"),
+    ("an absurd window", "bed", framed(BED, 41), "window of more than 128 MB"),
+    ("frames to skip only", "bed", SKIPPED, "no content"),
+    ("Zstandard twice", "bed", zstd.compress(zstd.compress(BED)), "compressed twice"),
+    ("gzip in Zstandard", "bed", zstd.compress(gzip.compress(BED)), "compressed twice"),
     ("zip", "bed", b"PK\x03\x04" + b"x" * 100, "zip"),
     ("gzip twice", "bed", gzip.compress(gzip.compress(BED)), "compressed twice"),
     # -- not what the catalog says
@@ -574,6 +611,7 @@ async def test_a_name_that_lies_about_the_packing_changes_nothing(process: Proce
         (gzip.compress(UNSORTED_BED), "x.bed"),
         (UNSORTED_BED, "x.bed.gz"),
         (UNSORTED_BED, "x.vcf.bz2"),
+        (zstd.compress(UNSORTED_BED), "x.bed.zst"),
     ):
         made = await process(source, "bed", filename=name)
         assert tool("bgzip", "-dc", made.data) == BED

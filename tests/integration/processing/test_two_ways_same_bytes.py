@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
@@ -89,9 +90,11 @@ def drawn(file_format: str, seed: int, count: int = 3000) -> bytes:
 
 
 def packed_in_turn(data: bytes, seed: int, tool: Callable[..., bytes]) -> bytes:
-    match seed % 4:
+    match seed % 5:
         case 0:
             return data
+        case 4:
+            return zstd.compress(data[: len(data) // 2]) + zstd.compress(data[len(data) // 2 :])
         case 1:
             return gzip.compress(data)
         case 2:
@@ -131,6 +134,7 @@ async def test_both_ways_make_the_same_artifact(
             source = bigbed([(f"chr{n % 3}", n * 7 % 9000, n * 7 % 9000 + 50, f"n{n}") for n in range(3000)])
         elif file_format == "bcf":
             source = tool("bcftools", "view", "--no-version", "-Ob", stdin=drawn("bcf", seed))
+            source = zstd.compress(source) if seed % 3 else source
         else:
             source = packed_in_turn(drawn(file_format, seed), seed, tool)
         one = await process(source, file_format, using=with_kernel)
@@ -241,6 +245,9 @@ async def test_parents_that_are_missing_stand_before_their_parts(
         (b"chr1\ts\tgene\t1\t60\t.\t+\t.\tname x\n", "gtf"),
         (gzip.compress(b"chr1\t1\t2\n" * 5000)[:-9], "bed"),
         (gzip.compress(b"chr1\t1\t2\n" * 5000) + b"rest", "bed"),
+        (zstd.compress(b"chr1\t1\t2\n" * 5000)[:-9], "bed"),
+        (zstd.compress(b"chr1\t1\t2\n" * 5000) + b"rest", "bed"),
+        (zstd.compress(b"chr1\t1\t2\n") + b"\x28\xb5\x2f\xfd\x00\xf8", "bed"),
         (b"chr1\t1\t2\t" + b"x" * (17 << 20) + b"\n", "bed"),
         (b"chr1\t1\t2\nchr1\t5\0\t9\n", "bed"),
     ],

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds gooseherd-intervals: build.sh [--sanitize | --fuzz] OUT
-# Needs (Debian): gcc libc6-dev pkg-config libhts-dev libdeflate-dev and libisal-dev, or zlib1g-dev where there is no ISA-L.
+# Needs (Debian): gcc libc6-dev pkg-config libhts-dev libdeflate-dev libzstd-dev and libisal-dev, or zlib1g-dev where there
+# is no ISA-L.
 # GUNZIP_BY=zlib builds without ISA-L although it is there.
 # CFLAGS are added: -DSTREAM_AFTER=BYTES -DROOM=BYTES make small files take the ways of large ones.
 # --sanitize: address and undefined-behaviour checks.
@@ -25,7 +26,7 @@ for file in "$HERE"/*.c; do
 done
 # The version is that of the sources: the manifest can say which kernel made an artifact.
 VERSION=$(cat "$HERE"/*.c "$HERE"/*.h | cksum | cut -d ' ' -f 1)
-LIBRARIES="htslib libdeflate $INFLATE"
+LIBRARIES="htslib libdeflate libzstd $INFLATE"
 
 # shellcheck disable=SC2046,SC2086
 "$CC" -std=c11 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion $FLAGS \

@@ -1,5 +1,5 @@
 /*
- * Plain text, gzip (any number of members) and BGZF.
+ * Plain text, gzip and Zstandard (any number of members) and BGZF.
  *
  * BGZF is read here and not by htslib because a reader of untrusted bytes must be strict: htslib takes a missing
  * end for the end. Each block says its size and has a checksum, so completeness costs next to nothing.
@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "gunzip.h"
+#include "unzstd.h"
 
 enum {
     BUFFER = 256 << 10,
@@ -29,7 +30,7 @@ enum {
 /* Below this a ratio says nothing: small files may be very repetitive. */
 #define RATIO_FLOOR ((uint64_t)256 << 20)
 
-enum packing { UNKNOWN, PLAIN, GZIP, BGZF };
+enum packing { UNKNOWN, PLAIN, GZIP, BGZF, ZSTANDARD };
 
 struct decoder {
     int fd;
@@ -43,9 +44,12 @@ struct decoder {
     size_t at, end;
     uint64_t address; /* of the next BGZF block */
     bool drained; /* read() said 0 */
-    bool between; /* gzip: a member has ended and no other has begun */
+    bool begun;   /* gzip, Zstandard: there is a decoder */
+    bool between; /* a member has ended and no other has begun */
     bool marked;  /* BGZF: the last block seen was empty */
     struct gunzip *gunzip;
+    struct unzstd *unzstd;
+    _Atomic size_t window; /* bytes that it holds */
     struct libdeflate_decompressor *blocks;
 };
 
@@ -66,6 +70,7 @@ void decoder_free(struct decoder *d)
 {
     close(d->fd);
     gunzip_free(d->gunzip);
+    unzstd_free(d->unzstd);
     if (d->blocks)
         libdeflate_free_decompressor(d->blocks);
     free(d->buffer);
@@ -77,6 +82,11 @@ uint64_t decoder_taken(const struct decoder *d)
     return atomic_load_explicit(&d->taken, memory_order_relaxed);
 }
 
+size_t decoder_memory(const struct decoder *d)
+{
+    return atomic_load_explicit(&d->window, memory_order_relaxed);
+}
+
 uint64_t decoder_size(const struct decoder *d)
 {
     return d->size;
@@ -84,7 +94,8 @@ uint64_t decoder_size(const struct decoder *d)
 
 const char *decoder_packing(const struct decoder *d)
 {
-    return d->packing == BGZF ? "BGZF" : d->packing == GZIP ? "gzip" : "uncompressed";
+    static const char *const names[] = {"uncompressed", "uncompressed", "gzip", "BGZF", "Zstandard"};
+    return names[d->packing];
 }
 
 bool decoder_is_blocks(const struct decoder *d)
@@ -168,6 +179,18 @@ static size_t block_size(const unsigned char *p, size_t n)
     return size >= BLOCK_LEAST ? size : 0;
 }
 
+/* A Zstandard frame, of text or of anything else that readers skip (RFC 8878 3.1). */
+static bool is_frame(const unsigned char *p, size_t n)
+{
+    return n >= 4 && (memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0 ||
+                      ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0));
+}
+
+static bool is_gzip(const unsigned char *p, size_t n)
+{
+    return n >= 2 && p[0] == 0x1f && p[1] == 0x8b;
+}
+
 static bool recognise(struct decoder *d, struct failure *f)
 {
     static const struct {
@@ -175,7 +198,7 @@ static bool recognise(struct decoder *d, struct failure *f)
         size_t n;
         const char *name;
     } foreign[] = {
-        {"BZh", 3, "bzip2"}, {"\xfd" "7zXZ\0", 6, "xz"}, {"\x28\xb5\x2f\xfd", 4, "Zstandard"}, {"PK\3\4", 4, "zip"},
+        {"BZh", 3, "bzip2"}, {"\xfd" "7zXZ\0", 6, "xz"}, {"PK\3\4", 4, "zip"},
     };
     size_t n = need(d, BLOCK_HEADER, f);
     if (f->code)
@@ -184,11 +207,11 @@ static bool recognise(struct decoder *d, struct failure *f)
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
         if (n >= foreign[i].n && memcmp(p, foreign[i].magic, foreign[i].n) == 0) {
             said(f, EXIT_INVALID, SOURCE_INVALID, "");
-            snprintf(f->detail, sizeof f->detail, "is %s-compressed; only gzip and BGZF can be read here",
+            snprintf(f->detail, sizeof f->detail, "is %s-compressed; only gzip, BGZF and Zstandard can be read here",
                      foreign[i].name);
             return false;
         }
-    d->packing = n >= 2 && p[0] == 0x1f && p[1] == 0x8b ? (block_size(p, n) ? BGZF : GZIP) : PLAIN;
+    d->packing = is_gzip(p, n) ? (block_size(p, n) ? BGZF : GZIP) : is_frame(p, n) ? ZSTANDARD : PLAIN;
     d->now = d->packing;
     return true;
 }
@@ -205,11 +228,12 @@ static size_t decode_plain(struct decoder *d, char *into, size_t room, struct fa
     return got > 0 ? (size_t)got : 0;
 }
 
-/* Between two gzip members: whether another one follows. */
+/* Between two members: whether another one follows. */
 static bool another_member(struct decoder *d, struct failure *f)
 {
+    size_t magic = d->now == ZSTANDARD ? 4 : 2;
     for (;;) {
-        size_t n = need(d, 2, f);
+        size_t n = need(d, magic, f);
         /* Tapes and some archives pad with zeros. */
         while (n && d->buffer[d->at] == 0) {
             d->at++;
@@ -217,26 +241,48 @@ static bool another_member(struct decoder *d, struct failure *f)
         }
         if (f->code || (!n && d->drained))
             return false;
-        if (n < 2 && !d->drained)
+        if (n < magic && !d->drained)
             continue;
-        if (n >= 2 && d->buffer[d->at] == 0x1f && d->buffer[d->at + 1] == 0x8b)
+        if ((d->now == ZSTANDARD ? is_frame : is_gzip)(d->buffer + d->at, n))
             return true;
         said(f, EXIT_INVALID, SOURCE_INVALID, "other bytes follow the compressed data");
         return false;
     }
 }
 
-static size_t decode_gzip(struct decoder *d, char *into, size_t room, struct failure *f)
+static void begin_member(struct decoder *d)
 {
-    if (!d->gunzip) {
-        d->gunzip = gunzip_new();
+    if (d->now == ZSTANDARD) {
+        if (!d->unzstd)
+            d->unzstd = unzstd_new();
+        unzstd_restart(d->unzstd);
+    } else {
+        if (!d->gunzip)
+            d->gunzip = gunzip_new();
         gunzip_restart(d->gunzip);
     }
+}
+
+static enum member_state run_member(struct decoder *d, size_t *used, char *into, size_t *made)
+{
+    const unsigned char *from = d->buffer + d->at;
+    if (d->now != ZSTANDARD)
+        return gunzip_run(d->gunzip, from, used, into, made);
+    enum member_state state = unzstd_run(d->unzstd, from, used, into, made);
+    atomic_store_explicit(&d->window, unzstd_memory(d->unzstd), memory_order_relaxed);
+    return state;
+}
+
+static size_t decode_members(struct decoder *d, char *into, size_t room, struct failure *f)
+{
+    if (!d->begun)
+        begin_member(d);
+    d->begun = true;
     for (;;) {
         if (d->between) {
             if (!another_member(d, f))
                 return 0;
-            gunzip_restart(d->gunzip);
+            begin_member(d);
             d->between = false;
         }
         if (d->at == d->end && !d->drained)
@@ -244,13 +290,20 @@ static size_t decode_gzip(struct decoder *d, char *into, size_t room, struct fai
         if (f->code)
             return 0;
         size_t used = d->end - d->at, made = room;
-        enum gunzip_state state = gunzip_run(d->gunzip, d->buffer + d->at, &used, into, &made);
+        enum member_state state = run_member(d, &used, into, &made);
         d->at += used;
-        if (state == GUNZIP_CORRUPT) {
+        if (state == MEMBER_CORRUPT) {
             corrupt(f);
             return 0;
         }
-        d->between = state == GUNZIP_ENDED;
+        if (state == MEMBER_TOO_WIDE) {
+            said(f, EXIT_INVALID, SOURCE_INVALID, "");
+            snprintf(f->detail, sizeof f->detail,
+                     "its Zstandard frames need a window of more than %d MB: pack it without --long",
+                     1 << (UNZSTD_WINDOW_LOG - 20));
+            return 0;
+        }
+        d->between = state == MEMBER_ENDED;
         if (made)
             return made;
         if (!d->between && d->drained && d->at == d->end) {
@@ -274,7 +327,7 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct b
             break;
         size_t size = block_size(d->buffer + d->at, n);
         if (!size) {
-            if (n >= BLOCK_HEADER && d->buffer[d->at] == 0x1f && d->buffer[d->at + 1] == 0x8b) {
+            if (n >= BLOCK_HEADER && is_gzip(d->buffer + d->at, n)) {
                 d->now = GZIP;
                 break;
             }
@@ -320,7 +373,7 @@ size_t decode(struct decoder *d, char *into, size_t room, struct blocks *blocks,
     if (d->now == BGZF)
         made = decode_blocks(d, into, room, blocks, f);
     if (!made && !f->code && d->now != BGZF)
-        made = d->now == GZIP ? decode_gzip(d, into, room, f) : decode_plain(d, into, room, f);
+        made = d->now == PLAIN ? decode_plain(d, into, room, f) : decode_members(d, into, room, f);
     d->given += made;
     uint64_t packed = d->size ? d->size : decoder_taken(d);
     if (d->given > d->limits.bytes) {

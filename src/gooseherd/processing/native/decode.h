@@ -42,6 +42,7 @@ int decoder_again(const struct decoder *decoder); /* another descriptor of a fil
 bool decoder_is_blocks(const struct decoder *decoder); /* BGZF, and nothing else so far */
 
 uint64_t decoder_taken(const struct decoder *decoder); /* compressed bytes read so far; any thread may ask */
+size_t decoder_memory(const struct decoder *decoder);  /* what a window takes now; any thread may ask */
 uint64_t decoder_size(const struct decoder *decoder);  /* of a regular file; 0: unknown */
 
 /* After the end: */

@@ -104,16 +104,16 @@ static bool header_byte(struct gunzip *g, unsigned char byte)
     return true;
 }
 
-enum gunzip_state gunzip_run(struct gunzip *g, const void *from, size_t *used, void *into, size_t *made)
+enum member_state gunzip_run(struct gunzip *g, const void *from, size_t *used, void *into, size_t *made)
 {
     struct inflate_state *s = &g->state;
     const uint8_t *p = from, *end = p + *used;
     for (; p < end && g->stage != BODY; p++)
         if (!header_byte(g, *p))
-            return GUNZIP_CORRUPT;
+            return MEMBER_CORRUPT;
     if (g->stage != BODY) {
         *made = 0;
-        return GUNZIP_MORE;
+        return MEMBER_MORE;
     }
     s->next_in = (uint8_t *)(uintptr_t)p;
     s->avail_in = clip((size_t)(end - p));
@@ -123,8 +123,8 @@ enum gunzip_state gunzip_run(struct gunzip *g, const void *from, size_t *used, v
     *used = (size_t)(s->next_in - (const uint8_t *)from);
     *made = (size_t)(s->next_out - (uint8_t *)into);
     if (status != ISAL_DECOMP_OK && status != ISAL_END_INPUT && status != ISAL_OUT_OVERFLOW)
-        return GUNZIP_CORRUPT;
-    return s->block_state == ISAL_BLOCK_FINISH ? GUNZIP_ENDED : GUNZIP_MORE;
+        return MEMBER_CORRUPT;
+    return s->block_state == ISAL_BLOCK_FINISH ? MEMBER_ENDED : MEMBER_MORE;
 }
 
 #else
@@ -139,7 +139,7 @@ struct gunzip *gunzip_new(void)
     struct gunzip *g = grow(NULL, sizeof *g);
     memset(g, 0, sizeof *g);
     if (inflateInit2(&g->stream, 15 + 16) != Z_OK)
-        fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory");
+        fail_memory("no decoder could be made");
     return g;
 }
 
@@ -155,7 +155,7 @@ void gunzip_restart(struct gunzip *g)
     inflateReset(&g->stream);
 }
 
-enum gunzip_state gunzip_run(struct gunzip *g, const void *from, size_t *used, void *into, size_t *made)
+enum member_state gunzip_run(struct gunzip *g, const void *from, size_t *used, void *into, size_t *made)
 {
     z_stream *z = &g->stream;
     unsigned given = clip(*used), room = clip(*made);
@@ -167,8 +167,8 @@ enum gunzip_state gunzip_run(struct gunzip *g, const void *from, size_t *used, v
     *used = given - z->avail_in;
     *made = room - z->avail_out;
     if (status == Z_STREAM_END)
-        return GUNZIP_ENDED;
-    return status == Z_OK || status == Z_BUF_ERROR ? GUNZIP_MORE : GUNZIP_CORRUPT;
+        return MEMBER_ENDED;
+    return status == Z_OK || status == Z_BUF_ERROR ? MEMBER_MORE : MEMBER_CORRUPT;
 }
 
 #endif

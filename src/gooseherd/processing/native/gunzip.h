@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum gunzip_state { GUNZIP_MORE, GUNZIP_ENDED, GUNZIP_CORRUPT };
+#include "member.h"
 
 struct gunzip;
 
@@ -13,6 +13,6 @@ void gunzip_free(struct gunzip *gunzip); /* NULL is fine */
 void gunzip_restart(struct gunzip *gunzip);
 
 /* `used` and `made` come in as what may be used and made and go out as what was. The trailer's checksum is checked. */
-enum gunzip_state gunzip_run(struct gunzip *gunzip, const void *from, size_t *used, void *into, size_t *made);
+enum member_state gunzip_run(struct gunzip *gunzip, const void *from, size_t *used, void *into, size_t *made);
 
 #endif

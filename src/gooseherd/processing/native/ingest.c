@@ -75,7 +75,8 @@ uint64_t ingest_room(const struct ingest *g)
 {
     uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + OUTPUT_MEMORY + RUN_BUFFER +
                      (uint64_t)g->options->output.threads * OUTPUT_THREAD_MEMORY + g->lines.carry_size +
-                     reader_memory(&g->reader) + g->contigs.memory + index_memory(g);
+                     decoder_memory(input_decoder(g->input)) + reader_memory(&g->reader) + g->contigs.memory +
+                     index_memory(g);
     if (g->options->output.density)
         taken += density_memory(g->records, g->max_end, g->contigs.seen_count);
     if (taken + LEAST_STORE > g->options->memory)
