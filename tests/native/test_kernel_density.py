@@ -100,6 +100,7 @@ def test_without_a_place_for_the_table_the_run_is_as_good(kernel: Any, tmp_path:
     assert (made.status, made.text()) == (0, b"chr1\t1\t2\n")
     full = kernel("bed", b"chr1\t1\t2\n", "--density", "/dev/full")
     assert (full.status, full.text()) == (0, b"chr1\t1\t2\n")
+    assert Path("/dev/full").is_char_device()
 
 
 def test_a_failed_run_leaves_no_table(kernel: Any, tmp_path: Path) -> None:

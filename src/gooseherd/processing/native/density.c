@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MOST_SHIFT = 31, NO_PLACE = UINT32_MAX };
@@ -210,8 +211,10 @@ void density_finish(struct density *d, const char *path, density_what *what, con
     close_place(d);
     FILE *to = d->lost ? NULL : fopen(path, "we");
     if (to) {
+        struct stat found;
+        bool ours = fstat(fileno(to), &found) == 0 && S_ISREG(found.st_mode); /* a device is there for others too */
         bool good = write_table(d, to, what, of);
-        if (fclose(to) != 0 || !good)
+        if ((fclose(to) != 0 || !good) && ours)
             unlink(path);
     }
     density_drop(d);
