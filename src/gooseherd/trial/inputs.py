@@ -101,7 +101,8 @@ def _cram(path: Path, salt: str) -> None:
     bam = path.with_suffix(".made-of.bam")
     _alignments(bam, salt, "wb")
     # no_ref: the bases are in the file, so that no reference is needed to read it.
-    _tool("samtools", "view", "-O", "cram,no_ref=1", "-o", str(path), str(bam))
+    # Nor is the folder's name: it would be other bytes each time.
+    _tool(path.parent, "samtools", "view", "--no-PG", "-O", "cram,no_ref=1", "-o", path.name, bam.name)
     bam.unlink()
 
 
@@ -122,7 +123,7 @@ def _vcf(path: Path, salt: str) -> None:
 def _bcf(path: Path, salt: str) -> None:
     vcf = path.with_suffix(".made-of.vcf")
     _vcf(vcf, salt)
-    _tool("bcftools", "view", "--no-version", "-O", "b", "-o", str(path), str(vcf))
+    _tool(path.parent, "bcftools", "view", "--no-version", "-O", "b", "-o", path.name, vcf.name)
     vcf.unlink()
 
 
@@ -200,12 +201,18 @@ def _tsv(path: Path, salt: str) -> None:
     _lines(path, (f"{salt}.{n}\t{c}\t{s}\t{e}" for n, c, s, e in _spans("table")), head)
 
 
-def _tool(program: str, *arguments: str) -> None:
+def _tool(folder: Path, program: str, *arguments: str) -> None:
     where = shutil.which(program)
     if where is None:
         raise CannotMake(f"{program} is not installed; gooseherd doctor says how to get it")
     done = subprocess.run(
-        [where, *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=60
+        [where, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=60,
     )
     if done.returncode != 0:
         raise CannotMake(f"{program} ended with {done.returncode}: {done.stderr.strip()[-200:]}")

@@ -31,7 +31,10 @@ def test_an_input_has_records_in_its_region_and_some_outside(file_format: Format
 
 @pytest.mark.parametrize(
     "file_format",
-    [formats.SAM, formats.VCF, formats.BIGBED, formats.BIGWIG, formats.TSV],
+    [
+        *(formats.SAM, formats.VCF, formats.BIGBED, formats.BIGWIG, formats.TSV),
+        *(pytest.param(made, marks=pytest.mark.integration) for made in (formats.CRAM, formats.BCF)),
+    ],
     ids=lambda f: f.name,
 )
 def test_the_salt_alone_makes_the_difference(file_format: Format, tmp_path: Path) -> None:
