@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from operator import mul
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -30,14 +31,17 @@ _SECTION: Final = struct.Struct("<IIIIIBBH")
 _ITEM_FORMAT: Final = "IIf"
 _STEP_FORMAT: Final = "<IIIIffff"
 _BEDGRAPH: Final = 1
+_FIXED_STEP: Final = 3
 _ITEMS: Final = 1024
 """Of a compressed section; a viewer reads whole ones."""
 _CHILDREN: Final = 256
 """Of a node of either tree."""
 _LEVEL: Final = 4
-_STEPS_APART: Final = 8
+_FIRST_STEPS: Final = 16
+"""Windows of the data in a step of the first zoom level; each step takes as much room as eight of them."""
+_STEPS_APART: Final = 4
 """How much larger the steps of each zoom level are than those of the one before."""
-_MOST_STEPS: Final = 1 << 15
+_MOST_STEPS: Final = 1 << 13
 """Of the first zoom level, all sequences together."""
 _FEW_STEPS: Final = 512
 """A zoom level with so few needs no coarser one above it."""
@@ -47,7 +51,8 @@ _FEW_STEPS: Final = 512
 class Signal:
     """One sequence: `values[i]` holds from `starts[i]` to the next start, the last one to `length`.
 
-    `starts` ascend from 0. `length` is below 2^32.
+    `starts` ascend from 0; a `range` says that they do so evenly, which takes a third of the room. `length`
+    is below 2^32.
     """
 
     name: bytes
@@ -99,7 +104,7 @@ def _reductions(signals: Sequence[Signal], resolution: int) -> list[int]:
     def steps(bases: int) -> int:
         return sum(-(-signal.length // bases) for signal in signals)
 
-    bases = resolution * _STEPS_APART
+    bases = resolution * _FIRST_STEPS
     while steps(bases) > max(_MOST_STEPS, len(signals)):
         bases *= 2
     found = [bases]
@@ -161,7 +166,14 @@ def _sections(number: int, signal: Signal) -> Iterator[tuple[int, int, bytes]]:
         starts = signal.starts[at : at + _ITEMS]
         after = at + len(starts)
         end = signal.starts[after] if after < len(signal.starts) else signal.length
-        items = chain.from_iterable(zip(starts, [*starts[1:], end], signal.values[at:after], strict=True))
+        values = signal.values[at:after]
+        if isinstance(starts, range) and end - starts[0] == len(starts) * starts.step:
+            head = _SECTION.pack(
+                number, starts[0], end, starts.step, starts.step, _FIXED_STEP, 0, len(starts)
+            )
+            yield starts[0], end, head + struct.pack(f"<{len(values)}f", *values)
+            continue
+        items = chain.from_iterable(zip(starts, [*starts[1:], end], values, strict=True))
         packed = struct.pack(f"<{_ITEM_FORMAT * len(starts)}", *items)
         head = _SECTION.pack(number, starts[0], end, 0, 0, _BEDGRAPH, 0, len(starts))
         yield starts[0], end, head + packed
@@ -169,6 +181,9 @@ def _sections(number: int, signal: Signal) -> Iterator[tuple[int, int, bytes]]:
 
 def _first_steps(signal: Signal, bases: int) -> Iterator[Step]:
     """The steps of the finest zoom level."""
+    if isinstance(signal.starts, range) and bases % signal.starts.step == 0:
+        yield from _even_steps(signal, bases, signal.starts.step)
+        return
     pieces = zip(signal.starts, chain(signal.starts[1:], (signal.length,)), signal.values, strict=True)
     begin, end, value = next(pieces)
     for edge in range(0, signal.length, bases):
@@ -186,6 +201,19 @@ def _first_steps(signal: Signal, bases: int) -> Iterator[Step]:
                 break
             begin, end, value = next(pieces)
         yield Step(edge, stop, lowest, highest, total, squares)
+
+
+def _even_steps(signal: Signal, bases: int, each: int) -> Iterator[Step]:
+    """The same of values that hold for `each` bases."""
+    for at in range(0, len(signal.values), bases // each):
+        some = signal.values[at : at + bases // each]
+        begin = at * each
+        end = min(begin + bases, signal.length)
+        # The last value may hold for fewer.
+        missing = begin + len(some) * each - end
+        total = sum(some) * each - missing * some[-1]
+        squares = sum(map(mul, some, some)) * each - missing * some[-1] ** 2
+        yield Step(begin, end, min(some), max(some), total, squares)
 
 
 def _coarser(steps: Sequence[Step], bases: int) -> Iterator[Step]:

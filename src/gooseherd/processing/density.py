@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import sub
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,7 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.processing.bigwig import Signal, write_bigwig
-from gooseherd.processing.densitytable import Row, Sequence, Table
+from gooseherd.processing.densitytable import Sequence, Table
 from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call
 from gooseherd.processing.pipeline import Stage
 from gooseherd.processing.progress import Watch
@@ -26,8 +28,6 @@ _log = logging.getLogger(__name__)
 
 SUFFIX: Final = ".density"
 """Of the table that the data's own pass leaves beside it."""
-MOST_WINDOWS: Final = 192 << 10
-"""With records in them: 3.2 Gb in windows of 16,384 bases. So the file stays below two megabytes."""
 MOST_SEQUENCES: Final = 4096
 """The longest ones. Short ones are read whole in no time."""
 _LONGEST_NAME: Final = 127
@@ -36,6 +36,8 @@ _MOST_TABLE: Final = 256 << 20
 _PATIENCE_SECONDS: Final = 1200.0
 """A pass over data that left no table may not take longer: it is not worth the wait."""
 _LONGEST: Final = (1 << 32) - 1
+_DENSE: Final = 4
+"""Where one window in so many has a row, all are written: evenly spaced values take a third of the room."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,9 @@ def draw(table: Path, out: Path) -> Drawn:
         raise ValueError("the table is too large")
     told = Table.from_bytes(table.read_bytes())
     chosen = _chosen(told.sequences)
-    coarser = 0
-    while sum(sequence.windows(coarser) for sequence in chosen) > max(MOST_WINDOWS, len(chosen)):
-        coarser += 1
-    shift = told.shift + coarser
-    size = write_bigwig(out, (signal(s, s.rows(coarser), shift) for s in chosen), 1 << shift)
-    return Drawn(size, 1 << shift, len(chosen), len(told.sequences) - len(chosen))
+    window = 1 << told.shift
+    size = write_bigwig(out, (signal(s, told.shift) for s in chosen), window)
+    return Drawn(size, window, len(chosen), len(told.sequences) - len(chosen))
 
 
 def _chosen(sequences: Iterable[Sequence]) -> list[Sequence]:
@@ -166,9 +165,12 @@ def _length(sequence: Sequence) -> int:
     return min(max(sequence.length, sequence.end), _LONGEST)
 
 
-def signal(sequence: Sequence, rows: Iterator[Row], shift: int) -> Signal:
+def signal(sequence: Sequence, shift: int) -> Signal:
     """How many records overlap each window of 2^`shift` bases."""
     length = _length(sequence)
+    windows = -(-length >> shift)
+    if len(sequence.cells) // 3 * _DENSE >= windows:
+        return _even(sequence, length, windows, 1 << shift)
     starts, values = [0], [0]
 
     def put(window: int, value: int) -> None:
@@ -183,8 +185,17 @@ def signal(sequence: Sequence, rows: Iterator[Row], shift: int) -> Signal:
             values.append(value)
 
     reaching_in = 0
-    for window, begun, ended in rows:
+    for window, begun, ended in sequence.rows():
         put(window, reaching_in + begun)
         reaching_in = max(0, reaching_in + begun - ended)
         put(window + 1, reaching_in)
     return Signal(sequence.name, length, starts, values)
+
+
+def _even(sequence: Sequence, length: int, windows: int, window: int) -> Signal:
+    """A value for each window, although neighbours may be the same."""
+    begun, ended = [0] * windows, [0] * (windows + 1)
+    for at, first, last in sequence.rows():
+        begun[at] = first
+        ended[at + 1] = last
+    return Signal(sequence.name, length, range(0, length, window), list(accumulate(map(sub, begun, ended))))

@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #ifndef DENSITY_ROWS /* tests make it small */
-#define DENSITY_ROWS ((size_t)1 << 19)
+#define DENSITY_ROWS ((size_t)96 << 10)
 #endif
 enum { DENSITY_SHIFT = 10 };
 
