@@ -527,7 +527,10 @@ class Sources(Protocol):
     ) -> Fetched:
         """Download into the file `into`, resuming what broke off, digests computed while streaming.
 
-        `report(bytes so far, total or None)` is called often. `limit` is in bytes.
+        `report(bytes so far, total or None)` is called often. `limit` is in bytes. So many bytes
+        are in the file then and stay as they are, so that they can be read already; unless a later
+        report says fewer: then what lay beyond was wrong and is gone. They are verified once
+        this returns.
 
         Raises:
             StepFailed: source_missing, source_forbidden (by upstream or by the guard, the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from gooseherd.domain.artifact import Contig, Kind
 from gooseherd.domain.errors import GooseherdError
@@ -32,20 +32,50 @@ class StepFailed(GooseherdError):
         return cls(Failure(reason, detail))
 
 
-@dataclass(frozen=True, slots=True)
-class StepInput:
-    """What a step works on.
+class Arriving(Protocol):
+    """A file on its way: what is in it already, and when that was all.
 
-    `path` is the verified source, or, for a step that `needs` a kind, that part's bytes.
-    `work` is an empty folder of the step's own, removed by the caller.
+    Bytes that were counted stay as they are while a step runs; when they turn out wrong after
+    all, the step is cancelled and begun anew. Both calls raise StepFailed when the file will
+    never be whole: that failure is the attempt's.
     """
 
-    source: SourceFile
-    path: Path
-    work: Path
-    report: Report
-    scratch_bytes: int
-    """The most the step may write below `work`."""
+    @property
+    def complete(self) -> bool:
+        """All bytes are there, and they are the right ones."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it will have, as far as anybody has said; the truth once it is complete."""
+        ...
+
+    async def at_least(self, size: int) -> int:
+        """Wait until `size` bytes are there or the file is complete; how many there are.
+
+        Fewer than asked for means that it is complete; so many or more says nothing about that.
+        """
+        ...
+
+    async def whole(self) -> None:
+        """Wait until the file is complete."""
+        ...
+
+
+class _Here:
+    """A file that was whole from the start."""
+
+    complete: Final = True
+    size: Final = None
+
+    async def at_least(self, size: int) -> int:
+        return 0
+
+    async def whole(self) -> None:
+        return None
+
+
+HERE: Final = _Here()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +91,35 @@ class Produced:
     name: str
     filename: str
     media_type: str = "application/octet-stream"
+
+
+def _nobody(_: Produced) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """What a step works on.
+
+    `path` is the source, or, for a step that `needs` a kind, that part's bytes. `work` is an
+    empty folder of the step's own, removed by the caller.
+    """
+
+    source: SourceFile
+    path: Path
+    work: Path
+    report: Report
+    scratch_bytes: int
+    """The most the step may write below `work`."""
+    arriving: Arriving = HERE
+    """How much of `path` is there already. A step that needs all of it waits for that."""
+    announce: Callable[[Produced], None] = _nobody
+    """Say early what will probably be published, when a tool is about to write it.
+
+    Only a file that is appended to and never changed otherwise; it may not be there yet, and it
+    may be removed and written anew. The next announcement under that name replaces it. Nobody
+    sees any of it unless the step returns that very file.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,13 @@ from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.containers import reads_declared
 from gooseherd.processing.density import SUFFIX, Density
+from gooseherd.processing.feeding import Feed
 from gooseherd.processing.inflate import Compression
 from gooseherd.processing.intervals import TBI_END
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.samheader import contigs_of
-from gooseherd.processing.sniff import expect
+from gooseherd.processing.sniff import Look
 from gooseherd.processing.workbench import (
     KEPT_NOTE,
     UNPACKED_NOTE,
@@ -81,7 +82,9 @@ class SortedBam:
 
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
-        seen = await asyncio.to_thread(expect, bench.source, self.source_format)
+        seen = await bench.sniff(self.source_format)
+        if not self._streams(seen):
+            await given.arriving.whole()
         notes: tuple[str, ...] = ()
         counts: dict[str, int] = {}
         kept = False
@@ -100,26 +103,24 @@ class SortedBam:
             if warned:
                 counts["undeclared_reads"] = await _unplaced_with_position(bench, out, index)
                 notes = (*notes, _UNDECLARED_NOTE)
+        elif self.source_format is BAM and seen.compression is Compression.BGZF:
+            contigs, out, index, kept = await self._keep_or_sort(bench)
+            reads = await _reads_in(bench, out, index, None if kept else BAM)
+            if kept:
+                out = await asyncio.to_thread(_keep, bench.given.path, index)
+                notes = (KEPT_NOTE,)
         else:
-            check = Stage(
-                "samtools quickcheck", ("samtools", "quickcheck", "-v", str(bench.source)), reads_source=True
-            )
-            await _refuse_cut(bench, check)
-            header = await _header(bench, bench.source, reads_source=True)
+            await _refuse_cut(bench)
+            header = await _source_header(bench)
             contigs = contigs_of(header)
-            if self.source_format is BAM and seen.compression is not Compression.BGZF:
-                index = _index_of(bench, contigs)
+            index = _index_of(bench, contigs)
+            if self.source_format is BAM:
                 out = await self._sort_unblocked(bench, seen.compression, index)
                 reads = await _reads_in(bench, out, index, BAM)
                 if seen.compression is Compression.PLAIN:
                     notes = (_NO_END_NOTE,)
-            elif self.source_format is BAM:
-                out, reads, kept = await self._keep_or_sort(bench, contigs)
-                if kept:
-                    notes = (KEPT_NOTE,)
             else:
                 declared = await asyncio.to_thread(reads_declared, bench.source)
-                index = _index_of(bench, contigs)
                 out = await self._sort_cram(bench, header, index)
                 # Whoever opens a CRAM opens the place of the reference that its header names.
                 reads = await _reads_in(bench, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
@@ -133,31 +134,41 @@ class SortedBam:
             await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:
             notes = (UNPACKED_NOTE, *notes)
-        given.report(1.0, seen.size, out.stat().st_size)
+        given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         return StepOutput(
-            files=(Produced(Kind.DATA, out, "data.bam", f"{_stem(given)}.bam"),),
+            files=(_data(given, out),),
             contigs=contigs,
             counts={"records": reads, **counts},
             notes=notes,
             tools=await bench.versions("samtools"),
         )
 
-    async def _keep_or_sort(self, bench: Workbench, contigs: tuple[Contig, ...]) -> tuple[Path, int, bool]:
-        """(the BAM, its reads, whether it is the source). Sorted is what can be indexed.
+    def _streams(self, seen: Look) -> bool:
+        """Whether what reads it first reads from a pipe as well.
+
+        CRAM's containers are looked at from the end; BAM in other packings and packed SAM are too rare.
+        """
+        plain = self.source_format is SAM and seen.compression is Compression.PLAIN
+        return plain or (self.source_format is BAM and seen.compression is Compression.BGZF)
+
+    async def _keep_or_sort(self, bench: Workbench) -> tuple[tuple[Contig, ...], Path, Path, bool]:
+        """(sequences, the BAM, its index, whether it is the source). Sorted is what can be indexed.
 
         The index stays beside the BAM, for the next step. Making it reads all of the source, so it
         also proves order and checksums.
         """
-        try:
-            index = await _index(bench, bench.source, contigs, reads_source=True, span=(0.0, 0.9))
-        except PipelineFailed as refused:
-            if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
-                raise
+        async with bench.checked(lambda: _refuse_cut(bench)):
+            contigs = contigs_of(await _source_header(bench))
+            bench.given.announce(_data(bench.given, bench.given.path))
+            try:
+                return contigs, bench.source, await _index_source(bench, contigs), True
+            except PipelineFailed as refused:
+                if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
+                    raise
             index = _index_of(bench, contigs)
-            out, _ = await self._sort(bench, (), str(bench.source), index)
-            return out, await _reads_in(bench, out, index, BAM), False
-        reads = await _reads_in(bench, bench.source, index)
-        return await asyncio.to_thread(_keep, bench.given.path, index), reads, True
+            source, feed = bench.inflow()
+            out, _ = await self._sort(bench, (), source, index, feed)
+            return contigs, out, index, False
 
     async def _sort_unblocked(self, bench: Workbench, compression: Compression, index: Path) -> Path:
         """A BAM in plain gzip, or in nothing: no index fits these bytes. gzip proves that it read all."""
@@ -171,13 +182,17 @@ class SortedBam:
 
         With threads samtools does not say which line it could not read: then it is read again without.
         """
-        reading = bench.normaliser("sam", bench.source, "records.json")
+        source, feed = bench.inflow()
         try:
-            out, result = await self._sort(bench, (reading,), "-")
+            reading = bench.normaliser("sam", source, "records.json")
+            out, result = await self._sort(bench, (reading,), "-", feed=feed)
         except PipelineFailed as failed:
             if failed.failure.reason is Reason.SOURCE_INVALID and failed.result.stages[0].returncode <= 0:
+                source, feed = bench.inflow()
                 await bench.run(
-                    reading, Stage("samtools view", ("samtools", "view", "-c", "-"), reads_source=True)
+                    bench.normaliser("sam", source, "records.json"),
+                    Stage("samtools view", ("samtools", "view", "-c", "-"), reads_source=True),
+                    stdin=feed,
                 )
             raise
         return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
@@ -196,7 +211,12 @@ class SortedBam:
         return (await self._sort(bench, (reheader,), "-", index))[0]
 
     async def _sort(
-        self, bench: Workbench, before: tuple[Stage, ...], source: str, index: Path | None = None
+        self,
+        bench: Workbench,
+        before: tuple[Stage, ...],
+        source: str,
+        index: Path | None = None,
+        feed: Feed | None = None,
     ) -> tuple[Path, PipelineResult]:
         """`samtools sort` reads every format itself; a view in front of it would hide truncation.
 
@@ -209,10 +229,12 @@ class SortedBam:
             "-m", str(self.budget.samtools_memory_per_thread), "-T", str(bench.work / "sort"), "-O", "bam",
             *target, source,
         )  # fmt: skip
-        size = bench.source.stat().st_size
+        bench.given.announce(_data(bench.given, out))
+        size = bench.source.stat().st_size if feed is None else feed.size
         expected = size // 4 if self.source_format is SAM else size
         watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.2, 0.9))
-        result = await bench.run(*before, Stage("samtools sort", argv, reads_source=True), watch=watch)
+        sort = Stage("samtools sort", argv, reads_source=True)
+        result = await bench.run(*before, sort, stdin=feed, watch=watch)
         return out, result
 
 
@@ -245,10 +267,15 @@ def _stem(given: StepInput) -> str:
     return stem(given.source.filename, ("sam", "bam", "cram"))
 
 
-async def _refuse_cut(bench: Workbench, quickcheck: Stage) -> None:
+def _data(given: StepInput, path: Path) -> Produced:
+    return Produced(Kind.DATA, path, "data.bam", f"{_stem(given)}.bam")
+
+
+async def _refuse_cut(bench: Workbench) -> None:
     """Quickcheck says what is wrong in bits of its exit status (samtools-quickcheck(1))."""
+    argv = ("samtools", "quickcheck", "-v", str(bench.source))
     try:
-        await bench.run(quickcheck)
+        await bench.run(Stage("samtools quickcheck", argv, reads_source=True))
     except PipelineFailed as failed:
         status = failed.result.stages[0].returncode
         if failed.failure.reason is not Reason.TOOL_FAILED or status <= 0:
@@ -261,9 +288,14 @@ async def _refuse_cut(bench: Workbench, quickcheck: Stage) -> None:
         raise StepFailed.because(Reason.SOURCE_INVALID, problem) from None
 
 
-async def _header(bench: Workbench, path: Path, *, reads_source: bool = False) -> bytes:
-    argv = ("samtools", "view", "--no-PG", "-H", str(path))
-    return await bench.output_of(Stage("samtools view", argv, reads_source=reads_source))
+async def _header(bench: Workbench, path: Path) -> bytes:
+    return await bench.output_of(Stage("samtools view", ("samtools", "view", "--no-PG", "-H", str(path))))
+
+
+async def _source_header(bench: Workbench) -> bytes:
+    source, feed = bench.inflow()
+    argv = ("samtools", "view", "--no-PG", "-H", source)
+    return await bench.output_of(Stage("samtools view", argv, reads_source=True), stdin=feed)
 
 
 def _index_of(bench: Workbench, contigs: tuple[Contig, ...]) -> Path:
@@ -285,30 +317,38 @@ async def _index(
     path: Path,
     contigs: tuple[Contig, ...],
     *,
-    reads_source: bool = False,
     span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
-    """Index `path` into the work folder; fails when it is not sorted.
+    """Index `path` into the work folder; fails when it is not sorted."""
+    index, stage = _indexing(bench, str(path), contigs)
+    watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=span)
+    await bench.run(stage, watch=watch)
+    return index
+
+
+async def _index_source(bench: Workbench, contigs: tuple[Contig, ...]) -> Path:
+    """The same of the source, which may be arriving."""
+    source, feed = bench.inflow()
+    index, stage = _indexing(bench, source, contigs)
+    watch = Watch(bench.source, index, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
+    await bench.run(replace(stage, reads_source=True), stdin=feed, watch=watch)
+    return index
+
+
+def _indexing(bench: Workbench, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
+    """(the index that will be, what makes it).
 
     With a density that is counted in the same pass, and its table lies where the index does.
     """
     index = _index_of(bench, contigs)
     csi, threads = index.suffix == ".csi", str(bench.budget.threads)
-    argv: tuple[str, ...] = ("samtools", "index", "-c" if csi else "-b", "-@", threads, str(path), str(index))
-    if (kernel := _counting(bench)) is not None:
-        table = index.with_suffix(SUFFIX)
-        argv = (
-            str(kernel),
-            "reads",
-            f"--index={index}",
-            f"--density={table}",
-            f"--threads={threads}",
-            str(path),
-        )
-        argv = (*argv[:-1], "--csi", argv[-1]) if csi else argv
-    watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=span)
-    await bench.run(Stage(f"{Path(argv[0]).name} {argv[1]}", argv, reads_source=reads_source), watch=watch)
-    return index
+    if (kernel := _counting(bench)) is None:
+        argv = ("samtools", "index", "-c" if csi else "-b", "-@", threads, path, str(index))
+        return index, Stage("samtools index", argv)
+    options = (f"--index={index}", f"--density={index.with_suffix(SUFFIX)}", f"--threads={threads}")
+    reads = "/dev/stdin" if path == "-" else path
+    argv = (str(kernel), "reads", *options, *(("--csi",) if csi else ()), reads)
+    return index, Stage(f"{kernel.name} reads", argv)
 
 
 def _counting(bench: Workbench) -> Path | None:

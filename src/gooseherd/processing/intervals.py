@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +35,10 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.processing.blocks import text_bytes
 from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.inflate import MAX_BYTES, Compression, refuse_bomb
-from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call, parse_report
+from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call, Status, parse_report
 from gooseherd.processing.pipeline import PipelineFailed, Stage
 from gooseherd.processing.progress import Watch
-from gooseherd.processing.sniff import Look, expect
+from gooseherd.processing.sniff import Look
 from gooseherd.processing.workbench import (
     KEPT_NOTE,
     Budget,
@@ -131,53 +131,54 @@ class SortedText:
 
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
-        seen = await asyncio.to_thread(expect, bench.source, self.source_format)
+        seen = await bench.sniff(self.source_format)
         if self.source_format is BCF and seen.compression is Compression.ZSTD:
             seen = await bench.unpack(self.source_format)
-        await _refuse_cut(bench.source, self.source_format, seen)
+        kernel = self._kernel_for(bench, seen)
+        if kernel is None or self.source_format is BIGBED:
+            # A bigBed's tree stands at its end; and without the kernel lines are read from files.
+            await given.arriving.whole()
         if seen.compression in _KERNEL_READS and seen.size < _SMALL:
             await asyncio.to_thread(_refuse_bomb, bench.source, seen.size)
         out = bench.work / f"data.{self.target.suffix}.gz"
-        kernel = (
-            bench.kernel if self.source_format in _CONVERTED or seen.compression in _KERNEL_READS else None
-        )
         if kernel is not None:
             report = await self._by_kernel(bench, kernel, out, seen)
             tools = await bench.versions(str(kernel), *self._converters())
         else:
+            await _refuse_cut(bench.source, self.source_format, seen)
             report = await self._by_sort(bench, out, seen)
             used = ("bgzip",) if report.ordered else ("sort", "bgzip")
             tools = await bench.versions(*(() if report.kept else used), *self._converters())
         if report.accounted_lines != report.source_lines:
             raise wrong_output(f"{report.accounted_lines} of {report.source_lines} lines are accounted for")
         data = given.path if report.kept and not out.exists() else out
-        given.report(1.0, seen.size, data.stat().st_size)
+        given.report(1.0, bench.source.stat().st_size, data.stat().st_size)
         return StepOutput(
-            files=(
-                Produced(
-                    Kind.DATA,
-                    data,
-                    f"data.{self.target.suffix}.gz",
-                    f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz",
-                ),
-            ),
+            files=(self._data(given, data),),
             contigs=report.contigs,
             counts={"records": report.records, "max_end": report.max_end, **report.counts},
             notes=self._notes(report),
             tools=tools,
         )
 
-    def _converting(self, bench: Workbench) -> tuple[tuple[Stage, ...], str]:
+    def _kernel_for(self, bench: Workbench, seen: Look) -> Path | None:
+        readable = self.source_format in _CONVERTED or seen.compression in _KERNEL_READS
+        return bench.kernel if readable else None
+
+    def _data(self, given: StepInput, path: Path) -> Produced:
+        name = f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz"
+        return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
+
+    def _converting(self, bench: Workbench, source: str) -> tuple[tuple[Stage, ...], str]:
         """(what turns the source into text with one record a line, how that text is to be read)."""
-        source = bench.source
         match self.source_format:
             case f if f is BCF:
-                view = ("bcftools", "view", "--no-version", "-Ov", str(source))
+                view = ("bcftools", "view", "--no-version", "-Ov", source)
                 return (Stage("bcftools view", view, reads_source=True),), "vcf"
             case f if f is BIGBED:
                 verdict = bench.work / "bigbed.json"
                 items = own_stage(
-                    "bigbed", str(source), "--report", str(verdict), verdict=verdict, reads_source=True
+                    "bigbed", source, "--report", str(verdict), verdict=verdict, reads_source=True
                 )
                 return (items,), "bed"
             case f:
@@ -192,10 +193,9 @@ class SortedText:
 
     async def _by_kernel(self, bench: Workbench, kernel: Path, out: Path, seen: Look) -> Report:
         """One pass; the index that comes of it waits beside the data for the next step."""
-        before, reader = self._converting(bench)
         call = Call(
-            format=reader,
-            source=None if before else bench.source,
+            format=self.source_format.name,
+            source=None,
             out=out,
             index=bench.work / "index",
             report=bench.work / "records.json",
@@ -205,11 +205,11 @@ class SortedText:
             level=self.budget.level,
             density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
             refuse_empty=True,
-            keep=not before,
+            keep=self.source_format not in _CONVERTED,
             ties="input",
         )
-        stage = Stage(PROGRAM, call.argv(kernel), verdict=call.report)
-        await bench.run(*before, stage, watch=self._watch(bench, seen, out, 0.6, (0.0, 0.9)))
+        async with bench.checked(lambda: _refuse_cut(bench.source, self.source_format, seen)):
+            await self._pass(bench, kernel, call, seen)
         found = parse_report(await asyncio.to_thread(call.report.read_bytes))
         report = await bench.read_report(call.report.name)
         beside = out.with_name(f"{out.name}.{found.index}")
@@ -230,9 +230,39 @@ class SortedText:
         await self._verify(bench, out, await asyncio.to_thread(call.index.rename, beside))
         return report
 
+    async def _pass(self, bench: Workbench, kernel: Path, call: Call, seen: Look) -> None:
+        """One run of the kernel; two, where what arrives might be kept and then is not."""
+        if not bench.given.arriving.complete:
+            if call.keep and seen.compression is Compression.BGZF:
+                bench.given.announce(self._data(bench.given, bench.given.path))
+                try:
+                    await self._run(bench, kernel, call, seen)
+                except PipelineFailed as refused:
+                    status = refused.result.stages[-1].returncode
+                    if status == Status.WANTS_CSI:
+                        await bench.given.arriving.whole()
+                    elif status != Status.NOT_KEPT:
+                        raise
+                else:
+                    return
+                call = replace(call, keep=status == Status.WANTS_CSI)
+            else:
+                call = replace(call, keep=False)
+        bench.given.announce(self._data(bench.given, call.out))
+        await self._run(bench, kernel, call, seen)
+
+    async def _run(self, bench: Workbench, kernel: Path, call: Call, seen: Look) -> None:
+        source, feed = bench.inflow()
+        before, reader = self._converting(bench, source)
+        reads = None if before or feed is not None else bench.source
+        call = replace(call, format=reader, source=reads)
+        stage = Stage(PROGRAM, call.argv(kernel), verdict=call.report)
+        watch = self._watch(bench, seen, call.out, 0.6, (0.0, 0.9))
+        await bench.run(*before, stage, stdin=feed, watch=watch)
+
     async def _by_sort(self, bench: Workbench, out: Path, seen: Look) -> Report:
         """The same with the normaliser in Python, which sees whether to sort, GNU sort and bgzip."""
-        before, reader = self._converting(bench)
+        before, reader = self._converting(bench, str(bench.source))
         header, added, records = (bench.work / name for name in ("header", "added", "records"))
         source = None if before else bench.source
         reading = bench.normaliser(reader, source, "records.json", header=header, added=added)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.inflate import Compression
-from gooseherd.processing.sniff import expect, is_text
+from gooseherd.processing.sniff import is_text
 from gooseherd.processing.workbench import Budget, Workbench, own_stage
 
 
@@ -41,7 +40,17 @@ class AsItIs:
     weight: float = 1.0
 
     async def run(self, given: StepInput) -> StepOutput:
-        seen = await asyncio.to_thread(expect, given.path, self.source_format)
+        bench = Workbench(given, self.budget)
+        seen = await bench.sniff(self.source_format)
+        plain = seen.compression is Compression.PLAIN
+        produced = Produced(
+            Kind.DATA,
+            given.path,
+            f"data.{self.source_format.name}",
+            given.source.filename,
+            self.source_format.media_type if plain else "application/octet-stream",
+        )
+        given.announce(produced)
         notes: tuple[str, ...] = ()
         contigs: tuple[Contig, ...] = ()
         if self.source_format.family is Family.TABLE:
@@ -52,26 +61,15 @@ class AsItIs:
                 )
             if not seen.head.strip():
                 raise StepFailed.because(Reason.SOURCE_INVALID, "the file has no content")
-            if seen.compression is not Compression.PLAIN:
+            if not plain:
                 notes = (f"stays {seen.compression}-compressed: a browser does not unpack it by itself",)
         elif self.source_format is BIGWIG:
-            contigs = await self._bigwig(Workbench(given, self.budget))
-        plain = seen.compression is Compression.PLAIN
-        media_type = self.source_format.media_type if plain else "application/octet-stream"
-        given.report(1.0, seen.size, 0)
-        return StepOutput(
-            files=(
-                Produced(
-                    Kind.DATA,
-                    given.path,
-                    f"data.{self.source_format.name}",
-                    given.source.filename,
-                    media_type,
-                ),
-            ),
-            contigs=contigs,
-            notes=notes,
-        )
+            # Its tree of positions stands at its end.
+            await given.arriving.whole()
+            contigs = await self._bigwig(bench)
+        await given.arriving.whole()
+        given.report(1.0, given.path.stat().st_size, 0)
+        return StepOutput(files=(produced,), contigs=contigs, notes=notes)
 
     async def _bigwig(self, bench: Workbench) -> tuple[Contig, ...]:
         verdict = bench.work / "bigwig.json"

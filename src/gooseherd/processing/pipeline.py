@@ -29,6 +29,7 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.blame import explain
 from gooseherd.processing.complaints import Heard, listen
 from gooseherd.processing.confinement import Confinement, Prefix
+from gooseherd.processing.feeding import Feed
 from gooseherd.processing.progress import Watch, folder_bytes, kill_holders, positions, unlinked_bytes
 from gooseherd.processing.sandbox import inner_processes
 
@@ -87,20 +88,21 @@ async def run_pipeline(
     cwd: Path,
     environment: Mapping[str, str],
     scratch_bytes: int,
-    stdin: Path | None = None,
+    stdin: Path | Feed | None = None,
     stdout: Path | None = None,
     watch: Watch | None = None,
     confinement: Confinement | None = None,
 ) -> PipelineResult:
     """Run the stages, each one's output the next one's input, and wait for all.
 
-    `environment` is all the tools see. `stdin` feeds the first stage (default: nothing),
+    `environment` is all the tools see. `stdin` is what the first stage reads (default: nothing),
     `stdout` takes what the last one writes (default: nowhere). No file may grow past
     `scratch_bytes`, nor may all files in `cwd` together. `confinement` holds each process.
 
     Raises:
         PipelineFailed: naming the stage that failed of itself, not those it took along.
-        StepFailed: a program is missing (misconfigured).
+        StepFailed: a program is missing (misconfigured); or what the source failed with that
+            was fed to the first stage, whatever the stages made of it.
     """
     prefix = await (confinement or Confinement()).prefix(scratch_bytes, cwd)
     run = _Run(tuple(stages), cwd, dict(environment), prefix, scratch_bytes, watch)
@@ -111,6 +113,7 @@ async def run_pipeline(
     finally:
         await run.end()
     result = PipelineResult(tuple(child.ended() for child in run.children), time.monotonic() - started)
+    run.end_of_feed()
     failure = run.failure(result)
     if failure is not None:
         words = " | ".join(f"{end.name}={end.returncode}" for end in result.stages)
@@ -159,14 +162,22 @@ class _Run:
     watch: Watch | None
     children: list[_Child] = field(default_factory=list)
     overflow: bool = False
+    feed: Feed | None = None
+    feeding: asyncio.Task[None] | None = None
 
     # -- start -----------------------------------------------------------------------------
 
-    async def start(self, stdin: Path | None, stdout: Path | None) -> None:
+    async def start(self, source: Path | Feed | None, stdout: Path | None) -> None:
         """Spawn from first to last; ends of pipes that are not handed on are closed here."""
         with contextlib.ExitStack() as ends:
-            reading = await asyncio.to_thread(os.open, stdin or os.devnull, os.O_RDONLY)
-            ends.callback(os.close, reading)
+            if isinstance(source, Feed):
+                reading, feeding = os.pipe()
+                ends.callback(os.close, reading)
+                _widen(feeding)
+                self._feed_by(source, feeding)
+            else:
+                reading = await asyncio.to_thread(os.open, source or os.devnull, os.O_RDONLY)
+                ends.callback(os.close, reading)
             last = await asyncio.to_thread(
                 os.open, stdout or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644
             )
@@ -184,6 +195,11 @@ class _Run:
                     if following >= 0:
                         os.close(writing)
                 reading = following
+
+    def _feed_by(self, feed: Feed, pipe: int) -> None:
+        feed.start(pipe)
+        self.feed = feed
+        self.feeding = asyncio.create_task(feed.follow())
 
     async def _spawn(self, stage: Stage, stdin: int, stdout: int) -> None:
         program = shutil.which(stage.argv[0], path=self.environment.get("PATH", os.defpath))
@@ -225,6 +241,8 @@ class _Run:
                 done, waiting = await asyncio.wait(
                     waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
+                if self._starved:
+                    return
                 if any(child.failed for child in self.children):
                     # What made it fail may have ended already and only not been noticed yet.
                     if waiting:
@@ -238,6 +256,12 @@ class _Run:
             for task in waiting:
                 task.cancel()
 
+    @property
+    def _starved(self) -> bool:
+        """Whether there will never be all of what the first stage reads."""
+        fed = self.feeding
+        return fed is not None and fed.done() and not fed.cancelled() and fed.exception() is not None
+
     async def _look(self) -> bool:
         """Report progress; False when the folder has outgrown its bound."""
         pids = [pid for child in self.children if child.alive for pid in self._processes(child)]
@@ -246,6 +270,8 @@ class _Run:
         if self.watch is not None:
             watch = self.watch
             read, size, written = await asyncio.to_thread(positions, watch.source, watch.output, pids)
+            if self.feed is not None:
+                read, size = self.feed.position, self.feed.size
             # A source nobody has open any more has been read.
             read = size if read is None else read
             watch.report(watch.fraction(read, size, written), read, written)
@@ -256,6 +282,9 @@ class _Run:
     async def end(self) -> None:
         """No child is left after this, even if the caller is cancelled again meanwhile."""
         interrupted: asyncio.CancelledError | None = None
+        if self.feeding is not None:
+            self.feeding.cancel()  # It only waits.
+            self.feeding.add_done_callback(lambda fed: fed.cancelled() or fed.exception())
         for child in self.children:
             if child.alive:
                 child.stopped = True
@@ -281,6 +310,8 @@ class _Run:
                 await asyncio.to_thread(kill_holders, pipes)
             except asyncio.CancelledError as cancelled:
                 interrupted = cancelled
+        if self.feed is not None:
+            self.feed.stop()
         if interrupted is not None:
             raise interrupted
 
@@ -302,6 +333,11 @@ class _Run:
         for child in self.children:
             await child.process.wait()
             await asyncio.shield(child.listener)
+
+    def end_of_feed(self) -> None:
+        """Raises what the source failed with, if it did."""
+        if self._starved and self.feeding is not None:
+            self.feeding.result()
 
     def failure(self, result: PipelineResult) -> Failure | None:
         """What went wrong first, if anything did: of several culprits the one furthest upstream."""

@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +20,10 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.confinement import Confinement
+from gooseherd.processing.feeding import Feed
 from gooseherd.processing.inflate import Compression
 from gooseherd.processing.native.kernel import find_kernel
-from gooseherd.processing.pipeline import PipelineResult, Stage, run_pipeline
+from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import TWICE, Look, expect
 
@@ -57,6 +59,8 @@ _DROPPED: Final = (
 )  # fmt: skip
 """The counts that each stand for a line of the source that is not in the result."""
 
+_BEGINNING: Final = 4 << 20
+"""Bytes of a source that show what it is: of any packing they hold a whole block."""
 _MERGE_ALLOWANCE: Final = 1.2
 """samtools' -m leaves out its merge buffers, measured at a fifth."""
 _LEAST_SORT_BYTES: Final = 2 << 20
@@ -122,10 +126,56 @@ class Workbench:
         """The interval kernel, where it is built."""
         return find_kernel(search_path=self.budget.search_path)
 
+    async def sniff(self, wanted: Format) -> Look:
+        """`expect` of the source, when its beginning is there; its size as far as it is known.
+
+        Raises:
+            StepFailed: as `expect` does.
+        """
+        arriving = self.given.arriving
+        there = await arriving.at_least(_BEGINNING)
+        whole = arriving.complete
+        try:
+            seen = await asyncio.to_thread(expect, self.source, wanted)
+        except StepFailed:
+            if whole:
+                raise
+            # Perhaps it is packed so that its beginning cannot be told from so little.
+            await arriving.whole()
+            return await asyncio.to_thread(expect, self.source, wanted)
+        return seen if whole else replace(seen, size=max(arriving.size or 0, there))
+
+    def inflow(self) -> tuple[str, Feed | None]:
+        """How a first stage reads the source: the name it is given, and what it has as its standard input."""
+        if self.given.arriving.complete:
+            return str(self.source), None
+        return "-", Feed(self.source, self.given.arriving)
+
+    @asynccontextmanager
+    async def checked(self, check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """`check` the whole source before what is done with it, or after that if it still arrives.
+
+        What fails in between may fail for what the check finds, which has the better words: then
+        those are raised.
+        """
+        arriving = self.given.arriving
+        before = arriving.complete
+        if before:
+            await check()
+        try:
+            yield
+        except PipelineFailed:
+            if not before and arriving.complete:
+                await check()
+            raise
+        if not before:
+            await arriving.whole()
+            await check()
+
     async def run(
         self,
         *stages: Stage,
-        stdin: Path | None = None,
+        stdin: Path | Feed | None = None,
         stdout: Path | None = None,
         watch: Watch | None = None,
     ) -> PipelineResult:
@@ -141,7 +191,7 @@ class Workbench:
             confinement=self.budget.confinement,
         )
 
-    async def output_of(self, *stages: Stage, stdin: Path | None = None) -> bytes:
+    async def output_of(self, *stages: Stage, stdin: Path | Feed | None = None) -> bytes:
         """What the pipeline wrote, when that is small."""
         answer = self.work / "answer"
         await self.run(*stages, stdin=stdin, stdout=answer)
@@ -162,7 +212,7 @@ class Workbench:
     def normaliser(
         self,
         format_name: str,
-        source: Path | None,
+        source: Path | str | None,
         report: str,
         *,
         header: Path | None = None,
@@ -190,6 +240,7 @@ class Workbench:
         Raises:
             StepFailed: the packing is broken, or what is in it is not `wanted`.
         """
+        await self.given.arriving.whole()
         inside, verdict = self.work / "unpacked", self.work / "unpacked.json"
         stage = own_stage(
             "unpack", str(self.source), "--report", str(verdict), verdict=verdict, reads_source=True

@@ -41,7 +41,7 @@ _COMPRESSED: Final = (
 class Download:
     """Call `attempt` until it returns; the sink keeps what is good between the calls.
 
-    `report(bytes so far, total or None)` is called at least with every MiB.
+    `report(bytes in the file, total or None)` is called at least with every MiB.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Download:
             raise StepFailed.because(Reason.SOURCE_CHANGED, said)
         if data:
             await in_thread(self._sink.write, data)
-            self._report(self._sink.size, self._total)
+            self._report(self._sink.held, self._total)
 
 
 def too_large(size: int, limit: int) -> None:

@@ -135,6 +135,9 @@ class HttpSources:
                 await self._copy(source, sink, limit, report)
             else:
                 await self._download(source, sink, limit, report)
+            if sink.size < sink.held:
+                await in_thread(sink.cut)
+                report(sink.size, sink.size)
             if difference := sink.difference(source):
                 raise StepFailed.because(Reason.SOURCE_CHANGED, difference)
             whole = True

@@ -1,4 +1,8 @@
-"""The file a download goes into, with the digests of what is in it."""
+"""The file a download goes into, with the digests of what is in it.
+
+Somebody may read the file while it grows. So a download that starts over does not empty it: what
+comes again is compared with what is there, and only a difference cuts the file.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,10 @@ class Sink:
         self._path = path
         self._wants_sha256 = sha256
         self.size = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        """Bytes that this download has given."""
+        self.held = 0
+        """Bytes in the file: more than `size` while one that started over has not caught up."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._room():
             self._fd = os.open(path, flags, 0o644)
         self._reset()
@@ -36,14 +43,33 @@ class Sink:
 
     def write(self, data: bytes | bytearray) -> None:
         """Append all of `data`. Raises StepFailed (out_of_disk) when there is no room."""
+        at = self.size
         rest = memoryview(data)
+        if at < self.held:
+            known = self._known(rest)
+            at, rest = at + known, rest[known:]
         with self._room():
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                written = os.pwrite(self._fd, rest, at)
+                at, rest = at + written, rest[written:]
         self._md5.update(data)
         if self._sha256 is not None:
             self._sha256.update(data)
         self.size += len(data)
+        self.held = max(self.held, self.size)
+
+    def _known(self, data: memoryview) -> int:
+        """How many of the bytes are in the file already; cuts it where they are others."""
+        there = os.pread(self._fd, min(len(data), self.held - self.size), self.size)
+        if data[: len(there)] == there:
+            return len(there)
+        self.cut()
+        return 0
+
+    def cut(self) -> None:
+        """Take back what an earlier beginning of the download gave beyond this one."""
+        os.ftruncate(self._fd, self.size)
+        self.held = self.size
 
     @contextmanager
     def _room(self) -> Iterator[None]:
@@ -62,9 +88,7 @@ class Sink:
         return len(data)
 
     def restart(self) -> None:
-        """Forget what was written."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
+        """Begin again. What is in the file stays until something else comes in its place."""
         self.size = 0
         self._reset()
 

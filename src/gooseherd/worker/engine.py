@@ -1,7 +1,9 @@
 """One attempt from order to manifest: what is stored already is kept, what is missing is made.
 
 Keys are known before any run, so each step's receipt says whether the step is still to be
-done, and a retry repeats only what an earlier attempt did not finish.
+done, and a retry repeats only what an earlier attempt did not finish. The first step begins
+while the source arrives, and what a step announces is stored while it is written
+(docs/adr/0009-stream-in-stream-out.md).
 """
 
 from __future__ import annotations
@@ -10,37 +12,29 @@ import asyncio
 import dataclasses
 import logging
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from gooseherd.domain.artifact import Kind, Manifest, Part, StepReceipt
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.keys import Recipe
-from gooseherd.domain.ports import CacheBackend, Sources
-from gooseherd.domain.processing import Processor, Step, StepInput
+from gooseherd.domain.ports import CacheBackend, Fetched, Sources
+from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import IdentityKind
+from gooseherd.worker.arrival import Arrival, Told
 from gooseherd.worker.diagnosis import failure_of
+from gooseherd.worker.meter import FETCH_PERCENT, Emit, Meter
 from gooseherd.worker.publication import Publication
 
 log = logging.getLogger(__name__)
 
-_FETCH_PERCENT: Final = 10.0
-"""Of the whole job, when the source has to be fetched: downloads are short beside sorting."""
-_RUN_SHARE: Final = 0.9
-"""Of a step; the rest is publishing what it made."""
+_BEGIN_BYTES: Final = 4 << 20
+"""Of the source, before the first step begins: a smaller one is whole by then."""
 WEAK_NOTE: Final = (
     "The source has no published checksum: this artifact stands for its address, size and version tag, "
     "not for bytes that were verified."
 )
-
-
-class Emit(Protocol):
-    """Says one event; the rate is the receiver's concern. Called from any thread."""
-
-    def __call__(self, kind: EventKind, **fields: Any) -> object:
-        """`fields` are those of `Event`."""
 
 
 class Registry(Protocol):
@@ -60,8 +54,12 @@ async def run_attempt(
     Every failure becomes a last event. Cancellation removes the scratch and is raised
     without a last event: only the caller knows why.
     """
+    run = _Run(spec, cache, sources, registry, work, emit)
     try:
-        manifest = await _Run(spec, cache, sources, registry, work, emit).publish()
+        try:
+            manifest = await run.publish()
+        finally:
+            await run.end()
     except asyncio.CancelledError:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -73,37 +71,6 @@ async def run_attempt(
     else:
         await _clear(work)
         emit(EventKind.DONE, manifest_digest=manifest.digest, percent=100.0)
-
-
-class Meter:
-    """Turns shares and fractions into one percentage that never falls, with an estimate of what is left."""
-
-    def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
-        self._emit = emit
-        self._clock = clock
-        self._started = clock()
-        self._given = 0.0
-        self._percent = 0.0
-
-    def grant(self, percent: float) -> None:
-        """Count this much as done without work, so that the estimate is not led by it."""
-        self._given += percent
-        self._percent = min(100.0, self._percent + percent)
-
-    def at(self, step: str, percent: float, bytes_in: int = 0, bytes_out: int = 0) -> None:
-        """The whole job stands at `percent`."""
-        self._percent = min(100.0, max(self._percent, percent))
-        earned = self._percent - self._given
-        elapsed = self._clock() - self._started
-        eta = elapsed * (100.0 - self._percent) / earned if earned >= 1.0 else None
-        self._emit(
-            EventKind.PROGRESS,
-            step=step,
-            percent=round(self._percent, 2),
-            bytes_in=bytes_in,
-            bytes_out=bytes_out,
-            eta_seconds=None if eta is None else round(eta, 1),
-        )
 
 
 class _Run:
@@ -123,25 +90,24 @@ class _Run:
         self._emit = emit
         self._meter = Meter(emit)
         self._publication = Publication(cache, spec.source.identity, spec.recipe)
-        self._fetching: asyncio.Task[Path] | None = None
-        self._source: Path | None = None
+        self._source = work / "source" / spec.source.filename
+        self._arrival: Arrival | None = None
         self._made: dict[Kind, Path] = {}
-        self._percent = 0.0
+
+    async def end(self) -> None:
+        """Whatever is still under way ends: the download, and what is on its way to the cache."""
+        try:
+            if self._arrival is not None:
+                await self._arrival.stop()
+        finally:
+            await self._publication.abandon()
 
     async def publish(self) -> Manifest:
         processor = self._registry.processor(self._spec.recipe)
-        try:
-            return await self._publish(processor)
-        finally:
-            if self._fetching is not None:  # What it found is nobody's concern any more.
-                self._fetching.cancel()
-                await asyncio.gather(self._fetching, return_exceptions=True)
-
-    async def _publish(self, processor: Processor) -> Manifest:
         steps = processor.steps(self._spec.recipe.source_format)
         if self._spec.attempt.number == 1 and any(step.needs is None for step in steps):
             # Nearly always nothing is stored yet: the source is on its way while that is asked.
-            self._begin_fetch()
+            await self._begin_fetch()
         # Asked together: each answer may be a trip to another place.
         published, found = await asyncio.gather(
             self._publication.manifest(),
@@ -152,11 +118,12 @@ class _Run:
         receipts = dict(zip((step.name for step in steps), found, strict=True))
         to_run = [step for step in steps if receipts[step.name] is None]
         shares = self._shares(steps, to_run)
+        if self._arrival is not None and all(step.needs is not None for step in to_run):
+            await self._arrival.stop()
         # What is there is said first: the job's record shows it while the rest is made.
         for step in steps:
             receipt = receipts[step.name]
             if receipt is not None:
-                self._percent += shares[step.name]
                 self._meter.grant(shares[step.name])
                 self._say_complete(receipt)
         for at, step in enumerate(to_run):
@@ -176,68 +143,78 @@ class _Run:
         return await self._publication.conclude(manifest)
 
     def _shares(self, steps: tuple[Step, ...], to_run: list[Step]) -> Mapping[str, float]:
-        fetch = _FETCH_PERCENT if any(step.needs is None for step in to_run) else 0.0
+        fetch = FETCH_PERCENT if any(step.needs is None for step in to_run) else 0.0
         whole = sum(step.weight for step in steps) or 1.0
         return {step.name: (100.0 - fetch) * step.weight / whole for step in steps}
 
     async def _perform(
         self, step: Step, later: list[Step], shares: Mapping[str, float], receipts: list[StepReceipt]
     ) -> StepReceipt:
-        path = await self._input(step, receipts)
-        self._emit(EventKind.STEP, step=step.name, percent=round(self._percent, 2))
-        work = self._work / "steps" / step.name
-        await asyncio.to_thread(work.mkdir, parents=True)
-        start, share = self._percent, shares[step.name]
-
-        def report(fraction: float, bytes_in: int, bytes_out: int) -> None:
-            done = start + share * _RUN_SHARE * min(1.0, max(0.0, fraction))
-            self._meter.at(step.name, done, bytes_in, bytes_out)
-
-        output = await step.run(
-            StepInput(self._spec.source, path, work, report, self._spec.limits.scratch_bytes)
-        )
+        share = shares[step.name]
+        if step.needs is None:
+            arrival = await self._begin_fetch()
+            await arrival.at_least(_BEGIN_BYTES)
+            self._meter.begin(step.name)
+            output = await arrival.beside(lambda: self._attempt(step, self._source, share, arrival))
+        else:
+            path = await self._made_before(step.needs, receipts)
+            self._meter.begin(step.name)
+            output = await self._attempt(step, path, share)
         receipt = await self._publication.step(step.name, output)
         self._made.update({produced.kind: produced.path for produced in output.files})
-        self._percent = start + share
-        self._meter.at(step.name, self._percent)
+        self._meter.end(share)
         self._say_complete(receipt)
         await asyncio.to_thread(self._forget, later)
         return receipt
 
-    async def _input(self, step: Step, receipts: list[StepReceipt]) -> Path:
-        if step.needs is None:
-            if self._source is None:
-                self._source = await self._begin_fetch()
-                self._percent += _FETCH_PERCENT
-            return self._source
-        made = self._made.get(step.needs)
+    async def _attempt(self, step: Step, path: Path, share: float, arriving: Arriving = HERE) -> StepOutput:
+        """The step from its beginning, of which there may have been one before."""
+        await self._publication.abandon()
+        work = self._work / "steps" / step.name
+        await asyncio.to_thread(_make_anew, work)
+
+        def report(fraction: float, bytes_in: int, bytes_out: int) -> None:
+            self._meter.running(share, fraction, bytes_in, bytes_out)
+
+        return await step.run(
+            StepInput(
+                self._spec.source,
+                path,
+                work,
+                report,
+                self._spec.limits.scratch_bytes,
+                arriving,
+                self._publication.announce,
+            )
+        )
+
+    async def _made_before(self, kind: Kind, receipts: list[StepReceipt]) -> Path:
+        made = self._made.get(kind)
         if made is None:
-            part = _part(receipts, step.needs)
+            part = _part(receipts, kind)
             made = self._work / "kept" / part.filename
             await self._publication.download(part, made)
-            self._made[step.needs] = made
+            self._made[kind] = made
         return made
 
-    def _begin_fetch(self) -> asyncio.Task[Path]:
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._fetch(), name="fetch")
-        return self._fetching
+    async def _begin_fetch(self) -> Arrival:
+        if self._arrival is None:
+            source = self._spec.source
+            self._meter.begin()
+            await asyncio.to_thread(self._source.parent.mkdir, parents=True)
 
-    async def _fetch(self) -> Path:
-        source = self._spec.source
+            def report(there: int, total: int | None) -> None:
+                size = total or source.size_in_bytes
+                self._meter.arrived(there / size if size else 0.0, there)
 
-        def report(done: int, total: int | None) -> None:
-            size = total or source.size_in_bytes
-            share = _FETCH_PERCENT * min(1.0, done / size) if size else 0.0
-            self._meter.at("fetch", self._percent + share, bytes_in=done)
+            async def fetch(told: Told) -> Fetched:
+                limit = self._spec.limits.source_bytes
+                fetched = await self._sources.fetch(source, self._source, limit=limit, report=told)
+                self._meter.arrived(1.0, fetched.size)
+                return fetched
 
-        self._emit(EventKind.STEP, step="fetch", percent=round(self._percent, 2))
-        folder = self._work / "source"
-        await asyncio.to_thread(folder.mkdir, parents=True)
-        limit = self._spec.limits.source_bytes
-        fetched = await self._sources.fetch(source, folder / source.filename, limit=limit, report=report)
-        self._meter.at("fetch", self._percent + _FETCH_PERCENT, bytes_in=fetched.size)
-        return fetched.path
+            self._arrival = Arrival(fetch, expected=source.size_in_bytes, report=report)
+        return self._arrival
 
     def _forget(self, later: list[Step]) -> None:
         """Free the disk of what no later step reads."""
@@ -246,19 +223,24 @@ class _Run:
             made = self._made.pop(kind)
             if made != self._source:
                 made.unlink(missing_ok=True)
-        # A step that keeps the source as it is (an already sorted BAM) publishes that very file.
-        if self._source is not None and None not in wanted:
-            if self._source not in self._made.values():
-                self._source.unlink(missing_ok=True)
-            self._source = None
+        # A step that hands on the source as it is publishes that very file.
+        if None not in wanted and self._source not in self._made.values():
+            self._source.unlink(missing_ok=True)
 
     def _say_complete(self, receipt: StepReceipt) -> None:
         parts = tuple({**dataclasses.asdict(part), "kind": str(part.kind)} for part in receipt.parts)
-        self._emit(EventKind.STEP_COMPLETE, step=receipt.step, parts=parts, percent=round(self._percent, 2))
+        self._emit(
+            EventKind.STEP_COMPLETE, step=receipt.step, parts=parts, percent=round(self._meter.percent, 2)
+        )
 
 
 def _part(receipts: list[StepReceipt], kind: Kind) -> Part:
     return next(part for receipt in receipts for part in receipt.parts if part.kind is kind)
+
+
+def _make_anew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 async def _clear(work: Path) -> None:

@@ -1,5 +1,7 @@
 """How an attempt's files become objects that stay: parts, then the step's receipt, the manifest last.
 
+What a step announces is on its way while it is made, and withheld until the step is done.
+
 A killed attempt can leave parts under keys that no receipt speaks for. Such a part is
 kept when its bytes are the same, and replaced when they are not; a part that a receipt
 speaks for is never touched.
@@ -19,6 +21,7 @@ from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports import CacheBackend
 from gooseherd.domain.processing import Produced, StepOutput
 from gooseherd.domain.source import Identity
+from gooseherd.worker.outflow import Outflow
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,8 @@ class Publication:
         self._cache = cache
         self._identity = identity
         self._recipe = recipe
+        self._outflows: dict[str, Outflow] = {}
+        self._replaced: set[asyncio.Task[None]] = set()
 
     async def manifest(self) -> Manifest | None:
         """The manifest, if the artifact is published."""
@@ -60,12 +65,35 @@ class Publication:
         await self._cache.delete(key)
         return None
 
+    def announce(self, produced: Produced) -> None:
+        """Store it while it is written. Without `step` for that file nothing will have been."""
+        self._withdraw(produced.name)
+        self._outflows[produced.name] = Outflow(self._cache, self._key(produced.name), produced.path)
+
+    def _withdraw(self, name: str) -> None:
+        if outflow := self._outflows.pop(name, None):
+            task = asyncio.create_task(outflow.abandon())
+            self._replaced.add(task)
+            task.add_done_callback(self._replaced.discard)
+
+    async def abandon(self) -> None:
+        """Let go of all that was announced; returns when the cache has let go of it too."""
+        for name in list(self._outflows):
+            self._withdraw(name)
+        for task in list(self._replaced):
+            await asyncio.shield(task)
+
     async def step(self, name: str, output: StepOutput) -> StepReceipt:
         """Store what a step made, then its receipt; returns the receipt that stands.
 
         That is another attempt's when it finished the same step in the meantime.
         """
         parts: list[Part] = []
+        made = {produced.name: produced.path for produced in output.files}
+        for announced, outflow in list(self._outflows.items()):
+            path = made.get(announced)
+            if path is None or not _one_file(path, outflow.path):
+                self._withdraw(announced)
         for produced in output.files:
             stored = await self._put_part(name, produced)
             if isinstance(stored, StepReceipt):
@@ -113,7 +141,9 @@ class Publication:
             raise CacheUnavailable("reading a part back: its bytes are not those of its receipt")
 
     async def _put_part(self, step: str, produced: Produced) -> Part | StepReceipt:
-        size, sha256 = await asyncio.to_thread(_digest, produced.path)
+        outflow = self._outflows.pop(produced.name, None)
+        sent = None if outflow is None else await outflow.finish()
+        size, sha256 = await asyncio.to_thread(_digest, produced.path) if sent is None else sent
         part = Part(
             kind=produced.kind,
             key=self._key(produced.name),
@@ -122,6 +152,8 @@ class Publication:
             filename=produced.filename,
             media_type=produced.media_type,
         )
+        if sent:
+            return part
         for _ in range(_TRIES):
             if await self._cache.put_if_absent(part.key, produced.path):
                 return part
@@ -159,6 +191,13 @@ class Publication:
 
     def _receipt_key(self, step: str) -> CacheKey:
         return self._key(f"step-{step}.json")
+
+
+def _one_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except FileNotFoundError:
+        return False
 
 
 def _digest(path: Path) -> tuple[int, str]:

@@ -12,6 +12,8 @@ enum {
     EXIT_INVALID = 10,   /* the source breaks its format */
     EXIT_TRUNCATED = 11, /* the source ends too early */
     EXIT_LIMIT = 12,     /* the source is beyond a limit given on the command line */
+    EXIT_NOT_KEPT = 13,  /* --keep, and the source came by a pipe: run again without, it must be packed */
+    EXIT_WANTS_CSI = 14, /* --keep, likewise: run again on the file, its index must be a CSI */
     EXIT_IO = 20,        /* reading or writing failed, disk full included */
     EXIT_MEMORY = 21,    /* --memory, or the machine's, is too small */
 };

@@ -90,11 +90,14 @@ static void again(struct ingest *g)
 
 bool keep_source(struct ingest *g)
 {
-    g->again = input_again(g->input);
-    if (g->again < 0 || g->options->output.format->transcoded)
+    if (g->options->output.format->transcoded)
         return false;
+    g->again = input_again(g->input);
     struct text top = {0};
     enum verdict verdict = judge(g, false, &top);
+    if (g->again < 0 && verdict != KEPT)
+        fail(verdict == NEEDS_CSI ? EXIT_WANTS_CSI : EXIT_NOT_KEPT, TOOL_FAILED,
+             "not to be kept as it is, and what came by a pipe cannot be read again");
     if (verdict == NEEDS_CSI) {
         again(g);
         g->again = input_again(g->input);

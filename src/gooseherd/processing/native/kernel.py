@@ -29,6 +29,10 @@ class Status(IntEnum):
     INVALID = 10
     TRUNCATED = 11
     LIMIT = 12
+    NOT_KEPT = 13
+    """Of a pipe with `keep`: it must be packed anew, by another run without `keep`."""
+    WANTS_CSI = 14
+    """Of a pipe with `keep`: only another run on the file can tell."""
     IO = 20
     MEMORY = 21
 

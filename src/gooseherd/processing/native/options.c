@@ -38,7 +38,7 @@ static const char usage[] =
     "                     (default); names: only if the names ascend as well\n"
     "  --fan N            most runs merged at once (default: what memory has room for)\n"
     "  --keep             a BGZF source in order, in which nothing would be changed, is only indexed: OUT is not\n"
-    "                     written then, and the report says so\n"
+    "                     written then, and the report says so; from a pipe, any other is refused (13, 14)\n"
     "  --refuse-empty     a source without records is invalid\n"
     "  --max-line --max-bytes --max-ratio --max-contigs --max-header N\n"
     "                     limits; beyond them the status is 12\n"
@@ -46,8 +46,8 @@ static const char usage[] =
     "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"
     "  indexes a sorted BAM as samtools index does, or only counts its reads; status 1 when it cannot\n"
     "\n"
-    "status: 0 done, 2 usage, 10 source invalid, 11 source truncated, 12 limit exceeded, 20 I/O or disk full,\n"
-    "21 out of memory\n";
+    "status: 0 done, 2 usage, 10 source invalid, 11 source truncated, 12 limit exceeded, 13 not to be kept,\n"
+    "14 only to be kept with a CSI, 20 I/O or disk full, 21 out of memory\n";
 
 enum {
     FORMAT = 256, OUT, INDEX, DENSITY, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, KEEP, REFUSE_EMPTY, MAX_LINE,

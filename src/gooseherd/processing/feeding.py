@@ -1,0 +1,109 @@
+"""Bytes of a file that still arrives, into the standard input of the tool that reads it.
+
+The tool sees its input end only when the file is complete and verified. A thread of its own moves
+the bytes inside the kernel, file to pipe: a tool that stops reading for an hour
+stops nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.processing import Arriving
+
+_STEP: Final = 1 << 20
+
+
+class Feed:
+    """The file from its start on, once; a second tool takes a feed of its own.
+
+    `start`, then `follow` in a task, then `stop` when the tool is gone.
+    """
+
+    def __init__(self, path: Path, arriving: Arriving) -> None:
+        self.path = path
+        self._arriving = arriving
+        self._there = 0
+        self._last = False
+        self._unwanted = False
+        self._bell = -1
+        self._thread: threading.Thread | None = None
+        self.position = 0
+        """How many bytes the tool has been given."""
+
+    @property
+    def size(self) -> int:
+        """Of the whole file; a guess while nobody knows."""
+        return self._arriving.size or 2 * self._there
+
+    def start(self, pipe: int) -> None:
+        """Take over `pipe`, whatever happens, and give what comes."""
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(pipe)
+            raise
+        os.set_blocking(pipe, False)
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._pour, args=(file, pipe), name="feed", daemon=True)
+        self._thread.start()
+
+    async def follow(self) -> None:
+        """Returns when the file is complete, and lets the tool see its end then.
+
+        Raises StepFailed when it will never be; the tool then waits for more until it is stopped.
+        """
+        while not self._last:
+            there = await self._arriving.at_least(self._there + 1)
+            self._last = there <= self._there
+            self._there = max(self._there, there)
+            os.eventfd_write(self._bell, 1)
+
+    def stop(self) -> None:
+        """Give no more. Takes no time: the thread waits for nothing but the bell and the pipe."""
+        if self._thread is not None:
+            self._unwanted = True
+            os.eventfd_write(self._bell, 1)
+            self._thread.join()
+            self._thread = None
+            os.close(self._bell)
+
+    def _pour(self, file: int, pipe: int) -> None:
+        try:
+            self._move(file, pipe, self._bell)
+        finally:
+            os.close(pipe)
+            os.close(file)
+
+    def _move(self, file: int, pipe: int, bell: int) -> None:
+        rung, ready = select.poll(), select.poll()
+        rung.register(bell, select.POLLIN)
+        ready.register(bell, select.POLLIN)
+        ready.register(pipe, select.POLLOUT)
+        while not self._unwanted:
+            last, waiting = self._last, self._there - self.position
+            if not waiting and last:
+                return
+            try:
+                moved = os.sendfile(pipe, file, self.position, min(waiting, _STEP)) if waiting else 0
+            except BlockingIOError:
+                ready.poll()
+            except BrokenPipeError:
+                return
+            else:
+                self.position += moved
+                # Nothing there: more is to come, or what was there has been taken back.
+                if not moved:
+                    rung.poll()
+            _silence(bell)
+
+
+def _silence(bell: int) -> None:
+    try:
+        os.eventfd_read(bell)
+    except BlockingIOError:
+        return
