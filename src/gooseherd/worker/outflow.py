@@ -44,6 +44,7 @@ class Outflow:
         self._key = key
         self._early_bytes = early_bytes
         self._finished = asyncio.Event()
+        self._unwanted = False
         self._task = asyncio.create_task(self._send(), name=f"outflow {path.name}")
 
     async def finish(self) -> tuple[int, str] | None:
@@ -55,15 +56,17 @@ class Outflow:
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
-            await ended(self._task)
+            await self.abandon()
             raise
 
     async def abandon(self) -> None:
         """Nothing will be published of it; returns when the cache has let go of what it had."""
+        # A cancellation alone is lost where the cache's own tasks fail at that very moment.
+        self._unwanted = True
         await ended(self._task)
 
     async def _send(self) -> tuple[int, str] | None:
-        while await self._large_enough():
+        while not self._unwanted and await self._large_enough():
             try:
                 with _Growing(self.path, self._finished) as body:
                     if await self._cache.put_if_absent(self._key, body):
