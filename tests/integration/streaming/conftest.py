@@ -137,7 +137,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def registry() -> ProcessorRegistry:
-    return default_registry(sort_memory=64 * MIB, samtools_memory=64 * MIB, threads=2)
+    return default_registry(sort_memory=64 * MIB, samtools_memory=64 * MIB, threads=2, density=True)
 
 
 @pytest.fixture
@@ -219,7 +219,13 @@ async def attempt(
     monkeypatch.setattr(Feed, "start", seen_feeding)
 
     def begin(
-        filename: str, file_format: str, *, cache: Any = None, md5: str | None = "", limit: int = 1 << 30
+        filename: str,
+        file_format: str,
+        *,
+        cache: Any = None,
+        md5: str | None = "",
+        limit: int = 1 << 30,
+        using: ProcessorRegistry = registry,
     ) -> Attempt:
         entry = {
             "dcc": "test",
@@ -232,12 +238,12 @@ async def attempt(
         }
         source = SourceFile.from_json({name: value for name, value in entry.items() if value is not None})
         limits = AttemptLimits(source_bytes=limit, scratch_bytes=1 << 30, wall_seconds=600.0)
-        spec = AttemptSpec(AttemptId(JobId("job"), 1), source, registry.recipe(source), limits, "b")
+        spec = AttemptSpec(AttemptId(JobId("job"), 1), source, using.recipe(source), limits, "b")
         work = tmp_path / f"work{len(made)}"
         work.mkdir()
         one = Attempt(spec, cache if cache is not None else MemoryCache(), work)
         one.task = asyncio.create_task(
-            run_attempt(spec, cache=one.cache, sources=sources, registry=registry, work=work, emit=one.emit)
+            run_attempt(spec, cache=one.cache, sources=sources, registry=using, work=work, emit=one.emit)
         )
         made.append(one)
         return one

@@ -12,6 +12,7 @@ import pytest
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.failures import Reason
+from gooseherd.processing.registry import default_registry
 
 MIB = 1 << 20
 
@@ -146,11 +147,13 @@ async def test_a_source_that_grows_beyond_the_limit_ends_the_tools(
 
 
 async def test_a_size_that_nobody_knows_is_no_obstacle(upstream: Any, attempt: Any, kit: Any) -> None:
-    upstream.data = kit.reads(ordered=False)
+    upstream.data = kit.reads(ordered=True)
     upstream.length = False
     upstream.let(6 * MIB)
-    one = attempt("x.bam", "bam")
+    plain = default_registry(sort_memory=64 * MIB, samtools_memory=64 * MIB, threads=2)
+    one = attempt("x.bam", "bam", using=plain)
     await kit.come(lambda: one.read_beyond(4 * MIB))
+    assert one.begun("samtools index")
     upstream.let()
     assert (await one.end()).kind is EventKind.DONE
 

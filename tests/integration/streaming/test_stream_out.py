@@ -42,9 +42,11 @@ async def test_parts_are_in_s3_before_the_source_has_arrived(
     assert bucket.uploads() == []
     assert sorted(bucket.objects()) == [
         "data.bed.gz",
+        "density.bw",
         "index",
         "manifest.json",
         "step-data.json",
+        "step-density.json",
         "step-index.json",
     ]
 
