@@ -68,9 +68,9 @@ class Kernel:
             said = process.stderr.read()
         return data, self.outcome(planned, process.returncode, said)
 
-    def drip(self, format_name: str, data: bytes, drop: int) -> Outcome:
+    def drip(self, format_name: str, data: bytes, drop: int, *options: str) -> Outcome:
         """Through standard input, `drop` bytes at a time."""
-        argv, planned = self.call(format_name, None)
+        argv, planned = self.call(format_name, None, *options)
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdin is not None
             for at in range(0, len(data), drop):

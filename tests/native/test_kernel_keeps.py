@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gooseherd.processing.native.kernel import Status
 from gooseherd.processing.workbench import BGZF_END
 
 FILES = 60
@@ -150,3 +151,34 @@ def test_a_parent_missing_behind_many_that_are_there_loses_the_bet(sanitised: An
     assert run.found.restarted
     assert run.sizes() == sanitised("gtf", source + late).sizes()
     assert run.found.counts == {"added_genes": 1, "added_transcripts": 1, "added_header_lines": 1}
+
+
+@pytest.mark.parametrize("format_name", ["bed", "vcf"])
+def test_a_pipe_is_kept_as_a_file_is(format_name: str, sanitised: Any) -> None:
+    chance = random.Random(format_name)
+    packed = bgzip(HEADS[format_name][0] + b"".join(lines(format_name, chance)))
+    piped, read = (
+        sanitised.drip(format_name, packed, 1000, "--keep"),
+        sanitised(format_name, packed, "--keep"),
+    )
+    assert (piped.status, piped.found.kept, piped.out.exists()) == (0, True, False)
+    assert piped.index.read_bytes() == read.index.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("packed", "status"),
+    [
+        (bgzip(READY + b"chr2\t9\t9\n"), Status.NOT_KEPT),
+        (bgzip(READY)[:-28], Status.NOT_KEPT),
+        (READY, Status.NOT_KEPT),
+        (bgzip(READY + b"chr30\t600000000\t600000001\n"), Status.WANTS_CSI),
+    ],
+    ids=["disorder", "no end marker", "plain text", "beyond TBI"],
+)
+def test_a_pipe_that_would_have_to_be_read_again_is_left_to_another_run(
+    packed: bytes, status: Status, sanitised: Any
+) -> None:
+    run = sanitised.drip("bed", packed, len(packed), "--keep")
+    assert run.status == status
+    assert not run.out.exists()
+    assert not run.index.exists()

@@ -26,8 +26,6 @@ def made(kit: Any, case: str) -> tuple[str, str, bytes]:
             return "x.bam", "bam", kit.reads(ordered=True)
         case "bed":
             return "x.bed", "bed", kit.intervals(ordered=False)
-        case "sorted bed":
-            return "x.bed", "bed", kit.intervals(ordered=True)
         case "bed.gz":
             return "x.bed.gz", "bed", gzip.compress(kit.intervals(ordered=False, megabytes=14), 1)
         case "bed in BGZF":
@@ -36,9 +34,7 @@ def made(kit: Any, case: str) -> tuple[str, str, bytes]:
             return "x.bed.gz", "bed", kit.blocks(kit.intervals(ordered=True, megabytes=14))
 
 
-@pytest.mark.parametrize(
-    "case", ["bam", "sorted bam", "bed", "sorted bed", "bed.gz", "bed in BGZF", "sorted bed in BGZF"]
-)
+@pytest.mark.parametrize("case", ["bam", "sorted bam", "bed", "bed.gz", "bed in BGZF", "sorted bed in BGZF"])
 async def test_the_tools_read_what_has_arrived_and_make_the_same_of_it(
     case: str, upstream: Any, attempt: Any, digests: Any, kit: Any
 ) -> None:
