@@ -10,7 +10,7 @@ set -eu
 
 HERE=$(CDPATH='' cd -P -- "$(dirname -- "$0")" && pwd)
 CC=${CC:-cc}
-FLAGS='-O2 -D_FORTIFY_SOURCE=2'
+FLAGS='-O2 -flto=auto -D_FORTIFY_SOURCE=2'
 MODE=${1:-}
 case $MODE in
 --sanitize) FLAGS='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer'; shift ;;

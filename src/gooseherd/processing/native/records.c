@@ -253,8 +253,56 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
     r->counts[RESPELT_COORDINATES] += c->respelt;
 }
 
+/* A position as it should be, and what stands behind it; NULL: judge it with more care. */
+static inline const char *quick_number(const char *p, const char *end, uint64_t *value)
+{
+    const char *from = p;
+    uint64_t v = 0;
+    for (; p < end && (unsigned char)(*p - '0') < 10; p++)
+        v = v * 10 + (uint64_t)(*p - '0');
+    *value = v;
+    return p == from || p - from > 10 || (*from == '0' && p - from > 1) || v > MAX_COORDINATE ? NULL : p;
+}
+
+/*
+ * Most lines of most files: on the same sequence as the one before, with nothing odd. False says nothing about a line
+ * but that it has to be judged with more care; true says what that would have said.
+ */
+static bool quick_record(struct reader *r, const char *line, size_t n, struct record *record)
+{
+    const struct format *format = r->format;
+    const struct contigs *contigs = r->contigs;
+    if (!r->begun || format->end < 0 || format->transcoded || contigs->last >= contigs->count)
+        return false;
+    const struct contig *contig = &contigs->all[contigs->last];
+    if (n <= contig->n || line[contig->n] != '\t' || !contig->n || memcmp(line, contig->name, contig->n) != 0)
+        return false;
+    const char *p = line + contig->n + 1, *end = line + n;
+    for (int column = 1; column < format->start; column++) {
+        p = memchr(p, '\t', (size_t)(end - p));
+        if (!p++)
+            return false;
+    }
+    uint64_t from, to;
+    p = quick_number(p, end, &from);
+    if (!p || p == end || *p != '\t')
+        return false;
+    p = quick_number(p + 1, end, &to);
+    if (!p || (p < end && *p != '\t') || from < format->lowest || from > to)
+        return false;
+    for (int column = format->end + 1; column < format->columns; column++) {
+        p = p < end ? memchr(p, '\t', (size_t)(end - p)) : NULL;
+        if (!p++)
+            return false;
+    }
+    *record = (struct record){line, n, contigs->last, (uint32_t)from, (uint32_t)to, false};
+    return true;
+}
+
 bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)
 {
+    if (quick_record(r, line, n, record))
+        return true;
     const struct format *format = r->format;
     uint32_t tabs[MOST_COLUMNS] = {0};
     int found = columns_of(line, n, format->columns, tabs);
