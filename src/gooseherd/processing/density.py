@@ -6,10 +6,12 @@ A side product: without it the artifact is whole, so whatever goes wrong here is
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
+from mmap import ACCESS_READ, mmap
 from operator import sub
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,7 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.processing.bigwig import Signal, write_bigwig
-from gooseherd.processing.densitytable import Sequence, Table
+from gooseherd.processing.densitytable import Sequence, read_table
 from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call
 from gooseherd.processing.pipeline import Stage
 from gooseherd.processing.progress import Watch
@@ -32,7 +34,6 @@ MOST_SEQUENCES: Final = 4096
 """The longest ones. Short ones are read whole in no time."""
 _LONGEST_NAME: Final = 127
 """Bytes: each name takes as much room as the longest."""
-_MOST_TABLE: Final = 256 << 20
 _PATIENCE_SECONDS: Final = 1200.0
 """A pass over data that left no table may not take longer: it is not worth the wait."""
 _LONGEST: Final = (1 << 32) - 1
@@ -138,19 +139,18 @@ def draw(table: Path, out: Path) -> Drawn:
         ValueError: this is no table, or no sequence can be shown.
         OSError: it could not be read or written.
     """
-    if table.stat().st_size > _MOST_TABLE:
-        raise ValueError("the table is too large")
-    told = Table.from_bytes(table.read_bytes())
-    chosen = _chosen(told.sequences)
-    window = 1 << told.shift
-    size = write_bigwig(out, (signal(s, told.shift) for s in chosen), window)
-    return Drawn(size, window, len(chosen), len(told.sequences) - len(chosen))
+    with table.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        shift, count, sequences = read_table(data)
+        chosen = _chosen(sequences)
+    window = 1 << shift
+    size = write_bigwig(out, (signal(s, shift) for s in chosen), window)
+    return Drawn(size, window, len(chosen), count - len(chosen))
 
 
 def _chosen(sequences: Iterable[Sequence]) -> list[Sequence]:
     """The longest, of those whose names readers can know."""
-    named = {s.name: s for s in sequences if 0 < len(s.name) <= _LONGEST_NAME and _is_text(s.name)}
-    return sorted(named.values(), key=lambda s: (-_length(s), s.name))[:MOST_SEQUENCES]
+    known = (s for s in sequences if 0 < len(s.name) <= _LONGEST_NAME and _is_text(s.name))
+    return heapq.nsmallest(MOST_SEQUENCES, known, key=lambda s: (-_length(s), s.name))
 
 
 def _is_text(name: bytes) -> bool:

@@ -13,6 +13,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Final
 
 SHIFT: Final = 10
@@ -27,6 +28,7 @@ _TOP: Final = struct.Struct("<8sII")
 _SEQUENCE: Final = struct.Struct("<QQII")
 _ROW_BYTES: Final = 12
 
+Buffer = bytes | mmap
 Row = tuple[int, int, int]
 """Window, records that begin in it, records that end in it."""
 
@@ -71,28 +73,41 @@ class Table:
         return b"".join(told)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Table:
+    def from_bytes(cls, data: Buffer) -> Table:
         """Raises ValueError when `data` is no whole table."""
-        try:
-            magic, shift, count = _TOP.unpack_from(data)
-            if magic != _MAGIC or not SHIFT <= shift <= _MOST_SHIFT:
-                raise ValueError("this is no table of densities")
-            at = _TOP.size
-            sequences = []
-            for _ in range(count):
-                length, end, name_bytes, rows = _SEQUENCE.unpack_from(data, at)
-                at += _SEQUENCE.size
-                stop = at + name_bytes + rows * _ROW_BYTES
-                if stop > len(data):
-                    raise ValueError("the table is cut")
-                cells = array("I", data[at + name_bytes : stop])
-                sequences.append(Sequence(data[at : at + name_bytes], length, end, _turned(cells)))
-                at = stop
-        except struct.error:
-            raise ValueError("the table is cut") from None
-        if at != len(data):
-            raise ValueError("more than a table")
+        shift, _, sequences = read_table(data)
         return cls(shift, tuple(sequences))
+
+
+def read_table(data: Buffer) -> tuple[int, int, Iterator[Sequence]]:
+    """(shift, how many sequences, the sequences one by one): a million of them need not be held at once.
+
+    Raises:
+        ValueError: `data` is no whole table; maybe only when the sequences are read.
+    """
+    if len(data) < _TOP.size:
+        raise ValueError("the table is cut")
+    magic, shift, count = _TOP.unpack_from(data)
+    if magic != _MAGIC or not SHIFT <= shift <= _MOST_SHIFT:
+        raise ValueError("this is no table of densities")
+    return shift, count, _sequences(data, count)
+
+
+def _sequences(data: Buffer, count: int) -> Iterator[Sequence]:
+    at = _TOP.size
+    for _ in range(count):
+        if at + _SEQUENCE.size > len(data):
+            raise ValueError("the table is cut")
+        length, end, name_bytes, rows = _SEQUENCE.unpack_from(data, at)
+        at += _SEQUENCE.size
+        stop = at + name_bytes + rows * _ROW_BYTES
+        if stop > len(data):
+            raise ValueError("the table is cut")
+        cells = array("I", data[at + name_bytes : stop])
+        yield Sequence(data[at : at + name_bytes], length, end, _turned(cells))
+        at = stop
+    if at != len(data):
+        raise ValueError("more than a table")
 
 
 def merged(rows: Iterable[Row]) -> Iterator[Row]:
