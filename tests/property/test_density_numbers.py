@@ -117,6 +117,21 @@ def test_a_bigwig_reads_back_and_its_zooms_are_of_what_is_in_it(
             assert opened.stats(name, type="coverage") == [1.0]
 
 
+def test_few_values_on_long_sequences_make_a_small_file(tmp_path: Path) -> None:
+    signals = [Signal(b"s%d" % n, 300_000_000, [0, 99_328, 100_352], [0, 1, 0]) for n in range(20)]
+    assert write_bigwig(tmp_path / "x.bw", signals, 1024) < 5000
+
+
+@pytest.mark.parametrize("shift", [20, 30, 31])
+def test_sequences_as_long_as_readers_know(shift: int, tmp_path: Path) -> None:
+    longest, window = (1 << 31) - 1, 1 << shift
+    values = [n % 7 for n in range(-(-longest // window))]
+    write_bigwig(tmp_path / "x.bw", [Signal(b"s", longest, range(0, longest, window), values)], window)
+    with pyBigWig.open(str(tmp_path / "x.bw")) as opened:
+        assert opened.chroms() == {"s": longest}
+        assert opened.intervals("s")[-1] == (longest // window * window, longest, values[-1])
+
+
 @pytest.mark.parametrize(
     "signals",
     [

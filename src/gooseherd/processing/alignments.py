@@ -140,7 +140,7 @@ class SortedBam:
             contigs=contigs,
             counts={"records": reads, **counts},
             notes=notes,
-            tools=await bench.versions("samtools"),
+            tools=await bench.versions("samtools", *((str(k),) if (k := _counting(bench)) else ())),
         )
 
     def _streams(self, seen: Look) -> bool:

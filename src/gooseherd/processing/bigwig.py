@@ -43,6 +43,8 @@ _STEPS_APART: Final = 4
 """How much larger the steps of each zoom level are than those of the one before."""
 _MOST_STEPS: Final = 1 << 13
 """Of the first zoom level, all sequences together."""
+_MOST_BASES: Final = 1 << 31
+"""Of a step: a number of 32 bits."""
 _FEW_STEPS: Final = 512
 """A zoom level with so few needs no coarser one above it."""
 
@@ -104,11 +106,13 @@ def _reductions(signals: Sequence[Signal], resolution: int) -> list[int]:
     def steps(bases: int) -> int:
         return sum(-(-signal.length // bases) for signal in signals)
 
-    bases = resolution * _FIRST_STEPS
-    while steps(bases) > max(_MOST_STEPS, len(signals)):
+    # A level with as many steps as the data have values would be larger than they are, and no faster.
+    most = min(_MOST_STEPS, sum(len(signal.starts) for signal in signals) // _FIRST_STEPS)
+    bases = min(resolution * _FIRST_STEPS, _MOST_BASES)
+    while steps(bases) > max(most, len(signals)) and bases < _MOST_BASES:
         bases *= 2
     found = [bases]
-    while len(found) < 10 and _FEW_STEPS < steps(bases) > steps(bases * _STEPS_APART):
+    while _FEW_STEPS < steps(bases) > steps(bases * _STEPS_APART) and bases * _STEPS_APART <= _MOST_BASES:
         bases *= _STEPS_APART
         found.append(bases)
     return found

@@ -36,7 +36,8 @@ _LONGEST_NAME: Final = 127
 """Bytes: each name takes as much room as the longest."""
 _PATIENCE_SECONDS: Final = 1200.0
 """A pass over data that left no table may not take longer: it is not worth the wait."""
-_LONGEST: Final = (1 << 32) - 1
+_LONGEST: Final = (1 << 31) - 1
+"""Readers hold positions in 32 bits with a sign."""
 _DENSE: Final = 4
 """Where one window in so many has a row, all are written: evenly spaced values take a third of the room."""
 
