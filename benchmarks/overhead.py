@@ -40,7 +40,7 @@ MIB = 1 << 20
 
 def bare(path: Path, file_format: Format, folder: Path) -> float:
     """Seconds for the processor's steps alone."""
-    registry = default_registry(sort_memory=256 * MIB, samtools_memory=256 * MIB, threads=2)
+    registry = default_registry(sort_memory=256 * MIB, samtools_memory=256 * MIB, threads=2, density=True)
     source = SourceFile(
         dcc="bench", local_id=path.name, filename=path.name, file_format=file_format, access_url=path.as_uri()
     )
