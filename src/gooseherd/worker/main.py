@@ -46,6 +46,8 @@ START_TIMEOUT_SECONDS: Final = 60.0
 STOP_GRACE_SECONDS: Final = 2.0
 """For attempts to say why they end, and then for watchers to hear it."""
 
+_TELL_AFTER_SECONDS: Final = 5.0
+
 _SECRETIVE: Final = "WORKER_KEEPS_SECRETS"
 """Set for Wool's child when it is handed a private key."""
 
@@ -136,6 +138,8 @@ class Worker:
 
     async def _tell_limits(self) -> None:
         """What holds the tools of attempts here, for the log; each attempt sees for itself."""
+        # The first attempt is about to come: it needs these cores more than the log needs this.
+        await asyncio.sleep(_TELL_AFTER_SECONDS)
         from gooseherd.processing.confinement import SandboxUse, filter_trial, trial
         from gooseherd.worker.memory import tool_limits
 
