@@ -211,6 +211,7 @@ class LocalFleet:
         if not self._swept:
             self._swept = True
             await in_thread(self._sweep_strays)
+        await asyncio.gather(*self._releasing, return_exceptions=True)  # They may be the ones to reuse.
         while True:
             for dead in [entry for entry in await in_thread(self._registry.entries) if not entry.alive]:
                 await self._bury(dead)
