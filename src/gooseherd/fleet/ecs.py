@@ -182,7 +182,9 @@ class EcsFleet:
     async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
         """As the port says; does not wait for the end of one that is stopped."""
         if reusable and self._roster.held_for(worker_id) is not None:
-            self._discovery.vouch(worker_id)  # It has worked for us: ECS may be later to say that it is healthy.
+            self._discovery.vouch(
+                worker_id
+            )  # It has worked for us: ECS may be later to say that it is healthy.
         self._roster.let_go(worker_id)
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is not None and sighting.gone:
