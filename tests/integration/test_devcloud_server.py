@@ -91,11 +91,28 @@ def below(pid: int) -> list[ProcessId]:
     return [name for child in found if (name := ProcessId.of(child)) is not None]
 
 
+def of_tasks(server: int, count: int) -> list[ProcessId]:
+    """All processes of so many tasks, as soon as each has started its own: being healthy comes first."""
+
+    def sleeping() -> list[ProcessId]:
+        processes = below(server)
+        # Two sleeps a task, one of them in a session of its own.
+        return processes if sum(command(name.pid) == "sleep 600" for name in processes) == 2 * count else []
+
+    return poll(sleeping)
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
 async def test_killing_the_server_leaves_no_process(cloud: LocalCloud) -> None:
     await asyncio.to_thread(start_tasks, cloud.url, 3)
     assert cloud.pid is not None
-    processes = below(cloud.pid)
-    assert len(processes) >= 3 * 4  # runtime, shell, two sleeps; one of them in a session of its own
+    processes = await asyncio.to_thread(of_tasks, cloud.pid, 3)
     os.kill(cloud.pid, signal.SIGKILL)
     await asyncio.to_thread(poll, lambda: not any(process.alive for process in processes))
 
@@ -103,7 +120,7 @@ async def test_killing_the_server_leaves_no_process(cloud: LocalCloud) -> None:
 async def test_stopping_it_ends_tasks_in_order(cloud: LocalCloud, tmp_path: Path) -> None:
     await asyncio.to_thread(start_tasks, cloud.url, 2)
     assert cloud.pid is not None
-    processes = below(cloud.pid)
+    processes = await asyncio.to_thread(of_tasks, cloud.pid, 2)
     await cloud.stop()
     await cloud.stop()
     assert not any(process.alive for process in processes)
