@@ -18,6 +18,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from gooseherd.telemetry import configure_logging
 from gooseherd.worker.diagnosis import failure_of
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal
-from gooseherd.worker.lifeline import Lifeline
+from gooseherd.worker.lifeline import LAST_WORDS_SECONDS, Lifeline
 from gooseherd.worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -47,15 +48,22 @@ LATE_GRACE_SECONDS: Final = 10.0
 
 
 class _Ending:
-    """Stops the run and remembers why; the first reason stands. For the event loop's thread."""
+    """Stops the run and remembers why; the first reason stands. For the event loop's thread.
 
-    def __init__(self) -> None:
+    `hard` is what happens to a run that does not end in time; it runs in a thread of its own.
+    """
+
+    def __init__(self, hard: Callable[[float, Failure], None]) -> None:
         self.failure: Failure | None = None
         self.run: asyncio.Task[None] | None = None
+        self._hard = hard
 
-    def because(self, reason: Reason, detail: str) -> None:
+    def because(self, reason: Reason, detail: str, *, within: float | None = None) -> None:
+        """`within` so many seconds, or at leisure."""
         if self.failure is None:
             self.failure = Failure(reason, detail)
+            if within is not None:
+                threading.Thread(target=self._hard, args=(within, self.failure), daemon=True).start()
             if self.run is not None:
                 self.run.cancel()
 
@@ -79,8 +87,17 @@ def run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
     journal.append(EventKind.ACCEPTED)
     folder.temporary.mkdir(parents=True)
     loop = asyncio.new_event_loop()
-    ending = _Ending()
-    too_long = f"the attempt ran longer than {spec.limits.wall_seconds:g} seconds"
+
+    def hard_end(seconds: float, failure: Failure) -> None:
+        time.sleep(seconds)
+        with suppress(OSError):
+            journal.append(EventKind.FAILED, reason=failure.reason, detail=failure.detail)
+        _end_everything(me, folder)
+
+    ending = _Ending(hard_end)
+    too_late = Failure(
+        Reason.DEADLINE_EXCEEDED, f"the attempt ran longer than {spec.limits.wall_seconds:g} seconds"
+    )
 
     def cut() -> None:
         """The worker is gone: nobody will clean up after us."""
@@ -88,15 +105,9 @@ def run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
         _end_everything(me, folder)
 
     def late() -> None:
-        threading.Thread(target=hard_end, daemon=True).start()
+        threading.Thread(target=hard_end, args=(LATE_GRACE_SECONDS, too_late), daemon=True).start()
         with suppress(RuntimeError):  # The loop may be closed: the end is near anyway.
-            loop.call_soon_threadsafe(ending.because, Reason.DEADLINE_EXCEEDED, too_long)
-
-    def hard_end() -> None:
-        time.sleep(LATE_GRACE_SECONDS)
-        with suppress(OSError):
-            journal.append(EventKind.FAILED, reason=Reason.DEADLINE_EXCEEDED, detail=too_long)
-        _end_everything(me, folder)
+            loop.call_soon_threadsafe(ending.because, too_late.reason, too_late.detail)
 
     Lifeline(
         line=line.fileno(),
@@ -123,9 +134,10 @@ def _drive(
 ) -> int:
     def stop(number: int) -> None:
         if folder.cancelled.exists():
-            ending.because(Reason.CANCELLED, "cancelled")
+            ending.because(Reason.CANCELLED, "cancelled", within=LAST_WORDS_SECONDS)
         else:
-            ending.because(Reason.WORKER_DRAINED, f"the worker is stopping (signal {number})")
+            detail = f"the worker is stopping (signal {number})"
+            ending.because(Reason.WORKER_DRAINED, detail, within=LAST_WORDS_SECONDS)
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

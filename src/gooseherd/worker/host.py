@@ -25,13 +25,12 @@ from gooseherd.domain.failures import Reason
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.folders import AttemptFolder, is_draining
 from gooseherd.worker.journal import JournalReader
+from gooseherd.worker.lifeline import STOP_SECONDS
 from gooseherd.worker.memory import oom_kills
 from gooseherd.worker.spawning import Spawned, Spawner
 
 log = logging.getLogger(__name__)
 
-CANCEL_GRACE_SECONDS: Final = 2.0
-"""Between SIGTERM to an attempt and SIGKILL to its session."""
 HUNG_SECONDS: Final = 120.0
 """An attempt that writes nothing for that long, not even its heartbeat every 2 s, is stopped or wedged."""
 FAREWELL_SECONDS: Final = 10.0
@@ -121,7 +120,7 @@ class _Attempt:
         """SIGTERM, a grace, SIGKILL to the whole session; returns when it is empty. Blocks."""
         # Only the leader is asked: it ends its tools in order, and knows that it was no failure of theirs.
         if self._identity.signal(signal.SIGTERM):
-            self.ended.wait(CANCEL_GRACE_SECONDS)
+            self.ended.wait(STOP_SECONDS)
         self.kill()
 
     def kill(self) -> None:

@@ -12,8 +12,14 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from gooseherd.processes import ProcessId
+
+LAST_WORDS_SECONDS: Final = 4.0
+"""From SIGTERM to an attempt's last event, whatever it still waits for then: storage that hangs, say."""
+STOP_SECONDS: Final = 6.0
+"""From SIGTERM to an attempt to SIGKILL to its session: more than it needs for its last words."""
 
 
 class Lifeline:

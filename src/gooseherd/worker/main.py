@@ -32,6 +32,7 @@ from gooseherd.worker.folders import (
     sweep,
     write_json,
 )
+from gooseherd.worker.lifeline import STOP_SECONDS
 from gooseherd.worker.options import Options, check, parse
 from gooseherd.worker.settings import WorkerPlace, WorkerSettings, build_id
 
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostly runs as.
 
 START_TIMEOUT_SECONDS: Final = 60.0
-STOP_GRACE_SECONDS: Final = 2.0
-"""For attempts to say why they end, and then for watchers to hear it."""
+FAREWELL_SECONDS: Final = 2.0
+"""For watchers to hear why their attempt has ended."""
 
 _TELL_AFTER_SECONDS: Final = 5.0
 
@@ -208,7 +209,7 @@ class Worker:
         return wool.LocalWorker(
             host=self._host,
             port=self._options.port,
-            shutdown_grace_period=STOP_GRACE_SECONDS,
+            shutdown_grace_period=FAREWELL_SECONDS,
             worker_id=self._options.worker_id,
             credentials=credentials,
             identity=WORKER_IDENTITY if credentials else None,
@@ -253,7 +254,7 @@ class Worker:
         process = _process(self._child)
         if process.pid is not None and process.is_alive():
             os.kill(process.pid, signal.SIGINT)
-        await asyncio.to_thread(process.reap, STOP_GRACE_SECONDS)
+        await asyncio.to_thread(process.reap, FAREWELL_SECONDS)
         return EXIT_MISCONFIGURED if self._missing else 0
 
     async def _until_useless(self) -> None:
@@ -281,7 +282,7 @@ class Worker:
         """Let live attempts say that the worker stops; what is left after the grace is killed."""
         folders = attempt_folders(self._work)
         asked = [process for folder in folders if (process := folder.process()) is not None]
-        deadline = time.monotonic() + STOP_GRACE_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         for process in asked:
             process.signal(signal.SIGTERM)
         for process in asked:
