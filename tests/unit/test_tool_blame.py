@@ -20,6 +20,7 @@ from gooseherd.processing.blame import explain, scrub
         (-signal.SIGXFSZ, "", Reason.OUT_OF_DISK),
         (2, "sort: write failed: x: No space left on device", Reason.OUT_OF_DISK),
         (1, "write failed: File too large", Reason.OUT_OF_DISK),
+        (20, "gooseherd-intervals: ran out of disk space while writing the output", Reason.OUT_OF_DISK),
         (1, "samtools sort: truncated file. Aborting", Reason.SOURCE_INVALID),
         (1, "[E::cram_decode_slice] Unable to fetch reference #0\ntruncated file", Reason.SOURCE_INVALID),
         (-signal.SIGSEGV, "", Reason.SOURCE_INVALID),

@@ -15,7 +15,7 @@ _OF_MACHINE: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
     (re.compile(words, re.IGNORECASE), reason, meaning)
     for words, reason, meaning in (
         (
-            "no space left|disk quota exceeded|file too large|file size limit",
+            "no space left|out of disk space|disk quota exceeded|file too large|file size limit",
             Reason.OUT_OF_DISK,
             "ran out of disk space",
         ),
@@ -77,6 +77,11 @@ def scrub(text: str, *secrets: str) -> str:
     text = _IP.sub("(host)", _HOST.sub("(host)", text))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
+
+
+def by_full_disk(stage: str) -> Failure:
+    """For a stage that failed where there was no room, in whatever words."""
+    return Failure(Reason.OUT_OF_DISK, f"{stage} ran out of disk space")
 
 
 def explain(

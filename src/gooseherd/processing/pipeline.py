@@ -26,11 +26,18 @@ from typing import Final
 
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.blame import explain
+from gooseherd.processing.blame import by_full_disk, explain
 from gooseherd.processing.complaints import Heard, listen
 from gooseherd.processing.confinement import Confinement, Prefix
 from gooseherd.processing.feeding import Feed
-from gooseherd.processing.progress import Watch, folder_bytes, kill_holders, positions, unlinked_bytes
+from gooseherd.processing.progress import (
+    Watch,
+    folder_bytes,
+    kill_holders,
+    positions,
+    room_bytes,
+    unlinked_bytes,
+)
 from gooseherd.processing.sandbox import inner_processes
 
 _log = logging.getLogger(__name__)
@@ -39,6 +46,8 @@ _TERM_GRACE_SECONDS: Final = 2.0
 _NOTICE_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.25
 _PIPE_BYTES: Final = 1 << 20
+_NEARLY_FULL: Final = 4 << 20
+"""Bytes free on a disk on which a write may just have failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +171,8 @@ class _Run:
     watch: Watch | None
     children: list[_Child] = field(default_factory=list)
     overflow: bool = False
+    full: bool = False
+    """At some time there was no room on the disk."""
     feed: Feed | None = None
     feeding: asyncio.Task[None] | None = None
 
@@ -245,6 +256,8 @@ class _Run:
                     return
                 if any(child.failed for child in self.children):
                     # What made it fail may have ended already and only not been noticed yet.
+                    # Before the others are ended, who may take their files along.
+                    await self._see_room()
                     if waiting:
                         await asyncio.wait(waiting, timeout=_NOTICE_SECONDS)
                     return
@@ -262,8 +275,12 @@ class _Run:
         fed = self.feeding
         return fed is not None and fed.done() and not fed.cancelled() and fed.exception() is not None
 
+    async def _see_room(self) -> None:
+        self.full = self.full or await asyncio.to_thread(room_bytes, self.cwd) < _NEARLY_FULL
+
     async def _look(self) -> bool:
         """Report progress; False when the folder has outgrown its bound."""
+        await self._see_room()
         pids = [pid for child in self.children if child.alive for pid in self._processes(child)]
         used = await asyncio.to_thread(folder_bytes, self.cwd)
         used += await asyncio.to_thread(unlinked_bytes, pids)
@@ -356,13 +373,15 @@ class _Run:
         if said := _verdict(first.stage):
             return said
         end = first.ended()
-        return explain(
+        failure = explain(
             end.name,
             end.returncode,
             end.stderr,
             reads_source=first.stage.reads_source,
             secrets=(str(self.cwd), str(self.watch.source) if self.watch else "", socket.gethostname()),
         )
+        # Tools lose the error of a write that failed, or tell of another that came of it.
+        return by_full_disk(end.name) if self.full and failure.reason is Reason.TOOL_FAILED else failure
 
 
 def _verdict(stage: Stage) -> Failure | None:

@@ -45,6 +45,12 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
+def room_bytes(folder: Path) -> int:
+    """How much may still be written where `folder` is."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 def unlinked_bytes(pids: Sequence[int]) -> int:
     """The size of files that have no name any more and that the processes have open."""
     sizes: dict[tuple[int, int], int] = {}

@@ -11,7 +11,6 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -62,9 +61,13 @@ class Bucket:
     def parts(self) -> int:
         """How many parts of unfinished uploads there are."""
         return sum(
-            len(self._client.list_parts(Bucket=self.name, Key=one["Key"], UploadId=one["UploadId"]).get("Parts", ()))
+            len(
+                self._client.list_parts(Bucket=self.name, Key=one["Key"], UploadId=one["UploadId"]).get(
+                    "Parts", ()
+                )
+            )
             for one in self.uploads()
-        )  # fmt: skip
+        )
 
     def objects(self) -> list[str]:
         found = self._client.list_objects_v2(Bucket=self.name).get("Contents", ())
@@ -151,7 +154,7 @@ async def test_it_ends_as_drained_with_nothing_left_and_the_next_attempt_does_th
     assert (last.kind, last.reason) == (EventKind.FAILED, Reason.WORKER_DRAINED)
     assert (bucket.uploads(), bucket.objects()) == ([], [])
     await workers.gone(worker.worker_id)
-    assert not Path(yard.folder(worker, first)).exists()
+    assert not yard.folder(worker, first).exists()
 
     upstream.go_on.set()
     second = replace(first, attempt=AttemptId(first.attempt.job_id, 2))
@@ -195,4 +198,4 @@ async def test_storage_that_hangs_does_not_take_its_reason_away(
     assert bucket.objects() == []
     if how == "drained":  # What it had is swept by the worker, the last thing it does.
         await workers.gone(worker.worker_id)
-    assert not Path(yard.folder(worker, spec)).exists()
+    assert not yard.folder(worker, spec).exists()

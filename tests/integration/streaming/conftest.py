@@ -226,6 +226,7 @@ async def attempt(
         md5: str | None = "",
         limit: int = 1 << 30,
         using: ProcessorRegistry = registry,
+        home: Path = tmp_path,
     ) -> Attempt:
         entry = {
             "dcc": "test",
@@ -239,7 +240,7 @@ async def attempt(
         source = SourceFile.from_json({name: value for name, value in entry.items() if value is not None})
         limits = AttemptLimits(source_bytes=limit, scratch_bytes=1 << 30, wall_seconds=600.0)
         spec = AttemptSpec(AttemptId(JobId("job"), 1), source, using.recipe(source), limits, "b")
-        work = tmp_path / f"work{len(made)}"
+        work = home / f"work{len(made)}"
         work.mkdir()
         one = Attempt(spec, cache if cache is not None else MemoryCache(), work)
         one.task = asyncio.create_task(
