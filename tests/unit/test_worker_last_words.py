@@ -20,6 +20,7 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import SourceFile
 from gooseherd.processes import ProcessId
 from gooseherd.worker import host as hosts
+from gooseherd.worker.diagnosis import EXIT_NO_ROOM
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.host import Host
 from gooseherd.worker.spawning import Spawned
@@ -28,7 +29,11 @@ NAME = AttemptId(JobId("j"), 1)
 
 
 class Killed:
-    """Starts attempts that say one thing and are killed."""
+    """Starts attempts that say one thing and end: killed, or with `status`; `never`: nobody learns that."""
+
+    def __init__(self, status: int | None = None, *, never: bool = False) -> None:
+        self.status = status
+        self.never = never
 
     def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, lifeline: socket.socket) -> Spawned:
         first = Event(1, EventKind.ACCEPTED, 0.0)
@@ -36,15 +41,17 @@ class Killed:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         me = ProcessId.of_child(child.pid)
         child.kill()
+        code = child.wait()
         ended: Future[int | None] = Future()
-        ended.set_result(child.wait())
+        if not self.never:
+            ended.set_result(code if self.status is None else self.status)
         return Spawned(me, ended)
 
 
-async def last_words(work: Path) -> list[dict]:
+def started(work: Path, spawner: Killed) -> Host:
     me = ProcessId.of(1)
     assert me is not None
-    host = Host(work=work, build="b", entrypoint=me, spawner=Killed())
+    host = Host(work=work, build="b", entrypoint=me, spawner=spawner)
     source = SourceFile.from_json(
         {
             "dcc": "d",
@@ -57,6 +64,11 @@ async def last_words(work: Path) -> list[dict]:
     )
     spec = AttemptSpec(NAME, source, Recipe("p", "1", BED), AttemptLimits(1, 1, 60.0), "b")
     assert host.start(spec.to_json()) == {"started": True}
+    return host
+
+
+async def last_words(work: Path, status: int | None = None) -> list[dict]:
+    host = started(work, Killed(status))
     return [answer async for answer in host.watch(NAME, 1, 30.0)]
 
 
@@ -74,6 +86,18 @@ async def test_any_other_kill_is_a_lost_attempt(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(hosts, "oom_kills", lambda: 7)
     *_, last = await last_words(tmp_path)
     assert last == {"lost": f"attempt process killed by signal {signal.SIGKILL.value}"}
+
+
+async def test_an_attempt_whose_journal_has_no_room_is_out_of_disk(tmp_path) -> None:
+    *_, last = await last_words(tmp_path, EXIT_NO_ROOM)
+    event = Event.from_json(last["event"])
+    assert (event.seq, event.reason) == (2, Reason.OUT_OF_DISK)
+
+
+def test_a_cancellation_does_not_wait_for_ever_for_what_no_signal_ends(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(hosts, "FAREWELL_SECONDS", 0.05)
+    monkeypatch.setattr(hosts, "STOP_SECONDS", 0.05)
+    assert "failed" in started(tmp_path, Killed(never=True)).cancel(NAME)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.processes import ProcessId, end_session
 from gooseherd.telemetry import configure_logging
-from gooseherd.worker.diagnosis import failure_of
+from gooseherd.worker.diagnosis import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal
 from gooseherd.worker.lifeline import LAST_WORDS_SECONDS, Lifeline
@@ -69,11 +69,20 @@ class _Ending:
 
 
 def run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
-    """Run the order of `folder`; exit status 0 when its last event is written.
+    """Run the order of `folder`; exit status 0 when its last event is written, else EXIT_NO_ROOM.
 
     `lifeline` is a stream socket whose other end the worker's server process holds: it is
     closed with that process, and what is written to it says that the journal has grown.
     """
+    try:
+        return _run(folder, entrypoint, lifeline)
+    except OSError as error:
+        if not lacks_room(error):
+            raise
+        return EXIT_NO_ROOM
+
+
+def _run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
     me = _settle_in(folder)
     configure_logging()
     spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from typing import Final
 
 from gooseherd.domain.errors import (
     AccessDenied,
@@ -19,6 +20,9 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+EXIT_NO_ROOM: Final = 74  # sysexits.h, EX_IOERR
+"""Of an attempt that could not even say so: its journal is on that disk."""
+FULL_DISK: Final = Failure(Reason.OUT_OF_DISK, "no space left for the attempt's files")
 
 _BY_TYPE: tuple[tuple[type[Exception], Reason], ...] = (
     (NotFound, Reason.SOURCE_MISSING),
@@ -32,14 +36,18 @@ _BY_TYPE: tuple[tuple[type[Exception], Reason], ...] = (
 )
 
 
+def lacks_room(error: BaseException) -> bool:
+    """Whether it came of a disk that is full."""
+    return any(isinstance(cause, OSError) and cause.errno in _NO_ROOM for cause in _causes(error))
+
+
 def failure_of(error: BaseException) -> Failure:
     """The failure to report. What nobody foresaw keeps its type's name only: its text may hold paths."""
     if isinstance(error, StepFailed):
         return error.failure
-    causes = list(_causes(error))
-    if any(isinstance(cause, OSError) and cause.errno in _NO_ROOM for cause in causes):
-        return Failure(Reason.OUT_OF_DISK, "no space left for the attempt's files")
-    if any(isinstance(cause, MemoryError) for cause in causes):
+    if lacks_room(error):
+        return FULL_DISK
+    if any(isinstance(cause, MemoryError) for cause in _causes(error)):
         return Failure(Reason.OUT_OF_MEMORY, "the attempt ran out of memory")
     for kind, reason in _BY_TYPE:
         if isinstance(error, kind):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.errors import InvalidInput, Misconfigured
 from gooseherd.processes import ProcessId, end_session
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\.[0-9]{1,9}")
@@ -100,6 +100,24 @@ def live_attempts(work: Path) -> list[str]:
         for folder in attempt_folders(work)
         if (process := folder.process()) is None or process.alive
     ]
+
+
+def claim(work: Path) -> None:
+    """Make `work` an empty folder for a worker; what an earlier one left goes. Blocks.
+
+    Raises:
+        Misconfigured: it holds what no worker put there, which stays untouched; or it cannot be made.
+    """
+    try:
+        if work.exists() and any(
+            not (path.name == _DRAINING or (_NAME.fullmatch(path.name) and path.is_dir()))
+            for path in work.iterdir()
+        ):
+            raise Misconfigured("WORKER_WORK_DIR", "holds other files: it must be this worker's alone")
+        sweep(work)
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Misconfigured("WORKER_WORK_DIR", f"cannot be made ({error.strerror})") from error
 
 
 def sweep(work: Path) -> None:

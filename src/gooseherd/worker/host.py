@@ -21,8 +21,9 @@ from typing import Any, Final
 
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.errors import InvalidInput
-from gooseherd.domain.failures import Reason
+from gooseherd.domain.failures import Failure, Reason
 from gooseherd.processes import ProcessId, describe_exit, end_session
+from gooseherd.worker.diagnosis import EXIT_NO_ROOM, FULL_DISK
 from gooseherd.worker.folders import AttemptFolder, is_draining
 from gooseherd.worker.journal import JournalReader
 from gooseherd.worker.lifeline import STOP_SECONDS
@@ -34,11 +35,13 @@ log = logging.getLogger(__name__)
 HUNG_SECONDS: Final = 120.0
 """An attempt that writes nothing for that long, not even its heartbeat every 2 s, is stopped or wedged."""
 FAREWELL_SECONDS: Final = 10.0
-"""From an attempt's last event to its process's end: an interpreter that shuts down, on a busy machine."""
+"""From an attempt's last event, or SIGKILL, to its process's end: on a busy machine that takes a while."""
 _LOOK_SECONDS: Final = 1.0
 """A watcher looks at the journal at least that often, although it is told when it grows."""
 _REMEMBERED: Final = 20
 """Ended attempts whose journal is kept, for a watcher that comes late."""
+
+_KILLED_FOR_MEMORY: Final = Failure(Reason.OUT_OF_MEMORY, "the attempt was killed for want of memory")
 
 Answer = dict[str, Any]
 
@@ -50,8 +53,8 @@ class _Attempt:
         self.folder = folder
         self.ended = threading.Event()
         self.diagnosis = ""
-        self.starved = False
-        """The kernel killed it for want of memory."""
+        self.starved: Failure | None = None
+        """What it lacked so much that it could not say so itself."""
         self._spawned = spawned
         self._line = line
         self._kills = oom_kills()
@@ -65,7 +68,10 @@ class _Attempt:
     def _wait(self) -> None:
         code = self._spawned.wait()
         self.diagnosis = f"attempt process {describe_exit(code)}"
-        self.starved = code == -signal.SIGKILL and oom_kills() > self._kills
+        if code == -signal.SIGKILL and oom_kills() > self._kills:
+            self.starved = _KILLED_FOR_MEMORY
+        elif code == EXIT_NO_ROOM:
+            self.starved = FULL_DISK
         # The tools of a killed attempt have lost their parent, not their lives.
         end_session(self._identity)
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
@@ -110,24 +116,23 @@ class _Attempt:
 
     def last_words(self, newest: int) -> Answer:
         """What is said for a process that ended without its own; `newest` is what was read of its journal."""
-        if not self.starved:
+        if (lacked := self.starved) is None:
             return {"lost": self.diagnosis}
-        detail = "the attempt was killed for want of memory"
-        last = Event(newest + 1, EventKind.FAILED, time.time(), reason=Reason.OUT_OF_MEMORY, detail=detail)
+        last = Event(newest + 1, EventKind.FAILED, time.time(), reason=lacked.reason, detail=lacked.detail)
         return {"event": last.to_json()}
 
-    def end(self) -> None:
-        """SIGTERM, a grace, SIGKILL to the whole session; returns when it is empty. Blocks."""
+    def end(self) -> bool:
+        """SIGTERM, a grace, then `kill`. Blocks."""
         # Only the leader is asked: it ends its tools in order, and knows that it was no failure of theirs.
         if self._identity.signal(signal.SIGTERM):
             self.ended.wait(STOP_SECONDS)
-        self.kill()
+        return self.kill()
 
-    def kill(self) -> None:
-        """SIGKILL to the whole session; returns when it is empty. Blocks."""
+    def kill(self) -> bool:
+        """SIGKILL to the whole session; whether it is empty. Blocks, but not for what no signal ends."""
         if not self.ended.is_set():
             end_session(self._identity)
-        self.ended.wait()
+        return self.ended.wait(FAREWELL_SECONDS)
 
 
 class Host:
@@ -248,14 +253,15 @@ class Host:
                         await bell.wait()
 
     def cancel(self, name: AttemptId) -> Answer:
-        """End the attempt and remove its folder; returns when both are gone. Blocks."""
+        """End the attempt and remove its folder; `failed` when its processes do not go. Blocks."""
         attempt = self._attempts.get(name)
         if attempt is None:
             return {"cancelled": False}
         if not attempt.ended.is_set():
             with suppress(FileNotFoundError):  # Somebody else cancelled it and was faster.
                 attempt.folder.cancelled.touch()
-        attempt.end()
+        if not attempt.end():
+            return {"failed": "the attempt's processes cannot be ended"}
         with self._lock:
             self._attempts.pop(name, None)
         shutil.rmtree(attempt.folder.path, ignore_errors=True)

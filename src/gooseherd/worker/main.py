@@ -26,6 +26,7 @@ from gooseherd.telemetry import configure_logging
 from gooseherd.worker import task, tls
 from gooseherd.worker.folders import (
     attempt_folders,
+    claim,
     is_draining,
     live_attempts,
     set_draining,
@@ -73,6 +74,8 @@ class Worker:
         self._host = host
         self._certificates = certificates
         self._work = options.work_dir
+        self._claimed = False
+        """The work folder is ours, and so is all that is in it."""
         self._runtime: Path | None = None
         self._stop = asyncio.Event()
         self._child: wool.LocalWorker | None = None
@@ -90,9 +93,14 @@ class Worker:
         try:
             await self._begin()
             return await self._serve()
+        except _ToldToStop:
+            return 0
         except _NotStarted as error:
             log.error("worker did not start: %s", error)
             return EXIT_NOT_STARTED
+        except Misconfigured as error:
+            log.error("worker is misconfigured: %s", error)
+            return EXIT_MISCONFIGURED
         finally:
             await self._end()
 
@@ -104,8 +112,8 @@ class Worker:
         self._stop.set()
 
     async def _begin(self) -> None:
-        await asyncio.to_thread(sweep, self._work)
-        self._work.mkdir(parents=True, mode=0o700)
+        await asyncio.to_thread(claim, self._work)
+        self._claimed = True
         # Wool binds a socket below XDG_RUNTIME_DIR, and a socket's path may have 107 bytes at most.
         base = os.environ.get("XDG_RUNTIME_DIR", "")
         if not 0 < len(base) <= 40:
@@ -223,6 +231,9 @@ class Worker:
             process = _process(child)
             if not starting.done() and process.pid is not None and not process.is_alive():
                 raise _NotStarted(f"the server process ended with {process.exitcode}")
+            if self._stop.is_set():
+                starting.cancel()
+                raise _ToldToStop
         if (error := starting.exception()) is not None:
             raise _NotStarted(str(error)) from error
 
@@ -301,7 +312,8 @@ class Worker:
     def _clean(self) -> None:
         if self._child is not None:
             _process(self._child).reap(0)
-        sweep(self._work)
+        if self._claimed:
+            sweep(self._work)
         if self._runtime is not None:
             shutil.rmtree(self._runtime, ignore_errors=True)
         if self._options.announce is not None:
@@ -310,6 +322,10 @@ class Worker:
 
 class _NotStarted(Exception):
     """Wool's server process did not come up."""
+
+
+class _ToldToStop(Exception):
+    """By a signal, before it came up."""
 
 
 def _process(worker: wool.LocalWorker) -> wool.runtime.worker.process.WorkerProcess:
@@ -339,7 +355,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Misconfigured as error:
         log.error("worker is misconfigured: %s", error)
         return EXIT_MISCONFIGURED
-    return asyncio.run(Worker(options, settings, host=host, certificates=certificates).run())
+    worker = Worker(options, settings, host=host, certificates=certificates)
+    # Not asyncio.run, whose end waits for threads: one may wait for a child that will never answer.
+    return asyncio.new_event_loop().run_until_complete(worker.run())
 
 
 if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of its own kind.
@@ -358,5 +376,4 @@ if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of it
 if __name__ == "__main__":
     status = main()
     logging.shutdown()
-    # Threads that still wait for a child that will never answer must not hold the exit up.
-    os._exit(status)
+    os._exit(status)  # Nor for such threads here.

@@ -63,7 +63,14 @@ async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
             # Its class may not exist at the caller, its text may hold paths, and the last two
             # would end the worker's loop for good.
             log.exception("routine failed")
-            return {"failed": f"worker code raised {type(error).__name__}"}
+            from gooseherd.worker.diagnosis import lacks_room
+
+            full = lacks_room(error)
+            return {
+                "failed": "the worker's disk is full"
+                if full
+                else f"worker code raised {type(error).__name__}"
+            }
 
     return await asyncio.to_thread(body)
 

@@ -298,6 +298,33 @@ async def test_a_worker_whose_tools_are_missing_says_so_takes_nothing_and_ends(s
     assert await worker.exit_status() == 78
 
 
+async def test_a_work_folder_with_other_things_in_it_is_refused_and_left_alone(start, tmp_path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/results.txt").write_text("somebody's work")
+    worker = start(WORKER_WORK_DIR=str(tmp_path / "shared"))
+    assert await worker.exit_status() == 78
+    assert "WORKER_WORK_DIR" in worker.log.read_text()
+    assert (tmp_path / "shared/results.txt").read_text() == "somebody's work"
+
+
+async def test_a_work_folder_that_is_there_already_and_empty_will_do(start, tmp_path) -> None:
+    (tmp_path / "volume").mkdir()
+    worker = start(WORKER_WORK_DIR=str(tmp_path / "volume"))
+    await worker.until_health(200)
+
+
+async def test_a_worker_that_is_told_to_stop_while_it_starts_does_not_finish_starting(
+    start, tmp_path
+) -> None:
+    slow = "import sys, time\nif '--multiprocessing-fork' in sys.orig_argv:\n    time.sleep(600)\n"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/sitecustomize.py").write_text(slow)
+    worker = start(PYTHONPATH=str(tmp_path / "slow"))
+    await worker.until_health(503, status="starting")
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exit_status() == 0
+
+
 async def test_the_health_command_follows_the_port(start) -> None:
     def command(worker: TaskProcess) -> int:
         return subprocess.run(
