@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from gooseherd.domain.artifact import Contig, Kind, Manifest, StepReceipt
+from gooseherd.domain.artifact import Kind, Manifest, StepReceipt
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured, UnsupportedFormat
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED, Format

@@ -80,6 +80,7 @@ ODD = {
         b"c\t5\t.\tA\tT\t.\t.\t.",
         b"c\t0\t.\tA\tT\t.\t.\tEND=9",
         b"d\t1e2\t.\tACG\tT\t.\t.\tX;END=77;Y",
+        b"d\t3\tEND=999999\tACG\tT\t.\ta;END=999998\tCIEND=999997",
         b"##fileformat=VCFv4.2",
         b"##x=1",
         b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO",

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gooseherd.domain import formats
-from gooseherd.domain.artifact import Contig, Kind, Manifest, Part, StepReceipt
+from gooseherd.domain.artifact import Kind, Manifest, Part, StepReceipt
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, workflow_key
 from gooseherd.domain.source import IdentityKind, SourceFile

@@ -38,6 +38,16 @@ def refusal(name: str, text: bytes, **options: int) -> str:
     return caught.value.failure.detail
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_end_is_one_of_the_info_column_and_of_no_other(before: int) -> None:
+    # With a record before it, a line is judged among others in one go.
+    lines = b"chr1\t1\t.\tA\tT\t.\t.\t.\n" * before + b"chr1\t5\tEND=900\tA\tT\t.\tq;END=901\tX;END=77;Y\n"
+    _, _, reader = read("vcf", VCF_HEAD + lines)
+    assert reader.max_end == 77
+    _, _, reader = read("vcf", VCF_HEAD + lines.replace(b"X;END=77;Y", b"CIEND=950"))
+    assert reader.max_end == 5
+
+
 # -- against a naive reading -----------------------------------------------------------------
 
 names = st.sampled_from(["chr1", "chr2", "HLA-A*01:01", "chr 3", "chr,4", "trackside", "browser1", "1"])

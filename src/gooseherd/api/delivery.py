@@ -30,6 +30,7 @@ from gooseherd.domain.errors import (
     NoSuchPart,
     NotFound,
     ProcessingDisabled,
+    RangeNotSatisfiable,
 )
 from gooseherd.domain.formats import Family
 from gooseherd.domain.job import Job
@@ -261,10 +262,14 @@ async def _chunks(
             yield segment
             continue
         got = 0
-        async with closing(cache.get(key, segment)) as stream:
-            async for chunk in stream:
-                got += len(chunk)
-                yield chunk
+        try:
+            async with closing(cache.get(key, segment)) as stream:
+                async for chunk in stream:
+                    got += len(chunk)
+                    yield chunk
+        except RangeNotSatisfiable:
+            # The client's range lies in the part; it is the stored object that is too short.
+            raise CacheUnavailable("reading a part that is shorter than it was") from None
         if not got and segment is segments[0]:
             raise _PartMissing
         if got != len(segment):

@@ -14,6 +14,7 @@ from gooseherd.api.desk import Desk
 from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, problem, verdict
 from gooseherd.api.streaming import ClientLeft
 from gooseherd.api.visit import SCOPE_KEY, Headers, Visit, header_map
+from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import GooseherdError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ _FORBIDDEN_PATH = re.compile(
 )
 """Encoded slashes, backslashes and control bytes: no id has them, and readers disagree about them."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_ARTIFACT = re.compile(r"/(?:data|index)/[^/]*/[^/]*")
+_ARTIFACT = re.compile(rf"/(?:{'|'.join(Kind)})/[^/]*/[^/]*")
 
 _EXPOSED: Final = (
     b"Content-Range, Content-Length, Accept-Ranges, ETag, Location, Retry-After, "

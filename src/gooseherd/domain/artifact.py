@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import CacheKey
 
@@ -44,14 +45,6 @@ class Part:
     def etag(self) -> str:
         """The entity tag as it stands in a header, quotes included (RFC 9110 §8.8.3)."""
         return f'"{self.sha256}"'
-
-
-@dataclass(frozen=True, slots=True)
-class Contig:
-    """A reference sequence of the artifact; `length` in bases, None where the format does not say."""
-
-    name: str
-    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

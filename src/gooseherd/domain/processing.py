@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from gooseherd.domain.artifact import Contig, Kind
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.formats import Format
-from gooseherd.domain.source import SourceFile
+
+if TYPE_CHECKING:  # Programs that tools are made of import this module for StepFailed alone.
+    from gooseherd.domain.artifact import Kind
+    from gooseherd.domain.contig import Contig
+    from gooseherd.domain.formats import Format
+    from gooseherd.domain.source import SourceFile
 
 Report = Callable[[float, int, int], None]
 """Called with (fraction of the step 0..1, bytes read, bytes written); cheap, any rate."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from gooseherd.domain.artifact import Contig, Kind
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from gooseherd.domain.artifact import Contig, Kind
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput

@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import gt
 from typing import Final
 
-from gooseherd.domain.artifact import Contig
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.samheader import MAX_CONTIGS

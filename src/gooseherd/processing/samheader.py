@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gooseherd.domain.artifact import Contig
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from operator import add
 
-from gooseherd.domain.artifact import Contig
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.records import INT, MAX_COORDINATE, Records, refuse
@@ -86,7 +86,8 @@ class Vcf(Records):
         + rb"\t[^\t\n]*\t([^\t\n]*)(?:\t[^\t\n]*){4}[^\n]*\n",
         re.MULTILINE,
     )
-    _END = re.compile(rb"[\t;]END=(\d{1,18})")
+    _INFO = re.compile(rb"^(?:[^\t\n]*\t){7}([^\t\n]*)", re.MULTILINE)
+    _END = re.compile(rb"(?:^|;)END=(\d{1,18})", re.MULTILINE)
     _CONTIG = re.compile(rb"##contig=<(?:[^>]*,)?ID=([^,>]+)")
     _LENGTH = re.compile(rb"[<,]length=(\d{1,10})[,>]")
     # What a name may be made of (VCFv4.5 §1.4.7); any other would break its line.
@@ -105,7 +106,8 @@ class Vcf(Records):
         begins = list(map(int, positions))
         top = max(map(add, begins, map(len, refs))) - 1
         if b"END=" in data:
-            top = max(top, max(map(int, self._END.findall(data)), default=0))
+            infos = b"\n".join(self._INFO.findall(data))
+            top = max(top, max(map(int, self._END.findall(infos)), default=0))
         if max(begins) > MAX_COORDINATE or top > MAX_COORDINATE:
             return False
         self.follow(chroms, begins)
@@ -149,7 +151,7 @@ class Vcf(Records):
 
     def extent(self, number: int, line: bytes, fields: list[bytes]) -> int:
         begin = self.coordinate(number, fields, self.begin)
-        end = max([begin + len(fields[3]) - 1, *map(int, self._END.findall(line)), 0])
+        end = max([begin + len(fields[3]) - 1, *map(int, self._END.findall(fields[7])), 0])
         if end > MAX_COORDINATE:
             raise refuse(number, f"the record ends at {end}, above {MAX_COORDINATE}")
         return end

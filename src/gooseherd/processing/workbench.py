@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from gooseherd.domain.artifact import Contig, Kind
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput

@@ -21,8 +21,9 @@ import uvicorn
 from gooseherd.api.app import Desk, create_app
 from gooseherd.control.news import News
 from gooseherd.control.submission import SubmissionLimits, Submissions
-from gooseherd.domain.artifact import Contig, Kind, Manifest, Part
+from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import NotFound, OutboundRefused, UnsupportedFormat
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import Family

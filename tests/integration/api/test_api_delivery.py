@@ -224,6 +224,20 @@ async def test_a_preflight_is_204_and_allows_what_viewers_send(published):
     assert answer.headers["access-control-max-age"] == "86400"
 
 
+@pytest.mark.parametrize("kind", Kind)
+async def test_no_kind_of_part_can_be_written(town, kind):
+    answer = await town.http.options(f"/{kind}/lab/file")
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+async def test_a_stored_part_that_became_shorter_is_not_the_clients_mistake(published):
+    town, data, _, part = published
+    await town.cache.delete(part.key)
+    await town.cache.put_if_absent(part.key, DATA[:1000])
+    answer = await town.http.get(data, headers={"Range": "bytes=500-1999"})
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/cache-unavailable")
+
+
 async def test_other_methods_are_405(published):
     town, data, _, _ = published
     answer = await town.http.post(data, content=b"x")
