@@ -76,6 +76,7 @@ class Stage:
         self.watched_from: list[int] = []
         self.cancelled: list[AttemptId] = []
         self.released: list[tuple[WorkerId, bool]] = []
+        self.disowned: list[WorkerId] = []
         self.refusals = 0
         self.lives = True
         self.died_of = Reason.WORKER_LOST
@@ -178,8 +179,13 @@ class Stage:
     def limit_reached(self, need: WorkerNeed) -> str | None:
         return self.limit
 
-    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
+    async def release(
+        self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None
+    ) -> None:
         self.released.append((worker_id, reusable))
+
+    async def disown(self, worker_id: WorkerId) -> None:
+        self.disowned.append(worker_id)
 
     def slots(self) -> int:
         return 2
@@ -288,7 +294,7 @@ async def test_leaving_while_a_worker_is_given_back_gives_it_back(database: Data
     stage = Stage(database, MemoryCache(), goes_well)
     begun, given_back = asyncio.Event(), asyncio.Event()
 
-    async def slowly(worker_id: WorkerId, *, reusable: bool) -> None:
+    async def slowly(worker_id: WorkerId, **how: Any) -> None:
         begun.set()
         await asyncio.sleep(0.3)
         given_back.set()

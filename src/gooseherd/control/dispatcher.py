@@ -26,6 +26,8 @@ class QueueView:
     slots: int
     unwanted: Sequence[JobId] = ()
     """Jobs followed here that somebody has cancelled."""
+    unanswered: Sequence[Job] = ()
+    """Jobs under a lease of ours that was granted without our hearing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,25 @@ class StopJob:
     job_id: JobId
 
 
-def plan(seen: QueueView, *, running_limit: int) -> list[LeaseJob | StopJob]:
+@dataclass(frozen=True, slots=True)
+class FollowJob:
+    """It is ours already."""
+
+    job: Job
+
+
+Action = LeaseJob | StopJob | FollowJob
+
+
+def plan(seen: QueueView, *, running_limit: int) -> list[Action]:
     """Which jobs to lease: queue order, skipping requesters that run `running_limit` jobs already.
 
     A job that several requesters wait for counts for the first of them, who asked for it.
     """
-    actions: list[LeaseJob | StopJob] = [StopJob(job_id) for job_id in seen.unwanted]
+    actions: list[Action] = [StopJob(job_id) for job_id in seen.unwanted]
+    actions += [FollowJob(job) for job in seen.unanswered]
     running = Counter(seen.running)
-    free = seen.slots
+    free = seen.slots - len(seen.unanswered)
     for job in seen.due:
         if free <= 0:
             break
@@ -78,7 +91,7 @@ class Dispatcher:
         self._jobs = jobs
         self._fleet = fleet
         self._executions = executions
-        self.loop: Loop[QueueView, LeaseJob | StopJob] = Loop(
+        self.loop: Loop[QueueView, Action] = Loop(
             "dispatcher",
             observe=self._observe,
             plan=lambda seen: plan(seen, running_limit=running_limit),
@@ -88,7 +101,8 @@ class Dispatcher:
         )
 
     async def _observe(self) -> QueueView:
-        owned = await self._jobs.owned(self._executions.owner) if self._executions.following else ()
+        some = self._executions.following or self._executions.unanswered
+        owned = await self._jobs.owned(self._executions.owner) if some else ()
         slots = self._fleet.slots() - self._executions.launching
         due = await self._jobs.due(_LOOK_AHEAD) if slots > 0 else ()
         return QueueView(
@@ -96,12 +110,14 @@ class Dispatcher:
             running=await self._jobs.running_by_requester() if due else {},
             slots=slots,
             unwanted=[job.job_id for job in owned if job.cancel_requested],
+            unanswered=[job for job in owned if self._executions.is_unanswered(job)],
         )
 
-    async def _act(self, action: LeaseJob | StopJob) -> None:
-        if isinstance(action, StopJob):
-            self._executions.cancel(action.job_id)
-            return
-        job = await self._jobs.lease(action.job_id, self._executions.owner, self._executions.timing.lease)
-        if job is not None:
-            self._executions.start(job)
+    async def _act(self, action: Action) -> None:
+        match action:
+            case StopJob(job_id):
+                self._executions.cancel(job_id)
+            case FollowJob(job):
+                self._executions.start_unanswered(job)
+            case LeaseJob(job_id):
+                await self._executions.lease(job_id)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.follow import Ended, Follower, Outcome, Published, Stopped
 from gooseherd.control.holder import Holder
 from gooseherd.control.news import News
 from gooseherd.control.publication import verify
+from gooseherd.control.unanswered import Unanswered
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import (
     LaunchFailed,
@@ -22,7 +26,7 @@ from gooseherd.domain.errors import (
     Unavailable,
 )
 from gooseherd.domain.failures import Failure, Reason, next_try
-from gooseherd.domain.job import Job, JobId, Owner, WorkerId
+from gooseherd.domain.job import Fence, Job, JobId, Owner, WorkerId
 from gooseherd.domain.ports import (
     CacheBackend,
     Fleet,
@@ -116,7 +120,10 @@ class Executions:
         self._finalizers = finalizers
         self._news = news
         self._follower = Follower(fleet=fleet, workers=workers, news=news, timing=timing, bounds=bounds)
+        self.unanswered = Unanswered(timing.lease)
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
+        self._superseded: set[asyncio.Task[None]] = set()
+        """Still ending, while their job is followed again."""
         self._holders: dict[JobId, Holder] = {}
         self._without_worker: set[JobId] = set()
         self._goodbyes: set[asyncio.Task[None]] = set()
@@ -135,13 +142,47 @@ class Executions:
         """Of those, the ones whose worker is not there yet and so not counted by the fleet."""
         return len(self._without_worker)
 
-    def start(self, job: Job, *, adopted: bool = False) -> None:
-        """Follow a job whose lease this process has just won."""
+    async def lease(self, job_id: JobId) -> None:
+        """Lease a pending job and follow it, unless somebody else was faster."""
+        try:
+            job = await self._jobs.lease(job_id, self.owner, self.timing.lease)
+        except StoreUnavailable:
+            self.unanswered.note(job_id, adopted=False)
+            raise
+        if job is not None:
+            self._start(job, adopted=False)
+
+    async def adopt(self, job_id: JobId, seen: Fence) -> None:
+        """Adopt a job whose lease ran out and follow it, unless somebody else was faster."""
+        self.unanswered.settle(job_id)
+        try:
+            job = await self._jobs.adopt(job_id, seen, self.owner, self.timing.lease)
+        except StoreUnavailable:
+            self.unanswered.note(job_id, adopted=True)
+            raise
+        if job is not None:
+            self._start(job, adopted=True)
+
+    def is_unanswered(self, job: Job) -> bool:
+        """Whether a job under a lease of ours was granted without our hearing of it."""
+        holder = self._holders.get(job.job_id)
+        followed = holder is not None and holder.job.fence == job.fence
+        return not followed and self.unanswered.adopted(job.job_id) is not None
+
+    def start_unanswered(self, job: Job) -> None:
+        """Follow such a job after all."""
+        if self.is_unanswered(job):
+            self._start(job, adopted=bool(self.unanswered.adopted(job.job_id)))
+
+    def _start(self, job: Job, *, adopted: bool) -> None:
+        self.unanswered.settle(job.job_id)
         holder = Holder(self._jobs, job, self.timing)
         self._holders[job.job_id] = holder
         if not adopted:
             self._without_worker.add(job.job_id)
         task = asyncio.create_task(self._run(holder, adopted=adopted), name=f"job {job.job_id}")
+        if (before := self._tasks.get(job.job_id)) is not None:
+            self._superseded.add(before)
         self._tasks[job.job_id] = task
         task.add_done_callback(lambda done: self._gone(job.job_id, done))
 
@@ -149,7 +190,8 @@ class Executions:
         if self._tasks.get(job_id) is task:
             del self._tasks[job_id]
             self._holders.pop(job_id, None)
-        self._without_worker.discard(job_id)
+            self._without_worker.discard(job_id)
+        self._superseded.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("following a job crashed", extra={"job_id": job_id}, exc_info=error)
         self._news.publish(job_id)
@@ -170,7 +212,8 @@ class Executions:
         ended = await self._jobs.release_workflow(job.job_id, job.fence, Status.FAILED, failure)
         self._count_end(ended)
         if job.worker_id is not None:
-            await self._fleet.release(job.worker_id, reusable=False)
+            attempt = AttemptId(job.job_id, job.attempt)
+            await self._fleet.release(job.worker_id, reusable=False, attempt=attempt)
         self._news.publish(job.job_id)
 
     async def drain(self, grace: float) -> None:
@@ -181,7 +224,7 @@ class Executions:
         busy = [self._tasks[job_id] for job_id in self._finalizers.snapshot() if job_id in self._tasks]
         if busy:
             await asyncio.wait(busy, timeout=grace)
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._superseded]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,6 +241,7 @@ class Executions:
             JOB_WAIT.observe((job.updated_at - job.enqueued_at).total_seconds())
         worker_id: WorkerId | None = job.worker_id if adopted else None
         outcome: Outcome | None = None
+        held = False
         try:
             async with holder:
                 try:
@@ -205,6 +249,7 @@ class Executions:
                     # From here on the fleet counts it; counted twice it would keep a slot empty.
                     self._without_worker.discard(job.job_id)
                     worker_id = worker.worker_id if worker else worker_id
+                    held = worker is not None
                     if worker is None:
                         outcome = Published()
                     else:
@@ -219,15 +264,27 @@ class Executions:
                 "store away for longer than the lease, letting go", extra={**said, "error": str(error)}
             )
         finally:
-            if worker_id is not None and outcome is not None:
-                await self._let_go(worker_id, reusable=_keeps_worker(outcome))
+            # As long as the job's next state is not written, the worker goes with the job: whoever
+            # has the lease, or will have it, works with that worker and gives it back.
+            if worker_id is not None and outcome is not None and holder.settled:
+                await self._let_go(self._give_back(job, worker_id, outcome, held=held))
 
-    async def _let_go(self, worker_id: WorkerId, *, reusable: bool) -> None:
-        """Give the worker back, also when we are told to leave meanwhile: held by nobody it would idle on."""
-        goodbye = asyncio.create_task(self._fleet.release(worker_id, reusable=reusable))
+    async def _let_go(self, giving_back: Coroutine[Any, Any, None]) -> None:
+        """Also when we are told to leave meanwhile: held by nobody a worker would idle on."""
+        goodbye = asyncio.create_task(giving_back)
         self._goodbyes.add(goodbye)
         goodbye.add_done_callback(self._goodbyes.discard)
         await asyncio.shield(goodbye)
+
+    async def _give_back(self, job: Job, worker_id: WorkerId, outcome: Outcome, *, held: bool) -> None:
+        if isinstance(outcome, Ended) and outcome.in_use:
+            await self._fleet.disown(worker_id)
+            return
+        reusable = _keeps_worker(outcome)
+        # What this process has never seen it cannot keep, only stop.
+        if not held and reusable and await self._fleet.find(worker_id) is None:
+            return
+        await self._fleet.release(worker_id, reusable=reusable, attempt=AttemptId(job.job_id, job.attempt))
 
     async def _worker(self, holder: Holder, *, adopted: bool) -> WorkerHandle | None:
         """The worker to follow; None when there is nothing to follow and the artifact decides."""
@@ -246,7 +303,9 @@ class Executions:
                 raise _NoWorker(Failure(await self._fleet.verdict(job.worker_id), diagnosis))
             return found
         try:
-            worker = await holder.unless_unwanted(self._fleet.acquire(_need(job)))
+            worker = await holder.unless_unwanted(
+                self._fleet.acquire(_need(job)), undo=lambda come: self._let_go(self._unused(job, come))
+            )
         except NoCapacity as error:
             raise _NoWorker(Failure(Reason.NO_CAPACITY, str(error))) from error
         except LaunchFailed as error:
@@ -255,14 +314,26 @@ class Executions:
             raise _NoWorker(Failure(Reason.MISCONFIGURED, str(error))) from error
         except Unavailable as error:
             raise _NoWorker(Failure(Reason.LAUNCH_FAILED, str(error))) from error
+        except LeaseLost:
+            raise
+        except Exception as error:
+            # A defect of ours, or a full disk. Without an outcome the job would wait out its lease.
+            _log.exception("getting a worker failed unexpectedly", extra={"job_id": job.job_id})
+            why = f"internal error ({type(error).__name__})"
+            raise _NoWorker(Failure(Reason.LAUNCH_FAILED, why)) from error
         if worker is None:
             raise _NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
         try:
             await holder.insist(lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id))
         except BaseException:
-            await self._let_go(worker.worker_id, reusable=True)  # It has not been told of the attempt.
+            await self._let_go(self._unused(job, worker))
             raise
         return worker
+
+    async def _unused(self, job: Job, worker: WorkerHandle) -> None:
+        """It has not been told of the attempt."""
+        attempt = AttemptId(job.job_id, job.attempt)
+        await self._fleet.release(worker.worker_id, reusable=True, attempt=attempt)
 
     async def _diagnose(self, worker_id: WorkerId) -> str:
         try:
@@ -300,9 +371,12 @@ class Executions:
             )
         ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
         JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
-        seconds = (await self._jobs.now() - job.created_at).total_seconds()
-        JOB_RUN.labels(job.source.file_format.name).observe(seconds)
-        _log.info("job completed", extra={"job_id": job.job_id, "attempt": job.attempt, "seconds": seconds})
+        said = {"job_id": job.job_id, "attempt": job.attempt}
+        with suppress(StoreUnavailable):  # The job is over; how long it took is for statistics.
+            seconds = (await self._jobs.now() - job.created_at).total_seconds()
+            JOB_RUN.labels(job.source.file_format.name).observe(seconds)
+            said["seconds"] = seconds
+        _log.info("job completed", extra=said)
 
     async def _end_attempt(self, holder: Holder, failure: Failure, worker_id: WorkerId | None) -> None:
         job = holder.job

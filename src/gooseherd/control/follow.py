@@ -35,6 +35,12 @@ _GOODBYE_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
 
 
+_LAST_WORDS_SECONDS = 5.0
+"""How long what a dead worker said last may be on its way: its connection breaks with it."""
+
+_LOOK_AGAIN_SECONDS = 5.0
+
+
 class FollowTimes(Protocol):
     """The part of `Timing` that following needs."""
 
@@ -65,6 +71,8 @@ class Ended:
     """The attempt ended without publishing."""
 
     failure: Failure
+    in_use: bool = False
+    """The worker refused the attempt because it works for somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class Follower:
         job = holder.job
         attempt = AttemptId(job.job_id, job.attempt)
         hearing = asyncio.create_task(self._hear(holder, worker, attempt, resume=resume))
-        dying = asyncio.create_task(self._fleet.gone(worker.worker_id))
+        dying = asyncio.create_task(self._end_of(worker))
         unwanted = asyncio.create_task(holder.unwanted.wait())
         lost = asyncio.create_task(holder.lost.wait())
         watched: set[asyncio.Task[object]] = {hearing, dying, unwanted, lost}
@@ -115,7 +123,7 @@ class Follower:
                 raise LeaseLost(job.job_id, job.fence)
             if dying.done():
                 # The stream usually breaks first and may hold the last events; give it a moment.
-                await asyncio.wait({hearing}, timeout=1.0)
+                await asyncio.wait({hearing}, timeout=_LAST_WORDS_SECONDS)
                 if hearing.done() and not hearing.cancelled() and hearing.exception() is None:
                     return hearing.result()
                 return await self._dead(worker, dying.result())
@@ -130,6 +138,15 @@ class Follower:
             for task in watched:
                 task.cancel()
             await asyncio.gather(*watched, return_exceptions=True)
+
+    async def _end_of(self, worker: WorkerHandle) -> str:
+        while True:
+            try:
+                return await self._fleet.gone(worker.worker_id)
+            except Exception:
+                # That it cannot be told is not its end, and the worker itself is still heard.
+                _log.exception("a worker cannot be watched", extra={"worker": worker.worker_id})
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _dead(self, worker: WorkerHandle, how: str) -> Outcome:
         return Ended(Failure(await self._fleet.verdict(worker.worker_id), how))
@@ -152,7 +169,7 @@ class Follower:
         except (WorkerLost, NotFound) as error:
             return Ended(Failure(Reason.WORKER_LOST, str(error)))
         except WorkerBusy as error:
-            return Ended(Failure(Reason.LAUNCH_FAILED, str(error)))
+            return Ended(Failure(Reason.LAUNCH_FAILED, str(error)), in_use=True)
         except Misconfigured as error:
             return Ended(Failure(Reason.MISCONFIGURED, str(error)))
         except LeaseLost:
@@ -192,7 +209,7 @@ class Follower:
         except (TimeoutError, WorkerLost) as error:
             _log.warning("attempt could not be stopped, stopping its worker", extra={"attempt": str(attempt)})
             _log.debug("cause", exc_info=error)
-            await self._fleet.release(worker.worker_id, reusable=False)
+            await self._fleet.release(worker.worker_id, reusable=False, attempt=attempt)
 
 
 def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
@@ -225,13 +242,14 @@ class _Ear:
 
     async def _take_in(self, event: Event) -> None:
         job = self._holder.job
-        self._progress = _advance(self._progress, event)
         if event.kind is EventKind.STEP_COMPLETE:
             parts = [_part(data) for data in event.parts]
             await self._holder.insist(
                 lambda: self._jobs.record_step_complete(job.job_id, job.fence, event.step, parts)
             )
             self._news.publish(job.job_id)
+        # Only now: whoever adopts the job goes on after the newest position that is written down.
+        self._progress = _advance(self._progress, event)
         if not event.last:
             self._show(now=event.kind in (EventKind.STEP, EventKind.ACCEPTED))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -35,15 +34,16 @@ class Times(Protocol):
 class Holder:
     """The lease of one job, for as long as the block lasts.
 
-    `lost` is set when the lease is gone for good, `unwanted` when the job was cancelled.
-    Leaving the block stops the heartbeat and nothing else: the job's next state is the
-    caller's to write before.
+    `lost` is set when the lease is gone for good, `unwanted` when the job was cancelled,
+    `settled` when its next state is written. Leaving the block stops the heartbeat and
+    nothing else: the job's next state is the caller's to write before.
     """
 
     def __init__(self, jobs: JobStore, job: Job, times: Times) -> None:
         self.job = job
         self.lost = asyncio.Event()
         self.unwanted = asyncio.Event()
+        self.settled = False
         self.jobs = jobs
         self._times = times
         self._good_until = self._monotonic() + times.lease.total_seconds()
@@ -64,8 +64,7 @@ class Holder:
     ) -> None:
         if self._heart is not None:
             self._heart.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._heart
+            await asyncio.wait({self._heart})  # Its own end is no news; a cancellation of ours is.
 
     async def _beat(self) -> None:
         pause = self._times.heartbeat.total_seconds()
@@ -76,7 +75,9 @@ class Holder:
                 renewal = await self.jobs.renew(self.job.job_id, self.job.fence, self._times.lease)
             except LeaseLost:
                 self.lost.set()
-            except StoreUnavailable:
+            except Exception as error:
+                if not isinstance(error, StoreUnavailable):  # The heart must not stop for what may pass.
+                    _log.exception("heartbeat failed", extra={"job_id": self.job.job_id})
                 # The outcome is unknown; by our own clock the lease may be anybody's from here on.
                 if asked >= self._good_until:
                     self.lost.set()
@@ -126,9 +127,12 @@ class Holder:
                     raise
 
         await self.insist(once)
+        self.settled = target is not Status.FINALIZING
 
-    async def unless_unwanted(self, work: Awaitable[T]) -> T | None:
+    async def unless_unwanted(self, work: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> T | None:
         """The result of `work`, or None when the job was cancelled first; the work is then cancelled.
+
+        A result that came as the caller was cancelled goes to `undo`.
 
         Raises:
             LeaseLost: the lease went first.
@@ -139,6 +143,10 @@ class Holder:
             await asyncio.wait({task, *signals}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
+        except asyncio.CancelledError:
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await undo(task.result())
+            raise
         finally:
             for pending in (task, *signals):
                 pending.cancel()

@@ -139,11 +139,11 @@ class Reaper:
             case LeaveJob():
                 self._finalizers.deferred()
             case AdoptJob(job_id, seen):
-                job = await self._take(job_id, seen)
-                if job is not None:
-                    self._executions.start(job, adopted=True)
+                await self._executions.adopt(job_id, seen)
             case EndJob(job_id, seen):
-                job = await self._take(job_id, seen)
+                job = await self._jobs.adopt(
+                    job_id, seen, self._executions.owner, self._executions.timing.lease
+                )
                 if job is not None:
                     await self._executions.end(
                         job, Failure(Reason.DEADLINE_EXCEEDED, "the job is older than the hard ceiling")
@@ -152,6 +152,3 @@ class Reaper:
                 for job in await self._jobs.expire(created_before, _BATCH):
                     telemetry.JOBS_ENDED.labels(Status.FAILED, Reason.QUEUE_EXPIRED).inc()
                     self._news.publish(job.job_id)
-
-    async def _take(self, job_id: JobId, seen: Fence) -> Job | None:
-        return await self._jobs.adopt(job_id, seen, self._executions.owner, self._executions.timing.lease)

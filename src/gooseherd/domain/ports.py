@@ -417,8 +417,16 @@ class Fleet(Protocol):
         """
         ...
 
-    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
-        """The caller is done with it. Not reusable: stop it. Never raises for one that is gone."""
+    async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
+        """The caller, who had it for `attempt`, is done with it. Not reusable: stop it.
+
+        Nothing happens to a worker that this fleet has given to another attempt since. Never
+        raises for one that is gone.
+        """
+        ...
+
+    async def disown(self, worker_id: WorkerId) -> None:
+        """It works for somebody else: it is neither stopped nor, as far as that is known, handed out."""
         ...
 
     def slots(self) -> int:

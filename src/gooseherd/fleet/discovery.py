@@ -141,14 +141,12 @@ class EcsDiscovery:
         self._asked.add(worker_id)
         self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)
         self._wake.set()
-        await self._until(lambda: worker_id in self._fresh or self._known[worker_id].gone)
-        return self._known[worker_id]
+        return await self._settled(worker_id, lambda seen: worker_id in self._fresh or seen.gone)
 
     async def until(self, worker_id: WorkerId, settled: Callable[[Sighting], bool]) -> Sighting:
         """Return when what is known of an expected or looked-up worker is as wanted."""
         self.start()
-        await self._until(lambda: settled(self._known[worker_id]))
-        return self._known[worker_id]
+        return await self._settled(worker_id, settled)
 
     async def changed(self) -> None:
         """Return at the next change of anything."""
@@ -254,9 +252,15 @@ class EcsDiscovery:
         if not names:
             return
         await self._budget.take(_pages(len(names)))
-        described = await self._api.describe_tasks(names, tries=1)
-        self._asked.difference_update(names)
-        self._fresh.update(described.tasks)
+        # Forgotten before the question: who asks while it is under way wants a newer answer.
+        asked = self._asked.intersection(names)
+        self._asked -= asked
+        try:
+            described = await self._api.describe_tasks(names, tries=1)
+        except BaseException:
+            self._asked |= asked
+            raise
+        self._fresh.update(described.tasks.keys() - self._asked)
         ours = {
             worker_id: task
             for worker_id, task in described.tasks.items()
@@ -275,24 +279,35 @@ class EcsDiscovery:
         self._tell()
 
     def _take_in(self, changed: Mapping[WorkerId, Sighting]) -> None:
+        # Only of those that went before: who waits for the end of one is to see it.
+        gone = [worker_id for worker_id, sighting in self._known.items() if sighting.gone]
+        for worker_id in gone[:-_REMEMBERED]:
+            del self._known[worker_id]
         for worker_id, sighting in changed.items():
             before = self._known.get(worker_id)
+            if sighting.gone:
+                self._known.pop(
+                    worker_id, None
+                )  # To the end: gone ones stand in the order in which they went.
             self._known[worker_id] = sighting
             if sighting.gone:
                 self._fresh.discard(worker_id)
+                self._asked.discard(worker_id)
                 log.info("worker ended", extra={"worker": worker_id, "how": sighting.diagnosis()})
             elif sighting.healthy and not (before and before.healthy):
                 log.info("worker healthy", extra={"worker": worker_id, "vouched": sighting.vouched})
             self._probe_while_starting(worker_id)
-        gone = [worker_id for worker_id, sighting in self._known.items() if sighting.gone]
-        for worker_id in gone[:-_REMEMBERED]:
-            del self._known[worker_id]
         if changed:
             self._tell()
 
     def _tell(self) -> None:
         told, self._changed = self._changed, asyncio.Event()
         told.set()
+
+    async def _settled(self, worker_id: WorkerId, settled: Callable[[Sighting], bool]) -> Sighting:
+        while not settled(sighting := self._known[worker_id]):
+            await self._changed.wait()
+        return sighting
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

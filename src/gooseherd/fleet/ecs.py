@@ -76,6 +76,12 @@ def asking(workers: WoolWorkers) -> Describe:
     return describe
 
 
+def _beside(doing: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(doing)
+    among.add(task)
+    task.add_done_callback(among.discard)
+
+
 class EcsFleet:
     """At most `max_workers` FleetTasks, those of other processes of this fleet included.
 
@@ -116,7 +122,8 @@ class EcsFleet:
         """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
         self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
         self._waiting: dict[AttemptId, int] = {}
-        self._side: set[asyncio.Task[None]] = set()
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     # -- the port --------------------------------------------------------------------------
@@ -136,8 +143,10 @@ class EcsFleet:
             # A caller that gives up must not leave a half-started worker that nobody knows.
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done() and self._waiting[attempt] == 1:
-                self._unclaimed(task)  # It came in the moment in which its last caller left.
+            # It came in the moment in which its last caller left. Whoever is last releases it, once:
+            # a second release would free it under the hands of whom it was given to after the first.
+            if self._acquiring.get(attempt) is not task and self._waiting[attempt] == 1:
+                self._unclaimed(attempt, task)
             raise
         finally:
             self._waiting[attempt] -= 1
@@ -152,8 +161,8 @@ class EcsFleet:
         address = self._discovery.address(worker_id)
         if sighting.gone or address is None:
             return None
-        known = self._roster.held_for(worker_id) or (sighting.task and sighting.task.launched_for)
-        self._roster.hold(worker_id, known or "")
+        # For which attempt is not said; a guess would keep the one that has it from releasing it.
+        self._roster.hold(worker_id, self._roster.held_for(worker_id) or "")
         return WorkerHandle(worker_id, address)
 
     async def gone(self, worker_id: WorkerId) -> str:
@@ -179,12 +188,14 @@ class EcsFleet:
         """As the port says."""
         return limit_reached(self._judged(need), self._bounds, self._sizes())
 
-    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
+    async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
         """As the port says; does not wait for the end of one that is stopped."""
-        if reusable and self._roster.held_for(worker_id) is not None:
-            self._discovery.vouch(
-                worker_id
-            )  # It has worked for us: ECS may be later to say that it is healthy.
+        held = self._roster.held_for(worker_id)
+        if attempt is not None and held and held != str(attempt):
+            return
+        if reusable and held is not None:
+            # It has worked for us: ECS may be later to say that it is healthy.
+            self._discovery.vouch(worker_id)
         self._roster.let_go(worker_id)
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is not None and sighting.gone:
@@ -193,6 +204,10 @@ class EcsFleet:
             self._roster.rest(worker_id)
             return
         await self._stop(worker_id, "released, not to be used again")
+
+    async def disown(self, worker_id: WorkerId) -> None:
+        """As the port says."""
+        self._roster.let_go(worker_id)
 
     def slots(self) -> int:
         """As the port says; those that this process is just acquiring are not counted as taken yet."""
@@ -236,6 +251,7 @@ class EcsFleet:
         if self._roster.held_for(worker_id) is None:
             self._roster.let_go(worker_id)
         await self._api.stop_task(worker_id, f"gooseherd: {reason}")
+        self._roster.dismiss(worker_id)
         self._discovery.nudge(worker_id)
 
     async def close(self) -> None:
@@ -243,9 +259,11 @@ class EcsFleet:
         if self._closed:
             return
         self._closed = True
-        for task in (*self._acquiring.values(), *self._side):
-            task.cancel()
-        await asyncio.gather(*self._acquiring.values(), *self._side, return_exceptions=True)
+        while tasks := [*self._acquiring.values(), *self._greeting, *self._releasing]:
+            # A release is waited for: who is idle is known only after it.
+            for task in (*self._acquiring.values(), *self._greeting):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._provisioner.close()
         idle = self._roster.all_idle()
         await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in idle))
@@ -391,7 +409,7 @@ class EcsFleet:
             address = self._discovery.address(worker_id)
             assert address is not None
             handle = WorkerHandle(worker_id, address)
-            self._beside(self._greet(handle))
+            _beside(self._greet(handle), self._greeting)
             return handle
         await self._give_up(worker_id)
         if sighting.task is None:
@@ -413,27 +431,26 @@ class EcsFleet:
     def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         self._acquiring.pop(attempt, None)
         if not self._waiting.get(attempt):
-            self._unclaimed(task)
+            self._unclaimed(attempt, task)
 
-    def _unclaimed(self, task: asyncio.Task[WorkerHandle]) -> None:
+    def _unclaimed(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         """Every caller has left: the worker, if there is one, is there for somebody else."""
         if task.cancelled() or task.exception() is not None:
             return
-        self._beside(self.release(task.result().worker_id, reusable=True))
-
-    def _beside(self, doing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(doing)
-        self._side.add(task)
-        task.add_done_callback(self._side.discard)
+        worker_id = task.result().worker_id
+        _beside(self.release(worker_id, reusable=True, attempt=attempt), self._releasing)
 
     # -- small things ----------------------------------------------------------------------
 
     def _shown(self) -> list[WorkerView]:
         return [
-            shown(sighting, self._roster.held_for(worker_id), warm=self._roster.is_warm(worker_id))
+            shown(sighting, self._shown_user(worker_id), warm=self._roster.is_warm(worker_id))
             for worker_id, sighting in self._discovery.sightings().items()
             if self._is_ours(sighting)
         ]
+
+    def _shown_user(self, worker_id: WorkerId) -> str | None:
+        return None if self._roster.held_for(worker_id) is None else self._user_of(worker_id)
 
     def _user_of(self, worker_id: WorkerId) -> str | None:
         """The attempt that has it, or, as long as nobody has, the one it was launched for."""
@@ -446,6 +463,7 @@ class EcsFleet:
 
     async def _stop(self, worker_id: WorkerId, reason: str) -> None:
         """Never raises: what could not be stopped ends by its idle timeout, or by the reconciler."""
+        self._roster.dismiss(worker_id)
         try:
             await self._api.stop_task(worker_id, f"gooseherd: {reason}")
         except NotFound:

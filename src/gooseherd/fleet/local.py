@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from gooseherd.blocking import in_thread
 from gooseherd.domain.attempt import AttemptId
@@ -43,6 +43,8 @@ _LOOK_SECONDS: Final = 0.05
 _VERDICT_SECONDS: Final = 1.0
 """From a broken connection to the process's end being noticed."""
 _REMEMBERED: Final = 256
+_LEAVING: Final = "-"
+"""In place of an attempt: taken by a process that leaves, in order to be stopped."""
 
 
 class LocalFleet:
@@ -75,9 +77,11 @@ class LocalFleet:
         self._children: dict[WorkerId, subprocess.Popen[bytes]] = {}
         self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
         self._swept = False
+        self._closed = False
         self._waiting: dict[AttemptId, int] = {}
         self._releasing: set[asyncio.Task[None]] = set()
         self._watching: dict[WorkerId, asyncio.Task[str]] = {}
+        self._burying: dict[WorkerId, asyncio.Task[str]] = {}
         self._diagnoses: dict[WorkerId, str] = {}
         self._kills: dict[WorkerId, int] = {}
         """What `oom_kills` said when the worker was launched."""
@@ -87,6 +91,8 @@ class LocalFleet:
 
     async def acquire(self, need: WorkerNeed) -> WorkerHandle:
         """As the port says; concurrent calls for one attempt get one worker."""
+        if self._closed:
+            raise NoCapacity("(this process is leaving)")
         task = self._acquiring.get(need.attempt)
         if task is None:
             task = asyncio.create_task(self._acquire(str(need.attempt)), name=f"acquire {need.attempt}")
@@ -97,8 +103,10 @@ class LocalFleet:
             # A caller that gives up must not leave a half-started worker that nobody knows.
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.done() and self._waiting[need.attempt] == 1:
-                self._unclaimed(task)  # It came in the moment in which its last caller left.
+            # It came in the moment in which its last caller left. Whoever is last releases it, once:
+            # a second release would free it under the hands of whom it was given to after the first.
+            if self._acquiring.get(need.attempt) is not task and self._waiting[need.attempt] == 1:
+                self._unclaimed(need.attempt, task)
             raise
         finally:
             self._waiting[need.attempt] -= 1
@@ -119,18 +127,16 @@ class LocalFleet:
 
     async def gone(self, worker_id: WorkerId) -> str:
         """As the port says: killed by which signal, or exited with which status, where that can be known."""
-        if worker_id not in self._watching and worker_id not in self._diagnoses:
+        while (watching := self._watching.get(worker_id)) is None:
             entry = await self._locked(lambda: self._registry.get(worker_id))
             if entry is None:
                 return self._diagnoses.get(worker_id, "the worker ended earlier")
-            while entry is not None and entry.process is None and entry.alive:
-                await asyncio.sleep(_LOOK_SECONDS)
-                entry = await in_thread(self._registry.get, worker_id)
-            if entry is None:
-                return self._diagnoses.get(worker_id, "the worker ended earlier")
+            if not entry.alive:
+                return await self._bury(entry)
             self._watch(entry)
-        watching = self._watching.get(worker_id)
-        return await asyncio.shield(watching) if watching else self._diagnoses[worker_id]
+            if entry.process is None:  # It is just being started.
+                await asyncio.sleep(_LOOK_SECONDS)
+        return await asyncio.shield(watching)
 
     async def verdict(self, worker_id: WorkerId) -> Reason:
         """As the port says; known when the kernel counted such a kill while the worker ran as our child."""
@@ -142,17 +148,22 @@ class LocalFleet:
         """As the port says: there are no sizes here, but next time other programs may leave more room."""
         return None
 
-    async def release(self, worker_id: WorkerId, *, reusable: bool) -> None:
+    async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
         """As the port says; not reusable: returns when the worker and all it ran are gone."""
+        mine = None if attempt is None else str(attempt)
         try:
-            if reusable:
-                await in_thread(self._registry.change, worker_id, attempt=None, holder=None)
-                return
-            entry = await in_thread(self._registry.get, worker_id)
-            if entry is not None:
+            entry = await self._locked(lambda: self._let_go(worker_id, mine, idle=reusable))
+            if entry is not None and not reusable:
                 await self._stop(entry)
         except OSError as error:
             log.warning("worker could not be released", extra={"worker": worker_id, "error": str(error)})
+
+    async def disown(self, worker_id: WorkerId) -> None:
+        """As the port says; it is idle again when nothing runs on it, or when its user says so."""
+        try:
+            await in_thread(self._registry.change, worker_id, holder=None)
+        except OSError as error:
+            log.warning("worker could not be disowned", extra={"worker": worker_id, "error": str(error)})
 
     def slots(self) -> int:
         """As the port says; those that this process is just acquiring are not counted as taken yet.
@@ -190,13 +201,13 @@ class LocalFleet:
 
     async def close(self) -> None:
         """As the port says."""
-        tasks: list[asyncio.Task[Any]] = [*self._acquiring.values(), *self._releasing]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        entries = await in_thread(self._registry.entries)
-        idle = [entry for entry in entries if entry.alive and entry.attempt is None]
-        await asyncio.gather(*(self._stop(entry) for entry in idle))
+        self._closed = True
+        while tasks := [*self._acquiring.values(), *self._releasing]:
+            # A release is waited for: what it has not freed yet would not be seen to be idle.
+            for task in self._acquiring.values():
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._stop(entry) for entry in await self._locked(self._take_idle)))
         watching = list(self._watching.values())
         for watch in watching:
             watch.cancel()
@@ -211,7 +222,8 @@ class LocalFleet:
         if not self._swept:
             self._swept = True
             await in_thread(self._sweep_strays)
-        await asyncio.gather(*self._releasing, return_exceptions=True)  # They may be the ones to reuse.
+        if self._releasing:  # They may be the ones to reuse.
+            await asyncio.wait(self._releasing)
         while True:
             for dead in [entry for entry in await in_thread(self._registry.entries) if not entry.alive]:
                 await self._bury(dead)
@@ -260,6 +272,24 @@ class LocalFleet:
         self._registry.put(entry)
         return entry, True
 
+    def _let_go(self, worker_id: WorkerId, attempt: str | None, *, idle: bool) -> Entry | None:
+        """The entry, if nobody else has it by now; marked as idle or not."""
+        entry = self._registry.get(worker_id)
+        if entry is None or (attempt is not None and entry.attempt not in (None, attempt)):
+            return None
+        if idle:
+            entry = replace(entry, attempt=None, holder=None)
+            self._registry.put(entry)
+        return entry
+
+    def _take_idle(self) -> list[Entry]:
+        """All idle workers, taken so that no other process is given one while it is being stopped."""
+        idle = [entry for entry in self._registry.entries() if entry.alive and entry.attempt is None]
+        taken = [replace(entry, attempt=_LEAVING, holder=self._me) for entry in idle]
+        for entry in taken:
+            self._registry.put(entry)
+        return taken
+
     def _is_idle(self, entry: Entry) -> bool:
         if entry.address is None or is_draining(entry.work):
             return False
@@ -274,8 +304,7 @@ class LocalFleet:
         worker_id = entry.worker_id
         try:
             self._kills[worker_id] = oom_kills()
-            child = await in_thread(self._launcher.spawn, worker_id, entry.work)
-            self._children[worker_id] = child
+            child = await in_thread(self._spawn, worker_id, entry.work)
             entry = replace(entry, process=ProcessId.of_child(child.pid))
             await self._locked(lambda: self._registry.put(entry))
             said = await self._launcher.announced(worker_id, child)
@@ -284,6 +313,8 @@ class LocalFleet:
             await probe(said["address"])
         except BaseException as error:
             tail = await in_thread(self._launcher.last_lines, worker_id)
+            if entry.process is None and worker_id in self._children:
+                entry = replace(entry, process=ProcessId.of_child(self._children[worker_id].pid))
             await asyncio.shield(self._stop(entry))
             if isinstance(error, OSError | LaunchFailed | WorkerLost | KeyError | ValueError):
                 said_why = str(error) if isinstance(error, LaunchFailed) else type(error).__name__
@@ -293,16 +324,22 @@ class LocalFleet:
         log.info("worker launched", extra={"worker": worker_id, "address": entry.address})
         return WorkerHandle(worker_id, said["address"])
 
+    def _spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
+        """Noted down in the same thread: a caller that is cancelled meanwhile does not hear of it."""
+        child = self._children[worker_id] = self._launcher.spawn(worker_id, work)
+        return child
+
     def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         self._acquiring.pop(attempt, None)
         if not self._waiting.get(attempt):
-            self._unclaimed(task)
+            self._unclaimed(attempt, task)
 
-    def _unclaimed(self, task: asyncio.Task[WorkerHandle]) -> None:
+    def _unclaimed(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
         """Every caller has left: the worker, if there is one, is there for somebody else."""
         if task.cancelled() or task.exception() is not None:
             return
-        releasing = asyncio.create_task(self.release(task.result().worker_id, reusable=True))
+        worker_id = task.result().worker_id
+        releasing = asyncio.create_task(self.release(worker_id, reusable=True, attempt=attempt))
         self._releasing.add(releasing)
         releasing.add_done_callback(self._releasing.discard)
 
@@ -314,9 +351,11 @@ class LocalFleet:
             self._watching[entry.worker_id] = task
 
     async def _see_off(self, entry: Entry, process: ProcessId) -> str:
-        await process.ended()
-        diagnosis = await self._bury(entry)
-        self._watching.pop(entry.worker_id, None)
+        try:
+            await process.ended()
+            diagnosis = await self._bury(entry)
+        finally:
+            self._watching.pop(entry.worker_id, None)
         log.info("worker ended", extra={"worker": entry.worker_id, "how": diagnosis})
         return diagnosis
 
@@ -328,7 +367,18 @@ class LocalFleet:
         await self._bury(entry)
 
     async def _bury(self, entry: Entry) -> str:
-        """Kill what is left of a worker, remove its files, reap it; again changes nothing."""
+        """Kill what is left of a worker, remove its files, reap it; again changes nothing.
+
+        One at a time for each: who comes second would miss what the first has found out.
+        """
+        burying = self._burying.get(entry.worker_id)
+        if burying is None:
+            burying = asyncio.create_task(self._remove(entry), name=f"bury {entry.worker_id}")
+            self._burying[entry.worker_id] = burying
+            burying.add_done_callback(lambda _: self._burying.pop(entry.worker_id, None))
+        return await asyncio.shield(burying)
+
+    async def _remove(self, entry: Entry) -> str:
         child = self._children.get(entry.worker_id)
         await in_thread(_clear_away, entry, child, self._registry)
         self._children.pop(entry.worker_id, None)
@@ -378,12 +428,14 @@ class LocalFleet:
 
 
 def _clear_away(entry: Entry, child: subprocess.Popen[bytes] | None, registry: Registry) -> None:
-    if entry.process is not None:
-        end_session(entry.process)
+    known = registry.get(entry.worker_id) or entry  # It may have become known since `entry` was read.
+    process, runtime = entry.process or known.process, entry.runtime or known.runtime
+    if process is not None:
+        end_session(process)
     if child is not None:
         child.wait()
     sweep(entry.work)
-    if entry.runtime is not None:
-        shutil.rmtree(entry.runtime, ignore_errors=True)
+    if runtime is not None:
+        shutil.rmtree(runtime, ignore_errors=True)
     with registry.locked():
         registry.remove(entry.worker_id)

@@ -34,6 +34,8 @@ class Roster:
         """Workers this process may hand out, and since when they are idle."""
         self._doubted: dict[WorkerId, tuple[float, float]] = {}
         """Warm ones that did not answer: since when they are idle, and when that was."""
+        self._dismissed: set[WorkerId] = set()
+        """Those that were told to end, which ECS may show as healthy for a while."""
 
     # -- in use ----------------------------------------------------------------------------
 
@@ -52,11 +54,19 @@ class Roster:
         self._warm.pop(worker_id, None)
         self._doubted.pop(worker_id, None)
 
+    def dismiss(self, worker_id: WorkerId) -> None:
+        """It was told to end: whoever uses it may go on for as long as that lasts, nobody gets it next."""
+        self._warm.pop(worker_id, None)
+        self._doubted.pop(worker_id, None)
+        self._dismissed.add(worker_id)
+
     # -- idle ------------------------------------------------------------------------------
 
     def rest(self, worker_id: WorkerId, since: float | None = None) -> None:
-        """It is idle, from now on or since then, and may be handed out."""
+        """It is idle, from now on or since then, and may be handed out, unless it was dismissed."""
         self.let_go(worker_id)
+        if worker_id in self._dismissed:
+            return
         self._warm[worker_id] = self._clock() if since is None else since
 
     def is_warm(self, worker_id: WorkerId) -> bool:
@@ -66,7 +76,8 @@ class Roster:
     def doubt(self, worker_id: WorkerId, since: float) -> None:
         """It is idle since then but did not answer: not handed out for a while."""
         self.let_go(worker_id)
-        self._doubted[worker_id] = since, self._clock()
+        if worker_id not in self._dismissed:
+            self._doubted[worker_id] = since, self._clock()
 
     def idle(self) -> dict[WorkerId, float]:
         """Warm workers that live, and since when they are idle."""
@@ -103,6 +114,7 @@ class Roster:
         for ours in (self._warm, self._doubted, self._held):
             for worker_id in [w for w in ours if w not in sightings or sightings[w].gone]:
                 del ours[worker_id]
+        self._dismissed -= {w for w in self._dismissed if w not in sightings or sightings[w].gone}
         for worker_id, (since, doubted) in list(self._doubted.items()):
             if self._clock() - doubted > _DOUBT_SECONDS:
                 del self._doubted[worker_id]
