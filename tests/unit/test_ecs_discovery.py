@@ -219,6 +219,53 @@ def test_workers_of_other_fleets_are_nobodys_business() -> None:
     simulate(scene)
 
 
+def test_the_end_of_the_oldest_worker_is_told_however_many_ended_before() -> None:
+    async def scene(ecs: SimulatedEcs, discovery: EcsDiscovery) -> None:
+        old = ecs.put("old")
+        await discovery.swept()
+        going = asyncio.ensure_future(discovery.until(old, lambda seen: seen.gone))
+        for generation in range(3):
+            workers = [ecs.put(f"w{generation}-{n}") for n in range(600)]
+            await appears(discovery, workers[-1])
+            for worker_id in workers:
+                ecs.put(worker_id, "STOPPED")
+            discovery.nudge()
+            for worker_id in workers:
+                await discovery.until(worker_id, lambda seen: seen.gone)
+        assert len(discovery.sightings()) < 1700
+        ecs.put(old, "STOPPED")
+        discovery.nudge()
+        assert (await going).gone
+
+    simulate(scene)
+
+
+def test_who_asks_while_a_look_is_under_way_gets_a_newer_one() -> None:
+    seen: list[float] = []
+
+    async def scene(ecs: SimulatedEcs, discovery: EcsDiscovery) -> None:
+        worker_id = ecs.put("w")
+        await discovery.swept()
+        before = dict(ecs.tasks)
+        looked = discovery._changed
+        describes = ecs.describes
+        discovery.nudge(worker_id)
+        while ecs.describes == describes:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        ecs.put(worker_id, "STOPPED")
+        after, ecs.tasks = ecs.tasks, before  # The look under way has been answered already.
+        discovery.nudge(worker_id)
+        await looked.wait()
+        ecs.tasks = after
+        now = asyncio.get_running_loop().time
+        began = now()
+        await discovery.until(worker_id, lambda sighting: sighting.gone)
+        seen.append(now() - began)
+
+    simulate(scene)
+    assert seen[0] < 2  # Not with the next sweep.
+
+
 # -- Wool ----------------------------------------------------------------------------------
 
 

@@ -54,6 +54,17 @@ def site() -> Site:
     return Site()
 
 
+def test_one_that_was_told_to_end_is_not_handed_out_however_it_looks(site: Site) -> None:
+    site.rest(A)
+    site.roster.dismiss(A)
+    assert site.take() is None
+    site.roster.rest(A)  # Whoever used it until then gives it back.
+    site.roster.doubt(A, 0.0)
+    site.now += 60
+    assert site.take() is None
+    assert site.roster.all_idle() == []
+
+
 def test_the_smallest_that_will_do_and_of_those_the_last_used(site: Site) -> None:
     site.rest(A, B, C)
     assert [site.take() for _ in range(4)] == [B, A, C, None]

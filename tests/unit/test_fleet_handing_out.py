@@ -1,0 +1,195 @@
+"""Who is handed a worker, and who gives it back: once, for the attempt that had it, in whatever order."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import NoCapacity
+from gooseherd.domain.formats import BED
+from gooseherd.domain.job import JobId, WorkerId
+from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.fleet.ecs import EcsFleet
+from gooseherd.fleet.local import LocalFleet
+from gooseherd.fleet.registry import Entry, Registry
+from gooseherd.processes import ProcessId
+
+W = WorkerHandle(WorkerId("w-1"), "127.0.0.1:1")
+ONE, OTHER = (AttemptId(JobId(name), 1) for name in ("one", "other"))
+
+
+def need(attempt: AttemptId) -> WorkerNeed:
+    return WorkerNeed(attempt, BED, None)
+
+
+class NoEcs:
+    """ECS and all that asks it, for fleets that are not to ask."""
+
+    sweeps = 0
+
+    def sightings(self) -> dict[WorkerId, Any]:
+        return {}
+
+
+def local(folder: Path, max_workers: int = 1) -> LocalFleet:
+    return LocalFleet(state_dir=folder, max_workers=max_workers, environment={}, build="b1")
+
+
+def ecs(_: Path) -> EcsFleet:
+    nothing: Any = NoEcs()
+    return EcsFleet(
+        api=nothing, provisioner=nothing, discovery=nothing, describe=nothing, build="b1", max_workers=1
+    )
+
+
+@pytest.mark.parametrize("make", [local, ecs])
+async def test_a_worker_that_comes_in_the_tick_in_which_its_caller_leaves_is_released_once(
+    make: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    fleet, come, released = make(tmp_path), asyncio.Event(), []
+
+    async def acquire(_: object) -> WorkerHandle:
+        await come.wait()
+        return W
+
+    async def release(worker_id: WorkerId, *, reusable: bool, attempt: AttemptId) -> None:
+        released.append((worker_id, reusable, attempt))
+
+    fleet._acquire, fleet.release = acquire, release
+    leaving = asyncio.create_task(fleet.acquire(need(ONE)))
+    await asyncio.sleep(0)  # It has asked.
+    await asyncio.sleep(0)  # It waits.
+    come.set()
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    while fleet._acquiring or fleet._releasing:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert leaving.cancelled()
+    assert released == [(W.worker_id, True, ONE)]
+
+
+@pytest.fixture
+def process() -> Any:
+    """A process that stands for a worker."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    yield child
+    child.kill()
+    child.wait()
+
+
+def put(folder: Path, process: subprocess.Popen[bytes], attempt: AttemptId | None) -> Registry:
+    me = ProcessId.of_child(process.pid)
+    registry = Registry(folder / "fleet")
+    entry = Entry(
+        worker_id=W.worker_id,
+        work=folder / "work" / W.worker_id,
+        build="b1",
+        started_at=1.0,
+        launcher=me,
+        process=me,
+        address=W.address,
+        attempt=None if attempt is None else str(attempt),
+        holder=None if attempt is None else me,
+    )
+    with registry.locked():
+        registry.put(entry)
+    return registry
+
+
+async def test_who_had_a_local_worker_before_does_not_release_it_under_the_next(
+    tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    registry, fleet = put(tmp_path, process, OTHER), local(tmp_path)
+    for reusable in (True, False):
+        await fleet.release(W.worker_id, reusable=reusable, attempt=ONE)
+        assert registry.entries()[0].attempt == str(OTHER)
+    assert process.poll() is None
+    await fleet.release(W.worker_id, reusable=True, attempt=OTHER)
+    assert registry.entries()[0].attempt is None
+
+
+async def test_a_local_worker_that_works_for_somebody_else_lives_on_and_is_not_handed_out(
+    tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    registry, fleet = put(tmp_path, process, ONE), local(tmp_path)
+    at_work = registry.entries()[0].work / "else.1"
+    at_work.mkdir(parents=True)  # An attempt that is just being started there.
+    await fleet.disown(W.worker_id)
+    assert process.poll() is None
+    with pytest.raises(NoCapacity):
+        await fleet.acquire(need(OTHER))
+    at_work.rmdir()
+    assert fleet.slots() == 1
+
+
+async def test_no_process_is_given_a_worker_that_another_one_stops_as_it_leaves(
+    tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    registry, leaving, staying = put(tmp_path, process, None), local(tmp_path), local(tmp_path)
+    assert staying.slots() == 1
+    assert [entry.worker_id for entry in await leaving._locked(leaving._take_idle)] == [W.worker_id]
+    assert staying.slots() == 0
+    with pytest.raises(NoCapacity):
+        await staying.acquire(need(ONE))
+    assert registry.entries()
+
+
+async def test_the_end_of_a_worker_that_is_being_stopped_is_not_told_before_it_ends(
+    tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    put(tmp_path, process, ONE)
+    fleet, stopping = local(tmp_path), asyncio.Event()
+
+    async def never(entry: Entry) -> None:
+        stopping.set()
+
+    fleet._stop = never  # type: ignore[method-assign]
+    await fleet.stop(W.worker_id, "nobody works with it")
+    await stopping.wait()
+    told = asyncio.create_task(fleet.gone(W.worker_id))
+    done, _ = await asyncio.wait({told}, timeout=0.2)
+    assert not done
+    process.kill()
+    assert await told == "the worker was stopped: nobody works with it"
+
+
+@pytest.fixture
+async def slow_start(tmp_path: Path) -> AsyncIterator[tuple[LocalFleet, threading.Event, list[Any]]]:
+    """A fleet whose worker is just being started in a thread."""
+    fleet, go_on, children = local(tmp_path), threading.Event(), []
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def spawn(worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait()
+        children.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
+        return children[0]
+
+    fleet._launcher.spawn = spawn  # type: ignore[method-assign]
+    acquiring = asyncio.create_task(fleet.acquire(need(ONE)))
+    await begun.wait()
+    yield fleet, go_on, children
+    await asyncio.wait({acquiring})
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+async def test_who_leaves_while_a_worker_is_being_started_leaves_no_process(
+    slow_start: tuple[LocalFleet, threading.Event, list[subprocess.Popen[bytes]]],
+) -> None:
+    fleet, go_on, children = slow_start
+    closing = asyncio.create_task(fleet.close())
+    await asyncio.sleep(0)  # The launch is cancelled, and its thread goes on.
+    go_on.set()
+    await closing
+    assert children[0].returncode is not None
+    assert await fleet.view() == []
