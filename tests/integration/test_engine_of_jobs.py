@@ -9,7 +9,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,8 +28,10 @@ from gooseherd.domain.errors import (
     AlreadyFailed,
     LeaseLost,
     LimitReached,
+    Misconfigured,
     NoCapacity,
     StoreUnavailable,
+    WorkerBusy,
     WorkerLost,
 )
 from gooseherd.domain.failures import Reason
@@ -179,9 +181,7 @@ class Stage:
     def limit_reached(self, need: WorkerNeed) -> str | None:
         return self.limit
 
-    async def release(
-        self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None
-    ) -> None:
+    async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
         self.released.append((worker_id, reusable))
 
     async def disown(self, worker_id: WorkerId) -> None:
@@ -224,6 +224,16 @@ async def publish(cache: Any) -> None:
     manifest = Manifest(str(SOURCE.identity), "bam", "bam-index", "1", (PART,))
     await cache.put_if_absent(PART.key, BODY)
     await cache.put_if_absent(cache_key(SOURCE.identity, RECIPE, MANIFEST), manifest.to_bytes())
+
+
+LONG_LEASE = Timing(
+    lease=timedelta(minutes=10),
+    heartbeat=timedelta(minutes=1),
+    attempt_cap=timedelta(minutes=10),
+    silence=timedelta(seconds=30),
+    backoff_scale=0.0,
+)
+"""Nobody takes over what is left lying during a test."""
 
 
 def event(seq: int, kind: EventKind, **fields: Any) -> Event:
@@ -547,6 +557,153 @@ async def test_a_store_that_is_away_for_a_moment_costs_nothing(
 ) -> None:
     stage = Stage(database, MemoryCache(), goes_well)
     stage.jobs = Flaky(stage.jobs, name, 2, after=after)
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert len(job.attempts) == 1
+
+
+async def test_a_lease_whose_answer_got_lost_is_followed_long_before_it_runs_out(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+    stage.jobs = Flaky(stage.jobs, "lease", 1, after=True)
+    stage.timing = LONG_LEASE
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert [a.reason for a in job.attempts] == [Reason.PUBLISHED]
+
+
+async def test_an_adoption_whose_answer_got_lost_is_followed_long_before_it_runs_out(
+    database: Database,
+) -> None:
+    cache = MemoryCache()
+    first = Stage(database, cache, hangs, "first").build()
+    async with first.engine():
+        job = await first.submit()
+        await first.until(job, lambda now: now.worker_id is not None)
+    await first.jobs.hand_over(first.owner)
+    second = Stage(database, cache, goes_well, "second")
+    second.jobs = Flaky(second.jobs, "adopt", 1, after=True)
+    second.timing = LONG_LEASE
+    second.build()
+    async with second.engine():
+        job = await second.ended(job)
+    assert job.status is Status.COMPLETED
+    assert second.started == []
+    assert len(job.attempts) == 1
+
+
+@pytest.mark.parametrize("edge", ["begin_finalize", "requeue"])
+async def test_a_worker_goes_with_a_lease_that_is_lost_at_the_end(database: Database, edge: str) -> None:
+    stage = Stage(database, MemoryCache(), goes_well if edge == "begin_finalize" else dies)
+
+    async def taken_over(job_id: JobId, fence: Any, *more: Any) -> None:
+        raise LeaseLost(job_id, fence)
+
+    setattr(stage.jobs, edge, taken_over)
+    stage.timing = LONG_LEASE
+    stage.build()
+    async with stage.engine():
+        await stage.until(await stage.submit(), lambda now: now.worker_id is not None)
+        await eventually(lambda: not stage.executions.following)
+    assert (stage.released, stage.disowned) == ([], [])
+
+
+async def test_a_worker_that_works_for_somebody_else_is_left_to_it(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+    begin = stage.start_attempt
+
+    async def refuses_once(spec: AttemptSpec) -> None:
+        await begin(spec)
+        if spec.attempt.number == 1:
+            raise WorkerBusy("else.1")
+
+    stage.start_attempt = refuses_once  # type: ignore[method-assign]
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert [a.reason for a in job.attempts] == [Reason.LAUNCH_FAILED, Reason.PUBLISHED]
+    assert stage.disowned == [WorkerId("w")]
+    assert stage.released == [(WorkerId("w"), True)]
+
+
+async def test_a_worker_that_comes_as_we_are_told_to_leave_is_given_back(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    acquire = stage.acquire
+
+    async def as_we_leave(need: WorkerNeed) -> WorkerHandle:
+        # In this order: first the worker is there, then the task that waits for it is cancelled.
+        asyncio.current_task().add_done_callback(  # type: ignore[union-attr]
+            lambda _: stage.executions._tasks[need.attempt.job_id].cancel()
+        )
+        return await acquire(need)
+
+    stage.acquire = as_we_leave  # type: ignore[method-assign]
+    async with stage.engine():
+        await stage.submit()
+        await eventually(lambda: bool(stage.released))
+    assert stage.released[0] == (WorkerId("w"), True)
+    assert stage.started == []
+
+
+async def test_a_worker_nobody_here_has_seen_is_looked_up_before_it_is_given_back(database: Database) -> None:
+    cache = SlowToLook()
+    first = Stage(database, cache, goes_well, "first").build()
+    async with first.engine():
+        job = await first.submit()
+        await asyncio.wait_for(cache.looked.wait(), 60)
+        running = await first.jobs.get(job.job_id)
+        await first.jobs.begin_finalize(job.job_id, running.fence)
+    await first.jobs.hand_over(first.owner)
+    cache.go_on.set()
+    second = Stage(database, cache, goes_well, "second").build()
+    found: list[WorkerId] = []
+    find = second.find
+
+    async def finding(worker_id: WorkerId) -> WorkerHandle | None:
+        assert second.released == []
+        found.append(worker_id)
+        return await find(worker_id)
+
+    second.find = finding  # type: ignore[method-assign]
+    async with second.engine():
+        job = await second.ended(job)
+        await eventually(lambda: bool(second.released))
+    assert job.status is Status.COMPLETED
+    assert found == [WorkerId("w")]
+    assert (first.released, second.released) == ([], [(WorkerId("w"), True)])
+
+
+async def test_a_heart_that_stumbles_goes_on_beating(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), hangs)
+    renew, beats = stage.jobs.renew, 0
+
+    async def stumbles(*what: Any) -> Any:
+        nonlocal beats
+        beats += 1
+        if beats < 3:
+            raise Misconfigured("DATABASE_URL", "the document store refuses the credentials")
+        return await renew(*what)
+
+    stage.jobs.renew = stumbles
+    stage.timing = replace(LONG_LEASE, heartbeat=timedelta(seconds=0.1))
+    stage.build()
+    async with stage.engine():
+        job = await stage.submit()
+        await eventually(lambda: beats > 3)
+        await stage.submissions.withdraw(job.job_id, ME)
+        assert (await stage.ended(job)).status is Status.CANCELLED
+
+
+async def test_a_worker_that_cannot_be_watched_is_heard_all_the_same(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+
+    async def fails(worker_id: WorkerId) -> str:
+        raise OSError("too many open files")
+
+    stage.gone = fails  # type: ignore[method-assign]
     stage.build()
     async with stage.engine():
         job = await stage.ended(await stage.submit())
