@@ -63,3 +63,14 @@ def test_a_filter_that_holds_is_said_to(tmp_path: Path) -> None:
     if found.state == "warn":
         pytest.skip(found.detail)
     assert found.detail == "tools run behind one (seccomp)"
+
+
+def test_on_ecs_tools_are_a_matter_of_the_workers_image(tmp_path: Path) -> None:
+    settings = Settings(gooseherd_state_dir=tmp_path, ecs_cluster="herd", api_port=0)
+    report = doctor.examine(settings, {"PATH": str(tmp_path)})
+    assert "samtools" not in {check.name for check in report.checks}
+    (tools,) = [check for check in report.checks if check.name == "tools"]
+    assert (tools.state, tools.detail) == (
+        "ok",
+        "of tasks in herd: what their image has, its own --doctor tells",
+    )

@@ -7,11 +7,13 @@ module again, so it is as light as it can be and acts only below the last line.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -343,10 +345,26 @@ def _refuse_taken(host: str, port: int) -> None:
             raise _NotStarted(f"port {port} is not free: {error.strerror}") from error
 
 
+def _tell_fitness(work_dir: Path) -> int:
+    """Print the findings; EXIT_MISCONFIGURED when something is missing without which no attempt succeeds."""
+    from gooseherd.worker.doctor import examine
+
+    try:
+        report = examine(WorkerSettings.from_env(), work_dir)
+    except Misconfigured as error:
+        log.error("worker is misconfigured: %s", error)
+        return EXIT_MISCONFIGURED
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    sys.stdout.flush()
+    return 0 if report["ok"] else EXIT_MISCONFIGURED
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one worker; the exit status says how it ended."""
     configure_logging()
     options = parse(argv)
+    if options.doctor:
+        return _tell_fitness(options.work_dir)
     try:
         host = options.host or task.bind_address(os.environ)
         certificates = tls.Certificates.from_env(os.environ)

@@ -30,6 +30,8 @@ class Options:
     announce: Path | None
     health_port: int | None
     """None: no health port, which the local form has no use for."""
+    doctor: bool = False
+    """Say what is here and what is not, instead of serving."""
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -61,12 +63,21 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         default=env.get("WORKER_HEALTH_PORT") or (TASK_HEALTH_PORT if in_task else None),
         help="for GET /health; default: none outside a task",
     )
+    parser.add_argument(
+        "--doctor", action="store_true", help="say as JSON what is here and how tools are held, and end"
+    )
     given = parser.parse_args(argv)
     work_dir = given.work_dir or (task.own_work_dir(env) if in_task else None)
     if work_dir is None:
         parser.error("--work-dir or WORKER_WORK_DIR is required")
     return Options(
-        given.host, given.port, given.worker_id, work_dir.absolute(), given.announce, given.health_port
+        given.host,
+        given.port,
+        given.worker_id,
+        work_dir.absolute(),
+        given.announce,
+        given.health_port,
+        given.doctor,
     )
 
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
     **{name: (name, "--version") for name in ("samtools", "bcftools", "tabix", "bgzip", "sort", "wc")},
     # Here and not in this process: they would stay in its memory for nothing.
-    "pysam and pyBigWig": (sys.executable, "-I", "-c", "import pysam, pyBigWig"),
+    "libraries of Python": (sys.executable, "-I", "-c", "import backports.zstd, pyBigWig, pysam"),
 }
 _SECONDS: Final = 30.0
 """Of one program on a machine that is busy starting everything else too."""
