@@ -1,4 +1,4 @@
-"""The files of deploy/ecs: of the form that AWS takes, by names that the code knows, allowing what it calls."""
+"""The files of deploy/ecs: of the form that AWS takes, by names the code knows, allowing what it calls."""
 
 from __future__ import annotations
 
