@@ -1,4 +1,9 @@
-"""Reads placed on a genome: coordinate-sorted BAM with its index."""
+"""Reads placed on a genome: coordinate-sorted BAM with its index.
+
+samtools sorts. Where the kernel is built (native/) it takes the sorted reads from a pipe and
+compresses, indexes and counts them in one pass; elsewhere samtools compresses too, and the index
+and the counts take a pass each. The bytes are the same (docs/adr/0008-two-ways-same-bytes.md).
+"""
 
 from __future__ import annotations
 
@@ -97,7 +102,7 @@ class SortedBam:
             report = await bench.read_report("records.json")
             counts, notes = report.counts, report.notes
             contigs = contigs_of(await _header(bench, out))
-            index = await _index(bench, out, contigs, span=(0.9, 1.0))
+            index = await _index_of_sorted(bench, out, contigs)
             reads = await _reads_in(bench, out, index, SAM)
             if reads != report.records:
                 raise wrong_output(f"{reads} reads instead of {report.records}")
@@ -114,15 +119,16 @@ class SortedBam:
             await _refuse_cut(bench)
             header = await _source_header(bench)
             contigs = contigs_of(header)
-            index = _index_of(bench, contigs)
             if self.source_format is BAM:
-                out = await self._sort_unblocked(bench, seen.compression, index)
+                out = await self._sort_unblocked(bench, seen.compression)
+                index = await _index_of_sorted(bench, out, contigs)
                 reads = await _reads_in(bench, out, index, BAM)
                 if seen.compression is Compression.PLAIN:
                     notes = (_NO_END_NOTE,)
             else:
                 declared = await asyncio.to_thread(reads_declared, bench.source)
-                out = await self._sort_cram(bench, header, index)
+                out = await self._sort_cram(bench, header)
+                index = await _index_of_sorted(bench, out, contigs)
                 # Whoever opens a CRAM opens the place of the reference that its header names.
                 reads = await _reads_in(bench, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
                 if declared not in (None, reads):
@@ -135,13 +141,14 @@ class SortedBam:
             await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:
             notes = (UNPACKED_NOTE, *notes)
+        used = _counting(bench) if kept else bench.kernel
         given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         return StepOutput(
             files=(_data(given, out),),
             contigs=contigs,
             counts={"records": reads, **counts},
             notes=notes,
-            tools=await bench.versions("samtools", *((str(k),) if (k := _counting(bench)) else ())),
+            tools=await bench.versions("samtools", *((str(used),) if used else ())),
         )
 
     def _streams(self, seen: Look) -> bool:
@@ -166,17 +173,16 @@ class SortedBam:
             except PipelineFailed as refused:
                 if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                     raise
-            index = _index_of(bench, contigs)
             source, feed = bench.inflow()
-            out, _ = await self._sort(bench, (), source, index, feed)
-            return contigs, out, index, False
+            out, _ = await self._sort(bench, (), source, feed)
+            return contigs, out, await _index_of_sorted(bench, out, contigs), False
 
-    async def _sort_unblocked(self, bench: Workbench, compression: Compression, index: Path) -> Path:
+    async def _sort_unblocked(self, bench: Workbench, compression: Compression) -> Path:
         """A BAM in plain gzip, or in nothing: no index fits these bytes. gzip proves that it read all."""
         if compression is Compression.PLAIN:
-            return (await self._sort(bench, (), str(bench.source), index))[0]
+            return (await self._sort(bench, (), str(bench.source)))[0]
         unpack = Stage("gzip", ("gzip", "-dc", str(bench.source)), reads_source=True)
-        return (await self._sort(bench, (unpack,), "-", index))[0]
+        return (await self._sort(bench, (unpack,), "-"))[0]
 
     async def _sort_sam(self, bench: Workbench) -> tuple[Path, bool]:
         """(the BAM, whether reads name undeclared sequences).
@@ -186,7 +192,7 @@ class SortedBam:
         source, feed = bench.inflow()
         try:
             reading = bench.normaliser("sam", source, "records.json")
-            out, result = await self._sort(bench, (reading,), "-", feed=feed)
+            out, result = await self._sort(bench, (reading,), "-", feed)
         except PipelineFailed as failed:
             if failed.failure.reason is Reason.SOURCE_INVALID and failed.result.stages[0].returncode <= 0:
                 source, feed = bench.inflow()
@@ -198,10 +204,10 @@ class SortedBam:
             raise
         return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
 
-    async def _sort_cram(self, bench: Workbench, header: bytes, index: Path) -> Path:
+    async def _sort_cram(self, bench: Workbench, header: bytes) -> Path:
         """The header may say where the reference lies, and htslib would open that place: out with it."""
         if not _REFERENCE_PLACE.search(header):
-            return (await self._sort(bench, (), str(bench.source), index))[0]
+            return (await self._sort(bench, (), str(bench.source)))[0]
         clean = bench.work / "header.sam"
         await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
         argv = ("samtools", "reheader", "-P", str(clean), str(bench.source))
@@ -209,33 +215,29 @@ class SortedBam:
         reheader = Stage(
             "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
         )
-        return (await self._sort(bench, (reheader,), "-", index))[0]
+        return (await self._sort(bench, (reheader,), "-"))[0]
 
     async def _sort(
-        self,
-        bench: Workbench,
-        before: tuple[Stage, ...],
-        source: str,
-        index: Path | None = None,
-        feed: Feed | None = None,
+        self, bench: Workbench, before: tuple[Stage, ...], source: str, feed: Feed | None = None
     ) -> tuple[Path, PipelineResult]:
         """`samtools sort` reads every format itself; a view in front of it would hide truncation.
 
-        With `index` that is written in the same pass; its kind must be known, and for that the header.
+        With the kernel behind it the index lies beside the BAM then, and the density's table.
         """
-        out = bench.work / "data.bam"
-        target = ("-o", str(out)) if index is None else ("--write-index", "-o", f"{out}##idx##{index}")
+        out, kernel = bench.work / "data.bam", bench.kernel
+        plainly = ("-l", str(self.budget.level), "-o", str(out)) if kernel is None else ("-u",)
         argv = (
-            "samtools", "sort", "--no-PG", "-@", str(self.budget.threads), "-l", str(self.budget.level),
+            "samtools", "sort", "--no-PG", "-@", str(self.budget.threads),
             "-m", str(self.budget.samtools_memory_per_thread), "-T", str(bench.work / "sort"), "-O", "bam",
-            *target, source,
+            *plainly, source,
         )  # fmt: skip
         bench.given.announce(_data(bench.given, out))
         size = bench.source.stat().st_size if feed is None else feed.size
         expected = size // 4 if self.source_format is SAM else size
         watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.2, 0.9))
         sort = Stage("samtools sort", argv, reads_source=True)
-        result = await bench.run(*before, sort, stdin=feed, watch=watch)
+        after = () if kernel is None else (_packing(bench, kernel, out),)
+        result = await bench.run(*before, sort, *after, stdin=feed, watch=watch)
         return out, result
 
 
@@ -311,6 +313,22 @@ def _keep(source: Path, index: Path) -> Path:
     if kept is source:
         index.unlink()
     return kept
+
+
+def _packing(bench: Workbench, kernel: Path, out: Path) -> Stage:
+    """What makes the BAM, its index and its table of what samtools sort hands on."""
+    budget = bench.budget
+    options = (f"--out={out}", f"--threads={budget.threads}", f"-l{budget.level}")
+    table = (f"--density={out.with_suffix(out.suffix + SUFFIX)}",) if budget.density else ()
+    return Stage(f"{kernel.name} pack", (str(kernel), "pack", *options, *table))
+
+
+async def _index_of_sorted(bench: Workbench, out: Path, contigs: tuple[Contig, ...]) -> Path:
+    """Of what `_sort` gave: made already by whoever packed it, or made now."""
+    index = _index_of(bench, contigs)
+    if bench.kernel is None:
+        await _index(bench, out, contigs, span=(0.9, 1.0))
+    return index
 
 
 async def _index(

@@ -1,5 +1,5 @@
 /* gooseherd-intervals: positions on a genome, one per line, made ready for range requests. See ingest.h and --help;
- * `gooseherd-intervals reads` is for BAM: reads.h. */
+ * `gooseherd-intervals reads` and `pack` are for BAM: reads.h, pack.h. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <htslib/hts_log.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "pack.h"
 #include "reads.h"
 #include "report.h"
 
@@ -26,12 +27,14 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "reads") == 0)
         return reads_main(argc - 1, argv + 1);
-    options_read(&options, argc, argv);
-    failure_told = told;
     memory_watch();
     /* A full pipe's end and a file-size limit are errors to be named, not deaths. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "pack") == 0)
+        return pack_main(argc - 1, argv + 1);
+    options_read(&options, argc, argv);
+    failure_told = told;
     hts_set_log_level(HTS_LOG_OFF);
     int source = strcmp(options.source, "-") == 0 ? STDIN_FILENO : open(options.source, O_RDONLY | O_CLOEXEC);
     if (source < 0)

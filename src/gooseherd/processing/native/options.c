@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "squeeze.h"
 
 #ifndef VERSION
 #define VERSION "unknown"
@@ -45,6 +46,8 @@ static const char usage[] =
     "\n"
     "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"
     "  indexes a sorted BAM as samtools index does, or only counts its reads; status 1 when it cannot\n"
+    "gooseherd-intervals pack --out OUT [--density FILE] [--threads N] [-l N]\n"
+    "  compresses and indexes (OUT.bai, or OUT.csi) the BAM that `samtools sort -u` gives to its standard input\n"
     "\n"
     "status: 0 done, 2 usage, 10 source invalid, 11 source truncated, 12 limit exceeded, 13 not to be kept,\n"
     "14 only to be kept with a CSI, 20 I/O or disk full, 21 out of memory\n";
@@ -131,7 +134,7 @@ void options_read(struct options *o, int argc, char **argv)
         case REPORT: o->report = optarg; break;
         case WORK: o->work = optarg; break;
         case MEMORY: o->memory = whole(optarg, 16 * MIB, (uint64_t)1 << 44); break;
-        case THREADS: o->output.threads = (int)whole(optarg, 1, OUTPUT_THREADS_MOST); break;
+        case THREADS: o->output.threads = (int)whole(optarg, 1, SQUEEZE_THREADS_MOST); break;
         case 'l': o->output.level = (int)whole(optarg, 0, 9); break;
         case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
         case TIES: ties = optarg; break;

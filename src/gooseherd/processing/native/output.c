@@ -7,10 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <htslib/bgzf.h>
-#include <htslib/hts.h>
 #include <htslib/tbx.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,15 +16,10 @@
 
 #include "density.h"
 #include "failure.h"
-
-/* Exported by libhts since 1.10 for its own SAM and VCF writers, but declared in no public header. */
-int bgzf_idx_push(BGZF *fp, hts_idx_t *hidx, int tid, hts_pos_t beg, hts_pos_t end, uint64_t offset, int is_mapped);
-int hts_idx_amend_last(hts_idx_t *idx, uint64_t offset);
+#include "squeeze.h"
 
 /* tabix's own choice for CSI: 16 kb windows, and levels enough for 2^32. */
 enum { MIN_SHIFT = 14, TBI_LEVELS = 5, CSI_LEVELS = 6 };
-
-enum { LIBRARY_STACK = 3 << 20 }; /* of htslib's threads, at least */
 
 struct output {
     const struct output_plan *plan;
@@ -46,77 +38,20 @@ static int number_of(const char *target)
     return strncmp(target, "fd:", 3) == 0 ? atoi(target + 3) : -1;
 }
 
-/*
- * htslib's threads write, and errno is theirs: ask the disk again what was wrong. The file will be removed, so the
- * bytes of the question do no harm.
- */
-static _Noreturn void fail_writing(int fd, const char *what)
-{
-    static char zeros[64 << 10];
-    struct stat found;
-    if (!errno && memory_ran_out())
-        errno = ENOMEM;
-    if (!errno && fd >= 0 && fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && lseek(fd, 0, SEEK_END) >= 0)
-        for (int i = 0; i < 16 && !errno; i++)
-            if (write(fd, zeros, sizeof zeros) < 0)
-                break;
-    if (!errno)
-        errno = memory_is_short() ? ENOMEM : EIO;
-    fail_io(what);
-}
-
 bool output_can_return(const struct output_plan *plan)
 {
     struct stat found;
     return number_of(plan->data) < 0 && (stat(plan->data, &found) != 0 || S_ISREG(found.st_mode));
 }
 
-static void *wait_with_others(void *of)
-{
-    pthread_barrier_wait(of);
-    return NULL;
-}
-
-/*
- * htslib waits for ever for a thread that could not be started. So as many are started here first, which fails in a way
- * that can be told; the memory of their stacks stays with this process.
- */
-static void make_room_for_threads(int n)
-{
-    pthread_t all[OUTPUT_THREADS_MOST + 1];
-    pthread_barrier_t barrier;
-    pthread_attr_t attributes;
-    if (pthread_barrier_init(&barrier, NULL, (unsigned)n + 1) != 0 || pthread_attr_init(&attributes) != 0 ||
-        pthread_attr_setstacksize(&attributes, LIBRARY_STACK) != 0)
-        fail_memory("could not start compression threads");
-    for (int i = 0; i < n; i++)
-        if (pthread_create(&all[i], &attributes, wait_with_others, &barrier) != 0)
-            fail_memory("could not start compression threads");
-    pthread_barrier_wait(&barrier);
-    for (int i = 0; i < n; i++)
-        pthread_join(all[i], NULL);
-    pthread_attr_destroy(&attributes);
-    pthread_barrier_destroy(&barrier);
-}
-
 static void begin(struct output *o, const struct text *header)
 {
-    char mode[4] = {'w', (char)('0' + o->plan->level), 0};
-    int copy = fcntl(o->fd, F_DUPFD_CLOEXEC, 0);
-    errno = 0;
-    o->bgzf = copy < 0 ? NULL : bgzf_dopen(copy, mode);
-    if (!o->bgzf)
-        fail_writing(-1, "opening the output");
-    if (o->plan->threads > 1) {
-        make_room_for_threads(o->plan->threads + 1);
-        if (bgzf_mt(o->bgzf, o->plan->threads, 256) != 0)
-            fail_memory("could not start compression threads");
-    }
+    o->bgzf = squeeze_start(o->fd, o->plan->level, o->plan->threads);
     output_text(o, header->bytes, header->n);
     /* The index needs to know where the first record's block begins: blocks are numbered from here. */
     errno = 0;
     if (bgzf_flush(o->bgzf) != 0)
-        fail_writing(o->fd, "writing the output");
+        squeeze_failed(o->fd, "writing the output");
     o->index = hts_idx_init(0, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI, (uint64_t)bgzf_tell(o->bgzf), MIN_SHIFT,
                             o->csi ? CSI_LEVELS : TBI_LEVELS);
     if (!o->index)
@@ -145,7 +80,7 @@ void output_text(struct output *o, const char *text, size_t n)
 {
     errno = 0;
     if (n && bgzf_write(o->bgzf, text, n) != (ssize_t)n)
-        fail_writing(o->fd, "writing the output");
+        squeeze_failed(o->fd, "writing the output");
 }
 
 void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t end)
@@ -204,7 +139,7 @@ static void save_index(const struct output *o)
     made_index = number_of(target) < 0 && (stat(path, &found) != 0 || S_ISREG(found.st_mode));
     errno = 0;
     if (hts_idx_save_as(o->index, NULL, path, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI) < 0)
-        fail_writing(-1, "writing the index");
+        squeeze_failed(-1, "writing the index");
     free(path);
 }
 
@@ -277,13 +212,13 @@ uint64_t output_finish(struct output *o, const struct contigs *contigs, const ui
 {
     errno = 0;
     if (bgzf_flush(o->bgzf) != 0)
-        fail_writing(o->fd, "writing the output");
+        squeeze_failed(o->fd, "writing the output");
     uint64_t end = (uint64_t)bgzf_tell(o->bgzf);
     if (hts_idx_amend_last(o->index, end) < 0 || hts_idx_finish(o->index, end) < 0)
         fail_library("the index could not be finished");
     describe(o, contigs, order);
     if (bgzf_close(o->bgzf) != 0)
-        fail_writing(o->fd, "writing the output");
+        squeeze_failed(o->fd, "writing the output");
     uint64_t bytes = output_bytes(o);
     save_index(o);
     save_density(o, contigs, order);
@@ -298,7 +233,7 @@ int output_return(struct output *o)
 {
     errno = 0;
     if (bgzf_close(o->bgzf) != 0)
-        fail_writing(o->fd, "writing the output");
+        squeeze_failed(o->fd, "writing the output");
     hts_idx_destroy(o->index);
     density_drop(o->density);
     int fd = o->fd;

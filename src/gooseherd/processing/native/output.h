@@ -16,7 +16,7 @@ struct output_plan {
     const struct format *format;
 };
 
-enum { OUTPUT_MEMORY = 1 << 20, OUTPUT_THREAD_MEMORY = 1 << 20, OUTPUT_THREADS_MOST = 64 };
+enum { OUTPUT_MEMORY = 1 << 20, OUTPUT_THREAD_MEMORY = 1 << 20 };
 
 /* Whether what was written can be read back: an ordinary file given by its path. */
 bool output_can_return(const struct output_plan *plan);

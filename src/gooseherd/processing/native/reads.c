@@ -11,9 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bamindex.h"
 #include "density.h"
 
-enum { REFUSED = 1, WRONG_USAGE = 2, MIN_SHIFT = 14, BAI_LEVELS = 5 };
+enum { REFUSED = 1, WRONG_USAGE = 2 };
 
 struct call {
     const char *bam, *index, *density;
@@ -26,23 +27,6 @@ static int say(const char *what, bool with_errno)
     fprintf(stderr, "gooseherd-intervals: %s%s%s\n", what, with_errno && errno ? ": " : "",
             with_errno && errno ? strerror(errno) : "");
     return REFUSED;
-}
-
-/* As samtools chooses: for CSI as many levels as the longest sequence needs. */
-static hts_idx_t *start_index(const struct call *call, const sam_hdr_t *header, uint64_t from)
-{
-    int levels = BAI_LEVELS;
-    if (call->csi) {
-        hts_pos_t longest = 0;
-        for (int i = 0; i < sam_hdr_nref(header); i++)
-            if (sam_hdr_tid2len(header, i) > longest)
-                longest = sam_hdr_tid2len(header, i);
-        longest += 256;
-        levels = 0;
-        for (hts_pos_t reach = 1 << MIN_SHIFT; longest > reach; reach <<= 3)
-            levels++;
-    }
-    return hts_idx_init(sam_hdr_nref(header), call->csi ? HTS_FMT_CSI : HTS_FMT_BAI, from, MIN_SHIFT, levels);
 }
 
 /* All reads; whether they could be read, and indexed. */
@@ -66,15 +50,9 @@ static bool count(htsFile *file, sam_hdr_t *header, hts_idx_t *index, struct den
     return good && got == -1;
 }
 
-static struct density_place named(const void *of, uint32_t place)
-{
-    const char *name = sam_hdr_tid2name(of, (int)place);
-    return (struct density_place){name, strlen(name), (uint64_t)sam_hdr_tid2len(of, (int)place)};
-}
-
 static int work(const struct call *call, htsFile *file, sam_hdr_t *header)
 {
-    hts_idx_t *index = call->index ? start_index(call, header, (uint64_t)bgzf_tell(file->fp.bgzf)) : NULL;
+    hts_idx_t *index = call->index ? bam_index_start(header, call->csi, (uint64_t)bgzf_tell(file->fp.bgzf)) : NULL;
     struct density *density = call->density ? density_start() : NULL;
     int status = EXIT_SUCCESS;
     errno = 0;
@@ -86,7 +64,7 @@ static int work(const struct call *call, htsFile *file, sam_hdr_t *header)
                        hts_idx_save_as(index, NULL, call->index, call->csi ? HTS_FMT_CSI : HTS_FMT_BAI) < 0))
         status = say("writing the index", true);
     if (status == EXIT_SUCCESS)
-        density_finish(density, call->density, named, header);
+        density_finish(density, call->density, bam_place, header);
     else
         density_drop(density);
     if (index)
