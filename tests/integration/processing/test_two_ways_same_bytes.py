@@ -47,13 +47,18 @@ def plain_tools(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
 
 
 @pytest.fixture(scope="module")
-def with_kernel(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
+def kernel_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     kernel = find_kernel()
     if kernel is None:
         pytest.skip("the kernel is not built here: ./dev builds it")
     folder = tmp_path_factory.mktemp("kernel")
     (folder / PROGRAM).symlink_to(kernel)
-    return registry_with(os.pathsep.join((str(folder), *os.get_exec_path())))
+    return os.pathsep.join((str(folder), *os.get_exec_path()))
+
+
+@pytest.fixture(scope="module")
+def with_kernel(kernel_path: str) -> ProcessorRegistry:
+    return registry_with(kernel_path)
 
 
 def drawn(file_format: str, seed: int, count: int = 3000) -> bytes:
@@ -140,6 +145,63 @@ async def test_both_ways_make_the_same_artifact(
         one = await process(source, file_format, using=with_kernel)
         other = await process(source, file_format, using=plain_tools)
         same(one, other)
+
+
+def reads_of(tool: Callable[..., bytes], packing: str, seed: int) -> bytes:
+    """Reads in no order, many at the same place."""
+    chance = random.Random(seed)
+    lines = ["@HD\tVN:1.6", "@SQ\tSN:b\tLN:90000", f"@SQ\tSN:a\tLN:{700_000_000 if seed else 9000}"]
+    for n in range(6000):
+        place = f"{chance.choice('aab')}\t{chance.randint(0, 800) * 10}"
+        flag, bases = chance.choice([0, 4, 16, 256]), chance.choice([4, 9, 151])
+        sequence = "".join(chance.choices("ACGT", k=bases))
+        lines.append(f"r{n}\t{flag}\t{place}\t9\t1S{bases - 1}M\t*\t0\t0\t{sequence}\t{'I' * bases}")
+    lines += [f"u{n}\t4\t*\t0\t0\t*\t*\t0\t0\tACGT\tIIII" for n in range(9)]
+    text = ("\n".join(lines) + "\n").encode()
+    match packing:
+        case "sam":
+            return text
+        case "bam":
+            return tool("samtools", "view", "--no-PG", "-b", "-", stdin=text)
+        case "bam in gzip":
+            return gzip.compress(gzip.decompress(tool("samtools", "view", "--no-PG", "-b", "-", stdin=text)))
+        case _:
+            options = ("-C", "--output-fmt-option", "no_ref=1")
+            return tool("samtools", "view", "--no-PG", *options, "-", stdin=text)
+
+
+@pytest.mark.parametrize("packing", ["sam", "bam", "bam in gzip", "cram"])
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_reads_that_had_to_be_sorted_are_the_same_too(
+    process: Process,
+    tool: Any,
+    packing: str,
+    seed: int,
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+) -> None:
+    source, file_format = reads_of(tool, packing, seed), packing[:4].strip()
+    one = await process(source, file_format, using=with_kernel)
+    same(one, await process(source, file_format, using=plain_tools))
+    assert one.index.endswith(".csi" if seed else ".bai")
+
+
+async def test_reads_are_the_same_whatever_number_of_threads_there_is(
+    process: Process, tool: Any, kernel_path: str
+) -> None:
+    source = reads_of(tool, "bam", 0)
+    made = []
+    for threads in (1, 2, 5):
+        using = default_registry(
+            sort_memory=32 << 20,
+            samtools_memory=64 << 20,
+            threads=threads,
+            density=True,
+            search_path=kernel_path,
+        )
+        made.append((await process(source, "bam", using=using)).digests())
+    assert made[0] == made[1] == made[2]
+    assert len(made[0]) == 3
 
 
 async def test_contigs_that_a_vcf_does_not_declare_are_declared_alike(
