@@ -5,7 +5,8 @@
 # GUNZIP_BY=zlib builds without ISA-L although it is there.
 # CFLAGS are added: -DSTREAM_AFTER=BYTES -DROOM=BYTES make small files take the ways of large ones.
 # --sanitize: address and undefined-behaviour checks.
-# --fuzz: a libFuzzer target with these checks (needs clang libclang-rt-dev); see fuzz/target.c.
+# --fuzz: a libFuzzer target with these checks (needs clang libclang-rt-dev); see fuzz/target.c, and with FUZZ=pack
+# fuzz/pack.c.
 set -eu
 
 HERE=$(CDPATH='' cd -P -- "$(dirname -- "$0")" && pwd)
@@ -21,7 +22,7 @@ esac
 if [ "${GUNZIP_BY:-isal}" = isal ] && pkg-config --exists libisal; then GUNZIP='-DWITH_ISAL' INFLATE=libisal; else GUNZIP='' INFLATE=zlib; fi
 SOURCES=
 for file in "$HERE"/*.c; do
-    case $MODE:$file in --fuzz:*/main.c) file=$HERE/fuzz/target.c ;; esac
+    case $MODE:$file in --fuzz:*/main.c) file=$HERE/fuzz/${FUZZ:-target}.c ;; esac
     SOURCES="$SOURCES $file"
 done
 # The version is that of the sources: the manifest can say which kernel made an artifact.

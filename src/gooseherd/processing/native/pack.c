@@ -6,6 +6,7 @@
  * and the one that is made by reading the file.
  */
 #define _GNU_SOURCE
+#define HTS_ALLOW_UNALIGNED 0 /* as it would read numbers else is not C */
 #include "pack.h"
 
 #include <errno.h>
@@ -187,27 +188,47 @@ static void save_index(struct packing *p)
         squeeze_failed(-1, "writing the index");
 }
 
+static struct packing packing = {.fd = -1};
+
 void pack_run(const struct pack *pack, int source)
 {
-    struct packing p = {.pack = pack, .room = FIRST_ROOM};
+    struct packing *p = &packing;
     struct stat found;
-    p.read = grow(NULL, p.room);
-    p.fd = open(pack->out, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (p.fd < 0)
+    *p = (struct packing){.pack = pack, .room = FIRST_ROOM};
+    p->read = grow(NULL, p->room);
+    p->fd = open(pack->out, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (p->fd < 0)
         fail_io("creating the output");
-    made_data = fstat(p.fd, &found) == 0 && S_ISREG(found.st_mode);
-    begin(&p, source);
-    all_reads(&p);
+    made_data = fstat(p->fd, &found) == 0 && S_ISREG(found.st_mode);
+    begin(p, source);
+    all_reads(p);
     errno = 0;
-    if (bgzf_close(p.out) != 0)
-        squeeze_failed(p.fd, "writing the output");
-    save_index(&p);
-    density_finish(p.density, pack->density, bam_place, p.header);
-    hts_idx_destroy(p.index);
-    sam_hdr_destroy(p.header);
-    bgzf_close(p.in);
-    close(p.fd);
-    free(p.read);
+    BGZF *out = p->out;
+    p->out = NULL;
+    if (bgzf_close(out) != 0)
+        squeeze_failed(p->fd, "writing the output");
+    save_index(p);
+    density_finish(p->density, pack->density, bam_place, p->header);
+    p->density = NULL;
+    pack_forget();
+}
+
+void pack_forget(void)
+{
+    struct packing *p = &packing;
+    density_drop(p->density);
+    if (p->index)
+        hts_idx_destroy(p->index);
+    if (p->header)
+        sam_hdr_destroy(p->header);
+    if (p->out)
+        bgzf_close(p->out);
+    if (p->in)
+        bgzf_close(p->in);
+    if (p->fd >= 0)
+        close(p->fd);
+    free(p->read);
+    *p = (struct packing){.fd = -1};
 }
 
 void pack_remove(const struct pack *pack)
