@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +15,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gooseherd.domain.errors import Misconfigured
-
-_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:I?B)?$", re.IGNORECASE)
-_FACTOR = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+from gooseherd.domain.quantities import size_in_bytes
 
 
 class Profile(StrEnum):
@@ -29,14 +26,8 @@ class Profile(StrEnum):
     AWS = "aws"
 
 
-def parse_size(value: object) -> object:
-    """A number of bytes from `256M`, `2GiB` or a plain number (binary multiples)."""
-    if isinstance(value, str):
-        match = _SIZE.match(value.strip())
-        if match is None:
-            raise ValueError("a size such as 256M, 2G or a number of bytes")
-        return int(match[1]) * _FACTOR[match[2].upper()]
-    return value
+def _size(value: object) -> object:
+    return size_in_bytes(value) if isinstance(value, str) else value
 
 
 def _split(separator: str) -> BeforeValidator:
@@ -54,7 +45,7 @@ def _blank_is_unset(value: object) -> object:
     return None if value == "" else value
 
 
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[int, BeforeValidator(_size)]
 Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
 Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
@@ -193,7 +184,7 @@ class Settings(BaseSettings):
     )
     cfdb_sort_memory_cap: Size = Field(256 * 2**20, ge=2**20, description="Memory of the text sort, bytes.")
     cfdb_samtools_memory_cap: Size = Field(
-        256 * 2**20, ge=2**20, description="Memory of samtools sort per thread, bytes."
+        256 * 2**20, ge=2**20, description="Memory of samtools sort, all its threads, bytes."
     )
 
     # -- workers on ECS

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.settings import Profile, Settings, parse_size, reference
+from gooseherd.domain.quantities import size_in_bytes
+from gooseherd.settings import Profile, Settings, reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,13 +50,13 @@ def test_an_endpoint_is_the_only_difference_between_the_local_cloud_and_aws(
 
 @pytest.mark.parametrize(("text", "size"), [("256M", 2**28), ("2GiB", 2**31), ("10", 10), ("1 kb", 1024)])
 def test_sizes_are_binary_multiples(text: str, size: int) -> None:
-    assert parse_size(text) == size
+    assert size_in_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["lots", "-1M", "1.5G", "M"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a size such as"):
-        parse_size(text)
+        size_in_bytes(text)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processing.confinement import SandboxUse
+from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.worker.options import check
 from gooseherd.worker.settings import WorkerSettings, attempt_environment
@@ -60,6 +61,31 @@ def test_all_names_are_read() -> None:
             allow_http=True,
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "theirs", "ours"),
+    [
+        ("WORKER_MEMORY_BYTES", ("0", "1T", "2GiB", "512m", "64 M"), "worker_memory_bytes", "memory"),
+        ("CFDB_SORT_MEMORY_CAP", ("256M", "1048576", "1GB"), "cfdb_sort_memory_cap", "sort_memory"),
+    ],
+)
+def test_a_size_means_the_same_to_a_worker_as_to_the_api(
+    name: str, values: tuple[str, ...], theirs: str, ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in values:
+        monkeypatch.setenv(name, value)
+        read = getattr(WorkerSettings.from_env({name: value}), ours)
+        assert (value, read) == (value, getattr(Settings(), theirs))
+
+
+@pytest.mark.parametrize("word", ["1", "on", "TRUE", "y", "0", "off", "f", "No"])
+def test_a_switch_means_the_same_to_a_worker_as_to_the_api(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_ALLOW_HTTP", word)
+    read = WorkerSettings.from_env({"SOURCE_ALLOW_HTTP": word}).outbound.allow_http
+    assert read == Settings().source_allow_http
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gooseherd.blocking import in_thread_or_undo
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.blame import by_full_disk, explain
@@ -187,11 +188,10 @@ class _Run:
                 _widen(feeding)
                 self._feed_by(source, feeding)
             else:
-                reading = await asyncio.to_thread(os.open, source or os.devnull, os.O_RDONLY)
+                reading = await in_thread_or_undo(os.close, os.open, source or os.devnull, os.O_RDONLY)
                 ends.callback(os.close, reading)
-            last = await asyncio.to_thread(
-                os.open, stdout or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644
-            )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            last = await in_thread_or_undo(os.close, os.open, stdout or os.devnull, flags, 0o644)
             ends.callback(os.close, last)
             for stage in self.stages:
                 following = -1

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from gooseherd.domain.errors import Misconfigured
 
 if TYPE_CHECKING:
     from gooseherd.sources.http import HttpSources
+
+
+# The words of pydantic, which reads the same variables for the API.
+_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+_NO: Final = frozenset({"", "0", "false", "f", "no", "n", "off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,6 @@ class OutboundRules:
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:
     said = environment.get(name, "").strip().lower()
-    if said not in ("", "0", "1", "true", "false", "yes", "no"):
-        raise Misconfigured(name, "1 or 0")
-    return said in ("1", "true", "yes")
+    if said not in _YES and said not in _NO:
+        raise Misconfigured(name, "true or false")
+    return said in _YES

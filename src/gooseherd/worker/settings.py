@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,12 @@ from typing import Final, Self
 from gooseherd import __version__
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import PIPELINE_VERSION
+from gooseherd.domain.quantities import SIZE_HINT, size_in_bytes
 from gooseherd.processes import ProcessId
 from gooseherd.processing.confinement import SandboxUse
 from gooseherd.sources.rules import OutboundRules
 
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?$", re.IGNORECASE)
+_LEAST_CAP: Final = 1 << 20
 
 _FOR_ATTEMPTS: Final = frozenset(
     {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR"}
@@ -137,10 +136,10 @@ class WorkerSettings:
             endpoint_url=env.get("AWS_ENDPOINT_URL") or None,
             idle_timeout=_seconds(env, "WORKER_IDLE_TIMEOUT_SECONDS", cls.idle_timeout),
             max_lifetime=_seconds(env, "WORKER_MAX_LIFETIME_SECONDS", cls.max_lifetime),
-            sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory),
-            samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory),
+            sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory, least=_LEAST_CAP),
+            samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory, least=_LEAST_CAP),
             threads=_count(env, "WORKER_THREADS", cls.threads),
-            memory=_bytes(env, "WORKER_MEMORY_BYTES", cls.memory),
+            memory=_bytes(env, "WORKER_MEMORY_BYTES", cls.memory, least=0),
             sandbox=_sandbox(env, "WORKER_SANDBOX", cls.sandbox),
             outbound=OutboundRules.from_env(env),
         )
@@ -175,11 +174,14 @@ def _sandbox(env: Mapping[str, str], name: str, default: SandboxUse) -> SandboxU
         raise Misconfigured(name, f"one of {', '.join(SandboxUse)}") from None
 
 
-def _bytes(env: Mapping[str, str], name: str, default: int) -> int:
+def _bytes(env: Mapping[str, str], name: str, default: int, *, least: int = 1) -> int:
     said = env.get(name)
     if not said:
         return default
-    match = _SIZE.match(said.strip())
-    if match is None or int(match[1]) == 0:
-        raise Misconfigured(name, "a size such as 256M or 2G")
-    return int(match[1]) * _UNITS[match[2].upper()]
+    try:
+        value = size_in_bytes(said)
+    except ValueError:
+        value = -1
+    if value < least:
+        raise Misconfigured(name, SIZE_HINT if least == 0 else f"{SIZE_HINT}, at least {least}")
+    return value
