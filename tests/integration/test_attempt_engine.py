@@ -25,6 +25,7 @@ from gooseherd.domain.ports import Fetched, StoredObject, Upstream
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache
+from gooseherd.worker import publication
 from gooseherd.worker.engine import WEAK_NOTE, run_attempt
 
 BYTES = b"chr1\t1\t2\n"
@@ -231,6 +232,16 @@ async def test_everything_is_made_and_the_manifest_says_so(bench: Bench) -> None
     assert manifest.counts == {"data_records": 1, "index_records": 1}
     assert manifest.notes == ("data was here", "index was here")
     assert bench.index.seen == BYTES.upper()
+
+
+async def test_more_sequence_names_than_anybody_can_be_asked_to_read_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "MOST_BYTES", 100)
+    last = await bench.run()
+    assert last.reason is Reason.SOURCE_INVALID
+    assert "limit is 100" in last.detail
+    assert [found async for found in bench.cache.list()] == []
 
 
 async def test_events_come_in_order(bench: Bench) -> None:

@@ -24,8 +24,11 @@ from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
 
-_MANIFESTS_KEPT = 4096
-"""Manifests held in memory, a few KB each; they never change, so they never go stale."""
+_MANIFEST_BYTES_KEPT = 32 << 20
+"""Of manifests held in memory, as they are stored: a few KB each, but tens of MB for some. They never
+change, so they never go stale."""
+_QUICKLY_READ = 1 << 18
+"""Bytes of a manifest that is read on the event loop: a few milliseconds."""
 
 
 class Recipes(Protocol):
@@ -69,7 +72,8 @@ class Submissions:
         self._news = news
         self._new_id = new_id
         self._poll_seconds = poll_seconds
-        self._manifests: OrderedDict[CacheKey, Manifest] = OrderedDict()
+        self._manifests: OrderedDict[CacheKey, tuple[Manifest, int]] = OrderedDict()
+        self._manifest_bytes = 0
 
     def recipe(self, source: SourceFile, kind: Kind) -> Recipe:
         """What would be made of `source`.
@@ -89,19 +93,28 @@ class Submissions:
         known = self._manifests.get(key)
         if known is not None:
             self._manifests.move_to_end(key)
-            return known
+            return known[0]
         data = b"".join([chunk async for chunk in self._cache.get(key)])
         if not data:
             return None
-        manifest = Manifest.from_bytes(data)
-        self._manifests[key] = manifest
-        while len(self._manifests) > _MANIFESTS_KEPT:
-            self._manifests.popitem(last=False)
+        if len(data) <= _QUICKLY_READ:
+            manifest = Manifest.from_bytes(data)
+        else:
+            manifest = await asyncio.to_thread(Manifest.from_bytes, data)
+        self._forget(key)
+        self._manifests[key] = manifest, len(data)
+        self._manifest_bytes += len(data)
+        while self._manifest_bytes > _MANIFEST_BYTES_KEPT:
+            self._forget(next(iter(self._manifests)))
         return manifest
+
+    def _forget(self, key: CacheKey) -> None:
+        if known := self._manifests.pop(key, None):
+            self._manifest_bytes -= known[1]
 
     def forget(self, source: SourceFile, recipe: Recipe) -> None:
         """Stop trusting the remembered manifest: one of its parts was not there."""
-        self._manifests.pop(cache_key(source.identity, recipe, MANIFEST), None)
+        self._forget(cache_key(source.identity, recipe, MANIFEST))
 
     async def submit(
         self,

@@ -11,11 +11,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import CacheKey
+
+MOST_BYTES: Final = 32 << 20
+"""Of a receipt or manifest as it is stored: some half a million sequences. Whoever serves the artifact
+reads it whole."""
 
 
 class Kind(StrEnum):

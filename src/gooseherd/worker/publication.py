@@ -12,14 +12,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gooseherd.domain.artifact import Manifest, Part, StepReceipt
+from gooseherd.domain.artifact import MOST_BYTES, Manifest, Part, StepReceipt
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports import CacheBackend
-from gooseherd.domain.processing import Produced, StepOutput
+from gooseherd.domain.processing import Produced, StepFailed, StepOutput
 from gooseherd.domain.source import Identity
 from gooseherd.worker.outflow import Outflow
 
@@ -87,7 +89,15 @@ class Publication:
         """Store what a step made, then its receipt; returns the receipt that stands.
 
         That is another attempt's when it finished the same step in the meantime.
+
+        Raises:
+            StepFailed: source_invalid; nobody could be asked to read all its sequence names.
         """
+        said = StepReceipt(name, (), output.contigs, output.counts, output.notes, output.tools)
+        size = len(await asyncio.to_thread(said.to_bytes))
+        if size > MOST_BYTES:
+            many = f"it names {len(output.contigs)} sequences, which takes {size} bytes"
+            raise StepFailed.because(Reason.SOURCE_INVALID, f"{many}; the limit is {MOST_BYTES}")
         parts: list[Part] = []
         made = {produced.name: produced.path for produced in output.files}
         for announced, outflow in list(self._outflows.items()):
@@ -99,14 +109,7 @@ class Publication:
             if isinstance(stored, StepReceipt):
                 return stored
             parts.append(stored)
-        mine = StepReceipt(
-            step=name,
-            parts=tuple(parts),
-            contigs=output.contigs,
-            counts=output.counts,
-            notes=output.notes,
-            tools=output.tools,
-        )
+        mine = replace(said, parts=tuple(parts))
         for _ in range(_TRIES):
             if await self._cache.put_if_absent(self._receipt_key(name), mine.to_bytes()):
                 return mine
