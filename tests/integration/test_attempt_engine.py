@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -133,6 +134,19 @@ class Keep(Upper):
 
 
 @dataclass
+class Misled(Upper):
+    """A step whose tool left something else under the name of its result."""
+
+    make: Callable[[Path], None] = lambda path: path.symlink_to("/etc/hostname")
+
+    async def run(self, given: StepInput) -> StepOutput:
+        self.make(given.work / "out")
+        produced = Produced(self.kind, given.work / "out", f"{self.name}.bin", "peaks.bed")
+        given.announce(produced)
+        return StepOutput(files=(produced,))
+
+
+@dataclass
 class Processor:
     """Makes data from the source and an index from the data."""
 
@@ -241,6 +255,19 @@ async def test_more_sequence_names_than_anybody_can_be_asked_to_read_are_refused
     last = await bench.run()
     assert last.reason is Reason.SOURCE_INVALID
     assert "limit is 100" in last.detail
+    assert [found async for found in bench.cache.list()] == []
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo], ids=["link", "fifo"]
+)
+async def test_nothing_but_a_file_of_its_own_is_published_for_a_tool(
+    bench: Bench, make: Callable[[Path], None]
+) -> None:
+    bench.data = Misled(make=make)
+    async with asyncio.timeout(30):
+        last = await bench.run()
+    assert last.reason is Reason.TOOL_FAILED
     assert [found async for found in bench.cache.list()] == []
 
 

@@ -190,7 +190,8 @@ class _Run:
             else:
                 reading = await in_thread_or_undo(os.close, os.open, source or os.devnull, os.O_RDONLY)
                 ends.callback(os.close, reading)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            # A tool before may have left anything under that name.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_NOFOLLOW if stdout else 0)
             last = await in_thread_or_undo(os.close, os.open, stdout or os.devnull, flags, 0o644)
             ends.callback(os.close, last)
             for stage in self.stages:

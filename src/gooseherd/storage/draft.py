@@ -112,12 +112,12 @@ def _kernel_copy(source: int, target: int) -> int:
 
 
 def open_regular(path: os.PathLike[str]) -> int:
-    """A descriptor to read the caller's file by.
+    """A descriptor to read the caller's file by, which is never another file that it leads to.
 
     Raises:
-        OSError: as open does; IsADirectoryError and the like for what is no regular file.
+        OSError: as open does; also for a symlink, a FIFO, a folder: what is no regular file.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)

@@ -18,6 +18,7 @@ from gooseherd.blocking import in_thread
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import CacheBackend
+from gooseherd.storage.draft import open_regular
 from gooseherd.worker.arrival import ended
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class _Growing:
         self._digest = hashlib.sha256()
         self.size = 0
         try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = open_regular(path)
         except FileNotFoundError:
             raise _TakenBackError from None
 
