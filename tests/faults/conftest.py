@@ -202,6 +202,12 @@ class Gooseherd:
         return sorted(str(path.relative_to(root)) for path in root.rglob("source*") if root.exists())
 
 
+@pytest.fixture
+def make_gooseherd() -> type[Gooseherd]:
+    """For a service that a module sets up itself."""
+    return Gooseherd
+
+
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gooseherd]:
     """One service for all tests of a module that do not kill it; plain http on loopback is allowed."""

@@ -204,7 +204,8 @@ def _text_at(stream: BinaryIO, offset: int) -> str:
         start = 0
     stream.seek(start)
     raw, text = stream.read(4 * _BLOCK_MOST), b"" if start else b"\n"
-    while raw.startswith(_BLOCK_START) and len(text) < 2 * _BLOCK_MOST:
+    # Members of plain gzip may follow blocks, and say no size.
+    while raw.startswith(_BLOCK_START) and raw[12:16] == _BLOCK_MARK and len(text) < 2 * _BLOCK_MOST:
         size = int.from_bytes(raw[16:18], "little") + 1
         if len(raw) < size:
             break
@@ -242,8 +243,8 @@ def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
     records: list[Placed] = []
     try:
         opened: Any = pyBigWig.open(str(source))
-        contigs = sorted(opened.chroms().items())
-        for _ in range(_MIDDLES):
+        contigs = sorted((contig, length) for contig, length in opened.chroms().items() if length > 0)
+        for _ in range(_MIDDLES if contigs else 0):
             contig, length = chance.choice(contigs)
             at = chance.randrange(length)
             found = opened.entries(contig, at, min(at + 1_000_000, length)) or ()

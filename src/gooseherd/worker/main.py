@@ -260,7 +260,10 @@ class Worker:
         if died.is_set():
             log.error("worker's server process died", extra={"exitcode": _process(self._child).exitcode})
             return EXIT_CHILD_DIED
-        set_draining(self._work, True)
+        try:
+            set_draining(self._work, True)
+        except OSError as error:  # A full disk, or a folder that was removed: no reason not to end in order.
+            log.warning("cannot say that the worker drains: %s", error.strerror)
         await asyncio.to_thread(self._drain)
         # In-flight watchers hear the last events before the server goes. Told by a signal (Wool: SIGINT
         # drains, SIGTERM cuts off), because a worker's certificate lets it call nobody, itself included.

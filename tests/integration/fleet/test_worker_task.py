@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import socket
 import subprocess
@@ -311,6 +312,14 @@ async def test_a_work_folder_that_is_there_already_and_empty_will_do(start, tmp_
     (tmp_path / "volume").mkdir()
     worker = start(WORKER_WORK_DIR=str(tmp_path / "volume"))
     await worker.until_health(200)
+
+
+async def test_a_worker_whose_work_folder_was_taken_away_still_ends_in_order(start, tmp_path) -> None:
+    worker = start(WORKER_WORK_DIR=str(tmp_path / "volume"))
+    await worker.until_health(200)
+    shutil.rmtree(tmp_path / "volume")
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exit_status() == 0
 
 
 async def test_a_worker_that_is_told_to_stop_while_it_starts_does_not_finish_starting(

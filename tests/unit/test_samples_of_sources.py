@@ -1,0 +1,57 @@
+"""What a check samples of a source, when the source is packed or made in a way that nobody expects."""
+
+from __future__ import annotations
+
+import random
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gooseherd.processing.answers import Placed
+from gooseherd.processing.samples import of_source
+
+
+def place(line: str) -> Placed:
+    name, begin, end, *_ = line.split("\t")
+    return Placed(name, int(begin), int(end), line)
+
+
+def member_with_an_extra_field(text: bytes) -> bytes:
+    """gzip, begun like a BGZF block; where that says its size stands something else."""
+    packer = zlib.compressobj(wbits=-15)
+    body = packer.compress(text) + packer.flush()
+    extra = b"xy\x02\x00" + struct.pack("<H", 100)
+    head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + struct.pack("<H", len(extra)) + extra
+    return head + body + struct.pack("<II", zlib.crc32(text), len(text))
+
+
+def test_members_behind_blocks_are_no_blocks(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    lines = b"".join(
+        b"c\t%d\t%d\t%s\n" % (n, n + 1, chance.randbytes(30).hex().encode()) for n in range(9000)
+    )
+    packed = subprocess.run(["bgzip", "-c"], input=lines, capture_output=True, check=True).stdout
+    source = tmp_path / "x.bed.gz"
+    source.write_bytes(packed + member_with_an_extra_field(b"d\t1\t2\n"))
+    for seed in range(40):
+        assert of_source(source, "bed", place, random.Random(seed)).records
+
+
+def test_a_bigbed_whose_sequences_have_no_length_has_nothing_to_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyBigWig
+
+    class Empty:
+        def chroms(self) -> dict[str, int]:
+            return {"c": 0}
+
+    def opened(_: str) -> Any:
+        return Empty()
+
+    monkeypatch.setattr(pyBigWig, "open", opened)
+    assert of_source(tmp_path / "x.bb", "bigbed", place, random.Random(1)).records == []
