@@ -36,8 +36,8 @@ def test_members_behind_blocks_are_no_blocks(tmp_path: Path) -> None:
     )
     packed = subprocess.run(["bgzip", "-c"], input=lines, capture_output=True, check=True).stdout
     source = tmp_path / "x.bed.gz"
-    source.write_bytes(packed + member_with_an_extra_field(b"d\t1\t2\n"))
-    for seed in range(40):
+    source.write_bytes(packed + member_with_an_extra_field(lines[:2000].replace(b"c\t", b"d\t")))
+    for seed in range(8):
         assert of_source(source, "bed", place, random.Random(seed)).records
 
 
