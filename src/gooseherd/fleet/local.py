@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_STOP_SECONDS: Final = 10.0
-"""From SIGTERM to SIGKILL: a worker needs eight at most, for its attempt and its watchers."""
+_STOP_SECONDS: Final = 11.0
+"""From SIGTERM to SIGKILL: a worker needs nine at most, for its attempt and its watchers."""
 _LOOK_SECONDS: Final = 0.05
 _VERDICT_SECONDS: Final = 1.0
 """From a broken connection to the process's end being noticed."""

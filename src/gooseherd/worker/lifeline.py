@@ -16,9 +16,10 @@ from typing import Final
 
 from gooseherd.processes import ProcessId
 
-LAST_WORDS_SECONDS: Final = 4.0
-"""From SIGTERM to an attempt's last event, whatever it still waits for then: storage that hangs, say."""
-STOP_SECONDS: Final = 6.0
+LAST_WORDS_SECONDS: Final = 5.0
+"""From SIGTERM to an attempt's last event, whatever it still waits for then: storage that hangs, say.
+Enough for a few parts of an upload that are on their way, which are waited for."""
+STOP_SECONDS: Final = 7.0
 """From SIGTERM to an attempt to SIGKILL to its session: more than it needs for its last words."""
 
 
