@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import signal
@@ -20,6 +21,7 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import SourceFile
 from gooseherd.processes import ProcessId
 from gooseherd.worker import host as hosts
+from gooseherd.worker import routines
 from gooseherd.worker.diagnosis import EXIT_NO_ROOM
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.host import Host
@@ -98,6 +100,14 @@ def test_a_cancellation_does_not_wait_for_ever_for_what_no_signal_ends(tmp_path,
     monkeypatch.setattr(hosts, "FAREWELL_SECONDS", 0.05)
     monkeypatch.setattr(hosts, "STOP_SECONDS", 0.05)
     assert "failed" in started(tmp_path, Killed(never=True)).cancel(NAME)
+
+
+async def test_a_worker_without_room_for_an_order_says_so(monkeypatch) -> None:
+    def full() -> Host:
+        raise OSError(errno.ENOSPC, "No space left on device", "/scratch/work")
+
+    monkeypatch.setattr(routines, "_host", full)
+    assert await routines._safely(lambda host: host.describe()) == {"failed": "the worker's disk is full"}
 
 
 @pytest.fixture(autouse=True)
