@@ -19,19 +19,30 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
 SORTERS = ("sort", "gooseherd-intervals")
 
 
-def started(gooseherd: Gooseherd, source: Path) -> str:
-    """Ask for the file and return the job once its sort is under way."""
+def started(gooseherd: Gooseherd, source: Path) -> tuple[str, list[int]]:
+    """Ask for the file; the job, and its sort, held in the middle so that it waits for what the test does."""
     shutil.copy(source, gooseherd.sources / source.name)
     name = gooseherd.register(gooseherd.sources / source.name)
     answer = gooseherd.ask(name)
     assert answer.status_code == 202, answer.text
-    job_id = str(answer.json()["job_id"])
-    wait_for_sort(gooseherd)
-    return job_id
+    return str(answer.json()["job_id"]), gooseherd.until(lambda: held(gooseherd), "a sort is under way")
 
 
-def wait_for_sort(gooseherd: Gooseherd) -> list[int]:
-    return gooseherd.until(lambda: gooseherd.tools(*SORTERS), "a sort is under way")
+def held(gooseherd: Gooseherd) -> list[int]:
+    return [pid for pid in gooseherd.tools(*SORTERS) if signalled(pid, signal.SIGSTOP)]
+
+
+def go_on(sorts: list[int]) -> None:
+    for pid in sorts:
+        signalled(pid, signal.SIGCONT)
+
+
+def signalled(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def worker_pids(gooseherd: Gooseherd) -> list[int]:
@@ -53,8 +64,7 @@ def check_bytes(gooseherd: Gooseherd) -> None:
 
 
 def test_a_killed_worker_costs_one_attempt_and_not_the_job(gooseherd: Gooseherd, long_bed: Path) -> None:
-    job_id = started(gooseherd, long_bed)
-    sorts = gooseherd.tools(*SORTERS)
+    job_id, sorts = started(gooseherd, long_bed)
     for pid in set(worker_pids(gooseherd)) - {gooseherd.pid}:
         os.kill(pid, signal.SIGKILL)
     job = gooseherd.ended(job_id)
@@ -67,11 +77,11 @@ def test_a_killed_worker_costs_one_attempt_and_not_the_job(gooseherd: Gooseherd,
 def test_a_killed_api_process_adopts_its_running_attempt_when_it_is_back(
     gooseherd: Gooseherd, long_bed: Path
 ) -> None:
-    job_id = started(gooseherd, long_bed)
-    sorts = gooseherd.tools(*SORTERS)
+    job_id, sorts = started(gooseherd, long_bed)
     gooseherd.kill()
     assert set(sorts) <= set(gooseherd.tools(*SORTERS)), "the sort went on without the API"
     gooseherd.start()
+    go_on(sorts)
     job = gooseherd.ended(job_id)
     assert job["status"] == "completed"
     assert [attempt["number"] for attempt in job["attempts"]] == [1]
@@ -79,7 +89,7 @@ def test_a_killed_api_process_adopts_its_running_attempt_when_it_is_back(
 
 
 def test_a_killed_attempt_process_is_told_and_tried_again(gooseherd: Gooseherd, long_bed: Path) -> None:
-    job_id = started(gooseherd, long_bed)
+    job_id, _ = started(gooseherd, long_bed)
     attempts = gooseherd.attempts()
     assert attempts
     for pid in attempts:
@@ -93,11 +103,12 @@ def test_a_killed_attempt_process_is_told_and_tried_again(gooseherd: Gooseherd, 
 def test_a_killed_document_server_is_started_again_and_the_job_goes_on(
     gooseherd: Gooseherd, long_bed: Path
 ) -> None:
-    job_id = started(gooseherd, long_bed)
+    job_id, sorts = started(gooseherd, long_bed)
     servers = [pid for pid in gooseherd.processes() if "secantusd" in " ".join(gooseherd.command(pid))]
     assert servers
     for pid in servers:
         os.kill(pid, signal.SIGKILL)
+    go_on(sorts)
 
     def look() -> dict[str, Any] | None:
         try:
@@ -112,16 +123,17 @@ def test_a_killed_document_server_is_started_again_and_the_job_goes_on(
 
 
 def test_stopping_in_order_leaves_the_attempt_to_the_next_start(gooseherd: Gooseherd, long_bed: Path) -> None:
-    job_id = started(gooseherd, long_bed)
+    job_id, sorts = started(gooseherd, long_bed)
     assert gooseherd.stop() == 0
     gooseherd.start()
+    go_on(sorts)
     job = gooseherd.ended(job_id)
     assert job["status"] == "completed"
     assert [attempt["number"] for attempt in job["attempts"]] == [1]
 
 
 def test_cancelling_in_the_middle_leaves_no_process_and_no_file(gooseherd: Gooseherd, long_bed: Path) -> None:
-    job_id = started(gooseherd, long_bed)
+    job_id, _ = started(gooseherd, long_bed)
     answer = httpx.delete(f"{gooseherd.url}/jobs/{job_id}", timeout=30)
     assert answer.status_code in (200, 202), answer.text
     job = gooseherd.ended(job_id)

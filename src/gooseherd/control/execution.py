@@ -351,6 +351,11 @@ class Executions:
             isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
         ):
             failure = Failure(Reason.CANCELLED, "cancelled by its requester")
+            if holder.unwanted.is_set() and await holder.insist(lambda: self._wanted_again(job)):
+                ATTEMPTS_ENDED.labels(failure.reason).inc()
+                _log.info("cancelled attempt, wanted again meanwhile", extra={"job_id": job.job_id})
+                await self._requeue(holder, failure, timedelta(0))
+                return
             await self._release(holder, Status.CANCELLED, failure)
             return
         if isinstance(outcome, Ended) and outcome.failure.reason not in _MAY_HAVE_PUBLISHED:
@@ -400,11 +405,22 @@ class Executions:
         _log.warning(
             "attempt failed, job requeued", extra={**said, "delay_seconds": again.delay.total_seconds()}
         )
-        await holder.edge(
-            Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, again.delay)
+        await self._requeue(holder, failure, again.delay)
+
+    async def _wanted_again(self, job: Job) -> bool:
+        """Whether somebody has come to a job since it was to be cancelled; it takes seconds to stop one."""
+        now = await self._jobs.get(job.job_id)
+        return (
+            now is not None
+            and (now.fence, now.status) == (job.fence, Status.RUNNING)
+            and not now.cancel_requested
         )
+
+    async def _requeue(self, holder: Holder, failure: Failure, delay: timedelta) -> None:
+        job = holder.job
+        await holder.edge(Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, delay))
         loop = asyncio.get_running_loop()
-        loop.call_later(again.delay.total_seconds() + 0.01, self._news.work.ring)
+        loop.call_later(delay.total_seconds() + 0.01, self._news.work.ring)
 
     async def _release(self, holder: Holder, status: Status, failure: Failure) -> None:
         job = holder.job

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PROBE_SECONDS: Final = 2.0
+_PROBE_SECONDS: Final = 5.0
+_CATCH_UP_SECONDS: Final = 1.0
 _FAREWELL_SECONDS: Final = 2.0
 """How long a cancelled exchange may take to end before it is left to itself."""
 
@@ -109,6 +110,7 @@ class _WoolLink:
         """As the port says."""
         heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         last_heard = time.monotonic() + self._dispatch
+        doubted = False
 
         async def listen() -> None:
             nonlocal last_heard
@@ -128,7 +130,13 @@ class _WoolLink:
                     # What arrived while the caller was busy elsewhere counts.
                     if time.monotonic() < last_heard + self._silence or not heard.empty():
                         continue
+                    if not doubted:
+                        # It may be us who were held up, and what it said is here, not yet taken in.
+                        doubted = True
+                        await asyncio.sleep(min(_CATCH_UP_SECONDS, self._silence / 4))
+                        continue
                     raise WorkerLost(f"nothing heard for {self._silence:g} seconds") from None
+                doubted = False
                 if said is None:
                     _outcome(listening)
                     raise WorkerLost("the worker ended the conversation")

@@ -27,7 +27,7 @@ from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placemen
 
 STAND_IN = Path(__file__).parent / "stand_in_worker.py"
 REAL_IMAGE = "gooseherd-worker:real"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 PACE = PollPace(
     young=0.05, starting=0.2, busy=1.0, idle=2.0, birth_grace=2.0, absence_gap=0.2, calls_per_minute=1200
 )

@@ -230,7 +230,7 @@ async def test_gone_tells_why_and_find_knows_it(site) -> None:
 
 
 async def test_a_worker_that_ends_by_itself_frees_its_slot(site) -> None:
-    fleet = site.fleet(max_workers=1, environment={"WORKER_IDLE_TIMEOUT_SECONDS": "4"})
+    fleet = site.fleet(max_workers=1, environment={"WORKER_IDLE_TIMEOUT_SECONDS": "6"})
     worker = await fleet.acquire(site.need("j1"))
     await fleet.release(worker.worker_id, reusable=True)
     assert "ended by itself" in await fleet.gone(worker.worker_id)
@@ -270,7 +270,7 @@ async def test_a_worker_whose_caller_has_left_is_there_for_the_next(site) -> Non
     await site.until(lambda: site.live())
     acquiring.cancel()
     await asyncio.gather(acquiring, return_exceptions=True)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while [(v.health, v.attempt) for v in await fleet.view()] != [("healthy", None)]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await fleet.acquire(site.need("j2"))

@@ -23,7 +23,9 @@ from gooseherd.processes import ProcessId
 from gooseherd.worker.settings import build_id
 
 STAND_IN = Path(__file__).parent / "stand_in"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+SILENCE_SECONDS = 12.0
+"""Longer than a busy machine may hold up a worker that lives; a fourth of it is between heartbeats."""
 
 
 async def until(condition: Callable[[], object], what: str = "") -> None:
@@ -54,7 +56,7 @@ class Yard:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.workers = WoolWorkers(silence_seconds=4.0)
+        self.workers = WoolWorkers(silence_seconds=SILENCE_SECONDS)
         self.registry = Registry(root / "fleet")
         self._fleets: list[LocalFleet] = []
         self._n = 0

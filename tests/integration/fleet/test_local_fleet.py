@@ -17,6 +17,9 @@ from gooseherd.processes import ProcessId
 
 pytestmark = pytest.mark.integration
 
+LONG_ENOUGH_SECONDS = 3
+"""For a worker that is ready to be handed out and given an attempt, on a slow machine."""
+
 
 async def test_one_attempt_gets_one_worker_however_often_it_asks(yard) -> None:
     fleet, need = yard.fleet(), yard.need(yard.spec("quick"))
@@ -78,11 +81,11 @@ async def test_busy_workers_outlive_the_fleet_and_are_found_by_the_next(yard) ->
     assert await second.acquire(yard.need(yard.spec("quick"))) == worker
 
 
-async def test_the_end_of_a_worker_is_seen_by_who_is_not_its_parent(yard) -> None:
+async def test_the_end_of_a_worker_is_seen_by_who_is_not_its_parent(yard, until) -> None:
     first, second = yard.fleet(), yard.fleet()
     worker = await first.acquire(yard.need(yard.spec("quick")))
     going = asyncio.create_task(second.gone(worker.worker_id))
-    await asyncio.sleep(0)
+    await until(lambda: worker.worker_id in second._watching)
     yard.entry(worker).process.signal(signal.SIGKILL)
     assert (await going).startswith("worker process")
     assert await first.gone(worker.worker_id) == "worker process killed by signal 9"
@@ -94,7 +97,7 @@ async def test_a_worker_nobody_knows_has_ended(yard) -> None:
 
 
 async def test_an_idle_worker_ends_itself_without_a_trace(yard, until) -> None:
-    fleet = yard.fleet(idle=0.5)
+    fleet = yard.fleet(idle=LONG_ENOUGH_SECONDS)
     worker = await fleet.acquire(yard.need(yard.spec("quick")))
     runtime = yard.entry(worker).runtime
     await fleet.release(worker.worker_id, reusable=True)
@@ -104,20 +107,20 @@ async def test_an_idle_worker_ends_itself_without_a_trace(yard, until) -> None:
 
 
 async def test_a_worker_with_a_long_attempt_is_not_idle(yard) -> None:
-    fleet, spec = yard.fleet(idle=0.3), yard.spec("hold")
+    fleet, spec = yard.fleet(idle=LONG_ENOUGH_SECONDS), yard.spec("hold")
     worker = await fleet.acquire(yard.need(spec))
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
-        heartbeats = 0
+        progress = 0
         async for event in link.watch_attempt(spec.attempt, 1):
-            heartbeats += event.kind == "progress"
-            if heartbeats == 3:  # Each comes half a second after the one before.
+            progress += event.kind == "progress"
+            if progress == 3 * LONG_ENOUGH_SECONDS:  # Each comes half a second after the one before.
                 yard.open_gate()
     assert event.kind == "done"
 
 
 async def test_a_worker_past_its_lifetime_takes_nothing_new(yard) -> None:
-    fleet = yard.fleet(WORKER_MAX_LIFETIME_SECONDS="0.5")
+    fleet = yard.fleet(WORKER_MAX_LIFETIME_SECONDS=str(LONG_ENOUGH_SECONDS))
     worker = await fleet.acquire(yard.need(yard.spec("quick")))
     assert await fleet.gone(worker.worker_id) == "worker process exited 0"
     assert await fleet.acquire(yard.need(yard.spec("quick"))) != worker

@@ -20,14 +20,16 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 
 @asynccontextmanager
-async def watched(yard, worker, spec) -> AsyncIterator[tuple[list[int], asyncio.Task]]:
+async def watched(
+    yard, worker, spec, ears: WoolWorkers | None = None
+) -> AsyncIterator[tuple[list[int], asyncio.Task]]:
     """An attempt at work, its processes, and somebody who listens to it."""
 
     hears = asyncio.Event()
 
     async def listen():
         events = []
-        async with yard.workers.connect(worker) as link:
+        async with (ears or yard.workers).connect(worker) as link:
             async for event in link.watch_attempt(spec.attempt, 1):
                 hears.set()
                 events.append(event)
@@ -37,7 +39,10 @@ async def watched(yard, worker, spec) -> AsyncIterator[tuple[list[int], asyncio.
         await link.start_attempt(spec)
     pids = await yard.pids()
     listening = asyncio.create_task(listen())
-    await hears.wait()
+    hearing = asyncio.create_task(hears.wait())
+    await asyncio.wait({hearing, listening}, return_when=asyncio.FIRST_COMPLETED)
+    hearing.cancel()
+    assert hears.is_set(), listening
     yield pids, listening
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
@@ -98,17 +103,17 @@ async def test_killing_the_attempt_is_told_with_its_diagnosis_and_takes_its_tool
 
 
 async def test_a_frozen_worker_is_lost_and_can_be_got_rid_of(yard, until) -> None:
-    yard.workers = WoolWorkers(silence_seconds=1.5, dispatch_seconds=1.0, answer_seconds=2.0)
+    impatient = WoolWorkers(silence_seconds=4.0, dispatch_seconds=1.0, answer_seconds=2.0)
     fleet, spec = yard.fleet(), yard.spec("hold")
     worker = await fleet.acquire(yard.need(spec))
-    async with watched(yard, worker, spec) as (pids, listening):
+    async with watched(yard, worker, spec, WoolWorkers(silence_seconds=4.0)) as (pids, listening):
         child = yard.child(worker)
         for pid in (child, yard.entry(worker).process.pid):
             os.kill(pid, signal.SIGSTOP)
         with pytest.raises(WorkerLost, match="nothing heard"):
             await listening
         with pytest.raises(WorkerLost):
-            async with yard.workers.connect(worker) as link:
+            async with impatient.connect(worker) as link:
                 await link.cancel_attempt(spec.attempt)
         os.kill(yard.entry(worker).process.pid, signal.SIGKILL)
         await fleet.release(worker.worker_id, reusable=False)

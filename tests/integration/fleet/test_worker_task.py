@@ -80,7 +80,7 @@ class TaskProcess:
             return 0, {}
 
     async def until_health(self, code: int, **said: object) -> dict[str, object]:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while True:
                 found, body = await self.health()
                 if found == code and said.items() <= body.items():
@@ -89,7 +89,7 @@ class TaskProcess:
                 await asyncio.sleep(0.05)
 
     async def exit_status(self) -> int:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             return await asyncio.to_thread(self.process.wait)
 
     def end(self) -> None:
@@ -153,7 +153,7 @@ def runtime() -> Iterator[Path]:
 async def test_with_the_right_pairs_an_attempt_runs(start, yard, certificates) -> None:
     worker = start(**{name: str(certificates / file) for name, file in TLS_FILES.items()})
     await worker.until_health(200)
-    workers = WoolWorkers(silence_seconds=4.0, credentials=to_call(certificates).to_call())
+    workers = WoolWorkers(silence_seconds=12.0, credentials=to_call(certificates).to_call())
     events = await run(workers, worker, yard.spec("quick"))
     assert events[-1].kind is EventKind.DONE
 
@@ -182,7 +182,7 @@ async def test_whoever_has_not_the_right_pair_is_refused(start, yard, certificat
             )
         assert not (yard.root / "runs").exists(), who
     # It has not suffered: the right one is served.
-    good = WoolWorkers(silence_seconds=4.0, credentials=to_call(certificates).to_call())
+    good = WoolWorkers(silence_seconds=12.0, credentials=to_call(certificates).to_call())
     assert (await run(good, worker, spec))[-1].kind is EventKind.DONE
 
 
@@ -194,7 +194,7 @@ async def test_a_server_without_the_workers_name_is_not_called(start, yard, cert
     worker = start(**{name: str(certificates / file) for name, file in TLS_FILES.items()})
     await worker.until_health(200)
     workers = WoolWorkers(
-        dispatch_seconds=3.0, answer_seconds=6.0, credentials=to_call(certificates).to_call()
+        dispatch_seconds=20.0, answer_seconds=40.0, credentials=to_call(certificates).to_call()
     )
     with pytest.raises(WorkerLost, match="not that of a worker of ours"):
         await run(workers, worker, yard.spec("quick"))
@@ -204,7 +204,7 @@ async def test_an_open_worker_is_not_called_by_who_expects_a_certificate(start, 
     worker = start()
     await worker.until_health(200)
     workers = WoolWorkers(
-        dispatch_seconds=3.0, answer_seconds=6.0, credentials=to_call(certificates).to_call()
+        dispatch_seconds=20.0, answer_seconds=40.0, credentials=to_call(certificates).to_call()
     )
     with pytest.raises(WorkerLost):
         await run(workers, worker, yard.spec("quick"))
@@ -215,7 +215,7 @@ async def test_certificates_that_come_as_text_are_not_left_for_attempts(
 ) -> None:
     worker = start(XDG_RUNTIME_DIR=str(runtime), **texts)
     await worker.until_health(200)
-    workers = WoolWorkers(silence_seconds=4.0, credentials=to_call(certificates).to_call())
+    workers = WoolWorkers(silence_seconds=12.0, credentials=to_call(certificates).to_call())
     spec = yard.spec("hold")
     async with workers.connect(worker.handle) as link:
         await link.start_attempt(spec)
@@ -243,7 +243,7 @@ async def test_an_address_others_reach_is_not_bound_without_certificates(start, 
 async def test_another_build_is_refused_with_its_reason(start, yard, certificates) -> None:
     worker = start(**{name: str(certificates / file) for name, file in TLS_FILES.items()})
     await worker.until_health(200)
-    workers = WoolWorkers(silence_seconds=4.0, credentials=to_call(certificates).to_call())
+    workers = WoolWorkers(silence_seconds=12.0, credentials=to_call(certificates).to_call())
     async with workers.connect(worker.handle) as link:
         with pytest.raises(Misconfigured, match="build: the worker is"):
             await link.start_attempt(yard.spec("quick", build="another"))
@@ -257,7 +257,7 @@ async def test_health_tells_build_and_attempt_and_that_it_drains(start, yard, un
     body = await worker.until_health(200)
     assert body["build"] == build_id()
     assert body["attempt"] is None
-    workers = WoolWorkers(silence_seconds=4.0)
+    workers = WoolWorkers(silence_seconds=12.0)
     spec = yard.spec("hold")
     async with workers.connect(worker.handle) as link:
         await link.start_attempt(spec)
@@ -273,9 +273,9 @@ async def test_health_tells_build_and_attempt_and_that_it_drains(start, yard, un
 
 
 async def test_a_worker_past_its_lifetime_is_unhealthy_while_its_attempt_ends(start, yard) -> None:
-    worker = start(WORKER_MAX_LIFETIME_SECONDS="3")
+    worker = start(WORKER_MAX_LIFETIME_SECONDS="6")
     await worker.until_health(200)
-    workers = WoolWorkers(silence_seconds=4.0)
+    workers = WoolWorkers(silence_seconds=12.0)
     spec = yard.spec("hold")
     async with workers.connect(worker.handle) as link:
         await link.start_attempt(spec)
@@ -295,7 +295,7 @@ async def test_a_worker_whose_tools_are_missing_says_so_takes_nothing_and_ends(s
     body = await worker.until_health(503, status="broken")
     assert body["problem"] == "tools are missing: bcftools"
     with pytest.raises(WorkerLost, match=r"stopping|nothing listens"):
-        await run(WoolWorkers(silence_seconds=4.0), worker, yard.spec("quick"))
+        await run(WoolWorkers(silence_seconds=12.0), worker, yard.spec("quick"))
     assert await worker.exit_status() == 78
 
 
