@@ -524,6 +524,23 @@ async def test_a_superseded_holder_stops_and_changes_nothing(database: Database)
     assert first.released == []
 
 
+async def test_a_process_that_adopts_its_own_job_follows_it_once_and_leaves_nothing_behind(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), hangs)
+    stage.timing = LONG_LEASE  # The first to follow does not hear of it by its heartbeat.
+    stage.build()
+    async with stage.engine():
+        job = await stage.until(await stage.submit(), lambda now: now.progress.percent > 0)
+        [before] = stage.executions._tasks.values()
+        assert await stage.jobs.shorten_lease(job.job_id, job.fence, job.worker_id, "it was held up")
+        job = await stage.until(job, lambda now: now.fence == 2)
+        await asyncio.wait({before}, timeout=60)
+        assert before.done()
+        assert stage.executions.following == 1
+    assert (stage.released, stage.cancelled) == ([], [])
+
+
 async def test_a_job_whose_worker_is_gone_when_adopted_is_done_again(database: Database) -> None:
     cache = MemoryCache()
     first = Stage(database, cache, hangs, "first").build()

@@ -176,6 +176,8 @@ class Executions:
 
     def _start(self, job: Job, *, adopted: bool) -> None:
         self.unanswered.settle(job.job_id)
+        if (superseded := self._holders.get(job.job_id)) is not None:
+            superseded.lost.set()
         holder = Holder(self._jobs, job, self.timing)
         self._holders[job.job_id] = holder
         if not adopted:

@@ -18,7 +18,7 @@ class Unanswered:
         self._asked: dict[JobId, tuple[float, bool]] = {}
 
     def note(self, job_id: JobId, *, adopted: bool) -> None:
-        """A lease, or an adoption, is about to be asked for, and the answer may get lost."""
+        """A lease, or an adoption, was just asked for, and the answer got lost."""
         self._asked[job_id] = self._clock() + self._lease, adopted
 
     def settle(self, job_id: JobId) -> None:

@@ -212,6 +212,7 @@ class LocalFleet:
         for watch in watching:
             watch.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*self._burying.values(), return_exceptions=True)
         for child in self._children.values():
             if child.poll() is None:
                 child.returncode = 0  # It goes on without us; Popen would complain that nobody waited.
