@@ -32,8 +32,8 @@ def held(gooseherd: Gooseherd) -> list[int]:
     return [pid for pid in gooseherd.tools(*SORTERS) if signalled(pid, signal.SIGSTOP)]
 
 
-def go_on(sorts: list[int]) -> None:
-    for pid in sorts:
+def go_on(gooseherd: Gooseherd) -> None:
+    for pid in gooseherd.processes():  # What waits for a sort in a sandbox stops with it.
         signalled(pid, signal.SIGCONT)
 
 
@@ -81,7 +81,7 @@ def test_a_killed_api_process_adopts_its_running_attempt_when_it_is_back(
     gooseherd.kill()
     assert set(sorts) <= set(gooseherd.tools(*SORTERS)), "the sort went on without the API"
     gooseherd.start()
-    go_on(sorts)
+    go_on(gooseherd)
     job = gooseherd.ended(job_id)
     assert job["status"] == "completed"
     assert [attempt["number"] for attempt in job["attempts"]] == [1]
@@ -103,12 +103,12 @@ def test_a_killed_attempt_process_is_told_and_tried_again(gooseherd: Gooseherd, 
 def test_a_killed_document_server_is_started_again_and_the_job_goes_on(
     gooseherd: Gooseherd, long_bed: Path
 ) -> None:
-    job_id, sorts = started(gooseherd, long_bed)
+    job_id, _ = started(gooseherd, long_bed)
     servers = [pid for pid in gooseherd.processes() if "secantusd" in " ".join(gooseherd.command(pid))]
     assert servers
     for pid in servers:
         os.kill(pid, signal.SIGKILL)
-    go_on(sorts)
+    go_on(gooseherd)
 
     def look() -> dict[str, Any] | None:
         try:
@@ -123,10 +123,10 @@ def test_a_killed_document_server_is_started_again_and_the_job_goes_on(
 
 
 def test_stopping_in_order_leaves_the_attempt_to_the_next_start(gooseherd: Gooseherd, long_bed: Path) -> None:
-    job_id, sorts = started(gooseherd, long_bed)
+    job_id, _ = started(gooseherd, long_bed)
     assert gooseherd.stop() == 0
     gooseherd.start()
-    go_on(sorts)
+    go_on(gooseherd)
     job = gooseherd.ended(job_id)
     assert job["status"] == "completed"
     assert [attempt["number"] for attempt in job["attempts"]] == [1]
