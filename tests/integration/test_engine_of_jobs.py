@@ -638,6 +638,26 @@ async def test_an_adoption_whose_answer_got_lost_is_followed_long_before_it_runs
     assert len(job.attempts) == 1
 
 
+async def test_a_worker_whose_job_is_over_is_given_back_although_we_are_told_to_leave(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+    finalize = stage.jobs.finalize
+
+    async def as_we_leave(job_id: JobId, *what: Any) -> Job:
+        job: Job = await finalize(job_id, *what)
+        stage.executions._tasks[job_id].cancel()
+        await asyncio.sleep(0)
+        return job
+
+    stage.jobs.finalize = as_we_leave
+    stage.timing = LONG_LEASE
+    stage.build()
+    async with stage.engine():
+        await stage.ended(await stage.submit())
+    assert stage.released == [(WorkerId("w"), True)]
+
+
 @pytest.mark.parametrize("edge", ["begin_finalize", "requeue"])
 async def test_a_worker_goes_with_a_lease_that_is_lost_at_the_end(database: Database, edge: str) -> None:
     stage = Stage(database, MemoryCache(), goes_well if edge == "begin_finalize" else dies)

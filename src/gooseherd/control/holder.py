@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+_LAST_WRITE_SECONDS = 5.0
+"""How long a write may hold up the end of the process."""
 
 
 class Times(Protocol):
@@ -118,7 +120,7 @@ class Holder:
             nonlocal tries
             tries += 1
             try:
-                await write()
+                await self._to_its_end(write, target)
             except LeaseLost:
                 if tries == 1:
                     raise
@@ -128,6 +130,17 @@ class Holder:
 
         await self.insist(once)
         self.settled = target is not Status.FINALIZING
+
+    async def _to_its_end(self, write: Callable[[], Awaitable[object]], target: Status) -> None:
+        """A write under way is waited for, also when we are told to leave: whether it took effect matters."""
+        writing = asyncio.ensure_future(write())
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing}, timeout=_LAST_WRITE_SECONDS)
+            if writing.done() and not writing.cancelled() and writing.exception() is None:
+                self.settled = target is not Status.FINALIZING
+            raise
 
     async def unless_unwanted(self, work: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> T | None:
         """The result of `work`, or None when the job was cancelled first; the work is then cancelled.
