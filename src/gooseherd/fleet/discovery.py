@@ -286,9 +286,8 @@ class EcsDiscovery:
         for worker_id, sighting in changed.items():
             before = self._known.get(worker_id)
             if sighting.gone:
-                self._known.pop(
-                    worker_id, None
-                )  # To the end: gone ones stand in the order in which they went.
+                # To the end: gone ones stand in the order in which they went.
+                self._known.pop(worker_id, None)
             self._known[worker_id] = sighting
             if sighting.gone:
                 self._fresh.discard(worker_id)
