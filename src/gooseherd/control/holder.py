@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -137,7 +138,10 @@ class Holder:
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
-            await asyncio.wait({writing}, timeout=_LAST_WRITE_SECONDS)
+            deadline = self._monotonic() + _LAST_WRITE_SECONDS
+            while not writing.done() and (left := deadline - self._monotonic()) > 0:
+                with suppress(asyncio.CancelledError):  # To be told so again changes nothing.
+                    await asyncio.wait({writing}, timeout=left)
             if writing.done() and not writing.cancelled() and writing.exception() is None:
                 self.settled = target is not Status.FINALIZING
             raise
