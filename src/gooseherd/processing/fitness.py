@@ -56,21 +56,25 @@ def _program(name: str, environ: Mapping[str, str]) -> Check:
     if where is None:
         return Check(name, "missing", "not on PATH", remedy)
     try:
-        done = subprocess.run(
-            [where, "--version"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-        )
+        done = _said_of_version(where)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check(name, "missing", f"{where} does not run: {error}", remedy)
     version = _VERSION.search(done.stdout + done.stderr)
     if done.returncode != 0 or version is None:
         return Check(name, "missing", f"{where} does not tell its version (exit {done.returncode})", remedy)
     return Check(name, "ok", version[0])
+
+
+def _said_of_version(program: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, "--version"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=20,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def _kernel() -> Check:
@@ -81,14 +85,7 @@ def _kernel() -> Check:
         remedy = "./dev builds it where gcc and libhts-dev are; the worker image has it"
         return Check(name, "warn", "not built: VCF, GFF and BED take several times longer", remedy)
     try:
-        done = subprocess.run(
-            [where, "--version"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=20,
-            stdin=subprocess.DEVNULL,
-        )
+        done = _said_of_version(where)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check(name, "warn", f"{where} does not run: {error}", "build it anew, or remove it")
     if done.returncode != 0:

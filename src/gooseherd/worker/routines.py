@@ -65,12 +65,8 @@ async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
             log.exception("routine failed")
             from gooseherd.worker.diagnosis import lacks_room
 
-            full = lacks_room(error)
-            return {
-                "failed": "the worker's disk is full"
-                if full
-                else f"worker code raised {type(error).__name__}"
-            }
+            raised = f"worker code raised {type(error).__name__}"
+            return {"failed": "the worker's disk is full" if lacks_room(error) else raised}
 
     return await asyncio.to_thread(body)
 
