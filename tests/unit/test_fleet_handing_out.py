@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from gooseherd.domain.errors import NoCapacity
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed
-from gooseherd.fleet.ecs import EcsFleet
 from gooseherd.fleet.local import LocalFleet
 from gooseherd.fleet.registry import Entry, Registry
 from gooseherd.processes import ProcessId
@@ -29,50 +28,8 @@ def need(attempt: AttemptId) -> WorkerNeed:
     return WorkerNeed(attempt, BED, None)
 
 
-class NoEcs:
-    """ECS and all that asks it, for fleets that are not to ask."""
-
-    sweeps = 0
-
-    def sightings(self) -> dict[WorkerId, Any]:
-        return {}
-
-
 def local(folder: Path, max_workers: int = 1) -> LocalFleet:
     return LocalFleet(state_dir=folder, max_workers=max_workers, environment={}, build="b1")
-
-
-def ecs(_: Path) -> EcsFleet:
-    nothing: Any = NoEcs()
-    return EcsFleet(
-        api=nothing, provisioner=nothing, discovery=nothing, describe=nothing, build="b1", max_workers=1
-    )
-
-
-@pytest.mark.parametrize("make", [local, ecs])
-async def test_a_worker_that_comes_in_the_tick_in_which_its_caller_leaves_is_released_once(
-    make: Callable[[Path], Any], tmp_path: Path
-) -> None:
-    fleet, come, released = make(tmp_path), asyncio.Event(), []
-
-    async def acquire(_: object) -> WorkerHandle:
-        await come.wait()
-        return W
-
-    async def release(worker_id: WorkerId, *, reusable: bool, attempt: AttemptId) -> None:
-        released.append((worker_id, reusable, attempt))
-
-    fleet._acquire, fleet.release = acquire, release
-    leaving = asyncio.create_task(fleet.acquire(need(ONE)))
-    await asyncio.sleep(0)  # It has asked.
-    await asyncio.sleep(0)  # It waits.
-    come.set()
-    leaving.cancel()
-    await asyncio.wait({leaving})
-    while fleet._acquiring or fleet._releasing:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    assert leaving.cancelled()
-    assert released == [(W.worker_id, True, ONE)]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -32,6 +32,7 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.fleet.acquisitions import Acquisitions
 from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
@@ -76,12 +77,6 @@ def asking(workers: WoolWorkers) -> Describe:
     return describe
 
 
-def _beside(doing: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
-    task = asyncio.create_task(doing)
-    among.add(task)
-    task.add_done_callback(among.discard)
-
-
 class EcsFleet:
     """At most `max_workers` FleetTasks, those of other processes of this fleet included.
 
@@ -120,38 +115,14 @@ class EcsFleet:
         self._roster = Roster(discovery.sightings, clock)
         self._launching: set[str] = set()
         """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
-        self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
-        self._waiting: dict[AttemptId, int] = {}
+        self._acquisitions = Acquisitions(self._acquire, self._free)
         self._greeting: set[asyncio.Task[None]] = set()
-        self._releasing: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     # -- the port --------------------------------------------------------------------------
 
     async def acquire(self, need: WorkerNeed) -> WorkerHandle:
         """As the port says; concurrent calls for one attempt get one worker."""
-        if self._closed:
-            raise NoCapacity("(this process is leaving)")
-        attempt = need.attempt
-        task = self._acquiring.get(attempt)
-        if task is None:
-            task = asyncio.create_task(self._acquire(need), name=f"acquire {attempt}")
-            self._acquiring[attempt] = task
-            task.add_done_callback(lambda done: self._acquired(attempt, done))
-        self._waiting[attempt] = self._waiting.get(attempt, 0) + 1
-        try:
-            # A caller that gives up must not leave a half-started worker that nobody knows.
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # It came in the moment in which its last caller left. Whoever is last releases it, once:
-            # a second release would free it under the hands of whom it was given to after the first.
-            if self._acquiring.get(attempt) is not task and self._waiting[attempt] == 1:
-                self._unclaimed(attempt, task)
-            raise
-        finally:
-            self._waiting[attempt] -= 1
-            if not self._waiting[attempt]:
-                del self._waiting[attempt]
+        return await self._acquisitions.get(need)
 
     async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
         """As the port says; waits for ECS as long as it takes, for not seeing a worker is not its end."""
@@ -212,7 +183,7 @@ class EcsFleet:
     def slots(self) -> int:
         """As the port says; those that this process is just acquiring are not counted as taken yet."""
         self._discovery.start()
-        acquiring = {str(attempt) for attempt in self._acquiring}
+        acquiring = self._acquisitions.attempts()
         idle = self._roster.idle()
         return self._max - sum(
             not sighting.gone and worker_id not in idle and self._user_of(worker_id) not in acquiring
@@ -256,14 +227,12 @@ class EcsFleet:
 
     async def close(self) -> None:
         """As the port says; idempotent."""
-        if self._closed:
+        if self._acquisitions.closed:
             return
-        self._closed = True
-        while tasks := [*self._acquiring.values(), *self._greeting, *self._releasing]:
-            # A release is waited for: who is idle is known only after it.
-            for task in (*self._acquiring.values(), *self._greeting):
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._acquisitions.close()
+        for greeting in self._greeting:
+            greeting.cancel()
+        await asyncio.gather(*self._greeting, return_exceptions=True)
         await self._provisioner.close()
         idle = self._roster.all_idle()
         await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in idle))
@@ -409,7 +378,9 @@ class EcsFleet:
             address = self._discovery.address(worker_id)
             assert address is not None
             handle = WorkerHandle(worker_id, address)
-            _beside(self._greet(handle), self._greeting)
+            greeting = asyncio.create_task(self._greet(handle))
+            self._greeting.add(greeting)
+            greeting.add_done_callback(self._greeting.discard)
             return handle
         await self._give_up(worker_id)
         if sighting.task is None:
@@ -428,17 +399,8 @@ class EcsFleet:
         if sighting is None or not sighting.gone:
             await self._stop(worker_id, "did not become healthy")
 
-    def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
-        self._acquiring.pop(attempt, None)
-        if not self._waiting.get(attempt):
-            self._unclaimed(attempt, task)
-
-    def _unclaimed(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
-        """Every caller has left: the worker, if there is one, is there for somebody else."""
-        if task.cancelled() or task.exception() is not None:
-            return
-        worker_id = task.result().worker_id
-        _beside(self.release(worker_id, reusable=True, attempt=attempt), self._releasing)
+    async def _free(self, worker_id: WorkerId, attempt: AttemptId) -> None:
+        await self.release(worker_id, reusable=True, attempt=attempt)
 
     # -- small things ----------------------------------------------------------------------
 

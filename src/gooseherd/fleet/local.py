@@ -26,6 +26,7 @@ from gooseherd.domain.errors import LaunchFailed, NoCapacity, NotFound, WorkerLo
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.fleet.acquisitions import Acquisitions
 from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.pool import probe
 from gooseherd.fleet.registry import Entry, Registry
@@ -75,11 +76,8 @@ class LocalFleet:
         idle = {"WORKER_IDLE_TIMEOUT_SECONDS": f"{idle_timeout:g}"}
         self._launcher = Launcher(self._registry, {**environment, **idle}, start_timeout)
         self._children: dict[WorkerId, subprocess.Popen[bytes]] = {}
-        self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
+        self._acquisitions = Acquisitions(self._acquire, self._free)
         self._swept = False
-        self._closed = False
-        self._waiting: dict[AttemptId, int] = {}
-        self._releasing: set[asyncio.Task[None]] = set()
         self._watching: dict[WorkerId, asyncio.Task[str]] = {}
         self._burying: dict[WorkerId, asyncio.Task[str]] = {}
         self._diagnoses: dict[WorkerId, str] = {}
@@ -91,27 +89,7 @@ class LocalFleet:
 
     async def acquire(self, need: WorkerNeed) -> WorkerHandle:
         """As the port says; concurrent calls for one attempt get one worker."""
-        if self._closed:
-            raise NoCapacity("(this process is leaving)")
-        task = self._acquiring.get(need.attempt)
-        if task is None:
-            task = asyncio.create_task(self._acquire(str(need.attempt)), name=f"acquire {need.attempt}")
-            self._acquiring[need.attempt] = task
-            task.add_done_callback(lambda done: self._acquired(need.attempt, done))
-        self._waiting[need.attempt] = self._waiting.get(need.attempt, 0) + 1
-        try:
-            # A caller that gives up must not leave a half-started worker that nobody knows.
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # It came in the moment in which its last caller left. Whoever is last releases it, once:
-            # a second release would free it under the hands of whom it was given to after the first.
-            if self._acquiring.get(need.attempt) is not task and self._waiting[need.attempt] == 1:
-                self._unclaimed(need.attempt, task)
-            raise
-        finally:
-            self._waiting[need.attempt] -= 1
-            if not self._waiting[need.attempt]:
-                del self._waiting[need.attempt]
+        return await self._acquisitions.get(need)
 
     async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
         """As the port says; from now on it is held by this process."""
@@ -170,7 +148,7 @@ class LocalFleet:
 
         Reads a handful of small files.
         """
-        acquiring = {str(attempt) for attempt in self._acquiring}
+        acquiring = self._acquisitions.attempts()
         return self._max - sum(
             entry.alive and entry.attempt not in acquiring and not self._is_idle(entry)
             for entry in self._registry.entries()
@@ -201,12 +179,7 @@ class LocalFleet:
 
     async def close(self) -> None:
         """As the port says."""
-        self._closed = True
-        while tasks := [*self._acquiring.values(), *self._releasing]:
-            # A release is waited for: what it has not freed yet would not be seen to be idle.
-            for task in self._acquiring.values():
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._acquisitions.close()
         await asyncio.gather(*(self._stop(entry) for entry in await self._locked(self._take_idle)))
         watching = list(self._watching.values())
         for watch in watching:
@@ -219,12 +192,12 @@ class LocalFleet:
 
     # -- getting one -----------------------------------------------------------------------
 
-    async def _acquire(self, attempt: str) -> WorkerHandle:
+    async def _acquire(self, need: WorkerNeed) -> WorkerHandle:
+        attempt = str(need.attempt)
         if not self._swept:
             self._swept = True
             await in_thread(self._sweep_strays)
-        if self._releasing:  # They may be the ones to reuse.
-            await asyncio.wait(self._releasing)
+        await self._acquisitions.released()  # They may be the ones to reuse.
         while True:
             for dead in [entry for entry in await in_thread(self._registry.entries) if not entry.alive]:
                 await self._bury(dead)
@@ -330,19 +303,8 @@ class LocalFleet:
         child = self._children[worker_id] = self._launcher.spawn(worker_id, work)
         return child
 
-    def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
-        self._acquiring.pop(attempt, None)
-        if not self._waiting.get(attempt):
-            self._unclaimed(attempt, task)
-
-    def _unclaimed(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
-        """Every caller has left: the worker, if there is one, is there for somebody else."""
-        if task.cancelled() or task.exception() is not None:
-            return
-        worker_id = task.result().worker_id
-        releasing = asyncio.create_task(self.release(worker_id, reusable=True, attempt=attempt))
-        self._releasing.add(releasing)
-        releasing.add_done_callback(self._releasing.discard)
+    async def _free(self, worker_id: WorkerId, attempt: AttemptId) -> None:
+        await self.release(worker_id, reusable=True, attempt=attempt)
 
     # -- losing one ------------------------------------------------------------------------
 

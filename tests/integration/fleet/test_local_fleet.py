@@ -151,17 +151,6 @@ async def test_who_gives_up_waiting_leaves_the_worker_to_others(yard, until) -> 
     assert await fleet.acquire(yard.need(yard.spec("quick")))
 
 
-async def test_a_worker_that_comes_as_its_last_caller_leaves_is_there_for_the_next(yard) -> None:
-    fleet, need = yard.fleet(max_workers=1), yard.need(yard.spec("quick"))
-    leaving = asyncio.create_task(fleet.acquire(need))
-    await asyncio.sleep(0)
-    # Called after the one that hands the worker on, before the caller runs again.
-    fleet._acquiring[need.attempt].add_done_callback(lambda _: leaving.cancel())
-    with pytest.raises(asyncio.CancelledError):
-        await leaving
-    assert await fleet.acquire(yard.need(yard.spec("quick")))
-
-
 async def test_a_survey_shows_who_is_warm_and_who_ended_and_stop_says_why(yard) -> None:
     fleet, other = yard.fleet(), yard.fleet()
     warm = await fleet.acquire(yard.need(yard.spec("quick")))

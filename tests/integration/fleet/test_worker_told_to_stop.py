@@ -8,12 +8,10 @@ import hashlib
 import os
 import random
 import signal
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from aiohttp import web
 
@@ -28,6 +26,9 @@ from gooseherd.domain.keys import MANIFEST, cache_key
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.s3 import S3Cache
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Bucket
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -48,41 +49,11 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-class Bucket:
-    """S3 as its owner sees it."""
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client = client
-        self.name = name
-
-    def uploads(self) -> list[Any]:
-        return list(self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ()))
-
-    def parts(self) -> int:
-        """How many parts of unfinished uploads there are."""
-        return sum(
-            len(
-                self._client.list_parts(Bucket=self.name, Key=one["Key"], UploadId=one["UploadId"]).get(
-                    "Parts", ()
-                )
-            )
-            for one in self.uploads()
-        )
-
-    def objects(self) -> list[str]:
-        found = self._client.list_objects_v2(Bucket=self.name).get("Contents", ())
-        return [one["Key"].rpartition("/")[2] for one in found]
-
-
 @pytest.fixture
-def bucket(cloud: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(cloud: str, new_bucket: Callable[[str], Bucket], monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    client: Any = boto3.client("s3", endpoint_url=cloud, region_name="us-east-1")
-    name = f"bucket-{uuid.uuid4()}"
-    client.create_bucket(Bucket=name)
-    yield Bucket(client, name)
-    client.close()
+    return new_bucket(cloud)
 
 
 class Upstream:

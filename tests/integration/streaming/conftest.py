@@ -12,13 +12,12 @@ import re
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
 from gooseherd.devcloud.local import running_cloud
@@ -36,6 +35,9 @@ from gooseherd.sources.urlguard import UrlGuard
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.storage.s3 import S3Cache
 from gooseherd.worker.engine import run_attempt
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Bucket
 
 MIB = 1 << 20
 SECONDS = 60.0
@@ -327,40 +329,9 @@ def local_cloud() -> str:
     return open_until_exit.enter_context(running_cloud(Path(state), images={}))
 
 
-class Bucket:
-    """S3 as its owner sees it."""
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client = client
-        self.name = name
-
-    def uploads(self) -> list[Any]:
-        """What is being put together, in parts."""
-        return list(self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ()))
-
-    def parts(self) -> int:
-        """How many parts of it are there."""
-        return sum(
-            len(
-                self._client.list_parts(Bucket=self.name, Key=one["Key"], UploadId=one["UploadId"]).get(
-                    "Parts", ()
-                )
-            )
-            for one in self.uploads()
-        )
-
-    def objects(self) -> list[str]:
-        found = self._client.list_objects_v2(Bucket=self.name).get("Contents", ())
-        return [one["Key"].rpartition("/")[2] for one in found]
-
-
 @pytest.fixture
-def bucket() -> Iterator[Bucket]:
-    client: Any = boto3.client("s3", endpoint_url=local_cloud(), region_name="us-east-1")
-    name = f"cache-{uuid.uuid4()}"
-    client.create_bucket(Bucket=name)
-    yield Bucket(client, name)
-    client.close()
+def bucket(new_bucket: Callable[[str], Bucket]) -> Bucket:
+    return new_bucket(local_cloud())
 
 
 @pytest.fixture

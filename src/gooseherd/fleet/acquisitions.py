@@ -1,0 +1,92 @@
+"""One acquisition for each attempt, however many ask for it and whoever of them gives up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import NoCapacity
+from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+
+
+class Acquisitions:
+    """Those that a fleet has under way.
+
+    `acquire` gets a worker, or raises and leaves none behind; `release` makes it available
+    to others. A worker whose callers have all left is released, once.
+    """
+
+    def __init__(
+        self,
+        acquire: Callable[[WorkerNeed], Coroutine[Any, Any, WorkerHandle]],
+        release: Callable[[WorkerId, AttemptId], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._acquire = acquire
+        self._release = release
+        self._acquiring: dict[AttemptId, asyncio.Task[WorkerHandle]] = {}
+        self._waiting: dict[AttemptId, int] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+    async def get(self, need: WorkerNeed) -> WorkerHandle:
+        """As Fleet.acquire; concurrent calls for one attempt get one worker."""
+        if self.closed:
+            raise NoCapacity("(this process is leaving)")
+        attempt = need.attempt
+        task = self._acquiring.get(attempt)
+        if task is None:
+            task = asyncio.create_task(self._acquire(need), name=f"acquire {attempt}")
+            self._acquiring[attempt] = task
+            task.add_done_callback(lambda done: self._acquired(attempt, done))
+        self._waiting[attempt] = self._waiting.get(attempt, 0) + 1
+        try:
+            # A caller that gives up must not leave a half-started worker that nobody knows.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # It came in the moment in which its last caller left. Whoever is last releases it, once:
+            # a second release would free it under the hands of whom it was given to after the first.
+            if self._acquiring.get(attempt) is not task and self._waiting[attempt] == 1:
+                self._unclaimed(attempt, task)
+            raise
+        finally:
+            self._waiting[attempt] -= 1
+            if not self._waiting[attempt]:
+                del self._waiting[attempt]
+
+    def attempts(self) -> set[str]:
+        """For which a worker is just being acquired."""
+        return {str(attempt) for attempt in self._acquiring}
+
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._acquiring or self._releasing)
+
+    async def released(self) -> None:
+        """Return when the releases that are under way have ended, however."""
+        if self._releasing:
+            await asyncio.wait(self._releasing)
+
+    async def close(self) -> None:
+        """Give up what is being acquired; nothing is from now on."""
+        self.closed = True
+        while tasks := [*self._acquiring.values(), *self._releasing]:
+            # A release is waited for: who is idle is known only after it.
+            for task in self._acquiring.values():
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _acquired(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
+        self._acquiring.pop(attempt, None)
+        if not self._waiting.get(attempt):
+            self._unclaimed(attempt, task)
+
+    def _unclaimed(self, attempt: AttemptId, task: asyncio.Task[WorkerHandle]) -> None:
+        """Every caller has left: the worker, if there is one, is there for somebody else."""
+        if task.cancelled() or task.exception() is not None:
+            return
+        releasing = asyncio.create_task(self._release(task.result().worker_id, attempt))
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
