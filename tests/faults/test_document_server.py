@@ -157,7 +157,7 @@ async def test_stopping_ends_the_server_and_starting_again_finds_everything(tmp_
 
 
 async def test_writes_are_durable_by_the_url_alone(tmp_path, server):
-    assert server.url.endswith("/?w=majority&journal=true")
+    assert server.url.endswith("/?w=majority&journal=true&retryWrites=false")
     assert server.url.startswith("mongodb://127.0.0.1:")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,10 +105,15 @@ class Dispatcher:
         some = self._executions.following or self._executions.unanswered
         owned = await self._jobs.owned(self._executions.owner) if some else ()
         slots = self._fleet.slots() - self._executions.launching
-        due = await self._jobs.due(_LOOK_AHEAD) if slots > 0 else ()
+        due: Sequence[Job] = ()
+        running: Mapping[Requester, int] = {}
+        if slots > 0:
+            due, running = await asyncio.gather(
+                self._jobs.due(_LOOK_AHEAD), self._jobs.running_by_requester()
+            )
         return QueueView(
             due=due,
-            running=await self._jobs.running_by_requester() if due else {},
+            running=running,
             slots=slots,
             unwanted=[job.job_id for job in owned if job.cancel_requested],
             unanswered=[job for job in owned if self._executions.is_unanswered(job)],

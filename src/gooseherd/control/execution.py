@@ -376,6 +376,7 @@ class Executions:
                 Status.COMPLETED,
                 lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts),
             )
+        self._news.publish(job.job_id)  # Whoever waits need not wait until the worker is given back.
         ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
         JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
         said = {"job_id": job.job_id, "attempt": job.attempt}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -30,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 1.0
 """At most one progress write a job a second: people look no faster, and the store has better to do."""
+
+_GATHER_SECONDS = 0.2
+"""A write of a new step waits for what comes right after it: small files are through all steps by then."""
 
 _GOODBYE_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
@@ -229,14 +233,18 @@ class _Ear:
         self._written_at = 0.0
         self._overtaken = False
         """What is being written is old by now, and the new is not to wait."""
+        self._unwritten = False
+        self._over = asyncio.Event()
         self._writing = writing
 
     async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
         async for event in link.watch_attempt(attempt, from_seq):
             await self._take_in(event)
             if event.kind is EventKind.DONE:
+                self._over.set()  # Where it stood says nothing any more.
                 return Published()
             if event.failure is not None:
+                await self._write_rest()
                 return Ended(event.failure)
         raise WorkerLost("the attempt's events ended before its last one")
 
@@ -255,10 +263,11 @@ class _Ear:
 
     def _show(self, *, now: bool) -> None:
         """Write progress down beside hearing on: no event waits for a write that is for people only."""
-        clock = asyncio.get_running_loop().time()
-        if not now and clock - self._written_at < _PROGRESS_SECONDS:
+        clock = asyncio.get_running_loop().time
+        if not now and clock() - self._written_at < _PROGRESS_SECONDS:
             return
-        self._written_at = clock
+        self._written_at = clock()
+        self._unwritten = True
         job_id = self._holder.job.job_id
         if job_id in self._writing:
             self._overtaken |= now
@@ -267,19 +276,33 @@ class _Ear:
         task.add_done_callback(lambda _: self._writing.pop(job_id, None))
 
     async def _write(self) -> None:
-        job = self._holder.job
         again = True
         while again:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_SECONDS):
+                    await self._over.wait()
+                    return
             self._overtaken = False
-            try:
-                await self._jobs.record_progress(job.job_id, job.fence, self._progress)
-            except StoreUnavailable:
-                return  # A store that is away for a moment must not stop the attempt.
-            except LeaseLost:
-                self._holder.lost.set()
-                return
-            self._news.publish(job.job_id)
-            again = self._overtaken
+            again = await self._write_now() and self._overtaken
+
+    async def _write_rest(self) -> None:
+        """What the attempt did last: an end that is no success is looked at."""
+        self._over.set()
+        if self._unwritten:
+            await self._write_now()
+
+    async def _write_now(self) -> bool:
+        job = self._holder.job
+        self._unwritten = False
+        try:
+            await self._jobs.record_progress(job.job_id, job.fence, self._progress)
+        except StoreUnavailable:
+            return False  # A store that is away for a moment must not stop the attempt.
+        except LeaseLost:
+            self._holder.lost.set()
+            return False
+        self._news.publish(job.job_id)
+        return True
 
 
 def _advance(progress: Progress, event: Event) -> Progress:

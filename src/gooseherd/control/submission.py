@@ -16,7 +16,7 @@ from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound
 from gooseherd.domain.failures import remembered_for
 from gooseherd.domain.job import Job, JobId, Requester, Submission
-from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, WorkflowKey, cache_key, workflow_key
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, workflow_key
 from gooseherd.domain.ports import CacheBackend, Claim, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
@@ -137,9 +137,13 @@ class Submissions:
         job = await self._jobs.attach(key, requester, priority)
         if job is not None:
             return Claim(job, created=False)
+        # Each is a round trip, and somebody waits.
+        last, counts, pending = await asyncio.gather(
+            self._jobs.latest(key), self._jobs.counts(), self._jobs.pending_of(requester)
+        )
         if not retry:
-            await self._refuse_known_failure(key)
-        await self._refuse_over_limit(requester)
+            await self._refuse_known_failure(last)
+        self._refuse_over_limit(sum(counts.values()), pending)
         claim = await self._jobs.claim_workflow(
             Submission(
                 job_id=self._new_id(),
@@ -156,8 +160,7 @@ class Submissions:
             self._news.work.ring()
         return claim
 
-    async def _refuse_known_failure(self, key: WorkflowKey) -> None:
-        last = await self._jobs.latest(key)
+    async def _refuse_known_failure(self, last: Job | None) -> None:
         if (
             last is None
             or last.status is not Status.FAILED
@@ -169,11 +172,9 @@ class Submissions:
         if age < remembered_for(last.reason):
             raise AlreadyFailed(last.job_id, last.reason, last.detail)
 
-    async def _refuse_over_limit(self, requester: Requester) -> None:
-        active = sum((await self._jobs.counts()).values())
+    def _refuse_over_limit(self, active: int, pending: int) -> None:
         if active >= self._limits.active_jobs:
             raise LimitReached("active jobs", self._limits.active_jobs, active)
-        pending = await self._jobs.pending_of(requester)
         if pending >= self._limits.pending_per_requester:
             raise LimitReached("pending jobs of this requester", self._limits.pending_per_requester, pending)
 
@@ -201,14 +202,14 @@ class Submissions:
 
     async def wait(self, job_id: JobId, seconds: float) -> Job:
         """The job when it has ended, or as it stands after `seconds`."""
-        job = await self.job(job_id)
+        job: Job | None = None
         try:
             async with asyncio.timeout(seconds):
                 async for job in self.changes(job_id):  # noqa: B007 - the last one is the answer
                     pass
         except TimeoutError:
             pass
-        return job
+        return job if job is not None else await self.job(job_id)
 
     async def withdraw(self, job_id: JobId, requester: Requester | None) -> Job:
         """Withdraw a requester, or everyone (None: an operator); the last one out cancels.
