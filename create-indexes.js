@@ -12,14 +12,11 @@ const target = named ? db.getSiblingDB(named) : db;
 // the mutex: one active job per workflow key
 target.getCollection("jobs").createIndex({"workflow_key": 1}, {"name": "one_active_job", "unique": true, "partialFilterExpression": {"active": true}});
 
-// what moved last, by state
-target.getCollection("jobs").createIndex({"status": 1, "updated_at": 1}, {"name": "status_updated"});
-
-// who is next, and how many are before
+// who is next, and how many are before; all that go by status
 target.getCollection("jobs").createIndex({"status": 1, "priority": 1, "enqueued_at": 1, "_id": 1}, {"name": "queue"});
 
-// jobs nobody owns any more
-target.getCollection("jobs").createIndex({"status": 1, "lease.expires_at": 1}, {"name": "leases"});
+// what a worker has worked on
+target.getCollection("jobs").createIndex({"attempts.worker_id": 1}, {"name": "workers"});
 
 // the newest job of a workflow key
 target.getCollection("jobs").createIndex({"workflow_key": 1, "created_at": -1}, {"name": "history"});

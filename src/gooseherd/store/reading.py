@@ -126,16 +126,9 @@ class JobReads:
 
     @store_operation
     async def naming(self, worker_ids: Collection[WorkerId], since: datetime) -> Sequence[Job]:
-        """Jobs changed after `since`, any of whose attempts names one of the workers.
-
-        Goes by (status, updated_at): what changed lately is little, what a worker ever ran may be much.
-        """
+        """Jobs changed after `since`, any of whose attempts names one of the workers."""
         found = self._jobs.find(
-            {
-                "status": any_of(frozenset(Status)),
-                "updated_at": {"$gt": since},
-                "attempts.worker_id": {"$in": sorted(worker_ids)},
-            }
+            {"attempts.worker_id": {"$in": sorted(worker_ids)}, "updated_at": {"$gt": since}}
         )
         return [to_job(document) for document in await found.to_list()]
 

@@ -55,12 +55,12 @@ INDEXES: Final[tuple[Index, ...]] = (
         JOBS, ONE_ACTIVE, (("workflow_key", 1),),
         "the mutex: one active job per workflow key", unique=True, partial={"active": True},
     ),
-    Index(JOBS, "status_updated", (("status", 1), ("updated_at", 1)), "what moved last, by state"),
     Index(
         JOBS, "queue", (("status", 1), ("priority", 1), ("enqueued_at", 1), ("_id", 1)),
-        "who is next, and how many are before",
+        "who is next, and how many are before; all that go by status",
     ),
-    Index(JOBS, "leases", (("status", 1), ("lease.expires_at", 1)), "jobs nobody owns any more"),
+    # Nothing that every heartbeat changes is in an index: jobs under way are few enough to look through.
+    Index(JOBS, "workers", (("attempts.worker_id", 1),), "what a worker has worked on"),
     Index(JOBS, "history", (("workflow_key", 1), ("created_at", -1)), "the newest job of a workflow key"),
     Index(JOBS, "newest", (("created_at", -1), ("_id", -1)), "the list of all jobs"),
     Index(JOBS, "asked_by", (("asked_by", 1), ("created_at", -1)), "the list of one requester's jobs"),
