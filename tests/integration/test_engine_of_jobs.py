@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gooseherd.control import follow
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
@@ -298,6 +299,64 @@ async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_wa
     manifest = await stage.submissions.published(SOURCE, RECIPE)
     assert manifest is not None
     assert manifest.digest == job.manifest_digest
+
+
+class CountsProgress:
+    """The store, which counts what it is told of progress."""
+
+    def __init__(self, jobs: Any) -> None:
+        self._jobs = jobs
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jobs, name)
+
+    async def record_progress(self, *args: Any) -> None:
+        self.writes += 1
+        await self._jobs.record_progress(*args)
+
+
+async def breaks_at_once(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.ACCEPTED)
+    yield event(2, EventKind.STEP, step="fetch")
+    yield event(3, EventKind.STEP, step="data", percent=20.0)
+    yield event(4, EventKind.FAILED, reason=Reason.SOURCE_INVALID, detail="line 3: no")
+
+
+async def dies_at_once(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    yield event(1, EventKind.ACCEPTED)
+    yield event(2, EventKind.STEP, step="data", percent=20.0)
+    raise WorkerLost("stream closed")
+
+
+@pytest.mark.parametrize("script", [breaks_at_once, dies_at_once])
+async def test_where_an_attempt_was_when_it_failed_is_written_down_however_fast_it_was(
+    database: Database, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_GATHER_SECONDS", 60)
+    stage = Stage(database, MemoryCache(), script)
+    stage.jobs = CountsProgress(stage.jobs)
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.FAILED
+    assert (job.progress.step, job.progress.percent) == ("data", 20.0)
+    assert stage.jobs.writes == len(job.attempts)
+
+
+async def test_progress_that_is_overtaken_by_the_end_is_not_written(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_GATHER_SECONDS", 60)
+    stage = Stage(database, MemoryCache(), goes_well)
+    stage.jobs = CountsProgress(stage.jobs)
+    stage.build()
+    async with stage.engine():
+        job = await stage.submissions.wait((await stage.submit()).job_id, 60)
+        assert job.status is Status.COMPLETED
+        assert job.progress.percent == 100.0
+        await eventually(lambda: not any(t.get_name().startswith("progress") for t in asyncio.all_tasks()))
+    assert stage.jobs.writes == 0
 
 
 async def test_leaving_while_a_worker_is_given_back_gives_it_back(database: Database) -> None:

@@ -238,13 +238,24 @@ class _Ear:
         self._writing = writing
 
     async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
+        """The outcome the last event tells of. Raises WorkerLost when there is none."""
+        try:
+            outcome = await self._hear_out(link, attempt, from_seq)
+        except WorkerLost:
+            await self._write_rest()
+            raise
+        finally:
+            self._over.set()
+        if isinstance(outcome, Ended):
+            await self._write_rest()
+        return outcome
+
+    async def _hear_out(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
         async for event in link.watch_attempt(attempt, from_seq):
             await self._take_in(event)
             if event.kind is EventKind.DONE:
-                self._over.set()  # Where it stood says nothing any more.
                 return Published()
             if event.failure is not None:
-                await self._write_rest()
                 return Ended(event.failure)
         raise WorkerLost("the attempt's events ended before its last one")
 
@@ -288,6 +299,8 @@ class _Ear:
     async def _write_rest(self) -> None:
         """What the attempt did last: an end that is no success is looked at."""
         self._over.set()
+        if (writing := self._writing.get(self._holder.job.job_id)) is not None:
+            await asyncio.wait({writing})
         if self._unwritten:
             await self._write_now()
 
