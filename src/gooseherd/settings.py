@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.quantities import size_in_bytes
+from gooseherd.domain.quantities import LEAST_CAP, MOST_THREADS, size_in_bytes
 
 
 class Profile(StrEnum):
@@ -45,7 +45,14 @@ def _blank_is_unset(value: object) -> object:
     return None if value == "" else value
 
 
+def _no_less_than_a_cap(value: int) -> int:
+    if 0 < value < LEAST_CAP or value < 0:
+        raise ValueError(f"at least {LEAST_CAP}, or 0")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size)]
+Cap = Annotated[int, BeforeValidator(_size), AfterValidator(_no_less_than_a_cap)]
 Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
 Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
@@ -150,7 +157,13 @@ class Settings(BaseSettings):
         le=256,
         description="Worker processes of the embedded fleet. One per core: each runs one attempt.",
     )
-    worker_threads: int = Field(2, ge=1, le=64, description="Threads a tool may use inside one attempt.")
+    worker_threads: int = Field(
+        0,
+        ge=0,
+        le=MOST_THREADS,
+        description="Threads a tool may use inside one attempt. 0: at least 2, on ECS the task's vCPUs, of a "
+        "local worker its share of the cores.",
+    )
     worker_idle_timeout_seconds: float = Field(
         60, gt=0, description="A worker without an attempt stops itself after this long."
     )
@@ -182,9 +195,15 @@ class Settings(BaseSettings):
         description="Tools run in a sandbox (bubblewrap): where the kernel allows it, always, or never; "
         "never is without the filter of system calls, too.",
     )
-    cfdb_sort_memory_cap: Size = Field(256 * 2**20, ge=2**20, description="Memory of the text sort, bytes.")
-    cfdb_samtools_memory_cap: Size = Field(
-        256 * 2**20, ge=2**20, description="Memory of samtools sort, all its threads, bytes."
+    cfdb_sort_memory_cap: Cap = Field(
+        0,
+        description="Memory in which intervals are sorted, bytes: 1 MiB or more; the rest goes to disk. 0: on "
+        "ECS two thirds of the task's less 256 MiB; locally the same of the worker's share of half the "
+        "machine's, at least 256 MiB.",
+    )
+    cfdb_samtools_memory_cap: Cap = Field(
+        0,
+        description="Memory of samtools sort, all its threads, bytes: 1 MiB or more. 0: likewise.",
     )
 
     # -- workers on ECS

@@ -72,12 +72,23 @@ def test_a_request_says_where_how_large_and_for_whom() -> None:
         {"name": "A", "value": "b"},
         {"name": "WORKER_LAUNCHED_FOR", "value": str(ATTEMPT)},
         {"name": "WORKER_MEMORY_BYTES", "value": str(2048 << 20)},
+        {"name": "WORKER_THREADS", "value": "2"},
     ]
     assert request["startedBy"] == "gooseherd/test"
     spot = launch_request(template, ATTEMPT, WorkerSize(1024, 2048), spot=True)
     assert "launchType" not in spot
     assert spot["capacityProviderStrategy"] == [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
     assert "ephemeralStorage" not in spot["overrides"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "said", "threads"), [(256, {}, "2"), (4096, {}, "4"), (4096, {"WORKER_THREADS": "3"}, "3")]
+)
+def test_tools_have_a_thread_for_each_cpu_of_the_task_unless_it_is_said(cpu, said, threads) -> None:
+    template = LaunchTemplate(**TEMPLATE, environment=said)
+    request = launch_request(template, ATTEMPT, WorkerSize(cpu, 8192), spot=False)
+    environment = request["overrides"]["containerOverrides"][0]["environment"]
+    assert {"name": "WORKER_THREADS", "value": threads} in environment
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
-"""What a worker knows of its memory, on machines and in containers of every kind."""
+"""What a worker knows of its size, on machines and in containers of every kind."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from gooseherd.processing.limits import ToolLimits, tool_memory
-from gooseherd.worker.memory import memory_bytes, oom_kills, tool_limits
+from gooseherd.domain.quantities import tool_threads
+from gooseherd.processing.limits import ToolLimits, sort_memory, tool_memory
+from gooseherd.worker.memory import cores, fitted, memory_bytes, oom_kills, tool_limits
 from gooseherd.worker.settings import WorkerSettings
 
 GIB = 1 << 30
@@ -100,6 +102,38 @@ def test_a_tool_gets_what_the_worker_leaves_and_never_less_than_its_cap_needs(wo
 def test_the_workers_size_becomes_the_limit_of_each_tool() -> None:
     settings = WorkerSettings(memory=4 * GIB)
     assert tool_limits(settings).memory_bytes == 4 * GIB - (256 << 20)
+
+
+@pytest.mark.parametrize("worker", [512 << 20, GIB, 2 * GIB, 4 * GIB, 120 * GIB])
+def test_what_a_tool_is_told_to_sort_in_follows_the_workers_size_and_fits_its_limit(worker) -> None:
+    share = fitted(WorkerSettings(memory=worker)).sort_memory
+    assert tool_memory(worker, share) == max(worker - (256 << 20), worker // 2)
+    assert share == fitted(WorkerSettings(memory=worker)).samtools_memory
+    assert share >= worker // 3
+
+
+def test_what_the_settings_say_stands() -> None:
+    said = WorkerSettings(memory=4 * GIB, sort_memory=100 << 20, samtools_memory=200 << 20, threads=7)
+    assert fitted(said) == said
+
+
+def test_nothing_known_of_the_machine_leaves_a_little_memory() -> None:
+    assert sort_memory(0) == 256 << 20
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores_of_ours"),
+    [("max 100000", None), ("150000 100000", 2), ("100000 100000", 1), ("5000 100000", 1), ("", None)],
+)
+def test_a_share_of_time_counts_as_cores(machine, quota, cores_of_ours) -> None:
+    root = machine({"sys/fs/cgroup/a/cpu.max": quota + "\n"}, "0::/a\n")
+    here = len(os.sched_getaffinity(0))
+    assert cores(root) == min(here, cores_of_ours or here)
+
+
+def test_a_tool_has_a_thread_for_each_core_and_two_at_least() -> None:
+    assert [tool_threads(cores) for cores in (0, 1, 2, 5, 1000)] == [2, 2, 2, 5, 64]
+    assert fitted(WorkerSettings()).threads == tool_threads(cores())
 
 
 def test_processes_are_limited_only_where_the_tools_are_alone() -> None:

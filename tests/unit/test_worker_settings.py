@@ -17,7 +17,7 @@ from gooseherd.worker.settings import WorkerSettings, attempt_environment
 def test_nothing_needs_to_be_set() -> None:
     settings = WorkerSettings.from_env({})
     assert settings.data_dir is None
-    assert settings.sort_memory == 256 << 20
+    assert (settings.sort_memory, settings.samtools_memory, settings.threads) == (0, 0, 0)
 
 
 def test_all_names_are_read() -> None:
@@ -67,7 +67,7 @@ def test_all_names_are_read() -> None:
     ("name", "values", "theirs", "ours"),
     [
         ("WORKER_MEMORY_BYTES", ("0", "1T", "2GiB", "512m", "64 M"), "worker_memory_bytes", "memory"),
-        ("CFDB_SORT_MEMORY_CAP", ("256M", "1048576", "1GB"), "cfdb_sort_memory_cap", "sort_memory"),
+        ("CFDB_SORT_MEMORY_CAP", ("0", "256M", "1048576", "1GB"), "cfdb_sort_memory_cap", "sort_memory"),
     ],
 )
 def test_a_size_means_the_same_to_a_worker_as_to_the_api(
@@ -95,8 +95,9 @@ def test_a_switch_means_the_same_to_a_worker_as_to_the_api(
         ("WORKER_IDLE_TIMEOUT_SECONDS", "-1"),
         ("WORKER_IDLE_TIMEOUT_SECONDS", "nan"),
         ("CFDB_SORT_MEMORY_CAP", "lots"),
-        ("CFDB_SORT_MEMORY_CAP", "0M"),
-        ("WORKER_THREADS", "0"),
+        ("CFDB_SORT_MEMORY_CAP", "1K"),
+        ("WORKER_THREADS", "-1"),
+        ("WORKER_THREADS", "65"),
         ("SOURCE_ALLOW_HTTP", "maybe"),
         ("SYNC_DATA_DIR", "relative/path"),
     ],

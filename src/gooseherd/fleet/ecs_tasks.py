@@ -14,6 +14,8 @@ ATTEMPT_VARIABLE: Final = "WORKER_LAUNCHED_FOR"
 """In the container's environment, where it outlives StopTask; tags do not."""
 MEMORY_VARIABLE: Final = "WORKER_MEMORY_BYTES"
 """The task's own: a limit of the whole task is in no control group that its container sees."""
+THREADS_VARIABLE: Final = "WORKER_THREADS"
+"""Of its tools, unless the settings say how many: its container sees the host's cores."""
 
 _BEFORE_RUNNING: Final = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
 

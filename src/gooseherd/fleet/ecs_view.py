@@ -23,6 +23,7 @@ from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHealth, WorkerView
 from gooseherd.fleet.diagnosis import diagnose
 from gooseherd.fleet.ecs_tasks import FleetTask
+from gooseherd.fleet.sizes import CPU_UNITS
 
 _ABSENCES: Final = 2
 
@@ -128,7 +129,7 @@ def shown(sighting: Sighting, held_for: str | None = None, *, warm: bool = False
         launched_for=task.launched_for,
         warm=warm and not sighting.gone,
         stoppable=task.wanted and not sighting.gone,
-        size=f"{task.size.cpu / 1024:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk",
+        size=f"{task.size.cpu / CPU_UNITS:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk",
     )
 
 

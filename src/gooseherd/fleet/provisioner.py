@@ -14,10 +14,11 @@ from typing import Any, Final
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import Misconfigured, NoCapacity
 from gooseherd.domain.job import WorkerId
+from gooseherd.domain.quantities import tool_threads
 from gooseherd.fleet.ecs_api import AlreadyLaunched, EcsApi
 from gooseherd.fleet.ecs_rate import TokenBucket
-from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, MEMORY_VARIABLE
-from gooseherd.fleet.sizes import WorkerSize
+from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, MEMORY_VARIABLE, THREADS_VARIABLE
+from gooseherd.fleet.sizes import CPU_UNITS, WorkerSize
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ def launch_request(
 ) -> dict[str, Any]:
     """The parameters of RunTask, without the cluster. Equal arguments give equal requests."""
     environment = {
+        THREADS_VARIABLE: str(tool_threads(size.cpu // CPU_UNITS)),
         **template.environment,
         ATTEMPT_VARIABLE: str(attempt),
         MEMORY_VARIABLE: str(size.memory_mib << 20),

@@ -13,6 +13,8 @@ from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import Shortage, WorkerNeed
 
 _GIB: Final = 1 << 30
+CPU_UNITS: Final = 1024
+"""Of one virtual CPU."""
 
 FARGATE_MEMORY_MIB: Final[Mapping[int, tuple[int, ...]]] = {
     256: (512, 1024, 2048),
@@ -52,7 +54,7 @@ _STEPS: Final[tuple[tuple[int, int, int], ...]] = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class WorkerSize:
-    """CPU units (1024 is one), MiB of memory, GiB of disk. Ordered by cpu, then memory, then disk."""
+    """CPU units, MiB of memory, GiB of disk. Ordered by cpu, then memory, then disk."""
 
     cpu: int
     memory_mib: int

@@ -118,6 +118,13 @@ def tool_memory(worker_bytes: int, *caps: int) -> int | None:
     return max(worker_bytes - _OURS, worker_bytes // 2, int(_ROOM * max(caps, default=0)), _LEAST)
 
 
+def sort_memory(worker_bytes: int) -> int:
+    """What a tool is told to sort in on a worker with so much memory: it then keeps within `tool_memory`."""
+    if worker_bytes <= 0:
+        return _LEAST
+    return int(max(worker_bytes - _OURS, worker_bytes // 2) / _ROOM)
+
+
 def _running() -> int | None:
     """Processes and threads on this machine, of all users: the user's own are no more than that. proc(5)."""
     try:

@@ -7,11 +7,14 @@ from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports import Fleet, Workers
+from gooseherd.domain.quantities import tool_threads
 from gooseherd.fleet.local import LocalFleet
 from gooseherd.fleet.pool import WoolWorkers
+from gooseherd.processing.limits import sort_memory
 from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
+from gooseherd.worker.memory import cores, memory_bytes
 from gooseherd.worker.settings import build_id
 from gooseherd.worker.tls import Certificates
 
@@ -20,6 +23,9 @@ _CREDENTIALS: Final = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
+
+_LEAST_LOCAL_CAP: Final = 256 << 20
+"""Bytes: of a machine with many workers and little memory; hardly ever do all sort at once."""
 
 
 async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Workers]:
@@ -38,7 +44,7 @@ async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Worker
         max_workers=settings.worker_max_local,
         start_timeout=settings.worker_start_timeout_seconds,
         idle_timeout=settings.worker_idle_timeout_seconds,
-        environment=inherited | worker_environment(settings),
+        environment=inherited | local_share(settings) | worker_environment(settings),
         build=build_id(),
     )
     return fleet, WoolWorkers(silence_seconds=settings.worker_silence_seconds)
@@ -129,13 +135,32 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     return {
         **artifacts,
         **outbound_rules(settings).to_env(),
-        "WORKER_THREADS": str(settings.worker_threads),
         "WORKER_SANDBOX": settings.worker_sandbox,
         **(
             {"WORKER_MEMORY_BYTES": str(settings.worker_memory_bytes)} if settings.worker_memory_bytes else {}
         ),
         "WORKER_IDLE_TIMEOUT_SECONDS": str(settings.worker_idle_timeout_seconds),
         "WORKER_MAX_LIFETIME_SECONDS": str(settings.worker_max_lifetime_seconds),
-        "CFDB_SORT_MEMORY_CAP": str(settings.cfdb_sort_memory_cap),
-        "CFDB_SAMTOOLS_MEMORY_CAP": str(settings.cfdb_samtools_memory_cap),
+        # What is not said follows from the size of the worker, which each knows itself.
+        **{
+            name: str(said)
+            for name, said in (
+                ("WORKER_THREADS", settings.worker_threads),
+                ("CFDB_SORT_MEMORY_CAP", settings.cfdb_sort_memory_cap),
+                ("CFDB_SAMTOOLS_MEMORY_CAP", settings.cfdb_samtools_memory_cap),
+            )
+            if said
+        },
+    }
+
+
+def local_share(settings: Settings) -> dict[str, str]:
+    """What a worker on this machine is told of its size, beside other workers and other people's programs."""
+    many = settings.worker_max_local
+    memory = settings.worker_memory_bytes or memory_bytes() // 2 // many
+    cap = str(max(sort_memory(memory), _LEAST_LOCAL_CAP))
+    return {
+        "WORKER_THREADS": str(tool_threads(cores() // many)),
+        "CFDB_SORT_MEMORY_CAP": cap,
+        "CFDB_SAMTOOLS_MEMORY_CAP": cap,
     }

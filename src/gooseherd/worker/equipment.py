@@ -17,7 +17,7 @@ from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.opening import OpeningCache
 from gooseherd.worker.engine import Registry
-from gooseherd.worker.memory import tool_limits
+from gooseherd.worker.memory import fitted, tool_limits
 from gooseherd.worker.settings import WorkerSettings
 
 
@@ -33,6 +33,7 @@ async def equip(
     Raises:
         Misconfigured: naming the variable; so does the cache's first call.
     """
+    settings = fitted(settings)
     limits = tool_limits(settings, spec.limits.wall_seconds)
     async with confinement(settings.sandbox, limits, scratch) as confined:
         registry = default_registry(

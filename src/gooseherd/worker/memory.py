@@ -1,4 +1,4 @@
-"""How much memory there is for us and for a tool, and whether the kernel killed something for want of it.
+"""How large this worker is, in memory and cores, and whether the kernel killed something for want of memory.
 
 Control groups as in the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
@@ -6,11 +6,14 @@ Control groups as in the kernel's Documentation/admin-guide/cgroup-v2.rst and cg
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gooseherd.processing.limits import ToolLimits, tool_memory
+from gooseherd.domain.quantities import tool_threads
+from gooseherd.processing.limits import ToolLimits, sort_memory, tool_memory
 
 if TYPE_CHECKING:
     from gooseherd.worker.settings import WorkerSettings
@@ -44,8 +47,30 @@ def memory_bytes(root: Path = _ROOT) -> int:
     return min(limits, default=0)
 
 
+def cores(root: Path = _ROOT) -> int:
+    """Those that this process may use; a control group's share of time counts as so many, rounded up."""
+    shares = [len(os.sched_getaffinity(0))]
+    for folder in _groups(root):
+        quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period):
+            shares.append(math.ceil(int(quota) / int(period)))
+    return max(1, min(shares))
+
+
+def fitted(settings: WorkerSettings) -> WorkerSettings:
+    """The settings, what they leave to the worker's size filled in."""
+    share = sort_memory(settings.memory or memory_bytes())
+    return replace(
+        settings,
+        sort_memory=settings.sort_memory or share,
+        samtools_memory=settings.samtools_memory or share,
+        threads=settings.threads or tool_threads(cores()),
+    )
+
+
 def tool_limits(settings: WorkerSettings, wall_seconds: float | None = None) -> ToolLimits:
     """Of each tool on this worker, from the worker's size and, if it is told, the attempt's wall limit."""
+    settings = fitted(settings)
     memory = settings.memory or memory_bytes()
     # Of all its threads together.
     cpu = None if wall_seconds is None else math.ceil(wall_seconds * settings.threads)

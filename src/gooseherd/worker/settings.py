@@ -16,12 +16,10 @@ from typing import Final, Self
 from gooseherd import __version__
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import PIPELINE_VERSION
-from gooseherd.domain.quantities import SIZE_HINT, size_in_bytes
+from gooseherd.domain.quantities import LEAST_CAP, MOST_THREADS, SIZE_HINT, size_in_bytes
 from gooseherd.processes import ProcessId
 from gooseherd.processing.confinement import SandboxUse
 from gooseherd.sources.rules import OutboundRules
-
-_LEAST_CAP: Final = 1 << 20
 
 _FOR_ATTEMPTS: Final = frozenset(
     {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR"}
@@ -104,12 +102,12 @@ class WorkerSettings:
     """WORKER_IDLE_TIMEOUT_SECONDS: with no live attempt for that long it ends. 0: never."""
     max_lifetime: float = 0.0
     """WORKER_MAX_LIFETIME_SECONDS: after that it takes no new attempts. 0: never."""
-    sort_memory: int = 256 << 20
-    """CFDB_SORT_MEMORY_CAP, such as 256M."""
-    samtools_memory: int = 256 << 20
-    """CFDB_SAMTOOLS_MEMORY_CAP, such as 256M."""
-    threads: int = 2
-    """WORKER_THREADS: of each tool."""
+    sort_memory: int = 0
+    """CFDB_SORT_MEMORY_CAP, such as 256M. 0: by the worker's memory."""
+    samtools_memory: int = 0
+    """CFDB_SAMTOOLS_MEMORY_CAP, such as 256M. 0: by the worker's memory."""
+    threads: int = 0
+    """WORKER_THREADS: of each tool. 0: by the worker's cores."""
     memory: int = 0
     """WORKER_MEMORY_BYTES: of the worker with all its tools. 0: what the machine or control group has."""
     sandbox: SandboxUse = SandboxUse.AUTO
@@ -136,8 +134,8 @@ class WorkerSettings:
             endpoint_url=env.get("AWS_ENDPOINT_URL") or None,
             idle_timeout=_seconds(env, "WORKER_IDLE_TIMEOUT_SECONDS", cls.idle_timeout),
             max_lifetime=_seconds(env, "WORKER_MAX_LIFETIME_SECONDS", cls.max_lifetime),
-            sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory, least=_LEAST_CAP),
-            samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory, least=_LEAST_CAP),
+            sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory, least=LEAST_CAP),
+            samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory, least=LEAST_CAP),
             threads=_count(env, "WORKER_THREADS", cls.threads),
             memory=_bytes(env, "WORKER_MEMORY_BYTES", cls.memory, least=0),
             sandbox=_sandbox(env, "WORKER_SANDBOX", cls.sandbox),
@@ -162,8 +160,8 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
     said = env.get(name)
     if not said:
         return default
-    if not said.isdigit() or not 1 <= int(said) <= 256:
-        raise Misconfigured(name, "a whole number from 1 to 256")
+    if not said.isdigit() or int(said) > MOST_THREADS:
+        raise Misconfigured(name, f"a whole number from 1 to {MOST_THREADS}, or 0")
     return int(said)
 
 
@@ -182,6 +180,6 @@ def _bytes(env: Mapping[str, str], name: str, default: int, *, least: int = 1) -
         value = size_in_bytes(said)
     except ValueError:
         value = -1
-    if value < least:
-        raise Misconfigured(name, SIZE_HINT if least == 0 else f"{SIZE_HINT}, at least {least}")
+    if value != 0 and value < least:
+        raise Misconfigured(name, f"{SIZE_HINT}, at least {least}, or 0")
     return value

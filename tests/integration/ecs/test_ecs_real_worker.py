@@ -36,7 +36,7 @@ async def test_a_worker_is_launched_spoken_to_kept_warm_and_let_go(site, tmp_pat
 
 
 async def test_a_worker_that_refuses_its_settings_is_no_matter_for_a_retry(site) -> None:
-    fleet = site.fleet(task_definition=site.real_worker({"WORKER_THREADS": "many"}))
+    fleet = site.fleet(task_definition=site.real_worker({"CFDB_SORT_MEMORY_CAP": "lots"}))
     with pytest.raises(Misconfigured, match="refused its settings"):
         await fleet.acquire(site.need("j1"))
     await site.until(lambda: not site.live())
