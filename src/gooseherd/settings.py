@@ -197,8 +197,8 @@ class Settings(BaseSettings):
     )
     cfdb_sort_memory_cap: Cap = Field(
         0,
-        description="Memory in which intervals are sorted, bytes: 1 MiB or more; the rest goes to disk. 0: on "
-        "ECS two thirds of the task's less 256 MiB; locally the same of the worker's share of half the "
+        description="Memory in which intervals are sorted, bytes: 1 MiB or more; the rest goes to disk. "
+        "0: on ECS two thirds of the task's less 256 MiB; locally the same of the worker's share of half the "
         "machine's, at least 256 MiB.",
     )
     cfdb_samtools_memory_cap: Cap = Field(

@@ -23,7 +23,8 @@ SPOT_NOTICE_SECONDS: Final = 120.0
 class Pace:
     """Seconds a task spends in each state; `scale` multiplies all times, also those of health checks.
 
-    A health check's timeout is not scaled: a program does not run faster in a scaled cloud.
+    A health check's timeout and start period are not: a program does not run or start faster in
+    a scaled cloud. (One that is never to be healthy is not waited for.)
     """
 
     provisioning: float = 0.0

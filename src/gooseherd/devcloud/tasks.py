@@ -253,13 +253,15 @@ class CloudTask:
         if check is None:
             return
         pace = self._site.pace
+        hopeless = Kind.NEVER_HEALTHY in self._faults
         began = time.monotonic()
+        patience = pace.seconds(check.start_period) if hopeless else check.start_period
         failed = 0
         while True:
             await asyncio.sleep(pace.seconds(check.interval))
-            healthy = Kind.NEVER_HEALTHY not in self._faults and await container.is_healthy(check)
+            healthy = not hopeless and await container.is_healthy(check)
             # Failures of the start period do not count; a success in it does.
-            grace = time.monotonic() - began < pace.seconds(check.start_period)
+            grace = time.monotonic() - began < patience
             failed = 0 if healthy else failed + (not grace)
             if healthy or failed >= check.retries:
                 self._show_health(index, "HEALTHY" if healthy else "UNHEALTHY")
