@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING
 
 from _files import bed, gff3, gtf, narrowpeak, sorted_text, vcf, write, write_bam, write_bigbed
 
+from gooseherd.processing import limits
+
 if TYPE_CHECKING:  # what is measured is what a process imports, too
     from gooseherd.domain.artifact import Kind
     from gooseherd.processing.confinement import Confinement
@@ -38,8 +40,9 @@ if TYPE_CHECKING:  # what is measured is what a process imports, too
 FULL, SMALL = 8_000_000, 400_000
 """BED records; the other formats have a share of it."""
 MIB = 1 << 20
-SORT_MEMORY, SAMTOOLS_MEMORY = 1024 * MIB, 1536 * MIB
-"""Of the kernel; of `samtools sort` as a whole."""
+WORKER_MEMORY = 4 << 30
+SORT_MEMORY = SAMTOOLS_MEMORY = limits.sort_memory(WORKER_MEMORY)
+"""What a worker of that size tells the kernel, and `samtools sort` as a whole, to sort in."""
 
 
 @dataclass(frozen=True)
@@ -296,15 +299,17 @@ def middle(costs: Sequence[Cost], key: str) -> float:
 
 
 def codec(case: Case, source: Path, work: Path, level: int) -> None:
-    """Decode the source and encode it as the result is, with stock tools, and do nothing else."""
+    """Decode the source and encode what it holds, with stock tools, and do nothing else.
+
+    Also where the result is the source: that ours need not encode it is what it saves.
+    """
     if case.format == "bam":
-        verb = ("-c",) if case.name == "bam_sorted" else ("-b", "--output-fmt-option", f"level={level}")
+        verb = ("-b", "--output-fmt-option", f"level={level}")
         run(("samtools", "view", "-@", "2", *verb, "-o", str(work / "x.bam"), str(source)))
-    elif case.name in ("vcf_sorted", "bed_sorted"):
-        run(("bgzip", "-dc", str(source)))
     else:
-        unpack = ("cat",) if case.name == "bed_unsorted" else ("zcat",)
-        read = (sys.executable, "-c", READER) if case.name == "bigbed" else unpack
+        unpack = {"bed_unsorted": ("cat",), "vcf_sorted": ("bgzip", "-dc"), "bed_sorted": ("bgzip", "-dc")}
+        stock = unpack.get(case.name, ("zcat",))
+        read = (sys.executable, "-c", READER) if case.name == "bigbed" else stock
         run((*read, str(source)), ("bgzip", "-c", "-@", "2", "-l", str(level)), to=work / "x.gz")
 
 
