@@ -50,7 +50,7 @@ def test_smoke_tells_which_format_failed(user: Any, tmp_path: Path) -> None:
     url = json.loads((user.state / "server.json").read_text())["url"]
     code, report, _ = smoke(user, "--url", url, "--inputs", str(tmp_path))
     assert (code, report["ok"]) == (1, False)
-    assert all(not one["ok"] and "source_forbidden" in one["detail"] for one in report["formats"])
+    assert all(not one["ok"] and "allowed folders" in one["detail"] for one in report["formats"])
 
 
 def test_the_demo_ends_with_its_counts_and_keeps_serving_until_interrupted(

@@ -211,12 +211,10 @@ def test_files_outside_the_allowed_folders_are_not_read(steady: Gooseherd, store
     link.symlink_to("/etc/passwd")
     pipe = steady.sources / "pipe.bed"
     os.mkfifo(pipe)
-    for name, url in {
-        "outside.bed": "file:///etc/passwd",
-        "dots.bed": f"{steady.sources.as_uri()}/../../../../../../etc/passwd",
-        "link.bed": link.as_uri(),
-        "pipe.bed": pipe.as_uri(),
-    }.items():
+    for url in ("file:///etc/passwd", f"{steady.sources.as_uri()}/../../../../../../etc/passwd"):
+        with pytest.raises(AssertionError, match="outside of the allowed folders"):
+            steady.register(Path("/outside.bed"), access_url=url)
+    for name, url in {"link.bed": link.as_uri(), "pipe.bed": pipe.as_uri()}.items():
         registered = steady.register(Path(name).absolute(), access_url=url)
         job = ask_and_wait(steady, registered)
         assert job["status"] == "failed"

@@ -51,6 +51,9 @@ class OneSource:
         self.hang = False
         self.let_go = 0
 
+    def judge(self, url: str) -> None:
+        raise NotImplementedError
+
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
         raise NotImplementedError
 

@@ -184,7 +184,7 @@ def _register(client: GooseherdClient, entry: dict[str, Any]) -> None:
     try:
         client.register(entry)
     except Refused as refused:
-        if entry["access_url"].startswith("file:") and _about_address(refused):
+        if entry["access_url"].startswith("file:") and refused.fields.get("field") == "access_url":
             folder = Path(unquote(urlsplit(entry["access_url"]).path)).parent
             raise Stop(
                 Exit.REFUSED,
@@ -192,12 +192,6 @@ def _register(client: GooseherdClient, entry: dict[str, Any]) -> None:
                 f"start it with: gooseherd up --allow-root {folder}",
             ) from None
         raise
-
-
-def _about_address(refused: Any) -> bool:
-    return (
-        refused.kind in {"outbound-refused", "source-refused"} or refused.fields.get("field") == "access_url"
-    )
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -526,6 +526,10 @@ class Sources(Protocol):
     a URL that names nothing readable (an unknown DRS prefix, a bundle).
     """
 
+    def judge(self, url: str) -> None:
+        """Raises OutboundRefused for a file URL that may not be read; of others only asking would tell."""
+        ...
+
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
         """One guarded GET, Range passed on; redirects are followed and re-checked."""
         ...

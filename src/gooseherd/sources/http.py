@@ -66,6 +66,11 @@ class HttpSources:
         self._drs = Drs(self._http, drs_prefixes or {}, self._s3)
         self._random = random
 
+    def judge(self, url: str) -> None:
+        """As the port says."""
+        if _scheme(url) == "file":
+            localfile.judge(url, self._guard.file_roots)
+
     @asynccontextmanager
     async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
         """As the port says. Only Range and conditional headers are passed on.
@@ -205,8 +210,6 @@ class HttpSources:
         await asyncio.sleep(wait)
 
     def _open_file(self, url: str) -> localfile.LocalFile:
-        if not self._guard.file_roots:
-            raise OutboundRefused(safe_url(url), "scheme 'file' is not allowed")
         return localfile.open_below(url, self._guard.file_roots)
 
     async def close(self) -> None:

@@ -30,6 +30,22 @@ class LocalFile:
     modified: str
 
 
+def judge(url: str, roots: tuple[Path, ...]) -> Path:
+    """The path a URL names. By its text only, so that nobody learns from the answer what exists elsewhere.
+
+    Raises:
+        OutboundRefused: no folder is allowed, or the file is outside of all of them.
+    """
+    shown = safe_url(url)
+    if not roots:
+        raise OutboundRefused(shown, "scheme 'file' is not allowed")
+    path = _path(url)
+    allowed = (one for root in roots for one in (root, root.resolve()))
+    if ".." in path.parts or not any(path.is_relative_to(one) for one in allowed):
+        raise OutboundRefused(shown, "file outside of the allowed folders")
+    return path
+
+
 def open_below(url: str, roots: tuple[Path, ...]) -> LocalFile:
     """Open the file a URL names. Blocks.
 
@@ -38,12 +54,7 @@ def open_below(url: str, roots: tuple[Path, ...]) -> LocalFile:
             its symlinks are resolved), or it is no regular file.
         NotFound: there is no such file.
     """
-    shown = safe_url(url)
-    path = _path(url)
-    allowed = [(root, root.resolve()) for root in roots]
-    # As text first, so that nobody learns from the answer what exists elsewhere.
-    if ".." in path.parts or not any(path.is_relative_to(one) for pair in allowed for one in pair):
-        raise OutboundRefused(shown, "file outside of the allowed folders")
+    shown, path = safe_url(url), judge(url, roots)
     try:
         # O_PATH touches nothing: opening a FIFO would wait and opening a device may act.
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -53,7 +64,7 @@ def open_below(url: str, roots: tuple[Path, ...]) -> LocalFile:
         found = os.fstat(place)
         # Where the descriptor really is, symlinks resolved: cannot change between check and use.
         real = Path(f"/proc/self/fd/{place}").readlink()
-        if not any(real.is_relative_to(root) for _, root in allowed):
+        if not any(real.is_relative_to(root.resolve()) for root in roots):
             raise OutboundRefused(shown, "file outside of the allowed folders")
         if not stat.S_ISREG(found.st_mode):
             raise OutboundRefused(shown, "not a regular file")

@@ -101,6 +101,10 @@ class Upstreams:
         self.open_bodies = 0
         self.error: Exception | None = None
 
+    def judge(self, url: str) -> None:
+        if url.startswith("file:"):
+            raise OutboundRefused(url, "file outside of the allowed folders")
+
     @asynccontextmanager
     async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
         self.asked.append((url, dict(headers)))

@@ -71,6 +71,7 @@ async def test_without_a_configured_key_nobody_is_admin(build_town):
         (json.dumps(entry(1, md5="zz")).encode(), "md5"),
         (json.dumps([entry(1), entry(2, local_id="../x")]).encode(), "[1].local_id"),
         (json.dumps(entry(1, local_id="a\n")).encode(), "local_id"),
+        (json.dumps(entry(1, access_url="file:///etc/x.bed")).encode(), "access_url"),
         (json.dumps(entry(1, sidecars=5)).encode(), "sidecars"),
         (json.dumps(entry(1, filename="a/b")).encode(), "filename"),
         (json.dumps([entry(n) for n in range(1001)]).encode(), "body"),

@@ -97,6 +97,15 @@ async def test_ranges_are_answered_as_a_server_does(sources: HttpSources, url: s
         await read(sources, url, Range="bytes=x")
 
 
+async def test_a_url_is_judged_without_a_look_at_the_file(
+    make_sources: Callable[..., HttpSources], sources: HttpSources, root: Path
+) -> None:
+    sources.judge((root / "nothing.bam").as_uri())
+    sources.judge("https://example.org/x.bam")
+    with pytest.raises(OutboundRefused, match="scheme 'file' is not allowed"):
+        make_sources().judge((root / "nothing.bam").as_uri())
+
+
 async def test_a_missing_file_is_missing(sources: HttpSources, root: Path, entry: Any, into: Path) -> None:
     with pytest.raises(NotFound):
         await read(sources, (root / "nothing.bam").as_uri())
@@ -116,6 +125,8 @@ async def test_files_elsewhere_are_refused_whether_they_exist_or_not(
         "%2e%2e/secret.bam",
         "deep/../deep/x",
     ):
+        with pytest.raises(OutboundRefused):
+            sources.judge(root.as_uri() + "/" + name)
         with pytest.raises(OutboundRefused) as refused:
             await read(sources, root.as_uri() + "/" + name)
         assert refused.value.rule == "file outside of the allowed folders"

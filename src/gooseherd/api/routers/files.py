@@ -14,9 +14,9 @@ from gooseherd.api.ask import Admin, Visiting, body_of, problems
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.desk import Desk
 from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered
-from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.errors import InvalidInput, OutboundRefused
 from gooseherd.domain.formats import resolve
-from gooseherd.domain.ports import FileQuery
+from gooseherd.domain.ports import FileQuery, Sources
 from gooseherd.domain.source import SourceFile, parse_dcc
 
 LIST_LIMIT: Final = 1000
@@ -98,7 +98,7 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
     )
     async def register(request: Request, visit: Admin) -> Registered:
         """Insert or replace one entry or a list, all or none."""
-        entries = _entries(await body_of(request, desk.body_limit_bytes))
+        entries = _entries(await body_of(request, desk.body_limit_bytes), desk.sources)
         return Registered(imported=len(entries), new=await catalog.put(entries))
 
     @router.post(
@@ -109,17 +109,17 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
     )
     async def bulk(request: Request, visit: Admin) -> JSONResponse:
         """Insert or replace entries given as JSON lines, any number; a bad line costs only itself."""
-        told = await _import(catalog, request.stream())
+        told = await _import(catalog, request.stream(), desk.sources)
         return JSONResponse(told.model_dump(), status_code=422 if told.failed and not told.imported else 200)
 
     return router
 
 
-def _entries(body: bytes) -> list[SourceFile]:
+def _entries(body: bytes, sources: Sources) -> list[SourceFile]:
     """Raises InvalidInput, naming the entry's position in a list."""
     data = _json(body, "body")
     if isinstance(data, Mapping):
-        return [SourceFile.from_json(data)]
+        return [_entry(data, sources)]
     if not isinstance(data, list) or not 0 < len(data) <= LIST_LIMIT:
         raise InvalidInput(
             "body", f"must be one entry or a list of 1 to {LIST_LIMIT}; /files/import takes more"
@@ -127,16 +127,21 @@ def _entries(body: bytes) -> list[SourceFile]:
     found = []
     for position, item in enumerate(data):
         try:
-            found.append(_entry(item))
+            found.append(_entry(item, sources))
         except InvalidInput as error:
             raise InvalidInput(f"[{position}].{error.field}", error.problem) from None
     return found
 
 
-def _entry(item: object) -> SourceFile:
+def _entry(item: object, sources: Sources) -> SourceFile:
     if not isinstance(item, Mapping):
         raise InvalidInput("entry", "must be a JSON object")
-    return SourceFile.from_json(item)
+    entry = SourceFile.from_json(item)
+    try:
+        sources.judge(entry.access_url)
+    except OutboundRefused as refused:
+        raise InvalidInput("access_url", f"{refused.rule} (SOURCE_FILE_ROOTS)") from None
+    return entry
 
 
 def _json(text: bytes, name: str) -> object:
@@ -159,7 +164,7 @@ class _Tally:
             self.errors.append(LineError(line=line, field=error.field, problem=error.problem))
 
 
-async def _import(catalog: Catalog, stream: AsyncIterator[bytes]) -> Imported:
+async def _import(catalog: Catalog, stream: AsyncIterator[bytes], sources: Sources) -> Imported:
     tally, batch = _Tally(), dict[tuple[str, str], SourceFile]()
 
     async def flush() -> None:
@@ -174,7 +179,7 @@ async def _import(catalog: Catalog, stream: AsyncIterator[bytes]) -> Imported:
         try:
             if line is None:
                 raise InvalidInput("line", f"longer than {LINE_LIMIT_BYTES} bytes")
-            entry = _entry(_json(line, "line"))
+            entry = _entry(_json(line, "line"), sources)
         except InvalidInput as error:
             tally.fail(number, error)
             continue
