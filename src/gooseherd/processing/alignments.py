@@ -88,7 +88,11 @@ class SortedBam:
 
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
-        seen = await bench.sniff(self.source_format)
+        async with bench.verifying():
+            return await self._made(bench)
+
+    async def _made(self, bench: Workbench) -> StepOutput:
+        given, seen = bench.given, await bench.sniff(self.source_format)
         if not self._streams(seen):
             await given.arriving.whole()
         notes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ stops nobody else.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import threading
@@ -16,6 +17,36 @@ from typing import Final
 from gooseherd.domain.processing import Arriving
 
 _STEP: Final = 1 << 20
+
+
+class Written:
+    """`Arriving` for a small file of ours that is written in one go, some time later."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self.path = path
+        self.size: int | None = None
+        self._there = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        """Now."""
+        self.path.write_bytes(data)
+        self.size = len(data)
+        self._there.set()
+
+    @property
+    def complete(self) -> bool:
+        """As the protocol says."""
+        return self.size is not None
+
+    async def at_least(self, size: int) -> int:
+        """As the protocol says."""
+        await self._there.wait()
+        return self.size or 0
+
+    async def whole(self) -> None:
+        """As the protocol says."""
+        await self._there.wait()
 
 
 class Feed:

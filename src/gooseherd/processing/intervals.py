@@ -208,10 +208,16 @@ class SortedText:
             keep=self.source_format not in _CONVERTED,
             ties="input",
         )
-        async with bench.checked(lambda: _refuse_cut(bench.source, self.source_format, seen)):
-            await self._pass(bench, kernel, call, seen)
+        async with bench.verifying():
+            async with bench.checked(lambda: _refuse_cut(bench.source, self.source_format, seen)):
+                await self._pass(bench, kernel, call, seen)
+            return await self._checked(bench, call)
+
+    async def _checked(self, bench: Workbench, call: Call) -> Report:
+        """What a pass made, looked at; its index beside the data."""
         found = parse_report(await asyncio.to_thread(call.report.read_bytes))
         report = await bench.read_report(call.report.name)
+        out = call.out
         beside = out.with_name(f"{out.name}.{found.index}")
         if report.kept:
             data = await asyncio.to_thread(second_name, bench.given.path, out)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gooseherd.blocking import in_thread_or_undo
 from gooseherd.domain.failures import Failure, Reason
@@ -220,8 +220,8 @@ class _Run:
         complaints, theirs = os.pipe()
         reader = os.fdopen(complaints, "rb", buffering=0)
         inode = os.fstat(complaints).st_ino
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
                 *self.prefix.argv,
                 program,
                 *stage.argv[1:],
@@ -231,6 +231,10 @@ class _Run:
                 cwd=self.cwd,
                 env=self.environment,
             )
+        )
+        try:
+            interrupted = await _to_its_end(starting)
+            process = starting.result()
         except BaseException as error:
             reader.close()
             if isinstance(error, FileNotFoundError):
@@ -242,6 +246,8 @@ class _Run:
         heard = Heard(stage.harmless)
         listener = asyncio.create_task(listen(reader, heard))
         self.children.append(_Child(stage, process, listener, inode, heard))
+        if interrupted is not None:
+            raise interrupted
 
     # -- while it runs ---------------------------------------------------------------------
 
@@ -383,6 +389,17 @@ class _Run:
         )
         # Tools lose the error of a write that failed, or tell of another that came of it.
         return by_full_disk(end.name) if self.full and failure.reason is Reason.TOOL_FAILED else failure
+
+
+async def _to_its_end(task: asyncio.Task[Any]) -> asyncio.CancelledError | None:
+    """Wait for it, however often we are cancelled: half a start would leave a process that nobody ends."""
+    interrupted = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as cancelled:
+            interrupted = cancelled
+    return interrupted
 
 
 def _verdict(stage: Stage) -> Failure | None:

@@ -2,6 +2,7 @@
 
     python -m gooseherd.processing.verify tabix|bam DATA INDEX --report FILE --seed WORD
         [--source FILE --format NAME] [--ours]
+    python -m gooseherd.processing.verify < WORDS       the same, as a JSON list of words, when they come
 
 Stretches of the data, read without the index, and records of the source, read without either, must come
 back through the index: for all regions asked the same lines, no more, no fewer. Which ones follows from
@@ -39,7 +40,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--format")
     parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
-    given = parser.parse_args(argv)
+    words = argv or ordered()
+    if not words:
+        return 0
+    given = parser.parse_args(words)
     chance = random.Random(given.seed)  # noqa: S311 - the same seed must ask the same
     try:
         said = alignments(given, chance) if given.kind == "bam" else intervals(given, chance)
@@ -50,6 +54,14 @@ def main(argv: Sequence[str]) -> int:
         return refuse(given.report, Reason.SOURCE_INVALID, detail)
     json.dump(said, sys.stdout)
     return 0
+
+
+def ordered() -> list[str]:
+    """What is to be asked, from standard input, when that comes; nothing, if it ends."""
+    import pysam  # noqa: F401 - takes longer than anything that is asked
+
+    words: list[str] = json.loads(sys.stdin.buffer.readline() or b"[]")
+    return words
 
 
 def refuse(report: Path, reason: Reason, detail: str) -> int:

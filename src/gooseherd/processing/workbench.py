@@ -21,7 +21,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.confinement import Confinement
-from gooseherd.processing.feeding import Feed
+from gooseherd.processing.feeding import Feed, Written
 from gooseherd.processing.inflate import Compression
 from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
@@ -109,6 +109,7 @@ class Workbench:
         self.work = given.work.absolute()
         # A name of ours: htslib reads more into a file name than a name (x##idx##y, http://).
         self.source = self.link(given.path, "source")
+        self._verifier: _Verifier | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -254,19 +255,26 @@ class Workbench:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"the {wanted.name} is {TWICE}")
         return seen
 
+    @asynccontextmanager
+    async def verifying(self) -> AsyncIterator[None]:
+        """Have what `verify` asks by, once, ready when it is called: starting it takes longer than asking."""
+        self._verifier = verifier = _Verifier(self)
+        try:
+            yield
+        finally:
+            self._verifier = None
+            await verifier.end()
+
     async def verify(self, kind: str, data: Path, index: Path, *options: str) -> Mapping[str, int]:
         """Ask data and index of `kind` (tabix, bam) for what must be there; see verify.py.
 
         Raises:
             StepFailed: tool_failed; they do not agree.
         """
-        verdict = self.work / "verified.json"
-        seed = str(self.given.source.identity)
-        argv = (kind, str(data), str(index), "--report", str(verdict), "--seed", seed, *options)
-        answer: Mapping[str, int] = json.loads(
-            await self.output_of(own_stage("verify", *argv, verdict=verdict))
-        )
-        return answer
+        if self._verifier is not None:
+            return await self._verifier.ask(kind, str(data), str(index), *options)
+        async with self.verifying():
+            return await self.verify(kind, data, index, *options)
 
     async def read_report(self, name: str) -> Report:
         """What a normaliser noticed."""
@@ -279,6 +287,33 @@ class Workbench:
             path.unlink()
         path.symlink_to(target.resolve())
         return path
+
+
+class _Verifier:
+    """One process of verify.py, which waits for what to ask."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._verdict, self._answer = bench.work / "verified.json", bench.work / "verified"
+        self._seed = str(bench.given.source.identity)
+        self._order = Written(bench.work / "to-verify")
+        stage = own_stage("verify", verdict=self._verdict)
+        running = bench.run(stage, stdin=Feed(self._order.path, self._order), stdout=self._answer)
+        self._running = asyncio.create_task(running, name="verify")
+
+    async def ask(self, *words: str) -> Mapping[str, int]:
+        """The answer; once."""
+        argv = (*words, "--report", str(self._verdict), "--seed", self._seed)
+        self._order.write(json.dumps(argv).encode() + b"\n")
+        await self._running
+        answer: Mapping[str, int] = json.loads(await asyncio.to_thread(self._answer.read_bytes))
+        return answer
+
+    async def end(self) -> None:
+        """It is gone when this returns, whether it was asked or not."""
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        if not self._running.cancelled():
+            self._running.exception()  # Who asked has heard it; nobody else need know.
 
 
 @dataclass(frozen=True, slots=True)

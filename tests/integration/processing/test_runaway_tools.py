@@ -24,6 +24,14 @@ from gooseherd.processing.limits import ToolLimits, find_hold
 from gooseherd.processing.pipeline import Stage, run_pipeline
 
 LIMITS = ToolLimits(memory_bytes=96 << 20)
+ALONE = """
+import os, time
+until = time.monotonic() + 30
+while len([name for name in os.listdir("/proc") if name.isdigit()]) > 3:
+    assert time.monotonic() < until
+    time.sleep(0.05)
+"""
+"""Ends well once only itself, its init and the keeper are left: init sees the others off."""
 SCRATCH = 8 << 20
 
 
@@ -182,15 +190,18 @@ async def test_a_cancelled_pipeline_leaves_nothing_in_the_sandbox(run, sandboxed
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    # Only itself, its init and the keeper are left, once init has seen the others off.
-    count = (
-        "import os, time\n"
-        "until = time.monotonic() + 30\n"
-        "while len([n for n in os.listdir('/proc') if n.isdigit()]) > 3:\n"
-        "    assert time.monotonic() < until\n"
-        "    time.sleep(0.05)"
-    )
-    assert await run(sandboxed, python(count)) is None
+    assert await run(sandboxed, python(ALONE)) is None
+
+
+async def test_whenever_a_pipeline_is_cancelled_nothing_of_it_stays_in_the_sandbox(run, sandboxed) -> None:
+    waits = python("import time; time.sleep(600)")
+    for moment in range(40):
+        running = asyncio.create_task(run(sandboxed, waits, waits))
+        await asyncio.sleep(moment / 1000)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert await run(sandboxed, python(ALONE)) is None
 
 
 async def test_the_sandbox_has_no_network(run, scratch, sandbox_refusal, monkeypatch) -> None:
