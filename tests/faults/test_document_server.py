@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -183,17 +184,15 @@ async def test_a_server_that_does_not_come_up_is_told_with_its_last_words(tmp_pa
     assert "WiredTiger" in (tmp_path / "server.log").read_text()
 
 
-async def test_a_store_that_died_is_unavailable_until_it_is_back(server):
+async def test_a_store_that_died_is_at_most_unavailable_until_it_is_back(server):
     db = connect(server.url + "&serverSelectionTimeoutMS=200", "any")
     await ping(db)
-    os.kill(server.pid, signal.SIGKILL)
-    seen = set()
-    deadline = time.monotonic() + 60
-    while "up" not in seen or "down" not in seen:
-        assert time.monotonic() < deadline
-        try:
-            await ping(db)
-            seen.add("up" if "down" in seen else "not yet down")
-        except StoreUnavailable:
-            seen.add("down")
+    old = server.pid
+    os.kill(old, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(StoreUnavailable):  # Nothing else comes out; how often depends on the machine.
+                await ping(db)
+                if server.pid not in (None, old):
+                    break
     await db.client.close()
