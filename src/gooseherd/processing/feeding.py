@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from gooseherd.blocking import in_thread
 from gooseherd.domain.processing import Arriving
 
 _STEP: Final = 1 << 20
@@ -28,9 +29,9 @@ class Written:
         self.size: int | None = None
         self._there = asyncio.Event()
 
-    def write(self, data: bytes) -> None:
-        """Now."""
-        self.path.write_bytes(data)
+    async def write(self, data: bytes) -> None:
+        """Now; once."""
+        await in_thread(self.path.write_bytes, data)
         self.size = len(data)
         self._there.set()
 

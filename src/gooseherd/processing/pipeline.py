@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gooseherd.blocking import in_thread_or_undo
 from gooseherd.domain.failures import Failure, Reason
@@ -40,6 +40,7 @@ from gooseherd.processing.progress import (
     unlinked_bytes,
 )
 from gooseherd.processing.sandbox import inner_processes
+from gooseherd.tasks import to_its_end
 
 _log = logging.getLogger(__name__)
 
@@ -232,11 +233,14 @@ class _Run:
                 env=self.environment,
             )
         )
+        # Cancelled in its midst, a start would leave a process that nobody ends.
+        interrupted = await to_its_end(starting)
         try:
-            interrupted = await _to_its_end(starting)
             process = starting.result()
         except BaseException as error:
             reader.close()
+            if interrupted is not None:
+                raise interrupted from error
             if isinstance(error, FileNotFoundError):
                 missing = f"{self.prefix.argv[0]} is not installed"
                 raise StepFailed.because(Reason.MISCONFIGURED, missing) from None
@@ -389,17 +393,6 @@ class _Run:
         )
         # Tools lose the error of a write that failed, or tell of another that came of it.
         return by_full_disk(end.name) if self.full and failure.reason is Reason.TOOL_FAILED else failure
-
-
-async def _to_its_end(task: asyncio.Task[Any]) -> asyncio.CancelledError | None:
-    """Wait for it, however often we are cancelled: half a start would leave a process that nobody ends."""
-    interrupted = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as cancelled:
-            interrupted = cancelled
-    return interrupted
 
 
 def _verdict(stage: Stage) -> Failure | None:

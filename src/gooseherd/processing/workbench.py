@@ -27,6 +27,7 @@ from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import TWICE, Look, expect
+from gooseherd.tasks import ended
 
 DEFAULT_LEVEL: Final = 1
 """BGZF compression level: four times the speed of the tools' own default for a seventh more bytes
@@ -303,17 +304,14 @@ class _Verifier:
     async def ask(self, *words: str) -> Mapping[str, int]:
         """The answer; once."""
         argv = (*words, "--report", str(self._verdict), "--seed", self._seed)
-        self._order.write(json.dumps(argv).encode() + b"\n")
+        await self._order.write(json.dumps(argv).encode() + b"\n")
         await self._running
         answer: Mapping[str, int] = json.loads(await asyncio.to_thread(self._answer.read_bytes))
         return answer
 
     async def end(self) -> None:
         """It is gone when this returns, whether it was asked or not."""
-        self._running.cancel()
-        await asyncio.wait({self._running})
-        if not self._running.cancelled():
-            self._running.exception()  # Who asked has heard it; nobody else need know.
+        await ended(self._running)
 
 
 @dataclass(frozen=True, slots=True)

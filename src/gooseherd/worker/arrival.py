@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.ports import Fetched
 from gooseherd.domain.processing import StepFailed
+from gooseherd.tasks import ended
 
 log = logging.getLogger(__name__)
 
@@ -158,21 +159,6 @@ class Arrival:
             f"{error.failure.detail} (seen in the first {self._there} of {size} bytes; the rest was not read)"
         )
         return StepFailed.because(error.failure.reason, said)
-
-
-async def ended(task: asyncio.Task[Any]) -> None:
-    """Cancel it if need be; returns when it is over, however often the caller is cancelled meanwhile."""
-    interrupted: asyncio.CancelledError | None = None
-    task.cancel()
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as again:
-            interrupted = again
-    if not task.cancelled():
-        task.exception()  # Looked at: or the loop would call it forgotten.
-    if interrupted is not None:
-        raise interrupted
 
 
 def _blames(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import CacheBackend
 from gooseherd.storage.draft import open_regular
-from gooseherd.worker.arrival import ended
+from gooseherd.tasks import ended
 
 log = logging.getLogger(__name__)
 
