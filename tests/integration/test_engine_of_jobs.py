@@ -316,6 +316,14 @@ class CountsProgress:
         await self._jobs.record_progress(*args)
 
 
+def patient(database: Database, script: Script, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """One that counts writes of progress, and waits for longer than any attempt before it makes one."""
+    monkeypatch.setattr(follow, "_GATHER_SECONDS", 60)
+    stage = Stage(database, MemoryCache(), script)
+    stage.jobs = CountsProgress(stage.jobs)
+    return stage.build()
+
+
 async def breaks_at_once(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
     yield event(1, EventKind.ACCEPTED)
     yield event(2, EventKind.STEP, step="fetch")
@@ -333,10 +341,7 @@ async def dies_at_once(stage: Stage, attempt: AttemptId, from_seq: int) -> Async
 async def test_where_an_attempt_was_when_it_failed_is_written_down_however_fast_it_was(
     database: Database, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "_GATHER_SECONDS", 60)
-    stage = Stage(database, MemoryCache(), script)
-    stage.jobs = CountsProgress(stage.jobs)
-    stage.build()
+    stage = patient(database, script, monkeypatch)
     async with stage.engine():
         job = await stage.ended(await stage.submit())
     assert job.status is Status.FAILED
@@ -347,10 +352,7 @@ async def test_where_an_attempt_was_when_it_failed_is_written_down_however_fast_
 async def test_progress_that_is_overtaken_by_the_end_is_not_written(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "_GATHER_SECONDS", 60)
-    stage = Stage(database, MemoryCache(), goes_well)
-    stage.jobs = CountsProgress(stage.jobs)
-    stage.build()
+    stage = patient(database, goes_well, monkeypatch)
     async with stage.engine():
         job = await stage.submissions.wait((await stage.submit()).job_id, 60)
         assert job.status is Status.COMPLETED

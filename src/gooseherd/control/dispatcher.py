@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,15 +104,10 @@ class Dispatcher:
         some = self._executions.following or self._executions.unanswered
         owned = await self._jobs.owned(self._executions.owner) if some else ()
         slots = self._fleet.slots() - self._executions.launching
-        due: Sequence[Job] = ()
-        running: Mapping[Requester, int] = {}
-        if slots > 0:
-            due, running = await asyncio.gather(
-                self._jobs.due(_LOOK_AHEAD), self._jobs.running_by_requester()
-            )
+        due = await self._jobs.due(_LOOK_AHEAD) if slots > 0 else ()
         return QueueView(
             due=due,
-            running=running,
+            running=await self._jobs.running_by_requester() if due else {},
             slots=slots,
             unwanted=[job.job_id for job in owned if job.cancel_requested],
             unanswered=[job for job in owned if self._executions.is_unanswered(job)],

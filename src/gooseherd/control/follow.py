@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
 from gooseherd.control.holder import Holder
-from gooseherd.control.news import News
+from gooseherd.control.news import Bell, News
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
 from gooseherd.domain.errors import (
@@ -231,10 +230,9 @@ class _Ear:
         self._news = news
         self._progress = holder.job.progress
         self._written_at = 0.0
-        self._overtaken = False
-        """What is being written is old by now, and the new is not to wait."""
         self._unwritten = False
-        self._over = asyncio.Event()
+        """There is something newer than what was written last, or is being written."""
+        self._over = Bell()
         self._writing = writing
 
     async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
@@ -245,7 +243,7 @@ class _Ear:
             await self._write_rest()
             raise
         finally:
-            self._over.set()
+            self._over.ring()
         if isinstance(outcome, Ended):
             await self._write_rest()
         return outcome
@@ -281,41 +279,35 @@ class _Ear:
         self._unwritten = True
         job_id = self._holder.job.job_id
         if job_id in self._writing:
-            self._overtaken |= now
             return
         task = self._writing[job_id] = asyncio.create_task(self._write(), name=f"progress {job_id}")
         task.add_done_callback(lambda _: self._writing.pop(job_id, None))
 
     async def _write(self) -> None:
-        again = True
-        while again:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_GATHER_SECONDS):
-                    await self._over.wait()
-                    return
-            self._overtaken = False
-            again = await self._write_now() and self._overtaken
+        while self._unwritten:
+            if await self._over.wait(_GATHER_SECONDS):
+                return
+            await self._write_now()
 
     async def _write_rest(self) -> None:
         """What the attempt did last: an end that is no success is looked at."""
-        self._over.set()
+        self._over.ring()
         if (writing := self._writing.get(self._holder.job.job_id)) is not None:
             await asyncio.wait({writing})
         if self._unwritten:
             await self._write_now()
 
-    async def _write_now(self) -> bool:
+    async def _write_now(self) -> None:
         job = self._holder.job
         self._unwritten = False
         try:
             await self._jobs.record_progress(job.job_id, job.fence, self._progress)
         except StoreUnavailable:
-            return False  # A store that is away for a moment must not stop the attempt.
+            return  # A store that is away for a moment must not stop the attempt.
         except LeaseLost:
             self._holder.lost.set()
-            return False
+            return
         self._news.publish(job.job_id)
-        return True
 
 
 def _advance(progress: Progress, event: Event) -> Progress:
