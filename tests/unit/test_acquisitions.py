@@ -34,7 +34,8 @@ class Yard:
         await self.come.wait()
         return W
 
-    async def _release(self, worker_id: WorkerId, attempt: AttemptId) -> None:
+    async def _release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId) -> None:
+        assert reusable
         await self.back.wait()
         self.released.append((worker_id, attempt))
 
@@ -147,7 +148,7 @@ async def test_one_that_fails_tells_every_caller_and_the_next_one_tries_again() 
         tries.append(need.attempt)
         raise LaunchFailed("no such image")
 
-    async def release(_worker_id: WorkerId, _attempt: AttemptId) -> None:
+    async def release(_worker_id: WorkerId, **_: object) -> None:
         raise AssertionError("there is nothing to release")
 
     acquisitions = Acquisitions(acquire, release)

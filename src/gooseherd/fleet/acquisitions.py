@@ -8,21 +8,20 @@ from typing import Any
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import NoCapacity
-from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed
 
 
 class Acquisitions:
     """Those that a fleet has under way.
 
-    `acquire` gets a worker, or raises and leaves none behind; `release` makes it available
-    to others. A worker whose callers have all left is released, once.
+    `acquire` gets a worker, or raises and leaves none behind; `release` is Fleet.release. A
+    worker whose callers have all left is released, once.
     """
 
     def __init__(
         self,
         acquire: Callable[[WorkerNeed], Coroutine[Any, Any, WorkerHandle]],
-        release: Callable[[WorkerId, AttemptId], Coroutine[Any, Any, None]],
+        release: Callable[..., Coroutine[Any, Any, None]],
     ) -> None:
         self._acquire = acquire
         self._release = release
@@ -87,6 +86,7 @@ class Acquisitions:
         """Every caller has left: the worker, if there is one, is there for somebody else."""
         if task.cancelled() or task.exception() is not None:
             return
-        releasing = asyncio.create_task(self._release(task.result().worker_id, attempt))
+        worker_id = task.result().worker_id
+        releasing = asyncio.create_task(self._release(worker_id, reusable=True, attempt=attempt))
         self._releasing.add(releasing)
         releasing.add_done_callback(self._releasing.discard)

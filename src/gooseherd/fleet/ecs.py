@@ -115,7 +115,7 @@ class EcsFleet:
         self._roster = Roster(discovery.sightings, clock)
         self._launching: set[str] = set()
         """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
-        self._acquisitions = Acquisitions(self._acquire, self._free)
+        self._acquisitions = Acquisitions(self._acquire, self.release)
         self._greeting: set[asyncio.Task[None]] = set()
 
     # -- the port --------------------------------------------------------------------------
@@ -398,9 +398,6 @@ class EcsFleet:
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is None or not sighting.gone:
             await self._stop(worker_id, "did not become healthy")
-
-    async def _free(self, worker_id: WorkerId, attempt: AttemptId) -> None:
-        await self.release(worker_id, reusable=True, attempt=attempt)
 
     # -- small things ----------------------------------------------------------------------
 

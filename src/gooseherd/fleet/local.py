@@ -76,7 +76,7 @@ class LocalFleet:
         idle = {"WORKER_IDLE_TIMEOUT_SECONDS": f"{idle_timeout:g}"}
         self._launcher = Launcher(self._registry, {**environment, **idle}, start_timeout)
         self._children: dict[WorkerId, subprocess.Popen[bytes]] = {}
-        self._acquisitions = Acquisitions(self._acquire, self._free)
+        self._acquisitions = Acquisitions(self._acquire, self.release)
         self._swept = False
         self._watching: dict[WorkerId, asyncio.Task[str]] = {}
         self._burying: dict[WorkerId, asyncio.Task[str]] = {}
@@ -302,9 +302,6 @@ class LocalFleet:
         """Noted down in the same thread: a caller that is cancelled meanwhile does not hear of it."""
         child = self._children[worker_id] = self._launcher.spawn(worker_id, work)
         return child
-
-    async def _free(self, worker_id: WorkerId, attempt: AttemptId) -> None:
-        await self.release(worker_id, reusable=True, attempt=attempt)
 
     # -- losing one ------------------------------------------------------------------------
 
