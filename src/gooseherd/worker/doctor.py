@@ -11,7 +11,7 @@ from typing import Any
 
 from gooseherd.processing.fitness import Check, disk, tools, writable
 from gooseherd.processing.limits import OPEN_FILES
-from gooseherd.worker.memory import tool_limits
+from gooseherd.worker.memory import fitted, tool_limits
 from gooseherd.worker.selfcheck import missing_tools
 from gooseherd.worker.settings import WorkerSettings, build_id
 
@@ -44,7 +44,7 @@ def _libraries() -> Check:
 
 
 def _memory(settings: WorkerSettings) -> Check:
-    given = tool_limits(settings).memory_bytes
+    given = tool_limits(fitted(settings)).memory_bytes
     if given is None:
         return Check("memory", "warn", "a tool may take all there is", "set WORKER_MEMORY_BYTES")
     return Check("memory", "ok", f"{given >> 20} MiB for each tool")

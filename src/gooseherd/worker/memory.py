@@ -59,9 +59,11 @@ def cores(root: Path = _ROOT) -> int:
 
 def fitted(settings: WorkerSettings) -> WorkerSettings:
     """The settings, what they leave to the worker's size filled in."""
-    share = sort_memory(settings.memory or memory_bytes())
+    memory = settings.memory or memory_bytes()
+    share = sort_memory(memory)
     return replace(
         settings,
+        memory=memory,
         sort_memory=settings.sort_memory or share,
         samtools_memory=settings.samtools_memory or share,
         threads=settings.threads or tool_threads(cores()),
@@ -69,12 +71,10 @@ def fitted(settings: WorkerSettings) -> WorkerSettings:
 
 
 def tool_limits(settings: WorkerSettings, wall_seconds: float | None = None) -> ToolLimits:
-    """Of each tool on this worker, from the worker's size and, if it is told, the attempt's wall limit."""
-    settings = fitted(settings)
-    memory = settings.memory or memory_bytes()
+    """Of each tool on a worker with `fitted` settings, and of the attempt's wall limit, if that is told."""
     # Of all its threads together.
     cpu = None if wall_seconds is None else math.ceil(wall_seconds * settings.threads)
-    return ToolLimits(tool_memory(memory, settings.sort_memory, settings.samtools_memory), cpu)
+    return ToolLimits(tool_memory(settings.memory, settings.sort_memory, settings.samtools_memory), cpu)
 
 
 def _groups(root: Path) -> Iterator[Path]:
