@@ -66,7 +66,7 @@ def bootstrap(
             endpoint_url=endpoint_url,
             region_name=region,
             aws_access_key_id="devcloud",
-            aws_secret_access_key="devcloud",  # noqa: S106
+            aws_secret_access_key="devcloud",  # noqa: S106 - the local cloud takes any
         )
 
     ecs, s3 = client("ecs"), client("s3")

@@ -126,7 +126,7 @@ class FaultBoard:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._standing: dict[int, _Standing] = {}
-        self._random = random.Random()  # noqa: S311
+        self._random = random.Random()  # noqa: S311 - which call is hit is no secret
 
     def order(self, fault: Fault) -> int:
         """Let it stand from now on; its number."""

@@ -36,7 +36,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def main(argv: list[str]) -> int:
     """Become the image's program; returns only by an OSError."""
-    with open(argv[0], encoding="utf-8") as file:  # noqa: PTH123
+    with open(argv[0], encoding="utf-8") as file:  # noqa: PTH123 - no pathlib, as in container.py
         plan = json.load(file)
     root = plan["root"]
     _own_namespaces(plan["user"])
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         None, root, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | sum(bit for said, bit in _MS_BITS if flags & said)
     )
     for shared in plan["shared"]:
-        if os.path.exists(shared):  # noqa: PTH110
+        if os.path.exists(shared):  # noqa: PTH110 - likewise
             _mount(shared, root + shared, _MS_BIND | _MS_REC)
     for number, volume in enumerate(plan["volumes"]):
         # The task's folder, in which we are started, goes with the task.
