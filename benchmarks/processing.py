@@ -301,8 +301,10 @@ def middle(costs: Sequence[Cost], key: str) -> float:
 def codec(case: Case, source: Path, work: Path, level: int) -> None:
     """Decode the source and encode what it holds, with stock tools, and do nothing else.
 
-    Also where the result is the source: that ours need not encode it is what it saves.
+    Also where the result is the source: that ours need not encode it is what it saves. Our quickest level is
+    not one of theirs, whose own is taken instead.
     """
+    level = max(level, 1)
     if case.format == "bam":
         verb = ("-b", "--output-fmt-option", f"level={level}")
         run(("samtools", "view", "-@", "2", *verb, "-o", str(work / "x.bam"), str(source)))
@@ -349,7 +351,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", help="cases, split by commas")
     parser.add_argument("--data", type=Path, help="keep the generated files here")
     parser.add_argument("--make", action="store_true", help="make the files and measure nothing")
-    parser.add_argument("--level", type=int, default=1, help="of our compression")
+    parser.add_argument("--level", type=int, default=0, help="of our compression")
     parser.add_argument("--codec", action="store_true", help="decoding and encoding alone, too")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)

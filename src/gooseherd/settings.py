@@ -135,11 +135,11 @@ class Settings(BaseSettings):
         100, ge=1, description="Jobs one requester may have running; more wait their turn."
     )
     workflow_compression_level: int = Field(
-        1,
-        ge=1,
+        0,
+        ge=0,
         le=9,
-        description="Compression of new artifacts: 1 is soonest ready, 4 a tenth smaller and twice as long, "
-        "6 what the tools themselves would take.",
+        description="Compression of new artifacts: 0 is soonest ready (local workers that lack the kernel, and "
+        "BAM, take 1), 4 a tenth smaller and three times as long, 6 what the tools themselves would take.",
     )
     workflow_density: bool = Field(
         True,

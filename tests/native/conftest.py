@@ -182,17 +182,6 @@ def sanitised(sanitised_program: Path, tmp_path: Path) -> Kernel:
     return Kernel(sanitised_program, tmp_path)
 
 
-@pytest.fixture(scope="session")
-def zlib_program(build_folder: Path) -> Path:
-    """As on machines without ISA-L."""
-    return _build(build_folder, "zlib", "--sanitize", GUNZIP_BY="zlib")
-
-
-@pytest.fixture
-def by_zlib(zlib_program: Path, tmp_path: Path) -> Kernel:
-    return Kernel(zlib_program, tmp_path / "zlib")
-
-
 @pytest.fixture
 def cramped(cramped_program: Path, tmp_path: Path) -> Kernel:
     return Kernel(cramped_program, tmp_path / "cramped")

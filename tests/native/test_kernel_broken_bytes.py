@@ -105,23 +105,25 @@ def test_a_cut_gzip_is_never_taken_for_whole(cut: int, sanitised: Any) -> None:
 
 
 @pytest.mark.slow
-def test_both_decoders_judge_gzip_alike(sanitised: Any, by_zlib: Any) -> None:
+def test_what_is_whole_is_what_zlib_finds_whole(sanitised: Any) -> None:
     whole = source_of("bed")
     packed = b"".join(gzip.compress(whole[i : i + 70]) for i in range(0, len(whole), 70))
-    assert by_zlib("bed", packed).sizes() == sanitised("bed", whole).sizes()
+    assert sanitised("bed", packed).sizes() == sanitised("bed", whole).sizes()
     for seed in range(VARIANTS):
         broken = damage(packed, random.Random(seed))
-        one, other = sanitised("bed", broken), by_zlib("bed", broken)
-        # A damaged member is corrupt to one and too short to the other; that it is not whole is seen by both.
-        assert bool(one.status) == bool(other.status), (seed, one.stderr, other.stderr)
-        if not one.status:
-            assert one.sizes() == other.sizes(), seed
+        run = sanitised("bed", broken)
+        try:
+            plain = sanitised("bed", gzip.decompress(broken))
+        except (OSError, EOFError, zlib.error):
+            assert run.status, seed
+            continue
+        assert bool(run.status) == bool(plain.status), (seed, run.stderr, plain.stderr)
+        if not run.status:
+            assert run.sizes() == plain.sizes(), seed
 
 
 @pytest.mark.parametrize("flags", range(0, 32, 2))
-def test_every_gzip_header_is_read_in_whatever_pieces_it_comes(
-    flags: int, sanitised: Any, by_zlib: Any
-) -> None:
+def test_every_gzip_header_is_read_in_whatever_pieces_it_comes(flags: int, sanitised: Any) -> None:
     text = b"chr1\t1\t2\n" * 300
     data = text * 2
     wanted = sanitised("bed", data).sizes()
@@ -129,7 +131,6 @@ def test_every_gzip_header_is_read_in_whatever_pieces_it_comes(
         member = gzip_member(text, flags, extra, name)
         assert gzip.decompress(member) == text
         assert sanitised("bed", member * 2).sizes() == wanted
-        assert by_zlib("bed", member * 2).sizes() == wanted
         head = len(member) - 100
         for cut in (head, 12, 9):
             assert sanitised("bed", member + member[:cut]).status == 11, cut

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,22 @@ def test_a_recipe_names_its_compression_level_and_is_followed_at_it(registry: Pr
         assert processor.version == recipe.processor_version
         assert [vars(step)["budget"].level for step in processor.steps(recipe.source_format)] == [6, 6]
     assert small.recipe(entry("csv")) == registry.recipe(entry("csv"))
+
+
+def test_the_quickest_level_is_for_text_alone(tmp_path: Path) -> None:
+    quick = default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, level=0)
+    text, reads = quick.recipe(entry("bed")), quick.recipe(entry("bam"))
+    assert [vars(step)["budget"].level for step in quick.processor(text).steps(text.source_format)] == [0, 0]
+    assert [vars(step)["budget"].level for step in quick.processor(reads).steps(reads.source_format)] == [
+        1,
+        1,
+    ]
+    bare = default_registry(
+        sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, search_path=str(tmp_path)
+    )
+    assert bare.recipe(entry("bed")) != text
+    assert bare.recipe(entry("bam")) == reads
+    assert bare.processor(text).version == text.processor_version
 
 
 def test_a_recipe_names_whether_there_is_a_density(registry: ProcessorRegistry) -> None:

@@ -2,8 +2,9 @@
 
 Two ways lead to the same bytes (docs/adr/0008-two-ways-same-bytes.md). Where the kernel is
 built (native/), one run of it does everything: it normalises, sorts, compresses and indexes
-in a pass. Elsewhere, and for packings that it does not read (bzip2, xz), the normaliser in
-Python feeds GNU sort and bgzip, and tabix makes the index. The order is the same pure
+in a pass; packings that it does not read (bzip2, xz) are unpacked first. Elsewhere the normaliser in
+Python feeds GNU sort and bgzip, and tabix makes the index; the quickest level is the kernel's
+alone (docs/adr/0013-the-quickest-level.md). The order is the same pure
 function of the lines: a source whose sequences stand in contiguous blocks with ascending
 starts keeps its order; any other is sorted by name byte by byte, start, then the source's
 order. A BGZF source that keeps its order and has nothing to put right keeps its bytes too.
@@ -41,6 +42,7 @@ from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import Look
 from gooseherd.processing.workbench import (
     KEPT_NOTE,
+    QUICKEST,
     Budget,
     Report,
     Workbench,
@@ -64,6 +66,10 @@ _CONVERTED: Final = frozenset({BCF, BIGBED})
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may swell a thousandfold to lines that take minutes: that is looked at first."""
+_NO_KERNEL: Final = (
+    f"compression level {QUICKEST} is made by {PROGRAM}, which this worker lacks: build it, or set "
+    "WORKFLOW_COMPRESSION_LEVEL=1"
+)
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
 
 
@@ -132,9 +138,11 @@ class SortedText:
     async def run(self, given: StepInput) -> StepOutput:
         bench = Workbench(given, self.budget)
         seen = await bench.sniff(self.source_format)
-        if self.source_format is BCF and seen.compression is Compression.ZSTD:
+        kernel = bench.kernel
+        if kernel is None and self.budget.level == QUICKEST:
+            raise StepFailed.because(Reason.MISCONFIGURED, _NO_KERNEL)
+        if not self._can_read(kernel, seen):
             seen = await bench.unpack(self.source_format)
-        kernel = self._kernel_for(bench, seen)
         if kernel is None or self.source_format is BIGBED:
             # A bigBed's tree stands at its end; and without the kernel lines are read from files.
             await given.arriving.whole()
@@ -161,9 +169,10 @@ class SortedText:
             tools=tools,
         )
 
-    def _kernel_for(self, bench: Workbench, seen: Look) -> Path | None:
-        readable = self.source_format in _CONVERTED or seen.compression in _KERNEL_READS
-        return bench.kernel if readable else None
+    def _can_read(self, kernel: Path | None, seen: Look) -> bool:
+        if self.source_format in _CONVERTED:
+            return self.source_format is not BCF or seen.compression is not Compression.ZSTD
+        return kernel is None or seen.compression in _KERNEL_READS
 
     def _data(self, given: StepInput, path: Path) -> Produced:
         name = f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz"

@@ -17,10 +17,11 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.confinement import Confinement
 from gooseherd.processing.intervals import TabixIntervalProcessor
+from gooseherd.processing.native.kernel import find_kernel
 from gooseherd.processing.passthrough import PassthroughProcessor
-from gooseherd.processing.workbench import DEFAULT_LEVEL, Budget
+from gooseherd.processing.workbench import QUICKEST, QUICKEST_OF_TOOLS, Budget
 
-_RECIPE: Final = re.compile(r"\.([1-9])(d?)$")
+_RECIPE: Final = re.compile(r"\.([0-9])(d?)$")
 """The end of a version: the compression level, and whether there is a density (Budget.recipe)."""
 
 
@@ -87,26 +88,30 @@ class ProcessorRegistry:
         return self.processor(recipe).kinds
 
 
+def quickest_level(search_path: str | None = None) -> int:
+    """The lowest compression level that the programs here can make."""
+    return QUICKEST if find_kernel(search_path=search_path) else QUICKEST_OF_TOOLS
+
+
 def default_registry(
     *,
     sort_memory: int,
     samtools_memory: int,
     threads: int,
-    level: int = DEFAULT_LEVEL,
+    level: int | None = None,
     density: bool = False,
     search_path: str | None = None,
     confinement: Confinement | None = None,
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
-    `level` and `density` are what new recipes name. Every recipe is followed as it says itself.
+    `level` and `density` are what new recipes name; None: the quickest level that there is here. Every
+    recipe is followed as it says itself.
     """
     budget = Budget(
         sort_memory,
         samtools_memory,
         threads,
-        level=level,
-        density=density,
         search_path=search_path,
         confinement=confinement or Confinement(),
     )
@@ -114,9 +119,11 @@ def default_registry(
 
     def made_so(level: int, density: bool) -> tuple[Processor, ...]:
         so = replace(budget, level=level, density=density)
-        return BamIndexProcessor(so), TabixIntervalProcessor(so)
+        by_samtools = replace(so, level=max(level, QUICKEST_OF_TOOLS))
+        return BamIndexProcessor(by_samtools), TabixIntervalProcessor(so)
 
-    by_format: dict[Format, Processor] = {f: p for p in made_so(level, density) for f in p.formats}
+    new = quickest_level(search_path) if level is None else level
+    by_format: dict[Format, Processor] = {f: p for p in made_so(new, density) for f in p.formats}
     return ProcessorRegistry(
         {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, made_so
     )

@@ -25,7 +25,7 @@ from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import CacheBackend, Fleet
-from gooseherd.processing.registry import default_registry
+from gooseherd.processing.registry import default_registry, quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
@@ -72,7 +72,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             sort_memory=settings.cfdb_sort_memory_cap,
             samtools_memory=settings.cfdb_samtools_memory_cap,
             threads=settings.worker_threads,
-            level=settings.workflow_compression_level,
+            level=_compression_level(settings),
             density=settings.workflow_density,
         )
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
@@ -162,6 +162,12 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             ),
             settings=settings,
         )
+
+
+def _compression_level(settings: Settings) -> int:
+    """The one that is asked for, or what local workers have instead; the images of others have all."""
+    level = settings.workflow_compression_level
+    return level if settings.ecs_cluster is not None else max(level, quickest_level())
 
 
 def _cache(settings: Settings) -> CacheBackend | None:

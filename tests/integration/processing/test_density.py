@@ -36,7 +36,12 @@ VCF_HEAD = (
 
 def registry_with(search_path: str, *, density: bool = True) -> ProcessorRegistry:
     return default_registry(
-        sort_memory=32 << 20, samtools_memory=64 << 20, threads=2, density=density, search_path=search_path
+        sort_memory=32 << 20,
+        samtools_memory=64 << 20,
+        threads=2,
+        level=1,
+        density=density,
+        search_path=search_path,
     )
 
 

@@ -28,14 +28,14 @@ HEAD = (
 )
 
 
-def registry_with(search_path: str) -> ProcessorRegistry:
+def registry_with(search_path: str, level: int = 1) -> ProcessorRegistry:
     return default_registry(
-        sort_memory=32 << 20, samtools_memory=64 << 20, threads=2, search_path=search_path
+        sort_memory=32 << 20, samtools_memory=64 << 20, threads=2, level=level, search_path=search_path
     )
 
 
 @pytest.fixture(scope="module")
-def plain_tools(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
+def plain_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """All tools but the kernel."""
     tools = tmp_path_factory.mktemp("tools")
     for folder in reversed(os.get_exec_path()):
@@ -43,7 +43,12 @@ def plain_tools(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
             if program.name != PROGRAM:
                 (tools / program.name).unlink(missing_ok=True)
                 (tools / program.name).symlink_to(program)
-    return registry_with(str(tools))
+    return str(tools)
+
+
+@pytest.fixture(scope="module")
+def plain_tools(plain_path: str) -> ProcessorRegistry:
+    return registry_with(plain_path)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +207,14 @@ async def test_reads_are_the_same_whatever_number_of_threads_there_is(
         made.append((await process(source, "bam", using=using)).digests())
     assert made[0] == made[1] == made[2]
     assert len(made[0]) == 3
+
+
+async def test_a_worker_without_the_kernel_refuses_the_level_that_only_the_kernel_has(
+    process: Process, plain_path: str
+) -> None:
+    made = await process(drawn("bed", 0), "bed", using=registry_with(plain_path, level=0))
+    assert made.failure.reason is Reason.MISCONFIGURED
+    assert "WORKFLOW_COMPRESSION_LEVEL=1" in made.failure.detail
 
 
 async def test_contigs_that_a_vcf_does_not_declare_are_declared_alike(

@@ -1,8 +1,6 @@
 #!/bin/sh
 # Builds gooseherd-intervals: build.sh [--sanitize | --fuzz] OUT
-# Needs (Debian): gcc libc6-dev pkg-config libhts-dev libdeflate-dev libzstd-dev and libisal-dev, or zlib1g-dev where there
-# is no ISA-L.
-# GUNZIP_BY=zlib builds without ISA-L although it is there.
+# Needs (Debian): gcc libc6-dev pkg-config libhts-dev libdeflate-dev libisal-dev libzstd-dev
 # CFLAGS are added: -DSTREAM_AFTER=BYTES -DROOM=BYTES make small files take the ways of large ones.
 # --sanitize: address and undefined-behaviour checks.
 # --fuzz: a libFuzzer target with these checks (needs clang libclang-rt-dev); see fuzz/target.c, and with FUZZ=pack
@@ -19,7 +17,6 @@ case $MODE in
 esac
 [ $# -eq 1 ] || { echo "usage: build.sh [--sanitize | --fuzz] OUT" >&2; exit 2; }
 
-if [ "${GUNZIP_BY:-isal}" = isal ] && pkg-config --exists libisal; then GUNZIP='-DWITH_ISAL' INFLATE=libisal; else GUNZIP='' INFLATE=zlib; fi
 SOURCES=
 for file in "$HERE"/*.c; do
     case $MODE:$file in --fuzz:*/main.c) file=$HERE/fuzz/${FUZZ:-target}.c ;; esac
@@ -27,10 +24,10 @@ for file in "$HERE"/*.c; do
 done
 # The version is that of the sources: the manifest can say which kernel made an artifact.
 VERSION=$(cat "$HERE"/*.c "$HERE"/*.h | cksum | cut -d ' ' -f 1)
-LIBRARIES="htslib libdeflate libzstd $INFLATE"
+LIBRARIES="htslib libdeflate libisal libzstd"
 
 # shellcheck disable=SC2046,SC2086
 "$CC" -std=c11 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion $FLAGS \
     ${CFLAGS:-} -fstack-protector-strong -fPIE -pie -Wl,-z,relro,-z,now -pthread \
-    $GUNZIP -DVERSION="\"$VERSION\"" $(pkg-config --cflags $LIBRARIES) \
+    -DVERSION="\"$VERSION\"" $(pkg-config --cflags $LIBRARIES) \
     -I"$HERE" -o "$1" $SOURCES $(pkg-config --libs $LIBRARIES)

@@ -98,16 +98,63 @@ static bool is(const struct contig *contig, const char *name, size_t n)
     return contig->n == n && memcmp(contig->name, name, n) == 0;
 }
 
+/* Its place in the slots: the name's, or the free one where it belongs. */
+static uint32_t slot_of(const struct contigs *c, uint32_t hash, const char *name, size_t n)
+{
+    uint32_t at = hash & c->slot_mask;
+    for (; c->slots[at]; at = (at + 1) & c->slot_mask) {
+        const struct contig *contig = &c->all[c->slots[at] - 1];
+        if (contig->hash == hash && is(contig, name, n))
+            break;
+    }
+    return at;
+}
+
+static const char *find(struct contigs *c, const char *line, size_t n)
+{
+    const char *tab = memchr(line, '\t', n);
+    if (!tab || tab == line)
+        return NULL;
+    n = (size_t)(tab - line);
+    if (c->last < c->count && is(&c->all[c->last], line, n))
+        return tab;
+    uint32_t at = slot_of(c, contigs_hash(c, line, n), line, n);
+    if (!c->slots[at])
+        return NULL;
+    c->last = c->slots[at] - 1;
+    return tab;
+}
+
+const char *contigs_know(struct contigs *c, const char *line, size_t n)
+{
+    static const uint64_t ones = 0x0101010101010101u, tabs = '\t' * ones, highs = 0x80 * ones;
+    uint64_t word;
+    if (n < sizeof word)
+        return find(c, line, n);
+    memcpy(&word, line, sizeof word);
+    uint64_t other = word ^ tabs, found = (other - ones) & ~other & highs;
+    unsigned length = found ? (unsigned)__builtin_ctzll(found) / 8 : 0;
+    if (!length)
+        return find(c, line, n);
+    word &= ~(uint64_t)0 >> (64 - 8 * length);
+    struct short_name *known = &c->short_names[word * 0x9e3779b97f4a7c15u >> (64 - SHORT_NAMES_BITS)];
+    if (known->word == word) {
+        c->last = known->number;
+        return line + length;
+    }
+    const char *tab = find(c, line, n);
+    if (tab)
+        *known = (struct short_name){word, c->last};
+    return tab;
+}
+
 uint32_t contigs_number(struct contigs *c, const char *name, size_t n, const char *what)
 {
     if (c->last < c->count && is(&c->all[c->last], name, n))
         return c->last;
-    uint32_t h = contigs_hash(c, name, n), at = h & c->slot_mask;
-    for (; c->slots[at]; at = (at + 1) & c->slot_mask) {
-        uint32_t number = c->slots[at] - 1;
-        if (c->all[number].hash == h && is(&c->all[number], name, n))
-            return c->last = number;
-    }
+    uint32_t h = contigs_hash(c, name, n), at = slot_of(c, h, name, n);
+    if (c->slots[at])
+        return c->last = c->slots[at] - 1;
     if (c->count >= c->most)
         fail(EXIT_LIMIT, SOURCE_INVALID, "more than %u different sequence names: this is no %s", c->most, what);
     if (c->count == c->room) {

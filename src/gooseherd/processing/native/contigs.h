@@ -18,6 +18,14 @@ struct contig {
     bool lacking;      /* records name it, the header should have declared it */
 };
 
+/* A name of up to seven bytes, as they lie in memory with zeros behind them. */
+struct short_name {
+    uint64_t word; /* 0: none */
+    uint32_t number;
+};
+
+enum { SHORT_NAMES_BITS = 8 };
+
 struct contigs {
     struct contig *all; /* by number: in order of first mention, declared or seen */
     uint32_t count, room;
@@ -33,6 +41,7 @@ struct contigs {
     uint64_t windows;   /* of 16 kb up to the ends of all contigs: what an index may have to hold */
     uint32_t most;      /* the limit */
     uint32_t last;      /* the number looked up last: mostly the next one too */
+    struct short_name short_names[1 << SHORT_NAMES_BITS]; /* some of those met lately */
 };
 
 void contigs_start(struct contigs *contigs, uint32_t most);
@@ -40,6 +49,9 @@ void contigs_free(struct contigs *contigs);
 
 /* The number of that name. More names than the limit end the process; `line` and `what` are for its words. */
 uint32_t contigs_number(struct contigs *contigs, const char *name, size_t n, const char *what);
+
+/* Where the name that begins a line ends, at a TAB, if it has a number, which becomes the last one then; else NULL. */
+const char *contigs_know(struct contigs *contigs, const char *line, size_t n);
 
 /* A record was given on. */
 void contigs_note(struct contigs *contigs, uint32_t number, uint32_t end);

@@ -134,11 +134,20 @@ _Noreturn void fail_memory(const char *what)
     fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory: %s", what);
 }
 
+void failure_of_library(struct failure *f, const char *what)
+{
+    bool memory = errno == ENOMEM || memory_is_short();
+    f->code = memory ? EXIT_MEMORY : EXIT_IO;
+    f->reason = memory ? OUT_OF_MEMORY : TOOL_FAILED;
+    f->line = 0;
+    snprintf(f->detail, sizeof f->detail, "%s%s", memory ? "ran out of memory: " : "", what);
+}
+
 _Noreturn void fail_library(const char *what)
 {
-    if (errno == ENOMEM || memory_is_short())
-        fail_memory(what);
-    fail(EXIT_IO, TOOL_FAILED, "%s", what);
+    struct failure f;
+    failure_of_library(&f, what);
+    fail_with(&f);
 }
 
 void *grow(void *old, size_t bytes)

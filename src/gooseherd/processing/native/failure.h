@@ -54,6 +54,7 @@ bool memory_is_short(void); /* or would fail now */
 
 _Noreturn void fail_memory(const char *what);  /* "ran out of memory: WHAT" */
 _Noreturn void fail_library(const char *what); /* a library said only that it failed: short memory is told apart */
+void failure_of_library(struct failure *failure, const char *what); /* likewise; reads errno */
 
 void *grow(void *old, size_t bytes); /* realloc that never returns NULL */
 

@@ -4,6 +4,7 @@
  */
 #include "gunzip.h"
 
+#include <isa-l/igzip_lib.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,8 +18,6 @@ static unsigned clip(size_t n)
     return n > INT_MAX ? INT_MAX : (unsigned)n;
 }
 
-#ifdef WITH_ISAL
-#include <isa-l/igzip_lib.h>
 
 /* RFC 1952 2.3. ISA-L's own reader of it fails when a long header comes in pieces, so it gets the rest only. */
 enum stage { FIXED, EXTRA_SIZE, EXTRA, NAME, COMMENT, CHECKSUM, BODY };
@@ -126,49 +125,3 @@ enum member_state gunzip_run(struct gunzip *g, const void *from, size_t *used, v
         return MEMBER_CORRUPT;
     return s->block_state == ISAL_BLOCK_FINISH ? MEMBER_ENDED : MEMBER_MORE;
 }
-
-#else
-#include <zlib.h>
-
-struct gunzip {
-    z_stream stream;
-};
-
-struct gunzip *gunzip_new(void)
-{
-    struct gunzip *g = grow(NULL, sizeof *g);
-    memset(g, 0, sizeof *g);
-    if (inflateInit2(&g->stream, 15 + 16) != Z_OK)
-        fail_memory("no decoder could be made");
-    return g;
-}
-
-void gunzip_free(struct gunzip *g)
-{
-    if (g)
-        inflateEnd(&g->stream);
-    free(g);
-}
-
-void gunzip_restart(struct gunzip *g)
-{
-    inflateReset(&g->stream);
-}
-
-enum member_state gunzip_run(struct gunzip *g, const void *from, size_t *used, void *into, size_t *made)
-{
-    z_stream *z = &g->stream;
-    unsigned given = clip(*used), room = clip(*made);
-    z->next_in = (Bytef *)(uintptr_t)from;
-    z->avail_in = given;
-    z->next_out = into;
-    z->avail_out = room;
-    int status = inflate(z, Z_NO_FLUSH);
-    *used = given - z->avail_in;
-    *made = room - z->avail_out;
-    if (status == Z_STREAM_END)
-        return MEMBER_ENDED;
-    return status == Z_OK || status == Z_BUF_ERROR ? MEMBER_MORE : MEMBER_CORRUPT;
-}
-
-#endif

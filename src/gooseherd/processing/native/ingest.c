@@ -73,8 +73,8 @@ static uint64_t index_memory(const struct ingest *g)
 
 uint64_t ingest_room(const struct ingest *g)
 {
-    uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + OUTPUT_MEMORY + RUN_BUFFER +
-                     (uint64_t)g->options->output.threads * OUTPUT_THREAD_MEMORY + g->lines.carry_size +
+    uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + BLOCKWRITER_MEMORY + RUN_BUFFER +
+                     (uint64_t)g->options->output.threads * BLOCKWRITER_THREAD_MEMORY + g->lines.carry_size +
                      decoder_memory(input_decoder(g->input)) + reader_memory(&g->reader) + g->contigs.memory +
                      index_memory(g);
     if (g->options->output.density)
@@ -152,13 +152,16 @@ static void give_in_order(struct ingest *g)
 
 static void give_sorted(struct ingest *g)
 {
-    const struct key *keys = store_sort(&g->store, &g->contigs, g->options->by_end);
-    enum { AHEAD = 8 };
+    struct sequence all = store_sort(&g->store, &g->contigs, g->options->by_end);
+    enum { AHEAD = 16, CACHE_LINE = 64 };
     tell(g, "write", true);
     for (size_t i = 0, n = g->store.count; i < n; i++) {
-        if (i + AHEAD < n)
-            __builtin_prefetch(g->store.bytes + keys[i + AHEAD].at);
-        give_stored(g, keys[i].at);
+        if (i + AHEAD < n) {
+            const char *soon = g->store.bytes + sequence_at(&all, i + AHEAD);
+            __builtin_prefetch(soon);
+            __builtin_prefetch(soon + CACHE_LINE);
+        }
+        give_stored(g, sequence_at(&all, i));
     }
 }
 
@@ -184,12 +187,12 @@ static void start_output(struct ingest *g)
 static void spill(struct ingest *g, uint64_t age)
 {
     free(contigs_by_name(&g->contigs));
-    const struct key *keys = store_sort(&g->store, &g->contigs, g->options->by_end);
+    struct sequence all = store_sort(&g->store, &g->contigs, g->options->by_end);
     uint64_t before = g->runs.end;
     run_begin(&g->runs, age);
     for (size_t i = 0; i < g->store.count; i++) {
         const char *text;
-        struct head head = store_read(&g->store, keys[i].at, &text);
+        struct head head = store_read(&g->store, sequence_at(&all, i), &text);
         run_add(&g->runs, text - sizeof head, sizeof head + head.n);
     }
     run_end(&g->runs);
@@ -242,9 +245,15 @@ static void make_room(struct ingest *g)
 
 /* --- when the order breaks ----------------------------------------------------------------------------------- */
 
-static bool full(const struct ingest *g, size_t n)
+static bool full(struct ingest *g, size_t n)
 {
-    return g->store.count && store_need(&g->store, n) > ingest_room(g);
+    enum { FOR_RECORDS = 64 };
+    if (g->records >= g->room_until || g->contigs.windows != g->room_windows) {
+        g->room = ingest_room(g);
+        g->room_until = g->records + FOR_RECORDS;
+        g->room_windows = g->contigs.windows;
+    }
+    return g->store.count && store_need(&g->store, n) > g->room;
 }
 
 /* The journal's records become sorted runs. They are older than what is in memory now. */
@@ -288,7 +297,7 @@ static void restart(struct ingest *g)
     g->streaming = g->may_stream = false;
     g->restarted = true;
     g->phase = "read";
-    g->records = g->record_bytes = g->written = 0;
+    g->records = g->record_bytes = g->written = g->room_until = 0;
     g->last_contig = NO_CONTIG;
     contigs_forget_records(&g->contigs);
 

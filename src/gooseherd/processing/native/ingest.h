@@ -56,6 +56,7 @@ struct ingest {
 
     const char *phase;
     uint64_t records, record_bytes, written;
+    uint64_t room, room_until, room_windows; /* what records may fill, until so many or other windows are there */
     uint64_t spills, spilled_bytes;
     uint32_t max_end;
     uint64_t header_lines, bytes_out;

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "failure.h"
-#include "squeeze.h"
 
 #ifndef VERSION
 #define VERSION "unknown"
@@ -32,7 +31,7 @@ static const char usage[] =
     "  --work DIR         for spilled runs (default: the current folder)\n"
     "  --memory BYTES     for everything (default 1 GiB, at least 16 MiB)\n"
     "  --threads N        for compression, beside reading (default 2)\n"
-    "  -l, --level N      of compression, 0 to 9 (default 1)\n"
+    "  -l, --level N      of compression: 1 to 9 as bgzip has them (default 1), or 0, twice as fast as 1\n"
     "  --progress-fd N    a line of JSON four times a second\n"
     "  --ties end|input   order of records with the same start (default: end for BED and its kin, else input)\n"
     "  --sorted MEANING   blocks: a source whose sequences are contiguous, with ascending starts, keeps its order\n"
@@ -134,7 +133,7 @@ void options_read(struct options *o, int argc, char **argv)
         case REPORT: o->report = optarg; break;
         case WORK: o->work = optarg; break;
         case MEMORY: o->memory = whole(optarg, 16 * MIB, (uint64_t)1 << 44); break;
-        case THREADS: o->output.threads = (int)whole(optarg, 1, SQUEEZE_THREADS_MOST); break;
+        case THREADS: o->output.threads = (int)whole(optarg, 1, BLOCKWRITER_THREADS_MOST); break;
         case 'l': o->output.level = (int)whole(optarg, 0, 9); break;
         case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
         case TIES: ties = optarg; break;

@@ -1,7 +1,4 @@
-/*
- * See output.h. htslib compresses on its threads and numbers the blocks; the index is filled as they are written,
- * so no second pass reads the file.
- */
+/* See output.h. The index is filled as the blocks are written, so no second pass reads the file. */
 #define _GNU_SOURCE
 #include "output.h"
 
@@ -14,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "blockwriter.h"
 #include "density.h"
 #include "failure.h"
 #include "squeeze.h"
@@ -23,10 +21,13 @@ enum { MIN_SHIFT = 14, TBI_LEVELS = 5, CSI_LEVELS = 6 };
 
 struct output {
     const struct output_plan *plan;
-    BGZF *bgzf;
+    struct blockwriter *writer; /* NULL: the data stays as it is */
     hts_idx_t *index;
     struct density *density;
-    int fd; /* the data file; bgzf has a duplicate of its own */
+    struct mark last; /* goes to the index when its end is sure: the last of all ends where the text does */
+    uint64_t last_end;
+    bool any;
+    int fd; /* the data file */
     bool csi;
 };
 
@@ -44,15 +45,29 @@ bool output_can_return(const struct output_plan *plan)
     return number_of(plan->data) < 0 && (stat(plan->data, &found) != 0 || S_ISREG(found.st_mode));
 }
 
+static bool index_last(struct output *o, uint64_t end)
+{
+    return !o->any || hts_idx_push(o->index, (int)o->last.place, o->last.from, o->last.to, end, 1) >= 0;
+}
+
+static bool indexed(void *of, const struct mark *mark, uint64_t end)
+{
+    struct output *o = of;
+    if (!index_last(o, o->last_end))
+        return false;
+    o->last = *mark;
+    o->last_end = end;
+    o->any = true;
+    density_add(o->density, mark->place, mark->from, mark->to);
+    return true;
+}
+
 static void begin(struct output *o, const struct text *header)
 {
-    o->bgzf = squeeze_start(o->fd, o->plan->level, o->plan->threads);
-    output_text(o, header->bytes, header->n);
-    /* The index needs to know where the first record's block begins: blocks are numbered from here. */
-    errno = 0;
-    if (bgzf_flush(o->bgzf) != 0)
-        squeeze_failed(o->fd, "writing the output");
-    o->index = hts_idx_init(0, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI, (uint64_t)bgzf_tell(o->bgzf), MIN_SHIFT,
+    o->writer = blockwriter_start(o->fd, o->plan->level, o->plan->threads, indexed, o);
+    blockwriter_text(o->writer, header->bytes, header->n);
+    /* The index needs to know where the first record's block begins. */
+    o->index = hts_idx_init(0, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI, blockwriter_flush(o->writer), MIN_SHIFT,
                             o->csi ? CSI_LEVELS : TBI_LEVELS);
     if (!o->index)
         fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory for the index");
@@ -78,19 +93,14 @@ struct output *output_start(const struct output_plan *plan, bool csi, const stru
 
 void output_text(struct output *o, const char *text, size_t n)
 {
-    errno = 0;
-    if (n && bgzf_write(o->bgzf, text, n) != (ssize_t)n)
-        squeeze_failed(o->fd, "writing the output");
+    blockwriter_text(o->writer, text, n);
 }
 
 void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t end)
 {
     int64_t from, to;
     format_interval(o->plan->format, start, end, &from, &to);
-    errno = 0;
-    if (bgzf_idx_push(o->bgzf, o->index, (int)place, from, to, (uint64_t)bgzf_tell(o->bgzf), 1) < 0)
-        fail_library("the index refused a record");
-    density_add(o->density, place, from, to);
+    blockwriter_record(o->writer, place, from, to);
 }
 
 uint64_t output_bytes(const struct output *o)
@@ -196,50 +206,50 @@ void output_finish_kept(struct output *o, const struct contigs *contigs, const u
     output_drop(o);
 }
 
-void output_drop(struct output *o)
+/* The data file stays open. */
+static void forget(struct output *o)
 {
-    hts_idx_destroy(o->index);
+    if (o->writer)
+        blockwriter_drop(o->writer);
+    if (o->index)
+        hts_idx_destroy(o->index);
     density_drop(o->density);
     free(o);
 }
 
-bool output_keeps(const struct output *o)
+void output_drop(struct output *o)
 {
-    return !o->bgzf;
+    if (o->writer && number_of(o->plan->data) < 0)
+        close(o->fd);
+    forget(o);
 }
 
 uint64_t output_finish(struct output *o, const struct contigs *contigs, const uint32_t *order)
 {
+    uint64_t end = blockwriter_flush(o->writer);
     errno = 0;
-    if (bgzf_flush(o->bgzf) != 0)
-        squeeze_failed(o->fd, "writing the output");
-    uint64_t end = (uint64_t)bgzf_tell(o->bgzf);
-    if (hts_idx_amend_last(o->index, end) < 0 || hts_idx_finish(o->index, end) < 0)
+    if (!index_last(o, end) || hts_idx_finish(o->index, end) < 0)
         fail_library("the index could not be finished");
     describe(o, contigs, order);
-    if (bgzf_close(o->bgzf) != 0)
-        squeeze_failed(o->fd, "writing the output");
+    blockwriter_end(o->writer);
+    o->writer = NULL;
     uint64_t bytes = output_bytes(o);
     save_index(o);
     save_density(o, contigs, order);
-    hts_idx_destroy(o->index);
     if (number_of(o->plan->data) < 0)
         close(o->fd);
-    free(o);
+    forget(o);
     return bytes;
 }
 
 int output_return(struct output *o)
 {
-    errno = 0;
-    if (bgzf_close(o->bgzf) != 0)
-        squeeze_failed(o->fd, "writing the output");
-    hts_idx_destroy(o->index);
-    density_drop(o->density);
     int fd = o->fd;
+    blockwriter_end(o->writer);
+    o->writer = NULL;
     if (unlink(o->plan->data) != 0 || lseek(fd, 0, SEEK_SET) != 0)
         fail_io("reading the output back");
-    free(o);
+    forget(o);
     return fd;
 }
 

@@ -2,6 +2,7 @@
 #ifndef OUTPUT_H
 #define OUTPUT_H
 
+#include "blockwriter.h"
 #include "records.h"
 
 #define TBI_END ((int64_t)1 << 29) /* a TBI index holds ends up to here (tabix's format, SAMv1 5.2) */
@@ -15,8 +16,6 @@ struct output_plan {
     int level, threads;
     const struct format *format;
 };
-
-enum { OUTPUT_MEMORY = 1 << 20, OUTPUT_THREAD_MEMORY = 1 << 20 };
 
 /* Whether what was written can be read back: an ordinary file given by its path. */
 bool output_can_return(const struct output_plan *plan);
@@ -40,8 +39,8 @@ uint64_t output_finish(struct output *output, const struct contigs *contigs, con
 struct output *output_start_kept(const struct output_plan *plan, bool csi, uint64_t from);
 void output_record_kept(struct output *output, uint32_t place, uint32_t start, uint32_t end, uint64_t to);
 void output_finish_kept(struct output *output, const struct contigs *contigs, const uint32_t *order, uint64_t end);
-void output_drop(struct output *output); /* without writing it */
-bool output_keeps(const struct output *output); /* it was started so */
+
+void output_drop(struct output *output); /* without finishing it, however it was started */
 
 /* Takes the data back: its file, from the start, no longer has a name. */
 int output_return(struct output *output);

@@ -258,6 +258,8 @@ static inline const char *quick_number(const char *p, const char *end, uint64_t 
 {
     const char *from = p;
     uint64_t v = 0;
+    if (end - p >= 8)
+        p += leading_digits(p, &v);
     for (; p < end && (unsigned char)(*p - '0') < 10; p++)
         v = v * 10 + (uint64_t)(*p - '0');
     *value = v;
@@ -265,19 +267,17 @@ static inline const char *quick_number(const char *p, const char *end, uint64_t 
 }
 
 /*
- * Most lines of most files: on the same sequence as the one before, with nothing odd. False says nothing about a line
- * but that it has to be judged with more care; true says what that would have said.
+ * Most lines of most files: on a sequence that was seen before, with nothing odd. False says nothing about a line but that
+ * it has to be judged with more care; true says what that would have said.
  */
 static bool quick_record(struct reader *r, const char *line, size_t n, struct record *record)
 {
     const struct format *format = r->format;
-    const struct contigs *contigs = r->contigs;
-    if (!r->begun || format->end < 0 || format->transcoded || contigs->last >= contigs->count)
+    if (!r->begun || format->end < 0 || format->transcoded)
         return false;
-    const struct contig *contig = &contigs->all[contigs->last];
-    if (n <= contig->n || line[contig->n] != '\t' || !contig->n || memcmp(line, contig->name, contig->n) != 0)
+    const char *p = contigs_know(r->contigs, line, n), *end = line + n;
+    if (!p++)
         return false;
-    const char *p = line + contig->n + 1, *end = line + n;
     for (int column = 1; column < format->start; column++) {
         p = memchr(p, '\t', (size_t)(end - p));
         if (!p++)
@@ -295,7 +295,7 @@ static bool quick_record(struct reader *r, const char *line, size_t n, struct re
         if (!p++)
             return false;
     }
-    *record = (struct record){line, n, contigs->last, (uint32_t)from, (uint32_t)to, false};
+    *record = (struct record){line, n, r->contigs->last, (uint32_t)from, (uint32_t)to, false};
     return true;
 }
 

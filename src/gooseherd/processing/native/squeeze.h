@@ -7,7 +7,6 @@
 
 /* Exported by libhts since 1.10 for its own SAM and VCF writers, but declared in no public header. */
 int bgzf_idx_push(BGZF *fp, hts_idx_t *hidx, int tid, hts_pos_t beg, hts_pos_t end, uint64_t offset, int is_mapped);
-int hts_idx_amend_last(hts_idx_t *idx, uint64_t offset);
 
 enum { SQUEEZE_THREADS_MOST = 64 };
 

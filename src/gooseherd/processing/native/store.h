@@ -11,17 +11,25 @@ struct head {
     uint32_t end, n;
 };
 
-struct key {
-    uint64_t order; /* contig's place << 32 | the head's */
-    uint64_t at;    /* of the head, in the store */
-};
-
 struct store {
     char *bytes;
     size_t size;  /* reserved addresses, not memory */
     size_t used;
     size_t count;
+    uint32_t all, any; /* bits of the heads' orders: which all have, which any has */
 };
+
+/* Where the records are, in order. */
+struct sequence {
+    const uint64_t *keys;
+    size_t width;  /* words of each; the last one holds the address */
+    uint64_t mask; /* in these bits */
+};
+
+static inline uint64_t sequence_at(const struct sequence *s, size_t i)
+{
+    return s->keys[i * s->width + s->width - 1] & s->mask;
+}
 
 void store_start(struct store *store, size_t size);
 void store_free(struct store *store);
@@ -37,9 +45,9 @@ void store_add(struct store *store, struct head head, const char *text);
 struct head store_read(const struct store *store, uint64_t at, const char **text);
 
 /*
- * Keys of all records by (contig's place, start, [end,] input order), valid until the store changes.
- * The contigs must have their places.
+ * All records by (contig's place, start, [end,] input order), valid until the store changes. The contigs must have their
+ * places.
  */
-const struct key *store_sort(struct store *store, const struct contigs *contigs, bool by_end);
+struct sequence store_sort(struct store *store, const struct contigs *contigs, bool by_end);
 
 #endif

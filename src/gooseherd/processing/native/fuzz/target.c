@@ -49,10 +49,8 @@ static void check(const struct ingest *g)
 
 static void forget(struct ingest *g)
 {
-    if (g->output && output_keeps(g->output))
+    if (g->output)
         output_drop(g->output);
-    else if (g->output)
-        close(output_return(g->output));
     ingest_free(g);
     failure_forget();
 }
