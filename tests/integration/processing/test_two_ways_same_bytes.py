@@ -341,12 +341,14 @@ async def test_both_ways_refuse_in_the_same_words(
     assert not {"data.bed.gz", "index"} & set(one.work)
 
 
-async def test_a_packing_that_the_kernel_does_not_read_takes_the_other_way(
-    process: Process, with_kernel: ProcessorRegistry
+async def test_a_packing_that_the_kernel_does_not_read_is_unpacked_for_it(
+    process: Process, with_kernel: ProcessorRegistry, plain_tools: ProcessorRegistry
 ) -> None:
-    made = await process(bz2.compress(drawn("bed", 2)), "bed", using=with_kernel)
-    assert "sort" in made.outputs[0].tools
-    assert PROGRAM not in made.outputs[0].tools
+    source = drawn("bed", 2)
+    made = await process(bz2.compress(source), "bed", using=with_kernel)
+    assert PROGRAM in made.outputs[0].tools
+    for other in (bz2.compress(source), source):
+        assert made.digests() == (await process(other, "bed", using=plain_tools)).digests()
 
 
 async def test_an_index_is_made_anew_when_the_data_comes_back_alone(

@@ -276,12 +276,14 @@ static bool quick_record(struct reader *r, const char *line, size_t n, struct re
     if (!r->begun || format->end < 0 || format->transcoded)
         return false;
     const char *p = contigs_know(r->contigs, line, n), *end = line + n;
-    if (!p++)
+    if (!p)
         return false;
+    p++;
     for (int column = 1; column < format->start; column++) {
         p = memchr(p, '\t', (size_t)(end - p));
-        if (!p++)
+        if (!p)
             return false;
+        p++;
     }
     uint64_t from, to;
     p = quick_number(p, end, &from);
@@ -292,8 +294,9 @@ static bool quick_record(struct reader *r, const char *line, size_t n, struct re
         return false;
     for (int column = format->end + 1; column < format->columns; column++) {
         p = p < end ? memchr(p, '\t', (size_t)(end - p)) : NULL;
-        if (!p++)
+        if (!p)
             return false;
+        p++;
     }
     *record = (struct record){line, n, r->contigs->last, (uint32_t)from, (uint32_t)to, false};
     return true;
