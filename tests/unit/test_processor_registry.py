@@ -94,11 +94,9 @@ def test_a_recipe_names_its_compression_level_and_is_followed_at_it(registry: Pr
 def test_the_quickest_level_is_for_text_alone(tmp_path: Path) -> None:
     quick = default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, level=0)
     text, reads = quick.recipe(entry("bed")), quick.recipe(entry("bam"))
-    assert [vars(step)["budget"].level for step in quick.processor(text).steps(text.source_format)] == [0, 0]
-    assert [vars(step)["budget"].level for step in quick.processor(reads).steps(reads.source_format)] == [
-        1,
-        1,
-    ]
+    for recipe, level in ((text, 0), (reads, 1)):
+        steps = quick.processor(recipe).steps(recipe.source_format)
+        assert [vars(step)["budget"].level for step in steps] == [level, level]
     bare = default_registry(
         sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, search_path=str(tmp_path)
     )
