@@ -373,6 +373,14 @@ async def test_a_step_is_recorded_once_with_its_parts(jobs):
     assert now.parts == (DATA, INDEX)
 
 
+async def test_the_last_steps_are_recorded_as_finalizing_begins(jobs):
+    job = await leased(jobs)
+    await jobs.record_step_complete(job.job_id, job.fence, "sort", [DATA])
+    for _ in range(2):
+        await jobs.begin_finalize(job.job_id, job.fence, ["sort", "index", "density"])
+    assert (await there(jobs, job)).steps_completed == ("sort", "index", "density")
+
+
 # -- ends ----------------------------------------------------------------------------------
 
 

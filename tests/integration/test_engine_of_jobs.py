@@ -251,6 +251,19 @@ async def goes_well(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIte
     yield event(5, EventKind.DONE, manifest_digest="0" * 64)
 
 
+async def completes_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    """Publishes when the step is on record."""
+    if from_seq <= 1:
+        yield event(1, EventKind.ACCEPTED)
+    if from_seq <= 2:
+        with stage.news.listen(attempt.job_id) as bell:
+            yield event(2, EventKind.STEP_COMPLETE, step="data", percent=90.0)
+            while await bell.wait(60) and not (await stage.jobs.get(attempt.job_id)).steps_completed:
+                pass
+    await publish(stage.cache)
+    yield event(3, EventKind.DONE, manifest_digest="0" * 64)
+
+
 async def says_done_without_a_manifest(
     stage: Stage, attempt: AttemptId, from_seq: int
 ) -> AsyncIterator[Event]:
@@ -302,7 +315,7 @@ async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_wa
 
 
 class CountsProgress:
-    """The store, which counts what it is told of progress."""
+    """The store, which counts what it is told while an attempt goes on."""
 
     def __init__(self, jobs: Any) -> None:
         self._jobs = jobs
@@ -314,6 +327,10 @@ class CountsProgress:
     async def record_progress(self, *args: Any) -> None:
         self.writes += 1
         await self._jobs.record_progress(*args)
+
+    async def record_step_complete(self, *args: Any) -> None:
+        self.writes += 1
+        await self._jobs.record_step_complete(*args)
 
 
 def patient(database: Database, script: Script, monkeypatch: pytest.MonkeyPatch) -> Stage:
@@ -349,7 +366,7 @@ async def test_where_an_attempt_was_when_it_failed_is_written_down_however_fast_
     assert stage.jobs.writes == len(job.attempts)
 
 
-async def test_progress_that_is_overtaken_by_the_end_is_not_written(
+async def test_what_is_overtaken_by_the_end_is_written_with_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = patient(database, goes_well, monkeypatch)
@@ -357,6 +374,7 @@ async def test_progress_that_is_overtaken_by_the_end_is_not_written(
         job = await stage.submissions.wait((await stage.submit()).job_id, 60)
         assert job.status is Status.COMPLETED
         assert job.progress.percent == 100.0
+        assert job.steps_completed == ("data",)
         await eventually(lambda: not any(t.get_name().startswith("progress") for t in asyncio.all_tasks()))
     assert stage.jobs.writes == 0
 
@@ -569,6 +587,26 @@ async def test_another_process_adopts_from_where_the_job_record_stands(database:
     assert [(a.number, a.reason) for a in job.attempts] == [(1, Reason.PUBLISHED)]
 
 
+async def test_a_step_that_is_not_recorded_is_heard_again_by_whoever_adopts_the_job(
+    database: Database,
+) -> None:
+    cache = MemoryCache()
+    first = Stage(database, cache, completes_a_step, "first")
+    flaky = Flaky(first.jobs, "record_step_complete", 1 << 30, after=False)
+    first.jobs = flaky
+    first.build()
+    async with first.engine():
+        job = await first.submit()
+        await eventually(lambda: flaky.failed >= 2)
+    await first.jobs.hand_over(first.owner)
+    second = Stage(database, cache, completes_a_step, "second").build()
+    async with second.engine():
+        job = await second.ended(job)
+    assert second.watched_from <= [2]
+    assert job.steps_completed == ("data",)
+    assert len(job.attempts) == 1
+
+
 async def test_a_superseded_holder_stops_and_changes_nothing(database: Database) -> None:
     cache = MemoryCache()
     first = Stage(database, cache, hangs, "first").build()
@@ -634,6 +672,7 @@ class Flaky:
         self._name = name
         self._times = times
         self._after = after
+        self.failed = 0
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._jobs, name)
@@ -644,6 +683,7 @@ class Flaky:
             if self._times <= 0:
                 return await real(*args, **kwargs)
             self._times -= 1
+            self.failed += 1
             if self._after:
                 await real(*args, **kwargs)
             raise StoreUnavailable(name)
@@ -659,12 +699,13 @@ class Flaky:
 async def test_a_store_that_is_away_for_a_moment_costs_nothing(
     database: Database, name: str, after: bool
 ) -> None:
-    stage = Stage(database, MemoryCache(), goes_well)
+    stage = Stage(database, MemoryCache(), completes_a_step)
     stage.jobs = Flaky(stage.jobs, name, 2, after=after)
     stage.build()
     async with stage.engine():
         job = await stage.ended(await stage.submit())
     assert job.status is Status.COMPLETED
+    assert job.steps_completed == ("data",)
     assert len(job.attempts) == 1
 
 

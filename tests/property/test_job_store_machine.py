@@ -219,7 +219,7 @@ class JobStoreMachine(RuleBasedStateMachine):
         job_id, job = self.pick(which)
         if self.fenced(
             job.status in LEASED and behind == 0,
-            lambda: self.jobs.begin_finalize(job_id, Fence(job.fence - behind)),
+            lambda: self.jobs.begin_finalize(job_id, Fence(job.fence - behind), ["sort", "index"]),
         ):
             job.status = Status.FINALIZING
 

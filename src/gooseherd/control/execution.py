@@ -371,7 +371,10 @@ class Executions:
                 return
             manifest = checked.manifest
             if job.status is not Status.FINALIZING:
-                await holder.edge(Status.FINALIZING, lambda: self._jobs.begin_finalize(job.job_id, job.fence))
+                steps = outcome.steps if isinstance(outcome, Published) else ()
+                await holder.edge(
+                    Status.FINALIZING, lambda: self._jobs.begin_finalize(job.job_id, job.fence, steps)
+                )
             await holder.edge(
                 Status.COMPLETED,
                 lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts),

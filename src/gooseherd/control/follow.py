@@ -32,7 +32,8 @@ _PROGRESS_SECONDS = 1.0
 """At most one progress write a job a second: people look no faster, and the store has better to do."""
 
 _GATHER_SECONDS = 0.2
-"""A write of a new step waits for what comes right after it: small files are through all steps by then."""
+"""A write waits for what comes right after it: small files are through all steps by then, which are
+written down with the job's next state."""
 
 _GOODBYE_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
@@ -68,6 +69,9 @@ class FollowBounds(Protocol):
 class Published:
     """The attempt says that everything is stored; not yet verified."""
 
+    steps: tuple[str, ...] = ()
+    """Those that the job's record does not have yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -87,7 +91,7 @@ Outcome = Published | Ended | Stopped
 
 
 class Follower:
-    """Knows how to follow; keeps nothing between attempts but writes of progress that are under way."""
+    """Knows how to follow; keeps nothing between attempts but writes that are under way."""
 
     def __init__(
         self, *, fleet: Fleet, workers: Workers, news: News, timing: FollowTimes, bounds: FollowBounds
@@ -222,13 +226,15 @@ def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
 
 
 class _Ear:
-    """Turns events into what the job record shows."""
+    """Turns events into what the job record shows, written beside hearing on: no event waits for a write."""
 
     def __init__(self, holder: Holder, news: News, writing: dict[JobId, asyncio.Task[None]]) -> None:
         self._holder = holder
         self._jobs = holder.jobs
         self._news = news
         self._progress = holder.job.progress
+        self._steps: list[tuple[str, list[Part]]] = []
+        """Complete, and not known to be recorded."""
         self._written_at = 0.0
         self._unwritten = False
         """There is something newer than what was written last, or is being written."""
@@ -244,34 +250,29 @@ class _Ear:
             raise
         finally:
             self._over.ring()
-        if isinstance(outcome, Ended):
-            await self._write_rest()
+        if isinstance(outcome, Published):
+            await self._written()
+            return Published(tuple(step for step, _ in self._steps))
+        await self._write_rest()
         return outcome
 
     async def _hear_out(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
         async for event in link.watch_attempt(attempt, from_seq):
-            await self._take_in(event)
+            self._take_in(event)
             if event.kind is EventKind.DONE:
                 return Published()
             if event.failure is not None:
                 return Ended(event.failure)
         raise WorkerLost("the attempt's events ended before its last one")
 
-    async def _take_in(self, event: Event) -> None:
-        job = self._holder.job
+    def _take_in(self, event: Event) -> None:
         if event.kind is EventKind.STEP_COMPLETE:
-            parts = [_part(data) for data in event.parts]
-            await self._holder.insist(
-                lambda: self._jobs.record_step_complete(job.job_id, job.fence, event.step, parts)
-            )
-            self._news.publish(job.job_id)
-        # Only now: whoever adopts the job goes on after the newest position that is written down.
+            self._steps.append((event.step, [_part(data) for data in event.parts]))
         self._progress = _advance(self._progress, event)
         if not event.last:
-            self._show(now=event.kind in (EventKind.STEP, EventKind.ACCEPTED))
+            self._show(now=event.kind in (EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED))
 
     def _show(self, *, now: bool) -> None:
-        """Write progress down beside hearing on: no event waits for a write that is for people only."""
         clock = asyncio.get_running_loop().time
         if not now and clock() - self._written_at < _PROGRESS_SECONDS:
             return
@@ -289,22 +290,32 @@ class _Ear:
                 return
             await self._write_now()
 
-    async def _write_rest(self) -> None:
-        """What the attempt did last: an end that is no success is looked at."""
+    async def _written(self) -> None:
+        """Wait for a write that is under way, and let there be no other."""
         self._over.ring()
         if (writing := self._writing.get(self._holder.job.job_id)) is not None:
             await asyncio.wait({writing})
+
+    async def _write_rest(self) -> None:
+        """What the attempt did last: an end that is no success is looked at."""
+        await self._written()
         if self._unwritten:
             await self._write_now()
 
     async def _write_now(self) -> None:
         job = self._holder.job
-        self._unwritten = False
         try:
+            while self._steps:
+                step, parts = self._steps[0]
+                await self._jobs.record_step_complete(job.job_id, job.fence, step, parts)
+                del self._steps[0]
+            # Only now: whoever adopts the job goes on after the newest position that is written down.
+            self._unwritten = False
             await self._jobs.record_progress(job.job_id, job.fence, self._progress)
         except StoreUnavailable:
-            return  # A store that is away for a moment must not stop the attempt.
+            pass  # A store that is away for a moment must not stop the attempt.
         except LeaseLost:
+            self._unwritten = False
             self._holder.lost.set()
             return
         self._news.publish(job.job_id)

@@ -258,8 +258,11 @@ class JobStore(Protocol):
         """Add a step and its parts; again with the same step changes nothing."""
         ...
 
-    async def begin_finalize(self, job_id: JobId, fence: Fence) -> None:
-        """running→finalizing: the attempt reported all parts published."""
+    async def begin_finalize(self, job_id: JobId, fence: Fence, steps: Sequence[str] = ()) -> None:
+        """running→finalizing: the attempt reported all parts published.
+
+        Adds those of `steps` that are not recorded as complete; their parts come with `finalize`.
+        """
         ...
 
     async def finalize(self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]) -> Job:

@@ -12,7 +12,7 @@
 | assign worker | fence, running, open record | the open record's worker |
 | progress | fence, leased | progress; percent only upwards |
 | step complete | fence, leased, step not in steps_completed | add step and parts |
-| running→finalizing | fence, running | status |
+| running→finalizing | fence, running | status, add steps |
 | finalizing→completed | fence, finalizing, open record | digest, parts, close record, inactive, no lease |
 | leased→failed | fence, leased, open record | reason, close record, inactive, no lease |
 | running→cancelled | fence, running, open record | the same |
@@ -256,9 +256,12 @@ class MongoJobs(JobReads):
     # -- ends ------------------------------------------------------------------------------
 
     @store_operation
-    async def begin_finalize(self, job_id: JobId, fence: Fence) -> None:
-        """running→finalizing. Again by the same holder changes nothing."""
-        update = {"$set": {"status": Status.FINALIZING.value, "updated_at": await self._clock.now()}}
+    async def begin_finalize(self, job_id: JobId, fence: Fence, steps: Sequence[str] = ()) -> None:
+        """running→finalizing, and the steps not recorded yet. Again by the same holder changes nothing."""
+        update = {
+            "$set": {"status": Status.FINALIZING.value, "updated_at": await self._clock.now()},
+            "$addToSet": {"steps_completed": {"$each": list(steps)}},
+        }
         if not await self._fenced(job_id, fence, frozenset({Status.RUNNING}), update):
             await self._same(job_id, fence, "begin_finalize", lambda job: job.status is Status.FINALIZING)
 
