@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import warnings
+from dataclasses import replace
 from datetime import UTC, timedelta
 
 import pytest
@@ -80,7 +81,7 @@ async def claimed(jobs: MongoJobs, key: str = "key", **kwargs: object) -> Job:
 
 async def leased(jobs: MongoJobs, key: str = "key", ttl: timedelta = LONG, **kwargs: object) -> Job:
     job = await claimed(jobs, key, **kwargs)
-    held = await jobs.lease(job.job_id, HERE, ttl)
+    held = await jobs.lease(job, HERE, ttl)
     assert held is not None
     return held
 
@@ -186,7 +187,7 @@ async def test_a_job_that_was_to_be_cancelled_is_wanted_again_when_somebody_join
 
 async def test_leasing_opens_an_attempt(jobs):
     job = await claimed(jobs)
-    held = await jobs.lease(job.job_id, HERE, LONG)
+    held = await jobs.lease(job, HERE, LONG)
     assert (held.status, held.fence, held.attempt, held.lease.owner) == (Status.RUNNING, 1, 1, HERE)
     assert held.started_at is not None
     assert held.lease.expires_at >= held.started_at + LONG
@@ -199,13 +200,22 @@ async def test_leasing_opens_an_attempt(jobs):
 
 async def test_of_many_that_want_a_lease_one_gets_it_even_under_one_name(jobs):
     job = await claimed(jobs)
-    got = await asyncio.gather(*(jobs.lease(job.job_id, HERE, LONG) for _ in range(8)))
+    got = await asyncio.gather(*(jobs.lease(job, HERE, LONG) for _ in range(8)))
     assert sum(held is not None for held in got) == 1
     assert (await there(jobs, job)).fence == 1
 
 
 async def test_an_unknown_job_cannot_be_leased(jobs):
-    assert await jobs.lease(JobId("none"), HERE, LONG) is None
+    job = await claimed(jobs)
+    assert await jobs.lease(replace(job, job_id=JobId("none")), HERE, LONG) is None
+
+
+async def test_a_job_that_somebody_has_had_since_it_was_seen_cannot_be_leased(jobs):
+    seen = await claimed(jobs)
+    held = await jobs.lease(seen, THERE, LONG)
+    back = await jobs.requeue(held.job_id, held.fence, LOST, AT_ONCE)
+    assert await jobs.lease(seen, HERE, LONG) is None
+    assert (await jobs.lease(back, HERE, LONG)).attempt == 2
 
 
 async def test_renewing_extends_the_lease_and_never_shortens_it(jobs):
@@ -249,7 +259,7 @@ async def test_a_finalizing_job_is_adopted_as_finalizing(jobs):
 async def test_handing_over_makes_all_jobs_of_an_owner_unowned_at_once(jobs):
     mine = [await leased(jobs, f"k{n}") for n in range(3)]
     other = await claimed(jobs, "other")
-    await jobs.lease(other.job_id, THERE, LONG)
+    await jobs.lease(other, THERE, LONG)
     assert await jobs.hand_over(HERE) == 3
     unowned = await jobs.unowned(9)
     assert {j.job_id for j in unowned} == {j.job_id for j in mine}
@@ -321,8 +331,8 @@ async def test_jobs_are_found_by_any_worker_they_had_while_they_are_news(jobs):
     before = await jobs.now() - LONG
     job = await leased(jobs)
     await jobs.assign_worker(job.job_id, job.fence, WorkerId("w1"))
-    await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
-    again = await jobs.lease(job.job_id, HERE, LONG)
+    back = await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
+    again = await jobs.lease(back, HERE, LONG)
     await jobs.assign_worker(job.job_id, again.fence, WorkerId("w2"))
     other = await leased(jobs, "other")
     await jobs.assign_worker(other.job_id, other.fence, WorkerId("w3"))
@@ -339,8 +349,8 @@ async def test_jobs_are_found_by_any_worker_they_had_while_they_are_news(jobs):
 async def test_the_worker_is_written_into_the_attempt_under_way(jobs):
     job = await leased(jobs)
     await jobs.assign_worker(job.job_id, job.fence, WorkerId("w1"))
-    await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
-    job = await jobs.lease(job.job_id, HERE, LONG)
+    back = await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
+    job = await jobs.lease(back, HERE, LONG)
     assert job.worker_id is None
     await jobs.assign_worker(job.job_id, job.fence, WorkerId("w2"))
     assert [a.worker_id for a in (await there(jobs, job)).attempts] == ["w1", "w2"]
@@ -359,8 +369,8 @@ async def test_progress_is_stored_and_percent_never_falls(jobs):
 async def test_a_new_attempt_reads_its_journal_from_the_start_and_keeps_the_percent(jobs):
     job = await leased(jobs)
     await jobs.record_progress(job.job_id, job.fence, Progress("sort", 40.0, seq=7))
-    await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
-    assert (await jobs.lease(job.job_id, HERE, LONG)).progress == Progress(percent=40.0)
+    back = await jobs.requeue(job.job_id, job.fence, LOST, AT_ONCE)
+    assert (await jobs.lease(back, HERE, LONG)).progress == Progress(percent=40.0)
 
 
 async def test_a_step_is_recorded_once_with_its_parts(jobs):
@@ -454,13 +464,13 @@ async def test_a_requeued_job_keeps_its_place_and_waits_its_delay(jobs):
     assert (back.status, back.enqueued_at, back.lease) == (Status.PENDING, first.enqueued_at, None)
     assert back.attempts[-1].reason is Reason.WORKER_LOST
     assert [j.job_id for j in await jobs.due(9)] == [first.job_id, second.job_id]
-    again = await jobs.lease(first.job_id, HERE, LONG)
+    again = await jobs.lease(back, HERE, LONG)
     assert (again.attempt, again.fence, len(again.attempts)) == (2, 2, 2)
     assert again.started_at == first.started_at
     later = await jobs.requeue(again.job_id, again.fence, LOST, LONG)
     assert later.not_before is not None
     assert [j.job_id for j in await jobs.due(9)] == [second.job_id]
-    assert await jobs.lease(first.job_id, HERE, LONG) is None
+    assert await jobs.lease(later, HERE, LONG) is None
 
 
 async def test_the_late_original_cannot_end_a_job_that_went_back_to_the_queue(jobs):

@@ -53,7 +53,7 @@ async def contend():
         due = await jobs.due(4)
         idle = 0 if due else idle + 1
         for job in due:
-            held = await jobs.lease(job.job_id, Owner(ME), timedelta(hours=1))
+            held = await jobs.lease(job, Owner(ME), timedelta(hours=1))
             if held is None:
                 continue
             leased.append((held.job_id, held.fence))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -143,11 +143,13 @@ class JobStoreMachine(RuleBasedStateMachine):
     # -- ownership -----------------------------------------------------------------------
 
     @precondition(lambda self: self.known)
-    @rule(which=WHICH, owner=OWNERS, ttl=TTLS)
-    def lease(self, which, owner, ttl):
+    @rule(which=WHICH, owner=OWNERS, ttl=TTLS, behind=BEHIND)
+    def lease(self, which, owner, ttl, behind):
         job_id, job = self.pick(which)
-        held = self.run(self.jobs.lease(job_id, owner, ttl))
-        assert (held is not None) == (job.status is Status.PENDING and job.due)
+        seen = self.run(self.jobs.get(job_id))
+        seen = replace(seen, fence=Fence(seen.fence - behind))
+        held = self.run(self.jobs.lease(seen, owner, ttl))
+        assert (held is not None) == (job.status is Status.PENDING and job.due and behind == 0)
         if held is not None:
             job.status, job.owner, job.stale = Status.RUNNING, owner, ttl is OVER
             job.fence += 1

@@ -60,13 +60,13 @@ def started(
 
 def test_jobs_are_leased_in_queue_order_as_far_as_workers_go() -> None:
     seen = QueueView(due=[pending("1"), pending("2"), pending("3")], running={}, slots=2)
-    assert dispatcher.plan(seen, running_limit=9) == [LeaseJob(JobId("1")), LeaseJob(JobId("2"))]
+    assert dispatcher.plan(seen, running_limit=9) == [LeaseJob(pending("1")), LeaseJob(pending("2"))]
 
 
 def test_a_requester_at_the_limit_is_skipped_and_blocks_nobody() -> None:
     due = [pending("1", "a"), pending("2", "a"), pending("3", "b")]
     seen = QueueView(due=due, running={Requester("a"): 1}, slots=5)
-    assert dispatcher.plan(seen, running_limit=2) == [LeaseJob(JobId("1")), LeaseJob(JobId("3"))]
+    assert dispatcher.plan(seen, running_limit=2) == [LeaseJob(due[0]), LeaseJob(due[2])]
 
 
 def test_a_cancelled_job_is_stopped_even_when_nothing_can_be_leased() -> None:

@@ -34,7 +34,10 @@ class QueueView:
 class LeaseJob:
     """Try to lease this job and follow it."""
 
-    job_id: JobId
+    job: Job
+
+    def __repr__(self) -> str:  # Goes into the log, where addresses of sources do not belong.
+        return f"LeaseJob({self.job.job_id!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def plan(seen: QueueView, *, running_limit: int) -> list[Action]:
             continue
         running[first] += 1
         free -= 1
-        actions.append(LeaseJob(job.job_id))
+        actions.append(LeaseJob(job))
     return actions
 
 
@@ -119,5 +122,5 @@ class Dispatcher:
                 self._executions.cancel(job_id)
             case FollowJob(job):
                 self._executions.start_unanswered(job)
-            case LeaseJob(job_id):
-                await self._executions.lease(job_id)
+            case LeaseJob(job):
+                await self._executions.lease(job)

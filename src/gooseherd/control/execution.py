@@ -142,12 +142,12 @@ class Executions:
         """Of those, the ones whose worker is not there yet and so not counted by the fleet."""
         return len(self._without_worker)
 
-    async def lease(self, job_id: JobId) -> None:
+    async def lease(self, seen: Job) -> None:
         """Lease a pending job and follow it, unless somebody else was faster."""
         try:
-            job = await self._jobs.lease(job_id, self.owner, self.timing.lease)
+            job = await self._jobs.lease(seen, self.owner, self.timing.lease)
         except StoreUnavailable:
-            self.unanswered.note(job_id, adopted=False)
+            self.unanswered.note(seen.job_id, adopted=False)
             raise
         if job is not None:
             self._start(job, adopted=False)

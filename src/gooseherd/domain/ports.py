@@ -215,8 +215,11 @@ class JobStore(Protocol):
         """Jobs changed after `since`, any of whose attempts names one of the workers."""
         ...
 
-    async def lease(self, job_id: JobId, owner: Owner, ttl: timedelta) -> Job | None:
-        """pending→running: fence+1, attempt+1. None: somebody else was faster, or it is no longer due."""
+    async def lease(self, seen: Job, owner: Owner, ttl: timedelta) -> Job | None:
+        """pending→running: fence+1, attempt+1.
+
+        None: somebody else has had it since it was seen, or it is not due.
+        """
         ...
 
     async def adopt(self, job_id: JobId, seen: Fence, owner: Owner, ttl: timedelta) -> Job | None:

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ∅→pending | none: insert; the index `one_active_job` refuses a second | the whole document, active |
 | attach | active | add requester, least priority, cancel_requested=false |
-| pending→running | pending, fence as seen | fence+1, attempt+1, lease, open a record in attempts |
+| pending→running | pending, due, fence as seen | fence+1, attempt+1, lease, open a record in attempts |
 | adopt | fence as seen, leased, lease run out | fence+1, lease |
 | renew | fence, leased, lease has an owner, not cancel_requested | latest of both lease ends |
 | renew, unwanted | fence, leased, lease has an owner | latest of both lease ends |
@@ -128,30 +128,28 @@ class MongoJobs(JobReads):
     # -- leases ----------------------------------------------------------------------------
 
     @store_operation
-    async def lease(self, job_id: JobId, owner: Owner, ttl: timedelta) -> Job | None:
-        """pending→running: fence+1, attempt+1. None: somebody else was faster, or it is no longer due."""
+    async def lease(self, seen: Job, owner: Owner, ttl: timedelta) -> Job | None:
+        """pending→running: fence+1, attempt+1. None: somebody else has had it since, or it is not due."""
         now = await self._clock.now()
-        pending = {"_id": job_id, "status": Status.PENDING.value}
-        seen = await self._jobs.find_one(
-            {**pending, "not_before": {"$lte": now}}, projection={"fence": 1, "attempt": 1, "started_at": 1}
-        )
-        if seen is None:
-            return None
-        number = seen["attempt"] + 1
         fresh = {f"progress.{name}": value for name, value in asdict(Progress()).items() if name != "percent"}
         return await self._own(
-            {**pending, "fence": seen["fence"]},
+            {
+                "_id": seen.job_id,
+                "status": Status.PENDING.value,
+                "fence": seen.fence,
+                "not_before": {"$lte": now},
+            },
             owner,
             now + ttl,
             {
                 "$inc": {"fence": 1, "attempt": 1},
                 "$set": {
                     "status": Status.RUNNING.value,
-                    "started_at": seen["started_at"] or now,
+                    "started_at": seen.started_at or now,
                     "updated_at": now,
                     **fresh,
                 },
-                "$push": {"attempts": new_attempt(number, now)},
+                "$push": {"attempts": new_attempt(seen.attempt + 1, now)},
             },
         )
 

@@ -211,7 +211,9 @@ class Town:
 
     async def run(self, job_id: str) -> Job:
         """pending→running."""
-        job = await self.jobs.lease(JobId(job_id), Owner("test"), LEASE)
+        seen = await self.jobs.get(JobId(job_id))
+        assert seen is not None
+        job = await self.jobs.lease(seen, Owner("test"), LEASE)
         assert job is not None
         self.news.publish(job.job_id)
         return job

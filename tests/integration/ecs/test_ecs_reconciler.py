@@ -53,8 +53,10 @@ async def leased(site, jobs: JobStore, name: str) -> Job:
     )
     job_id = site.need(name).attempt.job_id
     key = workflow_key(source.identity, RECIPE)
-    await jobs.claim_workflow(Submission(job_id, key, source, RECIPE, Priority.NORMAL, Requester("me")))
-    job = await jobs.lease(job_id, KILLED, HOUR)
+    claim = await jobs.claim_workflow(
+        Submission(job_id, key, source, RECIPE, Priority.NORMAL, Requester("me"))
+    )
+    job = await jobs.lease(claim.job, KILLED, HOUR)
     assert job is not None
     return job
 

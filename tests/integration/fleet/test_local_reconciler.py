@@ -33,8 +33,8 @@ async def at_work(yard, fleet, spec) -> WorkerHandle:
 async def leased(jobs, spec, worker):
     key = workflow_key(spec.source.identity, spec.recipe)
     wanted = Submission(spec.attempt.job_id, key, spec.source, spec.recipe, Priority.NORMAL, Requester("me"))
-    await jobs.claim_workflow(wanted)
-    job = await jobs.lease(spec.attempt.job_id, Owner("somebody"), timedelta(hours=1))
+    claim = await jobs.claim_workflow(wanted)
+    job = await jobs.lease(claim.job, Owner("somebody"), timedelta(hours=1))
     assert job is not None
     await jobs.assign_worker(job.job_id, job.fence, worker.worker_id)
     return job
