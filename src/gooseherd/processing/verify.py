@@ -2,7 +2,8 @@
 
     python -m gooseherd.processing.verify tabix|bam DATA INDEX --report FILE --seed WORD
         [--source FILE --format NAME] [--ours]
-    python -m gooseherd.processing.verify < WORDS       the same, as a JSON list of words, when they come
+    python -m gooseherd.processing.verify FORMAT < WORDS
+        the same of a source of FORMAT, as a JSON list of words, when they come
 
 Stretches of the data, read without the index, and records of the source, read without either, must come
 back through the index: for all regions asked the same lines, no more, no fewer. Which ones follows from
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--format")
     parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
-    words = argv or ordered()
+    words = argv if len(argv) > 1 else ordered(*argv)
     if not words:
         return 0
     given = parser.parse_args(words)
@@ -56,9 +57,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def ordered() -> list[str]:
+def ordered(source_format: str) -> list[str]:
     """What is to be asked, from standard input, when that comes; nothing, if it ends."""
     import pysam  # noqa: F401 - takes longer than anything that is asked
+
+    if source_format == "bigbed":
+        import pyBigWig  # noqa: F401 - takes still longer: numpy comes with it
 
     words: list[str] = json.loads(sys.stdin.buffer.readline() or b"[]")
     return words

@@ -300,7 +300,7 @@ class _Verifier:
         self._verdict, self._answer = bench.work / "verified.json", bench.work / "verified"
         self._seed = str(bench.given.source.identity)
         self._order = Written(bench.work / "to-verify")
-        stage = own_stage("verify", verdict=self._verdict)
+        stage = own_stage("verify", bench.given.source.file_format.name, verdict=self._verdict)
         running = bench.run(stage, stdin=Feed(self._order.path, self._order), stdout=self._answer)
         self._running = asyncio.create_task(running, name="verify")
 
