@@ -274,7 +274,8 @@ async def test_who_handed_over_cannot_renew_but_may_still_finish(jobs):
     await jobs.hand_over(HERE)
     with pytest.raises(LeaseLost):
         await jobs.renew(job.job_id, job.fence, LONG)
-    done = await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA])
+    await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA])
+    done = await there(jobs, job)
     assert done.status is Status.COMPLETED
 
 
@@ -396,7 +397,8 @@ async def test_the_last_steps_are_recorded_as_finalizing_begins(jobs):
 
 async def test_a_published_job_is_completed_and_its_attempt_says_published(jobs):
     job = await finalizing(jobs)
-    done = await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA, INDEX])
+    await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA, INDEX])
+    done = await there(jobs, job)
     assert (done.status, done.reason, done.manifest_digest) == (Status.COMPLETED, Reason.PUBLISHED, DIGEST)
     assert done.parts == (DATA, INDEX)
     assert done.progress.percent == 100
@@ -435,8 +437,10 @@ async def test_the_first_reason_stands(jobs):
 async def test_an_end_whose_answer_got_lost_may_be_written_again(jobs):
     job = await finalizing(jobs)
     await jobs.begin_finalize(job.job_id, job.fence)
-    done = await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA])
-    assert await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA]) == done
+    await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA])
+    done = await there(jobs, job)
+    await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA])
+    assert await there(jobs, job) == done
     with pytest.raises(LeaseLost):
         await jobs.finalize(job.job_id, job.fence, "e" * 64, [DATA])
 

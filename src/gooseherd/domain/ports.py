@@ -268,7 +268,9 @@ class JobStore(Protocol):
         """
         ...
 
-    async def finalize(self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]) -> Job:
+    async def finalize(
+        self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]
+    ) -> None:
         """finalizing→completed; frees the mutex."""
         ...
 

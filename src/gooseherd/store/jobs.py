@@ -264,8 +264,13 @@ class MongoJobs(JobReads):
             await self._same(job_id, fence, "begin_finalize", lambda job: job.status is Status.FINALIZING)
 
     @store_operation
-    async def finalize(self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]) -> Job:
-        """finalizing→completed; frees the mutex. Again with the same digest gives the same job."""
+    async def finalize(
+        self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]
+    ) -> None:
+        """finalizing→completed; frees the mutex. Again with the same digest changes nothing.
+
+        Somebody waits for the bytes: the job is not read again.
+        """
         now = await self._clock.now()
         update = {
             "$set": {
@@ -278,10 +283,13 @@ class MongoJobs(JobReads):
                 "progress.eta_seconds": None,
             }
         }
-        return await self._end(
-            job_id, fence, "finalize", frozenset({Status.FINALIZING}), update,
-            lambda job: job.status is Status.COMPLETED and job.manifest_digest == manifest_digest,
-        )  # fmt: skip
+        if not await self._fenced(job_id, fence, frozenset({Status.FINALIZING}), update, _OPEN_ATTEMPT):
+            await self._same(
+                job_id,
+                fence,
+                "finalize",
+                lambda job: job.status is Status.COMPLETED and job.manifest_digest == manifest_digest,
+            )
 
     @store_operation
     async def release_workflow(self, job_id: JobId, fence: Fence, status: Status, failure: Failure) -> Job:

@@ -218,12 +218,11 @@ class Town:
         self.news.publish(job.job_id)
         return job
 
-    async def complete(self, job: Job, manifest: Manifest) -> Job:
+    async def complete(self, job: Job, manifest: Manifest) -> None:
         """running→completed."""
         await self.jobs.begin_finalize(job.job_id, job.fence)
-        ended = await self.jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts)
+        await self.jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts)
         self.news.publish(job.job_id)
-        return ended
 
     async def fail(self, job: Job, reason: Reason, detail: str = "the header is missing") -> Job:
         """running→failed."""
