@@ -19,7 +19,8 @@ enum {
     HEADER = 18,
     FOOTER = 8,
     STORED = 5, /* before bytes that are not compressed (RFC 1951 3.2.4) */
-    BLOCKS_A_THREAD = 3,
+    LEAST_A_THREAD = 3,
+    MOST_A_THREAD = 16, /* 1 MB of text: some milliseconds */
 };
 
 /* One block on its way: filled by the caller, packed by any thread, written in its turn. */
@@ -213,7 +214,23 @@ static void *pack_all(void *of)
 
 /* --- the caller's side ------------------------------------------------------------------------------------------- */
 
-struct blockwriter *blockwriter_start(int fd, int level, int threads, blockwriter_mark *marked, void *of)
+/* With marks of records as short as they can be, in an array that doubles. */
+enum { MARKS_MOST = TEXT / 6 * 3 / 2, PIECE_MOST = sizeof(struct piece) + MARKS_MOST * sizeof(struct mark) };
+
+static size_t ring_size(int threads, uint64_t memory)
+{
+    size_t n = (size_t)threads, least = n * LEAST_A_THREAD + 2, most = n * MOST_A_THREAD + 2;
+    uint64_t some = memory / PIECE_MOST;
+    return some < least ? least : some > most ? most : (size_t)some;
+}
+
+uint64_t blockwriter_memory(int threads, uint64_t given)
+{
+    return ring_size(threads, given) * PIECE_MOST + (uint64_t)threads * sizeof(struct packer);
+}
+
+struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_mark *marked,
+                                      void *of)
 {
     struct blockwriter *w = grow(NULL, sizeof *w);
     memset(w, 0, sizeof *w);
@@ -221,7 +238,7 @@ struct blockwriter *blockwriter_start(int fd, int level, int threads, blockwrite
     w->level = level;
     w->marked = marked;
     w->of = of;
-    w->size = (size_t)threads * BLOCKS_A_THREAD + 2;
+    w->size = ring_size(threads, memory);
     w->ring = grow(NULL, w->size * sizeof *w->ring);
     for (size_t i = 0; i < w->size; i++) {
         w->ring[i].marks = NULL;

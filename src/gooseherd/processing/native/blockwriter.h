@@ -14,8 +14,11 @@
 
 enum { BLOCKWRITER_THREADS_MOST = 64 };
 
-/* Memory: of a thread with its share of the blocks under way, whose records may be as short as they can be. */
-enum { BLOCKWRITER_THREAD_MEMORY = 2 << 20, BLOCKWRITER_MEMORY = 1 << 20 };
+/*
+ * Bytes that it may hold when it is given so many: threads that have blocks in hand for some milliseconds need not wait for
+ * one that does not get to run. Less than a few blocks a thread it never has.
+ */
+uint64_t blockwriter_memory(int threads, uint64_t given);
 
 struct blockwriter;
 
@@ -30,7 +33,8 @@ struct mark {
 typedef bool blockwriter_mark(void *of, const struct mark *mark, uint64_t end);
 
 /* Writes to `fd`, which stays open. Failures end the process, here and below; `marked` may be NULL without marks. */
-struct blockwriter *blockwriter_start(int fd, int level, int threads, blockwriter_mark *marked, void *of);
+struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_mark *marked,
+                                      void *of);
 
 void blockwriter_text(struct blockwriter *writer, const char *text, size_t n);
 

@@ -73,10 +73,10 @@ static uint64_t index_memory(const struct ingest *g)
 
 uint64_t ingest_room(const struct ingest *g)
 {
-    uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + BLOCKWRITER_MEMORY + RUN_BUFFER +
-                     (uint64_t)g->options->output.threads * BLOCKWRITER_THREAD_MEMORY + g->lines.carry_size +
-                     decoder_memory(input_decoder(g->input)) + reader_memory(&g->reader) + g->contigs.memory +
-                     index_memory(g);
+    const struct output_plan *output = &g->options->output;
+    uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + blockwriter_memory(output->threads, output->memory) + RUN_BUFFER +
+                     g->lines.carry_size + decoder_memory(input_decoder(g->input)) + reader_memory(&g->reader) +
+                     g->contigs.memory + index_memory(g);
     if (g->options->output.density)
         taken += density_memory(g->records, g->max_end, g->contigs.seen_count);
     if (taken + LEAST_STORE > g->options->memory)

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 4, SLOT_BYTES = 256 << 10 };
-
 struct slot {
     char *data;
     size_t n;

@@ -4,7 +4,7 @@
 
 #include "decode.h"
 
-enum { INPUT_MEMORY = (4 + 1) * (256 << 10) }; /* what an open input holds */
+enum { SLOTS = 8, SLOT_BYTES = 256 << 10, INPUT_MEMORY = (SLOTS + 1) * SLOT_BYTES }; /* what an open input holds */
 
 struct input;
 

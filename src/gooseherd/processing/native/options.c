@@ -150,6 +150,7 @@ void options_read(struct options *o, int argc, char **argv)
         case SHOW_VERSION: puts("gooseherd-intervals " VERSION); exit(EXIT_DONE);
         default: exit(EXIT_USAGE);
         }
+    o->output.memory = o->memory / 16;
     if (optind != argc - 1)
         wrong("give one source", NULL);
     o->source = argv[optind];

@@ -64,7 +64,7 @@ static bool indexed(void *of, const struct mark *mark, uint64_t end)
 
 static void begin(struct output *o, const struct text *header)
 {
-    o->writer = blockwriter_start(o->fd, o->plan->level, o->plan->threads, indexed, o);
+    o->writer = blockwriter_start(o->fd, o->plan->level, o->plan->threads, o->plan->memory, indexed, o);
     blockwriter_text(o->writer, header->bytes, header->n);
     /* The index needs to know where the first record's block begins. */
     o->index = hts_idx_init(0, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI, blockwriter_flush(o->writer), MIN_SHIFT,

@@ -14,6 +14,7 @@ struct output_plan {
     const char *index; /* a path, or "fd:N" */
     const char *density; /* a path, or NULL: how the records lie is not told (density.h) */
     int level, threads;
+    uint64_t memory; /* for blocks under way */
     const struct format *format;
 };
 
