@@ -273,11 +273,13 @@ def measured(*argv: str, scratch: Path) -> Cost:
 
 
 def compare(case: Case, source: Path, scratch: Path, given: argparse.Namespace) -> dict[str, object]:
-    costs: dict[str, list[Cost]] = {"baseline": [], "ours": []}
+    costs: dict[str, list[Cost]] = {"baseline": [], "ours": [], **({"codec": []} if given.codec else {})}
     for _ in range(given.rounds):
         for who, made in costs.items():
             made.append(measured("--one", who, case.name, str(source), str(given.level), scratch=scratch))
-    base, own = ({key: middle(made, key) for key in Cost.__annotations__} for made in costs.values())
+    base, own = (
+        {key: middle(costs[who], key) for key in Cost.__annotations__} for who in ("baseline", "ours")
+    )
     row: dict[str, object] = {
         "case": case.name,
         "source_bytes": source.stat().st_size,
@@ -288,8 +290,7 @@ def compare(case: Case, source: Path, scratch: Path, given: argparse.Namespace) 
         "size_ratio": round(own["bytes"] / base["bytes"], 3),
     }
     if given.codec:
-        alone = measured("--one", "codec", case.name, str(source), str(given.level), scratch=scratch).cpu_s
-        row["codec_cpu_s"] = round(alone, 2)
+        alone = row["codec_cpu_s"] = middle(costs["codec"], "cpu_s")
         row["cpu_over_codec"] = round(own["cpu_s"] / alone, 2)
     return row
 

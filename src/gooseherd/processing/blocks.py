@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -19,29 +20,27 @@ def text_bytes(path: Path) -> int:
     Raises:
         ValueError: the blocks are no unbroken chain, or one of those looked into is not what it says.
     """
-    size = path.stat().st_size
-    every = max(size // _INFLATED, 1)
     at, look_at, total = 0, 0, 0
     with path.open("rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        every = max(size // _INFLATED, 1)
+        head = os.pread(stream.fileno(), _HEADER, 0)
         while at < size:
-            stream.seek(at)
-            head = stream.read(_HEADER)
             if len(head) < _HEADER or head[:4] != b"\x1f\x8b\x08\x04" or head[12:16] != b"BC\2\0":
                 raise ValueError(f"no block begins at byte {at}")
             length = int.from_bytes(head[16:18], "little") + 1
+            if length < _HEADER + _TAIL:
+                raise ValueError(f"the block at byte {at} is shorter than any block")
             if at >= look_at:
                 look_at += every
-                body = stream.read(length - _HEADER)
-                tail = body[-_TAIL:]
-                if not _is_what_it_says(body):
+                if not _is_what_it_says(os.pread(stream.fileno(), length - _HEADER, at + _HEADER)):
                     raise ValueError(f"the block at byte {at} does not inflate to what it says")
-            else:
-                stream.seek(at + length - _TAIL)
-                tail = stream.read(_TAIL)
-            if len(tail) < _TAIL:
+            # Its tail and the next one's head: there may be many blocks.
+            seam = os.pread(stream.fileno(), _TAIL + _HEADER, at + length - _TAIL)
+            if len(seam) < _TAIL:
                 raise ValueError(f"the block at byte {at} is cut")
-            total += int.from_bytes(tail[4:], "little")
-            at += length
+            total += int.from_bytes(seam[4:_TAIL], "little")
+            at, head = at + length, seam[_TAIL:]
     return total
 
 

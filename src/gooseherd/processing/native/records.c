@@ -140,8 +140,59 @@ static bool display_line(const char *line, size_t n)
     return false;
 }
 
+/* A position as it should be, and what stands behind it; NULL: judge it with more care. */
+static inline const char *quick_number(const char *p, const char *end, uint64_t *value)
+{
+    const char *from = p;
+    uint64_t v = 0;
+    if (end - p >= 8)
+        p += leading_digits(p, &v);
+    for (; p < end && (unsigned char)(*p - '0') < 10; p++)
+        v = v * 10 + (uint64_t)(*p - '0');
+    *value = v;
+    return p == from || p - from > 10 || (*from == '0' && p - from > 1) || v > MAX_COORDINATE ? NULL : p;
+}
+
+/*
+ * Most lines of most files: on a sequence that was seen before, with nothing odd. False says nothing about a line but that
+ * it has to be judged with more care; true says what that would have said.
+ */
+static inline bool quick_record(struct reader *r, const char *line, size_t n, struct record *record)
+{
+    const struct format *format = r->format;
+    if (!r->begun || r->over || format->end < 0 || format->transcoded)
+        return false;
+    const char *p = contigs_know(r->contigs, line, n), *end = line + n;
+    if (!p)
+        return false;
+    p++;
+    for (int column = 1; column < format->start; column++) {
+        p = memchr(p, '\t', (size_t)(end - p));
+        if (!p)
+            return false;
+        p++;
+    }
+    uint64_t from, to;
+    p = quick_number(p, end, &from);
+    if (!p || p == end || *p != '\t')
+        return false;
+    p = quick_number(p + 1, end, &to);
+    if (!p || (p < end && *p != '\t') || from < format->lowest || from > to)
+        return false;
+    for (int column = format->end + 1; column < format->columns; column++) {
+        p = p < end ? memchr(p, '\t', (size_t)(end - p)) : NULL;
+        if (!p)
+            return false;
+        p++;
+    }
+    *record = (struct record){line, n, r->contigs->last, (uint32_t)from, (uint32_t)to, false};
+    return true;
+}
+
 bool reader_line(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)
 {
+    if (n && line[n - 1] != '\r' && quick_record(r, line, n, record))
+        return true;
     if (number == 1 && starts_with(line, n, "\xef\xbb\xbf")) {
         r->counts[BYTE_ORDER_MARK]++;
         line += 3;
@@ -251,55 +302,6 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
                MAX_COORDINATE);
     c->value = (uint32_t)value;
     r->counts[RESPELT_COORDINATES] += c->respelt;
-}
-
-/* A position as it should be, and what stands behind it; NULL: judge it with more care. */
-static inline const char *quick_number(const char *p, const char *end, uint64_t *value)
-{
-    const char *from = p;
-    uint64_t v = 0;
-    if (end - p >= 8)
-        p += leading_digits(p, &v);
-    for (; p < end && (unsigned char)(*p - '0') < 10; p++)
-        v = v * 10 + (uint64_t)(*p - '0');
-    *value = v;
-    return p == from || p - from > 10 || (*from == '0' && p - from > 1) || v > MAX_COORDINATE ? NULL : p;
-}
-
-/*
- * Most lines of most files: on a sequence that was seen before, with nothing odd. False says nothing about a line but that
- * it has to be judged with more care; true says what that would have said.
- */
-static bool quick_record(struct reader *r, const char *line, size_t n, struct record *record)
-{
-    const struct format *format = r->format;
-    if (!r->begun || format->end < 0 || format->transcoded)
-        return false;
-    const char *p = contigs_know(r->contigs, line, n), *end = line + n;
-    if (!p)
-        return false;
-    p++;
-    for (int column = 1; column < format->start; column++) {
-        p = memchr(p, '\t', (size_t)(end - p));
-        if (!p)
-            return false;
-        p++;
-    }
-    uint64_t from, to;
-    p = quick_number(p, end, &from);
-    if (!p || p == end || *p != '\t')
-        return false;
-    p = quick_number(p + 1, end, &to);
-    if (!p || (p < end && *p != '\t') || from < format->lowest || from > to)
-        return false;
-    for (int column = format->end + 1; column < format->columns; column++) {
-        p = p < end ? memchr(p, '\t', (size_t)(end - p)) : NULL;
-        if (!p)
-            return false;
-        p++;
-    }
-    *record = (struct record){line, n, r->contigs->last, (uint32_t)from, (uint32_t)to, false};
-    return true;
 }
 
 bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)

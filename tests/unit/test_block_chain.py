@@ -1,0 +1,53 @@
+"""A BGZF file is whole, or it is not: what its blocks say of themselves."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from gooseherd.processing.blocks import text_bytes
+
+END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+
+def block(text: bytes) -> bytes:
+    packer = zlib.compressobj(1, wbits=-15)
+    body = packer.compress(text) + packer.flush()
+    head = bytes.fromhex("1f8b08040000000000ff060042430200") + struct.pack("<H", len(body) + 25)
+    return head + body + struct.pack("<II", zlib.crc32(text), len(text))
+
+
+ONE, TWO = block(b"chr1\t1\t2\n" * 500), block(b"chr2\t3\t4\n" * 700)
+WHOLE = ONE + TWO + END
+
+
+def test_a_whole_chain_says_how_much_text_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(WHOLE)
+    assert text_bytes(path) == 9 * 1200
+    path.write_bytes(b"")
+    assert text_bytes(path) == 0
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (WHOLE[:-1], "does not inflate"),
+        ((ONE * 200 + TWO)[:-1], "is cut|does not inflate"),
+        (ONE + TWO[:-9] + END, "does not inflate"),
+        (WHOLE + b"more", "no block begins"),
+        (WHOLE + END[:17], "no block begins"),
+        (b"x" + WHOLE, "no block begins at byte 0"),
+        (ONE[:16] + b"\0\0" + ONE[18:] + END, "shorter than any"),
+        (ONE[:60] + bytes([ONE[60] ^ 1]) + ONE[61:] + END, "does not inflate"),
+        (ONE[:-8] + bytes(4) + ONE[-4:] + END, "does not inflate"),
+    ],
+)
+def test_a_broken_chain_is_refused(damaged: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=said):
+        text_bytes(path)
