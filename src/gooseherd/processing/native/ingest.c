@@ -141,25 +141,22 @@ static void give_read(void *to, struct cursor *cursor)
 
 static void give_in_order(struct ingest *g)
 {
-    for (uint64_t at = 0; at < g->store.used;) {
-        const char *text;
-        struct head head = store_read(&g->store, at, &text);
-        give_stored(g, at);
-        at += sizeof head + head.n;
-    }
+    for (size_t i = 0; i < g->store.count; i++)
+        give_stored(g, store_at(&g->store, i));
     store_empty(&g->store);
 }
 
 static void give_sorted(struct ingest *g)
 {
     struct sequence all = store_sort(&g->store, &g->contigs, g->options->by_end);
-    enum { AHEAD = 16, CACHE_LINE = 64 };
+    enum { AHEAD = 16 };
     tell(g, "write", true);
     for (size_t i = 0, n = g->store.count; i < n; i++) {
         if (i + AHEAD < n) {
-            const char *soon = g->store.bytes + sequence_at(&all, i + AHEAD);
-            __builtin_prefetch(soon);
-            __builtin_prefetch(soon + CACHE_LINE);
+            uint64_t soon = sequence_at(&all, i + AHEAD);
+            __builtin_prefetch(g->store.bytes + soon);
+            if (soon % CACHE_LINE)
+                __builtin_prefetch(g->store.bytes + soon + CACHE_LINE);
         }
         give_stored(g, sequence_at(&all, i));
     }
@@ -184,17 +181,21 @@ static void start_output(struct ingest *g)
 
 /* --- making room --------------------------------------------------------------------------------------------- */
 
+static void add_to_run(struct runs *runs, const struct store *store, uint64_t at)
+{
+    const char *text;
+    struct head head = store_read(store, at, &text);
+    run_add(runs, text - sizeof head, sizeof head + head.n);
+}
+
 static void spill(struct ingest *g, uint64_t age)
 {
     free(contigs_by_name(&g->contigs));
     struct sequence all = store_sort(&g->store, &g->contigs, g->options->by_end);
     uint64_t before = g->runs.end;
     run_begin(&g->runs, age);
-    for (size_t i = 0; i < g->store.count; i++) {
-        const char *text;
-        struct head head = store_read(&g->store, sequence_at(&all, i), &text);
-        run_add(&g->runs, text - sizeof head, sizeof head + head.n);
-    }
+    for (size_t i = 0; i < g->store.count; i++)
+        add_to_run(&g->runs, &g->store, sequence_at(&all, i));
     run_end(&g->runs);
     g->spills++;
     g->spilled_bytes += g->runs.end - before;
@@ -206,7 +207,8 @@ static void append_journal(struct ingest *g)
 {
     uint64_t before = g->journal.end;
     run_begin(&g->journal, 0);
-    run_add(&g->journal, g->store.bytes, g->store.used);
+    for (size_t i = 0; i < g->store.count; i++)
+        add_to_run(&g->journal, &g->store, store_at(&g->store, i));
     run_end(&g->journal);
     g->journal.all[0].to = g->journal.end;
     g->journal.count = 1;

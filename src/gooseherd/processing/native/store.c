@@ -2,6 +2,9 @@
  * See store.h. Text grows from the bottom of the piece, keys from its top: 16 bytes a record, and as many again to sort
  * them, counted from the start (store_need), so that sorting never asks for memory that the budget does not have.
  *
+ * A record that would reach into another cache line goes to the next one where little is lost by that: reading in sorted
+ * order is waiting for lines.
+ *
  * A key is two words: contig << 32 | the head's order, and the address of the head. To be sorted it is made one word where
  * that is wide enough, which it is for all but very many sequences: only bits that differ between records are kept.
  */
@@ -14,6 +17,7 @@
 
 #include "failure.h"
 
+enum { LITTLE = 12 }; /* bytes of a cache line */
 enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, KEY = 2 * sizeof(uint64_t) };
 
 void store_start(struct store *s, size_t size)
@@ -46,7 +50,7 @@ void store_empty(struct store *s)
 
 size_t store_need(const struct store *s, size_t n)
 {
-    return s->used + sizeof(struct head) + n + 1 + 2 * KEY * (s->count + 1);
+    return s->used + LITTLE + sizeof(struct head) + n + 1 + 2 * KEY * (s->count + 1);
 }
 
 /* The word of that number, from the top. */
@@ -58,6 +62,9 @@ static uint64_t *from_top(const struct store *s, size_t word)
 void store_add(struct store *s, struct head head, const char *text)
 {
     uint64_t *key = from_top(s, 2 * (s->count + 1));
+    size_t left = -s->used % CACHE_LINE;
+    if (left <= LITTLE && sizeof head + head.n + 1 > left)
+        s->used += left;
     key[0] = (uint64_t)head.contig << 32 | head.order;
     key[1] = s->used;
     s->all &= head.order;
@@ -69,6 +76,11 @@ void store_add(struct store *s, struct head head, const char *text)
     to[sizeof head + n] = '\n';
     s->used += sizeof head + n + 1;
     s->count++;
+}
+
+uint64_t store_at(const struct store *s, size_t i)
+{
+    return from_top(s, 2 * (i + 1))[1];
 }
 
 struct head store_read(const struct store *s, uint64_t at, const char **text)

@@ -11,6 +11,8 @@ struct head {
     uint32_t end, n;
 };
 
+enum { CACHE_LINE = 64 };
+
 struct store {
     char *bytes;
     size_t size;  /* reserved addresses, not memory */
@@ -40,6 +42,9 @@ size_t store_need(const struct store *store, size_t n);
 
 /* Appends a newline. The caller has seen to it that it fits. */
 void store_add(struct store *store, struct head head, const char *text);
+
+/* Where the record of that number is, in the order in which they came. */
+uint64_t store_at(const struct store *store, size_t i);
 
 /* The record at `at`; `text` points into the store. */
 struct head store_read(const struct store *store, uint64_t at, const char **text);
