@@ -30,8 +30,8 @@ from gooseherd.processing.sniff import TWICE, Look, expect
 from gooseherd.tasks import ended
 
 QUICKEST: Final = 0
-"""BGZF compression level: ISA-L's, by the kernel alone; ten times the speed of the tools' own default
-for a seventh more bytes (docs/performance.md)."""
+"""BGZF compression level: ISA-L's, by the kernel alone; some seven times the speed of the tools' own
+default for a tenth to half more bytes (docs/performance.md)."""
 
 QUICKEST_OF_TOOLS: Final = 1
 """What bgzip and samtools have instead."""
