@@ -313,7 +313,7 @@ class _Ear:
             self._unwritten = False
             await self._jobs.record_progress(job.job_id, job.fence, self._progress)
         except StoreUnavailable:
-            pass  # A store that is away for a moment must not stop the attempt.
+            return  # A store that is away for a moment must not stop the attempt.
         except LeaseLost:
             self._unwritten = False
             self._holder.lost.set()

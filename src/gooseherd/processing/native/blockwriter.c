@@ -1,9 +1,11 @@
 /* See blockwriter.h. */
 #define _GNU_SOURCE
+#define HTS_ALLOW_UNALIGNED 0 /* as in pack.c */
 #include "blockwriter.h"
 
 #include <errno.h>
 #include <htslib/bgzf.h>
+#include <htslib/hts_endian.h>
 #include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
 #include <pthread.h>
@@ -62,18 +64,6 @@ struct packer {
     uint8_t tables[ISAL_DEF_LVL1_DEFAULT];
 };
 
-static void put16(unsigned char *to, unsigned value)
-{
-    to[0] = (unsigned char)value;
-    to[1] = (unsigned char)(value >> 8);
-}
-
-static void put32(unsigned char *to, uint32_t value)
-{
-    put16(to, value & 0xffff);
-    put16(to + 2, value >> 16);
-}
-
 /* Deflated by ISA-L, or stored where that would be longer. */
 static size_t deflate(struct packer *packer, unsigned char *to, const char *text, size_t n)
 {
@@ -90,8 +80,8 @@ static size_t deflate(struct packer *packer, unsigned char *to, const char *text
     if (isal_deflate_stateless(s) == COMP_OK)
         return s->total_out;
     to[0] = 1;
-    put16(to + 1, (unsigned)n);
-    put16(to + 3, ~(unsigned)n);
+    u16_to_le((uint16_t)n, to + 1);
+    u16_to_le((uint16_t)~n, to + 3);
     memcpy(to + STORED, text, n);
     return n + STORED;
 }
@@ -102,10 +92,10 @@ static void pack_fast(struct packer *packer, struct piece *piece)
     unsigned char *to = piece->bytes;
     memcpy(to, start, HEADER);
     size_t n = HEADER + deflate(packer, to + HEADER, piece->text, piece->n);
-    put32(to + n, crc32_gzip_refl(0, (const unsigned char *)piece->text, piece->n));
-    put32(to + n + 4, (uint32_t)piece->n);
+    u32_to_le(crc32_gzip_refl(0, (const unsigned char *)piece->text, piece->n), to + n);
+    u32_to_le((uint32_t)piece->n, to + n + 4);
     piece->packed_n = n + FOOTER;
-    put16(to + 16, (unsigned)(piece->packed_n - 1));
+    u16_to_le((uint16_t)(piece->packed_n - 1), to + 16);
 }
 
 static bool pack(const struct blockwriter *w, struct packer *packer, struct piece *piece)

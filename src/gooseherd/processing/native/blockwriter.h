@@ -3,7 +3,7 @@
  * ends in the file is told when that is known, so that an index can be made in the same pass.
  *
  * Level 0 is ISA-L's: twice as fast as level 1, for a fiftieth more bytes, which are the same on every x86-64 processor with
- * SSE 4.2 (any since 2011). From level 1 on htslib compresses, and the bytes are those of `bgzip -l`.
+ * SSE 4.2. From level 1 on htslib compresses, and the bytes are those of `bgzip -l`.
  */
 #ifndef BLOCKWRITER_H
 #define BLOCKWRITER_H
