@@ -264,6 +264,15 @@ async def completes_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> A
     yield event(3, EventKind.DONE, manifest_digest="0" * 64)
 
 
+async def shows_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    """Publishes when people can see the step; says nothing meanwhile."""
+    yield event(1, EventKind.STEP, step="data", percent=10.0)
+    while not (await stage.jobs.get(attempt.job_id)).progress.step:
+        await asyncio.sleep(0.02)
+    await publish(stage.cache)
+    yield event(2, EventKind.DONE, manifest_digest="0" * 64)
+
+
 async def says_done_without_a_manifest(
     stage: Stage, attempt: AttemptId, from_seq: int
 ) -> AsyncIterator[Event]:
@@ -707,6 +716,16 @@ async def test_a_store_that_is_away_for_a_moment_costs_nothing(
     assert job.status is Status.COMPLETED
     assert job.steps_completed == ("data",)
     assert len(job.attempts) == 1
+
+
+async def test_progress_that_nothing_follows_is_shown_when_the_store_is_back(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), shows_a_step)
+    stage.jobs = Flaky(stage.jobs, "record_progress", 2, after=False)
+    stage.build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert stage.jobs.failed == 2
 
 
 async def test_a_lease_whose_answer_got_lost_is_followed_long_before_it_runs_out(database: Database) -> None:

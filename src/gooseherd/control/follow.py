@@ -313,7 +313,8 @@ class _Ear:
             self._unwritten = False
             await self._jobs.record_progress(job.job_id, job.fence, self._progress)
         except StoreUnavailable:
-            return  # A store that is away for a moment must not stop the attempt.
+            # Away for a moment, it must not stop the attempt. Some of it may have taken effect.
+            self._unwritten = True
         except LeaseLost:
             self._unwritten = False
             self._holder.lost.set()
