@@ -266,9 +266,10 @@ async def completes_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> A
 
 async def shows_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
     """Publishes when people can see the step; says nothing meanwhile."""
-    yield event(1, EventKind.STEP, step="data", percent=10.0)
-    while not (await stage.jobs.get(attempt.job_id)).progress.step:
-        await asyncio.sleep(0.02)
+    with stage.news.listen(attempt.job_id) as bell:
+        yield event(1, EventKind.STEP, step="data", percent=10.0)
+        while await bell.wait(60) and not (await stage.jobs.get(attempt.job_id)).progress.step:
+            pass
     await publish(stage.cache)
     yield event(2, EventKind.DONE, manifest_digest="0" * 64)
 

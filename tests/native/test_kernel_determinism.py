@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 MIB = 1 << 20
+QUICKEST = ("--level", "0")
+"""What the service asks for."""
 
 
 def bed(count: int, seed: int, span: int = 40_000_000) -> list[tuple[bytes, int, bytes]]:
@@ -63,10 +65,10 @@ def test_threads_memory_and_spilling_leave_no_trace(
 ) -> None:
     source = kernel.folder / "shape.bed"
     source.write_bytes(shapes[shape])
-    first = kernel("bed", source, "--threads", "1", "--memory", str(900 * MIB))
+    first = kernel("bed", source, "--threads", "1", "--memory", str(900 * MIB), *QUICKEST)
     assert first.status == 0
     assert first.found.spills == 0
-    small = kernel("bed", source, "--threads", "2", "--memory", str(24 * MIB))
+    small = kernel("bed", source, "--threads", "2", "--memory", str(24 * MIB), *QUICKEST)
     assert small.status == 0
     assert small.sizes() == first.sizes()
     assert (small.found.spills > 1) == (
@@ -74,7 +76,8 @@ def test_threads_memory_and_spilling_leave_no_trace(
     ) or small.found.restarted
     assert small.found.index == ("csi" if "beyond" in shape else "tbi")
     assert small.found.sorted == (shape in ("sorted", "beyond TBI at the end"))
-    assert kernel("bed", source, "--threads", "4", "--memory", str(60 * MIB)).sizes() == first.sizes()
+    many = kernel("bed", source, "--threads", "4", "--memory", str(60 * MIB), *QUICKEST)
+    assert many.sizes() == first.sizes()
 
 
 @pytest.mark.slow
@@ -84,8 +87,8 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(shape: str, shapes: dict[str, byte
     """What went into a pipe cannot be taken back: the kernel must not bet there."""
     source = kernel.folder / "shape.bed"
     source.write_bytes(shapes[shape])
-    wanted = kernel("bed", source)
-    data, run = kernel.to_pipe("bed", source, "--memory", str(24 * MIB))
+    wanted = kernel("bed", source, *QUICKEST)
+    data, run = kernel.to_pipe("bed", source, "--memory", str(24 * MIB), *QUICKEST)
     assert run.status == 0, run.stderr
     assert data == wanted.out.read_bytes()
     assert run.index.read_bytes() == wanted.index.read_bytes()

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+import gooseherd.processing.native.kernel as glue
+
+NATIVE = Path(glue.__file__).parent
 FULL = 0xFF00
 """Bytes of text in a block."""
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -93,3 +96,13 @@ def test_a_full_disk_is_named_whichever_thread_meets_it(level: str, kernel: Any)
     run = kernel.outcome(planned, done.returncode, done.stderr)
     assert run.status == 20
     assert run.found.reason == "out_of_disk"
+
+
+def test_the_quickest_bytes_do_not_hang_on_where_the_codec_lies_in_memory(tmp_path: Path) -> None:
+    """ISA-L looks at its own address (deflate.c); a run has few of them, so here are many."""
+    program = tmp_path / "many"
+    asked = ["pkg-config", "--cflags", "--libs", "libisal", "htslib"]
+    libraries = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+    sources = [str(Path(__file__).with_name("many_deflaters.c")), str(NATIVE / "deflate.c")]
+    subprocess.run(["cc", f"-I{NATIVE}", *sources, "-o", str(program), *libraries], check=True)
+    assert subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout == "0\n"

@@ -7,12 +7,12 @@
 #include <htslib/bgzf.h>
 #include <htslib/hts_endian.h>
 #include <isa-l/crc.h>
-#include <isa-l/igzip_lib.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "deflate.h"
 #include "failure.h"
 
 enum {
@@ -20,7 +20,6 @@ enum {
     PACKED = BGZF_MAX_BLOCK_SIZE,
     HEADER = 18,
     FOOTER = 8,
-    STORED = 5, /* before bytes that are not compressed (RFC 1951 3.2.4) */
     LEAST_A_THREAD = 3,
     MOST_A_THREAD = 16, /* 1 MB of text: some milliseconds */
 };
@@ -58,50 +57,22 @@ struct blockwriter {
 
 /* --- one block --------------------------------------------------------------------------------------------------- */
 
-/* ISA-L's memory. */
-struct packer {
-    struct isal_zstream stream;
-    uint8_t tables[ISAL_DEF_LVL1_DEFAULT];
-};
-
-/* Deflated by ISA-L, or stored where that would be longer. */
-static size_t deflate(struct packer *packer, unsigned char *to, const char *text, size_t n)
-{
-    struct isal_zstream *s = &packer->stream;
-    isal_deflate_stateless_init(s);
-    s->level = 1;
-    s->level_buf = packer->tables;
-    s->level_buf_size = sizeof packer->tables;
-    s->end_of_stream = 1;
-    s->next_in = (uint8_t *)(uintptr_t)text;
-    s->avail_in = (uint32_t)n;
-    s->next_out = to;
-    s->avail_out = (uint32_t)(n + STORED);
-    if (isal_deflate_stateless(s) == COMP_OK)
-        return s->total_out;
-    to[0] = 1;
-    u16_to_le((uint16_t)n, to + 1);
-    u16_to_le((uint16_t)~n, to + 3);
-    memcpy(to + STORED, text, n);
-    return n + STORED;
-}
-
-static void pack_fast(struct packer *packer, struct piece *piece)
+static void pack_fast(struct deflater *deflater, struct piece *piece)
 {
     static const unsigned char start[HEADER] = {0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, 'B', 'C', 2, 0};
     unsigned char *to = piece->bytes;
     memcpy(to, start, HEADER);
-    size_t n = HEADER + deflate(packer, to + HEADER, piece->text, piece->n);
+    size_t n = HEADER + deflater_pack(deflater, to + HEADER, piece->text, piece->n);
     u32_to_le(crc32_gzip_refl(0, (const unsigned char *)piece->text, piece->n), to + n);
     u32_to_le((uint32_t)piece->n, to + n + 4);
     piece->packed_n = n + FOOTER;
     u16_to_le((uint16_t)(piece->packed_n - 1), to + 16);
 }
 
-static bool pack(const struct blockwriter *w, struct packer *packer, struct piece *piece)
+static bool pack(const struct blockwriter *w, struct deflater *deflater, struct piece *piece)
 {
     if (w->level == 0) {
-        pack_fast(packer, piece);
+        pack_fast(deflater, piece);
         return true;
     }
     piece->packed_n = PACKED;
@@ -174,9 +145,9 @@ static void write_next(struct blockwriter *w)
 static void *pack_all(void *of)
 {
     struct blockwriter *w = of;
-    struct packer *packer = malloc(sizeof *packer);
+    struct deflater *deflater = w->level == 0 ? deflater_new() : NULL;
     pthread_mutex_lock(&w->lock);
-    if (!packer)
+    if (w->level == 0 && !deflater)
         keep_failure(w, &(struct failure){.code = EXIT_MEMORY, .reason = OUT_OF_MEMORY, .detail = "ran out of memory"});
     for (;;) {
         while (w->taken == w->filled && !w->over)
@@ -185,7 +156,7 @@ static void *pack_all(void *of)
             break;
         struct piece *piece = &w->ring[w->taken++ % w->size];
         pthread_mutex_unlock(&w->lock);
-        bool done = pack(w, packer, piece);
+        bool done = pack(w, deflater, piece);
         struct failure failure = {0};
         if (!done)
             failure_of_library(&failure, "a block could not be compressed");
@@ -198,7 +169,7 @@ static void *pack_all(void *of)
         write_next(w);
     }
     pthread_mutex_unlock(&w->lock);
-    free(packer);
+    deflater_free(deflater);
     return NULL;
 }
 
@@ -216,7 +187,7 @@ static size_t ring_size(int threads, uint64_t memory)
 
 uint64_t blockwriter_memory(int threads, uint64_t given)
 {
-    return ring_size(threads, given) * PIECE_MOST + (uint64_t)threads * sizeof(struct packer);
+    return ring_size(threads, given) * PIECE_MOST + (uint64_t)threads * deflater_memory();
 }
 
 struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_mark *marked,

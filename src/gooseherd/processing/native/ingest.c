@@ -122,10 +122,9 @@ static void given(struct ingest *g, struct head head)
         tell(g, g->phase, false);
 }
 
-static void give_stored(struct ingest *g, uint64_t at)
+static void give_stored(void *to, struct head head, const char *text)
 {
-    const char *text;
-    struct head head = store_read(&g->store, at, &text);
+    struct ingest *g = to;
     output_text(g->output, text, head.n);
     given(g, head);
 }
@@ -141,25 +140,8 @@ static void give_read(void *to, struct cursor *cursor)
 
 static void give_in_order(struct ingest *g)
 {
-    for (size_t i = 0; i < g->store.count; i++)
-        give_stored(g, store_at(&g->store, i));
+    store_each(&g->store, g->contigs.seen, g->contigs.seen_count, AS_THEY_CAME, give_stored, g);
     store_empty(&g->store);
-}
-
-static void give_sorted(struct ingest *g)
-{
-    struct sequence all = store_sort(&g->store, &g->contigs, g->options->by_end);
-    enum { AHEAD = 16 };
-    tell(g, "write", true);
-    for (size_t i = 0, n = g->store.count; i < n; i++) {
-        if (i + AHEAD < n) {
-            uint64_t soon = sequence_at(&all, i + AHEAD);
-            __builtin_prefetch(g->store.bytes + soon);
-            if (soon % CACHE_LINE)
-                __builtin_prefetch(g->store.bytes + soon + CACHE_LINE);
-        }
-        give_stored(g, sequence_at(&all, i));
-    }
 }
 
 static void give_journal(struct ingest *g)
@@ -181,22 +163,25 @@ static void start_output(struct ingest *g)
 
 /* --- making room --------------------------------------------------------------------------------------------- */
 
-static void add_to_run(struct runs *runs, const struct store *store, uint64_t at)
+static enum store_order sorted_order(const struct ingest *g)
 {
-    const char *text;
-    struct head head = store_read(store, at, &text);
-    run_add(runs, text - sizeof head, sizeof head + head.n);
+    return g->options->by_end ? BY_START_AND_END : BY_START;
+}
+
+static void add_to_run(void *to, struct head head, const char *text)
+{
+    run_add(to, &head, sizeof head);
+    run_add(to, text, head.n);
 }
 
 static void spill(struct ingest *g, uint64_t age)
 {
-    free(contigs_by_name(&g->contigs));
-    struct sequence all = store_sort(&g->store, &g->contigs, g->options->by_end);
+    uint32_t *order = contigs_by_name(&g->contigs);
     uint64_t before = g->runs.end;
     run_begin(&g->runs, age);
-    for (size_t i = 0; i < g->store.count; i++)
-        add_to_run(&g->runs, &g->store, sequence_at(&all, i));
+    store_each(&g->store, order, g->contigs.seen_count, sorted_order(g), add_to_run, &g->runs);
     run_end(&g->runs);
+    free(order);
     g->spills++;
     g->spilled_bytes += g->runs.end - before;
     store_empty(&g->store);
@@ -207,8 +192,7 @@ static void append_journal(struct ingest *g)
 {
     uint64_t before = g->journal.end;
     run_begin(&g->journal, 0);
-    for (size_t i = 0; i < g->store.count; i++)
-        add_to_run(&g->journal, &g->store, store_at(&g->store, i));
+    store_each(&g->store, g->contigs.seen, g->contigs.seen_count, AS_THEY_CAME, add_to_run, &g->journal);
     run_end(&g->journal);
     g->journal.all[0].to = g->journal.end;
     g->journal.count = 1;
@@ -247,7 +231,7 @@ static void make_room(struct ingest *g)
 
 /* --- when the order breaks ----------------------------------------------------------------------------------- */
 
-static bool full(struct ingest *g, size_t n)
+static bool full(struct ingest *g, struct head head)
 {
     enum { FOR_RECORDS = 64 };
     if (g->records >= g->room_until || g->contigs.windows != g->room_windows) {
@@ -255,7 +239,7 @@ static bool full(struct ingest *g, size_t n)
         g->room_until = g->records + FOR_RECORDS;
         g->room_windows = g->contigs.windows;
     }
-    return g->store.count && store_need(&g->store, n) > g->room;
+    return g->store.count && store_need(&g->store, head) > g->room;
 }
 
 /* The journal's records become sorted runs. They are older than what is in memory now. */
@@ -275,7 +259,7 @@ static void sort_journal(struct ingest *g)
             text_add(&text, piece, n);
         struct head head = cursor.head;
         head.n--; /* the newline, which the store adds */
-        if (full(g, head.n))
+        if (full(g, head))
             spill(g, g->next_age++);
         store_add(&g->store, head, text.bytes);
     }
@@ -360,7 +344,7 @@ static void take(struct ingest *g, const struct record *r)
 
     ingest_note(g, r, to);
     struct head head = {r->contig, r->start << 1 | !r->added, r->end, (uint32_t)r->n};
-    if (!g->streaming && full(g, r->n))
+    if (!g->streaming && full(g, head))
         make_room(g);
     if (!g->streaming) {
         store_add(&g->store, head, r->text);
@@ -437,7 +421,7 @@ void ingest_run(struct ingest *g)
     uint32_t *order = g->sorted ? contigs_by_appearance(&g->contigs) : contigs_by_name(&g->contigs);
     if (!g->streaming) {
         start_output(g);
-        tell(g, g->runs.count ? "merge" : g->sorted ? "write" : "sort", true);
+        tell(g, g->runs.count ? "merge" : "write", true);
         if (g->runs.count) {
             merge(&g->runs, &g->contigs, g->options->by_end, ingest_room(g) / 2, g->options->fan, give_read, g);
         } else if (g->sorted) {
@@ -445,7 +429,7 @@ void ingest_run(struct ingest *g)
                 give_journal(g);
             give_in_order(g);
         } else {
-            give_sorted(g);
+            store_each(&g->store, order, g->contigs.seen_count, sorted_order(g), give_stored, g);
         }
     }
     /* Whatever way was taken: what was read was written. */

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { AHEAD = 512 };
+
 void lines_start(struct lines *l, struct input *input, size_t longest)
 {
     memset(l, 0, sizeof *l);
@@ -75,6 +77,7 @@ bool lines_next(struct lines *l, const char **line, size_t *n)
         }
         const char *start = l->at;
         size_t left = (size_t)(l->end - start);
+        __builtin_prefetch(start + AHEAD); /* what is done with lines between two of them may hide that they follow */
         const char *newline = memchr(start, '\n', left);
         const char *stop = newline ? newline : l->end;
         if (l->nul && l->nul < stop)

@@ -2,6 +2,7 @@
 #ifndef MERGE_H
 #define MERGE_H
 
+#include "contigs.h"
 #include "runs.h"
 
 /* Takes one record whose text is still to be read from `cursor`. */

@@ -1,12 +1,12 @@
 /*
- * See store.h. Text grows from the bottom of the piece, keys from its top: 16 bytes a record, and as many again to sort
- * them, counted from the start (store_need), so that sorting never asks for memory that the budget does not have.
+ * See store.h. A bucket holds the records of one contig that begin in one window. Writing in sorted order is waiting for
+ * memory when it jumps about in all there is; a bucket fits into a core's cache, and the windows themselves need no
+ * sorting. Many records in one window are only slower.
  *
- * A record that would reach into another cache line goes to the next one where little is lost by that: reading in sorted
- * order is waiting for lines.
- *
- * A key is two words: contig << 32 | the head's order, and the address of the head. To be sorted it is made one word where
- * that is wide enough, which it is for all but very many sequences: only bits that differ between records are kept.
+ * A bucket's text is a chain of chunks, taken from one piece of memory from the bottom. They grow with the bucket, so
+ * that little lies idle where there are many. A bucket's keys are made when it is its turn, at the top of the piece:
+ * 8 bytes a record, and as many again to sort them, counted from the start (store_need), so that sorting never asks for
+ * memory that the budget does not have.
  */
 #define _GNU_SOURCE
 #include "store.h"
@@ -17,19 +17,44 @@
 
 #include "failure.h"
 
-enum { LITTLE = 12 }; /* bytes of a cache line */
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, KEY = 2 * sizeof(uint64_t) };
+/* A window has 2 Mb: half a megabyte of a dense BED, and some 1,500 places at which a genome's records are appended. */
+enum { WINDOW_BITS = 22, DIGIT_BITS = WINDOW_BITS / 2, DIGITS = 1 << DIGIT_BITS, ADDRESS_BITS = 64 - WINDOW_BITS };
+enum { FIRST_CHUNK = 256, LARGEST_CHUNK = 16 << 10 };
+enum { FEW = 128 }; /* records that are sorted sooner than digits are counted */
+
+static const uint64_t ADDRESS = ((uint64_t)1 << ADDRESS_BITS) - 1;
+
+/* What stands before each text: the rest of its head is the bucket's. */
+struct brief {
+    uint32_t order, end, n;
+};
+
+/* What stands before a chunk's records. */
+struct chunk {
+    uint64_t next, end; /* when it is not the last one */
+};
+
+/* All zero: no records. Places are offsets in the store. */
+struct bucket {
+    uint64_t at, end;     /* where the next record goes, and what the last chunk has room for */
+    uint64_t first, last; /* chunks */
+    size_t count;
+};
+
+struct shelf {
+    struct bucket *buckets; /* by window */
+    uint32_t n;
+};
 
 void store_start(struct store *s, size_t size)
 {
     memset(s, 0, sizeof *s);
-    s->size = size & ~(size_t)(KEY - 1);
-    s->all = UINT32_MAX;
+    s->size = size & ~(size_t)(sizeof(uint64_t) - 1);
     /* Addresses only: pages become memory when written. */
     s->bytes = mmap(NULL, s->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (s->bytes == MAP_FAILED)
         fail(EXIT_MEMORY, OUT_OF_MEMORY, "ran out of memory: cannot reserve %zu bytes", size);
-    /* Writing in sorted order jumps about: with 4 KB pages, address translation would take half the time. */
+    /* Appending jumps about among buckets: with 4 KB pages, address translation would take its time. */
     (void)madvise(s->bytes, s->size, MADV_HUGEPAGE);
 }
 
@@ -37,210 +62,289 @@ void store_free(struct store *s)
 {
     if (s->bytes)
         munmap(s->bytes, s->size);
+    for (uint32_t i = 0; i < s->shelf_count; i++)
+        free(s->shelves[i].buckets);
+    free(s->shelves);
 }
 
 void store_empty(struct store *s)
 {
     if (s->count)
         (void)madvise(s->bytes, s->size, MADV_DONTNEED);
-    s->used = s->count = 0;
-    s->all = UINT32_MAX;
-    s->any = 0;
+    for (uint32_t i = 0; i < s->shelf_count; i++)
+        if (s->shelves[i].n)
+            memset(s->shelves[i].buckets, 0, s->shelves[i].n * sizeof(struct bucket));
+    s->used = s->count = s->most = 0;
 }
 
-size_t store_need(const struct store *s, size_t n)
+/* --- adding ------------------------------------------------------------------------------------------------------ */
+
+/* NULL: there is no room for it yet. */
+static inline struct bucket *find(const struct store *s, uint32_t contig, uint32_t window)
 {
-    return s->used + LITTLE + sizeof(struct head) + n + 1 + 2 * KEY * (s->count + 1);
+    return contig < s->shelf_count && window < s->shelves[contig].n ? &s->shelves[contig].buckets[window] : NULL;
 }
 
-/* The word of that number, from the top. */
-static uint64_t *from_top(const struct store *s, size_t word)
+/* With room for a record of so many bytes; they double, as the bucket does. */
+static size_t next_chunk(const struct bucket *b, size_t bytes)
 {
-    return (uint64_t *)(void *)(s->bytes + s->size) - word;
+    size_t size = FIRST_CHUNK;
+    if (b && b->count)
+        size = 2 * (b->end - b->last);
+    if (size > LARGEST_CHUNK)
+        size = LARGEST_CHUNK;
+    bytes += sizeof(struct chunk);
+    return bytes > size ? bytes : size;
+}
+
+size_t store_need(const struct store *s, struct head head)
+{
+    const struct bucket *b = find(s, head.contig, head.order >> WINDOW_BITS);
+    size_t bytes = sizeof(struct brief) + head.n + 1;
+    size_t need = s->used + s->tables + 2 * sizeof(uint64_t) * (s->most + 1);
+    return b && bytes <= b->end - b->at ? need : need + next_chunk(b, bytes);
+}
+
+/* A longer table, in which what is new is zero. */
+static void *lengthen(struct store *s, void *table, uint32_t *n, uint32_t wanted, size_t size)
+{
+    uint32_t before = *n;
+    *n = wanted < 2 * before ? 2 * before : wanted;
+    table = grow(table, *n * size);
+    memset((char *)table + before * size, 0, (*n - before) * size);
+    s->tables += (*n - before) * size;
+    return table;
+}
+
+static struct bucket *make_room_for(struct store *s, uint32_t contig, uint32_t window)
+{
+    if (contig >= s->shelf_count)
+        s->shelves = lengthen(s, s->shelves, &s->shelf_count, contig + 1, sizeof *s->shelves);
+    struct shelf *shelf = &s->shelves[contig];
+    shelf->buckets = lengthen(s, shelf->buckets, &shelf->n, window + 1, sizeof *shelf->buckets);
+    return &shelf->buckets[window];
+}
+
+static void put_chunk(const struct store *s, uint64_t at, struct chunk chunk)
+{
+    memcpy(s->bytes + at, &chunk, sizeof chunk);
+}
+
+static struct chunk chunk_at(const struct store *s, uint64_t at)
+{
+    struct chunk chunk;
+    memcpy(&chunk, s->bytes + at, sizeof chunk);
+    return chunk;
+}
+
+static void add_chunk(struct store *s, struct bucket *b, size_t bytes)
+{
+    size_t size = next_chunk(b, bytes);
+    uint64_t at = s->used;
+    if (b->count)
+        put_chunk(s, b->last, (struct chunk){at, b->at});
+    else
+        b->first = at;
+    b->last = at;
+    b->at = at + sizeof(struct chunk);
+    s->used += size;
+    b->end = s->used;
 }
 
 void store_add(struct store *s, struct head head, const char *text)
 {
-    uint64_t *key = from_top(s, 2 * (s->count + 1));
-    size_t left = -s->used % CACHE_LINE;
-    if (left <= LITTLE && sizeof head + head.n + 1 > left)
-        s->used += left;
-    key[0] = (uint64_t)head.contig << 32 | head.order;
-    key[1] = s->used;
-    s->all &= head.order;
-    s->any |= head.order;
-    char *to = s->bytes + s->used;
-    size_t n = head.n++;
-    memcpy(to, &head, sizeof head);
-    memcpy(to + sizeof head, text, n);
-    to[sizeof head + n] = '\n';
-    s->used += sizeof head + n + 1;
+    uint32_t window = head.order >> WINDOW_BITS;
+    struct bucket *b = find(s, head.contig, window);
+    if (!b)
+        b = make_room_for(s, head.contig, window);
+    size_t bytes = sizeof(struct brief) + head.n + 1;
+    if (bytes > b->end - b->at)
+        add_chunk(s, b, bytes);
+    char *to = s->bytes + b->at;
+    struct brief brief = {head.order, head.end, head.n + 1};
+    memcpy(to, &brief, sizeof brief);
+    memcpy(to + sizeof brief, text, head.n);
+    to[bytes - 1] = '\n';
+    /* Its next record comes when much else has been written: by then its place is at hand. */
+    __builtin_prefetch(to + 2 * bytes, 1);
+    b->at += bytes;
+    b->count++;
     s->count++;
+    if (b->count > s->most)
+        s->most = b->count;
 }
 
-uint64_t store_at(const struct store *s, size_t i)
+/* --- giving them back -------------------------------------------------------------------------------------------- */
+
+static inline struct brief brief_at(const struct store *s, uint64_t at)
 {
-    return from_top(s, 2 * (i + 1))[1];
+    struct brief brief;
+    memcpy(&brief, s->bytes + at, sizeof brief);
+    return brief;
 }
 
-struct head store_read(const struct store *s, uint64_t at, const char **text)
+static inline void give(const struct store *s, uint32_t contig, uint64_t at, store_sink *sink, void *to)
 {
-    struct head head;
-    memcpy(&head, s->bytes + at, sizeof head);
-    *text = s->bytes + at + sizeof head;
-    return head;
+    struct brief brief = brief_at(s, at);
+    sink(to, (struct head){contig, brief.order, brief.end, brief.n}, s->bytes + at + sizeof brief);
 }
 
-static unsigned bits_of(uint64_t value)
-{
-    return value ? 64 - (unsigned)__builtin_clzll(value) : 0;
-}
-
-/* How orders become as few bits as tell them apart: the start's low and high bits that all share are left out. */
-struct code {
-    unsigned drop, start_bits, bits;
-    uint64_t mask;
+/* A bucket's records as they came. */
+struct walk {
+    const struct bucket *bucket;
+    uint64_t chunk, next, end;
 };
 
-static struct code code_of(const struct store *s, const struct contigs *contigs)
+static void walk_into(const struct store *s, struct walk *w, uint64_t chunk)
 {
-    uint32_t differs = s->all ^ s->any;
-    struct code code = {.drop = differs ? (unsigned)__builtin_ctz(differs) : 0};
-    code.start_bits = bits_of(differs >> code.drop);
-    code.mask = ((uint64_t)1 << code.start_bits) - 1;
-    code.bits = code.start_bits + bits_of(contigs->seen_count ? contigs->seen_count - 1 : 0);
-    return code;
+    w->chunk = chunk;
+    w->next = chunk + sizeof(struct chunk);
+    w->end = chunk == w->bucket->last ? w->bucket->at : chunk_at(s, chunk).end;
 }
 
-/* A sort by digits of the first word of each key, from the lowest one. */
-struct digits {
-    unsigned shift, bits, n;
-    size_t counts[64 / DIGIT_BITS + 1][DIGITS];
+static inline bool walk_on(const struct store *s, struct walk *w, uint64_t *at)
+{
+    if (w->next == w->end) {
+        if (w->chunk == w->bucket->last)
+            return false;
+        walk_into(s, w, chunk_at(s, w->chunk).next);
+    }
+    *at = w->next;
+    w->next += sizeof(struct brief) + brief_at(s, w->next).n;
+    return true;
+}
+
+/* The keys of a bucket: a record's order within the window, and its address. */
+struct keys {
+    uint64_t *all, *other; /* room for as many again */
+    size_t n;
+    bool in_order;
 };
 
-static inline size_t digit(const struct digits *d, uint64_t word, unsigned i)
+static void make_keys(const struct store *s, const struct bucket *b, struct keys *k)
 {
-    return word >> (d->shift + i * d->bits) & (((uint64_t)1 << d->bits) - 1);
-}
-
-/* Codes the keys where they lie, from the top as they came, in `width` words; whether they are in order already. */
-static inline __attribute__((always_inline)) bool coded(struct store *s, const struct contigs *contigs,
-                                                         const struct code *code, struct digits *d, size_t width)
-{
-    uint64_t before = 0;
-    bool sorted = true;
-    for (size_t i = 1; i <= s->count; i++) {
-        uint64_t *key = from_top(s, 2 * i), at = key[1];
-        uint64_t order = (uint64_t)contigs->all[key[0] >> 32].place << code->start_bits |
-                         ((key[0] & UINT32_MAX) >> code->drop & code->mask);
-        uint64_t *to = from_top(s, width * i);
-        to[width - 1] = at;
-        to[0] = order << d->shift | (width == 1 ? at : 0);
-        for (unsigned k = 0; k < d->n; k++)
-            d->counts[k][digit(d, to[0], k)]++;
-        sorted = sorted && before <= order;
-        before = order;
+    struct walk walk = {.bucket = b};
+    uint64_t at, before = 0;
+    k->n = b->count;
+    k->in_order = true;
+    k->all = (uint64_t *)(void *)(s->bytes + s->size) - k->n;
+    k->other = k->all - k->n;
+    walk_into(s, &walk, b->first);
+    for (uint64_t *key = k->all; walk_on(s, &walk, &at); key++) {
+        *key = (uint64_t)brief_at(s, at).order << ADDRESS_BITS | at;
+        k->in_order = k->in_order && before <= *key;
+        before = *key;
     }
-    return sorted;
 }
 
-/* Stable. The first pass turns the keys about, too: the first one is at the top. */
-static inline __attribute__((always_inline)) uint64_t *radix(struct store *s, struct digits *d, size_t width)
+static inline size_t low(uint64_t key)
 {
-    size_t n = s->count;
-    uint64_t *keys = from_top(s, width * n), *other = keys - width * n;
-    for (unsigned k = 0; k < d->n; k++) {
-        size_t *counts = d->counts[k], sum = 0;
-        for (size_t i = 0; i < DIGITS; i++) {
-            size_t here = counts[i];
-            counts[i] = sum;
-            sum += here;
-        }
-        for (size_t i = 0; i < n; i++) {
-            const uint64_t *key = keys + width * (k ? i : n - 1 - i);
-            uint64_t *to = other + width * counts[digit(d, key[0], k)]++;
-            to[0] = key[0];
-            to[width - 1] = key[width - 1];
-        }
-        uint64_t *swap = keys;
-        keys = other;
-        other = swap;
+    return key >> ADDRESS_BITS & (DIGITS - 1);
+}
+
+static inline size_t high(uint64_t key)
+{
+    return key >> (ADDRESS_BITS + DIGIT_BITS);
+}
+
+static inline void by_digit(const uint64_t *keys, size_t n, uint64_t *to, size_t *counts, size_t (*digit)(uint64_t))
+{
+    for (size_t i = 0, sum = 0; i < DIGITS; i++) {
+        size_t here = counts[i];
+        counts[i] = sum;
+        sum += here;
     }
-    return keys;
+    for (size_t i = 0; i < n; i++)
+        to[counts[digit(keys[i])]++] = keys[i];
 }
 
-static uint64_t *sorted(struct store *s, const struct contigs *contigs, const struct code *code, size_t width,
-                        unsigned address_bits)
+static void by_digits(struct keys *k)
 {
-    static struct digits d;
-    memset(&d, 0, sizeof d);
-    d.shift = width == 1 ? address_bits : 0;
-    d.n = (code->bits + DIGIT_BITS - 1) / DIGIT_BITS;
-    d.bits = d.n ? (code->bits + d.n - 1) / d.n : 0;
-    bool in_order = width == 1 ? coded(s, contigs, code, &d, 1) : coded(s, contigs, code, &d, 2);
-    if (in_order || !d.n) {
-        /* One pass that only turns them about. */
-        d.n = 1;
-        d.bits = 0;
-        d.counts[0][0] = s->count;
+    size_t lows[DIGITS] = {0}, highs[DIGITS] = {0};
+    for (size_t i = 0; i < k->n; i++) {
+        lows[low(k->all[i])]++;
+        highs[high(k->all[i])]++;
     }
-    return width == 1 ? radix(s, &d, 1) : radix(s, &d, 2);
+    by_digit(k->all, k->n, k->other, lows, low);
+    by_digit(k->other, k->n, k->all, highs, high);
 }
 
-struct ends {
-    const struct store *store;
-    size_t width;
-    uint64_t mask;
-};
-
-static uint32_t end_at(const char *bytes, uint64_t at)
+static int by_key(const void *a, const void *b)
 {
-    uint32_t end;
-    memcpy(&end, bytes + at + offsetof(struct head, end), sizeof end);
-    return end;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* By order; what came later has a higher address. */
+static void sort_keys(struct keys *k)
+{
+    if (k->in_order)
+        return;
+    if (k->n < FEW)
+        qsort(k->all, k->n, sizeof *k->all, by_key);
+    else
+        by_digits(k);
+}
+
+static uint32_t end_of(const struct store *s, uint64_t key)
+{
+    return brief_at(s, key & ADDRESS).end;
 }
 
 static int by_end_then_input(const void *a, const void *b, void *of)
 {
-    const struct ends *ends = of;
-    uint64_t x = ((const uint64_t *)a)[ends->width - 1] & ends->mask;
-    uint64_t y = ((const uint64_t *)b)[ends->width - 1] & ends->mask;
-    uint32_t left = end_at(ends->store->bytes, x), right = end_at(ends->store->bytes, y);
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    uint32_t left = end_of(of, x), right = end_of(of, y);
     if (left != right)
         return left < right ? -1 : 1;
     return x < y ? -1 : x > y;
 }
 
 /* Among records that start together, shorter ones first. */
-static void sort_ties(const struct store *s, uint64_t *keys, struct ends ends)
+static void sort_ties(const struct store *s, const struct keys *k)
 {
-    size_t width = ends.width;
-    uint64_t order = width == 1 ? ~ends.mask : ~(uint64_t)0;
-    for (size_t from = 0, to; from < s->count; from = to) {
+    for (size_t from = 0, to; from < k->n; from = to) {
         bool in_order = true;
-        uint32_t before = 0;
-        for (to = from; to < s->count && !((keys[to * width] ^ keys[from * width]) & order); to++) {
-            if (to == from + 1)
-                before = end_at(s->bytes, keys[from * width + width - 1] & ends.mask);
-            if (to > from) {
-                uint32_t end = end_at(s->bytes, keys[to * width + width - 1] & ends.mask);
-                in_order = in_order && before <= end;
-                before = end;
-            }
-        }
+        for (to = from + 1; to < k->n && !((k->all[to] ^ k->all[from]) & ~ADDRESS); to++)
+            in_order = in_order && end_of(s, k->all[to - 1]) <= end_of(s, k->all[to]);
         if (!in_order)
-            qsort_r(keys + from * width, to - from, width * sizeof *keys, by_end_then_input, &ends);
+            qsort_r(k->all + from, to - from, sizeof *k->all, by_end_then_input, (void *)(uintptr_t)s);
     }
 }
 
-struct sequence store_sort(struct store *s, const struct contigs *contigs, bool by_end)
+static void each_sorted(const struct store *s, uint32_t contig, const struct bucket *b, bool by_end, store_sink *sink,
+                        void *to)
 {
-    struct code code = code_of(s, contigs);
-    unsigned address_bits = bits_of(s->used);
-    size_t width = code.bits + address_bits <= 64 ? 1 : 2;
-    uint64_t mask = width == 1 ? ((uint64_t)1 << address_bits) - 1 : ~(uint64_t)0;
-    uint64_t *keys = sorted(s, contigs, &code, width, address_bits);
+    enum { AHEAD = 16 };
+    struct keys keys;
+    make_keys(s, b, &keys);
+    sort_keys(&keys);
     if (by_end)
-        sort_ties(s, keys, (struct ends){s, width, mask});
-    return (struct sequence){keys, width, mask};
+        sort_ties(s, &keys);
+    for (size_t i = 0; i < keys.n; i++) {
+        if (i + AHEAD < keys.n)
+            __builtin_prefetch(s->bytes + (keys.all[i + AHEAD] & ADDRESS));
+        give(s, contig, keys.all[i] & ADDRESS, sink, to);
+    }
+}
+
+static void each_as_it_came(const struct store *s, uint32_t contig, const struct bucket *b, store_sink *sink, void *to)
+{
+    struct walk walk = {.bucket = b};
+    walk_into(s, &walk, b->first);
+    for (uint64_t at; walk_on(s, &walk, &at);)
+        give(s, contig, at, sink, to);
+}
+
+void store_each(const struct store *s, const uint32_t *contigs, uint32_t n, enum store_order order, store_sink *sink,
+                void *to)
+{
+    for (; n; contigs++, n--)
+        for (uint32_t window = 0; *contigs < s->shelf_count && window < s->shelves[*contigs].n; window++) {
+            const struct bucket *b = &s->shelves[*contigs].buckets[window];
+            if (b->count && order == AS_THEY_CAME)
+                each_as_it_came(s, *contigs, b, sink, to);
+            else if (b->count)
+                each_sorted(s, *contigs, b, order == BY_START_AND_END, sink, to);
+        }
 }

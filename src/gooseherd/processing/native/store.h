@@ -1,58 +1,47 @@
-/* Records in memory: text and numbers one after the other in one piece, and their sorting. */
+/* Records in memory, in buckets by where they begin, and their sorting. */
 #ifndef STORE_H
 #define STORE_H
 
-#include "contigs.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-/* What stands before each record's text, here and in runs on disk. The text has its newline. */
+/* What is known of a record, here and before its text in runs on disk. The text has its newline. */
 struct head {
     uint32_t contig;
     uint32_t order; /* start << 1, and 1 for what is of the source: what was added stands before it */
     uint32_t end, n;
 };
 
-enum { CACHE_LINE = 64 };
-
 struct store {
     char *bytes;
     size_t size;  /* reserved addresses, not memory */
-    size_t used;
+    size_t used;  /* from the bottom */
     size_t count;
-    uint32_t all, any; /* bits of the heads' orders: which all have, which any has */
-};
+    size_t most;  /* records of the largest bucket */
 
-/* Where the records are, in order. */
-struct sequence {
-    const uint64_t *keys;
-    size_t width;  /* words of each; the last one holds the address */
-    uint64_t mask; /* in these bits */
+    struct shelf *shelves; /* by contig: its buckets */
+    uint32_t shelf_count;
+    size_t tables; /* bytes of all that */
 };
-
-static inline uint64_t sequence_at(const struct sequence *s, size_t i)
-{
-    return s->keys[i * s->width + s->width - 1] & s->mask;
-}
 
 void store_start(struct store *store, size_t size);
 void store_free(struct store *store);
 void store_empty(struct store *store); /* gives the memory back */
 
-/* Bytes in use when `n` more bytes of one record have come, the sorting of all included. */
-size_t store_need(const struct store *store, size_t n);
+/* Bytes in use when that record has come as well, the sorting of all included. Its text has no newline yet. */
+size_t store_need(const struct store *store, struct head head);
 
-/* Appends a newline. The caller has seen to it that it fits. */
+/* Appends the newline. The caller has seen to it that it fits. */
 void store_add(struct store *store, struct head head, const char *text);
 
-/* Where the record of that number is, in the order in which they came. */
-uint64_t store_at(const struct store *store, size_t i);
+/* Within a contig. What came with ascending starts may be given as it came. */
+enum store_order { AS_THEY_CAME, BY_START, BY_START_AND_END }; /* then in the input's order */
 
-/* The record at `at`; `text` points into the store. */
-struct head store_read(const struct store *store, uint64_t at, const char **text);
+typedef void store_sink(void *to, struct head head, const char *text);
 
-/*
- * All records by (contig's place, start, [end,] input order), valid until the store changes. The contigs must have their
- * places.
- */
-struct sequence store_sort(struct store *store, const struct contigs *contigs, bool by_end);
+/* All records of `n` contigs, one contig after the other. */
+void store_each(const struct store *store, const uint32_t *contigs, uint32_t n, enum store_order order,
+                store_sink *sink, void *to);
 
 #endif
