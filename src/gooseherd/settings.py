@@ -239,7 +239,7 @@ class Settings(BaseSettings):
     # -- sources
     source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
     source_file_roots: Paths = Field(
-        (), description="Folders below which file: sources are allowed (embedded profile only)."
+        (), description="Folders below which file: sources are allowed, `:` between (embedded profile only)."
     )
     source_allow_hosts: Words = Field(
         (), description="Host patterns sources may come from, comma-separated. Empty: any public host."
@@ -304,6 +304,9 @@ class Settings(BaseSettings):
             )
         if self.source_file_roots and self.profile is not Profile.EMBEDDED:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for the embedded profile only")
+        for root in self.source_file_roots:
+            if not root.is_dir():
+                raise Misconfigured("SOURCE_FILE_ROOTS", f"{root}: no such folder")
         return self
 
 

@@ -80,9 +80,19 @@ def test_a_lease_shorter_than_two_heartbeats_is_refused(monkeypatch: pytest.Monk
         Settings().checked()
 
 
-def test_local_files_are_for_the_embedded_profile_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCE_FILE_ROOTS", "/srv/data")
+def test_local_files_are_for_the_embedded_profile_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOURCE_FILE_ROOTS", str(tmp_path))
     Settings().checked()
     monkeypatch.setenv("WORKFLOW_S3_BUCKET", "artifacts")
     with pytest.raises(Misconfigured, match="SOURCE_FILE_ROOTS"):
+        Settings().checked()
+
+
+def test_a_folder_of_local_files_that_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOURCE_FILE_ROOTS", f"{tmp_path}:{tmp_path / 'gone'}")
+    with pytest.raises(Misconfigured, match="SOURCE_FILE_ROOTS.*gone: no such folder"):
         Settings().checked()

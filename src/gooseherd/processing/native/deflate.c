@@ -13,17 +13,18 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Of what the hash sees, 15 bits are enough for each of its values (12 of 13 bits are), wherever they start. */
-enum { SEEN_SHIFT = 16, CHOICES = 2 << 15, HASH_MASK = 8191 };
+enum { SEEN_SHIFT = 16, HASH_MASK = 8191, STEP = 1 << SEEN_SHIFT };
+/* Steps among which some have hash zero wherever they start at a multiple: 15 bits have an effect on all 13 of the hash. */
+enum { LOWER = 1 << 8, UPPER = 1 << 7, STEPS = LOWER * UPPER };
 
 struct deflater {
     struct isal_zstream stream; /* first: its address matters */
     uint8_t tables[ISAL_DEF_LVL1_DEFAULT];
 };
 
-enum { STEP = 1 << SEEN_SHIFT, SIZE = (sizeof(struct deflater) + STEP - 1) / STEP * STEP }; /* whole pages */
+enum { SIZE = (sizeof(struct deflater) + STEP - 1) / STEP * STEP }; /* whole pages */
 
-/* As the processor's CRC32 instruction. */
+/* As the processor's CRC32 instruction: that of two values' XOR is the XOR of theirs. */
 static uint32_t hash(uint32_t value)
 {
     for (int bit = 0; bit < 32; bit++)
@@ -31,23 +32,43 @@ static uint32_t hash(uint32_t value)
     return value & HASH_MASK;
 }
 
+static char *map(char *at, int how)
+{
+    char *got = mmap(at, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0);
+    return got == MAP_FAILED ? NULL : got;
+}
+
+/* The state in one of these steps below where memory is to be had, the first such that is right and free. */
+static char *map_among(uintptr_t first)
+{
+    uint32_t lower[LOWER], wanted = hash((uint32_t)first);
+    for (uint32_t i = 0; i < LOWER; i++)
+        lower[i] = hash(i);
+    for (uint32_t upper = 0; upper < STEPS; upper += LOWER) {
+        uint32_t still = wanted ^ hash(upper);
+        for (uint32_t i = 0; i < LOWER; i++) {
+            if (lower[i] != still)
+                continue;
+            char *at = (char *)((first | upper | i) << SEEN_SHIFT), *got = map(at, MAP_FIXED_NOREPLACE);
+            if (got == at)
+                return at;
+            if (got) /* a kernel before 4.17 takes the address for a wish */
+                munmap(got, SIZE);
+        }
+    }
+    return NULL;
+}
+
 struct deflater *deflater_new(void)
 {
-    /* Addresses only, all but the right ones given back. */
-    size_t size = (size_t)CHOICES * STEP + SIZE;
-    char *all = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (all == MAP_FAILED)
+    enum { ATTEMPTS = 64 };
+    char *anywhere = map(NULL, 0), *at = NULL;
+    if (!anywhere)
         return NULL;
-    char *end = all + size, *at = all + -(uintptr_t)all % STEP;
-    while (hash((uint32_t)((uintptr_t)at >> SEEN_SHIFT)) && (size_t)(end - at) >= STEP + SIZE)
-        at += STEP;
-    if (at > all)
-        munmap(all, (size_t)(at - all));
-    munmap(at + SIZE, (size_t)(end - at) - SIZE);
-    if (mprotect(at, SIZE, PROT_READ | PROT_WRITE) != 0) {
-        munmap(at, SIZE);
-        return NULL;
-    }
+    munmap(anywhere, SIZE);
+    uintptr_t first = ((uintptr_t)anywhere >> SEEN_SHIFT) / STEPS * STEPS;
+    for (int i = 1; !at && i <= ATTEMPTS; i++)
+        at = map_among(first - (uintptr_t)i * STEPS);
     return (struct deflater *)(void *)at;
 }
 
