@@ -252,14 +252,21 @@ void blockwriter_text(struct blockwriter *w, const char *text, size_t n)
     w->open->n += n;
 }
 
-void blockwriter_record(struct blockwriter *w, uint32_t place, int64_t from, int64_t to)
+void blockwriter_together(struct blockwriter *w, size_t n)
+{
+    if (w->open->n && n > TEXT - w->open->n)
+        hand_over(w);
+}
+
+void blockwriter_record(struct blockwriter *w, struct mark mark)
 {
     struct piece *piece = w->open;
     if (piece->marks_n == piece->marks_room) {
         piece->marks_room = piece->marks_room ? piece->marks_room * 2 : 1024;
         piece->marks = grow(piece->marks, piece->marks_room * sizeof *piece->marks);
     }
-    piece->marks[piece->marks_n++] = (struct mark){from, to, place, (uint32_t)piece->n};
+    mark.at = (uint32_t)piece->n & INT32_MAX;
+    piece->marks[piece->marks_n++] = mark;
 }
 
 /* Records that end just where the last block does, with nothing behind it: they are told here. */

@@ -26,7 +26,8 @@ struct blockwriter;
 struct mark {
     int64_t from, to;
     uint32_t place;
-    uint32_t at; /* where its text ends, in its block */
+    uint32_t mapped : 1; /* counted as such */
+    uint32_t at : 31;    /* where it ends, in its block: the writer's to fill in */
 };
 
 /* Told in the order of the records, by one thread at a time; `end` is a virtual file offset. False: it was refused. */
@@ -38,8 +39,11 @@ struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t m
 
 void blockwriter_text(struct blockwriter *writer, const char *text, size_t n);
 
+/* The next `n` bytes go to a new block if they do not fit in the open one. */
+void blockwriter_together(struct blockwriter *writer, size_t n);
+
 /* A record ends here. */
-void blockwriter_record(struct blockwriter *writer, uint32_t place, int64_t from, int64_t to);
+void blockwriter_record(struct blockwriter *writer, struct mark mark);
 
 /* Ends the block and waits until all is written and told; the virtual offset of what comes next. */
 uint64_t blockwriter_flush(struct blockwriter *writer);

@@ -113,14 +113,9 @@ void memory_watch(void)
     }
 }
 
-bool memory_ran_out(void)
-{
-    return atomic_load(&ran_out);
-}
-
 bool memory_is_short(void)
 {
-    if (memory_ran_out())
+    if (atomic_load(&ran_out))
         return true;
     void *some = mmap(NULL, SHORT_OF, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (some == MAP_FAILED)
@@ -148,6 +143,13 @@ _Noreturn void fail_library(const char *what)
     struct failure f;
     failure_of_library(&f, what);
     fail_with(&f);
+}
+
+_Noreturn void fail_library_io(const char *what)
+{
+    if (!errno)
+        errno = memory_is_short() ? ENOMEM : EIO;
+    fail_io(what);
 }
 
 void *grow(void *old, size_t bytes)

@@ -49,11 +49,11 @@ void failure_of_errno(struct failure *failure, const char *what);
  * before there are threads; those need less memory then, too.
  */
 void memory_watch(void);
-bool memory_ran_out(void); /* an allocation was seen to fail */
-bool memory_is_short(void); /* or would fail now */
+bool memory_is_short(void); /* an allocation was seen to fail, or would now */
 
 _Noreturn void fail_memory(const char *what);  /* "ran out of memory: WHAT" */
 _Noreturn void fail_library(const char *what); /* a library said only that it failed: short memory is told apart */
+_Noreturn void fail_library_io(const char *what); /* one that reads or writes: errno says how, or nothing does */
 void failure_of_library(struct failure *failure, const char *what); /* likewise; reads errno */
 
 void *grow(void *old, size_t bytes); /* realloc that never returns NULL */

@@ -40,6 +40,7 @@ void ingest_free(struct ingest *g)
     contigs_free(&g->contigs);
     reader_free(&g->reader);
     free(g->header.bytes);
+    free(g->order);
 }
 
 void ingest_start(struct ingest *g, const struct options *options, int source)
@@ -418,7 +419,7 @@ void ingest_run(struct ingest *g)
     add_missing(g);
     if (!g->streaming && g->runs.count && g->store.count)
         spill(g, g->next_age++);
-    uint32_t *order = g->sorted ? contigs_by_appearance(&g->contigs) : contigs_by_name(&g->contigs);
+    g->order = g->sorted ? contigs_by_appearance(&g->contigs) : contigs_by_name(&g->contigs);
     if (!g->streaming) {
         start_output(g);
         tell(g, g->runs.count ? "merge" : "write", true);
@@ -429,16 +430,15 @@ void ingest_run(struct ingest *g)
                 give_journal(g);
             give_in_order(g);
         } else {
-            store_each(&g->store, order, g->contigs.seen_count, sorted_order(g), give_stored, g);
+            store_each(&g->store, g->order, g->contigs.seen_count, sorted_order(g), give_stored, g);
         }
     }
     /* Whatever way was taken: what was read was written. */
     if (g->written != g->record_bytes)
         fail(EXIT_IO, TOOL_FAILED, "lost records: this is a mistake in the program");
     tell(g, g->phase, true);
-    g->bytes_out = output_finish(g->output, &g->contigs, order);
+    g->bytes_out = output_finish(g->output, &g->contigs, g->order);
     g->output = NULL;
-    free(order);
     count_header_lines(g);
     tell(g, "done", true);
 }

@@ -43,6 +43,7 @@ struct ingest {
     struct progress progress;
     struct output *output;
     struct text header;
+    uint32_t *order; /* contigs by place, in the end */
 
     bool sorted;     /* so far */
     bool streaming;  /* records go straight to the output */

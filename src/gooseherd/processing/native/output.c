@@ -14,7 +14,6 @@
 #include "blockwriter.h"
 #include "density.h"
 #include "failure.h"
-#include "squeeze.h"
 
 /* tabix's own choice for CSI: 16 kb windows, and levels enough for 2^32. */
 enum { MIN_SHIFT = 14, TBI_LEVELS = 5, CSI_LEVELS = 6 };
@@ -100,7 +99,7 @@ void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t en
 {
     int64_t from, to;
     format_interval(o->plan->format, start, end, &from, &to);
-    blockwriter_record(o->writer, place, from, to);
+    blockwriter_record(o->writer, (struct mark){.from = from, .to = to, .place = place, .mapped = true});
 }
 
 uint64_t output_bytes(const struct output *o)
@@ -149,7 +148,7 @@ static void save_index(const struct output *o)
     made_index = number_of(target) < 0 && (stat(path, &found) != 0 || S_ISREG(found.st_mode));
     errno = 0;
     if (hts_idx_save_as(o->index, NULL, path, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI) < 0)
-        squeeze_failed(-1, "writing the index");
+        fail_library_io("writing the index");
     free(path);
 }
 

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <htslib/bgzf.h>
 #include <htslib/hts_endian.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +21,11 @@
 #include <unistd.h>
 
 #include "bamindex.h"
+#include "blockwriter.h"
 #include "failure.h"
-#include "squeeze.h"
 
 enum { FIXED = 32, FIRST_ROOM = 64 << 10 }; /* bytes of a read before its name (SAMv1 4.2) */
+enum { BLOCKS_MEMORY = 16 << 20 };
 
 struct placed {
     int tid;
@@ -34,11 +36,12 @@ struct placed {
 struct packing {
     const struct pack *pack;
     int fd;
-    BGZF *in, *out;
+    BGZF *in;
+    struct blockwriter *out;
     sam_hdr_t *header;
     hts_idx_t *index;
     struct density *density;
-    bool csi;
+    bool csi, any;
     uint8_t *read; /* the one at hand: its length, then so many bytes */
     size_t room;
 };
@@ -117,43 +120,58 @@ static void refuse_disorder(const struct placed *before, const struct placed *no
         malformed();
 }
 
-static void index_to_here(struct packing *p, const struct placed *read)
+static bool indexed(void *of, const struct mark *read, uint64_t end)
 {
-    errno = 0;
-    if (bgzf_idx_push(p->out, p->index, read->tid, read->from, read->to, (uint64_t)bgzf_tell(p->out), read->mapped) < 0)
-        fail_library("the index refused a read");
+    const struct packing *p = of;
+    return hts_idx_push(p->index, (int)read->place, read->from, read->to, end, read->mapped) >= 0;
 }
 
 static void all_reads(struct packing *p)
 {
     struct placed before = {0}, now;
-    bool any = false;
-    for (size_t n; (n = next(p)) != 0; before = now, any = true) {
+    struct mark mark = {0};
+    for (size_t n; (n = next(p)) != 0; before = now) {
         now = place_of(p, n);
-        errno = 0;
-        if (bgzf_flush_try(p->out, (ssize_t)n) < 0)
-            squeeze_failed(p->fd, "writing the output");
-        if (any) {
+        blockwriter_together(p->out, n);
+        if (p->any) {
             refuse_disorder(&before, &now);
-            index_to_here(p, &before);
+            blockwriter_record(p->out, mark);
         }
-        errno = 0;
-        if (bgzf_write(p->out, p->read, n) != (ssize_t)n)
-            squeeze_failed(p->fd, "writing the output");
+        blockwriter_text(p->out, (const char *)p->read, n);
+        mark = (struct mark){now.from, now.to, (uint32_t)now.tid, now.mapped, 0};
+        p->any = true;
         if (now.mapped && now.tid >= 0)
             density_add(p->density, (uint32_t)now.tid, now.from, now.to);
     }
     if (p->in->no_eof_block)
         cut();
+    uint64_t end = blockwriter_flush(p->out);
     errno = 0;
-    if (bgzf_flush(p->out) != 0)
-        squeeze_failed(p->fd, "writing the output");
-    uint64_t end = (uint64_t)bgzf_tell(p->out);
-    errno = 0;
-    /* Nothing is on its way any more: the last one goes to the index itself. */
-    if ((any && hts_idx_push(p->index, before.tid, before.from, before.to, end, before.mapped) < 0) ||
-        hts_idx_finish(p->index, end) < 0)
+    if ((p->any && !indexed(p, &mark, end)) || hts_idx_finish(p->index, end) < 0)
         fail_library("the index could not be finished");
+}
+
+static void put_number(struct packing *p, uint32_t value)
+{
+    uint8_t little[4];
+    u32_to_le(value, little);
+    blockwriter_text(p->out, (const char *)little, sizeof little);
+}
+
+/* As it came (SAMv1 4.2). */
+static void put_header(struct packing *p)
+{
+    const sam_hdr_t *h = p->header;
+    blockwriter_text(p->out, "BAM\1", 4);
+    put_number(p, (uint32_t)h->l_text);
+    blockwriter_text(p->out, h->text, h->l_text);
+    put_number(p, (uint32_t)h->n_targets);
+    for (int i = 0; i < h->n_targets; i++) {
+        size_t n = strlen(h->target_name[i]) + 1;
+        put_number(p, (uint32_t)n);
+        blockwriter_text(p->out, h->target_name[i], n);
+        put_number(p, h->target_len[i]);
+    }
 }
 
 static void begin(struct packing *p, int source)
@@ -167,12 +185,11 @@ static void begin(struct packing *p, int source)
     p->header = bam_hdr_read(p->in);
     if (!p->header)
         fail_library("the header that came could not be read");
-    p->out = squeeze_start(p->fd, p->pack->level, p->pack->threads);
-    errno = 0;
-    if (bam_hdr_write(p->out, p->header) != 0 || bgzf_flush(p->out) != 0)
-        squeeze_failed(p->fd, "writing the output");
+    p->out = blockwriter_start(p->fd, p->pack->level, p->pack->threads, BLOCKS_MEMORY, indexed, p);
+    put_header(p);
+    uint64_t from = blockwriter_flush(p->out);
     p->csi = bam_longest(p->header) > BAI_END;
-    p->index = bam_index_start(p->header, p->csi, (uint64_t)bgzf_tell(p->out));
+    p->index = bam_index_start(p->header, p->csi, from);
     if (!p->index)
         fail_memory("the index");
     p->density = p->pack->density ? density_start() : NULL;
@@ -185,7 +202,7 @@ static void save_index(struct packing *p)
     made_index = stat(index_path, &found) != 0 || S_ISREG(found.st_mode);
     errno = 0;
     if (hts_idx_save_as(p->index, NULL, index_path, p->csi ? HTS_FMT_CSI : HTS_FMT_BAI) < 0)
-        squeeze_failed(-1, "writing the index");
+        fail_library_io("writing the index");
 }
 
 static struct packing packing = {.fd = -1};
@@ -202,11 +219,9 @@ void pack_run(const struct pack *pack, int source)
     made_data = fstat(p->fd, &found) == 0 && S_ISREG(found.st_mode);
     begin(p, source);
     all_reads(p);
-    errno = 0;
-    BGZF *out = p->out;
+    struct blockwriter *out = p->out;
     p->out = NULL;
-    if (bgzf_close(out) != 0)
-        squeeze_failed(p->fd, "writing the output");
+    blockwriter_end(out);
     save_index(p);
     density_finish(p->density, pack->density, bam_place, p->header);
     p->density = NULL;
@@ -216,13 +231,13 @@ void pack_run(const struct pack *pack, int source)
 void pack_forget(void)
 {
     struct packing *p = &packing;
+    if (p->out)
+        blockwriter_drop(p->out);
     density_drop(p->density);
     if (p->index)
         hts_idx_destroy(p->index);
     if (p->header)
         sam_hdr_destroy(p->header);
-    if (p->out)
-        bgzf_close(p->out);
     if (p->in)
         bgzf_close(p->in);
     if (p->fd >= 0)
@@ -265,7 +280,7 @@ static bool understood(struct pack *pack, int argc, char **argv)
         }
     /* htslib opens URLs and more when a name looks like one; a name that starts with a slash is a file. */
     return optind == argc && pack->out && pack->out[0] == '/' && strlen(pack->out) < sizeof index_path - 8 &&
-           pack->threads >= 1 && pack->threads <= SQUEEZE_THREADS_MOST && pack->level >= 0 && pack->level <= 9;
+           pack->threads >= 1 && pack->threads <= BLOCKWRITER_THREADS_MOST && pack->level >= 0 && pack->level <= 9;
 }
 
 int pack_main(int argc, char **argv)
