@@ -94,5 +94,5 @@ def test_a_folder_of_local_files_that_is_not_there_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SOURCE_FILE_ROOTS", f"{tmp_path}:{tmp_path / 'gone'}")
-    with pytest.raises(Misconfigured, match="SOURCE_FILE_ROOTS.*gone: no such folder"):
+    with pytest.raises(Misconfigured, match=r"SOURCE_FILE_ROOTS.*gone: no such folder"):
         Settings().checked()
