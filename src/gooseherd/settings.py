@@ -138,8 +138,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=9,
-        description="Compression of new artifacts: 0 is soonest ready (BAM, and local workers that lack the "
-        "kernel, take 1), 4 a tenth smaller for three times as long, 6 what the tools themselves would take.",
+        description="Compression of new artifacts: 0 is soonest ready (local workers that lack the kernel "
+        "take 1), 4 a tenth smaller for three times as long, 6 what the tools themselves would take.",
     )
     workflow_density: bool = Field(
         True,

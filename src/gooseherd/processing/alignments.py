@@ -228,6 +228,7 @@ class SortedBam:
 
         With the kernel behind it the index lies beside the BAM then, and the density's table.
         """
+        bench.refuse_what_only_the_kernel_makes()
         out, kernel = bench.work / "data.bam", bench.kernel
         plainly = ("-l", str(self.budget.level), "-o", str(out)) if kernel is None else ("-u",)
         argv = (

@@ -42,7 +42,6 @@ from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import Look
 from gooseherd.processing.workbench import (
     KEPT_NOTE,
-    QUICKEST,
     Budget,
     Report,
     Workbench,
@@ -66,10 +65,6 @@ _CONVERTED: Final = frozenset({BCF, BIGBED})
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may swell a thousandfold to lines that take minutes: that is looked at first."""
-_NO_KERNEL: Final = (
-    f"compression level {QUICKEST} is made by {PROGRAM}, which this worker lacks: build it, or set "
-    "WORKFLOW_COMPRESSION_LEVEL=1"
-)
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
 
 
@@ -139,8 +134,7 @@ class SortedText:
         bench = Workbench(given, self.budget)
         seen = await bench.sniff(self.source_format)
         kernel = bench.kernel
-        if kernel is None and self.budget.level == QUICKEST:
-            raise StepFailed.because(Reason.MISCONFIGURED, _NO_KERNEL)
+        bench.refuse_what_only_the_kernel_makes()
         if not self._can_read(kernel, seen):
             seen = await bench.unpack(self.source_format)
         if kernel is None or self.source_format is BIGBED:

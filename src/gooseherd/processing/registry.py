@@ -119,8 +119,7 @@ def default_registry(
 
     def made_so(level: int, density: bool) -> tuple[Processor, ...]:
         so = replace(budget, level=level, density=density)
-        by_samtools = replace(so, level=max(level, QUICKEST_OF_TOOLS))
-        return BamIndexProcessor(by_samtools), TabixIntervalProcessor(so)
+        return BamIndexProcessor(so), TabixIntervalProcessor(so)
 
     new = quickest_level(search_path) if level is None else level
     by_format: dict[Format, Processor] = {f: p for p in made_so(new, density) for f in p.formats}

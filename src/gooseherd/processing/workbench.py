@@ -23,7 +23,7 @@ from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.confinement import Confinement
 from gooseherd.processing.feeding import Feed, Written
 from gooseherd.processing.inflate import Compression
-from gooseherd.processing.native.kernel import find_kernel
+from gooseherd.processing.native.kernel import PROGRAM, find_kernel
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import TWICE, Look, expect
@@ -35,6 +35,11 @@ default for a tenth to half more bytes (docs/performance.md)."""
 
 QUICKEST_OF_TOOLS: Final = 1
 """What bgzip and samtools have instead."""
+
+_NO_KERNEL: Final = (
+    f"compression level {QUICKEST} is made by {PROGRAM}, which this worker lacks: build it, or set "
+    "WORKFLOW_COMPRESSION_LEVEL=1"
+)
 
 BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty last block (SAMv1 §4.1.2)."""
@@ -131,6 +136,15 @@ class Workbench:
     def kernel(self) -> Path | None:
         """The interval kernel, where it is built."""
         return find_kernel(search_path=self.budget.search_path)
+
+    def refuse_what_only_the_kernel_makes(self) -> None:
+        """The quickest level, where the kernel is not built.
+
+        Raises:
+            StepFailed: misconfigured, with what to do.
+        """
+        if self.budget.level == QUICKEST and self.kernel is None:
+            raise StepFailed.because(Reason.MISCONFIGURED, _NO_KERNEL)
 
     async def sniff(self, wanted: Format) -> Look:
         """`expect` of the source, when its beginning is there; its size as far as it is known.

@@ -76,7 +76,7 @@ CASES = {
     "pack is killed": ({"pack": "head -c 9; kill -9 $$"}, Reason.OUT_OF_MEMORY, f"{PROGRAM} pack was killed"),
     "pack crashes": ({"pack": "head -c 99; kill -SEGV $$"}, Reason.TOOL_FAILED, "died of SIGSEGV"),
     "pack has no memory": (
-        {"pack": 'ulimit -d 9000; exec "$real" "$@"'},
+        {"pack": 'ulimit -d 4000; exec "$real" "$@"'},
         Reason.OUT_OF_MEMORY,
         f"{PROGRAM} pack ran out of memory",
     ),

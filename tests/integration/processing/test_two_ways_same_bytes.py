@@ -209,12 +209,20 @@ async def test_reads_are_the_same_whatever_number_of_threads_there_is(
     assert len(made[0]) == 3
 
 
+@pytest.mark.parametrize("file_format", ["bed", "bam"])
 async def test_a_worker_without_the_kernel_refuses_the_level_that_only_the_kernel_has(
-    process: Process, plain_path: str
+    file_format: str, process: Process, tool: Any, plain_path: str
 ) -> None:
-    made = await process(drawn("bed", 0), "bed", using=registry_with(plain_path, level=0))
+    source = drawn("bed", 0) if file_format == "bed" else reads_of(tool, "bam", 0)
+    made = await process(source, file_format, using=registry_with(plain_path, level=0))
     assert made.failure.reason is Reason.MISCONFIGURED
     assert "WORKFLOW_COMPRESSION_LEVEL=1" in made.failure.detail
+
+
+async def test_a_bam_that_stays_as_it_is_needs_no_level(process: Process, tool: Any, plain_path: str) -> None:
+    source = tool("samtools", "sort", "-O", "bam", stdin=reads_of(tool, "bam", 0))
+    made = await process(source, "bam", using=registry_with(plain_path, level=0))
+    assert Path(made.data).read_bytes() == source
 
 
 async def test_contigs_that_a_vcf_does_not_declare_are_declared_alike(
