@@ -77,7 +77,7 @@ uint64_t ingest_room(const struct ingest *g)
     const struct output_plan *output = &g->options->output;
     uint64_t taken = PROGRAM_MEMORY + INPUT_MEMORY + blockwriter_memory(output->threads, output->memory) + RUN_BUFFER +
                      g->lines.carry_size + decoder_memory(input_decoder(g->input)) + reader_memory(&g->reader) +
-                     g->contigs.memory + index_memory(g);
+                     g->contigs.memory + g->store.tables + index_memory(g);
     if (g->options->output.density)
         taken += density_memory(g->records, g->max_end, g->contigs.seen_count);
     if (taken + LEAST_STORE > g->options->memory)

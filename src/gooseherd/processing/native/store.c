@@ -19,7 +19,7 @@
 
 /* A window has 2 Mb: half a megabyte of a dense BED, and some 1,500 places at which a genome's records are appended. */
 enum { WINDOW_BITS = 22, DIGIT_BITS = WINDOW_BITS / 2, DIGITS = 1 << DIGIT_BITS, ADDRESS_BITS = 64 - WINDOW_BITS };
-enum { FIRST_CHUNK = 256, LARGEST_CHUNK = 16 << 10 };
+enum { FIRST_CHUNK = 64, LARGEST_CHUNK = 16 << 10 };
 enum { FEW = 128 }; /* records that are sorted sooner than digits are counted */
 
 static const uint64_t ADDRESS = ((uint64_t)1 << ADDRESS_BITS) - 1;
@@ -101,7 +101,7 @@ size_t store_need(const struct store *s, struct head head)
 {
     const struct bucket *b = find(s, head.contig, head.order >> WINDOW_BITS);
     size_t bytes = sizeof(struct brief) + head.n + 1;
-    size_t need = s->used + s->tables + 2 * sizeof(uint64_t) * (s->most + 1);
+    size_t need = s->used + 2 * sizeof(uint64_t) * (s->most + 1);
     return b && bytes <= b->end - b->at ? need : need + next_chunk(b, bytes);
 }
 

@@ -22,7 +22,7 @@ struct store {
 
     struct shelf *shelves; /* by contig: its buckets */
     uint32_t shelf_count;
-    size_t tables; /* bytes of all that */
+    size_t tables; /* bytes of all that, beside what store_need counts */
 };
 
 void store_start(struct store *store, size_t size);
