@@ -602,7 +602,7 @@ async def test_a_hundred_thousand_sequences_are_all_found(process: Process) -> N
     source = b"".join(b"s%d\t%d\t%d\n" % (i * 37 % names, i, i + 1) for i in range(names))
     # Each of them takes some 700 bytes, whatever its records do.
     made = await process(
-        source, "bed", using=default_registry(sort_memory=64 << 20, samtools_memory=64 << 20, threads=2)
+        source, "bed", using=default_registry(sort_memory=96 << 20, samtools_memory=96 << 20, threads=2)
     )
     assert made.counts["records"] == names
     assert len(made.outputs[0].contigs) == names
