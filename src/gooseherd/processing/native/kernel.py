@@ -17,7 +17,7 @@ PROGRAM: Final = "gooseherd-intervals"
 FORMATS: Final = frozenset({"bed", "narrowpeak", "broadpeak", "gff", "gff3", "gtf", "vcf"})
 """`gtf` becomes GFF3."""
 
-LEAST_MEMORY: Final = 64 << 20
+LEAST_MEMORY: Final = 80 << 20
 """Bytes that are enough for any genome's index; the program itself accepts less for small ones."""
 
 
