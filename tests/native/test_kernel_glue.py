@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gooseherd.processing.native.kernel as glue
+from gooseherd.processing import bundled
 
 
 def call_in(folder: Path, source: Path | None) -> glue.Call:
@@ -69,20 +70,26 @@ def test_the_program_given_is_found_first(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "bundled")
     assert glue.find_kernel(program) == program
-    monkeypatch.setattr(glue.sys, "executable", str(tmp_path / "python"))
-    assert glue.find_kernel(tmp_path / "absent") in (None, Path(glue.__file__).with_name(glue.PROGRAM))
+    monkeypatch.setattr(bundled.sys, "executable", str(tmp_path / "python"))
+    assert glue.find_kernel(tmp_path / "absent") is None
     beside = tmp_path / glue.PROGRAM
     beside.symlink_to(program)
-    assert glue.find_kernel() in (beside, Path(glue.__file__).with_name(glue.PROGRAM))
+    assert glue.find_kernel() == beside
+    carried = tmp_path / "bundled" / glue.PROGRAM
+    carried.parent.mkdir()
+    carried.symlink_to(program)
+    assert glue.find_kernel() == carried
 
 
 def test_the_program_is_found_on_path(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = tmp_path / glue.PROGRAM
     named.symlink_to(program)
-    monkeypatch.setattr(glue.sys, "executable", str(tmp_path / "elsewhere" / "python"))
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "bundled")
+    monkeypatch.setattr(bundled.sys, "executable", str(tmp_path / "elsewhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert glue.find_kernel() in (named, Path(glue.__file__).with_name(glue.PROGRAM))
+    assert glue.find_kernel() == named
 
 
 def test_progress_grows_to_one() -> None:

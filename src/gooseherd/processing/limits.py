@@ -20,13 +20,12 @@ The system calls that no tool needs are refused where our own program sets the l
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from gooseherd.processing.bundled import find_program
 
 PROGRAM: Final = "gooseherd-hold"
 
@@ -100,12 +99,8 @@ class ToolLimits:
 
 
 def find_hold() -> Path | None:
-    """Our program: beside the interpreter or on PATH; None where it is not built."""
-    beside = Path(sys.executable).with_name(PROGRAM)
-    if beside.is_file() and os.access(beside, os.X_OK):
-        return beside
-    found = shutil.which(PROGRAM)
-    return Path(found).absolute() if found else None
+    """Our program; None where it is not built."""
+    return find_program(PROGRAM)
 
 
 def tool_memory(worker_bytes: int, *caps: int) -> int | None:

@@ -8,4 +8,4 @@ HERE=$(CDPATH='' cd -P -- "$(dirname -- "$0")" && pwd)
 
 # shellcheck disable=SC2086
 "${CC:-cc}" -std=c11 -O2 -D_FORTIFY_SOURCE=2 -Wall -Wextra -Werror -Wshadow -Wconversion ${CFLAGS:-} \
-    -fstack-protector-strong -fPIE -pie -Wl,-z,relro,-z,now -o "$1" "$HERE/hold.c" "$HERE/filter.c"
+    -fstack-protector-strong -fPIE -pie -Wl,-z,relro,-z,now -o "$1" "$HERE/hold.c" "$HERE/filter.c" ${LDFLAGS:-}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds gooseherd-intervals: build.sh [--sanitize | --fuzz] OUT
 # Needs (Debian): gcc libc6-dev pkg-config libhts-dev libdeflate-dev libisal-dev libzstd-dev
-# CFLAGS are added: -DSTREAM_AFTER=BYTES -DROOM=BYTES make small files take the ways of large ones.
+# CFLAGS and LDFLAGS are added: -DSTREAM_AFTER=BYTES -DROOM=BYTES make small files take the ways of large ones.
 # --sanitize: address and undefined-behaviour checks.
 # --fuzz: a libFuzzer target with these checks (needs clang libclang-rt-dev); see fuzz/target.c, and with FUZZ=pack
 # fuzz/pack.c.
@@ -30,4 +30,4 @@ LIBRARIES="htslib libdeflate libisal libzstd"
 "$CC" -std=c11 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion $FLAGS \
     ${CFLAGS:-} -fstack-protector-strong -fPIE -pie -Wl,-z,relro,-z,now -pthread \
     -DVERSION="\"$VERSION\"" $(pkg-config --cflags $LIBRARIES) \
-    -I"$HERE" -o "$1" $SOURCES $(pkg-config --libs $LIBRARIES)
+    -I"$HERE" -o "$1" $SOURCES $(pkg-config --libs $LIBRARIES) ${LDFLAGS:-}

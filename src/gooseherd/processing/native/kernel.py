@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
+
+from gooseherd.processing.bundled import find_program, is_program
 
 PROGRAM: Final = "gooseherd-intervals"
 
@@ -157,17 +156,13 @@ class Call:
 
 
 def find_kernel(built: Path | None = None, *, search_path: str | None = None) -> Path | None:
-    """The program; None where it is not built.
+    """The program: the one given, else as `find_program` looks for it; None where it is not built.
 
-    The one given, the one beside this file, the one beside the interpreter, the one on PATH. With
-    `search_path` it is looked for there and nowhere else.
+    With `search_path` it is looked for there and nowhere else.
     """
-    if search_path is None:
-        for candidate in (built, Path(__file__).with_name(PROGRAM), Path(sys.executable).with_name(PROGRAM)):
-            if candidate is not None and candidate.is_file() and os.access(candidate, os.X_OK):
-                return candidate
-    found = shutil.which(PROGRAM, path=search_path)
-    return Path(found).absolute() if found else None
+    if search_path is None and built is not None and is_program(built):
+        return built
+    return find_program(PROGRAM, search_path=search_path)
 
 
 def parse_report(data: bytes) -> Report:
