@@ -36,5 +36,8 @@ target.getCollection("files").createIndex({"dcc": 1, "local_id": 1}, {"name": "n
 // search by the beginning of a word
 target.getCollection("files").createIndex({"words": 1}, {"name": "words"});
 
+// the entries of one content
+target.getCollection("files").createIndex({"identity": 1, "_id": 1}, {"name": "identity"});
+
 // the list of one format's files
 target.getCollection("files").createIndex({"file_format": 1, "_id": 1}, {"name": "file_format"});

@@ -128,3 +128,71 @@ async def test_filters_are_joined(files):
     assert await names(files, file_format=formats.BED) == ["one/A", "two/C"]
     assert await names(files, dcc=Dcc("one"), file_format=formats.BED) == ["one/A"]
     assert await names(files, dcc=Dcc("one"), text="peaks") == ["one/A"]
+
+
+async def test_a_removed_entry_is_gone_and_is_handed_back_as_it_was(files):
+    await files.put([entry("A"), entry("B")])
+    assert await files.remove(Dcc("4dn"), LocalId("A")) == entry("A")
+    assert await files.get(Dcc("4dn"), LocalId("A")) is None
+    assert await names(files) == ["4dn/B"]
+    assert await files.put([entry("A")]) == 1
+
+
+async def test_removing_what_is_not_there_changes_nothing(files):
+    await files.put([entry("A")])
+    assert await files.remove(Dcc("4dn"), LocalId("a")) is None
+    assert await files.remove(Dcc("4d"), LocalId("A")) is None
+    assert await names(files) == ["4dn/A"]
+
+
+async def test_of_removals_at_once_exactly_one_gets_the_entry(files):
+    await files.put([entry("A")])
+    removed = await asyncio.gather(*(files.remove(Dcc("4dn"), LocalId("A")) for _ in range(8)))
+    assert [found for found in removed if found] == [entry("A")]
+
+
+async def test_a_removal_and_a_registration_at_once_leave_the_new_entry_or_none(files):
+    changed = replace(entry("A"), md5="1" * 32)
+    for _ in range(10):
+        await files.put([entry("A")])
+        removed, new = await asyncio.gather(files.remove(Dcc("4dn"), LocalId("A")), files.put([changed]))
+        left = await files.get(Dcc("4dn"), LocalId("A"))
+        # Before it: what was new goes. After it: what was old goes, and the new one counts as new.
+        assert (removed, new, left) in [(changed, 0, None), (entry("A"), 1, changed)]
+        await files.remove(Dcc("4dn"), LocalId("A"))
+
+
+async def test_entries_are_found_by_their_content(files):
+    weak = replace(entry("W"), md5=None)
+    put = [
+        entry("A"),
+        replace(entry("B", "other", file_format=formats.BED), access_url="https://example.org/b"),
+        replace(entry("C"), md5="1" * 32),
+        replace(entry("S"), md5=None, sha256="2" * 64),
+        replace(entry("T"), md5=None, sha256="2" * 64),
+        weak,
+        replace(weak, local_id=LocalId("X")),
+        replace(weak, local_id=LocalId("Y"), version_tag="newer"),
+    ]
+    await files.put(put)
+
+    async def sharing(one: SourceFile, limit: int = 10) -> list[str]:
+        return [found.name for found in await files.of_identity(one.identity, limit)]
+
+    assert await sharing(entry("A")) == ["4dn/A", "other/B"]
+    assert await sharing(entry("A"), limit=1) == ["4dn/A"]
+    assert await sharing(put[2]) == ["4dn/C"]
+    assert await sharing(put[3]) == ["4dn/S", "4dn/T"]
+    assert await sharing(weak) == ["4dn/W", "4dn/X"]
+    assert await sharing(replace(entry("Z"), md5="3" * 32)) == []
+    assert await files.of_identity(entry("A").identity, 1) == [entry("A")]
+
+
+async def test_an_entry_is_found_by_the_content_it_has_now(files):
+    await files.put([entry("A")])
+    changed = replace(entry("A"), md5="1" * 32)
+    await files.put([changed])
+    assert await files.of_identity(entry("A").identity, 10) == []
+    assert await files.of_identity(changed.identity, 10) == [changed]
+    await files.remove(Dcc("4dn"), LocalId("A"))
+    assert await files.of_identity(changed.identity, 10) == []

@@ -77,6 +77,31 @@ class Catalog:
             for entry in entries:
                 self._known.pop((entry.dcc, entry.local_id), None)
 
+    async def remove(self, dcc: str, local_id: str) -> SourceFile:
+        """Take the entry out; as it was at that moment.
+
+        This process serves nothing by that name from now on; another one that has looked the
+        entry up may for REMEMBERED_SECONDS more.
+
+        Raises:
+            InvalidInput: the words cannot be ids.
+            NotFound: no such entry.
+        """
+        ids = parse_dcc(dcc), parse_local_id(local_id)
+        try:
+            removed = await self._files.remove(*ids)
+        finally:
+            # Also when the outcome is unknown: whoever asks next looks into the store.
+            self._writes += 1
+            self._known.pop(ids, None)
+        if removed is None:
+            raise NotFound("file", f"{ids[0]}/{ids[1]}")
+        return removed
+
+    async def of_the_same_content(self, entry: SourceFile, limit: int) -> Sequence[SourceFile]:
+        """Entries with the content of `entry`, straight from the store; itself too, while it is there."""
+        return await self._files.of_identity(entry.identity, limit)
+
     async def search(self, query: FileQuery) -> FilePage:
         """One page of matching entries, straight from the store."""
         return await self._files.search(query)

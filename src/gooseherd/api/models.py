@@ -294,6 +294,21 @@ class Registered(Answer):
     new: int
 
 
+class Removed(Answer):
+    """What became of an entry that was taken out, and of the work on its content."""
+
+    dcc: str
+    local_id: str
+    filename: str
+    access_url: str
+    identity: str
+    same_content: list[str] = Field(
+        description="Other entries (DCC/ID) with this content, at most 10; with one, the job goes on."
+    )
+    job_id: str | None = Field(description="The job that was working on this content, if one was.")
+    job_withdrawn: bool = Field(description="Whether that job was cancelled, or asked to stop.")
+
+
 class LineError(Answer):
     """A line of an import that was not stored."""
 

@@ -1,4 +1,4 @@
-"""`gooseherd files`: look into the catalog, fill it from a dump."""
+"""`gooseherd files`: look into the catalog, fill it from a dump, take entries out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.connection import connect
+from gooseherd.cli.connection import connect, split_name
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=None)
@@ -78,6 +78,55 @@ def import_(
             raise typer.Exit(Exit.FAILED)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+@app.command("rm")
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="DCC/ID...", help="As `gooseherd files ls` says it.")],
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take entries out of the catalog; a job on content that no other entry has is cancelled.
+
+    The source files stay, and so do finished artifacts in the cache.
+    """
+
+    def command() -> None:
+        from gooseherd.client import Missing
+
+        wanted = [split_name(name) for name in names]
+        removed: list[dict[str, Any]] = []
+        missing: list[str] = []
+        with connect(url, api_key, state_dir) as client:
+            for dcc, local_id in wanted:
+                try:
+                    removed.append(client.remove(dcc, local_id))
+                except Missing:
+                    missing.append(f"{dcc}/{local_id}")
+                    say(f"no file {dcc}/{local_id}")
+                    continue
+                if not as_json:
+                    say(_removed_words(removed[-1]))
+        if as_json:
+            emit({"removed": removed, "missing": missing})
+        if missing:
+            raise typer.Exit(Exit.REFUSED)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def _removed_words(answer: dict[str, Any]) -> str:
+    name = f"{answer.get('dcc')}/{answer.get('local_id')}"
+    job, others = answer.get("job_id"), answer.get("same_content") or ()
+    if not job:
+        return f"removed {name}"
+    if answer.get("job_withdrawn"):
+        return f"removed {name}; its job {job} was cancelled"
+    if others:
+        return f"removed {name}; its job {job} goes on for {', '.join(others)}"
+    return f"removed {name}; its job {job} is about to end by itself"
 
 
 def _tell(counts: dict[str, Any]) -> None:

@@ -134,6 +134,14 @@ class GooseherdClient:
         """Insert or replace one catalog entry; needs the admin key. Answers how many were `new`."""
         return self._json("POST", "/files", json=dict(entry))
 
+    def remove(self, dcc: str, local_id: str) -> dict[str, Any]:
+        """Take one catalog entry out; needs the admin key. Raises Missing when there is none.
+
+        Answers the `job_id` that worked on its content and whether it was withdrawn
+        (`job_withdrawn`): not while other entries, `same_content`, have that content too.
+        """
+        return self._json("DELETE", f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}")
+
     def import_files(self, lines: Iterable[bytes]) -> dict[str, Any]:
         """Insert or replace entries given as JSON lines; needs the admin key.
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from gooseherd import telemetry
 from gooseherd.control.news import News
 from gooseherd.domain.artifact import Kind, Manifest
-from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound
+from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
 from gooseherd.domain.failures import remembered_for
 from gooseherd.domain.job import Job, JobId, Requester, Submission
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, workflow_key
@@ -210,6 +210,15 @@ class Submissions:
         except TimeoutError:
             pass
         return job if job is not None else await self.job(job_id)
+
+    async def active_job(self, source: SourceFile) -> Job | None:
+        """The job that makes the artifact of this content now, whichever entry it was asked for by."""
+        try:
+            recipe = self._recipes.recipe(source)
+        except UnsupportedFormat:
+            return None
+        job = await self._jobs.latest(workflow_key(source.identity, recipe))
+        return job if job is not None and not job.status.terminal else None
 
     async def withdraw(self, job_id: JobId, requester: Requester | None) -> Job:
         """Withdraw a requester, or everyone (None: an operator); the last one out cancels.

@@ -21,7 +21,7 @@ from gooseherd.domain.formats import Format
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import CacheKey, WorkflowKey
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.domain.states import Status
 
 # -- artifacts -----------------------------------------------------------------------------
@@ -113,6 +113,23 @@ class FileStore(Protocol):
 
     async def put(self, entries: Sequence[SourceFile]) -> int:
         """Insert or replace entries by (dcc, local_id); how many were new."""
+        ...
+
+    async def remove(self, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
+        """Take one entry out, durably; the entry as it was then, or None when there is none.
+
+        One atomic step: of callers at the same time exactly one gets the entry, and a `put` of the
+        name falls wholly before it (and is gone) or wholly after it (and stays). A caller whose
+        answer got lost (StoreUnavailable) may ask again; None then can mean its own first call.
+        """
+        ...
+
+    async def of_identity(self, identity: Identity, limit: int) -> Sequence[SourceFile]:
+        """Entries whose `identity` equals that, kind and value, by (dcc, local_id), at most `limit`.
+
+        Whatever their format, access level or status. What a finished `put` or `remove` has
+        changed is seen. Found by index: the catalog's size must not show in the time it takes.
+        """
         ...
 
     async def search(self, query: FileQuery) -> FilePage:

@@ -126,7 +126,12 @@ def to_part(data: Mapping[str, Any]) -> Part:
 
 def from_file(entry: SourceFile) -> Document:
     """A catalog entry. Its `_id` sorts as (dcc, local_id) does: a space sorts before all a dcc may hold."""
-    return {"_id": file_id(entry.dcc, entry.local_id), **entry.to_json(), "words": search_words(entry)}
+    return {
+        "_id": file_id(entry.dcc, entry.local_id),
+        **entry.to_json(),
+        "words": search_words(entry),
+        "identity": str(entry.identity),
+    }
 
 
 def file_id(dcc: str, local_id: str) -> str:

@@ -10,7 +10,7 @@ from pymongo.errors import BulkWriteError
 
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.ports import FilePage, FileQuery
-from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.connect import Database, Document, durable, store_operation
 from gooseherd.store.documents import file_id, from_file
 from gooseherd.store.schema import FILES
@@ -18,6 +18,8 @@ from gooseherd.store.schema import FILES
 _BATCH: Final = 500
 """Entries per round trip: about 1 MB, far below a message's 48 MB."""
 _DUPLICATE_KEY: Final = 11000
+_TRIES: Final = 16
+"""Races lost in a row before giving up; each loss means that somebody else got on."""
 _LAST: Final = "\U0010ffff"
 """Sorts after every character a word may hold."""
 
@@ -63,6 +65,25 @@ class MongoFiles:
                 new += int(error.details.get("nUpserted", 0))
                 pending = [pending[item["index"]] for item in refused]
         raise StoreUnavailable("put")
+
+    @store_operation
+    async def remove(self, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
+        """Take one entry out; the entry as it was then, or None when there is none."""
+        for _ in range(_TRIES):
+            # Not findAndModify: the embedded server reads the whole collection for it, and may then
+            # delete another version than it returns.
+            seen = await self._files.find_one({"_id": file_id(dcc, local_id)})
+            if seen is None:
+                return None
+            if (await self._files.delete_one(seen)).deleted_count:
+                return SourceFile.from_json(seen)
+        raise StoreUnavailable("remove")
+
+    @store_operation
+    async def of_identity(self, identity: Identity, limit: int) -> Sequence[SourceFile]:
+        """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
+        found = self._files.find({"identity": str(identity)}, sort=[("_id", 1)], limit=limit)
+        return [SourceFile.from_json(document) for document in await found.to_list()]
 
     @store_operation
     async def search(self, query: FileQuery) -> FilePage:

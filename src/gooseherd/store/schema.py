@@ -70,6 +70,7 @@ INDEXES: Final[tuple[Index, ...]] = (
     ),
     Index(FILES, "name", (("dcc", 1), ("local_id", 1)), "one entry per name", unique=True),
     Index(FILES, "words", (("words", 1),), "search by the beginning of a word"),
+    Index(FILES, "identity", (("identity", 1), ("_id", 1)), "the entries of one content"),
     Index(FILES, "file_format", (("file_format", 1), ("_id", 1)), "the list of one format's files"),
 )  # fmt: skip
 

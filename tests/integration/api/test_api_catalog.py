@@ -159,3 +159,88 @@ async def test_addresses_of_files_that_are_not_public_are_the_admins(town):
     assert (await town.http.get("/files/hubmap/id1", headers=ADMIN)).json()["access_url"] == hidden[
         "access_url"
     ]
+
+
+async def test_a_removed_file_is_gone_at_once(town):
+    await town.http.post("/files", json=[entry(1), entry(2)], headers=ADMIN)
+    assert (await town.http.get("/files/hubmap/id1")).status_code == 200
+    answer = await town.http.delete("/files/HUBMAP/id1", headers=ADMIN)
+    told = answer.json()
+    assert (answer.status_code, told["dcc"], told["local_id"]) == (200, "hubmap", "id1")
+    assert (told["job_id"], told["job_withdrawn"], told["same_content"]) == (None, False, [])
+    for path in ("/files/hubmap/id1", "/data/hubmap/id1", "/index/hubmap/id1/status"):
+        assert (await town.http.get(path)).status_code == 404, path
+    again = await town.http.delete("/files/hubmap/id1", headers=ADMIN)
+    assert (again.status_code, again.json()["type"]) == (404, "/problems/not-found")
+    assert [one["local_id"] for one in (await town.http.get("/files")).json()["files"]] == ["id2"]
+
+
+async def test_only_the_admin_removes(town):
+    await town.http.post("/files", json=entry(1), headers=ADMIN)
+    for headers in ({}, {"X-API-Key": "wrong"}):
+        answer = await town.http.delete("/files/hubmap/id1", headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/admin-key-required")
+    assert (await town.http.delete("/files/hubmap/a..b", headers=ADMIN)).status_code == 422
+    assert (await town.http.get("/files/hubmap/id1")).status_code == 200
+
+
+async def test_removing_a_file_withdraws_its_job(town):
+    await town.http.post("/files", json=entry(1), headers=ADMIN)
+    job = (await town.http.get("/data/hubmap/id1")).json()["job_id"]
+    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (told["job_id"], told["job_withdrawn"]) == (job, True)
+    assert (await town.http.get(f"/jobs/{job}")).json()["status"] == "cancelled"
+
+
+async def test_the_job_of_a_removed_file_that_runs_is_told_to_stop(town):
+    await town.http.post("/files", json=entry(1), headers=ADMIN)
+    job = (await town.http.get("/data/hubmap/id1")).json()["job_id"]
+    await town.run(job)
+    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (told["job_id"], told["job_withdrawn"]) == (job, True)
+    assert (await town.http.get(f"/jobs/{job}")).json()["cancel_requested"] is True
+
+
+async def test_a_job_whose_content_another_file_has_goes_on(town):
+    md5 = "5" * 32
+    two = [entry(1, md5=md5), entry(2, md5=md5, access_url="https://mirror.example.org/2.bed")]
+    await town.http.post("/files", json=two, headers=ADMIN)
+    job = (await town.http.get("/data/hubmap/id1")).json()["job_id"]
+    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (told["job_id"], told["job_withdrawn"], told["same_content"]) == (job, False, ["hubmap/id2"])
+    assert (await town.http.get(f"/jobs/{job}")).json()["status"] == "pending"
+    # It was asked for by the name that is gone; with the last entry of its content it goes.
+    told = (await town.http.delete("/files/hubmap/id2", headers=ADMIN)).json()
+    assert (told["job_id"], told["job_withdrawn"], told["same_content"]) == (job, True, [])
+    assert (await town.http.get(f"/jobs/{job}")).json()["status"] == "cancelled"
+
+
+async def test_a_finalizing_job_ends_although_its_file_is_removed(town):
+    await town.http.post("/files", json=entry(1), headers=ADMIN)
+    job = await town.run((await town.http.get("/data/hubmap/id1")).json()["job_id"])
+    await town.jobs.begin_finalize(job.job_id, job.fence)
+    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (told["job_id"], told["job_withdrawn"]) == (job.job_id, False)
+    assert (await town.http.get(f"/jobs/{job.job_id}")).json()["status"] == "finalizing"
+
+
+async def test_what_was_published_is_there_when_the_content_is_registered_again(town):
+    known = await town.register(local_id="A")
+    await town.publish(known, b"sorted")
+    assert (await town.http.get("/data/4dn/A")).content == b"sorted"
+    assert (await town.http.delete("/files/4dn/A", headers=ADMIN)).status_code == 200
+    assert (await town.http.get("/data/4dn/A")).status_code == 404
+    await town.http.post("/files", json={**known.to_json(), "local_id": "B"}, headers=ADMIN)
+    assert (await town.http.get("/data/4dn/B")).content == b"sorted"
+
+
+async def test_a_file_without_a_processor_is_removed_too(town):
+    await town.register(local_id="C", file_format="cram", filename="c.cram")
+    told = (await town.http.delete("/files/4dn/C", headers=ADMIN)).json()
+    assert told["job_id"] is None
+
+
+async def test_without_processing_files_are_removed_too(build_town):
+    town = await build_town(submissions=None, cache=None)
+    await town.http.post("/files", json=entry(1), headers=ADMIN)
+    assert (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).status_code == 200

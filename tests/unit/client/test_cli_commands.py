@@ -348,3 +348,36 @@ def test_the_module_is_the_command_too() -> None:
         check=True,
     )
     assert "version" in json.loads(done.stdout)
+
+
+REMOVED = {"dcc": "d", "local_id": "f", "job_id": None, "job_withdrawn": False, "same_content": []}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({}, "removed d/f\n"),
+        ({"job_id": "j1", "job_withdrawn": True}, "removed d/f; its job j1 was cancelled\n"),
+        ({"job_id": "j1", "same_content": ["d/g"]}, "removed d/f; its job j1 goes on for d/g\n"),
+        ({"job_id": "j1"}, "removed d/f; its job j1 is about to end by itself\n"),
+    ],
+)
+def test_files_rm_says_what_it_did(
+    gooseherd: Any, service: Any, said: Any, answer: dict[str, Any], words: str
+) -> None:
+    service.on("DELETE /files/d/f", said(200, {**REMOVED, **answer}))
+    result = gooseherd("files", "rm", "d/f")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", words)
+
+
+def test_files_rm_goes_on_after_a_name_that_is_not_there(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("DELETE /files/d/f", said(200, REMOVED))
+    result = gooseherd("files", "rm", "d/x", "d/f", "--json")
+    assert result.exit_code == 4
+    assert json.loads(result.stdout) == {"removed": [REMOVED], "missing": ["d/x"]}
+    assert [asked.path for asked in service.asked] == ["/files/d/x", "/files/d/f"]
+
+
+def test_files_rm_reads_all_names_before_it_removes_any(gooseherd: Any, service: Any) -> None:
+    assert gooseherd("files", "rm", "d/f", "nonsense").exit_code == 2
+    assert service.asked == []

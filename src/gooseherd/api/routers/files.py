@@ -1,9 +1,10 @@
-"""The catalog: list, search, look up; register and import with the admin key."""
+"""The catalog: list, search, look up; register, import and remove with the admin key."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -13,17 +14,28 @@ from fastapi.responses import JSONResponse
 from gooseherd.api.ask import Admin, Visiting, body_of, problems
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.desk import Desk
-from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered
-from gooseherd.domain.errors import InvalidInput, OutboundRefused
+from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered, Removed
+from gooseherd.control.submission import Submissions
+from gooseherd.domain.errors import (
+    InvalidInput,
+    NotCancellable,
+    NotFound,
+    OutboundRefused,
+    StoreUnavailable,
+)
 from gooseherd.domain.formats import resolve
+from gooseherd.domain.job import JobId
 from gooseherd.domain.ports import FileQuery, Sources
 from gooseherd.domain.source import SourceFile, parse_dcc
+
+_log = logging.getLogger(__name__)
 
 LIST_LIMIT: Final = 1000
 BATCH: Final = 500
 LINE_LIMIT_BYTES: Final = 256 * 1024
 """An entry's text fields have 4096 characters at most, so an honest line is far shorter."""
 ERRORS_TOLD: Final = 100
+SAME_CONTENT_TOLD: Final = 10
 
 _EXAMPLE: Final = {
     "dcc": "4dn",
@@ -82,6 +94,26 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         """One entry."""
         return FileView.of(await catalog.entry(dcc, local_id), visit.link, admin=visit.is_admin)
 
+    @router.delete("/files/{dcc}/{local_id}", responses=problems(401, 404, 422, 503))
+    async def remove(visit: Admin, dcc: str, local_id: str) -> Removed:
+        """Take an entry out. Its job is cancelled unless another entry has the same content.
+
+        What was published stays in the cache, and is served again when the same content is
+        registered again.
+        """
+        entry = await catalog.remove(dcc, local_id)
+        job_id, withdrawn, others = await _end_work_on(entry, desk.submissions, catalog)
+        return Removed(
+            dcc=entry.dcc,
+            local_id=entry.local_id,
+            filename=entry.filename,
+            access_url=entry.access_url,
+            identity=str(entry.identity),
+            same_content=[other.name for other in others],
+            job_id=job_id,
+            job_withdrawn=withdrawn,
+        )
+
     @router.post(
         "/files",
         responses=problems(401, 413, 422, 503),
@@ -113,6 +145,33 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         return JSONResponse(told.model_dump(), status_code=422 if told.failed and not told.imported else 200)
 
     return router
+
+
+async def _end_work_on(
+    removed: SourceFile, submissions: Submissions | None, catalog: Catalog
+) -> tuple[JobId | None, bool, Sequence[SourceFile]]:
+    """The job on the content of a removed entry, whether it was withdrawn, and who else has the content.
+
+    Looked up after the removal: of two entries of one content that are removed at the same time, the
+    later one finds nobody. Who registers the content again after this look may meet a cancelled job,
+    and asking again starts another. The entry is gone whatever happens here: trouble is logged, not raised.
+    """
+    try:
+        others = await catalog.of_the_same_content(removed, SAME_CONTENT_TOLD)
+        job = await submissions.active_job(removed) if submissions is not None else None
+        if job is None or submissions is None or others:
+            return job.job_id if job else None, False, others
+    except StoreUnavailable:
+        _log.warning("the job of a removed file may go on", extra={"file": removed.name}, exc_info=True)
+        return None, False, ()
+    try:
+        await submissions.withdraw(job.job_id, None)
+    except (NotFound, NotCancellable):
+        return job.job_id, False, others  # it ends by itself, in moments
+    except StoreUnavailable:
+        _log.warning("the job of a removed file may go on", extra={"job_id": job.job_id}, exc_info=True)
+        return job.job_id, False, others
+    return job.job_id, True, others
 
 
 def _entries(body: bytes, sources: Sources) -> list[SourceFile]:
