@@ -45,6 +45,12 @@ def _blank_is_unset(value: object) -> object:
     return None if value == "" else value
 
 
+def _enabled_or_disabled(value: object) -> object:
+    """ECS's own words for this setting, as they stand in a service's network configuration."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    return {"enabled": True, "disabled": False}.get(word, word) if isinstance(word, str) else word
+
+
 def _no_less_than_a_cap(value: int) -> int:
     if 0 < value < LEAST_CAP or value < 0:
         raise ValueError(f"at least {LEAST_CAP}, or 0")
@@ -55,6 +61,7 @@ Size = Annotated[int, BeforeValidator(_size)]
 Cap = Annotated[int, BeforeValidator(_size), AfterValidator(_no_less_than_a_cap)]
 Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
 Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
+Switch = Annotated[bool, BeforeValidator(_enabled_or_disabled)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 Folder = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
 
@@ -213,7 +220,9 @@ class Settings(BaseSettings):
     )
     ecs_worker_subnets: Words = Field((), description="Subnets of workers, comma-separated.")
     ecs_worker_security_groups: Words = Field((), description="Security groups of workers, comma-separated.")
-    ecs_worker_assign_public_ip: bool = Field(False, description="Whether workers get a public address.")
+    ecs_worker_assign_public_ip: Switch = Field(
+        False, description="Whether workers get a public address: true or false, or ENABLED or DISABLED."
+    )
     ecs_worker_container: str = Field("worker", description="The worker's container in that definition.")
     ecs_worker_placement: Literal["fargate", "spot", "spot_first"] = Field(
         "fargate", description="Capacity: on demand, Spot only, or Spot with on demand when there is none."

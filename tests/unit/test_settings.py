@@ -48,6 +48,26 @@ def test_an_endpoint_is_the_only_difference_between_the_local_cloud_and_aws(
     assert Settings().profile is Profile.DEVCLOUD
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        *((yes, True) for yes in ("ENABLED", "enabled", "true", "1")),
+        *((no, False) for no in ("DISABLED", "Disabled", "false")),
+    ],
+)
+def test_a_public_address_is_asked_for_in_ecs_s_words_too(
+    monkeypatch: pytest.MonkeyPatch, text: str, *, wanted: bool
+) -> None:
+    monkeypatch.setenv("ECS_WORKER_ASSIGN_PUBLIC_IP", text)
+    assert Settings().ecs_worker_assign_public_ip is wanted
+
+
+def test_a_public_address_is_asked_for_in_no_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECS_WORKER_ASSIGN_PUBLIC_IP", "perhaps")
+    with pytest.raises(ValidationError):
+        Settings()
+
+
 @pytest.mark.parametrize(("text", "size"), [("256M", 2**28), ("2GiB", 2**31), ("10", 10), ("1 kb", 1024)])
 def test_sizes_are_binary_multiples(text: str, size: int) -> None:
     assert size_in_bytes(text) == size
