@@ -25,7 +25,7 @@ from pathlib import Path
 
 from _files import Maker, bed, gff3, narrowpeak, sorted_text, vcf, write
 
-from gooseherd.processing.native.kernel import Call, find_kernel
+from gooseherd.processing.kernel import Call, find_kernel
 
 MIB = 1 << 20
 FULL, SMALL = 4_000_000, 400_000
@@ -197,9 +197,7 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     program = find_kernel(given.kernel)
     if program is None:
-        print(
-            "gooseherd-intervals is not built: see src/gooseherd/processing/native/build.sh", file=sys.stderr
-        )
+        print("gooseherd-intervals is not built: see kernel/README.md", file=sys.stderr)
         return 3
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

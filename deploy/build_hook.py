@@ -51,6 +51,7 @@ def needs(environ: Mapping[str, str]) -> list[Need]:
         Need("a C compiler (cc)", "gcc", (*compiler, "--version")),
         Need("the headers of the C library", "libc6-dev", preprocess, "#include <stdio.h>\n"),
         Need("the headers of Linux", "linux-libc-dev", preprocess, "#include <linux/seccomp.h>\n"),
+        Need("make", "make", ("make", "--version")),
         Need("pkg-config", "pkg-config", ("pkg-config", "--version")),
         *(
             Need(name, package, ("pkg-config", "--exists", name))
@@ -106,7 +107,7 @@ def is_on(value: str) -> bool:
 def build(root: Path, programs: Mapping[str, str], staging: Path) -> str:
     """Fill `staging` with the programs, `lib/` and `licenses/`; gives the platform part of the wheel's tag.
 
-    `programs`: names to their build scripts, which are called with the path of the output.
+    `programs`: names to the folders whose Makefiles build them.
 
     Raises:
         CannotBuild: saying what is missing, or what the compiler said.
@@ -116,19 +117,20 @@ def build(root: Path, programs: Mapping[str, str], staging: Path) -> str:
     missing = [need for need in needs(os.environ) if not _is_there(need)]
     if missing:
         raise CannotBuild(lacking(missing))
-    # No path of this machine in what is built, and the same bytes wherever it is built. Warnings of a
-    # compiler that we have not seen are ours to mend, not the user's.
-    compiling = f"-Wno-error -ffile-prefix-map={root}=. -frandom-seed=gooseherd"
-    linking = "-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib"
     environ = {
         **os.environ,
-        "CFLAGS": f"{os.environ.get('CFLAGS', '')} {compiling}",
-        "LDFLAGS": f"{os.environ.get('LDFLAGS', '')} {linking}",
+        # Warnings of a compiler that we have not seen are ours to mend, not the user's.
+        "CFLAGS": f"{os.environ.get('CFLAGS', '')} -Wno-error",
+        # Quoted for make and for the shell that it starts.
+        "LDFLAGS": f"{os.environ.get('LDFLAGS', '')} '-Wl,--disable-new-dtags,-rpath,$$ORIGIN/lib'",
     }
-    for name, script in programs.items():
-        _run(["sh", str(root / script), str(staging / name)], f"{name} does not compile", environ, root)
-        _run(["strip", str(staging / name)], f"{name} cannot be stripped", environ, root)
-        (staging / name).chmod(0o755)
+    with tempfile.TemporaryDirectory(prefix="gooseherd-build-") as objects:
+        for name, folder in programs.items():
+            made = Path(objects, name)
+            command = ["make", "-j2", f"BUILD={objects}", str(made)]
+            _run(command, f"{name} does not compile", environ, root / folder)
+            _run(["strip", "-o", str(staging / name), str(made)], f"{name} cannot be stripped", environ, root)
+            (staging / name).chmod(0o755)
     libraries = sorted(set(_libraries(staging / name for name in programs)))
     texts = {library: _licence(library) for library in libraries}
     _copy_libraries(staging, texts)

@@ -1,6 +1,6 @@
 """Reads placed on a genome: coordinate-sorted BAM with its index.
 
-samtools sorts. Where the kernel is built (native/) it takes the sorted reads from a pipe and
+samtools sorts. Where the kernel is built (kernel/) it takes the sorted reads from a pipe and
 compresses, indexes and counts them in one pass; elsewhere samtools compresses too, and the index
 and the counts take a pass each. The bytes are the same (docs/adr/0008-two-ways-same-bytes.md).
 """

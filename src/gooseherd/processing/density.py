@@ -21,7 +21,7 @@ from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.processing.bigwig import Signal, write_bigwig
 from gooseherd.processing.densitytable import Sequence, read_table
-from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call
+from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, Call
 from gooseherd.processing.pipeline import Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.workbench import Budget, Workbench, left_beside, own_stage, stem

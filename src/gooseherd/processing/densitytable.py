@@ -3,7 +3,7 @@
 A sequence is cut into windows of 2^shift bases. A row says of one window how many records begin in
 it and how many have their last base in it: so a record costs the same however long it is, and two
 neighbouring windows are one of twice the size by addition. Rows are in the order of windows; a
-window without either has none. The bytes are described in native/density.h.
+window without either has none. The bytes are described in kernel/src/density.h.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Table:
     sequences: tuple[Sequence, ...]
 
     def to_bytes(self) -> bytes:
-        """As native/density.h says."""
+        """As kernel/src/density.h says."""
         told = [_TOP.pack(_MAGIC, self.shift, len(self.sequences))]
         for s in self.sequences:
             told += (

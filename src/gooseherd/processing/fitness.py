@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from gooseherd.processing.confinement import SandboxUse, filter_trial, trial
-from gooseherd.processing.native.kernel import PROGRAM, find_kernel
+from gooseherd.processing.kernel import PROGRAM, find_kernel
 
 State = Literal["ok", "warn", "missing"]
 

@@ -1,6 +1,6 @@
 """GTF becomes GFF3, line by line: every line and attribute kept, ID and Parent set, missing parents made.
 
-The rules stand at the top of native/gtf.c; this is the same in Python, byte for byte.
+The rules stand at the top of kernel/src/formats/gtf.c; this is the same in Python, byte for byte.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Positions on a genome, one per line: sorted, block-compressed, indexed as tabix does it.
 
 Two ways lead to the same bytes (docs/adr/0008-two-ways-same-bytes.md). Where the kernel is
-built (native/), one run of it does everything: it normalises, sorts, compresses and indexes
+built (kernel/), one run of it does everything: it normalises, sorts, compresses and indexes
 in a pass; packings that it does not read (bzip2, xz) are unpacked first. Elsewhere the normaliser in
 Python feeds GNU sort and bgzip, and tabix makes the index; the quickest level is the kernel's
 alone (docs/adr/0013-the-quickest-level.md). The order is the same pure
@@ -36,7 +36,7 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.processing.blocks import text_bytes
 from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.inflate import MAX_BYTES, Compression, refuse_bomb
-from gooseherd.processing.native.kernel import LEAST_MEMORY, PROGRAM, Call, Status, parse_report
+from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, Call, Status, parse_report
 from gooseherd.processing.pipeline import PipelineFailed, Stage
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import Look

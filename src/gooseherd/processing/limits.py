@@ -15,7 +15,7 @@ other. RLIMIT_NPROC counts all that a user runs, but in a user namespace of its 
 runs there; it does not hold for root. Wall time is the attempt's (worker/lifeline.py).
 
 The system calls that no tool needs are refused where our own program sets the limits
-(hold/filter.c, docs/adr/0011-a-filter-of-system-calls.md).
+(kernel/hold/filter.c, docs/adr/0011-a-filter-of-system-calls.md).
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def _gff(line: bytes) -> Place:
 
 
 def _vcf(line: bytes) -> Place:
-    """By REF, END and SVLEN, as the kernel has it (native/vcf.c)."""
+    """By REF, END and SVLEN, as the kernel has it (kernel/src/formats/vcf.c)."""
     name, position, _, ref, alt, _, _, info = line.rstrip(b"\n").split(b"\t", 8)[:8]
     start = int(position)
     end = max(start + len(ref) - 1, 0)

@@ -17,7 +17,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.confinement import Confinement
 from gooseherd.processing.intervals import TabixIntervalProcessor
-from gooseherd.processing.native.kernel import find_kernel
+from gooseherd.processing.kernel import find_kernel
 from gooseherd.processing.passthrough import PassthroughProcessor
 from gooseherd.processing.workbench import QUICKEST, QUICKEST_OF_TOOLS, Budget
 

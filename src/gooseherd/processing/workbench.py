@@ -23,7 +23,7 @@ from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.confinement import Confinement
 from gooseherd.processing.feeding import Feed, Written
 from gooseherd.processing.inflate import Compression
-from gooseherd.processing.native.kernel import PROGRAM, find_kernel
+from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
 from gooseherd.processing.progress import Watch
 from gooseherd.processing.sniff import TWICE, Look, expect

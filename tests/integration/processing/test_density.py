@@ -21,7 +21,7 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.processing import StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing import density as making
-from gooseherd.processing.native.kernel import PROGRAM, find_kernel
+from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 
 Process = Callable[..., Awaitable[Any]]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.failures import Reason
-from gooseherd.processing.native.kernel import PROGRAM, find_kernel
+from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import default_registry
 
 Process = Callable[..., Awaitable[Any]]

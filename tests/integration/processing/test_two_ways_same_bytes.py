@@ -16,7 +16,7 @@ from backports import zstd
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
-from gooseherd.processing.native.kernel import PROGRAM, find_kernel
+from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 
 Process = Callable[..., Awaitable[Any]]

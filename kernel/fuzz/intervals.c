@@ -1,0 +1,101 @@
+/*
+ * A libFuzzer target: the whole pass, in one process, over and over.
+ *
+ *     make fuzz
+ *     build/fuzz/intervals -max_len=4000 -detect_leaks=0 -rss_limit_mb=0 CORPUS
+ *
+ * The first byte chooses format and options, the rest is the source. A refusal is a fine end; anything the sanitisers
+ * see is not, nor an output whose lines are not those that were counted, nor memory kept from one run to the next.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <htslib/bgzf.h>
+#include <htslib/hts_log.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "report.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static jmp_buf refused;
+static char data_path[64], index_path[64];
+
+static void told(const struct failure *failure)
+{
+    if (strcmp(failure->reason, TOOL_FAILED) == 0 || !failure->detail[0])
+        abort();
+    longjmp(refused, 1);
+}
+
+static void check(const struct ingest *g)
+{
+    if (g->kept)
+        return;
+    uint64_t lines = 0;
+    char block[4096];
+    ssize_t got;
+    BGZF *made = bgzf_open(data_path, "r");
+    while (made && (got = bgzf_read(made, block, sizeof block)) > 0)
+        for (ssize_t i = 0; i < got; i++)
+            lines += block[i] == '\n';
+    if (!made || bgzf_close(made) != 0 || lines != g->records + g->header_lines)
+        abort();
+}
+
+static void forget(struct ingest *g)
+{
+    if (g->output)
+        output_drop(g->output);
+    ingest_free(g);
+    failure_forget();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static const char *const formats[] = {"bed", "narrowpeak", "gff3", "vcf", "bed", "gtf", "gtf", "vcf"};
+    static struct ingest g;
+    static struct options options;
+    if (n == 0)
+        return 0;
+    if (!data_path[0]) {
+        hts_set_log_level(HTS_LOG_OFF);
+        snprintf(data_path, sizeof data_path, "/dev/shm/intervals-%d.gz", (int)getpid());
+        snprintf(index_path, sizeof index_path, "/dev/shm/intervals-%d.tbi", (int)getpid());
+        failure_told = told;
+    }
+    options = (struct options){
+        .work = "/dev/shm",
+        .memory = 64 << 20,
+        .progress_fd = -1,
+        .by_end = data[0] & 8,
+        .by_name = data[0] & 16,
+        .refuse_empty = data[0] & 32,
+        .fan = data[0] & 64 ? 2 : 100,
+        .keep = data[0] & 128,
+        .max_bytes = 1 << 20,
+        .max_ratio = 250,
+        .max_line = 20000,
+        .max_header = 20000,
+        .max_contigs = 50,
+        .output = {.data = data_path, .index = index_path, .level = (int)(n & 1), .threads = 2,
+                   .format = format_named(formats[data[0] & 7])},
+    };
+    memset(&g, 0, sizeof g);
+    int source = memfd_create("source", MFD_CLOEXEC);
+    if (source < 0 || write(source, data + 1, n - 1) != (ssize_t)n - 1 || lseek(source, 0, SEEK_SET) != 0)
+        abort();
+    ingest_start(&g, &options, source);
+    if (!setjmp(refused)) {
+        ingest_run(&g);
+        check(&g);
+        if (!report_write("/dev/null", &g, NULL))
+            abort();
+    }
+    forget(&g);
+    return 0;
+}

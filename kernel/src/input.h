@@ -1,0 +1,21 @@
+/* Uncompressed chunks of a source, decoded by a thread of its own while the last one is worked on. */
+#ifndef INPUT_H
+#define INPUT_H
+
+#include "bgzf/decode.h"
+
+enum { SLOTS = 8, SLOT_BYTES = 256 << 10, INPUT_MEMORY = (SLOTS + 1) * SLOT_BYTES }; /* what an open input holds */
+
+struct input;
+
+struct input *input_new(int fd, struct decode_limits limits); /* takes over `fd` */
+void input_free(struct input *input);                         /* waits for a read that is under way */
+
+/* The next chunk, valid until the next call; false at the end. A broken source ends the process. */
+bool input_next(struct input *input, const char **data, size_t *n, const struct blocks **blocks);
+
+int input_again(const struct input *input); /* as decoder_again */
+
+const struct decoder *input_decoder(const struct input *input);
+
+#endif

@@ -1,1 +1,0 @@
-"""The interval kernel: native code and what Python needs to call it."""
