@@ -29,10 +29,8 @@ from gooseherd.domain.errors import (
     InvalidInput,
     NoSuchPart,
     NotFound,
-    ProcessingDisabled,
     RangeNotSatisfiable,
 )
-from gooseherd.domain.formats import Family
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import CacheKey, Recipe
 from gooseherd.domain.ports import CacheBackend
@@ -47,8 +45,6 @@ _PREFERRED_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;]
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _TRUE: Final = frozenset({"", "1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
-_AS_IT_IS: Final = frozenset({Family.TABLE, Family.SIGNAL})
-"""Families that viewers read as upstream has them, so that they need no processing."""
 
 
 class _PartMissing(Exception):
@@ -138,14 +134,9 @@ class _Errand:
             if sidecar is not None:
                 await self._upstream(sidecar.access_url, f"{self.entry.filename}.{sidecar.kind}")
                 return
-        if self.wishes.raw:
+        if self.wishes.raw or self.desk.submissions is None or self.desk.cache is None:
             if self.kind is not Kind.DATA:
                 raise NotFound(f"upstream {self.kind}", self.entry.name)
-            await self._upstream(self.entry.access_url, self.entry.filename)
-            return
-        if self.desk.submissions is None or self.desk.cache is None:
-            if self.kind is not Kind.DATA or not needs_no_processing(self.entry):
-                raise ProcessingDisabled
             await self._upstream(self.entry.access_url, self.entry.filename)
             return
         await self._artifact(self.desk.submissions, self.desk.cache)
@@ -241,11 +232,6 @@ def upstream_index(entry: SourceFile) -> Sidecar | None:
     """The index that upstream publishes beside the file: what viewers read (tbi, bai) before the rest."""
     order = list(SidecarKind)
     return min(entry.sidecars, key=lambda sidecar: order.index(sidecar.kind), default=None)
-
-
-def needs_no_processing(entry: SourceFile) -> bool:
-    """Whether viewers read the source as it is: by its format, or because upstream has indexed it."""
-    return bool(entry.sidecars) or entry.file_format.family in _AS_IT_IS
 
 
 def retry_after(job: Job) -> int:

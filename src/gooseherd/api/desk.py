@@ -19,15 +19,15 @@ def _new_request_id() -> str:
 class Desk:
     """Dependencies and settings of the API.
 
-    Without `cache` and `submissions` (both or neither) processing is off: upstream bytes
-    are served, and what would need a workflow is answered with ProcessingDisabled.
+    Without `cache` and `submissions` (both or neither) processing is off: /data answers upstream's
+    bytes whatever the format, /index upstream's own index, and nothing starts a job.
     """
 
     files: FileStore
     jobs: JobStore
     sources: Sources
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
-    """Dependency name to "ok" or a problem told without hosts and paths."""
+    """Dependency name to "ok", "off: …" (on purpose), or a problem told without hosts and paths."""
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
     fleet: Fleet | None = None

@@ -39,6 +39,10 @@ from gooseherd.wiring.store import open_database
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")
+_PROCESSING_OFF = (
+    "off: upstream's bytes and indexes are served as they are; "
+    "SYNC_DATA_DIR or WORKFLOW_S3_BUCKET names a place for artifacts"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ async def _readiness(*, database_ping: Callable[[], object], cache: CacheBackend
     except (GooseherdError, TimeoutError) as error:
         said["store"] = str(error) or "did not answer in 3 s"
     if cache is None:
-        return said | {"cache": "ok: off, upstream bytes only"}
+        return said | {"processing": _PROCESSING_OFF}
     try:
         async with asyncio.timeout(3):
             await cache.head(_PROBE)

@@ -361,23 +361,47 @@ async def test_a_raw_index_without_a_sidecar_is_404_and_starts_nothing(town):
     assert (await town.jobs.find(JobQuery())).jobs == ()
 
 
-async def test_without_a_cache_upstream_bytes_are_served_and_the_rest_is_said(build_town):
+@pytest.mark.parametrize("suffix", ["bam", "cram", "vcf", "bed", "bw", "csv"])
+async def test_with_processing_off_the_data_of_every_format_are_upstreams_bytes(build_town, suffix):
     town = await build_town(processing=False)
-    bam, csv = await town.register(), await town.register(filename="t.csv")
-    town.upstream.files[bam.access_url] = b"BAM"
-    town.upstream.files[csv.access_url] = b"a,b"
-    for path in (
-        f"/data/{bam.name}",
-        f"/index/{bam.name}",
-        f"/contigs/{bam.name}",
-        f"/data/{bam.name}/status",
-    ):
-        answer = await town.http.get(path)
-        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/processing-disabled"), path
-        assert answer.json()["retryable"] is False
-    assert (await town.http.get(f"/data/{bam.name}?raw=true")).content == b"BAM"
-    plain = await town.http.get(f"/data/{csv.name}")
-    assert (plain.content, plain.headers["content-type"]) == (b"a,b", "text/csv")
+    entry = await town.register(filename=f"x.{suffix}")
+    town.upstream.files[entry.access_url] = data = bytes(range(200))
+    path = f"/data/{entry.name}"
+    whole = await town.http.get(path)
+    assert (whole.status_code, whole.content) == (200, data)
+    part = await town.http.get(path, headers={"Range": "bytes=5-9"})
+    assert (part.status_code, part.content) == (206, data[5:10])
+    past = await town.http.get(path, headers={"Range": "bytes=200-"})
+    assert (past.status_code, past.headers["content-range"]) == (416, "bytes */200")
+    head = await town.http.head(path)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, "200", b"")
+    assert (await town.http.get(f"{path}/status")).json()["ready"] is True
+    assert (await town.jobs.find(JobQuery())).jobs == ()
+
+
+async def test_with_processing_off_an_index_is_upstreams_own_or_404(build_town):
+    town = await build_town(processing=False)
+    sidecar = {"kind": "bai", "access_url": "https://files.example.org/x.bai"}
+    town.upstream.files[sidecar["access_url"]] = b"BAI\1"
+    bare, indexed = await town.register(), await town.register(sidecars=[sidecar])
+    for method in ("GET", "HEAD"):
+        found = await town.http.request(method, f"/index/{indexed.name}")
+        assert (found.status_code, found.headers["content-length"]) == (200, "4")
+        for path in (f"/index/{bare.name}", f"/density/{bare.name}", f"/density/{indexed.name}"):
+            assert (await town.http.request(method, path)).status_code == 404, (method, path)
+    assert (await town.http.get(f"/index/{indexed.name}/status")).json()["ready"] is True
+    for path in (f"/index/{bare.name}", f"/index/{bare.name}/status", f"/density/{bare.name}/status"):
+        missing = await town.http.get(path)
+        assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found"), path
+        assert missing.json()["retryable"] is False
+
+
+async def test_with_processing_off_contigs_say_so(build_town):
+    town = await build_town(processing=False)
+    entry = await town.register()
+    answer = await town.http.get(f"/contigs/{entry.name}")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/processing-disabled")
+    assert answer.json()["retryable"] is False
     assert (await town.http.get("/jobs/none")).status_code == 404
 
 

@@ -192,6 +192,15 @@ async def test_health_readiness_and_metrics(town):
     assert "/nowhere" not in metrics
 
 
+async def test_what_is_off_on_purpose_is_told_and_is_ready(town):
+    town.readiness["processing"] = "off: upstream's bytes are served"
+    ready = await town.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert ready.json()["dependencies"]["processing"].startswith("off: ")
+    town.readiness["store"] = "offline"
+    assert (await town.http.get("/readyz")).status_code == 503
+
+
 async def test_readiness_that_cannot_be_told_is_not_ready(build_town):
     async def broken():
         raise RuntimeError("boom")

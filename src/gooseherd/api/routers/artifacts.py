@@ -6,14 +6,14 @@ from fastapi import APIRouter
 
 from gooseherd.api.ask import Visiting, problems
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.delivery import needs_no_processing, upstream_index
+from gooseherd.api.delivery import upstream_index
 from gooseherd.api.desk import Desk
 from gooseherd.api.models import Contigs, Readiness
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.visit import Visit
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
-from gooseherd.domain.errors import NoSuchPart, ProcessingDisabled
+from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports import JobStore
 from gooseherd.domain.source import SourceFile
@@ -57,9 +57,9 @@ async def _readiness(desk: Desk, visit: Visit, entry: SourceFile, kind: Kind) ->
     if kind is Kind.INDEX and upstream_index(entry) is not None:
         return Readiness(ready=True)
     if desk.submissions is None:
-        if kind is Kind.DATA and needs_no_processing(entry):
-            return Readiness(ready=True)
-        raise ProcessingDisabled
+        if kind is not Kind.DATA:
+            raise NotFound(f"upstream {kind}", entry.name)
+        return Readiness(ready=True)
     return await _made(desk.submissions, desk.jobs, visit, entry, kind)
 
 

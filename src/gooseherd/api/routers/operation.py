@@ -47,9 +47,9 @@ def operation_routes(desk: Desk) -> APIRouter:
         responses={503: {"model": Ready, "description": "A dependency does not answer"}},
     )
     async def readyz() -> JSONResponse:
-        """Each dependency, "ok" or its problem."""
+        """Each dependency: "ok", "off: …" when it is switched off on purpose, or its problem."""
         said = await _dependencies(desk)
-        ready = all(problem == "ok" for problem in said.values())
+        ready = all(state == "ok" or state.startswith("off: ") for state in said.values())
         told = Ready(status="ok" if ready else "unready", dependencies=dict(said))
         return JSONResponse(
             told.model_dump(), status_code=200 if ready else 503, headers={"Cache-Control": "no-store"}
