@@ -123,10 +123,19 @@ class RangeNotSatisfiable(Rejected):
 
 @dataclass(eq=False)
 class OutboundRefused(Rejected):
-    """An outbound address the guard does not allow; `rule` names the rule, never what was resolved."""
+    """An outbound address the guard does not allow; `rule` names the rule, never what was resolved.
+
+    `setting` is the environment variable that could allow it; None when nothing does.
+    """
 
     url: str
     rule: str
+    setting: str | None = None
+
+    @property
+    def advice(self) -> str:
+        """The rule, and the setting to change where there is one."""
+        return f"{self.rule} (see the setting {self.setting})" if self.setting else self.rule
 
     def __str__(self) -> str:
         return f"refusing to fetch {self.url}: {self.rule}"
@@ -236,7 +245,7 @@ class ProcessingDisabled(Unavailable):
     """No place for artifacts is configured: only upstream bytes can be served."""
 
     def __str__(self) -> str:
-        return "processing is off: set SYNC_DATA_DIR or WORKFLOW_S3_BUCKET, or ask with ?raw=true"
+        return "processing is off: set SYNC_DATA_DIR or WORKFLOW_S3_BUCKET"
 
 
 @dataclass(eq=False)

@@ -552,7 +552,12 @@ class Sources(Protocol):
     """
 
     def judge(self, url: str) -> None:
-        """Raises OutboundRefused for a file URL that may not be read; of others only asking would tell."""
+        """Refuse now what a fetch would refuse by the URL alone; asks and resolves nothing, so it is quick.
+
+        Raises:
+            OutboundRefused: scheme, host, port or path are not allowed, with the rule and its setting.
+            InvalidInput: a drs or s3 URL that names nothing readable.
+        """
         ...
 
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:

@@ -17,7 +17,6 @@ from gooseherd.sources.drs import Place
 from gooseherd.sources.guarded import GuardedHttp
 from gooseherd.sources.patience import Faltered
 from gooseherd.sources.sink import Sink
-from gooseherd.sources.urlguard import safe_url
 
 FLUSH_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0
@@ -73,11 +72,11 @@ class Download:
         asked = {"range": f"bytes={start}-"} if start else {}
         if start and self._validator:
             asked["if-range"] = self._validator
-        response = await self._http.get(place.url, {**place.headers, **asked})
+        response = await self._http.get(place.url, {**place.headers, **asked}, shown=place.shown)
         try:
             if response.status == 416 and start and self._is_complete(response):
                 return
-            await self._take(response, start, place.url)
+            await self._take(response, start, place)
         finally:
             response.release()
 
@@ -93,7 +92,7 @@ class Download:
             await self.restart()
         return self._sink.size
 
-    async def _take(self, response: aiohttp.ClientResponse, start: int, url: str) -> None:
+    async def _take(self, response: aiohttp.ClientResponse, start: int, place: Place) -> None:
         span = (
             _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
             if response.status == 206
@@ -109,19 +108,17 @@ class Download:
             total = int(span[3]) if span[3] != "*" else self._total
         else:
             await self.restart()
-            raise Faltered(safe_url(url), response.status, "answered another range than was asked for")
+            raise Faltered(place.shown, response.status, "answered another range than was asked for")
         if not is_verbatim(
-            response.headers, (self._source.filename, url.partition("?")[0]), total, self._source
+            response.headers, (self._source.filename, place.url.partition("?")[0]), total, self._source
         ):
-            raise Faltered(
-                safe_url(url), response.status, "encodes the file though asked not to", again=False
-            )
+            raise Faltered(place.shown, response.status, "encodes the file though asked not to", again=False)
         self._accept(total)
         self._validator = _validator(response.headers)
-        await self._drain(response, url)
+        await self._drain(response, place.shown)
         if self._total is not None and self._sink.size < self._total:
             said = f"broke off after {self._sink.size} of {self._total} bytes"
-            raise Faltered(safe_url(url), response.status, said)
+            raise Faltered(place.shown, response.status, said)
 
     def _is_another(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a server that does not mind If-Range continued with another version's bytes."""
@@ -143,11 +140,11 @@ class Download:
         self._total = total if total is not None else expected
         too_large(self._total or 0, self._limit)
 
-    async def _drain(self, response: aiohttp.ClientResponse, url: str) -> None:
+    async def _drain(self, response: aiohttp.ClientResponse, shown: str) -> None:
         clock = asyncio.get_running_loop().time
         gathered, since = bytearray(), clock()
         try:
-            async for chunk in self._http.chunks(response, url):
+            async for chunk in self._http.chunks(response, shown):
                 gathered += chunk
                 if len(gathered) >= FLUSH_BYTES or clock() - since > _FLUSH_SECONDS:
                     await self._write(gathered)

@@ -23,7 +23,8 @@ class Place:
     """Where a source's bytes are right now, and what else was said of them.
 
     `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
-    signed one does not. Digests are lowercase hex.
+    signed one does not. Digests are lowercase hex. `name` stands for the URL in errors: what the
+    catalog calls it, where the URL would name a host of ours.
     """
 
     url: str
@@ -32,6 +33,12 @@ class Place:
     md5: str | None = None
     sha256: str | None = None
     lasting: bool = True
+    name: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What may stand in an error."""
+        return self.name or safe_url(self.url)
 
 
 class Drs:
@@ -74,6 +81,7 @@ class Drs:
             md5=sums.get("md5") or None,
             sha256=sums.get("sha256") or None,
             lasting=False,
+            name=safe_url(uri),
         )
 
     def object_url(self, uri: str) -> str:

@@ -16,7 +16,7 @@ from yarl import URL
 
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
 from gooseherd.sources.patience import Faltered, Patience, retry_after
-from gooseherd.sources.urlguard import UrlGuard, parse, safe_url
+from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -44,29 +44,34 @@ class GuardedHttp:
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def get(
+        self, url: str, headers: Mapping[str, str], *, shown: str | None = None
+    ) -> aiohttp.ClientResponse:
         """Upstream's answer: 200, 206, 304 or 416, body unread; the caller releases it.
+
+        `shown` stands for the URL in errors; None: `safe_url` of it.
 
         Raises:
             OutboundRefused: the guard does not allow the URL, an address or a redirect.
             NotFound, AccessDenied: upstream said so.
             Faltered: anything else.
         """
-        response = await self._follow(url, headers)
+        shown = shown or safe_url(url)
+        response = await self._follow(url, headers, shown)
         if response.status in _ANSWERS:
             return response
         response.close()
-        raise _told(response, safe_url(url))
+        raise _told(response, shown)
 
     async def get_json(self, url: str, headers: Mapping[str, str]) -> Any:
         """A small JSON document. Raises as `get` does; Faltered also for what is no JSON."""
         shown = safe_url(url)
-        response = await self._follow(url, {"accept": "application/json", **headers})
+        response = await self._follow(url, {"accept": "application/json", **headers}, shown)
         try:
             if response.status != 200:
                 raise _told(response, shown)
             body = bytearray()
-            async for chunk in self.chunks(response, url):
+            async for chunk in self.chunks(response, shown):
                 body += chunk
                 if len(body) > _MAX_JSON:
                     raise Faltered(shown, 200, "sent too long a document", again=False)
@@ -76,8 +81,8 @@ class GuardedHttp:
         finally:
             response.release()
 
-    async def chunks(self, response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises Faltered when it stalls, crawls or breaks off."""
+    async def chunks(self, response: aiohttp.ClientResponse, shown: str) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises Faltered, naming `shown`, when it stalls, crawls or breaks off."""
         clock = asyncio.get_running_loop().time
         waited, received = 0.0, 0
         try:
@@ -91,18 +96,18 @@ class GuardedHttp:
                 yield chunk
                 if waited > self._patience.read_seconds:
                     if received < waited * self._patience.floor_bytes:
-                        raise Faltered(safe_url(url), response.status, "sends too slowly")
+                        raise Faltered(shown, response.status, "sends too slowly")
                     waited, received = 0.0, 0
         except (aiohttp.ClientError, OSError) as error:
-            raise Faltered(safe_url(url), response.status, _words(error, "broke off")) from error
+            raise Faltered(shown, response.status, _words(error, "broke off")) from error
 
     async def close(self) -> None:
         """Idempotent."""
         if self._session is not None:
             await self._session.close()
 
-    async def _follow(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        shown, sent = safe_url(url), {**headers, "accept-encoding": "identity"}
+    async def _follow(self, url: str, headers: Mapping[str, str], shown: str) -> aiohttp.ClientResponse:
+        sent = {**headers, "accept-encoding": "identity"}
         target, hop = self._guard.check(url), ""
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._once(target, sent, shown, hop)
@@ -116,7 +121,7 @@ class GuardedHttp:
                 following = self._guard.check(str(target.join(parse(location.replace(" ", "%20")))))
             except OutboundRefused as refused:
                 # The catalog's URL is named, not what it led to: that may be a map of somebody's network.
-                raise OutboundRefused(shown, hop + refused.rule) from None
+                raise OutboundRefused(shown, hop + refused.rule, refused.setting) from None
             if following.origin() != target.origin():
                 sent = {name: value for name, value in sent.items() if name.lower() in _TRAVELLING}
             target = following
@@ -130,11 +135,11 @@ class GuardedHttp:
             async with asyncio.timeout(self._patience.connect_seconds + self._patience.read_seconds):
                 return await self._opened().get(target, headers=headers, allow_redirects=False)
         except _AddressRefusedError as refused:
-            raise OutboundRefused(shown, hop + refused.rule) from None
+            raise OutboundRefused(shown, hop + refused.rule, setting_of(refused.rule)) from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise Faltered(shown, None, "has a certificate we do not trust", again=False) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Faltered(shown, None, _words(error, "cannot be reached")) from error
+            raise Faltered(shown, None, _words(error, "cannot be reached", hop)) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -204,10 +209,10 @@ def _told(response: aiohttp.ClientResponse, shown: str) -> Exception:
     return Faltered(shown, status, f"answered {status}", later, again)
 
 
-def _words(error: Exception, default: str) -> str:
-    # Never str(error): it names resolved addresses.
+def _words(error: Exception, default: str, hop: str = "") -> str:
+    # Never str(error): it names resolved addresses, and where a redirect led.
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "has a name that does not resolve"
+        return "redirects to a host whose name does not resolve" if hop else "host name does not resolve"
     return default

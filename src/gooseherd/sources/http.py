@@ -68,8 +68,15 @@ class HttpSources:
 
     def judge(self, url: str) -> None:
         """As the port says."""
-        if _scheme(url) == "file":
-            localfile.judge(url, self._guard.file_roots)
+        match _scheme(url):
+            case "file":
+                localfile.judge(url, self._guard.file_roots)
+            case "s3":
+                self._guard.check(self._s3.public_url(url))
+            case "drs":
+                self._guard.check(self._drs.object_url(url))
+            case _:
+                self._guard.check(url)
 
     @asynccontextmanager
     async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
@@ -97,7 +104,7 @@ class HttpSources:
             raise faltered.plain() from faltered
         try:
             said = {name.lower(): response.headers[name] for name in _PASSED_BACK if name in response.headers}
-            yield Upstream(response.status, said, self._body(response, place.url))
+            yield Upstream(response.status, said, self._body(response, place.shown))
         finally:
             response.release()
 
@@ -106,7 +113,7 @@ class HttpSources:
         while True:
             try:
                 place = await self._place(url)
-                response = await self._http.get(place.url, {**headers, **place.headers})
+                response = await self._http.get(place.url, {**headers, **place.headers}, shown=place.shown)
                 if is_verbatim(response.headers, (place.url.partition("?")[0],)):
                     return response, place
                 response.close()
@@ -117,9 +124,9 @@ class HttpSources:
                 failures += 1
                 await self._pause(failures, faltered, self._patience.open_tries)
 
-    async def _body(self, response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
+    async def _body(self, response: aiohttp.ClientResponse, shown: str) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._http.chunks(response, url):
+            async for chunk in self._http.chunks(response, shown):
                 yield chunk
         except Faltered as faltered:
             raise faltered.plain() from faltered
@@ -193,13 +200,13 @@ class HttpSources:
         except AccessDenied:
             if place.lasting or not started:
                 raise
-            raise Faltered(safe_url(place.url), 403, "let a signed URL run out") from None
+            raise Faltered(place.shown, 403, "let a signed URL run out") from None
 
     async def _place(self, url: str) -> Place:
         scheme = _scheme(url)
         if scheme == "drs":
             return await self._drs.place(url)
-        return Place(self._s3.public_url(url) if scheme == "s3" else url)
+        return Place(self._s3.public_url(url), name=safe_url(url)) if scheme == "s3" else Place(url)
 
     async def _pause(self, failures: int, faltered: Faltered, tries: int) -> None:
         """Wait before the next try, or raise what there is to say."""

@@ -18,6 +18,7 @@ from gooseherd.domain.ports import Upstream
 from gooseherd.sources.urlguard import safe_url
 
 _CHUNK: Final = 1 << 20
+_SETTING: Final = "SOURCE_FILE_ROOTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,11 @@ def judge(url: str, roots: tuple[Path, ...]) -> Path:
     """
     shown = safe_url(url)
     if not roots:
-        raise OutboundRefused(shown, "scheme 'file' is not allowed")
+        raise OutboundRefused(shown, "scheme 'file' is not allowed", _SETTING)
     path = _path(url)
     allowed = (one for root in roots for one in (root, root.resolve()))
     if ".." in path.parts or not any(path.is_relative_to(one) for one in allowed):
-        raise OutboundRefused(shown, "file outside of the allowed folders")
+        raise OutboundRefused(shown, "file outside of the allowed folders", _SETTING)
     return path
 
 
@@ -65,7 +66,7 @@ def open_below(url: str, roots: tuple[Path, ...]) -> LocalFile:
         # Where the descriptor really is, symlinks resolved: cannot change between check and use.
         real = Path(f"/proc/self/fd/{place}").readlink()
         if not any(real.is_relative_to(root.resolve()) for root in roots):
-            raise OutboundRefused(shown, "file outside of the allowed folders")
+            raise OutboundRefused(shown, "file outside of the allowed folders", _SETTING)
         if not stat.S_ISREG(found.st_mode):
             raise OutboundRefused(shown, "not a regular file")
         try:

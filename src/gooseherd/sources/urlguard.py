@@ -41,6 +41,13 @@ _SPECIAL: Final[tuple[tuple[Network, str], ...]] = (
     (ip_network("2001:db8::/32"), "reserved address"),
     (ip_network("3fff::/20"), "reserved address"),  # RFC 9637
 )
+_NOT_LISTED: Final = "host is not on the list of allowed hosts"
+_CLASSES: Final = (
+    *("unspecified address", "loopback address", "link-local address", "multicast address"),
+    *("private address", "reserved address", "tunnelled address"),
+)
+_SETTINGS: Final = {_NOT_LISTED: "SOURCE_ALLOW_HOSTS", **dict.fromkeys(_CLASSES, "SOURCE_ALLOW_NETWORKS")}
+"""The variable that can lift a rule, for the rules that have one."""
 _GLOBAL_V6: Final = ip_network("2000::/3")
 _NAT64: Final = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 _SIX_TO_FOUR: Final = ip_network("2002::/16")  # RFC 3056: so are the 32 after the first 16
@@ -70,9 +77,10 @@ class UrlGuard:
         """
         url = parse(text)
         if url.scheme not in self.schemes or url.scheme not in {"http", "https"}:
-            raise OutboundRefused(safe_url(text), f"scheme {url.scheme or 'missing'!r} is not allowed")
-        if rule := self._host_refusal(url) or self._port_refusal(url.port):
-            raise OutboundRefused(safe_url(text), rule)
+            rule = f"scheme {url.scheme or 'missing'!r} is not allowed"
+            raise OutboundRefused(safe_url(text), rule, "SOURCE_ALLOW_HTTP" if url.scheme == "http" else None)
+        if refused := self._host_refusal(url) or self._port_refusal(url.port):
+            raise OutboundRefused(safe_url(text), refused, setting_of(refused))
         return url
 
     def _host_refusal(self, url: URL) -> str | None:
@@ -84,7 +92,7 @@ class UrlGuard:
         if address is None and (_ENDS_IN_NUMBER.search(name) or not _HOSTNAME.match(name)):
             return "not a host name"
         if self.allow_hosts and not any(fnmatchcase(name, glob.lower()) for glob in self.allow_hosts):
-            return "host is not on the list of allowed hosts"
+            return _NOT_LISTED
         return self.refusal(address) if address is not None else None
 
     def _port_refusal(self, port: int | None) -> str | None:
@@ -99,6 +107,11 @@ class UrlGuard:
             inner = _embedded(address)
             return self.refusal(inner) if inner is not None else _class_of(address)
         return _class_of(address)
+
+
+def setting_of(rule: str) -> str | None:
+    """The environment variable that can lift `rule`; None when nothing does."""
+    return _SETTINGS.get(rule)
 
 
 def parse(text: str) -> URL:

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from gooseherd.sources.rules import OutboundRules
+
 pytestmark = pytest.mark.integration
 
 ADMIN = {"X-API-Key": "the-admin-key"}
@@ -81,6 +83,48 @@ async def test_an_absurd_body_is_422_and_names_the_field(town, body, field):
     answer = await town.http.post("/files", content=body, headers=ADMIN)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
     assert await town.files.count() == 0
+
+
+@pytest.fixture
+async def guarded(build_town):
+    """The API with the rules that nothing configured gives."""
+    return await build_town(sources=OutboundRules().sources())
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"access_url": "http://example.org/x.bam"}, "access_url", "SOURCE_ALLOW_HTTP"),
+        ({"access_url": "https://10.0.0.1/x.bam"}, "access_url", "SOURCE_ALLOW_NETWORKS"),
+        ({"access_url": "file:///data/x.bam"}, "access_url", "SOURCE_FILE_ROOTS"),
+        ({"access_url": "ftp://example.org/x.bam"}, "access_url", "scheme 'ftp' is not allowed"),
+        ({"access_url": "s3://bucket"}, "access_url", "s3://BUCKET/KEY"),
+        ({"access_url": "drs://dg.4503:x"}, "access_url", "no DRS server is known"),
+        (
+            {
+                "sidecars": [
+                    {"kind": "tbi", "access_url": "https://example.org/x.tbi"},
+                    {"kind": "bai", "access_url": "http://example.org/x.bai"},
+                ]
+            },
+            "sidecars[1].access_url",
+            "SOURCE_ALLOW_HTTP",
+        ),
+    ],
+)
+async def test_an_address_that_would_be_refused_when_fetched_is_refused_when_registered(
+    guarded, fields, field, words
+):
+    item = entry(1, **fields)
+    answer = await guarded.http.post("/files", json=item, headers=ADMIN)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert words in answer.json()["problem"]
+    listed = await guarded.http.post("/files", json=[entry(0), item], headers=ADMIN)
+    assert (listed.status_code, listed.json()["field"]) == (422, f"[1].{field}")
+    lines = "\n".join(json.dumps(one) for one in (entry(0), item))
+    imported = (await guarded.http.post("/files/import", content=lines, headers=ADMIN)).json()
+    assert (imported["imported"], imported["errors"][0]["field"]) == (1, field)
+    assert words in imported["errors"][0]["problem"]
 
 
 async def test_a_body_over_the_limit_is_413(build_town):

@@ -567,7 +567,49 @@ async def test_a_name_that_does_not_resolve_is_unavailable(
     reason, detail = await failed(
         make_sources().fetch(entry("http://nothing.invalid/a"), into, limit=LIMIT, report=quiet), into
     )
-    assert (reason, "does not resolve" in detail) == (Reason.SOURCE_UNAVAILABLE, True)
+    assert (reason, detail) == (
+        Reason.SOURCE_UNAVAILABLE,
+        "upstream host name does not resolve for http://nothing.invalid/a",
+    )
+
+
+async def test_a_redirect_to_a_name_that_does_not_resolve_says_so_and_not_where_it_led(
+    sources: HttpSources, server: Any, entry: Any, into: Path, kit: Any
+) -> None:
+    server.routes["/a"] = lambda _: kit.Reply(302, {"Location": "http://inner.invalid/b"})
+    reason, detail = await failed(
+        sources.fetch(entry(server.url("/a")), into, limit=LIMIT, report=quiet), into
+    )
+    assert (reason, "name does not resolve" in detail) == (Reason.SOURCE_UNAVAILABLE, True)
+    assert "inner" not in detail
+
+
+@pytest.mark.parametrize("key", ["none.bam", "broken.bam"])
+async def test_an_s3_source_is_called_by_its_own_name_and_not_by_our_endpoint_s(
+    make_sources: Callable[..., HttpSources], server: Any, entry: Any, into: Path, kit: Any, key: str
+) -> None:
+    server.routes["/bucket/broken.bam"] = lambda _: kit.Reply(500)
+    _, detail = await failed(
+        make_sources(s3_endpoint=server.url("")).fetch(
+            entry(f"s3://bucket/{key}"), into, limit=LIMIT, report=quiet
+        ),
+        into,
+    )
+    assert f"s3://bucket/{key}" in detail
+    assert "127.0.0.1" not in detail
+
+
+async def test_an_s3_endpoint_whose_name_does_not_resolve_is_not_named(
+    make_sources: Callable[..., HttpSources], entry: Any, into: Path
+) -> None:
+    reason, detail = await failed(
+        make_sources(s3_endpoint="http://inner.invalid").fetch(
+            entry("s3://bucket/a.bam"), into, limit=LIMIT, report=quiet
+        ),
+        into,
+    )
+    assert (reason, "name does not resolve" in detail) == (Reason.SOURCE_UNAVAILABLE, True)
+    assert "inner" not in detail
 
 
 async def test_the_environments_proxy_is_not_used(

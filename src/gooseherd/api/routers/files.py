@@ -196,11 +196,20 @@ def _entry(item: object, sources: Sources) -> SourceFile:
     if not isinstance(item, Mapping):
         raise InvalidInput("entry", "must be a JSON object")
     entry = SourceFile.from_json(item)
-    try:
-        sources.judge(entry.access_url)
-    except OutboundRefused as refused:
-        raise InvalidInput("access_url", f"{refused.rule} (SOURCE_FILE_ROOTS)") from None
+    _judge(entry.access_url, "access_url", sources)
+    for position, sidecar in enumerate(entry.sidecars):
+        _judge(sidecar.access_url, f"sidecars[{position}].access_url", sources)
     return entry
+
+
+def _judge(url: str, field_name: str, sources: Sources) -> None:
+    """Raises InvalidInput for an address that would be refused when it is fetched."""
+    try:
+        sources.judge(url)
+    except OutboundRefused as refused:
+        raise InvalidInput(field_name, refused.advice) from None
+    except InvalidInput as error:
+        raise InvalidInput(field_name, error.problem) from None
 
 
 def _json(text: bytes, name: str) -> object:
