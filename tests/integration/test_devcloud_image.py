@@ -93,6 +93,48 @@ def test_a_layer_cannot_reach_out_of_its_root(tmp_path: Path, name: str) -> None
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("name", ["out", "out/x", "../outside/x"])
+def test_neither_a_folder_nor_a_second_name_reaches_out_of_the_root(
+    tmp_path: Path, kind: bytes, name: str
+) -> None:
+    """A folder's mode would be set, a file outside would be written through its second name."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o700)
+    (outside / "x").write_text("mine")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        link = tarfile.TarInfo("out")
+        link.type, link.linkname = tarfile.SYMTYPE, str(outside)
+        tar.addfile(link)
+        member = tarfile.TarInfo(name if kind == tarfile.DIRTYPE else "second")
+        member.type, member.linkname, member.mode = kind, "" if kind == tarfile.DIRTYPE else name, 0o755
+        tar.addfile(member)
+    archive = saved(tmp_path / "image.tar", packed.getvalue())
+    if (kind, name) == (tarfile.LNKTYPE, "out"):
+        image.unpack(archive, tmp_path / "images")  # A second name of the link itself: nothing is followed.
+    else:
+        with pytest.raises(Misconfigured, match="worker image"):
+            image.unpack(archive, tmp_path / "images")
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o700
+    assert sorted(path.name for path in outside.iterdir()) == ["x"]
+    assert (outside / "x").stat().st_nlink == 1
+
+
+def test_a_second_name_is_the_same_file(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        first = tarfile.TarInfo("/usr/first")
+        first.size = 1
+        tar.addfile(first, io.BytesIO(b"1"))
+        second = tarfile.TarInfo("second")
+        second.type, second.linkname = tarfile.LNKTYPE, "/usr/first"
+        tar.addfile(second)
+    unpacked = image.unpack(saved(tmp_path / "image.tar", packed.getvalue()), tmp_path / "images")
+    root = unpacked.plan.parent / "root"
+    assert (root / "second").samefile(root / "usr/first")
+
+
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "image.tar").write_bytes(b"no archive")
     with pytest.raises(Misconfigured, match=r"image\.tar cannot be unpacked"):

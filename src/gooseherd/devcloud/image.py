@@ -5,7 +5,9 @@ No engine is needed to run it: what it needs of one, image_process.py does.
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -72,6 +74,8 @@ def _unpack_layers(outer: tarfile.TarFile, names: Sequence[str], root: Path) -> 
     root.mkdir(parents=True)
     for name in names:
         with _member(outer, name) as packed, tarfile.open(fileobj=packed, mode="r|*") as layer:
+            # `extract(filter=...)` is of Python 3.11.4; whatever version this is leaves the members to us.
+            layer.extraction_filter = lambda member, _: member
             for member in layer:
                 place = PurePosixPath(member.name)
                 if place.name == _EMPTIED:
@@ -79,16 +83,32 @@ def _unpack_layers(outer: tarfile.TarFile, names: Sequence[str], root: Path) -> 
                         _remove(found)
                 elif place.name.startswith(_DELETED):
                     _remove(_inside(root, place.with_name(place.name.removeprefix(_DELETED))))
-                elif not member.isdev():
+                elif place.name and not member.isdev():
                     if not member.isdir():
                         _remove(_inside(root, place))
-                    layer.extract(member, root, filter=_as_ours)
+                    if member.islnk():
+                        _link(_inside(root, PurePosixPath(member.linkname)), _inside(root, place))
+                    else:
+                        layer.extract(_as_ours(member, root), root)
 
 
-def _as_ours(member: tarfile.TarInfo, root: str) -> tarfile.TarInfo:
-    """Within `root`, and owned by whoever unpacks: there is one user in a task."""
-    kept = tarfile.tar_filter(member, root)
-    return kept.replace(uid=None, gid=None, uname=None, gname=None, deep=False)  # type: ignore[arg-type]
+def _link(target: Path, name: Path) -> None:
+    """A second name. Not by `extract`, which also sets the mode of what a link of that name points to."""
+    name.parent.mkdir(parents=True, exist_ok=True)
+    name.hardlink_to(target)
+
+
+def _as_ours(member: tarfile.TarInfo, root: Path) -> tarfile.TarInfo:
+    """Within `root`, owned by whoever unpacks (there is one user in a task), without set-user-id."""
+    kept = copy.copy(member)
+    place = _inside(root, PurePosixPath(member.name))
+    if member.isdir() and not place.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{member.name} reaches out of the image")
+    kept.name = str(place.relative_to(root.resolve()))
+    kept.mode &= 0o755
+    # No name: the numbers count.
+    kept.uid, kept.gid, kept.uname, kept.gname = os.getuid(), os.getgid(), "", ""
+    return kept
 
 
 def _inside(root: Path, place: PurePosixPath) -> Path:
