@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import random
-import resource
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,16 +67,11 @@ class Run:
 
 def pack(program: Path, folder: Path, stream: bytes, *options: str, **limits: int) -> Run:
     """`limits`: data, fsize."""
-
-    def limit() -> None:
-        for name, most in limits.items():
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (most, most))
-
     folder.mkdir()
     argv = [str(program), "pack", f"--out={folder / 'x.bam'}", f"--density={folder / 'table'}", *options]
-    done = subprocess.run(
-        argv, input=stream, capture_output=True, timeout=60, check=False, preexec_fn=limit if limits else None
-    )
+    if limits:
+        argv = ["prlimit", *(f"--{name}={most}:{most}" for name, most in limits.items()), "--", *argv]
+    done = subprocess.run(argv, input=stream, capture_output=True, timeout=60, check=False)
     return Run(done.returncode, done.stderr, folder)
 
 

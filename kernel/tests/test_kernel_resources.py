@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import random
-import resource
 import select
 import signal
 import subprocess
@@ -57,6 +56,14 @@ def peak_of(argv: list[str]) -> tuple[int, int]:
     return int(said[0]), int(said[1]) * 1024
 
 
+def limited(argv: list[str], **limits: int) -> list[str]:
+    """The command under limits: data, fsize.
+
+    A program sets them: for `preexec_fn` Python forks, which gRPC's threads may not survive.
+    """
+    return ["prlimit", *(f"--{name}={most}:{most}" for name, most in limits.items()), "--", *argv]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("budget", [32, 96])
@@ -94,13 +101,7 @@ def test_too_little_memory_is_named_wherever_it_runs_out(ordered: bool, kernel: 
     ends = set()
     for most in (60, 84, 88, 91, 94, 97, 100, 105, 250):
         argv, planned = kernel.call("bed", source, "--memory", str(64 * MIB))
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            check=False,
-            timeout=60,
-            preexec_fn=lambda most=most * MIB: resource.setrlimit(resource.RLIMIT_DATA, (most, most)),
-        )
+        done = subprocess.run(limited(argv, data=most * MIB), capture_output=True, check=False, timeout=60)
         ends.add(done.returncode)
         if done.returncode:
             assert done.returncode == 21, (most, done.stderr)
@@ -117,13 +118,7 @@ def test_a_full_disk_is_named(where: str, big: Path, kernel: Any) -> None:
     most = 3 * MIB if where == "data" else 30 * MIB
     memory = 900 * MIB if where == "data" else 32 * MIB
     argv, planned = kernel.call("bed", big, "--memory", str(memory))
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        check=False,
-        timeout=100,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-    )
+    done = subprocess.run(limited(argv, fsize=most), capture_output=True, check=False, timeout=100)
     run = kernel.outcome(planned, done.returncode, done.stderr)
     assert run.status == 20, run.stderr
     assert run.found.reason == "out_of_disk"
