@@ -32,6 +32,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.formats import Format, resolve
 from gooseherd.trial.checks import CheckFailed, attempt, check_ranges, check_region, check_same_bytes
 from gooseherd.trial.child import DidNotStart, running_service
+from gooseherd.trial.entries import Entries, termination_interrupts
 
 DCC = "demo"
 MANIFEST = "demo-data.json"
@@ -68,6 +69,8 @@ class Outcome:
 def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | None) -> bool:
     """Show it; whether every check held. Without `once` it then serves until Ctrl-C.
 
+    Its catalog entries are taken out again, however it ends.
+
     Raises:
         Misconfigured: no demo data, or another service runs on the state folder.
         DidNotStart: the service did not.
@@ -75,14 +78,16 @@ def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | No
     began, console = time.monotonic(), Console()
     files = read_manifest(data)
     with (
+        termination_interrupts(),
         _state_folder(state_dir) as state,
         _service(state, files[0].path.parent, port) as service,
         GooseherdClient(service.url, service.admin_key) as client,
+        Entries(client, lambda words: print(f"demo: {words}", file=sys.stderr)) as entries,
     ):
         console.print(
             f"[bold]gooseherd[/] {service.profile} at {service.url}  state {state}", highlight=False
         )
-        outcomes = _show_all(console, client, files)
+        outcomes = _show_all(console, client, entries, files)
         _table(console, outcomes)
         failed = [one for one in outcomes if not one.ok]
         if not failed and not once:
@@ -171,15 +176,26 @@ def _free(port: int) -> int:
     return port
 
 
-def _show_all(console: Console, client: GooseherdClient, files: Sequence[DemoFile]) -> list[Outcome]:
+def _show_all(
+    console: Console, client: GooseherdClient, entries: Entries, files: Sequence[DemoFile]
+) -> list[Outcome]:
     columns = (TextColumn("{task.description:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as progress:
         bars = {file.local_id: progress.add_task(file.local_id, total=100, said="") for file in files}
         with ThreadPoolExecutor(max_workers=len(files)) as pool:
-            return list(pool.map(lambda file: _show(client, file, progress, bars[file.local_id]), files))
+            try:
+                return list(
+                    pool.map(lambda file: _show(client, entries, file, progress, bars[file.local_id]), files)
+                )
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                entries.close()  # which ends the waits of those that have begun
+                raise
 
 
-def _show(client: GooseherdClient, file: DemoFile, progress: Progress, bar: TaskID) -> Outcome:
+def _show(
+    client: GooseherdClient, entries: Entries, file: DemoFile, progress: Progress, bar: TaskID
+) -> Outcome:
     began, cached = time.monotonic(), False
 
     def on_job(job: dict[str, Any]) -> None:
@@ -189,7 +205,7 @@ def _show(client: GooseherdClient, file: DemoFile, progress: Progress, bar: Task
 
     def story() -> str:
         nonlocal cached
-        _register(client, file)
+        _register(entries, file)
         data = client.ready(DCC, file.local_id, timeout_seconds=_PATIENCE_SECONDS, on_job=on_job)
         cached = data.job is None
         progress.update(bar, completed=99, said="checking")
@@ -202,8 +218,8 @@ def _show(client: GooseherdClient, file: DemoFile, progress: Progress, bar: Task
     return Outcome(file, ok, detail, time.monotonic() - began, cached)
 
 
-def _register(client: GooseherdClient, file: DemoFile) -> None:
-    client.register(
+def _register(entries: Entries, file: DemoFile) -> None:
+    entries.register(
         {
             "dcc": DCC,
             "local_id": file.local_id,

@@ -27,6 +27,7 @@ from gooseherd.trial.checks import attempt, check_ranges, check_region, check_sa
 from gooseherd.trial.child import running_service
 from gooseherd.trial.cloud import left_over, running_site, serving
 from gooseherd.trial.digest import md5_of
+from gooseherd.trial.entries import Entries, termination_interrupts
 
 DCC = "smoke"
 _AT_ONCE = 4
@@ -80,6 +81,9 @@ def run(
 ) -> Report:
     """Run it against `url`, or against a private service that is ended and removed afterwards.
 
+    Its catalog entries are taken out again, also after a failure or an interruption; `keep`
+    leaves them, and the folder it worked in.
+
     With `devcloud` that service works on a local cloud of its own: RunTask, tasks, S3; the
     tasks run `worker_image` if there is one (see `running_site`). `formats` names those to
     take, none: all.
@@ -90,7 +94,7 @@ def run(
         NotReachable: nothing answers at `url`.
     """
     chosen = _chosen(formats)
-    with _folder(keep, say) as folder:
+    with termination_interrupts(), _folder(keep, say) as folder:
         where = inputs.resolve() if inputs else folder / "inputs"
         where.mkdir(parents=True, exist_ok=True)
         if url is not None:
@@ -98,14 +102,17 @@ def run(
             ours = found if found and found.url.rstrip("/") == url.rstrip("/") else None
             key = api_key or (ours.admin_key if ours else None)
             with GooseherdClient(url, key) as client:
-                return _all(client, ours.profile if ours else "remote", chosen, where, timeout_seconds, say)
+                profile = ours.profile if ours else "remote"
+                with Entries(client, say, keep=keep) as entries:
+                    return _all(entries, client, profile, chosen, where, timeout_seconds, say)
         if devcloud:
-            return _on_local_cloud(folder, worker_image, chosen, where, timeout_seconds, say)
+            return _on_local_cloud(folder, worker_image, chosen, where, timeout_seconds, say, keep=keep)
         with (
             running_service(state_dir=folder / "state", allow_roots=[where], environ=os.environ) as service,
             GooseherdClient(service.url, api_key or service.admin_key) as client,
+            Entries(client, say, keep=keep) as entries,
         ):
-            return _all(client, service.profile, chosen, where, timeout_seconds, say)
+            return _all(entries, client, service.profile, chosen, where, timeout_seconds, say)
 
 
 def _chosen(names: Sequence[str]) -> Sequence[Format]:
@@ -123,6 +130,8 @@ def _on_local_cloud(
     where: Path,
     timeout_seconds: float,
     say: Say,
+    *,
+    keep: bool,
 ) -> Report:
     # Tasks see no folder of ours, so the inputs are served; on loopback and in plain http, which
     # the outbound rules must be told.
@@ -136,12 +145,14 @@ def _on_local_cloud(
         with (
             running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
             GooseherdClient(service.url, service.admin_key) as client,
+            Entries(client, say, keep=keep) as entries,
         ):
-            report = _all(client, service.profile, formats, where, timeout_seconds, say, base)
+            report = _all(entries, client, service.profile, formats, where, timeout_seconds, say, base)
         return replace(report, left_over=left_over(cloud))
 
 
 def _all(
+    entries: Entries,
     client: GooseherdClient,
     profile: str,
     formats: Sequence[Format],
@@ -154,16 +165,24 @@ def _all(
 
     def one(file_format: Format) -> FormatReport:
         began = time.monotonic()
-        ok, detail = attempt(lambda: _end_to_end(client, file_format, where, salt, timeout_seconds, base))
+        ok, detail = attempt(
+            lambda: _end_to_end(entries, client, file_format, where, salt, timeout_seconds, base)
+        )
         report = FormatReport(file_format.name, ok, round(time.monotonic() - began, 3), detail)
         say(f"{report.format}: {'ok' if ok else 'FAILED'} {detail}")
         return report
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        return Report(profile, tuple(pool.map(one, formats)))
+        try:
+            return Report(profile, tuple(pool.map(one, formats)))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            entries.close()  # which ends the waits of those that have begun
+            raise
 
 
 def _end_to_end(
+    entries: Entries,
     client: GooseherdClient,
     file_format: Format,
     where: Path,
@@ -173,7 +192,7 @@ def _end_to_end(
 ) -> str:
     given = made.make(file_format, where, salt)
     local_id = given.path.name
-    client.register(
+    entries.register(
         {
             "dcc": DCC,
             "local_id": local_id,

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from gooseherd.client import GooseherdClient
 from gooseherd.domain.formats import ALL
+from gooseherd.trial.child import running_service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -53,6 +55,37 @@ def test_smoke_tells_which_format_failed(user: Any, tmp_path: Path) -> None:
     assert all(not one["ok"] and "allowed folders" in one["detail"] for one in report["formats"])
 
 
+def entries_of(user: Any, dcc: str) -> list[Any]:
+    return list(user.json("files", "ls", "--dcc", dcc)["files"])
+
+
+def test_smoke_takes_its_entries_out_again(user: Any, tmp_path: Path) -> None:
+    """Also those of formats that failed: the service may not read where the second run's inputs are."""
+    url = json.loads((user.state / "server.json").read_text())["url"]
+    for inputs, code in ((user.home / "files", 0), (tmp_path, 1)):
+        arguments = ("--url", url, "--inputs", str(inputs), "--format", "bed", "--format", "csv")
+        assert smoke(user, *arguments)[0] == code
+        assert entries_of(user, "smoke") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_smoke_takes_its_entries_out_too(user: Any, number: signal.Signals) -> None:
+    url = json.loads((user.state / "server.json").read_text())["url"]
+    with subprocess.Popen(
+        user.command("smoke", "--url", url, "--inputs", str(user.home / "files")),
+        env=user.environ,
+        cwd=user.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as running:
+        while not entries_of(user, "smoke"):
+            assert running.poll() is None
+        running.send_signal(number)
+        assert running.wait(60) == 130
+    assert entries_of(user, "smoke") == []
+
+
 def test_the_demo_ends_with_its_counts_and_keeps_serving_until_interrupted(
     stranger: Any, demo_data: Path
 ) -> None:
@@ -78,6 +111,12 @@ def test_the_demo_ends_with_its_counts_and_keeps_serving_until_interrupted(
         os.killpg(demo.pid, signal.SIGINT)
         rest = demo.stdout.read().decode()
         assert (demo.wait(60), "demo: ok" in rest) == (0, True), said
+
+    with (
+        running_service(state_dir=stranger.state, allow_roots=(), environ=stranger.environ) as service,
+        GooseherdClient(service.url) as client,
+    ):
+        assert not list(client.files())
     told = "".join(said)
     assert "cached" in told
     assert "curl -s -D - -o /dev/null -r 0-65535 http://127.0.0.1:" in told

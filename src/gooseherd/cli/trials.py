@@ -13,7 +13,9 @@ from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 
 def smoke(
-    keep: Annotated[bool, typer.Option("--keep", help="Keep inputs, state and logs.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep inputs, catalog entries, state and logs.")
+    ] = False,
     inputs: Annotated[
         Path | None,
         typer.Option(help="Where the inputs are made; a running service must be allowed to read it."),
