@@ -18,6 +18,7 @@ from typing import Any
 
 from gooseherd.client.local import find_local
 from gooseherd.domain.errors import GooseherdError
+from gooseherd.installation import extra_remedy
 from gooseherd.processing.confinement import SandboxUse
 from gooseherd.processing.fitness import Check, disk, existing, tools, writable
 from gooseherd.settings import Profile, Settings
@@ -69,7 +70,7 @@ def _document_server() -> Check:
     """The embedded profile's own; it lies beside the interpreter, where its package put it."""
     name, program = "document server", Path(sys.executable).with_name("secantusd-py")
     if not program.exists():
-        remedy = "pip install 'gooseherd[embedded]', or set DATABASE_URL to a MongoDB"
+        remedy = f"{extra_remedy('embedded')}; or set DATABASE_URL to a MongoDB"
         return Check(name, "missing", "secantusd-py is not installed", remedy)
     try:
         return Check(name, "ok", f"secantusdb {importlib.metadata.version('secantusdb')}")

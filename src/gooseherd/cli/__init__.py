@@ -6,10 +6,18 @@ Nothing heavy is imported before a command runs, so that help is quick.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, trials, up
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        trials.version()
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="gooseherd",
@@ -33,6 +41,16 @@ app.command("smoke")(trials.smoke)
 app.command("demo")(trials.demo)
 app.command("doctor")(trials.doctor)
 app.command("version")(trials.version)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version this is."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ What an operator does on AWS once; here it is made at each start, and gone with 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from gooseherd import certs
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
 from gooseherd.devcloud.image import unpack
 from gooseherd.devcloud.local import running_cloud
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.installation import extra_remedy
 
 _CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "devcloud", "AWS_SECRET_ACCESS_KEY": "devcloud"}
 """No cloud of this kind looks at them, but AWS's libraries want some."""
@@ -35,6 +38,8 @@ def running_site(
         Misconfigured: the cloud did not start (its extra is not installed, say), or the image
             cannot be used.
     """
+    if importlib.util.find_spec("moto") is None:
+        raise Misconfigured("local cloud", f"its packages are not installed; {extra_remedy('devcloud')}")
     folder = _folder(state_dir)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pairs = folder / "certs"

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable, Unavailable
+from gooseherd.installation import extra_remedy
 from gooseherd.store.connect import connect, ping, server_pid
 
 _log = logging.getLogger(__name__)
@@ -170,9 +171,8 @@ class DocumentServer:
     async def _spawn(self) -> None:
         program = Path(sys.executable).parent / _PROGRAM
         if not program.exists():
-            raise Misconfigured(
-                "DATABASE_URL", f"not set, and {_PROGRAM} for the embedded profile is not installed"
-            )
+            problem = f"not set, and {_PROGRAM} for the embedded profile is not installed"
+            raise Misconfigured("DATABASE_URL", f"{problem}; {extra_remedy('embedded')}")
         command = [
             str(program),
             *("--config", "server.toml"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gooseherd.installation import apt_remedy, native_program_remedy, remedy
 from gooseherd.processing.confinement import SandboxUse, filter_trial, trial
 from gooseherd.processing.kernel import PROGRAM, find_kernel
 
@@ -51,17 +52,19 @@ def tools(use: SandboxUse, environ: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _program(name: str, environ: Mapping[str, str]) -> Check:
-    remedy = f"sudo apt-get install {PACKAGES[name]}"
+    how_to_get_it = apt_remedy(PACKAGES[name])
     where = shutil.which(name, path=environ.get("PATH"))
     if where is None:
-        return Check(name, "missing", "not on PATH", remedy)
+        return Check(name, "missing", "not on PATH", how_to_get_it)
     try:
         done = _said_of_version(where)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name, "missing", f"{where} does not run: {error}", remedy)
+        return Check(name, "missing", f"{where} does not run: {error}", how_to_get_it)
     version = _VERSION.search(done.stdout + done.stderr)
     if done.returncode != 0 or version is None:
-        return Check(name, "missing", f"{where} does not tell its version (exit {done.returncode})", remedy)
+        return Check(
+            name, "missing", f"{where} does not tell its version (exit {done.returncode})", how_to_get_it
+        )
     return Check(name, "ok", version[0])
 
 
@@ -82,14 +85,14 @@ def _kernel() -> Check:
     name = "interval kernel"
     where = find_kernel()
     if where is None:
-        remedy = "./dev builds it where gcc and libhts-dev are; the worker image has it"
-        return Check(name, "warn", "not built: VCF, GFF and BED take several times longer", remedy)
+        slower = "not installed: VCF, GFF and BED take several times longer"
+        return Check(name, "warn", slower, native_program_remedy())
     try:
         done = _said_of_version(where)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name, "warn", f"{where} does not run: {error}", "build it anew, or remove it")
+        return Check(name, "warn", f"{where} does not run: {error}", native_program_remedy())
     if done.returncode != 0:
-        return Check(name, "warn", f"{where} does not run", "build it anew, or remove it")
+        return Check(name, "warn", f"{where} does not run", native_program_remedy())
     return Check(name, "ok", f"{PROGRAM} {done.stdout.split()[-1]}")
 
 
@@ -105,8 +108,13 @@ def _sandbox(use: SandboxUse) -> Check:
         return Check(name, "ok", f"tools run in one ({how})")
     if use is SandboxUse.OFF:
         return Check(name, "ok", how)
-    remedy = "sudo apt-get install bubblewrap, on a kernel with user namespaces; docs/limits.md"
-    return Check(name, "missing" if use is SandboxUse.ON else "warn", f"none: {how}", remedy)
+    return Check(name, "missing" if use is SandboxUse.ON else "warn", f"none: {how}", _sandbox_remedy())
+
+
+def _sandbox_remedy() -> str:
+    by_apt = f"{apt_remedy('bubblewrap')}, on a kernel with user namespaces; docs/limits.md"
+    image = "images are made without one, as ECS allows none; docs/limits.md"
+    return remedy(checkout=by_apt, package=by_apt, image=image)
 
 
 def _filter(use: SandboxUse) -> Check:
@@ -117,8 +125,7 @@ def _filter(use: SandboxUse) -> Check:
         return Check(name, "ok", f"tools run behind one ({how})")
     if use is SandboxUse.OFF:
         return Check(name, "ok", how)
-    remedy = "./dev builds it where gcc is; the worker image has it; docs/limits.md"
-    return Check(name, "warn", f"none: {how}", remedy)
+    return Check(name, "warn", f"none: {how}", f"{native_program_remedy()}; docs/limits.md")
 
 
 def writable(name: str, path: Path, variable: str) -> Check:

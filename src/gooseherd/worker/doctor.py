@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gooseherd.installation import remedy
 from gooseherd.processing.fitness import Check, disk, tools, writable
 from gooseherd.processing.limits import OPEN_FILES
 from gooseherd.worker.memory import fitted, tool_limits
@@ -39,7 +40,12 @@ def _libraries() -> Check:
     """And what else a worker looks for at its start."""
     missing = asyncio.run(missing_tools())
     if missing:
-        return Check("self-check", "missing", ", ".join(missing), "install them; /health is 503 without")
+        words = remedy(
+            checkout="install them",
+            package="install them; libraries of Python: pip install --force-reinstall gooseherd",
+            image="build the image anew: ./dev images",
+        )
+        return Check("self-check", "missing", ", ".join(missing), f"{words}; /health is 503 without")
     return Check("self-check", "ok", "all that attempts start and import is here")
 
 
