@@ -196,3 +196,75 @@ async def test_an_entry_is_found_by_the_content_it_has_now(files):
     assert await files.of_identity(changed.identity, 10) == [changed]
     await files.remove(Dcc("4dn"), LocalId("A"))
     assert await files.of_identity(changed.identity, 10) == []
+
+
+# -- what sources say of themselves --------------------------------------------------------
+
+
+def bare(local_id: str = "A", **fields: object) -> SourceFile:
+    """An entry that says neither digest nor size nor version."""
+    return replace(entry(local_id), md5=None, size_in_bytes=None, **fields)  # type: ignore[arg-type]
+
+
+async def test_what_an_entry_leaves_open_is_filled_in_and_stays(files):
+    await files.put([bare()])
+    filled = await files.fill_in(bare(), size_in_bytes=7, version_tag='"v1"')
+    assert filled == replace(bare(), size_in_bytes=7, version_tag='"v1"')
+    assert await files.get(Dcc("4dn"), LocalId("A")) == filled
+    assert await files.fill_in(bare(), size_in_bytes=7, version_tag='"v1"') == filled
+    assert await names(files, text="A") == ["4dn/A"]
+
+
+async def test_the_identity_follows_what_is_filled_in(files):
+    await files.put([bare()])
+    filled = await files.fill_in(bare(), size_in_bytes=7, version_tag=None)
+    assert filled.identity != bare().identity
+    assert await files.of_identity(filled.identity, 10) == [filled]
+    assert await files.of_identity(bare().identity, 10) == []
+
+
+async def test_what_an_entry_says_itself_is_never_overwritten(files):
+    await files.put([bare(version_tag="2026")])
+    seen = bare(version_tag="2026")
+    assert await files.fill_in(seen, size_in_bytes=7, version_tag="new") == replace(seen, size_in_bytes=7)
+    await files.put([entry("B")])
+    assert await files.fill_in(entry("B"), size_in_bytes=1, version_tag=None) == entry("B")
+    assert await files.fill_in(seen, size_in_bytes=None, version_tag=None) == replace(seen, size_in_bytes=7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"access_url": "https://example.org/other"},
+        {"md5": "1" * 32},
+        {"sha256": "1" * 64},
+        {"size_in_bytes": 9},
+        {"version_tag": "other"},
+    ],
+)
+async def test_an_entry_that_is_another_by_now_is_left_as_it_is(files, change):
+    current = replace(bare(), **change)
+    await files.put([current])
+    assert await files.fill_in(bare(), size_in_bytes=7, version_tag='"v1"') == current
+    assert await files.of_identity(current.identity, 10) == [current]
+
+
+async def test_what_changed_elsewhere_in_the_entry_is_kept(files):
+    current = replace(bare(), status="withdrawn", sidecars=())
+    await files.put([current])
+    assert await files.fill_in(bare(), size_in_bytes=7, version_tag=None) == replace(current, size_in_bytes=7)
+
+
+async def test_an_entry_that_was_removed_is_not_made_again(files):
+    assert await files.fill_in(bare(), size_in_bytes=7, version_tag=None) is None
+    assert await files.count() == 0
+
+
+async def test_of_many_that_fill_in_at_once_one_decides_for_all(files):
+    await files.put([bare()])
+    filled = await asyncio.gather(
+        *(files.fill_in(bare(), size_in_bytes=n, version_tag=f"v{n}") for n in range(1, 9))
+    )
+    stored = await files.get(Dcc("4dn"), LocalId("A"))
+    assert set(filled) == {stored}
+    assert stored.version_tag == f"v{stored.size_in_bytes}"

@@ -22,7 +22,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import Fetched, StoredObject, Upstream
+from gooseherd.domain.ports import Fetched, SourceDetails, StoredObject, Upstream
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache
@@ -55,6 +55,9 @@ class OneSource:
         raise NotImplementedError
 
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
+        raise NotImplementedError
+
+    async def details(self, url: str) -> SourceDetails:
         raise NotImplementedError
 
     async def fetch(

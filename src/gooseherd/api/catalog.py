@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gooseherd.domain.errors import AccessDenied, Gone, NotFound
-from gooseherd.domain.ports import FilePage, FileQuery, FileStore
+from gooseherd.domain.ports import FilePage, FileQuery, FileStore, SourceDetails
 from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile, parse_dcc, parse_local_id
 
 REMEMBERED_SECONDS: Final = 2.0
@@ -76,6 +76,22 @@ class Catalog:
             self._writes += 1
             for entry in entries:
                 self._known.pop((entry.dcc, entry.local_id), None)
+
+    async def refreshed(self, entry: SourceFile) -> SourceFile | None:
+        """The entry as it is stored now, whatever is remembered; None: it is gone."""
+        self._writes += 1
+        self._known.pop((entry.dcc, entry.local_id), None)
+        return await self._files.get(entry.dcc, entry.local_id)
+
+    async def fill_in(self, seen: SourceFile, details: SourceDetails) -> SourceFile | None:
+        """Store what the source told of itself; the entry as it is stored then (see FileStore.fill_in)."""
+        try:
+            return await self._files.fill_in(
+                seen, size_in_bytes=details.size_in_bytes, version_tag=details.version_tag
+            )
+        finally:
+            self._writes += 1
+            self._known.pop((seen.dcc, seen.local_id), None)
 
     async def remove(self, dcc: str, local_id: str) -> SourceFile:
         """Take the entry out; as it was at that moment.

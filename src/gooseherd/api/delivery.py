@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gooseherd import telemetry
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import Answer, decide
+from gooseherd.api.describing import Describing, lacks_details
 from gooseherd.api.desk import Desk
 from gooseherd.api.models import Accepted
 from gooseherd.api.problems import MethodNotAllowed, Pairs
@@ -70,6 +71,7 @@ class Delivery:
         self._framework = framework
         self._desk = desk
         self._catalog = catalog
+        self._describing = Describing(catalog, desk.sources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Errors are raised; the gate tells them."""
@@ -84,7 +86,15 @@ class Delivery:
         entry = await self._catalog.servable(words[2], words[3])
         wishes = self._wishes(scope["query_string"], visit)
         await _Errand(
-            self._desk, visit, entry, _KINDS[words[1]], wishes, scope["method"], receive, send
+            self._desk,
+            self._describing,
+            visit,
+            entry,
+            _KINDS[words[1]],
+            wishes,
+            scope["method"],
+            receive,
+            send,
         ).run()
 
     def _wishes(self, query: bytes, visit: Visit) -> _Wishes:
@@ -119,6 +129,7 @@ class _Errand:
     """One GET or HEAD of one kind of one servable entry. Errors are raised before anything is sent."""
 
     desk: Desk
+    describing: Describing
     visit: Visit
     entry: SourceFile
     kind: Kind
@@ -147,6 +158,10 @@ class _Errand:
             return
         if self.method == "HEAD":
             raise NotFound("artifact", self.entry.name)
+        if lacks_details(self.entry) and await submissions.active_job(self.entry) is None:
+            known, self.entry = self.entry.identity, await self.describing.described(self.entry)
+            if self.entry.identity != known and await self._served(submissions, cache, recipe):
+                return
         claim = await submissions.submit(
             self.entry,
             recipe,

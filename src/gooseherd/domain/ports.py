@@ -124,6 +124,22 @@ class FileStore(Protocol):
         """
         ...
 
+    async def fill_in(
+        self, seen: SourceFile, *, size_in_bytes: int | None, version_tag: str | None
+    ) -> SourceFile | None:
+        """Give an entry the size and version its source told, where the entry leaves them open.
+
+        Written only while the stored entry has the access_url, md5, sha256, size_in_bytes and
+        version_tag of `seen`; then each of the two that is None there is set, None sets nothing, and
+        everything else stays as it is stored, also what has changed since it was seen. The identity
+        follows: `of_identity` finds the entry by the new one and no longer by the old.
+
+        One atomic, durable step: of callers with the same `seen` at the same time the first one's
+        values stay. Returns the entry as it is stored after that, whoever wrote it; None: it is gone.
+        Again with the same arguments changes nothing.
+        """
+        ...
+
     async def of_identity(self, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries whose `identity` equals that, kind and value, by (dcc, local_id), at most `limit`.
 
@@ -544,6 +560,15 @@ class Fetched:
     md5: str
 
 
+@dataclass(frozen=True, slots=True)
+class SourceDetails:
+    """What a source says of itself before it is read; None: not told."""
+
+    size_in_bytes: int | None = None
+    version_tag: str | None = None
+    """ETag, else date of the last change; of a file its modification time; of a DRS object its checksum."""
+
+
 class Sources(Protocol):
     """Outbound reads.
 
@@ -562,6 +587,13 @@ class Sources(Protocol):
 
     def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
         """One guarded GET, Range passed on; redirects are followed and re-checked."""
+        ...
+
+    async def details(self, url: str) -> SourceDetails:
+        """Size and version by one guarded HEAD (a file's by stat), tried once; no byte is read.
+
+        How long that may take is the caller's to bound, by cancelling it.
+        """
         ...
 
     async def fetch(

@@ -35,6 +35,11 @@ class Place:
     lasting: bool = True
     name: str | None = None
 
+    def digests(self) -> Iterator[tuple[str, str | None]]:
+        """Name and lowercase hex of each kind, the one that identities prefer first."""
+        yield "md5", self.md5
+        yield "sha256", self.sha256
+
     @property
     def shown(self) -> str:
         """What may stand in an error."""

@@ -1,4 +1,4 @@
-"""One guarded GET: each hop is judged, and the connection goes to the addresses that were judged."""
+"""One guarded GET or HEAD: each hop is judged, and the connection goes to the addresses that were judged."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from yarl import URL
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
 from gooseherd.sources.patience import Faltered, Patience, retry_after
 from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
+
+Headers = Mapping[str, str]
+"""By name, whatever the case of its letters."""
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -63,6 +66,15 @@ class GuardedHttp:
         response.close()
         raise _told(response, shown)
 
+    async def head(self, url: str, headers: Mapping[str, str], *, shown: str | None = None) -> Headers:
+        """The headers of a 200 to a HEAD. Raises as `get` does, for every other answer too."""
+        shown = shown or safe_url(url)
+        response = await self._follow(url, headers, shown, method="HEAD")
+        response.close()
+        if response.status != 200:
+            raise _told(response, shown)
+        return response.headers
+
     async def get_json(self, url: str, headers: Mapping[str, str]) -> Any:
         """A small JSON document. Raises as `get` does; Faltered also for what is no JSON."""
         shown = safe_url(url)
@@ -106,11 +118,13 @@ class GuardedHttp:
         if self._session is not None:
             await self._session.close()
 
-    async def _follow(self, url: str, headers: Mapping[str, str], shown: str) -> aiohttp.ClientResponse:
+    async def _follow(
+        self, url: str, headers: Mapping[str, str], shown: str, *, method: str = "GET"
+    ) -> aiohttp.ClientResponse:
         sent = {**headers, "accept-encoding": "identity"}
         target, hop = self._guard.check(url), ""
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._once(target, sent, shown, hop)
+            response = await self._once(method, target, sent, shown, hop)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
@@ -128,12 +142,12 @@ class GuardedHttp:
         raise Faltered(shown, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
 
     async def _once(
-        self, target: URL, headers: Mapping[str, str], shown: str, hop: str
+        self, method: str, target: URL, headers: Mapping[str, str], shown: str, hop: str
     ) -> aiohttp.ClientResponse:
         try:
             # Over all, because one byte of header now and then would reset the timer between reads.
             async with asyncio.timeout(self._patience.connect_seconds + self._patience.read_seconds):
-                return await self._opened().get(target, headers=headers, allow_redirects=False)
+                return await self._opened().request(method, target, headers=headers, allow_redirects=False)
         except _AddressRefusedError as refused:
             raise OutboundRefused(shown, hop + refused.rule, setting_of(refused.rule)) from None
         except aiohttp.ClientConnectorCertificateError as error:

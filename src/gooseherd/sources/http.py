@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random as randomness
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import aiohttp
 from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports import Fetched, Upstream
+from gooseherd.domain.ports import Fetched, SourceDetails, Upstream
 from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources import localfile
@@ -39,6 +40,8 @@ _PASSED_BACK: Final = (
 _PROGRESS: Final = 1 << 20
 """Only so many new bytes make up for a failure, or a server could feed us a byte per connection."""
 _COPY_STEP: Final = 4 << 20
+_LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_VERSION: Final = re.compile(r"[\x20-\x7e]{1,500}", re.ASCII)
 
 
 class HttpSources:
@@ -77,6 +80,27 @@ class HttpSources:
                 self._guard.check(self._drs.object_url(url))
             case _:
                 self._guard.check(url)
+
+    async def details(self, url: str) -> SourceDetails:
+        """As the port says. A length of 0 is taken for none: some servers say it to every HEAD."""
+        if _scheme(url) == "file":
+            file = await in_thread_or_undo(_close, self._open_file, url)
+            os.close(file.fd)
+            # As `gooseherd add` spells it.
+            return SourceDetails(file.size, f"mtime-{file.modified_ns}")
+        try:
+            place = await self._place(url)
+            digest = next((f"{name}-{value}" for name, value in place.digests() if value), None)
+            if place.size is not None and digest is not None:
+                return SourceDetails(place.size, digest)
+            headers = await self._http.head(place.url, place.headers, shown=place.shown)
+        except Faltered as faltered:
+            log.info("its size and version are not known: %s", faltered)
+            raise faltered.plain() from faltered
+        length = headers.get("Content-Length", "")
+        told = is_verbatim(headers, (place.url.partition("?")[0],)) and _LENGTH.fullmatch(length)
+        size = (int(length) or None) if told else None
+        return SourceDetails(place.size if place.size is not None else size, digest or _version(headers))
 
     @asynccontextmanager
     async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
@@ -222,6 +246,11 @@ class HttpSources:
     async def close(self) -> None:
         """As the port says."""
         await self._http.close()
+
+
+def _version(headers: Mapping[str, str]) -> str | None:
+    told = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
+    return next((text for text in told if _VERSION.fullmatch(text)), None)
 
 
 def _scheme(url: str) -> str:

@@ -29,6 +29,7 @@ class LocalFile:
     size: int
     etag: str
     modified: str
+    modified_ns: int
 
 
 def judge(url: str, roots: tuple[Path, ...]) -> Path:
@@ -76,7 +77,7 @@ def open_below(url: str, roots: tuple[Path, ...]) -> LocalFile:
     finally:
         os.close(place)
     etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"'
-    return LocalFile(fd, found.st_size, etag, formatdate(found.st_mtime, usegmt=True))
+    return LocalFile(fd, found.st_size, etag, formatdate(found.st_mtime, usegmt=True), found.st_mtime_ns)
 
 
 def _path(url: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from pymongo import ReplaceOne
@@ -78,6 +79,35 @@ class MongoFiles:
             if (await self._files.delete_one(seen)).deleted_count:
                 return SourceFile.from_json(seen)
         raise StoreUnavailable("remove")
+
+    @store_operation
+    async def fill_in(
+        self, seen: SourceFile, *, size_in_bytes: int | None, version_tag: str | None
+    ) -> SourceFile | None:
+        """Set what the entry leaves open while it is as it was seen; the entry as it is stored then."""
+        filled = replace(
+            seen,
+            size_in_bytes=size_in_bytes if seen.size_in_bytes is None else seen.size_in_bytes,
+            version_tag=version_tag if seen.version_tag is None else seen.version_tag,
+        )
+        name = {"_id": file_id(seen.dcc, seen.local_id)}
+        if filled != seen:
+            # All that the identity is made of, so that the one that is written is that of the entry.
+            unchanged = {
+                "access_url": seen.access_url,
+                "md5": seen.md5,
+                "sha256": seen.sha256,
+                "size_in_bytes": seen.size_in_bytes,
+                "version_tag": seen.version_tag,
+            }
+            news = {
+                "size_in_bytes": filled.size_in_bytes,
+                "version_tag": filled.version_tag,
+                "identity": str(filled.identity),
+            }
+            await self._files.update_one({**name, **unchanged}, {"$set": news})
+        document = await self._files.find_one(name)
+        return SourceFile.from_json(document) if document else None
 
     @store_operation
     async def of_identity(self, identity: Identity, limit: int) -> Sequence[SourceFile]:

@@ -24,12 +24,12 @@ from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.contig import Contig
-from gooseherd.domain.errors import NotFound, OutboundRefused, UnsupportedFormat
+from gooseherd.domain.errors import NotFound, OutboundRefused, UnsupportedFormat, UpstreamUnavailable
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import Family
 from gooseherd.domain.job import Job, JobId, Owner
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import CacheBackend, StoredObject, Upstream
+from gooseherd.domain.ports import CacheBackend, SourceDetails, StoredObject, Upstream
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.local import LocalFsCache
@@ -99,6 +99,9 @@ class Upstreams:
         }
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         self.open_bodies = 0
+        self.details_asked: list[str] = []
+        self.details_begun = asyncio.Event()
+        self.known_details: dict[str, SourceDetails] = {}
         self.error: Exception | None = None
 
     def judge(self, url: str) -> None:
@@ -139,6 +142,14 @@ class Upstreams:
                 yield data[start : start + 1000]
         finally:
             self.open_bodies -= 1
+
+    async def details(self, url: str) -> SourceDetails:
+        self.details_asked.append(url)
+        self.details_begun.set()
+        await asyncio.sleep(0.05)
+        if url not in self.known_details:
+            raise UpstreamUnavailable(url, 405)
+        return self.known_details[url]
 
     async def fetch(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("the API fetches nothing")

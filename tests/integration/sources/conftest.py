@@ -33,6 +33,7 @@ QUICK = Patience(
 class Request:
     path: str
     headers: dict[str, str]
+    method: str = "GET"
 
     @property
     def start(self) -> int | None:
@@ -121,7 +122,8 @@ class Server:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-        request = Request(first.split(" ")[1], headers)
+        method, path, _ = first.split(" ")
+        request = Request(path, headers, method)
         self.requests.append(request)
         route = self.routes.get(request.path.partition("?")[0])
         reply = route(request) if route else Reply(404)
@@ -131,6 +133,9 @@ class Server:
             said["Content-Length"] = str(length)
         head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
         writer.write(f"HTTP/1.1 {reply.status} Said\r\n{head}\r\n".encode())
+        if method == "HEAD" and reply.stall_after is None:
+            await writer.drain()
+            return True
         cut = reply.drop_after if reply.drop_after is not None else reply.stall_after
         body = reply.body[:cut]
         if reply.drip_seconds is not None:

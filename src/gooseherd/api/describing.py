@@ -1,0 +1,79 @@
+"""Entries that came without a size or a version get them from their source, before keys are made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from gooseherd.api.catalog import Catalog
+from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.ports import SourceDetails, Sources
+from gooseherd.domain.source import Dcc, IdentityKind, LocalId, SourceFile
+
+_log = logging.getLogger(__name__)
+
+ANSWER_SECONDS: Final = 3.0
+"""A client waits for its 202 meanwhile; a HEAD is answered in well under a second."""
+
+_Key = tuple[Dcc, LocalId, str]
+
+
+def lacks_details(entry: SourceFile) -> bool:
+    """Whether a HEAD would tell more than the catalog: its size, or what stands in for a digest."""
+    if entry.size_in_bytes is None:
+        return True
+    return entry.identity.kind is IdentityKind.WEAK and entry.version_tag is None
+
+
+class Describing:
+    """Asks sources for what their entries lack, once per entry however many requests want it."""
+
+    def __init__(self, catalog: Catalog, sources: Sources) -> None:
+        self._catalog = catalog
+        self._sources = sources
+        self._asking: dict[_Key, asyncio.Task[SourceFile]] = {}
+
+    async def described(self, entry: SourceFile) -> SourceFile:
+        """The entry as the store has it once its source was asked for what it lacks.
+
+        Size and version may change the identity. What is stored decides, so that all requests and all
+        API processes make the same keys of it. A source that refuses, or does not answer in time,
+        leaves the entry as it is.
+
+        Raises:
+            StoreUnavailable: whether the entry has changed is not known.
+        """
+        if not lacks_details(entry):
+            return entry
+        key = entry.dcc, entry.local_id, entry.access_url
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._ask(entry))
+            asking.add_done_callback(lambda done: self._forget(key, done))
+        # Whoever asked first may leave; the others still want the answer.
+        return await asyncio.shield(asking)
+
+    def _forget(self, key: _Key, done: asyncio.Task[SourceFile]) -> None:
+        self._asking.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # looked at here, because everybody who waited may have left
+
+    async def _ask(self, entry: SourceFile) -> SourceFile:
+        # What was remembered may be older than what another process has stored.
+        stored = await self._catalog.refreshed(entry)
+        if stored is None or not lacks_details(stored):
+            return stored or entry
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                details = await self._sources.details(stored.access_url)
+        except (GooseherdError, TimeoutError) as error:
+            problem = str(error) or "no answer in time"
+            _log.info("a file's size is not known", extra={"file": stored.name, "problem": problem})
+            return await self._catalog.refreshed(stored) or stored
+        wanted = SourceDetails(
+            details.size_in_bytes,
+            # Beside a digest a version says nothing.
+            details.version_tag if stored.identity.kind is IdentityKind.WEAK else None,
+        )
+        return await self._catalog.fill_in(stored, wanted) or stored
