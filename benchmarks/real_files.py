@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import gzip
-import importlib.util
 import json
 import os
 import random
@@ -34,6 +34,7 @@ from gooseherd.domain.formats import BCF, BIGBED, CRAM, GTF, VCF, Family, Format
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import default_registry
+from gooseherd.trial.demodata import DataMissing, Entry, bring
 
 HERE = Path(__file__).parent
 MANIFEST = HERE / "real-files.json"
@@ -265,15 +266,55 @@ def try_file(path: Path, file_format: Format, refusal: str = "") -> Outcome:
 
 def fetch(folder: Path) -> None:
     """Bring the folder in line with the list, as the demo does with its own."""
-    script = HERE.parent / "deploy" / "fetch_demo_data.py"
-    spec = importlib.util.spec_from_file_location("fetch_demo_data", script)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"cannot load {script}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.MANIFEST = MANIFEST
-    if status := module.main([str(folder)]):
-        raise SystemExit(status)
+    try:
+        bring(folder.resolve(), MANIFEST, {"debian": unpack_debian})
+    except DataMissing as missing:
+        raise SystemExit("\n".join(missing.failures)) from None
+
+
+def unpack_debian(package: Entry, entries: Sequence[Entry], into: Path) -> None:
+    """Download by apt and unpack without installing: nothing of the package is run."""
+    name = package["name"]
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        raise DataMissing([f"{name} is a Debian package, and this machine has no apt-get or no dpkg-deb"])
+    download = ["apt-get", "-qq", "download", name]
+    try:
+        apt(download, into, name)
+    except DataMissing:
+        # The lists may be missing or older than the archive; only root can renew them.
+        refresh = ["apt-get", "-qq", "update"]
+        with (into.parent / "apt-update.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            apt(refresh if os.geteuid() == 0 else ["sudo", "-n", *refresh], into, name)
+        apt(download, into, name)
+    deb = next(into.glob("*.deb"))
+    members = [f"./{entry['member']}" for entry in entries]
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as tar:
+        unpack = [
+            "tar",
+            "-x",
+            "-f",
+            "-",
+            "-C",
+            str(into),
+            "--no-same-owner",
+            "--no-wildcards",
+            "--",
+            *members,
+        ]
+        # A member that is not there is reported by name when the file is adopted.
+        subprocess.run(unpack, stdin=tar.stdout, stderr=subprocess.DEVNULL, check=False)
+
+
+def apt(command: Sequence[str], cwd: Path, name: str) -> None:
+    done = subprocess.run(
+        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "sudo:"))]
+        raise DataMissing(
+            [f"apt-get could not download {name}: {' '.join(lines[-2:]) or f'exit {done.returncode}'}"]
+        )
 
 
 def files(given: argparse.Namespace) -> Iterator[tuple[Path, Format, str]]:

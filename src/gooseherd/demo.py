@@ -30,12 +30,13 @@ from gooseherd.client.region import Region, parse_region
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.formats import Format, resolve
+from gooseherd.trial import demodata
 from gooseherd.trial.checks import CheckFailed, attempt, check_ranges, check_region, check_same_bytes
 from gooseherd.trial.child import DidNotStart, running_service
 from gooseherd.trial.entries import Entries, termination_interrupts
 
 DCC = "demo"
-MANIFEST = "demo-data.json"
+MANIFEST = demodata.MANIFEST.name
 _PORT = 8080
 _PATIENCE_SECONDS = 300.0
 _WIDE = 150
@@ -72,7 +73,8 @@ def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | No
     Its catalog entries are taken out again, however it ends.
 
     Raises:
-        Misconfigured: no demo data, or another service runs on the state folder.
+        Misconfigured: the folder has no demo data, or another service runs on the state folder.
+        DataMissing: the demo data could not be fetched.
         DidNotStart: the service did not.
     """
     began, console = time.monotonic(), Console()
@@ -106,21 +108,31 @@ def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | No
 
 
 def read_manifest(folder: Path | None) -> list[DemoFile]:
-    """The files of the demo's data folder.
+    """The files of the demo's data folder; without one the data is fetched and kept in the user's cache.
 
     Raises:
-        Misconfigured: no folder was named, or it is not what the fetch script leaves.
+        Misconfigured: the folder is not what a fetch leaves, or cannot be written to.
+        DataMissing: the data could not be fetched.
     """
-    remedy = "run ./dev demo, which fetches the data, or python deploy/fetch_demo_data.py FOLDER"
     if folder is None:
-        raise Misconfigured("GOOSEHERD_DEMO_DATA", f"not set; {remedy}")
+        folder = demodata.default_folder(os.environ)
+        try:
+            demodata.bring(folder)
+        except OSError as error:
+            raise Misconfigured(
+                "GOOSEHERD_DEMO_DATA",
+                f"not set, and the demo's files cannot be kept in {folder} ({error.strerror}); "
+                "make that possible, or name another cache folder in XDG_CACHE_HOME",
+            ) from None
     folder = folder.resolve()
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return [_demo_file(folder, entry) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Misconfigured(
-            "GOOSEHERD_DEMO_DATA", f"no usable {MANIFEST} in {folder} ({type(error).__name__}); {remedy}"
+            "GOOSEHERD_DEMO_DATA",
+            f"no usable {MANIFEST} in {folder} ({type(error).__name__}); fill the folder by "
+            f"python -m gooseherd.trial.demodata {folder}, or leave it unset: the demo then fetches its data",
         ) from None
 
 
@@ -246,10 +258,11 @@ def _check(client: GooseherdClient, file: DemoFile, data: Ready) -> str:
 
 def _table(console: Console, outcomes: Sequence[Outcome]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in ("file", "format", "", "seconds", "read back and compared"):
+    for head in ("file", "format", "", "seconds"):
         table.add_column(head, no_wrap=True)
+    table.add_column("read back and compared", overflow="fold")
     if console.width >= _WIDE:
-        table.add_column("what it is", no_wrap=True)
+        table.add_column("what it is")
     for one in outcomes:
         mark = Text("FAILED", "bold red") if not one.ok else Text("cached" if one.cached else "made", "green")
         row: list[str | Text] = [

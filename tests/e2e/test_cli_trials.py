@@ -134,10 +134,20 @@ def test_a_demo_whose_check_fails_says_which(stranger: Any, demo_data: Path) -> 
     assert b"demo: ok" not in done.stdout
 
 
-def test_a_demo_without_data_says_how_to_get_it(stranger: Any, tmp_path: Path) -> None:
-    assert stranger.run("demo", "--once").returncode == 2
+def test_a_demo_whose_data_cannot_be_fetched_says_what_is_missing(stranger: Any, tmp_path: Path) -> None:
+    stranger.environ |= {"PIP_INDEX_URL": "http://127.0.0.1:9/", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    stranger.environ |= {"PIP_CONFIG_FILE": "/dev/null", "PIP_EXTRA_INDEX_URL": ""}
+    done = stranger.run("demo", "--once")
+    assert done.returncode == 3
+    assert b"could not download pyranges-" in done.stderr
+    assert b"GOOSEHERD_DEMO_DATA" in done.stderr
+
+
+def test_a_demo_in_a_folder_without_data_says_how_to_get_it(stranger: Any, tmp_path: Path) -> None:
     stranger.environ["GOOSEHERD_DEMO_DATA"] = str(tmp_path)
-    assert b"./dev demo" in stranger.run("demo", "--once").stderr
+    done = stranger.run("demo", "--once")
+    assert done.returncode == 2
+    assert b"python -m gooseherd.trial.demodata" in done.stderr
 
 
 @pytest.fixture

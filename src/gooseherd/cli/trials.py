@@ -73,7 +73,10 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the checks.")] = False,
     data: Annotated[
         Path | None,
-        typer.Option(envvar="GOOSEHERD_DEMO_DATA", help="Folder with the demo's files and demo-data.json."),
+        typer.Option(
+            envvar="GOOSEHERD_DEMO_DATA",
+            help="Folder with the demo's files and demo-data.json; default: they are downloaded and cached.",
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -85,8 +88,15 @@ def demo(
 
     def command() -> None:
         from gooseherd import demo as it
+        from gooseherd.trial.demodata import REMEDY, DataMissing
 
-        if not it.run(data=data, once=once, port=port, state_dir=state_dir):
+        try:
+            ok = it.run(data=data, once=once, port=port, state_dir=state_dir)
+        except DataMissing as missing:
+            for failure in missing.failures:
+                say(f"demo data: {failure}")
+            raise Stop(Exit.NOT_THERE, "the demo's files could not be downloaded", REMEDY) from None
+        if not ok:
             raise typer.Exit(Exit.FAILED)
 
     raise typer.Exit(run(command, as_json=False))
