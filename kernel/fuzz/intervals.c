@@ -82,7 +82,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         .max_line = 20000,
         .max_header = 20000,
         .max_contigs = 50,
-        .output = {.data = data_path, .index = index_path, .level = (int)(n & 1), .threads = 2,
+        .output = {.data = data_path,
+                   .index = index_path,
+                   .level = (int)(n & 1),
+                   .threads = 2,
                    .format = format_named(formats[data[0] & 7])},
     };
     memset(&g, 0, sizeof g);

@@ -36,10 +36,8 @@ static void told(const struct failure *failure)
 }
 
 /* Three sequences; of the long one an index is a CSI. */
-static const char short_ones[] =
-    "BAM\1\0\0\0\0\3\0\0\0\2\0\0\0b\0\x40\x42\x0f\0\2\0\0\0a\0\0\0\0\x10\2\0\0\0c\0\7\0\0";
-static const char long_ones[] =
-    "BAM\1\0\0\0\0\3\0\0\0\2\0\0\0b\0\x40\x42\x0f\0\2\0\0\0a\0\0\0\0\x70\2\0\0\0c\0\7\0\0";
+static const char short_ones[] = "BAM\1\0\0\0\0\3\0\0\0\2\0\0\0b\0\x40\x42\x0f\0\2\0\0\0a\0\0\0\0\x10\2\0\0\0c\0\7\0\0";
+static const char long_ones[] = "BAM\1\0\0\0\0\3\0\0\0\2\0\0\0b\0\x40\x42\x0f\0\2\0\0\0a\0\0\0\0\x70\2\0\0\0c\0\7\0\0";
 
 /* A memfd with the input in stored blocks of `size` bytes. */
 static int blocks_of(const uint8_t *data, size_t n, size_t size)

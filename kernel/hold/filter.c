@@ -63,42 +63,93 @@ static const uint32_t NEW_NAMESPACES =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
 static const int fatal[] = {
-    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_fsconfig,
-    SYS_fsmount, SYS_fspick, SYS_mount_setattr, SYS_setns, SYS_unshare,
-    SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_open_tree,
+    SYS_move_mount,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_mount_setattr,
+    SYS_setns,
+    SYS_unshare,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_kexec_load,
 #ifdef SYS_kexec_file_load
     SYS_kexec_file_load,
 #endif
-    SYS_reboot, SYS_swapon, SYS_swapoff, SYS_open_by_handle_at, SYS_process_vm_writev,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_open_by_handle_at,
+    SYS_process_vm_writev,
 #if defined(__x86_64__)
-    SYS_iopl, SYS_ioperm, SYS_modify_ldt,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_modify_ldt,
 #endif
 };
 
 static const int refused[] = {
-    SYS_ptrace, SYS_process_vm_readv, SYS_kcmp, SYS_pidfd_getfd,
-    SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register,
-    SYS_add_key, SYS_request_key, SYS_keyctl,
-    SYS_fanotify_init, SYS_quotactl, SYS_acct, SYS_syslog, SYS_vhangup,
-    SYS_settimeofday, SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_sethostname, SYS_setdomainname,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_kcmp,
+    SYS_pidfd_getfd,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_userfaultfd,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_keyctl,
+    SYS_fanotify_init,
+    SYS_quotactl,
+    SYS_acct,
+    SYS_syslog,
+    SYS_vhangup,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+    SYS_sethostname,
+    SYS_setdomainname,
 };
 
 static struct sock_filter program[256];
 static unsigned short length;
 
-static void add(uint16_t code, uint32_t operand, uint8_t when, uint8_t otherwise) {
+static void add(uint16_t code, uint32_t operand, uint8_t when, uint8_t otherwise)
+{
     program[length++] = (struct sock_filter){code, when, otherwise, operand};
 }
 
-static void answer(uint32_t what) { add(BPF_RET | BPF_K, what, 0, 0); }
-static void load(size_t where) { add(BPF_LD | BPF_W | BPF_ABS, (uint32_t)where, 0, 0); }
+static void answer(uint32_t what)
+{
+    add(BPF_RET | BPF_K, what, 0, 0);
+}
+static void load(size_t where)
+{
+    add(BPF_LD | BPF_W | BPF_ABS, (uint32_t)where, 0, 0);
+}
 /* The low half of an argument is the first: both machines are little-endian. */
-static void load_argument(unsigned which) { load(offsetof(struct seccomp_data, args) + 8 * which); }
-static void skip_unless(int number, uint8_t instructions) {
+static void load_argument(unsigned which)
+{
+    load(offsetof(struct seccomp_data, args) + 8 * which);
+}
+static void skip_unless(int number, uint8_t instructions)
+{
     add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, instructions);
 }
 
-static void only_unix(int call) {
+static void only_unix(int call)
+{
     skip_unless(call, 4);
     load_argument(0);
     add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
@@ -106,7 +157,8 @@ static void only_unix(int call) {
     answer(SECCOMP_RET_ERRNO | EPERM);
 }
 
-static void put_together(void) {
+static void put_together(void)
+{
     load(offsetof(struct seccomp_data, arch));
     add(BPF_JMP | BPF_JEQ | BPF_K, MACHINE, 1, 0);
     answer(SECCOMP_RET_KILL_PROCESS); /* the calls of another machine have other numbers */
@@ -150,18 +202,24 @@ static void put_together(void) {
     answer(SECCOMP_RET_ALLOW);
 }
 
-int load_filter(void) {
+int load_filter(void)
+{
     put_together();
     struct sock_fprog whole = {length, program};
     /* Without the flag, kernels before 5.16 also slow the process down against Spectre; it shares nothing with
      * anybody that it could spy on. */
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &whole) == 0) return 0;
-    if (errno != EINVAL) return errno;
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &whole) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return errno;
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &whole) == 0 ? 0 : errno;
 }
 
 #else
 
-int load_filter(void) { return ENOSYS; }
+int load_filter(void)
+{
+    return ENOSYS;
+}
 
 #endif

@@ -51,8 +51,8 @@ void failure_of_errno(struct failure *failure, const char *what);
 void memory_watch(void);
 bool memory_is_short(void); /* an allocation was seen to fail, or would now */
 
-_Noreturn void fail_memory(const char *what);  /* "ran out of memory: WHAT" */
-_Noreturn void fail_library(const char *what); /* a library said only that it failed: short memory is told apart */
+_Noreturn void fail_memory(const char *what);     /* "ran out of memory: WHAT" */
+_Noreturn void fail_library(const char *what);    /* a library said only that it failed: short memory is told apart */
 _Noreturn void fail_library_io(const char *what); /* one that reads or writes: errno says how, or nothing does */
 void failure_of_library(struct failure *failure, const char *what); /* likewise; reads errno */
 

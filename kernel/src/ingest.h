@@ -45,12 +45,12 @@ struct ingest {
     struct text header;
     uint32_t *order; /* contigs by place, in the end */
 
-    bool sorted;     /* so far */
-    bool streaming;  /* records go straight to the output */
+    bool sorted;    /* so far */
+    bool streaming; /* records go straight to the output */
     bool may_stream;
-    bool csi;        /* an end lies beyond TBI */
-    bool restarted;  /* the bet was lost */
-    bool kept;       /* the source is the result: only its index was made */
+    bool csi;       /* an end lies beyond TBI */
+    bool restarted; /* the bet was lost */
+    bool kept;      /* the source is the result: only its index was made */
     uint32_t last_contig, last_start;
     uint64_t next_age;
     uint64_t ticks;
@@ -68,7 +68,8 @@ void ingest_run(struct ingest *ingest);
 void ingest_free(struct ingest *ingest);
 
 /* For keep.c. */
-uint64_t ingest_room(const struct ingest *ingest); /* what records may fill; ends the process when there is too little */
+uint64_t ingest_room(
+    const struct ingest *ingest); /* what records may fill; ends the process when there is too little */
 void ingest_tell(struct ingest *ingest, const char *phase);
 bool ingest_breaks_order(const struct ingest *ingest, const struct record *record);
 void ingest_note(struct ingest *ingest, const struct record *record, int64_t to); /* a record that stands next */

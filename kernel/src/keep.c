@@ -66,8 +66,7 @@ static enum verdict judge(struct ingest *g, bool csi, struct text *top)
         decoder_lacks_end_marker(input_decoder(g->input)))
         return give_up(g, NOT_KEPT);
     reader_finish(&g->reader, true, true, &g->header);
-    if (changed(&g->reader) || g->header.n != top->n ||
-        (top->n && memcmp(g->header.bytes, top->bytes, top->n) != 0))
+    if (changed(&g->reader) || g->header.n != top->n || (top->n && memcmp(g->header.bytes, top->bytes, top->n) != 0))
         return give_up(g, NOT_KEPT);
     uint32_t *order = contigs_by_appearance(&g->contigs);
     output_finish_kept(g->output, &g->contigs, order, before);

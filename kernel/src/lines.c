@@ -23,8 +23,8 @@ static void keep(struct lines *l, const char *data, size_t n)
 {
     if (l->carried + n > l->longest) {
         struct failure f = {.code = EXIT_LIMIT, .reason = SOURCE_INVALID, .line = l->number + 1};
-        snprintf(f.detail, sizeof f.detail, "line %llu: the line is longer than %zu bytes",
-                 (unsigned long long)f.line, l->longest);
+        snprintf(f.detail, sizeof f.detail, "line %llu: the line is longer than %zu bytes", (unsigned long long)f.line,
+                 l->longest);
         fail_with(&f);
     }
     if (l->carried + n > l->carry_size) {

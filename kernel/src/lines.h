@@ -6,15 +6,15 @@
 
 struct lines {
     struct input *input;
-    uint64_t number;   /* of the line given last, from 1 */
-    bool open_end;     /* the last line had no newline */
-    size_t longest;    /* the limit */
-    char *carry;       /* a line that began in an earlier chunk */
+    uint64_t number; /* of the line given last, from 1 */
+    bool open_end;   /* the last line had no newline */
+    size_t longest;  /* the limit */
+    char *carry;     /* a line that began in an earlier chunk */
     size_t carried, carry_size;
     const char *at, *end, *nul;
-    const char *chunk; /* where it began */
+    const char *chunk;           /* where it began */
     const struct blocks *blocks; /* of that chunk, when the source is BGZF */
-    size_t block;      /* of those the one that offsets were asked of last */
+    size_t block;                /* of those the one that offsets were asked of last */
     uint64_t text_bytes;
 };
 

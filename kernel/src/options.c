@@ -52,8 +52,27 @@ static const char usage[] =
     "14 only to be kept with a CSI, 20 I/O or disk full, 21 out of memory\n";
 
 enum {
-    FORMAT = 256, OUT, INDEX, DENSITY, REPORT, WORK, MEMORY, THREADS, PROGRESS, TIES, SORTED, FAN, KEEP, REFUSE_EMPTY, MAX_LINE,
-    MAX_BYTES, MAX_RATIO, MAX_CONTIGS, MAX_HEADER, HELP, SHOW_VERSION,
+    FORMAT = 256,
+    OUT,
+    INDEX,
+    DENSITY,
+    REPORT,
+    WORK,
+    MEMORY,
+    THREADS,
+    PROGRESS,
+    TIES,
+    SORTED,
+    FAN,
+    KEEP,
+    REFUSE_EMPTY,
+    MAX_LINE,
+    MAX_BYTES,
+    MAX_RATIO,
+    MAX_CONTIGS,
+    MAX_HEADER,
+    HELP,
+    SHOW_VERSION,
 };
 
 static const struct option names[] = {

@@ -117,8 +117,13 @@ static void describe(struct output *o, const struct contigs *contigs, const uint
     uint32_t names = 0;
     for (uint32_t i = 0; i < contigs->seen_count; i++)
         names += contigs->all[order[i]].n + 1;
-    uint32_t fields[7] = {(uint32_t)conf->preset,    (uint32_t)conf->sc,        (uint32_t)conf->bc, (uint32_t)conf->ec,
-                          (uint32_t)conf->meta_char, (uint32_t)conf->line_skip, names};
+    uint32_t fields[7] = {(uint32_t)conf->preset,
+                          (uint32_t)conf->sc,
+                          (uint32_t)conf->bc,
+                          (uint32_t)conf->ec,
+                          (uint32_t)conf->meta_char,
+                          (uint32_t)conf->line_skip,
+                          names};
     struct text meta = {0};
     for (int i = 0; i < 7; i++) {
         unsigned char little[4] = {(unsigned char)fields[i], (unsigned char)(fields[i] >> 8),

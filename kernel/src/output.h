@@ -10,8 +10,8 @@
 struct output;
 
 struct output_plan {
-    const char *data;  /* a path, or "fd:N" */
-    const char *index; /* a path, or "fd:N" */
+    const char *data;    /* a path, or "fd:N" */
+    const char *index;   /* a path, or "fd:N" */
     const char *density; /* a path, or NULL: how the records lie is not told (density.h) */
     int level, threads;
     uint64_t memory; /* for blocks under way */

@@ -31,8 +31,8 @@ void progress_tell(struct progress *p, const struct progress_state *s)
     char line[256];
     int n = snprintf(line, sizeof line,
                      "{\"phase\":\"%s\",\"in\":%llu,\"in_total\":%llu,\"text\":%llu,\"written\":%llu,\"out\":%llu}\n",
-                     s->phase, (unsigned long long)s->in, (unsigned long long)s->in_total,
-                     (unsigned long long)s->text, (unsigned long long)s->written, (unsigned long long)s->out);
+                     s->phase, (unsigned long long)s->in, (unsigned long long)s->in_total, (unsigned long long)s->text,
+                     (unsigned long long)s->written, (unsigned long long)s->out);
     if (write(p->fd, line, (size_t)n) < 0)
         p->fd = -1;
 }

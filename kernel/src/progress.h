@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 struct progress {
-    int fd; /* -1: nobody watches */
+    int fd;       /* -1: nobody watches */
     int64_t last; /* monotonic nanoseconds */
 };
 

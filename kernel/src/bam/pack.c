@@ -116,7 +116,8 @@ static struct placed place_of(const struct packing *p, size_t n)
 static void refuse_disorder(const struct placed *before, const struct placed *now)
 {
     /* Reads without a place, -1, come last, in any order. */
-    if ((uint32_t)now->tid < (uint32_t)before->tid || (now->tid == before->tid && now->tid >= 0 && now->from < before->from))
+    if ((uint32_t)now->tid < (uint32_t)before->tid ||
+        (now->tid == before->tid && now->tid >= 0 && now->from < before->from))
         malformed();
 }
 
@@ -265,8 +266,10 @@ static void told(const struct failure *failure)
 static bool understood(struct pack *pack, int argc, char **argv)
 {
     static const struct option names[] = {
-        {"out", required_argument, NULL, 'o'},     {"density", required_argument, NULL, 'd'},
-        {"threads", required_argument, NULL, '@'}, {"level", required_argument, NULL, 'l'},
+        {"out", required_argument, NULL, 'o'},
+        {"density", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, '@'},
+        {"level", required_argument, NULL, 'l'},
         {NULL, 0, NULL, 0},
     };
     *pack = (struct pack){.threads = 2, .level = 1};

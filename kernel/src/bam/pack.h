@@ -20,7 +20,7 @@ struct pack {
 void pack_run(const struct pack *pack, int source);
 
 void pack_remove(const struct pack *pack); /* what was created; for failures */
-void pack_forget(void); /* after a failure that was jumped away from */
+void pack_forget(void);                    /* after a failure that was jumped away from */
 
 int pack_main(int argc, char **argv);
 

@@ -40,8 +40,8 @@ static bool count(htsFile *file, sam_hdr_t *header, hts_idx_t *index, struct den
     while (good && (got = sam_read1(file, header, read)) >= 0) {
         bool mapped = !(read->core.flag & BAM_FUNMAP);
         hts_pos_t end = index || mapped ? bam_endpos(read) : 0;
-        if (index && hts_idx_push(index, read->core.tid, read->core.pos, end, (uint64_t)bgzf_tell(file->fp.bgzf),
-                                  mapped) < 0)
+        if (index &&
+            hts_idx_push(index, read->core.tid, read->core.pos, end, (uint64_t)bgzf_tell(file->fp.bgzf), mapped) < 0)
             good = false;
         else if (mapped && read->core.tid >= 0)
             density_add(density, (uint32_t)read->core.tid, read->core.pos, end);
@@ -75,8 +75,10 @@ static int work(const struct call *call, htsFile *file, sam_hdr_t *header)
 static bool understood(struct call *call, int argc, char **argv)
 {
     static const struct option names[] = {
-        {"index", required_argument, NULL, 'i'}, {"density", required_argument, NULL, 'd'},
-        {"csi", no_argument, NULL, 'c'},         {"threads", required_argument, NULL, '@'},
+        {"index", required_argument, NULL, 'i'},
+        {"density", required_argument, NULL, 'd'},
+        {"csi", no_argument, NULL, 'c'},
+        {"threads", required_argument, NULL, '@'},
         {NULL, 0, NULL, 0},
     };
     *call = (struct call){.threads = 1};

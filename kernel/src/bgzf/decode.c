@@ -43,10 +43,10 @@ struct decoder {
     unsigned char *buffer;
     size_t at, end;
     uint64_t address; /* of the next BGZF block */
-    bool drained; /* read() said 0 */
-    bool begun;   /* gzip, Zstandard: there is a decoder */
-    bool between; /* a member has ended and no other has begun */
-    bool marked;  /* BGZF: the last block seen was empty */
+    bool drained;     /* read() said 0 */
+    bool begun;       /* gzip, Zstandard: there is a decoder */
+    bool between;     /* a member has ended and no other has begun */
+    bool marked;      /* BGZF: the last block seen was empty */
     struct gunzip *gunzip;
     struct unzstd *unzstd;
     _Atomic size_t window; /* bytes that it holds */
@@ -182,8 +182,8 @@ static size_t block_size(const unsigned char *p, size_t n)
 /* A Zstandard frame, of text or of anything else that readers skip (RFC 8878 3.1). */
 static bool is_frame(const unsigned char *p, size_t n)
 {
-    return n >= 4 && (memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0 ||
-                      ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0));
+    return n >= 4 &&
+           (memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0 || ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0));
 }
 
 static bool is_gzip(const unsigned char *p, size_t n)
@@ -198,7 +198,11 @@ static bool recognise(struct decoder *d, struct failure *f)
         size_t n;
         const char *name;
     } foreign[] = {
-        {"BZh", 3, "bzip2"}, {"\xfd" "7zXZ\0", 6, "xz"}, {"PK\3\4", 4, "zip"},
+        {"BZh", 3, "bzip2"},
+        {"\xfd"
+         "7zXZ\0",
+         6, "xz"},
+        {"PK\3\4", 4, "zip"},
     };
     size_t n = need(d, BLOCK_HEADER, f);
     if (f->code)

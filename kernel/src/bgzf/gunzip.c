@@ -18,7 +18,6 @@ static unsigned clip(size_t n)
     return n > INT_MAX ? INT_MAX : (unsigned)n;
 }
 
-
 /* RFC 1952 2.3. ISA-L's own reader of it fails when a long header comes in pieces, so it gets the rest only. */
 enum stage { FIXED, EXTRA_SIZE, EXTRA, NAME, COMMENT, CHECKSUM, BODY };
 enum { FIXED_BYTES = 10, HAS_CHECKSUM = 2, HAS_EXTRA = 4, HAS_NAME = 8, HAS_COMMENT = 16, RESERVED = 0xe0 };
@@ -97,8 +96,7 @@ static bool header_byte(struct gunzip *g, unsigned char byte)
         if (++g->count == 2)
             move_on(g);
         break;
-    case BODY:
-        break;
+    case BODY: break;
     }
     return true;
 }

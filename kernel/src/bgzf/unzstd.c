@@ -47,11 +47,8 @@ enum member_state unzstd_run(struct unzstd *u, const void *from, size_t *used, v
     if (!ZSTD_isError(left))
         return left ? MEMBER_MORE : MEMBER_ENDED;
     switch (ZSTD_getErrorCode(left)) {
-    case ZSTD_error_memory_allocation:
-        fail_memory("the window of a Zstandard frame");
-    case ZSTD_error_frameParameter_windowTooLarge:
-        return MEMBER_TOO_WIDE;
-    default:
-        return MEMBER_CORRUPT;
+    case ZSTD_error_memory_allocation: fail_memory("the window of a Zstandard frame");
+    case ZSTD_error_frameParameter_windowTooLarge: return MEMBER_TOO_WIDE;
+    default: return MEMBER_CORRUPT;
     }
 }

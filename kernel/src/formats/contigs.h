@@ -10,12 +10,12 @@ struct contig {
     const char *name; /* not terminated; any bytes but TAB and newline */
     uint32_t n;
     uint32_t hash;
-    uint32_t place;    /* in the output's order, once contigs_by_name or contigs_by_appearance has said */
-    uint32_t max_end;  /* highest end of its records, as the index counts */
+    uint32_t place;   /* in the output's order, once contigs_by_name or contigs_by_appearance has said */
+    uint32_t max_end; /* highest end of its records, as the index counts */
     uint64_t records;
-    uint64_t length;   /* as declared */
+    uint64_t length; /* as declared */
     bool declared, has_length;
-    bool lacking;      /* records name it, the header should have declared it */
+    bool lacking; /* records name it, the header should have declared it */
 };
 
 /* A name of up to seven bytes, as they lie in memory with zeros behind them. */
@@ -29,18 +29,18 @@ enum { SHORT_NAMES_BITS = 8 };
 struct contigs {
     struct contig *all; /* by number: in order of first mention, declared or seen */
     uint32_t count, room;
-    uint32_t *seen;     /* numbers of those with records, in order of appearance */
+    uint32_t *seen; /* numbers of those with records, in order of appearance */
     uint32_t seen_count, seen_room;
-    uint32_t *slots;    /* open addressing; number + 1, 0 is empty */
+    uint32_t *slots; /* open addressing; number + 1, 0 is empty */
     uint32_t slot_mask;
     uint64_t secret[2];
     struct kept *blocks; /* the names, in a chain of blocks */
-    char *pool;         /* what is left of the last one */
+    char *pool;          /* what is left of the last one */
     size_t pool_left;
-    size_t memory;      /* bytes held by all of this */
-    uint64_t windows;   /* of 16 kb up to the ends of all contigs: what an index may have to hold */
-    uint32_t most;      /* the limit */
-    uint32_t last;      /* the number looked up last: mostly the next one too */
+    size_t memory;    /* bytes held by all of this */
+    uint64_t windows; /* of 16 kb up to the ends of all contigs: what an index may have to hold */
+    uint32_t most;    /* the limit */
+    uint32_t last;    /* the number looked up last: mostly the next one too */
     struct short_name short_names[1 << SHORT_NAMES_BITS]; /* some of those met lately */
 };
 

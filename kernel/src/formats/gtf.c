@@ -27,7 +27,9 @@
 #include "failure.h"
 
 enum {
-    TYPE = 2, STRAND = 6, ATTRIBUTES = 8,
+    TYPE = 2,
+    STRAND = 6,
+    ATTRIBUTES = 8,
     JOINED = 256, /* so many attributes of a line are looked through for equal keys */
 };
 
@@ -139,8 +141,8 @@ static enum rank rank_of(const char *type, size_t n, bool has_transcript)
 {
     if (ends_with(type, n, "gene") && (!has_transcript || n == strlen("gene")))
         return GENE;
-    bool above = ends_with(type, n, "RNA") || ends_with(type, n, "transcript") ||
-                 ends_with(type, n, "gene_segment") || ends_with(type, n, "gene");
+    bool above = ends_with(type, n, "RNA") || ends_with(type, n, "transcript") || ends_with(type, n, "gene_segment") ||
+                 ends_with(type, n, "gene");
     return has_transcript && above ? TRANSCRIPT : PART;
 }
 
@@ -269,8 +271,8 @@ void gtf_record(struct reader *r, uint64_t number, const uint32_t *tabs, struct 
 
     uint32_t of_gene = NO_PARENT, of_transcript = NO_PARENT;
     if (gene) {
-        of_gene = parents_number(&r->parents, false, record->contig, gene->value, gene->value_n, record->start,
-                                 record->end);
+        of_gene =
+            parents_number(&r->parents, false, record->contig, gene->value, gene->value_n, record->start, record->end);
         if (rank == GENE)
             parents_present(&r->parents, of_gene);
         else if (!r->parents.all[of_gene].present)
@@ -379,8 +381,8 @@ bool gtf_added(struct reader *r, uint32_t *next, struct record *record)
             text_add(to, p->about + p->source_n, p->about_n - p->source_n);
         }
         r->counts[transcripts ? ADDED_TRANSCRIPTS : ADDED_GENES]++;
-        *record = (struct record){.text = to->bytes, .n = to->n, .contig = p->contig, .start = p->start,
-                                  .end = p->end, .added = true};
+        *record = (struct record){
+            .text = to->bytes, .n = to->n, .contig = p->contig, .start = p->start, .end = p->end, .added = true};
         ++*next;
         return true;
     }

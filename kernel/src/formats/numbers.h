@@ -34,7 +34,8 @@ static inline unsigned leading_digits(const char *text, uint64_t *value)
     word = (word & 0x0f * ones) << (64 - 8 * n);
     word = word * 10 + (word >> 8);
     *value = ((word & 0x000000ff000000ffu) * (100 + (1000000ull << 32)) +
-              (word >> 16 & 0x000000ff000000ffu) * (1 + (10000ull << 32))) >> 32;
+              (word >> 16 & 0x000000ff000000ffu) * (1 + (10000ull << 32))) >>
+             32;
     return n;
 }
 

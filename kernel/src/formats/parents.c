@@ -50,8 +50,13 @@ static uint32_t find(struct parents *p, bool transcript, uint32_t contig, const 
         p->room = room;
     }
     p->all[p->count] = (struct parent){
-        .id = contigs_keep(p->contigs, id, n), .id_n = (uint32_t)n, .hash = h, .contig = contig,
-        .transcript = transcript, .start = UINT32_MAX, .gene = NO_PARENT,
+        .id = contigs_keep(p->contigs, id, n),
+        .id_n = (uint32_t)n,
+        .hash = h,
+        .contig = contig,
+        .transcript = transcript,
+        .start = UINT32_MAX,
+        .gene = NO_PARENT,
     };
     p->slots[at] = ++p->count;
     p->missing++;

@@ -11,9 +11,10 @@
 #include "formats/numbers.h"
 
 const char *const oddity_names[ODDITIES] = {
-    "byte_order_mark", "carriage_returns", "blank_lines", "comment_lines", "display_lines", "heading_lines",
-    "repeated_header_lines", "replaced_header_lines", "added_header_lines", "separator_lines", "sequence_lines", "spaced_lines",
-    "respelt_coordinates", "line_comments", "added_genes", "added_transcripts",
+    "byte_order_mark",     "carriage_returns", "blank_lines",           "comment_lines",
+    "display_lines",       "heading_lines",    "repeated_header_lines", "replaced_header_lines",
+    "added_header_lines",  "separator_lines",  "sequence_lines",        "spaced_lines",
+    "respelt_coordinates", "line_comments",    "added_genes",           "added_transcripts",
 };
 
 static const struct format formats[] = {
@@ -287,8 +288,7 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
     if (!plain_number(text, n, &value)) {
         enum spelling how = exact_number(text, n, &value, c->plain);
         if (how == SPELT_NOT_WHOLE)
-            refuse(number, "column %d is '%.*s', which is not a whole number", column + 1, n > 40 ? 40 : (int)n,
-                   text);
+            refuse(number, "column %d is '%.*s', which is not a whole number", column + 1, n > 40 ? 40 : (int)n, text);
         if (how == SPELT_NEGATIVE)
             refuse(number, "position %s in column %d is below %u", c->plain, column + 1, r->format->lowest);
         if (how == SPELT_HUGE)
@@ -298,8 +298,7 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
     if (value < r->format->lowest)
         refuse(number, "position %u in column %d is below %u", (unsigned)value, column + 1, r->format->lowest);
     if (value > MAX_COORDINATE)
-        refuse(number, "position %llu in column %d is above %u", (unsigned long long)value, column + 1,
-               MAX_COORDINATE);
+        refuse(number, "position %llu in column %d is above %u", (unsigned long long)value, column + 1, MAX_COORDINATE);
     c->value = (uint32_t)value;
     r->counts[RESPELT_COORDINATES] += c->respelt;
 }

@@ -17,9 +17,23 @@
 
 /* What may be changed or dropped; names in records.c. */
 enum oddity {
-    BYTE_ORDER_MARK, CARRIAGE_RETURNS, BLANK_LINES, COMMENT_LINES, DISPLAY_LINES, HEADING_LINES,
-    REPEATED_HEADER_LINES, REPLACED_HEADER_LINES, ADDED_HEADER_LINES, SEPARATOR_LINES, SEQUENCE_LINES, SPACED_LINES,
-    RESPELT_COORDINATES, LINE_COMMENTS, ADDED_GENES, ADDED_TRANSCRIPTS, ODDITIES,
+    BYTE_ORDER_MARK,
+    CARRIAGE_RETURNS,
+    BLANK_LINES,
+    COMMENT_LINES,
+    DISPLAY_LINES,
+    HEADING_LINES,
+    REPEATED_HEADER_LINES,
+    REPLACED_HEADER_LINES,
+    ADDED_HEADER_LINES,
+    SEPARATOR_LINES,
+    SEQUENCE_LINES,
+    SPACED_LINES,
+    RESPELT_COORDINATES,
+    LINE_COMMENTS,
+    ADDED_GENES,
+    ADDED_TRANSCRIPTS,
+    ODDITIES,
 };
 extern const char *const oddity_names[ODDITIES];
 
@@ -29,10 +43,10 @@ struct format {
     const char *name;  /* on the command line */
     const char *title; /* for people */
     enum family family;
-    int columns;       /* at least; UCSC's format pages, GFF3 spec, VCFv4.5 1.6 */
-    int start, end;    /* columns from 0; VCF has no end column */
-    uint32_t lowest;   /* legal start */
-    bool transcoded;   /* GTF: what comes out is GFF3 */
+    int columns;     /* at least; UCSC's format pages, GFF3 spec, VCFv4.5 1.6 */
+    int start, end;  /* columns from 0; VCF has no end column */
+    uint32_t lowest; /* legal start */
+    bool transcoded; /* GTF: what comes out is GFF3 */
 };
 
 const struct format *format_named(const char *name); /* NULL: no such */
@@ -69,28 +83,28 @@ struct reader {
     const struct format *format;
     struct contigs *contigs;
     uint64_t counts[ODDITIES];
-    bool begun;        /* a record was seen */
-    bool over;         /* nothing after this is a record (GFF3: FASTA) */
-    bool spaced;       /* the first record's columns are split by spaces */
-    bool header_grew;  /* a header line was added, or became necessary, below the first record */
-    struct text header;      /* lines with their newlines */
+    bool begun;                     /* a record was seen */
+    bool over;                      /* nothing after this is a record (GFF3: FASTA) */
+    bool spaced;                    /* the first record's columns are split by spaces */
+    bool header_grew;               /* a header line was added, or became necessary, below the first record */
+    struct text header;             /* lines with their newlines */
     struct text fileformat, titles; /* VCF: its first and last header line */
     bool has_vcf_version;
     size_t header_most;
     uint32_t *declared; /* contig numbers in the order of their declarations */
     uint32_t declared_count, declared_room;
-    uint32_t *lacking;  /* VCF: those that records name and no line declares, though one could */
+    uint32_t *lacking; /* VCF: those that records name and no line declares, though one could */
     uint32_t lacking_count, lacking_room;
     uint32_t lacking_told; /* of them in the counts */
     size_t lacking_bytes;  /* of their lines */
-    struct text line;   /* a record that had to be rewritten */
+    struct text line;      /* a record that had to be rewritten */
     size_t line_most;
-    struct parents parents; /* of a GTF, and all below too */
+    struct parents parents;       /* of a GTF, and all below too */
     struct attributes attributes; /* of the line at hand */
-    struct text made;   /* that line in GFF3 */
-    bool as_is;         /* it is GFF3 already */
-    bool headed;        /* its first line was added */
-    bool identified;    /* some line has an id */
+    struct text made;             /* that line in GFF3 */
+    bool as_is;                   /* it is GFF3 already */
+    bool headed;                  /* its first line was added */
+    bool identified;              /* some line has an id */
 };
 
 void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs, size_t header_most,

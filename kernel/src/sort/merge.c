@@ -85,8 +85,8 @@ static int by_age(const void *a, const void *b)
     return x->age < y->age ? -1 : x->age > y->age;
 }
 
-void merge(struct runs *runs, const struct contigs *contigs, bool by_end, size_t memory, size_t most,
-           merge_sink *sink, void *to)
+void merge(struct runs *runs, const struct contigs *contigs, bool by_end, size_t memory, size_t most, merge_sink *sink,
+           void *to)
 {
     size_t fan = memory / LEAST_BUFFER < 2 ? 2 : memory / LEAST_BUFFER;
     if (fan > most)

@@ -94,8 +94,8 @@ void run_end(struct runs *r)
 
 void cursor_start(struct cursor *c, const struct runs *runs, const struct run *run, char *buffer, size_t size)
 {
-    *c = (struct cursor){.fd = runs->fd, .at = run->from, .to = run->to, .buffer = buffer, .size = size,
-                         .age = run->age};
+    *c = (struct cursor){
+        .fd = runs->fd, .at = run->from, .to = run->to, .buffer = buffer, .size = size, .age = run->age};
 }
 
 /* At least `wanted` bytes in the buffer if the run has them; how many there are. */

@@ -15,10 +15,10 @@ struct head {
 
 struct store {
     char *bytes;
-    size_t size;  /* reserved addresses, not memory */
-    size_t used;  /* from the bottom */
+    size_t size; /* reserved addresses, not memory */
+    size_t used; /* from the bottom */
     size_t count;
-    size_t most;  /* records of the largest bucket */
+    size_t most; /* records of the largest bucket */
 
     struct shelf *shelves; /* by contig: its buckets */
     uint32_t shelf_count;
