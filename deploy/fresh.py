@@ -258,7 +258,7 @@ def clone(project: Path, into: Path, owner: Path) -> str:
         os.chown(into, os.getuid(), os.getgid())
     # Only while git works here; afterwards it is the user's.
     quietly(["chown", "-R", f"{os.getuid()}:{os.getgid()}", into / ".git"])
-    quietly([*git, "fetch", "--quiet", "--no-tags", project, "HEAD"])
+    quietly([*git, "fetch", "--quiet", "--no-tags", "--depth=1", project, "HEAD"])
     quietly([*git, "checkout", "--quiet", "--force", "-B", "main", "FETCH_HEAD"])
     commit = subprocess.run(
         [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
