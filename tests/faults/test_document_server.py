@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gooseherd import wiring
 from gooseherd.devcloud import docserver
 from gooseherd.devcloud.docserver import DocumentServer
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
@@ -182,6 +183,60 @@ async def test_a_server_that_does_not_come_up_is_told_with_its_last_words(tmp_pa
     with pytest.raises(Misconfigured, match=r"does not start: .*WiredTiger"):
         await DocumentServer(tmp_path).start()
     assert "WiredTiger" in (tmp_path / "server.log").read_text()
+
+
+async def answers(server: DocumentServer) -> bool:
+    db = connect(server.url + "&serverSelectionTimeoutMS=200", "any")
+    try:
+        await ping(db)
+    except StoreUnavailable:
+        return False
+    finally:
+        await db.client.close()
+    return True
+
+
+async def test_one_that_does_not_come_back_in_time_is_tried_until_it_does(server, monkeypatch, caplog):
+    monkeypatch.setattr(docserver, "_LONGEST_PAUSE_SECONDS", 0.2)
+    assert server.trouble is None
+    patient, server._start_seconds = server._start_seconds, 0.0
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: caplog.text.count("document server does not come back") >= 3)
+    await until(lambda: "next try in 0.2 s" in (server.trouble or ""))
+    assert "/" not in server.trouble
+    server._start_seconds = patient
+    await until(lambda: server.trouble is None)
+    assert await answers(server)
+
+
+async def test_one_that_keeps_dying_is_started_every_time(server, monkeypatch):
+    monkeypatch.setattr(docserver, "_LONGEST_PAUSE_SECONDS", 0.1)
+    for _ in range(7):
+        old = server.pid
+        os.kill(old, signal.SIGKILL)
+        await until(lambda old=old: server.pid not in (None, old) and server.trouble is None)
+    assert await answers(server)
+
+
+async def test_one_that_is_down_does_not_keep_its_owner_from_ending(server, monkeypatch):
+    monkeypatch.setattr(docserver, "_LONGEST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(docserver, "_pause", lambda _: 3600.0)
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: "next try in 3600 s" in (server.trouble or ""))
+    async with asyncio.timeout(30):
+        await server.stop()
+    assert server.pid is None
+
+
+async def test_readiness_says_that_it_is_being_tried_again(server, monkeypatch):
+    async def pinged() -> None:
+        raise StoreUnavailable("ping")
+
+    trouble = "the document server is down, 3 times in a row; next try in 2 s"
+    told = await wiring._readiness(database_ping=pinged, store_trouble=lambda: trouble, cache=None)
+    assert told["store"] == trouble
+    told = await wiring._readiness(database_ping=pinged, store_trouble=lambda: None, cache=None)
+    assert told["store"] == "store unavailable during ping"
 
 
 async def test_a_store_that_died_is_at_most_unavailable_until_it_is_back(server):

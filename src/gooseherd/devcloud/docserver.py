@@ -41,9 +41,13 @@ _SHOWN_LINES: Final = 8
 _ORPHAN_SECONDS: Final = 15.0
 """An orphan gets this long to close its files (2 to 3 s when idle) before it is asked, then made, to end."""
 _POLL_SECONDS: Final = 0.05
-_RESTARTS: Final = 5
-_RESTARTS_WITHIN_SECONDS: Final = 60.0
-"""More deaths than that in a minute are no accident: stay down and say so."""
+_STEADY_SECONDS: Final = 60.0
+"""A server that has run for so long died by accident; one that died sooner may do so again."""
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Between two starts."""
+_START_GROWTH: Final = 8
+"""So many times its start time it gets at most: what slows a start, a journal to be read or a busy
+machine, would end the next one at the same point."""
 
 
 class DocumentServer:
@@ -62,6 +66,12 @@ class DocumentServer:
         self._words: deque[str] = deque(maxlen=_SHOWN_LINES)
         self._reader: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it does not answer and when it is tried again, without paths; None while it is up."""
+        return self._trouble
 
     @property
     def pid(self) -> int | None:
@@ -87,7 +97,7 @@ class DocumentServer:
         await asyncio.to_thread(self._prepare)
         try:
             await self._wait_for_orphan()
-            await self._launch()
+            await self._launch(self._start_seconds)
         except BaseException:
             await self.stop()
             raise
@@ -151,13 +161,13 @@ class DocumentServer:
 
     # -- the process -----------------------------------------------------------------------
 
-    async def _launch(self) -> None:
+    async def _launch(self, start_seconds: float) -> None:
         chosen = self._port
         for last in (False, False, True):
             self._port = chosen or _free_port()
             await self._spawn()
             try:
-                await self._wait_until_up()
+                await self._wait_until_up(start_seconds)
             except StoreUnavailable:
                 await self._end_process()
                 words = " | ".join(self._words) or "it said nothing"
@@ -207,11 +217,11 @@ class DocumentServer:
             os.close(lock)  # the child's copy keeps the lock
         self._reader = asyncio.create_task(self._keep_words(self._process))
 
-    async def _wait_until_up(self) -> None:
+    async def _wait_until_up(self, start_seconds: float) -> None:
         process = self._process
         assert process is not None
         db = connect(self.url + "&serverSelectionTimeoutMS=1000", "admin")
-        deadline = time.monotonic() + self._start_seconds
+        deadline = time.monotonic() + start_seconds
         try:
             while time.monotonic() < deadline and process.returncode is None:
                 with contextlib.suppress(Unavailable):
@@ -240,20 +250,30 @@ class DocumentServer:
             await self._reader  # ends with the pipe
 
     async def _supervise(self) -> None:
-        """Start it again, on the same port, when it dies; clients reconnect by themselves."""
-        deaths: deque[float] = deque(maxlen=_RESTARTS)
-        while self._process is not None:
-            code = await self._process.wait()
-            _log.error("document server died", extra={"exit_code": code, "words": " | ".join(self._words)})
-            deaths.append(time.monotonic())
-            if len(deaths) == _RESTARTS and deaths[-1] - deaths[0] < _RESTARTS_WITHIN_SECONDS:
-                _log.critical("document server keeps dying; staying down")
-                return
+        """Start it again, on the same port, when it dies, and for ever; clients reconnect by themselves."""
+        failures = 0
+        while True:
+            if self._process is not None:
+                began = time.monotonic()
+                code = await self._process.wait()
+                failures = 0 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
+                words = " | ".join(self._words)
+                _log.error("document server died", extra={"exit_code": code, "words": words})
+            pause = _pause(failures)
+            if pause:
+                self._trouble = (
+                    f"the document server is down, {failures} times in a row; next try in {pause:g} s"
+                )
+                _log.critical("document server stays down for now", extra={"next_try_in_seconds": pause})
+                await asyncio.sleep(pause)
+            self._trouble = "the document server died and is being started again"
             try:
-                await self._launch()
-            except Misconfigured:
+                await self._launch(self._start_seconds * min(2**failures, _START_GROWTH))
+            except (Misconfigured, OSError):
+                failures += 1
                 _log.critical("document server does not come back", exc_info=True)
-                return
+                continue
+            self._trouble = None
             _log.warning("document server is back", extra={"server_pid": self.pid})
 
     async def _keep_words(self, process: asyncio.subprocess.Process) -> None:
@@ -269,6 +289,11 @@ class DocumentServer:
                         log.emit(logging.makeLogRecord({"msg": "%s", "args": (line,)}))
         finally:
             log.close()
+
+
+def _pause(failures: int) -> float:
+    """Seconds before the next start: none at first, then growing."""
+    return 0.0 if failures < 2 else min(2.0 ** (min(failures, 32) - 2), _LONGEST_PAUSE_SECONDS)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -63,7 +63,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
     """
     news = News()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings, state))
+        database, store_trouble = await stack.enter_async_context(open_database(settings, state))
         await ensure_indexes(database)
         jobs, files = MongoJobs(database), MongoFiles(database)
 
@@ -144,7 +144,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             )
 
         async def readiness() -> Mapping[str, str]:
-            return await _readiness(database_ping=lambda: ping(database), cache=cache)
+            return await _readiness(
+                database_ping=lambda: ping(database), store_trouble=store_trouble, cache=cache
+            )
 
         yield Service(
             desk=Desk(
@@ -197,14 +199,19 @@ def _timing(settings: Settings) -> Timing:
     )
 
 
-async def _readiness(*, database_ping: Callable[[], object], cache: CacheBackend | None) -> Mapping[str, str]:
+async def _readiness(
+    *,
+    database_ping: Callable[[], object],
+    store_trouble: Callable[[], str | None],
+    cache: CacheBackend | None,
+) -> Mapping[str, str]:
     said = {}
     try:
         async with asyncio.timeout(3):
             await database_ping()  # type: ignore[misc]
         said["store"] = "ok"
     except (GooseherdError, TimeoutError) as error:
-        said["store"] = str(error) or "did not answer in 3 s"
+        said["store"] = store_trouble() or str(error) or "did not answer in 3 s"
     if cache is None:
         return said | {"processing": _PROCESSING_OFF}
     try:

@@ -57,7 +57,7 @@ async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
         state = StateDir(settings.gooseherd_state_dir)
         if settings.database_url is None or settings.ecs_cluster is None:
             stack.enter_context(state)
-        database = await stack.enter_async_context(open_database(settings, state))
+        database, _ = await stack.enter_async_context(open_database(settings, state))
         fleet, _ = await open_fleet(settings, state)
         stack.push_async_callback(fleet.close)
         yield make_reconciler(settings, MongoJobs(database), fleet)
