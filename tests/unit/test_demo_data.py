@@ -6,18 +6,21 @@ import hashlib
 import io
 import json
 import re
+import ssl
 import sys
 import tarfile
 import threading
 import zipfile
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gooseherd.certs import make_ca, make_leaf
 from gooseherd.domain import formats
 from gooseherd.trial import demodata
 from gooseherd.trial.index import NotDownloaded, index_settings
@@ -274,6 +277,46 @@ def test_the_credentials_of_an_index_are_used(toy: Toy, monkeypatch: pytest.Monk
     toy.index.credentials = "someone:secret"
     monkeypatch.setenv("PIP_INDEX_URL", toy.index.url.replace("//", "//someone:secret@"))
     assert toy.bring() == BED
+
+
+def test_certificates_are_trusted_as_pip_trusts_them(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    ca = make_ca(now)
+    leaf = make_leaf(ca, "localhost", "serve", now)
+    (tmp_path / "ca.pem").write_bytes(ca.cert)
+    (tmp_path / "server.pem").write_bytes(leaf.cert + leaf.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    toy.index.server.socket = context.wrap_socket(toy.index.server.socket, server_side=True)
+    host = f"localhost:{toy.index.server.server_port}"
+    monkeypatch.setenv("PIP_INDEX_URL", f"https://{host}/simple")
+    monkeypatch.delenv("PIP_CERT", raising=False)
+    assert "certificate verify failed" in toy.failure()
+
+    monkeypatch.setenv("PIP_CERT", str(tmp_path / "ca.pem"))
+    assert toy.bring() == BED
+
+    monkeypatch.delenv("PIP_CERT")
+    (toy.folder / "reads.bed").unlink()
+    monkeypatch.setenv("PIP_TRUSTED_HOST", host)
+    assert toy.bring() == BED
+
+
+def test_a_certificate_setting_that_cannot_be_read_is_named(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CERT", "/nowhere/ca.pem")
+    assert "cert or client-cert cannot be used (No such file or directory): /nowhere/ca.pem" in toy.failure()
+
+
+def test_a_killed_fetch_leaves_nothing_behind_for_long(toy: Toy) -> None:
+    scratch = toy.folder.parent / ".data-fetch-killed"
+    scratch.mkdir()
+    (scratch / "toy-1-py3-none-any.whl").write_bytes(b"half")
+    toy.bring()
+    assert not [path.name for path in toy.folder.parent.iterdir() if path.name.startswith(".")]
 
 
 def test_failures_end_the_command_with_3_and_the_way_out(

@@ -86,8 +86,15 @@ def bring(folder: Path, manifest: Path = MANIFEST, others: Mapping[str, Unpack] 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in folder.parent.glob(_scratch_prefix(folder) + "*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         _fetch(wanted, folder, others or {})
         _keep_only(wanted, folder, manifest)
+
+
+def _scratch_prefix(folder: Path) -> str:
+    """What the names of scratch folders start with: a killed fetch leaves them to the next one."""
+    return f".{folder.name}-fetch-"
 
 
 def wrong_files(manifest: Entry, folder: Path) -> list[Entry]:
@@ -137,7 +144,9 @@ def _fetch(manifest: Entry, folder: Path, others: Mapping[str, Unpack]) -> None:
         def fetch_one(package: Entry) -> str | None:
             entries = [entry for entry in wanted if entry["package"] == package["name"]]
             try:
-                with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
+                with tempfile.TemporaryDirectory(
+                    prefix=_scratch_prefix(folder), dir=folder.parent
+                ) as scratch:
                     unpackers[package["kind"]](package, entries, Path(scratch))
                     for entry in entries:
                         _adopt(package, entry, Path(scratch), folder)

@@ -32,7 +32,7 @@ _TRIES = 3
 _LISTING_BYTES = 64 << 20
 """More than the list of any project's files takes: the longest are a few MiB."""
 _JSON = "application/vnd.pypi.simple.v1+json"
-_OPTIONS = ("index-url", "extra-index-url", "cert", "proxy", "timeout")
+_OPTIONS = ("index-url", "extra-index-url", "cert", "client-cert", "trusted-host", "proxy", "timeout")
 
 
 class NotDownloaded(Unavailable):
@@ -55,6 +55,9 @@ class IndexSettings:
 
     urls: tuple[str, ...]
     cert: str | None = None
+    client_cert: str | None = None
+    trusted_hosts: tuple[str, ...] = ()
+    """`host` or `host:port`, as pip has them: of these no certificate is checked."""
     proxy: str | None = None
     timeout_seconds: float = 30.0
 
@@ -84,7 +87,12 @@ def index_settings(environ: Mapping[str, str]) -> IndexSettings:
         raise NotDownloaded("pip's index-url is no http or https address")
     timeout = known.get("timeout", "")
     return IndexSettings(
-        served, known.get("cert"), known.get("proxy"), float(timeout) if timeout.isdecimal() else 30.0
+        served,
+        known.get("cert"),
+        known.get("client-cert"),
+        tuple(known.get("trusted-host", "").split()),
+        known.get("proxy"),
+        float(timeout) if timeout.isdecimal() else 30.0,
     )
 
 
@@ -137,8 +145,15 @@ class Index:
 
     def __init__(self, settings: IndexSettings) -> None:
         self._urls = [httpx.URL(url.rstrip("/")) for url in settings.urls]
+        unchecked = ssl.create_default_context()
+        unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
         self._client = httpx.Client(
-            verify=_trusted(settings.cert),
+            verify=_trusted(settings),
+            # Each file is pinned by its sha256, so not even such a host can pass off another.
+            mounts={
+                f"https://{host}": httpx.HTTPTransport(verify=unchecked, proxy=settings.proxy)
+                for host in settings.trusted_hosts
+            },
             proxy=settings.proxy,
             timeout=settings.timeout_seconds,
             follow_redirects=True,
@@ -212,16 +227,21 @@ class Index:
         return None
 
 
-def _trusted(cert: str | None) -> ssl.SSLContext:
+def _trusted(settings: IndexSettings) -> ssl.SSLContext:
     """What pip trusts: the authorities of its bundle, of the system, and those it is configured with."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
-    if cert:
-        place = Path(cert)
-        try:
-            context.load_verify_locations(**{"capath" if place.is_dir() else "cafile": cert})
-        except OSError as error:
-            raise NotDownloaded(f"pip's cert cannot be read: {cert} ({error.strerror})") from None
+    try:
+        if settings.cert:
+            kind = "capath" if Path(settings.cert).is_dir() else "cafile"
+            context.load_verify_locations(**{kind: settings.cert})
+        if settings.client_cert:
+            context.load_cert_chain(settings.client_cert)
+    except OSError as error:
+        raise NotDownloaded(
+            f"pip's cert or client-cert cannot be used ({error.strerror or error}): "
+            f"{settings.cert or ''} {settings.client_cert or ''}".strip()
+        ) from None
     return context
 
 
