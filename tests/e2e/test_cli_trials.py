@@ -123,6 +123,16 @@ def test_the_demo_ends_with_its_counts_and_keeps_serving_until_interrupted(
     assert not (stranger.state / "server.json").exists()
 
 
+def test_the_demos_real_files_hold_the_records_that_were_counted(stranger: Any) -> None:
+    data = os.environ.get("GOOSEHERD_DEMO_DATA")
+    if not data:
+        pytest.skip("without the demo's files, which ./dev test fetches (GOOSEHERD_DEMO_DATA)")
+    stranger.environ["GOOSEHERD_DEMO_DATA"] = data
+    done = stranger.run("demo", "--once")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"demo: ok (12 formats, 14 files, " in done.stdout
+
+
 def test_a_demo_whose_check_fails_says_which(stranger: Any, demo_data: Path) -> None:
     manifest = json.loads((demo_data / "demo-data.json").read_text())
     manifest["files"][0]["records"] = 7
