@@ -28,7 +28,7 @@ static const char usage[] =
     "  --index INDEX      TBI, or CSI when an end lies beyond 2^29 (the report says which)\n"
     "  --density FILE     how many records lie where, as a table (density.h); a kept source's too. None, when it fails\n"
     "  --report REPORT    what was found, changed or refused, as JSON\n"
-    "  --work DIR         for spilled runs (default: the current folder)\n"
+    "  --work DIR         for spilled runs (default: TMPDIR, or /tmp)\n"
     "  --memory BYTES     for everything (default 1 GiB, at least 16 MiB)\n"
     "  --threads N        for compression, beside reading (default 2)\n"
     "  -l, --level N      of compression: 1 to 9 as bgzip has them (default 1), or 0, twice as fast as 1\n"
@@ -128,8 +128,9 @@ static bool either(const char *text, const char *first, const char *second)
 void options_read(struct options *o, int argc, char **argv)
 {
     const char *ties = NULL;
+    const char *temporary = getenv("TMPDIR");
     *o = (struct options){
-        .work = ".",
+        .work = temporary && *temporary ? temporary : "/tmp",
         .memory = 1024 * MIB,
         .progress_fd = -1,
         .max_bytes = 65536 * MIB, /* beyond what one worker can sort */

@@ -168,6 +168,29 @@ def test_nothing_stays_behind_when_it_is_killed(big: Path, kernel: Any) -> None:
     assert left <= {"out.gz"}
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_nothing_is_written_but_where_it_is_told(given: bool, big: Path, kernel: Any, tmp_path: Path) -> None:
+    """Neither where it runs, nor, without a work folder, anywhere but in the temporary one."""
+    empty, temporary = tmp_path / "empty", tmp_path / "temporary"
+    empty.mkdir()
+    temporary.mkdir()
+    argv, _ = kernel.call("bed", big, "--memory", str(32 * MIB), "--density", str(tmp_path / "table"))
+    at = argv.index("--work")
+    work = Path(argv[at + 1])
+    if not given:
+        del argv[at : at + 2]
+    before = empty.stat().st_mtime_ns, temporary.stat().st_mtime_ns
+    done = subprocess.run(
+        argv, cwd=empty, env={"TMPDIR": str(temporary)}, capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in work.iterdir()) == ["out.gz", "out.gz.tbi", "report.json"]
+    # A file that had a name for a moment has left its trace in the folder's time.
+    assert empty.stat().st_mtime_ns == before[0]
+    assert (temporary.stat().st_mtime_ns == before[1]) == given
+    assert [*empty.iterdir(), *temporary.iterdir()] == []
+
+
 def _spilling(pid: int) -> bool:
     """Whether it has runs, which have no name any more."""
     for fd in Path(f"/proc/{pid}/fd").iterdir():
