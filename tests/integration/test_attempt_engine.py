@@ -22,7 +22,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import Fetched, SourceDetails, StoredObject, Upstream
+from gooseherd.domain.ports import Fetched, Pausing, SourceDetails, StoredObject, Upstream, ignore_pause
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache
@@ -61,7 +61,13 @@ class OneSource:
         raise NotImplementedError
 
     async def fetch(
-        self, source: SourceFile, into: Path, *, limit: int, report: Callable[[int, int | None], None]
+        self,
+        source: SourceFile,
+        into: Path,
+        *,
+        limit: int,
+        report: Callable[[int, int | None], None],
+        pausing: Pausing = ignore_pause,
     ) -> Fetched:
         self.fetched += 1
         self.asked.set()

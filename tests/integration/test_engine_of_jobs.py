@@ -961,3 +961,28 @@ async def test_a_full_queue_and_a_full_share_are_answers_with_numbers(database: 
         await ask(4, "c")
     assert (queue.value.allowed, queue.value.current) == (3, 3)
     assert (await ask(1, "c")).requesters == ("a", "c")
+
+
+async def test_what_an_attempt_waits_for_is_in_the_record_until_it_goes_on(database: Database) -> None:
+    answers, ends = asyncio.Event(), asyncio.Event()
+
+    async def waits_for_its_source(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        yield event(1, EventKind.STEP, step="fetch")
+        problem = "upstream answered 503"
+        yield event(2, EventKind.PROGRESS, step="fetch", detail=problem, until=2_000_000_000.0)
+        await answers.wait()
+        yield event(3, EventKind.PROGRESS, step="fetch", percent=5.0)
+        await ends.wait()
+        yield event(4, EventKind.FAILED, reason=Reason.SOURCE_INVALID, detail="line 3: no")
+
+    stage = Stage(database, MemoryCache(), waits_for_its_source).build()
+    async with stage.engine():
+        job = await stage.submit()
+        job = await stage.until(job, lambda job: job.progress.waiting != "")
+        assert job.progress.waiting == "upstream answered 503"
+        assert job.progress.waiting_until == 2_000_000_000.0
+        answers.set()
+        job = await stage.until(job, lambda job: job.progress.waiting == "")
+        assert (job.progress.waiting_until, job.progress.percent) == (None, 5.0)
+        ends.set()
+        await stage.ended(job)

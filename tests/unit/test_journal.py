@@ -156,3 +156,11 @@ def test_a_removed_journal_is_read_to_its_end_by_who_had_it_open(path: Path) -> 
         journal.append(EventKind.DONE, manifest_digest="d")
         assert [event.kind for event in reader.read()] == [EventKind.DONE]
     journal.close()
+
+
+def test_progress_whose_detail_is_news_is_written_at_once(path: Path) -> None:
+    journal = Journal(path)
+    for detail in ("", "", "no answer", "no answer", "", ""):
+        journal.append(EventKind.PROGRESS, **({"detail": detail} if detail else {}))
+    journal.close()
+    assert [event.detail for event in read_all(path)] == ["", "no answer", ""]

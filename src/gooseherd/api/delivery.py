@@ -226,7 +226,8 @@ class _Errand:
 
     async def _accepted(self, job: Job) -> None:
         position = await self.desk.jobs.position(job) if job.status is Status.PENDING else None
-        body = Accepted.of(job, self.visit.link, position=position).model_dump_json().encode()
+        accepted = Accepted.of(job, self.visit.link, now=await self.desk.jobs.now(), position=position)
+        body = accepted.model_dump_json().encode()
         headers: Pairs = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

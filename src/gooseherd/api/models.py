@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gooseherd.control.staffing import attempt_of
-from gooseherd.domain.artifact import Kind, Part
+from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.job import AttemptRecord, Job
 from gooseherd.domain.ports import WorkerHealth, WorkerView
 from gooseherd.domain.source import AccessLevel, SourceFile
+from gooseherd.domain.states import Status
 
 Link = Callable[[str], str]
 """From a path of this API to an absolute URL."""
@@ -42,6 +43,62 @@ class ProblemView(BaseModel):
     request_id: str
 
 
+class WaitingView(Answer):
+    """Why a job does not go on just now, and when it will be tried again."""
+
+    reason: str = Field(
+        description="`queued`, `launching` (a worker is being started), else from the list of reasons.",
+        examples=["source_unavailable"],
+    )
+    detail: str = Field(examples=["upstream host name does not resolve"])
+    next_try_at: datetime | None = Field(description="UTC; null when no time is set.")
+    next_try_seconds: float | None = Field(description="From when this was said; 0 when it is due.")
+
+    @classmethod
+    def of(cls, job: Job, now: datetime, *, position: int | None) -> WaitingView | None:
+        """What `job` waits for; None when it works, or has ended. `now` is by the store's clock."""
+        progress, tried = job.progress, job.attempts[-1] if job.attempts else None
+        if job.status is Status.PENDING:
+            if job.not_before is not None and job.not_before > now and tried is not None and tried.reason:
+                return cls._until(job.not_before, now, tried.reason, tried.detail)
+            return cls(
+                reason="queued",
+                detail=_queued(position),
+                next_try_at=None,
+                next_try_seconds=None,
+            )
+        if job.status is not Status.RUNNING:
+            return None
+        if progress.waiting and progress.waiting_until is not None:
+            again = datetime.fromtimestamp(progress.waiting_until, UTC)
+            return cls._until(again, now, Reason.SOURCE_UNAVAILABLE, progress.waiting)
+        if job.worker_id is None:
+            return cls(
+                reason="launching",
+                detail="a worker is being started",
+                next_try_at=None,
+                next_try_seconds=None,
+            )
+        return None
+
+    @classmethod
+    def _until(cls, again: datetime, now: datetime, reason: Reason, detail: str) -> WaitingView:
+        return cls(
+            reason=reason,
+            detail=detail,
+            next_try_at=again,
+            next_try_seconds=round(max((again - now).total_seconds(), 0.0), 1),
+        )
+
+
+def _queued(position: int | None) -> str:
+    if position is None:
+        return "in the queue"
+    if position == 0:
+        return "next in the queue, for a worker that is free"
+    return f"in the queue, behind {position} other job{'s' if position > 1 else ''}"
+
+
 class Accepted(Answer):
     """The artifact is being made; `Location` names the job, `Retry-After` when to ask again."""
 
@@ -49,13 +106,14 @@ class Accepted(Answer):
     status: StatusWord
     percent: float = Field(ge=0, le=100)
     position: int | None = Field(description="Jobs before it in the queue; null when it has left the queue.")
+    waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
     job_url: str
     events_url: str
     data_url: str
     index_url: str
 
     @classmethod
-    def of(cls, job: Job, link: Link, *, position: int | None) -> Accepted:
+    def of(cls, job: Job, link: Link, *, now: datetime, position: int | None) -> Accepted:
         """What a caller needs to follow `job`."""
         name = job.source.name
         return cls(
@@ -63,6 +121,7 @@ class Accepted(Answer):
             status=job.status.value,
             percent=round(job.progress.percent, 1),
             position=position,
+            waiting=WaitingView.of(job, now, position=position),
             job_url=link(f"/jobs/{job.job_id}"),
             events_url=link(f"/jobs/{job.job_id}/events"),
             data_url=link(f"/data/{name}"),
@@ -147,6 +206,7 @@ class JobView(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     not_before: datetime | None
+    waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
     attempt: int
     attempts: list[AttemptView]
     cancel_requested: bool
@@ -157,6 +217,12 @@ class JobView(Answer):
     detail: str
     retryable: bool = Field(description="After a failure: whether a new try may end better.")
     manifest_digest: str | None
+    notes: list[str] = Field(
+        description="What was dropped, changed or could not be done; told of a single completed job."
+    )
+    counts: dict[str, int] = Field(
+        description="Such as records read or lines dropped; told of a single completed job."
+    )
     requester_count: int
     requesters: list[str] | None = Field(default=None, description="Told to the admin only.")
     job_url: str
@@ -166,8 +232,20 @@ class JobView(Answer):
     density_url: str | None = Field(default=None, description="Once the artifact has a density.")
 
     @classmethod
-    def of(cls, job: Job, link: Link, *, position: int | None = None, admin: bool = False) -> JobView:
-        """The job as told to a client or to the admin."""
+    def of(
+        cls,
+        job: Job,
+        link: Link,
+        *,
+        now: datetime,
+        position: int | None = None,
+        manifest: Manifest | None = None,
+        admin: bool = False,
+    ) -> JobView:
+        """The job as told to a client or to the admin; `now` is by the store's clock.
+
+        `manifest` is what it published, as far as that is to be told.
+        """
         name = job.source.name
         progress = job.progress
         return cls(
@@ -187,6 +265,7 @@ class JobView(Answer):
             started_at=job.started_at,
             finished_at=job.finished_at,
             not_before=job.not_before,
+            waiting=WaitingView.of(job, now, position=position),
             attempt=job.attempt,
             attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
             cancel_requested=job.cancel_requested,
@@ -203,6 +282,8 @@ class JobView(Answer):
             detail=job.detail,
             retryable=isinstance(job.reason, Reason) and retryable(job.reason),
             manifest_digest=job.manifest_digest,
+            notes=notes_of(manifest) if manifest else [],
+            counts=counts_of(manifest) if manifest else {},
             requester_count=len(job.requesters),
             requesters=list(job.requesters) if admin else None,
             job_url=link(f"/jobs/{job.job_id}"),
@@ -322,6 +403,91 @@ class Imported(Registered):
 
     failed: int
     errors: list[LineError]
+
+
+NOTES_TOLD: Final = 50
+COUNTS_TOLD: Final = 200
+_NOTE_CHARACTERS: Final = 1000
+CONTIGS_TOLD: Final = 10_000
+
+
+def notes_of(manifest: Manifest) -> list[str]:
+    """The first NOTES_TOLD notes, each of bounded length; how many more there are is a note too."""
+    notes = [
+        note if len(note) <= _NOTE_CHARACTERS else note[:_NOTE_CHARACTERS] + "…"
+        for note in manifest.notes[:NOTES_TOLD]
+    ]
+    more = len(manifest.notes) - len(notes)
+    return [*notes, f"{more} more notes"] if more > 0 else notes
+
+
+def counts_of(manifest: Manifest) -> dict[str, int]:
+    """The first COUNTS_TOLD counts by name."""
+    return dict(sorted(manifest.counts.items())[:COUNTS_TOLD])
+
+
+class ManifestPart(Answer):
+    """One object of an artifact; `sha256` is its strong ETag."""
+
+    kind: Literal["data", "index", "density"]
+    size: int
+    sha256: str
+    filename: str
+    media_type: str
+    url: str
+
+
+class ManifestView(Answer):
+    """What was made of a file: its parts, by what, and what was noticed on the way."""
+
+    dcc: str
+    local_id: str
+    source: str = Field(description="Identity of the source's content; `weak-…` without a checksum.")
+    source_format: str
+    processor: str
+    processor_version: str
+    digest: str = Field(description="sha256 of the manifest; the job that made it has it too.")
+    parts: list[ManifestPart]
+    counts: dict[str, int] = Field(description="Such as records read, lines dropped and why.")
+    notes: list[str] = Field(description="What was dropped, changed or could not be done, for people.")
+    tools: dict[str, str] = Field(description="Versions of the programs that made it.")
+    contig_count: int
+    contigs: list[tuple[str, int | None]] | None = Field(
+        default=None, description="With `?contigs=true`: the first 10000; `contigs_url` has all."
+    )
+    contigs_url: str
+
+    @classmethod
+    def of(cls, entry: SourceFile, manifest: Manifest, link: Link, *, contigs: bool) -> ManifestView:
+        """The manifest as told to a client: no keys of the cache."""
+        return cls(
+            dcc=entry.dcc,
+            local_id=entry.local_id,
+            source=manifest.source,
+            source_format=manifest.source_format,
+            processor=manifest.processor,
+            processor_version=manifest.processor_version,
+            digest=manifest.digest,
+            parts=[
+                ManifestPart(
+                    kind=part.kind.value,
+                    size=part.size,
+                    sha256=part.sha256,
+                    filename=part.filename,
+                    media_type=part.media_type,
+                    url=link(f"/{part.kind}/{entry.name}"),
+                )
+                for part in manifest.parts
+            ],
+            counts=counts_of(manifest),
+            notes=notes_of(manifest),
+            tools=dict(manifest.tools),
+            contig_count=len(manifest.contigs),
+            contigs=[(contig.name, contig.length) for contig in manifest.contigs[:CONTIGS_TOLD]]
+            if contigs
+            else None,
+            contigs_url=link(f"/contigs/{entry.name}"),
+        )
 
 
 class Contigs(Answer):

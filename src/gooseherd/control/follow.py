@@ -39,6 +39,8 @@ _GOODBYE_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
 
 
+_SHOWN_AT_ONCE = frozenset({EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED})
+
 _LAST_WORDS_SECONDS = 5.0
 """How long what a dead worker said last may be on its way: its connection breaks with it."""
 
@@ -268,9 +270,10 @@ class _Ear:
     def _take_in(self, event: Event) -> None:
         if event.kind is EventKind.STEP_COMPLETE:
             self._steps.append((event.step, [_part(data) for data in event.parts]))
+        waited = self._progress.waiting
         self._progress = _advance(self._progress, event)
         if not event.last:
-            self._show(now=event.kind in (EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED))
+            self._show(now=event.kind in _SHOWN_AT_ONCE or self._progress.waiting != waited)
 
     def _show(self, *, now: bool) -> None:
         clock = asyncio.get_running_loop().time
@@ -326,7 +329,13 @@ def _advance(progress: Progress, event: Event) -> Progress:
     """Progress never falls, whatever order events are seen in; the newest position counts."""
     moved = replace(progress, seq=max(progress.seq, event.seq))
     if event.kind in (EventKind.STEP, EventKind.STEP_COMPLETE):
-        return replace(moved, step=event.step, percent=max(progress.percent, min(event.percent, 100.0)))
+        return replace(
+            moved,
+            step=event.step,
+            percent=max(progress.percent, min(event.percent, 100.0)),
+            waiting="",
+            waiting_until=None,
+        )
     if event.kind is EventKind.PROGRESS:
         return replace(
             moved,
@@ -335,6 +344,8 @@ def _advance(progress: Progress, event: Event) -> Progress:
             bytes_in=max(progress.bytes_in, event.bytes_in),
             bytes_out=max(progress.bytes_out, event.bytes_out),
             eta_seconds=event.eta_seconds,
+            waiting=event.detail,
+            waiting_until=event.until,
         )
     return moved
 

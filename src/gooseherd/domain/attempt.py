@@ -82,7 +82,8 @@ class EventKind(StrEnum):
     STEP = "step"
     """A step began; `step` names it."""
     PROGRESS = "progress"
-    """`percent` of the whole attempt, `bytes_in`, `bytes_out`, `eta_seconds`."""
+    """`percent` of the whole attempt, `bytes_in`, `bytes_out`, `eta_seconds`; with a `detail`: what it
+    waits for before it goes on, to be tried again at `until`."""
     HEARTBEAT = "heartbeat"
     STEP_COMPLETE = "step_complete"
     """A step's parts and receipt are stored; `parts` lists them (Part as plain data)."""
@@ -111,6 +112,7 @@ class Event:
     manifest_digest: str | None = None
     reason: Reason | None = None
     detail: str = ""
+    until: float | None = None
 
     @property
     def last(self) -> bool:

@@ -34,6 +34,10 @@ class Progress:
     eta_seconds: float | None = None
     seq: int = 0
     """Journal position of the newest event seen; adoption watches from the one after."""
+    waiting: str = ""
+    """What the attempt waits for before it goes on, for people; empty: it does not."""
+    waiting_until: float | None = None
+    """When it tries again, Unix seconds by the worker's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -569,6 +569,14 @@ class SourceDetails:
     """ETag, else date of the last change; of a file its modification time; of a DRS object its checksum."""
 
 
+Pausing = Callable[[str, float], None]
+"""Called with what is wrong, in words without hosts or addresses, and the seconds until the next try."""
+
+
+def ignore_pause(_: str, __: float) -> None:
+    """Nobody wants to know."""
+
+
 class Sources(Protocol):
     """Outbound reads.
 
@@ -597,14 +605,20 @@ class Sources(Protocol):
         ...
 
     async def fetch(
-        self, source: SourceFile, into: Path, *, limit: int, report: Callable[[int, int | None], None]
+        self,
+        source: SourceFile,
+        into: Path,
+        *,
+        limit: int,
+        report: Callable[[int, int | None], None],
+        pausing: Pausing = ignore_pause,
     ) -> Fetched:
         """Download into the file `into`, resuming what broke off, digests computed while streaming.
 
         `report(bytes so far, total or None)` is called often. `limit` is in bytes. So many bytes
         are in the file then and stay as they are, so that they can be read already; unless a later
         report says fewer: then what lay beyond was wrong and is gone. They are verified once
-        this returns.
+        this returns. `pausing` is called before each wait between two tries.
 
         Raises:
             StepFailed: source_missing, source_forbidden (by upstream or by the guard, the

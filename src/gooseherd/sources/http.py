@@ -18,7 +18,7 @@ import aiohttp
 from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports import Fetched, SourceDetails, Upstream
+from gooseherd.domain.ports import Fetched, Pausing, SourceDetails, Upstream, ignore_pause
 from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources import localfile
@@ -156,7 +156,13 @@ class HttpSources:
             raise faltered.plain() from faltered
 
     async def fetch(
-        self, source: SourceFile, into: Path, *, limit: int, report: Callable[[int, int | None], None]
+        self,
+        source: SourceFile,
+        into: Path,
+        *,
+        limit: int,
+        report: Callable[[int, int | None], None],
+        pausing: Pausing = ignore_pause,
     ) -> Fetched:
         """As the port says. `into` is made anew, and is not there after a failure.
 
@@ -170,7 +176,7 @@ class HttpSources:
             if _scheme(source.access_url) == "file":
                 await self._copy(source, sink, limit, report)
             else:
-                await self._download(source, sink, limit, report)
+                await self._download(source, sink, limit, report, pausing)
             if sink.size < sink.held:
                 await in_thread(sink.cut)
                 report(sink.size, sink.size)
@@ -196,7 +202,12 @@ class HttpSources:
             os.close(file.fd)
 
     async def _download(
-        self, source: SourceFile, sink: Sink, limit: int, report: Callable[[int, int | None], None]
+        self,
+        source: SourceFile,
+        sink: Sink,
+        limit: int,
+        report: Callable[[int, int | None], None],
+        pausing: Pausing,
     ) -> None:
         download = Download(self._http, source, sink, limit, report)
         failures, best, doubted = 0, 0, False
@@ -215,7 +226,7 @@ class HttpSources:
                 if sink.size >= best + _PROGRESS:
                     failures, best = 0, sink.size
                 failures += 1
-                await self._pause(failures, faltered, self._patience.tries)
+                await self._pause(failures, faltered, self._patience.tries, pausing)
 
     async def _attempt(self, download: Download, place: Place, sink: Sink) -> None:
         started = sink.size
@@ -232,12 +243,15 @@ class HttpSources:
             return await self._drs.place(url)
         return Place(self._s3.public_url(url), name=safe_url(url)) if scheme == "s3" else Place(url)
 
-    async def _pause(self, failures: int, faltered: Faltered, tries: int) -> None:
+    async def _pause(
+        self, failures: int, faltered: Faltered, tries: int, pausing: Pausing = ignore_pause
+    ) -> None:
         """Wait before the next try, or raise what there is to say."""
         wait = self._patience.wait(failures, faltered.retry_after, self._random())
         if not faltered.again or failures >= tries or wait is None:
             raise faltered
         log.info("%s; try %d of %d in %.1f s", faltered, failures + 1, tries, wait)
+        pausing(f"upstream {faltered.problem}", wait)
         await asyncio.sleep(wait)
 
     def _open_file(self, url: str) -> localfile.LocalFile:

@@ -209,7 +209,9 @@ class _Run:
 
             async def fetch(told: Told) -> Fetched:
                 limit = self._spec.limits.source_bytes
-                fetched = await self._sources.fetch(source, self._source, limit=limit, report=told)
+                fetched = await self._sources.fetch(
+                    source, self._source, limit=limit, report=told, pausing=self._meter.waiting
+                )
                 self._meter.arrived(1.0, fetched.size)
                 return fetched
 

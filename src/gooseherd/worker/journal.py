@@ -56,6 +56,7 @@ class Journal:
         self._torn = False
         """A short write left half a line, which the next one must not join."""
         self._next_progress = 0.0
+        self._detail = ""
         self._written_at = time.monotonic()
 
     @property
@@ -71,8 +72,8 @@ class Journal:
     def append(self, kind: EventKind, **fields: Any) -> Event | None:
         """Write one event; None when it was dropped.
 
-        Progress is dropped above two a second, progress and heartbeats past `max_bytes`,
-        everything after the last event.
+        Progress is dropped above two a second unless its detail is news, progress and heartbeats
+        past `max_bytes`, everything after the last event.
 
         Raises:
             OSError: the disk is full; nothing was said, and it may be said again. Progress
@@ -80,7 +81,8 @@ class Journal:
         """
         with self._lock:
             now = time.monotonic()
-            if self._over or (kind is EventKind.PROGRESS and now < self._next_progress):
+            repeats = kind is EventKind.PROGRESS and fields.get("detail", "") == self._detail
+            if self._over or (repeats and now < self._next_progress):
                 return None
             if kind in _CHATTER and self._bytes >= self._max_bytes:
                 return None
@@ -103,6 +105,7 @@ class Journal:
             self._over = event.last
             if kind is EventKind.PROGRESS:
                 self._next_progress = now + PROGRESS_INTERVAL_SECONDS
+                self._detail = event.detail
             self._grown()
             return event
 

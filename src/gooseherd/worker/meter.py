@@ -25,8 +25,14 @@ class Emit(Protocol):
 class Meter:
     """Adds up what has arrived, the steps that are done and the one under way; says it, with an estimate."""
 
-    def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._emit = emit
+        self._wall_clock = wall_clock
         self._clock = clock
         self._started = clock()
         self._step = _FETCH
@@ -35,6 +41,8 @@ class Meter:
         self._fetched = 0.0
         self._running = 0.0
         self._percent = 0.0
+        self._waiting: dict[str, Any] = {}
+        """Said with all progress, also that of a step beside, until more of the source arrives."""
 
     @property
     def percent(self) -> float:
@@ -55,8 +63,14 @@ class Meter:
 
     def arrived(self, fraction: float, size: int) -> None:
         """So much of the source is there, that is so many bytes."""
+        self._waiting = {}
         self._fetched = max(self._fetched, FETCH_PERCENT * min(1.0, fraction))
         self._say(size, 0)
+
+    def waiting(self, problem: str, seconds: float) -> None:
+        """The source cannot be read on just now; it is tried again in so many seconds."""
+        self._waiting = {"detail": problem, "until": round(self._wall_clock() + seconds, 1)}
+        self._say(0, 0)
 
     def running(self, share: float, fraction: float, bytes_in: int, bytes_out: int) -> None:
         """The step under way, which is `share` percent of the job, stands at `fraction`."""
@@ -79,5 +93,6 @@ class Meter:
             percent=round(percent, 2),
             bytes_in=bytes_in,
             bytes_out=bytes_out,
-            eta_seconds=None if eta is None else round(eta, 1),
+            eta_seconds=None if eta is None or self._waiting else round(eta, 1),
+            **self._waiting,
         )

@@ -196,6 +196,7 @@ class Town:
         data: bytes,
         index: bytes | None = b"BAI\1index",
         density: bytes | None = None,
+        **noticed: Any,
     ) -> Manifest:
         """As a worker does: parts, then the manifest."""
         recipe = Recipes().recipe(entry)
@@ -210,7 +211,7 @@ class Town:
             processor=recipe.processor,
             processor_version=recipe.processor_version,
             parts=tuple(parts),
-            contigs=(Contig("chr1", 248956422), Contig("chrUn")),
+            **{"contigs": (Contig("chr1", 248956422), Contig("chrUn")), **noticed},
         )
         await self.cache.put_if_absent(cache_key(entry.identity, recipe, MANIFEST), manifest.to_bytes())
         return manifest

@@ -285,6 +285,6 @@ async def test_a_file_without_a_processor_is_removed_too(town):
 
 
 async def test_without_processing_files_are_removed_too(build_town):
-    town = await build_town(submissions=None, cache=None)
+    town = await build_town(processing=False)
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     assert (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).status_code == 200

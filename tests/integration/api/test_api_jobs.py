@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from gooseherd.domain.artifact import Kind
-from gooseherd.domain.failures import Reason
-from gooseherd.domain.job import Progress, Requester
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.job import Progress, Requester, WorkerId
 from gooseherd.domain.states import Status
 
 pytestmark = pytest.mark.integration
@@ -228,3 +230,95 @@ async def until(condition, seconds=10.0):
     while not condition():
         assert loop.time() < end, "it did not happen in time"
         await asyncio.sleep(0.01)
+
+
+async def test_a_job_in_the_queue_says_behind_how_many_it_waits(town):
+    _, first = await submit(town)
+    entry, second = await submit(town)
+    assert (await town.http.get(f"/jobs/{first}")).json()["waiting"] == {
+        "reason": "queued",
+        "detail": "next in the queue, for a worker that is free",
+        "next_try_at": None,
+        "next_try_seconds": None,
+    }
+    behind = "in the queue, behind 1 other job"
+    assert (await town.http.get(f"/jobs/{second}")).json()["waiting"]["detail"] == behind
+    assert (await town.http.get(f"/data/{entry.name}")).json()["waiting"]["detail"] == behind
+
+
+async def test_a_job_that_is_to_be_tried_again_says_why_and_when(town):
+    entry, job_id = await submit(town)
+    job = await town.run(job_id)
+    trouble = Failure(Reason.SOURCE_UNAVAILABLE, "upstream host name does not resolve")
+    await town.jobs.requeue(job.job_id, job.fence, trouble, timedelta(minutes=2))
+    record = (await town.http.get(f"/jobs/{job_id}")).json()
+    waiting = record["waiting"]
+    assert (waiting["reason"], waiting["detail"]) == ("source_unavailable", trouble.detail)
+    assert 100 < waiting["next_try_seconds"] <= 120
+    assert waiting["next_try_at"] == record["not_before"]
+    for body in (
+        (await town.http.get(f"/data/{entry.name}")).json(),
+        (await town.http.get("/jobs")).json()["jobs"][0],
+    ):
+        assert (body["waiting"]["reason"], body["waiting"]["next_try_at"]) == (
+            "source_unavailable",
+            record["not_before"],
+        )
+
+
+async def test_a_job_that_is_due_again_waits_in_the_queue(town):
+    _, job_id = await submit(town)
+    job = await town.run(job_id)
+    await town.jobs.requeue(job.job_id, job.fence, Failure(Reason.WORKER_LOST, "gone"), timedelta(0))
+    assert (await town.http.get(f"/jobs/{job_id}")).json()["waiting"]["reason"] == "queued"
+
+
+async def test_a_running_job_says_that_it_waits_for_its_worker_or_its_source(town):
+    _, job_id = await submit(town)
+    job = await town.run(job_id)
+    assert (await town.http.get(f"/jobs/{job_id}")).json()["waiting"]["reason"] == "launching"
+    await town.jobs.assign_worker(job.job_id, job.fence, WorkerId("w"))
+    assert (await town.http.get(f"/jobs/{job_id}")).json()["waiting"] is None
+    until = (await town.jobs.now() + timedelta(seconds=30)).timestamp()
+    waits = Progress("fetch", waiting="upstream answered 503", waiting_until=until)
+    await town.jobs.record_progress(job.job_id, job.fence, waits)
+    waiting = (await town.http.get(f"/jobs/{job_id}")).json()["waiting"]
+    assert (waiting["reason"], waiting["detail"]) == ("source_unavailable", "upstream answered 503")
+    assert 0 < waiting["next_try_seconds"] <= 30
+    await town.jobs.record_progress(job.job_id, job.fence, replace(waits, waiting_until=until - 3600))
+    assert (await town.http.get(f"/jobs/{job_id}")).json()["waiting"]["next_try_seconds"] == 0
+    await town.fail(job, Reason.TOOL_FAILED)
+    assert (await town.http.get(f"/jobs/{job_id}")).json()["waiting"] is None
+
+
+async def test_a_completed_job_tells_what_was_dropped(town):
+    entry, job_id = await submit(town)
+    job = await town.run(job_id)
+    notes, counts = ("2 lines were dropped: no end",), {"records": 7, "dropped": 2}
+    manifest = await town.publish(entry, b"bytes", notes=notes, counts=counts)
+    assert (await town.http.get(f"/jobs/{job_id}")).json()["notes"] == []
+    await town.complete(job, manifest)
+    record = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (record["notes"], record["counts"]) == (list(notes), counts)
+    (listed,) = (await town.http.get("/jobs")).json()["jobs"]
+    assert (listed["notes"], listed["counts"]) == ([], {})
+
+
+async def test_notes_without_end_are_cut(town):
+    entry, job_id = await submit(town)
+    job = await town.run(job_id)
+    notes = ("x" * 5000, *(f"note {n}" for n in range(99)))
+    await town.complete(job, await town.publish(entry, b"bytes", notes=notes))
+    record = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (len(record["notes"]), len(record["notes"][0])) == (51, 1001)
+    assert record["notes"][-1] == "50 more notes"
+
+
+async def test_the_record_of_a_completed_job_is_told_while_the_cache_is_away(town):
+    entry, job_id = await submit(town)
+    job = await town.run(job_id)
+    manifest = await town.publish(entry, b"bytes")
+    await town.complete(job, manifest)
+    await town.cache.delete(next(iter([o.key async for o in town.cache.list() if "manifest" in o.key])))
+    record = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (record["status"], record["notes"], record["counts"]) == ("completed", [], {})

@@ -618,3 +618,20 @@ async def test_the_environments_proxy_is_not_used(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/")
     await sources.fetch(entry(server.serve("/a", DATA)), into, limit=LIMIT, report=quiet)
+
+
+async def test_what_is_wrong_and_for_how_long_is_told_before_each_wait(
+    sources: HttpSources, server: Any, entry: Any, into: Path, kit: Any
+) -> None:
+    url = server.serve("/a", b"data")
+    pauses: list[tuple[str, float]] = []
+    server.routes["/a"].faults = [kit.Reply(503, {"Retry-After": "0"}), kit.Reply(500)]
+    await sources.fetch(
+        entry(url),
+        into,
+        limit=LIMIT,
+        report=quiet,
+        pausing=lambda problem, wait: pauses.append((problem, wait)),
+    )
+    assert [problem for problem, _ in pauses] == ["upstream answered 503", "upstream answered 500"]
+    assert all(wait >= 0 for _, wait in pauses)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from gooseherd.api.ask import Visiting, problems
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import upstream_index
 from gooseherd.api.desk import Desk
-from gooseherd.api.models import Contigs, Readiness
+from gooseherd.api.models import Contigs, ManifestView, Readiness
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.visit import Visit
 from gooseherd.control.submission import Submissions
@@ -49,6 +51,23 @@ def artifact_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         if manifest is None:
             raise NotYetPublished("contigs", entry.name)
         return Contigs(contigs=[(contig.name, contig.length) for contig in manifest.contigs])
+
+    @router.get("/files/{dcc}/{local_id}/manifest", responses=problems(403, 404, 410, 422, 503))
+    async def manifest(
+        visit: Visiting,
+        dcc: str,
+        local_id: str,
+        contigs: Annotated[bool, Query(description="Reference names and lengths too.")] = False,
+    ) -> ManifestView:
+        """What was made of a file, by what, and what was noticed; 404 before that. Starts nothing."""
+        entry = await catalog.servable(dcc, local_id)
+        submissions = desk.submissions
+        if submissions is None:
+            raise ProcessingDisabled
+        found = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
+        if found is None:
+            raise NotYetPublished("manifest", entry.name)
+        return ManifestView.of(entry, found, visit.link, contigs=contigs)
 
     return router
 

@@ -34,6 +34,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
                     "status": "running",
                     "percent": 41.5,
                     "position": None,
+                    "waiting": None,
                     "job_url": "https://herd.example.org/jobs/5f0c2a9be1a94bb0",
                     "events_url": "https://herd.example.org/jobs/5f0c2a9be1a94bb0/events",
                     "data_url": "https://herd.example.org/data/4dn/4dnfi1",

@@ -14,7 +14,14 @@ from gooseherd.api.desk import Desk
 from gooseherd.api.models import JobList, JobView, QueueView, StatusWord
 from gooseherd.api.visit import Visit
 from gooseherd.control.submission import Submissions
-from gooseherd.domain.errors import AdminKeyRequired, NotFound, ProcessingDisabled
+from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.errors import (
+    AdminKeyRequired,
+    CacheUnavailable,
+    InvalidInput,
+    NotFound,
+    ProcessingDisabled,
+)
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports import JobQuery
 from gooseherd.domain.source import parse_dcc, parse_local_id
@@ -53,7 +60,10 @@ def job_routes(desk: Desk) -> APIRouter:
             )
         )
         admin = visit.is_admin
-        return JobList(jobs=[JobView.of(job, visit.link, admin=admin) for job in page.jobs], next=page.next)
+        now = await desk.jobs.now()
+        return JobList(
+            jobs=[JobView.of(job, visit.link, now=now, admin=admin) for job in page.jobs], next=page.next
+        )
 
     @router.get("/jobs/{job_id}", responses=problems(404, 503))
     async def job(visit: Visiting, job: Annotated[Job, Depends(found)]) -> JobView:
@@ -129,8 +139,24 @@ def _processing(desk: Desk) -> Submissions:
 
 
 async def _view(desk: Desk, job: Job, visit: Visit) -> JobView:
-    position = await desk.jobs.position(job) if job.status is Status.PENDING else None
-    return JobView.of(job, visit.link, position=position, admin=visit.is_admin)
+    return JobView.of(
+        job,
+        visit.link,
+        now=await desk.jobs.now(),
+        position=await desk.jobs.position(job) if job.status is Status.PENDING else None,
+        manifest=await _published_by(desk, job),
+        admin=visit.is_admin,
+    )
+
+
+async def _published_by(desk: Desk, job: Job) -> Manifest | None:
+    """What a completed job published; None when it cannot be had: the record is told without it."""
+    if job.status is not Status.COMPLETED or desk.submissions is None:
+        return None
+    try:
+        return await desk.submissions.published(job.source, job.recipe)
+    except (CacheUnavailable, InvalidInput):
+        return None
 
 
 def _gauge(name: str) -> int:
