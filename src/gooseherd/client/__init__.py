@@ -14,6 +14,7 @@ from gooseherd.client.errors import (
     UnexpectedAnswer,
 )
 from gooseherd.client.transfer import Received
+from gooseherd.domain.artifact import Kind
 
 __all__ = [
     "Answer",
@@ -23,6 +24,7 @@ __all__ = [
     "DownloadInProgress",
     "GooseherdClient",
     "JobEnded",
+    "Kind",
     "Missing",
     "NotReachable",
     "Ready",
