@@ -28,6 +28,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_genome_library_opens_urls() -> Iterator[None]:
+    """htslib loads libcurl when it is given a URL: bare machines have none, so neither code nor tests may."""
+    yield
+    with Path("/proc/self/maps").open(encoding="utf-8") as maps:
+        assert not [line for line in maps if "/libcurl.so" in line], "something opened a URL by pysam"
+
+
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`DATABASE_URL` if it is set, else an embedded server of this process's own.

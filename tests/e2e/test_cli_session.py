@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -70,6 +72,33 @@ def test_a_region_is_read_by_byte_ranges(user: Any, name: str) -> None:
     assert sorted(told["records"]) == naive("chr2", 0, 10**9)
     unknown = user.run("get", name, "--region", "chrX:1-5")
     assert (unknown.returncode, b"chr1, chr2" in unknown.stderr) == (2, True)
+
+
+@pytest.fixture
+def no_libcurl(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the genome library opens no URL: the library it would load is none."""
+    (tmp_path / "libcurl.so.4").write_bytes(b"no library")
+    environ = {"LD_LIBRARY_PATH": str(tmp_path)}
+    program = "import pysam; pysam.AlignmentFile('http://127.0.0.1:9/x.bam')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **environ}, capture_output=True, check=False
+    )
+    assert b"libcurl" in done.stderr, done.stderr
+    return environ
+
+
+def test_regions_are_read_where_libcurl_is_not(user: Any, name: str, no_libcurl: dict[str, str]) -> None:
+    done = user.run("get", name, "--region", "chr1:20,001-30,000", environ=no_libcurl)
+    assert sorted(done.stdout.decode().splitlines()) == naive("chr1", 20_000, 30_000), done.stderr.decode()
+    url = json.loads((user.state / "server.json").read_text())["url"]
+    formats = ("bam", "vcf", "bed", "gff3")
+    report = user.json(
+        "smoke",
+        *("--url", url, "--inputs", str(user.home / "files")),
+        *(word for one in formats for word in ("--format", one)),
+        environ=no_libcurl,
+    )
+    assert [(one["format"], one["ok"]) for one in report["formats"]] == [(one, True) for one in formats]
 
 
 def test_the_density_read_by_byte_ranges_counts_the_records(user: Any, name: str) -> None:

@@ -19,7 +19,6 @@ from gooseherd.domain.artifact import Kind
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient, Ready
-    from gooseherd.client.region import Region
     from gooseherd.domain.formats import Format
 
 
@@ -146,26 +145,20 @@ class _Errand:
             raise Stop(
                 Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region"
             )
-        lines = self._lines(data, index, file_format, wanted)
+        lines = self._client.read_region(data, index, wanted)
         if as_json:
             emit({"region": str(wanted), "records": list(lines)})
             return
         with _sink(out) as sink:
             for line in lines:
-                sink.write(line.encode() + b"\n")
-
-    def _lines(self, data: Ready, index: Ready, file_format: Format, wanted: Region) -> Iterator[str]:
-        from gooseherd.trial.readback import read_region
-
-        return read_region(self._client, data, index, file_format, wanted)
+                sink.write(line.encode("utf-8", "surrogateescape") + b"\n")
 
     def _format(self) -> Format:
-        from gooseherd.domain.formats import resolve
-        from gooseherd.trial.readback import readable
+        from gooseherd.domain.formats import Family, resolve
 
         said = str(self._client.file(self._dcc, self._local_id).get("file_format"))
         found = resolve(said)
-        if found is None or not readable(found):
+        if found is None or found.family not in {Family.ALIGNMENTS, Family.INTERVALS}:
             raise Stop(Exit.USAGE, f"{said} files have no index, so no regions; leave out --region")
         return found
 

@@ -3,6 +3,7 @@
 from gooseherd.client.calls import Answer, GooseherdClient, Ready, data_path, index_path, part_path
 from gooseherd.client.errors import (
     Busy,
+    Changed,
     Damaged,
     Denied,
     DownloadInProgress,
@@ -13,12 +14,14 @@ from gooseherd.client.errors import (
     TookTooLong,
     UnexpectedAnswer,
 )
+from gooseherd.client.region import Region, parse_region
 from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind
 
 __all__ = [
     "Answer",
     "Busy",
+    "Changed",
     "Damaged",
     "Denied",
     "DownloadInProgress",
@@ -30,9 +33,11 @@ __all__ = [
     "Ready",
     "Received",
     "Refused",
+    "Region",
     "TookTooLong",
     "UnexpectedAnswer",
     "data_path",
     "index_path",
+    "parse_region",
     "part_path",
 ]

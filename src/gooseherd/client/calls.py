@@ -14,10 +14,11 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpx
 
 from gooseherd import __version__
-from gooseherd.client import transfer
+from gooseherd.client import reading, transfer
 from gooseherd.client.answers import check, content_length, filename, json_object, reaching, retry_after
 from gooseherd.client.deadline import Deadline
 from gooseherd.client.errors import Busy, JobEnded, Missing, NotReachable, UnexpectedAnswer
+from gooseherd.client.region import Region, parse_region
 from gooseherd.client.sse import parse_events
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.states import TERMINAL, Status
@@ -324,6 +325,38 @@ class GooseherdClient:
     ) -> transfer.Received:
         """See `transfer.copy_to`: the bytes, in order, into an open stream."""
         return transfer.copy_to(self.http, url, sink, on_bytes=on_bytes)
+
+    def records(
+        self,
+        dcc: str,
+        local_id: str,
+        region: Region | str,
+        *,
+        retry: bool = False,
+        timeout_seconds: float | None = None,
+        on_job: OnJob | None = None,
+    ) -> Iterator[str]:
+        """The records that overlap `region`, one line each, once data and index are ready (see `ready`).
+
+        SAM for alignments, else the text line. Read by byte ranges as the iterator advances, in
+        bounded memory; closing it closes the connection.
+
+        Raises:
+            InvalidInput: no region can be read from the text, or the file has no such contig.
+            Missing: the file has no index.
+            UnexpectedAnswer: data and index cannot be read together.
+            Changed: the file was replaced while it was read.
+        """
+        wanted = parse_region(region) if isinstance(region, str) else region
+        clock = Deadline(timeout_seconds)
+        data = self.ready(dcc, local_id, retry=retry, timeout_seconds=clock.left_or_none, on_job=on_job)
+        index = self.ready(dcc, local_id, kind=Kind.INDEX, timeout_seconds=clock.left_or_none, on_job=on_job)
+        yield from self.read_region(data, index, wanted)
+
+    def read_region(self, data: Ready, index: Ready, region: Region) -> Iterator[str]:
+        """`records` of parts that are ready."""
+        version = transfer.Remote(data.size, data.etag)
+        return reading.read_region(self.http, data.url, index.url, region, version)
 
     def region_urls(self, dcc: str, local_id: str) -> tuple[str, str]:
         """The URLs of data and index, for a genome library or a browser. Asks nothing of the service."""

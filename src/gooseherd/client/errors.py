@@ -91,6 +91,16 @@ class Damaged(Conflict):
 
 
 @dataclass(eq=False)
+class Changed(Conflict):
+    """The object was replaced or removed while it was read in pieces; reading it again gives the new one."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.url} changed while it was read; read it again"
+
+
+@dataclass(eq=False)
 class DownloadInProgress(Conflict):
     """Another process is writing the same partial file."""
 

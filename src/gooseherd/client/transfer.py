@@ -15,7 +15,8 @@ from typing import BinaryIO
 import httpx
 
 from gooseherd.client.answers import check, content_length, reaching, sha256_of
-from gooseherd.client.errors import Damaged, DownloadInProgress, NotReachable, UnexpectedAnswer
+from gooseherd.client.errors import Changed, Damaged, DownloadInProgress, NotReachable, UnexpectedAnswer
+from gooseherd.domain.byterange import ByteRange
 
 OnBytes = Callable[[int, int | None], None]
 """Called with (bytes there, size of the whole or None)."""
@@ -39,7 +40,9 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class _Remote:
+class Remote:
+    """One version of an object, as the service tells it."""
+
     size: int | None
     etag: str | None
 
@@ -60,7 +63,7 @@ def download(http: httpx.Client, url: str, target: Path, *, on_bytes: OnBytes | 
         NotReachable: the connection kept breaking; the partial file stays.
         Refused: the service's answer.
     """
-    remote = _look(http, url)
+    remote = look(http, url)
     mark = f".{remote.sha256[:12]}" if remote.sha256 else ""
     part = target.with_name(f"{target.name}{mark}.part")
     with part.open("ab+") as file, _sole_writer(file, part):
@@ -80,7 +83,7 @@ def copy_to(http: httpx.Client, url: str, sink: BinaryIO, *, on_bytes: OnBytes |
     Raises:
         Damaged: what was written is not what was promised.
     """
-    remote = _look(http, url)
+    remote = look(http, url)
     digest, written = hashlib.sha256(), 0
     for offset, chunk in _body(http, url, remote, 0):
         if offset < written:
@@ -95,12 +98,25 @@ def copy_to(http: httpx.Client, url: str, sink: BinaryIO, *, on_bytes: OnBytes |
     return Received(written, digest.hexdigest(), remote.sha256 is not None)
 
 
-def _look(http: httpx.Client, url: str) -> _Remote:
+def byte_range(http: httpx.Client, url: str, remote: Remote, span: ByteRange) -> Iterator[bytes]:
+    """The bytes of `span`, in order, through broken connections, all of the version that `remote` names.
+
+    Raises:
+        Changed: the service has another version by now, or none.
+        NotReachable: the connection kept breaking.
+        Refused: the service's answer.
+    """
+    for _, chunk in _body(http, url, remote, span.start, span.stop):
+        yield chunk
+
+
+def look(http: httpx.Client, url: str) -> Remote:
+    """What is at `url` now."""
     with reaching(url):
         response = check(http.head(url, headers=_AS_STORED))
     if response.status_code != 200:
         raise UnexpectedAnswer(url, f"HEAD answered {response.status_code}")
-    return _Remote(content_length(response), response.headers.get("etag"))
+    return Remote(content_length(response), response.headers.get("etag"))
 
 
 @contextlib.contextmanager
@@ -113,7 +129,7 @@ def _sole_writer(file: BinaryIO, path: Path) -> Iterator[None]:
 
 
 def _collect(
-    http: httpx.Client, url: str, remote: _Remote, file: BinaryIO, on_bytes: OnBytes | None
+    http: httpx.Client, url: str, remote: Remote, file: BinaryIO, on_bytes: OnBytes | None
 ) -> Received:
     file.seek(0)
     digest = hashlib.sha256()
@@ -138,16 +154,22 @@ def _collect(
     return Received(there, digest.hexdigest(), remote.sha256 is not None, resumed_from)
 
 
-def _body(http: httpx.Client, url: str, remote: _Remote, start: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, bytes) from `start` to the end; an offset of 0 after a later one means: from the top again."""
+def _body(
+    http: httpx.Client, url: str, remote: Remote, start: int, stop: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) from `start` to the end; an offset of 0 after a later one means: from the top again.
+
+    With `stop` only up to there, and never from the top again.
+    """
     offset, fruitless = start, 0
-    while remote.size is None or offset < remote.size:
+    end = remote.size if stop is None else stop
+    while end is None or offset < end:
         before = offset
         try:
-            for at, chunk in _one_connection(http, url, remote, offset):
+            for at, chunk in _one_connection(http, url, remote, offset, stop):
                 yield at, chunk
                 offset = at + len(chunk)
-            if remote.size is None or offset >= remote.size:
+            if end is None or offset >= end:
                 return
             problem = "the connection closed early"
         except httpx.TransportError as error:
@@ -159,22 +181,33 @@ def _body(http: httpx.Client, url: str, remote: _Remote, start: int) -> Iterator
 
 
 def _one_connection(
-    http: httpx.Client, url: str, remote: _Remote, offset: int
+    http: httpx.Client, url: str, remote: Remote, offset: int, stop: int | None
 ) -> Iterator[tuple[int, bytes]]:
     headers = dict(_AS_STORED)
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
+    if offset or stop is not None:
+        headers["Range"] = f"bytes={offset}-{'' if stop is None else stop - 1}"
         if remote.etag and not remote.etag.startswith("W/"):
             headers["If-Range"] = remote.etag
     with http.stream("GET", url, headers=headers) as response:
+        if stop is not None:
+            _must_be_the_same(response, url, remote)
         check(response)
-        if response.status_code == 200:
+        if response.status_code == 200 and stop is None:
             offset = 0
         elif response.status_code != 206 or not _continues(response, offset):
             raise UnexpectedAnswer(url, f"GET answered {response.status_code} to a request for its bytes")
         for chunk in response.iter_raw():
+            if stop is not None and offset + len(chunk) > stop:
+                raise UnexpectedAnswer(url, "more bytes than were asked for")
             yield offset, chunk
             offset += len(chunk)
+
+
+def _must_be_the_same(response: httpx.Response, url: str, remote: Remote) -> None:
+    """200 to If-Range: another version; 202: it is being made anew; 416: it is shorter by now."""
+    etag = response.headers.get("etag", remote.etag)
+    if response.status_code in {202, 416} or (response.status_code in {200, 206} and etag != remote.etag):
+        raise Changed(url)
 
 
 def _continues(response: httpx.Response, offset: int) -> bool:

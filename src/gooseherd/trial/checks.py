@@ -15,7 +15,6 @@ from gooseherd.client.region import Region
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import Format
 from gooseherd.trial.naive import comparable, scan
-from gooseherd.trial.readback import read_region
 
 
 @dataclass(eq=False)
@@ -79,7 +78,7 @@ def check_region(
         CheckFailed: they differ; the first difference is told.
     """
     expected = scan(source, file_format, region)
-    found = list(read_region(client, data, index, file_format, region))
+    found = list(client.read_region(data, index, region))
     differ = _difference(comparable(expected, file_format), comparable(found, file_format))
     _must(not differ, f"{region}: {differ}")
     return len(expected)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gooseherd.client.region import Region
 from gooseherd.domain import formats
 from gooseherd.domain.formats import Family, Format
-from gooseherd.trial.readback import quiet_htslib
 
 _PEAKS = frozenset({formats.BED, formats.NARROWPEAK, formats.BROADPEAK})
 _GENES = frozenset({formats.GFF, formats.GFF3, formats.GTF})
@@ -52,8 +52,16 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
     return sorted("\t".join(line.split()) if file_format in _PEAKS else line for line in lines)
 
 
+def _quiet_htslib() -> Any:
+    """pysam, with htslib's own words off: what matters comes as an exception."""
+    import pysam
+
+    pysam.set_verbosity(0)
+    return pysam
+
+
 def _reads(path: Path, region: Region) -> Iterator[str]:
-    pysam = quiet_htslib()
+    pysam = _quiet_htslib()
     with pysam.AlignmentFile(str(path), check_sq=False) as file:
         for read in file.fetch(until_eof=True):
             end = read.reference_end or read.reference_start + 1
@@ -64,7 +72,7 @@ def _reads(path: Path, region: Region) -> Iterator[str]:
 
 
 def _variants(path: Path, region: Region) -> Iterator[str]:
-    pysam = quiet_htslib()
+    pysam = _quiet_htslib()
     with pysam.VariantFile(str(path)) as file:
         for record in file:
             if region.overlaps(record.chrom, record.start, max(record.stop, record.start + 1)):
