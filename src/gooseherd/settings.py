@@ -248,7 +248,9 @@ class Settings(BaseSettings):
     # -- sources
     source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
     source_file_roots: Paths = Field(
-        (), description="Folders below which file: sources are allowed, `:` between (embedded profile only)."
+        (),
+        description="Folders below which file: sources are allowed, `:` between. For workers on this "
+        "machine: the embedded profile and the local cloud.",
     )
     source_allow_hosts: Words = Field(
         (), description="Host patterns sources may come from, comma-separated. Empty: any public host."
@@ -260,7 +262,9 @@ class Settings(BaseSettings):
     source_drs_prefixes: Words = Field(
         (), description="Where compact DRS ids live: prefix=https://host/path/{id}, comma-separated."
     )
-    source_s3_endpoint: Text = Field(None, description="Endpoint of s3: sources. Unset: AWS's public one.")
+    source_s3_endpoint: Text = Field(
+        None, description="Endpoint of s3: sources; naming it allows it, also plain http. Unset: AWS's own."
+    )
     source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
 
     # -- api
@@ -311,8 +315,8 @@ class Settings(BaseSettings):
                 "WORKFLOW_STALE_SECONDS",
                 "must be at least twice WORKFLOW_HEARTBEAT_SECONDS, or live jobs get replaced",
             )
-        if self.source_file_roots and self.profile is not Profile.EMBEDDED:
-            raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for the embedded profile only")
+        if self.source_file_roots and self.profile is Profile.AWS:
+            raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for workers on this machine only")
         for root in self.source_file_roots:
             if not root.is_dir():
                 raise Misconfigured("SOURCE_FILE_ROOTS", f"{root}: no such folder")

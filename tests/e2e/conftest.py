@@ -78,6 +78,12 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
         up.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def bare_user(tmp_path_factory: pytest.TempPathFactory) -> User:
+    """A user whose service the module starts itself."""
+    return User(tmp_path_factory.mktemp("user"))
+
+
 @pytest.fixture
 def stranger(tmp_path: Path) -> User:
     """A user without a service."""

@@ -100,7 +100,7 @@ def test_a_lease_shorter_than_two_heartbeats_is_refused(monkeypatch: pytest.Monk
         Settings().checked()
 
 
-def test_local_files_are_for_the_embedded_profile_only(
+def test_local_files_are_for_workers_on_this_machine_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SOURCE_FILE_ROOTS", str(tmp_path))
@@ -108,6 +108,8 @@ def test_local_files_are_for_the_embedded_profile_only(
     monkeypatch.setenv("WORKFLOW_S3_BUCKET", "artifacts")
     with pytest.raises(Misconfigured, match="SOURCE_FILE_ROOTS"):
         Settings().checked()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    Settings().checked()
 
 
 def test_a_folder_of_local_files_that_is_not_there_is_refused(

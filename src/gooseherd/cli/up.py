@@ -55,9 +55,10 @@ def _here(*, devcloud: bool) -> list[Path]:
 
     Only who has the admin key, a file of the user's own, can register a file in it.
     """
-    names = ("SOURCE_FILE_ROOTS", "WORKFLOW_S3_BUCKET", "DATABASE_URL")
+    # A local cloud of our own has put its bucket into the environment; nobody has configured that.
+    names = ["SOURCE_FILE_ROOTS", "DATABASE_URL", *(() if devcloud else ("WORKFLOW_S3_BUCKET",))]
     here = Path.cwd()
-    if devcloud or here == Path(here.anchor) or any(os.environ.get(name) for name in names):
+    if here == Path(here.anchor) or any(os.environ.get(name) for name in names):
         return []
     say(f"gooseherd: files below {here} may be added (--allow-root names other folders)")
     return [here]

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _REGION: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/")
+_OWNER: Final = "AWS4-HMAC-SHA256 Credential=devcloud/20200101/us-east-1/s3/aws4_request"
 _LOOP_SECONDS: Final = 30.0
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -140,6 +141,9 @@ class FrontDoor:
                 case _:
                     drain(environ)
                     return s3_error(fault)(environ, start_response)
+        if "Signature=" not in environ["QUERY_STRING"]:
+            # Nobody is asked who he is; moto would hide from strangers why a read is refused (416, 304).
+            environ.setdefault("HTTP_AUTHORIZATION", _OWNER)
         body = (read_object(environ) or self._moto)(environ, start_response)
         return body if after is None else cut(body, after, environ)
 

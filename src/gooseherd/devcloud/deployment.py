@@ -59,7 +59,9 @@ def running_site(
             environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
         )
         same_build = {"GOOSEHERD_BUILD": build} if build else {}
-        yield made.environment(url) | _tls(pairs, "api", text=False) | same_build
+        # Without it s3: sources are AWS's public buckets; who has named another endpoint keeps it.
+        s3_sources = {} if os.environ.get("SOURCE_S3_ENDPOINT") else {"SOURCE_S3_ENDPOINT": url}
+        yield made.environment(url) | _tls(pairs, "api", text=False) | same_build | s3_sources
 
 
 def make_site(endpoint_url: str, pairs: Path, image: str) -> dict[str, str]:

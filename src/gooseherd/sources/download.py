@@ -72,7 +72,9 @@ class Download:
         asked = {"range": f"bytes={start}-"} if start else {}
         if start and self._validator:
             asked["if-range"] = self._validator
-        response = await self._http.get(place.url, {**place.headers, **asked}, shown=place.shown)
+        response = await self._http.get(
+            place.url, {**place.headers, **asked}, shown=place.shown, ours=place.ours
+        )
         try:
             if response.status == 416 and start and self._is_complete(response):
                 return

@@ -24,7 +24,7 @@ class Place:
 
     `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
     signed one does not. Digests are lowercase hex. `name` stands for the URL in errors: what the
-    catalog calls it, where the URL would name a host of ours.
+    catalog calls it, where the URL would name a host of ours. `ours`: as GuardedHttp.get has it.
     """
 
     url: str
@@ -34,6 +34,7 @@ class Place:
     sha256: str | None = None
     lasting: bool = True
     name: str | None = None
+    ours: bool = False
 
     def digests(self) -> Iterator[tuple[str, str | None]]:
         """Name and lowercase hex of each kind, the one that identities prefer first."""

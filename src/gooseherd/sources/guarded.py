@@ -38,21 +38,31 @@ _MAX_HEADER_LINE: Final = 32 << 10  # signed URLs in Location are long
 class GuardedHttp:
     """An HTTP client that goes nowhere the guard does not allow. `tls` adds certificates of one's own.
 
+    `endpoint` is a URL that the configuration names: its host may have any address, at its port.
     No cookies, no proxies from the environment, no decoding of bodies.
     """
 
-    def __init__(self, guard: UrlGuard, patience: Patience, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        guard: UrlGuard,
+        patience: Patience,
+        tls: ssl.SSLContext | None = None,
+        endpoint: str | None = None,
+    ) -> None:
         self._guard = guard
         self._patience = patience
         self._tls = tls
+        self._endpoint = URL(endpoint) if endpoint else None
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
-        self, url: str, headers: Mapping[str, str], *, shown: str | None = None
+        self, url: str, headers: Mapping[str, str], *, shown: str | None = None, ours: bool = False
     ) -> aiohttp.ClientResponse:
         """Upstream's answer: 200, 206, 304 or 416, body unread; the caller releases it.
 
-        `shown` stands for the URL in errors; None: `safe_url` of it.
+        `shown` stands for the URL in errors; None: `safe_url` of it. `ours`: the URL is of an
+        endpoint that the configuration names, so the rules do not apply to it; they do
+        apply to what it redirects to.
 
         Raises:
             OutboundRefused: the guard does not allow the URL, an address or a redirect.
@@ -60,16 +70,18 @@ class GuardedHttp:
             Faltered: anything else.
         """
         shown = shown or safe_url(url)
-        response = await self._follow(url, headers, shown)
+        response = await self._follow(url, headers, shown, ours=ours)
         if response.status in _ANSWERS:
             return response
         response.close()
         raise _told(response, shown)
 
-    async def head(self, url: str, headers: Mapping[str, str], *, shown: str | None = None) -> Headers:
-        """The headers of a 200 to a HEAD. Raises as `get` does, for every other answer too."""
+    async def head(
+        self, url: str, headers: Mapping[str, str], *, shown: str | None = None, ours: bool = False
+    ) -> Headers:
+        """The headers of a 200 to a HEAD; arguments and errors as of `get`, for every other answer too."""
         shown = shown or safe_url(url)
-        response = await self._follow(url, headers, shown, method="HEAD")
+        response = await self._follow(url, headers, shown, method="HEAD", ours=ours)
         response.close()
         if response.status != 200:
             raise _told(response, shown)
@@ -119,10 +131,16 @@ class GuardedHttp:
             await self._session.close()
 
     async def _follow(
-        self, url: str, headers: Mapping[str, str], shown: str, *, method: str = "GET"
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        shown: str,
+        *,
+        method: str = "GET",
+        ours: bool = False,
     ) -> aiohttp.ClientResponse:
         sent = {**headers, "accept-encoding": "identity"}
-        target, hop = self._guard.check(url), ""
+        target, hop = parse(url) if ours else self._guard.check(url), ""
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._once(method, target, sent, shown, hop)
             location = response.headers.get("Location")
@@ -159,7 +177,7 @@ class GuardedHttp:
         if self._session is None:
             patience = self._patience
             connector = aiohttp.TCPConnector(
-                resolver=_GuardedResolver(self._guard),
+                resolver=_GuardedResolver(self._guard, self._endpoint),
                 limit=0,
                 ssl=self._tls if self._tls is not None else True,
             )
@@ -190,8 +208,9 @@ class _AddressRefusedError(Exception):
 class _GuardedResolver(AbstractResolver):
     """Answers with addresses that were judged, and aiohttp connects to these and no others."""
 
-    def __init__(self, guard: UrlGuard) -> None:
+    def __init__(self, guard: UrlGuard, endpoint: URL | None) -> None:
         self._guard = guard
+        self._named = (endpoint.host, endpoint.port) if endpoint is not None else None
         self._inner = aiohttp.ThreadedResolver()
 
     async def resolve(
@@ -199,6 +218,8 @@ class _GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """All addresses of the host; one that is refused refuses them all."""
         found = await self._inner.resolve(host, port, family)
+        if (host, port) == self._named:
+            return found
         for one in found:
             rule = self._guard.refusal(ip_address(one["host"]))
             if rule is not None:

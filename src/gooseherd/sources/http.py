@@ -64,7 +64,7 @@ class HttpSources:
     ) -> None:
         self._guard = guard
         self._patience = patience or Patience()
-        self._http = GuardedHttp(guard, self._patience, tls)
+        self._http = GuardedHttp(guard, self._patience, tls, s3_endpoint)
         self._s3 = S3Endpoint(s3_endpoint, s3_region)
         self._drs = Drs(self._http, drs_prefixes or {}, self._s3)
         self._random = random
@@ -75,7 +75,9 @@ class HttpSources:
             case "file":
                 localfile.judge(url, self._guard.file_roots)
             case "s3":
-                self._guard.check(self._s3.public_url(url))
+                public_url = self._s3.public_url(url)
+                if self._s3.endpoint is None:
+                    self._guard.check(public_url)
             case "drs":
                 self._guard.check(self._drs.object_url(url))
             case _:
@@ -93,7 +95,7 @@ class HttpSources:
             digest = next((f"{name}-{value}" for name, value in place.digests() if value), None)
             if place.size is not None and digest is not None:
                 return SourceDetails(place.size, digest)
-            headers = await self._http.head(place.url, place.headers, shown=place.shown)
+            headers = await self._http.head(place.url, place.headers, shown=place.shown, ours=place.ours)
         except Faltered as faltered:
             log.info("its size and version are not known: %s", faltered)
             raise faltered.plain() from faltered
@@ -137,7 +139,9 @@ class HttpSources:
         while True:
             try:
                 place = await self._place(url)
-                response = await self._http.get(place.url, {**headers, **place.headers}, shown=place.shown)
+                response = await self._http.get(
+                    place.url, {**headers, **place.headers}, shown=place.shown, ours=place.ours
+                )
                 if is_verbatim(response.headers, (place.url.partition("?")[0],)):
                     return response, place
                 response.close()
@@ -241,7 +245,10 @@ class HttpSources:
         scheme = _scheme(url)
         if scheme == "drs":
             return await self._drs.place(url)
-        return Place(self._s3.public_url(url), name=safe_url(url)) if scheme == "s3" else Place(url)
+        if scheme == "s3":
+            ours = self._s3.endpoint is not None
+            return Place(self._s3.public_url(url), name=safe_url(url), ours=ours)
+        return Place(url)
 
     async def _pause(
         self, failures: int, faltered: Faltered, tries: int, pausing: Pausing = ignore_pause

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import urlsplit
 
 from gooseherd.domain.errors import Misconfigured
 
@@ -51,7 +52,7 @@ class OutboundRules:
             file_roots=self.file_roots,
         )
         return HttpSources(
-            guard, drs_prefixes=self._prefixes(), s3_endpoint=self.s3_endpoint, s3_region=self.s3_region
+            guard, drs_prefixes=self._prefixes(), s3_endpoint=self._endpoint(), s3_region=self.s3_region
         )
 
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -62,6 +63,14 @@ class OutboundRules:
             raise Misconfigured(
                 "SOURCE_ALLOW_NETWORKS", "networks such as 10.0.0.0/8, comma-separated"
             ) from None
+
+    def _endpoint(self) -> str | None:
+        if self.s3_endpoint is None:
+            return None
+        parts = urlsplit(self.s3_endpoint)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise Misconfigured("SOURCE_S3_ENDPOINT", "http(s)://host[:port]")
+        return self.s3_endpoint
 
     def _prefixes(self) -> Mapping[str, str]:
         pairs = [word.partition("=") for word in self.drs_prefixes]

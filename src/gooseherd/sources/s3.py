@@ -16,6 +16,8 @@ _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 class S3Endpoint:
     """Where buckets are. `endpoint` (http(s)://host[:port]) is addressed path-style; without it AWS is meant.
 
+    An endpoint is allowed by being named: its buckets are read although it speaks plain http or has a
+    private address, for which rules about the addresses of sources would have to be lifted for all.
     Without a region AWS's global names are used: they lead to the bucket's own region.
     """
 

@@ -599,6 +599,31 @@ async def test_an_s3_source_is_called_by_its_own_name_and_not_by_our_endpoint_s(
     assert "127.0.0.1" not in detail
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_an_s3_endpoint_is_allowed_by_being_named_and_what_it_redirects_to_is_not(
+    make_sources: Callable[..., HttpSources],
+    start_server: Any,
+    entry: Any,
+    into: Path,
+    kit: Any,
+    host: str,
+) -> None:
+    server, inner = await start_server(), await start_server()
+    server.serve("/bucket/a.bam", DATA)
+    inner.serve("/b", DATA)
+    sources = make_sources(schemes=("https",), networks=(), s3_endpoint=f"http://{host}:{server.port}")
+    fetched = await sources.fetch(entry("s3://bucket/a.bam"), into, limit=LIMIT, report=quiet)
+    assert fetched.size == len(DATA)
+    for location in (inner.url("/b"), f"https://localhost:{inner.port}/b"):
+        server.routes["/bucket/a.bam"] = lambda _, to=location: kit.Reply(302, {"Location": to})
+        reason, detail = await failed(
+            sources.fetch(entry("s3://bucket/a.bam"), into, limit=LIMIT, report=quiet), into
+        )
+        assert reason is Reason.SOURCE_FORBIDDEN
+        assert "redirect: " in detail
+    assert inner.connections == 0
+
+
 async def test_an_s3_endpoint_whose_name_does_not_resolve_is_not_named(
     make_sources: Callable[..., HttpSources], entry: Any, into: Path
 ) -> None:

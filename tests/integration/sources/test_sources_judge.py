@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gooseherd.domain.errors import InvalidInput, OutboundRefused
+from gooseherd.domain.errors import InvalidInput, Misconfigured, OutboundRefused
 from gooseherd.sources.http import HttpSources
 from gooseherd.sources.rules import OutboundRules
 
@@ -88,3 +88,19 @@ async def test_the_settings_that_a_refusal_names_do_lift_it() -> None:
     sources = OutboundRules.from_env(given).sources()
     sources.judge(url)
     await sources.close()
+
+
+async def test_an_s3_endpoint_that_is_named_is_allowed_and_nothing_else_is(
+    make_sources: Callable[..., HttpSources],
+) -> None:
+    sources = make_sources(schemes=("https",), networks=(), s3_endpoint="http://127.0.0.1:4566")
+    sources.judge("s3://bucket/x.bam")
+    for url in ("http://127.0.0.1:4566/bucket/x.bam", "https://127.0.0.1:4566/bucket/x.bam"):
+        with pytest.raises(OutboundRefused):
+            sources.judge(url)
+
+
+@pytest.mark.parametrize("endpoint", ["ftp://host", "host:9000", "https://", "https://host?x"])
+def test_an_s3_endpoint_that_is_no_address_is_refused_at_start(endpoint: str) -> None:
+    with pytest.raises(Misconfigured, match="SOURCE_S3_ENDPOINT"):
+        OutboundRules(s3_endpoint=endpoint).sources()
