@@ -407,12 +407,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=Path,
         help="make the root in DIR and leave it there; used again when it is there, with the present commit",
     )
+    parser.add_argument("--check", action="store_true", help="only say whether this machine can do it")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     options = parser.parse_args(arguments)
     options.suite = SUITES[0]
     if options.command and options.command[0] in SUITES:
         options.suite = options.command.pop(0)
-    if not options.command:
+    if not options.command and not options.check:
         parser.print_usage(sys.stderr)
         raise Refused("no command", WRONG_USAGE)
     if options.keep is not None:
@@ -420,13 +421,30 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def main(arguments: Sequence[str]) -> int:
-    options = parse(arguments)
+def check_machine() -> None:
     if os.getuid() != 0:
         raise Refused("needs root, for debootstrap and mounts:  sudo ./dev fresh ...", LACKING)
     for name in ("setpriv", "unshare", "git", "tar"):
         if shutil.which(name) is None:
             raise Refused(f"needs the program {name}; install it", LACKING)
+    if shutil.which("debootstrap", path=SYSTEM_PATH) is None and shutil.which("apt-get") is None:
+        raise Refused("needs the program debootstrap; install it", LACKING)
+    tried = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+        check=False,
+    )
+    if tried.returncode:
+        raise Refused(
+            "needs the right to mount, which most containers do not have (docker: --privileged)", LACKING
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(arguments)
+    check_machine()
+    if options.check:
+        return 0
     project = Path(__file__).resolve().parent.parent
     if is_dirty(project):
         say("this tree has changes that are not committed: they do not take part")
