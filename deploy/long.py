@@ -1,7 +1,7 @@
 """Everything there is to try, on bare Debian roots, with the seconds it took: hours on two cores.
 
-`./dev long` calls it. Needs root. Arguments choose steps by a part of their names; `--list` names them. What a
-step printed is in .dev/long/; a step that failed shows its end.
+`./dev long` calls it. Needs root. Arguments choose steps by a part of their names; `--list` names them.
+What a step printed is in .dev/long/; a step that failed shows its end.
 """
 
 from __future__ import annotations
