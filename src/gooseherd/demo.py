@@ -97,6 +97,8 @@ def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | No
             _serve_until_interrupted(console)
     for one in failed:
         print(f"demo: failed: {one.file.local_id}: {one.detail}", file=sys.stderr)
+    if any("misconfigured" in one.detail for one in failed):
+        print("demo: what this machine lacks, and how to get it:  gooseherd doctor", file=sys.stderr)
     if failed:
         print(f"demo: FAILED ({len(failed)} of {len(outcomes)} files)", flush=True)
         return False
