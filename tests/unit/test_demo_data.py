@@ -279,6 +279,14 @@ def test_the_credentials_of_an_index_are_used(toy: Toy, monkeypatch: pytest.Monk
     assert toy.bring() == BED
 
 
+def test_credentials_of_a_netrc_are_used(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.index.credentials = "someone:secret"
+    (tmp_path / "netrc").touch(mode=0o600)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert toy.bring() == BED
+
+
 def test_certificates_are_trusted_as_pip_trusts_them(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
