@@ -77,21 +77,27 @@ class Catalog:
             for entry in entries:
                 self._known.pop((entry.dcc, entry.local_id), None)
 
-    async def refreshed(self, entry: SourceFile) -> SourceFile | None:
-        """The entry as it is stored now, whatever is remembered; None: it is gone."""
-        self._writes += 1
+    async def refreshed(self, entry: SourceFile) -> SourceFile:
+        """The entry as it is stored now, whatever is remembered. Raises NotFound when it is gone."""
         self._known.pop((entry.dcc, entry.local_id), None)
-        return await self._files.get(entry.dcc, entry.local_id)
+        return await self.entry(entry.dcc, entry.local_id)
 
-    async def fill_in(self, seen: SourceFile, details: SourceDetails) -> SourceFile | None:
-        """Store what the source told of itself; the entry as it is stored then (see FileStore.fill_in)."""
+    async def fill_in(self, seen: SourceFile, details: SourceDetails) -> SourceFile:
+        """Store what the source told of itself; the entry as it is stored then (see FileStore.fill_in).
+
+        Raises:
+            NotFound: it was removed meanwhile.
+        """
         try:
-            return await self._files.fill_in(
+            stored = await self._files.fill_in(
                 seen, size_in_bytes=details.size_in_bytes, version_tag=details.version_tag
             )
         finally:
             self._writes += 1
             self._known.pop((seen.dcc, seen.local_id), None)
+        if stored is None:
+            raise NotFound("file", seen.name)
+        return stored
 
     async def remove(self, dcc: str, local_id: str) -> SourceFile:
         """Take the entry out; as it was at that moment.

@@ -42,7 +42,8 @@ class Describing:
         leaves the entry as it is.
 
         Raises:
-            StoreUnavailable: whether the entry has changed is not known.
+            NotFound: the entry was removed meanwhile.
+            StoreUnavailable: whether it has changed is not known.
         """
         if not lacks_details(entry):
             return entry
@@ -62,18 +63,18 @@ class Describing:
     async def _ask(self, entry: SourceFile) -> SourceFile:
         # What was remembered may be older than what another process has stored.
         stored = await self._catalog.refreshed(entry)
-        if stored is None or not lacks_details(stored):
-            return stored or entry
+        if not lacks_details(stored):
+            return stored
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 details = await self._sources.details(stored.access_url)
         except (GooseherdError, TimeoutError) as error:
             problem = str(error) or "no answer in time"
             _log.info("a file's size is not known", extra={"file": stored.name, "problem": problem})
-            return await self._catalog.refreshed(stored) or stored
+            return await self._catalog.refreshed(stored)
         wanted = SourceDetails(
             details.size_in_bytes,
             # Beside a digest a version says nothing.
             details.version_tag if stored.identity.kind is IdentityKind.WEAK else None,
         )
-        return await self._catalog.fill_in(stored, wanted) or stored
+        return await self._catalog.fill_in(stored, wanted)

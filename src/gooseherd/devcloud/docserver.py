@@ -28,7 +28,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from gooseherd.domain.errors import Misconfigured, StoreUnavailable, Unavailable
+from gooseherd.domain.errors import GooseherdError, Misconfigured, StoreUnavailable, Unavailable
 from gooseherd.installation import extra_remedy
 from gooseherd.store.connect import connect, ping, server_pid
 
@@ -269,7 +269,7 @@ class DocumentServer:
             self._trouble = "the document server died and is being started again"
             try:
                 await self._launch(self._start_seconds * min(2**failures, _START_GROWTH))
-            except (Misconfigured, OSError):
+            except (GooseherdError, OSError):
                 failures += 1
                 _log.critical("document server does not come back", exc_info=True)
                 continue

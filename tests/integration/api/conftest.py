@@ -101,6 +101,8 @@ class Upstreams:
         self.open_bodies = 0
         self.details_asked: list[str] = []
         self.details_begun = asyncio.Event()
+        self.details_may_come = asyncio.Event()
+        self.details_may_come.set()
         self.known_details: dict[str, SourceDetails] = {}
         self.error: Exception | None = None
 
@@ -147,6 +149,7 @@ class Upstreams:
         self.details_asked.append(url)
         self.details_begun.set()
         await asyncio.sleep(0.05)
+        await self.details_may_come.wait()
         if url not in self.known_details:
             raise UpstreamUnavailable(url, 405)
         return self.known_details[url]

@@ -165,3 +165,16 @@ async def test_a_client_that_leaves_does_not_take_the_answer_from_the_others(tow
     job = await town.jobs.get(JobId(answer.json()["job_id"]))
     assert job.source.size_in_bytes == 18_000
     await asyncio.gather(leaving, return_exceptions=True)
+
+
+async def test_an_entry_that_is_removed_while_its_source_is_asked_starts_no_job(town):
+    entry = await town.register(md5=None)
+    town.upstream.known_details[entry.access_url] = TOLD
+    town.upstream.details_may_come.clear()
+    asking = asyncio.create_task(town.http.get(f"/data/{entry.name}"))
+    await asyncio.wait_for(town.upstream.details_begun.wait(), 10)
+    assert (await town.http.delete(f"/files/{entry.name}", headers=ADMIN)).status_code == 200
+    town.upstream.details_may_come.set()
+    assert (await asking).status_code == 404
+    assert await jobs_of(town) == ()
+    assert await stored(town, entry) is None
