@@ -10,6 +10,7 @@ import ast
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import ssl
@@ -250,7 +251,7 @@ def _auth(index: httpx.URL) -> httpx.Auth | None:
     if index.username:
         return _SameHost(index)
     with contextlib.suppress(OSError, NetrcParseError):
-        return httpx.NetRCAuth()
+        return httpx.NetRCAuth(os.environ.get("NETRC"))
     return None
 
 
