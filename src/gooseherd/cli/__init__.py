@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, trials, up
+from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, show, trials, up
 
 
 def _print_version(wanted: bool) -> None:
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("add")(add.add)
 app.command("get")(get.get)
+app.command("show")(show.show)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")

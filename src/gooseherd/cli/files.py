@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gooseherd.cli import options
+from gooseherd.cli import options, words
 from gooseherd.cli.connection import connect, split_name
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
@@ -36,14 +36,19 @@ def ls(
         if as_json:
             emit({"files": files})
             return
-        from gooseherd.cli.tables import show_table
+        from gooseherd.cli.tables import Rounded, show_table
 
         rows = [
-            (f"{f['dcc']}/{f['local_id']}", f["file_format"], f.get("size_in_bytes"), f.get("filename"))
+            (
+                f"{f['dcc']}/{f['local_id']}",
+                f["file_format"],
+                Rounded(f.get("size_in_bytes"), words.size(f.get("size_in_bytes"))),
+                f.get("filename"),
+            )
             for f in files
         ]
         show_table(
-            ("file", "format", "bytes", "name"), rows, empty="no files; add one with: gooseherd add PATH"
+            ("file", "format", "size", "name"), rows, empty="no files; add one with: gooseherd add PATH"
         )
 
     raise typer.Exit(run(command, as_json=as_json))
@@ -130,7 +135,8 @@ def _removed_words(answer: dict[str, Any]) -> str:
 
 
 def _tell(counts: dict[str, Any]) -> None:
-    print(f"{counts.get('imported', 0)} imported, {counts.get('new', 0)} of them new")
+    imported, new = counts.get("imported", 0), counts.get("new", 0)
+    print(f"{words.number(imported)} imported, {words.number(new)} of them new")
     for error in counts.get("errors") or ():
         say(f"line {error.get('line')}: {error.get('field')}: {error.get('problem')}")
     if counts.get("failed"):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gooseherd.cli import options
+from gooseherd.cli import options, words
 from gooseherd.cli.connection import connect
 from gooseherd.cli.outcome import emit, run, say
 
@@ -69,11 +69,7 @@ def stop(
 
 def _age(worker: dict[str, Any]) -> str:
     seconds = worker.get("age_seconds")
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
+    return "" if seconds is None else words.span(round(seconds))
 
 
 def _idle(worker: dict[str, Any]) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import typer
 
-from gooseherd.cli import options
+from gooseherd.cli import options, words
 from gooseherd.cli.connection import connect, split_name
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 from gooseherd.cli.progress import byte_bar, job_bar
@@ -131,8 +131,24 @@ class _Errand:
                 raise Stop(Exit.REFUSED, f"{self._dcc}/{self._local_id} has no density")
             beside = _beside(target or Path(self._local_id), drawn, data)
             told["density"] = {"url": drawn.url, "etag": drawn.etag, **self._bring(drawn, beside)}
+        noticed = self._noticed(data)
+        told["notes"], told["counts"] = noticed.get("notes") or [], noticed.get("counts") or {}
         if as_json:
             emit(told)
+        else:
+            for line in words.note_lines(noticed):
+                say(line)
+
+    def _noticed(self, data: Ready) -> Mapping[str, Any]:
+        """What was dropped or changed when the artifact was made, now or earlier."""
+        from gooseherd.client import Refused
+
+        if self._raw or data.job:
+            return data.job or {}
+        try:
+            return self._client.manifest(self._dcc, self._local_id)
+        except Refused:
+            return {}
 
     def region(self, text: str, out: str | None, *, as_json: bool) -> None:
         from gooseherd.client.region import parse_region
@@ -223,7 +239,7 @@ class _Errand:
             say("what has come is kept; the same command goes on from there")
             raise
         if not self._quiet:
-            say(f"{target}  {got.size} bytes" + ("  sha256 verified" if got.verified else ""))
+            say(f"{target}  {words.size(got.size)}" + ("  sha256 verified" if got.verified else ""))
         return {
             "path": str(target),
             "size": got.size,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from gooseherd.cli import options
+from gooseherd.cli import options, words
 from gooseherd.cli.connection import connect
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 from gooseherd.cli.progress import job_bar, percent, phase
@@ -33,7 +34,7 @@ def ls(
         if as_json:
             emit({"jobs": jobs})
             return
-        from gooseherd.cli.tables import show_table
+        from gooseherd.cli.tables import Rounded, show_table
 
         rows = [
             (
@@ -42,11 +43,12 @@ def ls(
                 f"{percent(j):.0f}%",
                 file_of(j),
                 j.get("reason") or "",
-                j["created_at"],
+                Rounded(j["created_at"], words.moment(j["created_at"])),
+                words.waiting(j),
             )
             for j in jobs
         ]
-        show_table(("job", "status", "done", "file", "reason", "created"), rows, empty="no jobs")
+        show_table(("job", "status", "done", "file", "reason", "created", ""), rows, empty="no jobs")
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -67,13 +69,8 @@ def show(
         if as_json:
             emit(record)
             return
-        for name, value in record.items():
-            if name == "attempts" or value in (None, "", [], {}):
-                continue
-            print(f"{name:16} {value}")
-        for attempt in record.get("attempts") or ():
-            told = " ".join(f"{key}={value}" for key, value in attempt.items() if value not in (None, ""))
-            print(f"{'attempt':16} {told}")
+        for line in job_lines(record):
+            print(line)
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -103,6 +100,8 @@ def watch(
             raise typer.Exit(Exit.FAILED)
         if not as_json:
             say(f"job {wanted} completed")
+            for line in words.note_lines(last):
+                say(line)
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -126,6 +125,58 @@ def cancel(
             say(f"job {record.get('job_id', job)}: {_cancelled_words(record)}")
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+_TIMES = frozenset({"created_at", "enqueued_at", "updated_at", "started_at", "finished_at", "not_before"})
+_APART = frozenset({"attempts", "parts", "progress", "waiting", "notes", "counts"})
+
+
+def job_lines(job: dict[str, Any]) -> Iterator[str]:
+    """A job's record for people: what is known of it, a line each."""
+    for name, value in job.items():
+        if name in _APART or value in (None, "", [], {}):
+            continue
+        shown = words.moment(value) if name in _TIMES else value
+        yield _line(name, ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown))
+    progress = job.get("progress") or {}
+    if job.get("status") == "running":
+        yield _line("progress", _progress_words(job, progress))
+    if why := words.waiting(job):
+        yield _line("waiting", why.removeprefix("waiting: "))
+    for attempt in job.get("attempts") or ():
+        yield _line("attempt", _attempt_words(attempt))
+    for part in job.get("parts") or ():
+        yield _line(part["kind"], f"{part['filename']}  {words.size(part['size'])}  sha256 {part['sha256']}")
+    if counts := job.get("counts"):
+        yield _line("counts", words.count_words(counts))
+    for note in job.get("notes") or ():
+        yield _line("note", str(note))
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:17} {value}"
+
+
+def _progress_words(job: dict[str, Any], progress: dict[str, Any]) -> str:
+    parts = [str(progress.get("step") or ""), f"{percent(job):.0f}%"]
+    if progress.get("bytes_in"):
+        parts.append(f"{words.size(progress['bytes_in'])} read")
+    if progress.get("bytes_out"):
+        parts.append(f"{words.size(progress['bytes_out'])} written")
+    if progress.get("eta_seconds") is not None:
+        parts.append(f"about {words.span(round(progress['eta_seconds']))} left")
+    return ", ".join(part for part in parts if part)
+
+
+def _attempt_words(attempt: dict[str, Any]) -> str:
+    ended = attempt.get("ended_at")
+    parts = [
+        f"{attempt.get('number')}, {words.moment(attempt.get('started_at'))}",
+        f"to {words.moment(ended)}" if ended else "under way",
+        ": ".join(str(attempt[part]) for part in ("reason", "detail") if attempt.get(part)),
+        f"on {attempt['worker_id']}" if attempt.get("worker_id") else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def job_id(text: str) -> str:

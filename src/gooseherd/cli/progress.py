@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gooseherd.cli import words
 from gooseherd.cli.outcome import say
 
 OnJob = Callable[[Mapping[str, Any]], None]
@@ -25,17 +26,35 @@ def job_bar(name: str, *, quiet: bool) -> Iterator[OnJob]:
         yield _job_lines(name)
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TaskProgressColumn,
+            TimeElapsedColumn,
+        )
+        from rich.text import Text
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        class Phase(ProgressColumn):
+            """What the job does; the time to its next try runs down between two records of it."""
+
+            def render(self, task: Task) -> Text:
+                job, seen_at = task.fields["job"], task.fields["seen_at"]
+                seconds = (job.get("waiting") or {}).get("next_try_seconds")
+                left = None if seconds is None else max(seconds - (time.monotonic() - seen_at), 0.0)
+                return Text(f"{name}  {phase(job, left=left)}")
+
+        columns = (Phase(), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = None
 
             def show(job: Mapping[str, Any]) -> None:
                 nonlocal task
+                seen: dict[str, Any] = {"job": job, "seen_at": time.monotonic()}
                 if task is None:
-                    task = progress.add_task(name, total=100)
-                progress.update(task, description=f"{name}  {phase(job)}", completed=percent(job))
+                    task = progress.add_task(name, total=100, **seen)
+                progress.update(task, completed=percent(job), **seen)
 
             yield show
 
@@ -55,10 +74,12 @@ def byte_bar(name: str, *, quiet: bool) -> Iterator[OnBytes]:
         yield lambda there, size: progress.update(task, completed=there, total=size)
 
 
-def phase(job: Mapping[str, Any]) -> str:
-    """What a job does just now, in a few words."""
+def phase(job: Mapping[str, Any], *, left: float | None = None) -> str:
+    """What a job does just now, in a few words; `left` are the seconds to its next try, if that is known."""
     step = str((job.get("progress") or {}).get("step") or "")
     status = str(job.get("status") or "")
+    if why := words.waiting(job, left=left):
+        return why
     if status == "pending":
         position = job.get("position")
         return "waiting in the queue" + (f" behind {position}" if position else "")
@@ -73,13 +94,14 @@ def percent(job: Mapping[str, Any]) -> float:
 
 
 def _job_lines(name: str) -> OnJob:
-    last, said_at = "", 0.0
+    last, printed_at = "", 0.0
 
     def show(job: Mapping[str, Any]) -> None:
-        nonlocal last, said_at
-        now, words = time.monotonic(), phase(job)
-        if words != last or now - said_at > _LINE_EVERY_SECONDS:
-            say(f"{name}: {words} {percent(job):.0f}%")
-            last, said_at = words, now
+        nonlocal last, printed_at
+        # The time that is left is no news: each record has another.
+        now, what = time.monotonic(), phase(job, left=0.0)
+        if what != last or now - printed_at > _LINE_EVERY_SECONDS:
+            say(f"{name}: {phase(job)}" + ("" if job.get("waiting") else f" {percent(job):.0f}%"))
+            last, printed_at = what, now
 
     return show

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """A value that people see rounded (`words`) and programs get as it is (`exact`)."""
+
+    exact: object
+    words: str
+
+    def __str__(self) -> str:
+        return "" if self.exact is None else str(self.exact)
 
 
 def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> None:
-    """Print `rows` under `heads`; tab-separated without heads when standard output is no terminal."""
+    """Print `rows` under `heads`; tab-separated without heads, nothing rounded, when no terminal reads it."""
     if not rows:
         if empty:
             print(empty, file=sys.stderr)
         return
-    told = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in told:
-            print("\t".join(row))
+        for row in rows:
+            print("\t".join("" if cell is None else str(cell) for cell in row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -24,6 +35,12 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")
-    for row in told:
-        table.add_row(*(Text(cell) for cell in row))
+    for row in rows:
+        table.add_row(*(Text(_words(cell)) for cell in row))
     Console().print(table)
+
+
+def _words(cell: object) -> str:
+    if isinstance(cell, Rounded):
+        return cell.words
+    return "" if cell is None else str(cell)

@@ -156,6 +156,16 @@ class GooseherdClient:
             return json_object(response)  # not one line was good; the counts say so
         return json_object(check(response))
 
+    def status(self, dcc: str, local_id: str, *, kind: Kind = Kind.DATA) -> dict[str, Any]:
+        """Whether a part could be read now (`ready`), else the `job_id` that is on it. Starts nothing."""
+        return self._json("GET", f"{part_path(kind, dcc, local_id)}/status")
+
+    def manifest(self, dcc: str, local_id: str, *, contigs: bool = False) -> dict[str, Any]:
+        """What was made of a file: parts, versions, counts, notes. Starts nothing. Raises Missing before."""
+        query = {"contigs": "true"} if contigs else {}
+        path = f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}/manifest"
+        return self._json("GET", path, params=query)
+
     # -- jobs ------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job:

@@ -289,9 +289,9 @@ def test_the_fleet_is_listed_with_jobs_and_on_demand_with_those_that_ended(
     service.on("GET /fleet", said(200, fleet))
     result = gooseherd("fleet", "ls")
     assert result.stdout.splitlines() == [
-        "w1\thealthy\t1h02m\tj1\t1 vCPU\trunning",
+        "w1\thealthy\t1 h 2 min\tj1\t1 vCPU\trunning",
         "w2\thealthy\t\t(warm)\t1 vCPU\trunning",
-        "w3\thealthy\t1m01s\t\t1 vCPU\trunning",
+        "w3\thealthy\t1 min 1 s\t\t1 vCPU\trunning",
     ]
     assert "3 more could be had" in result.stderr
     assert gooseherd("fleet", "ls", "--ended").stdout.splitlines()[-1].endswith("it was killed")
@@ -381,3 +381,96 @@ def test_files_rm_goes_on_after_a_name_that_is_not_there(gooseherd: Any, service
 def test_files_rm_reads_all_names_before_it_removes_any(gooseherd: Any, service: Any) -> None:
     assert gooseherd("files", "rm", "d/f", "nonsense").exit_code == 2
     assert service.asked == []
+
+
+JOB = {
+    "job_id": "j1",
+    "status": "completed",
+    "dcc": "d",
+    "local_id": "f",
+    "created_at": "2026-03-01T10:20:30.123456Z",
+    "reason": "published",
+    "attempts": [{"number": 1, "started_at": "2026-03-01T10:20:31Z", "ended_at": None}],
+    "parts": [{"kind": "data", "filename": "f.bed.gz", "size": 21_300_000, "sha256": "0" * 64}],
+    "progress": {"step": "", "percent": 100.0},
+    "waiting": None,
+    "notes": ["2 lines were dropped: no end"],
+    "counts": {"records": 7, "dropped": 2},
+}
+MANIFEST = {
+    "processor": "intervals",
+    "processor_version": "4",
+    "parts": [{**JOB["parts"][0], "media_type": "m", "url": "http://h/data/d/f"}],  # type: ignore[index]
+    "contig_count": 25,
+    "contigs": None,
+    "counts": JOB["counts"],
+    "notes": JOB["notes"],
+    "tools": {"htslib": "1.21"},
+}
+ENTRY = {"dcc": "d", "local_id": "f", "file_format": "bed", "size_in_bytes": 21_300_000, "sidecars": []}
+
+
+def test_get_tells_what_was_dropped_when_the_artifact_was_made(
+    gooseherd: Any, service: Any, said: Any, artifact: None
+) -> None:
+    service.on("GET /files/d/f/manifest", said(200, MANIFEST))
+    assert "note: 2 lines were dropped: no end\n" in gooseherd("get", "d/f").stderr
+    told = json.loads(gooseherd("get", "d/f", "--json").stdout)
+    assert (told["notes"], told["counts"]) == (JOB["notes"], JOB["counts"])
+
+
+def test_jobs_show_tells_notes_counts_and_rounded_numbers(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("GET /jobs/j1", said(200, JOB))
+    result = gooseherd("jobs", "show", "j1")
+    for words in ("2 lines were dropped", "records 7, dropped 2", "21.3 MB"):
+        assert words in result.stdout
+    assert "21300000" not in result.stdout
+    assert ".123456" not in result.stdout
+
+
+def test_jobs_ls_says_why_a_job_waits(gooseherd: Any, service: Any, said: Any) -> None:
+    waiting = {"reason": "source_unavailable", "detail": "upstream answered 503", "next_try_seconds": 30.0}
+    job = {**JOB, "status": "pending", "waiting": waiting}
+    service.on("GET /jobs", said(200, {"jobs": [job], "next": None}))
+    row = gooseherd("jobs", "ls").stdout.rstrip("\n").split("\t")
+    assert row[-1] == "waiting: upstream answered 503, next try in 30 s"
+    assert row[-2] == JOB["created_at"]
+
+
+def test_show_tells_entry_readiness_job_and_manifest(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("GET /files/d/f", said(200, ENTRY))
+    service.on("GET /data/d/f/status", said(200, {"ready": True, "size": 21_300_000, "job_id": None}))
+    problem = {"type": "/problems/no-such-part", "title": "T", "detail": "it has no index"}
+    service.on("GET /index/d/f/status", said(404, problem, PROBLEM))
+    service.on("GET /density/d/f/status", said(404, problem, PROBLEM))
+    service.on("GET /jobs", said(200, {"jobs": [JOB], "next": None}))
+    service.on("GET /jobs/j1", said(200, JOB))
+    service.on("GET /files/d/f/manifest", said(200, MANIFEST))
+    text = gooseherd("show", "d/f").stdout
+    for words in ("d/f\n", "21.3 MB", "it has no index", "intervals 4", "http://h/data/d/f", "htslib 1.21"):
+        assert words in text
+    assert text.count("2 lines were dropped") == 1
+    known = json.loads(gooseherd("show", "d/f", "--json").stdout)
+    assert (known["file"], known["job"], known["manifest"]) == (ENTRY, JOB, MANIFEST)
+    assert known["ready"]["data"]["ready"] is True
+    assert known["ready"]["index"]["problem"] == "no-such-part"
+
+
+def test_show_of_what_nobody_asked_for_starts_nothing(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("GET /files/d/f", said(200, ENTRY))
+    for kind in ("data", "index", "density"):
+        service.on(f"GET /{kind}/d/f/status", said(200, {"ready": False}))
+    service.on("GET /jobs", said(200, {"jobs": [], "next": None}))
+    result = gooseherd("show", "d/f")
+    assert (result.exit_code, result.stdout.count("not asked for yet")) == (0, 3)
+    assert {asked.method for asked in service.asked} == {"GET"}
+    assert "/data/d/f" not in {asked.path for asked in service.asked}
+
+
+def test_show_of_an_unknown_file_is_refused(gooseherd: Any) -> None:
+    assert gooseherd("show", "d/none").exit_code == 4
+
+
+def test_what_programs_read_is_not_rounded(gooseherd: Any, service: Any, said: Any) -> None:
+    service.on("GET /files", said(200, {"files": [{**ENTRY, "filename": "f.bed"}], "next": None}))
+    assert gooseherd("files", "ls").stdout == "d/f\tbed\t21300000\tf.bed\n"

@@ -1,0 +1,131 @@
+"""`gooseherd show`: all that is known of one file, without starting anything."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gooseherd.cli import options, words
+from gooseherd.cli.connection import connect, split_name
+from gooseherd.cli.jobs import job_lines
+from gooseherd.cli.outcome import emit, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gooseherd.client import GooseherdClient
+
+
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="DCC/ID", help="The file, as `gooseherd files ls` names it.")
+    ],
+    contigs: Annotated[bool, typer.Option("--contigs", help="The contigs too, with their lengths.")] = False,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    state_dir: options.StateDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a file's catalog entry, whether it is ready, its last job, and what was made of it."""
+
+    def command() -> None:
+        dcc, local_id = split_name(name)
+        with connect(url, api_key, state_dir) as client:
+            known = _look(client, dcc, local_id, contigs=contigs)
+        if as_json:
+            emit(known)
+            return
+        for title, lines in _sections(known):
+            print(title)
+            for line in lines:
+                print(f"  {line}")
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
+def _look(client: GooseherdClient, dcc: str, local_id: str, *, contigs: bool) -> dict[str, Any]:
+    """`file`, `ready` by kind, `job` and `manifest`; what cannot be had is null, with the `reason`."""
+    from gooseherd.client import Missing
+    from gooseherd.domain.artifact import Kind
+
+    entry = client.file(dcc, local_id)
+    states = {str(kind): _or_problem(partial(client.status, dcc, local_id, kind=kind)) for kind in Kind}
+    job_id = next((state["job_id"] for state in states.values() if state.get("job_id")), None)
+    job = None
+    if job_id is not None:
+        with contextlib.suppress(Missing):
+            job = client.job(job_id)
+    if job is None:
+        job = next(client.jobs(dcc=entry["dcc"], local_id=local_id, limit=1), None)
+        if job is not None:
+            job = client.job(job["job_id"])
+    manifest = _or_problem(partial(client.manifest, dcc, local_id, contigs=contigs))
+    return {
+        "file": entry,
+        "ready": states,
+        "job": job,
+        "manifest": None if "problem" in manifest else manifest,
+    }
+
+
+def _or_problem(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or why there is none."""
+    from gooseherd.client import Refused
+
+    try:
+        return ask()
+    except Refused as refused:
+        return {"ready": False, "problem": refused.kind or str(refused.status), "detail": str(refused)}
+
+
+def _sections(known: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    entry, manifest = known["file"], known["manifest"]
+    yield f"{entry['dcc']}/{entry['local_id']}", list(_entry_lines(entry))
+    yield "ready", [_ready_line(kind, state) for kind, state in known["ready"].items()]
+    if manifest is not None:
+        yield "made of it", list(_manifest_lines(manifest))
+    if known["job"] is not None:
+        # What is said above of what was made is not said again.
+        job = {**known["job"], **({"parts": [], "counts": {}, "notes": []} if manifest else {})}
+        yield "last job", list(job_lines(job))
+
+
+def _entry_lines(entry: dict[str, Any]) -> Iterator[str]:
+    for name, value in entry.items():
+        if value in (None, "", []) or name in {"dcc", "local_id"}:
+            continue
+        if name == "size_in_bytes":
+            yield f"{'size':17} {words.size(value)}"
+        elif name == "sidecars":
+            for sidecar in value:
+                yield f"{'index':17} {sidecar['kind']} {sidecar.get('access_url') or ''}".rstrip()
+        else:
+            yield f"{name:17} {value}"
+
+
+def _ready_line(kind: str, state: dict[str, Any]) -> str:
+    if state.get("ready"):
+        return f"{kind:17} yes  {words.size(state.get('size'))}".rstrip()
+    why = state.get("detail") or (
+        f"job {state['job_id']} {state.get('status')}" if state.get("job_id") else ""
+    )
+    return f"{kind:17} no  {why or 'not asked for yet'}"
+
+
+def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
+    yield f"{'processor':17} {manifest['processor']} {manifest['processor_version']}"
+    for part in manifest["parts"]:
+        yield f"{part['kind']:17} {part['filename']}  {words.size(part['size'])}  sha256 {part['sha256']}"
+        yield f"{'':17} {part['url']}"
+    yield f"{'contigs':17} {words.number(manifest['contig_count'])}"
+    for contig, length in manifest.get("contigs") or ():
+        yield f"{'':17} {contig}  {words.number(length) if length is not None else 'length not known'}"
+    if manifest["counts"]:
+        yield f"{'counts':17} {words.count_words(manifest['counts'])}"
+    for note in manifest["notes"]:
+        yield f"{'note':17} {note}"
+    for tool, version in manifest["tools"].items():
+        yield f"{'tool':17} {tool} {version}"
