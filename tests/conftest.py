@@ -1,21 +1,37 @@
-"""The document server that tests of many rooms share: one per pytest process, a fresh database per test."""
+"""The stores that tests of many rooms share: one server per pytest process, a fresh database per test."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sqlite3
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
+from sqlalchemy import delete, select, update
 
 from gooseherd.devcloud.docserver import DocumentServer
+from gooseherd.devcloud.postgres import PostgresServer
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports import FileStore, JobStore
 from gooseherd.store.connect import Database, connect
+from gooseherd.store.files import MongoFiles
+from gooseherd.store.jobs import MongoJobs
 from gooseherd.store.schema import ensure_indexes
+from gooseherd.store.sql.connect import open_database
+from gooseherd.store.sql.database import SqlDatabase
+from gooseherd.store.sql.files import SqlFiles
+from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.schema import jobs as jobs_table
 
 # Neither says anything about the code: on a busy machine the first text alone takes seconds to draw.
 hypothesis.settings.register_profile(
@@ -73,3 +89,155 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     yield db
     await db.client.drop_database(db.name)
     await db.client.close()
+
+
+# -- every store -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this process's own. It need not survive a power cut, so it is fast."""
+    try:
+        server = PostgresServer(durable=False)
+    except Misconfigured as error:
+        pytest.skip(str(error))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+class StoreUnderTest(Protocol):
+    """One store, empty at first, and what tests must do behind its back."""
+
+    url: str
+    name: str
+    jobs: JobStore
+    files: FileStore
+
+    async def records(self) -> dict[str, dict[str, Any]]:
+        """All jobs as they are stored, by id."""
+        ...
+
+    async def set_created_at(self, moment: datetime) -> None:
+        """All jobs are from that moment."""
+        ...
+
+    async def forget_jobs(self) -> None:
+        """Remove all jobs."""
+        ...
+
+
+class MongoStore:
+    def __init__(self, url: str, database: Database) -> None:
+        self.url, self.name, self.database = url, database.name, database
+        self.jobs, self.files = MongoJobs(database), MongoFiles(database)
+
+    async def records(self) -> dict[str, dict[str, Any]]:
+        return {document["_id"]: document for document in await self.database["jobs"].find().to_list()}
+
+    async def set_created_at(self, moment: datetime) -> None:
+        await self.database["jobs"].update_many({}, {"$set": {"created_at": moment}})
+
+    async def forget_jobs(self) -> None:
+        await self.database["jobs"].delete_many({})
+
+
+class SqlStore:
+    def __init__(self, url: str, name: str, database: SqlDatabase) -> None:
+        self.url, self.name, self.database = url, name, database
+        self.jobs, self.files = SqlJobs(database), SqlFiles(database)
+
+    async def records(self) -> dict[str, dict[str, Any]]:
+        rows = await self.database.read(
+            "records", lambda tx: tx.connection.execute(select(jobs_table)).mappings().all()
+        )
+        return {
+            row["id"]: {**row, "progress": {**row["progress"], "percent": row["percent"]}} for row in rows
+        }
+
+    async def set_created_at(self, moment: datetime) -> None:
+        await self._write(update(jobs_table).values(created_at=moment))
+
+    async def forget_jobs(self) -> None:
+        await self._write(delete(jobs_table))
+
+    async def _write(self, statement: Any) -> None:
+        await self.database.write("test", lambda tx: tx.connection.execute(statement).close())
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mongo"])
+def store_kind(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> str:
+    """Every store in turn; the run's last lines say which it had."""
+    kind: str = request.param
+    if kind == "sqlite":
+        record_property("store", f"SQLite {sqlite3.sqlite_version}")
+    elif kind == "postgresql":
+        record_property("store", request.getfixturevalue("postgres").version)
+    else:
+        request.getfixturevalue("database_url")
+        where = "at DATABASE_URL" if os.environ.get("DATABASE_URL") else "the embedded server"
+        record_property("store", f"MongoDB's protocol, {where}")
+    return kind
+
+
+@pytest.fixture
+def open_store(
+    store_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], AbstractAsyncContextManager[StoreUnderTest]]]:
+    """Opens an empty store, for as long as the block lasts."""
+    name = f"test_{uuid.uuid4().hex}"
+    if store_kind == "mongo":
+        database_url = request.getfixturevalue("database_url")
+        yield lambda: _open_mongo(database_url, name)
+    elif store_kind == "sqlite":
+        yield lambda: _open_sql(f"sqlite:///{tmp_path}/store.sqlite", name)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        server.sql(f"CREATE DATABASE {name}")
+        yield lambda: _open_sql(server.url(name), name)
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def _open_mongo(url: str, name: str) -> AsyncIterator[StoreUnderTest]:
+    db = connect(url, name)
+    try:
+        await ensure_indexes(db)
+        yield MongoStore(url, db)
+    finally:
+        await db.client.drop_database(db.name)
+        await db.client.close()
+
+
+@asynccontextmanager
+async def _open_sql(url: str, name: str) -> AsyncIterator[StoreUnderTest]:
+    database = await open_database(url, name)
+    try:
+        yield SqlStore(url, name, database)
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def store(
+    open_store: Callable[[], AbstractAsyncContextManager[StoreUnderTest]],
+) -> AsyncIterator[StoreUnderTest]:
+    """An empty store of each kind."""
+    async with open_store() as opened:
+        yield opened
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which stores this run's contract tests had."""
+    covered = Counter(
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == "store"
+    )
+    for store, tests in sorted(covered.items()):
+        terminalreporter.write_line(f"store covered: {store} ({tests} tests)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -37,9 +38,19 @@ async def in_thread_until(
     return await _run(partial(call, *args, **kwargs), _nothing, stop)
 
 
-async def _run(call: Callable[[], T], undo: Callable[[T], object], stop: Callable[[], object]) -> T:
+async def in_executor(executor: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`in_thread` on threads of the caller's own."""
+    return await _run(partial(call, *args, **kwargs), _nothing, _nothing, executor)
+
+
+async def _run(
+    call: Callable[[], T],
+    undo: Callable[[T], object],
+    stop: Callable[[], object],
+    executor: Executor | None = None,
+) -> T:
     # An executor's future is no task: whoever cancels all tasks at shutdown does not reach it.
-    work = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, call)
+    work = asyncio.get_running_loop().run_in_executor(executor, contextvars.copy_context().run, call)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

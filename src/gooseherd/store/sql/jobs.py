@@ -1,0 +1,148 @@
+"""The JobStore port: how jobs come into the queue and are withdrawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import select, update
+
+from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, StoreUnavailable
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.job import Job, JobId, Requester, Submission
+from gooseherd.domain.keys import WorkflowKey
+from gooseherd.domain.ports import Claim
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.states import Status
+from gooseherd.store import edges
+from gooseherd.store.sql.database import Transaction, writing
+from gooseherd.store.sql.holding import JobHolding
+from gooseherd.store.sql.rows import new_job, to_job
+from gooseherd.store.sql.schema import job_requesters, jobs
+from gooseherd.store.sql.upserts import insert_into
+from gooseherd.store.sql.writing import change, demands, end, ended, forget_waiting
+
+_TRIES: Final = 16
+"""How often the mutex may change hands between an insert that was refused and the look for who has it."""
+
+
+class SqlJobs(JobHolding):
+    """The JobStore port over SQLite and PostgreSQL."""
+
+    @writing
+    def claim_workflow(self, tx: Transaction, submission: Submission) -> Claim:
+        """∅→pending under the mutex, or attach to the job that holds it.
+
+        `created` also when an earlier call with this submission made the job and its answer
+        was lost: claiming again with the same submission is safe.
+
+        Raises:
+            InvalidInput: the job id already names another job.
+            StoreUnavailable: nothing known, or the mutex changed hands too often.
+        """
+        for _ in range(_TRIES):
+            row = tx.connection.execute(
+                insert_into(tx, jobs)
+                .values(new_job(submission, tx.now))
+                .on_conflict_do_nothing()
+                .returning(*jobs.c)
+            ).one_or_none()
+            if row is not None:
+                _join(tx, submission.job_id, submission.requester, tx.now)
+                return Claim(to_job(row), created=True)
+            job = _attach(tx, submission.workflow_key, submission.requester, submission.priority)
+            if job is not None:
+                return Claim(job, created=job.job_id == submission.job_id)
+            if tx.connection.execute(select(jobs.c.id).where(jobs.c.id == submission.job_id)).first():
+                raise InvalidInput("job_id", f"{submission.job_id!r} already names another job")
+        raise StoreUnavailable("claim_workflow")
+
+    @writing
+    def attach(
+        self, tx: Transaction, key: WorkflowKey, requester: Requester, priority: Priority
+    ) -> Job | None:
+        """Join the active job of `key`; a running one that was to be cancelled is wanted again."""
+        return _attach(tx, key, requester, priority)
+
+    @writing
+    def request_cancel(self, tx: Transaction, job_id: JobId, requester: Requester | None) -> Job:
+        """Withdraw a requester; None withdraws all. One who asked for nothing changes nothing."""
+        row = tx.connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
+        if row is None:
+            raise NotFound("job", job_id)
+        if Status(row.status) not in edges.WITHDRAW.sources:
+            raise NotCancellable(job_id, row.status)
+        if requester is not None and requester not in row.requesters:
+            return to_job(row)
+        staying = [] if requester is None else [name for name in row.requesters if name != requester]
+        values: dict[str, Any] = {"requesters": staying}
+        if not staying and row.status == Status.PENDING:
+            detail = "withdrawn by an operator" if requester is None else "withdrawn by everybody who asked"
+            values |= {"reason": Reason.CANCELLED.value, "detail": detail}
+            row = end(tx, edges.CANCEL_PENDING, job_id, None, values)
+        else:
+            values["cancel_requested"] = row.cancel_requested or not staying
+            row = change(tx, edges.WITHDRAW, job_id, None, values)
+            left = update(job_requesters).where(
+                job_requesters.c.job_id == job_id, job_requesters.c.requester.not_in(staying)
+            )
+            tx.connection.execute(left.values(waiting=False))
+        assert row is not None  # it is locked
+        return to_job(row)
+
+    @writing
+    def expire(self, tx: Transaction, created_before: datetime, limit: int) -> Sequence[Job]:
+        """Pending jobs created before that fail with queue_expired, oldest first; returns those it ended."""
+        pending = demands(edges.EXPIRE, None, tx.now)
+        old = (
+            select(jobs.c.id)
+            .where(*pending, jobs.c.created_at < created_before)
+            .order_by(jobs.c.created_at, jobs.c.id)
+            .limit(limit)
+        )
+        rows = tx.connection.execute(
+            update(jobs)
+            .where(jobs.c.id.in_(old), *pending)
+            .values(
+                status=Status.FAILED.value,
+                updated_at=tx.now,
+                reason=Reason.QUEUE_EXPIRED.value,
+                detail="waited in the queue for too long",
+                **ended(tx.now),
+            )
+            .returning(*jobs.c)
+        ).all()
+        if rows:
+            forget_waiting(tx, *(JobId(row.id) for row in rows))
+        return [to_job(row) for row in rows]
+
+
+def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
+    row = tx.connection.execute(
+        select(jobs).where(jobs.c.workflow_key == key, jobs.c.active).with_for_update()
+    ).one_or_none()
+    if row is None:
+        return None
+    if requester in row.requesters and priority >= row.priority and not row.cancel_requested:
+        return to_job(row)
+    joined = row.requesters if requester in row.requesters else [*row.requesters, requester]
+    values = {
+        "requesters": joined,
+        "priority": min(int(priority), row.priority),
+        "cancel_requested": False,
+    }
+    row = change(tx, edges.ATTACH, JobId(row.id), None, values)
+    assert row is not None  # it is locked
+    _join(tx, JobId(row.id), requester, row.created_at)
+    return to_job(row)
+
+
+def _join(tx: Transaction, job_id: JobId, requester: Requester, created_at: datetime) -> None:
+    """The requester waits for the job, whether or not they asked before."""
+    row = {"job_id": job_id, "requester": requester, "created_at": created_at, "waiting": True}
+    tx.connection.execute(
+        insert_into(tx, job_requesters)
+        .values(row)
+        .on_conflict_do_update(index_elements=["job_id", "requester"], set_={"waiting": True})
+    )

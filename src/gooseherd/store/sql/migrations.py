@@ -1,0 +1,93 @@
+"""Schema versions: an empty database gets the present one, an older one is brought up step by step.
+
+A step is never changed once it was released: a later schema is a later step. Each is taken in a
+transaction together with its line in the ledger, so a crash leaves the schema before or the one
+after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, inspect, select
+
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.store.sql.columns import Moment
+from gooseherd.store.sql.database import SqlDatabase, Transaction
+from gooseherd.store.sql.schema import metadata
+
+Step = Callable[[Transaction], None]
+
+STEPS: Final[Sequence[Step]] = ()
+"""The first makes schema 2 of schema 1, and so on."""
+
+ledger: Final = Table(
+    "schema_versions",
+    MetaData(),
+    Column("version", Integer, primary_key=True),
+    Column("applied_at", Moment, nullable=False),
+)
+
+
+async def bring_up_to_date(database: SqlDatabase, setting: str, steps: Sequence[Step] = STEPS) -> int | None:
+    """Make the tables or take the steps that are missing. Safe for any number of processes at once.
+
+    The answer is the version before; None: the database was empty.
+
+    Raises:
+        Misconfigured: naming `setting`; the schema is newer than this program, or the database
+            holds tables of another program.
+        StoreUnavailable: again later.
+    """
+    before = version = await database.write("open", lambda tx: _make(tx, setting, len(steps) + 1))
+    while version is not None and version <= len(steps):
+        version = await database.write("open", lambda tx: _take_next(tx, steps))
+    return before
+
+
+def _make(tx: Transaction, setting: str, newest: int) -> int | None:
+    """The version that is there; None: there was none, now it is the newest."""
+    _lock(tx)
+    there = set(inspect(tx.connection).get_table_names())
+    if ledger.name in there:
+        version = _version(tx)
+        if version > newest:
+            raise Misconfigured(
+                setting,
+                f"the database was written by a newer gooseherd (schema {version}, this one knows {newest}): "
+                "use that version, or a copy of the database from before",
+            )
+        return version
+    if there & set(metadata.tables):
+        raise Misconfigured(setting, "the database has tables of another program: name an empty one")
+    metadata.create_all(tx.connection)
+    ledger.create(tx.connection)
+    _record(tx, newest)
+    return None
+
+
+def _take_next(tx: Transaction, steps: Sequence[Step]) -> int:
+    """Take the next step, unless another process did; the version then."""
+    _lock(tx)
+    version = _version(tx)
+    if version <= len(steps):
+        steps[version - 1](tx)
+        version += 1
+        _record(tx, version)
+    return version
+
+
+def _version(tx: Transaction) -> int:
+    newest: int = tx.connection.execute(select(func.coalesce(func.max(ledger.c.version), 0))).scalar_one()
+    return newest
+
+
+def _record(tx: Transaction, version: int) -> None:
+    tx.connection.execute(insert(ledger).values(version=version, applied_at=tx.now))
+
+
+def _lock(tx: Transaction) -> None:
+    """One process at a time changes the schema; SQLite's writers come one at a time anyway."""
+    if tx.dialect == "postgresql":
+        tx.connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("gooseherd schema"))))

@@ -1,0 +1,165 @@
+"""What can be asked about jobs without changing them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
+
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
+from gooseherd.domain.keys import WorkflowKey
+from gooseherd.domain.ports import JobPage, JobQuery
+from gooseherd.domain.states import ACTIVE, Status
+from gooseherd.store.edges import LEASED
+from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
+from gooseherd.store.sql.database import Stored, Transaction, reading
+from gooseherd.store.sql.rows import to_job
+from gooseherd.store.sql.schema import job_requesters, job_workers, jobs
+
+
+class JobReads(Stored):
+    """The reading half of the JobStore port."""
+
+    @reading
+    def now(self, tx: Transaction) -> datetime:
+        """The store's clock, UTC, whole milliseconds."""
+        return tx.now
+
+    @reading
+    def get(self, tx: Transaction, job_id: JobId) -> Job | None:
+        """The job, or None."""
+        return _one(tx, select(jobs).where(jobs.c.id == job_id))
+
+    @reading
+    def latest(self, tx: Transaction, key: WorkflowKey) -> Job | None:
+        """The newest job of that key; of two from the same millisecond the active one."""
+        newest = (jobs.c.created_at.desc(), jobs.c.active.desc(), jobs.c.id.desc())
+        return _one(tx, select(jobs).where(jobs.c.workflow_key == key).order_by(*newest).limit(1))
+
+    @reading
+    def find(self, tx: Transaction, query: JobQuery) -> JobPage:
+        """Newest first. `requester` finds whoever ever asked, also those who withdrew.
+
+        Raises:
+            InvalidInput: `after` is not the `next` of a page.
+        """
+        wanted, created_at, job_id = select(jobs), jobs.c.created_at, jobs.c.id
+        if query.requester is not None:
+            wanted = wanted.join_from(job_requesters, jobs).where(
+                job_requesters.c.requester == query.requester
+            )
+            created_at, job_id = job_requesters.c.created_at, job_requesters.c.job_id
+        if query.status is not None:
+            wanted = wanted.where(jobs.c.status == query.status.value)
+        if query.dcc is not None:
+            wanted = wanted.where(jobs.c.dcc == query.dcc)
+        if query.local_id is not None:
+            wanted = wanted.where(jobs.c.local_id == query.local_id)
+        if query.after is not None:
+            wanted = wanted.where(tuple_(created_at, job_id) < _read_bookmark(query.after))
+        rows = _all(tx, wanted.order_by(created_at.desc(), job_id.desc()).limit(query.limit + 1))
+        page = tuple(rows[: query.limit])
+        return JobPage(page, _bookmark(page[-1]) if len(rows) > query.limit and page else None)
+
+    @reading
+    def due(self, tx: Transaction, limit: int) -> Sequence[Job]:
+        """Pending jobs whose time has come, in queue order (priority, enqueued_at, id)."""
+        pending = select(jobs).where(jobs.c.status == Status.PENDING.value, jobs.c.not_before <= tx.now)
+        return _all(tx, pending.order_by(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id).limit(limit))
+
+    @reading
+    def unowned(self, tx: Transaction, limit: int) -> Sequence[Job]:
+        """Jobs whose lease has run out or was handed over; the handed-over first, then the longest stale."""
+        over = select(jobs).where(_leased(), jobs.c.lease_expires_at <= tx.now)
+        return _all(tx, over.order_by(jobs.c.lease_expires_at, jobs.c.id).limit(limit))
+
+    @reading
+    def owned(self, tx: Transaction, owner: Owner) -> Sequence[Job]:
+        """Running or finalizing jobs under that owner's unexpired lease."""
+        return _all(
+            tx,
+            select(jobs).where(_leased(), jobs.c.lease_owner == owner, jobs.c.lease_expires_at > tx.now),
+        )
+
+    @reading
+    def at_work(self, tx: Transaction) -> Sequence[Job]:
+        """All running and finalizing jobs, leases fresh or not."""
+        return _all(tx, select(jobs).where(_leased()))
+
+    @reading
+    def naming(self, tx: Transaction, worker_ids: Collection[WorkerId], since: datetime) -> Sequence[Job]:
+        """Jobs changed after `since`, any of whose attempts names one of the workers."""
+        theirs = select(job_workers.c.job_id).where(job_workers.c.worker_id.in_(sorted(worker_ids)))
+        return _all(tx, select(jobs).where(jobs.c.id.in_(theirs), jobs.c.updated_at > since))
+
+    @reading
+    def position(self, tx: Transaction, job: Job) -> int:
+        """How many pending jobs sort before it, due or not; 0 is next."""
+        place = tuple_(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
+        return _count(
+            tx,
+            jobs.c.status == Status.PENDING.value,
+            place < (int(job.priority), job.enqueued_at, job.job_id),
+        )
+
+    @reading
+    def running_by_requester(self, tx: Transaction) -> Mapping[Requester, int]:
+        """Running and finalizing jobs per requester; there are never more of them than workers."""
+        rows = tx.connection.scalars(select(jobs.c.requesters).where(_leased()))
+        return Counter(Requester(name) for requesters in rows for name in requesters)
+
+    @reading
+    def counts(self, tx: Transaction) -> Mapping[Status, int]:
+        """Active jobs per status; a status without jobs counts 0."""
+        active = sorted(status.value for status in ACTIVE)
+        rows = tx.connection.execute(
+            select(jobs.c.status, func.count()).where(jobs.c.status.in_(active)).group_by(jobs.c.status)
+        )
+        return dict.fromkeys(map(Status, active), 0) | {Status(status): count for status, count in rows}
+
+    @reading
+    def pending_of(self, tx: Transaction, requester: Requester) -> int:
+        """Pending jobs this requester waits for."""
+        waiting = select(job_requesters.c.job_id).where(
+            job_requesters.c.requester == requester, job_requesters.c.waiting
+        )
+        return _count(tx, jobs.c.id.in_(waiting), jobs.c.status == Status.PENDING.value)
+
+
+def _leased() -> ColumnElement[bool]:
+    return jobs.c.status.in_(sorted(status.value for status in LEASED))
+
+
+def _all(tx: Transaction, wanted: Select[Any]) -> list[Job]:
+    return [to_job(row) for row in tx.connection.execute(wanted)]
+
+
+def _one(tx: Transaction, wanted: Select[Any]) -> Job | None:
+    row = tx.connection.execute(wanted).one_or_none()
+    return None if row is None else to_job(row)
+
+
+def _count(tx: Transaction, *wanted: ColumnElement[bool]) -> int:
+    return tx.connection.execute(select(func.count()).select_from(jobs).where(*wanted)).scalar_one()
+
+
+def _bookmark(job: Job) -> str:
+    """Where the next page begins: after this job."""
+    text = json.dumps([to_milliseconds(job.created_at), job.job_id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _read_bookmark(text: str) -> tuple[datetime, JobId]:
+    try:
+        milliseconds, job_id = json.loads(base64.urlsafe_b64decode(text.encode()))
+        if not isinstance(milliseconds, int) or not isinstance(job_id, str):
+            raise TypeError
+        return from_milliseconds(milliseconds), JobId(job_id)
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidInput("after", "must be the `next` of the page before") from None

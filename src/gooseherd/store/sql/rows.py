@@ -1,0 +1,162 @@
+"""How a job and a catalog entry look as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from gooseherd.domain.artifact import Kind, Part
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import resolve
+from gooseherd.domain.job import (
+    AttemptRecord,
+    Fence,
+    Job,
+    JobId,
+    Lease,
+    Owner,
+    Progress,
+    Requester,
+    Submission,
+    WorkerId,
+)
+from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import Status
+from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
+
+Document = dict[str, Any]
+
+
+def new_job(submission: Submission, now: datetime) -> Document:
+    """The row that claims the mutex: pending, active, attempt 0, fence 0."""
+    return {
+        "id": submission.job_id,
+        "workflow_key": submission.workflow_key,
+        "active": True,
+        "status": Status.PENDING.value,
+        "priority": int(submission.priority),
+        "requesters": [submission.requester],
+        "dcc": submission.source.dcc,
+        "local_id": submission.source.local_id,
+        "source": submission.source.to_json(),
+        "recipe": {
+            "processor": submission.recipe.processor,
+            "processor_version": submission.recipe.processor_version,
+            "source_format": submission.recipe.source_format.name,
+        },
+        "created_at": now,
+        "enqueued_at": now,
+        "updated_at": now,
+        "not_before": now,
+        "attempt": 0,
+        "fence": 0,
+        "cancel_requested": False,
+        "steps_completed": [],
+        "parts": [],
+        "percent": 0.0,
+        "progress": from_progress(Progress()),
+        "attempts": [],
+        "detail": "",
+    }
+
+
+def to_job(row: Row[Any]) -> Job:
+    """The job that a row of `jobs` holds."""
+    return Job(
+        job_id=JobId(row.id),
+        workflow_key=WorkflowKey(row.workflow_key),
+        source=SourceFile.from_json(row.source),
+        recipe=_to_recipe(row.recipe),
+        status=Status(row.status),
+        priority=Priority(row.priority),
+        requesters=tuple(Requester(name) for name in row.requesters),
+        created_at=row.created_at,
+        enqueued_at=row.enqueued_at,
+        updated_at=row.updated_at,
+        attempt=row.attempt,
+        fence=Fence(row.fence),
+        lease=None if row.lease_owner is None else Lease(Owner(row.lease_owner), row.lease_expires_at),
+        not_before=None if row.not_before == row.enqueued_at else row.not_before,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        cancel_requested=row.cancel_requested,
+        steps_completed=tuple(row.steps_completed),
+        parts=tuple(map(_to_part, row.parts)),
+        progress=Progress(percent=row.percent, **row.progress),
+        attempts=tuple(map(_to_attempt, row.attempts)),
+        reason=None if row.reason is None else Reason(row.reason),
+        detail=row.detail,
+        manifest_digest=row.manifest_digest,
+    )
+
+
+def from_progress(progress: Progress) -> Document:
+    """All of it but the percentage, which has a column."""
+    data = asdict(progress)
+    del data["percent"]
+    return data
+
+
+def from_parts(parts: Sequence[Part]) -> list[Document]:
+    """Parts as plain data."""
+    return [{**asdict(part), "kind": part.kind.value} for part in parts]
+
+
+def new_attempt(number: int, now: datetime) -> Document:
+    """An attempt that has begun and has no worker yet."""
+    return {
+        "number": number,
+        "worker_id": None,
+        "started_at": to_milliseconds(now),
+        "ended_at": None,
+        "reason": None,
+        "detail": "",
+    }
+
+
+def open_attempt(attempts: Sequence[Document]) -> Document | None:
+    """The attempt under way."""
+    return next((attempt for attempt in attempts if attempt["ended_at"] is None), None)
+
+
+def with_open_attempt(attempts: Sequence[Document], change: Mapping[str, Any]) -> list[Document]:
+    """The attempts with that of the one under way changed."""
+    current = open_attempt(attempts)
+    return [{**attempt, **change} if attempt is current else attempt for attempt in attempts]
+
+
+def attempt_end(reason: Reason, detail: str, now: datetime) -> Document:
+    """What closes an attempt."""
+    return {"reason": reason.value, "detail": detail, "ended_at": to_milliseconds(now)}
+
+
+def _to_recipe(data: Mapping[str, Any]) -> Recipe:
+    source_format = resolve(data["source_format"])
+    if source_format is None:
+        raise ValueError(f"a stored job has the unknown format {data['source_format']!r}")
+    return Recipe(data["processor"], data["processor_version"], source_format)
+
+
+def _to_part(data: Mapping[str, Any]) -> Part:
+    return Part(**{**data, "kind": Kind(data["kind"]), "key": CacheKey(data["key"])})
+
+
+def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
+    return AttemptRecord(
+        number=data["number"],
+        worker_id=None if data["worker_id"] is None else WorkerId(data["worker_id"]),
+        started_at=_to_moment(data["started_at"]),
+        ended_at=_to_moment(data["ended_at"]),
+        reason=None if data["reason"] is None else Reason(data["reason"]),
+        detail=data["detail"],
+    )
+
+
+def _to_moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else from_milliseconds(milliseconds)

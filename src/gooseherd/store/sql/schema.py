@@ -1,0 +1,177 @@
+"""The tables and their indexes, the same in SQLite and PostgreSQL.
+
+A job is one row: what is asked for has a column, what is only read back is a document. Who asked
+for a job and which workers it had are rows of their own besides, because they are looked up; they
+are written in the transaction that changes the job.
+"""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import Final
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    event,
+    text,
+)
+from sqlalchemy.schema import ExecutableDDLElement
+
+from gooseherd.domain.states import Status
+from gooseherd.store.sql.columns import Json, Moment, Words
+
+metadata: Final = MetaData()
+
+_STATUSES: Final = ", ".join(f"'{status.value}'" for status in Status)
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("workflow_key", Words, nullable=False),
+    # True while the job holds its workflow key.
+    Column("active", Boolean, nullable=False),
+    Column("status", Words, CheckConstraint(f"status IN ({_STATUSES})", name="known_status"), nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    # Who waits now, in the order of asking; job_requesters remembers everybody who ever asked.
+    Column("requesters", Json, nullable=False),
+    Column("dcc", Words, nullable=False),
+    Column("local_id", Words, nullable=False),
+    Column("source", Json, nullable=False),
+    Column("recipe", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("enqueued_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    # Equal to enqueued_at it means "at once".
+    Column("not_before", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("attempt", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    # Without an owner a lease was handed over.
+    Column("lease_owner", Words),
+    Column("lease_expires_at", Moment),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("steps_completed", Json, nullable=False),
+    Column("parts", Json, nullable=False),
+    # Beside the other figures of the progress, because it never falls.
+    Column("percent", Float(53), nullable=False),
+    Column("progress", Json, nullable=False),
+    Column("attempts", Json, nullable=False),
+    Column("reason", Words),
+    Column("detail", Words, nullable=False),
+    Column("manifest_digest", Words),
+)
+
+ONE_ACTIVE: Final = Index(
+    "one_active_job",
+    jobs.c.workflow_key,
+    unique=True,
+    sqlite_where=text("active"),
+    postgresql_where=text("active"),
+)
+"""The workflow mutex: one active job per workflow key."""
+
+# Who is next, and how many are before; all that go by status.
+Index("jobs_queue", jobs.c.status, jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
+# Which pending jobs are too old; the list of one status. Nothing that every heartbeat changes is in an
+# index: jobs under way are few enough to look through.
+Index("jobs_by_status", jobs.c.status, jobs.c.created_at, jobs.c.id)
+# The newest job of a workflow key.
+Index("jobs_by_key", jobs.c.workflow_key, jobs.c.created_at)
+# The list of all jobs, and of one file's.
+Index("jobs_by_age", jobs.c.created_at, jobs.c.id)
+Index("jobs_by_source", jobs.c.dcc, jobs.c.local_id, jobs.c.created_at, jobs.c.id)
+
+job_requesters: Final = Table(
+    "job_requesters",
+    metadata,
+    Column("job_id", Words, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("requester", Words, primary_key=True),
+    # The job's own, to list a requester's jobs by age.
+    Column("created_at", Moment, nullable=False),
+    # The job is active, and the requester has not withdrawn.
+    Column("waiting", Boolean, nullable=False),
+)
+Index("requesters_by_age", job_requesters.c.requester, job_requesters.c.created_at, job_requesters.c.job_id)
+Index(
+    "requesters_waiting",
+    job_requesters.c.requester,
+    sqlite_where=text("waiting"),
+    postgresql_where=text("waiting"),
+)
+
+job_workers: Final = Table(
+    "job_workers",
+    metadata,
+    Column("worker_id", Words, primary_key=True),
+    Column("job_id", Words, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+)
+Index("workers_by_job", job_workers.c.job_id)
+
+files: Final = Table(
+    "files",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("dcc", Words, nullable=False),
+    Column("local_id", Words, nullable=False),
+    # 1 for a new entry, one more with each replacement.
+    Column("revision", Integer, nullable=False),
+    Column("file_format", Words, nullable=False),
+    Column("identity", Words, nullable=False),
+    # What search.py reads, and the words that its index holds.
+    Column("names", Words, nullable=False),
+    Column("words", Words, nullable=False),
+    Column("entry", Json, nullable=False),
+    # The id of an entry that was removed is not given again.
+    sqlite_autoincrement=True,
+)
+Index("files_by_name", files.c.dcc, files.c.local_id, unique=True)
+Index("files_by_format", files.c.file_format, files.c.dcc, files.c.local_id)
+Index("files_by_identity", files.c.identity, files.c.dcc, files.c.local_id)
+
+_WORD_INDEX: Final = {
+    "sqlite": (
+        """
+        CREATE VIRTUAL TABLE file_words USING fts5(
+            words, content='files', content_rowid='id', tokenize='ascii', detail='none', prefix='1 2 3 4 5 6'
+        )
+        """,
+        """
+        CREATE TRIGGER file_words_insert AFTER INSERT ON files BEGIN
+            INSERT INTO file_words(rowid, words) VALUES (new.id, new.words);
+        END
+        """,
+        """
+        CREATE TRIGGER file_words_delete AFTER DELETE ON files BEGIN
+            INSERT INTO file_words(file_words, rowid, words) VALUES ('delete', old.id, old.words);
+        END
+        """,
+        """
+        CREATE TRIGGER file_words_update AFTER UPDATE ON files WHEN old.words <> new.words BEGIN
+            INSERT INTO file_words(file_words, rowid, words) VALUES ('delete', old.id, old.words);
+            INSERT INTO file_words(rowid, words) VALUES (new.id, new.words);
+        END
+        """,
+    ),
+    "postgresql": (
+        "CREATE INDEX file_words ON files USING gin (array_to_tsvector(string_to_array(words, ' ')))",
+    ),
+}
+"""The one thing that is not the same: an index of words, kept by the database itself."""
+
+for _dialect, _statements in _WORD_INDEX.items():
+    for _statement in _statements:
+        _ddl: ExecutableDDLElement = DDL(dedent(_statement).strip())  # type: ignore[no-untyped-call]
+        event.listen(files, "after_create", _ddl.execute_if(dialect=_dialect))

@@ -1,0 +1,107 @@
+"""Search by the beginnings of words: what is stored for it, and what a text asks for.
+
+A text matches an entry when each of its blank-separated pieces begins a word of local_id or
+filename and goes on as the name does: `rep2.b` finds K562-rep2.bam. A word is a run of letters and
+digits.
+
+`names` holds both names in lowercase with a mark before each word, so that such a piece is found
+by looking for one string. `words` holds the words alone, in ASCII, for an index of the database's
+own (FTS5, GIN), and what stands before the first word of a name as if it were one. The index finds
+candidates, `names` decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gooseherd.domain.source import SourceFile
+from gooseherd.store.sql.columns import storable
+
+_MARK: Final = "\x1f"
+"""Before each word and each name; no name holds a control character."""
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
+def names(entry: SourceFile) -> str:
+    r"""Both names, marked.
+
+    >>> names_of("Sample_01.bam").replace("\x1f", "|")
+    '|sample_|01.|bam'
+    """
+    return names_of(entry.local_id, entry.filename)
+
+
+def names_of(*texts: str) -> str:
+    """The texts in lowercase with a mark before each word and each text."""
+    return "".join(marked if marked.startswith(_MARK) else _MARK + marked for marked in map(_marked, texts))
+
+
+def words(entry: SourceFile) -> str:
+    """The words of both names, each once, for the index.
+
+    >>> sorted(words_of("Sample_01.bam", "SAMPLE-01").split())
+    ['01', 'bam', 'sample']
+    """
+    return words_of(entry.local_id, entry.filename)
+
+
+def words_of(*texts: str) -> str:
+    """The words of some texts, each once, separated by spaces."""
+    return " ".join({word: None for text in texts for word in _ascii_words(text.lower())})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a text asks for.
+
+    Of an entry's words each of `whole` must be there, and each of `prefixes` must begin one; each
+    of `pieces` must stand in its `names`. The last says it all.
+    """
+
+    whole: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    pieces: tuple[str, ...]
+
+
+def wanted(text: str) -> Wanted:
+    r"""What `text` asks for.
+
+    >>> wanted("rep2.b K5") == Wanted(("rep2",), ("b", "k5"), ("\x1frep2.\x1fb", "\x1fk5"))
+    True
+    """
+    whole: list[str] = []
+    prefixes: list[str] = []
+    pieces: list[str] = []
+    for piece in storable(text).lower().split():
+        marked = _marked(piece)
+        pieces.append(marked if marked.startswith(_MARK) else _MARK + marked)
+        *before, last = _ascii_words(piece)
+        whole += before
+        # In a name, the last word may go on; not so when something follows it in the piece already.
+        (prefixes if _WORD.fullmatch(piece[-1]) or not _WORD.search(piece) else whole).append(last)
+    return Wanted(_once(whole), _once(prefixes), tuple(pieces))
+
+
+def _marked(text: str) -> str:
+    return _WORD.sub(lambda word: _MARK + word[0], text.lower())
+
+
+def _ascii_words(text: str) -> Iterable[str]:
+    first = _WORD.search(text)
+    before = text if first is None else text[: first.start()]
+    if before:
+        yield _ascii(before)
+    for word in _WORD.findall(text):
+        yield word if word.isascii() else _ascii(word)
+
+
+def _ascii(word: str) -> str:
+    """Character by character, so that a prefix of the word stays a prefix."""
+    return "".join(c if c.isascii() and c.isalnum() else f"u{ord(c):x}z" for c in word)
+
+
+def _once(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))

@@ -1,0 +1,203 @@
+"""SQLite: one file on this machine, for any number of processes on it.
+
+Writes go through one thread with one connection: SQLite has one writer at a time, and threads that
+wait for a lock of their own process would only poll for it. Reads have threads and connections
+of their own; in WAL mode they neither wait for the writer nor hold it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from gooseherd.blocking import in_executor
+from gooseherd.domain.errors import Misconfigured, StoreUnavailable
+from gooseherd.store.sql.columns import whole_milliseconds
+from gooseherd.store.sql.database import Transaction, Work
+from gooseherd.store.sql.filesystem import refuse_network_file_system
+from gooseherd.store.sql.migrations import bring_up_to_date
+
+_log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+READERS: Final = 3
+"""Threads that read. Statements take well under a millisecond; a few long ones must not hold up the rest."""
+
+BUSY_SECONDS: Final = 10.0
+"""How long a write waits for another process's; theirs take milliseconds, an import's some ten."""
+
+_APPLICATION_ID: Final = 0x676F6F73
+"""`goos`, in the file's header: tells our file from another program's."""
+
+_PRAGMAS: Final = (
+    f"busy_timeout = {round(BUSY_SECONDS * 1000)}",
+    # Acknowledged means written through to the disk, as it does with the other stores.
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "temp_store = MEMORY",
+    # KiB: the upper levels of the indexes of a million entries.
+    "cache_size = -32768",
+)
+
+_ENDED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""Extended codes begin with these; no retry heals them."""
+
+
+class SqliteDatabase:
+    """The SqlDatabase port over a file. Make it with `open_sqlite`."""
+
+    def __init__(self, path: Path, setting: str) -> None:
+        self._path, self._setting = path, setting
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._engine = create_engine(
+            "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=1 + READERS, max_overflow=0
+        )
+        event.listen(self._engine, "begin", _begin)
+        self._write_engine = self._engine.execution_options(writes=True)
+        self._closed = False
+
+    async def read(self, operation: str, work: Work[R]) -> R:
+        """One consistent view."""
+
+        def call() -> R:
+            with self._engine.connect() as connection, connection.begin():
+                return work(Transaction(connection, _now))
+
+        return await self._call(operation, self._readers, call)
+
+    async def write(self, operation: str, work: Work[R]) -> R:
+        """All or nothing, synced."""
+
+        def call() -> R:
+            with self._write_engine.begin() as connection:
+                return work(Transaction(connection, _now))
+
+        return await self._call(operation, self._writer, call)
+
+    async def close(self) -> None:
+        """Close the file; the last process that does moves what is in the log into it."""
+        self._closed = True
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+    async def _call(self, operation: str, executor: ThreadPoolExecutor, call: Callable[[], R]) -> R:
+        if self._closed:
+            raise StoreUnavailable(operation)
+        try:
+            return await in_executor(executor, call)
+        except DBAPIError as error:
+            raise self._translated(operation, error.orig) from error
+        except sqlite3.Error as error:  # when connecting
+            raise self._translated(operation, error) from error
+
+    def _translated(self, operation: str, error: BaseException | None) -> StoreUnavailable | Misconfigured:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        if name.startswith(_ENDED):
+            return Misconfigured(self._setting, f"{self._path.name} is damaged ({error}): restore a copy")
+        extra = {"operation": operation, "error": name, "detail": str(error)}
+        if name.startswith("SQLITE_BUSY"):
+            _log.warning("another process holds the store's write lock", extra=extra)
+        elif name == "SQLITE_FULL":
+            _log.error("no space left for the store", extra=extra)
+        else:
+            _log.error("store failed", extra=extra)
+        return StoreUnavailable(operation)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+async def open_sqlite(path: Path, *, setting: str) -> SqliteDatabase:
+    """The database in the file `path`, made or brought up to the present schema.
+
+    Raises:
+        Misconfigured: naming `setting`: the folder cannot be written, is on a network file system or
+            cannot hold a write-ahead log; the file is damaged, another program's, or of a newer gooseherd.
+        StoreUnavailable: the disk is full, or another process holds the lock.
+    """
+    await asyncio.to_thread(_prepare, path, setting)
+    database = SqliteDatabase(path, setting)
+    try:
+        await bring_up_to_date(database, setting)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def _prepare(path: Path, setting: str) -> None:
+    """Make sure that this is a place for a database, with an error that says what is wrong with it."""
+    refuse_network_file_system(path.parent, setting)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(setting, f"the folder of {path.name} cannot be made ({error.strerror})") from None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            _prepare_file(connection, path, setting)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise _unusable(error, path, setting) from error
+
+
+def _prepare_file(connection: sqlite3.Connection, path: Path, setting: str) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != _APPLICATION_ID and tables:
+        raise Misconfigured(setting, f"{path.name} is another program's database")
+    # Of many processes that find an empty file one gets to write first.
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise Misconfigured(setting, "the file system cannot hold a write-ahead log: choose a local folder")
+    connection.execute("BEGIN IMMEDIATE")  # fails where nothing can be written
+    if application != _APPLICATION_ID:
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute("COMMIT")
+
+
+def _unusable(error: sqlite3.Error, path: Path, setting: str) -> Misconfigured | StoreUnavailable:
+    name = error.sqlite_errorname
+    if name.startswith(_ENDED):
+        return Misconfigured(setting, f"{path.name} is no SQLite database, or a damaged one: move it away")
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+        return Misconfigured(setting, f"{path.name} and its folder must be writable ({error})")
+    _log.error("store cannot be opened", extra={"error": name, "detail": str(error)})
+    return StoreUnavailable("open")
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that read first could not begin to write once somebody else has written.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _now(connection: Any) -> datetime:
+    """This machine's clock: all processes that share the file have the same."""
+    return whole_milliseconds(datetime.now(UTC))
