@@ -4,12 +4,11 @@
 
 #include "density.h"
 #include "keep.h"
+#include "source_limits.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define MIB ((uint64_t)1 << 20)
 
 /* Text in order before the bet is made: disorder mostly shows in the first lines. Tests make it small. */
 #ifndef STREAM_AFTER
@@ -53,14 +52,14 @@ void ingest_start(struct ingest *g, const struct options *options, int source)
     g->may_stream = output_can_return(&options->output);
     g->last_contig = NO_CONTIG;
     g->progress.fd = options->progress_fd;
-    contigs_start(&g->contigs, options->max_contigs);
-    reader_start(&g->reader, options->output.format, &g->contigs, options->max_header, options->max_line);
+    contigs_start(&g->contigs);
+    reader_start(&g->reader, options->output.format, &g->contigs);
     /* A single record always fits, whatever the budget says at that moment. */
-    store_start(&g->store, options->memory + options->max_line + MIB);
+    store_start(&g->store, options->memory + MAX_LINE + MIB);
     runs_start(&g->runs, options->work);
     runs_start(&g->journal, options->work);
-    g->input = input_new(source, (struct decode_limits){options->max_bytes, options->max_ratio});
-    lines_start(&g->lines, g->input, options->max_line);
+    g->input = input_new(source, (struct decode_limits){MAX_BYTES, MAX_RATIO});
+    lines_start(&g->lines, g->input, MAX_LINE);
 }
 
 /* --- what is left of the budget ------------------------------------------------------------------------------ */
@@ -164,11 +163,6 @@ static void start_output(struct ingest *g)
 
 /* --- making room --------------------------------------------------------------------------------------------- */
 
-static enum store_order sorted_order(const struct ingest *g)
-{
-    return g->options->by_end ? BY_START_AND_END : BY_START;
-}
-
 static void add_to_run(void *to, struct head head, const char *text)
 {
     run_add(to, &head, sizeof head);
@@ -180,7 +174,7 @@ static void spill(struct ingest *g, uint64_t age)
     uint32_t *order = contigs_by_name(&g->contigs);
     uint64_t before = g->runs.end;
     run_begin(&g->runs, age);
-    store_each(&g->store, order, g->contigs.seen_count, sorted_order(g), add_to_run, &g->runs);
+    store_each(&g->store, order, g->contigs.seen_count, BY_START, add_to_run, &g->runs);
     run_end(&g->runs);
     free(order);
     g->spills++;
@@ -310,11 +304,7 @@ bool ingest_breaks_order(const struct ingest *g, const struct record *r)
 {
     if (r->contig == g->last_contig)
         return r->start < g->last_start;
-    const struct contig *all = g->contigs.all;
-    if (all[r->contig].records)
-        return true; /* a second block */
-    return g->options->by_name && g->last_contig != NO_CONTIG &&
-           contig_compare(&all[r->contig], &all[g->last_contig]) < 0;
+    return g->contigs.all[r->contig].records > 0; /* a second block */
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------- */
@@ -424,13 +414,13 @@ void ingest_run(struct ingest *g)
         start_output(g);
         tell(g, g->runs.count ? "merge" : "write", true);
         if (g->runs.count) {
-            merge(&g->runs, &g->contigs, g->options->by_end, ingest_room(g) / 2, g->options->fan, give_read, g);
+            merge(&g->runs, &g->contigs, ingest_room(g) / 2, give_read, g);
         } else if (g->sorted) {
             if (g->journal.count)
                 give_journal(g);
             give_in_order(g);
         } else {
-            store_each(&g->store, g->order, g->contigs.seen_count, sorted_order(g), give_stored, g);
+            store_each(&g->store, g->order, g->contigs.seen_count, BY_START, give_stored, g);
         }
     }
     /* Whatever way was taken: what was read was written. */

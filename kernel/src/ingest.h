@@ -2,14 +2,13 @@
  * The one pass: from the source's lines to the sorted, indexed output. With --keep another may come before it, which
  * leaves nothing to do when the source is that output already (keep.h).
  *
- * THE ORDER. A source whose sequences stand in contiguous blocks with non-descending starts keeps its order (with
- * --sorted names: only if the names ascend byte-wise too). Any other is sorted by name (byte-wise), start, then
- * --ties: `end` (the column; for VCF the last base by REF, END and SVLEN), then the source's order; or the source's
- * order alone. So GNU sort gives the same lines for what is not sorted yet:
- *     BED: LC_ALL=C sort -s -t TAB -k1,1 -k2,2n -k3,3n     GFF: ... -k1,1 -k4,4n     VCF: ... -k1,1 -k2,2n
+ * THE ORDER. A source whose sequences stand in contiguous blocks with non-descending starts keeps its order, whatever
+ * that of the names. Any other is sorted by name (byte-wise) and start; records that start together stay in the
+ * source's order. So GNU sort gives the same lines for what is not sorted yet:
+ *     BED: LC_ALL=C sort -s -t TAB -k1,1 -k2,2n     GFF: ... -k1,1 -k4,4n     VCF: ... -k1,1 -k2,2n
  * Records that a GTF lacks and that were added stand before all others with the same start; then nothing of the
  * source's order is kept.
- * GFF keeps ties because parents stand before their children, VCF because it has no end column.
+ * GFF needs it because parents stand before their children, VCF because it has no end column.
  * The output depends on nothing else: not on threads, memory, what was spilled or which of the ways below was taken.
  *
  * THE WAYS. Records are held in memory. When they fill it:

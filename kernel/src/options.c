@@ -9,12 +9,11 @@
 #include <string.h>
 
 #include "failure.h"
+#include "source_limits.h"
 
 #ifndef VERSION
 #define VERSION "unknown"
 #endif
-
-#define MIB ((uint64_t)1 << 20)
 
 static const char usage[] =
     "usage: gooseherd-intervals --format FORMAT --out OUT --index INDEX [OPTIONS] SOURCE\n"
@@ -33,15 +32,9 @@ static const char usage[] =
     "  --threads N        for compression, beside reading (default 2)\n"
     "  -l, --level N      of compression: 1 to 9 as bgzip has them (default 1), or 0, twice as fast as 1\n"
     "  --progress-fd N    a line of JSON four times a second\n"
-    "  --ties end|input   order of records with the same start (default: end for BED and its kin, else input)\n"
-    "  --sorted MEANING   blocks: a source whose sequences are contiguous, with ascending starts, keeps its order\n"
-    "                     (default); names: only if the names ascend as well\n"
-    "  --fan N            most runs merged at once (default: what memory has room for)\n"
     "  --keep             a BGZF source in order, in which nothing would be changed, is only indexed: OUT is not\n"
     "                     written then, and the report says so; from a pipe, any other is refused (13, 14)\n"
     "  --refuse-empty     a source without records is invalid\n"
-    "  --max-line --max-bytes --max-ratio --max-contigs --max-header N\n"
-    "                     limits; beyond them the status is 12\n"
     "\n"
     "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"
     "  indexes a sorted BAM as samtools index does, or only counts its reads; status 1 when it cannot\n"
@@ -61,16 +54,8 @@ enum {
     MEMORY,
     THREADS,
     PROGRESS,
-    TIES,
-    SORTED,
-    FAN,
     KEEP,
     REFUSE_EMPTY,
-    MAX_LINE,
-    MAX_BYTES,
-    MAX_RATIO,
-    MAX_CONTIGS,
-    MAX_HEADER,
     HELP,
     SHOW_VERSION,
 };
@@ -86,16 +71,8 @@ static const struct option names[] = {
     {"threads", required_argument, NULL, THREADS},
     {"level", required_argument, NULL, 'l'},
     {"progress-fd", required_argument, NULL, PROGRESS},
-    {"ties", required_argument, NULL, TIES},
-    {"sorted", required_argument, NULL, SORTED},
-    {"fan", required_argument, NULL, FAN},
     {"keep", no_argument, NULL, KEEP},
     {"refuse-empty", no_argument, NULL, REFUSE_EMPTY},
-    {"max-line", required_argument, NULL, MAX_LINE},
-    {"max-bytes", required_argument, NULL, MAX_BYTES},
-    {"max-ratio", required_argument, NULL, MAX_RATIO},
-    {"max-contigs", required_argument, NULL, MAX_CONTIGS},
-    {"max-header", required_argument, NULL, MAX_HEADER},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, SHOW_VERSION},
     {NULL, 0, NULL, 0},
@@ -117,28 +94,13 @@ static uint64_t whole(const char *text, uint64_t least, uint64_t most)
     return value;
 }
 
-/* One of two words; whether it is the first. */
-static bool either(const char *text, const char *first, const char *second)
-{
-    if (strcmp(text, first) != 0 && strcmp(text, second) != 0)
-        wrong("neither of the two words it may be", text);
-    return strcmp(text, first) == 0;
-}
-
 void options_read(struct options *o, int argc, char **argv)
 {
-    const char *ties = NULL;
     const char *temporary = getenv("TMPDIR");
     *o = (struct options){
         .work = temporary && *temporary ? temporary : "/tmp",
         .memory = 1024 * MIB,
         .progress_fd = -1,
-        .max_bytes = 65536 * MIB, /* beyond what one worker can sort */
-        .max_ratio = 250,         /* real text reaches about 100; deflate's own end is 1032 */
-        .max_line = 16 * MIB,
-        .max_header = 64 * MIB,
-        .max_contigs = 1000000,
-        .fan = 1 << 20,
         .output = {.level = 1, .threads = 2},
     };
     for (int option; (option = getopt_long(argc, argv, "l:", names, NULL)) != -1;)
@@ -156,16 +118,8 @@ void options_read(struct options *o, int argc, char **argv)
         case THREADS: o->output.threads = (int)whole(optarg, 1, BLOCKWRITER_THREADS_MOST); break;
         case 'l': o->output.level = (int)whole(optarg, 0, 9); break;
         case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
-        case TIES: ties = optarg; break;
-        case SORTED: o->by_name = either(optarg, "names", "blocks"); break;
-        case FAN: o->fan = whole(optarg, 2, 1 << 20); break;
         case KEEP: o->keep = true; break;
         case REFUSE_EMPTY: o->refuse_empty = true; break;
-        case MAX_LINE: o->max_line = whole(optarg, 1, 1024 * MIB); break;
-        case MAX_BYTES: o->max_bytes = whole(optarg, 1, (uint64_t)1 << 50); break;
-        case MAX_RATIO: o->max_ratio = whole(optarg, 1, 1 << 20); break;
-        case MAX_CONTIGS: o->max_contigs = (uint32_t)whole(optarg, 1, 1 << 28); break;
-        case MAX_HEADER: o->max_header = whole(optarg, 1, 1024 * MIB); break;
         case HELP: fputs(usage, stdout); exit(EXIT_DONE);
         case SHOW_VERSION: puts("gooseherd-intervals " VERSION); exit(EXIT_DONE);
         default: exit(EXIT_USAGE);
@@ -176,5 +130,4 @@ void options_read(struct options *o, int argc, char **argv)
     o->source = argv[optind];
     if (!o->output.format || !o->output.data || !o->output.index)
         wrong("--format, --out and --index are needed", NULL);
-    o->by_end = ties ? either(ties, "end", "input") : o->output.format->family == BED;
 }

@@ -11,14 +11,8 @@ struct options {
     const char *work;   /* folder for spilled runs */
     uint64_t memory;
     int progress_fd; /* -1: none */
-    bool by_end;     /* ties: the shorter record first */
-    bool by_name;    /* only byte order of names counts as sorted */
-    size_t fan;      /* most runs merged at once */
     bool keep;       /* index a source that needs nothing else as it stands */
     bool refuse_empty;
-    uint64_t max_bytes, max_ratio;
-    size_t max_line, max_header;
-    uint32_t max_contigs;
 };
 
 /* Wrong usage ends the process with EXIT_USAGE. */

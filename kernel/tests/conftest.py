@@ -161,11 +161,11 @@ def sanitised_program(build_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cramped_program(build_folder: Path) -> Path:
-    """Spills after a few lines, streams sooner still, and has few rows for densities."""
+    """Spills after a few lines, streams sooner still, merges three runs at once; few rows for densities."""
     return _build(
         build_folder / "cramped",
         "sanitize/gooseherd-intervals",
-        CPPFLAGS="-DSTREAM_AFTER=500 -DROOM=3000 -DDENSITY_ROWS=40",
+        CPPFLAGS="-DSTREAM_AFTER=500 -DROOM=3000 -DDENSITY_ROWS=40 -DMERGE_FAN=3",
     )
 
 
@@ -179,6 +179,22 @@ def journalling_program(build_folder: Path) -> Path:
     )
 
 
+@pytest.fixture(scope="session")
+def limited_program(build_folder: Path) -> Path:
+    """With limits that a test reaches."""
+    return _build(
+        build_folder / "limited",
+        "sanitize/gooseherd-intervals",
+        CPPFLAGS="-DMAX_LINE=300000 -DMAX_CONTIGS=100 -DMAX_BYTES=2000000 -DMAX_HEADER=10000",
+    )
+
+
+@pytest.fixture(scope="session")
+def merging_by_two_program(build_folder: Path) -> Path:
+    """Merges two runs at a time, however many there are."""
+    return _build(build_folder / "merging-by-two", "gooseherd-intervals", CPPFLAGS="-DMERGE_FAN=2")
+
+
 @pytest.fixture
 def kernel(program: Path, tmp_path: Path) -> Kernel:
     return Kernel(program, tmp_path)
@@ -187,6 +203,16 @@ def kernel(program: Path, tmp_path: Path) -> Kernel:
 @pytest.fixture
 def sanitised(sanitised_program: Path, tmp_path: Path) -> Kernel:
     return Kernel(sanitised_program, tmp_path)
+
+
+@pytest.fixture
+def limited(limited_program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(limited_program, tmp_path)
+
+
+@pytest.fixture
+def merging_by_two(merging_by_two_program: Path, tmp_path: Path) -> Kernel:
+    return Kernel(merging_by_two_program, tmp_path / "merging-by-two")
 
 
 @pytest.fixture

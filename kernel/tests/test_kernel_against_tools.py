@@ -78,8 +78,7 @@ class Generated:
         """The order that ingest.h promises, in its simplest form."""
         if self.is_sorted():
             return self.records
-        by_end = self.family == "bed"
-        return sorted(self.records, key=lambda r: (r[0], r[1], r[2] if by_end else 0))
+        return sorted(self.records, key=lambda r: (r[0], r[1]))
 
     def interval(self, record: tuple[bytes, int, int, bytes]) -> tuple[int, int]:
         """Half-open, from 0, as a query sees it."""
@@ -230,7 +229,7 @@ def test_every_way_through_gives_the_same_bytes(
         source.write_bytes(made.text())
         wanted = kernel(format_name, source)
         for other in (cramped, journalling):
-            run = other(format_name, source, *(["--fan", "3"] if seed % 2 else []))
+            run = other(format_name, source)
             assert run.status == 0, (seed, run.stderr)
             assert run.sizes() == wanted.sizes(), seed
             assert run.found.contigs == wanted.found.contigs, seed
@@ -242,7 +241,7 @@ def test_every_way_through_gives_the_same_bytes(
     assert restarted > 5
 
 
-SORT = {"bed": ("2,2n", "3,3n"), "gff": ("4,4n",), "vcf": ("2,2n",)}
+SORT = {"bed": "2,2n", "gff": "4,4n", "vcf": "2,2n"}
 
 
 @pytest.mark.slow
@@ -256,8 +255,7 @@ def test_the_plain_pipeline_gives_the_same_file_and_index(
             continue
         run = kernel(format_name, made.text())
         records = b"".join(r[3] + b"\n" for r in made.records)
-        keys = [f"-k{key}" for key in ("1,1", *SORT[made.family])]
-        ordered = _tool("sort", "-s", "-t", "\t", *keys, given=records)
+        ordered = _tool("sort", "-s", "-t", "\t", "-k1,1", f"-k{SORT[made.family]}", given=records)
         data = tmp_path / "plain.gz"
         data.write_bytes(
             _tool("bgzip", "-c", given=b"".join(line + b"\n" for line in made.whole_header()) + ordered)

@@ -31,10 +31,8 @@ def test_a_call_runs_and_its_report_is_read(program: Path, tmp_path: Path) -> No
     call = replace(
         call_in(tmp_path, source),
         refuse_empty=True,
-        keep_order=False,
         level=4,
         threads=1,
-        limits={"line": 99, "contigs": 5},
     )
     assert subprocess.run(call.argv(program), check=False, timeout=60).returncode == glue.Status.DONE
     report = glue.parse_report(call.report.read_bytes())

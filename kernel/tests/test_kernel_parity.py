@@ -141,7 +141,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
     for seed in range(FILES):
         data = generated(format_name, seed)
         reader = reader_of(format_name)
-        run = kernel(format_name, data, "--refuse-empty", "--ties", "input")
+        run = kernel(format_name, data, "--refuse-empty")
         try:
             records = b"".join(normalise([data], reader)).split(b"\n")[:-1]
             header = reader.completed(reader.finish())

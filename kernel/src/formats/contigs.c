@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "failure.h"
+#include "source_limits.h"
 
 enum { POOL_BLOCK = 64 << 10, WINDOW_SHIFT = 14 };
 
@@ -15,10 +16,9 @@ struct kept {
     char bytes[];
 };
 
-void contigs_start(struct contigs *c, uint32_t most)
+void contigs_start(struct contigs *c)
 {
     memset(c, 0, sizeof *c);
-    c->most = most;
     /* Numbers follow first mention, not the hash: the result does not depend on these bytes. */
     if (getrandom(c->secret, sizeof c->secret, 0) != sizeof c->secret)
         fail_io("asking for random bytes");
@@ -155,8 +155,8 @@ uint32_t contigs_number(struct contigs *c, const char *name, size_t n, const cha
     uint32_t h = contigs_hash(c, name, n), at = slot_of(c, h, name, n);
     if (c->slots[at])
         return c->last = c->slots[at] - 1;
-    if (c->count >= c->most)
-        fail(EXIT_LIMIT, SOURCE_INVALID, "more than %u different sequence names: this is no %s", c->most, what);
+    if (c->count >= MAX_CONTIGS)
+        fail(EXIT_LIMIT, SOURCE_INVALID, "more than %u different sequence names: this is no %s", MAX_CONTIGS, what);
     if (c->count == c->room) {
         uint32_t room = c->room ? c->room * 2 : 64;
         c->all = grow(c->all, room * sizeof *c->all);

@@ -39,15 +39,14 @@ struct contigs {
     size_t pool_left;
     size_t memory;    /* bytes held by all of this */
     uint64_t windows; /* of 16 kb up to the ends of all contigs: what an index may have to hold */
-    uint32_t most;    /* the limit */
     uint32_t last;    /* the number looked up last: mostly the next one too */
     struct short_name short_names[1 << SHORT_NAMES_BITS]; /* some of those met lately */
 };
 
-void contigs_start(struct contigs *contigs, uint32_t most);
+void contigs_start(struct contigs *contigs);
 void contigs_free(struct contigs *contigs);
 
-/* The number of that name. More names than the limit end the process; `line` and `what` are for its words. */
+/* The number of that name. More names than MAX_CONTIGS end the process; `line` and `what` are for its words. */
 uint32_t contigs_number(struct contigs *contigs, const char *name, size_t n, const char *what);
 
 /* Where the name that begins a line ends, at a TAB, if it has a number, which becomes the last one then; else NULL. */

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "source_limits.h"
 
 enum {
     TYPE = 2,
@@ -319,8 +320,8 @@ void gtf_record(struct reader *r, uint64_t number, const uint32_t *tabs, struct 
     to = put(to, stop, (size_t)(line + n - stop));
     record->text = from;
     record->n = (size_t)(to - from);
-    if (record->n > r->line_most)
-        refuse(number, "the line would be longer than %zu bytes in GFF3", r->line_most);
+    if (record->n > MAX_LINE)
+        refuse(number, "the line would be longer than %llu bytes in GFF3", (unsigned long long)MAX_LINE);
 }
 
 /* Column 9 of what has no line. */

@@ -9,6 +9,7 @@
 
 #include "failure.h"
 #include "formats/numbers.h"
+#include "source_limits.h"
 
 const char *const oddity_names[ODDITIES] = {
     "byte_order_mark",     "carriage_returns", "blank_lines",           "comment_lines",
@@ -50,14 +51,11 @@ void text_add(struct text *t, const void *bytes, size_t n)
     t->n += n;
 }
 
-void reader_start(struct reader *r, const struct format *format, struct contigs *contigs, size_t header_most,
-                  size_t line_most)
+void reader_start(struct reader *r, const struct format *format, struct contigs *contigs)
 {
     memset(r, 0, sizeof *r);
     r->format = format;
     r->contigs = contigs;
-    r->header_most = header_most;
-    r->line_most = line_most;
     r->parents.contigs = contigs;
 }
 
@@ -94,10 +92,10 @@ size_t without_trailing_space(const char *line, size_t n)
 
 void header_add(struct reader *r, uint64_t number, struct text *to, const char *line, size_t n)
 {
-    if (r->header.n + r->titles.n + n >= r->header_most) {
+    if (r->header.n + r->titles.n + n >= MAX_HEADER) {
         struct failure f = {.code = EXIT_LIMIT, .reason = SOURCE_INVALID, .line = number};
-        snprintf(f.detail, sizeof f.detail, "line %llu: the header is longer than %zu bytes",
-                 (unsigned long long)number, r->header_most);
+        snprintf(f.detail, sizeof f.detail, "line %llu: the header is longer than %llu bytes",
+                 (unsigned long long)number, (unsigned long long)MAX_HEADER);
         fail_with(&f);
     }
     text_add(to, line, n);

@@ -90,15 +90,13 @@ struct reader {
     struct text header;             /* lines with their newlines */
     struct text fileformat, titles; /* VCF: its first and last header line */
     bool has_vcf_version;
-    size_t header_most;
     uint32_t *declared; /* contig numbers in the order of their declarations */
     uint32_t declared_count, declared_room;
     uint32_t *lacking; /* VCF: those that records name and no line declares, though one could */
     uint32_t lacking_count, lacking_room;
-    uint32_t lacking_told; /* of them in the counts */
-    size_t lacking_bytes;  /* of their lines */
-    struct text line;      /* a record that had to be rewritten */
-    size_t line_most;
+    uint32_t lacking_told;        /* of them in the counts */
+    size_t lacking_bytes;         /* of their lines */
+    struct text line;             /* a record that had to be rewritten */
     struct parents parents;       /* of a GTF, and all below too */
     struct attributes attributes; /* of the line at hand */
     struct text made;             /* that line in GFF3 */
@@ -107,8 +105,7 @@ struct reader {
     bool identified;              /* some line has an id */
 };
 
-void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs, size_t header_most,
-                  size_t line_most);
+void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs);
 
 void reader_free(struct reader *reader);
 

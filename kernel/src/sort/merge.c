@@ -13,15 +13,12 @@ struct heap {
     struct cursor **heap;
     size_t count;
     const struct contigs *contigs;
-    bool by_end;
 };
 
-static bool before(const struct heap *h, const struct cursor *a, const struct cursor *b)
+static bool before(const struct cursor *a, const struct cursor *b)
 {
     if (a->order != b->order)
         return a->order < b->order;
-    if (h->by_end && a->head.end != b->head.end)
-        return a->head.end < b->head.end;
     return a->age < b->age;
 }
 
@@ -31,9 +28,9 @@ static void sink_down(struct heap *h, size_t i)
         size_t child = 2 * i + 1;
         if (child >= h->count)
             return;
-        if (child + 1 < h->count && before(h, h->heap[child + 1], h->heap[child]))
+        if (child + 1 < h->count && before(h->heap[child + 1], h->heap[child]))
             child++;
-        if (!before(h, h->heap[child], h->heap[i]))
+        if (!before(h->heap[child], h->heap[i]))
             return;
         struct cursor *swap = h->heap[i];
         h->heap[i] = h->heap[child];
@@ -85,12 +82,12 @@ static int by_age(const void *a, const void *b)
     return x->age < y->age ? -1 : x->age > y->age;
 }
 
-void merge(struct runs *runs, const struct contigs *contigs, bool by_end, size_t memory, size_t most, merge_sink *sink,
-           void *to)
+void merge(struct runs *runs, const struct contigs *contigs, size_t memory, merge_sink *sink, void *to)
 {
     size_t fan = memory / LEAST_BUFFER < 2 ? 2 : memory / LEAST_BUFFER;
-    if (fan > most)
-        fan = most;
+#ifdef MERGE_FAN
+    fan = MERGE_FAN; /* tests: several passes for a few runs */
+#endif
     /* Only neighbours may become one run: ties are told apart by age. */
     qsort(runs->all, runs->count, sizeof *runs->all, by_age);
     if (fan > runs->count)
@@ -98,7 +95,7 @@ void merge(struct runs *runs, const struct contigs *contigs, bool by_end, size_t
     size_t size = memory / fan > MOST_BUFFER ? MOST_BUFFER : memory / fan;
     if (size < LEAST_BUFFER)
         size = LEAST_BUFFER;
-    struct heap h = {.contigs = contigs, .by_end = by_end};
+    struct heap h = {.contigs = contigs};
     h.cursors = grow(NULL, fan * sizeof *h.cursors);
     h.heap = grow(NULL, fan * sizeof *h.heap);
     char *buffers = grow(NULL, fan * size);

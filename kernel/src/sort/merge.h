@@ -10,9 +10,8 @@ typedef void merge_sink(void *to, struct cursor *cursor);
 
 /*
  * All records of all runs, in order, into `sink`. The contigs must have their places. When there are more runs
- * than `memory` has room for, or than `most`, neighbours are merged into longer runs first; the disk then holds up to twice.
+ * than `memory` has room for, neighbours are merged into longer runs first; the disk then holds up to twice.
  */
-void merge(struct runs *runs, const struct contigs *contigs, bool by_end, size_t memory, size_t most, merge_sink *sink,
-           void *to);
+void merge(struct runs *runs, const struct contigs *contigs, size_t memory, merge_sink *sink, void *to);
 
 #endif

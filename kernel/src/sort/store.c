@@ -286,41 +286,12 @@ static void sort_keys(struct keys *k)
         by_digits(k);
 }
 
-static uint32_t end_of(const struct store *s, uint64_t key)
-{
-    return brief_at(s, key & ADDRESS).end;
-}
-
-static int by_end_then_input(const void *a, const void *b, void *of)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    uint32_t left = end_of(of, x), right = end_of(of, y);
-    if (left != right)
-        return left < right ? -1 : 1;
-    return x < y ? -1 : x > y;
-}
-
-/* Among records that start together, shorter ones first. */
-static void sort_ties(const struct store *s, const struct keys *k)
-{
-    for (size_t from = 0, to; from < k->n; from = to) {
-        bool in_order = true;
-        for (to = from + 1; to < k->n && !((k->all[to] ^ k->all[from]) & ~ADDRESS); to++)
-            in_order = in_order && end_of(s, k->all[to - 1]) <= end_of(s, k->all[to]);
-        if (!in_order)
-            qsort_r(k->all + from, to - from, sizeof *k->all, by_end_then_input, (void *)(uintptr_t)s);
-    }
-}
-
-static void each_sorted(const struct store *s, uint32_t contig, const struct bucket *b, bool by_end, store_sink *sink,
-                        void *to)
+static void each_sorted(const struct store *s, uint32_t contig, const struct bucket *b, store_sink *sink, void *to)
 {
     enum { AHEAD = 16 };
     struct keys keys;
     make_keys(s, b, &keys);
     sort_keys(&keys);
-    if (by_end)
-        sort_ties(s, &keys);
     for (size_t i = 0; i < keys.n; i++) {
         if (i + AHEAD < keys.n)
             __builtin_prefetch(s->bytes + (keys.all[i + AHEAD] & ADDRESS));
@@ -345,6 +316,6 @@ void store_each(const struct store *s, const uint32_t *contigs, uint32_t n, enum
             if (b->count && order == AS_THEY_CAME)
                 each_as_it_came(s, *contigs, b, sink, to);
             else if (b->count)
-                each_sorted(s, *contigs, b, order == BY_START_AND_END, sink, to);
+                each_sorted(s, *contigs, b, sink, to);
         }
 }

@@ -35,8 +35,8 @@ size_t store_need(const struct store *store, struct head head);
 /* Appends the newline. The caller has seen to it that it fits. */
 void store_add(struct store *store, struct head head, const char *text);
 
-/* Within a contig. What came with ascending starts may be given as it came. */
-enum store_order { AS_THEY_CAME, BY_START, BY_START_AND_END }; /* then in the input's order */
+/* Within a contig: as they came, which is enough when their starts ascend, or by start and then as they came. */
+enum store_order { AS_THEY_CAME, BY_START };
 
 typedef void store_sink(void *to, struct head head, const char *text);
 

@@ -100,7 +100,6 @@ class Density:
                 memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
                 threads=threads,
                 keep=True,
-                ties="input",
             )
             stage = Stage(PROGRAM, call.argv(kernel))
         watch = Watch(bench.source, table, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))

@@ -209,7 +209,6 @@ class SortedText:
             density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
             refuse_empty=True,
             keep=self.source_format not in _CONVERTED,
-            ties="input",
         )
         async with bench.verifying():
             async with bench.checked(lambda: _refuse_cut(bench.source, self.source_format, seen)):

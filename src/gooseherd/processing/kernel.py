@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
@@ -122,12 +122,6 @@ class Call:
     refuse_empty: bool = False
     keep: bool = False
     """A BGZF source in order, in which nothing would be changed, is only indexed: `out` is not written."""
-    keep_order: bool = True
-    """A source in contiguous blocks with ascending starts keeps its order, whatever the order of names."""
-    ties: str | None = None
-    """What orders records with the same start: end, input; None: as the program sees fit for the format."""
-    limits: Mapping[str, int] = field(default_factory=dict)
-    """line, bytes, ratio, contigs, header: as the options --max-…"""
 
     def argv(self, program: Path) -> tuple[str, ...]:
         """The command line."""
@@ -143,13 +137,10 @@ class Call:
             f"--memory={self.memory_bytes}",
             f"--threads={self.threads}",
             f"--level={self.level}",
-            f"--sorted={'blocks' if self.keep_order else 'names'}",
             *(() if self.density is None else (f"--density={self.density}",)),
-            *(() if self.ties is None else (f"--ties={self.ties}",)),
             *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
             *(("--refuse-empty",) if self.refuse_empty else ()),
             *(("--keep",) if self.keep else ()),
-            *(f"--max-{name}={most}" for name, most in self.limits.items()),
             "--",
             "-" if self.source is None else str(self.source),
         )
