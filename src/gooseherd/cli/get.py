@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
 
 from gooseherd.cli import options, words
 from gooseherd.cli.connection import connect, split_name
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import Exit, Stop, emit, emit_list, run, say
+from gooseherd.cli.output import STANDARD_OUTPUT, Output, output_of
 from gooseherd.cli.progress import byte_bar, job_bar
 from gooseherd.domain.artifact import Kind
 
@@ -28,10 +27,17 @@ def get(
     ],
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", metavar="FILE|-", help="Where to; default: the file's own name."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|FOLDER|-",
+            help="Where to; default: the file's own name. What is no regular file (-, a FIFO, a device) takes"
+            " the bytes as they come, and no index is brought unless --index-out says where to.",
+        ),
     ] = None,
     index_out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the index goes; default: beside the data.")
+        str | None,
+        typer.Option(metavar="FILE|FOLDER|-", help="Where the index goes; default: beside the data."),
     ] = None,
     density: Annotated[
         bool, typer.Option("--density", help="Also how many records lie where, a bigWig beside the data.")
@@ -56,12 +62,8 @@ def get(
 
     def command() -> None:
         dcc, local_id = split_name(name)
-        if out == "-" and as_json and not region:
-            raise Stop(Exit.USAGE, "--json and -o - both want standard output")
-        if region and raw:
-            raise Stop(Exit.USAGE, "--raw has no index to find a region with")
-        if density and (region or raw or out == "-"):
-            raise Stop(Exit.USAGE, "--density lies beside the whole data: leave out --region, --raw and -o -")
+        data_out, beside = output_of(out, "--out"), output_of(index_out, "--index-out")
+        _agree(data_out, beside, region=region, raw=raw, density=density, as_json=as_json)
         with connect(url, api_key, state_dir) as client:
             errand = _Errand(client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=as_json)
             if no_wait and (job := errand.not_there_yet()):
@@ -71,9 +73,9 @@ def get(
                     say(f"being made; follow it with: gooseherd jobs watch {job}")
                     print(job)
             elif region:
-                errand.region(region, out, as_json=as_json)
+                errand.region(region, data_out, as_json=as_json)
             else:
-                errand.whole(out, index_out, density=density, as_json=as_json)
+                errand.whole(data_out, beside, density=density, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -100,41 +102,38 @@ class _Errand:
         """Ask once; the id of the job that is on it now, None when there is nothing to wait for."""
         return self._client.ask(self._dcc, self._local_id, raw=self._raw, retry=self._retry).job_id
 
-    def whole(self, out: str | None, index_out: Path | None, *, density: bool, as_json: bool) -> None:
+    def whole(self, out: Output | None, index_out: Output | None, *, density: bool, as_json: bool) -> None:
         data = self._ready()
-        if out == "-":
-            self._client.copy_to(data.url, sys.stdout.buffer)
-            sys.stdout.flush()
-            if index_out is None:
-                return
-        told: dict[str, Any] = {
+        report: dict[str, Any] = {
             "url": data.url,
             "etag": data.etag,
             "size": data.size,
             "cached": data.job is None,
         }
-        told["job_id"] = data.job.get("job_id") if data.job else None
-        target = None
-        if out != "-":
-            target = Path(out) if out else Path(data.filename or self._local_id)
-            told |= self._bring(data, target)
-        index = None if self._raw and index_out is None else self._part(Kind.INDEX)
-        if index is None and index_out is not None:
-            raise Stop(Exit.REFUSED, f"{self._dcc}/{self._local_id} has no index")
-        told["index"] = None
-        if index is not None:
-            beside = index_out or _beside(target or Path(self._local_id), index, data)
-            told["index"] = {"url": index.url, "etag": index.etag, **self._bring(index, beside)}
+        report["job_id"] = data.job.get("job_id") if data.job else None
+        own = data.filename or self._local_id
+        target = out.file(own) if out else Path(own)
+        report |= self._bring(data, target)
+        report["index"] = None
+        alone = self._raw or bool(out and out.streams)
+        if index_out or not alone:
+            index = self._part(Kind.INDEX)
+            if index is None and index_out:
+                raise Stop(Exit.REFUSED, f"{self._dcc}/{self._local_id} has no index")
+            if index is not None:
+                beside = _beside(target or Path(own), index, data)
+                place = index_out.file(index.filename or beside.name) if index_out else beside
+                report["index"] = {"url": index.url, "etag": index.etag, **self._bring(index, place)}
         if density:
             drawn = self._part(Kind.DENSITY)
             if drawn is None:
                 raise Stop(Exit.REFUSED, f"{self._dcc}/{self._local_id} has no density")
-            beside = _beside(target or Path(self._local_id), drawn, data)
-            told["density"] = {"url": drawn.url, "etag": drawn.etag, **self._bring(drawn, beside)}
+            beside = _beside(target or Path(own), drawn, data)
+            report["density"] = {"url": drawn.url, "etag": drawn.etag, **self._bring(drawn, beside)}
         noticed = self._noticed(data)
-        told["notes"], told["counts"] = noticed.get("notes") or [], noticed.get("counts") or {}
+        report["notes"], report["counts"] = noticed.get("notes") or [], noticed.get("counts") or {}
         if as_json:
-            emit(told)
+            emit(report)
         else:
             for line in words.note_lines(noticed):
                 say(line)
@@ -150,7 +149,7 @@ class _Errand:
         except Refused:
             return {}
 
-    def region(self, text: str, out: str | None, *, as_json: bool) -> None:
+    def region(self, text: str, out: Output | None, *, as_json: bool) -> None:
         from gooseherd.client.region import parse_region
 
         wanted = parse_region(text)
@@ -162,12 +161,16 @@ class _Errand:
                 Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region"
             )
         lines = self._client.read_region(data, index, wanted)
-        if as_json:
-            emit({"region": str(wanted), "records": list(lines)})
+        if as_json and (out is None or out.path is None):
+            emit_list({"region": str(wanted)}, "records", (_printable(line) for line in lines))
             return
-        with _sink(out) as sink:
+        count = 0
+        with (out or STANDARD_OUTPUT).writing() as sink:
             for line in lines:
                 sink.write(line.encode("utf-8", "surrogateescape") + b"\n")
+                count += 1
+        if as_json and out:
+            emit({"region": str(wanted), "path": str(out.path), "count": count})
 
     def _format(self) -> Format:
         from gooseherd.domain.formats import Family, resolve
@@ -231,22 +234,61 @@ class _Errand:
                 return None
             raise
 
-    def _bring(self, what: Ready, target: Path) -> dict[str, Any]:
+    def _bring(self, what: Ready, target: Path | None) -> dict[str, Any]:
+        """Into a file or stream; None: to standard output."""
         try:
-            with byte_bar(target.name, quiet=self._quiet) as bar:
-                got = self._client.download(what.url, target, on_bytes=bar)
+            with byte_bar(target.name if target else self._local_id, quiet=self._quiet) as bar:
+                if target is not None:
+                    got = self._client.download(what.url, target, on_bytes=bar)
+                else:
+                    with STANDARD_OUTPUT.writing() as sink:
+                        got = self._client.copy_to(what.url, sink, on_bytes=bar)
         except KeyboardInterrupt:
-            say("what has come is kept; the same command goes on from there")
+            if target is not None and (target.is_file() or not target.exists()):
+                say("what has come is kept; the same command goes on from there")
             raise
-        if not self._quiet:
+        if target is not None and not self._quiet:
             say(f"{target}  {words.size(got.size)}" + ("  sha256 verified" if got.verified else ""))
         return {
-            "path": str(target),
+            "path": str(target) if target else "-",
             "size": got.size,
             "sha256": got.sha256,
             "verified": got.verified,
             "resumed_from": got.resumed_from,
         }
+
+
+def _agree(
+    out: Output | None,
+    index_out: Output | None,
+    *,
+    region: str | None,
+    raw: bool,
+    density: bool,
+    as_json: bool,
+) -> None:
+    """Raises Stop when the options contradict each other; before any work begins."""
+    to_stdout = [place for place in (out, index_out) if place and place.path is None]
+    if to_stdout and as_json and not region:
+        raise Stop(Exit.USAGE, "--json and the bytes both want standard output: name a file with -o")
+    if out and index_out and not out.folder and out == index_out:
+        raise Stop(Exit.USAGE, "data and index cannot both go to one place")
+    if region and raw:
+        raise Stop(Exit.USAGE, "--raw has no index to find a region with")
+    if region and index_out:
+        raise Stop(Exit.USAGE, "--region brings no index: leave out --index-out")
+    if region and out and out.folder:
+        raise Stop(Exit.USAGE, f"{out.path} is a folder; name a file for the records")
+    if density and (region or raw or (out and out.streams)):
+        raise Stop(
+            Exit.USAGE,
+            "--density lies beside the whole data: leave out --region and --raw, name a file with -o",
+        )
+
+
+def _printable(line: str) -> str:
+    """JSON holds text: bytes that are none become U+FFFD."""
+    return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _beside(target: Path, index: Ready, data: Ready) -> Path:
@@ -257,13 +299,3 @@ def _beside(target: Path, index: Ready, data: Ready) -> Path:
         suffix = index.filename.removeprefix(own) if own and index.filename.startswith(own) else ""
         suffix = suffix or Path(index.filename).suffix
     return target.with_name(target.name + (suffix or ".index"))
-
-
-@contextlib.contextmanager
-def _sink(out: str | None) -> Iterator[BinaryIO]:
-    if out in {None, "-"}:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-    else:
-        with Path(out or "").open("wb") as file:
-            yield file

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
 from gooseherd.domain.errors import GooseherdError, InvalidInput, Misconfigured, UnsupportedFormat
+
+_KEPT_BYTES = 8 << 20
+"""Of a list, before it goes to a temporary file."""
 
 
 class Exit(IntEnum):
@@ -22,6 +25,8 @@ class Exit(IntEnum):
     REFUSED = 4
     """No such file or job, or no right to it."""
     INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    """Who read the output has gone: as a shell tells of a program that SIGPIPE ended."""
 
 
 class Stop(Exception):
@@ -42,6 +47,22 @@ def emit(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
+def emit_list(fields: Mapping[str, Any], name: str, items: Iterable[str]) -> None:
+    """As `emit` of `fields` and, under `name`, a list too long for memory; nothing when `items` fails."""
+    import shutil
+    import tempfile
+
+    with tempfile.SpooledTemporaryFile(_KEPT_BYTES, "w+", encoding="utf-8") as spool:
+        for number, item in enumerate(items):
+            spool.write((", " if number else "") + json.dumps(item, ensure_ascii=False))
+        spool.seek(0)
+        head = json.dumps({**fields, name: []}, ensure_ascii=False, default=str)
+        print(head.removesuffix("]}"), end="")
+        if sys.stdout is not None:
+            shutil.copyfileobj(spool, sys.stdout)
+        print("]}", flush=True)
+
+
 def run(command: Callable[[], None], *, as_json: bool) -> int:
     """Run `command` and turn every expected error into words and an exit code."""
     try:
@@ -54,12 +75,21 @@ def run(command: Callable[[], None], *, as_json: bool) -> int:
         say("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read standard output has gone; nothing more can be said there.
-        sys.stdout = None
-        return Exit.FAILED
+        _give_up_stdout()
+        return Exit.BROKEN_PIPE
     except OSError as error:
+        _give_up_stdout()
         return _end(Stop(Exit.FAILED, _plain(error)), as_json=as_json)
     return Exit.OK
+
+
+def _give_up_stdout() -> None:
+    """When standard output takes nothing more, try no more: not with an error's JSON, nor at the end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
 
 
 def _end(stop: Stop, *, as_json: bool) -> int:
@@ -67,7 +97,12 @@ def _end(stop: Stop, *, as_json: bool) -> int:
     if stop.hint:
         say(stop.hint)
     if as_json:
-        emit({"error": {"detail": stop.words, **({"hint": stop.hint} if stop.hint else {}), **stop.fields}})
+        try:
+            emit(
+                {"error": {"detail": stop.words, **({"hint": stop.hint} if stop.hint else {}), **stop.fields}}
+            )
+        except OSError:
+            _give_up_stdout()
     return stop.code
 
 
@@ -99,4 +134,6 @@ def _problem(error: Any) -> Mapping[str, Any]:
 
 
 def _plain(error: OSError) -> str:
+    if error.strerror and not error.filename:
+        return error.strerror
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

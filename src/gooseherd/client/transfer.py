@@ -15,6 +15,7 @@ from typing import BinaryIO
 import httpx
 
 from gooseherd.client.answers import check, content_length, reaching, sha256_of
+from gooseherd.client.destination import Stream, destination, naming, take_place
 from gooseherd.client.errors import Changed, Damaged, DownloadInProgress, NotReachable, UnexpectedAnswer
 from gooseherd.domain.byterange import ByteRange
 
@@ -54,26 +55,32 @@ class Remote:
 def download(http: httpx.Client, url: str, target: Path, *, on_bytes: OnBytes | None = None) -> Received:
     """Bring the object at `url` to `target`, whole and verified, or leave `target` as it was.
 
-    Bytes are collected in a `.part` file beside the target that carries the object's digest
-    in its name; it stays when the download is cut short, and the next one goes on from it.
+    Symlinks are followed. Bytes are collected in a `.part` file beside the target that carries
+    the object's digest in its name; it stays when the download is cut short, and the next one
+    goes on from it. A device, a FIFO or `/dev/fd/N` takes the bytes as they come (see `copy_to`).
 
     Raises:
         Damaged: the digest is not the promised one; the partial file is gone.
         DownloadInProgress: somebody else writes the same partial file.
         NotReachable: the connection kept breaking; the partial file stays.
         Refused: the service's answer.
+        OSError: the target cannot be written; a partial file stays.
     """
+    end = destination(target)
+    if isinstance(end, Stream):
+        with naming(target), end.open() as sink:
+            return copy_to(http, url, sink, on_bytes=on_bytes)
     remote = look(http, url)
     mark = f".{remote.sha256[:12]}" if remote.sha256 else ""
-    part = target.with_name(f"{target.name}{mark}.part")
-    with part.open("ab+") as file, _sole_writer(file, part):
+    part = end.with_name(f"{end.name}{mark}.part")
+    with naming(part), part.open("ab+") as file, _sole_writer(file, part):
         if not mark:
             file.truncate(0)
         received = _collect(http, url, remote, file, on_bytes)
         if remote.sha256 not in {None, received.sha256}:
             part.unlink(missing_ok=True)
             raise Damaged(target.name, remote.sha256 or "", received.sha256)
-        part.replace(target)
+        take_place(part, end)
     return received
 
 
