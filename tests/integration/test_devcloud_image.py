@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,48 @@ def test_the_program_sees_its_image_its_user_and_its_variables(tmp_path: Path) -
     assert done.returncode == -15, "a signal to the process is one to the program"
     assert (task / "volume0" / "y").exists()
     assert stat.S_IMODE((task / "volume0").stat().st_mode) == 0o700
+
+
+def started(tmp_path: Path, script: str, roots: Path) -> subprocess.CompletedProcess[str]:
+    """What `script` does in a task of an image with this machine's programs."""
+    folders = {name.strip("/"): None for name in SYSTEM}
+    unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")
+    plan = json.loads(unpacked.plan.read_text())
+    shared = plan["shared"] if "/usr" in plan["shared"] else [*plan["shared"], *SYSTEM]
+    unpacked.plan.write_text(json.dumps({**plan, "shared": shared}))
+    task = Path(tempfile.mkdtemp(dir=tmp_path))
+    done = subprocess.run(
+        [*unpacked.argv, script],
+        cwd=task,
+        env={"TMPDIR": str(task), "SOURCE_FILE_ROOTS": str(roots)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "user namespaces are not allowed here" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    return done
+
+
+def test_folders_of_local_sources_are_there_to_be_read_in_every_task(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "a.bed").write_text("chr1")
+    for _ in range(2):
+        done = started(
+            tmp_path, f"cat {files}/a.bed; touch {files}/b 2>/dev/null || echo; ls {tmp_path}", files
+        )
+        assert done.stdout.splitlines() == ["chr1", "files"], done.stderr
+    assert not (files / "b").exists()
+    assert sorted(path.name for path in files.iterdir()) == ["a.bed"]
+
+
+@pytest.mark.parametrize("roots", ["/", "/data"])
+def test_folders_of_local_sources_do_not_hide_the_image(tmp_path: Path, roots: str) -> None:
+    done = started(tmp_path, "echo started", Path(roots))
+    assert (done.returncode, "would hide" in done.stderr) == (127, True)
+
+
+def test_a_folder_of_local_sources_does_not_hide_files_of_the_image(tmp_path: Path) -> None:
+    done = started(tmp_path, "echo started", Path("/etc"))
+    assert (done.returncode, "would hide files of the image" in done.stderr) == (127, True)

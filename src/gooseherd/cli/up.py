@@ -33,6 +33,7 @@ def up(
         ),
     ] = None,
     devcloud: options.Devcloud = False,
+    worker_image: options.WorkerImage = None,
     as_json: options.Json = False,
     while_stdin_open: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -41,7 +42,9 @@ def up(
     def command() -> None:
         if while_stdin_open:
             _stop_when_stdin_closes()
-        with _site(state_dir) if devcloud else nullcontext():
+        if worker_image is not None and not devcloud:
+            raise Stop(Exit.USAGE, "--worker-image is for --devcloud")
+        with _site(state_dir, worker_image) if devcloud else nullcontext():
             settings = read_settings(
                 host=host, port=port, state_dir=state_dir, allow_roots=allow_root or _here(devcloud=devcloud)
             )
@@ -65,13 +68,13 @@ def _here(*, devcloud: bool) -> list[Path]:
 
 
 @contextmanager
-def _site(state_dir: Path | None) -> Iterator[None]:
+def _site(state_dir: Path | None, worker_image: Path | None) -> Iterator[None]:
     """A local cloud for as long as we run; from now on this process's environment points at it."""
     from gooseherd.devcloud.deployment import enter, running_site
     from gooseherd.settings import default_state_dir
 
     where = state_dir or Path(os.environ.get("GOOSEHERD_STATE_DIR") or default_state_dir())
-    with running_site(where) as environment:
+    with running_site(where, worker_image=worker_image) as environment:
         enter(environment)
         say(f"gooseherd: local cloud at {environment['AWS_ENDPOINT_URL']}")
         yield

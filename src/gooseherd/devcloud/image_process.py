@@ -10,6 +10,7 @@ being root; network and process ids are the machine's. Standard library only, Li
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -42,10 +43,10 @@ def main(argv: list[str]) -> int:
     _own_namespaces(plan["user"])
     _mount(None, "/", _MS_REC | _MS_PRIVATE)
     _mount(root, root, _MS_BIND | _MS_REC)
-    flags = os.statvfs(root).f_flag
-    _mount(
-        None, root, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | sum(bit for said, bit in _MS_BITS if flags & said)
-    )
+    sources = _source_folders(plan["volumes"])
+    for folder in sources:
+        _make_inside(root, folder)
+    _make_read_only(root)
     for shared in plan["shared"]:
         if os.path.exists(shared):  # noqa: PTH110 - likewise
             _mount(shared, root + shared, _MS_BIND | _MS_REC)
@@ -54,6 +55,10 @@ def main(argv: list[str]) -> int:
         folder = os.path.join(os.getcwd(), f"volume{number}")  # noqa: PTH109, PTH118
         os.mkdir(folder, 0o700)  # noqa: PTH102
         _mount(folder, root + volume, _MS_BIND)
+    for source in sources:
+        _make_inside(root, source)  # again: a volume may lie over it now
+        _mount(source, root + source, _MS_BIND | _MS_REC)
+        _make_read_only(root + source)
     os.chroot(root)
     os.chdir(plan["folder"])
     ours = {name: value for name, value in os.environ.items() if name not in plan["not_for_images"]}
@@ -61,6 +66,32 @@ def main(argv: list[str]) -> int:
     program = [*plan["argv"], *argv[1:]]
     _execute(program, environment)
     return 127
+
+
+def _source_folders(volumes: list[str]) -> list[str]:
+    """This machine's folders that local sources may be read from, as the task's variable names them."""
+    named = os.environ.get("SOURCE_FILE_ROOTS", "").split(os.pathsep)
+    folders = [os.path.normpath(name) for name in named if name]
+    for folder in folders:
+        if folder == "/" or any(f"{volume}/".startswith(f"{folder}/") for volume in volumes):
+            raise OSError(errno.EBUSY, "SOURCE_FILE_ROOTS would hide the image or a volume of it", folder)
+    return folders
+
+
+def _make_inside(root: str, folder: str) -> None:
+    """A place for it in the image, which has none of its own there."""
+    target = root + folder
+    if not os.path.realpath(target).startswith(os.path.realpath(root) + "/"):
+        raise OSError(errno.EXDEV, "reaches out of the image", folder)
+    os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    if os.listdir(target):  # noqa: PTH208
+        raise OSError(errno.EBUSY, "SOURCE_FILE_ROOTS would hide files of the image", folder)
+
+
+def _make_read_only(place: str) -> None:
+    flags = os.statvfs(place).f_flag
+    kept = sum(bit for said, bit in _MS_BITS if flags & said)
+    _mount(None, place, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
 
 
 def _execute(program: list[str], environment: dict[str, str]) -> None:
