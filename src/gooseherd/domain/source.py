@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, NewType, Self, TypeVar
 
@@ -19,6 +19,8 @@ LocalId = NewType("LocalId", str)
 """The file's id inside its dcc; case-sensitive."""
 
 E = TypeVar("E", bound=StrEnum)
+
+_OF_IDENTITY = ("access_url", "md5", "sha256", "size_in_bytes", "version_tag")
 
 _DCC = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LOCAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:+@=-]{0,254}")
@@ -125,6 +127,16 @@ class SourceFile:
             return Identity(IdentityKind.SHA256, self.sha256)
         said = json.dumps([self.access_url, self.size_in_bytes, self.version_tag])
         return Identity(IdentityKind.WEAK, hashlib.sha256(said.encode()).hexdigest())
+
+    def filled_in(self, seen: Self, *, size_in_bytes: int | None, version_tag: str | None) -> Self:
+        """This entry with what it leaves open, if all that an identity is made of is still as in `seen`."""
+        if any(getattr(self, name) != getattr(seen, name) for name in _OF_IDENTITY):
+            return self
+        return replace(
+            self,
+            size_in_bytes=size_in_bytes if self.size_in_bytes is None else self.size_in_bytes,
+            version_tag=version_tag if self.version_tag is None else self.version_tag,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The catalog's wire form; `from_json` reads it back to an equal entry."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from pymongo import ReplaceOne
@@ -85,11 +84,7 @@ class MongoFiles:
         self, seen: SourceFile, *, size_in_bytes: int | None, version_tag: str | None
     ) -> SourceFile | None:
         """Set what the entry leaves open while it is as it was seen; the entry as it is stored then."""
-        filled = replace(
-            seen,
-            size_in_bytes=size_in_bytes if seen.size_in_bytes is None else seen.size_in_bytes,
-            version_tag=version_tag if seen.version_tag is None else seen.version_tag,
-        )
+        filled = seen.filled_in(seen, size_in_bytes=size_in_bytes, version_tag=version_tag)
         name = {"_id": file_id(seen.dcc, seen.local_id)}
         if filled != seen:
             # All that the identity is made of, so that the one that is written is that of the entry.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, update
 
 from gooseherd.domain.ports import FilePage, FileQuery
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
@@ -60,6 +60,26 @@ class SqlFiles(Stored):
         gone = delete(files).where(*_named(dcc, local_id)).returning(files.c.entry)
         found = tx.connection.scalar(gone)
         return None if found is None else SourceFile.from_json(found)
+
+    @writing
+    def fill_in(
+        self, tx: Transaction, seen: SourceFile, *, size_in_bytes: int | None, version_tag: str | None
+    ) -> SourceFile | None:
+        """Set what the entry leaves open while it is as it was seen; the entry as it is stored then."""
+        name = _named(seen.dcc, seen.local_id)
+        # Locked, so that of many that come at once each sees what the one before has written.
+        found = tx.connection.scalar(select(files.c.entry).where(*name).with_for_update())
+        if found is None:
+            return None
+        stored = SourceFile.from_json(found)
+        filled = stored.filled_in(seen, size_in_bytes=size_in_bytes, version_tag=version_tag)
+        if filled != stored:
+            tx.connection.execute(
+                update(files)
+                .where(*name)
+                .values(entry=filled.to_json(), identity=str(filled.identity), revision=files.c.revision + 1)
+            )
+        return filled
 
     @reading
     def of_identity(self, tx: Transaction, identity: Identity, limit: int) -> Sequence[SourceFile]:
