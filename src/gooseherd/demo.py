@@ -171,9 +171,21 @@ def _state_folder(said: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _service(state: Path, data: Path, port: int | None) -> Iterator[LocalService]:
-    with running_service(
-        state_dir=state, allow_roots=[data], environ=os.environ, port=_free(_PORT) if port is None else port
-    ) as service:
+    with contextlib.ExitStack() as stack:
+
+        def start(on: int) -> LocalService:
+            return stack.enter_context(
+                running_service(state_dir=state, allow_roots=[data], environ=os.environ, port=on)
+            )
+
+        wanted = _free(_PORT) if port is None else port
+        try:
+            service = start(wanted)
+        except DidNotStart:
+            # It was free a moment ago; another process may have been faster, another demo for one.
+            if port is not None or not wanted or _free(_PORT):
+                raise
+            service = start(0)
         if not service.admin_key:
             raise DidNotStart("no admin key in its state folder")
         yield service

@@ -6,12 +6,15 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from gooseherd import demo as demo_module
 from gooseherd.client import GooseherdClient
 from gooseherd.domain.formats import ALL
 from gooseherd.trial.child import running_service
@@ -131,6 +134,18 @@ def test_the_demos_real_files_hold_the_records_that_were_counted(stranger: Any) 
     done = stranger.run("demo", "--once")
     assert done.returncode == 0, done.stderr.decode()
     assert b"demo: ok (12 formats, 14 files, " in done.stdout
+
+
+def test_a_demo_whose_port_is_taken_while_it_starts_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as faster:
+        taken = faster.getsockname()[1]
+        answers = [taken, 0]
+        monkeypatch.setattr(demo_module, "_free", lambda _: answers.pop(0))
+        with demo_module._service(tmp_path / "state", tmp_path, None) as service:
+            assert httpx.URL(service.url).port not in {taken, None}
+    assert not answers
 
 
 def test_a_demo_whose_check_fails_says_which(stranger: Any, demo_data: Path) -> None:
