@@ -9,6 +9,8 @@ import pytest
 
 import gooseherd.installation as its
 from gooseherd import doctor
+from gooseherd.devcloud import deployment
+from gooseherd.domain.errors import Misconfigured
 from gooseherd.installation import Installation
 from gooseherd.processing import confinement, fitness
 from gooseherd.settings import Settings
@@ -99,6 +101,26 @@ def test_in_an_image_nothing_is_installed_by_hand(
     assert not [words for words in found.values() if "apt-get" in words]
     assert found["samtools"] == "build the image anew: ./dev images"
     assert "image" in found["interval kernel"]
+
+
+@pytest.mark.parametrize("extra", ["embedded", "devcloud"])
+def test_an_extra_is_what_pip_calls_it(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"'.[{extra}]'" in its.extra_remedy(extra)
+    installed(monkeypatch, tmp_path, "pip")
+    assert its.extra_remedy(extra) == f"pip install 'gooseherd[{extra}]'"
+
+
+def test_a_local_cloud_without_its_packages_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, tmp_path, "pip")
+    monkeypatch.setattr(deployment.importlib.util, "find_spec", lambda name: None)
+    with (
+        pytest.raises(Misconfigured, match=r"pip install 'gooseherd\[devcloud\]'"),
+        deployment.running_site(tmp_path / "state"),
+    ):
+        pass
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(("user", "words"), [(0, "apt-get install"), (1000, "sudo apt-get install")])
