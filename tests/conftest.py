@@ -72,8 +72,9 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         url = asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
         # Without a second connection per client that measures round trips: closing a client while
-        # it connects leaves its socket to the collector, and here a warning is an error.
-        yield url + "&serverMonitoringMode=poll"
+        # it connects leaves its socket to the collector, and here a warning is an error. Dropping a
+        # database of a thousand entries takes the server half a minute on a busy machine.
+        yield url + "&serverMonitoringMode=poll&socketTimeoutMS=120000"
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
