@@ -41,7 +41,9 @@ async def test_a_miss_is_202_with_a_job_to_follow(town):
     assert answer.headers["location"] == "/jobs/job1"
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.headers["cache-control"] == "no-store"
-    assert answer.json() == {
+    told = answer.json()
+    assert told.pop("waiting")["reason"] == "queued"
+    assert told == {
         "job_id": "job1",
         "status": "pending",
         "percent": 0.0,
