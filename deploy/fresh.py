@@ -324,9 +324,11 @@ def first_process(root: Path, folder: str, way: str, user: str, command: list[st
         if libc.mount(*encoded):
             raise OSError(ctypes.get_errno(), f"mount {target}: {os.strerror(ctypes.get_errno())}")
 
-    nosuid, nodev, bind, recursive, private = 2, 4, 0x1000, 0x4000, 1 << 18
+    nosuid, nodev, remount, bind, recursive, private = 2, 4, 0x20, 0x1000, 0x4000, 1 << 18
     mount("none", "/", None, recursive | private)
     mount(str(root), root, None, bind)
+    # Without nosuid, which the folder's file system may have (/tmp does): sudo would not work.
+    mount("none", root, None, remount | bind)
     mount("proc", root / "proc", "proc", nosuid | nodev)
     mount("/sys", root / "sys", None, bind | recursive)
     devices = root / "dev"
