@@ -205,13 +205,10 @@ static void start_streaming(struct ingest *g)
     give_in_order(g);
 }
 
-/*
- * A bet with little hope is not made. A parent without a line of its own that has parts already will hardly get one
- * later. Where one sequence is not declared, others will not be: the header is known when all is read.
- */
+/* A bet with little hope is not made: the header, or what comes first, is known when all is read. */
 static bool may_stream(const struct ingest *g)
 {
-    return g->may_stream && !g->reader.parents.missing && !g->reader.lacking_count;
+    return g->may_stream && !reader_will_add(&g->reader);
 }
 
 static void make_room(struct ingest *g)
@@ -271,9 +268,7 @@ static void sort_journal(struct ingest *g)
 static void restart(struct ingest *g)
 {
     uint64_t records = g->records;
-    bool as_is = g->reader.as_is;
     int fd = output_return(g->output);
-    g->reader.as_is = true;
     g->output = NULL;
     g->streaming = g->may_stream = false;
     g->restarted = true;
@@ -291,11 +286,10 @@ static void restart(struct ingest *g)
     for (size_t left = g->header.n; left && lines_next(&lines, &line, &n);)
         left -= n + 1;
     while (lines_next(&lines, &line, &n))
-        if (reader_record(&g->reader, lines.number, line, n, &record))
+        if (reader_written_record(&g->reader, lines.number, line, n, &record))
             take(g, &record);
     if (g->records != records)
         fail(EXIT_IO, TOOL_FAILED, "the output did not read back as it was written");
-    g->reader.as_is = as_is;
     lines_free(&lines);
     input_free(input);
 }
@@ -370,8 +364,7 @@ static void read_all(struct ingest *g)
         if (seen % 4096 == 0)
             tell(g, "read", false);
     }
-    if (g->records && g->options->output.format->transcoded && !g->reader.as_is && !g->reader.identified)
-        fail(EXIT_INVALID, SOURCE_INVALID, "no record has a gene_id or transcript_id: this is no GTF");
+    reader_check(&g->reader, g->records > 0);
     if (!g->records && g->options->refuse_empty)
         fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
              reader_has_header(&g->reader) ? "only a header" : "no content");

@@ -23,6 +23,7 @@
 #define INGEST_H
 
 #include "failure.h"
+#include "formats/reader.h"
 #include "input.h"
 #include "lines.h"
 #include "sort/merge.h"

@@ -13,14 +13,6 @@
 enum verdict { KEPT, NOT_KEPT, NEEDS_CSI };
 enum { LOOK_EVERY = 4096 };
 
-static bool changed(const struct reader *r)
-{
-    for (int i = 0; i < ODDITIES; i++)
-        if (r->counts[i])
-            return true;
-    return false;
-}
-
 static enum verdict give_up(struct ingest *g, enum verdict why)
 {
     if (g->output)
@@ -39,7 +31,7 @@ static enum verdict judge(struct ingest *g, bool csi, struct text *top)
     g->csi = csi;
     for (; lines_next(&g->lines, &line, &n); before = lines_offset(&g->lines)) {
         if (seen++ % LOOK_EVERY == 0) {
-            if (changed(&g->reader) || !decoder_is_blocks(input_decoder(g->input)))
+            if (reader_changed(&g->reader) || !decoder_is_blocks(input_decoder(g->input)))
                 return give_up(g, NOT_KEPT);
             (void)ingest_room(g);
             ingest_tell(g, "read");
@@ -66,7 +58,8 @@ static enum verdict judge(struct ingest *g, bool csi, struct text *top)
         decoder_lacks_end_marker(input_decoder(g->input)))
         return give_up(g, NOT_KEPT);
     reader_finish(&g->reader, true, true, &g->header);
-    if (changed(&g->reader) || g->header.n != top->n || (top->n && memcmp(g->header.bytes, top->bytes, top->n) != 0))
+    if (reader_changed(&g->reader) || g->header.n != top->n ||
+        (top->n && memcmp(g->header.bytes, top->bytes, top->n) != 0))
         return give_up(g, NOT_KEPT);
     uint32_t *order = contigs_by_appearance(&g->contigs);
     output_finish_kept(g->output, &g->contigs, order, before);
@@ -89,7 +82,7 @@ static void again(struct ingest *g)
 
 bool keep_source(struct ingest *g)
 {
-    if (g->options->output.format->transcoded)
+    if (reader_converts(&g->reader))
         return false;
     g->again = input_again(g->input);
     struct text top = {0};

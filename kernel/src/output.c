@@ -111,9 +111,7 @@ uint64_t output_bytes(const struct output *o)
 /* tabix's description of the columns, then the sequence names in the order of the index. */
 static void describe(struct output *o, const struct contigs *contigs, const uint32_t *order)
 {
-    const tbx_conf_t *conf = o->plan->format->family == VCF   ? &tbx_conf_vcf
-                             : o->plan->format->family == GFF ? &tbx_conf_gff
-                                                              : &tbx_conf_bed;
+    const tbx_conf_t *conf = o->plan->format->tabix;
     uint32_t names = 0;
     for (uint32_t i = 0; i < contigs->seen_count; i++)
         names += contigs->all[order[i]].n + 1;

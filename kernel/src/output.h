@@ -3,7 +3,8 @@
 #define OUTPUT_H
 
 #include "bgzf/blockwriter.h"
-#include "formats/records.h"
+#include "formats/contigs.h"
+#include "formats/format.h"
 
 #define TBI_END ((int64_t)1 << 29) /* a TBI index holds ends up to here (tabix's format, SAMv1 5.2) */
 

@@ -15,7 +15,7 @@ struct contig {
     uint64_t records;
     uint64_t length; /* as declared */
     bool declared, has_length;
-    bool lacking; /* records name it, the header should have declared it */
+    bool undeclared; /* records name it, the header should have declared it */
 };
 
 /* A name of up to seven bytes, as they lie in memory with zeros behind them. */

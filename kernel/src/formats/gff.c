@@ -1,26 +1,11 @@
 /* GFF2 and GFF3: what their # lines mean (GFF3 spec 1.26, directives). */
 #define _GNU_SOURCE
-#include "formats/records.h"
+#include "formats/reader.h"
 
-#include <stdlib.h>
+#include <htslib/tbx.h>
 #include <string.h>
 
 #include "formats/numbers.h"
-
-static bool blank(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static size_t word(const char *line, size_t n, size_t *at)
-{
-    while (*at < n && blank(line[*at]))
-        ++*at;
-    size_t from = *at;
-    while (*at < n && !blank(line[*at]))
-        ++*at;
-    return from;
-}
 
 static bool whole(const char *text, size_t n, uint64_t *value)
 {
@@ -37,11 +22,11 @@ static bool whole(const char *text, size_t n, uint64_t *value)
 static bool region(struct reader *r, uint64_t number, const char *line, size_t n)
 {
     size_t at = strlen("##sequence-region");
-    if (!starts_with(line, n, "##sequence-region") || at >= n || !blank(line[at]))
+    if (!starts_with(line, n, "##sequence-region") || at >= n || !is_space(line[at]))
         return false;
-    size_t name = word(line, n, &at), name_end = at;
-    size_t first = word(line, n, &at), first_end = at;
-    size_t last = word(line, n, &at), last_end = at;
+    size_t name = next_word(line, n, &at), name_end = at;
+    size_t first = next_word(line, n, &at), first_end = at;
+    size_t last = next_word(line, n, &at), last_end = at;
     uint64_t start, end;
     if (name == name_end || !whole(line + first, first_end - first, &start) ||
         !whole(line + last, last_end - last, &end) || without_trailing_space(line, n) != last_end)
@@ -59,33 +44,40 @@ static bool region(struct reader *r, uint64_t number, const char *line, size_t n
     return true;
 }
 
-/* What a GTF says of its own format, which is about to change. */
-static bool about_format(struct reader *r, const char *line, size_t n)
-{
-    size_t length = without_trailing_space(line, n), at = strlen("##gff-version");
-    if (starts_with(line, n, "##gff-version") && at < length && blank(line[at])) {
-        size_t version = word(line, length, &at);
-        r->as_is |= at == length && at - version == 1 && line[version] == '3';
-        return !r->as_is;
-    }
-    return length == 13 && memcmp(line, "##format: gtf", 13) == 0;
-}
-
-void gff_comment(struct reader *r, uint64_t number, const char *line, size_t n)
+bool gff_directive(struct reader *r, uint64_t number, const char *line, size_t n)
 {
     size_t length = without_trailing_space(line, n);
     if (length == 7 && memcmp(line, "##FASTA", 7) == 0) {
         r->over = true;
         r->counts[SEQUENCE_LINES]++;
-    } else if (length == 3 && memcmp(line, "###", 3) == 0) {
-        r->counts[SEPARATOR_LINES]++;
-    } else if (region(r, number, line, n)) {
-        return;
-    } else if (r->begun) {
-        r->counts[COMMENT_LINES]++;
-    } else if (r->format->transcoded && !r->as_is && about_format(r, line, n)) {
-        r->counts[REPLACED_HEADER_LINES]++;
-    } else {
-        header_add(r, number, &r->header, line, n);
+        return true;
     }
+    if (length == 3 && memcmp(line, "###", 3) == 0) {
+        r->counts[SEPARATOR_LINES]++;
+        return true;
+    }
+    return region(r, number, line, n);
 }
+
+static void comment(struct reader *r, uint64_t number, const char *line, size_t n)
+{
+    if (gff_directive(r, number, line, n))
+        return;
+    if (r->begun)
+        r->counts[COMMENT_LINES]++;
+    else
+        header_add(r, number, &r->header, line, n);
+}
+
+static void finish(struct reader *r, bool any_records, bool as_found, struct text *header)
+{
+    (void)any_records, (void)as_found;
+    text_add(header, r->header.bytes, r->header.n);
+}
+
+#define OF_GFF                                                                                                         \
+    .tabix = &tbx_conf_gff, .start = 3, .end = 4, .base = 1, .lowest = 1, .fasta = true, .comment = comment,           \
+    .finish = finish
+
+const struct format format_gff = {.name = "gff", .title = "GFF", .columns = 8, OF_GFF};
+const struct format format_gff3 = {.name = "gff3", .title = "GFF3", .columns = 9, OF_GFF};

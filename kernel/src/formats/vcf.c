@@ -3,8 +3,9 @@
  * ends (1.6.1, END, SVLEN).
  */
 #define _GNU_SOURCE
-#include "formats/records.h"
+#include "formats/reader.h"
 
+#include <htslib/tbx.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,47 +52,47 @@ static void contig_line(struct reader *r, const char *line, size_t n)
     declare(r, name, (size_t)(name_end - name), has_length && length, length, true);
 }
 
-void vcf_comment(struct reader *r, uint64_t number, const char *line, size_t n)
+static void comment(struct reader *r, uint64_t number, const char *line, size_t n)
 {
     if (starts_with(line, n, "#CHROM")) {
-        bool same = r->titles.n == n + 1 && memcmp(r->titles.bytes, line, n) == 0;
-        if (r->titles.n && !same)
+        bool same = r->vcf.titles.n == n + 1 && memcmp(r->vcf.titles.bytes, line, n) == 0;
+        if (r->vcf.titles.n && !same)
             refuse(number, "a second header with other columns: these are several VCFs in one file");
-        if (!r->titles.n) {
-            header_add(r, number, &r->titles, line, n);
+        if (!r->vcf.titles.n) {
+            header_add(r, number, &r->vcf.titles, line, n);
             return;
         }
     }
-    if (r->begun || r->titles.n) {
+    if (r->begun || r->vcf.titles.n) {
         r->counts[REPEATED_HEADER_LINES]++;
         return;
     }
     /* htslib knows a VCF by its first line, and there can be only one: the first of them goes on top. */
     if (starts_with(line, n, "##fileformat=")) {
-        r->has_vcf_version |= starts_with(line, n, "##fileformat=VCF");
-        if (r->fileformat.n)
+        r->vcf.has_version |= starts_with(line, n, "##fileformat=VCF");
+        if (r->vcf.fileformat.n)
             r->counts[REPEATED_HEADER_LINES]++;
         else
-            header_add(r, number, &r->fileformat, line, n);
+            header_add(r, number, &r->vcf.fileformat, line, n);
         return;
     }
     header_add(r, number, &r->header, line, n);
     contig_line(r, line, n);
 }
 
-void vcf_first_record(struct reader *r, uint64_t number, const char *line, size_t n)
+static void first_record(struct reader *r, uint64_t number, const char *line, size_t n)
 {
     size_t columns = count_tabs(line, n) + 1;
-    if (!r->titles.n) {
-        if (!r->has_vcf_version)
+    if (!r->vcf.titles.n) {
+        if (!r->vcf.has_version)
             refuse(number, "a record without a header: neither ##fileformat=VCF nor #CHROM stands above it");
         if (columns > VCF_COLUMNS)
             refuse(number, "the #CHROM line is missing, so the samples have no names");
         r->counts[ADDED_HEADER_LINES]++;
-        header_add(r, number, &r->titles, TITLES, sizeof TITLES - 1);
+        header_add(r, number, &r->vcf.titles, TITLES, sizeof TITLES - 1);
         return;
     }
-    size_t named = count_tabs(r->titles.bytes, r->titles.n) + 1;
+    size_t named = count_tabs(r->vcf.titles.bytes, r->vcf.titles.n) + 1;
     if (columns != named)
         refuse(number, "%zu columns, but the #CHROM line names %zu", columns, named);
 }
@@ -113,14 +114,13 @@ static bool spans(const char *alt, size_t n)
            memmem(alt, n, "<CNV", 4);
 }
 
-uint32_t vcf_end(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs, size_t n)
+static uint32_t end_of(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs)
 {
     uint64_t end = (uint64_t)start + (tabs[REF] - tabs[REF - 1] - 1), value;
     end = end ? end - 1 : 0;
     const char *alt = line + tabs[ALT - 1] + 1, *stop = line + tabs[INFO];
     size_t alt_n = tabs[ALT] - tabs[ALT - 1] - 1;
     bool wide = memchr(alt, '<', alt_n) && spans(alt, alt_n);
-    (void)n;
     for (const char *key = line + tabs[INFO - 1] + 1; key < stop;) {
         size_t left = (size_t)(stop - key);
         const char *next = memchr(key, ';', left);
@@ -159,18 +159,18 @@ static bool declarable(const char *name, size_t n)
 
 static const char CONTIG_LINE[] = "##contig=<ID=";
 
-void vcf_lacks(struct reader *r, uint32_t number)
+static void undeclared(struct reader *r, uint32_t number)
 {
     struct contig *contig = &r->contigs->all[number];
-    if (contig->lacking || !declarable(contig->name, contig->n))
+    if (contig->undeclared || !declarable(contig->name, contig->n))
         return;
-    contig->lacking = true;
-    if (r->lacking_count == r->lacking_room) {
-        r->lacking_room = r->lacking_room ? r->lacking_room * 2 : 64;
-        r->lacking = grow(r->lacking, r->lacking_room * sizeof *r->lacking);
+    contig->undeclared = true;
+    if (r->vcf.undeclared_count == r->vcf.undeclared_room) {
+        r->vcf.undeclared_room = r->vcf.undeclared_room ? r->vcf.undeclared_room * 2 : 64;
+        r->vcf.undeclared = grow(r->vcf.undeclared, r->vcf.undeclared_room * sizeof *r->vcf.undeclared);
     }
-    r->lacking[r->lacking_count++] = number;
-    r->lacking_bytes += sizeof CONTIG_LINE + contig->n + 1;
+    r->vcf.undeclared[r->vcf.undeclared_count++] = number;
+    r->vcf.undeclared_bytes += sizeof CONTIG_LINE + contig->n + 1;
     r->header_grew = true;
 }
 
@@ -181,36 +181,70 @@ static int by_name(const void *a, const void *b, void *of)
 }
 
 /* By name, as the report lists what no line declares: a header does not depend on whether the records were sorted. */
-static void declare_lacking(struct reader *r, struct text *header)
+static void declare_missing(struct reader *r, struct text *header)
 {
-    qsort_r(r->lacking, r->lacking_count, sizeof *r->lacking, by_name, r->contigs->all);
-    for (uint32_t i = 0; i < r->lacking_count; i++) {
-        const struct contig *contig = &r->contigs->all[r->lacking[i]];
+    qsort_r(r->vcf.undeclared, r->vcf.undeclared_count, sizeof *r->vcf.undeclared, by_name, r->contigs->all);
+    for (uint32_t i = 0; i < r->vcf.undeclared_count; i++) {
+        const struct contig *contig = &r->contigs->all[r->vcf.undeclared[i]];
         text_add(header, CONTIG_LINE, sizeof CONTIG_LINE - 1);
         text_add(header, contig->name, contig->n);
         text_add(header, ">\n", 2);
     }
-    r->counts[ADDED_HEADER_LINES] += r->lacking_count - r->lacking_told;
-    r->lacking_told = r->lacking_count;
+    r->counts[ADDED_HEADER_LINES] += r->vcf.undeclared_count - r->vcf.undeclared_counted;
+    r->vcf.undeclared_counted = r->vcf.undeclared_count;
 }
 
-void vcf_finish(struct reader *r, bool any_records, bool as_found, struct text *header)
+static void finish(struct reader *r, bool any_records, bool as_found, struct text *header)
 {
-    if (!any_records && !r->titles.n && !r->has_vcf_version)
+    if (!any_records && !r->vcf.titles.n && !r->vcf.has_version)
         fail(EXIT_INVALID, SOURCE_INVALID, "no VCF header: neither ##fileformat=VCF nor #CHROM was found");
-    if (!r->fileformat.n) {
+    if (!r->vcf.fileformat.n) {
         static const char version[] = "##fileformat=VCFv4.2\n";
-        text_add(&r->fileformat, version, sizeof version - 1);
+        text_add(&r->vcf.fileformat, version, sizeof version - 1);
         r->counts[ADDED_HEADER_LINES]++;
     }
-    if (!r->titles.n) {
-        text_add(&r->titles, TITLES, sizeof TITLES - 1);
-        text_add(&r->titles, "\n", 1);
+    if (!r->vcf.titles.n) {
+        text_add(&r->vcf.titles, TITLES, sizeof TITLES - 1);
+        text_add(&r->vcf.titles, "\n", 1);
         r->counts[ADDED_HEADER_LINES]++;
     }
-    text_add(header, r->fileformat.bytes, r->fileformat.n);
+    text_add(header, r->vcf.fileformat.bytes, r->vcf.fileformat.n);
     text_add(header, r->header.bytes, r->header.n);
-    if (!as_found && r->lacking_count)
-        declare_lacking(r, header);
-    text_add(header, r->titles.bytes, r->titles.n);
+    if (!as_found && r->vcf.undeclared_count)
+        declare_missing(r, header);
+    text_add(header, r->vcf.titles.bytes, r->vcf.titles.n);
 }
+
+static bool will_add(const struct reader *r)
+{
+    /* Where one sequence is not declared, others will not be. */
+    return r->vcf.undeclared_count > 0;
+}
+
+void vcf_free(struct vcf *v)
+{
+    free(v->titles.bytes);
+    free(v->fileformat.bytes);
+    free(v->undeclared);
+}
+
+size_t vcf_memory(const struct vcf *v)
+{
+    return 2 * (v->undeclared_bytes + v->undeclared_room * sizeof *v->undeclared);
+}
+
+const struct format format_vcf = {
+    .name = "vcf",
+    .title = "VCF",
+    .tabix = &tbx_conf_vcf,
+    .columns = VCF_COLUMNS,
+    .start = 1,
+    .end = -1,
+    .base = 1,
+    .comment = comment,
+    .finish = finish,
+    .first_record = first_record,
+    .end_of = end_of,
+    .undeclared = undeclared,
+    .will_add = will_add,
+};

@@ -1,11 +1,10 @@
-/* See records.h: what all formats share, and BED. */
+/* See reader.h. */
 #define _GNU_SOURCE
-#include "formats/records.h"
+#include "formats/reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "failure.h"
 #include "formats/numbers.h"
@@ -18,81 +17,28 @@ const char *const oddity_names[ODDITIES] = {
     "respelt_coordinates", "line_comments",    "added_genes",           "added_transcripts",
 };
 
-static const struct format formats[] = {
-    {"bed", "BED", BED, 3, 1, 2, 0, false},
-    {"narrowpeak", "narrowPeak", BED, 10, 1, 2, 0, false},
-    {"broadpeak", "broadPeak", BED, 9, 1, 2, 0, false},
-    {"gff", "GFF", GFF, 8, 3, 4, 1, false},
-    {"gff3", "GFF3", GFF, 9, 3, 4, 1, false},
-    {"gtf", "GTF", GFF, 9, 3, 4, 1, true},
-    {"vcf", "VCF", VCF, 8, 1, -1, 0, false},
-};
-
 enum { MOST_COLUMNS = 10 };
-
-static const char GFF3_VERSION[] = "##gff-version 3\n";
-
-const struct format *format_named(const char *name)
-{
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (strcmp(formats[i].name, name) == 0)
-            return &formats[i];
-    return NULL;
-}
-
-void text_add(struct text *t, const void *bytes, size_t n)
-{
-    if (t->n + n > t->room) {
-        t->room = (t->n + n) * 2;
-        t->bytes = grow(t->bytes, t->room);
-    }
-    if (n)
-        memcpy(t->bytes + t->n, bytes, n);
-    t->n += n;
-}
 
 void reader_start(struct reader *r, const struct format *format, struct contigs *contigs)
 {
     memset(r, 0, sizeof *r);
     r->format = format;
     r->contigs = contigs;
-    r->parents.contigs = contigs;
+    r->gtf.parents.contigs = contigs;
 }
 
 void reader_free(struct reader *r)
 {
     free(r->header.bytes);
-    free(r->titles.bytes);
-    free(r->fileformat.bytes);
     free(r->line.bytes);
-    free(r->made.bytes);
-    free(r->attributes.all);
     free(r->declared);
-    free(r->lacking);
-    parents_free(&r->parents);
-}
-
-bool starts_with(const char *line, size_t n, const char *what)
-{
-    size_t length = strlen(what);
-    return n >= length && memcmp(line, what, length) == 0;
-}
-
-static bool space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-size_t without_trailing_space(const char *line, size_t n)
-{
-    while (n && space(line[n - 1]))
-        n--;
-    return n;
+    vcf_free(&r->vcf);
+    gtf_free(&r->gtf);
 }
 
 void header_add(struct reader *r, uint64_t number, struct text *to, const char *line, size_t n)
 {
-    if (r->header.n + r->titles.n + n >= MAX_HEADER) {
+    if (r->header_bytes + n >= MAX_HEADER) {
         struct failure f = {.code = EXIT_LIMIT, .reason = SOURCE_INVALID, .line = number};
         snprintf(f.detail, sizeof f.detail, "line %llu: the header is longer than %llu bytes",
                  (unsigned long long)number, (unsigned long long)MAX_HEADER);
@@ -100,6 +46,7 @@ void header_add(struct reader *r, uint64_t number, struct text *to, const char *
     }
     text_add(to, line, n);
     text_add(to, "\n", 1);
+    r->header_bytes += n + 1;
 }
 
 void declare(struct reader *r, const char *name, size_t n, bool has_length, uint64_t length, bool again)
@@ -159,7 +106,7 @@ static inline const char *quick_number(const char *p, const char *end, uint64_t 
 static inline bool quick_record(struct reader *r, const char *line, size_t n, struct record *record)
 {
     const struct format *format = r->format;
-    if (!r->begun || r->over || format->end < 0 || format->transcoded)
+    if (!r->begun || r->over || format->end < 0 || format->convert)
         return false;
     const char *p = contigs_know(r->contigs, line, n), *end = line + n;
     if (!p)
@@ -188,47 +135,6 @@ static inline bool quick_record(struct reader *r, const char *line, size_t n, st
     return true;
 }
 
-bool reader_line(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)
-{
-    if (n && line[n - 1] != '\r' && quick_record(r, line, n, record))
-        return true;
-    if (number == 1 && starts_with(line, n, "\xef\xbb\xbf")) {
-        r->counts[BYTE_ORDER_MARK]++;
-        line += 3;
-        n -= 3;
-    }
-    if (r->format->family == GFF && n && line[0] == '>')
-        r->over = true;
-    while (n && line[n - 1] == '\r') {
-        r->counts[CARRIAGE_RETURNS]++;
-        n--;
-    }
-    if (r->over) {
-        r->counts[SEQUENCE_LINES]++;
-        return false;
-    }
-    if (n == 0 || (space(line[0]) && without_trailing_space(line, n) == 0)) {
-        r->counts[BLANK_LINES]++;
-        return false;
-    }
-    if (line[0] == '#') {
-        if (r->format->family == VCF)
-            vcf_comment(r, number, line, n);
-        else if (r->format->family == GFF)
-            gff_comment(r, number, line, n);
-        else if (r->begun)
-            r->counts[COMMENT_LINES]++;
-        else
-            header_add(r, number, &r->header, line, n);
-        return false;
-    }
-    if ((line[0] == 't' || line[0] == 'b') && display_line(line, n)) {
-        r->counts[DISPLAY_LINES]++;
-        return false;
-    }
-    return reader_record(r, number, line, n, record);
-}
-
 /* Where the first `wanted` columns end; how many were found. */
 static int columns_of(const char *line, size_t n, int wanted, uint32_t *tabs)
 {
@@ -241,35 +147,6 @@ static int columns_of(const char *line, size_t n, int wanted, uint32_t *tabs)
         p = tab + 1;
     }
     return wanted;
-}
-
-static bool heading(const char *field, size_t n)
-{
-    static const char *const words[] = {"start", "chromstart", "chrom_start", "begin"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strlen(words[i]) == n && strncasecmp(field, words[i], n) == 0)
-            return true;
-    return false;
-}
-
-/* Columns split by spaces become columns split by TAB, in r->line; how many there are. */
-static int respace(struct reader *r, const char *line, size_t n)
-{
-    int columns = 0;
-    r->line.n = 0;
-    for (size_t i = 0; i < n;) {
-        size_t from = i;
-        while (i < n && !space(line[i]))
-            i++;
-        if (i > from) {
-            if (columns++)
-                text_add(&r->line, "\t", 1);
-            text_add(&r->line, line + from, i - from);
-        }
-        while (i < n && space(line[i]))
-            i++;
-    }
-    return columns;
 }
 
 struct coordinate {
@@ -301,15 +178,16 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
     r->counts[RESPELT_COORDINATES] += c->respelt;
 }
 
-bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)
+static bool judge_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record,
+                         bool convert)
 {
     if (quick_record(r, line, n, record))
         return true;
     const struct format *format = r->format;
     uint32_t tabs[MOST_COLUMNS] = {0};
     int found = columns_of(line, n, format->columns, tabs);
-    if (found == 1 && format->family == BED && (r->spaced || !r->begun)) {
-        int columns = respace(r, line, n);
+    if (found == 1 && format->split_at_spaces && (r->spaced || !r->begun)) {
+        int columns = format->split_at_spaces(r, line, n);
         if (!r->begun && columns >= format->columns)
             r->spaced = true;
         if (r->spaced) {
@@ -321,7 +199,7 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
     }
     if (found < format->columns)
         refuse(number, "%d columns, but %s has %d or more, split by TAB", found, format->title, format->columns);
-    if (!r->begun && format->family == BED && heading(line + tabs[0] + 1, tabs[1] - tabs[0] - 1)) {
+    if (!r->begun && format->is_heading && format->is_heading(line + tabs[0] + 1, tabs[1] - tabs[0] - 1)) {
         r->counts[HEADING_LINES]++;
         return false;
     }
@@ -329,8 +207,8 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
         refuse(number, "the sequence name is empty");
     if (line[0] == '#')
         refuse(number, "the sequence name starts with #, which would make the record a comment");
-    if (!r->begun && format->family == VCF)
-        vcf_first_record(r, number, line, n);
+    if (!r->begun && format->first_record)
+        format->first_record(r, number, line, n);
 
     struct coordinate start, end = {0};
     uint32_t from = tabs[format->start - 1] + 1;
@@ -341,11 +219,11 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
         if (start.value > end.value)
             refuse(number, "start %u is after end %u", start.value, end.value);
     } else {
-        end.value = vcf_end(number, start.value, line, tabs, n);
+        end.value = format->end_of(number, start.value, line, tabs);
     }
     record->contig = contigs_number(r->contigs, line, tabs[0], format->title);
-    if (format->family == VCF && !r->contigs->all[record->contig].declared)
-        vcf_lacks(r, record->contig);
+    if (format->undeclared && !r->contigs->all[record->contig].declared)
+        format->undeclared(r, record->contig);
     record->start = start.value;
     record->end = end.value;
     r->begun = true;
@@ -365,50 +243,91 @@ bool reader_record(struct reader *r, uint64_t number, const char *line, size_t n
         r->line = new;
         line = new.bytes;
         n = new.n;
-        if (format->transcoded)
+        if (format->convert)
             columns_of(line, n, format->columns, tabs);
     }
     record->text = line;
     record->n = n;
     record->added = false;
-    if (format->transcoded && !r->as_is)
-        gtf_record(r, number, tabs, record);
+    if (format->convert && convert)
+        format->convert(r, number, tabs, record);
     return true;
+}
+
+bool reader_line(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)
+{
+    if (n && line[n - 1] != '\r' && quick_record(r, line, n, record))
+        return true;
+    if (number == 1 && starts_with(line, n, "\xef\xbb\xbf")) {
+        r->counts[BYTE_ORDER_MARK]++;
+        line += 3;
+        n -= 3;
+    }
+    if (r->format->fasta && n && line[0] == '>')
+        r->over = true;
+    while (n && line[n - 1] == '\r') {
+        r->counts[CARRIAGE_RETURNS]++;
+        n--;
+    }
+    if (r->over) {
+        r->counts[SEQUENCE_LINES]++;
+        return false;
+    }
+    if (n == 0 || (is_space(line[0]) && without_trailing_space(line, n) == 0)) {
+        r->counts[BLANK_LINES]++;
+        return false;
+    }
+    if (line[0] == '#') {
+        r->format->comment(r, number, line, n);
+        return false;
+    }
+    if ((line[0] == 't' || line[0] == 'b') && display_line(line, n)) {
+        r->counts[DISPLAY_LINES]++;
+        return false;
+    }
+    return judge_record(r, number, line, n, record, true);
+}
+
+bool reader_written_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)
+{
+    return judge_record(r, number, line, n, record, false);
+}
+
+void reader_check(const struct reader *r, bool any_records)
+{
+    if (any_records && r->format->check)
+        r->format->check(r);
 }
 
 void reader_finish(struct reader *r, bool any_records, bool as_found, struct text *header)
 {
-    if (r->format->family == VCF)
-        vcf_finish(r, any_records, as_found, header);
-    if (r->format->transcoded && !r->as_is) {
-        text_add(header, GFF3_VERSION, sizeof GFF3_VERSION - 1);
-        r->counts[ADDED_HEADER_LINES] += !r->headed;
-        r->headed = true;
-    }
-    if (r->format->family != VCF)
-        text_add(header, r->header.bytes, r->header.n);
+    r->format->finish(r, any_records, as_found, header);
 }
 
 bool reader_added(struct reader *r, uint32_t *next, struct record *record)
 {
-    return r->format->transcoded && gtf_added(r, next, record);
+    return r->format->added && r->format->added(r, next, record);
+}
+
+bool reader_will_add(const struct reader *r)
+{
+    return r->format->will_add && r->format->will_add(r);
+}
+
+bool reader_changed(const struct reader *r)
+{
+    for (int i = 0; i < ODDITIES; i++)
+        if (r->counts[i])
+            return true;
+    return false;
+}
+
+bool reader_converts(const struct reader *r)
+{
+    return r->format->convert != NULL;
 }
 
 size_t reader_memory(const struct reader *r)
 {
-    return r->line.room + r->made.room + 2 * r->header.room + r->attributes.room * sizeof *r->attributes.all +
-           r->parents.memory + 2 * (r->lacking_bytes + r->lacking_room * sizeof *r->lacking);
-}
-
-bool reader_has_header(const struct reader *r)
-{
-    return r->header.n || r->titles.n || r->fileformat.n;
-}
-
-void format_interval(const struct format *format, uint32_t start, uint32_t end, int64_t *from, int64_t *to)
-{
-    /* Starts of GFF and VCF count from 1; VCF's 0 is the telomere, which the index holds as the first base. */
-    *from = format->family == BED ? start : start ? (int64_t)start - 1 : 0;
-    /* An empty BED interval is found as the base it stands before. */
-    *to = (int64_t)end > *from ? end : *from + 1;
+    return r->line.room + 2 * r->header.room + vcf_memory(&r->vcf) + gtf_memory(&r->gtf);
 }

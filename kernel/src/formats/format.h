@@ -1,0 +1,84 @@
+/* The formats: what a line of each must be, as numbers and functions. formats.c lists them, their own files define them. */
+#ifndef FORMAT_H
+#define FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "formats/text.h"
+
+struct reader;
+struct tbx_conf_t;
+
+/* One record as it will be written, valid until the next line is read. `start` and `end` are as in its columns. */
+struct record {
+    const char *text; /* without newline */
+    size_t n;
+    uint32_t contig;
+    uint32_t start;
+    uint32_t end; /* VCF: the last base by REF, INFO END and SVLEN */
+    bool added;   /* not of the source: stands before all that start with it */
+};
+
+struct format {
+    const char *name;               /* on the command line */
+    const char *title;              /* for people */
+    const struct tbx_conf_t *tabix; /* how an index describes it */
+    int columns;                    /* at least; UCSC's format pages, GFF3 spec, VCFv4.5 1.6 */
+    int start, end;                 /* columns from 0; VCF has no end column: -1 */
+    uint32_t base;                  /* the number of a sequence's first base: 0 in BED, else 1 */
+    uint32_t lowest;                /* legal start; VCF's 0 is the telomere */
+    bool fasta;                     /* sequences may follow the records, from a line with > on */
+
+    /* Judge a line that starts with #: it joins the header, or is counted and dropped. */
+    void (*comment)(struct reader *reader, uint64_t number, const char *line, size_t n);
+
+    /* The header above the records (reader_finish). */
+    void (*finish)(struct reader *reader, bool any_records, bool as_found, struct text *header);
+
+    /* What a format does not need is NULL. */
+
+    /* Split columns at spaces, into reader->line, where there is no TAB; how many there are. */
+    int (*split_at_spaces)(struct reader *reader, const char *line, size_t n);
+
+    /* Whether the first line's start column says that these are headings of columns. */
+    bool (*is_heading)(const char *field, size_t n);
+
+    /* Judge the header before the first record. */
+    void (*first_record)(struct reader *reader, uint64_t number, const char *line, size_t n);
+
+    /* The end of a record that has no column for it; `tabs`: where its columns end. */
+    uint32_t (*end_of)(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs);
+
+    /* A record on a sequence that no header line declares. */
+    void (*undeclared)(struct reader *reader, uint32_t contig);
+
+    /* Another format comes out: rewrite the record. */
+    void (*convert)(struct reader *reader, uint64_t number, const uint32_t *tabs, struct record *record);
+
+    /* Records that the source lacks (reader_added). */
+    bool (*added)(struct reader *reader, uint32_t *next, struct record *record);
+
+    /* Whether the header or the records will have lines, by what is known now, that are not in the source. */
+    bool (*will_add)(const struct reader *reader);
+
+    /* Refuse a source whose records, taken together, are not of this format. */
+    void (*check)(const struct reader *reader);
+};
+
+extern const struct format format_bed, format_narrowpeak, format_broadpeak, format_gff, format_gff3, format_gtf,
+    format_vcf;
+
+const struct format *format_named(const char *name); /* NULL: no such */
+
+/* The half-open interval from 0 that the index holds for a record. */
+static inline void format_interval(const struct format *format, uint32_t start, uint32_t end, int64_t *from,
+                                   int64_t *to)
+{
+    *from = start > format->base ? start - format->base : 0;
+    /* An empty BED interval is found as the base it stands before. */
+    *to = (int64_t)end > *from ? end : *from + 1;
+}
+
+#endif

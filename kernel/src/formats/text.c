@@ -1,0 +1,49 @@
+/* See text.h. */
+#include "formats/text.h"
+
+#include <string.h>
+
+#include "failure.h"
+
+void text_add(struct text *t, const void *bytes, size_t n)
+{
+    if (t->n + n > t->room) {
+        t->room = (t->n + n) * 2;
+        t->bytes = grow(t->bytes, t->room);
+    }
+    if (n)
+        memcpy(t->bytes + t->n, bytes, n);
+    t->n += n;
+}
+
+char *text_reserve(struct text *t, size_t n)
+{
+    if (n > t->room) {
+        t->room = n;
+        t->bytes = grow(t->bytes, n);
+    }
+    return t->bytes;
+}
+
+bool starts_with(const char *line, size_t n, const char *what)
+{
+    size_t length = strlen(what);
+    return n >= length && memcmp(line, what, length) == 0;
+}
+
+size_t without_trailing_space(const char *line, size_t n)
+{
+    while (n && is_space(line[n - 1]))
+        n--;
+    return n;
+}
+
+size_t next_word(const char *line, size_t n, size_t *at)
+{
+    while (*at < n && is_space(line[*at]))
+        ++*at;
+    size_t from = *at;
+    while (*at < n && !is_space(line[*at]))
+        ++*at;
+    return from;
+}
