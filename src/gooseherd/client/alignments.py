@@ -16,6 +16,10 @@ _NAME_BYTES: Final = 1 << 16
 _CORE: Final = struct.Struct("<iiBBHHHiiii")
 _U32: Final = struct.Struct("<I")
 _OPERATIONS: Final = "MIDNSHP=XB??????"
+_OPERATIONS_MOST: Final = 4 << 20
+"""Of a read: one for each base of the longest."""
+_AT_ONCE: Final = 1 << 14
+"""So many values of a tag become text at a time: as Python's numbers they are many times larger."""
 _ON_REFERENCE: Final = frozenset({0, 2, 3, 7, 8})  # M D N = X
 _SOFT_CLIP: Final = 4
 _UNMAPPED: Final = 4
@@ -144,7 +148,9 @@ class Alignment:
             if self._data.startswith(b"CG", begin):
                 if self._data.startswith((b"BI", b"Bi"), begin + 2):
                     count = (end - begin - 8) // 4
-                    if len(self._cigar) <= count < 1 << 29:
+                    if count > _OPERATIONS_MOST:
+                        raise BadAlignment("a read of more operations than any")
+                    if len(self._cigar) <= count:
                         self._cigar = struct.unpack_from(f"<{count}I", self._data, begin + 8)
                         self._long_cigar = begin, end
                 return
@@ -226,9 +232,13 @@ def _tag(data: bytearray, begin: int, end: int) -> bytes:
     if kind == 0x42:
         code = data[begin + 3]
         how = "f" if code == 0x66 else "bBhHiI"[b"cCsSiI".index(code)]
-        values = struct.unpack(f"<{(end - begin - 8) // struct.calcsize(how)}{how}", data[begin + 8 : end])
-        text = map(_decimal, values) if how == "f" else map(str, values)
-        return b"%b:B:%c%b" % (name, code, "".join(f",{value}" for value in text).encode())
+        step = struct.calcsize(how) * _AT_ONCE
+        text = bytearray(b"%b:B:%c" % (name, code))
+        for at in range(begin + 8, end, step):
+            values = data[at : min(at + step, end)]
+            for value in struct.unpack(f"<{len(values) // struct.calcsize(how)}{how}", values):
+                text += b",%b" % (_decimal(value) if how == "f" else str(value)).encode()
+        return bytes(text)
     (value,) = (_FLOAT if kind == 0x66 else _DOUBLE).unpack_from(data, begin + 3)
     return b"%b:%c:%b" % (name, kind, _decimal(value).encode())
 

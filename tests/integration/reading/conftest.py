@@ -54,7 +54,13 @@ class _Respond(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        origin, content = self.server, self.server.objects[self.path]
+        origin = self.server
+        if self.path not in origin.objects:
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = origin.objects[self.path]
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
         wanted = None if origin.ignores_ranges else self.headers.get("Range")
         if self.headers.get("If-Range", etag) != etag:

@@ -13,6 +13,9 @@ from typing import Any
 import pysam
 import pytest
 
+from gooseherd.client import GooseherdClient, Missing, Region
+from gooseherd.domain.errors import InvalidInput
+
 pytestmark = pytest.mark.integration
 
 LINES = [f"c1\t{n * 10}\t{n * 10 + 5}\t{random.Random(n).randbytes(40).hex()}" for n in range(30_000)]
@@ -51,6 +54,17 @@ def test_records_go_to_standard_output_or_a_file(start: Any, tmp_path: Path) -> 
     assert ended(start("--region", "c1:11-21", "-o", "/dev/stdout")) == (0, text, "")
     assert ended(start("--region", "c1:11-21", "-o", "x")) == (0, "", "")
     assert (tmp_path / "here" / "x").read_text() == text
+
+
+def test_the_sdk_reads_a_region_by_its_text(start: Any, origin: Any) -> None:
+    with GooseherdClient(origin.url) as client:
+        assert list(client.records("d", "f", "c1:11-21")) == FEW
+        assert list(client.records("d", "f", Region("c1", 10, 21))) == FEW
+        with pytest.raises(InvalidInput):
+            next(client.records("d", "f", "c1:9-1"))
+        del origin.objects["/index/d/f"]
+        with pytest.raises(Missing):
+            next(client.records("d", "f", "c1"))
 
 
 def test_as_json_records_are_a_list_or_are_counted(start: Any, tmp_path: Path) -> None:

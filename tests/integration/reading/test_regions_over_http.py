@@ -14,7 +14,7 @@ from typing import Any
 import pysam
 import pytest
 
-from gooseherd.client import Changed, NotReachable, Region, UnexpectedAnswer
+from gooseherd.client import Changed, Missing, NotReachable, Region, UnexpectedAnswer
 from gooseherd.domain.errors import InvalidInput
 
 pytestmark = pytest.mark.integration
@@ -112,6 +112,14 @@ def test_a_file_that_shrank_is_another_version(reader: Any, bed: tuple[bytes, by
     records = reader.records(Region("c2", 2_000_000, 2_000_001))
     reader.origin.objects["/data"] = bed[0][:1000]
     with pytest.raises(Changed):
+        list(records)
+
+
+def test_an_artifact_that_is_gone_by_now_is_told(reader: Any, bed: tuple[bytes, bytes]) -> None:
+    reader.serve(*bed)
+    records = reader.records(Region("c1"))
+    del reader.origin.objects["/data"]
+    with pytest.raises(Missing):
         list(records)
 
 
