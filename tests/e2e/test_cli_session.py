@@ -231,3 +231,41 @@ def test_a_wrong_key_is_denied(user: Any, bed: Path) -> None:
 def test_a_second_service_on_the_same_folder_is_refused(user: Any) -> None:
     done = user.run("up", "--port", "0")
     assert (done.returncode, b"another gooseherd runs" in done.stderr) == (2, True)
+
+
+def test_a_folder_a_pipe_and_an_index_are_added(user: Any) -> None:
+    folder = user.home / "files" / "mixed"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "b.bed").write_text("chr1\t9\t20\nchr1\t1\t5\n")
+    data = subprocess.run(["bgzip", "-c"], input=b"chr1\t1\t5\n", capture_output=True, check=True).stdout
+    (folder / "i.bed.gz").write_bytes(data)
+    subprocess.run(["tabix", "-p", "bed", folder / "i.bed.gz"], check=True)
+    done = user.run("add", str(folder), "--wait")
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().splitlines() == ["local/i.bed.gz", "local/b.bed"]
+    # With its own index it is served as it is.
+    assert user.run("get", "local/i.bed.gz", "-o", "-").stdout == data
+    index = (folder / "i.bed.gz.tbi").read_bytes()
+    assert user.run("get", "local/i.bed.gz", "-o", "i.bed.gz").returncode == 0
+    assert (user.home / "i.bed.gz.tbi").read_bytes() == index
+
+    piped = user.run("add", "-", "--name", "piped.bed", "--wait", given=b"chr2\t7\t9\nchr1\t1\t5\n")
+    assert piped.returncode == 0, piped.stderr.decode()
+    region = user.run("get", "local/piped.bed", "--region", "chr2:1-100")
+    assert region.stdout == b"chr2\t7\t9\n"
+    assert list((user.state / "added").rglob("piped.bed"))
+    assert user.run("files", "rm", "local/piped.bed").returncode == 0
+    assert not list((user.state / "added").rglob("piped.bed"))
+
+
+def test_show_tells_what_was_made_and_starts_nothing(user: Any) -> None:
+    path = user.home / "files" / "shown.bed"
+    path.write_text("chr1\t9\t20\nchr1\t1\t5\n")
+    assert user.run("add", str(path)).returncode == 0
+    known = user.json("show", "local/shown.bed")
+    assert (known["manifest"], known["job"], known["ready"]["data"]["ready"]) == (None, None, False)
+    assert user.run("get", "local/shown.bed", "-o", "shown").returncode == 0
+    known = user.json("show", "local/shown.bed")
+    assert known["ready"]["data"]["ready"] is True
+    assert (known["job"]["status"], known["manifest"]["counts"]["records"]) == ("completed", 2)
+    assert known["job"]["counts"] == known["manifest"]["counts"]

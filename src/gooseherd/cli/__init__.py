@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("up")(up.up)
+app.command("up", cls=up.RootsFromHere)(up.up)
 app.command("add")(add.add)
 app.command("get")(get.get)
 app.command("show")(show.show)

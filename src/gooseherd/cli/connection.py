@@ -36,6 +36,15 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
     return GooseherdClient(found.url, api_key or found.admin_key)
 
 
+def local_service(url: str, state_dir: Path | None) -> Path | None:
+    """The state folder of the service at `url`, when it runs on this machine in a folder we know."""
+    from gooseherd.client.local import default_state_dir, find_local
+
+    folder = state_dir or default_state_dir(os.environ)
+    found = find_local(folder)
+    return folder.absolute() if found and found.url.rstrip("/") == url.rstrip("/") else None
+
+
 def _key_if_ours(url: str, state_dir: Path | None) -> str | None:
     """The local admin key goes to the local service only, never to a host that was merely named."""
     from gooseherd.client.local import default_state_dir, find_local

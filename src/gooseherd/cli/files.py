@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gooseherd.cli import options, words
-from gooseherd.cli.connection import connect, split_name
+from gooseherd.cli.connection import connect, local_service, split_name
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=None)
@@ -95,16 +95,19 @@ def rm(
 ) -> None:
     """Take entries out of the catalog; a job on content that no other entry has is cancelled.
 
-    The source files stay, and so do finished artifacts in the cache.
+    The source files stay, and so do finished artifacts in the cache; a copy of what `gooseherd add -`
+    read from a pipe goes.
     """
 
     def command() -> None:
+        from gooseherd.cli.adding import forget_spooled
         from gooseherd.client import Missing
 
         wanted = [split_name(name) for name in names]
         removed: list[dict[str, Any]] = []
         missing: list[str] = []
         with connect(url, api_key, state_dir) as client:
+            ours = local_service(client.base_url, state_dir)
             for dcc, local_id in wanted:
                 try:
                     removed.append(client.remove(dcc, local_id))
@@ -112,6 +115,8 @@ def rm(
                     missing.append(f"{dcc}/{local_id}")
                     say(f"no file {dcc}/{local_id}")
                     continue
+                if ours is not None and not removed[-1].get("same_content"):
+                    forget_spooled(str(removed[-1].get("access_url") or ""), ours)
                 if not as_json:
                     say(_removed_words(removed[-1]))
         if as_json:

@@ -62,8 +62,11 @@ def job_bar(name: str, *, quiet: bool) -> Iterator[OnJob]:
 @contextlib.contextmanager
 def byte_bar(name: str, *, quiet: bool) -> Iterator[OnBytes]:
     """Shows how many bytes of how many are there."""
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield lambda there, size: None
+        return
+    if not sys.stderr.isatty():
+        yield _byte_lines(name)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -91,6 +94,19 @@ def percent(job: Mapping[str, Any]) -> float:
     if job.get("status") == "completed":
         return 100.0
     return float((job.get("progress") or {}).get("percent") or 0.0)
+
+
+def _byte_lines(name: str) -> OnBytes:
+    """Nothing for what is quick."""
+    printed_at = time.monotonic()
+
+    def show(there: int, size: int | None) -> None:
+        nonlocal printed_at
+        if time.monotonic() - printed_at > _LINE_EVERY_SECONDS:
+            say(f"{name}: {words.size(there)}" + (f" of {words.size(size)}" if size else ""))
+            printed_at = time.monotonic()
+
+    return show
 
 
 def _job_lines(name: str) -> OnJob:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from gooseherd.cli import options
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
@@ -28,8 +29,8 @@ def up(
     allow_root: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder below which local files may be added; repeat for more (SOURCE_FILE_ROOTS). "
-            "Default on a laptop: the current folder."
+            help="Folder below which local files may be added, the current one if none is named; repeat for "
+            "more (SOURCE_FILE_ROOTS). Default on a laptop: the current folder."
         ),
     ] = None,
     devcloud: options.Devcloud = False,
@@ -45,12 +46,37 @@ def up(
         if worker_image is not None and not devcloud:
             raise Stop(Exit.USAGE, "--worker-image is for --devcloud")
         with _site(state_dir, worker_image) if devcloud else nullcontext():
-            settings = read_settings(
-                host=host, port=port, state_dir=state_dir, allow_roots=allow_root or _here(devcloud=devcloud)
-            )
+            roots = allow_root or _here(devcloud=devcloud)
+            settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=roots)
+            if settings.profile.value == "embedded":
+                roots = [*roots, _folder_of_pipes(settings.gooseherd_state_dir)]
+                settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=roots)
             _serve(settings, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+class RootsFromHere(TyperCommand):
+    """Reads an `--allow-root` that names no folder as the current one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the base class, with the folder filled in."""
+        given = []
+        for at, word in enumerate(args):
+            given.append(word)
+            alone = at + 1 == len(args) or args[at + 1].startswith("-")
+            if word == "--allow-root" and alone:
+                given.append(".")
+        return super().parse_args(ctx, given)
+
+
+def _folder_of_pipes(state_dir: Path) -> Path:
+    """Where `gooseherd add -` puts what it read from a pipe, for the service to read."""
+    from gooseherd.client.local import ADDED
+
+    folder = state_dir / ADDED
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _here(*, devcloud: bool) -> list[Path]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 SERVER_FILE = "server.json"
 ADMIN_KEY_FILE = "admin-key"
+ADDED = "added"
+"""Folder of the state folder for what `gooseherd add -` read from a pipe; the service may read it."""
 
 
 @dataclass(frozen=True, slots=True)

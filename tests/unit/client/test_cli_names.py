@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from gooseherd.cli import app
 from gooseherd.cli.add import describe, id_for
 from gooseherd.cli.connection import split_name
 from gooseherd.cli.jobs import job_id
@@ -95,3 +97,25 @@ def test_what_cannot_be_added_is_a_usage_error(source: str) -> None:
     with pytest.raises(Stop) as stop:
         describe(source)
     assert stop.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "roots"),
+    [
+        (["--allow-root"], [Path()]),
+        (["--allow-root", "--json"], [Path()]),
+        (["--port", "0", "--allow-root", "a", "--allow-root"], [Path("a"), Path()]),
+        (["--allow-root=a"], [Path("a")]),
+        ([], None),
+    ],
+)
+def test_allow_root_without_a_folder_means_here(
+    arguments: list[str], roots: list[Path] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "gooseherd.cli.up.read_settings", lambda **how: seen.append(how["allow_roots"]) or 1 / 0
+    )
+    monkeypatch.setenv("DATABASE_URL", "mongodb://h")  # or the folder one stands in is the default
+    CliRunner().invoke(app, ["up", *arguments])
+    assert seen == [roots or []]
