@@ -260,7 +260,7 @@ def test_a_folder_a_pipe_and_an_index_are_added(user: Any) -> None:
 
 def test_show_tells_what_was_made_and_starts_nothing(user: Any) -> None:
     path = user.home / "files" / "shown.bed"
-    path.write_text("chr1\t9\t20\nchr1\t1\t5\n")
+    path.write_text("chr3\t9\t20\nchr1\t1\t5\n")
     assert user.run("add", str(path)).returncode == 0
     known = user.json("show", "local/shown.bed")
     assert (known["manifest"], known["job"], known["ready"]["data"]["ready"]) == (None, None, False)
