@@ -10,6 +10,7 @@ import random
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,27 +228,31 @@ def nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
+@pytest.fixture
+def anybodys() -> Iterator[Path]:
+    """A folder that others reach, too: pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def test_where_nothing_may_be_written_is_told(
-    artifact: None, client: GooseherdClient, service: Any, tmp_path: Path
+    artifact: None, client: GooseherdClient, service: Any, anybodys: Path
 ) -> None:
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    tmp_path.chmod(0o755)
     for name, mode in (("closed", 0o555), ("open", 0o777)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x").write_bytes(b"mine")
-        (tmp_path / name / "x").chmod(0o444 if name == "open" else 0o666)
-        (tmp_path / name).chmod(mode)
+        (anybodys / name).mkdir()
+        (anybodys / name / "x").write_bytes(b"mine")
+        (anybodys / name / "x").chmod(0o444 if name == "open" else 0o666)
+        (anybodys / name).chmod(mode)
     url = f"{service.url}/data/d/f"
     with nobody():
         for path in ("closed/x", "closed/new", "open/x"):
             with pytest.raises(PermissionError):
-                client.download(url, tmp_path / path)
-        client.download(url, tmp_path / "open" / "new")
-    assert (names(tmp_path / "closed"), names(tmp_path / "open")) == (["x"], ["new", "x"])
-    assert (tmp_path / "open" / "x").read_bytes() == b"mine"
-    (tmp_path / "closed").chmod(0o755)
+                client.download(url, anybodys / path)
+        client.download(url, anybodys / "open" / "new")
+    assert (names(anybodys / "closed"), names(anybodys / "open")) == (["x"], ["new", "x"])
+    assert (anybodys / "open" / "x").read_bytes() == b"mine"
+    (anybodys / "closed").chmod(0o755)
 
 
 def test_a_file_is_written_whole_or_left_as_it_was(tmp_path: Path) -> None:
