@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -290,12 +292,20 @@ async def test_forking_without_end_stops_at_the_limit(run, sandboxed) -> None:
     assert "Resource temporarily unavailable" in failure.detail
 
 
-def test_outside_a_sandbox_forking_without_end_stops_too(tmp_path) -> None:
-    """As a user who is not root, for whom the limit does not hold."""
+@pytest.fixture
+def reachable_hold() -> Iterator[Path]:
+    """gooseherd-hold where every user may run it: root's home, and what is in it, is root's."""
     hold = find_hold()
     if hold is None:
         pytest.skip("gooseherd-hold is not built")
-    limits = ToolLimits().command(1 << 20, alone=False, hold=hold)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(shutil.copy(hold, folder))
+
+
+def test_outside_a_sandbox_forking_without_end_stops_too(reachable_hold: Path) -> None:
+    """As a user who is not root, for whom the limit does not hold."""
+    limits = ToolLimits().command(1 << 20, alone=False, hold=reachable_hold)
     # A few more than run already, so that the test needs not start thousands.
     allowed = next(word for word in limits if word.startswith("--nproc="))
     few = f"--nproc={int(allowed.partition('=')[2]) - 4096 + 64}"
