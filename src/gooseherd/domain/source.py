@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NewType, Self, TypeVar
 
@@ -140,14 +140,24 @@ class SourceFile:
 
     def to_json(self) -> dict[str, Any]:
         """The catalog's wire form; `from_json` reads it back to an equal entry."""
-        data = asdict(self)
-        data["file_format"] = self.file_format.name
-        data["data_access_level"] = str(data.pop("access_level"))
-        data["sidecars"] = [
-            {"kind": str(s.kind), "access_url": s.access_url, "size_in_bytes": s.size_in_bytes}
-            for s in self.sidecars
-        ]
-        return data
+        # Not by asdict, which copies each value: an import spent half its time there.
+        return {
+            "dcc": self.dcc,
+            "local_id": self.local_id,
+            "filename": self.filename,
+            "file_format": self.file_format.name,
+            "access_url": self.access_url,
+            "md5": self.md5,
+            "sha256": self.sha256,
+            "size_in_bytes": self.size_in_bytes,
+            "version_tag": self.version_tag,
+            "status": self.status,
+            "sidecars": [
+                {"kind": str(s.kind), "access_url": s.access_url, "size_in_bytes": s.size_in_bytes}
+                for s in self.sidecars
+            ],
+            "data_access_level": str(self.access_level),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

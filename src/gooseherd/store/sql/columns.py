@@ -13,6 +13,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
+PLAIN: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that sorts by code point. What is bound to it is storable already."""
+
+
 class Words(TypeDecorator[str]):
     """Text that sorts by code point. What no database takes (NUL, lone surrogates) becomes U+FFFD."""
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql
 
 from gooseherd.domain.ports import FilePage, FileQuery
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
-from gooseherd.store.sql import search
+from gooseherd.store.sql import ordered, search, wordindex
+from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Stored, Transaction, reading, writing
 from gooseherd.store.sql.schema import files
-from gooseherd.store.sql.upserts import insert_into
-from gooseherd.store.sql.wordindex import matching
 
 _BATCH: Final = 500
 """Entries per transaction: others get to write in between."""
@@ -46,13 +46,8 @@ class SqlFiles(Stored):
 
     @writing
     def _put(self, tx: Transaction, entries: Sequence[SourceFile]) -> int:
-        insert = insert_into(tx, files)
-        fresh = {name: insert.excluded[name] for name in _REPLACED}
-        put = insert.on_conflict_do_update(
-            index_elements=["dcc", "local_id"], set_={**fresh, "revision": files.c.revision + 1}
-        ).returning(files.c.revision)
-        revisions = tx.connection.scalars(put, [_row(entry) for entry in entries])
-        return sum(revision == 1 for revision in revisions)
+        rows = list(map(_row, entries))
+        return ordered.put(tx, rows) if tx.dialect == "sqlite" else _upsert(tx, rows)
 
     @writing
     def remove(self, tx: Transaction, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
@@ -85,15 +80,21 @@ class SqlFiles(Stored):
     def of_identity(self, tx: Transaction, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
         same = select(files.c.entry).where(files.c.identity == str(identity))
-        return _entries(tx, same.order_by(*_BY_NAME).limit(limit))
+        return [
+            SourceFile.from_json(entry)
+            for entry in tx.connection.scalars(same.order_by(*_BY_NAME).limit(limit))
+        ]
 
     @reading
     def search(self, tx: Transaction, query: FileQuery) -> FilePage:
         """One page by (dcc, local_id). Each word of `text` must begin a word of local_id or filename."""
-        filters = _filters(query)
-        text = search.wanted(query.text or "")
-        found = matching(tx, text, filters) if text.pieces else select(files.c.entry).where(*filters)
-        entries = _entries(tx, found.order_by(*_BY_NAME).limit(query.limit + 1))
+        text = search.wanted(query.text or "", query.file_format)
+        if text.pieces and tx.dialect == "sqlite":
+            found = wordindex.sqlite_page(tx, text, query, query.limit + 1)
+        else:
+            also = wordindex.postgresql_matches(text) if text.pieces else ()
+            found = _page(tx, query, query.limit + 1, also)
+        entries = list(map(SourceFile.from_json, found))
         page = tuple(entries[: query.limit])
         more = len(entries) > query.limit and page
         return FilePage(page, f"{page[-1].dcc} {page[-1].local_id}" if more else None)
@@ -104,7 +105,14 @@ class SqlFiles(Stored):
         return tx.connection.execute(select(func.count()).select_from(files)).scalar_one()
 
 
-_REPLACED: Final = ("file_format", "identity", "names", "words", "entry")
+def _upsert(tx: Transaction, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert or replace rows; how many were new."""
+    insert = postgresql.insert(files)
+    values = {name: insert.excluded[name] for name in ordered.REPLACED}
+    upsert = insert.on_conflict_do_update(
+        index_elements=["dcc", "local_id"], set_=values | {"revision": files.c.revision + 1}
+    ).returning(files.c.revision)
+    return sum(revision == 1 for revision in tx.connection.scalars(upsert, list(rows)))
 
 
 def _row(entry: SourceFile) -> dict[str, Any]:
@@ -124,18 +132,22 @@ def _named(dcc: Dcc, local_id: LocalId) -> tuple[ColumnElement[bool], ColumnElem
     return files.c.dcc == dcc, files.c.local_id == local_id
 
 
-def _filters(query: FileQuery) -> list[ColumnElement[bool]]:
-    filters: list[ColumnElement[bool]] = []
-    if query.dcc is not None:
-        filters.append(files.c.dcc == query.dcc)
+def _page(
+    tx: Transaction, query: FileQuery, limit: int, also: Iterable[ColumnElement[bool]]
+) -> Sequence[Any]:
+    """The first `limit` entries that the query and `also` let pass, in the order of names."""
+    found = select(files.c.entry).where(*also)
     if query.file_format is not None:
-        filters.append(files.c.file_format == query.file_format.name)
+        found = found.where(files.c.file_format == query.file_format.name)
+    if query.dcc is not None:
+        found = found.where(files.c.dcc == query.dcc)
     if query.after is not None:
         # A dcc holds no blank.
-        dcc, _, local_id = query.after.partition(" ")
-        filters.append(tuple_(*_BY_NAME) > (dcc, local_id))
-    return filters
-
-
-def _entries(tx: Transaction, found: Select[Any]) -> list[SourceFile]:
-    return [SourceFile.from_json(entry) for entry in tx.connection.scalars(found)]
+        dcc, _, local_id = storable(query.after).partition(" ")
+        if query.dcc is None:
+            found = found.where(tuple_(*_BY_NAME) > (dcc, local_id))
+        elif query.dcc == dcc:
+            found = found.where(files.c.local_id > local_id)
+        elif query.dcc < dcc:
+            return ()
+    return tx.connection.scalars(found.order_by(*_BY_NAME).limit(limit)).all()

@@ -21,7 +21,7 @@ from gooseherd.store.sql.holding import JobHolding
 from gooseherd.store.sql.rows import new_job, to_job
 from gooseherd.store.sql.schema import job_requesters, jobs
 from gooseherd.store.sql.upserts import insert_into
-from gooseherd.store.sql.writing import change, demands, end, ended, forget_waiting
+from gooseherd.store.sql.writing import change, demands, end
 
 _TRIES: Final = 16
 """How often the mutex may change hands between an insert that was refused and the look for who has it."""
@@ -94,28 +94,18 @@ class SqlJobs(JobHolding):
     @writing
     def expire(self, tx: Transaction, created_before: datetime, limit: int) -> Sequence[Job]:
         """Pending jobs created before that fail with queue_expired, oldest first; returns those it ended."""
-        pending = demands(edges.EXPIRE, None, tx.now)
         old = (
             select(jobs.c.id)
-            .where(*pending, jobs.c.created_at < created_before)
+            .where(*demands(edges.EXPIRE, None, tx.now), jobs.c.created_at < created_before)
             .order_by(jobs.c.created_at, jobs.c.id)
             .limit(limit)
         )
-        rows = tx.connection.execute(
-            update(jobs)
-            .where(jobs.c.id.in_(old), *pending)
-            .values(
-                status=Status.FAILED.value,
-                updated_at=tx.now,
-                reason=Reason.QUEUE_EXPIRED.value,
-                detail="waited in the queue for too long",
-                **ended(tx.now),
-            )
-            .returning(*jobs.c)
-        ).all()
-        if rows:
-            forget_waiting(tx, *(JobId(row.id) for row in rows))
-        return [to_job(row) for row in rows]
+        values = {"reason": Reason.QUEUE_EXPIRED.value, "detail": "waited in the queue for too long"}
+        rows = [
+            end(tx, edges.EXPIRE, JobId(job_id), None, values)
+            for job_id in tx.connection.scalars(old.with_for_update()).all()
+        ]
+        return [to_job(row) for row in rows if row is not None]
 
 
 def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
@@ -104,6 +104,7 @@ class JobReads(Stored):
         place = tuple_(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
         return _count(
             tx,
+            jobs,
             jobs.c.status == Status.PENDING.value,
             place < (int(job.priority), job.enqueued_at, job.job_id),
         )
@@ -126,10 +127,15 @@ class JobReads(Stored):
     @reading
     def pending_of(self, tx: Transaction, requester: Requester) -> int:
         """Pending jobs this requester waits for."""
-        waiting = select(job_requesters.c.job_id).where(
-            job_requesters.c.requester == requester, job_requesters.c.waiting
+        # From the few jobs that the requester waits for, not from the many that are pending.
+        status = select(jobs.c.status).where(jobs.c.id == job_requesters.c.job_id).scalar_subquery()
+        return _count(
+            tx,
+            job_requesters,
+            job_requesters.c.requester == requester,
+            job_requesters.c.waiting,
+            status == Status.PENDING.value,
         )
-        return _count(tx, jobs.c.id.in_(waiting), jobs.c.status == Status.PENDING.value)
 
 
 def _leased() -> ColumnElement[bool]:
@@ -145,8 +151,8 @@ def _one(tx: Transaction, wanted: Select[Any]) -> Job | None:
     return None if row is None else to_job(row)
 
 
-def _count(tx: Transaction, *wanted: ColumnElement[bool]) -> int:
-    return tx.connection.execute(select(func.count()).select_from(jobs).where(*wanted)).scalar_one()
+def _count(tx: Transaction, table: Table, *wanted: ColumnElement[bool]) -> int:
+    return tx.connection.execute(select(func.count()).select_from(table).where(*wanted)).scalar_one()
 
 
 def _bookmark(job: Job) -> str:

@@ -29,7 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.schema import ExecutableDDLElement
 
 from gooseherd.domain.states import Status
-from gooseherd.store.sql.columns import Json, Moment, Words
+from gooseherd.store.sql.columns import PLAIN, Json, Moment, Words
+from gooseherd.store.sql.search import INDEXED_LENGTHS
 
 metadata: Final = MetaData()
 
@@ -78,7 +79,7 @@ ONE_ACTIVE: Final = Index(
     "one_active_job",
     jobs.c.workflow_key,
     unique=True,
-    sqlite_where=text("active"),
+    sqlite_where=text("active = 1"),
     postgresql_where=text("active"),
 )
 """The workflow mutex: one active job per workflow key."""
@@ -108,7 +109,7 @@ Index("requesters_by_age", job_requesters.c.requester, job_requesters.c.created_
 Index(
     "requesters_waiting",
     job_requesters.c.requester,
-    sqlite_where=text("waiting"),
+    sqlite_where=text("waiting = 1"),
     postgresql_where=text("waiting"),
 )
 
@@ -123,19 +124,18 @@ Index("workers_by_job", job_workers.c.job_id)
 files: Final = Table(
     "files",
     metadata,
+    # In SQLite it has the order of (dcc, local_id), see ordered.py.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("dcc", Words, nullable=False),
-    Column("local_id", Words, nullable=False),
+    Column("dcc", PLAIN, nullable=False),
+    Column("local_id", PLAIN, nullable=False),
     # 1 for a new entry, one more with each replacement.
     Column("revision", Integer, nullable=False),
-    Column("file_format", Words, nullable=False),
-    Column("identity", Words, nullable=False),
+    Column("file_format", PLAIN, nullable=False),
+    Column("identity", PLAIN, nullable=False),
     # What search.py reads, and the words that its index holds.
-    Column("names", Words, nullable=False),
-    Column("words", Words, nullable=False),
+    Column("names", PLAIN, nullable=False),
+    Column("words", PLAIN, nullable=False),
     Column("entry", Json, nullable=False),
-    # The id of an entry that was removed is not given again.
-    sqlite_autoincrement=True,
 )
 Index("files_by_name", files.c.dcc, files.c.local_id, unique=True)
 Index("files_by_format", files.c.file_format, files.c.dcc, files.c.local_id)
@@ -143,9 +143,10 @@ Index("files_by_identity", files.c.identity, files.c.dcc, files.c.local_id)
 
 _WORD_INDEX: Final = {
     "sqlite": (
-        """
+        f"""
         CREATE VIRTUAL TABLE file_words USING fts5(
-            words, content='files', content_rowid='id', tokenize='ascii', detail='none', prefix='1 2 3 4 5 6'
+            words, content='files', content_rowid='id', tokenize='ascii', detail='none',
+            prefix='{" ".join(map(str, INDEXED_LENGTHS))}'
         )
         """,
         """
@@ -159,7 +160,8 @@ _WORD_INDEX: Final = {
         END
         """,
         """
-        CREATE TRIGGER file_words_update AFTER UPDATE ON files WHEN old.words <> new.words BEGIN
+        CREATE TRIGGER file_words_update AFTER UPDATE ON files
+        WHEN old.id <> new.id OR old.words <> new.words BEGIN
             INSERT INTO file_words(file_words, rowid, words) VALUES ('delete', old.id, old.words);
             INSERT INTO file_words(rowid, words) VALUES (new.id, new.words);
         END

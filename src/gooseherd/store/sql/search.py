@@ -5,9 +5,9 @@ filename and goes on as the name does: `rep2.b` finds K562-rep2.bam. A word is a
 digits.
 
 `names` holds both names in lowercase with a mark before each word, so that such a piece is found
-by looking for one string. `words` holds the words alone, in ASCII, for an index of the database's
-own (FTS5, GIN), and what stands before the first word of a name as if it were one. The index finds
-candidates, `names` decides.
+by looking for one string. `words` is for an index of the database's own (FTS5, GIN): the words in
+ASCII, what stands before the first word of a name as if it were one, and the format, marked as
+such. The index finds candidates, `names` decides.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from gooseherd.domain.formats import Format
 from gooseherd.domain.source import SourceFile
 from gooseherd.store.sql.columns import storable
 
 _MARK: Final = "\x1f"
 """Before each word and each name; no name holds a control character."""
+_FORMAT: Final = "\u00b7"
+"""Before the format: no word begins with it, they are ASCII."""
 _WORD: Final = re.compile(r"[^\W_]+")
 
 
@@ -31,7 +34,7 @@ def names(entry: SourceFile) -> str:
     >>> names_of("Sample_01.bam").replace("\x1f", "|")
     '|sample_|01.|bam'
     """
-    return names_of(entry.local_id, entry.filename)
+    return names_of(entry.local_id, storable(entry.filename))
 
 
 def names_of(*texts: str) -> str:
@@ -40,25 +43,32 @@ def names_of(*texts: str) -> str:
 
 
 def words(entry: SourceFile) -> str:
-    """The words of both names, each once, for the index.
-
-    >>> sorted(words_of("Sample_01.bam", "SAMPLE-01").split())
-    ['01', 'bam', 'sample']
-    """
-    return words_of(entry.local_id, entry.filename)
+    """The words of both names, each once, and the format, for the index."""
+    return " ".join([*_words_of(entry.local_id, entry.filename), _FORMAT + entry.file_format.name])
 
 
-def words_of(*texts: str) -> str:
-    """The words of some texts, each once, separated by spaces."""
-    return " ".join({word: None for text in texts for word in _ascii_words(text.lower())})
+def _words_of(*texts: str) -> Iterable[str]:
+    return dict.fromkeys(word for text in texts for word in _ascii_words(text.lower()))
+
+
+INDEXED_LENGTHS: Final = (1, 2, 4, 6, 8)
+"""Of the beginnings of words that SQLite's index holds ready-made. Others are put together from all words
+that begin so: of few letters these are too many, so there a shorter beginning is asked for."""
+
+
+def indexed_prefix(prefix: str) -> str:
+    """The beginning of a word that the index is asked for."""
+    if len(prefix) > INDEXED_LENGTHS[-1]:
+        return prefix
+    return prefix[: max(length for length in INDEXED_LENGTHS if length <= len(prefix))]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a text asks for.
+    """What a text and a format ask for.
 
-    Of an entry's words each of `whole` must be there, and each of `prefixes` must begin one; each
-    of `pieces` must stand in its `names`. The last says it all.
+    Of an entry's words each of `whole` must be there, and each of `prefixes` must begin one. Each
+    of `pieces` must stand in its `names`: that alone decides on the text.
     """
 
     whole: tuple[str, ...]
@@ -66,13 +76,13 @@ class Wanted:
     pieces: tuple[str, ...]
 
 
-def wanted(text: str) -> Wanted:
-    r"""What `text` asks for.
+def wanted(text: str, file_format: Format | None = None) -> Wanted:
+    r"""What a text asks for, and a format if one is given.
 
     >>> wanted("rep2.b K5") == Wanted(("rep2",), ("b", "k5"), ("\x1frep2.\x1fb", "\x1fk5"))
     True
     """
-    whole: list[str] = []
+    whole = [] if file_format is None else [_FORMAT + file_format.name]
     prefixes: list[str] = []
     pieces: list[str] = []
     for piece in storable(text).lower().split():

@@ -1,50 +1,60 @@
-"""How a search reads each database's index of words.
-
-Pages come in the order of names, and no index of words has that order. Where few entries match, they
-are all fetched and sorted. Where many match, one need not look far: the entries are read in their
-order and each is looked at until the page is full.
-"""
+"""How a search reads each database's index of words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, cast, column, func, literal_column, select, table, text
+from sqlalchemy import ColumnElement, cast, func, literal_column, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 
+from gooseherd.domain.ports import FileQuery
+from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import files
-from gooseherd.store.sql.search import Wanted
+from gooseherd.store.sql.search import Wanted, indexed_prefix
 
-_FEW: Final = 1500
-"""Entries that are fetched and sorted within two milliseconds."""
+_PAGE: Final = """
+    SELECT files.entry FROM file_words CROSS JOIN files ON files.id = file_words.rowid
+    WHERE file_words MATCH :words {conditions} ORDER BY file_words.rowid LIMIT :limit
+"""
+"""CROSS JOIN is SQLite's way to say that the words come first; they come in the order of ids."""
 
-_file_words: Final = table("file_words", column("rowid"))
+_AFTER: Final = """
+    AND file_words.rowid > coalesce((
+        SELECT id FROM files WHERE (dcc, local_id) <= (:after_dcc, :after_local_id)
+        ORDER BY dcc DESC, local_id DESC LIMIT 1
+    ), 0)
+"""
 
-
-def matching(tx: Transaction, wanted: Wanted, filters: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """The entries that match and pass the filters, without an order."""
-    if tx.dialect == "postgresql":
-        return _postgresql(wanted, filters)
-    return _sqlite(tx, wanted, filters)
-
-
-def _sqlite(tx: Transaction, wanted: Wanted, filters: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    terms = [f'"{word}"' for word in wanted.whole] + [f'"{word}"*' for word in wanted.prefixes]
-    found = text("file_words MATCH :words").bindparams(words=" AND ".join(terms))
-    checks = [func.instr(files.c.names, piece) > 0 for piece in wanted.pieces]
-    some = select(_file_words.c.rowid).where(found).limit(_FEW + 1).subquery()
-    few = tx.connection.execute(select(func.count()).select_from(some)).scalar_one() <= _FEW
-    if few:
-        ids = select(_file_words.c.rowid).where(found)
-        return select(files.c.entry).where(files.c.id.in_(ids), *checks, *filters)
-    return select(files.c.entry).where(*checks, *filters)
+_OF_DCC: Final = """
+    AND file_words.rowid >= (SELECT id FROM files WHERE dcc = :dcc ORDER BY local_id LIMIT 1)
+    AND file_words.rowid <= (SELECT id FROM files WHERE dcc = :dcc ORDER BY local_id DESC LIMIT 1)
+"""
 
 
-def _postgresql(wanted: Wanted, filters: Sequence[ColumnElement[bool]]) -> Select[Any]:
+def sqlite_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: int) -> Sequence[Any]:
+    """The first `limit` entries that match, in the order of names."""
+    terms = [f'"{word}"' for word in wanted.whole]
+    terms += [f'"{indexed_prefix(word)}"*' for word in wanted.prefixes]
+    values: dict[str, object] = {"words": " AND ".join(terms), "limit": limit}
+    conditions = ""
+    if query.dcc is not None:
+        conditions += _OF_DCC
+        values["dcc"] = query.dcc
+    if query.after is not None:
+        conditions += _AFTER
+        values["after_dcc"], _, values["after_local_id"] = storable(query.after).partition(" ")
+    for number, piece in enumerate(wanted.pieces):
+        conditions += f" AND instr(files.names, :piece_{number})"
+        values[f"piece_{number}"] = piece
+    page = text(_PAGE.format(conditions=conditions)).columns(files.c.entry)
+    return tx.connection.scalars(page, values).all()
+
+
+def postgresql_matches(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """What the text demands of a row; the planner knows when the index helps."""
     terms = [f"'{word}'" for word in wanted.whole] + [f"'{word}':*" for word in wanted.prefixes]
     vector = func.array_to_tsvector(func.string_to_array(files.c.words, literal_column("' '")))
     found = vector.op("@@", is_comparison=True)(cast(" & ".join(terms), TSQUERY))
-    checks = [func.strpos(files.c.names, piece) > 0 for piece in wanted.pieces]
-    return select(files.c.entry).where(found, *checks, *filters)
+    return [found, *(func.strpos(files.c.names, piece) > 0 for piece in wanted.pieces)]

@@ -57,22 +57,12 @@ def end(
     tx: Transaction, edge: Edge, job_id: JobId, fence: Fence | None, values: Mapping[str, Any]
 ) -> Row[Any] | None:
     """Take an edge to a terminal status: frees the mutex, nobody holds it or waits for it any more."""
-    row = change(tx, edge, job_id, fence, {**ended(tx.now), **values})
+    ended = {"active": False, "lease_owner": None, "lease_expires_at": None, "finished_at": tx.now}
+    row = change(tx, edge, job_id, fence, {**ended, **values})
     if row is not None:
-        forget_waiting(tx, job_id)
+        waiting = update(job_requesters).where(job_requesters.c.job_id == job_id)
+        tx.connection.execute(waiting.values(waiting=False))
     return row
-
-
-def ended(now: datetime) -> dict[str, Any]:
-    """What every end sets."""
-    return {"active": False, "lease_owner": None, "lease_expires_at": None, "finished_at": now}
-
-
-def forget_waiting(tx: Transaction, *job_ids: JobId) -> None:
-    """Nobody waits for these jobs any more: they ended."""
-    tx.connection.execute(
-        update(job_requesters).where(job_requesters.c.job_id.in_(job_ids)).values(waiting=False)
-    )
 
 
 def closed(row: Row[Any], reason: Reason, detail: str, now: datetime) -> list[dict[str, Any]]:
