@@ -261,13 +261,13 @@ def _register(entries: Entries, file: DemoFile) -> None:
 def _check(client: GooseherdClient, file: DemoFile, data: Ready) -> str:
     check_ranges(client, data)
     if file.region is None or file.records is None:
-        return f"{check_same_bytes(client, data, file.path)} bytes, as they are"
+        return f"{check_same_bytes(client, data, file.path):,} bytes, as they are"
     index = client.ready(DCC, file.local_id, kind=Kind.INDEX, timeout_seconds=_PATIENCE_SECONDS)
     check_ranges(client, index)
     records = check_region(client, data, index, file.path, file.file_format, file.region)
     if records != file.records:
         raise CheckFailed(f"a scan of the source finds {records} records, {file.records} were counted")
-    return f"{records} records in {file.region}"
+    return f"{records:,} records in {file.region}"
 
 
 def _table(console: Console, outcomes: Sequence[Outcome]) -> None:

@@ -206,11 +206,11 @@ def _end_to_end(
     data = client.ready(DCC, local_id, timeout_seconds=timeout_seconds)
     check_ranges(client, data)
     if given.region is None:
-        return f"{check_same_bytes(client, data, given.path)} bytes as they are"
+        return f"{check_same_bytes(client, data, given.path):,} bytes as they are"
     index = client.ready(DCC, local_id, kind=Kind.INDEX, timeout_seconds=timeout_seconds)
     check_ranges(client, index)
     records = check_region(client, data, index, given.path, file_format, given.region)
-    return f"{records} records of {given.region}"
+    return f"{records:,} records of {given.region}"
 
 
 @contextlib.contextmanager

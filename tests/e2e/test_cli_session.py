@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -249,6 +250,8 @@ def test_a_folder_a_pipe_and_an_index_are_added(user: Any) -> None:
     assert user.run("get", "local/i.bed.gz", "-o", "i.bed.gz").returncode == 0
     assert (user.home / "i.bed.gz.tbi").read_bytes() == index
 
+    for private in (user.state, user.state / "added"):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
     piped = user.run("add", "-", "--name", "piped.bed", "--wait", given=b"chr2\t7\t9\nchr1\t1\t5\n")
     assert piped.returncode == 0, piped.stderr.decode()
     region = user.run("get", "local/piped.bed", "--region", "chr2:1-100")

@@ -128,7 +128,7 @@ def cancel(
 
 
 _TIMES = frozenset({"created_at", "enqueued_at", "updated_at", "started_at", "finished_at", "not_before"})
-_APART = frozenset({"attempts", "parts", "progress", "waiting", "notes", "counts"})
+_APART = frozenset({"attempt", "attempts", "parts", "progress", "waiting", "notes", "counts"})
 
 
 def job_lines(job: dict[str, Any]) -> Iterator[str]:

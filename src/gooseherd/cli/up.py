@@ -75,7 +75,8 @@ def _folder_of_pipes(state_dir: Path) -> Path:
     from gooseherd.client.local import ADDED
 
     folder = state_dir / ADDED
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is of the last folder only
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

@@ -17,7 +17,14 @@ from gooseherd import __version__
 from gooseherd.client import reading, transfer
 from gooseherd.client.answers import check, content_length, filename, json_object, reaching, retry_after
 from gooseherd.client.deadline import Deadline
-from gooseherd.client.errors import Busy, JobEnded, Missing, NotReachable, UnexpectedAnswer
+from gooseherd.client.errors import (
+    Busy,
+    JobEnded,
+    Missing,
+    NotReachable,
+    TookTooLong,
+    UnexpectedAnswer,
+)
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.sse import parse_events
 from gooseherd.domain.artifact import Kind
@@ -318,9 +325,12 @@ class GooseherdClient:
                 time.sleep(clock.at_most(answer.retry_after_seconds))
                 continue
             clock.job_id = answer.job_id
-            for job in self.follow(answer.job_id, timeout_seconds=clock.left_or_none):
-                if on_job:
-                    on_job(job)
+            try:
+                for job in self.follow(answer.job_id, timeout_seconds=clock.left_or_none):
+                    if on_job:
+                        on_job(job)
+            except TookTooLong as late:  # which knows what was left for it, not what was given
+                raise TookTooLong(timeout_seconds or late.seconds, late.job_id) from None
             if job is not None and job.get("status") != Status.COMPLETED:
                 raise JobEnded(job)
 

@@ -217,3 +217,11 @@ def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, said: An
     with pytest.raises(Missing):
         client.file("d", "../../jobs/x")
     assert service.asked[-1].path == "/files/d/..%2F..%2Fjobs%2Fx"
+
+
+def test_a_wait_that_is_too_long_is_told_as_it_was_given(service: Any, said: Any, client: Any) -> None:
+    service.on("GET /data/d/f", said(202, {}, {"Location": "/jobs/j1"}))
+    service.on("GET /jobs/j1", said(200, {"job_id": "j1", "status": "running"}))
+    with pytest.raises(TookTooLong) as late:
+        client.ready("d", "f", timeout_seconds=0.5)
+    assert str(late.value) == "not ready after 0.5 s; job j1 goes on"
