@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "intervals.h"
 #include "report.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -32,9 +33,9 @@ static void told(const struct failure *failure)
     longjmp(refused, 1);
 }
 
-static void check(const struct ingest *g)
+static void check(const struct pass *p)
 {
-    if (g->kept)
+    if (p->kept)
         return;
     uint64_t lines = 0;
     char block[4096];
@@ -43,22 +44,14 @@ static void check(const struct ingest *g)
     while (made && (got = bgzf_read(made, block, sizeof block)) > 0)
         for (ssize_t i = 0; i < got; i++)
             lines += block[i] == '\n';
-    if (!made || bgzf_close(made) != 0 || lines != g->records + g->header_lines)
+    if (!made || bgzf_close(made) != 0 || lines != p->records + p->header_lines)
         abort();
-}
-
-static void forget(struct ingest *g)
-{
-    if (g->output)
-        output_drop(g->output);
-    ingest_free(g);
-    failure_forget();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char *const formats[] = {"bed", "narrowpeak", "gff3", "vcf", "bed", "gtf", "gtf", "vcf"};
-    static struct ingest g;
+    static struct intervals intervals;
     static struct options options;
     if (n == 0)
         return 0;
@@ -80,17 +73,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                    .threads = 2,
                    .format = format_named(formats[data[0] & 7])},
     };
-    memset(&g, 0, sizeof g);
+    memset(&intervals, 0, sizeof intervals);
     int source = memfd_create("source", MFD_CLOEXEC);
     if (source < 0 || write(source, data + 1, n - 1) != (ssize_t)n - 1 || lseek(source, 0, SEEK_SET) != 0)
         abort();
-    ingest_start(&g, &options, source);
     if (!setjmp(refused)) {
-        ingest_run(&g);
-        check(&g);
-        if (!report_write("/dev/null", &g, NULL))
+        intervals_run(&intervals, &options, source);
+        check(&intervals.pass);
+        if (!report_write("/dev/null", &intervals.pass, NULL))
             abort();
     }
-    forget(&g);
+    intervals_free(&intervals);
+    failure_forget();
     return 0;
 }

@@ -1,6 +1,5 @@
 /*
- * The one pass: from the source's lines to the sorted, indexed output. With --keep another may come before it, which
- * leaves nothing to do when the source is that output already (keep.h).
+ * From the source's lines to the sorted, indexed output, in one pass.
  *
  * THE ORDER. A source whose sequences stand in contiguous blocks with non-descending starts keeps its order, whatever
  * that of the names. Any other is sorted by name (byte-wise) and start; records that start together stay in the
@@ -22,56 +21,24 @@
 #ifndef INGEST_H
 #define INGEST_H
 
-#include "failure.h"
-#include "formats/reader.h"
-#include "input.h"
-#include "lines.h"
+#include "pass.h"
 #include "sort/merge.h"
-#include "options.h"
-#include "progress.h"
 
 struct ingest {
-    const struct options *options;
-    struct input *input;
-    int again; /* another descriptor of the source while it is judged; -1: none */
-    struct lines lines;
-    struct contigs contigs;
-    struct reader reader;
+    struct pass *pass;
     struct store store;
     struct runs runs;    /* sorted */
     struct runs journal; /* in the source's order, while that is an order */
-    struct progress progress;
-    struct output *output;
-    struct text header;
-    uint32_t *order; /* contigs by place, in the end */
-
-    bool sorted;    /* so far */
-    bool streaming; /* records go straight to the output */
+    bool streaming;      /* records go straight to the output */
     bool may_stream;
-    bool csi;       /* an end lies beyond TBI */
-    bool restarted; /* the bet was lost */
-    bool kept;      /* the source is the result: only its index was made */
-    uint32_t last_contig, last_start;
+    uint32_t *order; /* contigs by place, in the end */
     uint64_t next_age;
     uint64_t ticks;
-
-    const char *phase;
-    uint64_t records, record_bytes, written;
     uint64_t room, room_until, room_windows; /* what records may fill, until so many or other windows are there */
-    uint64_t spills, spilled_bytes;
-    uint32_t max_end;
-    uint64_t header_lines, bytes_out;
 };
 
-void ingest_start(struct ingest *ingest, const struct options *options, int source);
+void ingest_start(struct ingest *ingest, struct pass *pass);
 void ingest_run(struct ingest *ingest);
 void ingest_free(struct ingest *ingest);
-
-/* For keep.c. */
-uint64_t ingest_room(
-    const struct ingest *ingest); /* what records may fill; ends the process when there is too little */
-void ingest_tell(struct ingest *ingest, const char *phase);
-bool ingest_breaks_order(const struct ingest *ingest, const struct record *record);
-void ingest_note(struct ingest *ingest, const struct record *record, int64_t to); /* a record that stands next */
 
 #endif

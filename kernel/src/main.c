@@ -1,4 +1,4 @@
-/* gooseherd-intervals: positions on a genome, one per line, made ready for range requests. See ingest.h and --help;
+/* gooseherd-intervals: positions on a genome, one per line, made ready for range requests. See intervals.h and --help;
  * `gooseherd-intervals reads` and `pack` are for BAM: reads.h, pack.h. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -10,17 +10,18 @@
 
 #include "bam/pack.h"
 #include "bam/reads.h"
+#include "intervals.h"
 #include "report.h"
 
 static struct options options;
-static struct ingest ingest;
+static struct intervals intervals;
 
 static void told(const struct failure *failure)
 {
     dprintf(STDERR_FILENO, "gooseherd-intervals: %s\n", failure->detail);
     output_remove(&options.output);
     if (options.report)
-        report_write(options.report, &ingest, failure);
+        report_write(options.report, &intervals.pass, failure);
 }
 
 int main(int argc, char **argv)
@@ -39,9 +40,8 @@ int main(int argc, char **argv)
     int source = strcmp(options.source, "-") == 0 ? STDIN_FILENO : open(options.source, O_RDONLY | O_CLOEXEC);
     if (source < 0)
         fail_io("opening the source");
-    ingest_start(&ingest, &options, source);
-    ingest_run(&ingest);
-    if (options.report && !report_write(options.report, &ingest, NULL)) {
+    intervals_run(&intervals, &options, source);
+    if (options.report && !report_write(options.report, &intervals.pass, NULL)) {
         output_remove(&options.output);
         return EXIT_IO;
     }

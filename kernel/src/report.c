@@ -74,23 +74,23 @@ static void contig(FILE *to, const struct contig *c, bool first)
 }
 
 /* Declared ones in the header's order, then those that only records name, in byte order. */
-static void contigs(FILE *to, struct ingest *g)
+static void contigs(FILE *to, struct pass *p)
 {
     bool first = true;
     fputs("\"contigs\":[", to);
-    for (uint32_t i = 0; i < g->reader.declared_count; i++, first = false)
-        contig(to, &g->contigs.all[g->reader.declared[i]], first);
-    uint32_t *order = contigs_by_name(&g->contigs);
-    for (uint32_t i = 0; i < g->contigs.seen_count; i++)
-        if (!g->contigs.all[order[i]].declared) {
-            contig(to, &g->contigs.all[order[i]], first);
+    for (uint32_t i = 0; i < p->reader.declared_count; i++, first = false)
+        contig(to, &p->contigs.all[p->reader.declared[i]], first);
+    uint32_t *order = contigs_by_name(&p->contigs);
+    for (uint32_t i = 0; i < p->contigs.seen_count; i++)
+        if (!p->contigs.all[order[i]].declared) {
+            contig(to, &p->contigs.all[order[i]], first);
             first = false;
         }
     free(order);
     fputs("],\n", to);
 }
 
-static void all(FILE *to, struct ingest *g, const struct failure *failure)
+static void all(FILE *to, struct pass *p, const struct failure *failure)
 {
     fputs("{\n", to);
     text(to, "outcome", failure ? "failed" : "done");
@@ -100,37 +100,37 @@ static void all(FILE *to, struct ingest *g, const struct failure *failure)
         number(to, "line", failure->line);
     } else {
         /* Only when all is over: a failure may come while other threads still change these. */
-        const struct decoder *source = input_decoder(g->input);
+        const struct decoder *source = input_decoder(p->input);
         text(to, "compression", decoder_packing(source));
         truth(to, "without_end_marker", decoder_lacks_end_marker(source));
         number(to, "bytes_in", decoder_taken(source));
-        text(to, "index", g->csi ? "csi" : "tbi");
-        contigs(to, g);
+        text(to, "index", p->csi ? "csi" : "tbi");
+        contigs(to, p);
     }
-    truth(to, "ordered", g->sorted);
-    truth(to, "restarted", g->restarted);
-    truth(to, "kept", g->kept);
-    number(to, "records", g->records);
-    number(to, "record_bytes", g->record_bytes);
-    number(to, "header_bytes", g->header.n);
-    number(to, "header_lines", g->header_lines);
-    number(to, "lines", g->lines.number);
-    number(to, "text_bytes", g->lines.text_bytes);
-    number(to, "max_end", g->max_end);
-    number(to, "spills", g->spills);
-    number(to, "spilled_bytes", g->spilled_bytes);
-    number(to, "bytes_out", g->bytes_out);
+    truth(to, "ordered", p->sorted);
+    truth(to, "restarted", p->restarted);
+    truth(to, "kept", p->kept);
+    number(to, "records", p->records);
+    number(to, "record_bytes", p->record_bytes);
+    number(to, "header_bytes", p->header.n);
+    number(to, "header_lines", p->header_lines);
+    number(to, "lines", p->lines.number);
+    number(to, "text_bytes", p->lines.text_bytes);
+    number(to, "max_end", p->max_end);
+    number(to, "spills", p->spills);
+    number(to, "spilled_bytes", p->spilled_bytes);
+    number(to, "bytes_out", p->bytes_out);
     fputs("\"counts\":{", to);
     bool first = true;
     for (int i = 0; i < ODDITIES; i++)
-        if (g->reader.counts[i]) {
-            fprintf(to, "%s\"%s\":%llu", first ? "" : ",", oddity_names[i], (unsigned long long)g->reader.counts[i]);
+        if (p->reader.counts[i]) {
+            fprintf(to, "%s\"%s\":%llu", first ? "" : ",", oddity_names[i], (unsigned long long)p->reader.counts[i]);
             first = false;
         }
     fputs("}\n}\n", to);
 }
 
-bool report_write(const char *target, struct ingest *g, const struct failure *failure)
+bool report_write(const char *target, struct pass *p, const struct failure *failure)
 {
     FILE *to;
     char *partial = NULL;
@@ -148,7 +148,7 @@ bool report_write(const char *target, struct ingest *g, const struct failure *fa
     }
     bool good = to != NULL;
     if (good) {
-        all(to, g, failure);
+        all(to, p, failure);
         good = !ferror(to);
         good = fclose(to) == 0 && good;
     }

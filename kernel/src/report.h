@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "ingest.h"
+#include "pass.h"
 
 /* One value of a JSON document; names in files are any bytes, JSON is UTF-8. */
 void json_string(FILE *to, const char *bytes, size_t n);
@@ -12,6 +12,6 @@ void json_string(FILE *to, const char *bytes, size_t n);
 /*
  * Write the report: of success when `failure` is NULL. A path gets it whole or not at all. Whether that worked.
  */
-bool report_write(const char *target, struct ingest *ingest, const struct failure *failure);
+bool report_write(const char *target, struct pass *pass, const struct failure *failure);
 
 #endif

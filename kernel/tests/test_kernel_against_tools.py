@@ -75,7 +75,7 @@ class Generated:
         return True
 
     def in_order(self) -> list[tuple[bytes, int, int, bytes]]:
-        """The order that ingest.h promises, in its simplest form."""
+        """The order that kernel/src/ingest.h promises, in its simplest form."""
         if self.is_sorted():
             return self.records
         return sorted(self.records, key=lambda r: (r[0], r[1]))
