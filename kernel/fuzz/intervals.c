@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static jmp_buf refused;
 static char data_path[64], index_path[64];
 
-static void told(const struct failure *failure)
+static void on_failure(const struct failure *failure)
 {
     if (strcmp(failure->reason, TOOL_FAILED) == 0 || !failure->detail[0])
         abort();
@@ -59,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         hts_set_log_level(HTS_LOG_OFF);
         snprintf(data_path, sizeof data_path, "/dev/shm/intervals-%d.gz", (int)getpid());
         snprintf(index_path, sizeof index_path, "/dev/shm/intervals-%d.tbi", (int)getpid());
-        failure_told = told;
+        failure_handler = on_failure;
     }
     options = (struct options){
         .work = "/dev/shm",

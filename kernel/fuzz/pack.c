@@ -28,7 +28,7 @@ static jmp_buf refused;
 static char data_path[64], table_path[64];
 static struct pack pack = {.out = data_path, .density = table_path, .level = 1, .threads = 1};
 
-static void told(const struct failure *failure)
+static void on_failure(const struct failure *failure)
 {
     if (!failure->detail[0])
         abort();
@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         hts_set_log_level(HTS_LOG_OFF);
         snprintf(data_path, sizeof data_path, "/dev/shm/pack-%d.bam", (int)getpid());
         snprintf(table_path, sizeof table_path, "/dev/shm/pack-%d.table", (int)getpid());
-        failure_told = told;
+        failure_handler = on_failure;
     }
     static uint8_t whole[1 << 20];
     size_t head = sizeof short_ones, all = head + n - 1;

@@ -184,7 +184,7 @@ void density_add(struct density *d, uint32_t place, int64_t from, int64_t to)
         d->end = (uint64_t)to;
 }
 
-static bool write_table(const struct density *d, FILE *to, density_what *what, const void *of)
+static bool write_table(const struct density *d, FILE *to, density_describe *what, const void *of)
 {
     uint32_t top[2] = {d->shift, (uint32_t)d->stretch_count};
     fwrite("GHDENS1\n", 8, 1, to);
@@ -204,7 +204,7 @@ static bool write_table(const struct density *d, FILE *to, density_what *what, c
     return !ferror(to);
 }
 
-void density_finish(struct density *d, const char *path, density_what *what, const void *of)
+void density_finish(struct density *d, const char *path, density_describe *what, const void *of)
 {
     if (!d)
         return;

@@ -40,10 +40,10 @@ struct density_place {
     size_t n;
     uint64_t length;
 };
-typedef struct density_place density_what(const void *of, uint32_t place);
+typedef struct density_place density_describe(const void *of, uint32_t place);
 
 /* Writes the table to a file, which is removed when it cannot be finished; then drops it. */
-void density_finish(struct density *density, const char *path, density_what *what, const void *of);
+void density_finish(struct density *density, const char *path, density_describe *what, const void *of);
 
 /* Bytes that so many records, to this end at most, may need. */
 uint64_t density_memory(uint64_t records, uint64_t max_end, uint64_t contigs);

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-void (*failure_told)(const struct failure *);
+void (*failure_handler)(const struct failure *);
 
 /* Of each thread, ours and htslib's, which asks for 3 MB of its own accord: the system's 8 MB count as used. */
 enum { THREAD_STACK = 1 << 20 };
@@ -33,8 +33,8 @@ _Noreturn void fail_with(const struct failure *failure)
     if (atomic_flag_test_and_set(&failing))
         for (;;)
             pause();
-    if (failure_told)
-        failure_told(failure);
+    if (failure_handler)
+        failure_handler(failure);
     /* Not exit(): other threads are still working, and its handlers would race with them. */
     _exit(failure->code);
 }
@@ -152,7 +152,7 @@ _Noreturn void fail_library_io(const char *what)
     fail_io(what);
 }
 
-void *grow(void *old, size_t bytes)
+void *xrealloc(void *old, size_t bytes)
 {
     void *new = realloc(old, bytes ? bytes : 1);
     if (!new)

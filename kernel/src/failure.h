@@ -32,7 +32,7 @@ struct failure {
 };
 
 /* Called once, before the process ends: writes the report, removes partial outputs. May jump away (fuzzing). */
-extern void (*failure_told)(const struct failure *);
+extern void (*failure_handler)(const struct failure *);
 void failure_forget(void); /* after it has jumped away: the next failure is the first again */
 
 /* All of these end the process. The first failure wins when two threads fail at once. */
@@ -56,6 +56,6 @@ _Noreturn void fail_library(const char *what);    /* a library said only that it
 _Noreturn void fail_library_io(const char *what); /* one that reads or writes: errno says how, or nothing does */
 void failure_of_library(struct failure *failure, const char *what); /* likewise; reads errno */
 
-void *grow(void *old, size_t bytes); /* realloc that never returns NULL */
+void *xrealloc(void *old, size_t bytes); /* realloc that never returns NULL */
 
 #endif

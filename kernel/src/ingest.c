@@ -8,20 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Text in order before the bet is made: disorder mostly shows in the first lines. Tests make it small. */
+/* Bytes of records in order before they are streamed: disorder mostly shows in the first lines. Tests make it small. */
 #ifndef STREAM_AFTER
 #define STREAM_AFTER (16 * MIB)
 #endif
 
-static void take(struct ingest *g, const struct record *record);
+static void add_record(struct ingest *g, const struct record *record);
 
 void ingest_start(struct ingest *g, struct pass *p)
 {
     memset(g, 0, sizeof *g);
     g->pass = p;
-    g->may_stream = output_can_return(&p->options->output);
+    g->may_stream = output_can_be_read_back(&p->options->output);
     /* A single record always fits, whatever the budget says at that moment. */
-    store_start(&g->store, p->options->memory + MAX_LINE + MIB);
+    sort_buffer_start(&g->buffer, p->options->memory + MAX_LINE + MIB);
     runs_start(&g->runs, p->options->work);
     runs_start(&g->journal, p->options->work);
 }
@@ -30,7 +30,7 @@ void ingest_free(struct ingest *g)
 {
     if (!g->pass)
         return;
-    store_free(&g->store);
+    sort_buffer_free(&g->buffer);
     runs_free(&g->runs);
     runs_free(&g->journal);
     free(g->order);
@@ -40,56 +40,56 @@ void ingest_free(struct ingest *g)
 /* What records may fill. */
 static uint64_t room_for_records(const struct ingest *g)
 {
-    uint64_t left = pass_memory_left(g->pass, RUN_BUFFER + g->store.tables);
+    uint64_t left = pass_memory_left(g->pass, RUN_BUFFER + g->buffer.tables);
 #ifdef ROOM
     left = ROOM; /* tests: spilling within a few lines */
 #endif
     return left;
 }
 
-/* --- giving records out -------------------------------------------------------------------------------------- */
+/* --- writing records -------------------------------------------------------------------------------------- */
 
-static void given(struct ingest *g, struct head head)
+static void record_written(struct ingest *g, struct record_key key)
 {
     struct pass *p = g->pass;
-    output_record(p->output, p->contigs.all[head.contig].place, head.order >> 1, head.end);
-    p->written += head.n;
+    output_record(p->output, p->contigs.all[key.contig].place, key.order >> 1, key.end);
+    p->written += key.n;
     if (++g->ticks % 4096 == 0)
         pass_tell(p, p->phase, false);
 }
 
-static void give_stored(void *to, struct head head, const char *text)
+static void write_from_buffer(void *to, struct record_key key, const char *text)
 {
     struct ingest *g = to;
     struct pass *p = g->pass;
-    output_text(p->output, text, head.n);
-    given(g, head);
+    output_text(p->output, text, key.n);
+    record_written(g, key);
 }
 
-static void give_read(void *to, struct cursor *cursor)
+static void write_from_run(void *to, struct cursor *cursor)
 {
     struct ingest *g = to;
     struct pass *p = g->pass;
     const char *piece;
     for (size_t n; (n = cursor_text(cursor, &piece));)
         output_text(p->output, piece, n);
-    given(g, cursor->head);
+    record_written(g, cursor->key);
 }
 
-static void give_in_order(struct ingest *g)
+static void write_buffer_in_order(struct ingest *g)
 {
     struct pass *p = g->pass;
-    store_each(&g->store, p->contigs.seen, p->contigs.seen_count, AS_THEY_CAME, give_stored, g);
-    store_empty(&g->store);
+    sort_buffer_each(&g->buffer, p->contigs.seen, p->contigs.seen_count, AS_THEY_CAME, write_from_buffer, g);
+    sort_buffer_empty(&g->buffer);
 }
 
-static void give_journal(struct ingest *g)
+static void write_journal(struct ingest *g)
 {
-    char *buffer = grow(NULL, RUN_BUFFER);
+    char *buffer = xrealloc(NULL, RUN_BUFFER);
     struct cursor cursor;
     cursor_start(&cursor, &g->journal, &g->journal.all[0], buffer, RUN_BUFFER);
     while (cursor_next(&cursor))
-        give_read(g, &cursor);
+        write_from_run(g, &cursor);
     free(buffer);
 }
 
@@ -103,10 +103,10 @@ static void start_output(struct ingest *g)
 
 /* --- making room --------------------------------------------------------------------------------------------- */
 
-static void add_to_run(void *to, struct head head, const char *text)
+static void add_to_run(void *to, struct record_key key, const char *text)
 {
-    run_add(to, &head, sizeof head);
-    run_add(to, text, head.n);
+    run_add(to, &key, sizeof key);
+    run_add(to, text, key.n);
 }
 
 static void spill(struct ingest *g, uint64_t age)
@@ -115,12 +115,12 @@ static void spill(struct ingest *g, uint64_t age)
     uint32_t *order = contigs_by_name(&p->contigs);
     uint64_t before = g->runs.end;
     run_begin(&g->runs, age);
-    store_each(&g->store, order, p->contigs.seen_count, BY_START, add_to_run, &g->runs);
+    sort_buffer_each(&g->buffer, order, p->contigs.seen_count, BY_START, add_to_run, &g->runs);
     run_end(&g->runs);
     free(order);
     p->spills++;
     p->spilled_bytes += g->runs.end - before;
-    store_empty(&g->store);
+    sort_buffer_empty(&g->buffer);
 }
 
 /* The records in memory go to the end of the journal, which is one run. */
@@ -129,13 +129,13 @@ static void append_journal(struct ingest *g)
     struct pass *p = g->pass;
     uint64_t before = g->journal.end;
     run_begin(&g->journal, 0);
-    store_each(&g->store, p->contigs.seen, p->contigs.seen_count, AS_THEY_CAME, add_to_run, &g->journal);
+    sort_buffer_each(&g->buffer, p->contigs.seen, p->contigs.seen_count, AS_THEY_CAME, add_to_run, &g->journal);
     run_end(&g->journal);
     g->journal.all[0].to = g->journal.end;
     g->journal.count = 1;
     p->spills++;
     p->spilled_bytes += g->journal.end - before;
-    store_empty(&g->store);
+    sort_buffer_empty(&g->buffer);
 }
 
 static void start_streaming(struct ingest *g)
@@ -145,10 +145,10 @@ static void start_streaming(struct ingest *g)
     start_output(g);
     p->reader.header_grew = false;
     g->streaming = true;
-    give_in_order(g);
+    write_buffer_in_order(g);
 }
 
-/* A bet with little hope is not made: the header, or what comes first, is known when all is read. */
+/* Not when lines will have to be added: the header, or what comes first, is known when all is read. */
 static bool may_stream(const struct ingest *g)
 {
     const struct pass *p = g->pass;
@@ -168,7 +168,7 @@ static void make_room(struct ingest *g)
 
 /* --- when the order breaks ----------------------------------------------------------------------------------- */
 
-static bool full(struct ingest *g, struct head head)
+static bool is_full(struct ingest *g, struct record_key key)
 {
     struct pass *p = g->pass;
     enum { FOR_RECORDS = 64 };
@@ -177,7 +177,7 @@ static bool full(struct ingest *g, struct head head)
         g->room_until = p->records + FOR_RECORDS;
         g->room_windows = p->contigs.windows;
     }
-    return g->store.count && store_need(&g->store, head) > g->room;
+    return g->buffer.count && sort_buffer_need(&g->buffer, key) > g->room;
 }
 
 /* The journal's records become sorted runs. They are older than what is in memory now. */
@@ -185,9 +185,9 @@ static void sort_journal(struct ingest *g)
 {
     struct pass *p = g->pass;
     enum { YOUNGER = 1 << 30 };
-    if (g->store.count)
+    if (g->buffer.count)
         spill(g, YOUNGER);
-    char *buffer = grow(NULL, RUN_BUFFER);
+    char *buffer = xrealloc(NULL, RUN_BUFFER);
     struct cursor cursor;
     struct text text = {0};
     const char *piece;
@@ -196,13 +196,13 @@ static void sort_journal(struct ingest *g)
         text.n = 0;
         for (size_t n; (n = cursor_text(&cursor, &piece));)
             text_add(&text, piece, n);
-        struct head head = cursor.head;
-        head.n--; /* the newline, which the store adds */
-        if (full(g, head))
+        struct record_key key = cursor.key;
+        key.n--; /* the newline, which the store adds */
+        if (is_full(g, key))
             spill(g, g->next_age++);
-        store_add(&g->store, head, text.bytes);
+        sort_buffer_add(&g->buffer, key, text.bytes);
     }
-    if (g->store.count)
+    if (g->buffer.count)
         spill(g, g->next_age++);
     g->next_age = YOUNGER + 1;
     free(text.bytes);
@@ -211,12 +211,12 @@ static void sort_journal(struct ingest *g)
     g->journal.folder = p->options->work;
 }
 
-/* The bet is lost: read the output back as the source, from memory's point of view for the first time. */
+/* Streaming was wrong: read the output back as if it were the source. */
 static void restart(struct ingest *g)
 {
     struct pass *p = g->pass;
     uint64_t records = p->records;
-    int fd = output_return(p->output);
+    int fd = output_read_back(p->output);
     p->output = NULL;
     g->streaming = g->may_stream = false;
     p->restarted = true;
@@ -234,7 +234,7 @@ static void restart(struct ingest *g)
         left -= n + 1;
     while (lines_next(&lines, &line, &n))
         if (reader_written_record(&p->reader, lines.number, line, n, &record))
-            take(g, &record);
+            add_record(g, &record);
     if (p->records != records)
         fail(EXIT_IO, TOOL_FAILED, "the output did not read back as it was written");
     lines_free(&lines);
@@ -243,7 +243,7 @@ static void restart(struct ingest *g)
 
 /* --- reading ------------------------------------------------------------------------------------------------- */
 
-static void take(struct ingest *g, const struct record *r)
+static void add_record(struct ingest *g, const struct record *r)
 {
     struct pass *p = g->pass;
     int64_t from, to;
@@ -258,12 +258,12 @@ static void take(struct ingest *g, const struct record *r)
         sort_journal(g);
 
     pass_count(p, r, to);
-    struct head head = {r->contig, r->start << 1 | !r->added, r->end, (uint32_t)r->n};
-    if (!g->streaming && full(g, head))
+    struct record_key key = {r->contig, r->start << 1 | !r->added, r->end, (uint32_t)r->n};
+    if (!g->streaming && is_full(g, key))
         make_room(g);
     if (!g->streaming) {
-        store_add(&g->store, head, r->text);
-        if (p->sorted && g->store.used > STREAM_AFTER && may_stream(g))
+        sort_buffer_add(&g->buffer, key, r->text);
+        if (p->sorted && g->buffer.used > STREAM_AFTER && may_stream(g))
             start_streaming(g);
         return;
     }
@@ -273,8 +273,8 @@ static void take(struct ingest *g, const struct record *r)
     p->contigs.all[r->contig].place = p->contigs.seen_count - 1;
     output_text(p->output, r->text, r->n);
     output_text(p->output, "\n", 1);
-    head.n++;
-    given(g, head);
+    key.n++;
+    record_written(g, key);
 }
 
 static void read_all(struct ingest *g)
@@ -289,7 +289,7 @@ static void read_all(struct ingest *g)
         if (p->lines.open_end && decoder_lacks_end_marker(source))
             fail(EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut");
         if (reader_line(&p->reader, p->lines.number, line, n, &record))
-            take(g, &record);
+            add_record(g, &record);
         else if (g->streaming && p->reader.header_grew)
             restart(g);
         if (seen % 4096 == 0)
@@ -312,7 +312,7 @@ static void add_missing(struct ingest *g)
             restart(g);
         else if (g->journal.count)
             sort_journal(g);
-        take(g, &record);
+        add_record(g, &record);
     }
 }
 
@@ -321,20 +321,20 @@ void ingest_run(struct ingest *g)
     struct pass *p = g->pass;
     read_all(g);
     add_missing(g);
-    if (!g->streaming && g->runs.count && g->store.count)
+    if (!g->streaming && g->runs.count && g->buffer.count)
         spill(g, g->next_age++);
     g->order = p->sorted ? contigs_by_appearance(&p->contigs) : contigs_by_name(&p->contigs);
     if (!g->streaming) {
         start_output(g);
         pass_tell(p, g->runs.count ? "merge" : "write", true);
         if (g->runs.count) {
-            merge(&g->runs, &p->contigs, room_for_records(g) / 2, give_read, g);
+            merge(&g->runs, &p->contigs, room_for_records(g) / 2, write_from_run, g);
         } else if (p->sorted) {
             if (g->journal.count)
-                give_journal(g);
-            give_in_order(g);
+                write_journal(g);
+            write_buffer_in_order(g);
         } else {
-            store_each(&g->store, g->order, p->contigs.seen_count, BY_START, give_stored, g);
+            sort_buffer_each(&g->buffer, g->order, p->contigs.seen_count, BY_START, write_from_buffer, g);
         }
     }
     /* Whatever way was taken: what was read was written. */

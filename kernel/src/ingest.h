@@ -10,13 +10,14 @@
  * GFF needs it because parents stand before their children, VCF because it has no end column.
  * The output depends on nothing else: not on threads, memory, what was spilled or which of the ways below was taken.
  *
- * THE WAYS. Records are held in memory. When they fill it:
- *   not in order     a sorted run is spilled, and at the end the runs are merged;
- *   still in order   they go out at once and every later record behind them (streaming), which is a bet: if one comes
- *                    that breaks the order, that needs CSI, or a header line that belongs above, the output is read
- *                    back as if it were the source, once, and the bet is not made again;
- *   ... and no bet   they are appended to a journal in their order, which is the output's at the end, or is
- *                    sorted into runs when the order breaks after all.
+ * THE WAYS. Records are held in memory. When they fill it, then if the source is
+ *   not in order     a sorted run is written to disk, and at the end the runs are merged;
+ *   still in order   they go to the output at once and every later record behind them (streaming). That may be wrong: when
+ *                    a record comes that breaks the order or needs a CSI, or a header line that belongs above, the output
+ *                    is read back as if it were the source, once, and nothing is streamed any more;
+ *   ... and output is not to be read back (a pipe, a second time)
+ *                    they are appended to a journal in their order, which is the output's at the end, or is sorted into
+ *                    runs when the order breaks after all.
  */
 #ifndef INGEST_H
 #define INGEST_H
@@ -26,7 +27,7 @@
 
 struct ingest {
     struct pass *pass;
-    struct store store;
+    struct sort_buffer buffer;
     struct runs runs;    /* sorted */
     struct runs journal; /* in the source's order, while that is an order */
     bool streaming;      /* records go straight to the output */

@@ -49,9 +49,9 @@ static enum verdict judge(struct pass *p, bool csi, struct text *top)
         if (!csi && to > TBI_END)
             return give_up(p, NEEDS_CSI);
         if (!p->output)
-            p->output = output_start_kept(&p->options->output, csi, before);
+            p->output = output_start_index_only(&p->options->output, csi, before);
         pass_count(p, &record, to);
-        output_record_kept(p->output, p->contigs.seen_count - 1, record.start, record.end, lines_offset(&p->lines));
+        output_index_record(p->output, p->contigs.seen_count - 1, record.start, record.end, lines_offset(&p->lines));
     }
     p->header.n = 0;
     if (!p->records || p->lines.open_end || !decoder_is_blocks(input_decoder(p->input)) ||
@@ -62,14 +62,14 @@ static enum verdict judge(struct pass *p, bool csi, struct text *top)
         (top->n && memcmp(p->header.bytes, top->bytes, top->n) != 0))
         return give_up(p, NOT_KEPT);
     uint32_t *order = contigs_by_appearance(&p->contigs);
-    output_finish_kept(p->output, &p->contigs, order, before);
+    output_finish_index_only(p->output, &p->contigs, order, before);
     p->output = NULL;
     free(order);
     return KEPT;
 }
 
 /* As before the first byte was read. */
-static void again(struct pass *p)
+static void read_anew(struct pass *p)
 {
     const struct options *options = p->options;
     int fd = p->again;
@@ -84,21 +84,21 @@ bool index_in_place(struct pass *p)
 {
     if (reader_converts(&p->reader))
         return false;
-    p->again = input_again(p->input);
+    p->again = input_dup(p->input);
     struct text top = {0};
     enum verdict verdict = judge(p, false, &top);
     if (p->again < 0 && verdict != KEPT)
         fail(verdict == NEEDS_CSI ? EXIT_WANTS_CSI : EXIT_NOT_KEPT, TOOL_FAILED,
              "not to be kept as it is, and what came by a pipe cannot be read again");
     if (verdict == NEEDS_CSI) {
-        again(p);
-        p->again = input_again(p->input);
+        read_anew(p);
+        p->again = input_dup(p->input);
         top.n = 0;
         verdict = judge(p, true, &top);
     }
     free(top.bytes);
     if (verdict != KEPT) {
-        again(p);
+        read_anew(p);
         return false;
     }
     p->kept = true;

@@ -38,7 +38,7 @@ static void *decode_all(void *of)
         }
         struct slot *slot = &in->slots[in->filled % SLOTS];
         pthread_mutex_unlock(&in->lock);
-        slot->n = decode(in->decoder, slot->data, SLOT_BYTES, &slot->blocks, &slot->failure);
+        slot->n = decoder_read(in->decoder, slot->data, SLOT_BYTES, &slot->blocks, &slot->failure);
         more = slot->n != 0;
         pthread_mutex_lock(&in->lock);
         in->filled++;
@@ -50,11 +50,11 @@ static void *decode_all(void *of)
 
 struct input *input_new(int fd, struct decode_limits limits)
 {
-    struct input *in = grow(NULL, sizeof *in);
+    struct input *in = xrealloc(NULL, sizeof *in);
     memset(in, 0, sizeof *in);
     in->decoder = decoder_new(fd, limits);
     for (int i = 0; i < SLOTS; i++)
-        in->slots[i].data = grow(NULL, SLOT_BYTES);
+        in->slots[i].data = xrealloc(NULL, SLOT_BYTES);
     pthread_mutex_init(&in->lock, NULL);
     pthread_cond_init(&in->changed, NULL);
     if (pthread_create(&in->thread, NULL, decode_all, in) != 0)
@@ -89,9 +89,9 @@ bool input_next(struct input *in, const char **data, size_t *n, const struct blo
     return true;
 }
 
-int input_again(const struct input *in)
+int input_dup(const struct input *in)
 {
-    return decoder_again(in->decoder);
+    return decoder_dup(in->decoder);
 }
 
 const struct decoder *input_decoder(const struct input *in)

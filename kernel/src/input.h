@@ -2,7 +2,7 @@
 #ifndef INPUT_H
 #define INPUT_H
 
-#include "bgzf/decode.h"
+#include "bgzf/decoder.h"
 
 enum { SLOTS = 8, SLOT_BYTES = 256 << 10, INPUT_MEMORY = (SLOTS + 1) * SLOT_BYTES }; /* what an open input holds */
 
@@ -14,7 +14,7 @@ void input_free(struct input *input);                         /* waits for a rea
 /* The next chunk, valid until the next call; false at the end. A broken source ends the process. */
 bool input_next(struct input *input, const char **data, size_t *n, const struct blocks **blocks);
 
-int input_again(const struct input *input); /* as decoder_again */
+int input_dup(const struct input *input); /* as decoder_dup */
 
 const struct decoder *input_decoder(const struct input *input);
 

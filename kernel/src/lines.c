@@ -19,7 +19,7 @@ void lines_free(struct lines *l)
     free(l->carry);
 }
 
-static void keep(struct lines *l, const char *data, size_t n)
+static void carry_over(struct lines *l, const char *data, size_t n)
 {
     if (l->carried + n > l->longest) {
         struct failure f = {.code = EXIT_LIMIT, .reason = SOURCE_INVALID, .line = l->number + 1};
@@ -29,14 +29,14 @@ static void keep(struct lines *l, const char *data, size_t n)
     }
     if (l->carried + n > l->carry_size) {
         l->carry_size = (l->carried + n) * 2;
-        l->carry = grow(l->carry, l->carry_size);
+        l->carry = xrealloc(l->carry, l->carry_size);
     }
     if (n)
         memcpy(l->carry + l->carried, data, n);
     l->carried += n;
 }
 
-static bool give(struct lines *l, const char **line, size_t *n, const char *from, size_t length)
+static bool emit(struct lines *l, const char **line, size_t *n, const char *from, size_t length)
 {
     l->number++;
     *line = from;
@@ -67,7 +67,7 @@ bool lines_next(struct lines *l, const char **line, size_t *n)
                 l->open_end = true;
                 size_t length = l->carried;
                 l->carried = 0;
-                return give(l, line, n, l->carry, length);
+                return emit(l, line, n, l->carry, length);
             }
             l->end = l->at + got;
             l->chunk = l->at;
@@ -84,13 +84,13 @@ bool lines_next(struct lines *l, const char **line, size_t *n)
             refuse(l->number + 1, "a NUL byte: this is not text");
         l->at = newline ? newline + 1 : l->end;
         if (!joined && newline)
-            return give(l, line, n, start, (size_t)(newline - start));
-        keep(l, start, (size_t)(stop - start));
+            return emit(l, line, n, start, (size_t)(newline - start));
+        carry_over(l, start, (size_t)(stop - start));
         joined = true;
         if (newline) {
             size_t length = l->carried;
             l->carried = 0;
-            return give(l, line, n, l->carry, length);
+            return emit(l, line, n, l->carry, length);
         }
     }
 }

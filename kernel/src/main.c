@@ -16,7 +16,7 @@
 static struct options options;
 static struct intervals intervals;
 
-static void told(const struct failure *failure)
+static void on_failure(const struct failure *failure)
 {
     dprintf(STDERR_FILENO, "gooseherd-intervals: %s\n", failure->detail);
     output_remove(&options.output);
@@ -35,7 +35,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "pack") == 0)
         return pack_main(argc - 1, argv + 1);
     options_read(&options, argc, argv);
-    failure_told = told;
+    failure_handler = on_failure;
     hts_set_log_level(HTS_LOG_OFF);
     int source = strcmp(options.source, "-") == 0 ? STDIN_FILENO : open(options.source, O_RDONLY | O_CLOEXEC);
     if (source < 0)

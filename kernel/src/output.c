@@ -23,7 +23,7 @@ struct output {
     struct blockwriter *writer; /* NULL: the data stays as it is */
     hts_idx_t *index;
     struct density *density;
-    struct mark last; /* goes to the index when its end is sure: the last of all ends where the text does */
+    struct index_entry last; /* goes to the index when its end is sure: the last of all ends where the text does */
     uint64_t last_end;
     bool any;
     int fd; /* the data file */
@@ -38,7 +38,7 @@ static int number_of(const char *target)
     return strncmp(target, "fd:", 3) == 0 ? atoi(target + 3) : -1;
 }
 
-bool output_can_return(const struct output_plan *plan)
+bool output_can_be_read_back(const struct output_plan *plan)
 {
     struct stat found;
     return number_of(plan->data) < 0 && (stat(plan->data, &found) != 0 || S_ISREG(found.st_mode));
@@ -49,7 +49,7 @@ static bool index_last(struct output *o, uint64_t end)
     return !o->any || hts_idx_push(o->index, (int)o->last.place, o->last.from, o->last.to, end, 1) >= 0;
 }
 
-static bool indexed(void *of, const struct mark *mark, uint64_t end)
+static bool indexed(void *of, const struct index_entry *mark, uint64_t end)
 {
     struct output *o = of;
     if (!index_last(o, o->last_end))
@@ -75,7 +75,7 @@ static void begin(struct output *o, const struct text *header)
 
 struct output *output_start(const struct output_plan *plan, bool csi, const struct text *header)
 {
-    struct output *o = grow(NULL, sizeof *o);
+    struct output *o = xrealloc(NULL, sizeof *o);
     memset(o, 0, sizeof *o);
     o->plan = plan;
     o->csi = csi;
@@ -99,7 +99,7 @@ void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t en
 {
     int64_t from, to;
     format_interval(o->plan->format, start, end, &from, &to);
-    blockwriter_record(o->writer, (struct mark){.from = from, .to = to, .place = place, .mapped = true});
+    blockwriter_record(o->writer, (struct index_entry){.from = from, .to = to, .place = place, .mapped = true});
 }
 
 uint64_t output_bytes(const struct output *o)
@@ -142,7 +142,7 @@ static void save_index(const struct output *o)
 {
     const char *target = o->plan->index;
     size_t room = strlen(target) + 32;
-    char *path = grow(NULL, room);
+    char *path = xrealloc(NULL, room);
     if (number_of(target) >= 0)
         snprintf(path, room, "/proc/self/fd/%d", number_of(target));
     else
@@ -173,9 +173,9 @@ static void save_density(struct output *o, const struct contigs *contigs, const 
     o->density = NULL;
 }
 
-struct output *output_start_kept(const struct output_plan *plan, bool csi, uint64_t from)
+struct output *output_start_index_only(const struct output_plan *plan, bool csi, uint64_t from)
 {
-    struct output *o = grow(NULL, sizeof *o);
+    struct output *o = xrealloc(NULL, sizeof *o);
     memset(o, 0, sizeof *o);
     o->plan = plan;
     o->csi = csi;
@@ -187,7 +187,7 @@ struct output *output_start_kept(const struct output_plan *plan, bool csi, uint6
     return o;
 }
 
-void output_record_kept(struct output *o, uint32_t place, uint32_t start, uint32_t end, uint64_t to)
+void output_index_record(struct output *o, uint32_t place, uint32_t start, uint32_t end, uint64_t to)
 {
     int64_t from, until;
     format_interval(o->plan->format, start, end, &from, &until);
@@ -197,7 +197,7 @@ void output_record_kept(struct output *o, uint32_t place, uint32_t start, uint32
     density_add(o->density, place, from, until);
 }
 
-void output_finish_kept(struct output *o, const struct contigs *contigs, const uint32_t *order, uint64_t end)
+void output_finish_index_only(struct output *o, const struct contigs *contigs, const uint32_t *order, uint64_t end)
 {
     errno = 0;
     if (hts_idx_finish(o->index, end) < 0)
@@ -244,7 +244,7 @@ uint64_t output_finish(struct output *o, const struct contigs *contigs, const ui
     return bytes;
 }
 
-int output_return(struct output *o)
+int output_read_back(struct output *o)
 {
     int fd = o->fd;
     blockwriter_end(o->writer);

@@ -20,7 +20,7 @@ struct output_plan {
 };
 
 /* Whether what was written can be read back: an ordinary file given by its path. */
-bool output_can_return(const struct output_plan *plan);
+bool output_can_be_read_back(const struct output_plan *plan);
 
 /* Starts with the header. `csi`: ends lie beyond TBI_END. Failures end the process. */
 struct output *output_start(const struct output_plan *plan, bool csi, const struct text *header);
@@ -38,14 +38,15 @@ uint64_t output_finish(struct output *output, const struct contigs *contigs, con
  * For data that stays as it is: only its index is made. The first record begins at the virtual offset `from`, each one
  * ends at its `to`, the last of the file's text at `end`.
  */
-struct output *output_start_kept(const struct output_plan *plan, bool csi, uint64_t from);
-void output_record_kept(struct output *output, uint32_t place, uint32_t start, uint32_t end, uint64_t to);
-void output_finish_kept(struct output *output, const struct contigs *contigs, const uint32_t *order, uint64_t end);
+struct output *output_start_index_only(const struct output_plan *plan, bool csi, uint64_t from);
+void output_index_record(struct output *output, uint32_t place, uint32_t start, uint32_t end, uint64_t to);
+void output_finish_index_only(struct output *output, const struct contigs *contigs, const uint32_t *order,
+                              uint64_t end);
 
 void output_drop(struct output *output); /* without finishing it, however it was started */
 
 /* Takes the data back: its file, from the start, no longer has a name. */
-int output_return(struct output *output);
+int output_read_back(struct output *output);
 
 /* Removes what was created; for failures. */
 void output_remove(const struct output_plan *plan);

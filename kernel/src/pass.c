@@ -59,7 +59,7 @@ bool pass_breaks_order(const struct pass *p, const struct record *r)
 
 void pass_count(struct pass *p, const struct record *r, int64_t to)
 {
-    contigs_note(&p->contigs, r->contig, (uint32_t)to);
+    contigs_count_record(&p->contigs, r->contig, (uint32_t)to);
     p->last_contig = r->contig;
     p->last_start = r->start;
     p->records++;

@@ -15,6 +15,6 @@ hts_idx_t *bam_index_start(const sam_hdr_t *header, bool csi, uint64_t from);
 
 hts_pos_t bam_longest(const sam_hdr_t *header); /* of its sequences, in bases */
 
-struct density_place bam_place(const void *header, uint32_t tid); /* a density_what */
+struct density_place bam_place(const void *header, uint32_t tid); /* a density_describe */
 
 #endif

@@ -85,7 +85,7 @@ static size_t next(struct packing *p)
     size_t all = (size_t)length + 4;
     for (size_t have = 4; have < all;) {
         if (have == p->room)
-            p->read = grow(p->read, p->room *= 2);
+            p->read = xrealloc(p->read, p->room *= 2);
         size_t most = (all < p->room ? all : p->room) - have;
         if (!take(p, p->read + have, most))
             cut();
@@ -121,7 +121,7 @@ static void refuse_disorder(const struct placed *before, const struct placed *no
         malformed();
 }
 
-static bool indexed(void *of, const struct mark *read, uint64_t end)
+static bool indexed(void *of, const struct index_entry *read, uint64_t end)
 {
     const struct packing *p = of;
     return hts_idx_push(p->index, (int)read->place, read->from, read->to, end, read->mapped) >= 0;
@@ -130,16 +130,16 @@ static bool indexed(void *of, const struct mark *read, uint64_t end)
 static void all_reads(struct packing *p)
 {
     struct placed before = {0}, now;
-    struct mark mark = {0};
+    struct index_entry mark = {0};
     for (size_t n; (n = next(p)) != 0; before = now) {
         now = place_of(p, n);
-        blockwriter_together(p->out, n);
+        blockwriter_keep_together(p->out, n);
         if (p->any) {
             refuse_disorder(&before, &now);
             blockwriter_record(p->out, mark);
         }
         blockwriter_text(p->out, (const char *)p->read, n);
-        mark = (struct mark){now.from, now.to, (uint32_t)now.tid, now.mapped, 0};
+        mark = (struct index_entry){now.from, now.to, (uint32_t)now.tid, now.mapped, 0};
         p->any = true;
         if (now.mapped && now.tid >= 0)
             density_add(p->density, (uint32_t)now.tid, now.from, now.to);
@@ -213,7 +213,7 @@ void pack_run(const struct pack *pack, int source)
     struct packing *p = &packing;
     struct stat found;
     *p = (struct packing){.pack = pack, .room = FIRST_ROOM};
-    p->read = grow(NULL, p->room);
+    p->read = xrealloc(NULL, p->room);
     p->fd = open(pack->out, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (p->fd < 0)
         fail_io("creating the output");
@@ -257,7 +257,7 @@ void pack_remove(const struct pack *pack)
 
 static struct pack asked;
 
-static void told(const struct failure *failure)
+static void on_failure(const struct failure *failure)
 {
     dprintf(STDERR_FILENO, "gooseherd-intervals: %s\n", failure->detail);
     pack_remove(&asked);
@@ -292,7 +292,7 @@ int pack_main(int argc, char **argv)
         fputs("gooseherd-intervals pack: --out is an absolute path, threads 1 to 64 (see --help)\n", stderr);
         return EXIT_USAGE;
     }
-    failure_told = told;
+    failure_handler = on_failure;
     pack_run(&asked, STDIN_FILENO);
     return EXIT_DONE;
 }

@@ -25,23 +25,23 @@ enum {
 };
 
 /* One block on its way: filled by the caller, packed by any thread, written in its turn. */
-struct piece {
+struct block {
     bool packed;
     size_t n, packed_n;
-    struct mark *marks;
-    size_t marks_n, marks_room;
+    struct index_entry *entries;
+    size_t entries_n, entries_room;
     char text[TEXT];
     unsigned char bytes[PACKED];
 };
 
 struct blockwriter {
     int fd, level;
-    blockwriter_mark *marked;
+    blockwriter_indexer *indexer;
     void *of;
 
-    struct piece *ring; /* block number n is ring[n % size] */
+    struct block *ring; /* block number n is ring[n % size] */
     size_t size;
-    struct piece *open; /* the one that is being filled: number `filled` */
+    struct block *open; /* the one that is being filled: number `filled` */
 
     pthread_mutex_t lock;
     pthread_cond_t more, less; /* blocks to be packed; fewer under way */
@@ -57,27 +57,27 @@ struct blockwriter {
 
 /* --- one block --------------------------------------------------------------------------------------------------- */
 
-static void pack_fast(struct deflater *deflater, struct piece *piece)
+static void pack_fast(struct deflater *deflater, struct block *block)
 {
     static const unsigned char start[HEADER] = {0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, 'B', 'C', 2, 0};
-    unsigned char *to = piece->bytes;
+    unsigned char *to = block->bytes;
     memcpy(to, start, HEADER);
-    size_t n = HEADER + deflater_pack(deflater, to + HEADER, piece->text, piece->n);
-    u32_to_le(crc32_gzip_refl(0, (const unsigned char *)piece->text, piece->n), to + n);
-    u32_to_le((uint32_t)piece->n, to + n + 4);
-    piece->packed_n = n + FOOTER;
-    u16_to_le((uint16_t)(piece->packed_n - 1), to + 16);
+    size_t n = HEADER + deflater_pack(deflater, to + HEADER, block->text, block->n);
+    u32_to_le(crc32_gzip_refl(0, (const unsigned char *)block->text, block->n), to + n);
+    u32_to_le((uint32_t)block->n, to + n + 4);
+    block->packed_n = n + FOOTER;
+    u16_to_le((uint16_t)(block->packed_n - 1), to + 16);
 }
 
-static bool pack(const struct blockwriter *w, struct deflater *deflater, struct piece *piece)
+static bool pack(const struct blockwriter *w, struct deflater *deflater, struct block *block)
 {
     if (w->level == 0) {
-        pack_fast(deflater, piece);
+        pack_fast(deflater, block);
         return true;
     }
-    piece->packed_n = PACKED;
+    block->packed_n = PACKED;
     errno = 0;
-    return bgzf_compress(piece->bytes, &piece->packed_n, piece->text, piece->n, w->level) == 0;
+    return bgzf_compress(block->bytes, &block->packed_n, block->text, block->n, w->level) == 0;
 }
 
 /* --- its way ----------------------------------------------------------------------------------------------------- */
@@ -105,16 +105,16 @@ static void keep_failure(struct blockwriter *w, const struct failure *failure)
 }
 
 /* By the one thread that is at it, without the lock. */
-static bool give_out(struct blockwriter *w, const struct piece *piece, struct failure *failure)
+static bool write_block(struct blockwriter *w, const struct block *block, struct failure *failure)
 {
     errno = 0;
-    if (!write_all(w->fd, piece->bytes, piece->packed_n)) {
+    if (!write_all(w->fd, block->bytes, block->packed_n)) {
         failure_of_errno(failure, "writing the output");
         return false;
     }
     errno = 0;
-    for (size_t i = 0; i < piece->marks_n; i++)
-        if (!w->marked(w->of, &piece->marks[i], w->address << 16 | piece->marks[i].at)) {
+    for (size_t i = 0; i < block->entries_n; i++)
+        if (!w->indexer(w->of, &block->entries[i], w->address << 16 | block->entries[i].at)) {
             failure_of_library(failure, "the index refused a record");
             return false;
         }
@@ -125,18 +125,18 @@ static bool give_out(struct blockwriter *w, const struct piece *piece, struct fa
 static void write_next(struct blockwriter *w)
 {
     while (!w->writing && w->written < w->taken && w->ring[w->written % w->size].packed && !w->failure.code) {
-        struct piece *piece = &w->ring[w->written % w->size];
+        struct block *block = &w->ring[w->written % w->size];
         struct failure failure = {0};
         w->writing = true;
         pthread_mutex_unlock(&w->lock);
-        bool done = give_out(w, piece, &failure);
+        bool done = write_block(w, block, &failure);
         pthread_mutex_lock(&w->lock);
         w->writing = false;
         if (!done) {
             keep_failure(w, &failure);
             return;
         }
-        w->address += piece->packed_n;
+        w->address += block->packed_n;
         w->written++;
         pthread_cond_signal(&w->less);
     }
@@ -154,9 +154,9 @@ static void *pack_all(void *of)
             pthread_cond_wait(&w->more, &w->lock);
         if (w->over || w->failure.code)
             break;
-        struct piece *piece = &w->ring[w->taken++ % w->size];
+        struct block *block = &w->ring[w->taken++ % w->size];
         pthread_mutex_unlock(&w->lock);
-        bool done = pack(w, deflater, piece);
+        bool done = pack(w, deflater, block);
         struct failure failure = {0};
         if (!done)
             failure_of_library(&failure, "a block could not be compressed");
@@ -165,7 +165,7 @@ static void *pack_all(void *of)
             keep_failure(w, &failure);
             break;
         }
-        piece->packed = true;
+        block->packed = true;
         write_next(w);
     }
     pthread_mutex_unlock(&w->lock);
@@ -175,35 +175,35 @@ static void *pack_all(void *of)
 
 /* --- the caller's side ------------------------------------------------------------------------------------------- */
 
-/* With marks of records as short as they can be, in an array that doubles. */
-enum { MARKS_MOST = TEXT / 6 * 3 / 2, PIECE_MOST = sizeof(struct piece) + MARKS_MOST * sizeof(struct mark) };
+/* With entries of records as short as they can be, in an array that doubles. */
+enum { ENTRIES_MOST = TEXT / 6 * 3 / 2, BLOCK_MOST = sizeof(struct block) + ENTRIES_MOST * sizeof(struct index_entry) };
 
 static size_t ring_size(int threads, uint64_t memory)
 {
     size_t n = (size_t)threads, least = n * LEAST_A_THREAD + 2, most = n * MOST_A_THREAD + 2;
-    uint64_t some = memory / PIECE_MOST;
+    uint64_t some = memory / BLOCK_MOST;
     return some < least ? least : some > most ? most : (size_t)some;
 }
 
 uint64_t blockwriter_memory(int threads, uint64_t given)
 {
-    return ring_size(threads, given) * PIECE_MOST + (uint64_t)threads * deflater_memory();
+    return ring_size(threads, given) * BLOCK_MOST + (uint64_t)threads * deflater_memory();
 }
 
-struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_mark *marked,
+struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_indexer *indexer,
                                       void *of)
 {
-    struct blockwriter *w = grow(NULL, sizeof *w);
+    struct blockwriter *w = xrealloc(NULL, sizeof *w);
     memset(w, 0, sizeof *w);
     w->fd = fd;
     w->level = level;
-    w->marked = marked;
+    w->indexer = indexer;
     w->of = of;
     w->size = ring_size(threads, memory);
-    w->ring = grow(NULL, w->size * sizeof *w->ring);
+    w->ring = xrealloc(NULL, w->size * sizeof *w->ring);
     for (size_t i = 0; i < w->size; i++) {
-        w->ring[i].marks = NULL;
-        w->ring[i].marks_room = w->ring[i].marks_n = w->ring[i].n = 0;
+        w->ring[i].entries = NULL;
+        w->ring[i].entries_room = w->ring[i].entries_n = w->ring[i].n = 0;
     }
     w->open = w->ring;
     pthread_mutex_init(&w->lock, NULL);
@@ -237,7 +237,7 @@ static void hand_over(struct blockwriter *w)
     wait_for(w, w->size - 1);
     pthread_mutex_unlock(&w->lock);
     w->open = &w->ring[w->filled % w->size];
-    w->open->n = w->open->marks_n = 0;
+    w->open->n = w->open->entries_n = 0;
 }
 
 void blockwriter_text(struct blockwriter *w, const char *text, size_t n)
@@ -252,31 +252,31 @@ void blockwriter_text(struct blockwriter *w, const char *text, size_t n)
     w->open->n += n;
 }
 
-void blockwriter_together(struct blockwriter *w, size_t n)
+void blockwriter_keep_together(struct blockwriter *w, size_t n)
 {
     if (w->open->n && n > TEXT - w->open->n)
         hand_over(w);
 }
 
-void blockwriter_record(struct blockwriter *w, struct mark mark)
+void blockwriter_record(struct blockwriter *w, struct index_entry entry)
 {
-    struct piece *piece = w->open;
-    if (piece->marks_n == piece->marks_room) {
-        piece->marks_room = piece->marks_room ? piece->marks_room * 2 : 1024;
-        piece->marks = grow(piece->marks, piece->marks_room * sizeof *piece->marks);
+    struct block *block = w->open;
+    if (block->entries_n == block->entries_room) {
+        block->entries_room = block->entries_room ? block->entries_room * 2 : 1024;
+        block->entries = xrealloc(block->entries, block->entries_room * sizeof *block->entries);
     }
-    mark.at = (uint32_t)piece->n & INT32_MAX;
-    piece->marks[piece->marks_n++] = mark;
+    entry.at = (uint32_t)block->n & INT32_MAX;
+    block->entries[block->entries_n++] = entry;
 }
 
 /* Records that end just where the last block does, with nothing behind it: they are told here. */
-static void tell_rest(struct blockwriter *w)
+static void index_rest(struct blockwriter *w)
 {
     struct failure failure;
     w->open->packed_n = 0;
-    if (!give_out(w, w->open, &failure))
+    if (!write_block(w, w->open, &failure))
         fail_with(&failure);
-    w->open->marks_n = 0;
+    w->open->entries_n = 0;
 }
 
 uint64_t blockwriter_flush(struct blockwriter *w)
@@ -286,7 +286,7 @@ uint64_t blockwriter_flush(struct blockwriter *w)
     pthread_mutex_lock(&w->lock);
     wait_for(w, 0);
     pthread_mutex_unlock(&w->lock);
-    tell_rest(w);
+    index_rest(w);
     return w->address << 16;
 }
 
@@ -313,7 +313,7 @@ void blockwriter_drop(struct blockwriter *w)
     pthread_cond_destroy(&w->more);
     pthread_cond_destroy(&w->less);
     for (size_t i = 0; i < w->size; i++)
-        free(w->ring[i].marks);
+        free(w->ring[i].entries);
     free(w->ring);
     free(w);
 }

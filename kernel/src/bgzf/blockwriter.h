@@ -23,7 +23,7 @@ uint64_t blockwriter_memory(int threads, uint64_t given);
 struct blockwriter;
 
 /* A record of the index: it lies on [from, to) of the place. */
-struct mark {
+struct index_entry {
     int64_t from, to;
     uint32_t place;
     uint32_t mapped : 1; /* counted as such */
@@ -31,19 +31,19 @@ struct mark {
 };
 
 /* Told in the order of the records, by one thread at a time; `end` is a virtual file offset. False: it was refused. */
-typedef bool blockwriter_mark(void *of, const struct mark *mark, uint64_t end);
+typedef bool blockwriter_indexer(void *of, const struct index_entry *entry, uint64_t end);
 
-/* Writes to `fd`, which stays open. Failures end the process, here and below; `marked` may be NULL without marks. */
-struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_mark *marked,
+/* Writes to `fd`, which stays open. Failures end the process, here and below; `indexer` may be NULL without entries. */
+struct blockwriter *blockwriter_start(int fd, int level, int threads, uint64_t memory, blockwriter_indexer *indexer,
                                       void *of);
 
 void blockwriter_text(struct blockwriter *writer, const char *text, size_t n);
 
 /* The next `n` bytes go to a new block if they do not fit in the open one. */
-void blockwriter_together(struct blockwriter *writer, size_t n);
+void blockwriter_keep_together(struct blockwriter *writer, size_t n);
 
 /* A record ends here. */
-void blockwriter_record(struct blockwriter *writer, struct mark mark);
+void blockwriter_record(struct blockwriter *writer, struct index_entry entry);
 
 /* Ends the block and waits until all is written and told; the virtual offset of what comes next. */
 uint64_t blockwriter_flush(struct blockwriter *writer);

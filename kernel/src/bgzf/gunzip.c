@@ -31,7 +31,7 @@ struct gunzip {
 
 struct gunzip *gunzip_new(void)
 {
-    return grow(NULL, sizeof(struct gunzip));
+    return xrealloc(NULL, sizeof(struct gunzip));
 }
 
 void gunzip_free(struct gunzip *g)

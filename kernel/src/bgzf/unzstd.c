@@ -13,7 +13,7 @@ struct unzstd {
 
 struct unzstd *unzstd_new(void)
 {
-    struct unzstd *u = grow(NULL, sizeof *u);
+    struct unzstd *u = xrealloc(NULL, sizeof *u);
     u->context = ZSTD_createDCtx();
     if (!u->context || ZSTD_isError(ZSTD_DCtx_setParameter(u->context, ZSTD_d_windowLogMax, UNZSTD_WINDOW_LOG)))
         fail_memory("no decoder could be made");

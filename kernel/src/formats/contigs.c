@@ -11,8 +11,8 @@
 
 enum { POOL_BLOCK = 64 << 10, WINDOW_SHIFT = 14 };
 
-struct kept {
-    struct kept *before;
+struct pool_block {
+    struct pool_block *before;
     char bytes[];
 };
 
@@ -23,7 +23,7 @@ void contigs_start(struct contigs *c)
     if (getrandom(c->secret, sizeof c->secret, 0) != sizeof c->secret)
         fail_io("asking for random bytes");
     c->slot_mask = 1023;
-    c->slots = grow(NULL, (c->slot_mask + 1) * sizeof *c->slots);
+    c->slots = xrealloc(NULL, (c->slot_mask + 1) * sizeof *c->slots);
     memset(c->slots, 0, (c->slot_mask + 1) * sizeof *c->slots);
     c->memory = (c->slot_mask + 1) * sizeof *c->slots;
 }
@@ -34,7 +34,7 @@ void contigs_free(struct contigs *c)
     free(c->seen);
     free(c->slots);
     while (c->blocks) {
-        struct kept *before = c->blocks->before;
+        struct pool_block *before = c->blocks->before;
         free(c->blocks);
         c->blocks = before;
     }
@@ -60,29 +60,29 @@ uint32_t contigs_hash(const struct contigs *c, const char *name, size_t n)
     return (uint32_t)(h ^ h >> 32);
 }
 
-const char *contigs_keep(struct contigs *c, const char *name, size_t n)
+const char *contigs_copy_bytes(struct contigs *c, const char *name, size_t n)
 {
     if (n > c->pool_left) {
         size_t size = n > POOL_BLOCK ? n : POOL_BLOCK;
-        struct kept *block = grow(NULL, sizeof *block + size);
+        struct pool_block *block = xrealloc(NULL, sizeof *block + size);
         block->before = c->blocks;
         c->blocks = block;
         c->pool = block->bytes;
         c->pool_left = size;
         c->memory += sizeof *block + size;
     }
-    char *kept = c->pool;
-    memcpy(kept, name, n);
+    char *copy = c->pool;
+    memcpy(copy, name, n);
     c->pool += n;
     c->pool_left -= n;
-    return kept;
+    return copy;
 }
 
-static void widen(struct contigs *c)
+static void rehash(struct contigs *c)
 {
     uint32_t size = (c->slot_mask + 1) * 2;
     c->memory += (size_t)(size / 2) * sizeof *c->slots;
-    c->slots = grow(c->slots, size * sizeof *c->slots);
+    c->slots = xrealloc(c->slots, size * sizeof *c->slots);
     memset(c->slots, 0, size * sizeof *c->slots);
     c->slot_mask = size - 1;
     for (uint32_t i = 0; i < c->count; i++) {
@@ -125,7 +125,7 @@ static const char *find(struct contigs *c, const char *line, size_t n)
     return tab;
 }
 
-const char *contigs_know(struct contigs *c, const char *line, size_t n)
+const char *contigs_find_in_line(struct contigs *c, const char *line, size_t n)
 {
     static const uint64_t ones = 0x0101010101010101u, tabs = '\t' * ones, highs = 0x80 * ones;
     uint64_t word;
@@ -148,7 +148,7 @@ const char *contigs_know(struct contigs *c, const char *line, size_t n)
     return tab;
 }
 
-uint32_t contigs_number(struct contigs *c, const char *name, size_t n, const char *what)
+uint32_t contigs_intern(struct contigs *c, const char *name, size_t n, const char *what)
 {
     if (c->last < c->count && is(&c->all[c->last], name, n))
         return c->last;
@@ -159,24 +159,24 @@ uint32_t contigs_number(struct contigs *c, const char *name, size_t n, const cha
         fail(EXIT_LIMIT, SOURCE_INVALID, "more than %u different sequence names: this is no %s", MAX_CONTIGS, what);
     if (c->count == c->room) {
         uint32_t room = c->room ? c->room * 2 : 64;
-        c->all = grow(c->all, room * sizeof *c->all);
+        c->all = xrealloc(c->all, room * sizeof *c->all);
         c->memory += (size_t)(room - c->room) * sizeof *c->all;
         c->room = room;
     }
-    c->all[c->count] = (struct contig){.name = contigs_keep(c, name, n), .n = (uint32_t)n, .hash = h};
+    c->all[c->count] = (struct contig){.name = contigs_copy_bytes(c, name, n), .n = (uint32_t)n, .hash = h};
     c->slots[at] = ++c->count;
     if (c->count > c->slot_mask / 2)
-        widen(c);
+        rehash(c);
     return c->last = c->count - 1;
 }
 
-void contigs_note(struct contigs *c, uint32_t number, uint32_t end)
+void contigs_count_record(struct contigs *c, uint32_t number, uint32_t end)
 {
     struct contig *contig = &c->all[number];
     if (!contig->records++) {
         if (c->seen_count == c->seen_room) {
             uint32_t room = c->seen_room ? c->seen_room * 2 : 64;
-            c->seen = grow(c->seen, room * sizeof *c->seen);
+            c->seen = xrealloc(c->seen, room * sizeof *c->seen);
             /* Twice: the order by name is a second list. */
             c->memory += 2 * (size_t)(room - c->seen_room) * sizeof *c->seen;
             c->seen_room = room;
@@ -212,7 +212,7 @@ static int by_name(const void *a, const void *b, void *of)
 
 static uint32_t *placed(struct contigs *c, bool sort)
 {
-    uint32_t *order = grow(NULL, c->seen_count * sizeof *order);
+    uint32_t *order = xrealloc(NULL, c->seen_count * sizeof *order);
     if (c->seen_count)
         memcpy(order, c->seen, c->seen_count * sizeof *order);
     if (sort)

@@ -34,8 +34,8 @@ struct contigs {
     uint32_t *slots; /* open addressing; number + 1, 0 is empty */
     uint32_t slot_mask;
     uint64_t secret[2];
-    struct kept *blocks; /* the names, in a chain of blocks */
-    char *pool;          /* what is left of the last one */
+    struct pool_block *blocks; /* the names, in a chain of blocks */
+    char *pool;                /* what is left of the last one */
     size_t pool_left;
     size_t memory;    /* bytes held by all of this */
     uint64_t windows; /* of 16 kb up to the ends of all contigs: what an index may have to hold */
@@ -47,13 +47,13 @@ void contigs_start(struct contigs *contigs);
 void contigs_free(struct contigs *contigs);
 
 /* The number of that name. More names than MAX_CONTIGS end the process; `line` and `what` are for its words. */
-uint32_t contigs_number(struct contigs *contigs, const char *name, size_t n, const char *what);
+uint32_t contigs_intern(struct contigs *contigs, const char *name, size_t n, const char *what);
 
 /* Where the name that begins a line ends, at a TAB, if it has a number, which becomes the last one then; else NULL. */
-const char *contigs_know(struct contigs *contigs, const char *line, size_t n);
+const char *contigs_find_in_line(struct contigs *contigs, const char *line, size_t n);
 
 /* A record was given on. */
-void contigs_note(struct contigs *contigs, uint32_t number, uint32_t end);
+void contigs_count_record(struct contigs *contigs, uint32_t number, uint32_t end);
 void contigs_forget_records(struct contigs *contigs); /* they will all be noted again */
 
 /* Give every seen contig its place; the list by place has `seen_count` numbers and is the caller's to free. */
@@ -62,7 +62,7 @@ uint32_t *contigs_by_appearance(struct contigs *contigs);
 
 /* A hash of these bytes whose key no stranger knows, and a copy of them that stays. */
 uint32_t contigs_hash(const struct contigs *contigs, const char *bytes, size_t n);
-const char *contigs_keep(struct contigs *contigs, const char *bytes, size_t n);
+const char *contigs_copy_bytes(struct contigs *contigs, const char *bytes, size_t n);
 
 int contig_compare(const struct contig *a, const struct contig *b); /* byte order of names */
 

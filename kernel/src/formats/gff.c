@@ -32,7 +32,7 @@ static bool region(struct reader *r, uint64_t number, const char *line, size_t n
         !whole(line + last, last_end - last, &end) || without_trailing_space(line, n) != last_end)
         return false;
     struct contigs *contigs = r->contigs;
-    uint32_t known = contigs_number(contigs, line + name, name_end - name, r->format->title);
+    uint32_t known = contigs_intern(contigs, line + name, name_end - name, r->format->title);
     if (contigs->all[known].declared) {
         r->counts[COMMENT_LINES]++; /* the first one stands */
         return true;

@@ -62,7 +62,7 @@ static void describe(struct reader *r, uint32_t number, const char *line, const 
     to = write_bytes(to, line + source, parent->source_n);
     to = attributes_write(to, &r->gtf.attributes, parent->transcript ? OF_GENE_AND_TRANSCRIPT : OF_GENE, false);
     parent->about_n = (uint32_t)(to - from);
-    parent->about = contigs_keep(r->contigs, from, parent->about_n);
+    parent->about = contigs_copy_bytes(r->contigs, from, parent->about_n);
     parent->strand = tabs[STRAND] - tabs[STRAND - 1] == 2 ? line[tabs[STRAND] - 1] : '.';
     free(about.bytes);
 }
@@ -90,19 +90,19 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
 
     uint32_t of_gene = NO_PARENT, of_transcript = NO_PARENT;
     if (gene) {
-        of_gene = parents_number(&r->gtf.parents, false, record->contig, gene->value, gene->value_n, record->start,
+        of_gene = parents_intern(&r->gtf.parents, false, record->contig, gene->value, gene->value_n, record->start,
                                  record->end);
         if (rank == GENE)
-            parents_present(&r->gtf.parents, of_gene);
+            parents_mark_present(&r->gtf.parents, of_gene);
         else if (!r->gtf.parents.all[of_gene].present)
             describe(r, of_gene, line, tabs, bound);
     }
     if (transcript && rank != GENE) {
-        of_transcript = parents_number(&r->gtf.parents, true, record->contig, transcript->value, transcript->value_n,
+        of_transcript = parents_intern(&r->gtf.parents, true, record->contig, transcript->value, transcript->value_n,
                                        record->start, record->end);
         struct parent *parent = &r->gtf.parents.all[of_transcript];
         if (rank == TRANSCRIPT) {
-            parents_present(&r->gtf.parents, of_transcript);
+            parents_mark_present(&r->gtf.parents, of_transcript);
         } else if (!parent->present && !parent->about) {
             parent->gene = of_gene;
             parent->like_gene = like_gene;
@@ -170,9 +170,10 @@ static bool added(struct reader *r, uint32_t *next, struct record *record)
 {
     const struct parents *all = &r->gtf.parents;
     /* Twice over the list: genes, then transcripts. */
-    for (; *next < 2 * all->count; ++*next) {
-        bool transcripts = *next >= all->count;
-        const struct parent *p = &all->all[transcripts ? *next - all->count : *next];
+    const uint32_t most = 2 * all->count;
+    for (uint32_t i = *next; i < most; i++) {
+        bool transcripts = i >= all->count;
+        const struct parent *p = &all->all[transcripts ? i - all->count : i];
         if (p->transcript != transcripts || p->present)
             continue;
         const struct contig *contig = &r->contigs->all[p->contig];
@@ -202,9 +203,10 @@ static bool added(struct reader *r, uint32_t *next, struct record *record)
         r->counts[transcripts ? ADDED_TRANSCRIPTS : ADDED_GENES]++;
         *record = (struct record){
             .text = to->bytes, .n = to->n, .contig = p->contig, .start = p->start, .end = p->end, .added = true};
-        ++*next;
+        *next = i + 1;
         return true;
     }
+    *next = most;
     return false;
 }
 

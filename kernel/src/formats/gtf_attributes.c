@@ -18,7 +18,7 @@ static struct attribute *next_attribute(struct attributes *a)
 {
     if (a->n == a->room) {
         a->room = a->room ? a->room * 2 : 64;
-        a->all = grow(a->all, a->room * sizeof *a->all);
+        a->all = xrealloc(a->all, a->room * sizeof *a->all);
     }
     return &a->all[a->n++];
 }

@@ -7,11 +7,11 @@
 
 #include "failure.h"
 
-static void widen(struct parents *p)
+static void rehash(struct parents *p)
 {
     uint32_t size = p->slots ? (p->slot_mask + 1) * 2 : 1024;
     p->memory += (size_t)(p->slots ? size / 2 : size) * sizeof *p->slots;
-    p->slots = grow(p->slots, size * sizeof *p->slots);
+    p->slots = xrealloc(p->slots, size * sizeof *p->slots);
     memset(p->slots, 0, size * sizeof *p->slots);
     p->slot_mask = size - 1;
     for (uint32_t i = 0; i < p->count; i++) {
@@ -34,7 +34,7 @@ static uint32_t find(struct parents *p, bool transcript, uint32_t contig, const 
     if (last < p->count && is(&p->all[last], transcript, contig, id, n))
         return last;
     if (!p->slots || p->count > p->slot_mask / 2)
-        widen(p);
+        rehash(p);
     uint32_t h = (contigs_hash(p->contigs, id, n) + transcript) ^ contig * 0x9e3779b1u, at = h & p->slot_mask;
     for (; p->slots[at]; at = (at + 1) & p->slot_mask) {
         uint32_t number = p->slots[at] - 1;
@@ -45,12 +45,12 @@ static uint32_t find(struct parents *p, bool transcript, uint32_t contig, const 
         if (p->count >= (uint32_t)1 << 30)
             fail(EXIT_LIMIT, SOURCE_INVALID, "more than %u genes and transcripts: this is no GTF", p->count);
         uint32_t room = p->room ? p->room * 2 : 256;
-        p->all = grow(p->all, room * sizeof *p->all);
+        p->all = xrealloc(p->all, room * sizeof *p->all);
         p->memory += (size_t)(room - p->room) * sizeof *p->all;
         p->room = room;
     }
     p->all[p->count] = (struct parent){
-        .id = contigs_keep(p->contigs, id, n),
+        .id = contigs_copy_bytes(p->contigs, id, n),
         .id_n = (uint32_t)n,
         .hash = h,
         .contig = contig,
@@ -63,7 +63,7 @@ static uint32_t find(struct parents *p, bool transcript, uint32_t contig, const 
     return p->last[transcript] = p->count - 1;
 }
 
-uint32_t parents_number(struct parents *p, bool transcript, uint32_t contig, const char *id, size_t n, uint32_t start,
+uint32_t parents_intern(struct parents *p, bool transcript, uint32_t contig, const char *id, size_t n, uint32_t start,
                         uint32_t end)
 {
     uint32_t number = find(p, transcript, contig, id, n);
@@ -75,7 +75,7 @@ uint32_t parents_number(struct parents *p, bool transcript, uint32_t contig, con
     return number;
 }
 
-void parents_present(struct parents *p, uint32_t number)
+void parents_mark_present(struct parents *p, uint32_t number)
 {
     p->missing -= !p->all[number].present;
     p->all[number].present = true;

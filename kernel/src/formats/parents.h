@@ -31,10 +31,10 @@ struct parents {
 };
 
 /* The number of that gene or transcript of that sequence, new ones made; its extent now holds the record's. */
-uint32_t parents_number(struct parents *parents, bool transcript, uint32_t contig, const char *id, size_t n,
+uint32_t parents_intern(struct parents *parents, bool transcript, uint32_t contig, const char *id, size_t n,
                         uint32_t start, uint32_t end);
 
-void parents_present(struct parents *parents, uint32_t number);
+void parents_mark_present(struct parents *parents, uint32_t number);
 void parents_free(struct parents *parents);
 
 #endif

@@ -51,7 +51,7 @@ void header_add(struct reader *r, uint64_t number, struct text *to, const char *
 
 void declare(struct reader *r, const char *name, size_t n, bool has_length, uint64_t length, bool again)
 {
-    uint32_t number = contigs_number(r->contigs, name, n, r->format->title);
+    uint32_t number = contigs_intern(r->contigs, name, n, r->format->title);
     struct contig *contig = &r->contigs->all[number];
     if (contig->declared && !again)
         return;
@@ -62,7 +62,7 @@ void declare(struct reader *r, const char *name, size_t n, bool has_length, uint
     contig->declared = true;
     if (r->declared_count == r->declared_room) {
         r->declared_room = r->declared_room ? r->declared_room * 2 : 64;
-        r->declared = grow(r->declared, r->declared_room * sizeof *r->declared);
+        r->declared = xrealloc(r->declared, r->declared_room * sizeof *r->declared);
     }
     r->declared[r->declared_count++] = number;
 }
@@ -108,7 +108,7 @@ static inline bool quick_record(struct reader *r, const char *line, size_t n, st
     const struct format *format = r->format;
     if (!r->begun || r->over || format->end < 0 || format->convert)
         return false;
-    const char *p = contigs_know(r->contigs, line, n), *end = line + n;
+    const char *p = contigs_find_in_line(r->contigs, line, n), *end = line + n;
     if (!p)
         return false;
     p++;
@@ -221,7 +221,7 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
     } else {
         end.value = format->end_of(number, start.value, line, tabs);
     }
-    record->contig = contigs_number(r->contigs, line, tabs[0], format->title);
+    record->contig = contigs_intern(r->contigs, line, tabs[0], format->title);
     if (format->undeclared && !r->contigs->all[record->contig].declared)
         format->undeclared(r, record->contig);
     record->start = start.value;

@@ -9,7 +9,7 @@ void text_add(struct text *t, const void *bytes, size_t n)
 {
     if (t->n + n > t->room) {
         t->room = (t->n + n) * 2;
-        t->bytes = grow(t->bytes, t->room);
+        t->bytes = xrealloc(t->bytes, t->room);
     }
     if (n)
         memcpy(t->bytes + t->n, bytes, n);
@@ -20,7 +20,7 @@ char *text_reserve(struct text *t, size_t n)
 {
     if (n > t->room) {
         t->room = n;
-        t->bytes = grow(t->bytes, n);
+        t->bytes = xrealloc(t->bytes, n);
     }
     return t->bytes;
 }

@@ -167,7 +167,7 @@ static void undeclared(struct reader *r, uint32_t number)
     contig->undeclared = true;
     if (r->vcf.undeclared_count == r->vcf.undeclared_room) {
         r->vcf.undeclared_room = r->vcf.undeclared_room ? r->vcf.undeclared_room * 2 : 64;
-        r->vcf.undeclared = grow(r->vcf.undeclared, r->vcf.undeclared_room * sizeof *r->vcf.undeclared);
+        r->vcf.undeclared = xrealloc(r->vcf.undeclared, r->vcf.undeclared_room * sizeof *r->vcf.undeclared);
     }
     r->vcf.undeclared[r->vcf.undeclared_count++] = number;
     r->vcf.undeclared_bytes += sizeof CONTIG_LINE + contig->n + 1;

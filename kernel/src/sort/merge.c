@@ -43,7 +43,7 @@ static bool step(const struct heap *h, struct cursor *c)
 {
     if (!cursor_next(c))
         return false;
-    c->order = (uint64_t)h->contigs->all[c->head.contig].place << 32 | c->head.order;
+    c->order = (uint64_t)h->contigs->all[c->key.contig].place << 32 | c->key.order;
     return true;
 }
 
@@ -70,7 +70,7 @@ static void merge_some(struct heap *h, const struct runs *runs, const struct run
 
 static void into_run(void *to, struct cursor *c)
 {
-    run_add(to, &c->head, sizeof c->head);
+    run_add(to, &c->key, sizeof c->key);
     const char *piece;
     for (size_t n; (n = cursor_text(c, &piece));)
         run_add(to, piece, n);
@@ -96,9 +96,9 @@ void merge(struct runs *runs, const struct contigs *contigs, size_t memory, merg
     if (size < LEAST_BUFFER)
         size = LEAST_BUFFER;
     struct heap h = {.contigs = contigs};
-    h.cursors = grow(NULL, fan * sizeof *h.cursors);
-    h.heap = grow(NULL, fan * sizeof *h.heap);
-    char *buffers = grow(NULL, fan * size);
+    h.cursors = xrealloc(NULL, fan * sizeof *h.cursors);
+    h.heap = xrealloc(NULL, fan * sizeof *h.heap);
+    char *buffers = xrealloc(NULL, fan * size);
     while (runs->count > fan) {
         struct runs longer;
         runs_start(&longer, runs->folder);

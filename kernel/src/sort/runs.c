@@ -35,7 +35,7 @@ static void open_file(struct runs *r)
 {
     static const char name[] = "/runs-XXXXXX";
     size_t n = strlen(r->folder);
-    char *path = grow(NULL, n + sizeof name);
+    char *path = xrealloc(NULL, n + sizeof name);
     memcpy(path, r->folder, n);
     memcpy(path + n, name, sizeof name);
     r->fd = mkostemp(path, O_CLOEXEC);
@@ -43,7 +43,7 @@ static void open_file(struct runs *r)
         fail_io("creating a file for sorted runs");
     unlink(path);
     free(path);
-    r->buffer = grow(NULL, RUN_BUFFER);
+    r->buffer = xrealloc(NULL, RUN_BUFFER);
 }
 
 static void put(struct runs *r, const char *bytes, size_t n)
@@ -66,7 +66,7 @@ void run_begin(struct runs *r, uint64_t age)
         open_file(r);
     if (r->count == r->room) {
         r->room = r->room ? r->room * 2 : 16;
-        r->all = grow(r->all, r->room * sizeof *r->all);
+        r->all = xrealloc(r->all, r->room * sizeof *r->all);
     }
     r->all[r->count] = (struct run){.from = r->end, .age = age};
 }
@@ -127,11 +127,11 @@ static size_t fill(struct cursor *c, size_t wanted)
 
 bool cursor_next(struct cursor *c)
 {
-    if (fill(c, sizeof c->head) < sizeof c->head)
+    if (fill(c, sizeof c->key) < sizeof c->key)
         return false;
-    memcpy(&c->head, c->buffer + c->used, sizeof c->head);
-    c->used += sizeof c->head;
-    c->unread = c->head.n;
+    memcpy(&c->key, c->buffer + c->used, sizeof c->key);
+    c->used += sizeof c->key;
+    c->unread = c->key.n;
     return true;
 }
 

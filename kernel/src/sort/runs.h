@@ -2,7 +2,7 @@
 #ifndef RUNS_H
 #define RUNS_H
 
-#include "sort/store.h"
+#include "sort/sort_buffer.h"
 
 struct run {
     uint64_t from, to; /* bytes in the file */
@@ -34,9 +34,9 @@ struct cursor {
     uint64_t at, to;
     char *buffer;
     size_t size, used, filled;
-    struct head head; /* of the current record */
-    size_t unread;    /* bytes of its text not taken yet */
-    uint64_t order;   /* for the merge, as in a key */
+    struct record_key key; /* of the current record */
+    size_t unread;         /* bytes of its text not taken yet */
+    uint64_t order;        /* for the merge, as in a key */
     uint64_t age;
 };
 

@@ -1,6 +1,6 @@
 /* Turns a file descriptor into uncompressed bytes, and proves that all of them are there. */
-#ifndef DECODE_H
-#define DECODE_H
+#ifndef DECODER_H
+#define DECODER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,9 +36,9 @@ void decoder_free(struct decoder *decoder);
  * Up to `room` (at least 64 KiB) uncompressed bytes; 0 at the end or on a failure, which has a code then.
  * Gives what has arrived instead of waiting for a full buffer, so that work starts while a download runs.
  */
-size_t decode(struct decoder *decoder, char *into, size_t room, struct blocks *blocks, struct failure *failure);
+size_t decoder_read(struct decoder *decoder, char *into, size_t room, struct blocks *blocks, struct failure *failure);
 
-int decoder_again(const struct decoder *decoder); /* another descriptor of a file that can be read anew; -1: no file */
+int decoder_dup(const struct decoder *decoder); /* another descriptor of a file that can be read anew; -1: no file */
 bool decoder_is_blocks(const struct decoder *decoder); /* BGZF, and nothing else so far */
 
 uint64_t decoder_taken(const struct decoder *decoder); /* compressed bytes read so far; any thread may ask */

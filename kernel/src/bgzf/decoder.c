@@ -5,7 +5,7 @@
  * end for the end. Each block says its size and has a checksum, so completeness costs next to nothing.
  */
 #define _GNU_SOURCE
-#include "bgzf/decode.h"
+#include "bgzf/decoder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,11 +55,11 @@ struct decoder {
 
 struct decoder *decoder_new(int fd, struct decode_limits limits)
 {
-    struct decoder *d = grow(NULL, sizeof *d);
+    struct decoder *d = xrealloc(NULL, sizeof *d);
     memset(d, 0, sizeof *d);
     d->fd = fd;
     d->limits = limits;
-    d->buffer = grow(NULL, BUFFER);
+    d->buffer = xrealloc(NULL, BUFFER);
     struct stat found;
     if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode))
         d->size = (uint64_t)found.st_size;
@@ -103,7 +103,7 @@ bool decoder_is_blocks(const struct decoder *d)
     return d->now == BGZF;
 }
 
-int decoder_again(const struct decoder *d)
+int decoder_dup(const struct decoder *d)
 {
     struct stat found;
     return fstat(d->fd, &found) == 0 && S_ISREG(found.st_mode) ? fcntl(d->fd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -114,7 +114,7 @@ bool decoder_lacks_end_marker(const struct decoder *d)
     return d->now == BGZF && !d->marked;
 }
 
-static void said(struct failure *f, int code, const char *reason, const char *detail)
+static void set_failure(struct failure *f, int code, const char *reason, const char *detail)
 {
     f->code = code;
     f->reason = reason;
@@ -124,12 +124,12 @@ static void said(struct failure *f, int code, const char *reason, const char *de
 
 static void truncated(struct failure *f)
 {
-    said(f, EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the compressed data ends before its end marker");
+    set_failure(f, EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the compressed data ends before its end marker");
 }
 
 static void corrupt(struct failure *f)
 {
-    said(f, EXIT_INVALID, SOURCE_INVALID, "corrupt: the compressed data does not decode");
+    set_failure(f, EXIT_INVALID, SOURCE_INVALID, "corrupt: the compressed data does not decode");
 }
 
 static ssize_t take(struct decoder *d, void *into, size_t room, struct failure *f)
@@ -210,7 +210,7 @@ static bool recognise(struct decoder *d, struct failure *f)
     const unsigned char *p = d->buffer + d->at;
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
         if (n >= foreign[i].n && memcmp(p, foreign[i].magic, foreign[i].n) == 0) {
-            said(f, EXIT_INVALID, SOURCE_INVALID, "");
+            set_failure(f, EXIT_INVALID, SOURCE_INVALID, "");
             snprintf(f->detail, sizeof f->detail, "is %s-compressed; only gzip, BGZF and Zstandard can be read here",
                      foreign[i].name);
             return false;
@@ -249,7 +249,7 @@ static bool another_member(struct decoder *d, struct failure *f)
             continue;
         if ((d->now == ZSTANDARD ? is_frame : is_gzip)(d->buffer + d->at, n))
             return true;
-        said(f, EXIT_INVALID, SOURCE_INVALID, "other bytes follow the compressed data");
+        set_failure(f, EXIT_INVALID, SOURCE_INVALID, "other bytes follow the compressed data");
         return false;
     }
 }
@@ -301,7 +301,7 @@ static size_t decode_members(struct decoder *d, char *into, size_t room, struct 
             return 0;
         }
         if (state == MEMBER_TOO_WIDE) {
-            said(f, EXIT_INVALID, SOURCE_INVALID, "");
+            set_failure(f, EXIT_INVALID, SOURCE_INVALID, "");
             snprintf(f->detail, sizeof f->detail,
                      "its Zstandard frames need a window of more than %d MB: pack it without --long",
                      1 << (UNZSTD_WINDOW_LOG - 20));
@@ -367,7 +367,7 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct b
     return made;
 }
 
-size_t decode(struct decoder *d, char *into, size_t room, struct blocks *blocks, struct failure *f)
+size_t decoder_read(struct decoder *d, char *into, size_t room, struct blocks *blocks, struct failure *f)
 {
     memset(f, 0, sizeof *f);
     blocks->n = 0;
@@ -381,13 +381,13 @@ size_t decode(struct decoder *d, char *into, size_t room, struct blocks *blocks,
     d->given += made;
     uint64_t packed = d->size ? d->size : decoder_taken(d);
     if (d->given > d->limits.bytes) {
-        said(f, EXIT_LIMIT, SOURCE_TOO_LARGE, "");
+        set_failure(f, EXIT_LIMIT, SOURCE_TOO_LARGE, "");
         snprintf(f->detail, sizeof f->detail, "more than %llu bytes when uncompressed",
                  (unsigned long long)d->limits.bytes);
         return 0;
     }
     if (d->packing != PLAIN && d->given > RATIO_FLOOR && d->given / d->limits.ratio >= packed) {
-        said(f, EXIT_LIMIT, SOURCE_INVALID, "");
+        set_failure(f, EXIT_LIMIT, SOURCE_INVALID, "");
         snprintf(f->detail, sizeof f->detail,
                  "expands to more than %llu times its size, which no real file of this kind does",
                  (unsigned long long)d->limits.ratio);

@@ -1,15 +1,15 @@
 /*
- * See store.h. A bucket holds the records of one contig that begin in one window. Writing in sorted order is waiting for
+ * See sort_buffer.h. A bucket holds the records of one contig that begin in one window. Writing in sorted order is waiting for
  * memory when it jumps about in all there is; a bucket fits into a core's cache, and the windows themselves need no
  * sorting. Many records in one window are only slower.
  *
  * A bucket's text is a chain of chunks, taken from one piece of memory from the bottom. They grow with the bucket, so
  * that little lies idle where there are many. A bucket's keys are made when it is its turn, at the top of the piece:
- * 8 bytes a record, and as many again to sort them, counted from the start (store_need), so that sorting never asks for
+ * 8 bytes a record, and as many again to sort them, counted from the start (sort_buffer_need), so that sorting never asks for
  * memory that the budget does not have.
  */
 #define _GNU_SOURCE
-#include "sort/store.h"
+#include "sort/sort_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +24,8 @@ enum { FEW = 128 }; /* records that are sorted sooner than digits are counted */
 
 static const uint64_t ADDRESS = ((uint64_t)1 << ADDRESS_BITS) - 1;
 
-/* What stands before each text: the rest of its head is the bucket's. */
-struct brief {
+/* What stands before each text: the rest of its key is the bucket's. */
+struct entry {
     uint32_t order, end, n;
 };
 
@@ -41,12 +41,12 @@ struct bucket {
     size_t count;
 };
 
-struct shelf {
+struct contig_buckets {
     struct bucket *buckets; /* by window */
     uint32_t n;
 };
 
-void store_start(struct store *s, size_t size)
+void sort_buffer_start(struct sort_buffer *s, size_t size)
 {
     memset(s, 0, sizeof *s);
     s->size = size & ~(size_t)(sizeof(uint64_t) - 1);
@@ -58,31 +58,31 @@ void store_start(struct store *s, size_t size)
     (void)madvise(s->bytes, s->size, MADV_HUGEPAGE);
 }
 
-void store_free(struct store *s)
+void sort_buffer_free(struct sort_buffer *s)
 {
     if (s->bytes)
         munmap(s->bytes, s->size);
-    for (uint32_t i = 0; i < s->shelf_count; i++)
-        free(s->shelves[i].buckets);
-    free(s->shelves);
+    for (uint32_t i = 0; i < s->contig_count; i++)
+        free(s->by_contig[i].buckets);
+    free(s->by_contig);
 }
 
-void store_empty(struct store *s)
+void sort_buffer_empty(struct sort_buffer *s)
 {
     if (s->count)
         (void)madvise(s->bytes, s->size, MADV_DONTNEED);
-    for (uint32_t i = 0; i < s->shelf_count; i++)
-        if (s->shelves[i].n)
-            memset(s->shelves[i].buckets, 0, s->shelves[i].n * sizeof(struct bucket));
+    for (uint32_t i = 0; i < s->contig_count; i++)
+        if (s->by_contig[i].n)
+            memset(s->by_contig[i].buckets, 0, s->by_contig[i].n * sizeof(struct bucket));
     s->used = s->count = s->most = 0;
 }
 
 /* --- adding ------------------------------------------------------------------------------------------------------ */
 
 /* NULL: there is no room for it yet. */
-static inline struct bucket *find(const struct store *s, uint32_t contig, uint32_t window)
+static inline struct bucket *find(const struct sort_buffer *s, uint32_t contig, uint32_t window)
 {
-    return contig < s->shelf_count && window < s->shelves[contig].n ? &s->shelves[contig].buckets[window] : NULL;
+    return contig < s->contig_count && window < s->by_contig[contig].n ? &s->by_contig[contig].buckets[window] : NULL;
 }
 
 /* With room for a record of so many bytes; they double, as the bucket does. */
@@ -97,47 +97,48 @@ static size_t next_chunk(const struct bucket *b, size_t bytes)
     return bytes > size ? bytes : size;
 }
 
-size_t store_need(const struct store *s, struct head head)
+size_t sort_buffer_need(const struct sort_buffer *s, struct record_key key)
 {
-    const struct bucket *b = find(s, head.contig, head.order >> WINDOW_BITS);
-    size_t bytes = sizeof(struct brief) + head.n + 1;
+    const struct bucket *b = find(s, key.contig, key.order >> WINDOW_BITS);
+    size_t bytes = sizeof(struct entry) + key.n + 1;
     size_t need = s->used + 2 * sizeof(uint64_t) * (s->most + 1);
     return b && bytes <= b->end - b->at ? need : need + next_chunk(b, bytes);
 }
 
 /* A longer table, in which what is new is zero. */
-static void *lengthen(struct store *s, void *table, uint32_t *n, uint32_t wanted, size_t size)
+static void *lengthen(struct sort_buffer *s, void *table, uint32_t *n, uint32_t wanted, size_t size)
 {
     uint32_t before = *n;
     *n = wanted < 2 * before ? 2 * before : wanted;
-    table = grow(table, *n * size);
+    table = xrealloc(table, *n * size);
     memset((char *)table + before * size, 0, (*n - before) * size);
     s->tables += (*n - before) * size;
     return table;
 }
 
-static struct bucket *make_room_for(struct store *s, uint32_t contig, uint32_t window)
+static struct bucket *make_room_for(struct sort_buffer *s, uint32_t contig, uint32_t window)
 {
-    if (contig >= s->shelf_count)
-        s->shelves = lengthen(s, s->shelves, &s->shelf_count, contig + 1, sizeof *s->shelves);
-    struct shelf *shelf = &s->shelves[contig];
-    shelf->buckets = lengthen(s, shelf->buckets, &shelf->n, window + 1, sizeof *shelf->buckets);
-    return &shelf->buckets[window];
+    if (contig >= s->contig_count)
+        s->by_contig = lengthen(s, s->by_contig, &s->contig_count, contig + 1, sizeof *s->by_contig);
+    struct contig_buckets *contig_buckets = &s->by_contig[contig];
+    contig_buckets->buckets =
+        lengthen(s, contig_buckets->buckets, &contig_buckets->n, window + 1, sizeof *contig_buckets->buckets);
+    return &contig_buckets->buckets[window];
 }
 
-static void put_chunk(const struct store *s, uint64_t at, struct chunk chunk)
+static void put_chunk(const struct sort_buffer *s, uint64_t at, struct chunk chunk)
 {
     memcpy(s->bytes + at, &chunk, sizeof chunk);
 }
 
-static struct chunk chunk_at(const struct store *s, uint64_t at)
+static struct chunk chunk_at(const struct sort_buffer *s, uint64_t at)
 {
     struct chunk chunk;
     memcpy(&chunk, s->bytes + at, sizeof chunk);
     return chunk;
 }
 
-static void add_chunk(struct store *s, struct bucket *b, size_t bytes)
+static void add_chunk(struct sort_buffer *s, struct bucket *b, size_t bytes)
 {
     size_t size = next_chunk(b, bytes);
     uint64_t at = s->used;
@@ -151,19 +152,19 @@ static void add_chunk(struct store *s, struct bucket *b, size_t bytes)
     b->end = s->used;
 }
 
-void store_add(struct store *s, struct head head, const char *text)
+void sort_buffer_add(struct sort_buffer *s, struct record_key key, const char *text)
 {
-    uint32_t window = head.order >> WINDOW_BITS;
-    struct bucket *b = find(s, head.contig, window);
+    uint32_t window = key.order >> WINDOW_BITS;
+    struct bucket *b = find(s, key.contig, window);
     if (!b)
-        b = make_room_for(s, head.contig, window);
-    size_t bytes = sizeof(struct brief) + head.n + 1;
+        b = make_room_for(s, key.contig, window);
+    size_t bytes = sizeof(struct entry) + key.n + 1;
     if (bytes > b->end - b->at)
         add_chunk(s, b, bytes);
     char *to = s->bytes + b->at;
-    struct brief brief = {head.order, head.end, head.n + 1};
-    memcpy(to, &brief, sizeof brief);
-    memcpy(to + sizeof brief, text, head.n);
+    struct entry entry = {key.order, key.end, key.n + 1};
+    memcpy(to, &entry, sizeof entry);
+    memcpy(to + sizeof entry, text, key.n);
     to[bytes - 1] = '\n';
     /* Its next record comes when much else has been written: by then its place is at hand. */
     __builtin_prefetch(to + 2 * bytes, 1);
@@ -176,17 +177,17 @@ void store_add(struct store *s, struct head head, const char *text)
 
 /* --- giving them back -------------------------------------------------------------------------------------------- */
 
-static inline struct brief brief_at(const struct store *s, uint64_t at)
+static inline struct entry entry_at(const struct sort_buffer *s, uint64_t at)
 {
-    struct brief brief;
-    memcpy(&brief, s->bytes + at, sizeof brief);
-    return brief;
+    struct entry entry;
+    memcpy(&entry, s->bytes + at, sizeof entry);
+    return entry;
 }
 
-static inline void give(const struct store *s, uint32_t contig, uint64_t at, store_sink *sink, void *to)
+static inline void give(const struct sort_buffer *s, uint32_t contig, uint64_t at, sort_buffer_sink *sink, void *to)
 {
-    struct brief brief = brief_at(s, at);
-    sink(to, (struct head){contig, brief.order, brief.end, brief.n}, s->bytes + at + sizeof brief);
+    struct entry entry = entry_at(s, at);
+    sink(to, (struct record_key){contig, entry.order, entry.end, entry.n}, s->bytes + at + sizeof entry);
 }
 
 /* A bucket's records as they came. */
@@ -195,14 +196,14 @@ struct walk {
     uint64_t chunk, next, end;
 };
 
-static void walk_into(const struct store *s, struct walk *w, uint64_t chunk)
+static void walk_into(const struct sort_buffer *s, struct walk *w, uint64_t chunk)
 {
     w->chunk = chunk;
     w->next = chunk + sizeof(struct chunk);
     w->end = chunk == w->bucket->last ? w->bucket->at : chunk_at(s, chunk).end;
 }
 
-static inline bool walk_on(const struct store *s, struct walk *w, uint64_t *at)
+static inline bool walk_on(const struct sort_buffer *s, struct walk *w, uint64_t *at)
 {
     if (w->next == w->end) {
         if (w->chunk == w->bucket->last)
@@ -210,7 +211,7 @@ static inline bool walk_on(const struct store *s, struct walk *w, uint64_t *at)
         walk_into(s, w, chunk_at(s, w->chunk).next);
     }
     *at = w->next;
-    w->next += sizeof(struct brief) + brief_at(s, w->next).n;
+    w->next += sizeof(struct entry) + entry_at(s, w->next).n;
     return true;
 }
 
@@ -221,7 +222,7 @@ struct keys {
     bool in_order;
 };
 
-static void make_keys(const struct store *s, const struct bucket *b, struct keys *k)
+static void make_keys(const struct sort_buffer *s, const struct bucket *b, struct keys *k)
 {
     struct walk walk = {.bucket = b};
     uint64_t at, before = 0;
@@ -231,7 +232,7 @@ static void make_keys(const struct store *s, const struct bucket *b, struct keys
     k->other = k->all - k->n;
     walk_into(s, &walk, b->first);
     for (uint64_t *key = k->all; walk_on(s, &walk, &at); key++) {
-        *key = (uint64_t)brief_at(s, at).order << ADDRESS_BITS | at;
+        *key = (uint64_t)entry_at(s, at).order << ADDRESS_BITS | at;
         k->in_order = k->in_order && before <= *key;
         before = *key;
     }
@@ -286,7 +287,8 @@ static void sort_keys(struct keys *k)
         by_digits(k);
 }
 
-static void each_sorted(const struct store *s, uint32_t contig, const struct bucket *b, store_sink *sink, void *to)
+static void each_sorted(const struct sort_buffer *s, uint32_t contig, const struct bucket *b, sort_buffer_sink *sink,
+                        void *to)
 {
     enum { AHEAD = 16 };
     struct keys keys;
@@ -299,7 +301,8 @@ static void each_sorted(const struct store *s, uint32_t contig, const struct buc
     }
 }
 
-static void each_as_it_came(const struct store *s, uint32_t contig, const struct bucket *b, store_sink *sink, void *to)
+static void each_as_it_came(const struct sort_buffer *s, uint32_t contig, const struct bucket *b,
+                            sort_buffer_sink *sink, void *to)
 {
     struct walk walk = {.bucket = b};
     walk_into(s, &walk, b->first);
@@ -307,12 +310,12 @@ static void each_as_it_came(const struct store *s, uint32_t contig, const struct
         give(s, contig, at, sink, to);
 }
 
-void store_each(const struct store *s, const uint32_t *contigs, uint32_t n, enum store_order order, store_sink *sink,
-                void *to)
+void sort_buffer_each(const struct sort_buffer *s, const uint32_t *contigs, uint32_t n, enum record_order order,
+                      sort_buffer_sink *sink, void *to)
 {
     for (; n; contigs++, n--)
-        for (uint32_t window = 0; *contigs < s->shelf_count && window < s->shelves[*contigs].n; window++) {
-            const struct bucket *b = &s->shelves[*contigs].buckets[window];
+        for (uint32_t window = 0; *contigs < s->contig_count && window < s->by_contig[*contigs].n; window++) {
+            const struct bucket *b = &s->by_contig[*contigs].buckets[window];
             if (b->count && order == AS_THEY_CAME)
                 each_as_it_came(s, *contigs, b, sink, to);
             else if (b->count)
