@@ -37,10 +37,10 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, BCF, BIGBED, CRAM, GTF, SAM, Family, Format, resolve
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.domain.source import SourceFile
-from gooseherd.processing.inflate import Inflation, inflate
-from gooseherd.processing.readers import reader_of
+from gooseherd.processing.formats.decompression import Inflation, inflate
+from gooseherd.processing.formats.readers import reader_of
+from gooseherd.processing.programs.normalise import normalise
 from gooseherd.processing.registry import default_registry
-from gooseherd.processing.text import normalise
 from gooseherd.trial.inputs import make
 
 FORMATS = (

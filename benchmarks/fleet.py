@@ -37,14 +37,14 @@ from typing import Any
 import httpx
 from _simulated_ecs import calls_a_minute
 
-from gooseherd.client.local import LocalService
-from gooseherd.devcloud.knobs import Knobs
+from gooseherd.client.local_service import LocalService
+from gooseherd.devcloud.admin_client import Knobs
 from gooseherd.domain.attempt import Event, EventKind
 from gooseherd.domain.formats import BED
 from gooseherd.trial import inputs
-from gooseherd.trial.child import running_service
 from gooseherd.trial.cloud import running_site, serving
 from gooseherd.trial.digest import md5_of
+from gooseherd.trial.private_service import running_service
 from gooseherd.worker.journal import JournalReader
 
 COLD_IDLE_SECONDS = 2.0

@@ -67,8 +67,8 @@ class Row:
 def one(file_format: str, source: Path, memory: int, work: Path) -> dict[str, str]:
     from processing import steps
 
-    from gooseherd.processing.confinement import SandboxUse, confinement
-    from gooseherd.processing.limits import ToolLimits, tool_memory
+    from gooseherd.processing.tools.isolation import SandboxUse, confinement
+    from gooseherd.processing.tools.limits import ToolLimits, tool_memory
 
     async def prepare() -> dict[str, str]:
         cap = int(memory * CAP)
@@ -87,7 +87,7 @@ def one(file_format: str, source: Path, memory: int, work: Path) -> dict[str, st
 
 @contextmanager
 def watched(root: int, folder: Path) -> Iterator[Taken]:
-    from gooseherd.processing.progress import unlinked_bytes
+    from gooseherd.processing.tools.progress import unlinked_bytes
 
     taken, over = Taken(), threading.Event()
 

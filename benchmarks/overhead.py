@@ -31,8 +31,8 @@ from gooseherd.domain.processing import StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import default_registry
 from gooseherd.trial import inputs
-from gooseherd.trial.child import running_service
 from gooseherd.trial.digest import md5_of
+from gooseherd.trial.private_service import running_service
 
 AIM_MS = 300.0
 MIB = 1 << 20

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING
 
 from _files import bed, gff3, gtf, narrowpeak, sorted_text, vcf, write, write_bam, write_bigbed
 
-from gooseherd.processing import limits
+from gooseherd.processing.tools import limits
 
 if TYPE_CHECKING:  # what is measured is what a process imports, too
     from gooseherd.domain.artifact import Kind
-    from gooseherd.processing.confinement import Confinement
+    from gooseherd.processing.tools.isolation import Confinement
 
 FULL, SMALL = 8_000_000, 400_000
 """BED records; the other formats have a share of it."""

@@ -19,14 +19,14 @@ import hypothesis
 import pytest
 from sqlalchemy import delete, select, update
 
-from gooseherd.devcloud.docserver import DocumentServer
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports import FileStore, JobStore
-from gooseherd.store.connect import Database, connect
-from gooseherd.store.files import MongoFiles
-from gooseherd.store.jobs import MongoJobs
-from gooseherd.store.schema import ensure_indexes
+from gooseherd.store.document_server import DocumentServer
+from gooseherd.store.mongo.connect import Database, connect
+from gooseherd.store.mongo.files import MongoFiles
+from gooseherd.store.mongo.jobs import MongoJobs
+from gooseherd.store.mongo.schema import ensure_indexes
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import SqlDatabase
 from gooseherd.store.sql.files import SqlFiles

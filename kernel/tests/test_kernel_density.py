@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gooseherd.processing import recount
-from gooseherd.processing.densitytable import SHIFT, Table, table_of
+from gooseherd.processing.formats.density_table import SHIFT, Table, table_of
+from gooseherd.processing.programs import count_records
 
 FORMATS = ("bed", "gff3", "vcf")
 
@@ -49,7 +49,7 @@ def counted(kernel: Any, file_format: str, data: bytes | Path, *options: str) ->
 
 
 def again(data: Path, file_format: str, folder: Path) -> bytes:
-    assert recount.main([file_format, str(data), str(folder / "again")]) == 0
+    assert count_records.main([file_format, str(data), str(folder / "again")]) == 0
     return (folder / "again").read_bytes()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gooseherd.processing.kernel import Status
-from gooseherd.processing.workbench import BGZF_END
+from gooseherd.processing.step_context import BGZF_END
 
 FILES = 60
 HEADS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gooseherd.processing import recount
+from gooseherd.processing.programs import count_records
 
 MIB = 1 << 20
 VARIANTS = 40
@@ -87,7 +87,7 @@ def test_it_is_what_the_tools_make_for_any_number_of_threads(
     tool("samtools", "quickcheck", str(data))
     tool("samtools", "index", "-b" if kind == "bai" else "-c", str(data), str(tmp_path / "index"))
     assert made[f"x.bam.{kind}"] == (tmp_path / "index").read_bytes()
-    assert recount.main(["bam", str(data), str(tmp_path / "table")]) == 0
+    assert count_records.main(["bam", str(data), str(tmp_path / "table")]) == 0
     assert made["table"] == (tmp_path / "table").read_bytes()
     for threads in (2, 3, 8):
         again = pack(sanitised_program, tmp_path / f"by {threads}", stream, f"--threads={threads}")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.readers import reader_of
-from gooseherd.processing.text import normalise
-from gooseherd.processing.workbench import Report
+from gooseherd.processing.formats.readers import reader_of
+from gooseherd.processing.programs.normalise import normalise
+from gooseherd.processing.step_context import Report
 
 FILES = 150
 ODD = {

@@ -25,15 +25,15 @@ from rich.table import Table
 from rich.text import Text
 
 from gooseherd.client import GooseherdClient, Ready
-from gooseherd.client.local import LocalService, find_local
+from gooseherd.client.local_service import LocalService, find_local
 from gooseherd.client.region import Region, parse_region
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.formats import Format, resolve
 from gooseherd.trial import demodata
 from gooseherd.trial.checks import CheckFailed, attempt, check_ranges, check_region, check_same_bytes
-from gooseherd.trial.child import DidNotStart, running_service
 from gooseherd.trial.entries import Entries, termination_interrupts
+from gooseherd.trial.private_service import DidNotStart, running_service
 
 DCC = "demo"
 MANIFEST = demodata.MANIFEST.name

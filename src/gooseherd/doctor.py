@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gooseherd.client.local import find_local
+from gooseherd.client.local_service import find_local
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.installation import extra_remedy
-from gooseherd.processing.confinement import SandboxUse
-from gooseherd.processing.fitness import Check, disk, existing, tools, writable
+from gooseherd.processing.tools.isolation import SandboxUse
+from gooseherd.processing.tools.preflight import Check, disk, existing, tools, writable
 from gooseherd.settings import Profile, Settings
 
 _OPEN_FILES = 4096
@@ -79,7 +79,7 @@ def _document_server() -> Check:
 
 
 def _database(settings: Settings) -> Check:
-    from gooseherd.store.connect import connect, ping
+    from gooseherd.store.mongo.connect import connect, ping
 
     async def reach() -> None:
         database = connect(settings.database_url or "", settings.database_name)

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from gooseherd.client import GooseherdClient
-from gooseherd.client.local import default_state_dir, find_local
+from gooseherd.client.local_service import default_state_dir, find_local
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Format
 from gooseherd.trial import inputs as made
 from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
-from gooseherd.trial.child import running_service
 from gooseherd.trial.cloud import left_over, running_site, serving
 from gooseherd.trial.digest import md5_of
 from gooseherd.trial.entries import Entries, termination_interrupts
+from gooseherd.trial.private_service import running_service
 
 DCC = "smoke"
 _AT_ONCE = 4

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gooseherd.devcloud.local import running_cloud
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import CacheBackend
-from gooseherd.storage.limited import PrefixCache
+from gooseherd.storage.lazy_cache import OpeningCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache
-from gooseherd.storage.opening import OpeningCache
+from gooseherd.storage.prefix_cache import PrefixCache
 from gooseherd.storage.s3 import S3Cache
 
 MIB = 1 << 20

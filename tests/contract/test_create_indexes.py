@@ -13,8 +13,8 @@ import pytest
 from pymongo.errors import DuplicateKeyError
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.store.connect import Database
-from gooseherd.store.schema import INDEXES, JOBS, ONE_ACTIVE, ensure_indexes, render_create_indexes_js
+from gooseherd.store.mongo.connect import Database
+from gooseherd.store.mongo.schema import INDEXES, JOBS, ONE_ACTIVE, ensure_indexes, render_create_indexes_js
 
 SCRIPT = Path(__file__).parents[2] / "create-indexes.js"
 

@@ -14,9 +14,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
-from gooseherd.devcloud.knobs import Knobs
-from gooseherd.devcloud.local import running_cloud
 
 IMAGE = "shell:dev"
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-a", "subnet-b"], "securityGroups": ["sg-a"]}}

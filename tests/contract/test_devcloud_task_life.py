@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gooseherd.devcloud.documents import new_task
-from gooseherd.devcloud.orders import ApiError, Placement, place, plan_task
-from gooseherd.devcloud.site import AddressPool, NoAddressLeft, Pace, Site, own_network
+from gooseherd.devcloud.configuration import AddressPool, NoAddressLeft, Pace, Site, own_network
+from gooseherd.devcloud.run_task import ApiError, Placement, place, plan_task
+from gooseherd.devcloud.task_documents import new_task
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
 IMAGES = {"sh": ["/bin/sh", "-c"], "run": ["/bin/sh", "-c", "echo at {address}; cat {env_file}"]}

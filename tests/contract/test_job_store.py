@@ -21,8 +21,8 @@ from gooseherd.domain.ports import JobQuery, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
-from gooseherd.store.connect import connect
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.connect import connect
+from gooseherd.store.mongo.jobs import MongoJobs
 
 pytestmark = pytest.mark.integration
 

@@ -28,8 +28,8 @@ from gooseherd.domain.source import Dcc, LocalId, SourceFile
 
 async def open_jobs(url, name):
     if url.startswith("mongodb"):
-        from gooseherd.store.connect import connect
-        from gooseherd.store.jobs import MongoJobs
+        from gooseherd.store.mongo.connect import connect
+        from gooseherd.store.mongo.jobs import MongoJobs
         db = connect(url, name)
         return MongoJobs(db), db.client.close
     from gooseherd.store.sql.connect import open_database

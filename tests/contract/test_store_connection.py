@@ -10,8 +10,8 @@ import pytest
 from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
 
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
-from gooseherd.store.clock import StoreClock
-from gooseherd.store.connect import CODEC, connect, durable, ping, translated
+from gooseherd.store.mongo.clock import StoreClock
+from gooseherd.store.mongo.connect import CODEC, connect, durable, ping, translated
 
 
 async def test_writes_wait_for_the_majority_and_the_journal():

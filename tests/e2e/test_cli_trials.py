@@ -17,7 +17,7 @@ import pytest
 from gooseherd import demo as demo_module
 from gooseherd.client import GooseherdClient
 from gooseherd.domain.formats import ALL
-from gooseherd.trial.child import running_service
+from gooseherd.trial.private_service import running_service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 
 from gooseherd import wiring
-from gooseherd.devcloud import docserver
-from gooseherd.devcloud.docserver import DocumentServer
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
-from gooseherd.store.connect import Database, connect, ping, server_pid
+from gooseherd.store import document_server
+from gooseherd.store.document_server import DocumentServer
+from gooseherd.store.mongo.connect import Database, connect, ping, server_pid
 
 pytestmark = pytest.mark.fault
 
 OWNER = """
 import asyncio, shutil, sys
 from pathlib import Path
-from gooseherd.devcloud.docserver import DocumentServer
+from gooseherd.store.document_server import DocumentServer
 
 async def own():
     if sys.argv[2] == "no setpriv":
@@ -108,7 +108,7 @@ async def test_a_directory_has_one_owner(server, tmp_path):
 
 @pytest.mark.parametrize("how", ["with setpriv", "no setpriv"])
 async def test_a_new_owner_starts_right_after_the_old_one_was_killed(tmp_path, monkeypatch, how):
-    monkeypatch.setattr(docserver, "_ORPHAN_SECONDS", 6.0)
+    monkeypatch.setattr(document_server, "_ORPHAN_SECONDS", 6.0)
     owner = await asyncio.create_subprocess_exec(
         sys.executable, "-c", OWNER, str(tmp_path), how, stdout=asyncio.subprocess.PIPE
     )  # fmt: skip
@@ -197,7 +197,7 @@ async def answers(server: DocumentServer) -> bool:
 
 
 async def test_one_that_does_not_come_back_in_time_is_tried_until_it_does(server, monkeypatch, caplog):
-    monkeypatch.setattr(docserver, "_LONGEST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(document_server, "_LONGEST_PAUSE_SECONDS", 0.2)
     assert server.trouble is None
     patient, server._start_seconds = server._start_seconds, 0.0
     os.kill(server.pid, signal.SIGKILL)
@@ -210,7 +210,7 @@ async def test_one_that_does_not_come_back_in_time_is_tried_until_it_does(server
 
 
 async def test_one_that_keeps_dying_is_started_every_time(server, monkeypatch):
-    monkeypatch.setattr(docserver, "_LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(document_server, "_LONGEST_PAUSE_SECONDS", 0.1)
     for _ in range(7):
         old = server.pid
         os.kill(old, signal.SIGKILL)
@@ -219,8 +219,8 @@ async def test_one_that_keeps_dying_is_started_every_time(server, monkeypatch):
 
 
 async def test_one_that_is_down_does_not_keep_its_owner_from_ending(server, monkeypatch):
-    monkeypatch.setattr(docserver, "_LONGEST_PAUSE_SECONDS", 3600.0)
-    monkeypatch.setattr(docserver, "_pause", lambda _: 3600.0)
+    monkeypatch.setattr(document_server, "_LONGEST_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(document_server, "_pause", lambda _: 3600.0)
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: "next try in 3600 s" in (server.trouble or ""))
     async with asyncio.timeout(30):

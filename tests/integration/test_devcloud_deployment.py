@@ -7,8 +7,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.deployment import make_site
-from gooseherd.devcloud.local import running_cloud
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ from typing import Any
 import boto3
 import pytest
 
+from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
-from gooseherd.devcloud.knobs import Knobs
-from gooseherd.devcloud.local import running_cloud
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured
 from gooseherd.domain.keys import CacheKey

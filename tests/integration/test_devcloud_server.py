@@ -19,7 +19,7 @@ import boto3
 import pytest
 
 from gooseherd.devcloud.bootstrap import Deployment, bootstrap
-from gooseherd.devcloud.local import LocalCloud
+from gooseherd.devcloud.child_process import LocalCloud
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import ProcessId
 
@@ -130,7 +130,8 @@ async def test_stopping_it_ends_tasks_in_order(cloud: LocalCloud, tmp_path: Path
 
 async def test_it_ends_with_its_owner(tmp_path: Path) -> None:
     script = (
-        "import asyncio, sys; from pathlib import Path; from gooseherd.devcloud.local import LocalCloud\n"
+        "import asyncio, sys; from pathlib import Path\n"
+        "from gooseherd.devcloud.child_process import LocalCloud\n"
         "async def main():\n"
         "    cloud = LocalCloud(Path(sys.argv[1]), images={}); await cloud.start()\n"
         "    print(cloud.pid, flush=True); await asyncio.sleep(600)\n"
@@ -183,7 +184,8 @@ async def test_an_idle_connection_does_not_keep_it_from_ending(cloud: LocalCloud
 
 def test_naming_the_local_cloud_loads_no_cloud() -> None:
     script = (
-        "import sys, gooseherd.devcloud.local, gooseherd.devcloud.bootstrap, gooseherd.storage.s3, json;"
+        "import sys, json, gooseherd.devcloud.child_process;"
+        "import gooseherd.devcloud.bootstrap, gooseherd.storage.s3;"
         "heavy = {'moto', 'boto3', 'botocore', 'obstore', 'werkzeug'} & set(sys.modules);"
         "print(json.dumps(sorted(heavy)))"
     )

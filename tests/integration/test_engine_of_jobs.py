@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from gooseherd.control import follow
+from gooseherd.control import attempt_watcher
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.news import News
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.control.wakeups import News
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
@@ -42,8 +42,8 @@ from gooseherd.domain.ports import Shortage, StoredObject, WorkerHandle, WorkerL
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache
-from gooseherd.store.connect import Database
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.connect import Database
+from gooseherd.store.mongo.jobs import MongoJobs
 
 pytestmark = pytest.mark.integration
 
@@ -345,7 +345,7 @@ class CountsProgress:
 
 def patient(database: Database, script: Script, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """One that counts writes of progress, and waits for longer than any attempt before it makes one."""
-    monkeypatch.setattr(follow, "_GATHER_SECONDS", 60)
+    monkeypatch.setattr(attempt_watcher, "_GATHER_SECONDS", 60)
     stage = Stage(database, MemoryCache(), script)
     stage.jobs = CountsProgress(stage.jobs)
     return stage.build()

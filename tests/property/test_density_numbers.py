@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gooseherd.processing import densitytable
-from gooseherd.processing.bigwig import Signal, write_bigwig
 from gooseherd.processing.density import MOST_SEQUENCES, draw, signal
-from gooseherd.processing.densitytable import MOST_ROWS, SHIFT, Sequence, Table, flat, table_of
+from gooseherd.processing.formats import density_table
+from gooseherd.processing.formats.bigwig import Signal, write_bigwig
+from gooseherd.processing.formats.density_table import MOST_ROWS, SHIFT, Sequence, Table, flat, table_of
 
 INTERVALS = st.lists(
     st.tuples(st.integers(0, 200_000), st.integers(1, 90_000)).map(lambda p: (p[0], p[0] + p[1])),
@@ -201,4 +201,4 @@ def test_names_that_readers_cannot_know_are_left_out(tmp_path: Path) -> None:
 def test_counts_stop_where_the_table_ends() -> None:
     most = (1 << 32) - 1
     rows = [(0, most, 1), (1, most, 1)]
-    assert list(densitytable.merged((w >> 1, b, e) for w, b, e in rows)) == [(0, most, 2)]
+    assert list(density_table.merged((w >> 1, b, e) for w, b, e in rows)) == [(0, most, 2)]

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gooseherd.control.assignments import attempt_of
 from gooseherd.control.reconciler import Estate, ReconcilerLimits, ShortenLease, StopWorker, decide
-from gooseherd.control.staffing import attempt_of
 from gooseherd.domain import formats
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import AttemptRecord, Fence, Job, JobId, Lease, Owner, WorkerId

@@ -10,8 +10,8 @@ import pytest
 from gooseherd.api.app import ERROR_STATUS, Desk, create_app
 from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
 from gooseherd.api.problems import INTERNAL, problem, verdict
+from gooseherd.api.request_context import client_address, header_map
 from gooseherd.api.streaming import ClientLeft, left, relay, while_connected
-from gooseherd.api.visit import client_address, header_map
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
 from gooseherd.domain.source import SourceFile

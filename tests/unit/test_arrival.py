@@ -12,7 +12,7 @@ import pytest
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.ports import Fetched
 from gooseherd.domain.processing import StepFailed
-from gooseherd.worker.arrival import Arrival, Told
+from gooseherd.worker.streaming_source import Arrival, Told
 
 WHOLE = Fetched(Path("source"), 100, "md5")
 WRONG = StepFailed.because(Reason.SOURCE_CHANGED, "md5 differs")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gooseherd.processing.blocks import text_bytes
+from gooseherd.processing.formats.bgzf import text_bytes
 
 END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gooseherd import doctor
-from gooseherd.processing import confinement as confining
+from gooseherd.processing.tools import isolation as confining
 from gooseherd.settings import Settings
 
 

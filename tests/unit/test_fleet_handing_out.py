@@ -16,8 +16,8 @@ from gooseherd.domain.errors import NoCapacity
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed
-from gooseherd.fleet.local import LocalFleet
-from gooseherd.fleet.registry import Entry, Registry
+from gooseherd.fleet.local_fleet import LocalFleet
+from gooseherd.fleet.worker_records import Entry, Registry
 from gooseherd.processes import ProcessId
 
 W = WorkerHandle(WorkerId("w-1"), "127.0.0.1:1")

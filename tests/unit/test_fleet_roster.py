@@ -9,8 +9,8 @@ import pytest
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.ecs_tasks import FleetTask
 from gooseherd.fleet.ecs_view import Sighting
-from gooseherd.fleet.roster import Roster
 from gooseherd.fleet.sizes import WorkerSize
+from gooseherd.fleet.worker_pool import Roster
 
 SMALL, LARGE = WorkerSize(1024, 2048), WorkerSize(2048, 4096)
 A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.inflate import Compression, Inflation, inflate
-from gooseherd.processing.readers import reader_of
-from gooseherd.processing.records import Records
-from gooseherd.processing.text import normalise
+from gooseherd.processing.formats.decompression import Compression, Inflation, inflate
+from gooseherd.processing.formats.readers import reader_of
+from gooseherd.processing.formats.records import Records
+from gooseherd.processing.programs.normalise import normalise
 
 VCF_HEAD = b"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
@@ -324,7 +324,7 @@ def test_what_cannot_be_unpacked_is_named(magic: bytes, word: str) -> None:
 
 
 def test_a_bomb_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gooseherd.processing.inflate.RATIO_FLOOR", 1 << 20)
+    monkeypatch.setattr("gooseherd.processing.formats.decompression.RATIO_FLOOR", 1 << 20)
     bomb = bz2.compress(b"\0" * (20 << 20))
     seen = 0
 

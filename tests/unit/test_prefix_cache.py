@@ -6,8 +6,8 @@ import pytest
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import CacheKey
-from gooseherd.storage.limited import PrefixCache
 from gooseherd.storage.memory import MemoryCache
+from gooseherd.storage.prefix_cache import PrefixCache
 
 OUTSIDE = ["p1/other/x", "p1/mine", "p1/minered/x", "p1/mine/", "p1/mine/../other/x", "p1", "/p1/mine/x"]
 

@@ -12,7 +12,7 @@ from gooseherd import doctor
 from gooseherd.devcloud import deployment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.installation import Installation
-from gooseherd.processing import confinement, fitness
+from gooseherd.processing.tools import isolation, preflight
 from gooseherd.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,8 @@ def test_images_write_their_installer(image: str) -> None:
 def nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without tools, native programs and document server; gives an empty folder."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(fitness, "find_kernel", lambda: None)
-    monkeypatch.setattr(confinement, "find_hold", lambda: None)
+    monkeypatch.setattr(preflight, "find_kernel", lambda: None)
+    monkeypatch.setattr(isolation, "find_hold", lambda: None)
     monkeypatch.setattr(doctor.sys, "executable", str(tmp_path / "python"))
     return tmp_path
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from gooseherd.control import submission
-from gooseherd.control.news import News
 from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.control.wakeups import News
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.contig import Contig

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gooseherd.processing.answers import Placed
-from gooseherd.processing.samples import of_source
+from gooseherd.processing.verification.index_queries import Placed
+from gooseherd.processing.verification.sampling import of_source
 
 
 def place(line: str) -> Placed:

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from gooseherd.domain.failures import Reason
-from gooseherd.processing.blame import explain, scrub
+from gooseherd.processing.tools.tool_errors import explain, scrub
 
 
 @pytest.mark.parametrize(

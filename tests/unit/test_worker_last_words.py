@@ -20,11 +20,11 @@ from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import SourceFile
 from gooseherd.processes import ProcessId
-from gooseherd.worker import host as hosts
+from gooseherd.worker import attempts as hosts
 from gooseherd.worker import routines
-from gooseherd.worker.diagnosis import EXIT_NO_ROOM
+from gooseherd.worker.attempts import Host
+from gooseherd.worker.failure_reason import EXIT_NO_ROOM
 from gooseherd.worker.folders import AttemptFolder
-from gooseherd.worker.host import Host
 from gooseherd.worker.spawning import Spawned
 
 NAME = AttemptId(JobId("j"), 1)

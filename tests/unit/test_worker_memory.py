@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gooseherd.domain.quantities import tool_threads
-from gooseherd.processing.limits import ToolLimits, sort_memory, tool_memory
-from gooseherd.worker.memory import cores, fitted, memory_bytes, oom_kills, tool_limits
+from gooseherd.processing.tools.limits import ToolLimits, sort_memory, tool_memory
+from gooseherd.worker.resources import cores, fitted, memory_bytes, oom_kills, tool_limits
 from gooseherd.worker.settings import WorkerSettings
 
 GIB = 1 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gooseherd.domain.attempt import EventKind
-from gooseherd.worker.meter import Meter
+from gooseherd.worker.percentage import Meter
 
 
 def test_a_wait_is_said_with_all_progress_until_more_of_the_source_arrives() -> None:

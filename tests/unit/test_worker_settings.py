@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.processing.confinement import SandboxUse
+from gooseherd.processing.tools.isolation import SandboxUse
 from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.worker.options import check

@@ -13,7 +13,7 @@ from gooseherd.domain.attempt import AttemptId, EventKind
 from gooseherd.domain.errors import WorkerLost
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports import WorkerHandle
-from gooseherd.fleet import pool
+from gooseherd.fleet import wool_workers
 
 ATTEMPT = AttemptId(JobId("j"), 1)
 SILENCE_SECONDS = 0.4
@@ -33,10 +33,10 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Awaitable[list[E
         return await call()
 
     async def listen(script: Script) -> list[EventKind]:
-        monkeypatch.setattr(pool.routines, "watch_attempt", lambda *_: script())
-        monkeypatch.setattr(pool._WoolLink, "_with_proxy", straight)
+        monkeypatch.setattr(wool_workers.routines, "watch_attempt", lambda *_: script())
+        monkeypatch.setattr(wool_workers._WoolLink, "_with_proxy", straight)
         worker = WorkerHandle(WorkerId("w"), "127.0.0.1:1")
-        link = pool._WoolLink(worker, SILENCE_SECONDS, 0.0, 1.0, None)
+        link = wool_workers._WoolLink(worker, SILENCE_SECONDS, 0.0, 1.0, None)
         return [event.kind async for event in link.watch_attempt(ATTEMPT, 1)]
 
     return listen

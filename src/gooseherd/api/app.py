@@ -11,8 +11,8 @@ from starlette.types import ASGIApp
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
-from gooseherd.api.desk import Desk
-from gooseherd.api.gate import Gate
+from gooseherd.api.dependencies import Desk
+from gooseherd.api.middleware import Gate
 from gooseherd.api.problems import (
     ERROR_STATUS,
     InvalidRequest,
@@ -22,13 +22,13 @@ from gooseherd.api.problems import (
     problem,
     verdict,
 )
+from gooseherd.api.request_context import visit_of
 from gooseherd.api.routers.artifacts import artifact_routes
-from gooseherd.api.routers.bytes_docs import documented_routes
+from gooseherd.api.routers.byte_routes import documented_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.operation import operation_routes
-from gooseherd.api.visit import visit_of
 from gooseherd.domain.errors import GooseherdError, NotFound
 
 __all__ = ["ERROR_STATUS", "Desk", "create_app"]

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from gooseherd.api.problems import Pairs, PreconditionFailed
-from gooseherd.api.visit import Headers
+from gooseherd.api.request_context import Headers
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.byterange import ByteRange, parse_range
 

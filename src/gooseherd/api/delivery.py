@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gooseherd import telemetry
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import Answer, decide
+from gooseherd.api.dependencies import Desk
 from gooseherd.api.describing import Describing, lacks_details
-from gooseherd.api.desk import Desk
 from gooseherd.api.models import Accepted
 from gooseherd.api.problems import MethodNotAllowed, Pairs
+from gooseherd.api.request_context import Visit, visit_of
 from gooseherd.api.streaming import closing, relay, while_connected
 from gooseherd.api.upstream import serve_upstream
-from gooseherd.api.visit import Visit, visit_of
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange

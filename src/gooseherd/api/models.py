@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gooseherd.control.staffing import attempt_of
+from gooseherd.control.assignments import attempt_of
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.job import AttemptRecord, Job

@@ -11,8 +11,8 @@ from starlette.types import Receive, Send
 from gooseherd import telemetry
 from gooseherd.api.conditional import CACHE_CONTROL, disposition, names_tag
 from gooseherd.api.problems import Pairs, PreconditionFailed
+from gooseherd.api.request_context import Headers
 from gooseherd.api.streaming import relay
-from gooseherd.api.visit import Headers
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.byterange import parse_range
 from gooseherd.domain.errors import (

@@ -22,7 +22,7 @@ from gooseherd.cli.folder import Skipped, files_below
 from gooseherd.cli.outcome import Exit, Stop, say
 from gooseherd.cli.progress import OnBytes, byte_bar
 from gooseherd.cli.sidecars import indexes_beside
-from gooseherd.client.local import ADDED, find_local
+from gooseherd.client.local_service import ADDED, find_local
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient

@@ -20,7 +20,7 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
         Stop: nothing was said and nothing runs.
     """
     from gooseherd.client import GooseherdClient
-    from gooseherd.client.local import default_state_dir, find_local
+    from gooseherd.client.local_service import default_state_dir, find_local
 
     if url:
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
@@ -38,7 +38,7 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
 
 def local_service(url: str, state_dir: Path | None) -> Path | None:
     """The state folder of the service at `url`, when it runs on this machine in a folder we know."""
-    from gooseherd.client.local import default_state_dir, find_local
+    from gooseherd.client.local_service import default_state_dir, find_local
 
     folder = state_dir or default_state_dir(os.environ)
     found = find_local(folder)
@@ -47,7 +47,7 @@ def local_service(url: str, state_dir: Path | None) -> Path | None:
 
 def _key_if_ours(url: str, state_dir: Path | None) -> str | None:
     """The local admin key goes to the local service only, never to a host that was merely named."""
-    from gooseherd.client.local import default_state_dir, find_local
+    from gooseherd.client.local_service import default_state_dir, find_local
 
     found = find_local(state_dir or default_state_dir(os.environ))
     return found.admin_key if found and found.url.rstrip("/") == url.rstrip("/") else None

@@ -15,7 +15,7 @@ from gooseherd.cli import options
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 if TYPE_CHECKING:
-    from gooseherd.devcloud.knobs import Knobs
+    from gooseherd.devcloud.admin_client import Knobs
 
 app = typer.Typer(
     help="A local cloud: S3, and ECS whose tasks are processes of this machine.",
@@ -48,8 +48,8 @@ def start(
     """Run it until Ctrl-C, with bucket, cluster and workers made; prints what to put into the environment."""
 
     def command() -> None:
+        from gooseherd.devcloud.configuration import PACES
         from gooseherd.devcloud.deployment import running_site
-        from gooseherd.devcloud.site import PACES
 
         if pace not in PACES:
             raise Stop(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
@@ -228,8 +228,8 @@ def reclaim(
 
 def _with(url: str | None, state_dir: Path | None, act: Callable[[Knobs], None], *, as_json: bool) -> None:
     def command() -> None:
+        from gooseherd.devcloud.admin_client import Knobs
         from gooseherd.devcloud.deployment import endpoint as noted
-        from gooseherd.devcloud.knobs import Knobs
 
         where = url or noted(_state(state_dir))
         if where is None:

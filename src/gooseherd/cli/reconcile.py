@@ -44,7 +44,7 @@ def reconcile(
 
 def _refuse_beside_a_service(settings: Settings) -> None:
     """What lives in the state folder is the service's own, and it reconciles by itself."""
-    from gooseherd.client.local import find_local
+    from gooseherd.client.local_service import find_local
 
     if settings.database_url is None or settings.ecs_cluster is None:
         running = find_local(settings.gooseherd_state_dir)

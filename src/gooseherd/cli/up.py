@@ -72,7 +72,7 @@ class RootsFromHere(TyperCommand):
 
 def _folder_of_pipes(state_dir: Path) -> Path:
     """Where `gooseherd add -` puts what it read from a pipe, for the service to read."""
-    from gooseherd.client.local import ADDED
+    from gooseherd.client.local_service import ADDED
 
     folder = state_dir / ADDED
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is of the last folder only

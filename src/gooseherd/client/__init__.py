@@ -1,6 +1,5 @@
 """The Python SDK: files in, ready artifacts out, over the HTTP contract and nothing else."""
 
-from gooseherd.client.calls import Answer, GooseherdClient, Ready, data_path, index_path, part_path
 from gooseherd.client.errors import (
     Busy,
     Changed,
@@ -14,6 +13,7 @@ from gooseherd.client.errors import (
     TookTooLong,
     UnexpectedAnswer,
 )
+from gooseherd.client.http_client import Answer, GooseherdClient, Ready, data_path, index_path, part_path
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind

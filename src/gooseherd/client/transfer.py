@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 import httpx
 
-from gooseherd.client.answers import check, content_length, reaching, sha256_of
 from gooseherd.client.destination import Stream, destination, naming, take_place
 from gooseherd.client.errors import Changed, Damaged, DownloadInProgress, NotReachable, UnexpectedAnswer
+from gooseherd.client.responses import check, content_length, reaching, sha256_of
 from gooseherd.domain.byterange import ByteRange
 
 OnBytes = Callable[[int, int | None], None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gooseherd.control.execution import Executions
 from gooseherd.control.loop import Loop
-from gooseherd.control.news import News
+from gooseherd.control.wakeups import News
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports import Fleet, JobStore
 

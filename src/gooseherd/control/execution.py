@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from gooseherd.control.attempt_watcher import Ended, Follower, Outcome, Published, Stopped
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.follow import Ended, Follower, Outcome, Published, Stopped
-from gooseherd.control.holder import Holder
-from gooseherd.control.news import News
-from gooseherd.control.publication import verify
-from gooseherd.control.unanswered import Unanswered
+from gooseherd.control.lease_holder import Holder
+from gooseherd.control.published import verify
+from gooseherd.control.unconfirmed_leases import Unanswered
+from gooseherd.control.wakeups import News
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import (
     LaunchFailed,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gooseherd import telemetry
-from gooseherd.control.news import Bell
+from gooseherd.control.wakeups import Bell
 from gooseherd.domain.errors import Conflict, GooseherdError, Unavailable
 
 _log = logging.getLogger(__name__)

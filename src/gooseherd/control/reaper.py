@@ -20,7 +20,7 @@ from gooseherd import telemetry
 from gooseherd.control.execution import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop
-from gooseherd.control.news import News
+from gooseherd.control.wakeups import News
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId
 from gooseherd.domain.ports import JobStore

@@ -34,9 +34,9 @@ from enum import StrEnum
 from typing import Final
 
 from gooseherd import telemetry
+from gooseherd.control.assignments import Users, attempt_of, last_needed, user_of, users_of
 from gooseherd.control.loop import Loop, Report
-from gooseherd.control.news import Bell
-from gooseherd.control.staffing import Users, attempt_of, last_needed, user_of, users_of
+from gooseherd.control.wakeups import Bell
 from gooseherd.domain.errors import NotFound, WorkerInUse
 from gooseherd.domain.job import Fence, Job, JobId, WorkerId
 from gooseherd.domain.ports import Fleet, JobStore, WorkerHealth, WorkerView

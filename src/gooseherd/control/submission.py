@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from gooseherd import telemetry
-from gooseherd.control.news import News
+from gooseherd.control.wakeups import News
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
 from gooseherd.domain.failures import remembered_for

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from gooseherd.control.execution import Executions
 from gooseherd.control.loop import Loop
-from gooseherd.control.news import News
+from gooseherd.control.wakeups import News
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.ports import JobStore
 

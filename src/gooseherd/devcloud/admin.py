@@ -6,7 +6,7 @@ from typing import Any
 
 from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.faults import Fault, FaultBoard
-from gooseherd.devcloud.ledger import Ledger
+from gooseherd.devcloud.task_table import Ledger
 from gooseherd.domain.errors import InvalidInput, NotFound
 
 

@@ -16,14 +16,14 @@ from werkzeug.wrappers import Response
 
 from gooseherd.devcloud.admin import Admin
 from gooseherd.devcloud.calls import CallCounter
-from gooseherd.devcloud.documents import metadata, task_metadata
 from gooseherd.devcloud.ecs import TARGET, TaskApi
 from gooseherd.devcloud.faults import PER_CALL, FaultBoard, Kind
-from gooseherd.devcloud.ledger import Ledger
 from gooseherd.devcloud.objects import read_object
-from gooseherd.devcloud.orders import ApiError, Json
-from gooseherd.devcloud.registry import Registry
-from gooseherd.devcloud.wire import (
+from gooseherd.devcloud.run_task import ApiError, Json
+from gooseherd.devcloud.task_definitions import Registry
+from gooseherd.devcloud.task_documents import metadata, task_metadata
+from gooseherd.devcloud.task_table import Ledger
+from gooseherd.devcloud.wsgi import (
     AMZ_JSON,
     as_json,
     break_connection,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from gooseherd.devcloud.orders import HealthCheck
+from gooseherd.devcloud.run_task import HealthCheck
 
 _RUNTIME = Path(__file__).with_name("container.py")
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from gooseherd import certs
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.image import unpack
-from gooseherd.devcloud.local import running_cloud
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.installation import extra_remedy
 

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gooseherd.devcloud.documents import new_task
+from gooseherd.devcloud.configuration import AddressPool, Site
 from gooseherd.devcloud.faults import CAPACITY_REASON, PER_REQUEST, PER_TASK, FaultBoard
-from gooseherd.devcloud.ledger import Ledger
-from gooseherd.devcloud.orders import ApiError, Json, check_request, check_tags, invalid, place, plan_task
-from gooseherd.devcloud.registry import Registry
-from gooseherd.devcloud.site import AddressPool, Site
+from gooseherd.devcloud.run_task import ApiError, Json, check_request, check_tags, invalid, place, plan_task
+from gooseherd.devcloud.task_definitions import Registry
+from gooseherd.devcloud.task_documents import new_task
+from gooseherd.devcloud.task_table import Ledger
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
 _log = logging.getLogger(__name__)

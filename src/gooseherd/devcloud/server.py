@@ -33,11 +33,11 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from gooseherd.devcloud.app import FrontDoor
 from gooseherd.devcloud.calls import CallCounter
+from gooseherd.devcloud.configuration import PACES, AddressPool, Site, own_network
 from gooseherd.devcloud.ecs import TaskApi
 from gooseherd.devcloud.faults import FaultBoard
-from gooseherd.devcloud.ledger import Ledger
-from gooseherd.devcloud.registry import Registry
-from gooseherd.devcloud.site import PACES, AddressPool, Site, own_network
+from gooseherd.devcloud.task_definitions import Registry
+from gooseherd.devcloud.task_table import Ledger
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gooseherd.devcloud.configuration import SPOT_NOTICE_SECONDS, AddressPool, NoAddressLeft, Site
 from gooseherd.devcloud.container_process import CannotStart, Container
-from gooseherd.devcloud.documents import attach_address, task_health
 from gooseherd.devcloud.faults import Fault, Kind
-from gooseherd.devcloud.orders import ContainerPlan, Json, TaskPlan
-from gooseherd.devcloud.site import SPOT_NOTICE_SECONDS, AddressPool, NoAddressLeft, Site
+from gooseherd.devcloud.run_task import ContainerPlan, Json, TaskPlan
+from gooseherd.devcloud.task_documents import attach_address, task_health
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gooseherd.domain.errors import LaunchFailed
 from gooseherd.domain.job import WorkerId
-from gooseherd.fleet.registry import Registry
+from gooseherd.fleet.worker_records import Registry
 from gooseherd.processes import describe_exit
 
 _LOOK_SECONDS: Final = 0.05

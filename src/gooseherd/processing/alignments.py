@@ -18,16 +18,13 @@ from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
-from gooseherd.processing.containers import reads_declared
 from gooseherd.processing.density import SUFFIX, Density
-from gooseherd.processing.feeding import Feed
-from gooseherd.processing.inflate import Compression
+from gooseherd.processing.formats.cram import reads_declared
+from gooseherd.processing.formats.decompression import Compression
+from gooseherd.processing.formats.detection import Look
+from gooseherd.processing.formats.sam_header import contigs_of
 from gooseherd.processing.intervals import TBI_END
-from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage
-from gooseherd.processing.progress import Watch
-from gooseherd.processing.samheader import contigs_of
-from gooseherd.processing.sniff import Look
-from gooseherd.processing.workbench import (
+from gooseherd.processing.step_context import (
     KEPT_NOTE,
     UNPACKED_NOTE,
     Budget,
@@ -37,6 +34,9 @@ from gooseherd.processing.workbench import (
     stem,
     wrong_output,
 )
+from gooseherd.processing.tools.pipelines import PipelineFailed, PipelineResult, Stage
+from gooseherd.processing.tools.progress import Watch
+from gooseherd.processing.tools.source_feed import Feed
 
 _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
 _UNDECLARED: Final = re.compile(r"unrecognized reference name")

@@ -19,12 +19,12 @@ from typing import Final
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
-from gooseherd.processing.bigwig import Signal, write_bigwig
-from gooseherd.processing.densitytable import Sequence, read_table
+from gooseherd.processing.formats.bigwig import Signal, write_bigwig
+from gooseherd.processing.formats.density_table import Sequence, read_table
 from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, Call
-from gooseherd.processing.pipeline import Stage
-from gooseherd.processing.progress import Watch
-from gooseherd.processing.workbench import Budget, Workbench, left_beside, own_stage, stem
+from gooseherd.processing.step_context import Budget, Workbench, left_beside, own_stage, stem
+from gooseherd.processing.tools.pipelines import Stage
+from gooseherd.processing.tools.progress import Watch
 
 _log = logging.getLogger(__name__)
 

@@ -33,14 +33,12 @@ from gooseherd.domain.formats import (
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
-from gooseherd.processing.blocks import text_bytes
 from gooseherd.processing.density import SUFFIX, Density
-from gooseherd.processing.inflate import MAX_BYTES, Compression, refuse_bomb
+from gooseherd.processing.formats.bgzf import text_bytes
+from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_bomb
+from gooseherd.processing.formats.detection import Look
 from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, Call, Status, parse_report
-from gooseherd.processing.pipeline import PipelineFailed, Stage
-from gooseherd.processing.progress import Watch
-from gooseherd.processing.sniff import Look
-from gooseherd.processing.workbench import (
+from gooseherd.processing.step_context import (
     KEPT_NOTE,
     Budget,
     Report,
@@ -52,6 +50,8 @@ from gooseherd.processing.workbench import (
     stem,
     wrong_output,
 )
+from gooseherd.processing.tools.pipelines import PipelineFailed, Stage
+from gooseherd.processing.tools.progress import Watch
 
 TBI_END: Final = 1 << 29
 """TBI and BAI hold positions below this (SAMv1 §5.2)."""

@@ -10,9 +10,9 @@ from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
-from gooseherd.processing.inflate import Compression
-from gooseherd.processing.sniff import is_text
-from gooseherd.processing.workbench import Budget, Workbench, own_stage
+from gooseherd.processing.formats.decompression import Compression
+from gooseherd.processing.formats.detection import is_text
+from gooseherd.processing.step_context import Budget, Workbench, own_stage
 
 
 @dataclass(frozen=True)

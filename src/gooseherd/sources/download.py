@@ -15,7 +15,7 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources.drs import Place
 from gooseherd.sources.guarded import GuardedHttp
-from gooseherd.sources.patience import Faltered
+from gooseherd.sources.retry_policy import Faltered
 from gooseherd.sources.sink import Sink
 
 FLUSH_BYTES: Final = 1 << 20

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
-from gooseherd.sources.patience import Faltered, Patience, retry_after
+from gooseherd.sources.retry_policy import Faltered, Patience, retry_after
 from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
 
 Headers = Mapping[str, str]

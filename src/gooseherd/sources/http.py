@@ -25,7 +25,7 @@ from gooseherd.sources import localfile
 from gooseherd.sources.download import Download, is_verbatim, too_large
 from gooseherd.sources.drs import Drs, Place
 from gooseherd.sources.guarded import GuardedHttp
-from gooseherd.sources.patience import Faltered, Patience
+from gooseherd.sources.retry_policy import Faltered, Patience
 from gooseherd.sources.s3 import S3Endpoint
 from gooseherd.sources.sink import Sink
 from gooseherd.sources.urlguard import UrlGuard, safe_url

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 
 from gooseherd.client import GooseherdClient, Ready
-from gooseherd.client.answers import sha256_of
 from gooseherd.client.region import Region
+from gooseherd.client.responses import sha256_of
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import Format
-from gooseherd.trial.naive import comparable, scan
+from gooseherd.trial.full_scan import comparable, scan
 
 
 @dataclass(eq=False)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from gooseherd.devcloud.admin_client import Knobs
 from gooseherd.devcloud.deployment import running_site, unfinished_uploads
-from gooseherd.devcloud.knobs import Knobs
 
 __all__ = ["left_over", "running_site", "serving"]
 

@@ -17,10 +17,10 @@ from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop
-from gooseherd.control.news import News
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
+from gooseherd.control.wakeups import News
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
@@ -29,10 +29,10 @@ from gooseherd.processing.registry import default_registry, quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.store.connect import ping
-from gooseherd.store.files import MongoFiles
-from gooseherd.store.jobs import MongoJobs
-from gooseherd.store.schema import ensure_indexes
+from gooseherd.store.mongo.connect import ping
+from gooseherd.store.mongo.files import MongoFiles
+from gooseherd.store.mongo.jobs import MongoJobs
+from gooseherd.store.mongo.schema import ensure_indexes
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.store import open_database

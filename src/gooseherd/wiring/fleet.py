@@ -8,13 +8,13 @@ from typing import Final
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports import Fleet, Workers
 from gooseherd.domain.quantities import tool_threads
-from gooseherd.fleet.local import LocalFleet
-from gooseherd.fleet.pool import WoolWorkers
-from gooseherd.processing.limits import sort_memory
+from gooseherd.fleet.local_fleet import LocalFleet
+from gooseherd.fleet.wool_workers import WoolWorkers
+from gooseherd.processing.tools.limits import sort_memory
 from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
-from gooseherd.worker.memory import cores, memory_bytes
+from gooseherd.worker.resources import cores, memory_bytes
 from gooseherd.worker.settings import build_id
 from gooseherd.worker.tls import Certificates
 
@@ -52,8 +52,8 @@ async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Worker
 
 def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
     from gooseherd.fleet.discovery import EcsDiscovery, PollPace
-    from gooseherd.fleet.ecs import EcsFleet, asking
     from gooseherd.fleet.ecs_api import EcsApi
+    from gooseherd.fleet.ecs_fleet import EcsFleet, asking
     from gooseherd.fleet.ecs_health import http_probe
     from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
     from gooseherd.fleet.sizes import SizeBounds

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-from gooseherd.control.news import Bell
 from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
+from gooseherd.control.wakeups import Bell
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports import Fleet, JobStore
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.jobs import MongoJobs
 from gooseherd.wiring.fleet import open_fleet
 from gooseherd.wiring.store import open_database
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from gooseherd.devcloud.docserver import DocumentServer
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
-from gooseherd.store.connect import Database, connect
+from gooseherd.store.document_server import DocumentServer
+from gooseherd.store.mongo.connect import Database, connect
 
 
 @asynccontextmanager

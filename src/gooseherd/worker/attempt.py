@@ -28,11 +28,11 @@ from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.processes import ProcessId, end_session
 from gooseherd.telemetry import configure_logging
-from gooseherd.worker.diagnosis import EXIT_NO_ROOM, failure_of, lacks_room
+from gooseherd.worker.failure_reason import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal
-from gooseherd.worker.lifeline import LAST_WORDS_SECONDS, Lifeline
 from gooseherd.worker.settings import WorkerSettings
+from gooseherd.worker.watchdog import LAST_WORDS_SECONDS, Lifeline
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +172,8 @@ async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, e
     if ending.failure is not None:
         return
     # Late, so that signals and the lifeline are in place first where no template has imported them.
+    from gooseherd.worker.dependencies import equip
     from gooseherd.worker.engine import run_attempt
-    from gooseherd.worker.equipment import equip
 
     async with equip(spec, WorkerSettings.from_env(), folder.scratch) as (cache, sources, registry):
         await run_attempt(

@@ -22,10 +22,10 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports import CacheBackend, Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import IdentityKind
-from gooseherd.worker.arrival import Arrival, Told
-from gooseherd.worker.diagnosis import failure_of
-from gooseherd.worker.meter import FETCH_PERCENT, Emit, Meter
+from gooseherd.worker.failure_reason import failure_of
+from gooseherd.worker.percentage import FETCH_PERCENT, Emit, Meter
 from gooseherd.worker.publication import Publication
+from gooseherd.worker.streaming_source import Arrival, Told
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import ProcessId
 from gooseherd.telemetry import configure_logging
-from gooseherd.worker import task, tls
+from gooseherd.worker import container, tls
 from gooseherd.worker.folders import (
     attempt_folders,
     claim,
@@ -35,9 +35,9 @@ from gooseherd.worker.folders import (
     sweep,
     write_json,
 )
-from gooseherd.worker.lifeline import STOP_SECONDS
 from gooseherd.worker.options import Options, check, parse
 from gooseherd.worker.settings import WorkerPlace, WorkerSettings, build_id
+from gooseherd.worker.watchdog import STOP_SECONDS
 
 if TYPE_CHECKING:
     import wool
@@ -151,8 +151,8 @@ class Worker:
         """What holds the tools of attempts here, for the log; each attempt sees for itself."""
         # The first attempt is about to come: it needs these cores more than the log needs this.
         await asyncio.sleep(_TELL_AFTER_SECONDS)
-        from gooseherd.processing.confinement import SandboxUse, filter_trial, trial
-        from gooseherd.worker.memory import tool_limits
+        from gooseherd.processing.tools.isolation import SandboxUse, filter_trial, trial
+        from gooseherd.worker.resources import tool_limits
 
         settings = self._settings
         there, how = await trial(settings.sandbox, self._work)
@@ -215,7 +215,7 @@ class Worker:
             for name in tls.VARIABLES:
                 os.environ.pop(name, None)
             os.environ[_SECRETIVE] = "1"
-            task.keep_to_ourselves()
+            container.keep_to_ourselves()
         return wool.LocalWorker(
             host=self._host,
             port=self._options.port,
@@ -350,7 +350,7 @@ def _refuse_taken(host: str, port: int) -> None:
 
 def _tell_fitness(work_dir: Path) -> int:
     """Print the findings; EXIT_MISCONFIGURED when something is missing without which no attempt succeeds."""
-    from gooseherd.worker.doctor import examine
+    from gooseherd.worker.image_doctor import examine
 
     try:
         report = examine(WorkerSettings.from_env(), work_dir)
@@ -369,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.doctor:
         return _tell_fitness(options.work_dir)
     try:
-        host = options.host or task.bind_address(os.environ)
+        host = options.host or container.bind_address(os.environ)
         certificates = tls.Certificates.from_env(os.environ)
         check(host, certificates)
         settings = WorkerSettings.from_env()
@@ -386,10 +386,13 @@ if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of it
 
     spawner().warm_up()  # Imports at the same time as we do.
     # Loaded now, not by the first call: that would be done on the loop that answers gRPC.
-    from gooseherd.worker import host, routines  # noqa: F401
+    from gooseherd.worker import (
+        attempts,  # noqa: F401
+        routines,  # noqa: F401
+    )
 
     if os.environ.pop(_SECRETIVE, None):
-        task.keep_to_ourselves()
+        container.keep_to_ourselves()
     configure_logging()
     # A worker that would not start its first attempt at once is not ready; the first attempt tells why.
     spawner().wait_warm(START_TIMEOUT_SECONDS / 2)

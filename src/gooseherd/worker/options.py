@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.worker import task, tls
+from gooseherd.worker import container, tls
 
 TASK_PORT: Final = 50051
 TASK_HEALTH_PORT: Final = 8080
@@ -37,7 +37,7 @@ class Options:
 def parse(argv: Sequence[str] | None = None) -> Options:
     """Flags win over the environment. Exits with status 2 when one is missing or wrong."""
     env = os.environ
-    in_task = task.in_task(env)
+    in_task = container.in_task(env)
     parser = argparse.ArgumentParser(prog="gooseherd.worker.main", description="Run one gooseherd worker.")
     parser.add_argument(
         "--host",
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         "--doctor", action="store_true", help="say as JSON what is here and how tools are held, and end"
     )
     given = parser.parse_args(argv)
-    work_dir = given.work_dir or (task.own_work_dir(env) if in_task else None)
+    work_dir = given.work_dir or (container.own_work_dir(env) if in_task else None)
     if work_dir is None:
         parser.error("--work-dir or WORKER_WORK_DIR is required")
     return Options(

@@ -25,7 +25,7 @@ from gooseherd.domain.ports import CacheBackend
 from gooseherd.domain.processing import Produced, StepFailed, StepOutput
 from gooseherd.domain.source import Identity
 from gooseherd.storage.draft import open_regular
-from gooseherd.worker.outflow import Outflow
+from gooseherd.worker.streaming_upload import Outflow
 
 log = logging.getLogger(__name__)
 

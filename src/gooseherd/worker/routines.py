@@ -19,7 +19,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
 
 if TYPE_CHECKING:
-    from gooseherd.worker.host import Host
+    from gooseherd.worker.attempts import Host
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
             # Its class may not exist at the caller, its text may hold paths, and the last two
             # would end the worker's loop for good.
             log.exception("routine failed")
-            from gooseherd.worker.diagnosis import lacks_room
+            from gooseherd.worker.failure_reason import lacks_room
 
             raised = f"worker code raised {type(error).__name__}"
             return {"failed": "the worker's disk is full" if lacks_room(error) else raised}
@@ -72,7 +72,7 @@ async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _host() -> Host:
-    from gooseherd.worker.host import Host
+    from gooseherd.worker.attempts import Host
     from gooseherd.worker.settings import WorkerPlace, build_id
     from gooseherd.worker.spawning import spawner
 

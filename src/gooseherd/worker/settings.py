@@ -18,7 +18,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import PIPELINE_VERSION
 from gooseherd.domain.quantities import LEAST_CAP, MOST_THREADS, SIZE_HINT, size_in_bytes
 from gooseherd.processes import ProcessId
-from gooseherd.processing.confinement import SandboxUse
+from gooseherd.processing.tools.isolation import SandboxUse
 from gooseherd.sources.rules import OutboundRules
 
 _FOR_ATTEMPTS: Final = frozenset(

@@ -18,8 +18,8 @@ from typing import Final
 
 from gooseherd.processes import ProcessId, describe_exit
 from gooseherd.worker.folders import AttemptFolder
+from gooseherd.worker.fork_server import MESSAGE_BYTES
 from gooseherd.worker.settings import WorkerPlace, attempt_environment
-from gooseherd.worker.template import MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class _Template:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-P", "-m", "gooseherd.worker.template"),
+                    *(sys.executable, "-P", "-m", "gooseherd.worker.fork_server"),
                     *("--socket", str(theirs.fileno()), "--work", str(work)),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import pytest
 
 from gooseherd.client import GooseherdClient
+from gooseherd.devcloud.admin_client import Knobs
 from gooseherd.devcloud.deployment import running_site, unfinished_uploads
-from gooseherd.devcloud.knobs import Knobs
-from gooseherd.trial.child import running_service
+from gooseherd.trial.private_service import running_service
 
 T = TypeVar("T")
 

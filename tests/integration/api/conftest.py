@@ -19,8 +19,8 @@ import pytest
 import uvicorn
 
 from gooseherd.api.app import Desk, create_app
-from gooseherd.control.news import News
 from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.control.wakeups import News
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.contig import Contig
@@ -33,9 +33,9 @@ from gooseherd.domain.ports import CacheBackend, SourceDetails, StoredObject, Up
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.store.connect import Database
-from gooseherd.store.files import MongoFiles
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.connect import Database
+from gooseherd.store.mongo.files import MongoFiles
+from gooseherd.store.mongo.jobs import MongoJobs
 
 ADMIN_KEY = "the-admin-key"
 LEASE = timedelta(minutes=5)

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
+from gooseherd.devcloud.admin_client import Knobs
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, Deployment, bootstrap
-from gooseherd.devcloud.knobs import Knobs
-from gooseherd.devcloud.local import running_cloud
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed
 from gooseherd.fleet.discovery import EcsDiscovery, PollPace
-from gooseherd.fleet.ecs import EcsFleet
 from gooseherd.fleet.ecs_api import EcsApi
+from gooseherd.fleet.ecs_fleet import EcsFleet
 from gooseherd.fleet.ecs_health import http_probe
 from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
 

@@ -292,7 +292,7 @@ async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(
 
 
 async def test_a_survey_during_an_outage_is_no_survey(site, monkeypatch) -> None:
-    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
+    monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
     fleet = site.fleet()
     site.knobs.hide_fleet(60.0)
     with pytest.raises(Unavailable):

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.fleet.ecs import asking
-from gooseherd.fleet.pool import WoolWorkers
+from gooseherd.fleet.ecs_fleet import asking
+from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.worker.settings import build_id
 
 pytestmark = pytest.mark.integration

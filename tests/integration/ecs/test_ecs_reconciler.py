@@ -12,9 +12,9 @@ import pytest
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.news import News
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.reconciler import Cause, Reconciler, ReconcilerLimits, ShortenLease, StopWorker
+from gooseherd.control.wakeups import News
 from gooseherd.devcloud.faults import Kind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import BED
@@ -25,7 +25,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.jobs import MongoJobs
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
@@ -132,7 +132,7 @@ async def test_while_the_fleet_cannot_be_seen_nothing_is_stopped(site, jobs, mon
     eager = reconciler(jobs, fleet)
     assert len((await eager.run_once(dry_run=True)).planned) == 1
     site.knobs.hide_fleet(60.0)
-    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
+    monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
     async with asyncio.timeout(60):
         # What was seen lately counts for a while.
         while (await eager.loop.run_once(dry_run=True)).seen:  # noqa: ASYNC110

@@ -14,7 +14,7 @@ import pytest
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.news import News
+from gooseherd.control.wakeups import News
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
@@ -25,8 +25,8 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.fleet.sizes import SizeBounds
 from gooseherd.storage.memory import MemoryCache
-from gooseherd.store.connect import Database
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.connect import Database
+from gooseherd.store.mongo.jobs import MongoJobs
 
 pytestmark = pytest.mark.integration
 

@@ -73,7 +73,7 @@ async def test_a_cron_tells_first_and_then_stops_what_nobody_works_with(site, re
 async def test_a_fleet_that_cannot_be_seen_is_a_failure_and_nothing_is_done(
     site, reconcile, monkeypatch
 ) -> None:
-    monkeypatch.setattr("gooseherd.fleet.ecs._SURVEY_SECONDS", 0.5)
+    monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
     await site.fleet().acquire(site.need("nobody"))
     site.knobs.hide_fleet(60.0)
     blind = await reconcile("--json")

@@ -16,9 +16,9 @@ from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
-from gooseherd.fleet.local import LocalFleet
-from gooseherd.fleet.pool import WoolWorkers
-from gooseherd.fleet.registry import Entry, Registry
+from gooseherd.fleet.local_fleet import LocalFleet
+from gooseherd.fleet.wool_workers import WoolWorkers
+from gooseherd.fleet.worker_records import Entry, Registry
 from gooseherd.processes import ProcessId
 from gooseherd.worker.settings import build_id
 

@@ -13,7 +13,7 @@ from gooseherd.domain.job import Owner, Requester, Submission
 from gooseherd.domain.keys import workflow_key
 from gooseherd.domain.ports import WorkerHandle
 from gooseherd.domain.queueing import Priority
-from gooseherd.store.jobs import MongoJobs
+from gooseherd.store.mongo.jobs import MongoJobs
 
 pytestmark = pytest.mark.integration
 

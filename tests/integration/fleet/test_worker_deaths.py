@@ -13,7 +13,7 @@ import pytest
 from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.errors import WorkerLost
 from gooseherd.domain.failures import Reason
-from gooseherd.fleet.pool import WoolWorkers
+from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.processes import ProcessId
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]

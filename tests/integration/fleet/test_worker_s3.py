@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from gooseherd.devcloud.local import running_cloud
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.failures import Reason

@@ -26,7 +26,7 @@ def templates(root: Path) -> list[int]:
         except OSError:
             continue
         ours = any(word.startswith(str(root).encode()) for word in said)
-        if ours and b"gooseherd.worker.template" in said and named != "attempt":
+        if ours and b"gooseherd.worker.fork_server" in said and named != "attempt":
             found.append(int(path.name))
     return [pid for pid in found if ProcessId.of(pid)]
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Kind as Trouble
-from gooseherd.devcloud.knobs import Knobs
-from gooseherd.devcloud.local import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.failures import Reason

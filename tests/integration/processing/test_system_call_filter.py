@@ -17,10 +17,10 @@ import pytest
 
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing import confinement as confining
-from gooseherd.processing.confinement import Confinement, SandboxUse, confinement, filter_trial
-from gooseherd.processing.limits import ToolLimits, find_hold
-from gooseherd.processing.pipeline import Stage, run_pipeline
+from gooseherd.processing.tools import isolation as confining
+from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, filter_trial
+from gooseherd.processing.tools.limits import ToolLimits, find_hold
+from gooseherd.processing.tools.pipelines import Stage, run_pipeline
 
 LIMITS = ToolLimits(memory_bytes=96 << 20)
 

@@ -14,8 +14,8 @@ import pytest
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.pipeline import PipelineFailed, PipelineResult, Stage, run_pipeline
-from gooseherd.processing.progress import Watch
+from gooseherd.processing.tools.pipelines import PipelineFailed, PipelineResult, Stage, run_pipeline
+from gooseherd.processing.tools.progress import Watch
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def test_stages_die_with_the_process_that_runs_them(tmp_path: Path) -> Non
     code = f"""
 import asyncio, os
 from pathlib import Path
-from gooseherd.processing.pipeline import Stage, run_pipeline
+from gooseherd.processing.tools.pipelines import Stage, run_pipeline
 sleeper = Stage("sh", ("sh", "-c", "echo $$ >> {pids}; exec sleep 600"))
 here = Path({str(tmp_path)!r})
 asyncio.run(run_pipeline([sleeper] * 2, cwd=here, environment=dict(os.environ), scratch_bytes=9999))

@@ -32,7 +32,7 @@ def verify(kind: str, data: str | Path, index: str | Path, home: Path, *options:
     """What verify.py says: its answer, or the sentence with which it refuses."""
     report = home / "report.json"
     report.unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "gooseherd.processing.verify", kind, str(data), str(index)]
+    argv = [sys.executable, "-m", "gooseherd.processing.programs.verify", kind, str(data), str(index)]
     argv += ["--report", str(report), "--seed", seed, *options]
     done = subprocess.run(argv, capture_output=True, check=False)
     assert done.returncode in (0, 65), done.stderr.decode()
@@ -135,7 +135,7 @@ async def test_a_wrong_index_fails_the_step_and_is_nobodys_fault_but_ours(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gooseherd.processing import intervals
-    from gooseherd.processing.workbench import Workbench
+    from gooseherd.processing.step_context import Workbench
 
     other = await process(bed(seed=2), "bed")
     verify_pair = Workbench.verify

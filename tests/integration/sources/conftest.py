@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.patience import Patience
+from gooseherd.sources.retry_policy import Patience
 from gooseherd.sources.urlguard import UrlGuard
 
 QUICK = Patience(

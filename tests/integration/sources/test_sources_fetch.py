@@ -20,7 +20,7 @@ import pytest
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.patience import Patience
+from gooseherd.sources.retry_policy import Patience
 
 MIB = 1 << 20
 LIMIT = 64 * MIB

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gooseherd.devcloud.local import running_cloud
+from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, cache_key
 from gooseherd.domain.processing import StepInput
 from gooseherd.domain.source import SourceFile
-from gooseherd.processing.feeding import Feed
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
+from gooseherd.processing.tools.source_feed import Feed
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.patience import Patience
+from gooseherd.sources.retry_policy import Patience
 from gooseherd.sources.urlguard import UrlGuard
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.storage.s3 import S3Cache

@@ -17,7 +17,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import CacheKey
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache
-from gooseherd.worker.outflow import EARLY_BYTES, Outflow
+from gooseherd.worker.streaming_upload import EARLY_BYTES, Outflow
 
 MIB = 1 << 20
 KEY = CacheKey("p1/x/data.bin")

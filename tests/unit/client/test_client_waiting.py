@@ -28,7 +28,7 @@ STREAM = {"Content-Type": "text/event-stream"}
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits are counted, not waited."""
     waits: list[float] = []
-    monkeypatch.setattr("gooseherd.client.calls.time.sleep", waits.append)
+    monkeypatch.setattr("gooseherd.client.http_client.time.sleep", waits.append)
     return waits
 
 

@@ -14,7 +14,7 @@ from gooseherd.domain import formats
 from gooseherd.domain.byterange import parse_range
 from gooseherd.domain.errors import RangeNotSatisfiable
 from gooseherd.trial.checks import CheckFailed, attempt, check_ranges
-from gooseherd.trial.naive import comparable
+from gooseherd.trial.full_scan import comparable
 
 CONTENT = bytes(range(256)) * 400
 

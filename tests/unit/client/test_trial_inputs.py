@@ -11,7 +11,7 @@ from gooseherd.domain import formats
 from gooseherd.domain.formats import Format
 from gooseherd.trial import inputs
 from gooseherd.trial.bigbed import write_bigbed
-from gooseherd.trial.naive import comparable, scan
+from gooseherd.trial.full_scan import comparable, scan
 
 
 def test_there_is_an_input_of_every_format() -> None:

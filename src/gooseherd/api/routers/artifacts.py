@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gooseherd.api.ask import Visiting, problems
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import upstream_index
-from gooseherd.api.desk import Desk
+from gooseherd.api.dependencies import Desk
 from gooseherd.api.models import Contigs, ManifestView, Readiness
 from gooseherd.api.problems import NotYetPublished
-from gooseherd.api.visit import Visit
+from gooseherd.api.request_context import Visit
+from gooseherd.api.route_parameters import Visiting, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from gooseherd.api.ask import Admin, Visiting, body_of, problems
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.desk import Desk
+from gooseherd.api.dependencies import Desk
 from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered, Removed
+from gooseherd.api.route_parameters import Admin, Visiting, body_of, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.errors import (
     InvalidInput,

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from gooseherd.api.ask import Admin, problems
-from gooseherd.api.desk import Desk
+from gooseherd.api.dependencies import Desk
 from gooseherd.api.models import FleetMember, FleetView
-from gooseherd.control.staffing import user_of, users_of
+from gooseherd.api.route_parameters import Admin, problems
+from gooseherd.control.assignments import user_of, users_of
 from gooseherd.domain.errors import NotFound, ProcessingDisabled, WorkerInUse
 from gooseherd.domain.ports import Fleet, WorkerHealth, WorkerView
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gooseherd import telemetry
-from gooseherd.api.ask import Visiting, problems
-from gooseherd.api.desk import Desk
+from gooseherd.api.dependencies import Desk
 from gooseherd.api.models import JobList, JobView, QueueView, StatusWord
-from gooseherd.api.visit import Visit
+from gooseherd.api.request_context import Visit
+from gooseherd.api.route_parameters import Visiting, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.errors import (

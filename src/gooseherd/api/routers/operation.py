@@ -12,9 +12,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gooseherd import telemetry
-from gooseherd.api.ask import Visiting
-from gooseherd.api.desk import Desk
+from gooseherd.api.dependencies import Desk
 from gooseherd.api.models import Health, Ready
+from gooseherd.api.route_parameters import Visiting
 
 _log = logging.getLogger(__name__)
 

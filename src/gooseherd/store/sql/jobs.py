@@ -17,7 +17,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.sql.database import Transaction, writing
-from gooseherd.store.sql.holding import JobHolding
+from gooseherd.store.sql.leases import JobHolding
 from gooseherd.store.sql.rows import new_job, to_job
 from gooseherd.store.sql.schema import job_requesters, jobs
 from gooseherd.store.sql.upserts import insert_into

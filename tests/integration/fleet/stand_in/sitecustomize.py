@@ -79,14 +79,14 @@ def _equipment() -> types.ModuleType:
     async def equip(spec, settings, scratch):
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
-    module = types.ModuleType("gooseherd.worker.equipment")
+    module = types.ModuleType("gooseherd.worker.dependencies")
     module.equip = equip
     return module
 
 
 class _Finder:
     def find_spec(self, name, path=None, target=None):
-        if name != "gooseherd.worker.equipment":
+        if name != "gooseherd.worker.dependencies":
             return None
         from importlib.machinery import ModuleSpec
 

@@ -1,0 +1,181 @@
+"""The outermost room: what every answer carries, whatever answered, and what never gets in."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gooseherd import telemetry
+from gooseherd.api.dependencies import Desk
+from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, problem, verdict
+from gooseherd.api.request_context import SCOPE_KEY, Headers, Visit, header_map
+from gooseherd.api.streaming import ClientLeft
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.errors import GooseherdError
+
+_log = logging.getLogger(__name__)
+
+HEADERS_LIMIT_BYTES: Final = 32 * 1024
+PATH_LIMIT_BYTES: Final = 2048
+
+_FORBIDDEN_PATH = re.compile(
+    rb"%(?:2f|5c|[01][0-9a-f]|7f)|%(?![0-9a-f]{2})|[\x00-\x20\x7f-\xff\\]", re.IGNORECASE
+)
+"""Encoded slashes, backslashes and control bytes: no id has them, and readers disagree about them."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ARTIFACT = re.compile(rf"/(?:{'|'.join(Kind)})/[^/]*/[^/]*")
+
+_EXPOSED: Final = (
+    b"Content-Range, Content-Length, Accept-Ranges, ETag, Location, Retry-After, "
+    b"Preference-Applied, Content-Disposition, X-Request-Id"
+)
+_REQUEST_HEADERS: Final = (
+    b"Authorization, Range, If-Range, If-Match, If-None-Match, Prefer, Cache-Control, Content-Type, "
+    b"Last-Event-ID, X-API-Key, X-Request-Id"
+)
+_READ = b"GET, HEAD, OPTIONS"
+_WRITE = b"GET, HEAD, POST, DELETE, OPTIONS"
+
+
+class Gate:
+    """CORS, request ids, problem+json for whatever escaped, counting; ASGI in, ASGI out.
+
+    Behind it `scope` carries the Visit. An exception before the first byte becomes a
+    problem, one after it ends the connection, so that no client takes half for the whole.
+    """
+
+    def __init__(self, inside: ASGIApp, desk: Desk) -> None:
+        self._inside = inside
+        self._desk = desk
+        self._cors = _Cors(desk.cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (other kinds of scope pass through)."""
+        if scope["type"] != "http":
+            await self._inside(scope, receive, send)
+            return
+        headers = header_map(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = self._desk.new_request_id().encode()
+        visit = Visit(scope, headers, request_id.decode(), self._desk)
+        scope[SCOPE_KEY] = visit
+        always = [
+            *self._cors.headers(headers),
+            (b"x-request-id", request_id),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        status, complete = 0, False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *always]
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            if scope["method"] == "OPTIONS":
+                await _options(scope, headers, answer)
+            else:
+                _refuse_malformed(scope)
+                await self._inside(scope, receive, answer)
+        except ClientLeft:
+            pass
+        except Exception as error:
+            if not complete:
+                _tell(error, visit, scope, begun=bool(status))
+            if not status:
+                await send_problem(answer, visit, error, method=scope["method"])
+        finally:
+            telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
+
+
+def _tell(error: Exception, visit: Visit, scope: Scope, *, begun: bool) -> None:
+    """Log it: what callers can fix in a whisper, what nobody foresaw with its traceback."""
+    level = verdict(error).status
+    extra = {
+        "request_id": visit.request_id,
+        "method": scope["method"],
+        "path": visit.path,
+        "error": str(error),
+    }
+    if begun:
+        _log.warning("answer broke off", extra=extra, exc_info=error)
+    elif isinstance(error, GooseherdError):
+        _log.log(logging.WARNING if level >= 500 else logging.DEBUG, "refused", extra=extra)
+    else:
+        _log.error("request failed", extra=extra, exc_info=error)
+
+
+async def send_problem(send: Send, visit: Visit, error: BaseException, *, method: str = "GET") -> None:
+    """Answer with the error's problem; a HEAD gets its headers."""
+    told = problem(error, instance=visit.path, request_id=visit.request_id)
+    await send({"type": "http.response.start", "status": told.status, "headers": told.headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else told.body})
+
+
+class _Cors:
+    """Which pages may read answers. No credentials are ever allowed, so `*` is safe."""
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
+        self._open = b"*" in self._origins
+        self._always: Pairs = [(b"cross-origin-resource-policy", b"cross-origin")]
+
+    def headers(self, request: Headers) -> Pairs:
+        if self._open:
+            return [*_allowed(b"*"), *self._always]
+        vary = (b"vary", b"Origin")
+        origin = request.get(b"origin")
+        return (
+            [vary, *_allowed(origin), *self._always]
+            if origin in self._origins and origin
+            else [vary, *self._always]
+        )
+
+
+def _allowed(origin: bytes) -> Pairs:
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", _EXPOSED),
+        (b"timing-allow-origin", origin),
+    ]
+
+
+async def _options(scope: MutableMapping[str, Any], headers: Headers, send: Send) -> None:
+    allow = _READ if _ARTIFACT.fullmatch(scope["path"]) else _WRITE
+    answer: Pairs = [(b"allow", allow), (b"cache-control", b"no-store")]
+    if b"access-control-request-method" in headers:
+        answer += [
+            (b"access-control-allow-methods", allow),
+            (b"access-control-allow-headers", _REQUEST_HEADERS),
+            (b"access-control-max-age", b"86400"),  # Chromium caps it at 7200
+        ]
+    await send({"type": "http.response.start", "status": 204, "headers": answer})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _refuse_malformed(scope: MutableMapping[str, Any]) -> None:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    if len(raw) > PATH_LIMIT_BYTES:
+        raise MalformedRequest(f"paths are limited to {PATH_LIMIT_BYTES} bytes")
+    if _FORBIDDEN_PATH.search(raw) or not scope["path"].isprintable():
+        raise MalformedRequest("the path holds an encoded slash, a control byte or a broken escape")
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADERS_LIMIT_BYTES:
+        raise HeadersTooLarge(HEADERS_LIMIT_BYTES)
+
+
+def _route(scope: MutableMapping[str, Any]) -> str:
+    """The route as a metric label: from the routes there are, never from what was asked."""
+    label = scope.get("gooseherd.route")
+    if label is not None:
+        return str(label)
+    route = scope.get("route")
+    return str(getattr(route, "path", "other"))

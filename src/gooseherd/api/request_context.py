@@ -1,0 +1,119 @@
+"""Who asks and how they reach us: one request's headers, requester and links."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gooseherd.api.dependencies import Desk
+from gooseherd.domain.errors import AdminKeyRequired
+from gooseherd.domain.job import Requester
+
+Headers = Mapping[bytes, bytes]
+
+ADMIN: Final = Requester("admin")
+SCOPE_KEY: Final = "gooseherd.visit"
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+
+
+def header_map(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Header lines by lowercase name; lines of one name are joined (RFC 9110 §5.2)."""
+    found: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
+def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
+    """The client behind `proxies` proxies of ours, each of which added its peer to X-Forwarded-For.
+
+    Counted from the right: what a client wrote there itself stays unread.
+    """
+    if not proxies:
+        return peer
+    chain = [hop for hop in (word.strip() for word in forwarded_for.split(",")) if hop] + [peer]
+    said = chain[max(len(chain) - 1 - proxies, 0)]
+    try:
+        return str(ip_address(said.strip("[]")))
+    except ValueError:
+        return peer
+
+
+class Visit:
+    """One request, as the rooms behind the gate see it."""
+
+    __slots__ = ("_desk", "_scope", "headers", "request_id")
+
+    def __init__(self, scope: Mapping[str, Any], headers: Headers, request_id: str, desk: Desk) -> None:
+        self._scope = scope
+        self._desk = desk
+        self.headers = headers
+        self.request_id = request_id
+
+    @property
+    def path(self) -> str:
+        """The decoded path, for problems and logs."""
+        path: str = self._scope["path"]
+        return path
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the request carries the admin key; without a configured key nobody does."""
+        given = self.headers.get(b"x-api-key")
+        if given is None or not self._desk.admin_key:
+            return False
+        # Digests have one length, so the comparison's time tells nothing about the key's.
+        wanted = hashlib.sha256(self._desk.admin_key.encode()).digest()
+        return hmac.compare_digest(hashlib.sha256(given).digest(), wanted)
+
+    def require_admin(self) -> None:
+        """Raises AdminKeyRequired."""
+        if not self.is_admin:
+            raise AdminKeyRequired
+
+    @property
+    def requester(self) -> Requester:
+        """The admin, else the client's address."""
+        if self.is_admin:
+            return ADMIN
+        client = self._scope.get("client")
+        peer = client[0] if client else "unknown"
+        return Requester(client_address(peer, self._text(b"x-forwarded-for"), self._desk.trusted_proxies))
+
+    @property
+    def prefix(self) -> str:
+        """The path under which a proxy shows this API, without a trailing slash."""
+        public = self._desk.public_url
+        return urlsplit(public).path.rstrip("/") if public else ""
+
+    def link(self, path: str) -> str:
+        """An absolute URL of `path` (which starts with a slash)."""
+        if self._desk.public_url:
+            return self._desk.public_url.rstrip("/") + path
+        scheme, host = self._scope.get("scheme", "http"), self._text(b"host")
+        if self._desk.trusted_proxies:
+            scheme = _first(self._text(b"x-forwarded-proto")) or scheme
+            host = _first(self._text(b"x-forwarded-host")) or host
+        if not _HOST.fullmatch(host):
+            server = self._scope.get("server") or ("localhost", None)
+            host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
+        return f"{'https' if scheme == 'https' else 'http'}://{host}{path}"
+
+    def _text(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+def visit_of(scope: Mapping[str, Any]) -> Visit:
+    """The visit the gate put on the scope."""
+    found: Visit = scope[SCOPE_KEY]
+    return found
+
+
+def _first(value: str) -> str:
+    return value.split(",", maxsplit=1)[0].strip()

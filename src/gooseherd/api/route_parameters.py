@@ -1,0 +1,89 @@
+"""What routes ask of a request, as the framework's dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+
+from gooseherd.api.models import ProblemView
+from gooseherd.api.problems import MEDIA_TYPE, BodyTooLarge
+from gooseherd.api.request_context import Visit, visit_of
+
+
+def _visit(request: Request) -> Visit:
+    return visit_of(request.scope)
+
+
+Visiting = Annotated[Visit, Depends(_visit)]
+"""Who asks."""
+
+
+def _admin(request: Request) -> Visit:
+    visit = visit_of(request.scope)
+    visit.require_admin()
+    return visit
+
+
+Admin = Annotated[Visit, Depends(_admin)]
+"""Raises AdminKeyRequired before the body is read."""
+
+
+async def body_of(request: Request, limit_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: more than `limit_bytes`; the rest stays unread.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and int(said) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+    return bytes(body)
+
+
+_DESCRIPTIONS: Final = {
+    400: "The request is malformed",
+    401: "The admin key is required",
+    403: "The file is not public",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "The job can no longer be cancelled, or the worker is in use",
+    410: "The file was taken back",
+    412: "If-Match names another version",
+    413: "The body is too large",
+    416: "The range starts past the end; Content-Range has the size",
+    422: "A value cannot be used, or the artifact could not be made",
+    429: "A limit is reached; Retry-After says when to ask again",
+    502: "The source's host did not answer as it should",
+    503: "A dependency did not answer, or processing is off",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI of these refusals."""
+    return {
+        status: {
+            "model": ProblemView,
+            "description": _DESCRIPTIONS[status],
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/ProblemView"},
+                    "example": {
+                        "type": "/problems/…",
+                        "title": _DESCRIPTIONS[status].partition(";")[0],
+                        "status": status,
+                        "detail": "…",
+                        "instance": "/data/4dn/4dnfi1",
+                        "retryable": status in (429, 502, 503),
+                        "request_id": "0c5b1fa2",
+                    },
+                }
+            },
+        }
+        for status in statuses
+    }

@@ -1,0 +1,417 @@
+"""The HTTP contract as Python calls: catalog, jobs, and artifacts that are waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpx
+
+from gooseherd import __version__
+from gooseherd.client import reading, transfer
+from gooseherd.client.deadline import Deadline
+from gooseherd.client.errors import (
+    Busy,
+    JobEnded,
+    Missing,
+    NotReachable,
+    TookTooLong,
+    UnexpectedAnswer,
+)
+from gooseherd.client.region import Region, parse_region
+from gooseherd.client.responses import check, content_length, filename, json_object, reaching, retry_after
+from gooseherd.client.sse import parse_events
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.states import TERMINAL, Status
+
+Job = dict[str, Any]
+"""A job as the service tells it: `job_id`, `status`, `progress`, `reason`, `detail`, …"""
+OnJob = Callable[[Job], None]
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_POLL_SECONDS = (0.2, 2.0)
+"""First and longest wait between two looks at a job when its events cannot be had."""
+_OUTAGE_SECONDS = 60.0
+"""How long a service that was there may be gone while a job is followed: a restart takes seconds."""
+_QUIET_SECONDS = 30.0
+"""A stream of events that says nothing for so long is given up for polling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An artifact's part that can be read. `job` made it while we waited; None: it was there already."""
+
+    url: str
+    etag: str | None
+    size: int | None
+    filename: str | None
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one GET said: either `ready`, or the id of the job to follow and when to look again."""
+
+    ready: Ready | None = None
+    job_id: str | None = None
+    retry_after_seconds: float = 1.0
+
+
+def part_path(kind: Kind, dcc: str, local_id: str) -> str:
+    """Where the part of that kind is."""
+    return f"/{kind}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+
+
+def data_path(dcc: str, local_id: str) -> str:
+    """Where the bytes are."""
+    return part_path(Kind.DATA, dcc, local_id)
+
+
+def index_path(dcc: str, local_id: str) -> str:
+    """Where the index into them is."""
+    return part_path(Kind.INDEX, dcc, local_id)
+
+
+class GooseherdClient:
+    """One service. Safe to share between threads; `close()` or `with` frees its connections.
+
+    Every call may raise NotReachable, and Refused (Missing, Denied, Busy) for an error answer.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None = None, *, timeout_seconds: float = 30.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        headers = {"User-Agent": f"gooseherd/{__version__}"}
+        if api_key:
+            headers["X-API-Key"] = api_key
+        self.http = httpx.Client(
+            base_url=self.base_url,
+            headers=headers,
+            timeout=timeout_seconds,
+            # A proxy of the environment cannot reach this machine's loopback.
+            trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
+            # Loading the certificates takes longer than a local call; redirects are never followed.
+            verify=urlsplit(self.base_url).scheme == "https",
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the connections; idempotent."""
+        self.http.close()
+
+    def url(self, path: str) -> str:
+        """`path` as an absolute URL."""
+        return urljoin(self.base_url + "/", path.lstrip("/")) if "://" not in path else path
+
+    def is_ready(self) -> bool:
+        """Whether the service says that it and its dependencies can work."""
+        url = self.url("/readyz")
+        with reaching(url):
+            return self.http.get(url).status_code == 200
+
+    # -- catalog ---------------------------------------------------------------------------
+
+    def files(
+        self,
+        *,
+        dcc: str | None = None,
+        text: str | None = None,
+        file_format: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Catalog entries in order of (dcc, local_id), page after page, at most `limit`."""
+        return self._pages("/files", "files", {"dcc": dcc, "q": text, "format": file_format}, limit)
+
+    def file(self, dcc: str, local_id: str) -> dict[str, Any]:
+        """One catalog entry. Raises Missing."""
+        return self._json("GET", f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}")
+
+    def register(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Insert or replace one catalog entry; needs the admin key. Answers how many were `new`."""
+        return self._json("POST", "/files", json=dict(entry))
+
+    def remove(self, dcc: str, local_id: str) -> dict[str, Any]:
+        """Take one catalog entry out; needs the admin key. Raises Missing when there is none.
+
+        Answers the `job_id` that worked on its content and whether it was withdrawn
+        (`job_withdrawn`): not while other entries, `same_content`, have that content too.
+        """
+        return self._json("DELETE", f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}")
+
+    def import_files(self, lines: Iterable[bytes]) -> dict[str, Any]:
+        """Insert or replace entries given as JSON lines; needs the admin key.
+
+        Answers the counts `imported`, `new` and `failed`, with the `errors` of lines.
+        """
+        body = (line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        url, headers = self.url("/files/import"), {"Content-Type": "application/x-ndjson"}
+        with reaching(url):
+            response = self.http.post(url, content=body, headers=headers)
+        if response.status_code == 422 and "imported" in response.text:
+            return json_object(response)  # not one line was good; the counts say so
+        return json_object(check(response))
+
+    def status(self, dcc: str, local_id: str, *, kind: Kind = Kind.DATA) -> dict[str, Any]:
+        """Whether a part could be read now (`ready`), else the `job_id` that is on it. Starts nothing."""
+        return self._json("GET", f"{part_path(kind, dcc, local_id)}/status")
+
+    def manifest(self, dcc: str, local_id: str, *, contigs: bool = False) -> dict[str, Any]:
+        """What was made of a file: parts, versions, counts, notes. Starts nothing. Raises Missing before."""
+        query = {"contigs": "true"} if contigs else {}
+        path = f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}/manifest"
+        return self._json("GET", path, params=query)
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job:
+        """The job's record. Raises Missing."""
+        return self._json("GET", f"/jobs/{quote(job_id, safe='')}")
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        dcc: str | None = None,
+        local_id: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first, at most `limit`."""
+        return self._pages("/jobs", "jobs", {"status": status, "dcc": dcc, "local_id": local_id}, limit)
+
+    def cancel(self, job_id: str) -> Job:
+        """Withdraw from a job; with the admin key: cancel it. Refused (409) when it is too late."""
+        return self._json("DELETE", f"/jobs/{quote(job_id, safe='')}")
+
+    def events(
+        self, job_id: str, *, quiet_seconds: float = _QUIET_SECONDS
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(event name, data) as the service sends them, to the end of the stream.
+
+        Raises:
+            NotReachable: also when not even a keep-alive came for `quiet_seconds`.
+        """
+        url = self.url(f"/jobs/{quote(job_id, safe='')}/events")
+        wait = httpx.Timeout(self._timeout_seconds, read=quiet_seconds)
+        with (
+            reaching(url),
+            self.http.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=wait) as response,
+        ):
+            check(response)
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                raise UnexpectedAnswer(url, "the answer is no stream of events")
+            for event in parse_events(response.iter_lines()):
+                with contextlib.suppress(ValueError):
+                    data = json.loads(event.data)
+                    if isinstance(data, dict):
+                        yield event.event, data
+
+    def follow(self, job_id: str, *, timeout_seconds: float | None = None) -> Iterator[Job]:
+        """The job now and after each change, to its end: by events, by polling when those fail.
+
+        A service that restarts in between is waited for.
+
+        Raises:
+            TookTooLong: not at its end in time. The job goes on.
+        """
+        clock = Deadline(timeout_seconds, job_id)
+        job = self.job(job_id)
+        yield job
+        if not _ended(job):
+            try:
+                for _, data in self.events(job_id, quiet_seconds=clock.at_most(_QUIET_SECONDS)):
+                    clock.check()
+                    if data.get("job_id") == job_id and "status" in data:
+                        job = data
+                        yield job
+            except (NotReachable, UnexpectedAnswer, Busy, Missing):
+                pass  # polling says whether the service is gone or only its events
+        pause, seen_at = _POLL_SECONDS[0], time.monotonic()
+        while not _ended(job):
+            clock.check()
+            time.sleep(clock.at_most(pause))
+            pause = min(pause * 1.3, _POLL_SECONDS[1])
+            try:
+                now, seen_at = self.job(job_id), time.monotonic()
+            except (NotReachable, Busy):
+                if time.monotonic() - seen_at > _OUTAGE_SECONDS:
+                    raise
+                continue
+            if now != job:
+                job = now
+                yield job
+
+    # -- fleet -----------------------------------------------------------------------------
+
+    def fleet(self) -> dict[str, Any]:
+        """`workers`, those that `ended` lately, and how many `slots` are left; needs the admin key."""
+        return self._json("GET", "/fleet")
+
+    def stop_worker(self, worker_id: str, *, force: bool = False) -> dict[str, Any]:
+        """Ask a worker to end; needs the admin key. Answers how it was before.
+
+        Refused (409) when a job works on it, unless `force`: the job is then tried again.
+        """
+        query = {"force": "true"} if force else {}
+        return self._json("DELETE", f"/fleet/{quote(worker_id, safe='')}", params=query)
+
+    # -- artifacts -------------------------------------------------------------------------
+
+    def ask(
+        self, dcc: str, local_id: str, *, kind: Kind = Kind.DATA, raw: bool = False, retry: bool = False
+    ) -> Answer:
+        """Ask for a part once: it is there, or a job is making it from now on. Reads no bytes of it.
+
+        `retry` asks for a new job although the last one failed a moment ago.
+        """
+        url = self.url(part_path(kind, dcc, local_id))
+        query = {name: "true" for name, wanted in (("raw", raw), ("retry", retry)) if wanted}
+        headers = {"Accept-Encoding": "identity"}
+        with reaching(url), self.http.stream("GET", url, params=query, headers=headers) as response:
+            check(response)
+            if response.status_code == 202:
+                return self._accepted(url, response)
+            if response.status_code != 200:
+                raise UnexpectedAnswer(url, f"answered {response.status_code}")
+            where = f"{url}?raw=true" if raw else url
+            return Answer(
+                ready=Ready(where, response.headers.get("etag"), content_length(response), filename(response))
+            )
+
+    def ready(
+        self,
+        dcc: str,
+        local_id: str,
+        *,
+        kind: Kind = Kind.DATA,
+        raw: bool = False,
+        retry: bool = False,
+        timeout_seconds: float | None = None,
+        on_job: OnJob | None = None,
+    ) -> Ready:
+        """Wait until a part can be read; `on_job` sees the job at each change.
+
+        A full queue (429, or 503 with Retry-After) is waited out as the service says.
+
+        Raises:
+            JobEnded: the job failed or was cancelled.
+            TookTooLong: not ready in time. The job goes on.
+        """
+        clock, job = Deadline(timeout_seconds), None
+        while True:
+            clock.check()
+            try:
+                answer = self.ask(dcc, local_id, kind=kind, raw=raw, retry=retry and job is None)
+            except Busy as busy:
+                if busy.retry_after_seconds is None or clock.left < busy.retry_after_seconds:
+                    raise
+                time.sleep(busy.retry_after_seconds)
+                continue
+            if answer.ready:
+                found = answer.ready
+                return Ready(found.url, found.etag, found.size, found.filename, job)
+            if answer.job_id is None:
+                time.sleep(clock.at_most(answer.retry_after_seconds))
+                continue
+            clock.job_id = answer.job_id
+            try:
+                for job in self.follow(answer.job_id, timeout_seconds=clock.left_or_none):
+                    if on_job:
+                        on_job(job)
+            except TookTooLong as late:  # which knows what was left for it, not what was given
+                raise TookTooLong(timeout_seconds or late.seconds, late.job_id) from None
+            if job is not None and job.get("status") != Status.COMPLETED:
+                raise JobEnded(job)
+
+    def download(
+        self, url: str, target: Path, *, on_bytes: transfer.OnBytes | None = None
+    ) -> transfer.Received:
+        """See `transfer.download`: whole and verified at `target`, resumed where an earlier one stopped."""
+        return transfer.download(self.http, url, target, on_bytes=on_bytes)
+
+    def copy_to(
+        self, url: str, sink: BinaryIO, *, on_bytes: transfer.OnBytes | None = None
+    ) -> transfer.Received:
+        """See `transfer.copy_to`: the bytes, in order, into an open stream."""
+        return transfer.copy_to(self.http, url, sink, on_bytes=on_bytes)
+
+    def records(
+        self,
+        dcc: str,
+        local_id: str,
+        region: Region | str,
+        *,
+        retry: bool = False,
+        timeout_seconds: float | None = None,
+        on_job: OnJob | None = None,
+    ) -> Iterator[str]:
+        """The records that overlap `region`, one line each, once data and index are ready (see `ready`).
+
+        SAM for alignments, else the text line. Read by byte ranges as the iterator advances, in
+        bounded memory; closing it closes the connection.
+
+        Raises:
+            InvalidInput: no region can be read from the text, or the file has no such contig.
+            Missing: the file has no index.
+            UnexpectedAnswer: data and index cannot be read together.
+            Changed: the file was replaced while it was read.
+        """
+        wanted = parse_region(region) if isinstance(region, str) else region
+        clock = Deadline(timeout_seconds)
+        data = self.ready(dcc, local_id, retry=retry, timeout_seconds=clock.left_or_none, on_job=on_job)
+        index = self.ready(dcc, local_id, kind=Kind.INDEX, timeout_seconds=clock.left_or_none, on_job=on_job)
+        yield from self.read_region(data, index, wanted)
+
+    def read_region(self, data: Ready, index: Ready, region: Region) -> Iterator[str]:
+        """`records` of parts that are ready."""
+        version = transfer.Remote(data.size, data.etag)
+        return reading.read_region(self.http, data.url, index.url, region, version)
+
+    def region_urls(self, dcc: str, local_id: str) -> tuple[str, str]:
+        """The URLs of data and index, for a genome library or a browser. Asks nothing of the service."""
+        return self.url(data_path(dcc, local_id)), self.url(index_path(dcc, local_id))
+
+    # --------------------------------------------------------------------------------------
+
+    def _accepted(self, url: str, response: httpx.Response) -> Answer:
+        location = response.headers.get("location", "")
+        job_id = urlsplit(location).path.rstrip("/").rsplit("/", 1)[-1] if location else None
+        if not job_id:
+            raise UnexpectedAnswer(url, "202 without the Location of a job")
+        return Answer(job_id=job_id, retry_after_seconds=retry_after(response) or 1.0)
+
+    def _json(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        url = self.url(path)
+        with reaching(url):
+            response = self.http.request(method, url, **how)
+        return json_object(check(response))
+
+    def _pages(
+        self, path: str, name: str, query: Mapping[str, str | None], limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        wanted = {key: value for key, value in query.items() if value is not None}
+        left = limit
+        while left is None or left > 0:
+            page = self._json("GET", path, params={**wanted, "limit": min(left or 200, 200)})
+            items = page.get(name, [])
+            yield from items[:left]
+            left = None if left is None else left - len(items)
+            after = page.get("next")
+            if not after or not items:
+                return
+            wanted["after"] = after
+
+
+def _ended(job: Mapping[str, Any]) -> bool:
+    return job.get("status") in TERMINAL

@@ -1,0 +1,355 @@
+"""One conversation with one worker: start the attempt or join it, and hear it to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol
+
+from gooseherd.control.lease_holder import Holder
+from gooseherd.control.wakeups import Bell, News
+from gooseherd.domain.artifact import Kind, Part
+from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
+from gooseherd.domain.errors import (
+    AttemptLost,
+    LeaseLost,
+    Misconfigured,
+    NotFound,
+    StoreUnavailable,
+    WorkerBusy,
+    WorkerLost,
+)
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.job import JobId, Progress
+from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports import Fleet, WorkerHandle, WorkerLink, Workers
+
+_log = logging.getLogger(__name__)
+
+_PROGRESS_SECONDS = 1.0
+"""At most one progress write a job a second: people look no faster, and the store has better to do."""
+
+_GATHER_SECONDS = 0.2
+"""A write waits for what comes right after it: small files are through all steps by then, which are
+written down with the job's next state."""
+
+_GOODBYE_SECONDS = 10.0
+"""How long a cancelled attempt may take to empty its process group before its worker is given up."""
+
+
+_SHOWN_AT_ONCE = frozenset({EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED})
+
+_LAST_WORDS_SECONDS = 5.0
+"""How long what a dead worker said last may be on its way: its connection breaks with it."""
+
+_LOOK_AGAIN_SECONDS = 5.0
+
+
+class FollowTimes(Protocol):
+    """The part of `Timing` that following needs."""
+
+    @property
+    def attempt_cap(self) -> timedelta: ...
+    @property
+    def silence(self) -> timedelta: ...
+
+
+class FollowBounds(Protocol):
+    """What every attempt's order says besides the job itself."""
+
+    @property
+    def source_bytes(self) -> int: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+    @property
+    def build(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The attempt says that everything is stored; not yet verified."""
+
+    steps: tuple[str, ...] = ()
+    """Those that the job's record does not have yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt ended without publishing."""
+
+    failure: Failure
+    in_use: bool = False
+    """The worker refused the attempt because it works for somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nobody wanted it any more; its process group is gone."""
+
+
+Outcome = Published | Ended | Stopped
+
+
+class Follower:
+    """Knows how to follow; keeps nothing between attempts but writes that are under way."""
+
+    def __init__(
+        self, *, fleet: Fleet, workers: Workers, news: News, timing: FollowTimes, bounds: FollowBounds
+    ) -> None:
+        self._fleet = fleet
+        self._workers = workers
+        self._news = news
+        self._timing = timing
+        self._bounds = bounds
+        self._writing: dict[JobId, asyncio.Task[None]] = {}
+
+    async def follow(self, holder: Holder, worker: WorkerHandle, *, resume: bool) -> Outcome:
+        """Start the attempt on `worker` (with `resume`: join the one that runs there) and hear it out.
+
+        Ends early when the worker dies, falls silent, the duration cap is reached or the
+        job is cancelled. Being cancelled itself leaves the attempt running, to be adopted.
+
+        Raises:
+            LeaseLost: another process holds the job; the attempt is left to it.
+        """
+        job = holder.job
+        attempt = AttemptId(job.job_id, job.attempt)
+        hearing = asyncio.create_task(self._hear(holder, worker, attempt, resume=resume))
+        dying = asyncio.create_task(self._end_of(worker))
+        unwanted = asyncio.create_task(holder.unwanted.wait())
+        lost = asyncio.create_task(holder.lost.wait())
+        watched: set[asyncio.Task[object]] = {hearing, dying, unwanted, lost}
+        try:
+            await asyncio.wait(watched, timeout=self._time_left(holder), return_when=asyncio.FIRST_COMPLETED)
+            if hearing.done():
+                if (broken := _broken(hearing)) is None:
+                    return self._heard(hearing)
+                # Why the worker went decides what is done about it, and only the fleet knows.
+                return await self._dead(worker, dying.result() if dying.done() else str(broken))
+            if lost.done():
+                raise LeaseLost(job.job_id, job.fence)
+            if dying.done():
+                # The stream usually breaks first and may hold the last events; give it a moment.
+                await asyncio.wait({hearing}, timeout=_LAST_WORDS_SECONDS)
+                if hearing.done() and not hearing.cancelled() and hearing.exception() is None:
+                    return hearing.result()
+                return await self._dead(worker, dying.result())
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+            await self._stop(worker, attempt)
+            if unwanted.done():
+                return Stopped()
+            cap = self._timing.attempt_cap.total_seconds()
+            return Ended(Failure(Reason.DEADLINE_EXCEEDED, f"the attempt ran longer than {cap:g} seconds"))
+        finally:
+            for task in watched:
+                task.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
+
+    async def _end_of(self, worker: WorkerHandle) -> str:
+        while True:
+            try:
+                return await self._fleet.gone(worker.worker_id)
+            except Exception:
+                # That it cannot be told is not its end, and the worker itself is still heard.
+                _log.exception("a worker cannot be watched", extra={"worker": worker.worker_id})
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _dead(self, worker: WorkerHandle, how: str) -> Outcome:
+        return Ended(Failure(await self._fleet.verdict(worker.worker_id), how))
+
+    def _time_left(self, holder: Holder) -> float:
+        """Seconds to the duration cap; an adopted attempt keeps the start it had."""
+        job = holder.job
+        current = job.current_attempt
+        ran = (
+            (job.updated_at - current.started_at).total_seconds()
+            if current is not None and current.started_at is not None
+            else 0.0
+        )
+        return max(self._timing.attempt_cap.total_seconds() - ran, 0.0)
+
+    @staticmethod
+    def _heard(hearing: asyncio.Task[Outcome]) -> Outcome:
+        try:
+            return hearing.result()
+        except (WorkerLost, NotFound) as error:
+            return Ended(Failure(Reason.WORKER_LOST, str(error)))
+        except WorkerBusy as error:
+            return Ended(Failure(Reason.LAUNCH_FAILED, str(error)), in_use=True)
+        except Misconfigured as error:
+            return Ended(Failure(Reason.MISCONFIGURED, str(error)))
+        except LeaseLost:
+            raise
+        except Exception as error:
+            # A defect of ours. Without an outcome the job would stay leased and silent until the ceiling.
+            _log.exception("following an attempt failed unexpectedly")
+            return Ended(Failure(Reason.TOOL_FAILED, f"internal error ({type(error).__name__})"))
+
+    async def _hear(
+        self, holder: Holder, worker: WorkerHandle, attempt: AttemptId, *, resume: bool
+    ) -> Outcome:
+        job = holder.job
+        async with self._workers.connect(worker) as link:
+            if not resume:
+                await link.start_attempt(self._order(holder, attempt))
+            ear = _Ear(holder, self._news, self._writing)
+            return await ear.listen(link, attempt, job.progress.seq + 1 if resume else 1)
+
+    def _order(self, holder: Holder, attempt: AttemptId) -> AttemptSpec:
+        return AttemptSpec(
+            attempt=attempt,
+            source=holder.job.source,
+            recipe=holder.job.recipe,
+            limits=AttemptLimits(
+                source_bytes=self._bounds.source_bytes,
+                scratch_bytes=self._bounds.scratch_bytes,
+                wall_seconds=self._timing.attempt_cap.total_seconds(),
+            ),
+            build=self._bounds.build,
+        )
+
+    async def _stop(self, worker: WorkerHandle, attempt: AttemptId) -> None:
+        try:
+            async with asyncio.timeout(_GOODBYE_SECONDS), self._workers.connect(worker) as link:
+                await link.cancel_attempt(attempt)
+        except (TimeoutError, WorkerLost) as error:
+            _log.warning("attempt could not be stopped, stopping its worker", extra={"attempt": str(attempt)})
+            _log.debug("cause", exc_info=error)
+            await self._fleet.release(worker.worker_id, reusable=False, attempt=attempt)
+
+
+def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
+    """The connection's end, if that was what ended it; a worker that tells of its attempt's end is there."""
+    error = None if hearing.cancelled() else hearing.exception()
+    return error if isinstance(error, WorkerLost) and not isinstance(error, AttemptLost) else None
+
+
+class _Ear:
+    """Turns events into what the job record shows, written beside hearing on: no event waits for a write."""
+
+    def __init__(self, holder: Holder, news: News, writing: dict[JobId, asyncio.Task[None]]) -> None:
+        self._holder = holder
+        self._jobs = holder.jobs
+        self._news = news
+        self._progress = holder.job.progress
+        self._steps: list[tuple[str, list[Part]]] = []
+        """Complete, and not known to be recorded."""
+        self._written_at = 0.0
+        self._unwritten = False
+        """There is something newer than what was written last, or is being written."""
+        self._over = Bell()
+        self._writing = writing
+
+    async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
+        """The outcome the last event tells of. Raises WorkerLost when there is none."""
+        try:
+            outcome = await self._hear_out(link, attempt, from_seq)
+        except WorkerLost:
+            await self._write_rest()
+            raise
+        finally:
+            self._over.ring()
+        if isinstance(outcome, Published):
+            await self._written()
+            return Published(tuple(step for step, _ in self._steps))
+        await self._write_rest()
+        return outcome
+
+    async def _hear_out(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
+        async for event in link.watch_attempt(attempt, from_seq):
+            self._take_in(event)
+            if event.kind is EventKind.DONE:
+                return Published()
+            if event.failure is not None:
+                return Ended(event.failure)
+        raise WorkerLost("the attempt's events ended before its last one")
+
+    def _take_in(self, event: Event) -> None:
+        if event.kind is EventKind.STEP_COMPLETE:
+            self._steps.append((event.step, [_part(data) for data in event.parts]))
+        waited = self._progress.waiting
+        self._progress = _advance(self._progress, event)
+        if not event.last:
+            self._show(now=event.kind in _SHOWN_AT_ONCE or self._progress.waiting != waited)
+
+    def _show(self, *, now: bool) -> None:
+        clock = asyncio.get_running_loop().time
+        if not now and clock() - self._written_at < _PROGRESS_SECONDS:
+            return
+        self._written_at = clock()
+        self._unwritten = True
+        job_id = self._holder.job.job_id
+        if job_id in self._writing:
+            return
+        task = self._writing[job_id] = asyncio.create_task(self._write(), name=f"progress {job_id}")
+        task.add_done_callback(lambda _: self._writing.pop(job_id, None))
+
+    async def _write(self) -> None:
+        while self._unwritten:
+            if await self._over.wait(_GATHER_SECONDS):
+                return
+            await self._write_now()
+
+    async def _written(self) -> None:
+        """Wait for a write that is under way, and let there be no other."""
+        self._over.ring()
+        if (writing := self._writing.get(self._holder.job.job_id)) is not None:
+            await asyncio.wait({writing})
+
+    async def _write_rest(self) -> None:
+        """What the attempt did last: an end that is no success is looked at."""
+        await self._written()
+        if self._unwritten:
+            await self._write_now()
+
+    async def _write_now(self) -> None:
+        job = self._holder.job
+        try:
+            while self._steps:
+                step, parts = self._steps[0]
+                await self._jobs.record_step_complete(job.job_id, job.fence, step, parts)
+                del self._steps[0]
+            # Only now: whoever adopts the job goes on after the newest position that is written down.
+            self._unwritten = False
+            await self._jobs.record_progress(job.job_id, job.fence, self._progress)
+        except StoreUnavailable:
+            # Away for a moment, it must not stop the attempt. Some of it may have taken effect.
+            self._unwritten = True
+        except LeaseLost:
+            self._unwritten = False
+            self._holder.lost.set()
+            return
+        self._news.publish(job.job_id)
+
+
+def _advance(progress: Progress, event: Event) -> Progress:
+    """Progress never falls, whatever order events are seen in; the newest position counts."""
+    moved = replace(progress, seq=max(progress.seq, event.seq))
+    if event.kind in (EventKind.STEP, EventKind.STEP_COMPLETE):
+        return replace(
+            moved,
+            step=event.step,
+            percent=max(progress.percent, min(event.percent, 100.0)),
+            waiting="",
+            waiting_until=None,
+        )
+    if event.kind is EventKind.PROGRESS:
+        return replace(
+            moved,
+            step=event.step or progress.step,
+            percent=max(progress.percent, min(event.percent, 100.0)),
+            bytes_in=max(progress.bytes_in, event.bytes_in),
+            bytes_out=max(progress.bytes_out, event.bytes_out),
+            eta_seconds=event.eta_seconds,
+            waiting=event.detail,
+            waiting_until=event.until,
+        )
+    return moved
+
+
+def _part(data: object) -> Part:
+    fields = dict(data) if isinstance(data, dict) else {}
+    return Part(**{**fields, "kind": Kind(fields["kind"]), "key": CacheKey(fields["key"])})

@@ -1,0 +1,1 @@
+"""What files are made of: detection, decompression, and the formats' own rules."""

@@ -1,0 +1,207 @@
+"""Says what a file's bytes are, so that a wrong catalog entry is named instead of tripped over."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import (
+    BAM,
+    BCF,
+    BED,
+    BIGBED,
+    BIGWIG,
+    BROADPEAK,
+    CRAM,
+    GFF,
+    GFF3,
+    GTF,
+    NARROWPEAK,
+    SAM,
+    VCF,
+    Family,
+    Format,
+)  # fmt: skip
+from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.decompression import Compression, Inflation, compression_of, inflate
+
+_HEAD: Final = 1 << 16
+TWICE: Final = "compressed twice"
+
+_MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"BAM\1", BAM.name),
+    (b"CRAM", CRAM.name),
+    (b"BCF\2", BCF.name),
+    (b"BCF\4", BCF.name),
+    (b"\xeb\xf2\x89\x87", BIGBED.name),
+    (b"\x87\x89\xf2\xeb", BIGBED.name),
+    (b"\x26\xfc\x8f\x88", BIGWIG.name),
+    (b"\x88\x8f\xfc\x26", BIGWIG.name),
+    (b"TBI\1", "a tabix index"),
+    (b"BAI\1", "a BAM index"),
+    (b"CSI\1", "a CSI index"),
+    (b"%PDF", "a PDF document"),
+    (b"\x89PNG", "an image"),
+    (b"PAR1", "a Parquet table"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"PK\x03\x04", "a zip archive"),
+    # Seen only behind a first compression.
+    *((magic, TWICE) for magic in (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0")),
+)
+_TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
+    (re.compile(rb"##fileformat=VCF"), VCF.name),
+    (re.compile(rb"##gff-version"), GFF3.name),
+    (re.compile(rb"@(?:HD|SQ|RG|PG|CO)\t"), SAM.name),
+    (re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml|error)", re.IGNORECASE), "a web page or XML"),
+    (re.compile(rb"version https://git-lfs\.github\.com/"), "a Git LFS pointer instead of the file"),
+    (re.compile(rb"(?:(?:track|browser|#)[^\n]*\n)*(?:fixed|variable)Step\s"), "wiggle"),
+    (re.compile(rb'\s*\{\s*"'), "JSON"),
+    (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), "FASTA"),
+    (re.compile(rb"@[^\t\n]*\n[A-Za-z.]+\r?\n\+"), "FASTQ"),
+)
+_BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG})
+_ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
+    frozenset({GFF.name, GFF3.name, GTF.name}),
+    frozenset({BED.name, NARROWPEAK.name, BROADPEAK.name}),
+)
+"""Formats that cannot be told from each other by their columns: one may stand for the other."""
+_PACKED: Final[dict[Format, frozenset[Compression]]] = {
+    BAM: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD}),
+    BCF: frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD}),
+    # Their readers jump about in the file itself.
+    CRAM: frozenset({Compression.PLAIN}),
+    BIGBED: frozenset({Compression.PLAIN}),
+    BIGWIG: frozenset({Compression.PLAIN}),
+}
+_OWN: Final = frozenset({Compression.GZIP, Compression.BGZF})
+_WHOLE: Final = rb"\d{1,10}"
+_COLUMNS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
+    (re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?"), name)
+    for columns, name in (
+        (rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE, VCF.name),
+        (rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE), GFF.name),
+        (rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5), SAM.name),
+        (rb"%b %b" % (_WHOLE, _WHOLE), BED.name),
+    )
+)
+"""What the columns of a line without any header look like; the first match counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The first impression. `content` is a format's name, words for something else, or None: no telling."""
+
+    compression: Compression
+    content: str | None
+    size: int
+    head: bytes
+
+
+def look(path: Path) -> Look:
+    """Read the first bytes, through the compression if there is one this code can read.
+
+    Raises:
+        StepFailed: the compression is broken in the first 64 KiB.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        raw = stream.read(_HEAD)
+        compression = compression_of(raw)
+        head = raw
+        if compression not in (Compression.PLAIN, Compression.ZIP):
+            stream.seek(0)
+            head = b""
+            for part in inflate(stream, Inflation(), size=size, max_bytes=1 << 40):
+                head += part
+                if len(head) >= _HEAD:
+                    break
+    return Look(compression, _content(head), size, head)
+
+
+def expect(path: Path, wanted: Format) -> Look:
+    """Look at `path` and refuse what is certainly not `wanted`.
+
+    BAM and BCF, which bring their own compression, may be packed as Zstandard; their readers do not
+    know that, and what is inside is to be unpacked and looked at by itself.
+
+    Raises:
+        StepFailed: source_invalid, naming both formats.
+    """
+    seen = look(path)
+    if seen.size == 0:
+        raise StepFailed.because(Reason.SOURCE_INVALID, "the file is empty")
+    if seen.content == wanted.name and seen.compression not in _PACKED.get(wanted, (seen.compression,)):
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID, f"the {wanted.name} is {seen.compression}-compressed: unpack it first"
+        )
+    content = seen.content
+    if content == TWICE and seen.compression in _PACKED.get(wanted, frozenset()) - _OWN:
+        content = wanted.name
+    if content is None and wanted.family is not Family.TABLE:
+        content = _by_columns(seen.head)
+    if content is None and wanted in _BINARY:
+        what = "text" if is_text(seen.head) else "something else"
+        if seen.compression is Compression.ZIP:
+            what = f"{seen.compression}-compressed"
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {what}"
+        )
+    alike = any({content, wanted.name} <= names for names in _ONE_TEXT)
+    if content is not None and content != wanted.name and not alike:
+        if wanted.family is Family.TABLE and not _is_magic(seen.head):
+            return seen
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
+        )
+    if wanted.family is not Family.TABLE and wanted not in _BINARY and _ends_lines_oddly(seen.head):
+        raise StepFailed.because(
+            Reason.SOURCE_INVALID,
+            "its lines end with carriage returns alone, as on old Macintoshes: make them newlines",
+        )
+    return seen
+
+
+def is_text(head: bytes) -> bool:
+    """Whether these bytes could begin a text file: no NUL, hardly any control bytes."""
+    controls = len(head) - len(head.translate(None, bytes(range(9)) + bytes(range(14, 32))))
+    return b"\0" not in head and controls * 100 <= len(head)
+
+
+def _is_magic(head: bytes) -> bool:
+    return any(head.startswith(magic) for magic, _ in _MAGIC)
+
+
+def _ends_lines_oddly(head: bytes) -> bool:
+    """Whether what the tools take for the first line is many."""
+    first = head.split(b"\n", 1)[0]
+    return b"\r" in first.rstrip(b"\r")
+
+
+def _by_columns(head: bytes) -> str | None:
+    """The format whose columns the first line has that is neither comment nor empty."""
+    for line in head.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
+        if line.startswith((b"#", b"track", b"browser")) or not line.strip():
+            continue
+        # Cut by the end of what was looked at: columns may be missing.
+        whole = line.endswith((b"\n", b"\r")) or len(head) < _HEAD
+        text = line.rstrip(b"\r\n")
+        return next((name for columns, name in _COLUMNS if columns.fullmatch(text)), None) if whole else None
+    return None
+
+
+def _content(head: bytes) -> str | None:
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 text"
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    for pattern, name in _TEXT:
+        if pattern.match(text):
+            return name
+    return None

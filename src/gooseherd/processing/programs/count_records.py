@@ -1,0 +1,115 @@
+"""Counts how the records of finished data lie, where the kernel is not built: one more pass over them.
+
+    python -m gooseherd.processing.programs.count_records bam|FORMAT DATA TABLE
+
+Writes the table of densitytable.py, the same bytes as the kernel's. A program of its own, because a parser
+of C meets the bytes.
+"""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from gooseherd.processing.formats.density_table import SHIFT, Sequence, flat, table_of
+from gooseherd.processing.formats.readers import reader_of
+from gooseherd.processing.formats.records import MAX_COORDINATE
+
+_WIDE: Final = (b"<DEL", b"<DUP", b"<INV", b"<CNV")
+"""Alleles whose SVLEN says how far they reach (VCFv4.5 1.6.1)."""
+_AMOUNT: Final = re.compile(rb"(\d{1,18})")
+_LENGTH: Final = re.compile(rb"-?(\d{1,18})")
+
+Place = tuple[bytes, int, int]
+"""Name, half-open interval from 0."""
+
+
+def main(argv: list[str]) -> int:
+    """Run as the module's docstring says."""
+    gc.disable()
+    kind, data, table = argv
+    lengths: dict[bytes, int] = {}
+    places = reads(data, lengths) if kind == "bam" else records(data, kind, lengths)
+    counted = tuple(_sequence(name, of_name, lengths) for name, of_name in groupby(places, lambda p: p[0]))
+    Path(table).write_bytes(table_of(counted).to_bytes())
+    return 0
+
+
+def _sequence(name: bytes, places: Iterator[Place], lengths: dict[bytes, int]) -> Sequence:
+    begun: dict[int, int] = defaultdict(int)
+    ended: dict[int, int] = defaultdict(int)
+    highest = 0
+    for _, begin, end in places:
+        begun[begin >> SHIFT] += 1
+        ended[(end - 1) >> SHIFT] += 1
+        highest = max(highest, end)
+    rows = ((window, begun.get(window, 0), ended.get(window, 0)) for window in sorted({*begun, *ended}))
+    return Sequence(name, lengths.get(name, 0), highest, flat(rows))
+
+
+def reads(data: str, lengths: dict[bytes, int]) -> Iterator[Place]:
+    """The reads of a BAM that are not unmapped, from their first base on the sequence to their last."""
+    import pysam
+
+    with pysam.AlignmentFile(data, "rb", threads=2) as opened:
+        names = [name.encode() for name in opened.references]
+        lengths.update(zip(names, opened.lengths, strict=True))
+        for read in opened.fetch(until_eof=True):
+            if not read.is_unmapped and read.reference_id >= 0:
+                begin = read.reference_start
+                yield names[read.reference_id], begin, max(read.reference_end or 0, begin + 1)
+
+
+def records(data: str, format_name: str, lengths: dict[bytes, int]) -> Iterator[Place]:
+    """The records of finished text, as their index has them."""
+    reader = reader_of(format_name)
+    reader.lengths = lengths
+    place = _vcf if format_name == "vcf" else _gff if format_name.startswith("gff") else _bed
+    with gzip.open(data) as stream:
+        for line in stream:
+            if line.startswith(b"#"):
+                reader.comment(0, line.rstrip(b"\n"))
+            else:
+                yield place(line)
+
+
+def _bed(line: bytes) -> Place:
+    name, begin, end = line.split(b"\t", 3)[:3]
+    return _held(name, int(begin), int(end))
+
+
+def _gff(line: bytes) -> Place:
+    name, _, _, begin, end = line.split(b"\t", 5)[:5]
+    return _held(name, int(begin) - 1, int(end))
+
+
+def _vcf(line: bytes) -> Place:
+    """By REF, END and SVLEN, as the kernel has it (kernel/src/formats/vcf.c)."""
+    name, position, _, ref, alt, _, _, info = line.rstrip(b"\n").split(b"\t", 8)[:8]
+    start = int(position)
+    end = max(start + len(ref) - 1, 0)
+    if b"END=" in info or b"SVLEN=" in info:
+        wide = any(kind in alt for kind in _WIDE)
+        for entry in info.split(b";"):
+            if entry.startswith(b"END=") and (found := _AMOUNT.match(entry, 4)):
+                end = max(end, int(found[1]))
+            elif wide and entry.startswith(b"SVLEN="):
+                reached = (start + int(n[1]) for word in entry[6:].split(b",") if (n := _LENGTH.match(word)))
+                end = max(end, *(to for to in reached if to <= MAX_COORDINATE), 0)
+    return _held(name, max(start - 1, 0), end)
+
+
+def _held(name: bytes, begin: int, end: int) -> Place:
+    """An empty interval is found as the base it stands before."""
+    return name, begin, max(end, begin + 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

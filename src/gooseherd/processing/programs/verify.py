@@ -1,0 +1,136 @@
+"""Asks a finished pair of data and index what its readers will ask, before anyone else can.
+
+    python -m gooseherd.processing.programs.verify tabix|bam DATA INDEX --report FILE --seed WORD
+        [--source FILE --format NAME] [--ours]
+    python -m gooseherd.processing.programs.verify FORMAT < WORDS
+        the same of a source of FORMAT, as a JSON list of words, when they come
+
+Stretches of the data, read without the index, and records of the source, read without either, must come
+back through the index: for all regions asked the same lines, no more, no fewer. Which ones follows from
+the seed alone. The source is read as far as that is cheap: its beginning, and where the packing allows
+it some blocks from its middle; a small one whole.
+
+Prints JSON. Exit status 65: the pair does not agree, and the report says where. A program of its own,
+because parsers of C meet the bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gooseherd.domain.failures import Reason
+from gooseherd.processing.verification.index_queries import (
+    Answers,
+    BamAnswers,
+    Disagreement,
+    NotText,
+    TabixAnswers,
+)
+from gooseherd.processing.verification.sampling import (
+    Sample,
+    of_alignments,
+    of_blocks,
+    of_source,
+    reads_in_blocks,
+)
+
+STRETCHES = 6
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run as the module's docstring says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("tabix", "bam"))
+    parser.add_argument("data", type=Path)
+    parser.add_argument("index", type=Path)
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--seed", required=True)
+    parser.add_argument("--source", type=Path)
+    parser.add_argument("--format")
+    parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
+    words = argv if len(argv) > 1 else ordered(*argv)
+    if not words:
+        return 0
+    given = parser.parse_args(words)
+    chance = random.Random(given.seed)  # noqa: S311 - the same seed must ask the same
+    try:
+        said = alignments(given, chance) if given.kind == "bam" else intervals(given, chance)
+    except Disagreement as found:
+        return refuse(given.report, Reason.TOOL_FAILED, f"the result did not pass its check: {found}")
+    except NotText:
+        detail = "control characters among its first records: readers take such a file for binary"
+        return refuse(given.report, Reason.SOURCE_INVALID, detail)
+    json.dump(said, sys.stdout)
+    return 0
+
+
+def ordered(source_format: str) -> list[str]:
+    """What is to be asked, from standard input, when that comes; nothing, if it ends."""
+    import pysam  # noqa: F401 - takes longer than anything that is asked
+
+    if source_format == "bigbed":
+        import pyBigWig  # noqa: F401 - takes still longer: numpy comes with it
+
+    words: list[str] = json.loads(sys.stdin.buffer.readline() or b"[]")
+    return words
+
+
+def refuse(report: Path, reason: Reason, detail: str) -> int:
+    """Say why; the exit status."""
+    report.write_text(json.dumps({"reason": reason, "detail": detail}))
+    return 65
+
+
+def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
+    """Check text in BGZF with TBI or CSI."""
+    with TabixAnswers(given.data, given.index) as answers:
+        samples = of_blocks(given.data, answers.place, STRETCHES, chance)
+        if given.source is not None:
+            samples.append(of_source(given.source, given.format, answers.place, chance))
+        return {"contigs": len(answers.names), "regions": compare(answers, samples, chance)}
+
+
+def alignments(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
+    """Check a BAM with BAI or CSI; also how many reads the index counts."""
+    with BamAnswers(given.data, given.index) as answers:
+        samples = [of_alignments(given.source or given.data, given.format or "bam", given.report.parent)]
+        if given.ours:
+            samples += reads_in_blocks(given.data, answers.opened, STRETCHES, chance)
+        return {"reads": answers.reads, "regions": compare(answers, samples, chance)}
+
+
+def compare(answers: Answers, samples: list[Sample], chance: random.Random) -> int:
+    """Ask for regions around what the samples hold; how many were asked.
+
+    Raises:
+        Disagreement: an answer lacks a sampled record, or has one that a complete sample lacks.
+    """
+    samples = [sample for sample in samples if sample.records]
+    asked = 0
+    for sample in samples:
+        for _ in range(sample.regions):
+            region = sample.region(chance)
+            if region is None:
+                continue
+            asked += 1
+            wanted = sample.within(region)
+            found = answers.starting_in(region)
+            if missing := wanted - found:
+                raise Disagreement(region, f"{missing.total()} of {wanted.total()} records are not found")
+            if sample.complete and found != wanted:
+                raise Disagreement(region, f"{(found - wanted).total()} records too many are found")
+            if far := sample.reaching(region, chance):
+                answers.must_reach(far)
+    for sample in samples:
+        if sample.whole:
+            answers.must_name(sample.names())
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

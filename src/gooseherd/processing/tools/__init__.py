@@ -1,0 +1,1 @@
+"""Running other people's programs: pipelines, limits, isolation, progress, errors."""

@@ -1,0 +1,157 @@
+"""Whether the tools of attempts are here, and how they would be held: one finding after the other.
+
+For `gooseherd doctor`, and for a worker's image, which has no such command. Looks, changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gooseherd.installation import apt_remedy, native_program_remedy, remedy
+from gooseherd.processing.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.isolation import SandboxUse, filter_trial, trial
+
+State = Literal["ok", "warn", "missing"]
+
+PACKAGES = {
+    "samtools": "samtools",
+    "bcftools": "bcftools",
+    "tabix": "tabix",
+    "bgzip": "tabix",
+}
+"""Program to the Debian package that carries it."""
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_LITTLE_DISK_BYTES, _NO_DISK_BYTES = 10 * 2**30, 2**30
+"""A sort of a 3 GB BAM needs about 10 GB for source, spill and artifact; 1 GB is for demos."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `missing` is what the work cannot be done without, `warn` what will hurt some day."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def tools(use: SandboxUse, environ: Mapping[str, str]) -> Iterator[Check]:
+    """The programs, the interval kernel, the sandbox and the filter. Takes a few seconds at most."""
+    yield from (_program(name, environ) for name in PACKAGES)
+    yield _kernel()
+    yield _sandbox(use)
+    yield _filter(use)
+
+
+def _program(name: str, environ: Mapping[str, str]) -> Check:
+    how_to_get_it = apt_remedy(PACKAGES[name])
+    where = shutil.which(name, path=environ.get("PATH"))
+    if where is None:
+        return Check(name, "missing", "not on PATH", how_to_get_it)
+    try:
+        done = _said_of_version(where)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check(name, "missing", f"{where} does not run: {error}", how_to_get_it)
+    version = _VERSION.search(done.stdout + done.stderr)
+    if done.returncode != 0 or version is None:
+        return Check(
+            name, "missing", f"{where} does not tell its version (exit {done.returncode})", how_to_get_it
+        )
+    return Check(name, "ok", version[0])
+
+
+def _said_of_version(program: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, "--version"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=20,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _kernel() -> Check:
+    """Optional: without it GNU sort does the same work."""
+    name = "interval kernel"
+    where = find_kernel()
+    if where is None:
+        slower = "not installed: VCF, GFF and BED take several times longer"
+        return Check(name, "warn", slower, native_program_remedy())
+    try:
+        done = _said_of_version(where)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check(name, "warn", f"{where} does not run: {error}", native_program_remedy())
+    if done.returncode != 0:
+        return Check(name, "warn", f"{where} does not run", native_program_remedy())
+    return Check(name, "ok", f"{PROGRAM} {done.stdout.split()[-1]}")
+
+
+def _sandbox(use: SandboxUse) -> Check:
+    """Optional: without it tools still have their limits."""
+    name = "sandbox"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            there, how = asyncio.run(trial(use, Path(folder)))
+    except OSError as error:
+        there, how = False, f"no temporary folder: {error.strerror}"
+    if there:
+        return Check(name, "ok", f"tools run in one ({how})")
+    if use is SandboxUse.OFF:
+        return Check(name, "ok", how)
+    return Check(name, "missing" if use is SandboxUse.ON else "warn", f"none: {how}", _sandbox_remedy())
+
+
+def _sandbox_remedy() -> str:
+    by_apt = f"{apt_remedy('bubblewrap')}, on a kernel with user namespaces; docs/limits.md"
+    image = "images are made without one, as ECS allows none; docs/limits.md"
+    return remedy(checkout=by_apt, package=by_apt, image=image)
+
+
+def _filter(use: SandboxUse) -> Check:
+    """Optional, as the sandbox is; each holds without the other."""
+    name = "system call filter"
+    there, how = asyncio.run(filter_trial(use))
+    if there:
+        return Check(name, "ok", f"tools run behind one ({how})")
+    if use is SandboxUse.OFF:
+        return Check(name, "ok", how)
+    return Check(name, "warn", f"none: {how}", f"{native_program_remedy()}; docs/limits.md")
+
+
+def writable(name: str, path: Path, variable: str) -> Check:
+    """Whether a file can be made there, or in the nearest folder above that is there."""
+    there = existing(path)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return Check(
+            name, "missing", f"{path}: {error.strerror}", f"set {variable} to a folder you may write to"
+        )
+    return Check(name, "ok", str(path) if there == path else f"{path} (will be made)")
+
+
+def disk(path: Path) -> Check:
+    """How much room there is for files of attempts."""
+    free = shutil.disk_usage(existing(path)).free
+    told = f"{free / 2**30:.1f} GiB free"
+    if free < _NO_DISK_BYTES:
+        return Check("disk", "missing", told, "make room: less than 1 GiB is left")
+    if free < _LITTLE_DISK_BYTES:
+        return Check("disk", "warn", told, "large files need three times their size")
+    return Check("disk", "ok", told)
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())

@@ -1,0 +1,1 @@
+"""Whether a finished artifact answers what its readers will ask."""

@@ -1,0 +1,263 @@
+"""Records to ask an index for, read without it: from the data, from the source. All in Latin-1."""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.decompression import Compression, Inflation, inflate
+from gooseherd.processing.formats.readers import reader_of
+from gooseherd.processing.programs.bigbed_to_bed import lines_of
+from gooseherd.processing.programs.normalise import normalise
+from gooseherd.processing.verification.index_queries import Placed, Region, content_of
+
+_CHEAP: Final = 1 << 18
+"""Bytes of text from the start of a source: tens of milliseconds."""
+_READS: Final = 2_000
+_STRETCH: Final = 400
+"""Records of one stretch of the data."""
+_BLOCK_START: Final = b"\x1f\x8b\x08\x04"
+_BLOCK_MARK: Final = b"BC\x02\0"  # SAMv1 §4.1, at 12
+_BLOCK_MOST: Final = 1 << 16
+_FULL_BLOCK: Final = 0xFF00
+"""What htslib puts into a block when nothing makes it stop before."""
+_MIDDLES: Final = 4
+_SOURCE_REGIONS: Final = 6
+
+Place = Callable[[str], Placed]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records, and what their lot allows to conclude.
+
+    `complete`: of a sequence, all records between the first and the last that is here, in order.
+    `whole`: all records there are, in any order. `regions`: how many to ask for.
+    """
+
+    records: list[Placed]
+    complete: bool = False
+    whole: bool = False
+    regions: int = 1
+
+    def names(self) -> set[str]:
+        return {record.name for record in self.records}
+
+    def region(self, chance: random.Random) -> Region | None:
+        """Somewhere that this sample can judge; None: it cannot judge anything."""
+        record = chance.choice(self.records)
+        if self.whole or not self.complete:
+            width = chance.choice((1, 100, 10_000)) if self.whole else 1
+            begin = max(record.begin - chance.randrange(width), 0)
+            return Region(record.name, begin, record.begin + chance.randrange(width) + 1)
+        # Records at a stretch's own ends may go on outside of it.
+        mine = [r.begin for r in self.records if r.name == record.name]
+        low, high = mine[0] + 1, mine[-1]
+        return Region(record.name, low, high) if low < high else None
+
+    def within(self, region: Region) -> Counter[str]:
+        """The contents of the records that begin in `region`; those that no query finds left out."""
+        found = [r.content for r in self._starting_in(region) if _can_be_found(r)]
+        # What was read in the middle of a source may have been read twice.
+        return Counter(found if self.complete else set(found))
+
+    def reaching(self, region: Region, chance: random.Random) -> Placed | None:
+        """One of the records that begin in `region`."""
+        found = self._starting_in(region)
+        return chance.choice(found) if found else None
+
+    def _starting_in(self, region: Region) -> list[Placed]:
+        return [r for r in self.records if r.name == region.name and region.begin <= r.begin < region.end]
+
+
+def of_blocks(data: Path, place: Place, stretches: int, chance: random.Random) -> list[Sample]:
+    """Stretches of a sorted BGZF text, from places all over it."""
+    samples = []
+    with data.open("rb") as stream:
+        for _ in range(stretches):
+            text = _text_at(stream, chance.randrange(max(data.stat().st_size, 1)))
+            lines = text.split("\n")[1:-1]
+            records = [place(line) for line in lines[:_STRETCH] if line and line[0] != "#"]
+            samples.append(Sample(records, complete=True))
+    return samples
+
+
+def of_source(source: Path, format_name: str, place: Place, chance: random.Random) -> Sample:
+    """Records of the source as they must stand in the data; none when it is not cheap to read."""
+    if format_name == "bigbed":
+        return _of_bigbed(source, place, chance)
+    reader, found = reader_of(format_name), Inflation()
+    with source.open("rb") as stream:
+        beginning = _Beginning(inflate(stream, found, size=source.stat().st_size, max_bytes=1 << 40))
+        try:
+            records = [line for block in normalise(beginning, reader) for line in _lines(block)]
+        except StepFailed:
+            return Sample([])
+        if beginning.whole:
+            records += _lines(reader.added())
+        if not beginning.whole and not reader.over:
+            for _ in range(_MIDDLES):
+                text = _middle(stream, found.compression, chance)
+                text = text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1]
+                # Read from the middle on, a line may look like anything: a refusal is no verdict.
+                with suppress(StepFailed):
+                    records += _lines(reader.block(1, text)) if text else []
+    whole = beginning.whole
+    return Sample([place(record) for record in records], complete=whole, whole=whole, regions=_SOURCE_REGIONS)
+
+
+def of_alignments(path: Path, format_name: str, work: Path) -> Sample:
+    """The first reads of a source."""
+    import pysam
+
+    whole = True
+    try:
+        if format_name == "sam":
+            path, whole = _beginning_of_sam(path, work / "beginning.sam")
+        with pysam.AlignmentFile(str(path), check_sq=False) as opened:
+            reads = list(islice(opened.fetch(until_eof=True), _READS))
+            whole = whole and len(reads) < _READS
+            return Sample(list(_placed(reads)), complete=whole, whole=whole, regions=_SOURCE_REGIONS)
+    except (OSError, ValueError, NotImplementedError, StepFailed):  # a BAM in plain gzip knows no places
+        return Sample([])
+
+
+class _Beginning:
+    """The first chunks of a text, up to the end of a line; `whole` says whether that was all."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.whole = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        read = 0
+        for chunk in self._chunks:
+            read += len(chunk)
+            if read > _CHEAP and b"\n" in chunk:
+                self.whole = False
+                yield chunk[: chunk.rfind(b"\n") + 1]
+                return
+            yield chunk
+
+
+def reads_in_blocks(data: Path, opened: Any, stretches: int, chance: random.Random) -> list[Sample]:
+    """Stretches of a sorted BAM in which reads begin where blocks begin."""
+    samples = []
+    with data.open("rb") as stream:
+        for _ in range(stretches):
+            before = _block_at(stream, chance.randrange(max(data.stat().st_size, 1)))
+            start = None if before is None else _behind_a_short_block(stream, before)
+            if start is None:
+                continue
+            opened.seek(start << 16)
+            try:
+                reads = list(islice(opened.fetch(until_eof=True), _STRETCH))
+            except (OSError, ValueError):
+                continue  # A header of several blocks.
+            samples.append(Sample(list(_placed(reads)), complete=True))
+    return samples
+
+
+def _behind_a_short_block(stream: BinaryIO, start: int) -> int | None:
+    """Where the next block begins, if the writer ended this one early because the next read did not fit."""
+    stream.seek(start)
+    head = stream.read(18)
+    after = start + int.from_bytes(head[16:18], "little") + 1
+    stream.seek(after - 4)
+    filled = int.from_bytes(stream.read(4), "little")
+    return after if 0 < filled < _FULL_BLOCK else None
+
+
+def _placed(reads: Iterable[Any]) -> Iterator[Placed]:
+    for read in reads:
+        if read.reference_id >= 0 and read.reference_start >= 0:
+            yield Placed(
+                read.reference_name,
+                read.reference_start,
+                read.reference_end or read.reference_start + 1,
+                content_of(read),
+            )
+
+
+def _can_be_found(record: Placed) -> bool:
+    """Nothing overlaps an empty interval at 0; and VCF's position 0 lies before the first base."""
+    return record.begin >= 0 and (record.begin, record.end) != (0, 0)
+
+
+def _lines(block: bytes) -> list[str]:
+    return block.decode("latin-1").split("\n")[:-1]
+
+
+def _text_at(stream: BinaryIO, offset: int) -> str:
+    """The text of some blocks behind `offset`; what is cut at its ends begins and ends it."""
+    start = _block_at(stream, offset)
+    if start is None:
+        start = 0
+    stream.seek(start)
+    raw, text = stream.read(4 * _BLOCK_MOST), b"" if start else b"\n"
+    # Members of plain gzip may follow blocks, and say no size.
+    while raw.startswith(_BLOCK_START) and raw[12:16] == _BLOCK_MARK and len(text) < 2 * _BLOCK_MOST:
+        size = int.from_bytes(raw[16:18], "little") + 1
+        if len(raw) < size:
+            break
+        text += zlib.decompress(raw[18 : size - 8], wbits=-15)
+        raw = raw[size:]
+    return text.decode("latin-1")
+
+
+def _block_at(stream: BinaryIO, offset: int) -> int | None:
+    """Where the first BGZF block at or behind `offset` begins."""
+    stream.seek(offset)
+    raw = stream.read(2 * _BLOCK_MOST)
+    at = raw.find(_BLOCK_START)
+    while at >= 0:
+        after = at + int.from_bytes(raw[at + 16 : at + 18], "little") + 1
+        if raw[at + 12 : at + 16] == _BLOCK_MARK and raw[after : after + 4] in (_BLOCK_START, b""):
+            return offset + at
+        at = raw.find(_BLOCK_START, at + 1)
+    return None
+
+
+def _middle(stream: BinaryIO, compression: Compression, chance: random.Random) -> bytes:
+    """Some text from anywhere, begun and ended in the middle of a line; nothing where packing forbids it."""
+    offset = chance.randrange(max(stream.seek(0, os.SEEK_END), 1))
+    if compression is Compression.BGZF:
+        return _text_at(stream, offset).encode("latin-1")
+    stream.seek(offset)
+    return stream.read(_BLOCK_MOST) if compression is Compression.PLAIN else b""
+
+
+def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
+    """Items of a few windows."""
+    import pyBigWig
+
+    records: list[Placed] = []
+    try:
+        opened: Any = pyBigWig.open(str(source))
+        contigs = sorted((contig, length) for contig, length in opened.chroms().items() if length > 0)
+        for _ in range(_MIDDLES if contigs else 0):
+            contig, length = chance.choice(contigs)
+            at = chance.randrange(length)
+            found = opened.entries(contig, at, min(at + 1_000_000, length)) or ()
+            records += [place(line) for line in _lines(lines_of(contig, found[:_STRETCH]))]
+    except RuntimeError:
+        return Sample([])
+    return Sample(records, regions=_SOURCE_REGIONS)
+
+
+def _beginning_of_sam(source: Path, to: Path) -> tuple[Path, bool]:
+    with source.open("rb") as stream, to.open("wb") as out:
+        size = source.stat().st_size
+        beginning = _Beginning(inflate(stream, Inflation(), size=size, max_bytes=1 << 40))
+        for block in normalise(beginning, reader_of("sam")):
+            out.write(block)
+    return to, beginning.whole

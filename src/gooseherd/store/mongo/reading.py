@@ -1,0 +1,191 @@
+"""What can be asked about jobs without changing them. Reads go to the primary: they decide writes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
+from gooseherd.domain.keys import WorkflowKey
+from gooseherd.domain.ports import JobPage, JobQuery
+from gooseherd.domain.states import ACTIVE, Status
+from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
+from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
+from gooseherd.store.mongo.documents import to_job
+from gooseherd.store.mongo.schema import JOBS
+
+LEASED: Final = frozenset({Status.RUNNING, Status.FINALIZING})
+"""States in which somebody should be at work."""
+
+
+def any_of(statuses: frozenset[Status]) -> Document:
+    """A filter's value: one of these."""
+    return {"$in": sorted(status.value for status in statuses)}
+
+
+class JobReads:
+    """The reading half of the JobStore port.
+
+    Every filter begins with an indexed equality and has no `$or` at its top: the embedded
+    server answers such a filter by a scan of the whole collection.
+    """
+
+    def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
+        self._jobs = durable(db, JOBS)
+        self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
+
+    @store_operation
+    async def now(self) -> datetime:
+        """The store's clock, UTC, whole milliseconds."""
+        return await self._clock.now()
+
+    @store_operation
+    async def get(self, job_id: JobId) -> Job | None:
+        """The job, or None."""
+        document = await self._jobs.find_one({"_id": job_id})
+        return to_job(document) if document else None
+
+    @store_operation
+    async def latest(self, key: WorkflowKey) -> Job | None:
+        """The newest job of that key; of two from the same millisecond the active one."""
+        found = self._jobs.find(
+            {"workflow_key": key}, sort=[("created_at", -1), ("active", -1), ("_id", -1)], limit=1
+        )
+        return next((to_job(document) for document in await found.to_list()), None)
+
+    @store_operation
+    async def find(self, query: JobQuery) -> JobPage:
+        """Newest first. `requester` finds whoever ever asked, also those who withdrew.
+
+        Raises:
+            InvalidInput: `after` is not the `next` of a page.
+        """
+        wanted: Document = {}
+        if query.status is not None:
+            wanted["status"] = query.status.value
+        if query.requester is not None:
+            wanted["asked_by"] = query.requester
+        if query.dcc is not None:
+            wanted["source.dcc"] = query.dcc
+        if query.local_id is not None:
+            wanted["source.local_id"] = query.local_id
+        seen: list[str] = []
+        if query.after is not None:
+            moment, seen = _read_bookmark(query.after)
+            wanted["created_at"] = {"$lte": moment}
+            wanted["_id"] = {"$nin": seen}
+        found = self._jobs.find(wanted, sort=[("created_at", -1), ("_id", -1)], limit=query.limit + 1)
+        documents = await found.to_list()
+        page, more = documents[: query.limit], documents[query.limit :]
+        return JobPage(
+            tuple(map(to_job, page)), _bookmark(page, query.after, seen) if more and page else None
+        )
+
+    @store_operation
+    async def due(self, limit: int) -> Sequence[Job]:
+        """Pending jobs whose time has come, in queue order (priority, enqueued_at, id)."""
+        found = self._jobs.find(
+            {"status": Status.PENDING.value, "not_before": {"$lte": await self._clock.now()}},
+            sort=[("priority", 1), ("enqueued_at", 1), ("_id", 1)],
+            limit=limit,
+        )
+        return [to_job(document) for document in await found.to_list()]
+
+    @store_operation
+    async def unowned(self, limit: int) -> Sequence[Job]:
+        """Jobs whose lease has run out or was handed over; the handed-over first, then the longest stale."""
+        found = self._jobs.find(
+            {"status": any_of(LEASED), "lease.expires_at": {"$lte": await self._clock.now()}},
+            sort=[("lease.expires_at", 1), ("_id", 1)],
+            limit=limit,
+        )
+        return [to_job(document) for document in await found.to_list()]
+
+    @store_operation
+    async def owned(self, owner: Owner) -> Sequence[Job]:
+        """Running or finalizing jobs under that owner's unexpired lease."""
+        found = self._jobs.find(
+            {
+                "status": any_of(LEASED),
+                "lease.owner": owner,
+                "lease.expires_at": {"$gt": await self._clock.now()},
+            }
+        )
+        return [to_job(document) for document in await found.to_list()]
+
+    @store_operation
+    async def at_work(self) -> Sequence[Job]:
+        """All running and finalizing jobs, leases fresh or not."""
+        return [to_job(document) for document in await self._jobs.find({"status": any_of(LEASED)}).to_list()]
+
+    @store_operation
+    async def naming(self, worker_ids: Collection[WorkerId], since: datetime) -> Sequence[Job]:
+        """Jobs changed after `since`, any of whose attempts names one of the workers."""
+        found = self._jobs.find(
+            {"attempts.worker_id": {"$in": sorted(worker_ids)}, "updated_at": {"$gt": since}}
+        )
+        return [to_job(document) for document in await found.to_list()]
+
+    @store_operation
+    async def position(self, job: Job) -> int:
+        """How many pending jobs sort before it, due or not; 0 is next. Three index ranges, no sorting."""
+        pending = {"status": Status.PENDING.value}
+        priority = int(job.priority)
+        before: tuple[Document, ...] = (
+            {**pending, "priority": {"$lt": priority}},
+            {**pending, "priority": priority, "enqueued_at": {"$lt": job.enqueued_at}},
+            {**pending, "priority": priority, "enqueued_at": job.enqueued_at, "_id": {"$lt": job.job_id}},
+        )
+        return sum(await asyncio.gather(*map(self._jobs.count_documents, before)))
+
+    @store_operation
+    async def running_by_requester(self) -> Mapping[Requester, int]:
+        """Running and finalizing jobs per requester; there are never more of them than workers."""
+        found = self._jobs.find({"status": any_of(LEASED)}, projection={"requesters": 1})
+        return Counter(
+            Requester(name) for document in await found.to_list() for name in document["requesters"]
+        )
+
+    @store_operation
+    async def counts(self) -> Mapping[Status, int]:
+        """Active jobs per status; a status without jobs counts 0."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"status": any_of(ACTIVE)}},
+            {"$group": {"_id": "$status", "count": {"$sum": 1}}},
+        ]
+        rows = await (await self._jobs.aggregate(pipeline)).to_list()
+        return {status: 0 for status in Status if status in ACTIVE} | {
+            Status(row["_id"]): row["count"] for row in rows
+        }
+
+    @store_operation
+    async def pending_of(self, requester: Requester) -> int:
+        """Pending jobs this requester waits for."""
+        return await self._jobs.count_documents({"status": Status.PENDING.value, "requesters": requester})
+
+
+def _bookmark(page: Sequence[Document], after: str | None, seen: Sequence[str]) -> str:
+    """Where the next page begins: a moment, and the jobs of that very moment already shown."""
+    moment: datetime = page[-1]["created_at"]
+    shown = [document["_id"] for document in page if document["created_at"] == moment]
+    if after is not None and _read_bookmark(after)[0] == moment:
+        shown = [*seen, *shown]
+    text = json.dumps([round(moment.timestamp() * 1000), *shown], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _read_bookmark(text: str) -> tuple[datetime, list[str]]:
+    try:
+        milliseconds, *seen = json.loads(base64.urlsafe_b64decode(text.encode()))
+        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+        if not all(isinstance(job_id, str) for job_id in seen):
+            raise TypeError
+    except (ValueError, TypeError, OverflowError, OSError):
+        raise InvalidInput("after", "must be the `next` of the page before") from None
+    return moment.replace(microsecond=milliseconds % 1000 * 1000), seen

@@ -1,0 +1,161 @@
+"""Collections and indexes as plain data, made at start-up and printed as create-indexes.js.
+
+    python -m gooseherd.store.mongo.schema > create-indexes.js
+
+Partial filters use equality only: Amazon DocumentDB knows `$eq`, `$exists`, `$and` and the
+comparisons there, not `$in`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pymongo import IndexModel
+from pymongo.errors import OperationFailure
+
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.store.mongo.connect import Database, store_operation
+
+JOBS: Final = "jobs"
+FILES: Final = "files"
+
+ONE_ACTIVE: Final = "one_active_job"
+"""The workflow mutex."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index. `why` names who needs it; keys are (field, 1 or -1)."""
+
+    collection: str
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    why: str
+    unique: bool = False
+    partial: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As createIndex takes them."""
+        options: dict[str, Any] = {"name": self.name}
+        if self.unique:
+            options["unique"] = True
+        if self.partial:
+            options["partialFilterExpression"] = dict(self.partial)
+        return options
+
+
+INDEXES: Final[tuple[Index, ...]] = (
+    # A job's id is its document's _id, so its uniqueness needs no index of ours.
+    Index(
+        JOBS, ONE_ACTIVE, (("workflow_key", 1),),
+        "the mutex: one active job per workflow key", unique=True, partial={"active": True},
+    ),
+    Index(
+        JOBS, "queue", (("status", 1), ("priority", 1), ("enqueued_at", 1), ("_id", 1)),
+        "who is next, and how many are before; all that go by status",
+    ),
+    # Nothing that every heartbeat changes is in an index: jobs under way are few enough to look through.
+    Index(JOBS, "workers", (("attempts.worker_id", 1),), "what a worker has worked on"),
+    Index(JOBS, "history", (("workflow_key", 1), ("created_at", -1)), "the newest job of a workflow key"),
+    Index(JOBS, "newest", (("created_at", -1), ("_id", -1)), "the list of all jobs"),
+    Index(JOBS, "asked_by", (("asked_by", 1), ("created_at", -1)), "the list of one requester's jobs"),
+    Index(
+        JOBS, "source", (("source.dcc", 1), ("source.local_id", 1), ("created_at", -1)),
+        "the list of one file's jobs",
+    ),
+    Index(FILES, "name", (("dcc", 1), ("local_id", 1)), "one entry per name", unique=True),
+    Index(FILES, "words", (("words", 1),), "search by the beginning of a word"),
+    Index(FILES, "identity", (("identity", 1), ("_id", 1)), "the entries of one content"),
+    Index(FILES, "file_format", (("file_format", 1), ("_id", 1)), "the list of one format's files"),
+)  # fmt: skip
+
+_CONFLICTS = frozenset({85, 86})
+"""IndexOptionsConflict, IndexKeySpecsConflict."""
+_DUPLICATE_KEY = 11000
+
+
+@store_operation
+async def ensure_indexes(db: Database) -> None:
+    """Create what is missing. Idempotent, and safe for any number of processes at once.
+
+    Raises:
+        Misconfigured: an index of that name or on those keys exists with other options, or
+            documents already there violate a unique one; names the index and the remedy.
+        StoreUnavailable: again later.
+    """
+    for collection in sorted({index.collection for index in INDEXES}):
+        wanted = [index for index in INDEXES if index.collection == collection]
+        try:
+            await db[collection].create_indexes([_model(index) for index in wanted])
+        except OperationFailure as error:
+            if error.code not in _CONFLICTS | {_DUPLICATE_KEY}:
+                raise
+            for index in wanted:
+                await _ensure_one(db, index)
+
+
+async def _ensure_one(db: Database, index: Index) -> None:
+    """As above, one at a time: the server's answer to many does not say reliably which it was."""
+    try:
+        await db[index.collection].create_indexes([_model(index)])
+    except OperationFailure as error:
+        if error.code in _CONFLICTS:
+            there = await _rival(db, index)
+            raise Misconfigured(
+                f"index {index.collection}.{index.name}",
+                f"{there!r} exists with other options; drop it (db.{index.collection}.dropIndex({there!r})) "
+                "while no gooseherd runs, then start again",
+            ) from error
+        if error.code == _DUPLICATE_KEY:
+            fields = ", ".join(name for name, _ in index.keys)
+            raise Misconfigured(
+                f"index {index.collection}.{index.name}",
+                f"documents share a value of ({fields}) that must be unique; "
+                "remove all but one of each, then start again",
+            ) from error
+        raise
+
+
+async def _rival(db: Database, index: Index) -> str:
+    known = await db[index.collection].index_information()
+    if index.name in known:
+        return index.name
+    return next((name for name, there in known.items() if list(there["key"]) == list(index.keys)), index.name)
+
+
+def _model(index: Index) -> IndexModel:
+    return IndexModel(list(index.keys), **index.options)
+
+
+def render_create_indexes_js() -> str:
+    """The script for a Mongo shell that makes the same indexes, for operators who grant no createIndex."""
+    lines = [
+        "// Generated by: python -m gooseherd.store.mongo.schema > create-indexes.js",
+        "// Do not edit: change src/gooseherd/store/mongo/schema.py.",
+        "//",
+        '//     DATABASE_NAME=gooseherd mongosh "$DATABASE_URL" create-indexes.js',
+        "//",
+        "// Idempotent. An error means that an index exists with other options: drop it, run again.",
+        "// The job id is the document's _id in jobs, so it is unique without an index here.",
+        "",
+        'const named = typeof process === "object" ? process.env.DATABASE_NAME : undefined;',
+        "const target = named ? db.getSiblingDB(named) : db;",
+    ]
+    for index in INDEXES:
+        keys = json.dumps(dict(index.keys))
+        options = json.dumps(index.options)
+        lines += [
+            "",
+            f"// {index.why}",
+            f'target.getCollection("{index.collection}").createIndex({keys}, {options});',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_create_indexes_js())

@@ -1,0 +1,72 @@
+"""What an attempt works with, made from its environment: the cache, the way out, the processors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from gooseherd.domain.attempt import AttemptSpec
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.keys import artifact_prefix
+from gooseherd.domain.ports import CacheBackend, Sources
+from gooseherd.processing.registry import default_registry
+from gooseherd.processing.tools.isolation import confinement
+from gooseherd.storage.lazy_cache import OpeningCache
+from gooseherd.storage.local import LocalFsCache
+from gooseherd.storage.prefix_cache import PrefixCache
+from gooseherd.worker.engine import Registry
+from gooseherd.worker.resources import fitted, tool_limits
+from gooseherd.worker.settings import WorkerSettings
+
+
+@asynccontextmanager
+async def equip(
+    spec: AttemptSpec, settings: WorkerSettings, scratch: Path
+) -> AsyncIterator[tuple[CacheBackend, Sources, Registry]]:
+    """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
+
+    Tools may write to `scratch` only, where there is a sandbox. The cache is opened by its first
+    call: that takes longer than asking a source for its first bytes, which need not wait for it.
+
+    Raises:
+        Misconfigured: naming the variable; so does the cache's first call.
+    """
+    settings = fitted(settings)
+    limits = tool_limits(settings, spec.limits.wall_seconds)
+    async with confinement(settings.sandbox, limits, scratch) as confined:
+        registry = default_registry(
+            sort_memory=settings.sort_memory,
+            samtools_memory=settings.samtools_memory,
+            threads=settings.threads,
+            confinement=confined,
+        )
+        sources = settings.outbound.sources()
+        backend = OpeningCache(partial(artifact_cache, settings))
+        try:
+            prefix = artifact_prefix(spec.source.identity, spec.recipe)
+            yield PrefixCache(backend, prefix), sources, registry
+        finally:
+            await sources.close()
+            await backend.close()
+
+
+def artifact_cache(settings: WorkerSettings) -> CacheBackend:
+    """The bucket if one is named, else the folder. Blocks while it looks for credentials.
+
+    Raises:
+        Misconfigured: neither is named, or the bucket cannot be used.
+    """
+    if settings.bucket is not None:
+        from gooseherd.storage.s3 import S3Cache  # boto3 takes half a second that a folder needs not wait for
+
+        return S3Cache(
+            settings.bucket,
+            prefix=settings.bucket_prefix,
+            endpoint_url=settings.endpoint_url,
+            region=settings.region,
+        )
+    if settings.data_dir is None:
+        raise Misconfigured("WORKFLOW_S3_BUCKET", "the worker has no place for artifacts; nor SYNC_DATA_DIR")
+    return LocalFsCache(settings.data_dir)
