@@ -38,11 +38,11 @@ import httpx
 from _simulated_ecs import calls_a_minute
 
 from gooseherd.client.local_service import LocalService
-from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.domain.attempt import Event, EventKind
 from gooseherd.domain.formats import BED
 from gooseherd.trial import inputs
-from gooseherd.trial.cloud import running_site, serving
+from gooseherd.trial.cloud import running_local_cloud, serving
 from gooseherd.trial.digest import md5_of
 from gooseherd.trial.private_service import running_service
 from gooseherd.worker.journal import JournalReader
@@ -165,10 +165,10 @@ def _seconds(stamp: str) -> float:
 
 
 @contextlib.contextmanager
-def trial(folder: Path, idle_seconds: float) -> Iterator[tuple[Trial, Knobs]]:
+def trial(folder: Path, idle_seconds: float) -> Iterator[tuple[Trial, LocalCloudAdmin]]:
     for name in ("inputs", "site"):
         (folder / name).mkdir(parents=True)
-    with serving(folder / "inputs") as base, running_site(folder / "site") as cloud:
+    with serving(folder / "inputs") as base, running_local_cloud(folder / "site") as cloud:
         environ = {
             **os.environ,
             **cloud,
@@ -178,11 +178,11 @@ def trial(folder: Path, idle_seconds: float) -> Iterator[tuple[Trial, Knobs]]:
         }
         with (
             running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
-            Knobs(cloud["AWS_ENDPOINT_URL"]) as knobs,
+            LocalCloudAdmin(cloud["AWS_ENDPOINT_URL"]) as cloud_admin,
         ):
             made = Trial(service, folder / "site", folder / "inputs", base)
             try:
-                yield made, knobs
+                yield made, cloud_admin
             finally:
                 made.close()
 
@@ -198,14 +198,14 @@ def cold(folder: Path, jobs: int) -> list[Timeline]:
 
 def warm(folder: Path, jobs: int, idle_seconds: float) -> tuple[list[Timeline], dict[str, Any]]:
     """Jobs on a worker that is idle, then the calls that this worker costs while it stays idle."""
-    with trial(folder, 3600.0) as (it, knobs):
+    with trial(folder, 3600.0) as (it, cloud_admin):
         it.job("first", cold=True)
         found = [it.job(f"warm{n}", cold=False) for n in range(jobs)]
-        assert len(knobs.tasks()) == 1, "a second worker was launched"
+        assert len(cloud_admin.tasks()) == 1, "a second worker was launched"
         time.sleep(15)  # Young workers are looked at more often.
-        knobs.forget_calls()
+        cloud_admin.forget_calls()
         time.sleep(idle_seconds)
-        calls = knobs.calls()
+        calls = cloud_admin.calls()
         counted = {
             name.removeprefix("ecs:"): round(said["total"] * 60 / calls["seconds"], 1)
             for name, said in calls["operations"].items()

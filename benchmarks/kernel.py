@@ -25,7 +25,7 @@ from pathlib import Path
 
 from _files import Maker, bed, gff3, narrowpeak, sorted_text, vcf, write
 
-from gooseherd.processing.kernel import Call, find_kernel
+from gooseherd.processing.kernel import KernelCall, find_kernel
 
 MIB = 1 << 20
 FULL, SMALL = 4_000_000, 400_000
@@ -73,7 +73,7 @@ def cases(folder: Path, records: int) -> Iterator[Case]:
     yield Case("bed_sorted_gzip", "bed", "bed", 2, source("bed-sorted", sorted_text(bed), records))
 
 
-class Meter:
+class Percentage:
     """Starts processes and adds up what they used."""
 
     def __init__(self) -> None:
@@ -103,54 +103,54 @@ class Meter:
 def pipeline(case: Case, work: Path) -> Cost:
     """(zcat | grep '^#'; zcat | grep -v … | sort) | bgzip > out; tabix out."""
     out = work / "pipeline.gz"
-    meter = Meter()
+    percentage = Percentage()
     began = time.perf_counter()
     with out.open("wb") as file:
-        squeeze = meter.start("bgzip", "-c", stdin=subprocess.PIPE, stdout=file.fileno())
+        squeeze = percentage.start("bgzip", "-c", stdin=subprocess.PIPE, stdout=file.fileno())
         assert squeeze.stdin is not None
-        unpack = meter.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
+        unpack = percentage.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
         assert unpack.stdout is not None
-        meter.start("grep", "^#", stdin=unpack.stdout.fileno(), stdout=squeeze.stdin.fileno())
+        percentage.start("grep", "^#", stdin=unpack.stdout.fileno(), stdout=squeeze.stdin.fileno())
         unpack.stdout.close()
-        cpu, rss = _after(meter, keep=squeeze)
-        unpack = meter.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
+        cpu, rss = _after(percentage, keep=squeeze)
+        unpack = percentage.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
         assert unpack.stdout is not None
-        keep = meter.start(
+        keep = percentage.start(
             "grep", "-v", "-E", "^(#|track|browser)", stdin=unpack.stdout.fileno(), stdout=subprocess.PIPE
         )
         assert keep.stdout is not None
         unpack.stdout.close()
         key = f"-k{case.column},{case.column}n"
-        meter.start(
+        percentage.start(
             "sort", "-t", "\t", "-k1,1", key, "-S", "256M", "-T", str(work),
             stdin=keep.stdout.fileno(), stdout=squeeze.stdin.fileno(),
         )  # fmt: skip
         keep.stdout.close()
         squeeze.stdin.close()
-        more, most = meter.finish()
-    meter.start("tabix", "-f", "-p", case.preset, str(out))
-    last, index = meter.finish()
+        more, most = percentage.finish()
+    percentage.start("tabix", "-f", "-p", case.preset, str(out))
+    last, index = percentage.finish()
     wall = time.perf_counter() - began
     return Cost(wall, cpu + more + last, max(rss, most, index), out.stat().st_size)
 
 
-def _after(meter: Meter, keep: subprocess.Popen[bytes]) -> tuple[float, float]:
+def _after(percentage: Percentage, keep: subprocess.Popen[bytes]) -> tuple[float, float]:
     """Wait for all but `keep`."""
-    meter.children.remove(keep)
-    used = meter.finish()
-    meter.children.append(keep)
+    percentage.children.remove(keep)
+    used = percentage.finish()
+    percentage.children.append(keep)
     return used
 
 
 def ours(case: Case, work: Path, program: Path) -> Cost:
-    call = Call(
+    call = KernelCall(
         format=case.format, source=case.source, out=work / "kernel.gz", index=work / "kernel.gz.tbi",
         report=work / "report.json", work=work, memory_bytes=case.memory, level=case.level,
     )  # fmt: skip
-    meter = Meter()
+    percentage = Percentage()
     began = time.perf_counter()
-    meter.start(*call.argv(program))
-    cpu, rss = meter.finish()
+    percentage.start(*call.argv(program))
+    cpu, rss = percentage.finish()
     return Cost(time.perf_counter() - began, cpu, rss, call.out.stat().st_size)
 
 

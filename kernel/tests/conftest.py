@@ -25,13 +25,13 @@ class Outcome:
     """One run: what it said and where its files are."""
 
     status: int
-    report: glue.Report | None
+    report: glue.KernelReport | None
     out: Path
     index: Path
     stderr: str
 
     @property
-    def found(self) -> glue.Report:
+    def found(self) -> glue.KernelReport:
         assert self.report is not None, self.stderr
         return self.report
 

@@ -13,8 +13,8 @@ import gooseherd.processing.kernel as glue
 from gooseherd.processing import bundled
 
 
-def call_in(folder: Path, source: Path | None) -> glue.Call:
-    return glue.Call(
+def call_in(folder: Path, source: Path | None) -> glue.KernelCall:
+    return glue.KernelCall(
         format="bed",
         source=source,
         out=folder / "out.gz",
@@ -34,7 +34,7 @@ def test_a_call_runs_and_its_report_is_read(program: Path, tmp_path: Path) -> No
         level=4,
         threads=1,
     )
-    assert subprocess.run(call.argv(program), check=False, timeout=60).returncode == glue.Status.DONE
+    assert subprocess.run(call.argv(program), check=False, timeout=60).returncode == glue.KernelStatus.DONE
     report = glue.parse_report(call.report.read_bytes())
     assert report.done
     assert report.index == "tbi"
@@ -48,7 +48,7 @@ def test_standard_input_is_a_source(program: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         call.argv(program), input=b"chr1\t1\n", capture_output=True, check=False, timeout=60
     )
-    assert done.returncode == glue.Status.INVALID
+    assert done.returncode == glue.KernelStatus.INVALID
     report = glue.parse_report(call.report.read_bytes())
     assert (report.done, report.reason, report.line) == (False, "source_invalid", 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gooseherd.processing.kernel import Status
+from gooseherd.processing.kernel import KernelStatus
 from gooseherd.processing.step_context import BGZF_END
 
 FILES = 60
@@ -168,15 +168,15 @@ def test_a_pipe_is_kept_as_a_file_is(format_name: str, sanitised: Any) -> None:
 @pytest.mark.parametrize(
     ("packed", "status"),
     [
-        (bgzip(READY + b"chr2\t9\t9\n"), Status.NOT_KEPT),
-        (bgzip(READY)[:-28], Status.NOT_KEPT),
-        (READY, Status.NOT_KEPT),
-        (bgzip(READY + b"chr30\t600000000\t600000001\n"), Status.WANTS_CSI),
+        (bgzip(READY + b"chr2\t9\t9\n"), KernelStatus.NOT_KEPT),
+        (bgzip(READY)[:-28], KernelStatus.NOT_KEPT),
+        (READY, KernelStatus.NOT_KEPT),
+        (bgzip(READY + b"chr30\t600000000\t600000001\n"), KernelStatus.WANTS_CSI),
     ],
     ids=["disorder", "no end marker", "plain text", "beyond TBI"],
 )
 def test_a_pipe_that_would_have_to_be_read_again_is_left_to_another_run(
-    packed: bytes, status: Status, sanitised: Any
+    packed: bytes, status: KernelStatus, sanitised: Any
 ) -> None:
     run = sanitised.drip("bed", packed, len(packed), "--keep")
     assert run.status == status

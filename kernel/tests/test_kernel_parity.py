@@ -10,7 +10,7 @@ import pytest
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.programs.normalise import normalise
-from gooseherd.processing.step_context import Report
+from gooseherd.processing.step_context import StepReport
 
 FILES = 150
 ODD = {
@@ -169,7 +169,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
 
 def accounted_for(found: Any) -> int:
     """Lines whose fate a report tells."""
-    told = Report(
+    told = StepReport(
         {
             "records": found.records,
             "header_lines": found.header_lines,

@@ -29,7 +29,7 @@ _PROCESSES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """All findings."""
 
     profile: str
@@ -45,7 +45,7 @@ class Report:
         return {"profile": self.profile, "ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
 
-def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
+def examine(settings: Settings, environ: Mapping[str, str]) -> DoctorReport:
     """Check everything the profile of `settings` needs. Takes a few seconds at most."""
     checks = [_python()]
     if settings.ecs_cluster is None:
@@ -56,7 +56,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     checks.append(_database(settings) if settings.database_url else _document_server())
     checks += _folders(settings)
     checks += [_port(settings), _open_files(), _process_count()]
-    return Report(settings.profile.value, tuple(checks))
+    return DoctorReport(settings.profile.value, tuple(checks))
 
 
 def _python() -> Check:

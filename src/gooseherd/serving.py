@@ -108,7 +108,7 @@ async def _first(work: asyncio.Future[Any], stop: asyncio.Future[None]) -> bool:
 
 def _config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(service.desk),
+        create_app(service.dependencies),
         log_config=None,
         access_log=False,
         proxy_headers=False,  # ours to judge, by API_TRUSTED_PROXIES

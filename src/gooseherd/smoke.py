@@ -24,7 +24,7 @@ from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Format
 from gooseherd.trial import inputs as made
 from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
-from gooseherd.trial.cloud import left_over, running_site, serving
+from gooseherd.trial.cloud import left_over, running_local_cloud, serving
 from gooseherd.trial.digest import md5_of
 from gooseherd.trial.entries import Entries, termination_interrupts
 from gooseherd.trial.private_service import running_service
@@ -46,7 +46,7 @@ class FormatReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SmokeReport:
     """How all went."""
 
     profile: str
@@ -78,14 +78,14 @@ def run(
     devcloud: bool = False,
     worker_image: Path | None = None,
     formats: Sequence[str] = (),
-) -> Report:
+) -> SmokeReport:
     """Run it against `url`, or against a private service that is ended and removed afterwards.
 
     Its catalog entries are taken out again, also after a failure or an interruption; `keep`
     leaves them, and the folder it worked in.
 
     With `devcloud` that service works on a local cloud of its own: RunTask, tasks, S3; the
-    tasks run `worker_image` if there is one (see `running_site`). `formats` names those to
+    tasks run `worker_image` if there is one (see `running_local_cloud`). `formats` names those to
     take, none: all.
 
     Raises:
@@ -132,10 +132,10 @@ def _on_local_cloud(
     say: Say,
     *,
     keep: bool,
-) -> Report:
+) -> SmokeReport:
     # Tasks see no folder of ours, so the inputs are served; on loopback and in plain http, which
     # the outbound rules must be told.
-    with serving(where) as base, running_site(folder / "site", worker_image=worker_image) as cloud:
+    with serving(where) as base, running_local_cloud(folder / "site", worker_image=worker_image) as cloud:
         environ = {
             **os.environ,
             **cloud,
@@ -160,7 +160,7 @@ def _all(
     timeout_seconds: float,
     say: Say,
     base: str | None = None,
-) -> Report:
+) -> SmokeReport:
     salt = secrets.token_hex(4)
 
     def one(file_format: Format) -> FormatReport:
@@ -174,7 +174,7 @@ def _all(
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         try:
-            return Report(profile, tuple(pool.map(one, formats)))
+            return SmokeReport(profile, tuple(pool.map(one, formats)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             entries.close()  # which ends the waits of those that have begun

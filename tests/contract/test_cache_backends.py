@@ -24,7 +24,7 @@ from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import CacheBackend
-from gooseherd.storage.lazy_cache import OpeningCache
+from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.storage.prefix_cache import PrefixCache
@@ -54,7 +54,7 @@ async def limited() -> AsyncIterator[CacheBackend]:
 
 @asynccontextmanager
 async def opening() -> AsyncIterator[CacheBackend]:
-    cache = OpeningCache(MemoryCache)
+    cache = LazyCache(MemoryCache)
     yield cache
     await cache.close()
 

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
 
@@ -40,7 +40,7 @@ class Cloud:
     def __init__(self, url: str, cluster: str) -> None:
         self.url = url
         self.cluster = cluster
-        self.knobs = Knobs(url)
+        self.cloud_admin = LocalCloudAdmin(url)
         self.ecs = boto3.client(
             "ecs",
             endpoint_url=url,
@@ -89,7 +89,7 @@ class Cloud:
         return self.wait(arn, "STOPPED")
 
     def log(self, arn: str) -> str:
-        path = next(task["logs"][0] for task in self.knobs.tasks() if task["arn"] == arn)
+        path = next(task["logs"][0] for task in self.cloud_admin.tasks() if task["arn"] == arn)
         return Path(path).read_text()
 
 
@@ -108,19 +108,19 @@ def shared(url: str) -> Iterator[Cloud]:
     cloud.define("plain")
     cloud.define("healthy", health=["CMD-SHELL", "test -n $BIND_HOST"])
     yield cloud
-    cloud.knobs.close()
+    cloud.cloud_admin.close()
     cloud.ecs.close()
 
 
 @pytest.fixture
 def cloud(shared: Cloud) -> Iterator[Cloud]:
     yield shared
-    shared.knobs.clear()
-    for task in shared.knobs.tasks():
+    shared.cloud_admin.clear()
+    for task in shared.cloud_admin.tasks():
         if task["status"] != "STOPPED":
-            shared.knobs.kill(task["arn"])
+            shared.cloud_admin.kill(task["arn"])
             shared.ecs.stop_task(cluster=shared.cluster, task=task["arn"])
-    until(lambda: all(task["status"] == "STOPPED" for task in shared.knobs.tasks()), "all stopped")
+    until(lambda: all(task["status"] == "STOPPED" for task in shared.cloud_admin.tasks()), "all stopped")
 
 
 def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
@@ -406,21 +406,21 @@ def test_a_standalone_task_cannot_be_protected(cloud: Cloud) -> None:
 
 
 def test_capacity_is_refused_as_often_as_ordered(cloud: Cloud) -> None:
-    cloud.knobs.refuse_capacity(2)
+    cloud.cloud_admin.refuse_capacity(2)
     for _ in range(2):
         answer = cloud.ask("plain", clientToken="patient")
         assert answer["tasks"] == []
         assert answer["failures"][0]["reason"].startswith("Capacity is unavailable")
     assert cloud.run("plain", clientToken="patient")
-    cloud.knobs.refuse_capacity(1, as_error=True)
+    cloud.cloud_admin.refuse_capacity(1, as_error=True)
     with pytest.raises(ClientError) as refused:
         cloud.run("plain")
     assert code_of(refused) == "ClientException"
 
 
 def test_calls_are_throttled_and_fail_as_ordered(cloud: Cloud) -> None:
-    cloud.knobs.throttle("RunTask", times=1)
-    cloud.knobs.fail("StopTask", code="AccessDeniedException", message="no")
+    cloud.cloud_admin.throttle("RunTask", times=1)
+    cloud.cloud_admin.fail("StopTask", code="AccessDeniedException", message="no")
     with pytest.raises(ClientError) as refused:
         cloud.run("plain")
     assert code_of(refused) == "ThrottlingException"
@@ -428,16 +428,16 @@ def test_calls_are_throttled_and_fail_as_ordered(cloud: Cloud) -> None:
     with pytest.raises(ClientError) as refused:
         cloud.ecs.stop_task(cluster=cloud.cluster, task=arn)
     assert code_of(refused) == "AccessDeniedException"
-    assert cloud.knobs.faults() == []
+    assert cloud.cloud_admin.faults() == []
 
 
 def test_an_outage_of_the_reads_ends_by_itself(cloud: Cloud) -> None:
     arn = cloud.run("plain")
-    cloud.knobs.hide_fleet(0.5)
+    cloud.cloud_admin.hide_fleet(0.5)
     with pytest.raises(ClientError) as refused:
         cloud.see(arn)
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
-    until(lambda: not cloud.knobs.faults() or _answers(cloud, arn))
+    until(lambda: not cloud.cloud_admin.faults() or _answers(cloud, arn))
     assert cloud.see(arn)["taskArn"] == arn
 
 
@@ -459,7 +459,7 @@ def _answers(cloud: Cloud, arn: str) -> bool:
 def test_the_next_task_fails_as_ordered_and_the_one_after_does_not(
     cloud: Cloud, kind: Kind, reason: str
 ) -> None:
-    cloud.knobs.spoil_tasks(kind, exit_code=41)
+    cloud.cloud_admin.spoil_tasks(kind, exit_code=41)
     spoiled, other = cloud.run("healthy"), cloud.run("healthy")
     task = cloud.wait(spoiled, "STOPPED")
     assert task["stoppedReason"].startswith(reason)
@@ -468,7 +468,7 @@ def test_the_next_task_fails_as_ordered_and_the_one_after_does_not(
 
 
 def test_a_slow_task_is_pending_and_can_be_stopped_there(cloud: Cloud) -> None:
-    cloud.knobs.spoil_tasks(Kind.SLOW_START, seconds=600)
+    cloud.cloud_admin.spoil_tasks(Kind.SLOW_START, seconds=600)
     arn = cloud.run("plain")
     task = cloud.wait(arn, "PENDING")
     assert task["attachments"][0]["status"] == "ATTACHED"
@@ -477,12 +477,12 @@ def test_a_slow_task_is_pending_and_can_be_stopped_there(cloud: Cloud) -> None:
 
 
 def test_a_task_never_becomes_healthy_as_ordered(cloud: Cloud) -> None:
-    cloud.knobs.spoil_tasks(Kind.NEVER_HEALTHY)
+    cloud.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY)
     cloud.wait(cloud.run("healthy"), health="UNHEALTHY")
 
 
 def test_a_new_task_is_not_seen_for_a_while_as_ordered(cloud: Cloud) -> None:
-    cloud.knobs.spoil_tasks(Kind.HIDDEN, seconds=0.5)
+    cloud.cloud_admin.spoil_tasks(Kind.HIDDEN, seconds=0.5)
     arn = cloud.run("plain")
     assert cloud.ecs.describe_tasks(cluster=cloud.cluster, tasks=[arn])["failures"][0]["reason"] == "MISSING"
     assert arn not in cloud.ecs.list_tasks(cluster=cloud.cluster)["taskArns"]
@@ -503,7 +503,7 @@ def test_spot_capacity_is_taken_back_with_a_notice(cloud: Cloud) -> None:
     )
     until(lambda: "up" in cloud.log(cloud.wait(arn)["taskArn"]))
     assert cloud.see(arn)["capacityProviderName"] == "FARGATE_SPOT"
-    cloud.knobs.reclaim(arn)
+    cloud.cloud_admin.reclaim(arn)
     task = cloud.wait(arn, "STOPPED")
     assert task["stopCode"] == "SpotInterruption"
     assert "noticed" in cloud.log(arn)
@@ -512,16 +512,16 @@ def test_spot_capacity_is_taken_back_with_a_notice(cloud: Cloud) -> None:
 def test_a_killed_task_says_137(cloud: Cloud) -> None:
     arn = cloud.run("plain")
     cloud.wait(arn)
-    cloud.knobs.kill(arn)
+    cloud.cloud_admin.kill(arn)
     task = cloud.wait(arn, "STOPPED")
     assert (task["stopCode"], task["containers"][0]["exitCode"]) == ("EssentialContainerExited", 137)
 
 
 def test_calls_are_counted_by_operation(cloud: Cloud) -> None:
-    cloud.knobs.forget_calls()
+    cloud.cloud_admin.forget_calls()
     cloud.ecs.list_tasks(cluster=cloud.cluster)
     cloud.ecs.list_tasks(cluster=cloud.cluster)
-    counted = cloud.knobs.calls()["operations"]["ecs:ListTasks"]
+    counted = cloud.cloud_admin.calls()["operations"]["ecs:ListTasks"]
     assert counted == {"total": 2, "last_minute": 2, "busiest_minute": 2}
 
 
@@ -529,7 +529,7 @@ def test_an_order_that_makes_no_sense_is_refused(cloud: Cloud) -> None:
     for order in ({"kind": "nonsense"}, {"kind": "error"}, {"kind": "capacity", "tims": 2}, 7):
         answer = httpx.post(f"{cloud.url}/_devcloud/faults", json=order, trust_env=False)
         assert answer.status_code == 400, order
-    assert cloud.knobs.faults() == []
+    assert cloud.cloud_admin.faults() == []
     assert Fault.from_json({"kind": "capacity", "times": 2}).to_json() == {"kind": "capacity", "times": 2}
 
 

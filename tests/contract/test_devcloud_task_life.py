@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gooseherd.devcloud.configuration import AddressPool, NoAddressLeft, Pace, Site, own_network
+from gooseherd.devcloud.configuration import AddressPool, CloudConfiguration, NoAddressLeft, Pace, own_network
 from gooseherd.devcloud.run_task import ApiError, Placement, place, plan_task
 from gooseherd.devcloud.task_documents import new_task
 from gooseherd.devcloud.tasks import CloudTask, Ending
@@ -45,10 +45,10 @@ def make(folder: Path, command: str, image: str = "sh") -> WatchedTask:
     plan = plan_task(definition, request)
     document = new_task("arn:aws:ecs:r:1:cluster/c", plan, Placement("FARGATE", None), request, [], "r")
     pace = Pace(provisioning=1, pending=1, activating=1, deactivating=1, deprovisioning=1, scale=0.01)
-    site = Site(state_dir=folder, url="http://127.0.0.1:1", pace=pace, images=IMAGES)
-    site.logs.mkdir()
+    configuration = CloudConfiguration(state_dir=folder, url="http://127.0.0.1:1", pace=pace, images=IMAGES)
+    configuration.logs.mkdir()
     pool = AddressPool(ipaddress.IPv4Network("127.9.9.0/30"))
-    return WatchedTask(document, plan, [], site=site, addresses=pool, region="r")
+    return WatchedTask(document, plan, [], configuration=configuration, addresses=pool, region="r")
 
 
 async def test_a_program_that_ends_has_gone_through_all_states(tmp_path: Path) -> None:

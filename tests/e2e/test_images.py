@@ -22,7 +22,7 @@ from backports import zstd
 
 from gooseherd.client import GooseherdClient
 from gooseherd.devcloud import image
-from gooseherd.devcloud.deployment import running_site
+from gooseherd.devcloud.deployment import running_local_cloud
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
@@ -192,7 +192,10 @@ def test_they_work_together(api: Image, worker: Image, tmp_path: Path, database_
     """Cloud, database and files are this machine's; API and tasks are the images'."""
     port, archive = free_port(), Path(os.environ["GOOSEHERD_WORKER_IMAGE"])
     (tmp_path / "files").mkdir()
-    with serving(tmp_path / "files") as base, running_site(tmp_path / "site", worker_image=archive) as site:
+    with (
+        serving(tmp_path / "files") as base,
+        running_local_cloud(tmp_path / "site", worker_image=archive) as site,
+    ):
         environ = {name: value for name, value in site.items() if name != "GOOSEHERD_BUILD"}
         environ |= {
             name: Path(path).read_text() for name, path in environ.items() if name.startswith("WORKER_TLS_")
@@ -222,7 +225,7 @@ def test_they_work_together(api: Image, worker: Image, tmp_path: Path, database_
 
 def test_the_api_s_image_makes_what_a_deployment_needs(api: Image, tmp_path: Path) -> None:
     """As the service `setup` of deploy/compose.yaml does."""
-    with running_site(tmp_path) as site:
+    with running_local_cloud(tmp_path) as site:
         words = ("gooseherd", "devcloud", "make", "--json", "--endpoint", site["AWS_ENDPOINT_URL"])
         status, said = api.run(*words, "--certs=/state/certs")
         assert (status, json.loads(said)["WORKER_TLS_CERT"]) == (0, "/state/certs/api.pem")

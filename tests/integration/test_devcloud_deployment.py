@@ -8,15 +8,15 @@ import boto3
 import pytest
 
 from gooseherd.devcloud.child_process import running_cloud
-from gooseherd.devcloud.deployment import make_site
+from gooseherd.devcloud.deployment import make_configuration
 
 pytestmark = pytest.mark.integration
 
 
 def test_making_it_again_changes_nothing(tmp_path: Path) -> None:
     with running_cloud(tmp_path, images={}) as url:
-        first = make_site(url, tmp_path / "certs", "gooseherd-worker:1")
-        assert make_site(url, tmp_path / "certs", "gooseherd-worker:1") == first
+        first = make_configuration(url, tmp_path / "certs", "gooseherd-worker:1")
+        assert make_configuration(url, tmp_path / "certs", "gooseherd-worker:1") == first
         ecs = boto3.client(
             "ecs",
             endpoint_url=url,

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.domain.byterange import ByteRange
@@ -33,10 +33,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def knobs(url: str) -> Iterator[Knobs]:
-    with Knobs(url) as knobs:
-        yield knobs
-        knobs.clear()
+def cloud_admin(url: str) -> Iterator[LocalCloudAdmin]:
+    with LocalCloudAdmin(url) as cloud_admin:
+        yield cloud_admin
+        cloud_admin.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -76,44 +76,52 @@ async def in_pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("kind", [Kind.ERROR, Kind.THROTTLE, Kind.RESET])
-async def test_requests_that_fail_are_made_again(cache: S3Cache, knobs: Knobs, kind: Kind) -> None:
+async def test_requests_that_fail_are_made_again(
+    cache: S3Cache, cloud_admin: LocalCloudAdmin, kind: Kind
+) -> None:
     for operation in ("PutObject", "GetObject", "HeadObject", "ListObjectsV2"):
-        knobs.spoil_storage(kind, operation, times=2)
+        cloud_admin.spoil_storage(kind, operation, times=2)
     assert await cache.put_if_absent(KEY, b"0123456789")
     assert await read(cache, ByteRange(3, 6)) == b"345"
     found = await cache.head(KEY)
     assert found is not None
     assert [item.key async for item in cache.list()] == [KEY]
-    assert knobs.faults() == []
+    assert cloud_admin.faults() == []
 
 
 @pytest.mark.parametrize("span", [None, ByteRange(1234, 9 * MIB)])
 async def test_a_read_that_breaks_off_goes_on_where_it_broke(
-    cache: S3Cache, knobs: Knobs, span: ByteRange | None
+    cache: S3Cache, cloud_admin: LocalCloudAdmin, span: ByteRange | None
 ) -> None:
     await cache.put_if_absent(KEY, LARGE)
-    knobs.spoil_storage(Kind.RESET, "GetObject", times=3, after_bytes=2 * MIB + 1)
+    cloud_admin.spoil_storage(Kind.RESET, "GetObject", times=3, after_bytes=2 * MIB + 1)
     wanted = LARGE if span is None else LARGE[span.start : span.stop]
     assert await read(cache, span) == wanted
-    assert knobs.faults() == []
+    assert cloud_admin.faults() == []
 
 
-async def test_a_read_that_always_breaks_ends_with_a_name(cache: S3Cache, knobs: Knobs) -> None:
+async def test_a_read_that_always_breaks_ends_with_a_name(
+    cache: S3Cache, cloud_admin: LocalCloudAdmin
+) -> None:
     await cache.put_if_absent(KEY, b"x" * MIB)
-    knobs.spoil_storage(Kind.RESET, "GetObject", after_bytes=0)
+    cloud_admin.spoil_storage(Kind.RESET, "GetObject", after_bytes=0)
     with pytest.raises(CacheUnavailable):
         await read(cache)
 
 
-async def test_a_put_whose_answer_was_lost_is_known_as_ours(cache: S3Cache, knobs: Knobs) -> None:
-    knobs.spoil_storage(Kind.RESET, "PutObject", times=1, after_bytes=0)
+async def test_a_put_whose_answer_was_lost_is_known_as_ours(
+    cache: S3Cache, cloud_admin: LocalCloudAdmin
+) -> None:
+    cloud_admin.spoil_storage(Kind.RESET, "PutObject", times=1, after_bytes=0)
     assert await cache.put_if_absent(KEY, b"mine")
     assert not await cache.put_if_absent(KEY, b"other")
     assert await read(cache) == b"mine"
 
 
-async def test_an_upload_whose_last_answer_was_lost_is_known_as_ours(cache: S3Cache, knobs: Knobs) -> None:
-    knobs.spoil_storage(Kind.RESET, "CompleteMultipartUpload", times=1, after_bytes=0)
+async def test_an_upload_whose_last_answer_was_lost_is_known_as_ours(
+    cache: S3Cache, cloud_admin: LocalCloudAdmin
+) -> None:
+    cloud_admin.spoil_storage(Kind.RESET, "CompleteMultipartUpload", times=1, after_bytes=0)
     assert await cache.put_if_absent(KEY, in_pieces(LARGE))
     assert not await cache.put_if_absent(KEY, in_pieces(LARGE))
     assert await read(cache) == LARGE
@@ -121,20 +129,20 @@ async def test_an_upload_whose_last_answer_was_lost_is_known_as_ours(cache: S3Ca
 
 @pytest.mark.parametrize("body", ["bytes", "stream", "file"])
 async def test_a_large_object_goes_up_in_parts_that_are_tried_again(
-    cache: S3Cache, knobs: Knobs, s3: Any, bucket: str, body: str, tmp_path: Path
+    cache: S3Cache, cloud_admin: LocalCloudAdmin, s3: Any, bucket: str, body: str, tmp_path: Path
 ) -> None:
     (tmp_path / "large").write_bytes(LARGE)
     bodies: dict[str, Any] = {"bytes": LARGE, "stream": in_pieces(LARGE), "file": tmp_path / "large"}
-    knobs.spoil_storage(Kind.ERROR, "UploadPart", "CreateMultipartUpload", times=3)
+    cloud_admin.spoil_storage(Kind.ERROR, "UploadPart", "CreateMultipartUpload", times=3)
     assert await cache.put_if_absent(KEY, bodies[body])
     assert await read(cache) == LARGE
     assert s3.head_object(Bucket=bucket, Key=f"a/b/{KEY}")["ETag"].endswith('-3"')
 
 
 async def test_an_upload_that_fails_leaves_nothing(
-    cache: S3Cache, knobs: Knobs, s3: Any, bucket: str
+    cache: S3Cache, cloud_admin: LocalCloudAdmin, s3: Any, bucket: str
 ) -> None:
-    knobs.order(
+    cloud_admin.order(
         Fault(kind=Kind.ERROR, service="s3", operations=("UploadPart",), code="AccessDenied", status=403)
     )
     with pytest.raises(Misconfigured):

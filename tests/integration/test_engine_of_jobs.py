@@ -21,7 +21,7 @@ from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
@@ -73,7 +73,7 @@ class Stage:
         self.jobs: Any = MongoJobs(database)
         self.cache = cache
         self.script = script
-        self.news = News()
+        self.wakeups = Wakeups()
         self.finalizers = Finalizers()
         self.started: list[AttemptId] = []
         self.watched_from: list[int] = []
@@ -101,7 +101,7 @@ class Stage:
             workers=self,
             cache=self.cache,
             finalizers=self.finalizers,
-            news=self.news,
+            wakeups=self.wakeups,
             owner=self.owner,
             timing=self.timing,
             bounds=AttemptBounds(1 << 30, 1 << 30, "build"),
@@ -110,7 +110,7 @@ class Stage:
             jobs=self.jobs,
             fleet=self,
             executions=self.executions,
-            news=self.news,
+            wakeups=self.wakeups,
             running_limit=9,
             tick_seconds=0.05,
         )
@@ -118,7 +118,7 @@ class Stage:
             jobs=self.jobs,
             executions=self.executions,
             finalizers=self.finalizers,
-            news=self.news,
+            wakeups=self.wakeups,
             limits=ReaperLimits(finalize_grace=timedelta(0)),
             tick_seconds=0.05,
         )
@@ -127,7 +127,7 @@ class Stage:
             cache=self.cache,
             recipes=Recipes(),
             limits=SubmissionLimits(active_jobs=3, pending_per_requester=2),
-            news=self.news,
+            wakeups=self.wakeups,
             new_id=lambda: JobId(uuid.uuid4().hex),
             poll_seconds=0.05,
         )
@@ -256,9 +256,9 @@ async def completes_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> A
     if from_seq <= 1:
         yield event(1, EventKind.ACCEPTED)
     if from_seq <= 2:
-        with stage.news.listen(attempt.job_id) as bell:
+        with stage.wakeups.listen(attempt.job_id) as wakeup:
             yield event(2, EventKind.STEP_COMPLETE, step="data", percent=90.0)
-            while await bell.wait(60) and not (await stage.jobs.get(attempt.job_id)).steps_completed:
+            while await wakeup.wait(60) and not (await stage.jobs.get(attempt.job_id)).steps_completed:
                 pass
     await publish(stage.cache)
     yield event(3, EventKind.DONE, manifest_digest="0" * 64)
@@ -266,9 +266,9 @@ async def completes_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> A
 
 async def shows_a_step(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
     """Publishes when people can see the step; says nothing meanwhile."""
-    with stage.news.listen(attempt.job_id) as bell:
+    with stage.wakeups.listen(attempt.job_id) as wakeup:
         yield event(1, EventKind.STEP, step="data", percent=10.0)
-        while await bell.wait(60) and not (await stage.jobs.get(attempt.job_id)).progress.step:
+        while await wakeup.wait(60) and not (await stage.jobs.get(attempt.job_id)).progress.step:
             pass
     await publish(stage.cache)
     yield event(2, EventKind.DONE, manifest_digest="0" * 64)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gooseherd.control.assignments import attempt_of
-from gooseherd.control.reconciler import Estate, ReconcilerLimits, ShortenLease, StopWorker, decide
+from gooseherd.control.reconciler import FleetSnapshot, ReconcilerLimits, ShortenLease, StopWorker, decide
 from gooseherd.domain import formats
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import AttemptRecord, Fence, Job, JobId, Lease, Owner, WorkerId
@@ -108,7 +108,7 @@ def test_no_worker_of_a_job_at_work_is_ever_stopped_and_nothing_is_done_at_first
     now, suspected, first_seen = NOW, {}, {}
     for seconds in [0, *passes]:
         now += timedelta(seconds=seconds)
-        seen = Estate(now, workers, there, followed)
+        seen = FleetSnapshot(now, workers, there, followed)
         decision = decide(seen, suspected, limits)
         at_work = [job for job in there if job.status in (Status.RUNNING, Status.FINALIZING)]
         stops = [action for action in decision.actions if isinstance(action, StopWorker)]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gooseherd.api.app import ERROR_STATUS, Desk, create_app
+from gooseherd.api.app import ERROR_STATUS, Dependencies, create_app
 from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
 from gooseherd.api.problems import INTERNAL, problem, verdict
 from gooseherd.api.request_context import client_address, header_map
@@ -230,11 +230,11 @@ async def ready():
 
 def test_cache_and_submissions_come_together():
     with pytest.raises(ValueError):
-        Desk(files=Files(), jobs=None, sources=None, readiness=ready, cache=object())
+        Dependencies(files=Files(), jobs=None, sources=None, readiness=ready, cache=object())
 
 
 async def test_the_schema_tells_of_every_answer_of_the_byte_routes():
-    app = create_app(Desk(files=Files(), jobs=None, sources=None, readiness=ready, version="9"))
+    app = create_app(Dependencies(files=Files(), jobs=None, sources=None, readiness=ready, version="9"))
     schema = json.loads(await body_of_get(app, "/openapi.json"))
     get = schema["paths"]["/data/{dcc}/{local_id}"]["get"]
     assert {"200", "202", "206", "304", "400", "403", "404", "410", "416", "422", "429", "502", "503"} <= set(

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gooseherd.control import dispatcher, reaper
-from gooseherd.control.dispatcher import LeaseJob, QueueView, StopJob
+from gooseherd.control.dispatcher import DispatchSnapshot, LeaseJob, StopJob
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.reaper import AdoptJob, EndJob, Estate, ExpireQueue, LeaveJob, ReaperLimits
+from gooseherd.control.reaper import AdoptJob, EndJob, ExpireQueue, JobsSnapshot, LeaveJob, ReaperLimits
 from gooseherd.domain import formats
 from gooseherd.domain.failures import MAX_BACKOFF, RETRY, Reason, next_try, retryable
 from gooseherd.domain.job import Fence, Job, JobId, Lease, Owner, Requester
@@ -59,18 +59,18 @@ def started(
 
 
 def test_jobs_are_leased_in_queue_order_as_far_as_workers_go() -> None:
-    seen = QueueView(due=[pending("1"), pending("2"), pending("3")], running={}, slots=2)
+    seen = DispatchSnapshot(due=[pending("1"), pending("2"), pending("3")], running={}, slots=2)
     assert dispatcher.plan(seen, running_limit=9) == [LeaseJob(pending("1")), LeaseJob(pending("2"))]
 
 
 def test_a_requester_at_the_limit_is_skipped_and_blocks_nobody() -> None:
     due = [pending("1", "a"), pending("2", "a"), pending("3", "b")]
-    seen = QueueView(due=due, running={Requester("a"): 1}, slots=5)
+    seen = DispatchSnapshot(due=due, running={Requester("a"): 1}, slots=5)
     assert dispatcher.plan(seen, running_limit=2) == [LeaseJob(due[0]), LeaseJob(due[2])]
 
 
 def test_a_cancelled_job_is_stopped_even_when_nothing_can_be_leased() -> None:
-    seen = QueueView(due=[pending("1")], running={}, slots=0, unwanted=[JobId("9")])
+    seen = DispatchSnapshot(due=[pending("1")], running={}, slots=0, unwanted=[JobId("9")])
     assert dispatcher.plan(seen, running_limit=2) == [StopJob(JobId("9"))]
 
 
@@ -83,7 +83,7 @@ LIMITS = ReaperLimits(
 
 def decide(job: Job, *, finalizing_here: bool = False) -> list[object]:
     marker = {job.job_id: 1.0} if finalizing_here else {}
-    first, *rest = reaper.plan(Estate(NOW, [job], marker), LIMITS)
+    first, *rest = reaper.plan(JobsSnapshot(NOW, [job], marker), LIMITS)
     assert first == ExpireQueue(NOW - LIMITS.queue_ttl)
     return rest
 

@@ -125,7 +125,7 @@ def test_reads_a_minute_are_bounded_for_any_fleet(count, starting, capsys) -> No
             for second in range(60):
                 if starting and count:
                     ecs.put(f"w{second % count}", "PENDING", "UNKNOWN")
-                discovery.nudge()
+                discovery.hurry()
                 await asyncio.sleep(1)
             busiest = max(busiest, ecs.lists + ecs.describes - before)
 
@@ -188,7 +188,7 @@ def test_a_worker_that_answers_itself_does_not_wait_for_ecs() -> None:
         seen.append(now() - began)
         # Later ECS says so itself, or the contrary, which counts.
         ecs.put("w", "RUNNING", "UNHEALTHY")
-        discovery.nudge()
+        discovery.hurry()
         await discovery.until(WorkerId("w"), lambda sighting: not sighting.healthy)
 
     simulate(scene, probe=probe)
@@ -229,12 +229,12 @@ def test_the_end_of_the_oldest_worker_is_told_however_many_ended_before() -> Non
             await appears(discovery, workers[-1])
             for worker_id in workers:
                 ecs.put(worker_id, "STOPPED")
-            discovery.nudge()
+            discovery.hurry()
             for worker_id in workers:
                 await discovery.until(worker_id, lambda seen: seen.gone)
         assert len(discovery.sightings()) < 1700
         ecs.put(old, "STOPPED")
-        discovery.nudge()
+        discovery.hurry()
         assert (await going).gone
 
     simulate(scene)
@@ -249,12 +249,12 @@ def test_who_asks_while_a_look_is_under_way_gets_a_newer_one() -> None:
         before = dict(ecs.tasks)
         looked = discovery._changed
         describes = ecs.describes
-        discovery.nudge(worker_id)
+        discovery.hurry(worker_id)
         while ecs.describes == describes:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         ecs.put(worker_id, "STOPPED")
         after, ecs.tasks = ecs.tasks, before  # The look under way has been answered already.
-        discovery.nudge(worker_id)
+        discovery.hurry(worker_id)
         await looked.wait()
         ecs.tasks = after
         now = asyncio.get_running_loop().time
@@ -291,7 +291,7 @@ def test_streams_tell_who_comes_and_goes_and_late_ones_hear_of_everybody() -> No
         only = aiter(discovery.subscribe(lambda metadata: "b" in metadata.tags))
         assert await take(only, 1) == [("worker-added", "10.0.0.2:50051")]
         ecs.put("a", "STOPPED", "UNKNOWN")
-        discovery.nudge()
+        discovery.hurry()
         events = await take(late, 1)
         assert ("worker-dropped", "10.0.0.1:50051") in events
         # Known ones are said again after each sweep, which heals what Wool evicted.

@@ -67,11 +67,11 @@ def test_only_a_healthy_one_that_is_meant_to_run_is_healthy() -> None:
 
 
 def test_its_own_answer_counts_until_ecs_knows_better() -> None:
-    vouched = Sighting(W, 0.0, task(health="UNKNOWN"), vouched=True)
-    assert vouched.healthy
-    assert after(vouched, task(version=2)).healthy
-    assert not after(vouched, task(version=2, health="UNHEALTHY")).healthy
-    assert not after(vouched, task(version=2, wanted="STOPPED")).healthy
+    confirmed = Sighting(W, 0.0, task(health="UNKNOWN"), confirmed=True)
+    assert confirmed.healthy
+    assert after(confirmed, task(version=2)).healthy
+    assert not after(confirmed, task(version=2, health="UNHEALTHY")).healthy
+    assert not after(confirmed, task(version=2, wanted="STOPPED")).healthy
 
 
 def test_a_just_launched_one_that_is_missing_is_waited_for() -> None:

@@ -17,7 +17,7 @@ from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports import WorkerHandle, WorkerNeed
 from gooseherd.fleet.local_fleet import LocalFleet
-from gooseherd.fleet.worker_records import Entry, Registry
+from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId
 
 W = WorkerHandle(WorkerId("w-1"), "127.0.0.1:1")
@@ -41,10 +41,10 @@ def process() -> Any:
     child.wait()
 
 
-def put(folder: Path, process: subprocess.Popen[bytes], attempt: AttemptId | None) -> Registry:
+def put(folder: Path, process: subprocess.Popen[bytes], attempt: AttemptId | None) -> WorkerRecords:
     me = ProcessId.of_child(process.pid)
-    registry = Registry(folder / "fleet")
-    entry = Entry(
+    registry = WorkerRecords(folder / "fleet")
+    entry = WorkerRecord(
         worker_id=W.worker_id,
         work=folder / "work" / W.worker_id,
         build="b1",
@@ -104,7 +104,7 @@ async def test_the_end_of_a_worker_that_is_being_stopped_is_not_told_before_it_e
     put(tmp_path, process, ONE)
     fleet, stopping = local(tmp_path), asyncio.Event()
 
-    async def never(entry: Entry) -> None:
+    async def never(entry: WorkerRecord) -> None:
         stopping.set()
 
     fleet._stop = never  # type: ignore[method-assign]

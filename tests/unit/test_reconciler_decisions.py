@@ -10,7 +10,7 @@ import pytest
 from gooseherd.control.reconciler import (
     Action,
     Cause,
-    Estate,
+    FleetSnapshot,
     ReconcilerLimits,
     ShortenLease,
     StopWorker,
@@ -95,7 +95,7 @@ def acts(
     limits: ReconcilerLimits = LIMITS,
 ) -> list[Action]:
     """What is done when the same was seen for a minute."""
-    seen = Estate(NOW, workers, jobs, frozenset(JobId(name) for name in followed))
+    seen = FleetSnapshot(NOW, workers, jobs, frozenset(JobId(name) for name in followed))
     first = decide(replace(seen, now=NOW), {}, limits)
     assert first.actions == ()
     since = dict.fromkeys(first.suspicions, ago(minutes=1))
@@ -193,7 +193,7 @@ def test_a_worker_past_its_lifetime_is_stopped_when_no_job_uses_it() -> None:
 
 
 def test_once_is_not_enough_and_neither_is_twice_at_once() -> None:
-    seen = Estate(NOW, [worker()], [])
+    seen = FleetSnapshot(NOW, [worker()], [])
     first = decide(seen, {}, LIMITS)
     assert (first.actions, len(first.suspicions)) == ((), 1)
     soon = decide(replace(seen, now=NOW + timedelta(seconds=14)), first.suspicions, LIMITS)
@@ -202,8 +202,8 @@ def test_once_is_not_enough_and_neither_is_twice_at_once() -> None:
 
 
 def test_what_is_not_seen_any_more_is_forgotten() -> None:
-    suspicious = decide(Estate(NOW, [worker()], []), {}, LIMITS).suspicions
-    later = decide(Estate(NOW, [worker()], [job()]), suspicious, LIMITS)
+    suspicious = decide(FleetSnapshot(NOW, [worker()], []), {}, LIMITS).suspicions
+    later = decide(FleetSnapshot(NOW, [worker()], [job()]), suspicious, LIMITS)
     assert later.suspicions == {}
 
 
@@ -212,7 +212,7 @@ def test_at_most_a_fifth_of_the_live_are_stopped_the_oldest_first_and_the_rest_i
     busy = [worker(f"b{n}", launched_for=f"b{n}.1") for n in range(6)]
     ended_ones = [worker(f"g{n}", WorkerHealth.GONE) for n in range(40)]
     jobs = [job(name=f"b{n}", on=f"b{n}") for n in range(6)]
-    seen = Estate(NOW, [*orphans, *busy, *ended_ones], jobs)
+    seen = FleetSnapshot(NOW, [*orphans, *busy, *ended_ones], jobs)
     since = dict.fromkeys(decide(seen, {}, LIMITS).suspicions, ago(minutes=1))
     decision = decide(seen, since, LIMITS)
     assert [action.worker.worker_id for action in decision.actions] == ["o3", "o2"]
@@ -260,7 +260,7 @@ def test_a_job_whose_worker_is_not_seen_is_left_alone() -> None:
 
 
 def test_a_new_holder_is_suspected_anew() -> None:
-    suspicious = decide(Estate(NOW, [GONE], [job()]), {}, LIMITS).suspicions
+    suspicious = decide(FleetSnapshot(NOW, [GONE], [job()]), {}, LIMITS).suspicions
     adopted = replace(job(), fence=Fence(4))
-    later = decide(Estate(NOW + timedelta(minutes=1), [GONE], [adopted]), suspicious, LIMITS)
+    later = decide(FleetSnapshot(NOW + timedelta(minutes=1), [GONE], [adopted]), suspicious, LIMITS)
     assert later.actions == ()

@@ -117,7 +117,7 @@ def test_a_local_cloud_without_its_packages_says_what_to_type(
     monkeypatch.setattr(deployment.importlib.util, "find_spec", lambda name: None)
     with (
         pytest.raises(Misconfigured, match=r"pip install 'gooseherd\[devcloud\]'"),
-        deployment.running_site(tmp_path / "state"),
+        deployment.running_local_cloud(tmp_path / "state"),
     ):
         pass
     assert not (tmp_path / "state").exists()

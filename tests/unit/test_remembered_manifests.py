@@ -10,7 +10,7 @@ import pytest
 
 from gooseherd.control import submission
 from gooseherd.control.submission import SubmissionLimits, Submissions
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.contig import Contig
@@ -55,7 +55,7 @@ async def test_what_fits_is_read_once_and_the_oldest_goes_first(
         cache=cache,
         recipes=cast(Any, None),
         limits=SubmissionLimits(active_jobs=1, pending_per_requester=1),
-        news=News(),
+        wakeups=Wakeups(),
         new_id=lambda: JobId("j"),
     )
     for n in (0, 1, 0, 1):

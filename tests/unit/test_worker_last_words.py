@@ -22,7 +22,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processes import ProcessId
 from gooseherd.worker import attempts as hosts
 from gooseherd.worker import routines
-from gooseherd.worker.attempts import Host
+from gooseherd.worker.attempts import Attempts
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.spawning import Spawned
@@ -37,7 +37,7 @@ class Killed:
         self.status = status
         self.never = never
 
-    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, lifeline: socket.socket) -> Spawned:
+    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, watchdog: socket.socket) -> Spawned:
         first = Event(1, EventKind.ACCEPTED, 0.0)
         folder.journal.write_text(json.dumps(first.to_json()) + "\n")
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -50,10 +50,10 @@ class Killed:
         return Spawned(me, ended)
 
 
-def started(work: Path, spawner: Killed) -> Host:
+def started(work: Path, spawner: Killed) -> Attempts:
     me = ProcessId.of(1)
     assert me is not None
-    host = Host(work=work, build="b", entrypoint=me, spawner=spawner)
+    host = Attempts(work=work, build="b", entrypoint=me, spawner=spawner)
     source = SourceFile.from_json(
         {
             "dcc": "d",
@@ -103,7 +103,7 @@ def test_a_cancellation_does_not_wait_for_ever_for_what_no_signal_ends(tmp_path,
 
 
 async def test_a_worker_without_room_for_an_order_says_so(monkeypatch) -> None:
-    def full() -> Host:
+    def full() -> Attempts:
         raise OSError(errno.ENOSPC, "No space left on device", "/scratch/work")
 
     monkeypatch.setattr(routines, "_host", full)

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
-from gooseherd.api.dependencies import Desk
-from gooseherd.api.middleware import Gate
+from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.middleware import EdgeMiddleware
 from gooseherd.api.problems import (
     ERROR_STATUS,
     InvalidRequest,
@@ -22,7 +22,7 @@ from gooseherd.api.problems import (
     problem,
     verdict,
 )
-from gooseherd.api.request_context import visit_of
+from gooseherd.api.request_context import context_of
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.byte_routes import documented_routes
 from gooseherd.api.routers.files import file_routes
@@ -31,7 +31,7 @@ from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.domain.errors import GooseherdError, NotFound
 
-__all__ = ["ERROR_STATUS", "Desk", "create_app"]
+__all__ = ["ERROR_STATUS", "Dependencies", "create_app"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,55 +41,55 @@ The first GET of a file starts its workflow and answers 202 with a job to follow
 ranges. Errors are RFC 9457 problem+json with a stable `type`, and say whether a retry helps."""
 
 
-def create_app(desk: Desk) -> ASGIApp:
+def create_app(dependencies: Dependencies) -> ASGIApp:
     """The whole API as one ASGI application. Starts nothing and needs no lifespan."""
-    catalog = Catalog(desk.files, desk.clock)
+    catalog = Catalog(dependencies.files, dependencies.clock)
     framework = FastAPI(
         title="gooseherd",
-        version=desk.version,
+        version=dependencies.version,
         description=_DESCRIPTION,
         redoc_url=None,
         redirect_slashes=False,
     )
     for router in (
         documented_routes(),
-        artifact_routes(desk, catalog),
-        job_routes(desk),
-        file_routes(desk, catalog),
-        fleet_routes(desk),
-        operation_routes(desk),
+        artifact_routes(dependencies, catalog),
+        job_routes(dependencies),
+        file_routes(dependencies, catalog),
+        fleet_routes(dependencies),
+        operation_routes(dependencies),
     ):
         framework.include_router(router)
     _tell_errors(framework)
-    return Gate(Delivery(framework, desk, catalog), desk)
+    return EdgeMiddleware(Delivery(framework, dependencies, catalog), dependencies)
 
 
 def _tell_errors(framework: FastAPI) -> None:
     """One shape for whatever goes wrong behind the routes."""
 
     async def ours(request: Request, error: Exception) -> Response:
-        visit = visit_of(request.scope)
+        context = context_of(request.scope)
         if verdict(error).status >= 500:
             _log.warning(
-                "refused", extra={"request_id": visit.request_id, "path": visit.path, "error": str(error)}
+                "refused", extra={"request_id": context.request_id, "path": context.path, "error": str(error)}
             )
-        return _response(problem(error, instance=visit.path, request_id=visit.request_id))
+        return _response(problem(error, instance=context.path, request_id=context.request_id))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        visit = visit_of(request.scope)
+        context = context_of(request.scope)
         if error.status_code == 404:
-            return await ours(request, NotFound("page", visit.path))
+            return await ours(request, NotFound("page", context.path))
         if error.status_code == 405:
             said = {name.lower(): value for name, value in (error.headers or {}).items()}
             return await ours(request, MethodNotAllowed(said.get("allow", "")))
         return _response(
-            plain(error.status_code, str(error.detail), instance=visit.path, request_id=visit.request_id)
+            plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id)
         )
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        visit = visit_of(request.scope)
+        context = context_of(request.scope)
         found = [
             {"field": ".".join(map(str, item["loc"][1:])) or str(item["loc"][0]), "problem": item["msg"]}
             for item in error.errors()
@@ -98,19 +98,19 @@ def _tell_errors(framework: FastAPI) -> None:
         return _response(
             problem(
                 InvalidRequest(first["field"], first["problem"], tuple(found)),
-                instance=visit.path,
-                request_id=visit.request_id,
+                instance=context.path,
+                request_id=context.request_id,
             )
         )
 
     async def unforeseen(request: Request, error: Exception) -> Response:
-        visit = visit_of(request.scope)
+        context = context_of(request.scope)
         _log.error(
             "request failed",
             exc_info=error,
-            extra={"request_id": visit.request_id, "method": request.method, "path": visit.path},
+            extra={"request_id": context.request_id, "method": request.method, "path": context.path},
         )
-        return _response(problem(error, instance=visit.path, request_id=visit.request_id))
+        return _response(problem(error, instance=context.path, request_id=context.request_id))
 
     framework.add_exception_handler(Exception, unforeseen)
     framework.add_exception_handler(GooseherdError, ours)

@@ -25,7 +25,7 @@ _TAG = re.compile(rb'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ConditionalResponse:
     """Status, headers, and the body as literal bytes and spans of the part, in order."""
 
     status: int
@@ -34,7 +34,7 @@ class Answer:
     length: int = 0
 
 
-def decide(part: Part, headers: Headers, *, head: bool = False) -> Answer:
+def decide(part: Part, headers: Headers, *, head: bool = False) -> ConditionalResponse:
     """The answer to a GET (or HEAD) of `part`, in the order of RFC 9110 §13.2.2.
 
     Raises:
@@ -47,7 +47,9 @@ def decide(part: Part, headers: Headers, *, head: bool = False) -> Answer:
         raise PreconditionFailed(part.etag)
     if_none_match = headers.get(b"if-none-match")
     if if_none_match is not None and names_tag(if_none_match, etag, weak=True):
-        return Answer(304, [(b"etag", etag), (b"cache-control", CACHE_CONTROL), (b"accept-ranges", b"bytes")])
+        return ConditionalResponse(
+            304, [(b"etag", etag), (b"cache-control", CACHE_CONTROL), (b"accept-ranges", b"bytes")]
+        )
     wanted = None if head else headers.get(b"range")  # Range has a meaning for GET alone (§14.2)
     if_range = headers.get(b"if-range")
     if if_range is not None and if_range.strip() != etag:
@@ -85,28 +87,28 @@ def _fixed(part: Part) -> tuple[tuple[bytes, bytes], ...]:
     )
 
 
-def _whole(part: Part, *, head: bool) -> Answer:
+def _whole(part: Part, *, head: bool) -> ConditionalResponse:
     headers = [
         (b"content-type", part.media_type.encode("latin-1")),
         (b"content-length", b"%d" % part.size),
         *_fixed(part),
     ]
     if head or not part.size:
-        return Answer(200, headers)
-    return Answer(200, headers, (ByteRange(0, part.size),), part.size)
+        return ConditionalResponse(200, headers)
+    return ConditionalResponse(200, headers, (ByteRange(0, part.size),), part.size)
 
 
-def _single(part: Part, span: ByteRange) -> Answer:
+def _single(part: Part, span: ByteRange) -> ConditionalResponse:
     headers = [
         (b"content-type", part.media_type.encode("latin-1")),
         (b"content-length", b"%d" % len(span)),
         (b"content-range", span.content_range(part.size).encode()),
         *_fixed(part),
     ]
-    return Answer(206, headers, (span,), len(span))
+    return ConditionalResponse(206, headers, (span,), len(span))
 
 
-def _multi(part: Part, spans: tuple[ByteRange, ...]) -> Answer:
+def _multi(part: Part, spans: tuple[ByteRange, ...]) -> ConditionalResponse:
     # Nobody can write content that holds its own digest's digest, so the boundary is not in the body.
     boundary = hashlib.sha256(part.etag.encode()).hexdigest()[:32].encode()
     segments: list[bytes | ByteRange] = []
@@ -124,7 +126,7 @@ def _multi(part: Part, spans: tuple[ByteRange, ...]) -> Answer:
         (b"content-length", b"%d" % length),
         *_fixed(part),
     ]
-    return Answer(206, headers, tuple(segments), length)
+    return ConditionalResponse(206, headers, tuple(segments), length)
 
 
 def names_tag(header: bytes, etag: bytes, *, weak: bool) -> bool:

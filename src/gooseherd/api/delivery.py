@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gooseherd import telemetry
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.conditional import Answer, decide
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.conditional import ConditionalResponse, decide
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing, lacks_details
 from gooseherd.api.models import Accepted
 from gooseherd.api.problems import MethodNotAllowed, Pairs
-from gooseherd.api.request_context import Visit, visit_of
+from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.streaming import closing, relay, while_connected
 from gooseherd.api.upstream import serve_upstream
 from gooseherd.control.submission import Submissions
@@ -53,7 +53,7 @@ class _PartMissing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Wishes:
+class _RequestOptions:
     """What the query and the Prefer header ask for."""
 
     raw: bool = False
@@ -67,11 +67,11 @@ class _Wishes:
 class Delivery:
     """Serves /data/{dcc}/{id}, /index/… and /density/…; the framework gets everything else."""
 
-    def __init__(self, framework: ASGIApp, desk: Desk, catalog: Catalog) -> None:
+    def __init__(self, framework: ASGIApp, dependencies: Dependencies, catalog: Catalog) -> None:
         self._framework = framework
-        self._desk = desk
+        self._dependencies = dependencies
         self._catalog = catalog
-        self._describing = Describing(catalog, desk.sources)
+        self._describing = Describing(catalog, dependencies.sources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Errors are raised; the gate tells them."""
@@ -80,39 +80,39 @@ class Delivery:
             await self._framework(scope, receive, send)
             return
         scope["gooseherd.route"] = f"/{words[1]}"
-        visit = visit_of(scope)
+        context = context_of(scope)
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed("GET, HEAD, OPTIONS")
         entry = await self._catalog.servable(words[2], words[3])
-        wishes = self._wishes(scope["query_string"], visit)
-        await _Errand(
-            self._desk,
+        options = self._options_of(scope["query_string"], context)
+        await _PartRequest(
+            self._dependencies,
             self._describing,
-            visit,
+            context,
             entry,
             _KINDS[words[1]],
-            wishes,
+            options,
             scope["method"],
             receive,
             send,
         ).run()
 
-    def _wishes(self, query: bytes, visit: Visit) -> _Wishes:
+    def _options_of(self, query: bytes, context: RequestContext) -> _RequestOptions:
         """Raises InvalidInput; a Prefer header that cannot be read is ignored (RFC 7240 §2)."""
-        prefer = visit.headers.get(b"prefer")
+        prefer = context.headers.get(b"prefer")
         if not query and prefer is None:
             return _DEFAULT
         try:
             params = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
         except ValueError:
             raise InvalidInput("query", "at most 20 parameters") from None
-        longest = self._desk.wait_max_seconds
+        longest = self._dependencies.wait_max_seconds
         wait, preferred = _wait(params.get("wait"), longest), None
         asked = _PREFERRED_WAIT.search(prefer.decode("latin-1")) if prefer else None
         if asked and "wait" not in params:
             preferred = int(min(int(asked[1]), longest))
             wait = preferred
-        return _Wishes(
+        return _RequestOptions(
             raw=_flag(params, "raw"),
             retry=_flag(params, "retry"),
             wait_seconds=wait,
@@ -121,19 +121,19 @@ class Delivery:
         )
 
 
-_DEFAULT: Final = _Wishes()
+_DEFAULT: Final = _RequestOptions()
 
 
 @dataclass(slots=True)
-class _Errand:
+class _PartRequest:
     """One GET or HEAD of one kind of one servable entry. Errors are raised before anything is sent."""
 
-    desk: Desk
+    dependencies: Dependencies
     describing: Describing
-    visit: Visit
+    context: RequestContext
     entry: SourceFile
     kind: Kind
-    wishes: _Wishes
+    options: _RequestOptions
     method: str
     receive: Receive
     send: Send
@@ -145,12 +145,12 @@ class _Errand:
             if sidecar is not None:
                 await self._upstream(sidecar.access_url, f"{self.entry.filename}.{sidecar.kind}")
                 return
-        if self.wishes.raw or self.desk.submissions is None or self.desk.cache is None:
+        if self.options.raw or self.dependencies.submissions is None or self.dependencies.cache is None:
             if self.kind is not Kind.DATA:
                 raise NotFound(f"upstream {self.kind}", self.entry.name)
             await self._upstream(self.entry.access_url, self.entry.filename)
             return
-        await self._artifact(self.desk.submissions, self.desk.cache)
+        await self._artifact(self.dependencies.submissions, self.dependencies.cache)
 
     async def _artifact(self, submissions: Submissions, cache: CacheBackend) -> None:
         recipe = submissions.recipe(self.entry, self.kind)
@@ -165,13 +165,13 @@ class _Errand:
         claim = await submissions.submit(
             self.entry,
             recipe,
-            requester=self.visit.requester,
-            priority=self.wishes.priority,
-            retry=self.wishes.retry,
+            requester=self.context.requester,
+            priority=self.options.priority,
+            retry=self.options.retry,
         )
         job = claim.job
-        if self.wishes.wait_seconds > 0:
-            job = await while_connected(submissions.wait(job.job_id, self.wishes.wait_seconds), self.receive)
+        if self.options.wait_seconds > 0:
+            job = await while_connected(submissions.wait(job.job_id, self.options.wait_seconds), self.receive)
         if job.status is Status.COMPLETED:
             if not await self._served(submissions, cache, recipe):
                 raise CacheUnavailable("reading what was just published")
@@ -188,55 +188,57 @@ class _Errand:
         part = manifest.part(self.kind)
         if part is None:
             raise NoSuchPart(self.kind.value, self.entry.name)
-        answer = decide(part, self.visit.headers, head=self.method == "HEAD")
+        answer = decide(part, self.context.headers, head=self.method == "HEAD")
         try:
             await self._send(cache, part, answer)
         except _PartMissing:
             _log.warning(
-                "published part is gone", extra={"key": part.key, "request_id": self.visit.request_id}
+                "published part is gone", extra={"key": part.key, "request_id": self.context.request_id}
             )
             submissions.forget(self.entry, recipe)
             return False
         return True
 
-    async def _send(self, cache: CacheBackend, part: Part, answer: Answer) -> None:
+    async def _send(self, cache: CacheBackend, part: Part, answer: ConditionalResponse) -> None:
         # What the answer's own first read will not tell must be asked for: a HEAD, an empty
         # object, and a multipart body, which starts with words of ours.
         unread = answer.status == 200 and not answer.segments
         if (unread or len(answer.segments) > 1) and await cache.head(part.key) is None:
             raise _PartMissing
-        if self.wishes.preferred is not None:
-            answer.headers.append((b"preference-applied", b"wait=%d" % self.wishes.preferred))
+        if self.options.preferred is not None:
+            answer.headers.append((b"preference-applied", b"wait=%d" % self.options.preferred))
         body = _chunks(cache, part.key, answer.segments) if answer.segments else None
         sent = await relay(answer.status, answer.headers, body, receive=self.receive, send=self.send)
         _SERVED[self.kind].inc(sent)
 
     async def _upstream(self, url: str, filename: str) -> None:
         await serve_upstream(
-            self.desk.sources,
+            self.dependencies.sources,
             self.entry,
             url,
             filename,
             self.kind,
             method=self.method,
-            headers=self.visit.headers,
+            headers=self.context.headers,
             receive=self.receive,
             send=self.send,
         )
 
     async def _accepted(self, job: Job) -> None:
-        position = await self.desk.jobs.position(job) if job.status is Status.PENDING else None
-        accepted = Accepted.of(job, self.visit.link, now=await self.desk.jobs.now(), position=position)
+        position = await self.dependencies.jobs.position(job) if job.status is Status.PENDING else None
+        accepted = Accepted.of(
+            job, self.context.link, now=await self.dependencies.jobs.now(), position=position
+        )
         body = accepted.model_dump_json().encode()
         headers: Pairs = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            (b"location", f"{self.visit.prefix}/jobs/{job.job_id}".encode()),
+            (b"location", f"{self.context.prefix}/jobs/{job.job_id}".encode()),
             (b"retry-after", b"%d" % retry_after(job)),
             (b"cache-control", b"no-store"),
         ]
-        if self.wishes.preferred is not None:
-            headers.append((b"preference-applied", b"wait=%d" % self.wishes.preferred))
+        if self.options.preferred is not None:
+            headers.append((b"preference-applied", b"wait=%d" % self.options.preferred))
         await self.send({"type": "http.response.start", "status": 202, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 

@@ -16,7 +16,7 @@ def _new_request_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class Dependencies:
     """Dependencies and settings of the API.
 
     Without `cache` and `submissions` (both or neither) processing is off: /data answers upstream's

@@ -10,9 +10,9 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, problem, verdict
-from gooseherd.api.request_context import SCOPE_KEY, Headers, Visit, header_map
+from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
 from gooseherd.api.streaming import ClientLeft
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import GooseherdError
@@ -41,17 +41,17 @@ _READ = b"GET, HEAD, OPTIONS"
 _WRITE = b"GET, HEAD, POST, DELETE, OPTIONS"
 
 
-class Gate:
+class EdgeMiddleware:
     """CORS, request ids, problem+json for whatever escaped, counting; ASGI in, ASGI out.
 
     Behind it `scope` carries the Visit. An exception before the first byte becomes a
     problem, one after it ends the connection, so that no client takes half for the whole.
     """
 
-    def __init__(self, inside: ASGIApp, desk: Desk) -> None:
+    def __init__(self, inside: ASGIApp, dependencies: Dependencies) -> None:
         self._inside = inside
-        self._desk = desk
-        self._cors = _Cors(desk.cors_origins)
+        self._dependencies = dependencies
+        self._cors = _Cors(dependencies.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (other kinds of scope pass through)."""
@@ -61,9 +61,9 @@ class Gate:
         headers = header_map(scope["headers"])
         request_id = headers.get(b"x-request-id", b"")
         if not _REQUEST_ID.fullmatch(request_id):
-            request_id = self._desk.new_request_id().encode()
-        visit = Visit(scope, headers, request_id.decode(), self._desk)
-        scope[SCOPE_KEY] = visit
+            request_id = self._dependencies.new_request_id().encode()
+        context = RequestContext(scope, headers, request_id.decode(), self._dependencies)
+        scope[SCOPE_KEY] = context
         always = [
             *self._cors.headers(headers),
             (b"x-request-id", request_id),
@@ -90,20 +90,20 @@ class Gate:
             pass
         except Exception as error:
             if not complete:
-                _tell(error, visit, scope, begun=bool(status))
+                _tell(error, context, scope, begun=bool(status))
             if not status:
-                await send_problem(answer, visit, error, method=scope["method"])
+                await send_problem(answer, context, error, method=scope["method"])
         finally:
             telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
 
 
-def _tell(error: Exception, visit: Visit, scope: Scope, *, begun: bool) -> None:
+def _tell(error: Exception, context: RequestContext, scope: Scope, *, begun: bool) -> None:
     """Log it: what callers can fix in a whisper, what nobody foresaw with its traceback."""
     level = verdict(error).status
     extra = {
-        "request_id": visit.request_id,
+        "request_id": context.request_id,
         "method": scope["method"],
-        "path": visit.path,
+        "path": context.path,
         "error": str(error),
     }
     if begun:
@@ -114,9 +114,11 @@ def _tell(error: Exception, visit: Visit, scope: Scope, *, begun: bool) -> None:
         _log.error("request failed", extra=extra, exc_info=error)
 
 
-async def send_problem(send: Send, visit: Visit, error: BaseException, *, method: str = "GET") -> None:
+async def send_problem(
+    send: Send, context: RequestContext, error: BaseException, *, method: str = "GET"
+) -> None:
     """Answer with the error's problem; a HEAD gets its headers."""
-    told = problem(error, instance=visit.path, request_id=visit.request_id)
+    told = problem(error, instance=context.path, request_id=context.request_id)
     await send({"type": "http.response.start", "status": told.status, "headers": told.headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else told.body})
 

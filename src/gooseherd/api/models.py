@@ -23,7 +23,7 @@ StatusWord = Literal["pending", "running", "finalizing", "completed", "failed", 
 PriorityWord = Literal["interactive", "normal", "batch"]
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """An answer; members may be added, so readers ignore what they do not know."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,7 +43,7 @@ class ProblemView(BaseModel):
     request_id: str
 
 
-class WaitingView(Answer):
+class WaitingView(ResponseModel):
     """Why a job does not go on just now, and when it will be tried again."""
 
     reason: str = Field(
@@ -99,7 +99,7 @@ def _queued(position: int | None) -> str:
     return f"in the queue, behind {position} other job{'s' if position > 1 else ''}"
 
 
-class Accepted(Answer):
+class Accepted(ResponseModel):
     """The artifact is being made; `Location` names the job, `Retry-After` when to ask again."""
 
     job_id: str
@@ -129,7 +129,7 @@ class Accepted(Answer):
         )
 
 
-class PartView(Answer):
+class PartView(ResponseModel):
     """One immutable object of an artifact; `sha256` is its strong ETag."""
 
     kind: Literal["data", "index", "density"]
@@ -152,7 +152,7 @@ class PartView(Answer):
         )
 
 
-class ProgressView(Answer):
+class ProgressView(ResponseModel):
     """How far the current attempt is; `percent` is of the whole job and never falls."""
 
     step: str
@@ -162,7 +162,7 @@ class ProgressView(Answer):
     eta_seconds: float | None
 
 
-class AttemptView(Answer):
+class AttemptView(ResponseModel):
     """One try of a job. `worker_id` is told to the admin only."""
 
     number: int
@@ -185,7 +185,7 @@ class AttemptView(Answer):
         )
 
 
-class JobView(Answer):
+class JobView(ResponseModel):
     """A job as clients follow it. Times are UTC, by the store's clock."""
 
     job_id: str
@@ -301,14 +301,14 @@ def _priority(job: Job) -> PriorityWord:
     return words[job.priority]
 
 
-class JobList(Answer):
+class JobList(ResponseModel):
     """One page of jobs, newest first; `next` goes into `after`."""
 
     jobs: list[JobView]
     next: str | None
 
 
-class Readiness(Answer):
+class Readiness(ResponseModel):
     """Whether a GET would answer bytes now; asking starts nothing."""
 
     ready: bool
@@ -319,7 +319,7 @@ class Readiness(Answer):
     etag: str | None = None
 
 
-class SidecarView(Answer):
+class SidecarView(ResponseModel):
     """An index that upstream publishes."""
 
     kind: str
@@ -327,7 +327,7 @@ class SidecarView(Answer):
     size_in_bytes: int | None
 
 
-class FileView(Answer):
+class FileView(ResponseModel):
     """A catalog entry. Addresses of files that are not public are told to the admin only."""
 
     dcc: str
@@ -361,21 +361,21 @@ class FileView(Answer):
         )
 
 
-class FileList(Answer):
+class FileList(ResponseModel):
     """One page of the catalog by (dcc, local_id); `next` goes into `after`."""
 
     files: list[FileView]
     next: str | None
 
 
-class Registered(Answer):
+class Registered(ResponseModel):
     """How many entries were stored, and how many of them were new."""
 
     imported: int
     new: int
 
 
-class Removed(Answer):
+class Removed(ResponseModel):
     """What became of an entry that was taken out, and of the work on its content."""
 
     dcc: str
@@ -390,7 +390,7 @@ class Removed(Answer):
     job_withdrawn: bool = Field(description="Whether that job was cancelled, or asked to stop.")
 
 
-class LineError(Answer):
+class LineError(ResponseModel):
     """A line of an import that was not stored."""
 
     line: int = Field(ge=1)
@@ -426,7 +426,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     return dict(sorted(manifest.counts.items())[:COUNTS_TOLD])
 
 
-class ManifestPart(Answer):
+class ManifestPart(ResponseModel):
     """One object of an artifact; `sha256` is its strong ETag."""
 
     kind: Literal["data", "index", "density"]
@@ -437,7 +437,7 @@ class ManifestPart(Answer):
     url: str
 
 
-class ManifestView(Answer):
+class ManifestView(ResponseModel):
     """What was made of a file: its parts, by what, and what was noticed on the way."""
 
     dcc: str
@@ -490,13 +490,13 @@ class ManifestView(Answer):
         )
 
 
-class Contigs(Answer):
+class Contigs(ResponseModel):
     """Reference sequences, in the shape of a Gosling `assembly`; a length may be unknown (null)."""
 
     contigs: list[tuple[str, int | None]] = Field(examples=[[["chr1", 248956422], ["chr2", 242193529]]])
 
 
-class QueueView(Answer):
+class QueueView(ResponseModel):
     """The queue now. `requesters` (running jobs of each) is told to the admin only."""
 
     pending: int
@@ -509,7 +509,7 @@ class QueueView(Answer):
     requesters: dict[str, int] | None = None
 
 
-class FleetMember(Answer):
+class FleetMember(ResponseModel):
     """A worker. `attempt` and `job_id` are those that work with it now."""
 
     worker_id: str
@@ -546,7 +546,7 @@ class FleetMember(Answer):
         )
 
 
-class FleetView(Answer):
+class FleetView(ResponseModel):
     """Live workers, the oldest first; then those that ended lately, the newest first."""
 
     slots: int = Field(ge=0, description="How many more workers could be had now.")
@@ -554,7 +554,7 @@ class FleetView(Answer):
     ended: list[FleetMember]
 
 
-class Health(Answer):
+class Health(ResponseModel):
     """The process answers."""
 
     status: Literal["ok"]
@@ -562,7 +562,7 @@ class Health(Answer):
     build: str
 
 
-class Ready(Answer):
+class Ready(ResponseModel):
     """Dependencies by name: "ok" or the problem."""
 
     status: Literal["ok", "unready"]

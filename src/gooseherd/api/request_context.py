@@ -10,14 +10,14 @@ from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.domain.errors import AdminKeyRequired
 from gooseherd.domain.job import Requester
 
 Headers = Mapping[bytes, bytes]
 
 ADMIN: Final = Requester("admin")
-SCOPE_KEY: Final = "gooseherd.visit"
+SCOPE_KEY: Final = "gooseherd.request_context"
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
@@ -45,14 +45,16 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
         return peer
 
 
-class Visit:
+class RequestContext:
     """One request, as the rooms behind the gate see it."""
 
-    __slots__ = ("_desk", "_scope", "headers", "request_id")
+    __slots__ = ("_dependencies", "_scope", "headers", "request_id")
 
-    def __init__(self, scope: Mapping[str, Any], headers: Headers, request_id: str, desk: Desk) -> None:
+    def __init__(
+        self, scope: Mapping[str, Any], headers: Headers, request_id: str, dependencies: Dependencies
+    ) -> None:
         self._scope = scope
-        self._desk = desk
+        self._dependencies = dependencies
         self.headers = headers
         self.request_id = request_id
 
@@ -66,10 +68,10 @@ class Visit:
     def is_admin(self) -> bool:
         """Whether the request carries the admin key; without a configured key nobody does."""
         given = self.headers.get(b"x-api-key")
-        if given is None or not self._desk.admin_key:
+        if given is None or not self._dependencies.admin_key:
             return False
         # Digests have one length, so the comparison's time tells nothing about the key's.
-        wanted = hashlib.sha256(self._desk.admin_key.encode()).digest()
+        wanted = hashlib.sha256(self._dependencies.admin_key.encode()).digest()
         return hmac.compare_digest(hashlib.sha256(given).digest(), wanted)
 
     def require_admin(self) -> None:
@@ -84,20 +86,22 @@ class Visit:
             return ADMIN
         client = self._scope.get("client")
         peer = client[0] if client else "unknown"
-        return Requester(client_address(peer, self._text(b"x-forwarded-for"), self._desk.trusted_proxies))
+        return Requester(
+            client_address(peer, self._text(b"x-forwarded-for"), self._dependencies.trusted_proxies)
+        )
 
     @property
     def prefix(self) -> str:
         """The path under which a proxy shows this API, without a trailing slash."""
-        public = self._desk.public_url
+        public = self._dependencies.public_url
         return urlsplit(public).path.rstrip("/") if public else ""
 
     def link(self, path: str) -> str:
         """An absolute URL of `path` (which starts with a slash)."""
-        if self._desk.public_url:
-            return self._desk.public_url.rstrip("/") + path
+        if self._dependencies.public_url:
+            return self._dependencies.public_url.rstrip("/") + path
         scheme, host = self._scope.get("scheme", "http"), self._text(b"host")
-        if self._desk.trusted_proxies:
+        if self._dependencies.trusted_proxies:
             scheme = _first(self._text(b"x-forwarded-proto")) or scheme
             host = _first(self._text(b"x-forwarded-host")) or host
         if not _HOST.fullmatch(host):
@@ -109,9 +113,9 @@ class Visit:
         return self.headers.get(name, b"").decode("latin-1")
 
 
-def visit_of(scope: Mapping[str, Any]) -> Visit:
+def context_of(scope: Mapping[str, Any]) -> RequestContext:
     """The visit the gate put on the scope."""
-    found: Visit = scope[SCOPE_KEY]
+    found: RequestContext = scope[SCOPE_KEY]
     return found
 
 

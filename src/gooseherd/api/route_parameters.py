@@ -8,24 +8,24 @@ from fastapi import Depends, Request
 
 from gooseherd.api.models import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE, BodyTooLarge
-from gooseherd.api.request_context import Visit, visit_of
+from gooseherd.api.request_context import RequestContext, context_of
 
 
-def _visit(request: Request) -> Visit:
-    return visit_of(request.scope)
+def _context(request: Request) -> RequestContext:
+    return context_of(request.scope)
 
 
-Visiting = Annotated[Visit, Depends(_visit)]
+CurrentRequest = Annotated[RequestContext, Depends(_context)]
 """Who asks."""
 
 
-def _admin(request: Request) -> Visit:
-    visit = visit_of(request.scope)
-    visit.require_admin()
-    return visit
+def _admin(request: Request) -> RequestContext:
+    context = context_of(request.scope)
+    context.require_admin()
+    return context
 
 
-Admin = Annotated[Visit, Depends(_admin)]
+Admin = Annotated[RequestContext, Depends(_admin)]
 """Raises AdminKeyRequired before the body is read."""
 
 

@@ -15,7 +15,7 @@ from gooseherd.cli import options
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 if TYPE_CHECKING:
-    from gooseherd.devcloud.admin_client import Knobs
+    from gooseherd.devcloud.admin_client import LocalCloudAdmin
 
 app = typer.Typer(
     help="A local cloud: S3, and ECS whose tasks are processes of this machine.",
@@ -49,11 +49,11 @@ def start(
 
     def command() -> None:
         from gooseherd.devcloud.configuration import PACES
-        from gooseherd.devcloud.deployment import running_site
+        from gooseherd.devcloud.deployment import running_local_cloud
 
         if pace not in PACES:
             raise Stop(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
-        with running_site(_state(state_dir), port=port, pace=pace) as environment:
+        with running_local_cloud(_state(state_dir), port=port, pace=pace) as environment:
             if as_json:
                 emit(environment)
             else:
@@ -78,9 +78,9 @@ def make(
     """Make bucket, cluster and task definition there; again changes nothing. Prints as `start` does."""
 
     def command() -> None:
-        from gooseherd.devcloud.deployment import make_site
+        from gooseherd.devcloud.deployment import make_configuration
 
-        environment = make_site(endpoint, certs, worker_image)
+        environment = make_configuration(endpoint, certs, worker_image)
         if as_json:
             emit(environment)
         else:
@@ -105,8 +105,8 @@ def tasks(
 ) -> None:
     """List the tasks with their addresses, processes and logs."""
 
-    def show(knobs: Knobs) -> None:
-        found = [task for task in knobs.tasks() if ended or task["status"] != "STOPPED"]
+    def show(cloud_admin: LocalCloudAdmin) -> None:
+        found = [task for task in cloud_admin.tasks() if ended or task["status"] != "STOPPED"]
         if as_json:
             emit(found)
             return
@@ -135,8 +135,8 @@ def calls(
 ) -> None:
     """How often each operation was called."""
 
-    def show(knobs: Knobs) -> None:
-        counted = knobs.calls()
+    def show(cloud_admin: LocalCloudAdmin) -> None:
+        counted = cloud_admin.calls()
         if as_json:
             emit(counted)
         else:
@@ -146,7 +146,7 @@ def calls(
             ]
             _table(("operation", "total", "last minute", "busiest minute"), rows, "no calls")
         if forget:
-            knobs.forget_calls()
+            cloud_admin.forget_calls()
 
     _with(endpoint, state_dir, show, as_json=as_json)
 
@@ -171,7 +171,7 @@ def fault(
 ) -> None:
     """Order trouble; without a kind: show what stands."""
 
-    def order(knobs: Knobs) -> None:
+    def order(cloud_admin: LocalCloudAdmin) -> None:
         from gooseherd.devcloud.faults import Fault
 
         if kind is not None:
@@ -185,8 +185,8 @@ def fault(
                 "seconds": seconds,
                 "exit_code": exit_code,
             }
-            knobs.order(Fault.from_json(said))
-        standing = knobs.faults()
+            cloud_admin.order(Fault.from_json(said))
+        standing = cloud_admin.faults()
         if as_json:
             emit(standing)
             return
@@ -207,7 +207,7 @@ def clear(
     as_json: options.Json = False,
 ) -> None:
     """Take back ordered trouble."""
-    _with(endpoint, state_dir, lambda knobs: knobs.clear(number), as_json=as_json)
+    _with(endpoint, state_dir, lambda cloud_admin: cloud_admin.clear(number), as_json=as_json)
 
 
 @app.command("kill")
@@ -215,7 +215,7 @@ def kill(
     task: Task, endpoint: Endpoint = None, state_dir: options.StateDir = None, as_json: options.Json = False
 ) -> None:
     """SIGKILL to a task's containers."""
-    _with(endpoint, state_dir, lambda knobs: knobs.kill(task), as_json=as_json)
+    _with(endpoint, state_dir, lambda cloud_admin: cloud_admin.kill(task), as_json=as_json)
 
 
 @app.command("reclaim")
@@ -223,19 +223,21 @@ def reclaim(
     task: Task, endpoint: Endpoint = None, state_dir: options.StateDir = None, as_json: options.Json = False
 ) -> None:
     """Take a Spot task's capacity back: SIGTERM, then SIGKILL when the notice has run out."""
-    _with(endpoint, state_dir, lambda knobs: knobs.reclaim(task), as_json=as_json)
+    _with(endpoint, state_dir, lambda cloud_admin: cloud_admin.reclaim(task), as_json=as_json)
 
 
-def _with(url: str | None, state_dir: Path | None, act: Callable[[Knobs], None], *, as_json: bool) -> None:
+def _with(
+    url: str | None, state_dir: Path | None, act: Callable[[LocalCloudAdmin], None], *, as_json: bool
+) -> None:
     def command() -> None:
-        from gooseherd.devcloud.admin_client import Knobs
+        from gooseherd.devcloud.admin_client import LocalCloudAdmin
         from gooseherd.devcloud.deployment import endpoint as noted
 
         where = url or noted(_state(state_dir))
         if where is None:
             raise Stop(Exit.NOT_THERE, "no local cloud runs here", "start one: gooseherd devcloud start")
-        with Knobs(where) as knobs:
-            act(knobs)
+        with LocalCloudAdmin(where) as cloud_admin:
+            act(cloud_admin)
 
     raise typer.Exit(run(command, as_json=as_json))
 

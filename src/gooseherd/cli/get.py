@@ -65,22 +65,24 @@ def get(
         data_out, beside = output_of(out, "--out"), output_of(index_out, "--index-out")
         _agree(data_out, beside, region=region, raw=raw, density=density, as_json=as_json)
         with connect(url, api_key, state_dir) as client:
-            errand = _Errand(client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=as_json)
-            if no_wait and (job := errand.not_there_yet()):
+            request = _PartRequest(
+                client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=as_json
+            )
+            if no_wait and (job := request.not_there_yet()):
                 if as_json:
                     emit({"ready": False, "job_id": job, "job_url": client.url(f"/jobs/{job}")})
                 else:
                     say(f"being made; follow it with: gooseherd jobs watch {job}")
                     print(job)
             elif region:
-                errand.region(region, data_out, as_json=as_json)
+                request.region(region, data_out, as_json=as_json)
             else:
-                errand.whole(data_out, beside, density=density, as_json=as_json)
+                request.whole(data_out, beside, density=density, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
 
 
-class _Errand:
+class _PartRequest:
     """One file to bring; knows the job under way, so that an interruption can name it."""
 
     def __init__(

@@ -112,7 +112,7 @@ def _stop_for(error: GooseherdError) -> Stop:
     match error:
         case errors.NotReachable():
             return Stop(Exit.NOT_THERE, str(error), "is it running? start it with: gooseherd up")
-        case errors.UnexpectedAnswer():
+        case errors.UnexpectedResponse():
             return Stop(Exit.NOT_THERE, str(error), "is this a gooseherd service?")
         case errors.Missing() | errors.Denied():
             hint = "give the admin key with --api-key or API_ADMIN_KEY" if error.status == 401 else ""

@@ -11,7 +11,7 @@ from gooseherd.cli import options
 from gooseherd.cli.outcome import Exit, Stop, emit, run, say
 
 if TYPE_CHECKING:
-    from gooseherd.control.loop import Report
+    from gooseherd.control.loop import PassReport
     from gooseherd.control.reconciler import Action
     from gooseherd.settings import Settings
 
@@ -74,7 +74,7 @@ async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: boo
             await asyncio.sleep(settings.workflow_reconcile_seconds or 60.0)
 
 
-def _tell(report: Report[Action], *, dry_run: bool, as_json: bool) -> None:
+def _tell(report: PassReport[Action], *, dry_run: bool, as_json: bool) -> None:
     told = [_plain(action) for action in report.planned]
     if as_json:
         done = {"lost_races": report.lost_races, "errors": report.errors}
@@ -111,7 +111,7 @@ def _plain(action: Action) -> Mapping[str, Any]:
     }
 
 
-def _what_failed(report: Report[Action]) -> str:
+def _what_failed(report: PassReport[Action]) -> str:
     if not report.seen:
         return "fleet or store could not be seen completely; nothing was done"
     return f"{report.errors} of {len(report.planned)} actions failed; the log says why"

@@ -45,7 +45,7 @@ def up(
             _stop_when_stdin_closes()
         if worker_image is not None and not devcloud:
             raise Stop(Exit.USAGE, "--worker-image is for --devcloud")
-        with _site(state_dir, worker_image) if devcloud else nullcontext():
+        with _configuration(state_dir, worker_image) if devcloud else nullcontext():
             roots = allow_root or _here(devcloud=devcloud)
             settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=roots)
             if settings.profile.value == "embedded":
@@ -95,13 +95,13 @@ def _here(*, devcloud: bool) -> list[Path]:
 
 
 @contextmanager
-def _site(state_dir: Path | None, worker_image: Path | None) -> Iterator[None]:
+def _configuration(state_dir: Path | None, worker_image: Path | None) -> Iterator[None]:
     """A local cloud for as long as we run; from now on this process's environment points at it."""
-    from gooseherd.devcloud.deployment import enter, running_site
+    from gooseherd.devcloud.deployment import enter, running_local_cloud
     from gooseherd.settings import default_state_dir
 
     where = state_dir or Path(os.environ.get("GOOSEHERD_STATE_DIR") or default_state_dir())
-    with running_site(where, worker_image=worker_image) as environment:
+    with running_local_cloud(where, worker_image=worker_image) as environment:
         enter(environment)
         say(f"gooseherd: local cloud at {environment['AWS_ENDPOINT_URL']}")
         yield

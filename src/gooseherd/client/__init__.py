@@ -11,15 +11,21 @@ from gooseherd.client.errors import (
     NotReachable,
     Refused,
     TookTooLong,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
-from gooseherd.client.http_client import Answer, GooseherdClient, Ready, data_path, index_path, part_path
+from gooseherd.client.http_client import (
+    GooseherdClient,
+    PartResponse,
+    Ready,
+    data_path,
+    index_path,
+    part_path,
+)
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind
 
 __all__ = [
-    "Answer",
     "Busy",
     "Changed",
     "Damaged",
@@ -30,12 +36,13 @@ __all__ = [
     "Kind",
     "Missing",
     "NotReachable",
+    "PartResponse",
     "Ready",
     "Received",
     "Refused",
     "Region",
     "TookTooLong",
-    "UnexpectedAnswer",
+    "UnexpectedResponse",
     "data_path",
     "index_path",
     "parse_region",

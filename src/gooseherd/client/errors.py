@@ -111,7 +111,7 @@ class DownloadInProgress(Conflict):
 
 
 @dataclass(eq=False)
-class UnexpectedAnswer(GooseherdError):
+class UnexpectedResponse(GooseherdError):
     """Something answered, but not as gooseherd does: another program, or another version."""
 
     url: str

@@ -22,7 +22,7 @@ from gooseherd.client.errors import (
     Missing,
     NotReachable,
     TookTooLong,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.responses import check, content_length, filename, json_object, reaching, retry_after
@@ -55,7 +55,7 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PartResponse:
     """What one GET said: either `ready`, or the id of the job to follow and when to look again."""
 
     ready: Ready | None = None
@@ -210,7 +210,7 @@ class GooseherdClient:
         ):
             check(response)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise UnexpectedAnswer(url, "the answer is no stream of events")
+                raise UnexpectedResponse(url, "the answer is no stream of events")
             for event in parse_events(response.iter_lines()):
                 with contextlib.suppress(ValueError):
                     data = json.loads(event.data)
@@ -235,7 +235,7 @@ class GooseherdClient:
                     if data.get("job_id") == job_id and "status" in data:
                         job = data
                         yield job
-            except (NotReachable, UnexpectedAnswer, Busy, Missing):
+            except (NotReachable, UnexpectedResponse, Busy, Missing):
                 pass  # polling says whether the service is gone or only its events
         pause, seen_at = _POLL_SECONDS[0], time.monotonic()
         while not _ended(job):
@@ -270,7 +270,7 @@ class GooseherdClient:
 
     def ask(
         self, dcc: str, local_id: str, *, kind: Kind = Kind.DATA, raw: bool = False, retry: bool = False
-    ) -> Answer:
+    ) -> PartResponse:
         """Ask for a part once: it is there, or a job is making it from now on. Reads no bytes of it.
 
         `retry` asks for a new job although the last one failed a moment ago.
@@ -283,9 +283,9 @@ class GooseherdClient:
             if response.status_code == 202:
                 return self._accepted(url, response)
             if response.status_code != 200:
-                raise UnexpectedAnswer(url, f"answered {response.status_code}")
+                raise UnexpectedResponse(url, f"answered {response.status_code}")
             where = f"{url}?raw=true" if raw else url
-            return Answer(
+            return PartResponse(
                 ready=Ready(where, response.headers.get("etag"), content_length(response), filename(response))
             )
 
@@ -364,7 +364,7 @@ class GooseherdClient:
         Raises:
             InvalidInput: no region can be read from the text, or the file has no such contig.
             Missing: the file has no index.
-            UnexpectedAnswer: data and index cannot be read together.
+            UnexpectedResponse: data and index cannot be read together.
             Changed: the file was replaced while it was read.
         """
         wanted = parse_region(region) if isinstance(region, str) else region
@@ -384,12 +384,12 @@ class GooseherdClient:
 
     # --------------------------------------------------------------------------------------
 
-    def _accepted(self, url: str, response: httpx.Response) -> Answer:
+    def _accepted(self, url: str, response: httpx.Response) -> PartResponse:
         location = response.headers.get("location", "")
         job_id = urlsplit(location).path.rstrip("/").rsplit("/", 1)[-1] if location else None
         if not job_id:
-            raise UnexpectedAnswer(url, "202 without the Location of a job")
-        return Answer(job_id=job_id, retry_after_seconds=retry_after(response) or 1.0)
+            raise UnexpectedResponse(url, "202 without the Location of a job")
+        return PartResponse(job_id=job_id, retry_after_seconds=retry_after(response) or 1.0)
 
     def _json(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         url = self.url(path)

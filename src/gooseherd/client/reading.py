@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 
 from gooseherd.client import alignments, textlines
-from gooseherd.client.errors import UnexpectedAnswer
+from gooseherd.client.errors import UnexpectedResponse
 from gooseherd.client.genomeindex import INDEX_BYTES, Chunk, Columns, GenomeIndex
 from gooseherd.client.region import Region
 from gooseherd.client.transfer import Remote, byte_range, copy_to, look
@@ -38,13 +38,13 @@ def read_region(
 
     Raises:
         InvalidInput: the file has no such contig.
-        UnexpectedAnswer: data and index cannot be read together.
+        UnexpectedResponse: data and index cannot be read together.
         Changed: the file was replaced meanwhile.
     """
     if data is None or data.size is None:
         data = look(http, data_url)
     if data.size is None:
-        raise UnexpectedAnswer(data_url, "answered without its size")
+        raise UnexpectedResponse(data_url, "answered without its size")
     index = _index(http, index_url)
     file = _File(http, data_url, data, data.size)
     try:
@@ -53,7 +53,7 @@ def read_region(
             for line in found:
                 yield line.decode("utf-8", "surrogateescape")
     except ValueError as error:
-        raise UnexpectedAnswer(data_url, f"not readable with its index: {error}") from error
+        raise UnexpectedResponse(data_url, f"not readable with its index: {error}") from error
 
 
 def _reads(file: _File, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
@@ -109,7 +109,7 @@ def _index(http: httpx.Client, url: str) -> GenomeIndex:
         copy_to(http, url, content)
         return GenomeIndex(content.getvalue())
     except ValueError as error:
-        raise UnexpectedAnswer(url, f"the index cannot be read: {error}") from error
+        raise UnexpectedResponse(url, f"the index cannot be read: {error}") from error
 
 
 class _File:

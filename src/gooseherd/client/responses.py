@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from gooseherd.client.errors import Busy, Denied, Missing, NotReachable, Refused, UnexpectedAnswer
+from gooseherd.client.errors import Busy, Denied, Missing, NotReachable, Refused, UnexpectedResponse
 
 _SHA256_ETAG = re.compile(r'"([0-9a-f]{64})"$')
 
@@ -23,7 +23,7 @@ def reaching(url: str) -> Iterator[None]:
     except httpx.TransportError as error:
         raise NotReachable(url, str(error) or type(error).__name__) from error
     except (httpx.InvalidURL, httpx.DecodingError) as error:
-        raise UnexpectedAnswer(url, str(error)) from error
+        raise UnexpectedResponse(url, str(error)) from error
 
 
 def check(response: httpx.Response) -> httpx.Response:
@@ -52,16 +52,16 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
     """The body as a JSON object.
 
     Raises:
-        UnexpectedAnswer: it is something else; probably another program listens there.
+        UnexpectedResponse: it is something else; probably another program listens there.
     """
     with reaching(str(response.url)):
         response.read()
     try:
         data = response.json()
     except ValueError:
-        raise UnexpectedAnswer(str(response.url), "the answer is not JSON") from None
+        raise UnexpectedResponse(str(response.url), "the answer is not JSON") from None
     if not isinstance(data, dict):
-        raise UnexpectedAnswer(str(response.url), "the answer is not a JSON object")
+        raise UnexpectedResponse(str(response.url), "the answer is not a JSON object")
     return data
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import httpx
 
 from gooseherd.client.destination import Stream, destination, naming, take_place
-from gooseherd.client.errors import Changed, Damaged, DownloadInProgress, NotReachable, UnexpectedAnswer
+from gooseherd.client.errors import Changed, Damaged, DownloadInProgress, NotReachable, UnexpectedResponse
 from gooseherd.client.responses import check, content_length, reaching, sha256_of
 from gooseherd.domain.byterange import ByteRange
 
@@ -122,7 +122,7 @@ def look(http: httpx.Client, url: str) -> Remote:
     with reaching(url):
         response = check(http.head(url, headers=_AS_STORED))
     if response.status_code != 200:
-        raise UnexpectedAnswer(url, f"HEAD answered {response.status_code}")
+        raise UnexpectedResponse(url, f"HEAD answered {response.status_code}")
     return Remote(content_length(response), response.headers.get("etag"))
 
 
@@ -202,10 +202,10 @@ def _one_connection(
         if response.status_code == 200 and stop is None:
             offset = 0
         elif response.status_code != 206 or not _continues(response, offset):
-            raise UnexpectedAnswer(url, f"GET answered {response.status_code} to a request for its bytes")
+            raise UnexpectedResponse(url, f"GET answered {response.status_code} to a request for its bytes")
         for chunk in response.iter_raw():
             if stop is not None and offset + len(chunk) > stop:
-                raise UnexpectedAnswer(url, "more bytes than were asked for")
+                raise UnexpectedResponse(url, "more bytes than were asked for")
             yield offset, chunk
             offset += len(chunk)
 

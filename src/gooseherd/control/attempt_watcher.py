@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from gooseherd.control.lease_holder import Holder
-from gooseherd.control.wakeups import Bell, News
+from gooseherd.control.lease_holder import LeaseHolder
+from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
 from gooseherd.domain.errors import (
@@ -47,7 +47,7 @@ _LAST_WORDS_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 5.0
 
 
-class FollowTimes(Protocol):
+class WatchTimes(Protocol):
     """The part of `Timing` that following needs."""
 
     @property
@@ -56,7 +56,7 @@ class FollowTimes(Protocol):
     def silence(self) -> timedelta: ...
 
 
-class FollowBounds(Protocol):
+class WatchBounds(Protocol):
     """What every attempt's order says besides the job itself."""
 
     @property
@@ -92,20 +92,20 @@ class Stopped:
 Outcome = Published | Ended | Stopped
 
 
-class Follower:
+class AttemptWatcher:
     """Knows how to follow; keeps nothing between attempts but writes that are under way."""
 
     def __init__(
-        self, *, fleet: Fleet, workers: Workers, news: News, timing: FollowTimes, bounds: FollowBounds
+        self, *, fleet: Fleet, workers: Workers, wakeups: Wakeups, timing: WatchTimes, bounds: WatchBounds
     ) -> None:
         self._fleet = fleet
         self._workers = workers
-        self._news = news
+        self._wakeups = wakeups
         self._timing = timing
         self._bounds = bounds
         self._writing: dict[JobId, asyncio.Task[None]] = {}
 
-    async def follow(self, holder: Holder, worker: WorkerHandle, *, resume: bool) -> Outcome:
+    async def follow(self, lease_holder: LeaseHolder, worker: WorkerHandle, *, resume: bool) -> Outcome:
         """Start the attempt on `worker` (with `resume`: join the one that runs there) and hear it out.
 
         Ends early when the worker dies, falls silent, the duration cap is reached or the
@@ -114,15 +114,17 @@ class Follower:
         Raises:
             LeaseLost: another process holds the job; the attempt is left to it.
         """
-        job = holder.job
+        job = lease_holder.job
         attempt = AttemptId(job.job_id, job.attempt)
-        hearing = asyncio.create_task(self._hear(holder, worker, attempt, resume=resume))
+        hearing = asyncio.create_task(self._hear(lease_holder, worker, attempt, resume=resume))
         dying = asyncio.create_task(self._end_of(worker))
-        unwanted = asyncio.create_task(holder.unwanted.wait())
-        lost = asyncio.create_task(holder.lost.wait())
+        unwanted = asyncio.create_task(lease_holder.unwanted.wait())
+        lost = asyncio.create_task(lease_holder.lost.wait())
         watched: set[asyncio.Task[object]] = {hearing, dying, unwanted, lost}
         try:
-            await asyncio.wait(watched, timeout=self._time_left(holder), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                watched, timeout=self._time_left(lease_holder), return_when=asyncio.FIRST_COMPLETED
+            )
             if hearing.done():
                 if (broken := _broken(hearing)) is None:
                     return self._heard(hearing)
@@ -160,9 +162,9 @@ class Follower:
     async def _dead(self, worker: WorkerHandle, how: str) -> Outcome:
         return Ended(Failure(await self._fleet.verdict(worker.worker_id), how))
 
-    def _time_left(self, holder: Holder) -> float:
+    def _time_left(self, lease_holder: LeaseHolder) -> float:
         """Seconds to the duration cap; an adopted attempt keeps the start it had."""
-        job = holder.job
+        job = lease_holder.job
         current = job.current_attempt
         ran = (
             (job.updated_at - current.started_at).total_seconds()
@@ -189,20 +191,20 @@ class Follower:
             return Ended(Failure(Reason.TOOL_FAILED, f"internal error ({type(error).__name__})"))
 
     async def _hear(
-        self, holder: Holder, worker: WorkerHandle, attempt: AttemptId, *, resume: bool
+        self, lease_holder: LeaseHolder, worker: WorkerHandle, attempt: AttemptId, *, resume: bool
     ) -> Outcome:
-        job = holder.job
+        job = lease_holder.job
         async with self._workers.connect(worker) as link:
             if not resume:
-                await link.start_attempt(self._order(holder, attempt))
-            ear = _Ear(holder, self._news, self._writing)
+                await link.start_attempt(self._order(lease_holder, attempt))
+            ear = _EventReader(lease_holder, self._wakeups, self._writing)
             return await ear.listen(link, attempt, job.progress.seq + 1 if resume else 1)
 
-    def _order(self, holder: Holder, attempt: AttemptId) -> AttemptSpec:
+    def _order(self, lease_holder: LeaseHolder, attempt: AttemptId) -> AttemptSpec:
         return AttemptSpec(
             attempt=attempt,
-            source=holder.job.source,
-            recipe=holder.job.recipe,
+            source=lease_holder.job.source,
+            recipe=lease_holder.job.recipe,
             limits=AttemptLimits(
                 source_bytes=self._bounds.source_bytes,
                 scratch_bytes=self._bounds.scratch_bytes,
@@ -227,20 +229,22 @@ def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
     return error if isinstance(error, WorkerLost) and not isinstance(error, AttemptLost) else None
 
 
-class _Ear:
+class _EventReader:
     """Turns events into what the job record shows, written beside hearing on: no event waits for a write."""
 
-    def __init__(self, holder: Holder, news: News, writing: dict[JobId, asyncio.Task[None]]) -> None:
-        self._holder = holder
-        self._jobs = holder.jobs
-        self._news = news
-        self._progress = holder.job.progress
+    def __init__(
+        self, lease_holder: LeaseHolder, wakeups: Wakeups, writing: dict[JobId, asyncio.Task[None]]
+    ) -> None:
+        self._lease_holder = lease_holder
+        self._jobs = lease_holder.jobs
+        self._wakeups = wakeups
+        self._progress = lease_holder.job.progress
         self._steps: list[tuple[str, list[Part]]] = []
         """Complete, and not known to be recorded."""
         self._written_at = 0.0
         self._unwritten = False
         """There is something newer than what was written last, or is being written."""
-        self._over = Bell()
+        self._over = Wakeup()
         self._writing = writing
 
     async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
@@ -251,7 +255,7 @@ class _Ear:
             await self._write_rest()
             raise
         finally:
-            self._over.ring()
+            self._over.notify()
         if isinstance(outcome, Published):
             await self._written()
             return Published(tuple(step for step, _ in self._steps))
@@ -281,7 +285,7 @@ class _Ear:
             return
         self._written_at = clock()
         self._unwritten = True
-        job_id = self._holder.job.job_id
+        job_id = self._lease_holder.job.job_id
         if job_id in self._writing:
             return
         task = self._writing[job_id] = asyncio.create_task(self._write(), name=f"progress {job_id}")
@@ -295,8 +299,8 @@ class _Ear:
 
     async def _written(self) -> None:
         """Wait for a write that is under way, and let there be no other."""
-        self._over.ring()
-        if (writing := self._writing.get(self._holder.job.job_id)) is not None:
+        self._over.notify()
+        if (writing := self._writing.get(self._lease_holder.job.job_id)) is not None:
             await asyncio.wait({writing})
 
     async def _write_rest(self) -> None:
@@ -306,7 +310,7 @@ class _Ear:
             await self._write_now()
 
     async def _write_now(self) -> None:
-        job = self._holder.job
+        job = self._lease_holder.job
         try:
             while self._steps:
                 step, parts = self._steps[0]
@@ -320,9 +324,9 @@ class _Ear:
             self._unwritten = True
         except LeaseLost:
             self._unwritten = False
-            self._holder.lost.set()
+            self._lease_holder.lost.set()
             return
-        self._news.publish(job.job_id)
+        self._wakeups.publish(job.job_id)
 
 
 def _advance(progress: Progress, event: Event) -> Progress:

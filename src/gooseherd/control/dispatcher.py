@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gooseherd.control.execution import Executions
 from gooseherd.control.loop import Loop
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports import Fleet, JobStore
 
@@ -18,7 +18,7 @@ limit does not hide the ones behind."""
 
 
 @dataclass(frozen=True, slots=True)
-class QueueView:
+class DispatchSnapshot:
     """What one pass sees. `due` is in queue order; `slots` workers could be had now."""
 
     due: Sequence[Job]
@@ -26,7 +26,7 @@ class QueueView:
     slots: int
     unwanted: Sequence[JobId] = ()
     """Jobs followed here that somebody has cancelled."""
-    unanswered: Sequence[Job] = ()
+    unconfirmed: Sequence[Job] = ()
     """Jobs under a lease of ours that was granted without our hearing of it."""
 
 
@@ -57,15 +57,15 @@ class FollowJob:
 Action = LeaseJob | StopJob | FollowJob
 
 
-def plan(seen: QueueView, *, running_limit: int) -> list[Action]:
+def plan(seen: DispatchSnapshot, *, running_limit: int) -> list[Action]:
     """Which jobs to lease: queue order, skipping requesters that run `running_limit` jobs already.
 
     A job that several requesters wait for counts for the first of them, who asked for it.
     """
     actions: list[Action] = [StopJob(job_id) for job_id in seen.unwanted]
-    actions += [FollowJob(job) for job in seen.unanswered]
+    actions += [FollowJob(job) for job in seen.unconfirmed]
     running = Counter(seen.running)
-    free = seen.slots - len(seen.unanswered)
+    free = seen.slots - len(seen.unconfirmed)
     for job in seen.due:
         if free <= 0:
             break
@@ -87,33 +87,33 @@ class Dispatcher:
         jobs: JobStore,
         fleet: Fleet,
         executions: Executions,
-        news: News,
+        wakeups: Wakeups,
         running_limit: int,
         tick_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._fleet = fleet
         self._executions = executions
-        self.loop: Loop[QueueView, Action] = Loop(
+        self.loop: Loop[DispatchSnapshot, Action] = Loop(
             "dispatcher",
             observe=self._observe,
             plan=lambda seen: plan(seen, running_limit=running_limit),
             act=self._act,
-            bell=news.work,
+            wakeup=wakeups.work,
             tick_seconds=tick_seconds,
         )
 
-    async def _observe(self) -> QueueView:
-        some = self._executions.following or self._executions.unanswered
+    async def _observe(self) -> DispatchSnapshot:
+        some = self._executions.following or self._executions.unconfirmed
         owned = await self._jobs.owned(self._executions.owner) if some else ()
         slots = self._fleet.slots() - self._executions.launching
         due = await self._jobs.due(_LOOK_AHEAD) if slots > 0 else ()
-        return QueueView(
+        return DispatchSnapshot(
             due=due,
             running=await self._jobs.running_by_requester() if due else {},
             slots=slots,
             unwanted=[job.job_id for job in owned if job.cancel_requested],
-            unanswered=[job for job in owned if self._executions.is_unanswered(job)],
+            unconfirmed=[job for job in owned if self._executions.is_unconfirmed(job)],
         )
 
     async def _act(self, action: Action) -> None:
@@ -121,6 +121,6 @@ class Dispatcher:
             case StopJob(job_id):
                 self._executions.cancel(job_id)
             case FollowJob(job):
-                self._executions.start_unanswered(job)
+                self._executions.start_unconfirmed(job)
             case LeaseJob(job):
                 await self._executions.lease(job)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gooseherd.control.attempt_watcher import Ended, Follower, Outcome, Published, Stopped
+from gooseherd.control.attempt_watcher import AttemptWatcher, Ended, Outcome, Published, Stopped
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.lease_holder import Holder
+from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.published import verify
-from gooseherd.control.unconfirmed_leases import Unanswered
-from gooseherd.control.wakeups import News
+from gooseherd.control.unconfirmed_leases import UnconfirmedLeases
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import (
     LaunchFailed,
@@ -107,7 +107,7 @@ class Executions:
         workers: Workers,
         cache: CacheBackend,
         finalizers: Finalizers,
-        news: News,
+        wakeups: Wakeups,
         owner: Owner,
         timing: Timing,
         bounds: AttemptBounds,
@@ -118,13 +118,15 @@ class Executions:
         self._fleet = fleet
         self._cache = cache
         self._finalizers = finalizers
-        self._news = news
-        self._follower = Follower(fleet=fleet, workers=workers, news=news, timing=timing, bounds=bounds)
-        self.unanswered = Unanswered(timing.lease)
+        self._wakeups = wakeups
+        self._follower = AttemptWatcher(
+            fleet=fleet, workers=workers, wakeups=wakeups, timing=timing, bounds=bounds
+        )
+        self.unconfirmed = UnconfirmedLeases(timing.lease)
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
         self._superseded: set[asyncio.Task[None]] = set()
         """Still ending, while their job is followed again."""
-        self._holders: dict[JobId, Holder] = {}
+        self._lease_holders: dict[JobId, LeaseHolder] = {}
         self._without_worker: set[JobId] = set()
         self._goodbyes: set[asyncio.Task[None]] = set()
 
@@ -147,42 +149,42 @@ class Executions:
         try:
             job = await self._jobs.lease(seen, self.owner, self.timing.lease)
         except StoreUnavailable:
-            self.unanswered.note(seen.job_id, adopted=False)
+            self.unconfirmed.note(seen.job_id, adopted=False)
             raise
         if job is not None:
             self._start(job, adopted=False)
 
     async def adopt(self, job_id: JobId, seen: Fence) -> None:
         """Adopt a job whose lease ran out and follow it, unless somebody else was faster."""
-        self.unanswered.settle(job_id)
+        self.unconfirmed.settle(job_id)
         try:
             job = await self._jobs.adopt(job_id, seen, self.owner, self.timing.lease)
         except StoreUnavailable:
-            self.unanswered.note(job_id, adopted=True)
+            self.unconfirmed.note(job_id, adopted=True)
             raise
         if job is not None:
             self._start(job, adopted=True)
 
-    def is_unanswered(self, job: Job) -> bool:
+    def is_unconfirmed(self, job: Job) -> bool:
         """Whether a job under a lease of ours was granted without our hearing of it."""
-        holder = self._holders.get(job.job_id)
-        followed = holder is not None and holder.job.fence == job.fence
-        return not followed and self.unanswered.adopted(job.job_id) is not None
+        lease_holder = self._lease_holders.get(job.job_id)
+        followed = lease_holder is not None and lease_holder.job.fence == job.fence
+        return not followed and self.unconfirmed.adopted(job.job_id) is not None
 
-    def start_unanswered(self, job: Job) -> None:
+    def start_unconfirmed(self, job: Job) -> None:
         """Follow such a job after all."""
-        if self.is_unanswered(job):
-            self._start(job, adopted=bool(self.unanswered.adopted(job.job_id)))
+        if self.is_unconfirmed(job):
+            self._start(job, adopted=bool(self.unconfirmed.adopted(job.job_id)))
 
     def _start(self, job: Job, *, adopted: bool) -> None:
-        self.unanswered.settle(job.job_id)
-        if (superseded := self._holders.get(job.job_id)) is not None:
+        self.unconfirmed.settle(job.job_id)
+        if (superseded := self._lease_holders.get(job.job_id)) is not None:
             superseded.lost.set()
-        holder = Holder(self._jobs, job, self.timing)
-        self._holders[job.job_id] = holder
+        lease_holder = LeaseHolder(self._jobs, job, self.timing)
+        self._lease_holders[job.job_id] = lease_holder
         if not adopted:
             self._without_worker.add(job.job_id)
-        task = asyncio.create_task(self._run(holder, adopted=adopted), name=f"job {job.job_id}")
+        task = asyncio.create_task(self._run(lease_holder, adopted=adopted), name=f"job {job.job_id}")
         if (before := self._tasks.get(job.job_id)) is not None:
             self._superseded.add(before)
         self._tasks[job.job_id] = task
@@ -191,32 +193,32 @@ class Executions:
     def _gone(self, job_id: JobId, task: asyncio.Task[None]) -> None:
         if self._tasks.get(job_id) is task:
             del self._tasks[job_id]
-            self._holders.pop(job_id, None)
+            self._lease_holders.pop(job_id, None)
             self._without_worker.discard(job_id)
         self._superseded.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("following a job crashed", extra={"job_id": job_id}, exc_info=error)
-        self._news.publish(job_id)
-        self._news.work.ring()
+        self._wakeups.publish(job_id)
+        self._wakeups.work.notify()
 
     def cancel(self, job_id: JobId) -> None:
         """Nobody wants the job any more: end its attempt, then the job."""
-        if job_id in self._holders:
-            self._holders[job_id].unwanted.set()
+        if job_id in self._lease_holders:
+            self._lease_holders[job_id].unwanted.set()
 
     async def end(self, job: Job, failure: Failure) -> None:
         """Fail a job whose lease this process has just taken over, and stop its worker.
 
         If this process follows it as well, under the older fence, that ends with the lease.
         """
-        if job.job_id in self._holders:
-            self._holders[job.job_id].lost.set()
+        if job.job_id in self._lease_holders:
+            self._lease_holders[job.job_id].lost.set()
         ended = await self._jobs.release_workflow(job.job_id, job.fence, Status.FAILED, failure)
         self._count_end(ended)
         if job.worker_id is not None:
             attempt = AttemptId(job.job_id, job.attempt)
             await self._fleet.release(job.worker_id, reusable=False, attempt=attempt)
-        self._news.publish(job.job_id)
+        self._wakeups.publish(job.job_id)
 
     async def drain(self, grace: float) -> None:
         """Stop following: finalizers may finish inside `grace` seconds, attempts go on without us.
@@ -235,8 +237,8 @@ class Executions:
 
     # -- one job ---------------------------------------------------------------------------
 
-    async def _run(self, holder: Holder, *, adopted: bool) -> None:
-        job = holder.job
+    async def _run(self, lease_holder: LeaseHolder, *, adopted: bool) -> None:
+        job = lease_holder.job
         said = {"job_id": job.job_id, "attempt": job.attempt, "adopted": adopted}
         _log.info("following job", extra=said)
         if not adopted and job.attempt == 1:
@@ -245,9 +247,9 @@ class Executions:
         outcome: Outcome | None = None
         held = False
         try:
-            async with holder:
+            async with lease_holder:
                 try:
-                    worker = await self._worker(holder, adopted=adopted)
+                    worker = await self._worker(lease_holder, adopted=adopted)
                     # From here on the fleet counts it; counted twice it would keep a slot empty.
                     self._without_worker.discard(job.job_id)
                     worker_id = worker.worker_id if worker else worker_id
@@ -255,10 +257,10 @@ class Executions:
                     if worker is None:
                         outcome = Published()
                     else:
-                        outcome = await self._follower.follow(holder, worker, resume=adopted)
+                        outcome = await self._follower.follow(lease_holder, worker, resume=adopted)
                 except _NoWorker as none:
                     outcome = Ended(none.failure)
-                await self._settle(holder, outcome, worker_id)
+                await self._settle(lease_holder, outcome, worker_id)
         except LeaseLost:
             _log.warning("lease lost, leaving the job to its new owner", extra=said)
         except StoreUnavailable as error:
@@ -268,7 +270,7 @@ class Executions:
         finally:
             # As long as the job's next state is not written, the worker goes with the job: whoever
             # has the lease, or will have it, works with that worker and gives it back.
-            if worker_id is not None and outcome is not None and holder.settled:
+            if worker_id is not None and outcome is not None and lease_holder.settled:
                 await self._let_go(self._give_back(job, worker_id, outcome, held=held))
 
     async def _let_go(self, giving_back: Coroutine[Any, Any, None]) -> None:
@@ -288,9 +290,9 @@ class Executions:
             return
         await self._fleet.release(worker_id, reusable=reusable, attempt=AttemptId(job.job_id, job.attempt))
 
-    async def _worker(self, holder: Holder, *, adopted: bool) -> WorkerHandle | None:
+    async def _worker(self, lease_holder: LeaseHolder, *, adopted: bool) -> WorkerHandle | None:
         """The worker to follow; None when there is nothing to follow and the artifact decides."""
-        job = holder.job
+        job = lease_holder.job
         if adopted:
             if job.status is Status.FINALIZING:
                 return None
@@ -305,7 +307,7 @@ class Executions:
                 raise _NoWorker(Failure(await self._fleet.verdict(job.worker_id), diagnosis))
             return found
         try:
-            worker = await holder.unless_unwanted(
+            worker = await lease_holder.unless_unwanted(
                 self._fleet.acquire(_need(job)), undo=lambda come: self._let_go(self._unused(job, come))
             )
         except NoCapacity as error:
@@ -326,7 +328,9 @@ class Executions:
         if worker is None:
             raise _NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
         try:
-            await holder.insist(lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id))
+            await lease_holder.insist(
+                lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id)
+            )
         except BaseException:
             await self._let_go(self._unused(job, worker))
             raise
@@ -346,40 +350,40 @@ class Executions:
 
     # -- how it ends -----------------------------------------------------------------------
 
-    async def _settle(self, holder: Holder, outcome: Outcome, worker_id: WorkerId | None) -> None:
+    async def _settle(self, lease_holder: LeaseHolder, outcome: Outcome, worker_id: WorkerId | None) -> None:
         """Turn the outcome into the job's next state. What is published counts, whoever died after it."""
-        job = holder.job
+        job = lease_holder.job
         if isinstance(outcome, Stopped) or (
             isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
         ):
             failure = Failure(Reason.CANCELLED, "cancelled by its requester")
-            if holder.unwanted.is_set() and await holder.insist(lambda: self._wanted_again(job)):
+            if lease_holder.unwanted.is_set() and await lease_holder.insist(lambda: self._wanted_again(job)):
                 ATTEMPTS_ENDED.labels(failure.reason).inc()
                 _log.info("cancelled attempt, wanted again meanwhile", extra={"job_id": job.job_id})
-                await self._requeue(holder, failure, timedelta(0))
+                await self._requeue(lease_holder, failure, timedelta(0))
                 return
-            await self._release(holder, Status.CANCELLED, failure)
+            await self._release(lease_holder, Status.CANCELLED, failure)
             return
         if isinstance(outcome, Ended) and outcome.failure.reason not in _MAY_HAVE_PUBLISHED:
-            await self._end_attempt(holder, outcome.failure, worker_id)
+            await self._end_attempt(lease_holder, outcome.failure, worker_id)
             return
         with self._finalizers.finalizing(job.job_id):
-            checked = await holder.insist(lambda: verify(self._cache, job.source, job.recipe))
+            checked = await lease_holder.insist(lambda: verify(self._cache, job.source, job.recipe))
             if checked.manifest is None:
                 failure = outcome.failure if isinstance(outcome, Ended) else checked.failure
-                await self._end_attempt(holder, failure, worker_id)
+                await self._end_attempt(lease_holder, failure, worker_id)
                 return
             manifest = checked.manifest
             if job.status is not Status.FINALIZING:
                 steps = outcome.steps if isinstance(outcome, Published) else ()
-                await holder.edge(
+                await lease_holder.edge(
                     Status.FINALIZING, lambda: self._jobs.begin_finalize(job.job_id, job.fence, steps)
                 )
-            await holder.edge(
+            await lease_holder.edge(
                 Status.COMPLETED,
                 lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts),
             )
-        self._news.publish(job.job_id)  # Whoever waits need not wait until the worker is given back.
+        self._wakeups.publish(job.job_id)  # Whoever waits need not wait until the worker is given back.
         ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
         JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
         said = {"job_id": job.job_id, "attempt": job.attempt}
@@ -389,8 +393,10 @@ class Executions:
             said["seconds"] = seconds
         _log.info("job completed", extra=said)
 
-    async def _end_attempt(self, holder: Holder, failure: Failure, worker_id: WorkerId | None) -> None:
-        job = holder.job
+    async def _end_attempt(
+        self, lease_holder: LeaseHolder, failure: Failure, worker_id: WorkerId | None
+    ) -> None:
+        job = lease_holder.job
         ATTEMPTS_ENDED.labels(failure.reason).inc()
         ended_so = 1 + sum(earlier.reason is failure.reason for earlier in job.attempts)
         again = next_try(failure.reason, ended_so, self.timing.backoff_scale)
@@ -406,12 +412,12 @@ class Executions:
         }
         if again is None:
             _log.warning("job failed", extra=said)
-            await self._release(holder, Status.FAILED, failure)
+            await self._release(lease_holder, Status.FAILED, failure)
             return
         _log.warning(
             "attempt failed, job requeued", extra={**said, "delay_seconds": again.delay.total_seconds()}
         )
-        await self._requeue(holder, failure, again.delay)
+        await self._requeue(lease_holder, failure, again.delay)
 
     async def _wanted_again(self, job: Job) -> bool:
         """Whether somebody has come to a job since it was to be cancelled; it takes seconds to stop one."""
@@ -422,15 +428,19 @@ class Executions:
             and not now.cancel_requested
         )
 
-    async def _requeue(self, holder: Holder, failure: Failure, delay: timedelta) -> None:
-        job = holder.job
-        await holder.edge(Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, delay))
+    async def _requeue(self, lease_holder: LeaseHolder, failure: Failure, delay: timedelta) -> None:
+        job = lease_holder.job
+        await lease_holder.edge(
+            Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, delay)
+        )
         loop = asyncio.get_running_loop()
-        loop.call_later(delay.total_seconds() + 0.01, self._news.work.ring)
+        loop.call_later(delay.total_seconds() + 0.01, self._wakeups.work.notify)
 
-    async def _release(self, holder: Holder, status: Status, failure: Failure) -> None:
-        job = holder.job
-        await holder.edge(status, lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure))
+    async def _release(self, lease_holder: LeaseHolder, status: Status, failure: Failure) -> None:
+        job = lease_holder.job
+        await lease_holder.edge(
+            status, lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure)
+        )
         JOBS_ENDED.labels(status, failure.reason).inc()
 
     def _count_end(self, job: Job) -> None:

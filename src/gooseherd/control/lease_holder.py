@@ -34,7 +34,7 @@ class Times(Protocol):
     def heartbeat(self) -> timedelta: ...
 
 
-class Holder:
+class LeaseHolder:
     """The lease of one job, for as long as the block lasts.
 
     `lost` is set when the lease is gone for good, `unwanted` when the job was cancelled,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gooseherd import telemetry
-from gooseherd.control.wakeups import Bell
+from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import Conflict, GooseherdError, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
-class Report(Generic[A]):
+class PassReport(Generic[A]):
     """What one pass decided and how it went; `seen` is False when the look itself failed."""
 
     seen: bool
@@ -42,25 +42,25 @@ class Loop(Generic[O, A]):
         observe: Callable[[], Awaitable[O]],
         plan: Callable[[O], Sequence[A]],
         act: Callable[[A], Awaitable[None]],
-        bell: Bell,
+        wakeup: Wakeup,
         tick_seconds: float,
     ) -> None:
         self.name = name
         self._observe = observe
         self._plan = plan
         self._act = act
-        self._bell = bell
+        self._wakeup = wakeup
         self._tick_seconds = tick_seconds
 
-    async def run_once(self, *, dry_run: bool = False) -> Report[A]:
+    async def run_once(self, *, dry_run: bool = False) -> PassReport[A]:
         """One pass. With `dry_run` nothing is done; the report says what would be."""
         try:
             observation = await self._observe()
         except Unavailable as error:
-            return self._report(Report(seen=False), because=error)
+            return self._report(PassReport(seen=False), because=error)
         planned = self._plan(observation)
         if dry_run:
-            return Report(seen=True, planned=planned)
+            return PassReport(seen=True, planned=planned)
         lost = errors = 0
         for action in planned:
             try:
@@ -72,9 +72,9 @@ class Loop(Generic[O, A]):
                 _log.warning(
                     "action failed", extra={"loop": self.name, "action": repr(action), "error": str(error)}
                 )
-        return self._report(Report(seen=True, planned=planned, lost_races=lost, errors=errors))
+        return self._report(PassReport(seen=True, planned=planned, lost_races=lost, errors=errors))
 
-    def _report(self, report: Report[A], because: Exception | None = None) -> Report[A]:
+    def _report(self, report: PassReport[A], because: Exception | None = None) -> PassReport[A]:
         outcome = "blind" if not report.seen else "errors" if report.errors else "ok"
         telemetry.LOOP_PASSES.labels(self.name, outcome).inc()
         if because is not None:
@@ -96,4 +96,4 @@ class Loop(Generic[O, A]):
             except Exception:
                 telemetry.LOOP_PASSES.labels(self.name, "crashed").inc()
                 _log.exception("pass crashed", extra={"loop": self.name})
-            await self._bell.wait(self._tick_seconds)
+            await self._wakeup.wait(self._tick_seconds)

@@ -20,7 +20,7 @@ from gooseherd import telemetry
 from gooseherd.control.execution import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId
 from gooseherd.domain.ports import JobStore
@@ -39,7 +39,7 @@ class ReaperLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Estate:
+class JobsSnapshot:
     """Jobs without a living owner, by the store's clock."""
 
     now: datetime
@@ -80,7 +80,7 @@ class ExpireQueue:
 Action = AdoptJob | EndJob | LeaveJob | ExpireQueue
 
 
-def plan(seen: Estate, limits: ReaperLimits) -> list[Action]:
+def plan(seen: JobsSnapshot, limits: ReaperLimits) -> list[Action]:
     """The table above, as code."""
     actions: list[Action] = [ExpireQueue(seen.now - limits.queue_ttl)]
     for job in seen.unowned:
@@ -110,25 +110,25 @@ class Reaper:
         jobs: JobStore,
         executions: Executions,
         finalizers: Finalizers,
-        news: News,
+        wakeups: Wakeups,
         limits: ReaperLimits,
         tick_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
         self._finalizers = finalizers
-        self._news = news
-        self.loop: Loop[Estate, Action] = Loop(
+        self._wakeups = wakeups
+        self.loop: Loop[JobsSnapshot, Action] = Loop(
             "reaper",
             observe=self._observe,
             plan=lambda seen: plan(seen, limits),
             act=self._act,
-            bell=news.unowned,
+            wakeup=wakeups.unowned,
             tick_seconds=tick_seconds,
         )
 
-    async def _observe(self) -> Estate:
-        return Estate(
+    async def _observe(self) -> JobsSnapshot:
+        return JobsSnapshot(
             now=await self._jobs.now(),
             unowned=await self._jobs.unowned(_BATCH),
             finalizing_here=self._finalizers.snapshot(),
@@ -151,4 +151,4 @@ class Reaper:
             case ExpireQueue(created_before):
                 for job in await self._jobs.expire(created_before, _BATCH):
                     telemetry.JOBS_ENDED.labels(Status.FAILED, Reason.QUEUE_EXPIRED).inc()
-                    self._news.publish(job.job_id)
+                    self._wakeups.publish(job.job_id)

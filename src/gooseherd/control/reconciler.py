@@ -35,8 +35,8 @@ from typing import Final
 
 from gooseherd import telemetry
 from gooseherd.control.assignments import Users, attempt_of, last_needed, user_of, users_of
-from gooseherd.control.loop import Loop, Report
-from gooseherd.control.wakeups import Bell
+from gooseherd.control.loop import Loop, PassReport
+from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import NotFound, WorkerInUse
 from gooseherd.domain.job import Fence, Job, JobId, WorkerId
 from gooseherd.domain.ports import Fleet, JobStore, WorkerHealth, WorkerView
@@ -69,7 +69,7 @@ class ReconcilerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Estate:
+class FleetSnapshot:
     """Workers, and then the jobs: each worker was launched for a job that was leased before."""
 
     now: datetime
@@ -114,7 +114,9 @@ class Decision:
     held_back: int = 0
 
 
-def decide(seen: Estate, suspected: Mapping[Suspicion, datetime], limits: ReconcilerLimits) -> Decision:
+def decide(
+    seen: FleetSnapshot, suspected: Mapping[Suspicion, datetime], limits: ReconcilerLimits
+) -> Decision:
     """The table above, as code. `suspected` says since when earlier passes saw what they saw."""
     users = users_of(seen.jobs)
     found: dict[Suspicion, Action] = {}
@@ -142,7 +144,7 @@ def decide(seen: Estate, suspected: Mapping[Suspicion, datetime], limits: Reconc
     return Decision((*leases, *stops[:allowed]), suspicions, max(0, len(stops) - allowed))
 
 
-def _stop(worker: WorkerView, seen: Estate, limits: ReconcilerLimits) -> StopWorker | None:
+def _stop(worker: WorkerView, seen: FleetSnapshot, limits: ReconcilerLimits) -> StopWorker | None:
     """For a live worker that no job at work names."""
     if not worker.stoppable or not worker.started_at:
         return None
@@ -165,7 +167,7 @@ def _stop(worker: WorkerView, seen: Estate, limits: ReconcilerLimits) -> StopWor
     return StopWorker(worker, Cause.ORPHAN, f"no job named it for {_seconds(alone)}{launched}")
 
 
-def _lease_to_shorten(worker: WorkerView, users: Users, seen: Estate) -> ShortenLease | None:
+def _lease_to_shorten(worker: WorkerView, users: Users, seen: FleetSnapshot) -> ShortenLease | None:
     """For a worker that has ended."""
     job = users.get(worker.worker_id)
     if job is None and worker.launched_for is not None:
@@ -179,7 +181,7 @@ def _lease_to_shorten(worker: WorkerView, users: Users, seen: Estate) -> Shorten
     return ShortenLease(job.job_id, job.fence, job.worker_id, worker.detail)
 
 
-def _has_another(worker: WorkerView, job: Job, seen: Estate) -> bool:
+def _has_another(worker: WorkerView, job: Job, seen: FleetSnapshot) -> bool:
     name = attempt_of(job)
     return any(
         other.health is not WorkerHealth.GONE and name in (other.attempt, other.launched_for)
@@ -207,7 +209,7 @@ class Reconciler:
         limits: ReconcilerLimits,
         tick_seconds: float,
         follows: Callable[[JobId], bool] = lambda _: False,
-        unowned: Bell | None = None,
+        unowned: Wakeup | None = None,
     ) -> None:
         self._jobs = jobs
         self._fleet = fleet
@@ -215,17 +217,17 @@ class Reconciler:
         self._follows = follows
         self._unowned = unowned
         self._suspected: Mapping[Suspicion, datetime] = {}
-        self._bell = Bell()
-        self.loop: Loop[Estate, Action] = Loop(
+        self._wakeup = Wakeup()
+        self.loop: Loop[FleetSnapshot, Action] = Loop(
             "reconciler",
             observe=self._observe,
             plan=self._plan,
             act=self._act,
-            bell=self._bell,
+            wakeup=self._wakeup,
             tick_seconds=tick_seconds,
         )
 
-    async def run_once(self, *, dry_run: bool = False) -> Report[Action]:
+    async def run_once(self, *, dry_run: bool = False) -> PassReport[Action]:
         """One pass that needs no earlier one: looks, looks again after the gap, acts.
 
         With `dry_run` nothing is done; the report says what would be.
@@ -236,7 +238,7 @@ class Reconciler:
         await asyncio.sleep(self._limits.sighting_gap.total_seconds() + 0.1)
         return await self.loop.run_once(dry_run=dry_run)
 
-    async def _observe(self) -> Estate:
+    async def _observe(self) -> FleetSnapshot:
         before = await self._jobs.at_work()
         workers = await self._fleet.survey(
             [job.worker_id for job in before if job.worker_id and job.status is Status.RUNNING]
@@ -247,7 +249,7 @@ class Reconciler:
         unused = [worker for worker in workers if worker.stoppable and user_of(worker, users) is None]
         jobs = {job.job_id: job for job in [*await self._past(unused, now), *at_work]}
         followed = frozenset(job_id for job_id in jobs if self._follows(job_id))
-        return Estate(now, workers, list(jobs.values()), followed)
+        return FleetSnapshot(now, workers, list(jobs.values()), followed)
 
     async def _past(self, workers: Sequence[WorkerView], now: datetime) -> Iterable[Job]:
         """What jobs have to do with workers that none at work uses."""
@@ -264,12 +266,12 @@ class Reconciler:
         found = [await self._jobs.get(job_id) for job_id in launched_for - {job.job_id for job in named}]
         return [*named, *(job for job in found if job is not None)]
 
-    def _plan(self, seen: Estate) -> Sequence[Action]:
+    def _plan(self, seen: FleetSnapshot) -> Sequence[Action]:
         decision = decide(seen, self._suspected, self._limits)
         if decision.suspicions.keys() - self._suspected.keys():
             # What is new is looked at again as soon as that counts.
             gap = self._limits.sighting_gap.total_seconds()
-            asyncio.get_running_loop().call_later(gap + 0.1, self._bell.ring)
+            asyncio.get_running_loop().call_later(gap + 0.1, self._wakeup.notify)
         self._suspected = decision.suspicions
         health = Counter(worker.health for worker in seen.workers)
         for word in WorkerHealth:
@@ -302,4 +304,4 @@ class Reconciler:
                         extra={"job_id": job_id, "worker": worker_id, "how": diagnosis},
                     )
                     if self._unowned is not None:
-                        self._unowned.ring()
+                        self._unowned.notify()

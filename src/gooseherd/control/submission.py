@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from gooseherd import telemetry
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
 from gooseherd.domain.failures import remembered_for
@@ -61,7 +61,7 @@ class Submissions:
         cache: CacheBackend,
         recipes: Recipes,
         limits: SubmissionLimits,
-        news: News,
+        wakeups: Wakeups,
         new_id: Callable[[], JobId],
         poll_seconds: float = 1.0,
     ) -> None:
@@ -69,7 +69,7 @@ class Submissions:
         self._cache = cache
         self._recipes = recipes
         self._limits = limits
-        self._news = news
+        self._wakeups = wakeups
         self._new_id = new_id
         self._poll_seconds = poll_seconds
         self._manifests: OrderedDict[CacheKey, tuple[Manifest, int]] = OrderedDict()
@@ -157,7 +157,7 @@ class Submissions:
         if claim.created:
             telemetry.JOBS_SUBMITTED.labels(priority.label).inc()
             _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
-            self._news.work.ring()
+            self._wakeups.work.notify()
         return claim
 
     async def _refuse_known_failure(self, last: Job | None) -> None:
@@ -191,11 +191,11 @@ class Submissions:
         Raises:
             NotFound: before the first one.
         """
-        with self._news.listen(job_id) as bell:
+        with self._wakeups.listen(job_id) as wakeup:
             job = await self.job(job_id)
             yield job
             while not job.status.terminal:
-                await bell.wait(self._poll_seconds)
+                await wakeup.wait(self._poll_seconds)
                 seen, job = job, await self.job(job_id)
                 if job != seen:
                     yield job
@@ -228,6 +228,6 @@ class Submissions:
             NotCancellable: finalizing or ended.
         """
         job = await self._jobs.request_cancel(job_id, requester)
-        self._news.publish(job_id)
-        self._news.work.ring()
+        self._wakeups.publish(job_id)
+        self._wakeups.work.notify()
         return job

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from gooseherd.control.execution import Executions
 from gooseherd.control.loop import Loop
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.ports import JobStore
 
@@ -31,13 +31,13 @@ class Supervisor:
         jobs: JobStore,
         executions: Executions,
         loops: Sequence[Loop[Any, Any]],
-        news: News,
+        wakeups: Wakeups,
         grace_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
         self._loops = loops
-        self._news = news
+        self._wakeups = wakeups
         self._grace_seconds = grace_seconds
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -46,7 +46,7 @@ class Supervisor:
         if left:
             _log.info("found jobs of an earlier life", extra={"jobs": left})
         self._tasks = [asyncio.create_task(loop.run(), name=f"loop {loop.name}") for loop in self._loops]
-        self._news.unowned.ring()
+        self._wakeups.unowned.notify()
         return self
 
     async def __aexit__(

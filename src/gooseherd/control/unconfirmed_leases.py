@@ -9,7 +9,7 @@ from datetime import timedelta
 from gooseherd.domain.job import JobId
 
 
-class Unanswered:
+class UnconfirmedLeases:
     """Remembers each for as long as a lease lasts: what was granted has run out by then, for the reaper."""
 
     def __init__(self, lease: timedelta, clock: Callable[[], float] = time.monotonic) -> None:

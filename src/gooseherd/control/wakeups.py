@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from gooseherd.domain.job import JobId
 
 
-class Bell:
+class Wakeup:
     """Level-triggered wake-up for one loop: a ring while nobody waits is not lost."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the waiter now, or the next one at once."""
         self._event.set()
 
@@ -33,30 +33,30 @@ class Bell:
         return rang
 
 
-class News:
+class Wakeups:
     """Who wants to hear of which job, and the bells of the control loops."""
 
     def __init__(self) -> None:
-        self.work = Bell()
+        self.work = Wakeup()
         """Rung when there may be something to dispatch: submitted, ended, capacity, cancelled."""
-        self.unowned = Bell()
+        self.unowned = Wakeup()
         """Rung when there may be jobs without an owner: start-up, a lease handed over."""
-        self._listeners: dict[JobId, set[Bell]] = {}
+        self._listeners: dict[JobId, set[Wakeup]] = {}
 
     def publish(self, job_id: JobId) -> None:
         """Tell everyone who listens to this job that it changed."""
-        for bell in self._listeners.get(job_id, ()):
-            bell.ring()
+        for wakeup in self._listeners.get(job_id, ()):
+            wakeup.notify()
 
     @contextmanager
-    def listen(self, job_id: JobId) -> Iterator[Bell]:
+    def listen(self, job_id: JobId) -> Iterator[Wakeup]:
         """A bell that rings at each change of the job for as long as the block lasts."""
-        bell = Bell()
-        self._listeners.setdefault(job_id, set()).add(bell)
+        wakeup = Wakeup()
+        self._listeners.setdefault(job_id, set()).add(wakeup)
         try:
-            yield bell
+            yield wakeup
         finally:
-            bells = self._listeners[job_id]
-            bells.discard(bell)
-            if not bells:
+            wakeups = self._listeners[job_id]
+            wakeups.discard(wakeup)
+            if not wakeups:
                 del self._listeners[job_id]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from gooseherd.devcloud.calls import CallCounter
-from gooseherd.devcloud.faults import Fault, FaultBoard
-from gooseherd.devcloud.task_table import Ledger
+from gooseherd.devcloud.faults import Fault, FaultTable
+from gooseherd.devcloud.task_table import TaskTable
 from gooseherd.domain.errors import InvalidInput, NotFound
 
 
 class Admin:
     """Answers below /_devcloud. Called on the event loop's thread."""
 
-    def __init__(self, ledger: Ledger, faults: FaultBoard, calls: CallCounter) -> None:
-        self._ledger = ledger
+    def __init__(self, task_table: TaskTable, faults: FaultTable, calls: CallCounter) -> None:
+        self._task_table = task_table
         self._faults = faults
         self._calls = calls
 
@@ -23,7 +23,7 @@ class Admin:
         match method, path:
             case "GET", [""]:
                 return {
-                    "tasks": sum(not task.ended for task in self._ledger.all()),
+                    "tasks": sum(not task.ended for task in self._task_table.all()),
                     "faults": self._faults.shown(),
                 }
             case "GET", ["faults"]:
@@ -46,7 +46,7 @@ class Admin:
                 self._calls.reset()
                 return {}
             case "GET", ["tasks"]:
-                return [self._task(task) for task in self._ledger.all()]
+                return [self._task(task) for task in self._task_table.all()]
             case "POST", ["tasks", task_id, "kill"]:
                 self._find(task_id).kill()
                 return {}
@@ -60,7 +60,7 @@ class Admin:
                 raise NotFound("route", f"{method} /_devcloud/{'/'.join(path)}")
 
     def _find(self, task_id: str) -> Any:
-        task = self._ledger.anywhere(task_id)
+        task = self._task_table.anywhere(task_id)
         if task is None or task.ended:
             raise NotFound("live task", task_id)
         return task

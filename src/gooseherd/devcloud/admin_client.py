@@ -12,7 +12,7 @@ from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.domain.errors import InvalidInput, NotFound, Unavailable
 
 
-class Knobs:
+class LocalCloudAdmin:
     """Blocking calls to the local cloud at `endpoint_url`. Use as a context manager or close it.
 
     All methods raise InvalidInput for an order that makes no sense, NotFound for a task or

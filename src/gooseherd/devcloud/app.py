@@ -17,12 +17,12 @@ from werkzeug.wrappers import Response
 from gooseherd.devcloud.admin import Admin
 from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.ecs import TARGET, TaskApi
-from gooseherd.devcloud.faults import PER_CALL, FaultBoard, Kind
+from gooseherd.devcloud.faults import PER_CALL, FaultTable, Kind
 from gooseherd.devcloud.objects import read_object
 from gooseherd.devcloud.run_task import ApiError, Json
-from gooseherd.devcloud.task_definitions import Registry
+from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_documents import metadata, task_metadata
-from gooseherd.devcloud.task_table import Ledger
+from gooseherd.devcloud.task_table import TaskTable
 from gooseherd.devcloud.wsgi import (
     AMZ_JSON,
     as_json,
@@ -46,24 +46,24 @@ _LOOP_SECONDS: Final = 30.0
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-class FrontDoor:
+class CloudEndpoint:
     """The WSGI application. Requests come in threads; what concerns tasks is done on `loop`."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        registry: Registry,
+        registry: TaskDefinitions,
         api: TaskApi,
-        ledger: Ledger,
-        faults: FaultBoard,
+        task_table: TaskTable,
+        faults: FaultTable,
         calls: CallCounter,
     ) -> None:
         self._loop = loop
         self._operations = {**registry.operations, **api.operations}
-        self._ledger = ledger
+        self._task_table = task_table
         self._faults = faults
         self._calls = calls
-        self._admin = Admin(ledger, faults, calls)
+        self._admin = Admin(task_table, faults, calls)
         self._moto: Wsgi = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -166,7 +166,7 @@ class FrontDoor:
         index = int(number) if number.isdigit() else -1
 
         def look() -> Json | None:
-            task = self._ledger.of_metadata(token)
+            task = self._task_table.of_metadata(token)
             if task is None or not 0 <= index < len(task.document["containers"]):
                 return None
             match rest:

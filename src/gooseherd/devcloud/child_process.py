@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.domain.errors import Misconfigured
 
 _READY: Final = "devcloud ready "
@@ -102,9 +102,9 @@ class LocalCloud:
         """A file per container, named by the task's id."""
         return self._state_dir / "logs"
 
-    def knobs(self) -> Knobs:
+    def cloud_admin(self) -> LocalCloudAdmin:
         """A client of its admin routes; the caller closes it."""
-        return Knobs(self._url)
+        return LocalCloudAdmin(self._url)
 
     async def start(self) -> str:
         """Start it and wait until it answers; gives the URL.

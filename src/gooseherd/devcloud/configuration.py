@@ -47,7 +47,7 @@ PACES: Final[Mapping[str, Pace]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class CloudConfiguration:
     """All that does not change while the local cloud runs."""
 
     state_dir: Path

@@ -25,12 +25,12 @@ _CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "devcloud", "AWS_SECRET_ACCESS_KEY":
 
 
 @contextmanager
-def running_site(
+def running_local_cloud(
     state_dir: Path, *, port: int = 0, pace: str = "instant", worker_image: Path | None = None
 ) -> Iterator[dict[str, str]]:
     """A local cloud below `state_dir`: gives the variables that point an API process at it.
 
-    `pace` is how long the states of a task last (see `site.PACES`); `port` 0 is a free one.
+    `pace` is how long the states of a task last (see `configuration.PACES`); `port` 0 is a free one.
     Tasks run this very installation, or what is in `worker_image`, a file that `docker save`
     wrote. The API is then told to be of the image's build.
 
@@ -64,7 +64,7 @@ def running_site(
         yield made.environment(url) | _tls(pairs, "api", text=False) | same_build | s3_sources
 
 
-def make_site(endpoint_url: str, pairs: Path, image: str) -> dict[str, str]:
+def make_configuration(endpoint_url: str, pairs: Path, image: str) -> dict[str, str]:
     """The same on a cloud that runs already and starts tasks from images; gives the same variables.
 
     `pairs` is the folder of the certificates, made when it is not there. Again it changes nothing.

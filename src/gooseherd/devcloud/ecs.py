@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gooseherd.devcloud.configuration import AddressPool, Site
-from gooseherd.devcloud.faults import CAPACITY_REASON, PER_REQUEST, PER_TASK, FaultBoard
+from gooseherd.devcloud.configuration import AddressPool, CloudConfiguration
+from gooseherd.devcloud.faults import CAPACITY_REASON, PER_REQUEST, PER_TASK, FaultTable
 from gooseherd.devcloud.run_task import ApiError, Json, check_request, check_tags, invalid, place, plan_task
-from gooseherd.devcloud.task_definitions import Registry
+from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_documents import new_task
-from gooseherd.devcloud.task_table import Ledger
+from gooseherd.devcloud.task_table import TaskTable
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
 _log = logging.getLogger(__name__)
@@ -29,11 +29,16 @@ class TaskApi:
     """RunTask and what follows from it. Everything here belongs to the event loop's thread."""
 
     def __init__(
-        self, site: Site, registry: Registry, ledger: Ledger, faults: FaultBoard, addresses: AddressPool
+        self,
+        configuration: CloudConfiguration,
+        registry: TaskDefinitions,
+        task_table: TaskTable,
+        faults: FaultTable,
+        addresses: AddressPool,
     ) -> None:
-        self._site = site
+        self._configuration = configuration
         self._registry = registry
-        self._ledger = ledger
+        self._task_table = task_table
         self._faults = faults
         self._addresses = addresses
         self.operations: Final[dict[str, Callable[[Json, str], Json]]] = {
@@ -56,7 +61,7 @@ class TaskApi:
         cluster = self._registry.cluster(request, region)
         definition = self._definition(request, region)
         token = request.get("clientToken")
-        if token and (known := self._ledger.of_token(cluster["clusterArn"], token, request)) is not None:
+        if token and (known := self._task_table.of_token(cluster["clusterArn"], token, request)) is not None:
             return {"tasks": [task.document for task in known], "failures": []}
         placements = place(
             request, cluster["capacityProviders"], cluster["defaultCapacityProviderStrategy"], count
@@ -80,15 +85,15 @@ class TaskApi:
                 new_task(cluster["clusterArn"], plan, placement, request, tags, region),
                 plan,
                 self._faults.hit("ecs", "RunTask", PER_TASK),
-                site=self._site,
+                configuration=self._configuration,
                 addresses=self._addresses,
                 region=region,
             )
             tasks.append(task)
-            self._ledger.open(cluster["clusterArn"], task)
+            self._task_table.open(cluster["clusterArn"], task)
             _log.info("task %s of %s started", task.task_id, plan.family)
         if token:
-            self._ledger.remember(cluster["clusterArn"], token, request, tasks)
+            self._task_table.remember(cluster["clusterArn"], token, request, tasks)
         return {"tasks": [task.document for task in tasks], "failures": []}
 
     def stop_task(self, request: Json, region: str) -> Json:
@@ -109,7 +114,7 @@ class TaskApi:
             raise invalid("Tasks cannot be empty.")
         if len(names) > 100:
             raise invalid("Tasks must have between 1 and 100 items.")
-        found = {name: self._ledger.find(cluster["clusterArn"], name) for name in names}
+        found = {name: self._task_table.find(cluster["clusterArn"], name) for name in names}
         with_tags = "TAGS" in (request.get("include") or [])
         prefix = cluster["clusterArn"].replace(":cluster/", ":task/") + "/"
         return {
@@ -149,13 +154,13 @@ class TaskApi:
                 and not request.get("containerInstance")
             )
 
-        arns, token = self._ledger.page(cluster["clusterArn"], wanted, size, request.get("nextToken"))
+        arns, token = self._task_table.page(cluster["clusterArn"], wanted, size, request.get("nextToken"))
         return {"taskArns": arns, **({"nextToken": token} if token else {})}
 
     def task_protection(self, request: Json, region: str) -> Json:
         """Only tasks of a service can be protected."""
         names = request.get("tasks") or []
-        known = {name: self._ledger.find(self._cluster_arn(request, region), name) for name in names}
+        known = {name: self._task_table.find(self._cluster_arn(request, region), name) for name in names}
         return {
             "protectedTasks": [],
             "failures": [
@@ -201,13 +206,13 @@ class TaskApi:
         arn = request["resourceArn"]
         if ":task/" not in arn:
             raise ApiError("UnsupportedFeatureException", "only tasks have tags that can change here")
-        task = self._ledger.anywhere(arn)
+        task = self._task_table.anywhere(arn)
         if task is None or task.ended:
             raise invalid("The specified task is not found or has stopped.")
         return task
 
     def _one(self, request: Json, region: str) -> CloudTask:
-        task = self._ledger.find(self._cluster_arn(request, region), request.get("task") or "")
+        task = self._task_table.find(self._cluster_arn(request, region), request.get("task") or "")
         if task is None:
             raise invalid("The referenced task was not found.")
         return task

@@ -119,7 +119,7 @@ class _Standing:
     until: float | None
 
 
-class FaultBoard:
+class FaultTable:
     """The orders that stand. Safe from any thread."""
 
     def __init__(self) -> None:

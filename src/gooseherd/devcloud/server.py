@@ -31,13 +31,13 @@ from typing import Final
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from gooseherd.devcloud.app import FrontDoor
+from gooseherd.devcloud.app import CloudEndpoint
 from gooseherd.devcloud.calls import CallCounter
-from gooseherd.devcloud.configuration import PACES, AddressPool, Site, own_network
+from gooseherd.devcloud.configuration import PACES, AddressPool, CloudConfiguration, own_network
 from gooseherd.devcloud.ecs import TaskApi
-from gooseherd.devcloud.faults import FaultBoard
-from gooseherd.devcloud.task_definitions import Registry
-from gooseherd.devcloud.task_table import Ledger
+from gooseherd.devcloud.faults import FaultTable
+from gooseherd.devcloud.task_definitions import TaskDefinitions
+from gooseherd.devcloud.task_table import TaskTable
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket) -> int:
     port: int = listener.getsockname()[1]
     pace = PACES[asked.pace]
-    site = Site(
+    configuration = CloudConfiguration(
         state_dir=state,
         url=f"http://127.0.0.1:{port}",
         pace=pace if asked.scale is None else replace(pace, scale=asked.scale),
@@ -93,9 +93,9 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
         pass_env=asked.pass_env,
         keep_stopped_seconds=asked.keep_stopped_seconds,
     )
-    for left in (site.scratch, state / "objects"):  # of an earlier life
+    for left in (configuration.scratch, state / "objects"):  # of an earlier life
         shutil.rmtree(left, ignore_errors=True)
-    for folder in (site.logs, site.scratch, state / "objects"):
+    for folder in (configuration.logs, configuration.scratch, state / "objects"):
         folder.mkdir(exist_ok=True, mode=0o700)
     # Where moto keeps objects that are larger than its buffer.
     tempfile.tempdir = str(state / "objects")
@@ -107,21 +107,23 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     if asked.until_eof:
         threading.Thread(target=_wait_for_eof, args=(loop, told), daemon=True).start()
 
-    faults = FaultBoard()
-    ledger = Ledger(site)
-    registry = Registry()
-    api = TaskApi(site, registry, ledger, faults, AddressPool(asked.addresses or own_network(port)))
-    door = FrontDoor(loop, registry, api, ledger, faults, CallCounter())
+    faults = FaultTable()
+    task_table = TaskTable(configuration)
+    registry = TaskDefinitions()
+    api = TaskApi(
+        configuration, registry, task_table, faults, AddressPool(asked.addresses or own_network(port))
+    )
+    door = CloudEndpoint(loop, registry, api, task_table, faults, CallCounter())
     server = _http(listener, door)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    _log.info("devcloud ready on %s", site.url)
-    sys.stdout.write(f"{READY}{site.url}\n")
+    _log.info("devcloud ready on %s", configuration.url)
+    sys.stdout.write(f"{READY}{configuration.url}\n")
     sys.stdout.flush()
     _leave_pipes(state / "devcloud.out")
     await told.wait()
     _log.info("stopping")
     # Tasks end while the endpoint still answers: they may have something left to say or to store.
-    await ledger.close(asked.grace_seconds)
+    await task_table.close(asked.grace_seconds)
     await asyncio.to_thread(server.shutdown)
     server.server_close()
     return 0
@@ -159,7 +161,7 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _http(listener: socket.socket, door: FrontDoor) -> BaseWSGIServer:
+def _http(listener: socket.socket, door: CloudEndpoint) -> BaseWSGIServer:
     return make_server(
         "127.0.0.1",
         listener.getsockname()[1],

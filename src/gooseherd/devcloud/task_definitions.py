@@ -20,7 +20,7 @@ _DEFINITION_FIELDS: Final = (
 )  # fmt: skip
 
 
-class Registry:
+class TaskDefinitions:
     """Everything here belongs to the event loop's thread. Methods take a request and a region."""
 
     def __init__(self) -> None:

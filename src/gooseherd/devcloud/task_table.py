@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gooseherd.devcloud.configuration import Site
+from gooseherd.devcloud.configuration import CloudConfiguration
 from gooseherd.devcloud.run_task import ApiError, Json, invalid
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
@@ -37,11 +37,11 @@ class _Remembered:
     until: float
 
 
-class Ledger:
+class TaskTable:
     """All tasks of the local cloud. Everything here belongs to the event loop's thread."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, configuration: CloudConfiguration) -> None:
+        self._configuration = configuration
         self._clusters: dict[str, dict[str, _Numbered]] = {}
         self._count = 0
         self._lives: dict[CloudTask, asyncio.Task[None]] = {}
@@ -64,7 +64,7 @@ class Ledger:
             del self._lives[task]
             self._by_metadata.pop(task.token, None)
             asyncio.get_running_loop().call_later(
-                self._site.keep_stopped_seconds, self._clusters[cluster_arn].pop, task.task_id, None
+                self._configuration.keep_stopped_seconds, self._clusters[cluster_arn].pop, task.task_id, None
             )
 
     def of_token(self, cluster_arn: str, token: str, request: Json) -> list[CloudTask] | None:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gooseherd.devcloud.configuration import SPOT_NOTICE_SECONDS, AddressPool, NoAddressLeft, Site
+from gooseherd.devcloud.configuration import (
+    SPOT_NOTICE_SECONDS,
+    AddressPool,
+    CloudConfiguration,
+    NoAddressLeft,
+)
 from gooseherd.devcloud.container_process import CannotStart, Container
 from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.devcloud.run_task import ContainerPlan, Json, TaskPlan
@@ -53,7 +58,7 @@ class CloudTask:
         plan: TaskPlan,
         faults: Sequence[Fault],
         *,
-        site: Site,
+        configuration: CloudConfiguration,
         addresses: AddressPool,
         region: str,
     ) -> None:
@@ -61,7 +66,7 @@ class CloudTask:
         self.plan = plan
         self.token = secrets.token_urlsafe(16)
         self._faults = {fault.kind: fault for fault in faults}
-        self._site = site
+        self._configuration = configuration
         self._addresses = addresses
         self._region = region
         self._told = asyncio.Event()
@@ -95,7 +100,7 @@ class CloudTask:
     def log_of(self, container: str) -> Path:
         """Where that container's output goes."""
         first = self.plan.containers[0].name
-        return self._site.logs / (
+        return self._configuration.logs / (
             f"{self.task_id}.log" if container == first else f"{self.task_id}.{container}.log"
         )
 
@@ -119,7 +124,7 @@ class CloudTask:
             Ending(
                 "SpotInterruption",
                 "Your Spot Task was interrupted.",
-                self._site.pace.seconds(SPOT_NOTICE_SECONDS),
+                self._configuration.pace.seconds(SPOT_NOTICE_SECONDS),
             )
         )
 
@@ -136,17 +141,17 @@ class CloudTask:
 
     async def live(self) -> None:
         """All of it. When this returns no process of the task is left."""
-        scratch = self._site.scratch / self.task_id
+        scratch = self._configuration.scratch / self.task_id
         address: str | None = None
         try:
             await asyncio.to_thread(scratch.mkdir, parents=True)
-            await self._wait(self._site.pace.provisioning)
+            await self._wait(self._configuration.pace.provisioning)
             address = self._take_address()
             attach_address(self.document, address)
             self._enter("PENDING", pullStartedAt=time.time())
             await self._pull()
             self._enter("ACTIVATING", pullStoppedAt=time.time())
-            await self._wait(self._site.pace.activating)
+            await self._wait(self._configuration.pace.activating)
             await self._start(scratch, address)
             await self._told.wait()
         except _StoppedEarly:
@@ -173,12 +178,12 @@ class CloudTask:
             raise _NotStarted(reason) from None
 
     async def _pull(self) -> None:
-        await self._wait(self._site.pace.pending)
+        await self._wait(self._configuration.pace.pending)
         if slow := self._faults.get(Kind.SLOW_START):
             # Not scaled: the order says what its test waits for.
             await self._wait(slow.seconds, scaled=False)
         for container in self.plan.containers:
-            if container.image not in self._site.images or Kind.CANNOT_PULL in self._faults:
+            if container.image not in self._configuration.images or Kind.CANNOT_PULL in self._faults:
                 raise _NotStarted(
                     "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to "
                     f"resolve ref {container.image}: not found"
@@ -207,11 +212,11 @@ class CloudTask:
 
     def _environment(self, index: int, plan: ContainerPlan, scratch: Path, address: str) -> dict[str, str]:
         return {
-            **self._site.image_environment(self._region),
+            **self._configuration.image_environment(self._region),
             "TMPDIR": str(scratch),
             # All tasks share one network namespace: whoever listens has to say on which address.
             "BIND_HOST": address,
-            "ECS_CONTAINER_METADATA_URI_V4": f"{self._site.url}/v4/{self.token}-{index}",
+            "ECS_CONTAINER_METADATA_URI_V4": f"{self._configuration.url}/v4/{self.token}-{index}",
             **plan.environment,
         }
 
@@ -226,7 +231,7 @@ class CloudTask:
         if plan.replaces:
             return list(plan.argv)
         env_file = scratch / f"{plan.name}.env"
-        image = self._site.images[plan.image]
+        image = self._configuration.images[plan.image]
         if any("{env_file}" in word for word in image):
             env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         places = {"{address}": address, "{env_file}": str(env_file), "{task}": self.task_id}
@@ -252,7 +257,7 @@ class CloudTask:
         check = plan.health
         if check is None:
             return
-        pace = self._site.pace
+        pace = self._configuration.pace
         hopeless = Kind.NEVER_HEALTHY in self._faults
         began = time.monotonic()
         patience = pace.seconds(check.start_period) if hopeless else check.start_period
@@ -274,7 +279,7 @@ class CloudTask:
             self._change(healthStatus=seen)
 
     async def _end(self) -> None:
-        pace = self._site.pace
+        pace = self._configuration.pace
         if self._containers:
             self._enter("DEACTIVATING")
             await self._linger(pace.deactivating)
@@ -294,7 +299,7 @@ class CloudTask:
         if container is None:
             return
         container.ask_to_stop()
-        seconds = self._site.pace.seconds(plan.stop_timeout) if grace is None else grace
+        seconds = self._configuration.pace.seconds(plan.stop_timeout) if grace is None else grace
         ended = asyncio.create_task(container.wait())
         hurried = asyncio.create_task(self._hurried.wait())
         await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -306,14 +311,14 @@ class CloudTask:
 
     async def _wait(self, seconds: float, *, scaled: bool = True) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._site.pace.seconds(seconds) if scaled else seconds):
+            async with asyncio.timeout(self._configuration.pace.seconds(seconds) if scaled else seconds):
                 await self._told.wait()
         if self._told.is_set():
             raise _StoppedEarly
 
     async def _linger(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._site.pace.seconds(seconds)):
+            async with asyncio.timeout(self._configuration.pace.seconds(seconds)):
                 await self._hurried.wait()
 
     def _enter(self, status: str, **more: Any) -> None:

@@ -124,7 +124,7 @@ class EcsDiscovery:
         self.start()
         oldest = self._clock() - self._pace.busy
         if self._swept_at is None or self._swept_at < oldest:
-            self.nudge()
+            self.hurry()
         await self._until(lambda: self._swept_at is not None and self._swept_at >= oldest)
 
     async def look_up(self, worker_id: WorkerId) -> Sighting:
@@ -161,7 +161,7 @@ class EcsDiscovery:
         self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)  # No longer idle.
         self._wake.set()
 
-    def nudge(self, worker_id: WorkerId | None = None) -> None:
+    def hurry(self, worker_id: WorkerId | None = None) -> None:
         """Something changed: look at that worker now, or at all of them. Many nudges make one look."""
         if worker_id is None:
             self._sweep_at = 0.0
@@ -169,12 +169,12 @@ class EcsDiscovery:
             self._asked.add(worker_id)
         self._wake.set()
 
-    def vouch(self, worker_id: WorkerId) -> None:
+    def confirm(self, worker_id: WorkerId) -> None:
         """It answers: healthy from now on, unless ECS knows better."""
         sighting = self._known.get(worker_id)
-        if sighting is not None and not sighting.vouched and not sighting.gone:
+        if sighting is not None and not sighting.confirmed and not sighting.gone:
             self._take_in(
-                {worker_id: replace(sighting, vouched=True, been_healthy=True, changed_at=self._clock())}
+                {worker_id: replace(sighting, confirmed=True, been_healthy=True, changed_at=self._clock())}
             )
 
     # -- Wool ------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class EcsDiscovery:
                 self._asked.discard(worker_id)
                 log.info("worker ended", extra={"worker": worker_id, "how": sighting.diagnosis()})
             elif sighting.healthy and not (before and before.healthy):
-                log.info("worker healthy", extra={"worker": worker_id, "vouched": sighting.vouched})
+                log.info("worker healthy", extra={"worker": worker_id, "vouched": sighting.confirmed})
             self._probe_while_starting(worker_id)
         if changed:
             self._tell()
@@ -345,7 +345,7 @@ class EcsDiscovery:
             assert sighting.task is not None
             assert sighting.task.address is not None
             if await probe(sighting.task.address):
-                self.vouch(worker_id)
+                self.confirm(worker_id)
                 return
             await asyncio.sleep(min(_PROBE_SECONDS * len(self._probing), _LONGEST_PROBE_SECONDS))
 
@@ -357,7 +357,7 @@ def _to_probe(sighting: Sighting) -> bool:
         and task is not None
         and task.starting
         and task.address is not None
-        and not sighting.vouched
+        and not sighting.confirmed
     )
 
 

@@ -40,7 +40,7 @@ from gooseherd.fleet.ecs_view import Sighting, shown
 from gooseherd.fleet.provisioner import EcsProvisioner
 from gooseherd.fleet.sizes import SizeBounds, WorkerSize, limit_reached, size_for
 from gooseherd.fleet.wool_workers import WoolWorkers
-from gooseherd.fleet.worker_pool import Roster
+from gooseherd.fleet.worker_pool import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class EcsFleet:
         self._idle_timeout = idle_timeout
         self._sure_for = sure_for
         self._clock = clock
-        self._roster = Roster(discovery.sightings, clock)
+        self._worker_pool = WorkerPool(discovery.sightings, clock)
         self._launching: set[str] = set()
         """Attempts for which a launch is decided and no worker is known yet: each is a slot."""
         self._acquisitions = Acquisitions(self._acquire, self.release)
@@ -133,7 +133,7 @@ class EcsFleet:
         if sighting.gone or address is None:
             return None
         # For which attempt is not said; a guess would keep the one that has it from releasing it.
-        self._roster.hold(worker_id, self._roster.held_for(worker_id) or "")
+        self._worker_pool.hold(worker_id, self._worker_pool.held_for(worker_id) or "")
         return WorkerHandle(worker_id, address)
 
     async def gone(self, worker_id: WorkerId) -> str:
@@ -146,7 +146,7 @@ class EcsFleet:
 
     async def verdict(self, worker_id: WorkerId) -> Reason:
         """As the port says; known from the container's stop reason, OutOfMemoryError."""
-        self._discovery.nudge(worker_id)
+        self._discovery.hurry(worker_id)
         if worker_id in self._discovery.sightings():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_VERDICT_SECONDS):
@@ -161,30 +161,30 @@ class EcsFleet:
 
     async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
         """As the port says; does not wait for the end of one that is stopped."""
-        held = self._roster.held_for(worker_id)
+        held = self._worker_pool.held_for(worker_id)
         if attempt is not None and held and held != str(attempt):
             return
         if reusable and held is not None:
             # It has worked for us: ECS may be later to say that it is healthy.
-            self._discovery.vouch(worker_id)
-        self._roster.let_go(worker_id)
+            self._discovery.confirm(worker_id)
+        self._worker_pool.let_go(worker_id)
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is not None and sighting.gone:
             return
         if reusable and sighting is not None and sighting.healthy:
-            self._roster.rest(worker_id)
+            self._worker_pool.rest(worker_id)
             return
         await self._stop(worker_id, "released, not to be used again")
 
     async def disown(self, worker_id: WorkerId) -> None:
         """As the port says."""
-        self._roster.let_go(worker_id)
+        self._worker_pool.let_go(worker_id)
 
     def slots(self) -> int:
         """As the port says; those that this process is just acquiring are not counted as taken yet."""
         self._discovery.start()
         acquiring = self._acquisitions.attempts()
-        idle = self._roster.idle()
+        idle = self._worker_pool.idle()
         return self._max - sum(
             not sighting.gone and worker_id not in idle and self._user_of(worker_id) not in acquiring
             for worker_id, sighting in self._discovery.sightings().items()
@@ -219,11 +219,11 @@ class EcsFleet:
             sighting = Sighting(worker_id, 0.0, task, gone=task is None or task.stopped)
         if sighting.gone or not self._is_ours(sighting):
             raise NotFound("worker", worker_id)
-        if self._roster.held_for(worker_id) is None:
-            self._roster.let_go(worker_id)
+        if self._worker_pool.held_for(worker_id) is None:
+            self._worker_pool.let_go(worker_id)
         await self._api.stop_task(worker_id, f"gooseherd: {reason}")
-        self._roster.dismiss(worker_id)
-        self._discovery.nudge(worker_id)
+        self._worker_pool.dismiss(worker_id)
+        self._discovery.hurry(worker_id)
 
     async def close(self) -> None:
         """As the port says; idempotent."""
@@ -234,7 +234,7 @@ class EcsFleet:
             greeting.cancel()
         await asyncio.gather(*self._greeting, return_exceptions=True)
         await self._provisioner.close()
-        idle = self._roster.all_idle()
+        idle = self._worker_pool.all_idle()
         await asyncio.gather(*(self._stop(worker_id, "the API is leaving") for worker_id in idle))
         await self._discovery.close()
         await self._api.close()
@@ -246,10 +246,10 @@ class EcsFleet:
         attempt, size = str(need.attempt), size_for(self._judged(need), self._bounds, self._sizes())
         mine = self._launched_for(attempt)
         if mine is not None:
-            self._roster.hold(mine, attempt)
+            self._worker_pool.hold(mine, attempt)
             return await self._healthy(mine)
         longest = self._idle_timeout * _FRESH_SHARE
-        while (warm := self._roster.take(attempt, size, longest)) is not None:
+        while (warm := self._worker_pool.take(attempt, size, longest)) is not None:
             handle = await self._still_idle(*warm)
             if handle is not None:
                 log.info("warm worker reused", extra={"worker": handle.worker_id, "attempt": attempt})
@@ -291,7 +291,7 @@ class EcsFleet:
             with suppress(GooseherdError):
                 await self._stop(await launching, "nobody waits for it any more")
             raise
-        self._roster.hold(worker_id, str(attempt))
+        self._worker_pool.hold(worker_id, str(attempt))
         self._discovery.expect(worker_id)
         return worker_id
 
@@ -305,9 +305,9 @@ class EcsFleet:
 
     def _launched_for(self, attempt: str) -> WorkerId | None:
         for worker_id, sighting in self._discovery.sightings().items():
-            if sighting.gone or self._roster.is_warm(worker_id):
+            if sighting.gone or self._worker_pool.is_warm(worker_id):
                 continue
-            held = self._roster.held_for(worker_id)
+            held = self._worker_pool.held_for(worker_id)
             if held == attempt or (
                 not held and sighting.task and sighting.task.wanted and sighting.task.launched_for == attempt
             ):
@@ -326,27 +326,27 @@ class EcsFleet:
                 said = await self._describe(handle)
         except (WorkerLost, Misconfigured, TimeoutError) as error:
             log.info("warm worker silent", extra={"worker": worker_id, "error": type(error).__name__})
-            self._roster.doubt(worker_id, since)
-            self._discovery.nudge(worker_id)
+            self._worker_pool.doubt(worker_id, since)
+            self._discovery.hurry(worker_id)
             return None
         except BaseException:
-            self._roster.rest(worker_id, since)
+            self._worker_pool.rest(worker_id, since)
             raise
         if said.get("build") == self._build and not said.get("attempts") and not said.get("draining"):
             return handle
         log.info("warm worker not reused", extra={"worker": worker_id, "said": dict(said)})
-        self._roster.let_go(worker_id)
-        self._discovery.nudge(worker_id)
+        self._worker_pool.let_go(worker_id)
+        self._discovery.hurry(worker_id)
         return None
 
     async def _make_room(self, attempt: str) -> None:
         """Take a slot for a launch. Raises NoCapacity when all workers are in use."""
         while self._used() >= self._max:
-            idle = self._roster.idle()
+            idle = self._worker_pool.idle()
             if not idle:
                 raise NoCapacity(f"({self._max} of {self._max} workers in use)")
             victim = min(idle, key=lambda worker_id: idle[worker_id])
-            self._roster.let_go(victim)
+            self._worker_pool.let_go(victim)
             await self._stop(victim, "makes room for another size")
             try:
                 async with asyncio.timeout(self._start_timeout):
@@ -394,7 +394,7 @@ class EcsFleet:
                 await self._describe(worker)
 
     async def _give_up(self, worker_id: WorkerId) -> None:
-        self._roster.let_go(worker_id)
+        self._worker_pool.let_go(worker_id)
         sighting = self._discovery.sightings().get(worker_id)
         if sighting is None or not sighting.gone:
             await self._stop(worker_id, "did not become healthy")
@@ -403,18 +403,18 @@ class EcsFleet:
 
     def _shown(self) -> list[WorkerView]:
         return [
-            shown(sighting, self._shown_user(worker_id), warm=self._roster.is_warm(worker_id))
+            shown(sighting, self._shown_user(worker_id), warm=self._worker_pool.is_warm(worker_id))
             for worker_id, sighting in self._discovery.sightings().items()
             if self._is_ours(sighting)
         ]
 
     def _shown_user(self, worker_id: WorkerId) -> str | None:
-        return None if self._roster.held_for(worker_id) is None else self._user_of(worker_id)
+        return None if self._worker_pool.held_for(worker_id) is None else self._user_of(worker_id)
 
     def _user_of(self, worker_id: WorkerId) -> str | None:
         """The attempt that has it, or, as long as nobody has, the one it was launched for."""
         task = self._discovery.sightings()[worker_id].task
-        return self._roster.held_for(worker_id) or (task.launched_for if task is not None else None)
+        return self._worker_pool.held_for(worker_id) or (task.launched_for if task is not None else None)
 
     def _is_ours(self, sighting: Sighting) -> bool:
         """A job may name a worker of another fleet; what was just launched was not seen yet."""
@@ -422,11 +422,11 @@ class EcsFleet:
 
     async def _stop(self, worker_id: WorkerId, reason: str) -> None:
         """Never raises: what could not be stopped ends by its idle timeout, or by the reconciler."""
-        self._roster.dismiss(worker_id)
+        self._worker_pool.dismiss(worker_id)
         try:
             await self._api.stop_task(worker_id, f"gooseherd: {reason}")
         except NotFound:
             pass
         except GooseherdError as error:
             log.error("worker not stopped", extra={"worker": worker_id, "error": str(error)})
-        self._discovery.nudge(worker_id)
+        self._discovery.hurry(worker_id)

@@ -41,7 +41,7 @@ class Sighting:
     """Somebody saw it before: missing means missing."""
     absences: int = 0
     absent_at: float = 0.0
-    vouched: bool = False
+    confirmed: bool = False
     """It answered our own health request, which is sooner than ECS says so."""
     been_healthy: bool = False
     gone: bool = False
@@ -53,7 +53,7 @@ class Sighting:
         task = self.task
         if self.gone or task is None or not task.wanted or task.address is None:
             return False
-        return (task.running and task.health == "HEALTHY") or (self.vouched and task.starting)
+        return (task.running and task.health == "HEALTHY") or (self.confirmed and task.starting)
 
     @property
     def pressing(self) -> bool:

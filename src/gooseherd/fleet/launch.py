@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gooseherd.domain.errors import LaunchFailed
 from gooseherd.domain.job import WorkerId
-from gooseherd.fleet.worker_records import Registry
+from gooseherd.fleet.worker_records import WorkerRecords
 from gooseherd.processes import describe_exit
 
 _LOOK_SECONDS: Final = 0.05
@@ -25,7 +25,7 @@ _PATH = re.compile(r"(?:/[^\s/'\":,]+)+/")
 class Launcher:
     """`environment` is the whole environment of workers; `start_timeout` in seconds."""
 
-    def __init__(self, registry: Registry, environment: Mapping[str, str], start_timeout: float) -> None:
+    def __init__(self, registry: WorkerRecords, environment: Mapping[str, str], start_timeout: float) -> None:
         self._registry = registry
         self._environment = environment
         self._start_timeout = start_timeout

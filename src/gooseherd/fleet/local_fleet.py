@@ -29,7 +29,7 @@ from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, Worke
 from gooseherd.fleet.acquisitions import Acquisitions
 from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.wool_workers import probe
-from gooseherd.fleet.worker_records import Entry, Registry
+from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.folders import is_draining, live_attempts, sweep
 from gooseherd.worker.resources import oom_kills
@@ -69,7 +69,7 @@ class LocalFleet:
         me = ProcessId.of(os.getpid())
         assert me is not None
         self._me = me
-        self._registry = Registry(state_dir.absolute() / "fleet")
+        self._registry = WorkerRecords(state_dir.absolute() / "fleet")
         self._work = state_dir.absolute() / "work"
         self._max = max_workers
         self._build = build
@@ -223,7 +223,7 @@ class LocalFleet:
             if folder.name not in known:
                 sweep(folder)
 
-    def _reserve(self, attempt: str) -> tuple[Entry, bool]:
+    def _reserve(self, attempt: str) -> tuple[WorkerRecord, bool]:
         entries = [entry for entry in self._registry.entries() if entry.alive]
         mine = [entry for entry in entries if entry.attempt == attempt]
         warm = [entry for entry in entries if self._is_warm(entry)]
@@ -234,7 +234,7 @@ class LocalFleet:
         if len(entries) >= self._max:
             raise NoCapacity(f"({len(entries)} of {self._max} local workers in use)")
         worker_id = WorkerId(f"w-{uuid.uuid4().hex[:12]}")
-        entry = Entry(
+        entry = WorkerRecord(
             worker_id=worker_id,
             work=self._work / worker_id,
             build=self._build,
@@ -246,7 +246,7 @@ class LocalFleet:
         self._registry.put(entry)
         return entry, True
 
-    def _let_go(self, worker_id: WorkerId, attempt: str | None, *, idle: bool) -> Entry | None:
+    def _let_go(self, worker_id: WorkerId, attempt: str | None, *, idle: bool) -> WorkerRecord | None:
         """The entry, if nobody else has it by now; marked as idle or not."""
         entry = self._registry.get(worker_id)
         if entry is None or (attempt is not None and entry.attempt not in (None, attempt)):
@@ -256,7 +256,7 @@ class LocalFleet:
             self._registry.put(entry)
         return entry
 
-    def _take_idle(self) -> list[Entry]:
+    def _take_idle(self) -> list[WorkerRecord]:
         """All idle workers, taken so that no other process is given one while it is being stopped."""
         idle = [entry for entry in self._registry.entries() if entry.alive and entry.attempt is None]
         taken = [replace(entry, attempt=_LEAVING, holder=self._me) for entry in idle]
@@ -264,17 +264,17 @@ class LocalFleet:
             self._registry.put(entry)
         return taken
 
-    def _is_idle(self, entry: Entry) -> bool:
+    def _is_idle(self, entry: WorkerRecord) -> bool:
         if entry.address is None or is_draining(entry.work):
             return False
         # Held for an API process that died, with nothing running: nobody will come and release it.
         orphaned = entry.holder is None or not entry.holder.alive
         return entry.attempt is None or (orphaned and not live_attempts(entry.work))
 
-    def _is_warm(self, entry: Entry) -> bool:
+    def _is_warm(self, entry: WorkerRecord) -> bool:
         return entry.build == self._build and self._is_idle(entry)
 
-    async def _launch(self, entry: Entry) -> WorkerHandle:
+    async def _launch(self, entry: WorkerRecord) -> WorkerHandle:
         worker_id = entry.worker_id
         try:
             self._kills[worker_id] = oom_kills()
@@ -305,12 +305,12 @@ class LocalFleet:
 
     # -- losing one ------------------------------------------------------------------------
 
-    def _watch(self, entry: Entry) -> None:
+    def _watch(self, entry: WorkerRecord) -> None:
         if entry.worker_id not in self._watching and entry.process is not None:
             task = asyncio.create_task(self._see_off(entry, entry.process), name=f"watch {entry.worker_id}")
             self._watching[entry.worker_id] = task
 
-    async def _see_off(self, entry: Entry, process: ProcessId) -> str:
+    async def _see_off(self, entry: WorkerRecord, process: ProcessId) -> str:
         try:
             await process.ended()
             diagnosis = await self._bury(entry)
@@ -319,14 +319,14 @@ class LocalFleet:
         log.info("worker ended", extra={"worker": entry.worker_id, "how": diagnosis})
         return diagnosis
 
-    async def _stop(self, entry: Entry) -> None:
+    async def _stop(self, entry: WorkerRecord) -> None:
         if entry.process is not None and entry.process.signal(signal.SIGTERM):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_SECONDS):
                     await entry.process.ended()
         await self._bury(entry)
 
-    async def _bury(self, entry: Entry) -> str:
+    async def _bury(self, entry: WorkerRecord) -> str:
         """Kill what is left of a worker, remove its files, reap it; again changes nothing.
 
         One at a time for each: who comes second would miss what the first has found out.
@@ -338,7 +338,7 @@ class LocalFleet:
             burying.add_done_callback(lambda _: self._burying.pop(entry.worker_id, None))
         return await asyncio.shield(burying)
 
-    async def _remove(self, entry: Entry) -> str:
+    async def _remove(self, entry: WorkerRecord) -> str:
         child = self._children.get(entry.worker_id)
         await in_thread(_clear_away, entry, child, self._registry)
         self._children.pop(entry.worker_id, None)
@@ -364,7 +364,7 @@ class LocalFleet:
 
         return await in_thread(alone)
 
-    def _view(self, entry: Entry) -> WorkerView:
+    def _view(self, entry: WorkerRecord) -> WorkerView:
         """Looks at files."""
         alive = entry.alive
         if not alive:
@@ -387,7 +387,7 @@ class LocalFleet:
         )
 
 
-def _clear_away(entry: Entry, child: subprocess.Popen[bytes] | None, registry: Registry) -> None:
+def _clear_away(entry: WorkerRecord, child: subprocess.Popen[bytes] | None, registry: WorkerRecords) -> None:
     known = registry.get(entry.worker_id) or entry  # It may have become known since `entry` was read.
     process, runtime = entry.process or known.process, entry.runtime or known.runtime
     if process is not None:

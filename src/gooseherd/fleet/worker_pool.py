@@ -14,7 +14,7 @@ _DOUBT_SECONDS: Final = 5.0
 """After which a warm worker that did not answer is asked again."""
 
 
-class Roster:
+class WorkerPool:
     """Workers in use and idle ones, by what this process did with them; a dead process leaves none.
 
     `sightings` tells what is known of them now: those that ended are forgotten. Times are

@@ -20,7 +20,7 @@ from gooseherd.processes import ProcessId
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WorkerRecord:
     """One worker. `process` is None until it was started, `address` until it was healthy."""
 
     worker_id: WorkerId
@@ -76,7 +76,7 @@ class Entry:
         )
 
 
-class Registry:
+class WorkerRecords:
     """The folder of entries. All methods block briefly; files are small and few."""
 
     def __init__(self, folder: Path) -> None:
@@ -93,28 +93,28 @@ class Registry:
         finally:
             os.close(fd)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[WorkerRecord]:
         """All entries, oldest first. What is no entry is left alone and not listed."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                found.append(Entry.from_json(json.loads(path.read_bytes())))
+                found.append(WorkerRecord.from_json(json.loads(path.read_bytes())))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return sorted(found, key=lambda entry: entry.started_at)
 
-    def get(self, worker_id: WorkerId) -> Entry | None:
+    def get(self, worker_id: WorkerId) -> WorkerRecord | None:
         """The entry by that name."""
         return next((entry for entry in self.entries() if entry.worker_id == worker_id), None)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: WorkerRecord) -> None:
         """Add or replace. Hold the lock."""
         path = self._path(entry.worker_id)
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(entry.to_json()))
         draft.replace(path)
 
-    def change(self, worker_id: WorkerId, **fields: Any) -> Entry | None:
+    def change(self, worker_id: WorkerId, **fields: Any) -> WorkerRecord | None:
         """Replace fields of an entry under the lock; None when there is none (any more)."""
         with self.locked():
             entry = self.get(worker_id)

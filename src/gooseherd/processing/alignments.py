@@ -28,7 +28,7 @@ from gooseherd.processing.step_context import (
     KEPT_NOTE,
     UNPACKED_NOTE,
     Budget,
-    Workbench,
+    StepContext,
     left_beside,
     second_name,
     stem,
@@ -87,12 +87,12 @@ class SortedBam:
     weight: float = 9.0
 
     async def run(self, given: StepInput) -> StepOutput:
-        bench = Workbench(given, self.budget)
-        async with bench.verifying():
-            return await self._made(bench)
+        context = StepContext(given, self.budget)
+        async with context.verifying():
+            return await self._made(context)
 
-    async def _made(self, bench: Workbench) -> StepOutput:
-        given, seen = bench.given, await bench.sniff(self.source_format)
+    async def _made(self, context: StepContext) -> StepOutput:
+        given, seen = context.given, await context.sniff(self.source_format)
         if not self._streams(seen):
             await given.arriving.whole()
         notes: tuple[str, ...] = ()
@@ -100,41 +100,43 @@ class SortedBam:
         kept = False
         packed = self.source_format is BAM and seen.compression is Compression.ZSTD
         if packed:
-            seen = await bench.unpack(self.source_format)
+            seen = await context.unpack(self.source_format)
         if self.source_format is SAM:
-            out, warned = await self._sort_sam(bench)
-            report = await bench.read_report("records.json")
+            out, warned = await self._sort_sam(context)
+            report = await context.read_report("records.json")
             counts, notes = report.counts, report.notes
-            contigs = contigs_of(await _header(bench, out))
-            index = await _index_of_sorted(bench, out, contigs)
-            reads = await _reads_in(bench, out, index, SAM)
+            contigs = contigs_of(await _header(context, out))
+            index = await _index_of_sorted(context, out, contigs)
+            reads = await _reads_in(context, out, index, SAM)
             if reads != report.records:
                 raise wrong_output(f"{reads} reads instead of {report.records}")
             if warned:
-                counts["undeclared_reads"] = await _unplaced_with_position(bench, out, index)
+                counts["undeclared_reads"] = await _unplaced_with_position(context, out, index)
                 notes = (*notes, _UNDECLARED_NOTE)
         elif self.source_format is BAM and seen.compression is Compression.BGZF:
-            contigs, out, index, kept = await self._keep_or_sort(bench)
-            reads = await _reads_in(bench, out, index, None if kept else BAM)
+            contigs, out, index, kept = await self._keep_or_sort(context)
+            reads = await _reads_in(context, out, index, None if kept else BAM)
             if kept:
-                out = await asyncio.to_thread(_keep, bench.given.path, index)
+                out = await asyncio.to_thread(_keep, context.given.path, index)
                 notes = (KEPT_NOTE,)
         else:
-            await _refuse_cut(bench)
-            header = await _source_header(bench)
+            await _refuse_cut(context)
+            header = await _source_header(context)
             contigs = contigs_of(header)
             if self.source_format is BAM:
-                out = await self._sort_unblocked(bench, seen.compression)
-                index = await _index_of_sorted(bench, out, contigs)
-                reads = await _reads_in(bench, out, index, BAM)
+                out = await self._sort_unblocked(context, seen.compression)
+                index = await _index_of_sorted(context, out, contigs)
+                reads = await _reads_in(context, out, index, BAM)
                 if seen.compression is Compression.PLAIN:
                     notes = (_NO_END_NOTE,)
             else:
-                declared = await asyncio.to_thread(reads_declared, bench.source)
-                out = await self._sort_cram(bench, header)
-                index = await _index_of_sorted(bench, out, contigs)
+                declared = await asyncio.to_thread(reads_declared, context.source)
+                out = await self._sort_cram(context, header)
+                index = await _index_of_sorted(context, out, contigs)
                 # Whoever opens a CRAM opens the place of the reference that its header names.
-                reads = await _reads_in(bench, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
+                reads = await _reads_in(
+                    context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM
+                )
                 if declared not in (None, reads):
                     raise StepFailed.because(
                         Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
@@ -142,17 +144,17 @@ class SortedBam:
         if not reads:
             raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
         if not kept:
-            await bench.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
+            await context.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:
             notes = (UNPACKED_NOTE, *notes)
-        used = _counting(bench) if kept else bench.kernel
+        used = _counting(context) if kept else context.kernel
         given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         return StepOutput(
             files=(_data(given, out),),
             contigs=contigs,
             counts={"records": reads, **counts},
             notes=notes,
-            tools=await bench.versions("samtools", *((str(used),) if used else ())),
+            tools=await context.versions("samtools", *((str(used),) if used else ())),
         )
 
     def _streams(self, seen: Look) -> bool:
@@ -163,86 +165,86 @@ class SortedBam:
         plain = self.source_format is SAM and seen.compression is Compression.PLAIN
         return plain or (self.source_format is BAM and seen.compression is Compression.BGZF)
 
-    async def _keep_or_sort(self, bench: Workbench) -> tuple[tuple[Contig, ...], Path, Path, bool]:
+    async def _keep_or_sort(self, context: StepContext) -> tuple[tuple[Contig, ...], Path, Path, bool]:
         """(sequences, the BAM, its index, whether it is the source). Sorted is what can be indexed.
 
         The index stays beside the BAM, for the next step. Making it reads all of the source, so it
         also proves order and checksums.
         """
-        async with bench.checked(lambda: _refuse_cut(bench)):
-            contigs = contigs_of(await _source_header(bench))
-            bench.given.announce(_data(bench.given, bench.given.path))
+        async with context.checked(lambda: _refuse_cut(context)):
+            contigs = contigs_of(await _source_header(context))
+            context.given.announce(_data(context.given, context.given.path))
             try:
-                return contigs, bench.source, await _index_source(bench, contigs), True
+                return contigs, context.source, await _index_source(context, contigs), True
             except PipelineFailed as refused:
                 if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                     raise
-            source, feed = bench.inflow()
-            out, _ = await self._sort(bench, (), source, feed)
-            return contigs, out, await _index_of_sorted(bench, out, contigs), False
+            source, feed = context.inflow()
+            out, _ = await self._sort(context, (), source, feed)
+            return contigs, out, await _index_of_sorted(context, out, contigs), False
 
-    async def _sort_unblocked(self, bench: Workbench, compression: Compression) -> Path:
+    async def _sort_unblocked(self, context: StepContext, compression: Compression) -> Path:
         """A BAM in plain gzip, or in nothing: no index fits these bytes. gzip proves that it read all."""
         if compression is Compression.PLAIN:
-            return (await self._sort(bench, (), str(bench.source)))[0]
-        unpack = Stage("gzip", ("gzip", "-dc", str(bench.source)), reads_source=True)
-        return (await self._sort(bench, (unpack,), "-"))[0]
+            return (await self._sort(context, (), str(context.source)))[0]
+        unpack = Stage("gzip", ("gzip", "-dc", str(context.source)), reads_source=True)
+        return (await self._sort(context, (unpack,), "-"))[0]
 
-    async def _sort_sam(self, bench: Workbench) -> tuple[Path, bool]:
+    async def _sort_sam(self, context: StepContext) -> tuple[Path, bool]:
         """(the BAM, whether reads name undeclared sequences).
 
         With threads samtools does not say which line it could not read: then it is read again without.
         """
-        source, feed = bench.inflow()
+        source, feed = context.inflow()
         try:
-            reading = bench.normaliser("sam", source, "records.json")
-            out, result = await self._sort(bench, (reading,), "-", feed)
+            reading = context.normaliser("sam", source, "records.json")
+            out, result = await self._sort(context, (reading,), "-", feed)
         except PipelineFailed as failed:
             if failed.failure.reason is Reason.SOURCE_INVALID and failed.result.stages[0].returncode <= 0:
-                source, feed = bench.inflow()
-                await bench.run(
-                    bench.normaliser("sam", source, "records.json"),
+                source, feed = context.inflow()
+                await context.run(
+                    context.normaliser("sam", source, "records.json"),
                     Stage("samtools view", ("samtools", "view", "-c", "-"), reads_source=True),
                     stdin=feed,
                 )
             raise
         return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
 
-    async def _sort_cram(self, bench: Workbench, header: bytes) -> Path:
+    async def _sort_cram(self, context: StepContext, header: bytes) -> Path:
         """The header may say where the reference lies, and htslib would open that place: out with it."""
         if not _REFERENCE_PLACE.search(header):
-            return (await self._sort(bench, (), str(bench.source)))[0]
-        clean = bench.work / "header.sam"
+            return (await self._sort(context, (), str(context.source)))[0]
+        clean = context.work / "header.sam"
         await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
-        argv = ("samtools", "reheader", "-P", str(clean), str(bench.source))
+        argv = ("samtools", "reheader", "-P", str(clean), str(context.source))
         # It would like to add missing checksums (M5) and calls it an error that it cannot; it is none.
         reheader = Stage(
             "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
         )
-        return (await self._sort(bench, (reheader,), "-"))[0]
+        return (await self._sort(context, (reheader,), "-"))[0]
 
     async def _sort(
-        self, bench: Workbench, before: tuple[Stage, ...], source: str, feed: Feed | None = None
+        self, context: StepContext, before: tuple[Stage, ...], source: str, feed: Feed | None = None
     ) -> tuple[Path, PipelineResult]:
         """`samtools sort` reads every format itself; a view in front of it would hide truncation.
 
         With the kernel behind it the index lies beside the BAM then, and the density's table.
         """
-        bench.refuse_what_only_the_kernel_makes()
-        out, kernel = bench.work / "data.bam", bench.kernel
+        context.refuse_what_only_the_kernel_makes()
+        out, kernel = context.work / "data.bam", context.kernel
         plainly = ("-l", str(self.budget.level), "-o", str(out)) if kernel is None else ("-u",)
         argv = (
             "samtools", "sort", "--no-PG", "-@", str(self.budget.threads),
-            "-m", str(self.budget.samtools_memory_per_thread), "-T", str(bench.work / "sort"), "-O", "bam",
+            "-m", str(self.budget.samtools_memory_per_thread), "-T", str(context.work / "sort"), "-O", "bam",
             *plainly, source,
         )  # fmt: skip
-        bench.given.announce(_data(bench.given, out))
-        size = bench.source.stat().st_size if feed is None else feed.size
+        context.given.announce(_data(context.given, out))
+        size = context.source.stat().st_size if feed is None else feed.size
         expected = size // 4 if self.source_format is SAM else size
-        watch = Watch(bench.source, out, expected, bench.given.report, reading=0.3, span=(0.2, 0.9))
+        watch = Watch(context.source, out, expected, context.given.report, reading=0.3, span=(0.2, 0.9))
         sort = Stage("samtools sort", argv, reads_source=True)
-        after = () if kernel is None else (_packing(bench, kernel, out),)
-        result = await bench.run(*before, sort, *after, stdin=feed, watch=watch)
+        after = () if kernel is None else (_packing(context, kernel, out),)
+        result = await context.run(*before, sort, *after, stdin=feed, watch=watch)
         return out, result
 
 
@@ -257,17 +259,17 @@ class BamIndex:
     weight: float = 1.0
 
     async def run(self, given: StepInput) -> StepOutput:
-        bench = Workbench(given, self.budget)
-        index = await asyncio.to_thread(left_beside, given.path, bench.work, (".bai", ".csi"))
+        context = StepContext(given, self.budget)
+        index = await asyncio.to_thread(left_beside, given.path, context.work, (".bai", ".csi"))
         if index is None:
-            contigs = contigs_of(await _header(bench, bench.source))
-            index = await _index(bench, bench.source, contigs)
-            await _reads_in(bench, bench.source, index)
-        given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
+            contigs = contigs_of(await _header(context, context.source))
+            index = await _index(context, context.source, contigs)
+            await _reads_in(context, context.source, index)
+        given.report(1.0, context.source.stat().st_size, index.stat().st_size)
         return StepOutput(
             files=(Produced(Kind.INDEX, index, "index", f"{_stem(given)}.bam{index.suffix}"),),
             notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
-            tools=await bench.versions("samtools"),
+            tools=await context.versions("samtools"),
         )
 
 
@@ -279,11 +281,11 @@ def _data(given: StepInput, path: Path) -> Produced:
     return Produced(Kind.DATA, path, "data.bam", f"{_stem(given)}.bam")
 
 
-async def _refuse_cut(bench: Workbench) -> None:
+async def _refuse_cut(context: StepContext) -> None:
     """Quickcheck says what is wrong in bits of its exit status (samtools-quickcheck(1))."""
-    argv = ("samtools", "quickcheck", "-v", str(bench.source))
+    argv = ("samtools", "quickcheck", "-v", str(context.source))
     try:
-        await bench.run(Stage("samtools quickcheck", argv, reads_source=True))
+        await context.run(Stage("samtools quickcheck", argv, reads_source=True))
     except PipelineFailed as failed:
         status = failed.result.stages[0].returncode
         if failed.failure.reason is not Reason.TOOL_FAILED or status <= 0:
@@ -296,20 +298,20 @@ async def _refuse_cut(bench: Workbench) -> None:
         raise StepFailed.because(Reason.SOURCE_INVALID, problem) from None
 
 
-async def _header(bench: Workbench, path: Path) -> bytes:
-    return await bench.output_of(Stage("samtools view", ("samtools", "view", "--no-PG", "-H", str(path))))
+async def _header(context: StepContext, path: Path) -> bytes:
+    return await context.output_of(Stage("samtools view", ("samtools", "view", "--no-PG", "-H", str(path))))
 
 
-async def _source_header(bench: Workbench) -> bytes:
-    source, feed = bench.inflow()
+async def _source_header(context: StepContext) -> bytes:
+    source, feed = context.inflow()
     argv = ("samtools", "view", "--no-PG", "-H", source)
-    return await bench.output_of(Stage("samtools view", argv, reads_source=True), stdin=feed)
+    return await context.output_of(Stage("samtools view", argv, reads_source=True), stdin=feed)
 
 
-def _index_of(bench: Workbench, contigs: tuple[Contig, ...]) -> Path:
+def _index_of(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
     """Where the index of a BAM with these sequences will be; BAI if that can hold their positions."""
     long = any((contig.length or 0) > TBI_END for contig in contigs)
-    return bench.work / ("data.bam.csi" if long else "data.bam.bai")
+    return context.work / ("data.bam.csi" if long else "data.bam.bai")
 
 
 def _keep(source: Path, index: Path) -> Path:
@@ -320,53 +322,53 @@ def _keep(source: Path, index: Path) -> Path:
     return kept
 
 
-def _packing(bench: Workbench, kernel: Path, out: Path) -> Stage:
+def _packing(context: StepContext, kernel: Path, out: Path) -> Stage:
     """What makes the BAM, its index and its table of what samtools sort hands on."""
-    budget = bench.budget
+    budget = context.budget
     options = (f"--out={out}", f"--threads={budget.threads}", f"-l{budget.level}")
     table = (f"--density={out.with_suffix(out.suffix + SUFFIX)}",) if budget.density else ()
     return Stage(f"{kernel.name} pack", (str(kernel), "pack", *options, *table))
 
 
-async def _index_of_sorted(bench: Workbench, out: Path, contigs: tuple[Contig, ...]) -> Path:
+async def _index_of_sorted(context: StepContext, out: Path, contigs: tuple[Contig, ...]) -> Path:
     """Of what `_sort` gave: made already by whoever packed it, or made now."""
-    index = _index_of(bench, contigs)
-    if bench.kernel is None:
-        await _index(bench, out, contigs, span=(0.9, 1.0))
+    index = _index_of(context, contigs)
+    if context.kernel is None:
+        await _index(context, out, contigs, span=(0.9, 1.0))
     return index
 
 
 async def _index(
-    bench: Workbench,
+    context: StepContext,
     path: Path,
     contigs: tuple[Contig, ...],
     *,
     span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
     """Index `path` into the work folder; fails when it is not sorted."""
-    index, stage = _indexing(bench, str(path), contigs)
-    watch = Watch(path, index, 1, bench.given.report, reading=1.0, span=span)
-    await bench.run(stage, watch=watch)
+    index, stage = _indexing(context, str(path), contigs)
+    watch = Watch(path, index, 1, context.given.report, reading=1.0, span=span)
+    await context.run(stage, watch=watch)
     return index
 
 
-async def _index_source(bench: Workbench, contigs: tuple[Contig, ...]) -> Path:
+async def _index_source(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
     """The same of the source, which may be arriving."""
-    source, feed = bench.inflow()
-    index, stage = _indexing(bench, source, contigs)
-    watch = Watch(bench.source, index, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
-    await bench.run(replace(stage, reads_source=True), stdin=feed, watch=watch)
+    source, feed = context.inflow()
+    index, stage = _indexing(context, source, contigs)
+    watch = Watch(context.source, index, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
+    await context.run(replace(stage, reads_source=True), stdin=feed, watch=watch)
     return index
 
 
-def _indexing(bench: Workbench, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
+def _indexing(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
     """(the index that will be, what makes it).
 
     With a density that is counted in the same pass, and its table lies where the index does.
     """
-    index = _index_of(bench, contigs)
-    csi, threads = index.suffix == ".csi", str(bench.budget.threads)
-    if (kernel := _counting(bench)) is None:
+    index = _index_of(context, contigs)
+    csi, threads = index.suffix == ".csi", str(context.budget.threads)
+    if (kernel := _counting(context)) is None:
         argv = ("samtools", "index", "-c" if csi else "-b", "-@", threads, path, str(index))
         return index, Stage("samtools index", argv)
     options = (f"--index={index}", f"--density={index.with_suffix(SUFFIX)}", f"--threads={threads}")
@@ -375,21 +377,23 @@ def _indexing(bench: Workbench, path: str, contigs: tuple[Contig, ...]) -> tuple
     return index, Stage(f"{kernel.name} reads", argv)
 
 
-def _counting(bench: Workbench) -> Path | None:
+def _counting(context: StepContext) -> Path | None:
     """What indexes as samtools does, and counts how the reads lie as it goes."""
-    return bench.kernel if bench.budget.density else None
+    return context.kernel if context.budget.density else None
 
 
-async def _unplaced_with_position(bench: Workbench, path: Path, index: Path) -> int:
+async def _unplaced_with_position(context: StepContext, path: Path, index: Path) -> int:
     """Reads that lost their sequence but not their position: what samtools makes of undeclared names."""
     argv = ("samtools", "view", "-c", "-e", "pos > 0", "-X", str(path), str(index), "*")
-    return int(await bench.output_of(Stage("samtools view", argv)))
+    return int(await context.output_of(Stage("samtools view", argv)))
 
 
-async def _reads_in(bench: Workbench, path: Path, index: Path, source: Format | None = None) -> int:
+async def _reads_in(context: StepContext, path: Path, index: Path, source: Format | None = None) -> int:
     """How many reads a sorted BAM has, by its index, which is asked for some of them.
 
     `source`: the BAM is ours, and the source's reads of that format are those to ask for.
     """
-    read_again = () if source is None else ("--ours", "--source", str(bench.source), "--format", source.name)
-    return (await bench.verify("bam", path, index, *read_again))["reads"]
+    read_again = (
+        () if source is None else ("--ours", "--source", str(context.source), "--format", source.name)
+    )
+    return (await context.verify("bam", path, index, *read_again))["reads"]

@@ -21,8 +21,8 @@ from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.processing.formats.bigwig import Signal, write_bigwig
 from gooseherd.processing.formats.density_table import Sequence, read_table
-from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, Call
-from gooseherd.processing.step_context import Budget, Workbench, left_beside, own_stage, stem
+from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, KernelCall
+from gooseherd.processing.step_context import Budget, StepContext, left_beside, own_stage, stem
 from gooseherd.processing.tools.pipelines import Stage
 from gooseherd.processing.tools.progress import Watch
 
@@ -62,11 +62,11 @@ class Density:
             return StepOutput(files=(), notes=(f"there is no density: {_why(error)}",))
 
     async def _made(self, given: StepInput) -> StepOutput:
-        bench = Workbench(given, self.budget)
-        table = await asyncio.to_thread(left_beside, given.path, bench.work, (SUFFIX,))
+        context = StepContext(given, self.budget)
+        table = await asyncio.to_thread(left_beside, given.path, context.work, (SUFFIX,))
         if table is None:
-            table = await self._count(bench)
-        out = bench.work / "density.bw"
+            table = await self._count(context)
+        out = context.work / "density.bw"
         drawn = await asyncio.to_thread(draw, table, out)
         await asyncio.to_thread(table.unlink)
         given.report(1.0, 0, drawn.size)
@@ -78,32 +78,32 @@ class Density:
             notes=(left_out,) if drawn.left_out else (),
         )
 
-    async def _count(self, bench: Workbench) -> Path:
+    async def _count(self, context: StepContext) -> Path:
         """One more pass: the data came without a table."""
-        table = bench.work / "table"
-        kernel, threads = bench.kernel, self.budget.threads
+        table = context.work / "table"
+        kernel, threads = context.kernel, self.budget.threads
         if kernel is None:
-            stage = own_stage("recount", self.reader, str(bench.source), str(table))
+            stage = own_stage("recount", self.reader, str(context.source), str(table))
         elif self.reader == "bam":
             options = (f"--threads={threads}", f"--density={table}")
-            stage = Stage(PROGRAM, (str(kernel), "reads", *options, str(bench.source)))
+            stage = Stage(PROGRAM, (str(kernel), "reads", *options, str(context.source)))
         else:
             # In order as they are, the data are only indexed once more.
-            call = Call(
+            call = KernelCall(
                 format=self.reader,
-                source=bench.source,
-                out=bench.work / "again",
-                index=bench.work / "again.index",
+                source=context.source,
+                out=context.work / "again",
+                index=context.work / "again.index",
                 density=table,
-                report=bench.work / "records.json",
-                work=bench.work,
+                report=context.work / "records.json",
+                work=context.work,
                 memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
                 threads=threads,
                 keep=True,
             )
             stage = Stage(PROGRAM, call.argv(kernel))
-        watch = Watch(bench.source, table, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
-        await bench.run(stage, watch=watch)
+        watch = Watch(context.source, table, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
+        await context.run(stage, watch=watch)
         return table
 
 

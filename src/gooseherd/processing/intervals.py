@@ -37,12 +37,12 @@ from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.formats.bgzf import text_bytes
 from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_bomb
 from gooseherd.processing.formats.detection import Look
-from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, Call, Status, parse_report
+from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, KernelCall, KernelStatus, parse_report
 from gooseherd.processing.step_context import (
     KEPT_NOTE,
     Budget,
-    Report,
-    Workbench,
+    StepContext,
+    StepReport,
     ends_whole,
     left_beside,
     own_stage,
@@ -131,30 +131,30 @@ class SortedText:
     weight: float = 9.0
 
     async def run(self, given: StepInput) -> StepOutput:
-        bench = Workbench(given, self.budget)
-        seen = await bench.sniff(self.source_format)
-        kernel = bench.kernel
-        bench.refuse_what_only_the_kernel_makes()
+        context = StepContext(given, self.budget)
+        seen = await context.sniff(self.source_format)
+        kernel = context.kernel
+        context.refuse_what_only_the_kernel_makes()
         if not self._can_read(kernel, seen):
-            seen = await bench.unpack(self.source_format)
+            seen = await context.unpack(self.source_format)
         if kernel is None or self.source_format is BIGBED:
             # A bigBed's tree stands at its end; and without the kernel lines are read from files.
             await given.arriving.whole()
         if seen.compression in _KERNEL_READS and seen.size < _SMALL:
-            await asyncio.to_thread(_refuse_bomb, bench.source, seen.size)
-        out = bench.work / f"data.{self.target.suffix}.gz"
+            await asyncio.to_thread(_refuse_bomb, context.source, seen.size)
+        out = context.work / f"data.{self.target.suffix}.gz"
         if kernel is not None:
-            report = await self._by_kernel(bench, kernel, out, seen)
-            tools = await bench.versions(str(kernel), *self._converters())
+            report = await self._by_kernel(context, kernel, out, seen)
+            tools = await context.versions(str(kernel), *self._converters())
         else:
-            await _refuse_cut(bench.source, self.source_format, seen)
-            report = await self._by_sort(bench, out, seen)
+            await _refuse_cut(context.source, self.source_format, seen)
+            report = await self._by_sort(context, out, seen)
             used = ("bgzip",) if report.ordered else ("sort", "bgzip")
-            tools = await bench.versions(*(() if report.kept else used), *self._converters())
+            tools = await context.versions(*(() if report.kept else used), *self._converters())
         if report.accounted_lines != report.source_lines:
             raise wrong_output(f"{report.accounted_lines} of {report.source_lines} lines are accounted for")
         data = given.path if report.kept and not out.exists() else out
-        given.report(1.0, bench.source.stat().st_size, data.stat().st_size)
+        given.report(1.0, context.source.stat().st_size, data.stat().st_size)
         return StepOutput(
             files=(self._data(given, data),),
             contigs=report.contigs,
@@ -172,14 +172,14 @@ class SortedText:
         name = f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz"
         return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
 
-    def _converting(self, bench: Workbench, source: str) -> tuple[tuple[Stage, ...], str]:
+    def _converting(self, context: StepContext, source: str) -> tuple[tuple[Stage, ...], str]:
         """(what turns the source into text with one record a line, how that text is to be read)."""
         match self.source_format:
             case f if f is BCF:
                 view = ("bcftools", "view", "--no-version", "-Ov", source)
                 return (Stage("bcftools view", view, reads_source=True),), "vcf"
             case f if f is BIGBED:
-                verdict = bench.work / "bigbed.json"
+                verdict = context.work / "bigbed.json"
                 items = own_stage(
                     "bigbed", source, "--report", str(verdict), verdict=verdict, reads_source=True
                 )
@@ -188,21 +188,21 @@ class SortedText:
                 return (), f.name
 
     def _watch(
-        self, bench: Workbench, seen: Look, output: Path, reading: float, span: tuple[float, float]
+        self, context: StepContext, seen: Look, output: Path, reading: float, span: tuple[float, float]
     ) -> Watch:
         packed = seen.compression is not Compression.PLAIN or self.source_format in _CONVERTED
         expected = seen.size if packed else seen.size // 4
-        return Watch(bench.source, output, expected, bench.given.report, reading=reading, span=span)
+        return Watch(context.source, output, expected, context.given.report, reading=reading, span=span)
 
-    async def _by_kernel(self, bench: Workbench, kernel: Path, out: Path, seen: Look) -> Report:
+    async def _by_kernel(self, context: StepContext, kernel: Path, out: Path, seen: Look) -> StepReport:
         """One pass; the index that comes of it waits beside the data for the next step."""
-        call = Call(
+        call = KernelCall(
             format=self.source_format.name,
             source=None,
             out=out,
-            index=bench.work / "index",
-            report=bench.work / "records.json",
-            work=bench.work,
+            index=context.work / "index",
+            report=context.work / "records.json",
+            work=context.work,
             memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
             threads=self.budget.threads,
             level=self.budget.level,
@@ -210,20 +210,20 @@ class SortedText:
             refuse_empty=True,
             keep=self.source_format not in _CONVERTED,
         )
-        async with bench.verifying():
-            async with bench.checked(lambda: _refuse_cut(bench.source, self.source_format, seen)):
-                await self._pass(bench, kernel, call, seen)
-            return await self._checked(bench, call)
+        async with context.verifying():
+            async with context.checked(lambda: _refuse_cut(context.source, self.source_format, seen)):
+                await self._pass(context, kernel, call, seen)
+            return await self._checked(context, call)
 
-    async def _checked(self, bench: Workbench, call: Call) -> Report:
+    async def _checked(self, context: StepContext, call: KernelCall) -> StepReport:
         """What a pass made, looked at; its index beside the data."""
         found = parse_report(await asyncio.to_thread(call.report.read_bytes))
-        report = await bench.read_report(call.report.name)
+        report = await context.read_report(call.report.name)
         out = call.out
         beside = out.with_name(f"{out.name}.{found.index}")
         if report.kept:
-            data = await asyncio.to_thread(second_name, bench.given.path, out)
-            await self._verify(bench, data, call.index)
+            data = await asyncio.to_thread(second_name, context.given.path, out)
+            await self._verify(context, data, call.index)
             if data is out:
                 await asyncio.to_thread(call.index.rename, beside)
             return report
@@ -235,93 +235,93 @@ class SortedText:
             raise wrong_output("no end marker")
         if size != report.size:
             raise wrong_output(f"{size} bytes of text instead of {report.size}")
-        await self._verify(bench, out, await asyncio.to_thread(call.index.rename, beside))
+        await self._verify(context, out, await asyncio.to_thread(call.index.rename, beside))
         return report
 
-    async def _pass(self, bench: Workbench, kernel: Path, call: Call, seen: Look) -> None:
+    async def _pass(self, context: StepContext, kernel: Path, call: KernelCall, seen: Look) -> None:
         """One run of the kernel; two, where what arrives might be kept and then is not."""
-        if not bench.given.arriving.complete:
+        if not context.given.arriving.complete:
             if call.keep and seen.compression is Compression.BGZF:
-                bench.given.announce(self._data(bench.given, bench.given.path))
+                context.given.announce(self._data(context.given, context.given.path))
                 try:
-                    await self._run(bench, kernel, call, seen)
+                    await self._run(context, kernel, call, seen)
                 except PipelineFailed as refused:
                     status = refused.result.stages[-1].returncode
-                    if status == Status.WANTS_CSI:
-                        await bench.given.arriving.whole()
-                    elif status != Status.NOT_KEPT:
+                    if status == KernelStatus.WANTS_CSI:
+                        await context.given.arriving.whole()
+                    elif status != KernelStatus.NOT_KEPT:
                         raise
                 else:
                     return
-                call = replace(call, keep=status == Status.WANTS_CSI)
+                call = replace(call, keep=status == KernelStatus.WANTS_CSI)
             else:
                 call = replace(call, keep=False)
-        bench.given.announce(self._data(bench.given, call.out))
-        await self._run(bench, kernel, call, seen)
+        context.given.announce(self._data(context.given, call.out))
+        await self._run(context, kernel, call, seen)
 
-    async def _run(self, bench: Workbench, kernel: Path, call: Call, seen: Look) -> None:
-        source, feed = bench.inflow()
-        before, reader = self._converting(bench, source)
-        reads = None if before or feed is not None else bench.source
+    async def _run(self, context: StepContext, kernel: Path, call: KernelCall, seen: Look) -> None:
+        source, feed = context.inflow()
+        before, reader = self._converting(context, source)
+        reads = None if before or feed is not None else context.source
         call = replace(call, format=reader, source=reads)
         stage = Stage(PROGRAM, call.argv(kernel), verdict=call.report)
-        watch = self._watch(bench, seen, call.out, 0.6, (0.0, 0.9))
-        await bench.run(*before, stage, stdin=feed, watch=watch)
+        watch = self._watch(context, seen, call.out, 0.6, (0.0, 0.9))
+        await context.run(*before, stage, stdin=feed, watch=watch)
 
-    async def _by_sort(self, bench: Workbench, out: Path, seen: Look) -> Report:
+    async def _by_sort(self, context: StepContext, out: Path, seen: Look) -> StepReport:
         """The same with the normaliser in Python, which sees whether to sort, GNU sort and bgzip."""
-        before, reader = self._converting(bench, str(bench.source))
-        header, added, records = (bench.work / name for name in ("header", "added", "records"))
-        source = None if before else bench.source
-        reading = bench.normaliser(reader, source, "records.json", header=header, added=added)
+        before, reader = self._converting(context, str(context.source))
+        header, added, records = (context.work / name for name in ("header", "added", "records"))
+        source = None if before else context.source
+        reading = context.normaliser(reader, source, "records.json", header=header, added=added)
         try:
-            watch = self._watch(bench, seen, records, 1.0, (0.0, 0.4))
-            await bench.run(*before, reading, stdout=records, watch=watch)
-            report = await bench.read_report("records.json")
+            watch = self._watch(context, seen, records, 1.0, (0.0, 0.4))
+            await context.run(*before, reading, stdout=records, watch=watch)
+            report = await context.read_report("records.json")
             if report.kept and not before:
                 return report
-            await self._pack(bench, header, added, records, out, ordered=report.ordered)
+            await self._pack(context, header, added, records, out, ordered=report.ordered)
         finally:
             records.unlink(missing_ok=True)
-        await self._check(bench, out, report)
+        await self._check(context, out, report)
         return report
 
     async def _pack(
-        self, bench: Workbench, header: Path, added: Path, records: Path, out: Path, *, ordered: bool
+        self, context: StepContext, header: Path, added: Path, records: Path, out: Path, *, ordered: bool
     ) -> None:
         column, threads = self.target.column, str(self.budget.threads)
         squeeze = ("bgzip", "-c", "-@", threads, "-l", str(self.budget.level))
         sort = (
             "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
-            "-S", f"{self.budget.sort_memory}b", "-T", str(bench.work), f"--parallel={threads}",
+            "-S", f"{self.budget.sort_memory}b", "-T", str(context.work), f"--parallel={threads}",
             str(added), str(records),
         )  # fmt: skip
         size = (await asyncio.to_thread(records.stat)).st_size
         as_they_are = (Stage("bgzip", (*squeeze, str(records))),)
-        await bench.run(
+        await context.run(
             *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", squeeze))),
             own_stage("headed", str(header), str(self.budget.level)),
             stdout=out,
-            watch=Watch(records, out, size // 4, bench.given.report, reading=0.5, span=(0.4, 0.9)),
+            watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),
         )
 
-    async def _verify(self, bench: Workbench, data: Path, index: Path) -> None:
+    async def _verify(self, context: StepContext, data: Path, index: Path) -> None:
         # BCF is read again by an index of its own.
         read_again = self.source_format is not BCF
-        options = ("--source", str(bench.source), "--format", self.source_format.name) if read_again else ()
-        await bench.verify("tabix", data, index, *options)
+        options = ("--source", str(context.source), "--format", self.source_format.name) if read_again else ()
+        await context.verify("tabix", data, index, *options)
 
-    async def _check(self, bench: Workbench, out: Path, report: Report) -> None:
+    async def _check(self, context: StepContext, out: Path, report: StepReport) -> None:
         """Every line and byte that went into the sort is in the result, which decodes to its end."""
         if not await asyncio.to_thread(ends_whole, out):
             raise wrong_output("no end marker")
         unpack = Stage("bgzip", ("bgzip", "-d", "-c", "-@", str(self.budget.threads), str(out)))
-        said = await bench.output_of(unpack, Stage("wc", ("wc", "-lc")))
+        said = await context.output_of(unpack, Stage("wc", ("wc", "-lc")))
         lines, size = map(int, said.split())
         if (lines, size) != (report.lines, report.size):
             raise wrong_output(f"{lines} lines of {size} bytes instead of {report.lines} of {report.size}")
 
-    def _notes(self, report: Report) -> tuple[str, ...]:
+    def _notes(self, report: StepReport) -> tuple[str, ...]:
         notes = list(report.notes)
         if report.kept:
             notes.append(KEPT_NOTE)
@@ -347,15 +347,15 @@ class TabixIndex:
     weight: float = 1.0
 
     async def run(self, given: StepInput) -> StepOutput:
-        bench = Workbench(given, self.budget)
-        data = bench.link(bench.source, f"data.{self.target.suffix}.gz")
-        index = await asyncio.to_thread(left_beside, given.path, bench.work, (".tbi", ".csi"))
+        context = StepContext(given, self.budget)
+        data = context.link(context.source, f"data.{self.target.suffix}.gz")
+        index = await asyncio.to_thread(left_beside, given.path, context.work, (".tbi", ".csi"))
         tools: dict[str, str] = {}
         if index is None:
-            index = await self._by_tabix(bench, data)
-            await bench.verify("tabix", data, index)
-            tools = await bench.versions("tabix")
-        given.report(1.0, bench.source.stat().st_size, index.stat().st_size)
+            index = await self._by_tabix(context, data)
+            await context.verify("tabix", data, index)
+            tools = await context.versions("tabix")
+        given.report(1.0, context.source.stat().st_size, index.stat().st_size)
         base = stem(given.source.filename, self.source_format.suffixes)
         return StepOutput(
             files=(Produced(Kind.INDEX, index, "index", f"{base}.{self.target.suffix}.gz{index.suffix}"),),
@@ -363,19 +363,19 @@ class TabixIndex:
             tools=tools,
         )
 
-    async def _by_tabix(self, bench: Workbench, data: Path) -> Path:
+    async def _by_tabix(self, context: StepContext, data: Path) -> Path:
         try:
-            await self._index(bench, data, ())
+            await self._index(context, data, ())
         except PipelineFailed as refused:
             if not any(_WANTS_CSI.search(end.stderr) for end in refused.result.stages):
                 raise
-            await self._index(bench, data, ("-C",))
+            await self._index(context, data, ("-C",))
             return data.with_name(f"{data.name}.csi")
         return data.with_name(f"{data.name}.tbi")
 
-    async def _index(self, bench: Workbench, data: Path, options: tuple[str, ...]) -> None:
-        watch = Watch(bench.source, data, 1, bench.given.report, reading=1.0, span=(0.0, 0.9))
-        await bench.run(
+    async def _index(self, context: StepContext, data: Path, options: tuple[str, ...]) -> None:
+        watch = Watch(context.source, data, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
+        await context.run(
             Stage("tabix", ("tabix", "-f", *options, "-p", self.target.preset, str(data))), watch=watch
         )
 

@@ -20,7 +20,7 @@ LEAST_MEMORY: Final = 80 << 20
 """Bytes that are enough for any genome's index; the program itself accepts less for small ones."""
 
 
-class Status(IntEnum):
+class KernelStatus(IntEnum):
     """Its exit statuses."""
 
     DONE = 0
@@ -47,7 +47,7 @@ class KernelContig:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class KernelReport:
     """What one run found. After a failure: `reason` (of failures.Reason), `detail`, `line`, counts so far."""
 
     done: bool
@@ -80,7 +80,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class KernelProgress:
     """One line of --progress-fd. `in_total` is 0 when unknown; `written` follows `text` once all is read."""
 
     phase: str
@@ -103,7 +103,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Call:
+class KernelCall:
     """One run. Paths only: its own names, never the user's."""
 
     format: str
@@ -156,7 +156,7 @@ def find_kernel(built: Path | None = None, *, search_path: str | None = None) ->
     return find_program(PROGRAM, search_path=search_path)
 
 
-def parse_report(data: bytes) -> Report:
+def parse_report(data: bytes) -> KernelReport:
     """Read a report.
 
     Raises:
@@ -171,7 +171,7 @@ def parse_report(data: bytes) -> Report:
         raise ValueError(f"not a report: {lacking}") from lacking
 
 
-def parse_progress(line: bytes) -> Progress:
+def parse_progress(line: bytes) -> KernelProgress:
     """Read one line of progress.
 
     Raises:
@@ -179,15 +179,15 @@ def parse_progress(line: bytes) -> Progress:
     """
     said = json.loads(line)
     try:
-        return Progress(
+        return KernelProgress(
             said["phase"], said["in"], said["in_total"], said["text"], said["written"], said["out"]
         )
     except (KeyError, TypeError) as lacking:
         raise ValueError(f"not a line of progress: {lacking}") from lacking
 
 
-def _report(said: dict[str, Any]) -> Report:
-    return Report(
+def _report(said: dict[str, Any]) -> KernelReport:
+    return KernelReport(
         done=said["outcome"] == "done",
         records=said["records"],
         record_bytes=said["record_bytes"],

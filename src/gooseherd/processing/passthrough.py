@@ -12,7 +12,7 @@ from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import is_text
-from gooseherd.processing.step_context import Budget, Workbench, own_stage
+from gooseherd.processing.step_context import Budget, StepContext, own_stage
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class AsItIs:
     weight: float = 1.0
 
     async def run(self, given: StepInput) -> StepOutput:
-        bench = Workbench(given, self.budget)
-        seen = await bench.sniff(self.source_format)
+        context = StepContext(given, self.budget)
+        seen = await context.sniff(self.source_format)
         plain = seen.compression is Compression.PLAIN
         produced = Produced(
             Kind.DATA,
@@ -67,15 +67,15 @@ class AsItIs:
         elif self.source_format is BIGWIG:
             # Its tree of positions stands at its end.
             await given.arriving.whole()
-            contigs = await self._bigwig(bench)
+            contigs = await self._bigwig(context)
         await given.arriving.whole()
         given.report(1.0, given.path.stat().st_size, 0)
         return StepOutput(files=(produced,), contigs=contigs, notes=notes)
 
-    async def _bigwig(self, bench: Workbench) -> tuple[Contig, ...]:
-        verdict = bench.work / "bigwig.json"
-        argv = ("bigwig", str(bench.source), "--report", str(verdict))
+    async def _bigwig(self, context: StepContext) -> tuple[Contig, ...]:
+        verdict = context.work / "bigwig.json"
+        argv = ("bigwig", str(context.source), "--report", str(verdict))
         said = json.loads(
-            await bench.output_of(own_stage("probe", *argv, verdict=verdict, reads_source=True))
+            await context.output_of(own_stage("probe", *argv, verdict=verdict, reads_source=True))
         )
         return tuple(Contig(name, length) for name, length in said["contigs"])

@@ -108,7 +108,7 @@ class Budget:
         return max(int(self.samtools_memory / self.threads / _MERGE_ALLOWANCE), _LEAST_SORT_BYTES)
 
 
-class Workbench:
+class StepContext:
     """Runs pipelines for one step."""
 
     def __init__(self, given: StepInput, budget: Budget) -> None:
@@ -294,9 +294,9 @@ class Workbench:
         async with self.verifying():
             return await self.verify(kind, data, index, *options)
 
-    async def read_report(self, name: str) -> Report:
+    async def read_report(self, name: str) -> StepReport:
         """What a normaliser noticed."""
-        return Report(json.loads(await asyncio.to_thread((self.work / name).read_bytes)))
+        return StepReport(json.loads(await asyncio.to_thread((self.work / name).read_bytes)))
 
     def link(self, target: Path, name: str) -> Path:
         """A name in the work folder for a file elsewhere: tools write beside their input."""
@@ -310,12 +310,12 @@ class Workbench:
 class _Verifier:
     """One process of verify.py, which waits for what to ask."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._verdict, self._answer = bench.work / "verified.json", bench.work / "verified"
-        self._seed = str(bench.given.source.identity)
-        self._order = Written(bench.work / "to-verify")
-        stage = own_stage("verify", bench.given.source.file_format.name, verdict=self._verdict)
-        running = bench.run(stage, stdin=Feed(self._order.path, self._order), stdout=self._answer)
+    def __init__(self, context: StepContext) -> None:
+        self._verdict, self._answer = context.work / "verified.json", context.work / "verified"
+        self._seed = str(context.given.source.identity)
+        self._order = Written(context.work / "to-verify")
+        stage = own_stage("verify", context.given.source.file_format.name, verdict=self._verdict)
+        running = context.run(stage, stdin=Feed(self._order.path, self._order), stdout=self._answer)
         self._running = asyncio.create_task(running, name="verify")
 
     async def ask(self, *words: str) -> Mapping[str, int]:
@@ -332,7 +332,7 @@ class _Verifier:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StepReport:
     """What a normaliser, or the kernel in its place, noticed."""
 
     data: Mapping[str, Any]

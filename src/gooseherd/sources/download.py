@@ -15,7 +15,7 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources.drs import Place
 from gooseherd.sources.guarded import GuardedHttp
-from gooseherd.sources.retry_policy import Faltered
+from gooseherd.sources.retry_policy import TransientFailure
 from gooseherd.sources.sink import Sink
 
 FLUSH_BYTES: Final = 1 << 20
@@ -65,7 +65,7 @@ class Download:
         """One request, from where the sink stands to the end.
 
         Raises:
-            Faltered: try again; what arrived is kept where it can be continued.
+            TransientFailure: try again; what arrived is kept where it can be continued.
             StepFailed: source_changed, source_too_large, out_of_disk: trying again is no use.
         """
         start = await self._start()
@@ -110,17 +110,19 @@ class Download:
             total = int(span[3]) if span[3] != "*" else self._total
         else:
             await self.restart()
-            raise Faltered(place.shown, response.status, "answered another range than was asked for")
+            raise TransientFailure(place.shown, response.status, "answered another range than was asked for")
         if not is_verbatim(
             response.headers, (self._source.filename, place.url.partition("?")[0]), total, self._source
         ):
-            raise Faltered(place.shown, response.status, "encodes the file though asked not to", again=False)
+            raise TransientFailure(
+                place.shown, response.status, "encodes the file though asked not to", again=False
+            )
         self._accept(total)
         self._validator = _validator(response.headers)
         await self._drain(response, place.shown)
         if self._total is not None and self._sink.size < self._total:
             said = f"broke off after {self._sink.size} of {self._total} bytes"
-            raise Faltered(place.shown, response.status, said)
+            raise TransientFailure(place.shown, response.status, said)
 
     def _is_another(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a server that does not mind If-Range continued with another version's bytes."""
@@ -151,7 +153,7 @@ class Download:
                 if len(gathered) >= FLUSH_BYTES or clock() - since > _FLUSH_SECONDS:
                     await self._write(gathered)
                     gathered, since = bytearray(), clock()
-        except Faltered:
+        except TransientFailure:
             await self._write(gathered)
             raise
         await self._write(gathered)

@@ -65,7 +65,7 @@ class Drs:
 
         Raises:
             InvalidInput: no DRS URI, an unknown prefix, a bundle, or no way to read it that we know.
-            NotFound, AccessDenied, OutboundRefused, Faltered: as GuardedHttp.get_json.
+            NotFound, AccessDenied, OutboundRefused, TransientFailure: as GuardedHttp.get_json.
         """
         objects = self.object_url(uri)
         found = _mapping(await self._http.get_json(objects, {}))

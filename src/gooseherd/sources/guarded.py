@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
-from gooseherd.sources.retry_policy import Faltered, Patience, retry_after
+from gooseherd.sources.retry_policy import RetryPolicy, TransientFailure, retry_after
 from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
 
 Headers = Mapping[str, str]
@@ -45,7 +45,7 @@ class GuardedHttp:
     def __init__(
         self,
         guard: UrlGuard,
-        patience: Patience,
+        patience: RetryPolicy,
         tls: ssl.SSLContext | None = None,
         endpoint: str | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class GuardedHttp:
         Raises:
             OutboundRefused: the guard does not allow the URL, an address or a redirect.
             NotFound, AccessDenied: upstream said so.
-            Faltered: anything else.
+            TransientFailure: anything else.
         """
         shown = shown or safe_url(url)
         response = await self._follow(url, headers, shown, ours=ours)
@@ -88,7 +88,7 @@ class GuardedHttp:
         return response.headers
 
     async def get_json(self, url: str, headers: Mapping[str, str]) -> Any:
-        """A small JSON document. Raises as `get` does; Faltered also for what is no JSON."""
+        """A small JSON document. Raises as `get` does; TransientFailure also for what is no JSON."""
         shown = safe_url(url)
         response = await self._follow(url, {"accept": "application/json", **headers}, shown)
         try:
@@ -98,15 +98,15 @@ class GuardedHttp:
             async for chunk in self.chunks(response, shown):
                 body += chunk
                 if len(body) > _MAX_JSON:
-                    raise Faltered(shown, 200, "sent too long a document", again=False)
+                    raise TransientFailure(shown, 200, "sent too long a document", again=False)
             return json.loads(body)
         except ValueError:
-            raise Faltered(shown, 200, "sent no JSON", again=False) from None
+            raise TransientFailure(shown, 200, "sent no JSON", again=False) from None
         finally:
             response.release()
 
     async def chunks(self, response: aiohttp.ClientResponse, shown: str) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises Faltered, naming `shown`, when it stalls, crawls or breaks off."""
+        """The body as it arrives. Raises TransientFailure, naming `shown`, when it stalls, crawls or breaks off."""
         clock = asyncio.get_running_loop().time
         waited, received = 0.0, 0
         try:
@@ -120,10 +120,10 @@ class GuardedHttp:
                 yield chunk
                 if waited > self._patience.read_seconds:
                     if received < waited * self._patience.floor_bytes:
-                        raise Faltered(shown, response.status, "sends too slowly")
+                        raise TransientFailure(shown, response.status, "sends too slowly")
                     waited, received = 0.0, 0
         except (aiohttp.ClientError, OSError) as error:
-            raise Faltered(shown, response.status, _words(error, "broke off")) from error
+            raise TransientFailure(shown, response.status, _words(error, "broke off")) from error
 
     async def close(self) -> None:
         """Idempotent."""
@@ -157,7 +157,7 @@ class GuardedHttp:
             if following.origin() != target.origin():
                 sent = {name: value for name, value in sent.items() if name.lower() in _TRAVELLING}
             target = following
-        raise Faltered(shown, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
+        raise TransientFailure(shown, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
 
     async def _once(
         self, method: str, target: URL, headers: Mapping[str, str], shown: str, hop: str
@@ -169,9 +169,9 @@ class GuardedHttp:
         except _AddressRefusedError as refused:
             raise OutboundRefused(shown, hop + refused.rule, setting_of(refused.rule)) from None
         except aiohttp.ClientConnectorCertificateError as error:
-            raise Faltered(shown, None, "has a certificate we do not trust", again=False) from error
+            raise TransientFailure(shown, None, "has a certificate we do not trust", again=False) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Faltered(shown, None, _words(error, "cannot be reached", hop)) from error
+            raise TransientFailure(shown, None, _words(error, "cannot be reached", hop)) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -241,7 +241,7 @@ def _told(response: aiohttp.ClientResponse, shown: str) -> Exception:
     later = retry_after(response.headers)
     # 202: a DRS server is fetching the object from its archive, and says when to ask again.
     again = status >= 500 or status in _AGAIN or (status == 202 and later is not None)
-    return Faltered(shown, status, f"answered {status}", later, again)
+    return TransientFailure(shown, status, f"answered {status}", later, again)
 
 
 def _words(error: Exception, default: str, hop: str = "") -> str:

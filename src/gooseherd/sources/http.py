@@ -25,7 +25,7 @@ from gooseherd.sources import localfile
 from gooseherd.sources.download import Download, is_verbatim, too_large
 from gooseherd.sources.drs import Drs, Place
 from gooseherd.sources.guarded import GuardedHttp
-from gooseherd.sources.retry_policy import Faltered, Patience
+from gooseherd.sources.retry_policy import RetryPolicy, TransientFailure
 from gooseherd.sources.s3 import S3Endpoint
 from gooseherd.sources.sink import Sink
 from gooseherd.sources.urlguard import UrlGuard, safe_url
@@ -55,7 +55,7 @@ class HttpSources:
         self,
         guard: UrlGuard,
         *,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         drs_prefixes: Mapping[str, str] | None = None,
         s3_endpoint: str | None = None,
         s3_region: str | None = None,
@@ -63,7 +63,7 @@ class HttpSources:
         random: Callable[[], float] = randomness.random,
     ) -> None:
         self._guard = guard
-        self._patience = patience or Patience()
+        self._patience = patience or RetryPolicy()
         self._http = GuardedHttp(guard, self._patience, tls, s3_endpoint)
         self._s3 = S3Endpoint(s3_endpoint, s3_region)
         self._drs = Drs(self._http, drs_prefixes or {}, self._s3)
@@ -96,7 +96,7 @@ class HttpSources:
             if place.size is not None and digest is not None:
                 return SourceDetails(place.size, digest)
             headers = await self._http.head(place.url, place.headers, shown=place.shown, ours=place.ours)
-        except Faltered as faltered:
+        except TransientFailure as faltered:
             log.info("its size and version are not known: %s", faltered)
             raise faltered.plain() from faltered
         length = headers.get("Content-Length", "")
@@ -125,7 +125,7 @@ class HttpSources:
         passed = {name.lower(): value for name, value in headers.items() if name.lower() in _PASSED_ON}
         try:
             response, place = await self._answer(url, passed)
-        except Faltered as faltered:
+        except TransientFailure as faltered:
             log.warning("pass-through failed: %s", faltered)
             raise faltered.plain() from faltered
         try:
@@ -145,10 +145,10 @@ class HttpSources:
                 if is_verbatim(response.headers, (place.url.partition("?")[0],)):
                     return response, place
                 response.close()
-                raise Faltered(
+                raise TransientFailure(
                     safe_url(url), response.status, "encodes the file though asked not to", again=False
                 )
-            except Faltered as faltered:
+            except TransientFailure as faltered:
                 failures += 1
                 await self._pause(failures, faltered, self._patience.open_tries)
 
@@ -156,7 +156,7 @@ class HttpSources:
         try:
             async for chunk in self._http.chunks(response, shown):
                 yield chunk
-        except Faltered as faltered:
+        except TransientFailure as faltered:
             raise faltered.plain() from faltered
 
     async def fetch(
@@ -187,7 +187,7 @@ class HttpSources:
             if difference := sink.difference(source):
                 raise StepFailed.because(Reason.SOURCE_CHANGED, difference)
             whole = True
-        except (OutboundRefused, AccessDenied, NotFound, InvalidInput, Faltered) as error:
+        except (OutboundRefused, AccessDenied, NotFound, InvalidInput, TransientFailure) as error:
             raise _ended(error) from error
         finally:
             await in_thread(sink.close, keep=whole)
@@ -225,7 +225,7 @@ class HttpSources:
                 # Two halves of two versions look like this. Loaded once more before it is believed.
                 doubted = True
                 await download.restart()
-            except Faltered as faltered:
+            except TransientFailure as faltered:
                 # Against the best so far: what is loaded again after a restart is no progress.
                 if sink.size >= best + _PROGRESS:
                     failures, best = 0, sink.size
@@ -239,7 +239,7 @@ class HttpSources:
         except AccessDenied:
             if place.lasting or not started:
                 raise
-            raise Faltered(place.shown, 403, "let a signed URL run out") from None
+            raise TransientFailure(place.shown, 403, "let a signed URL run out") from None
 
     async def _place(self, url: str) -> Place:
         scheme = _scheme(url)
@@ -251,7 +251,7 @@ class HttpSources:
         return Place(url)
 
     async def _pause(
-        self, failures: int, faltered: Faltered, tries: int, pausing: Pausing = ignore_pause
+        self, failures: int, faltered: TransientFailure, tries: int, pausing: Pausing = ignore_pause
     ) -> None:
         """Wait before the next try, or raise what there is to say."""
         wait = self._patience.wait(failures, faltered.retry_after, self._random())
@@ -294,7 +294,7 @@ def _agree(source: SourceFile, place: Place) -> None:
             raise StepFailed.because(Reason.SOURCE_CHANGED, said[:300])
 
 
-def _ended(error: OutboundRefused | AccessDenied | NotFound | InvalidInput | Faltered) -> StepFailed:
+def _ended(error: OutboundRefused | AccessDenied | NotFound | InvalidInput | TransientFailure) -> StepFailed:
     match error:
         case OutboundRefused():
             return StepFailed.because(Reason.SOURCE_FORBIDDEN, str(error))
@@ -304,5 +304,5 @@ def _ended(error: OutboundRefused | AccessDenied | NotFound | InvalidInput | Fal
             return StepFailed.because(Reason.SOURCE_MISSING, f"upstream has no {error.name}")
         case InvalidInput():
             return StepFailed.because(Reason.SOURCE_INVALID, str(error))
-        case Faltered():
+        case TransientFailure():
             return StepFailed.because(Reason.SOURCE_UNAVAILABLE, str(error))

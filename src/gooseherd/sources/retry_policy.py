@@ -11,7 +11,7 @@ from gooseherd.domain.errors import UpstreamUnavailable
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Bounds of one conversation with upstream; seconds, and failures in a row."""
 
     connect_seconds: float = 10.0
@@ -41,7 +41,7 @@ class Patience:
 
 
 @dataclass(eq=False)
-class Faltered(UpstreamUnavailable):
+class TransientFailure(UpstreamUnavailable):
     """Upstream did not give what it should have; inside of this room only."""
 
     problem: str = "did not answer"

@@ -12,7 +12,7 @@ from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports import Body, CacheBackend, StoredObject
 
 
-class OpeningCache:
+class LazyCache:
     """CacheBackend that `make` makes, in a thread, with the first call.
 
     What `make` raises, each call raises. Closing it closes what was made.

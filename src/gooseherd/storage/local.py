@@ -65,7 +65,7 @@ class LocalFsCache:
     async def head(self, key: CacheKey) -> StoredObject | None:
         """As the port says."""
         check_key(key)
-        with self._answering("head"):
+        with self._responding("head"):
             file = await self._files.borrow(key)
         if file is None:
             return None
@@ -81,7 +81,7 @@ class LocalFsCache:
         return self._read(check_key(key), span)
 
     async def _read(self, key: CacheKey, span: ByteRange | None) -> AsyncIterator[bytes]:
-        with self._answering("get"):
+        with self._responding("get"):
             file = await self._files.borrow(key)
         if file is None:
             return
@@ -92,7 +92,7 @@ class LocalFsCache:
                 raise RangeNotSatisfiable(file.size)
             at = span.start
             while at < span.stop:
-                with self._answering("get"):
+                with self._responding("get"):
                     data = await self._chunk(file, at, min(CHUNK, span.stop - at))
                 at += len(data)
                 yield data
@@ -125,13 +125,13 @@ class LocalFsCache:
         """As the port says. A file of the caller's is copied, by reflink where the file system can."""
         check_key(key)
         if await self.head(key) is not None:
-            with self._answering("put_if_absent"):
+            with self._responding("put_if_absent"):
                 await in_thread(self._tree.settle, key)
             return False
         if isinstance(body, Path):
             return await self._put_file(key, body)
         if isinstance(body, bytes):
-            with self._answering("put_if_absent"):
+            with self._responding("put_if_absent"):
                 return await in_thread(self._store_bytes, key, body)
         return await self._put_stream(key, body)
 
@@ -141,11 +141,11 @@ class LocalFsCache:
             return draft.publish(key)
 
     async def _put_file(self, key: CacheKey, path: Path) -> bool:
-        # Outside of `_answering`: a caller's file that cannot be read is not our storage failing.
+        # Outside of `_responding`: a caller's file that cannot be read is not our storage failing.
         source = await in_thread_or_undo(os.close, open_regular, path)
         stop = threading.Event()
         try:
-            with self._answering("put_if_absent"):
+            with self._responding("put_if_absent"):
                 return await in_thread_until(stop.set, self._store_file, key, source, stop)
         finally:
             os.close(source)
@@ -156,17 +156,17 @@ class LocalFsCache:
             return not stop.is_set() and draft.publish(key)
 
     async def _put_stream(self, key: CacheKey, body: AsyncIterable[bytes]) -> bool:
-        with self._answering("put_if_absent"):
+        with self._responding("put_if_absent"):
             draft = await in_thread_or_undo(Draft.discard, Draft, self._tree)
         try:
             gathered = bytearray()
             async for data in body:
                 gathered += data
                 if len(gathered) >= CHUNK:
-                    with self._answering("put_if_absent"):
+                    with self._responding("put_if_absent"):
                         await in_thread(draft.write, gathered)
                     gathered = bytearray()
-            with self._answering("put_if_absent"):
+            with self._responding("put_if_absent"):
                 await in_thread(draft.write, gathered)
                 return await in_thread(draft.publish, key)
         finally:
@@ -176,7 +176,7 @@ class LocalFsCache:
         """As the port says; folders it leaves empty go as well."""
         check_key(key)
         self._files.forget(key)
-        with self._answering("delete"):
+        with self._responding("delete"):
             return await in_thread(self._tree.unlink, key)
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
@@ -187,7 +187,7 @@ class LocalFsCache:
         found = self._tree.scan(prefix)
         try:
             while True:
-                with self._answering("list"):
+                with self._responding("list"):
                     batch = await in_thread(_take, found)
                 if not batch:
                     return
@@ -202,7 +202,7 @@ class LocalFsCache:
         A draft whose writer lives is never removed, whatever its age.
         """
         self._files.forget_deleted()
-        with self._answering("sweep"):
+        with self._responding("sweep"):
             swept = await in_thread(sweep, self._tree, older_than_seconds)
         if swept:
             log.info("swept %d drafts of writers that were killed", swept)
@@ -216,7 +216,7 @@ class LocalFsCache:
             self._tree.close()
 
     @contextmanager
-    def _answering(self, operation: str) -> Iterator[None]:
+    def _responding(self, operation: str) -> Iterator[None]:
         if self._closed:
             raise CacheUnavailable(operation)
         try:

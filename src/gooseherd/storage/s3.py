@@ -93,7 +93,7 @@ class S3Cache:
         import obstore
 
         path = self._path(key)
-        with _answering("head"):
+        with _responding("head"):
             try:
                 found = await obstore.head_async(self._store, path)
             except FileNotFoundError:
@@ -243,7 +243,7 @@ class S3Cache:
         """The mark of the object's writer; empty when it has none, None when there is no object."""
         import obstore
 
-        with _answering("head"):
+        with _responding("head"):
             try:
                 found = await obstore.get_async(self._store, path, options={"head": True})
             except FileNotFoundError:
@@ -258,7 +258,7 @@ class S3Cache:
 
         if await self.head(key) is None:
             return False
-        with _answering("delete"):
+        with _responding("delete"):
             await obstore.delete_async(self._store, self._path(key))
         return True
 
@@ -271,7 +271,7 @@ class S3Cache:
 
         # obstore lists folders, so what stands behind the last slash is compared here.
         folder = prefix.rpartition("/")[0]
-        with _answering("list"):
+        with _responding("list"):
             async for page in obstore.list(self._store, prefix=folder or None, chunk_size=1000):
                 for found in page:
                     path = found["path"]
@@ -372,7 +372,7 @@ def _meaning(error: Exception, operation: str) -> Exception:
 
 
 @contextmanager
-def _answering(operation: str) -> Iterator[None]:
+def _responding(operation: str) -> Iterator[None]:
     try:
         yield
     except _broken() as error:

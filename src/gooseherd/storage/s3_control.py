@@ -97,12 +97,12 @@ class S3Control:
 
     def check(self) -> None:
         """See that the bucket is there."""
-        with self._answering("head_bucket"):
+        with self._responding("head_bucket"):
             self._client.head_bucket(Bucket=self._bucket)
 
     def create(self, key: str, metadata: Mapping[str, str]) -> Upload:
         """Begin an upload."""
-        with self._answering("create_multipart_upload"):
+        with self._responding("create_multipart_upload"):
             answer = self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=key, Metadata=dict(metadata)
             )
@@ -110,7 +110,7 @@ class S3Control:
 
     def upload_part(self, upload: Upload, number: int, data: bytes | bytearray) -> str:
         """Store one part, the first is 1; its entity tag. All but the last are at least 5 MiB."""
-        with self._answering("upload_part"):
+        with self._responding("upload_part"):
             answer = self._client.upload_part(
                 Bucket=self._bucket, Key=upload.key, UploadId=upload.upload_id, PartNumber=number, Body=data
             )
@@ -120,7 +120,7 @@ class S3Control:
     def complete(self, upload: Upload, etags: Sequence[str]) -> None:
         """Make it the object, unless there is one. Raises Exists and Conflict as well."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-        with self._answering("complete_multipart_upload"):
+        with self._responding("complete_multipart_upload"):
             self._client.complete_multipart_upload(
                 Bucket=self._bucket,
                 Key=upload.key,
@@ -146,7 +146,7 @@ class S3Control:
             self._client.close()
 
     @contextmanager
-    def _answering(self, operation: str) -> Iterator[None]:
+    def _responding(self, operation: str) -> Iterator[None]:
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         try:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from gooseherd.devcloud.admin_client import Knobs
-from gooseherd.devcloud.deployment import running_site, unfinished_uploads
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
+from gooseherd.devcloud.deployment import running_local_cloud, unfinished_uploads
 
-__all__ = ["left_over", "running_site", "serving"]
+__all__ = ["left_over", "running_local_cloud", "serving"]
 
 _SETTLE_SECONDS: Final = 30.0
 """From StopTask to a task without a process, on two busy cores."""
@@ -41,10 +41,10 @@ def serving(folder: Path) -> Iterator[str]:
 
 def left_over(cloud: Mapping[str, str]) -> dict[str, int]:
     """Tasks, processes of tasks and unfinished uploads that are still there, after a time to settle."""
-    knobs = Knobs(cloud["AWS_ENDPOINT_URL"])
+    cloud_admin = LocalCloudAdmin(cloud["AWS_ENDPOINT_URL"])
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
-        tasks = knobs.tasks()
+        tasks = cloud_admin.tasks()
         live = [task for task in tasks if task["status"] != "STOPPED"]
         processes = sum(1 for task in tasks if _alive(task))
         if not (live or processes) or time.monotonic() > deadline:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from gooseherd import __version__
-from gooseherd.api.app import Desk
+from gooseherd.api.app import Dependencies
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
@@ -20,7 +20,7 @@ from gooseherd.control.loop import Loop
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
@@ -49,7 +49,7 @@ _PROCESSING_OFF = (
 class Service:
     """A running engine and the application in front of it."""
 
-    desk: Desk
+    dependencies: Dependencies
     settings: Settings
 
 
@@ -61,7 +61,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         Misconfigured: naming the variable.
         StoreUnavailable: the document store does not answer.
     """
-    news = News()
+    wakeups = Wakeups()
     async with AsyncExitStack() as stack:
         database, store_trouble = await stack.enter_async_context(open_database(settings, state))
         await ensure_indexes(database)
@@ -91,7 +91,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                     active_jobs=settings.workflow_max_active_jobs,
                     pending_per_requester=settings.workflow_max_pending_per_requester,
                 ),
-                news=news,
+                wakeups=wakeups,
                 new_id=lambda: JobId(uuid.uuid4().hex),
             )
             fleet, workers = await open_fleet(settings, state)
@@ -102,7 +102,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 workers=workers,
                 cache=cache,
                 finalizers=finalizers,
-                news=news,
+                wakeups=wakeups,
                 owner=Owner(state.remembered("instance", lambda: uuid.uuid4().hex)),
                 timing=_timing(settings),
                 bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
@@ -111,7 +111,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 jobs=jobs,
                 fleet=fleet,
                 executions=executions,
-                news=news,
+                wakeups=wakeups,
                 running_limit=settings.workflow_max_running_per_requester,
                 tick_seconds=settings.workflow_tick_seconds,
             )
@@ -119,7 +119,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 jobs=jobs,
                 executions=executions,
                 finalizers=finalizers,
-                news=news,
+                wakeups=wakeups,
                 limits=ReaperLimits(
                     finalize_grace=timedelta(seconds=settings.workflow_finalize_grace_seconds),
                     hard_ceiling=timedelta(seconds=settings.workflow_hard_ceiling_seconds),
@@ -130,7 +130,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop]
             if settings.workflow_reconcile_seconds:
                 reconciler = make_reconciler(
-                    settings, jobs, fleet, follows=executions.follows, unowned=news.unowned
+                    settings, jobs, fleet, follows=executions.follows, unowned=wakeups.unowned
                 )
                 loops.append(reconciler.loop)
             await stack.enter_async_context(
@@ -138,7 +138,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                     jobs=jobs,
                     executions=executions,
                     loops=loops,
-                    news=news,
+                    wakeups=wakeups,
                     grace_seconds=settings.workflow_shutdown_grace_seconds,
                 )
             )
@@ -149,7 +149,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             )
 
         yield Service(
-            desk=Desk(
+            dependencies=Dependencies(
                 files=files,
                 submissions=submissions,
                 fleet=fleet,

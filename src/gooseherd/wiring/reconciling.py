@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
-from gooseherd.control.wakeups import Bell
+from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports import Fleet, JobStore
 from gooseherd.settings import Settings
@@ -23,7 +23,7 @@ def make_reconciler(
     fleet: Fleet,
     *,
     follows: Callable[[JobId], bool] = lambda _: False,
-    unowned: Bell | None = None,
+    unowned: Wakeup | None = None,
 ) -> Reconciler:
     """One with the limits of the settings."""
     lifetime = settings.worker_max_lifetime_seconds

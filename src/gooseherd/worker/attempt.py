@@ -32,7 +32,7 @@ from gooseherd.worker.failure_reason import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal
 from gooseherd.worker.settings import WorkerSettings
-from gooseherd.worker.watchdog import LAST_WORDS_SECONDS, Lifeline
+from gooseherd.worker.watchdog import LAST_WORDS_SECONDS, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -68,25 +68,25 @@ class _Ending:
                 self.run.cancel()
 
 
-def run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
+def run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
     """Run the order of `folder`; exit status 0 when its last event is written, else EXIT_NO_ROOM.
 
-    `lifeline` is a stream socket whose other end the worker's server process holds: it is
+    `watchdog` is a stream socket whose other end the worker's server process holds: it is
     closed with that process, and what is written to it says that the journal has grown.
     """
     try:
-        return _run(folder, entrypoint, lifeline)
+        return _run(folder, entrypoint, watchdog)
     except OSError as error:
         if not lacks_room(error):
             raise
         return EXIT_NO_ROOM
 
 
-def _run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
+def _run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
     me = _settle_in(folder)
     configure_logging()
     spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)
-    line = socket.socket(fileno=lifeline)
+    line = socket.socket(fileno=watchdog)
 
     def ring() -> None:
         with suppress(OSError):  # Full: it will be looked at anyway. Gone: the lifeline sees to it.
@@ -118,7 +118,7 @@ def _run(folder: AttemptFolder, entrypoint: ProcessId, lifeline: int) -> int:
         with suppress(RuntimeError):  # The loop may be closed: the end is near anyway.
             loop.call_soon_threadsafe(ending.because, too_late.reason, too_late.detail)
 
-    Lifeline(
+    Watchdog(
         line=line.fileno(),
         entrypoint=entrypoint,
         wall_seconds=spec.limits.wall_seconds,

@@ -60,8 +60,8 @@ class _Attempt:
         self._kills = oom_kills()
         self._identity = spawned.process
         self._name = str(spec.attempt)
-        self._bells: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
-        self._bells_lock = threading.Lock()
+        self._listening: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._listening_lock = threading.Lock()
         threading.Thread(target=self._wait, name=f"attempt {self._name}", daemon=True).start()
         threading.Thread(target=self._hear, name=f"line {self._name}", daemon=True).start()
 
@@ -88,23 +88,23 @@ class _Attempt:
                 self._ring()
 
     def _ring(self) -> None:
-        with self._bells_lock:
-            bells = list(self._bells)
-        for loop, bell in bells:
+        with self._listening_lock:
+            wakeups = list(self._listening)
+        for loop, wakeup in wakeups:
             with suppress(RuntimeError):  # A loop that was closed hears nothing.
-                loop.call_soon_threadsafe(bell.set)
+                loop.call_soon_threadsafe(wakeup.set)
 
     @contextmanager
-    def bell(self) -> Iterator[asyncio.Event]:
+    def wakeup(self) -> Iterator[asyncio.Event]:
         """Set, in the running loop, whenever the journal has grown and when the process has ended."""
         mine = (asyncio.get_running_loop(), asyncio.Event())
-        with self._bells_lock:
-            self._bells.add(mine)
+        with self._listening_lock:
+            self._listening.add(mine)
         try:
             yield mine[1]
         finally:
-            with self._bells_lock:
-                self._bells.discard(mine)
+            with self._listening_lock:
+                self._listening.discard(mine)
 
     def is_at_work(self) -> bool:
         """Not once its last event is written, though the process may still be there for a moment."""
@@ -135,7 +135,7 @@ class _Attempt:
         return self.ended.wait(FAREWELL_SECONDS)
 
 
-class Host:
+class Attempts:
     """All attempts of this worker; one lives at a time. Answers are plain data, they cross the wire."""
 
     def __init__(self, *, work: Path, build: str, entrypoint: ProcessId, spawner: Spawner) -> None:
@@ -224,9 +224,9 @@ class Host:
             return
         newest = 0
         heard = said = time.monotonic()
-        with attempt.bell() as bell, JournalReader(attempt.folder.journal) as reader:
+        with attempt.wakeup() as wakeup, JournalReader(attempt.folder.journal) as reader:
             while True:
-                bell.clear()
+                wakeup.clear()
                 # In this order: what was written before the end was written before it is read.
                 over = attempt.ended.is_set()
                 for event in reader.read():
@@ -250,7 +250,7 @@ class Host:
                     yield {"event": {"seq": newest, "kind": str(EventKind.HEARTBEAT), "at": time.time()}}
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(_LOOK_SECONDS, said + heartbeat_seconds - now)):
-                        await bell.wait()
+                        await wakeup.wait()
 
     def cancel(self, name: AttemptId) -> Answer:
         """End the attempt and remove its folder; `failed` when its processes do not go. Blocks."""

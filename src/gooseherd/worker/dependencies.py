@@ -13,10 +13,10 @@ from gooseherd.domain.keys import artifact_prefix
 from gooseherd.domain.ports import CacheBackend, Sources
 from gooseherd.processing.registry import default_registry
 from gooseherd.processing.tools.isolation import confinement
-from gooseherd.storage.lazy_cache import OpeningCache
+from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
-from gooseherd.worker.engine import Registry
+from gooseherd.worker.engine import Processors
 from gooseherd.worker.resources import fitted, tool_limits
 from gooseherd.worker.settings import WorkerSettings
 
@@ -24,7 +24,7 @@ from gooseherd.worker.settings import WorkerSettings
 @asynccontextmanager
 async def equip(
     spec: AttemptSpec, settings: WorkerSettings, scratch: Path
-) -> AsyncIterator[tuple[CacheBackend, Sources, Registry]]:
+) -> AsyncIterator[tuple[CacheBackend, Sources, Processors]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
 
     Tools may write to `scratch` only, where there is a sandbox. The cache is opened by its first
@@ -43,7 +43,7 @@ async def equip(
             confinement=confined,
         )
         sources = settings.outbound.sources()
-        backend = OpeningCache(partial(artifact_cache, settings))
+        backend = LazyCache(partial(artifact_cache, settings))
         try:
             prefix = artifact_prefix(spec.source.identity, spec.recipe)
             yield PrefixCache(backend, prefix), sources, registry

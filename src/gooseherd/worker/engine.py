@@ -23,9 +23,9 @@ from gooseherd.domain.ports import CacheBackend, Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import IdentityKind
 from gooseherd.worker.failure_reason import failure_of
-from gooseherd.worker.percentage import FETCH_PERCENT, Emit, Meter
+from gooseherd.worker.percentage import FETCH_PERCENT, Emit, Percentage
 from gooseherd.worker.publication import Publication
-from gooseherd.worker.streaming_source import Arrival, Told
+from gooseherd.worker.streaming_source import StreamingSource, Told
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ WEAK_NOTE: Final = (
 )
 
 
-class Registry(Protocol):
+class Processors(Protocol):
     """Finds the processor of a recipe."""
 
     def processor(self, recipe: Recipe) -> Processor:
@@ -46,7 +46,7 @@ class Registry(Protocol):
 
 
 async def run_attempt(
-    spec: AttemptSpec, *, cache: CacheBackend, sources: Sources, registry: Registry, work: Path, emit: Emit
+    spec: AttemptSpec, *, cache: CacheBackend, sources: Sources, registry: Processors, work: Path, emit: Emit
 ) -> None:
     """Publish the artifact the spec orders, saying events up to the last one.
 
@@ -79,7 +79,7 @@ class _Run:
         spec: AttemptSpec,
         cache: CacheBackend,
         sources: Sources,
-        registry: Registry,
+        registry: Processors,
         work: Path,
         emit: Emit,
     ) -> None:
@@ -88,17 +88,17 @@ class _Run:
         self._registry = registry
         self._work = work
         self._emit = emit
-        self._meter = Meter(emit)
+        self._percentage = Percentage(emit)
         self._publication = Publication(cache, spec.source.identity, spec.recipe)
         self._source = work / "source" / spec.source.filename
-        self._arrival: Arrival | None = None
+        self._streaming_source: StreamingSource | None = None
         self._made: dict[Kind, Path] = {}
 
     async def end(self) -> None:
         """Whatever is still under way ends: the download, and what is on its way to the cache."""
         try:
-            if self._arrival is not None:
-                await self._arrival.stop()
+            if self._streaming_source is not None:
+                await self._streaming_source.stop()
         finally:
             await self._publication.abandon()
 
@@ -118,13 +118,13 @@ class _Run:
         receipts = dict(zip((step.name for step in steps), found, strict=True))
         to_run = [step for step in steps if receipts[step.name] is None]
         shares = self._shares(steps, to_run)
-        if self._arrival is not None and all(step.needs is not None for step in to_run):
-            await self._arrival.stop()
+        if self._streaming_source is not None and all(step.needs is not None for step in to_run):
+            await self._streaming_source.stop()
         # What is there is said first: the job's record shows it while the rest is made.
         for step in steps:
             receipt = receipts[step.name]
             if receipt is not None:
-                self._meter.grant(shares[step.name])
+                self._percentage.grant(shares[step.name])
                 self._say_complete(receipt)
         for at, step in enumerate(to_run):
             receipts[step.name] = await self._perform(
@@ -152,17 +152,19 @@ class _Run:
     ) -> StepReceipt:
         share = shares[step.name]
         if step.needs is None:
-            arrival = await self._begin_fetch()
-            await arrival.at_least(_BEGIN_BYTES)
-            self._meter.begin(step.name)
-            output = await arrival.beside(lambda: self._attempt(step, self._source, share, arrival))
+            streaming_source = await self._begin_fetch()
+            await streaming_source.at_least(_BEGIN_BYTES)
+            self._percentage.begin(step.name)
+            output = await streaming_source.beside(
+                lambda: self._attempt(step, self._source, share, streaming_source)
+            )
         else:
             path = await self._made_before(step.needs, receipts)
-            self._meter.begin(step.name)
+            self._percentage.begin(step.name)
             output = await self._attempt(step, path, share)
         receipt = await self._publication.step(step.name, output)
         self._made.update({produced.kind: produced.path for produced in output.files})
-        self._meter.end(share)
+        self._percentage.end(share)
         self._say_complete(receipt)
         await asyncio.to_thread(self._forget, later)
         return receipt
@@ -174,7 +176,7 @@ class _Run:
         await asyncio.to_thread(_make_anew, work)
 
         def report(fraction: float, bytes_in: int, bytes_out: int) -> None:
-            self._meter.running(share, fraction, bytes_in, bytes_out)
+            self._percentage.running(share, fraction, bytes_in, bytes_out)
 
         return await step.run(
             StepInput(
@@ -197,26 +199,26 @@ class _Run:
             self._made[kind] = made
         return made
 
-    async def _begin_fetch(self) -> Arrival:
-        if self._arrival is None:
+    async def _begin_fetch(self) -> StreamingSource:
+        if self._streaming_source is None:
             source = self._spec.source
-            self._meter.begin()
+            self._percentage.begin()
             await asyncio.to_thread(self._source.parent.mkdir, parents=True)
 
             def report(there: int, total: int | None) -> None:
                 size = total or source.size_in_bytes
-                self._meter.arrived(there / size if size else 0.0, there)
+                self._percentage.arrived(there / size if size else 0.0, there)
 
             async def fetch(told: Told) -> Fetched:
                 limit = self._spec.limits.source_bytes
                 fetched = await self._sources.fetch(
-                    source, self._source, limit=limit, report=told, pausing=self._meter.waiting
+                    source, self._source, limit=limit, report=told, pausing=self._percentage.waiting
                 )
-                self._meter.arrived(1.0, fetched.size)
+                self._percentage.arrived(1.0, fetched.size)
                 return fetched
 
-            self._arrival = Arrival(fetch, expected=source.size_in_bytes, report=report)
-        return self._arrival
+            self._streaming_source = StreamingSource(fetch, expected=source.size_in_bytes, report=report)
+        return self._streaming_source
 
     def _forget(self, later: list[Step]) -> None:
         """Free the disk of what no later step reads."""
@@ -232,7 +234,10 @@ class _Run:
     def _say_complete(self, receipt: StepReceipt) -> None:
         parts = tuple({**dataclasses.asdict(part), "kind": str(part.kind)} for part in receipt.parts)
         self._emit(
-            EventKind.STEP_COMPLETE, step=receipt.step, parts=parts, percent=round(self._meter.percent, 2)
+            EventKind.STEP_COMPLETE,
+            step=receipt.step,
+            parts=parts,
+            percent=round(self._percentage.percent, 2),
         )
 
 

@@ -42,7 +42,7 @@ class _Birth:
 
     folder: AttemptFolder
     entrypoint: ProcessId
-    lifeline: int
+    watchdog: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from gooseherd.worker import attempt
 
-    return attempt.run(birth.folder, birth.entrypoint, birth.lifeline)
+    return attempt.run(birth.folder, birth.entrypoint, birth.watchdog)
 
 
 def _import_all() -> None:
@@ -112,26 +112,26 @@ def _serve(worker: socket.socket) -> _Birth | None:
             message, descriptors, *_ = socket.recv_fds(worker, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
             if not message:
                 return None
-            order, lifeline = json.loads(message), descriptors[0]
+            order, watchdog = json.loads(message), descriptors[0]
             pid = os.fork()
             if pid == 0:
                 for pidfd in children:
                     os.close(pidfd)
-                return _be_born(order, lifeline, worker)
-            os.close(lifeline)
+                return _be_born(order, watchdog, worker)
+            os.close(watchdog)
             pidfd = os.pidfd_open(pid)
             children[pidfd] = pid, order["folder"]
             poll.register(pidfd, select.POLLIN)
 
 
-def _be_born(order: Mapping[str, Any], lifeline: int, worker: socket.socket) -> _Birth:
+def _be_born(order: Mapping[str, Any], watchdog: int, worker: socket.socket) -> _Birth:
     # Before it is said who we are: whoever ends an attempt ends the session it leads.
     os.setsid()
     me = ProcessId.of(os.getpid())
     assert me is not None
     _say(worker, {"folder": order["folder"], "process": me.to_json()})
     worker.close()
-    return _Birth(AttemptFolder(Path(order["folder"])), ProcessId.from_json(order["entrypoint"]), lifeline)
+    return _Birth(AttemptFolder(Path(order["folder"])), ProcessId.from_json(order["entrypoint"]), watchdog)
 
 
 def _say(worker: socket.socket, message: Mapping[str, Any]) -> None:

@@ -348,7 +348,7 @@ def _refuse_taken(host: str, port: int) -> None:
             raise _NotStarted(f"port {port} is not free: {error.strerror}") from error
 
 
-def _tell_fitness(work_dir: Path) -> int:
+def _report_preflight(work_dir: Path) -> int:
     """Print the findings; EXIT_MISCONFIGURED when something is missing without which no attempt succeeds."""
     from gooseherd.worker.image_doctor import examine
 
@@ -367,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     options = parse(argv)
     if options.doctor:
-        return _tell_fitness(options.work_dir)
+        return _report_preflight(options.work_dir)
     try:
         host = options.host or container.bind_address(os.environ)
         certificates = tls.Certificates.from_env(os.environ)

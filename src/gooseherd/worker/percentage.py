@@ -22,7 +22,7 @@ class Emit(Protocol):
         """`fields` are those of `Event`."""
 
 
-class Meter:
+class Percentage:
     """Adds up what has arrived, the steps that are done and the one under way; says it, with an estimate."""
 
     def __init__(

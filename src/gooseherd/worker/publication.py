@@ -25,7 +25,7 @@ from gooseherd.domain.ports import CacheBackend
 from gooseherd.domain.processing import Produced, StepFailed, StepOutput
 from gooseherd.domain.source import Identity
 from gooseherd.storage.draft import open_regular
-from gooseherd.worker.streaming_upload import Outflow
+from gooseherd.worker.streaming_upload import StreamingUpload
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Publication:
         self._cache = cache
         self._identity = identity
         self._recipe = recipe
-        self._outflows: dict[str, Outflow] = {}
+        self._uploads: dict[str, StreamingUpload] = {}
         self._replaced: set[asyncio.Task[None]] = set()
 
     async def manifest(self) -> Manifest | None:
@@ -72,17 +72,17 @@ class Publication:
     def announce(self, produced: Produced) -> None:
         """Store it while it is written. Without `step` for that file nothing will have been."""
         self._withdraw(produced.name)
-        self._outflows[produced.name] = Outflow(self._cache, self._key(produced.name), produced.path)
+        self._uploads[produced.name] = StreamingUpload(self._cache, self._key(produced.name), produced.path)
 
     def _withdraw(self, name: str) -> None:
-        if outflow := self._outflows.pop(name, None):
-            task = asyncio.create_task(outflow.abandon())
+        if upload := self._uploads.pop(name, None):
+            task = asyncio.create_task(upload.abandon())
             self._replaced.add(task)
             task.add_done_callback(self._replaced.discard)
 
     async def abandon(self) -> None:
         """Let go of all that was announced; returns when the cache has let go of it too."""
-        for name in list(self._outflows):
+        for name in list(self._uploads):
             self._withdraw(name)
         for task in list(self._replaced):
             await asyncio.shield(task)
@@ -102,9 +102,9 @@ class Publication:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"{many}; the limit is {MOST_BYTES}")
         parts: list[Part] = []
         made = {produced.name: produced.path for produced in output.files}
-        for announced, outflow in list(self._outflows.items()):
+        for announced, upload in list(self._uploads.items()):
             path = made.get(announced)
-            if path is None or not _one_file(path, outflow.path):
+            if path is None or not _one_file(path, upload.path):
                 self._withdraw(announced)
         for produced in output.files:
             stored = await self._put_part(name, produced)
@@ -146,8 +146,8 @@ class Publication:
             raise CacheUnavailable("reading a part back: its bytes are not those of its receipt")
 
     async def _put_part(self, step: str, produced: Produced) -> Part | StepReceipt:
-        outflow = self._outflows.pop(produced.name, None)
-        sent = None if outflow is None else await outflow.finish()
+        upload = self._uploads.pop(produced.name, None)
+        sent = None if upload is None else await upload.finish()
         size, sha256 = await asyncio.to_thread(_digest, produced.path) if sent is None else sent
         part = Part(
             kind=produced.kind,

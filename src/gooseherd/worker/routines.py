@@ -19,7 +19,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
 
 if TYPE_CHECKING:
-    from gooseherd.worker.attempts import Host
+    from gooseherd.worker.attempts import Attempts
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ async def describe() -> dict[str, Any]:
     return await _safely(lambda host: host.describe())
 
 
-async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
+async def _safely(call: Callable[[Attempts], dict[str, Any]]) -> dict[str, Any]:
     def body() -> dict[str, Any]:
         try:
             return call(_host())
@@ -71,8 +71,8 @@ async def _safely(call: Callable[[Host], dict[str, Any]]) -> dict[str, Any]:
     return await asyncio.to_thread(body)
 
 
-def _host() -> Host:
-    from gooseherd.worker.attempts import Host
+def _host() -> Attempts:
+    from gooseherd.worker.attempts import Attempts
     from gooseherd.worker.settings import WorkerPlace, build_id
     from gooseherd.worker.spawning import spawner
 
@@ -80,10 +80,10 @@ def _host() -> Host:
         if not _hosts:
             place = WorkerPlace.from_env()
             _hosts.append(
-                Host(work=place.work, build=build_id(), entrypoint=place.entrypoint, spawner=spawner())
+                Attempts(work=place.work, build=build_id(), entrypoint=place.entrypoint, spawner=spawner())
             )
         return _hosts[0]
 
 
-_hosts: list[Host] = []
+_hosts: list[Attempts] = []
 _making = threading.Lock()

@@ -32,7 +32,7 @@ class CannotSpawn(Exception):
     """The template does not start, or does not answer."""
 
 
-class _TemplateGone(CannotSpawn):
+class _ForkServerGone(CannotSpawn):
     """It died before it did anything."""
 
 
@@ -57,7 +57,7 @@ class Spawner:
     def __init__(self, environment: Mapping[str, str], work: Path) -> None:
         self._environment = dict(environment)
         self._work = work
-        self._template: _Template | None = None
+        self._fork_server: _ForkServer | None = None
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -68,27 +68,27 @@ class Spawner:
         """Block until it is ready, or `timeout` seconds; whether it is."""
         return self._current().warm.wait(timeout)
 
-    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, lifeline: socket.socket) -> Spawned:
-        """Start the attempt of `folder`; `lifeline` is its end of the line. Blocks.
+    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, watchdog: socket.socket) -> Spawned:
+        """Start the attempt of `folder`; `watchdog` is its end of the line. Blocks.
 
         Raises:
             CannotSpawn: two templates in a row died, or one does not answer; what may have been
                 started ends with the lifeline.
         """
         try:
-            return self._current().spawn(folder, entrypoint, lifeline)
-        except _TemplateGone as error:
+            return self._current().spawn(folder, entrypoint, watchdog)
+        except _ForkServerGone as error:
             log.warning("template is gone, starting another", extra={"error": str(error)})
-            return self._current().spawn(folder, entrypoint, lifeline)
+            return self._current().spawn(folder, entrypoint, watchdog)
 
-    def _current(self) -> _Template:
+    def _current(self) -> _ForkServer:
         with self._lock:
-            if self._template is None or self._template.useless:
-                self._template = _Template(self._environment, self._work)
-            return self._template
+            if self._fork_server is None or self._fork_server.useless:
+                self._fork_server = _ForkServer(self._environment, self._work)
+            return self._fork_server
 
 
-class _Template:
+class _ForkServer:
     """A running template and who waits for its words."""
 
     def __init__(self, environment: Mapping[str, str], work: Path) -> None:
@@ -113,24 +113,24 @@ class _Template:
             )
         threading.Thread(target=self._listen, name="template", daemon=True).start()
 
-    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, lifeline: socket.socket) -> Spawned:
+    def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, watchdog: socket.socket) -> Spawned:
         name = str(folder.path)
         born: Future[ProcessId] = Future()
         ended: Future[int | None] = Future()
         with self._lock:
             if self.useless:
-                raise _TemplateGone("it has ended")
+                raise _ForkServerGone("it has ended")
             self._births[name], self._ends[name] = born, ended
         order = json.dumps({"folder": name, "entrypoint": entrypoint.to_json()}).encode()
         try:
-            socket.send_fds(self._ours, [order], [lifeline.fileno()])
+            socket.send_fds(self._ours, [order], [watchdog.fileno()])
             return Spawned(born.result(_BIRTH_SECONDS), ended)
         except TimeoutError:
             self.useless = True
             self._process.kill()
             raise CannotSpawn(f"no answer within {_BIRTH_SECONDS:g} seconds") from None
         except OSError as error:
-            raise _TemplateGone(type(error).__name__) from error
+            raise _ForkServerGone(type(error).__name__) from error
 
     def _listen(self) -> None:
         with suppress(OSError):
@@ -143,7 +143,7 @@ class _Template:
             births, ends = list(self._births.values()), list(self._ends.values())
         self.warm.set()
         for born in births:
-            born.set_exception(_TemplateGone(f"it {describe_exit(code)}"))
+            born.set_exception(_ForkServerGone(f"it {describe_exit(code)}"))
         for ended in ends:
             ended.set_result(None)
         self._ours.close()

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 VERDICT_SECONDS: Final = 60.0
 """How long a download may go on to learn whether the bytes that a step refuses were the right ones."""
-_BLAMES: Final = frozenset(
+_TOOLS_AT_FAULT: Final = frozenset(
     {Reason.SOURCE_INVALID, Reason.SOURCE_TOO_LARGE, Reason.UNSUPPORTED_FORMAT, Reason.TOOL_FAILED}
 )
 """What a step may end with because its input was not what it should have been."""
@@ -27,7 +27,7 @@ Told = Callable[[int, int | None], None]
 Fetch = Callable[[Told], Coroutine[Any, Any, Fetched]]
 
 
-class Arrival:
+class StreamingSource:
     """`Arriving` for one download, which it runs as a task of its own from the start on.
 
     `expected` is the size by the catalog. `report` hears what the download reports. For one
@@ -124,14 +124,14 @@ class Arrival:
             if self._times != times:
                 continue
             error = None if run.cancelled() else run.exception()
-            if error is None or _blames(error):
+            if error is None or _tool_at_fault(error):
                 seconds = None if error is None else self._verdict_seconds
                 await self._verdict(times, seconds)
             if self._failed:
                 self._task.result()
             if self._times != times:
                 continue
-            if isinstance(error, StepFailed) and _blames(error) and not self._task.done():
+            if isinstance(error, StepFailed) and _tool_at_fault(error) and not self._task.done():
                 raise self._unverified(error) from error
             return run.result()
 
@@ -161,8 +161,8 @@ class Arrival:
         return StepFailed.because(error.failure.reason, said)
 
 
-def _blames(error: BaseException) -> bool:
-    return isinstance(error, StepFailed) and error.failure.reason in _BLAMES
+def _tool_at_fault(error: BaseException) -> bool:
+    return isinstance(error, StepFailed) and error.failure.reason in _TOOLS_AT_FAULT
 
 
 async def _first(run: asyncio.Task[Any], other: Coroutine[Any, Any, None]) -> None:

@@ -34,7 +34,7 @@ class _TakenBackError(Exception):
     """The file was removed or became shorter: what was sent of it is nothing any more."""
 
 
-class Outflow:
+class StreamingUpload:
     """`path` on its way to `key`, from when it holds `early_bytes`. End it with `finish` or `abandon`."""
 
     def __init__(

@@ -23,7 +23,7 @@ STOP_SECONDS: Final = 7.0
 """From SIGTERM to an attempt to SIGKILL to its session: more than it needs for its last words."""
 
 
-class Lifeline:
+class Watchdog:
     """Calls `cut` once when the worker is gone, `late` once when the time is up; from its own thread.
 
     `line` is our end, closed with the process. A worker that is gone already cuts at once.

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import pytest
 
 from gooseherd.client import GooseherdClient
-from gooseherd.devcloud.admin_client import Knobs
-from gooseherd.devcloud.deployment import running_site, unfinished_uploads
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
+from gooseherd.devcloud.deployment import running_local_cloud, unfinished_uploads
 from gooseherd.trial.private_service import running_service
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class Cloud:
     """The local cloud, and API processes on it."""
 
     environment: Mapping[str, str]
-    knobs: Knobs
+    cloud_admin: LocalCloudAdmin
     library: Library
     folder: Path
     earlier: set[str] = field(default_factory=set)
@@ -171,20 +171,20 @@ class Cloud:
 
     def tasks(self) -> list[dict[str, Any]]:
         """Those that were launched since the test began, ended ones too."""
-        return [task for task in self.knobs.tasks() if task["id"] not in self.earlier]
+        return [task for task in self.cloud_admin.tasks() if task["id"] not in self.earlier]
 
     def begin(self) -> None:
         """From here on nothing goes wrong that was not ordered, and counts begin."""
-        self.knobs.clear()
-        self.knobs.forget_calls()
-        self.earlier = {task["id"] for task in self.knobs.tasks()}
+        self.cloud_admin.clear()
+        self.cloud_admin.forget_calls()
+        self.earlier = {task["id"] for task in self.cloud_admin.tasks()}
 
     def live(self) -> list[dict[str, Any]]:
         return [task for task in self.tasks() if task["status"] != "STOPPED"]
 
     def calls(self, operation: str) -> int:
         """How often that operation of ECS was called since the test began, by anybody."""
-        return int(self.knobs.calls()["operations"].get(f"ecs:{operation}", {"total": 0})["total"])
+        return int(self.cloud_admin.calls()["operations"].get(f"ecs:{operation}", {"total": 0})["total"])
 
     def check_nothing_is_left(self) -> None:
         """No task, no process of one, no unfinished upload: after the API has left, in a while."""
@@ -220,8 +220,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """One local cloud for a module."""
     folder = tmp_path_factory.mktemp("cloud")
     library = Library()
-    with running_site(folder) as environment, Knobs(environment["AWS_ENDPOINT_URL"]) as knobs:
-        yield Cloud(environment, knobs, library, folder)
+    with (
+        running_local_cloud(folder) as environment,
+        LocalCloudAdmin(environment["AWS_ENDPOINT_URL"]) as cloud_admin,
+    ):
+        yield Cloud(environment, cloud_admin, library, folder)
     library.close()
 
 
@@ -230,7 +233,7 @@ def cloud(site: Cloud) -> Iterator[Cloud]:
     """That cloud without trouble; after the test nothing of it is left there."""
     site.begin()
     yield site
-    site.knobs.clear()
+    site.cloud_admin.clear()
     site.check_nothing_is_left()
 
 
@@ -245,6 +248,6 @@ def long_lived(site: Cloud) -> Iterator[Api]:
 def api(cloud: Cloud, long_lived: Api) -> Iterator[Api]:
     """That service without a worker; after the test it lets go of those it has."""
     yield long_lived
-    cloud.knobs.clear()
+    cloud.cloud_admin.clear()
     for task in cloud.live():
         long_lived.client.stop_worker(task["id"])

@@ -36,7 +36,7 @@ def test_forty_cold_files_share_eight_tasks(cloud: Cloud, capsys: pytest.Capture
         with ThreadPoolExecutor(8) as pool:
             jobs = list(pool.map(api.begin, names))
             done = list(pool.map(lambda job: api.completed(job), jobs))
-        tasks, calls = cloud.tasks(), cloud.knobs.calls()
+        tasks, calls = cloud.tasks(), cloud.cloud_admin.calls()
         workers = {attempt["worker_id"] for job in jobs for attempt in api.client.job(job)["attempts"]}
     assert {tuple(reasons) for reasons in done} == {("published",)}
     assert len(tasks) <= 8

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.long, pytest.mark.timeout(60 * MINU
 
 
 def test_workers_that_take_a_minute_to_start_cost_no_attempt(cloud: Cloud, api: Api) -> None:
-    cloud.knobs.spoil_tasks(Kind.SLOW_START, times=9, seconds=60)
+    cloud.cloud_admin.spoil_tasks(Kind.SLOW_START, times=9, seconds=60)
     jobs = [api.begin(api.library.bed(f"minute-{number}.bed")) for number in range(3)]
     for job in jobs:
         api.ended(job, SETTLE_SECONDS)
@@ -44,16 +44,20 @@ def test_trouble_at_random_ends_every_job_and_leaves_nothing(cloud: Cloud) -> No
 def _trouble_at_random(cloud: Cloud, api: Api) -> None:
     chance = random.Random(random.getrandbits(32))
     kinds: list[Callable[[], None]] = [
-        lambda: cloud.knobs.refuse_capacity(chance.randint(1, 3), as_error=chance.random() < 0.5),
-        lambda: cloud.knobs.throttle("RunTask", "DescribeTasks", "ListTasks", times=chance.randint(1, 5)),
-        lambda: cloud.knobs.fail("ListTasks", "DescribeTasks", "StopTask", times=chance.randint(1, 5)),
-        lambda: cloud.knobs.spoil_tasks(Kind.DIES, exit_code=137),
-        lambda: cloud.knobs.spoil_tasks(Kind.SLOW_START, seconds=chance.uniform(1, 10)),
-        lambda: cloud.knobs.spoil_tasks(Kind.NEVER_HEALTHY),
-        lambda: cloud.knobs.spoil_storage(Kind.ERROR, "PutObject", times=chance.randint(1, 4)),
-        lambda: cloud.knobs.spoil_storage(Kind.RESET, "GetObject", times=chance.randint(1, 4)),
-        lambda: cloud.knobs.spoil_storage(Kind.LATENCY, share=0.3, times=20, seconds=chance.uniform(0.1, 2)),
-        cloud.knobs.clear,
+        lambda: cloud.cloud_admin.refuse_capacity(chance.randint(1, 3), as_error=chance.random() < 0.5),
+        lambda: cloud.cloud_admin.throttle(
+            "RunTask", "DescribeTasks", "ListTasks", times=chance.randint(1, 5)
+        ),
+        lambda: cloud.cloud_admin.fail("ListTasks", "DescribeTasks", "StopTask", times=chance.randint(1, 5)),
+        lambda: cloud.cloud_admin.spoil_tasks(Kind.DIES, exit_code=137),
+        lambda: cloud.cloud_admin.spoil_tasks(Kind.SLOW_START, seconds=chance.uniform(1, 10)),
+        lambda: cloud.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY),
+        lambda: cloud.cloud_admin.spoil_storage(Kind.ERROR, "PutObject", times=chance.randint(1, 4)),
+        lambda: cloud.cloud_admin.spoil_storage(Kind.RESET, "GetObject", times=chance.randint(1, 4)),
+        lambda: cloud.cloud_admin.spoil_storage(
+            Kind.LATENCY, share=0.3, times=20, seconds=chance.uniform(0.1, 2)
+        ),
+        cloud.cloud_admin.clear,
     ]
     names: list[str] = []
     jobs: dict[str, str] = {}
@@ -74,9 +78,9 @@ def _trouble_at_random(cloud: Cloud, api: Api) -> None:
         if live and chance.random() < 0.2:
             # It may have ended just now.
             with suppress(NotFound, InvalidInput):
-                chance.choice([cloud.knobs.kill, cloud.knobs.reclaim])(chance.choice(live)["id"])
+                chance.choice([cloud.cloud_admin.kill, cloud.cloud_admin.reclaim])(chance.choice(live)["id"])
         time.sleep(chance.uniform(0.5, 3))
-    cloud.knobs.clear()
+    cloud.cloud_admin.clear()
 
     ends = {name: api.ended(job, SETTLE_SECONDS) for name, job in jobs.items()}
     assert all(end["status"] == "completed" or end["reason"] for end in ends.values())

@@ -18,21 +18,21 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
 
 @pytest.mark.parametrize("as_error", [False, True], ids=["failures-in-a-200", "client-exception"])
 def test_capacity_that_is_refused_three_times_is_waited_for(cloud: Cloud, api: Api, as_error: bool) -> None:
-    cloud.knobs.refuse_capacity(3, as_error=as_error)
+    cloud.cloud_admin.refuse_capacity(3, as_error=as_error)
     job = api.begin(api.library.bed(f"refused-{as_error}.bed"))
     assert api.completed(job) == ["no_capacity"] * 3 + ["published"]
     assert len(cloud.tasks()) == 1
 
 
 def test_throttling_delays_and_costs_no_attempt(cloud: Cloud, api: Api) -> None:
-    cloud.knobs.throttle("RunTask", times=1)
-    cloud.knobs.throttle("DescribeTasks", "ListTasks", times=3)
+    cloud.cloud_admin.throttle("RunTask", times=1)
+    cloud.cloud_admin.throttle("DescribeTasks", "ListTasks", times=3)
     assert api.completed(api.begin(api.library.bed("throttled.bed"))) == ["published"]
     assert len(cloud.tasks()) == 1
 
 
 def test_a_task_that_stops_before_it_is_healthy_costs_one_attempt(cloud: Cloud, api: Api) -> None:
-    cloud.knobs.spoil_tasks(Kind.DIES, exit_code=137)
+    cloud.cloud_admin.spoil_tasks(Kind.DIES, exit_code=137)
     job = api.begin(api.library.bed("dies.bed"))
     assert api.completed(job) == ["launch_failed", "published"]
     detail = api.client.job(job)["attempts"][0]["detail"]
@@ -40,14 +40,14 @@ def test_a_task_that_stops_before_it_is_healthy_costs_one_attempt(cloud: Cloud, 
 
 
 def test_a_task_that_never_starts_ends_the_job_with_its_diagnosis(cloud: Cloud, api: Api) -> None:
-    cloud.knobs.spoil_tasks(Kind.CANNOT_PULL, times=9)
+    cloud.cloud_admin.spoil_tasks(Kind.CANNOT_PULL, times=9)
     job = api.ended(api.begin(api.library.bed("pull.bed")))
     assert (job["status"], job["reason"]) == ("failed", "misconfigured")
     assert "image" in job["detail"]
 
 
 def test_a_task_that_starts_too_late_is_stopped_and_replaced(cloud: Cloud) -> None:
-    cloud.knobs.spoil_tasks(Kind.SLOW_START, seconds=600)
+    cloud.cloud_admin.spoil_tasks(Kind.SLOW_START, seconds=600)
     with cloud.api(ECS_START_TIMEOUT_SECONDS="20") as api:
         job = api.begin(api.library.bed("late.bed"))
         assert api.completed(job) == ["launch_failed", "published"]
@@ -55,7 +55,7 @@ def test_a_task_that_starts_too_late_is_stopped_and_replaced(cloud: Cloud) -> No
 
 
 def test_a_worker_that_answers_is_used_although_its_health_checks_fail(cloud: Cloud, api: Api) -> None:
-    cloud.knobs.spoil_tasks(Kind.NEVER_HEALTHY, times=9)
+    cloud.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY, times=9)
     job = api.ended(api.begin(api.library.bed("unhealthy.bed")))
     assert job["status"] == "completed"
 
@@ -64,7 +64,7 @@ def test_a_killed_worker_costs_one_attempt_and_not_the_job(cloud: Cloud, api: Ap
     name = api.library.bed("killed.bed", held=True)
     job = api.begin(name)
     assert api.library.halfway[name].wait(60)
-    cloud.knobs.kill(cloud.live()[0]["id"])
+    cloud.cloud_admin.kill(cloud.live()[0]["id"])
     api.library.let_go(name)
     assert api.completed(job) == ["worker_lost", "published"]
     lost = api.client.job(job)["attempts"][0]
@@ -76,7 +76,7 @@ def test_a_worker_on_spot_that_is_taken_away_is_replaced(cloud: Cloud) -> None:
         name = api.library.bed("spot.bed", held=True)
         job = api.begin(name)
         assert api.library.halfway[name].wait(60)
-        cloud.knobs.reclaim(cloud.live()[0]["id"])
+        cloud.cloud_admin.reclaim(cloud.live()[0]["id"])
         api.library.let_go(name)
         first, *rest = api.completed(job)
     assert first in ("worker_drained", "worker_lost")
@@ -84,9 +84,9 @@ def test_a_worker_on_spot_that_is_taken_away_is_replaced(cloud: Cloud) -> None:
 
 
 def test_storage_that_fails_and_breaks_off_delays_and_costs_no_attempt(cloud: Cloud, api: Api) -> None:
-    cloud.knobs.spoil_storage(Kind.ERROR, "PutObject", "HeadObject", times=3)
-    cloud.knobs.spoil_storage(Kind.RESET, "PutObject", times=2)
-    cloud.knobs.spoil_storage(Kind.THROTTLE, "PutObject", "GetObject", times=2)
+    cloud.cloud_admin.spoil_storage(Kind.ERROR, "PutObject", "HeadObject", times=3)
+    cloud.cloud_admin.spoil_storage(Kind.RESET, "PutObject", times=2)
+    cloud.cloud_admin.spoil_storage(Kind.THROTTLE, "PutObject", "GetObject", times=2)
     assert api.completed(api.begin(api.library.bed("storage.bed"))) == ["published"]
 
 
@@ -96,11 +96,11 @@ def test_an_outage_of_discovery_does_not_touch_running_work(
     name = api.library.bed("outage.bed", held=True)
     job = api.begin(name)
     assert api.library.halfway[name].wait(60)
-    cloud.knobs.fail("ListTasks", "DescribeTasks", times=None)
+    cloud.cloud_admin.fail("ListTasks", "DescribeTasks", times=None)
     before = cloud.calls("ListTasks")
     until(lambda: cloud.calls("ListTasks") >= before + 2, "the outage is noticed")
     api.library.let_go(name)
     assert api.completed(job) == ["published"]
-    cloud.knobs.clear()
+    cloud.cloud_admin.clear()
     other = api.begin(api.library.bed("after-outage.bed"))
     assert api.completed(other) == ["published"]

@@ -18,9 +18,9 @@ import httpx
 import pytest
 import uvicorn
 
-from gooseherd.api.app import Desk, create_app
+from gooseherd.api.app import Dependencies, create_app
 from gooseherd.control.submission import SubmissionLimits, Submissions
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.contig import Contig
@@ -167,12 +167,12 @@ class Town:
 
     url: str
     http: httpx.AsyncClient
-    desk: Desk
+    dependencies: Dependencies
     jobs: Any
     files: Any
     cache: WatchedCache
     upstream: Upstreams
-    news: News
+    wakeups: Wakeups
     submissions: Submissions
     readiness: dict[str, str]
     numbers: Any = field(default_factory=itertools.count)
@@ -230,21 +230,21 @@ class Town:
         assert seen is not None
         job = await self.jobs.lease(seen, Owner("test"), LEASE)
         assert job is not None
-        self.news.publish(job.job_id)
+        self.wakeups.publish(job.job_id)
         return job
 
     async def complete(self, job: Job, manifest: Manifest) -> None:
         """running→completed."""
         await self.jobs.begin_finalize(job.job_id, job.fence)
         await self.jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts)
-        self.news.publish(job.job_id)
+        self.wakeups.publish(job.job_id)
 
     async def fail(self, job: Job, reason: Reason, detail: str = "the header is missing") -> Job:
         """running→failed."""
         ended = await self.jobs.release_workflow(
             job.job_id, job.fence, Status.FAILED, Failure(reason, detail)
         )
-        self.news.publish(job.job_id)
+        self.wakeups.publish(job.job_id)
         return ended
 
     async def raw(self, request: bytes) -> bytes:
@@ -301,8 +301,8 @@ class Builder:
     async def __call__(
         self, *, limits: SubmissionLimits | None = None, processing: bool = True, **changes: Any
     ) -> Town:
-        """Keyword arguments replace fields of the Desk."""
-        news, upstream = News(), Upstreams()
+        """Keyword arguments replace fields of the Dependencies."""
+        wakeups, upstream = Wakeups(), Upstreams()
         cache = WatchedCache(LocalFsCache(self._root))
         numbers = itertools.count(1)
         submissions = Submissions(
@@ -310,7 +310,7 @@ class Builder:
             cache=cache,
             recipes=Recipes(),
             limits=limits or SubmissionLimits(active_jobs=100, pending_per_requester=50),
-            news=news,
+            wakeups=wakeups,
             new_id=lambda: JobId(f"job{next(numbers)}"),
             poll_seconds=0.05,
         )
@@ -319,8 +319,8 @@ class Builder:
         async def ready() -> Mapping[str, str]:
             return readiness
 
-        desk = replace(
-            Desk(
+        dependencies = replace(
+            Dependencies(
                 files=self._files,
                 jobs=self._jobs,
                 sources=upstream,
@@ -336,7 +336,7 @@ class Builder:
         )
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            create_app(desk),
+            create_app(dependencies),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -351,7 +351,9 @@ class Builder:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
         self._ending.append((server, serving, http))
-        return Town(url, http, desk, self._jobs, self._files, cache, upstream, news, submissions, readiness)
+        return Town(
+            url, http, dependencies, self._jobs, self._files, cache, upstream, wakeups, submissions, readiness
+        )
 
     async def end(self) -> None:
         for server, serving, http in self._ending:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, Deployment, bootstrap
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.attempt import AttemptId
@@ -43,10 +43,10 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
 class Site:
     """Fleets of one test, by a name of the test's own in a shared cluster."""
 
-    def __init__(self, url: str, deployment: Deployment, knobs: Knobs, name: str) -> None:
+    def __init__(self, url: str, deployment: Deployment, cloud_admin: LocalCloudAdmin, name: str) -> None:
         self.url = url
         self.deployment = deployment
-        self.knobs = knobs
+        self.cloud_admin = cloud_admin
         self.name = name
         # Client tokens are made of jobs' names, and the cluster remembers them.
         self.run = uuid.uuid4().hex[:8]
@@ -125,7 +125,7 @@ class Site:
         return made.task_definition
 
     def tasks(self) -> list[dict[str, Any]]:
-        return [task for task in self.knobs.tasks() if task["startedBy"] == self.name]
+        return [task for task in self.cloud_admin.tasks() if task["startedBy"] == self.name]
 
     def live(self) -> list[dict[str, Any]]:
         return [task for task in self.tasks() if task["status"] != "STOPPED"]
@@ -136,7 +136,7 @@ class Site:
     until = staticmethod(until)
 
     async def close(self) -> None:
-        self.knobs.clear()
+        self.cloud_admin.clear()
         for fleet in self._made:
             await fleet.close()
         for api in self._apis:
@@ -171,7 +171,7 @@ async def site(
 ) -> AsyncIterator[Site]:
     url, deployment = ecs_cloud
     name = "".join(sign if sign.isalnum() else "-" for sign in request.node.name)[:128]
-    with Knobs(url) as knobs:
-        site = Site(url, deployment, knobs, name)
+    with LocalCloudAdmin(url) as cloud_admin:
+        site = Site(url, deployment, cloud_admin, name)
         yield site
         await site.close()

@@ -22,7 +22,7 @@ SMALL = WorkerSize(1024, 2048)
 @pytest.mark.parametrize("as_error", [False, True], ids=["failures", "error"])
 async def test_capacity_refused_three_times_is_then_granted(site, as_error) -> None:
     fleet = site.fleet()
-    site.knobs.refuse_capacity(3, as_error=as_error)
+    site.cloud_admin.refuse_capacity(3, as_error=as_error)
     for number in (1, 2, 3):
         with pytest.raises(NoCapacity, match="Capacity is unavailable"):
             await fleet.acquire(site.need("j1", number))
@@ -32,18 +32,18 @@ async def test_capacity_refused_three_times_is_then_granted(site, as_error) -> N
 
 
 async def test_without_spot_capacity_a_worker_runs_on_demand(site) -> None:
-    site.knobs.refuse_capacity(1)
+    site.cloud_admin.refuse_capacity(1)
     fleet = site.fleet(placement=Placement.SPOT_FIRST)
     worker = await fleet.acquire(site.need("j1"))
     assert fleet._discovery.sightings()[worker.worker_id].task.payload.get("capacityProviderName") is None
 
 
 async def test_throttled_calls_are_made_again(site) -> None:
-    site.knobs.throttle("RunTask", times=3)
-    site.knobs.throttle("ListTasks", "DescribeTasks", times=3)
+    site.cloud_admin.throttle("RunTask", times=3)
+    site.cloud_admin.throttle("ListTasks", "DescribeTasks", times=3)
     fleet = site.fleet()
     worker = await fleet.acquire(site.need("j1"))
-    site.knobs.throttle("StopTask", times=3)
+    site.cloud_admin.throttle("StopTask", times=3)
     await fleet.release(worker.worker_id, reusable=False)
     await fleet.gone(worker.worker_id)
     assert len(site.tasks()) == 1
@@ -52,7 +52,7 @@ async def test_throttled_calls_are_made_again(site) -> None:
 async def test_an_answer_that_was_lost_starts_no_second_worker(site) -> None:
     fleet = site.fleet()
     await fleet.view()
-    site.knobs.order(Fault(kind=Kind.RESET, operations=("RunTask",), times=1))
+    site.cloud_admin.order(Fault(kind=Kind.RESET, operations=("RunTask",), times=1))
     await fleet.acquire(site.need("j1"))
     assert len(site.tasks()) == 1
 
@@ -69,7 +69,7 @@ async def test_a_worker_that_dies_before_it_is_healthy_is_told_with_its_diagnosi
     site, kind, error, said
 ) -> None:
     fleet = site.fleet(environment={"START_SECONDS": "5"})
-    site.knobs.spoil_tasks(kind, exit_code=3)
+    site.cloud_admin.spoil_tasks(kind, exit_code=3)
     with pytest.raises(error, match=said):
         await fleet.acquire(site.need("j1"))
     await site.until(lambda: not site.live())
@@ -78,7 +78,7 @@ async def test_a_worker_that_dies_before_it_is_healthy_is_told_with_its_diagnosi
 
 async def test_a_worker_that_fails_its_health_checks_is_stopped_and_told_so(site) -> None:
     fleet = site.fleet(probing=False, start_timeout=10.0)
-    site.knobs.spoil_tasks(Kind.NEVER_HEALTHY)
+    site.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY)
     with pytest.raises(LaunchFailed, match="health checks fail"):
         await fleet.acquire(site.need("j1"))
     await site.until(lambda: not site.live())
@@ -87,7 +87,7 @@ async def test_a_worker_that_fails_its_health_checks_is_stopped_and_told_so(site
 async def test_a_worker_that_takes_too_long_is_stopped_and_told_so(site) -> None:
     fleet = site.fleet(start_timeout=8.0)
     await fleet._discovery.swept()
-    site.knobs.spoil_tasks(Kind.SLOW_START, seconds=600)
+    site.cloud_admin.spoil_tasks(Kind.SLOW_START, seconds=600)
     with pytest.raises(LaunchFailed, match="not healthy after 8 seconds, status"):
         await fleet.acquire(site.need("j1"))
     await site.until(lambda: not site.live())
@@ -95,7 +95,7 @@ async def test_a_worker_that_takes_too_long_is_stopped_and_told_so(site) -> None
 
 async def test_a_worker_that_is_hidden_at_first_is_waited_for(site) -> None:
     fleet = site.fleet()
-    site.knobs.spoil_tasks(Kind.HIDDEN, seconds=1.0)
+    site.cloud_admin.spoil_tasks(Kind.HIDDEN, seconds=1.0)
     await fleet.acquire(site.need("j1"))
     assert len(site.tasks()) == 1
 
@@ -105,12 +105,12 @@ async def test_an_outage_of_discovery_changes_nothing(site) -> None:
     worker = await fleet.acquire(site.need("j1"))
     dying = asyncio.create_task(fleet.gone(worker.worker_id))
     seen = fleet._discovery.sightings()[worker.worker_id]
-    site.knobs.forget_calls()
-    site.knobs.hide_fleet(2.0)
+    site.cloud_admin.forget_calls()
+    site.cloud_admin.hide_fleet(2.0)
     finding = asyncio.create_task(fleet.find(worker.worker_id))
 
     def failed() -> bool:
-        calls = site.knobs.calls()["operations"]
+        calls = site.cloud_admin.calls()["operations"]
         return (
             sum(calls.get(f"ecs:{name}", {"total": 0})["total"] for name in ("ListTasks", "DescribeTasks"))
             > 2
@@ -122,13 +122,13 @@ async def test_an_outage_of_discovery_changes_nothing(site) -> None:
     assert not dying.done()
     assert [view.health for view in await fleet.view()] == ["healthy"]
     assert await finding == worker
-    site.knobs.kill(worker.worker_id)
+    site.cloud_admin.kill(worker.worker_id)
     assert "137" in await dying
 
 
 async def test_a_page_that_fails_spoils_the_whole_list(site) -> None:
     api = site.api(tries=1)
-    site.knobs.order(Fault(kind=Kind.ERROR, operations=("ListTasks",), times=1))
+    site.cloud_admin.order(Fault(kind=Kind.ERROR, operations=("ListTasks",), times=1))
     with pytest.raises(CloudUnavailable):
         await api.list_tasks(site.name, tries=1)
     assert await api.list_tasks(site.name) == frozenset()
@@ -165,14 +165,14 @@ async def test_the_token_of_an_earlier_launch_with_another_size_names_its_worker
 async def test_reads_are_bounded_however_busy_the_fleet_is(site, capsys) -> None:
     pace = PollPace(young=0.01, starting=0.01, busy=0.05, idle=0.05, calls_per_minute=60)
     fleet = site.fleet(max_workers=6, pace=pace)
-    site.knobs.forget_calls()
+    site.cloud_admin.forget_calls()
     began = time.monotonic()
     workers = await asyncio.gather(*(fleet.acquire(site.need(f"j{n}")) for n in range(6)))
     for worker in workers[:3]:
         await fleet.release(worker.worker_id, reusable=False)
     await asyncio.gather(*(fleet.gone(worker.worker_id) for worker in workers[:3]))
     minutes = (time.monotonic() - began) / 60
-    calls = {name: said["total"] for name, said in site.knobs.calls()["operations"].items()}
+    calls = {name: said["total"] for name, said in site.cloud_admin.calls()["operations"].items()}
     reads = calls.get("ecs:ListTasks", 0) + calls.get("ecs:DescribeTasks", 0)
     with capsys.disabled():
         print(f"\n  6 launches, 3 stops in {minutes * 60:.1f} s: {calls}")
@@ -189,7 +189,7 @@ async def test_a_nudge_is_seen_at_once_and_many_are_one_look(site) -> None:
     await site.until(lambda: [task["health"] for task in site.live()] == ["HEALTHY"])
     before = api.calls
     for _ in range(50):
-        discovery.nudge()
+        discovery.hurry()
     await site.until(lambda: worker_id in discovery.healthy())
     assert api.calls - before <= 4
     await discovery.close()

@@ -36,7 +36,7 @@ async def test_one_attempt_gets_one_worker_however_often_it_asks(site) -> None:
     assert len(set(workers)) == 1
     assert await fleet.acquire(site.need("j1")) == workers[0]
     assert len(site.tasks()) == 1
-    assert site.knobs.calls()["operations"]["ecs:RunTask"]["total"] >= 1
+    assert site.cloud_admin.calls()["operations"]["ecs:RunTask"]["total"] >= 1
 
 
 async def test_two_processes_that_ask_for_one_attempt_get_one_worker(site) -> None:
@@ -219,7 +219,7 @@ async def test_gone_tells_why_and_find_knows_it(site) -> None:
     dying = [asyncio.create_task(one.gone(worker.worker_id)) for one in (fleet, other)]
     await asyncio.wait(dying, timeout=0.3)
     assert not any(task.done() for task in dying)
-    site.knobs.kill(worker.worker_id)
+    site.cloud_admin.kill(worker.worker_id)
     for said in await asyncio.gather(*dying):
         assert "killed (137)" in said
     assert await fleet.find(worker.worker_id) is None
@@ -280,7 +280,7 @@ async def test_a_worker_whose_caller_has_left_is_there_for_the_next(site) -> Non
 async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(site) -> None:
     one, other, stranger = site.fleet(), site.fleet(), site.fleet()
     worker = await one.acquire(site.need("j1"))
-    site.knobs.kill(worker.worker_id)
+    site.cloud_admin.kill(worker.worker_id)
     await one.gone(worker.worker_id)
     assert await other.survey() == []
     unknown = WorkerId("3" * 32)
@@ -294,10 +294,10 @@ async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(
 async def test_a_survey_during_an_outage_is_no_survey(site, monkeypatch) -> None:
     monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
     fleet = site.fleet()
-    site.knobs.hide_fleet(60.0)
+    site.cloud_admin.hide_fleet(60.0)
     with pytest.raises(Unavailable):
         await fleet.survey()
-    site.knobs.clear()
+    site.cloud_admin.clear()
 
 
 async def test_a_worker_is_stopped_with_its_reason_whoever_launched_it_but_not_another_fleet_s(site) -> None:
@@ -320,14 +320,14 @@ async def test_a_worker_is_stopped_with_its_reason_whoever_launched_it_but_not_a
 async def test_spot_first_says_so_and_a_reclaimed_worker_is_told_as_such(site) -> None:
     fleet = site.fleet(placement=Placement.SPOT_FIRST)
     worker = await fleet.acquire(site.need("j1"))
-    site.knobs.reclaim(worker.worker_id)
+    site.cloud_admin.reclaim(worker.worker_id)
     assert "Spot capacity was taken back" in await fleet.gone(worker.worker_id)
 
 
 async def test_forty_jobs_at_once_share_eight_workers(site, capsys) -> None:
     fleet = site.fleet(max_workers=8)
     most = 0
-    site.knobs.forget_calls()
+    site.cloud_admin.forget_calls()
 
     async def job(number: int) -> None:
         nonlocal most
@@ -346,4 +346,4 @@ async def test_forty_jobs_at_once_share_eight_workers(site, capsys) -> None:
     assert len(site.tasks()) <= 8
     assert most <= 8
     with capsys.disabled():
-        print("\n  40 jobs on 8 workers:", site.knobs.calls()["operations"])
+        print("\n  40 jobs on 8 workers:", site.cloud_admin.calls()["operations"])

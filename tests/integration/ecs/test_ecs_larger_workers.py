@@ -56,7 +56,7 @@ async def test_a_warm_worker_of_the_size_that_was_too_small_is_not_taken_again(s
 async def test_a_worker_that_was_merely_lost_is_replaced_by_one_like_it(site) -> None:
     fleet = site.fleet()
     first = await fleet.acquire(site.need("j", 1))
-    site.knobs.kill(first.worker_id)
+    site.cloud_admin.kill(first.worker_id)
     assert await fleet.verdict(first.worker_id) is Reason.WORKER_LOST
     need = replace(site.need("j", 2), shortages=(Shortage(Reason.WORKER_LOST, first.worker_id),))
     second = await fleet.acquire(need)

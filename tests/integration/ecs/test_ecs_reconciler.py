@@ -14,7 +14,7 @@ from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.reconciler import Cause, Reconciler, ReconcilerLimits, ShortenLease, StopWorker
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.devcloud.faults import Kind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import BED
@@ -131,7 +131,7 @@ async def test_while_the_fleet_cannot_be_seen_nothing_is_stopped(site, jobs, mon
     fleet = site.fleet()
     eager = reconciler(jobs, fleet)
     assert len((await eager.run_once(dry_run=True)).planned) == 1
-    site.knobs.hide_fleet(60.0)
+    site.cloud_admin.hide_fleet(60.0)
     monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
     async with asyncio.timeout(60):
         # What was seen lately counts for a while.
@@ -139,12 +139,12 @@ async def test_while_the_fleet_cannot_be_seen_nothing_is_stopped(site, jobs, mon
             await asyncio.sleep(0.05)
     report = await eager.loop.run_once()
     assert (report.seen, report.planned) == (False, ())
-    site.knobs.clear()
+    site.cloud_admin.clear()
     assert [task["id"] for task in site.live()] == [worker.worker_id]
 
 
 async def test_an_unhealthy_worker_without_a_job_is_stopped(site, jobs) -> None:
-    site.knobs.spoil_tasks(Kind.NEVER_HEALTHY, times=2)
+    site.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY, times=2)
     over, unhealthy = await on_a_worker(site, jobs, site.fleet(), "over")
     _, busy = await on_a_worker(site, jobs, site.fleet(), "busy")
     await jobs.release_workflow(over.job_id, over.fence, Status.FAILED, BROKEN)
@@ -176,33 +176,33 @@ class Deaf:
 async def test_a_job_whose_task_stopped_goes_on_long_before_its_lease_would_have_run_out(site, jobs) -> None:
     job, first = await on_a_worker(site, jobs, site.fleet(), "stranded")
     other, _ = await on_a_worker(site, jobs, site.fleet(), "busy")
-    site.knobs.kill(first)
+    site.cloud_admin.kill(first)
     await site.until(lambda: first not in {task["id"] for task in site.live()})
 
-    fleet, news = site.fleet(), News()
+    fleet, wakeups = site.fleet(), Wakeups()
     executions = Executions(
         jobs=jobs,
         fleet=fleet,
         workers=Deaf(),
         cache=MemoryCache(),
         finalizers=Finalizers(),
-        news=news,
+        wakeups=wakeups,
         owner=Owner("here"),
         timing=Timing(HOUR, HOUR, HOUR, HOUR, backoff_scale=0.0),
         bounds=AttemptBounds(1 << 30, 1 << 30, "b1"),
     )
     dispatcher = Dispatcher(
-        jobs=jobs, fleet=fleet, executions=executions, news=news, running_limit=9, tick_seconds=0.1
+        jobs=jobs, fleet=fleet, executions=executions, wakeups=wakeups, running_limit=9, tick_seconds=0.1
     )
     reaper = Reaper(
         jobs=jobs,
         executions=executions,
         finalizers=Finalizers(),
-        news=news,
+        wakeups=wakeups,
         limits=ReaperLimits(),
         tick_seconds=600,
     )
-    keeper = reconciler(jobs, fleet, orphan_grace=HOUR, follows=executions.follows, unowned=news.unowned)
+    keeper = reconciler(jobs, fleet, orphan_grace=HOUR, follows=executions.follows, unowned=wakeups.unowned)
     loops = [asyncio.create_task(each.loop.run()) for each in (dispatcher, reaper, keeper)]
     try:
         async with asyncio.timeout(60):
@@ -223,7 +223,7 @@ async def test_a_job_whose_task_stopped_goes_on_long_before_its_lease_would_have
 
 async def test_a_job_that_lost_its_task_is_told_in_a_dry_run(site, jobs) -> None:
     job, worker = await on_a_worker(site, jobs, site.fleet(), "stranded")
-    site.knobs.kill(worker)
+    site.cloud_admin.kill(worker)
     await site.until(lambda: not site.live())
     report = await reconciler(jobs, site.fleet()).run_once(dry_run=True)
     [told] = report.planned

@@ -14,7 +14,7 @@ import pytest
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.execution import AttemptBounds, Executions, Timing
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.wakeups import News
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
@@ -53,14 +53,14 @@ class Starved:
 
 async def ended(site: Any, database: Database, **options: Any) -> Job:
     """A new job, followed to its end."""
-    jobs, news, fleet = MongoJobs(database), News(), site.fleet(**options)
+    jobs, wakeups, fleet = MongoJobs(database), Wakeups(), site.fleet(**options)
     executions = Executions(
         jobs=jobs,
         fleet=fleet,
         workers=Starved(),
         cache=MemoryCache(),
         finalizers=Finalizers(),
-        news=news,
+        wakeups=wakeups,
         owner=Owner("one"),
         timing=Timing(
             lease=timedelta(seconds=60),
@@ -72,7 +72,7 @@ async def ended(site: Any, database: Database, **options: Any) -> Job:
         bounds=AttemptBounds(1 << 30, 1 << 30, "b1"),
     )
     dispatcher = Dispatcher(
-        jobs=jobs, fleet=fleet, executions=executions, news=news, running_limit=9, tick_seconds=0.1
+        jobs=jobs, fleet=fleet, executions=executions, wakeups=wakeups, running_limit=9, tick_seconds=0.1
     )
     source = SourceFile.from_json(
         {

@@ -75,11 +75,11 @@ async def test_a_fleet_that_cannot_be_seen_is_a_failure_and_nothing_is_done(
 ) -> None:
     monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
     await site.fleet().acquire(site.need("nobody"))
-    site.knobs.hide_fleet(60.0)
+    site.cloud_admin.hide_fleet(60.0)
     blind = await reconcile("--json")
     assert (blind.exit_code, json.loads(blind.stdout)["seen"]) == (1, False)
     assert "nothing was done" in blind.stderr
-    site.knobs.clear()
+    site.cloud_admin.clear()
     assert len(site.live()) == 1
 
 

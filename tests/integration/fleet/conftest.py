@@ -18,7 +18,7 @@ from gooseherd.domain.ports import WorkerHandle, WorkerNeed
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.fleet.wool_workers import WoolWorkers
-from gooseherd.fleet.worker_records import Entry, Registry
+from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId
 from gooseherd.worker.settings import build_id
 
@@ -57,7 +57,7 @@ class Yard:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.workers = WoolWorkers(silence_seconds=SILENCE_SECONDS)
-        self.registry = Registry(root / "fleet")
+        self.registry = WorkerRecords(root / "fleet")
         self._fleets: list[LocalFleet] = []
         self._n = 0
 
@@ -99,7 +99,7 @@ class Yard:
     def need(spec: AttemptSpec) -> WorkerNeed:
         return WorkerNeed(spec.attempt, BED, None)
 
-    def entry(self, worker: WorkerHandle | WorkerId) -> Entry:
+    def entry(self, worker: WorkerHandle | WorkerId) -> WorkerRecord:
         entry = self.registry.get(worker.worker_id if isinstance(worker, WorkerHandle) else worker)
         assert entry is not None
         return entry

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from gooseherd.devcloud.admin_client import Knobs
+from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Kind as Trouble
 from gooseherd.domain.artifact import Kind, Manifest
@@ -148,8 +148,8 @@ async def test_it_ends_as_drained_with_nothing_left_and_the_next_attempt_does_th
 async def test_storage_that_hangs_does_not_take_its_reason_away(
     yard: Any, cloud: str, bucket: Bucket, upstream: Upstream, until: Any, how: str
 ) -> None:
-    with Knobs(cloud) as knobs:
-        knobs.spoil_storage(Trouble.LATENCY, "UploadPart", seconds=120.0)
+    with LocalCloudAdmin(cloud) as cloud_admin:
+        cloud_admin.spoil_storage(Trouble.LATENCY, "UploadPart", seconds=120.0)
         try:
             workers, spec = fleet(yard, cloud, bucket), order(yard, upstream.url)
             worker = await workers.acquire(yard.need(spec))
@@ -163,7 +163,7 @@ async def test_storage_that_hangs_does_not_take_its_reason_away(
                     await link.cancel_attempt(spec.attempt)
                 last = (await watching)[-1]
         finally:
-            knobs.clear()
+            cloud_admin.clear()
     wanted = Reason.WORKER_DRAINED if how == "drained" else Reason.CANCELLED
     assert (last.kind, last.reason) == (EventKind.FAILED, wanted)
     assert bucket.objects() == []

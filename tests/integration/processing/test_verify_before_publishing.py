@@ -135,16 +135,16 @@ async def test_a_wrong_index_fails_the_step_and_is_nobodys_fault_but_ours(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gooseherd.processing import intervals
-    from gooseherd.processing.step_context import Workbench
+    from gooseherd.processing.step_context import StepContext
 
     other = await process(bed(seed=2), "bed")
-    verify_pair = Workbench.verify
+    verify_pair = StepContext.verify
 
-    async def swapped(self: Workbench, kind: str, data: Path, index: Path, *options: str) -> Any:
+    async def swapped(self: StepContext, kind: str, data: Path, index: Path, *options: str) -> Any:
         shutil.copy(other.index, index)
         return await verify_pair(self, kind, data, index, *options)
 
-    monkeypatch.setattr(intervals.Workbench, "verify", swapped)
+    monkeypatch.setattr(intervals.StepContext, "verify", swapped)
     made = await process(bed(seed=1), "bed")
     assert made.failure.reason == "tool_failed"
     assert "did not pass its check" in made.failure.detail

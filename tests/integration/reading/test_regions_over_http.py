@@ -14,7 +14,7 @@ from typing import Any
 import pysam
 import pytest
 
-from gooseherd.client import Changed, Missing, NotReachable, Region, UnexpectedAnswer
+from gooseherd.client import Changed, Missing, NotReachable, Region, UnexpectedResponse
 from gooseherd.domain.errors import InvalidInput
 
 pytestmark = pytest.mark.integration
@@ -126,7 +126,7 @@ def test_an_artifact_that_is_gone_by_now_is_told(reader: Any, bed: tuple[bytes, 
 def test_an_origin_without_ranges_is_told(reader: Any, bed: tuple[bytes, bytes]) -> None:
     reader.serve(*bed)
     reader.origin.ignores_ranges = True
-    with pytest.raises(UnexpectedAnswer, match="200"):
+    with pytest.raises(UnexpectedResponse, match="200"):
         reader.read(Region("c1"))
 
 
@@ -206,11 +206,11 @@ def test_a_cut_index_is_told(reader: Any, request: pytest.FixtureRequest, kind: 
     region = Region("c2") if kind == "bed" else Region("c2999")
     for stored in {cut, gzip.compress(cut)}:
         reader.serve(data, stored)
-        with pytest.raises(UnexpectedAnswer):
+        with pytest.raises(UnexpectedResponse):
             reader.read(region)
     packed = gzip.compress(plain)
     reader.serve(data, packed[: len(packed) * 2 // 3])
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         reader.read(region)
 
 
@@ -219,7 +219,7 @@ def test_a_cut_index_is_told(reader: Any, request: pytest.FixtureRequest, kind: 
 def test_cut_data_is_told(reader: Any, request: pytest.FixtureRequest, kind: str, keep: float) -> None:
     data, index = request.getfixturevalue(kind)
     reader.serve(data[: int(keep * len(data)) if isinstance(keep, float) else keep], index)
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         reader.read(Region("c2" if kind == "bed" else "c1"))
 
 
@@ -241,7 +241,7 @@ def test_damaged_bytes_end_in_words(
         for region in (Region("c1"), Region("c2", 5_000, 90_000), Region("c1", 1_000_000, 1_000_100)):
             try:
                 reader.read(region)
-            except (UnexpectedAnswer, InvalidInput):
+            except (UnexpectedResponse, InvalidInput):
                 continue
 
 
@@ -268,7 +268,7 @@ def test_damaged_bytes_end_in_words(
 )
 def test_an_index_that_promises_too_much_is_told(reader: Any, bam: tuple[bytes, bytes], index: bytes) -> None:
     reader.serve(bam[0], index)
-    with pytest.raises(UnexpectedAnswer, match=r"index cannot be read|not readable with its index"):
+    with pytest.raises(UnexpectedResponse, match=r"index cannot be read|not readable with its index"):
         reader.read(Region("c0"))
 
 
@@ -276,7 +276,7 @@ def test_an_index_of_another_file_is_told(
     reader: Any, bed: tuple[bytes, bytes], bam: tuple[bytes, bytes]
 ) -> None:
     reader.serve(bed[0], bam[1])
-    with pytest.raises(UnexpectedAnswer, match="no BAM"):
+    with pytest.raises(UnexpectedResponse, match="no BAM"):
         reader.read(Region("c1"))
 
 

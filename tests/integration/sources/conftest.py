@@ -21,10 +21,10 @@ from cryptography.x509.oid import NameOID
 
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.retry_policy import Patience
+from gooseherd.sources.retry_policy import RetryPolicy
 from gooseherd.sources.urlguard import UrlGuard
 
-QUICK = Patience(
+QUICK = RetryPolicy(
     connect_seconds=5, read_seconds=0.3, tries=4, open_tries=2, backoff_seconds=0.001, max_wait_seconds=0.05
 )
 

@@ -20,7 +20,7 @@ import pytest
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.retry_policy import Patience
+from gooseherd.sources.retry_policy import RetryPolicy
 
 MIB = 1 << 20
 LIMIT = 64 * MIB
@@ -290,7 +290,7 @@ async def test_headers_that_never_come_are_given_up(
 
     listening = await asyncio.start_server(mute, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/a"
-    patience = Patience(connect_seconds=0.2, read_seconds=0.1, tries=1)
+    patience = RetryPolicy(connect_seconds=0.2, read_seconds=0.1, tries=1)
     sources = make_sources(patience=patience)
     reason, detail = await failed(sources.fetch(entry(url), into, limit=LIMIT, report=quiet), into)
     assert (reason, "timed out" in detail) == (Reason.SOURCE_UNAVAILABLE, True)

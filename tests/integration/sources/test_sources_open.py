@@ -59,7 +59,7 @@ async def test_only_harmless_headers_travel(sources: HttpSources, server: Any, k
             server.url("/a"),
             Authorization="Bearer x",
             Cookie="a=b",
-            Host="evil",
+            Attempts="evil",
             Accept_Encoding="gzip",
         )
     assert headers == {"content-type": "text/csv", "content-length": "4"}

@@ -30,7 +30,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 from gooseherd.processing.tools.source_feed import Feed
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.retry_policy import Patience
+from gooseherd.sources.retry_policy import RetryPolicy
 from gooseherd.sources.urlguard import UrlGuard
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.storage.s3 import S3Cache
@@ -145,7 +145,7 @@ def registry() -> ProcessorRegistry:
 @pytest.fixture
 async def sources() -> AsyncIterator[HttpSources]:
     guard = UrlGuard(schemes=frozenset({"http"}), allow_networks=(ip_network("127.0.0.1/32"),))
-    patience = Patience(
+    patience = RetryPolicy(
         connect_seconds=30, read_seconds=600, tries=4, backoff_seconds=0.001, max_wait_seconds=0.05
     )
     made = HttpSources(guard, patience=patience, random=lambda: 0.0)

@@ -17,7 +17,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import CacheKey
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache
-from gooseherd.worker.streaming_upload import EARLY_BYTES, Outflow
+from gooseherd.worker.streaming_upload import EARLY_BYTES, StreamingUpload
 
 MIB = 1 << 20
 KEY = CacheKey("p1/x/data.bin")
@@ -161,8 +161,8 @@ class Grown:
         with self.path.open("ab") as file:
             file.write(data)
 
-    def outflow(self) -> Outflow:
-        return Outflow(self.cache, KEY, self.path, early_bytes=1)
+    def upload(self) -> StreamingUpload:
+        return StreamingUpload(self.cache, KEY, self.path, early_bytes=1)
 
     async def come(self, condition: Callable[[], Any]) -> None:
         await self._kit.come(condition)
@@ -179,52 +179,52 @@ def grown(tmp_path: Path, kit: Any) -> Grown:
 
 
 async def test_a_growing_file_is_followed_to_the_end_it_has_when_it_is_finished(grown: Grown) -> None:
-    outflow = grown.outflow()
+    upload = grown.upload()
     grown.grow(b"a" * 3 * MIB)
     await grown.come(lambda: grown.taken == 3 * MIB)
     assert await grown.stored() is None
     grown.grow(b"bc")
     whole = b"a" * 3 * MIB + b"bc"
-    assert await outflow.finish() == (len(whole), hashlib.sha256(whole).hexdigest())
+    assert await upload.finish() == (len(whole), hashlib.sha256(whole).hexdigest())
     assert await grown.stored() == whole
 
 
 async def test_what_is_abandoned_is_no_object(grown: Grown) -> None:
-    outflow = grown.outflow()
+    upload = grown.upload()
     grown.grow(b"a" * 2 * MIB)
     await grown.come(lambda: grown.taken)
-    await outflow.abandon()
+    await upload.abandon()
     assert await grown.stored() is None
 
 
 async def test_a_file_that_is_written_anew_is_begun_anew(grown: Grown) -> None:
-    outflow = grown.outflow()
+    upload = grown.upload()
     grown.grow(b"a" * 2 * MIB)
     await grown.come(lambda: grown.taken == 2 * MIB)
     grown.path.unlink()
     grown.grow(b"b" * 3 * MIB)
     await grown.come(lambda: grown.taken == 3 * MIB)
-    assert await outflow.finish() is not None
+    assert await upload.finish() is not None
     assert await grown.stored() == b"b" * 3 * MIB
 
 
 async def test_a_small_file_is_left_to_be_stored_at_once(grown: Grown) -> None:
     grown.grow(b"small")
-    outflow = Outflow(grown.cache, KEY, grown.path)
+    upload = StreamingUpload(grown.cache, KEY, grown.path)
     assert EARLY_BYTES > 5
-    assert await outflow.finish() is None
+    assert await upload.finish() is None
     assert await grown.stored() is None
 
 
 async def test_a_file_that_never_comes_is_not_missed(grown: Grown) -> None:
-    outflow = grown.outflow()
+    upload = grown.upload()
     await asyncio.sleep(0)
-    assert await outflow.finish() is None
+    assert await upload.finish() is None
 
 
 async def test_an_object_that_is_there_already_stays(grown: Grown) -> None:
     await grown.cache.put_if_absent(KEY, b"theirs")
-    outflow = grown.outflow()
+    upload = grown.upload()
     grown.grow(b"a" * MIB)
-    assert await outflow.finish() is None
+    assert await upload.finish() is None
     assert await grown.stored() == b"theirs"

@@ -16,7 +16,7 @@ from gooseherd.client import (
     NotReachable,
     Refused,
     TookTooLong,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from gooseherd.domain.artifact import Kind
 
@@ -181,7 +181,7 @@ def test_another_program_at_the_address_is_recognized(
     service: Any, client: GooseherdClient, said: Any
 ) -> None:
     service.on("GET /jobs/j1", said(200, b"<html>hello</html>"))
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         client.job("j1")
 
 

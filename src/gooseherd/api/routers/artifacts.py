@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import upstream_index
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models import Contigs, ManifestView, Readiness
 from gooseherd.api.problems import NotYetPublished
-from gooseherd.api.request_context import Visit
-from gooseherd.api.route_parameters import Visiting, problems
+from gooseherd.api.request_context import RequestContext
+from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
@@ -21,30 +21,30 @@ from gooseherd.domain.ports import JobStore
 from gooseherd.domain.source import SourceFile
 
 
-def artifact_routes(desk: Desk, catalog: Catalog) -> APIRouter:
+def artifact_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
     """The routes under /data, /index, /density and /contigs that the framework answers."""
     router = APIRouter(tags=["artifacts"])
 
     @router.get("/data/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def data_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
+    async def data_status(context: CurrentRequest, dcc: str, local_id: str) -> Readiness:
         """Whether the data could be read now. Starts nothing."""
-        return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.DATA)
+        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.DATA)
 
     @router.get("/index/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def index_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
+    async def index_status(context: CurrentRequest, dcc: str, local_id: str) -> Readiness:
         """Whether the index could be read now. Starts nothing."""
-        return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.INDEX)
+        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.INDEX)
 
     @router.get("/density/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def density_status(visit: Visiting, dcc: str, local_id: str) -> Readiness:
+    async def density_status(context: CurrentRequest, dcc: str, local_id: str) -> Readiness:
         """Whether the density could be read now. Starts nothing."""
-        return await _readiness(desk, visit, await catalog.servable(dcc, local_id), Kind.DENSITY)
+        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.DENSITY)
 
     @router.get("/contigs/{dcc}/{local_id}", responses=problems(403, 404, 410, 422, 503))
     async def contigs(dcc: str, local_id: str) -> Contigs:
         """Reference names and lengths of a published artifact; 404 and retryable before that."""
         entry = await catalog.servable(dcc, local_id)
-        submissions = desk.submissions
+        submissions = dependencies.submissions
         if submissions is None:
             raise ProcessingDisabled
         manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
@@ -54,36 +54,38 @@ def artifact_routes(desk: Desk, catalog: Catalog) -> APIRouter:
 
     @router.get("/files/{dcc}/{local_id}/manifest", responses=problems(403, 404, 410, 422, 503))
     async def manifest(
-        visit: Visiting,
+        context: CurrentRequest,
         dcc: str,
         local_id: str,
         contigs: Annotated[bool, Query(description="Reference names and lengths too.")] = False,
     ) -> ManifestView:
         """What was made of a file, by what, and what was noticed; 404 before that. Starts nothing."""
         entry = await catalog.servable(dcc, local_id)
-        submissions = desk.submissions
+        submissions = dependencies.submissions
         if submissions is None:
             raise ProcessingDisabled
         found = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
         if found is None:
             raise NotYetPublished("manifest", entry.name)
-        return ManifestView.of(entry, found, visit.link, contigs=contigs)
+        return ManifestView.of(entry, found, context.link, contigs=contigs)
 
     return router
 
 
-async def _readiness(desk: Desk, visit: Visit, entry: SourceFile, kind: Kind) -> Readiness:
+async def _readiness(
+    dependencies: Dependencies, context: RequestContext, entry: SourceFile, kind: Kind
+) -> Readiness:
     if kind is Kind.INDEX and upstream_index(entry) is not None:
         return Readiness(ready=True)
-    if desk.submissions is None:
+    if dependencies.submissions is None:
         if kind is not Kind.DATA:
             raise NotFound(f"upstream {kind}", entry.name)
         return Readiness(ready=True)
-    return await _made(desk.submissions, desk.jobs, visit, entry, kind)
+    return await _made(dependencies.submissions, dependencies.jobs, context, entry, kind)
 
 
 async def _made(
-    submissions: Submissions, jobs: JobStore, visit: Visit, entry: SourceFile, kind: Kind
+    submissions: Submissions, jobs: JobStore, context: RequestContext, entry: SourceFile, kind: Kind
 ) -> Readiness:
     recipe: Recipe = submissions.recipe(entry, kind)
     manifest: Manifest | None = await submissions.published(entry, recipe)
@@ -96,5 +98,5 @@ async def _made(
     if job is None:
         return Readiness(ready=False)
     return Readiness(
-        ready=False, job_id=job.job_id, status=job.status.value, job_url=visit.link(f"/jobs/{job.job_id}")
+        ready=False, job_id=job.job_id, status=job.status.value, job_url=context.link(f"/jobs/{job.job_id}")
     )

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered, Removed
-from gooseherd.api.route_parameters import Admin, Visiting, body_of, problems
+from gooseherd.api.route_parameters import Admin, CurrentRequest, body_of, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.errors import (
     InvalidInput,
@@ -56,13 +56,13 @@ def _body(media_type: str, schema: Mapping[str, Any], example: object) -> dict[s
     }
 
 
-def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
+def file_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
     """The routes under /files."""
     router = APIRouter(tags=["catalog"])
 
     @router.get("/files", responses=problems(422, 503))
     async def files(
-        visit: Visiting,
+        context: CurrentRequest,
         q: Annotated[
             str | None, Query(max_length=200, description="Start of an id or of a word of the name.")
         ] = None,
@@ -84,25 +84,25 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
                 after=after,
             )
         )
-        admin = visit.is_admin
+        admin = context.is_admin
         return FileList(
-            files=[FileView.of(entry, visit.link, admin=admin) for entry in page.files], next=page.next
+            files=[FileView.of(entry, context.link, admin=admin) for entry in page.files], next=page.next
         )
 
     @router.get("/files/{dcc}/{local_id}", responses=problems(404, 422, 503))
-    async def file(visit: Visiting, dcc: str, local_id: str) -> FileView:
+    async def file(context: CurrentRequest, dcc: str, local_id: str) -> FileView:
         """One entry."""
-        return FileView.of(await catalog.entry(dcc, local_id), visit.link, admin=visit.is_admin)
+        return FileView.of(await catalog.entry(dcc, local_id), context.link, admin=context.is_admin)
 
     @router.delete("/files/{dcc}/{local_id}", responses=problems(401, 404, 422, 503))
-    async def remove(visit: Admin, dcc: str, local_id: str) -> Removed:
+    async def remove(context: Admin, dcc: str, local_id: str) -> Removed:
         """Take an entry out. Its job is cancelled unless another entry has the same content.
 
         What was published stays in the cache, and is served again when the same content is
         registered again.
         """
         entry = await catalog.remove(dcc, local_id)
-        job_id, withdrawn, others = await _end_work_on(entry, desk.submissions, catalog)
+        job_id, withdrawn, others = await _end_work_on(entry, dependencies.submissions, catalog)
         return Removed(
             dcc=entry.dcc,
             local_id=entry.local_id,
@@ -128,9 +128,9 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
             _EXAMPLE,
         ),
     )
-    async def register(request: Request, visit: Admin) -> Registered:
+    async def register(request: Request, context: Admin) -> Registered:
         """Insert or replace one entry or a list, all or none."""
-        entries = _entries(await body_of(request, desk.body_limit_bytes), desk.sources)
+        entries = _entries(await body_of(request, dependencies.body_limit_bytes), dependencies.sources)
         return Registered(imported=len(entries), new=await catalog.put(entries))
 
     @router.post(
@@ -139,9 +139,9 @@ def file_routes(desk: Desk, catalog: Catalog) -> APIRouter:
         responses={**problems(401, 503), 422: {"model": Imported, "description": "Not one line was good"}},
         openapi_extra=_body("application/x-ndjson", {"type": "string"}, json.dumps(_EXAMPLE) + "\n"),
     )
-    async def bulk(request: Request, visit: Admin) -> JSONResponse:
+    async def bulk(request: Request, context: Admin) -> JSONResponse:
         """Insert or replace entries given as JSON lines, any number; a bad line costs only itself."""
-        told = await _import(catalog, request.stream(), desk.sources)
+        told = await _import(catalog, request.stream(), dependencies.sources)
         return JSONResponse(told.model_dump(), status_code=422 if told.failed and not told.imported else 200)
 
     return router

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gooseherd import telemetry
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models import JobList, JobView, QueueView, StatusWord
-from gooseherd.api.request_context import Visit
-from gooseherd.api.route_parameters import Visiting, problems
+from gooseherd.api.request_context import RequestContext
+from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.errors import (
@@ -28,19 +28,19 @@ from gooseherd.domain.source import parse_dcc, parse_local_id
 from gooseherd.domain.states import Status
 
 
-def job_routes(desk: Desk) -> APIRouter:
+def job_routes(dependencies: Dependencies) -> APIRouter:
     """The routes under /jobs, and /queue."""
     router = APIRouter(tags=["jobs"])
 
     async def found(job_id: str) -> Job:
-        job = await desk.jobs.get(JobId(job_id)) if job_id.isprintable() else None
+        job = await dependencies.jobs.get(JobId(job_id)) if job_id.isprintable() else None
         if job is None:
             raise NotFound("job", job_id)
         return job
 
     @router.get("/jobs", responses=problems(422, 503))
     async def jobs(
-        visit: Visiting,
+        context: CurrentRequest,
         status: StatusWord | None = None,
         requester: Annotated[str | None, Query(description="`me`; the admin may name anyone.")] = None,
         dcc: str | None = None,
@@ -49,26 +49,26 @@ def job_routes(desk: Desk) -> APIRouter:
         after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
     ) -> JobList:
         """Jobs, newest first."""
-        page = await desk.jobs.find(
+        page = await dependencies.jobs.find(
             JobQuery(
                 status=Status(status) if status else None,
-                requester=_whose(requester, visit),
+                requester=_whose(requester, context),
                 dcc=parse_dcc(dcc) if dcc else None,
                 local_id=parse_local_id(local_id) if local_id else None,
                 limit=limit,
                 after=after,
             )
         )
-        admin = visit.is_admin
-        now = await desk.jobs.now()
+        admin = context.is_admin
+        now = await dependencies.jobs.now()
         return JobList(
-            jobs=[JobView.of(job, visit.link, now=now, admin=admin) for job in page.jobs], next=page.next
+            jobs=[JobView.of(job, context.link, now=now, admin=admin) for job in page.jobs], next=page.next
         )
 
     @router.get("/jobs/{job_id}", responses=problems(404, 503))
-    async def job(visit: Visiting, job: Annotated[Job, Depends(found)]) -> JobView:
+    async def job(context: CurrentRequest, job: Annotated[Job, Depends(found)]) -> JobView:
         """The job as it stands."""
-        return await _view(desk, job, visit)
+        return await _view(dependencies, job, context)
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -76,13 +76,13 @@ def job_routes(desk: Desk) -> APIRouter:
         responses=problems(404, 503),
     )
     async def events(
-        visit: Visiting,
+        context: CurrentRequest,
         job: Annotated[Job, Depends(found)],
-        submissions: Annotated[Submissions, Depends(lambda: _processing(desk))],
+        submissions: Annotated[Submissions, Depends(lambda: _processing(dependencies))],
     ) -> AsyncIterator[ServerSentEvent]:
         """Event `job` now and at each change, with the job as GET tells it; ends after the terminal state."""
         async for seen in submissions.changes(job.job_id):
-            view = await _view(desk, seen, visit)
+            view = await _view(dependencies, seen, context)
             yield ServerSentEvent(
                 event="job",
                 raw_data=view.model_dump_json(),
@@ -91,24 +91,24 @@ def job_routes(desk: Desk) -> APIRouter:
 
     @router.delete("/jobs/{job_id}", responses=problems(401, 404, 409, 503))
     async def withdraw(
-        visit: Visiting,
+        context: CurrentRequest,
         job: Annotated[Job, Depends(found)],
-        submissions: Annotated[Submissions, Depends(lambda: _processing(desk))],
+        submissions: Annotated[Submissions, Depends(lambda: _processing(dependencies))],
     ) -> JobView:
         """Withdraw from a job; the last one out cancels it. With the admin key: cancel it for everyone."""
-        if visit.is_admin:
+        if context.is_admin:
             whose = None
-        elif b"x-api-key" in visit.headers or visit.requester not in job.requesters:
+        elif b"x-api-key" in context.headers or context.requester not in job.requesters:
             raise AdminKeyRequired
         else:
-            whose = visit.requester
-        return await _view(desk, await submissions.withdraw(job.job_id, whose), visit)
+            whose = context.requester
+        return await _view(dependencies, await submissions.withdraw(job.job_id, whose), context)
 
     @router.get("/queue", tags=["operation"], responses=problems(503))
-    async def queue(visit: Visiting) -> QueueView:
+    async def queue(context: CurrentRequest) -> QueueView:
         """Depth by status, and who finalizes."""
-        counts = await desk.jobs.counts()
-        running = await desk.jobs.running_by_requester()
+        counts = await dependencies.jobs.counts()
+        running = await dependencies.jobs.running_by_requester()
         return QueueView(
             pending=counts.get(Status.PENDING, 0),
             running=counts.get(Status.RUNNING, 0),
@@ -117,44 +117,44 @@ def job_routes(desk: Desk) -> APIRouter:
             finalizers_active=_gauge("gooseherd_finalizers_active"),
             finalizer_defers_total=_gauge("gooseherd_finalizer_defers_total"),
             requesters_running=len(running),
-            requesters={str(name): count for name, count in running.items()} if visit.is_admin else None,
+            requesters={str(name): count for name, count in running.items()} if context.is_admin else None,
         )
 
     return router
 
 
-def _whose(requester: str | None, visit: Visit) -> Requester | None:
+def _whose(requester: str | None, context: RequestContext) -> Requester | None:
     if requester is None:
         return None
     if requester == "me":
-        return visit.requester
-    visit.require_admin()
+        return context.requester
+    context.require_admin()
     return Requester(requester)
 
 
-def _processing(desk: Desk) -> Submissions:
-    if desk.submissions is None:
+def _processing(dependencies: Dependencies) -> Submissions:
+    if dependencies.submissions is None:
         raise ProcessingDisabled
-    return desk.submissions
+    return dependencies.submissions
 
 
-async def _view(desk: Desk, job: Job, visit: Visit) -> JobView:
+async def _view(dependencies: Dependencies, job: Job, context: RequestContext) -> JobView:
     return JobView.of(
         job,
-        visit.link,
-        now=await desk.jobs.now(),
-        position=await desk.jobs.position(job) if job.status is Status.PENDING else None,
-        manifest=await _published_by(desk, job),
-        admin=visit.is_admin,
+        context.link,
+        now=await dependencies.jobs.now(),
+        position=await dependencies.jobs.position(job) if job.status is Status.PENDING else None,
+        manifest=await _published_by(dependencies, job),
+        admin=context.is_admin,
     )
 
 
-async def _published_by(desk: Desk, job: Job) -> Manifest | None:
+async def _published_by(dependencies: Dependencies, job: Job) -> Manifest | None:
     """What a completed job published; None when it cannot be had: the record is told without it."""
-    if job.status is not Status.COMPLETED or desk.submissions is None:
+    if job.status is not Status.COMPLETED or dependencies.submissions is None:
         return None
     try:
-        return await desk.submissions.published(job.source, job.recipe)
+        return await dependencies.submissions.published(job.source, job.recipe)
     except (CacheUnavailable, InvalidInput):
         return None
 

@@ -12,9 +12,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gooseherd import telemetry
-from gooseherd.api.dependencies import Desk
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models import Health, Ready
-from gooseherd.api.route_parameters import Visiting
+from gooseherd.api.route_parameters import CurrentRequest
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ _DOORS = {
 }
 
 
-def operation_routes(desk: Desk) -> APIRouter:
+def operation_routes(dependencies: Dependencies) -> APIRouter:
     """/healthz, /readyz, /metrics and /."""
     router = APIRouter(tags=["operation"])
 
     @router.get("/healthz")
     async def healthz() -> Health:
         """The process answers; says nothing of its dependencies."""
-        return Health(status="ok", version=desk.version, build=desk.build)
+        return Health(status="ok", version=dependencies.version, build=dependencies.build)
 
     @router.get(
         "/readyz",
@@ -48,7 +48,7 @@ def operation_routes(desk: Desk) -> APIRouter:
     )
     async def readyz() -> JSONResponse:
         """Each dependency: "ok", "off: …" when it is switched off on purpose, or its problem."""
-        said = await _dependencies(desk)
+        said = await _dependencies(dependencies)
         ready = all(state == "ok" or state.startswith("off: ") for state in said.values())
         told = Ready(status="ok" if ready else "unready", dependencies=dict(said))
         return JSONResponse(
@@ -61,23 +61,23 @@ def operation_routes(desk: Desk) -> APIRouter:
         return Response(generate_latest(telemetry.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @router.get("/", include_in_schema=False)
-    async def front(visit: Visiting) -> Response:
-        links = {name: visit.link(path) for name, path in _DOORS.items()}
-        if b"text/html" not in visit.headers.get(b"accept", b""):
-            return JSONResponse({"name": "gooseherd", "version": desk.version, **links})
+    async def front(context: CurrentRequest) -> Response:
+        links = {name: context.link(path) for name, path in _DOORS.items()}
+        if b"text/html" not in context.headers.get(b"accept", b""):
+            return JSONResponse({"name": "gooseherd", "version": dependencies.version, **links})
         items = "".join(f'<li><a href="{escape(url)}">{escape(name)}</a></li>' for name, url in links.items())
         return HTMLResponse(
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>gooseherd</title>'
-            f"<h1>gooseherd {escape(desk.version)}</h1><ul>{items}</ul></html>"
+            f"<h1>gooseherd {escape(dependencies.version)}</h1><ul>{items}</ul></html>"
         )
 
     return router
 
 
-async def _dependencies(desk: Desk) -> Mapping[str, str]:
+async def _dependencies(dependencies: Dependencies) -> Mapping[str, str]:
     try:
         async with asyncio.timeout(_READINESS_SECONDS):
-            return await desk.readiness()
+            return await dependencies.readiness()
     except Exception as error:
         # A probe must get an answer: whatever went wrong, this process is not ready.
         _log.warning("readiness cannot be told", exc_info=error)

@@ -25,11 +25,11 @@ from pathlib import Path
 
 from gooseherd.domain.failures import Reason
 from gooseherd.processing.verification.index_queries import (
-    Answers,
-    BamAnswers,
+    BamQueries,
     Disagreement,
+    IndexQueries,
     NotText,
-    TabixAnswers,
+    TabixQueries,
 )
 from gooseherd.processing.verification.sampling import (
     Sample,
@@ -88,7 +88,7 @@ def refuse(report: Path, reason: Reason, detail: str) -> int:
 
 def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
     """Check text in BGZF with TBI or CSI."""
-    with TabixAnswers(given.data, given.index) as answers:
+    with TabixQueries(given.data, given.index) as answers:
         samples = of_blocks(given.data, answers.place, STRETCHES, chance)
         if given.source is not None:
             samples.append(of_source(given.source, given.format, answers.place, chance))
@@ -97,14 +97,14 @@ def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int
 
 def alignments(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
     """Check a BAM with BAI or CSI; also how many reads the index counts."""
-    with BamAnswers(given.data, given.index) as answers:
+    with BamQueries(given.data, given.index) as answers:
         samples = [of_alignments(given.source or given.data, given.format or "bam", given.report.parent)]
         if given.ours:
             samples += reads_in_blocks(given.data, answers.opened, STRETCHES, chance)
         return {"reads": answers.reads, "regions": compare(answers, samples, chance)}
 
 
-def compare(answers: Answers, samples: list[Sample], chance: random.Random) -> int:
+def compare(answers: IndexQueries, samples: list[Sample], chance: random.Random) -> int:
     """Ask for regions around what the samples hold; how many were asked.
 
     Raises:

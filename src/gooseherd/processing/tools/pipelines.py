@@ -38,7 +38,7 @@ from gooseherd.processing.tools.progress import (
 )
 from gooseherd.processing.tools.sandbox import inner_processes
 from gooseherd.processing.tools.source_feed import Feed
-from gooseherd.processing.tools.stderr import Heard, listen
+from gooseherd.processing.tools.stderr import StderrTail, listen
 from gooseherd.processing.tools.tool_errors import by_full_disk, explain
 from gooseherd.tasks import to_its_end
 
@@ -142,7 +142,7 @@ class _Child:
     listener: asyncio.Task[None]
     complaints: int
     """Inode of the pipe it complains into."""
-    heard: Heard
+    heard: StderrTail
     stopped: bool = False
     """We asked it to end; if a signal ended it, that says nothing."""
 
@@ -247,7 +247,7 @@ class _Run:
             raise
         finally:
             os.close(theirs)
-        heard = Heard(stage.harmless)
+        heard = StderrTail(stage.harmless)
         listener = asyncio.create_task(listen(reader, heard))
         self.children.append(_Child(stage, process, listener, inode, heard))
         if interrupted is not None:

@@ -62,7 +62,7 @@ class Feed:
         self._there = 0
         self._last = False
         self._unwanted = False
-        self._bell = -1
+        self._wakeup = -1
         self._thread: threading.Thread | None = None
         self.position = 0
         """How many bytes the tool has been given."""
@@ -80,7 +80,7 @@ class Feed:
             os.close(pipe)
             raise
         os.set_blocking(pipe, False)
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._pour, args=(file, pipe), name="feed", daemon=True)
         self._thread.start()
 
@@ -93,28 +93,28 @@ class Feed:
             there = await self._arriving.at_least(self._there + 1)
             self._last = there <= self._there
             self._there = max(self._there, there)
-            os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._wakeup, 1)
 
     def stop(self) -> None:
         """Give no more. Takes no time: the thread waits for nothing but the bell and the pipe."""
         if self._thread is not None:
             self._unwanted = True
-            os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._wakeup, 1)
             self._thread.join()
             self._thread = None
-            os.close(self._bell)
+            os.close(self._wakeup)
 
     def _pour(self, file: int, pipe: int) -> None:
         try:
-            self._move(file, pipe, self._bell)
+            self._move(file, pipe, self._wakeup)
         finally:
             os.close(pipe)
             os.close(file)
 
-    def _move(self, file: int, pipe: int, bell: int) -> None:
+    def _move(self, file: int, pipe: int, wakeup: int) -> None:
         rung, ready = select.poll(), select.poll()
-        rung.register(bell, select.POLLIN)
-        ready.register(bell, select.POLLIN)
+        rung.register(wakeup, select.POLLIN)
+        ready.register(wakeup, select.POLLIN)
         ready.register(pipe, select.POLLOUT)
         while not self._unwanted:
             last, waiting = self._last, self._there - self.position
@@ -131,11 +131,11 @@ class Feed:
                 # Nothing there: more is to come, or what was there has been taken back.
                 if not moved:
                     rung.poll()
-            _silence(bell)
+            _silence(wakeup)
 
 
-def _silence(bell: int) -> None:
+def _silence(wakeup: int) -> None:
     try:
-        os.eventfd_read(bell)
+        os.eventfd_read(wakeup)
     except BlockingIOError:
         return

@@ -14,7 +14,7 @@ _ERROR_MARK: Final = b"[E::"
 
 
 @dataclass
-class Heard:
+class StderrTail:
     """The end of a stage's standard error, and htslib's errors from anywhere in it."""
 
     harmless: bytes | None = None
@@ -38,7 +38,7 @@ class Heard:
         return (missing + bytes(self.tail)).decode("utf-8", "replace")
 
 
-async def listen(pipe: io.FileIO, heard: Heard) -> None:
+async def listen(pipe: io.FileIO, heard: StderrTail) -> None:
     """Read until nobody has the other end open; closes `pipe`."""
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(

@@ -56,7 +56,7 @@ class NotText(Exception):
     """htslib takes the data for something binary, and so do readers made of it: control characters on top."""
 
 
-class Answers(Protocol):
+class IndexQueries(Protocol):
     """An opened pair of data and index."""
 
     def starting_in(self, region: Region) -> Counter[str]:
@@ -80,7 +80,7 @@ class Answers(Protocol):
         ...
 
 
-class TabixAnswers:
+class TabixQueries:
     """Text in BGZF by TBI or CSI; what its columns mean is what the index says."""
 
     def __init__(self, data: Path, index: Path) -> None:
@@ -141,7 +141,7 @@ class TabixAnswers:
             raise Disagreement(None, f"the index names {len(self.names)} sequences instead of {len(names)}")
 
 
-class BamAnswers:
+class BamQueries:
     """A BAM by BAI or CSI."""
 
     def __init__(self, data: Path, index: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gooseherd.sources.retry_policy import Patience, retry_after
+from gooseherd.sources.retry_policy import RetryPolicy, retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def test_waits_double_up_to_the_bound() -> None:
-    patience = Patience(backoff_seconds=1, max_wait_seconds=10)
+    patience = RetryPolicy(backoff_seconds=1, max_wait_seconds=10)
     assert [patience.wait(n, None, 1.0) for n in range(1, 7)] == [1, 2, 4, 8, 10, 10]
 
 
@@ -22,7 +22,7 @@ def test_waits_double_up_to_the_bound() -> None:
 def test_no_wait_is_longer_than_the_bound_or_shorter_than_asked(
     failures: int, random: float, asked: float | None
 ) -> None:
-    patience = Patience()
+    patience = RetryPolicy()
     wait = patience.wait(failures, asked, random)
     if wait is None:
         assert asked is not None

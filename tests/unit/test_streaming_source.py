@@ -12,7 +12,7 @@ import pytest
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.ports import Fetched
 from gooseherd.domain.processing import StepFailed
-from gooseherd.worker.streaming_source import Arrival, Told
+from gooseherd.worker.streaming_source import StreamingSource, Told
 
 WHOLE = Fetched(Path("source"), 100, "md5")
 WRONG = StepFailed.because(Reason.SOURCE_CHANGED, "md5 differs")
@@ -26,7 +26,7 @@ class Download:
         self.told: Told | None = None
         self.result: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
         self.cancelled = False
-        self.arrival = Arrival(
+        self.streaming_source = StreamingSource(
             self._fetch, expected=None, report=lambda *_: None, verdict_seconds=verdict_seconds
         )
 
@@ -70,30 +70,30 @@ async def made() -> str:
 
 async def test_waiting_for_bytes_ends_when_they_are_there() -> None:
     download = Download()
-    waiting = asyncio.create_task(download.arrival.at_least(50))
+    waiting = asyncio.create_task(download.streaming_source.at_least(50))
     await download.there(49)
     assert not waiting.done()
     await download.there(60)
     assert await waiting == 60
-    assert not download.arrival.complete
-    await download.arrival.stop()
+    assert not download.streaming_source.complete
+    await download.streaming_source.stop()
 
 
 async def test_fewer_bytes_than_asked_for_are_all_there_are() -> None:
     download = Download()
-    waiting = asyncio.create_task(download.arrival.at_least(1000))
+    waiting = asyncio.create_task(download.streaming_source.at_least(1000))
     await download.there(100)
     await settle()
     assert not waiting.done()
     download.whole()
     assert await waiting == 100
-    assert download.arrival.complete
-    assert download.arrival.size == 100
+    assert download.streaming_source.complete
+    assert download.streaming_source.size == 100
 
 
 async def test_what_a_step_made_counts_only_when_the_bytes_are_verified() -> None:
     download = Download()
-    working = asyncio.create_task(download.arrival.beside(made))
+    working = asyncio.create_task(download.streaming_source.beside(made))
     await download.there(100)
     assert not working.done()
     download.whole()
@@ -102,7 +102,7 @@ async def test_what_a_step_made_counts_only_when_the_bytes_are_verified() -> Non
 
 async def test_wrong_bytes_spoil_what_was_made_of_them() -> None:
     download = Download()
-    working = asyncio.create_task(download.arrival.beside(made))
+    working = asyncio.create_task(download.streaming_source.beside(made))
     await download.there(100)
     download.fails()
     with pytest.raises(StepFailed, match="md5 differs"):
@@ -121,7 +121,7 @@ async def test_a_failing_download_ends_the_step_before_its_failure_is_told() -> 
             seen.append("ended")
         return ""
 
-    working = asyncio.create_task(download.arrival.beside(work))
+    working = asyncio.create_task(download.streaming_source.beside(work))
     await download.there(10)
     download.fails()
     with pytest.raises(StepFailed, match="md5 differs"):
@@ -132,7 +132,7 @@ async def test_a_failing_download_ends_the_step_before_its_failure_is_told() -> 
 @pytest.mark.parametrize(("right", "said"), [(True, "line 3: no number"), (False, "md5 differs")])
 async def test_a_step_that_blames_its_bytes_waits_for_the_verdict_on_them(right: bool, said: str) -> None:
     download = Download()
-    working = asyncio.create_task(download.arrival.beside(failing(REFUSED)))
+    working = asyncio.create_task(download.streaming_source.beside(failing(REFUSED)))
     await download.there(10)
     assert not working.done()
     download.whole() if right else download.fails()
@@ -145,12 +145,12 @@ async def test_a_verdict_that_takes_too_long_is_not_waited_for() -> None:
     download = Download(verdict_seconds=0.01)
     await download.there(10)
     with pytest.raises(StepFailed) as failed:
-        await download.arrival.beside(failing(REFUSED))
+        await download.streaming_source.beside(failing(REFUSED))
     assert failed.value.failure.reason is Reason.SOURCE_INVALID
     assert failed.value.failure.detail == (
         "line 3: no number (seen in the first 10 of 100 bytes; the rest was not read)"
     )
-    await download.arrival.stop()
+    await download.streaming_source.stop()
     assert download.cancelled
 
 
@@ -158,8 +158,8 @@ async def test_a_full_disk_waits_for_nobody() -> None:
     download = Download()
     await download.there(10)
     with pytest.raises(StepFailed, match="no room"):
-        await download.arrival.beside(failing(StepFailed.because(Reason.OUT_OF_DISK, "no room")))
-    await download.arrival.stop()
+        await download.streaming_source.beside(failing(StepFailed.because(Reason.OUT_OF_DISK, "no room")))
+    await download.streaming_source.stop()
     assert download.cancelled
 
 
@@ -173,7 +173,7 @@ async def test_bytes_that_are_taken_back_begin_the_step_anew() -> None:
             await asyncio.Event().wait()
         return f"run {len(runs)}"
 
-    working = asyncio.create_task(download.arrival.beside(work))
+    working = asyncio.create_task(download.streaming_source.beside(work))
     await download.there(50)
     await download.there(20)
     download.whole()
@@ -190,7 +190,7 @@ async def test_a_refusal_of_bytes_that_are_taken_back_is_no_refusal() -> None:
             raise REFUSED
         return "made"
 
-    working = asyncio.create_task(download.arrival.beside(work))
+    working = asyncio.create_task(download.streaming_source.beside(work))
     await download.there(50)
     assert not working.done()
     await download.there(0)
@@ -210,11 +210,11 @@ async def test_cancellation_waits_for_the_step_to_end() -> None:
             ended.append("step")
         return ""
 
-    working = asyncio.create_task(download.arrival.beside(work))
+    working = asyncio.create_task(download.streaming_source.beside(work))
     await download.there(10)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
     assert ended == ["step"]
-    await download.arrival.stop()
+    await download.streaming_source.stop()
     assert download.cancelled
