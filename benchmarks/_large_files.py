@@ -124,10 +124,10 @@ class LargeBam:
     def _header(self) -> bytes:
         text = "@HD\tVN:1.6\tSO:unsorted\n" + "".join(f"@SQ\tSN:{n}\tLN:{size}\n" for n, size in self.contigs)
         text += "@RG\tID:rg1\tSM:made\n"
-        said = b"BAM\x01" + struct.pack("<i", len(text)) + text.encode() + struct.pack("<i", self._CONTIGS)
+        header = b"BAM\x01" + struct.pack("<i", len(text)) + text.encode() + struct.pack("<i", self._CONTIGS)
         for name, size in self.contigs:
-            said += struct.pack("<i", len(name) + 1) + name.encode() + b"\0" + struct.pack("<i", size)
-        return said
+            header += struct.pack("<i", len(name) + 1) + name.encode() + b"\0" + struct.pack("<i", size)
+        return header
 
     def _block(self) -> tuple[bytearray, int]:
         """Records of one size, and that size."""

@@ -245,8 +245,8 @@ def readable(path: Path) -> bool:
 
 def lines_of(path: Path) -> list[str]:
     """Reads in text, without their tags, by samtools."""
-    said = subprocess.run(["samtools", "view", path], capture_output=True, check=False).stdout
-    return ["\t".join(line.split("\t")[:11]) for line in said.decode("latin-1").splitlines()]
+    output = subprocess.run(["samtools", "view", path], capture_output=True, check=False).stdout
+    return ["\t".join(line.split("\t")[:11]) for line in output.decode("latin-1").splitlines()]
 
 
 def plain(read: Any) -> str:
@@ -394,13 +394,13 @@ def shares(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     found = []
     for process in running:
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         if process.returncode:
             found.append(
                 {**Tally(name, faults=[f"{name}: the trial itself ended with {process.returncode}"]).row()}
             )
         else:
-            found.append(json.loads(said))
+            found.append(json.loads(output))
     return found
 
 

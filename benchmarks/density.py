@@ -30,7 +30,7 @@ PIXELS = 1000
 class Cost(NamedTuple):
     wall_s: float
     cpu_s: float
-    said: dict[str, int]
+    report: dict[str, int]
 
 
 async def steps(file_format: str, path: Path, work: Path, *, density: bool) -> dict[str, int]:
@@ -101,13 +101,13 @@ def measured(case: str, source: Path, scratch: Path, *, density: bool) -> Cost:
         began = time.perf_counter()
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            said = child.stdout.read()
+            report = child.stdout.read()
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - began
     if child.returncode:
         raise SystemExit(f"{case}: failed")
-    return Cost(wall, used.ru_utime + used.ru_stime, json.loads(said))
+    return Cost(wall, used.ru_utime + used.ru_stime, json.loads(report))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -156,7 +156,7 @@ def row(name: str, without: Sequence[Cost], with_it: Sequence[Cost]) -> dict[str
         **costs,
         "cpu_ratio": round(median(b.cpu_s / a.cpu_s for a, b in zip(without, with_it, strict=True)), 3),
         "wall_ratio": round(median(b.wall_s / a.wall_s for a, b in zip(without, with_it, strict=True)), 3),
-        **with_it[-1].said,
+        **with_it[-1].report,
     }
 
 

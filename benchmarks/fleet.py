@@ -131,7 +131,7 @@ class Trial:
         job = self._http.get(first.headers["location"]).raise_for_status().json()
         attempt = job["attempts"][-1]
         assert len(job["attempts"]) == 1, job["attempts"]
-        events, log = self._said(job["job_id"], attempt["number"])
+        events, log = self._reported(job["job_id"], attempt["number"])
         steps = [event.at for event in events if event.kind is EventKind.STEP]
         published = [event.at for event in events if event.kind is EventKind.STEP_COMPLETE]
         return Timeline(
@@ -147,7 +147,7 @@ class Trial:
             answered=answered,
         )
 
-    def _said(self, job_id: str, number: int) -> tuple[list[Event], str]:
+    def _reported(self, job_id: str, number: int) -> tuple[list[Event], str]:
         """The attempt's journal, still in its worker's folder, and the log of that worker."""
         (path,) = self._site.glob(f"tasks/*/*/{job_id}.{number}/journal")
         task = path.relative_to(self._site).parts[1]
@@ -207,8 +207,8 @@ def warm(folder: Path, jobs: int, idle_seconds: float) -> tuple[list[Timeline], 
         time.sleep(idle_seconds)
         calls = cloud_admin.calls()
         counted = {
-            name.removeprefix("ecs:"): round(said["total"] * 60 / calls["seconds"], 1)
-            for name, said in calls["operations"].items()
+            name.removeprefix("ecs:"): round(counts["total"] * 60 / calls["seconds"], 1)
+            for name, counts in calls["operations"].items()
             if name.startswith("ecs:")
         }
         return found, {"how": f"local cloud, {calls['seconds']:.0f} s", "idle": counted}

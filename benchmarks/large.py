@@ -146,24 +146,24 @@ def measured(case: str, made: LargeBed | LargeBam, memory: int, scratch: Path, r
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         source, work = Path(folder, f"source.{case}"), Path(folder, "work")
         work.mkdir()
-        told("making", case)
+        result("making", case)
         made.write(source)
         size = source.stat().st_size
-        told("preparing", case)
+        result("preparing", case)
         began = time.perf_counter()
         argv = [sys.executable, __file__, "--one", case, str(source), str(memory), str(work)]
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             with watched(child.pid, work) as taken:
-                said = child.stdout.read()
+                output = child.stdout.read()
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - began
         if child.returncode:
             raise SystemExit(f"{case}: failed")
         source.unlink()
-        told("checking", case)
-        parts = {kind: Path(path) for kind, path in json.loads(said).items()}
+        result("checking", case)
+        parts = {kind: Path(path) for kind, path in json.loads(output).items()}
         data = parts["data"]
         wrong = check(made, data, parts["index"], regions)
         return Row(
@@ -182,7 +182,7 @@ def measured(case: str, made: LargeBed | LargeBam, memory: int, scratch: Path, r
         )
 
 
-def told(what: str, case: str) -> None:
+def result(what: str, case: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what} the {case.upper()}", file=sys.stderr, flush=True)
 
 

@@ -262,13 +262,13 @@ def measured(*argv: str, scratch: Path) -> Cost:
         began = time.perf_counter()
         with subprocess.Popen([sys.executable, __file__, *argv, work], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            said = child.stdout.read()
+            output = child.stdout.read()
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - began
         if child.returncode:
             raise SystemExit(f"{argv}: failed")
-        size = int(said or 0)
+        size = int(output or 0)
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, disk[0] / MIB, size)
 
 

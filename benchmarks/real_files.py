@@ -49,7 +49,7 @@ class Outcome:
     file: str
     format: str
     size: int
-    said: str = ""
+    verdict: str = ""
     """made, refused, or what is wrong."""
     detail: str = ""
     ok: bool = True
@@ -250,12 +250,12 @@ def try_file(path: Path, file_format: Format, refusal: str = "") -> Outcome:
         parts, row.counts = asyncio.run(made_ready(path, file_format, home))
         row.seconds = round(time.monotonic() - began, 2)
         compare(path, file_format, parts, home, row)
-        row.said, row.ok = "same", not refusal
+        row.verdict, row.ok = "same", not refusal
     except StepFailed as failed:
-        row.said, row.detail = "refused", f"{failed.failure.reason}: {failed.failure.detail}"
+        row.verdict, row.detail = "refused", f"{failed.failure.reason}: {failed.failure.detail}"
         row.ok = bool(refusal) and refusal in row.detail
     except Differs as differs:
-        row.said, row.detail, row.ok = "DIFFERS", str(differs), False
+        row.verdict, row.detail, row.ok = "DIFFERS", str(differs), False
     finally:
         shutil.rmtree(home, ignore_errors=True)
     return row
@@ -333,11 +333,11 @@ def files(given: argparse.Namespace) -> Iterator[tuple[Path, Format, str]]:
 
 def line_of(row: Outcome) -> str:
     changed = {what: n for what, n in row.counts.items() if what not in ("records", "max_end")}
-    told = row.detail or " ".join(f"{what}={n}" for what, n in changed.items())
+    remark = row.detail or " ".join(f"{what}={n}" for what, n in changed.items())
     mark = "" if row.ok else "  <-- "
     return (
         f"{row.file[:44]:45}{row.format:11}{row.size / 1024:9.0f} KB {row.records:8} records"
-        f"{row.regions:4} regions {row.seconds:6.2f} s  {row.said:8}{mark}{told[:150]}"
+        f"{row.regions:4} regions {row.seconds:6.2f} s  {row.verdict:8}{mark}{remark[:150]}"
     )
 
 
@@ -353,7 +353,7 @@ def main(argv: Sequence[str]) -> int:
         rows.append(try_file(path, file_format, refusal))
         if not given.json:
             print(line_of(rows[-1]), flush=True)
-    same, refused = sum(row.said == "same" for row in rows), sum(row.said == "refused" for row in rows)
+    same, refused = sum(row.verdict == "same" for row in rows), sum(row.verdict == "refused" for row in rows)
     unexplained = [row for row in rows if not row.ok]
     if given.json:
         print(

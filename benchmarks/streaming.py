@@ -189,10 +189,10 @@ async def attempt(case: Case, port: int, folder: Path, upload: float, *, togethe
     )
     work = folder / "work"
     work.mkdir()
-    said: list[EventKind] = []
+    kinds: list[EventKind] = []
 
     def emit(kind: EventKind, **fields: Any) -> None:
-        said.append(kind)
+        kinds.append(kind)
 
     guard = UrlGuard(schemes=frozenset({"http"}), allow_networks=(ip_network("127.0.0.1/32"),))
     sources, cache = HttpSources(guard), SlowCache(folder / "cache", upload)
@@ -206,7 +206,7 @@ async def attempt(case: Case, port: int, folder: Path, upload: float, *, togethe
         emit=emit,
     )
     wall = time.perf_counter() - began
-    assert said[-1] is EventKind.DONE, "the attempt failed"
+    assert kinds[-1] is EventKind.DONE, "the attempt failed"
     await sources.close()
     await cache.close()
     return {"wall_s": wall, "cpu_s": _cpu() - cpu}

@@ -65,8 +65,8 @@ class Kernel:
             with os.fdopen(reading, "rb") as pipe:
                 data = pipe.read()
             assert process.stderr is not None
-            said = process.stderr.read()
-        return data, self.outcome(planned, process.returncode, said)
+            content = process.stderr.read()
+        return data, self.outcome(planned, process.returncode, content)
 
     def drip(self, format_name: str, data: bytes, drop: int, *options: str) -> Outcome:
         """Through standard input, `drop` bytes at a time."""
@@ -75,8 +75,8 @@ class Kernel:
             assert process.stdin is not None
             for at in range(0, len(data), drop):
                 os.write(process.stdin.fileno(), data[at : at + drop])
-            _, said = process.communicate(timeout=60)
-        return self.outcome(planned, process.returncode, said)
+            _, output = process.communicate(timeout=60)
+        return self.outcome(planned, process.returncode, output)
 
     def call(self, format_name: str, source: Path | None, *options: str) -> tuple[list[str], Outcome]:
         self.runs += 1
@@ -112,8 +112,8 @@ class Kernel:
 
     def outcome(self, planned: Outcome, status: int, stderr: bytes) -> Outcome:
         report = planned.out.with_name("report.json")
-        said = glue.parse_report(report.read_bytes()) if report.exists() else None
-        return Outcome(status, said, planned.out, planned.index, stderr.decode("utf-8", "replace"))
+        content = glue.parse_report(report.read_bytes()) if report.exists() else None
+        return Outcome(status, content, planned.out, planned.index, stderr.decode("utf-8", "replace"))
 
 
 def _build(folder: Path, program: str, **variables: str) -> Path:

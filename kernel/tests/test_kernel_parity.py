@@ -169,7 +169,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
 
 def accounted_for(found: Any) -> int:
     """Lines whose fate a report tells."""
-    told = StepReport(
+    result = StepReport(
         {
             "records": found.records,
             "header_lines": found.header_lines,
@@ -177,7 +177,7 @@ def accounted_for(found: Any) -> int:
             "lines": 0,
         }
     )
-    return told.accounted_lines
+    return result.accounted_lines
 
 
 def _words(detail: str) -> str:

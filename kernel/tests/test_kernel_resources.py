@@ -50,10 +50,10 @@ def peak_of(argv: list[str]) -> tuple[int, int]:
 
     By way of a small process: the peak of the one that starts another is inherited.
     """
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-ISc", LAUNCHER, *argv], capture_output=True, check=True, timeout=200
     ).stdout.split()
-    return int(said[0]), int(said[1]) * 1024
+    return int(output[0]), int(output[1]) * 1024
 
 
 def limited(argv: list[str], **limits: int) -> list[str]:
@@ -218,8 +218,8 @@ def test_a_source_is_read_while_it_arrives(kernel: Any) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert process.poll() is None
-        _, said = process.communicate(rest, timeout=60)
-    run = kernel.outcome(planned, process.returncode, said)
+        _, output = process.communicate(rest, timeout=60)
+    run = kernel.outcome(planned, process.returncode, output)
     assert run.status == 0
     assert run.found.sorted
     assert run.text() == half + rest

@@ -155,12 +155,12 @@ def _demo_file(folder: Path, entry: dict[str, Any]) -> DemoFile:
 
 
 @contextlib.contextmanager
-def _state_folder(said: Path | None) -> Iterator[Path]:
-    if said is not None:
-        running = find_local(said)
+def _state_folder(folder_given: Path | None) -> Iterator[Path]:
+    if folder_given is not None:
+        running = find_local(folder_given)
         if running is not None:
             raise Misconfigured("GOOSEHERD_STATE_DIR", f"gooseherd already runs on it, at {running.url}")
-        yield said.absolute()
+        yield folder_given.absolute()
         return
     folder = Path(tempfile.mkdtemp(prefix="gooseherd-demo-"))
     try:
@@ -207,7 +207,7 @@ def _show_all(
 ) -> list[Outcome]:
     columns = (TextColumn("{task.description:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as progress:
-        bars = {file.local_id: progress.add_task(file.local_id, total=100, said="") for file in files}
+        bars = {file.local_id: progress.add_task(file.local_id, total=100, result="") for file in files}
         with ThreadPoolExecutor(max_workers=len(files)) as pool:
             try:
                 return list(
@@ -226,20 +226,20 @@ def _show(
 
     def on_job(job: dict[str, Any]) -> None:
         now = job.get("progress") or {}
-        said = now.get("step") if job.get("status") == "running" else job.get("status")
-        progress.update(bar, completed=min(float(now.get("percent") or 0), 99), said=said or "")
+        step = now.get("step") if job.get("status") == "running" else job.get("status")
+        progress.update(bar, completed=min(float(now.get("percent") or 0), 99), step=step or "")
 
     def story() -> str:
         nonlocal cached
         _register(entries, file)
         data = client.ready(DCC, file.local_id, timeout_seconds=_PATIENCE_SECONDS, on_job=on_job)
         cached = data.job is None
-        progress.update(bar, completed=99, said="checking")
+        progress.update(bar, completed=99, result="checking")
         return _check(client, file, data)
 
     ok, detail = attempt(story)
     progress.update(
-        bar, completed=100 if ok else None, said="cached" if cached and ok else "ok" if ok else "FAILED"
+        bar, completed=100 if ok else None, result="cached" if cached and ok else "ok" if ok else "FAILED"
     )
     return Outcome(file, ok, detail, time.monotonic() - began, cached)
 

@@ -62,8 +62,8 @@ class SmokeReport:
 
     def to_json(self) -> dict[str, Any]:
         """The promised shape: profile, ok, formats; on the local cloud left_over as well."""
-        said = {"profile": self.profile, "ok": self.ok, "formats": [asdict(one) for one in self.formats]}
-        return said if self.left_over is None else {**said, "left_over": dict(self.left_over)}
+        fields = {"profile": self.profile, "ok": self.ok, "formats": [asdict(one) for one in self.formats]}
+        return fields if self.left_over is None else {**fields, "left_over": dict(self.left_over)}
 
 
 def run(

@@ -82,9 +82,9 @@ class _Lines(logging.Formatter):
     """`time level logger event key=value …`, for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = " ".join(f"{key}={value}" for key, value in _extra(record).items())
+        pairs = " ".join(f"{key}={value}" for key, value in _extra(record).items())
         event = f"{record.name} {record.getMessage()}"
-        line = f"{_stamp(record)} {record.levelname.lower():7} {event} {said}".rstrip()
+        line = f"{_stamp(record)} {record.levelname.lower():7} {event} {pairs}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

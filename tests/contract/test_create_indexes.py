@@ -57,8 +57,8 @@ def test_the_mutex_is_the_partial_unique_index():
 async def indexes_of(db: Database) -> dict[str, dict]:
     found = {}
     for collection in sorted({index.collection for index in INDEXES}):
-        for name, told in (await db[collection].index_information()).items():
-            found[f"{collection}.{name}"] = {k: list(v) if k == "key" else v for k, v in told.items()}
+        for name, result in (await db[collection].index_information()).items():
+            found[f"{collection}.{name}"] = {k: list(v) if k == "key" else v for k, v in result.items()}
     return found
 
 

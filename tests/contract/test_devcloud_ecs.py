@@ -257,13 +257,13 @@ def test_the_environment_is_the_task_definitions_and_no_more(
     arn = cloud.run("env", overrides={"containerOverrides": [override]})
     cloud.wait(arn)
     log = until(lambda: text if "PWD=" in (text := cloud.log(arn)) else None)
-    said = dict(line.split("=", 1) for line in log.splitlines() if "=" in line)
-    assert (said["FROM"], said["KEPT"]) == ("override", "yes")
-    assert said["AWS_ENDPOINT_URL"] == cloud.url
-    assert said["AWS_REGION"] == "eu-west-1"
-    assert "HIDDEN" not in said
+    lines = dict(line.split("=", 1) for line in log.splitlines() if "=" in line)
+    assert (lines["FROM"], lines["KEPT"]) == ("override", "yes")
+    assert lines["AWS_ENDPOINT_URL"] == cloud.url
+    assert lines["AWS_REGION"] == "eu-west-1"
+    assert "HIDDEN" not in lines
     assert "secrets are not read here, unset: HIDDEN" in log
-    assert "PYTEST_CURRENT_TEST" not in said
+    assert "PYTEST_CURRENT_TEST" not in lines
 
 
 def test_a_task_learns_who_and_where_it_is(cloud: Cloud) -> None:
@@ -398,8 +398,8 @@ def test_tags_of_a_task_can_change_while_it_lives(cloud: Cloud) -> None:
 
 def test_a_standalone_task_cannot_be_protected(cloud: Cloud) -> None:
     arn = cloud.run("plain")
-    said = cloud.ecs.update_task_protection(cluster=cloud.cluster, tasks=[arn], protectionEnabled=True)
-    assert said["failures"][0]["reason"] == "TASK_NOT_VALID"
+    result = cloud.ecs.update_task_protection(cluster=cloud.cluster, tasks=[arn], protectionEnabled=True)
+    assert result["failures"][0]["reason"] == "TASK_NOT_VALID"
 
 
 # -- trouble to order ------------------------------------------------------------------------------

@@ -82,9 +82,9 @@ async def test_a_task_stopped_while_it_starts_is_stopped_in_order(tmp_path: Path
 async def test_a_command_that_starts_containers_is_told_address_and_environment(tmp_path: Path) -> None:
     task = make(tmp_path, "", image="run")
     await task.live()
-    said = task.log_of("main").read_text()
-    assert "at 127.9.9.1" in said
-    assert "BIND_HOST=127.9.9.1\n" in said
+    content = task.log_of("main").read_text()
+    assert "at 127.9.9.1" in content
+    assert "BIND_HOST=127.9.9.1\n" in content
 
 
 async def test_the_first_reason_to_end_stands(tmp_path: Path) -> None:

@@ -359,9 +359,9 @@ async def test_the_worker_is_written_into_the_attempt_under_way(jobs):
 
 async def test_progress_is_stored_and_percent_never_falls(jobs):
     job = await leased(jobs)
-    said = Progress("sort", 40.0, bytes_in=10, bytes_out=5, eta_seconds=3.5, seq=7)
-    await jobs.record_progress(job.job_id, job.fence, said)
-    assert (await there(jobs, job)).progress == said
+    result = Progress("sort", 40.0, bytes_in=10, bytes_out=5, eta_seconds=3.5, seq=7)
+    await jobs.record_progress(job.job_id, job.fence, result)
+    assert (await there(jobs, job)).progress == result
     await jobs.record_progress(job.job_id, job.fence, Progress("sort", 30.0, seq=8))
     now = (await there(jobs, job)).progress
     assert (now.percent, now.seq, now.eta_seconds) == (40.0, 8, None)

@@ -86,14 +86,16 @@ async def test_four_processes_agree_on_one_job_per_key_and_one_holder_per_fence(
     for contender in contenders:
         assert contender.stdout is not None
         assert await contender.stdout.readline() == b"ready\n"
-    told = [json.loads(out) for out, _ in await asyncio.gather(*(c.communicate(b"go\n") for c in contenders))]
+    output = [
+        json.loads(out) for out, _ in await asyncio.gather(*(c.communicate(b"go\n") for c in contenders))
+    ]
 
-    made = [job_id for one in told for job_id in one["made"]]
+    made = [job_id for one in output for job_id in one["made"]]
     assert sorted(job_id[:3] for job_id in made) == [f"{n:03}" for n in range(KEYS)]
-    for one in told:
+    for one in output:
         assert set(one["holders"]) == set(made)
 
-    leases = Counter((job_id, fence) for one in told for job_id, fence in one["leased"])
+    leases = Counter((job_id, fence) for one in output for job_id, fence in one["leased"])
     assert leases == {(job_id, fence): 1 for job_id in made for fence in (1, 2)}
 
     jobs = store.jobs

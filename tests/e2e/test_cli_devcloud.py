@@ -66,7 +66,7 @@ def test_a_service_runs_on_it_with_nothing_but_its_environment(stranger: Any, cl
         start_new_session=True,
     ) as up:
         assert up.stdout is not None
-        said = json.loads(up.stdout.readline())
+        output = json.loads(up.stdout.readline())
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
-    assert said["profile"] == "devcloud"
+    assert output["profile"] == "devcloud"

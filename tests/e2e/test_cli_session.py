@@ -55,13 +55,13 @@ def test_a_file_is_added_under_a_name_of_its_own(user: Any, bed: Path, name: str
 
 
 def test_it_comes_back_sorted_indexed_and_verified(user: Any, name: str) -> None:
-    told = user.json("get", name, "-o", "out.bed.gz")
-    assert told["verified"]
+    result = user.json("get", name, "-o", "out.bed.gz")
+    assert result["verified"]
     lines = gzip.decompress((user.home / "out.bed.gz").read_bytes()).decode().splitlines()
     assert sorted(lines) == sorted(BED.splitlines())
     starts = [(line.split("\t")[0], int(line.split("\t")[1])) for line in lines]
     assert starts == sorted(starts)
-    assert (user.home / "out.bed.gz.tbi").stat().st_size == told["index"]["size"]
+    assert (user.home / "out.bed.gz.tbi").stat().st_size == result["index"]["size"]
     assert user.json("get", name, "-o", "again.bed.gz")["cached"] is True
 
 
@@ -69,8 +69,8 @@ def test_a_region_is_read_by_byte_ranges(user: Any, name: str) -> None:
     done = user.run("get", name, "--region", "chr1:20,001-30,000")
     assert done.returncode == 0, done.stderr.decode()
     assert sorted(done.stdout.decode().splitlines()) == naive("chr1", 20_000, 30_000) != []
-    told = user.json("get", name, "--region", "chr2")
-    assert sorted(told["records"]) == naive("chr2", 0, 10**9)
+    result = user.json("get", name, "--region", "chr2")
+    assert sorted(result["records"]) == naive("chr2", 0, 10**9)
     unknown = user.run("get", name, "--region", "chrX:1-5")
     assert (unknown.returncode, b"chr1, chr2" in unknown.stderr) == (2, True)
 

@@ -106,23 +106,23 @@ def test_the_demo_ends_with_its_counts_and_keeps_serving_until_interrupted(
         start_new_session=True,
     ) as demo:
         assert demo.stdout is not None
-        said = []
+        lines = []
         for line in demo.stdout:
-            said.append(line.decode())
-            if "until Ctrl-C" in said[-1]:
+            lines.append(line.decode())
+            if "until Ctrl-C" in lines[-1]:
                 break
         os.killpg(demo.pid, signal.SIGINT)
         rest = demo.stdout.read().decode()
-        assert (demo.wait(60), "demo: ok" in rest) == (0, True), said
+        assert (demo.wait(60), "demo: ok" in rest) == (0, True), lines
 
     with (
         running_service(state_dir=stranger.state, allow_roots=(), environ=stranger.environ) as service,
         GooseherdClient(service.url) as client,
     ):
         assert not list(client.files())
-    told = "".join(said)
-    assert "cached" in told
-    assert "curl -s -D - -o /dev/null -r 0-65535 http://127.0.0.1:" in told
+    result = "".join(lines)
+    assert "cached" in result
+    assert "curl -s -D - -o /dev/null -r 0-65535 http://127.0.0.1:" in result
     assert not (stranger.state / "server.json").exists()
 
 

@@ -68,8 +68,8 @@ class Image:
     def run(self, *argv: str, environ: Mapping[str, str] = NOTHING) -> tuple[int, str]:
         """Exit status and standard output."""
         with self.start(argv, environ) as process:
-            said, _ = process.communicate(timeout=PATIENCE_SECONDS)
-        return process.returncode, said
+            output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        return process.returncode, output
 
     @contextmanager
     def running(self, environ: Mapping[str, str]) -> Iterator[None]:
@@ -137,8 +137,8 @@ def test_nothing_is_there_that_makes_or_installs_programs(which: str, request: p
 
 
 def test_a_worker_says_what_it_has_and_how_tools_are_held(worker: Image) -> None:
-    status, said = worker.run("--doctor")
-    report = json.loads(said)
+    status, output = worker.run("--doctor")
+    report = json.loads(output)
     found = {check["name"]: check for check in report["checks"]}
     assert (status, report["ok"], report["user"]) == (0, True, 10001), report
     assert found["interval kernel"]["state"] == "ok"
@@ -154,9 +154,9 @@ def test_a_worker_is_healthy_and_its_own_command_finds_it_so(worker: Image, tmp_
     environ = {"WORKER_HEALTH_PORT": port, "WORKER_PORT": "0", "SYNC_DATA_DIR": "/scratch/artifacts"}
     assert worker.run("gooseherd-healthy", environ={"WORKER_HEALTH_PORT": port})[0] == 1
     with worker.running(environ):
-        said = answer(f"http://127.0.0.1:{port}/health")
-        assert said["status"] == "healthy"
-        assert said["build"] == worker.unpacked.environment["GOOSEHERD_BUILD"]
+        result = answer(f"http://127.0.0.1:{port}/health")
+        assert result["status"] == "healthy"
+        assert result["build"] == worker.unpacked.environment["GOOSEHERD_BUILD"]
         assert worker.run("gooseherd-healthy", environ={"WORKER_HEALTH_PORT": port})[0] == 0
 
 
@@ -218,8 +218,8 @@ def test_they_work_together(api: Image, worker: Image, tmp_path: Path, database_
             take(client, base, tmp_path / "files", formats.BAM, packed=False)
             take(client, base, tmp_path / "files", formats.VCF, packed=False)
             take(client, base, tmp_path / "files", formats.BED, packed=True)
-            status, said = api.run("gooseherd", "doctor", "--json", environ={**environ, "API_PORT": "0"})
-            assert (status, json.loads(said)["ok"]) == (0, True), said
+            status, output = api.run("gooseherd", "doctor", "--json", environ={**environ, "API_PORT": "0"})
+            assert (status, json.loads(output)["ok"]) == (0, True), output
         assert left_over(site) == {"tasks": 0, "processes": 0, "staging_objects": 0}
 
 
@@ -227,5 +227,5 @@ def test_the_api_s_image_makes_what_a_deployment_needs(api: Image, tmp_path: Pat
     """As the service `setup` of deploy/compose.yaml does."""
     with running_local_cloud(tmp_path) as site:
         words = ("gooseherd", "devcloud", "make", "--json", "--endpoint", site["AWS_ENDPOINT_URL"])
-        status, said = api.run(*words, "--certs=/state/certs")
-        assert (status, json.loads(said)["WORKER_TLS_CERT"]) == (0, "/state/certs/api.pem")
+        status, output = api.run(*words, "--certs=/state/certs")
+        assert (status, json.loads(output)["WORKER_TLS_CERT"]) == (0, "/state/certs/api.pem")

@@ -183,13 +183,13 @@ class Gooseherd:
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             try:
-                said = b"\0".join(
+                result = b"\0".join(
                     [(entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()]
                 ).decode(errors="replace")
                 where = str((entry / "cwd").readlink())
             except OSError:
                 continue
-            if mark in said or where.startswith(mark):
+            if mark in result or where.startswith(mark):
                 found.append(int(entry.name))
         return found
 

@@ -233,10 +233,10 @@ async def test_readiness_says_that_it_is_being_tried_again(server, monkeypatch):
         raise StoreUnavailable("ping")
 
     trouble = "the document server is down, 3 times in a row; next try in 2 s"
-    told = await wiring._readiness(database_ping=pinged, store_trouble=lambda: trouble, cache=None)
-    assert told["store"] == trouble
-    told = await wiring._readiness(database_ping=pinged, store_trouble=lambda: None, cache=None)
-    assert told["store"] == "store unavailable during ping"
+    result = await wiring._readiness(database_ping=pinged, store_trouble=lambda: trouble, cache=None)
+    assert result["store"] == trouble
+    result = await wiring._readiness(database_ping=pinged, store_trouble=lambda: None, cache=None)
+    assert result["store"] == "store unavailable during ping"
 
 
 async def test_a_store_that_died_is_at_most_unavailable_until_it_is_back(server):

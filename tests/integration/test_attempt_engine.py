@@ -300,9 +300,9 @@ async def test_events_come_in_order(bench: Bench) -> None:
 
 async def test_percent_never_falls_and_ends_at_a_hundred(bench: Bench) -> None:
     await bench.run()
-    said = [event.percent for event in bench.events]
-    assert said == sorted(said)
-    assert said[-1] == 100.0
+    lines = [event.percent for event in bench.events]
+    assert lines == sorted(lines)
+    assert lines[-1] == 100.0
     fetched = [e.percent for e in bench.events if e.kind is EventKind.PROGRESS and e.step == "fetch"]
     assert fetched[-1] == 10.0
     data = [e.percent for e in bench.events if e.kind is EventKind.PROGRESS and e.step == "data"]

@@ -29,8 +29,8 @@ def test_making_it_again_changes_nothing(tmp_path: Path) -> None:
         definition = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
         ecs.close()
     (container,) = definition["containerDefinitions"]
-    told = {variable["name"]: variable["value"] for variable in container["environment"]}
+    lines = {variable["name"]: variable["value"] for variable in container["environment"]}
     assert container["image"] == "gooseherd-worker:1"
-    assert told["AWS_ENDPOINT_URL"] == url
-    assert told["WORKER_TLS_CERT"] == (tmp_path / "certs" / "worker.pem").read_text()
+    assert lines["AWS_ENDPOINT_URL"] == url
+    assert lines["WORKER_TLS_CERT"] == (tmp_path / "certs" / "worker.pem").read_text()
     assert first["WORKER_TLS_CERT"] == str(tmp_path / "certs" / "api.pem")

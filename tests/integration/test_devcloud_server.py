@@ -171,8 +171,8 @@ async def test_a_second_bootstrap_changes_nothing(cloud: LocalCloud) -> None:
         assert len(ecs.list_task_definitions()["taskDefinitionArns"]) == 1
         await asyncio.to_thread(bootstrap, cloud.url, environment={"NEW": "1"})
         assert len(ecs.list_task_definitions()["taskDefinitionArns"]) == 2
-    said = first.environment(cloud.url)
-    assert (said["ECS_CLUSTER"], said["WORKFLOW_S3_BUCKET"]) == ("gooseherd", "gooseherd")
+    result = first.environment(cloud.url)
+    assert (result["ECS_CLUSTER"], result["WORKFLOW_S3_BUCKET"]) == ("gooseherd", "gooseherd")
 
 
 async def test_an_idle_connection_does_not_keep_it_from_ending(cloud: LocalCloud) -> None:
@@ -189,5 +189,5 @@ def test_naming_the_local_cloud_loads_no_cloud() -> None:
         "heavy = {'moto', 'boto3', 'botocore', 'obstore', 'werkzeug'} & set(sys.modules);"
         "print(json.dumps(sorted(heavy)))"
     )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert json.loads(said) == []
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == []

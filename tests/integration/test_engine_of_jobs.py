@@ -495,8 +495,8 @@ async def test_no_capacity_waits_and_loses_nothing(database: Database) -> None:
 
 async def test_waiting_for_capacity_takes_no_tries_from_a_lost_worker(database: Database) -> None:
     async def dies_once(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
-        async for said in (dies if attempt.number == 5 else goes_well)(stage, attempt, from_seq):
-            yield said
+        async for result in (dies if attempt.number == 5 else goes_well)(stage, attempt, from_seq):
+            yield result
 
     stage = Stage(database, MemoryCache(), dies_once).build()
     stage.refusals = 4
@@ -541,8 +541,8 @@ async def test_cancelling_ends_the_attempt_then_the_job(database: Database) -> N
 
 async def test_who_asks_while_the_last_requester_leaves_gets_what_they_asked_for(database: Database) -> None:
     async def hangs_once(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
-        async for said in (hangs if attempt.number == 1 else goes_well)(stage, attempt, from_seq):
-            yield said
+        async for result in (hangs if attempt.number == 1 else goes_well)(stage, attempt, from_seq):
+            yield result
 
     stage = Stage(database, MemoryCache(), hangs_once)
     stopping, stopped = asyncio.Event(), asyncio.Event()
@@ -936,9 +936,9 @@ async def test_a_failure_is_remembered_until_somebody_asks_to_retry(database: Da
     async with stage.engine():
         job = await stage.ended(await stage.submit())
         assert (job.reason, job.detail) == (Reason.SOURCE_INVALID, "line 3: no")
-        with pytest.raises(AlreadyFailed) as told:
+        with pytest.raises(AlreadyFailed) as result:
             await stage.submit()
-        assert (told.value.job_id, told.value.reason) == (job.job_id, "source_invalid")
+        assert (result.value.job_id, result.value.reason) == (job.job_id, "source_invalid")
         again = await stage.submit(retry=True)
         assert again.job_id != job.job_id
         await stage.ended(again)

@@ -89,8 +89,8 @@ def test_they_are_small(distributions: Any) -> None:
 
 
 def test_the_version_is_the_packages(distributions: Any) -> None:
-    told = metadata(distributions.wheel)
-    assert (told["Name"], told["Version"]) == ("gooseherd", gooseherd.__version__)
+    result = metadata(distributions.wheel)
+    assert (result["Name"], result["Version"]) == ("gooseherd", gooseherd.__version__)
     assert distributions.sdist.name == f"gooseherd-{gooseherd.__version__}.tar.gz"
 
 
@@ -183,6 +183,6 @@ def test_the_source_distribution_has_what_builds_and_documents_it(distributions:
 
 
 def test_the_license_is_the_projects(distributions: Any) -> None:
-    told = metadata(distributions.wheel)
-    assert (told["License-Expression"], told["License-File"]) == ("MIT", "LICENSE")
+    result = metadata(distributions.wheel)
+    assert (result["License-Expression"], result["License-File"]) == ("MIT", "LICENSE")
     assert (distributions.tree / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

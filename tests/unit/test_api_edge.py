@@ -29,8 +29,8 @@ def test_every_rejection_conflict_and_outage_has_a_status():
 
 def test_slugs_are_one_to_a_title():
     titles = {}
-    for said in ERROR_STATUS.values():
-        assert titles.setdefault(said.slug, said.title) == said.title
+    for result in ERROR_STATUS.values():
+        assert titles.setdefault(result.slug, result.title) == result.title
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_slugs_are_one_to_a_title():
     ],
 )
 def test_errors_are_told_with_status_and_whether_a_retry_helps(error, status, again, header):
-    told = problem(error, instance="/x", request_id="r")
-    body = json.loads(told.body)
-    assert (told.status, body["status"], body["retryable"]) == (status, status, again)
-    assert (b"content-type", b"application/problem+json") in told.headers
-    assert (b"cache-control", b"no-store") in told.headers
+    result = problem(error, instance="/x", request_id="r")
+    body = json.loads(result.body)
+    assert (result.status, body["status"], body["retryable"]) == (status, status, again)
+    assert (b"content-type", b"application/problem+json") in result.headers
+    assert (b"cache-control", b"no-store") in result.headers
     if header:
-        assert header in told.headers
+        assert header in result.headers
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_whole_chain_says_how_much_text_it_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damaged", "said"),
+    ("damaged", "expected"),
     [
         (WHOLE[:-1], "does not inflate"),
         ((ONE * 200 + TWO)[:-1], "is cut|does not inflate"),
@@ -46,8 +46,8 @@ def test_a_whole_chain_says_how_much_text_it_holds(tmp_path: Path) -> None:
         (ONE[:-8] + bytes(4) + ONE[-4:] + END, "does not inflate"),
     ],
 )
-def test_a_broken_chain_is_refused(damaged: bytes, said: str, tmp_path: Path) -> None:
+def test_a_broken_chain_is_refused(damaged: bytes, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=expected):
         text_bytes(path)

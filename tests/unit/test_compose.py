@@ -30,14 +30,14 @@ def test_every_variable_of_the_api_is_known(services: dict[str, Any]) -> None:
 def test_the_api_is_configured_for_a_cloud_and_for_what_is_made_there(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = {name: str(value) for name, value in services["api"]["environment"].items()}
+    result = {name: str(value) for name, value in services["api"]["environment"].items()}
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in said.items():
+    for name, value in result.items():
         monkeypatch.setenv(name, value)
     assert Settings().checked().profile is Profile.DEVCLOUD
-    made = Deployment("gooseherd", "gooseherd", "gooseherd-worker").environment(said["AWS_ENDPOINT_URL"])
-    assert {name: said.get(name) for name in made if name != "AWS_DEFAULT_REGION"} == {
+    made = Deployment("gooseherd", "gooseherd", "gooseherd-worker").environment(result["AWS_ENDPOINT_URL"])
+    assert {name: result.get(name) for name in made if name != "AWS_DEFAULT_REGION"} == {
         name: value for name, value in made.items() if name != "AWS_DEFAULT_REGION"
     }
 
@@ -57,6 +57,6 @@ def test_what_others_need_is_waited_for(services: dict[str, Any]) -> None:
 
 
 def test_no_key_that_opens_anything_stands_in_the_file() -> None:
-    said = (ROOT / "deploy" / "compose.yaml").read_text()
-    assert "API_ADMIN_KEY: ${API_ADMIN_KEY:?" in said
-    assert "LOCALSTACK_AUTH_TOKEN: ${LOCALSTACK_AUTH_TOKEN:?" in said
+    content = (ROOT / "deploy" / "compose.yaml").read_text()
+    assert "API_ADMIN_KEY: ${API_ADMIN_KEY:?" in content
+    assert "LOCALSTACK_AUTH_TOKEN: ${LOCALSTACK_AUTH_TOKEN:?" in content

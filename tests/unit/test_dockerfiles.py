@@ -40,8 +40,8 @@ for module in modules:
 
 def left_out(image: str) -> set[str]:
     """Names of distributions, as the lock writes them."""
-    said = (ROOT / f"Dockerfile.{image}").read_text()
-    found = re.search(r'^ENV LEFT_OUT="([^"]*)"', said, re.MULTILINE)
+    content = (ROOT / f"Dockerfile.{image}").read_text()
+    found = re.search(r'^ENV LEFT_OUT="([^"]*)"', content, re.MULTILINE)
     assert found is not None
     return set(found[1].replace("\\\n", " ").split())
 

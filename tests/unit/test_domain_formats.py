@@ -6,7 +6,7 @@ from gooseherd.domain import formats
 
 
 @pytest.mark.parametrize(
-    ("said", "name"),
+    ("expected", "name"),
     [
         ("format:2572", "bam"),
         ("format_2572", "bam"),
@@ -21,15 +21,15 @@ from gooseherd.domain import formats
         (" bed ", "bed"),
     ],
 )
-def test_names_ids_and_suffixes_resolve(said: str, name: str) -> None:
-    found = formats.resolve(said)
+def test_names_ids_and_suffixes_resolve(expected: str, name: str) -> None:
+    found = formats.resolve(expected)
     assert found is not None
     assert found.name == name
 
 
-@pytest.mark.parametrize("said", ["", "format_9999", "docx", "gz", "bam.exe", "a b"])
-def test_what_is_unknown_stays_unknown(said: str) -> None:
-    assert formats.resolve(said) is None
+@pytest.mark.parametrize("expected", ["", "format_9999", "docx", "gz", "bam.exe", "a b"])
+def test_what_is_unknown_stays_unknown(expected: str) -> None:
+    assert formats.resolve(expected) is None
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def unstarted(reason: str, container: str = "") -> dict:
 
 
 @pytest.mark.parametrize(
-    ("payload", "cause", "said"),
+    ("payload", "cause", "expected"),
     [
         (ended(137, "OutOfMemoryError: Container killed due to memory usage"), Cause.MEMORY, "out of memory"),
         (ended(137), Cause.KILLED, "most likely out of memory"),
@@ -73,19 +73,19 @@ def unstarted(reason: str, container: str = "") -> dict:
         ({}, Cause.UNKNOWN, "stopped"),
     ],
 )
-def test_each_end_has_a_cause_and_a_sentence(payload, cause, said) -> None:
+def test_each_end_has_a_cause_and_a_sentence(payload, cause, expected) -> None:
     diagnosis = diagnose(payload)
     assert diagnosis.cause is cause
-    assert said in str(diagnosis)
+    assert expected in str(diagnosis)
 
 
 def test_account_arns_and_hosts_are_not_told() -> None:
-    said = scrubbed(
+    result = scrubbed(
         "ref 123456789012.dkr.ecr.eu-west-1.amazonaws.com/w:1 for arn:aws:iam::123456789012:role/x denied"
     )
-    assert "123456789012" not in said
-    assert "amazonaws" not in said
-    assert said.endswith("denied")
+    assert "123456789012" not in result
+    assert "amazonaws" not in result
+    assert result.endswith("denied")
 
 
 def test_a_late_one_is_told_by_where_it_is() -> None:
@@ -111,10 +111,10 @@ def test_a_late_one_is_told_by_where_it_is() -> None:
     )
 )
 def test_no_payload_is_too_odd_for_one_bounded_line(payload) -> None:
-    said = str(diagnose(payload))
-    assert said
-    assert "\n" not in said
-    assert len(said) < 600
+    result = str(diagnose(payload))
+    assert result
+    assert "\n" not in result
+    assert len(result) < 600
 
 
 def test_only_what_ecs_calls_out_of_memory_is_one() -> None:

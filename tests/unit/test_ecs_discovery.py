@@ -321,8 +321,8 @@ async def test_a_wool_pool_reaches_a_worker_through_it(monkeypatch) -> None:
     discovery = EcsDiscovery(ecs, "fleet", worker_port=int(port))
     try:
         async with wool.WorkerPool(discovery=discovery, quorum_timeout=20):
-            said = await routines.describe()
-        assert "failed" in said  # It has no place to work in, and says so: it was reached.
+            result = await routines.describe()
+        assert "failed" in result  # It has no place to work in, and says so: it was reached.
     finally:
         await discovery.close()
         await worker.stop()

@@ -67,8 +67,8 @@ def variables(task: str) -> set[str]:
 
 
 def actions(name: str) -> set[str]:
-    said = [statement["Action"] for statement in filled(name)["Statement"]]
-    return {action for one in said for action in ([one] if isinstance(one, str) else one)}
+    lines = [statement["Action"] for statement in filled(name)["Statement"]]
+    return {action for one in lines for action in ([one] if isinstance(one, str) else one)}
 
 
 def calls(pattern: str, *files: str) -> set[str]:
@@ -100,8 +100,8 @@ def test_every_variable_of_the_api_is_known() -> None:
 
 def test_a_worker_is_told_all_but_its_certificates_at_its_launch() -> None:
     assert variables("worker") == set(VARIABLES)
-    told = worker_environment(Settings(workflow_s3_bucket="artifacts", ecs_cluster="gooseherd"))
-    assert {"WORKFLOW_S3_BUCKET", "AWS_REGION", "WORKER_IDLE_TIMEOUT_SECONDS"} <= set(told)
+    result = worker_environment(Settings(workflow_s3_bucket="artifacts", ecs_cluster="gooseherd"))
+    assert {"WORKFLOW_S3_BUCKET", "AWS_REGION", "WORKER_IDLE_TIMEOUT_SECONDS"} <= set(result)
 
 
 def test_the_api_has_all_it_must_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ def test_what_the_image_writes_to_is_mounted_and_its_health_command_is_asked(tas
     }
     asked = " ".join(it["healthCheck"]["command"][1:])
     healthcheck = image.split("HEALTHCHECK", 1)[1].split("CMD", 1)[1].split("\n", 1)[0]
-    said = " ".join(json.loads(healthcheck)) if healthcheck.strip().startswith("[") else healthcheck.strip()
-    assert asked == said.replace('"$API_PORT"', "8080")
+    body = " ".join(json.loads(healthcheck)) if healthcheck.strip().startswith("[") else healthcheck.strip()
+    assert asked == body.replace('"$API_PORT"', "8080")
 
 
 def test_of_ecs_the_api_may_do_what_it_calls() -> None:

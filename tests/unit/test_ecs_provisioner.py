@@ -82,10 +82,10 @@ def test_a_request_says_where_how_large_and_for_whom() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpu", "said", "threads"), [(256, {}, "2"), (4096, {}, "4"), (4096, {"WORKER_THREADS": "3"}, "3")]
+    ("cpu", "expected", "threads"), [(256, {}, "2"), (4096, {}, "4"), (4096, {"WORKER_THREADS": "3"}, "3")]
 )
-def test_tools_have_a_thread_for_each_cpu_of_the_task_unless_it_is_said(cpu, said, threads) -> None:
-    template = LaunchTemplate(**TEMPLATE, environment=said)
+def test_tools_have_a_thread_for_each_cpu_of_the_task_unless_it_is_said(cpu, expected, threads) -> None:
+    template = LaunchTemplate(**TEMPLATE, environment=expected)
     request = launch_request(template, ATTEMPT, WorkerSize(cpu, 8192), spot=False)
     environment = request["overrides"]["containerOverrides"][0]["environment"]
     assert {"name": "WORKER_THREADS", "value": threads} in environment

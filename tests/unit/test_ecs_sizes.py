@@ -101,7 +101,7 @@ def test_the_next_size_is_larger_than_the_warm_worker_that_was_too_small() -> No
 
 
 @pytest.mark.parametrize(
-    ("reason", "bounds", "told"),
+    ("reason", "bounds", "expected"),
     [
         (Reason.OUT_OF_MEMORY, {"most_memory_mib": 2048}, "2048 MiB (ECS_WORKER_MAX_MEMORY_MIB)"),
         (
@@ -112,12 +112,12 @@ def test_the_next_size_is_larger_than_the_warm_worker_that_was_too_small() -> No
         (Reason.OUT_OF_DISK, {"most_disk_gib": 21}, "21 GiB (ECS_WORKER_MAX_DISK_GIB)"),
     ],
 )
-def test_where_there_is_no_larger_size_the_setting_in_its_way_is_named(reason, bounds, told) -> None:
+def test_where_there_is_no_larger_size_the_setting_in_its_way_is_named(reason, bounds, expected) -> None:
     given_bounds = SizeBounds(**bounds)
     wanted = after(reason)
-    said = limit_reached(wanted, given_bounds)
-    assert said is not None
-    assert told in said
+    result = limit_reached(wanted, given_bounds)
+    assert result is not None
+    assert expected in result
     assert size_for(wanted, given_bounds) == size_for(need(size=0), given_bounds)
 
 

@@ -136,8 +136,8 @@ def test_nothing_but_stopped_or_two_absences_in_a_row_ends_one(history) -> None:
 
 def test_a_container_that_ran_out_of_memory_is_known_before_its_task_counts_as_stopped() -> None:
     dying = task("DEPROVISIONING", wanted="STOPPED")
-    said = [{"name": "worker", "exitCode": 137, "reason": "OutOfMemoryError: killed"}]
-    dying = replace(dying, payload={**dying.payload, "containers": said})
+    result = [{"name": "worker", "exitCode": 137, "reason": "OutOfMemoryError: killed"}]
+    dying = replace(dying, payload={**dying.payload, "containers": result})
     assert Sighting(W, 0.0, dying).reason is Reason.OUT_OF_MEMORY
     for other in (None, task(), task("STOPPED", wanted="STOPPED")):
         assert Sighting(W, 0.0, other).reason is Reason.WORKER_LOST

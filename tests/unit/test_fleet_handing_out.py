@@ -110,11 +110,11 @@ async def test_the_end_of_a_worker_that_is_being_stopped_is_not_told_before_it_e
     fleet._stop = never  # type: ignore[method-assign]
     await fleet.stop(W.worker_id, "nobody works with it")
     await stopping.wait()
-    told = asyncio.create_task(fleet.gone(W.worker_id))
-    done, _ = await asyncio.wait({told}, timeout=0.2)
+    result = asyncio.create_task(fleet.gone(W.worker_id))
+    done, _ = await asyncio.wait({result}, timeout=0.2)
     assert not done
     process.kill()
-    assert await told == "the worker was stopped: nobody works with it"
+    assert await result == "the worker was stopped: nobody works with it"
 
 
 @pytest.fixture

@@ -18,5 +18,5 @@ def test_every_kind_of_problem_is_on_the_page_with_its_status() -> None:
 
 
 def test_nothing_is_on_the_page_that_is_not_in_the_code() -> None:
-    told = set(re.findall(r"`(?:/problems/)?([a-z]+(?:-[a-z]+)+)`", PAGE.split("## Errors")[1]))
-    assert told - {verdict.slug for verdict in ERROR_STATUS.values()} == set()
+    lines = set(re.findall(r"`(?:/problems/)?([a-z]+(?:-[a-z]+)+)`", PAGE.split("## Errors")[1]))
+    assert lines - {verdict.slug for verdict in ERROR_STATUS.values()} == set()

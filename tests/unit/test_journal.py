@@ -45,12 +45,12 @@ def test_events_are_read_back_as_they_were_said(path: Path) -> None:
     part = {"kind": "data", "key": "k", "size": 3, "sha256": "0" * 64, "filename": "x", "media_type": "y"}
     journal.append(EventKind.ACCEPTED)
     journal.append(EventKind.STEP_COMPLETE, step="sort", parts=(part,), percent=55.0)
-    said = journal.append(EventKind.FAILED, reason=Reason.TOOL_FAILED, detail="no")
+    result = journal.append(EventKind.FAILED, reason=Reason.TOOL_FAILED, detail="no")
     journal.close()
     events = read_all(path)
     assert [event.kind for event in events] == [EventKind.ACCEPTED, EventKind.STEP_COMPLETE, EventKind.FAILED]
     assert events[1].parts == (part,)
-    assert events[2] == said
+    assert events[2] == result
     assert events[2].at == 1700000000.0
 
 

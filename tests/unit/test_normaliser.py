@@ -211,7 +211,7 @@ def test_contigs_come_with_the_lengths_the_header_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "expected"),
     [
         ("bed", b"chr1\t1\t2\nchr1\t7\n", "line 2: 2 columns"),
         ("bed", b"chr1\t-5\t2\n", "line 1: position -5"),
@@ -246,10 +246,10 @@ def test_contigs_come_with_the_lengths_the_header_gives() -> None:
         ("sam", b"@SQ\tSN:a\tLN:9\nr\t0\ta\n", "line 2: 3 columns"),
     ],
 )
-def test_what_cannot_be_put_right_is_refused_with_its_line(name: str, text: bytes, said: str) -> None:
-    assert said in refusal(name, text)
+def test_what_cannot_be_put_right_is_refused_with_its_line(name: str, text: bytes, expected: str) -> None:
+    assert expected in refusal(name, text)
     # Where the chunks are cut changes neither the verdict nor the line.
-    assert said in refusal(name, text, chunk=3)
+    assert expected in refusal(name, text, chunk=3)
 
 
 def test_refusals_of_later_blocks_name_the_right_line() -> None:

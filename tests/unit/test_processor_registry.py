@@ -23,13 +23,13 @@ def registry() -> ProcessorRegistry:
 
 
 def entry(file_format: str, **more: Any) -> SourceFile:
-    said = {
+    result = {
         "dcc": "d",
         "local_id": "x",
         "filename": f"x.{file_format}",
         "access_url": "https://example.org/x",
     }
-    return SourceFile.from_json({**said, "file_format": file_format, "md5": "0" * 32, **more})
+    return SourceFile.from_json({**result, "file_format": file_format, "md5": "0" * 32, **more})
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_knowing_recipes_needs_no_genomics_library() -> None:
         "import sys; import gooseherd.processing.registry; "
         "print([m for m in ('pysam', 'pyBigWig', 'numpy', 'pydantic') if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ import pytest
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.ports import Fetched
 from gooseherd.domain.processing import StepFailed
-from gooseherd.worker.streaming_source import StreamingSource, Told
+from gooseherd.worker.streaming_source import OnFetched, StreamingSource
 
 WHOLE = Fetched(Path("source"), 100, "md5")
 WRONG = StepFailed.because(Reason.SOURCE_CHANGED, "md5 differs")
@@ -23,15 +23,15 @@ class Download:
     """One whose bytes and end the test decides."""
 
     def __init__(self, *, verdict_seconds: float = 60.0) -> None:
-        self.told: Told | None = None
+        self.progress: OnFetched | None = None
         self.result: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
         self.cancelled = False
         self.streaming_source = StreamingSource(
             self._fetch, expected=None, report=lambda *_: None, verdict_seconds=verdict_seconds
         )
 
-    async def _fetch(self, told: Told) -> Fetched:
-        self.told = told
+    async def _fetch(self, progress: OnFetched) -> Fetched:
+        self.progress = progress
         try:
             return await self.result
         except asyncio.CancelledError:
@@ -40,8 +40,8 @@ class Download:
 
     async def there(self, size: int, total: int | None = 100) -> None:
         await settle()
-        assert self.told is not None
-        self.told(size, total)
+        assert self.progress is not None
+        self.progress(size, total)
         await settle()
 
     def whole(self) -> None:
@@ -129,8 +129,8 @@ async def test_a_failing_download_ends_the_step_before_its_failure_is_told() -> 
     assert seen == ["ended"]
 
 
-@pytest.mark.parametrize(("right", "said"), [(True, "line 3: no number"), (False, "md5 differs")])
-async def test_a_step_that_blames_its_bytes_waits_for_the_verdict_on_them(right: bool, said: str) -> None:
+@pytest.mark.parametrize(("right", "expected"), [(True, "line 3: no number"), (False, "md5 differs")])
+async def test_a_step_that_blames_its_bytes_waits_for_the_verdict_on_them(right: bool, expected: str) -> None:
     download = Download()
     working = asyncio.create_task(download.streaming_source.beside(failing(REFUSED)))
     await download.there(10)
@@ -138,7 +138,7 @@ async def test_a_step_that_blames_its_bytes_waits_for_the_verdict_on_them(right:
     download.whole() if right else download.fails()
     with pytest.raises(StepFailed) as failed:
         await working
-    assert failed.value.failure.detail == said
+    assert failed.value.failure.detail == expected
 
 
 async def test_a_verdict_that_takes_too_long_is_not_waited_for() -> None:

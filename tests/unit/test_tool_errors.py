@@ -66,6 +66,6 @@ def test_names_of_sequences_survive() -> None:
 
 
 def test_details_are_one_bounded_line() -> None:
-    said = scrub("a\nb\x07" + "c" * 1000)
-    assert len(said) <= 300
-    assert said.startswith("a b c")
+    result = scrub("a\nb\x07" + "c" * 1000)
+    assert len(result) <= 300
+    assert result.startswith("a b c")

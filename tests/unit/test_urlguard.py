@@ -49,9 +49,11 @@ PUBLIC = [
     ("rule", "text"), [(rule, text) for rule, texts in REFUSED.items() for text in texts]
 )
 def test_an_address_that_is_not_public_is_refused(rule: str, text: str) -> None:
-    said = GUARD.refusal(ip_address(text))
+    result = GUARD.refusal(ip_address(text))
     # Which of two names a doubly special block gets is a matter of the Python version.
-    assert said == rule or (said is not None and {said, rule} <= {"private address", "reserved address"})
+    assert result == rule or (
+        result is not None and {result, rule} <= {"private address", "reserved address"}
+    )
 
 
 @pytest.mark.parametrize("text", PUBLIC)

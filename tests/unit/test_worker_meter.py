@@ -9,27 +9,27 @@ from gooseherd.worker.percentage import Percentage
 
 
 def test_a_wait_is_said_with_all_progress_until_more_of_the_source_arrives() -> None:
-    said: list[dict[str, Any]] = []
-    percentage = Percentage(lambda kind, **fields: said.append(fields), wall_clock=lambda: 1000.0)
+    lines: list[dict[str, Any]] = []
+    percentage = Percentage(lambda kind, **fields: lines.append(fields), wall_clock=lambda: 1000.0)
     percentage.begin()
     percentage.arrived(0.5, 50)
     percentage.waiting("upstream broke off", 12.04)
     percentage.running(90.0, 0.1, 40, 10)  # a step reads what has arrived so far
     percentage.arrived(0.6, 60)
-    waits = [(one.get("detail"), one.get("until")) for one in said]
+    waits = [(one.get("detail"), one.get("until")) for one in lines]
     assert waits == [(None, None)] * 2 + [("upstream broke off", 1012.0)] * 2 + [(None, None)]
-    percents = [one["percent"] for one in said]
+    percents = [one["percent"] for one in lines]
     assert percents == sorted(percents)
 
 
 def test_there_is_no_estimate_during_a_wait() -> None:
-    said: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     time = iter(range(100))
-    percentage = Percentage(lambda kind, **fields: said.append(fields), clock=lambda: float(next(time)))
+    percentage = Percentage(lambda kind, **fields: lines.append(fields), clock=lambda: float(next(time)))
     percentage.arrived(1.0, 50)
-    assert said[-1]["eta_seconds"] is not None
+    assert lines[-1]["eta_seconds"] is not None
     percentage.waiting("upstream broke off", 5)
-    assert said[-1]["eta_seconds"] is None
+    assert lines[-1]["eta_seconds"] is None
 
 
 def test_the_kind_of_a_wait_is_progress() -> None:

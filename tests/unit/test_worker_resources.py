@@ -113,8 +113,8 @@ def test_what_a_tool_is_told_to_sort_in_follows_the_workers_size_and_fits_its_li
 
 
 def test_what_the_settings_say_stands() -> None:
-    said = WorkerSettings(memory=4 * GIB, sort_memory=100 << 20, samtools_memory=200 << 20, threads=7)
-    assert fitted(said) == said
+    result = WorkerSettings(memory=4 * GIB, sort_memory=100 << 20, samtools_memory=200 << 20, threads=7)
+    assert fitted(result) == result
 
 
 def test_nothing_known_of_the_machine_leaves_a_little_memory() -> None:

@@ -21,7 +21,7 @@ SILENCE_SECONDS = 0.4
 Script = Callable[[], AsyncIterator[dict[str, Any]]]
 
 
-def said(seq: int, kind: EventKind) -> dict[str, Any]:
+def result(seq: int, kind: EventKind) -> dict[str, Any]:
     return {"event": {"seq": seq, "kind": str(kind), "at": 0.0}}
 
 
@@ -44,19 +44,19 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Awaitable[list[E
 
 async def test_what_came_while_this_process_was_held_up_is_heard(hear) -> None:
     async def script() -> AsyncIterator[dict[str, Any]]:
-        yield said(1, EventKind.ACCEPTED)
+        yield result(1, EventKind.ACCEPTED)
         await asyncio.sleep(0)
         time.sleep(2 * SILENCE_SECONDS)  # noqa: ASYNC251 - the whole loop stands still
         for _ in range(50):  # From the socket to here it takes the loop some rounds.
             await asyncio.sleep(0)
-        yield said(2, EventKind.DONE)
+        yield result(2, EventKind.DONE)
 
     assert await hear(script) == [EventKind.ACCEPTED, EventKind.DONE]
 
 
 async def test_one_that_says_nothing_is_lost(hear) -> None:
     async def script() -> AsyncIterator[dict[str, Any]]:
-        yield said(1, EventKind.ACCEPTED)
+        yield result(1, EventKind.ACCEPTED)
         await asyncio.Event().wait()
 
     with pytest.raises(WorkerLost, match="nothing heard"):

@@ -81,8 +81,8 @@ def _tell_errors(framework: FastAPI) -> None:
         if error.status_code == 404:
             return await ours(request, NotFound("page", context.path))
         if error.status_code == 405:
-            said = {name.lower(): value for name, value in (error.headers or {}).items()}
-            return await ours(request, MethodNotAllowed(said.get("allow", "")))
+            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+            return await ours(request, MethodNotAllowed(headers.get("allow", "")))
         return _response(
             plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id)
         )
@@ -118,7 +118,7 @@ def _tell_errors(framework: FastAPI) -> None:
     framework.add_exception_handler(RequestValidationError, invalid)
 
 
-def _response(told: Problem) -> Response:
-    response = Response(told.body, status_code=told.status)
-    response.raw_headers = told.headers
+def _response(answer: Problem) -> Response:
+    response = Response(answer.body, status_code=answer.status)
+    response.raw_headers = answer.headers
     return response

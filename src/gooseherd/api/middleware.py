@@ -118,9 +118,9 @@ async def send_problem(
     send: Send, context: RequestContext, error: BaseException, *, method: str = "GET"
 ) -> None:
     """Answer with the error's problem; a HEAD gets its headers."""
-    told = problem(error, instance=context.path, request_id=context.request_id)
-    await send({"type": "http.response.start", "status": told.status, "headers": told.headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else told.body})
+    answer = problem(error, instance=context.path, request_id=context.request_id)
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
 
 class _Cors:

@@ -349,12 +349,12 @@ class FileView(ResponseModel):
     @classmethod
     def of(cls, entry: SourceFile, link: Link, *, admin: bool) -> FileView:
         """The entry as told to a client or to the admin."""
-        told: dict[str, Any] = entry.to_json()
+        fields: dict[str, Any] = entry.to_json()
         if entry.access_level is not AccessLevel.PUBLIC and not admin:
-            told["access_url"] = None
-            told["sidecars"] = [{**sidecar, "access_url": None} for sidecar in told["sidecars"]]
+            fields["access_url"] = None
+            fields["sidecars"] = [{**sidecar, "access_url": None} for sidecar in fields["sidecars"]]
         return cls(
-            **told,
+            **fields,
             identity=str(entry.identity),
             data_url=link(f"/data/{entry.name}"),
             index_url=link(f"/index/{entry.name}"),

@@ -234,9 +234,9 @@ def verdict(error: BaseException) -> Verdict:
 
 def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
     """The answer to `error`."""
-    said = verdict(error)
-    extra: dict[str, Any] = {member: getattr(error, name) for name, member in said.fields.items()}
-    again = said.retryable
+    kind = verdict(error)
+    extra: dict[str, Any] = {member: getattr(error, name) for name, member in kind.fields.items()}
+    again = kind.retryable
     headers: Pairs = []
     match error:
         case errors.LimitReached():
@@ -258,8 +258,8 @@ def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
         case _:
             pass
     return render(
-        said,
-        said.detail or str(error),
+        kind,
+        kind.detail or str(error),
         again=again,
         extra=extra,
         headers=headers,
@@ -273,14 +273,14 @@ def plain(
 ) -> Problem:
     """A problem for a bare status (the framework's own refusals)."""
     phrase = HTTPStatus(status).phrase
-    said = Verdict(status, phrase.lower().replace(" ", "-"), phrase)
+    kind = Verdict(status, phrase.lower().replace(" ", "-"), phrase)
     return render(
-        said, detail, again=False, extra=extra or {}, headers=[], instance=instance, request_id=request_id
+        kind, detail, again=False, extra=extra or {}, headers=[], instance=instance, request_id=request_id
     )
 
 
 def render(
-    said: Verdict,
+    kind: Verdict,
     detail: str,
     *,
     again: bool,
@@ -292,9 +292,9 @@ def render(
     """The wire form: the five standard members, `retryable`, `request_id`, then the error's own."""
     body = json.dumps(
         {
-            "type": f"/problems/{said.slug}",
-            "title": said.title,
-            "status": said.status,
+            "type": f"/problems/{kind.slug}",
+            "title": kind.title,
+            "status": kind.status,
             "detail": detail,
             "instance": instance,
             "retryable": again,
@@ -308,7 +308,7 @@ def render(
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]
-    return Problem(said.status, always + headers, body)
+    return Problem(kind.status, always + headers, body)
 
 
 def _may_pass(reason: str) -> bool:

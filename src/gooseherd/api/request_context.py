@@ -38,9 +38,9 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
     if not proxies:
         return peer
     chain = [hop for hop in (word.strip() for word in forwarded_for.split(",")) if hop] + [peer]
-    said = chain[max(len(chain) - 1 - proxies, 0)]
+    address = chain[max(len(chain) - 1 - proxies, 0)]
     try:
-        return str(ip_address(said.strip("[]")))
+        return str(ip_address(address.strip("[]")))
     except ValueError:
         return peer
 

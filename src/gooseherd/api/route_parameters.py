@@ -35,8 +35,8 @@ async def body_of(request: Request, limit_bytes: int) -> bytes:
     Raises:
         BodyTooLarge: more than `limit_bytes`; the rest stays unread.
     """
-    said = request.headers.get("content-length", "")
-    if said.isdigit() and int(said) > limit_bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
     body = bytearray()
     async for chunk in request.stream():

@@ -99,17 +99,17 @@ def _request(headers: Headers, *, head: bool) -> dict[str, str]:
 
 
 def _status(upstream: Upstream, entry: SourceFile) -> int:
-    said = upstream.status
-    if said == 416:
+    status = upstream.status
+    if status == 416:
         size = _NO_RANGE.fullmatch(upstream.headers.get("content-range", ""))
         known = int(size[1]) if size else entry.size_in_bytes
         raise RangeNotSatisfiable(known if known is not None else 0)
-    if said in (404, 410):
+    if status in (404, 410):
         raise NotFound("upstream file", entry.name)
-    partial = said == 206 and _CONTENT_RANGE.fullmatch(upstream.headers.get("content-range", ""))
-    if said in (200, 304) or partial:
-        return said
-    raise UpstreamUnavailable(entry.name, said)
+    partial = status == 206 and _CONTENT_RANGE.fullmatch(upstream.headers.get("content-range", ""))
+    if status in (200, 304) or partial:
+        return status
+    raise UpstreamUnavailable(entry.name, status)
 
 
 def _check_if_match(headers: Headers, upstream: Upstream) -> None:

@@ -258,15 +258,15 @@ def md5_of(path: Path, on_bytes: OnBytes) -> str:
     return total.hexdigest()
 
 
-def format_of(said: str | None, filename: str) -> str:
+def format_of(result: str | None, filename: str) -> str:
     """The format's name. Raises Stop."""
     from gooseherd.domain.formats import ALL, from_filename, resolve
 
-    found = resolve(said) if said else from_filename(filename)
+    found = resolve(result) if result else from_filename(filename)
     if found is None:
         names = ", ".join(one.name for one in ALL)
         raise Stop(
-            Exit.USAGE, f"{said or filename!r} tells no known format", f"say it with --format: {names}"
+            Exit.USAGE, f"{result or filename!r} tells no known format", f"say it with --format: {names}"
         )
     return found.name
 

@@ -60,7 +60,7 @@ def start(
                 for name, value in environment.items():
                     print(f"export {name}={shlex.quote(value)}", flush=True)
                 say(f"local cloud at {environment['AWS_ENDPOINT_URL']} until Ctrl-C")
-            _until_told()
+            _until_signalled()
         say("stopped")
 
     raise typer.Exit(run(command, as_json=as_json))
@@ -90,10 +90,10 @@ def make(
     raise typer.Exit(run(command, as_json=as_json))
 
 
-def _until_told() -> None:
-    told = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, told)
-    signal.sigwait(told)
+def _until_signalled() -> None:
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.sigwait(signals)
 
 
 @app.command("tasks")
@@ -141,8 +141,8 @@ def calls(
             emit(counted)
         else:
             rows = [
-                (name, said["total"], said["last_minute"], said["busiest_minute"])
-                for name, said in sorted(counted["operations"].items())
+                (name, counts["total"], counts["last_minute"], counts["busiest_minute"])
+                for name, counts in sorted(counted["operations"].items())
             ]
             _table(("operation", "total", "last minute", "busiest minute"), rows, "no calls")
         if forget:
@@ -175,7 +175,7 @@ def fault(
         from gooseherd.devcloud.faults import Fault
 
         if kind is not None:
-            said: dict[str, Any] = {
+            fields: dict[str, Any] = {
                 "kind": kind,
                 "operations": operation or [],
                 "service": service,
@@ -185,7 +185,7 @@ def fault(
                 "seconds": seconds,
                 "exit_code": exit_code,
             }
-            cloud_admin.order(Fault.from_json(said))
+            cloud_admin.order(Fault.from_json(fields))
         standing = cloud_admin.faults()
         if as_json:
             emit(standing)
@@ -248,8 +248,8 @@ def _state(state_dir: Path | None) -> Path:
     return state_dir or Path(os.environ.get("GOOSEHERD_STATE_DIR") or default_state_dir())
 
 
-def _rest(said: dict[str, Any], *without: str) -> str:
-    return " ".join(f"{name}={value}" for name, value in said.items() if name not in without)
+def _rest(fields: dict[str, Any], *without: str) -> str:
+    return " ".join(f"{name}={value}" for name, value in fields.items() if name not in without)
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]], empty: str) -> None:

@@ -33,7 +33,7 @@ def ls(
 
         workers = [*fleet["workers"], *(fleet["ended"] if ended else ())]
         rows = [
-            (w["worker_id"], w["health"], _age(w), w.get("job_id") or _idle(w), w["size"], _told(w))
+            (w["worker_id"], w["health"], _age(w), w.get("job_id") or _idle(w), w["size"], _remark(w))
             for w in workers
         ]
         show_table(("worker", "health", "age", "job", "size", "detail"), rows, empty="no workers")
@@ -76,5 +76,5 @@ def _idle(worker: dict[str, Any]) -> str:
     return "(warm)" if worker.get("warm") else ""
 
 
-def _told(worker: dict[str, Any]) -> str:
+def _remark(worker: dict[str, Any]) -> str:
     return str(worker.get("diagnosis") or worker.get("detail") or "")

@@ -177,10 +177,10 @@ class _PartRequest:
     def _format(self) -> Format:
         from gooseherd.domain.formats import Family, resolve
 
-        said = str(self._client.file(self._dcc, self._local_id).get("file_format"))
-        found = resolve(said)
+        name = str(self._client.file(self._dcc, self._local_id).get("file_format"))
+        found = resolve(name)
         if found is None or found.family not in {Family.ALIGNMENTS, Family.INTERVALS}:
-            raise Stop(Exit.USAGE, f"{said} files have no index, so no regions; leave out --region")
+            raise Stop(Exit.USAGE, f"{name} files have no index, so no regions; leave out --region")
         return found
 
     def _ready(self) -> Ready:

@@ -75,14 +75,14 @@ async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: boo
 
 
 def _tell(report: PassReport[Action], *, dry_run: bool, as_json: bool) -> None:
-    told = [_plain(action) for action in report.planned]
+    planned = [_plain(action) for action in report.planned]
     if as_json:
         done = {"lost_races": report.lost_races, "errors": report.errors}
-        emit({"seen": report.seen, "dry_run": dry_run, "actions": told, **done})
+        emit({"seen": report.seen, "dry_run": dry_run, "actions": planned, **done})
         return
-    for action in told:
+    for action in planned:
         print(("would " if dry_run else "") + _words(action))
-    if report.seen and not told:
+    if report.seen and not planned:
         say("nothing to do")
 
 

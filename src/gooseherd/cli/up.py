@@ -123,14 +123,14 @@ def read_settings(
 
     from gooseherd.settings import Settings
 
-    said: dict[str, Any] = {"api_host": host, "api_port": port}
-    said["gooseherd_state_dir"] = state_dir.absolute() if state_dir else None
-    said = {name: value for name, value in said.items() if value is not None}
+    overrides: dict[str, Any] = {"api_host": host, "api_port": port}
+    overrides["gooseherd_state_dir"] = state_dir.absolute() if state_dir else None
+    overrides = {name: value for name, value in overrides.items() if value is not None}
     try:
-        settings = Settings(**said)
+        settings = Settings(**overrides)
         if allow_roots:
             roots = (*settings.source_file_roots, *(_folder(root) for root in allow_roots))
-            settings = Settings(**said, source_file_roots=roots)
+            settings = Settings(**overrides, source_file_roots=roots)
         return settings.checked()
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())

@@ -62,9 +62,9 @@ class JobEnded(Rejected):
     job: Mapping[str, Any]
 
     def __str__(self) -> str:
-        said = f"job {self.job.get('job_id')} {self.job.get('status')}"
+        text = f"job {self.job.get('job_id')} {self.job.get('status')}"
         why = ": ".join(str(self.job[part]) for part in ("reason", "detail") if self.job.get(part))
-        return f"{said}: {why}" if why else said
+        return f"{text}: {why}" if why else text
 
 
 @dataclass(eq=False)

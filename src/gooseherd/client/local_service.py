@@ -26,9 +26,9 @@ class LocalService:
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
     """GOOSEHERD_STATE_DIR, else the place the XDG base directory specification gives for state."""
-    said = environ.get("GOOSEHERD_STATE_DIR")
-    if said:
-        return Path(said)
+    configured = environ.get("GOOSEHERD_STATE_DIR")
+    if configured:
+        return Path(configured)
     home = environ.get("XDG_STATE_HOME", "")
     base = (
         Path(home)
@@ -41,13 +41,13 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
 def find_local(state_dir: Path) -> LocalService | None:
     """The service that uses `state_dir`; None when there is none or it has ended without clearing up."""
     try:
-        said = json.loads((state_dir / SERVER_FILE).read_text(encoding="utf-8"))
-        url, pid = str(said["url"]), int(said["pid"])
+        record = json.loads((state_dir / SERVER_FILE).read_text(encoding="utf-8"))
+        url, pid = str(record["url"]), int(record["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not _alive(pid):
         return None
-    return LocalService(url, pid, str(said.get("profile", "")), read_admin_key(state_dir))
+    return LocalService(url, pid, str(record.get("profile", "")), read_admin_key(state_dir))
 
 
 def read_admin_key(state_dir: Path) -> str | None:

@@ -36,15 +36,15 @@ def check(response: httpx.Response) -> httpx.Response:
         return response
     with reaching(str(response.url)):
         response.read()
-    said = _problem(response)
+    problem = _problem(response)
     kinds = {401: Denied, 403: Denied, 404: Missing, 410: Missing, 429: Busy, 503: Busy}
     raise kinds.get(response.status_code, Refused)(
         status=response.status_code,
-        title=str(said.pop("title", "") or response.reason_phrase),
-        detail=str(said.pop("detail", "") or ""),
-        type=str(said.pop("type", "") or ""),
+        title=str(problem.pop("title", "") or response.reason_phrase),
+        detail=str(problem.pop("detail", "") or ""),
+        type=str(problem.pop("type", "") or ""),
         retry_after_seconds=retry_after(response),
-        fields=said,
+        fields=problem,
     )
 
 
@@ -96,7 +96,7 @@ def content_length(response: httpx.Response) -> int | None:
 
 def _problem(response: httpx.Response) -> dict[str, Any]:
     try:
-        said = response.json()
+        problem = response.json()
     except ValueError:
         return {}
-    return dict(said) if isinstance(said, dict) else {}
+    return dict(problem) if isinstance(problem, dict) else {}

@@ -239,8 +239,8 @@ class Executions:
 
     async def _run(self, lease_holder: LeaseHolder, *, adopted: bool) -> None:
         job = lease_holder.job
-        said = {"job_id": job.job_id, "attempt": job.attempt, "adopted": adopted}
-        _log.info("following job", extra=said)
+        extra = {"job_id": job.job_id, "attempt": job.attempt, "adopted": adopted}
+        _log.info("following job", extra=extra)
         if not adopted and job.attempt == 1:
             JOB_WAIT.observe((job.updated_at - job.enqueued_at).total_seconds())
         worker_id: WorkerId | None = job.worker_id if adopted else None
@@ -262,10 +262,10 @@ class Executions:
                     outcome = Ended(none.failure)
                 await self._settle(lease_holder, outcome, worker_id)
         except LeaseLost:
-            _log.warning("lease lost, leaving the job to its new owner", extra=said)
+            _log.warning("lease lost, leaving the job to its new owner", extra=extra)
         except StoreUnavailable as error:
             _log.error(
-                "store away for longer than the lease, letting go", extra={**said, "error": str(error)}
+                "store away for longer than the lease, letting go", extra={**extra, "error": str(error)}
             )
         finally:
             # As long as the job's next state is not written, the worker goes with the job: whoever
@@ -386,12 +386,12 @@ class Executions:
         self._wakeups.publish(job.job_id)  # Whoever waits need not wait until the worker is given back.
         ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
         JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
-        said = {"job_id": job.job_id, "attempt": job.attempt}
+        extra = {"job_id": job.job_id, "attempt": job.attempt}
         with suppress(StoreUnavailable):  # The job is over; how long it took is for statistics.
             seconds = (await self._jobs.now() - job.created_at).total_seconds()
             JOB_RUN.labels(job.source.file_format.name).observe(seconds)
-            said["seconds"] = seconds
-        _log.info("job completed", extra=said)
+            extra["seconds"] = seconds
+        _log.info("job completed", extra=extra)
 
     async def _end_attempt(
         self, lease_holder: LeaseHolder, failure: Failure, worker_id: WorkerId | None
@@ -404,18 +404,18 @@ class Executions:
             limit = self._fleet.limit_reached(_need(job, Shortage(failure.reason, worker_id)))
             if limit is not None:  # The same again would end the same way.
                 again, failure = None, Failure(failure.reason, f"{failure.detail}; {limit}")
-        said = {
+        extra = {
             "job_id": job.job_id,
             "attempt": job.attempt,
             "reason": failure.reason,
             "detail": failure.detail,
         }
         if again is None:
-            _log.warning("job failed", extra=said)
+            _log.warning("job failed", extra=extra)
             await self._release(lease_holder, Status.FAILED, failure)
             return
         _log.warning(
-            "attempt failed, job requeued", extra={**said, "delay_seconds": again.delay.total_seconds()}
+            "attempt failed, job requeued", extra={**extra, "delay_seconds": again.delay.total_seconds()}
         )
         await self._requeue(lease_holder, failure, again.delay)
 

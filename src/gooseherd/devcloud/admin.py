@@ -18,7 +18,7 @@ class Admin:
         self._faults = faults
         self._calls = calls
 
-    def answer(self, method: str, path: list[str], said: Any) -> Any:
+    def answer(self, method: str, path: list[str], body: Any) -> Any:
         """What to show; raises InvalidInput and NotFound."""
         match method, path:
             case "GET", [""]:
@@ -29,7 +29,7 @@ class Admin:
             case "GET", ["faults"]:
                 return self._faults.shown()
             case "POST", ["faults"]:
-                orders = said if isinstance(said, list) else [said]
+                orders = body if isinstance(body, list) else [body]
                 if not all(isinstance(order, dict) for order in orders):
                     raise InvalidInput("fault", "an object, or a list of them")
                 faults = [Fault.from_json(order) for order in orders]

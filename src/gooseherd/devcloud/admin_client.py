@@ -36,8 +36,8 @@ class LocalCloudAdmin:
 
     def order(self, *faults: Fault) -> list[int]:
         """Let these faults stand; their numbers."""
-        said = self._call("POST", "faults", [fault.to_json() for fault in faults])
-        return list(said["ids"])
+        response = self._call("POST", "faults", [fault.to_json() for fault in faults])
+        return list(response["ids"])
 
     def faults(self) -> list[dict[str, Any]]:
         """What stands, with what is left of it."""
@@ -119,9 +119,9 @@ class LocalCloudAdmin:
             )
         )
 
-    def _call(self, method: str, path: str, said: Sequence[Any] | None = None) -> Any:
+    def _call(self, method: str, path: str, body: Sequence[Any] | None = None) -> Any:
         try:
-            answer = self._http.request(method, f"/_devcloud/{path}", json=said)
+            answer = self._http.request(method, f"/_devcloud/{path}", json=body)
         except httpx.HTTPError as error:
             raise Unavailable(f"the local cloud did not answer: {type(error).__name__}") from error
         if answer.status_code == 404:

@@ -116,13 +116,13 @@ class CloudEndpoint:
         try:
             request = json.loads(body or b"{}")
             # Put into words on the loop as well: documents change there.
-            said = self._on_loop(lambda: json.dumps(method(request, region)))
+            payload = self._on_loop(lambda: json.dumps(method(request, region)))
         except ApiError as error:
             return refusal(error)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             _log.warning("unreadable ECS request", exc_info=True)
             return refusal(ApiError("SerializationException", f"unreadable: {type(error).__name__}"))
-        return Response(said, 200, content_type=AMZ_JSON)
+        return Response(payload, 200, content_type=AMZ_JSON)
 
     # -- S3, and whatever else moto was installed with ------------------------------------------
 
@@ -152,8 +152,8 @@ class CloudEndpoint:
     def _administrate(self, environ: dict[str, Any]) -> Response:
         path = environ["PATH_INFO"].removeprefix("/_devcloud").strip("/").split("/")
         try:
-            said = json.loads(read_body(environ) or b"null")
-            shown = self._on_loop(lambda: self._admin.answer(environ["REQUEST_METHOD"], path, said))
+            body = json.loads(read_body(environ) or b"null")
+            shown = self._on_loop(lambda: self._admin.answer(environ["REQUEST_METHOD"], path, body))
         except (InvalidInput, json.JSONDecodeError) as error:
             return as_json({"error": str(error)}, 400)
         except NotFound as error:

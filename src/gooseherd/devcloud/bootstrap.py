@@ -112,5 +112,5 @@ def _is_registered(ecs: Any, family: str, wanted: Mapping[str, Any]) -> bool:
     if latest is None:
         return False
     found = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
-    said = found["containerDefinitions"][0]
-    return all(said.get(name) == value for name, value in wanted["containerDefinitions"][0].items())
+    registered = found["containerDefinitions"][0]
+    return all(registered.get(name) == value for name, value in wanted["containerDefinitions"][0].items())

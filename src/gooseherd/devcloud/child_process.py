@@ -152,7 +152,7 @@ class LocalCloud:
     async def _last_words(self) -> str:
         assert self._process is not None
         assert self._process.stderr is not None
-        said = (await self._process.stderr.read()).decode(errors="replace").strip().splitlines()
-        if said and said[-1].startswith("ModuleNotFoundError"):
+        lines = (await self._process.stderr.read()).decode(errors="replace").strip().splitlines()
+        if lines and lines[-1].startswith("ModuleNotFoundError"):
             return "the extra is not installed: pip install 'gooseherd[devcloud]'"
-        return said[-1] if said else "it ended without a word"
+        return lines[-1] if lines else "it ended without a word"

@@ -34,9 +34,9 @@ class Pace:
     deprovisioning: float = 0.0
     scale: float = 1.0
 
-    def seconds(self, said: float) -> float:
+    def seconds(self, duration: float) -> float:
         """That time as it passes here."""
-        return said * self.scale
+        return duration * self.scale
 
 
 PACES: Final[Mapping[str, Pace]] = {

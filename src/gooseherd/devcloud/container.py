@@ -69,8 +69,8 @@ def _watch(program: int) -> None:
             ready = [fd for fd, _ in poll.poll()]
             if ended in ready:
                 return
-            said = os.read(0, 1)
-            if said == b"T":
+            data = os.read(0, 1)
+            if data == b"T":
                 signal.pidfd_send_signal(ended, signal.SIGTERM)
             else:
                 return

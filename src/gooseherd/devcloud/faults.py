@@ -99,9 +99,11 @@ class Fault:
 
     def to_json(self) -> dict[str, Any]:
         """The inverse, without what was left at its default."""
-        said = {field.name: getattr(self, field.name) for field in fields(self)}
-        said["kind"] = self.kind.value
-        return {field.name: said[field.name] for field in fields(self) if said[field.name] != field.default}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["kind"] = self.kind.value
+        return {
+            field.name: values[field.name] for field in fields(self) if values[field.name] != field.default
+        }
 
     def concerns(self, service: str, operation: str) -> bool:
         """Whether it may hit that call."""

@@ -127,21 +127,21 @@ def _remove(path: Path) -> None:
 
 
 def _write_plan(config: Mapping[str, Any], mine: Path) -> None:
-    said = config["config"]
+    image_config = config["config"]
     root = mine / "root"
-    volumes = sorted(said.get("Volumes") or {})
+    volumes = sorted(image_config.get("Volumes") or {})
     for place in (*volumes, "/proc", "/dev"):
         (root / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
     (root / "etc").mkdir(exist_ok=True)
     for place in ("etc/resolv.conf", "etc/hosts"):
         _remove(_inside(root, PurePosixPath(place)))
         (root / place).touch()
-    user = str(said.get("User") or _USER).partition(":")[0]
+    user = str(image_config.get("User") or _USER).partition(":")[0]
     plan = {
         "root": str(root),
-        "argv": [*(said.get("Entrypoint") or ()), *(said.get("Cmd") or ())],
-        "environment": dict(variable.split("=", 1) for variable in said.get("Env") or ()),
-        "folder": said.get("WorkingDir") or "/",
+        "argv": [*(image_config.get("Entrypoint") or ()), *(image_config.get("Cmd") or ())],
+        "environment": dict(variable.split("=", 1) for variable in image_config.get("Env") or ()),
+        "folder": image_config.get("WorkingDir") or "/",
         "volumes": volumes,
         "user": int(user) if user.isdigit() else _USER,
         "shared": _SHARED,

@@ -90,7 +90,7 @@ def _make_inside(root: str, folder: str) -> None:
 
 def _make_read_only(place: str) -> None:
     flags = os.statvfs(place).f_flag
-    kept = sum(bit for said, bit in _MS_BITS if flags & said)
+    kept = sum(bit for result, bit in _MS_BITS if flags & result)
     _mount(None, place, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
 
 
@@ -109,13 +109,13 @@ def _own_namespaces(user: int) -> None:
     outside = os.getuid(), os.getgid()
     if _LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "user namespaces are not allowed here")
-    for name, said in (
+    for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{user} {outside[0]} 1"),
         ("gid_map", f"{user} {outside[1]} 1"),
     ):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write(said)
+            file.write(text)
 
 
 def _mount(source: str | None, target: str, flags: int) -> None:

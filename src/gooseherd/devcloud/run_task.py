@@ -222,8 +222,8 @@ def _subnet(request: Json) -> str:
 
 def _plan_container(container: Json, override: Json) -> ContainerPlan:
     environment: dict[str, str] = {}
-    for said in (container.get("environment") or [], override.get("environment") or []):
-        environment.update({item["name"]: item["value"] for item in said})
+    for variables in (container.get("environment") or [], override.get("environment") or []):
+        environment.update({item["name"]: item["value"] for item in variables})
     entry = container.get("entryPoint") or []
     command = override.get("command") or container.get("command") or []
     return ContainerPlan(
@@ -240,9 +240,9 @@ def _plan_container(container: Json, override: Json) -> ContainerPlan:
     )
 
 
-def _health_check(said: Json | None) -> HealthCheck | None:
-    command = (said or {}).get("command") or ["NONE"]
-    if not said or command[0] == "NONE":
+def _health_check(declared: Json | None) -> HealthCheck | None:
+    command = (declared or {}).get("command") or ["NONE"]
+    if not declared or command[0] == "NONE":
         return None
     if command[0] == "CMD-SHELL":
         # The task definition asks for a shell; docker gives it this one.
@@ -251,8 +251,8 @@ def _health_check(said: Json | None) -> HealthCheck | None:
         argv = tuple(command[1:] if command[0] == "CMD" else command)
     return HealthCheck(
         argv=argv,
-        interval=float(said.get("interval") or 30),
-        timeout=float(said.get("timeout") or 5),
-        retries=int(said.get("retries") or 3),
-        start_period=float(said.get("startPeriod") or 0),
+        interval=float(declared.get("interval") or 30),
+        timeout=float(declared.get("timeout") or 5),
+        retries=int(declared.get("retries") or 3),
+        start_period=float(declared.get("startPeriod") or 0),
     )

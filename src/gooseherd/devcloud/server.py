@@ -101,11 +101,11 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     tempfile.tempdir = str(state / "objects")
 
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _first_then_at_once, told)
+        loop.add_signal_handler(number, _first_then_at_once, stop)
     if asked.until_eof:
-        threading.Thread(target=_wait_for_eof, args=(loop, told), daemon=True).start()
+        threading.Thread(target=_wait_for_eof, args=(loop, stop), daemon=True).start()
 
     faults = FaultTable()
     task_table = TaskTable(configuration)
@@ -120,7 +120,7 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     sys.stdout.write(f"{READY}{configuration.url}\n")
     sys.stdout.flush()
     _leave_pipes(state / "devcloud.out")
-    await told.wait()
+    await stop.wait()
     _log.info("stopping")
     # Tasks end while the endpoint still answers: they may have something left to say or to store.
     await task_table.close(asked.grace_seconds)
@@ -137,16 +137,16 @@ def _leave_pipes(path: Path) -> None:
     os.close(output)
 
 
-def _first_then_at_once(told: asyncio.Event) -> None:
-    if told.is_set():
+def _first_then_at_once(stop: asyncio.Event) -> None:
+    if stop.is_set():
         os._exit(130)
-    told.set()
+    stop.set()
 
 
-def _wait_for_eof(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
+def _wait_for_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     while os.read(0, 4096):
         pass
-    loop.call_soon_threadsafe(told.set)
+    loop.call_soon_threadsafe(stop.set)
 
 
 def _listen(port: int) -> socket.socket:
@@ -201,8 +201,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _image(said: str) -> tuple[str, list[str]]:
-    name, equals, command = said.partition("=")
+def _image(option: str) -> tuple[str, list[str]]:
+    name, equals, command = option.partition("=")
     argv = shlex.split(command)
     if not (name and equals and argv):
         raise argparse.ArgumentTypeError("NAME=COMMAND")

@@ -194,8 +194,8 @@ def _check_definition(request: Json) -> None:
         if not 0 <= container.get("stopTimeout", 30) <= 120:
             raise ApiError("ClientException", "Container.stopTimeout must be at most 120 on Fargate.")
         for name, (least, most) in _BOUNDS.items():
-            said = (container.get("healthCheck") or {}).get(name)
-            if said is not None and not least <= said <= most:
+            value = (container.get("healthCheck") or {}).get(name)
+            if value is not None and not least <= value <= most:
                 raise ApiError("ClientException", f"healthCheck.{name} must be between {least} and {most}.")
 
 

@@ -69,7 +69,7 @@ class CloudTask:
         self._configuration = configuration
         self._addresses = addresses
         self._region = region
-        self._told = asyncio.Event()
+        self._stop_asked = asyncio.Event()
         self._ending: Ending | None = None
         self._hurried = asyncio.Event()
         self._containers: dict[str, Container] = {}
@@ -116,7 +116,7 @@ class CloudTask:
                 stoppedReason=ending.reason,
                 stoppingAt=time.time(),
             )
-            self._told.set()
+            self._stop_asked.set()
 
     def reclaim(self) -> None:
         """Spot capacity is taken back: SIGTERM now, SIGKILL when the notice has run out."""
@@ -153,7 +153,7 @@ class CloudTask:
             self._enter("ACTIVATING", pullStoppedAt=time.time())
             await self._wait(self._configuration.pace.activating)
             await self._start(scratch, address)
-            await self._told.wait()
+            await self._stop_asked.wait()
         except _StoppedEarly:
             pass
         except _NotStarted as failure:
@@ -205,7 +205,7 @@ class CloudTask:
                 lastStatus="RUNNING", runtimeId=f"{self.task_id}-{index}"
             )
             self._watchers.append(asyncio.create_task(self._watch(index, plan, container)))
-        if not self._told.is_set():
+        if not self._stop_asked.is_set():
             self._enter("RUNNING", startedAt=time.time())
         if Kind.DIES in self._faults:
             self.kill()
@@ -312,8 +312,8 @@ class CloudTask:
     async def _wait(self, seconds: float, *, scaled: bool = True) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._configuration.pace.seconds(seconds) if scaled else seconds):
-                await self._told.wait()
-        if self._told.is_set():
+                await self._stop_asked.wait()
+        if self._stop_asked.is_set():
             raise _StoppedEarly
 
     async def _linger(self, seconds: float) -> None:

@@ -43,15 +43,15 @@ def drain(environ: dict[str, Any]) -> None:
         left -= len(data)
 
 
-def as_json(said: object, status: int = 200) -> Response:
+def as_json(value: object, status: int = 200) -> Response:
     """Plain JSON."""
-    return Response(json.dumps(said), status, content_type="application/json")
+    return Response(json.dumps(value), status, content_type="application/json")
 
 
 def refusal(error: ApiError) -> Response:
     """An error as the ECS API words it (AWS JSON 1.1)."""
-    said = {"__type": error.code, "message": error.message, **error.more}
-    return Response(json.dumps(said), error.status, {"x-amzn-ErrorType": error.code}, content_type=AMZ_JSON)
+    body = {"__type": error.code, "message": error.message, **error.more}
+    return Response(json.dumps(body), error.status, {"x-amzn-ErrorType": error.code}, content_type=AMZ_JSON)
 
 
 def s3_error(fault: Fault) -> Response:

@@ -236,8 +236,8 @@ class UpstreamUnavailable(Unavailable):
     status: int | None = None
 
     def __str__(self) -> str:
-        said = f"answered {self.status}" if self.status is not None else "did not answer"
-        return f"upstream {said} for {self.url}"
+        outcome = f"answered {self.status}" if self.status is not None else "did not answer"
+        return f"upstream {outcome} for {self.url}"
 
 
 @dataclass(eq=False)

@@ -125,8 +125,8 @@ class SourceFile:
             return Identity(IdentityKind.MD5, self.md5)
         if self.sha256:
             return Identity(IdentityKind.SHA256, self.sha256)
-        said = json.dumps([self.access_url, self.size_in_bytes, self.version_tag])
-        return Identity(IdentityKind.WEAK, hashlib.sha256(said.encode()).hexdigest())
+        statement = json.dumps([self.access_url, self.size_in_bytes, self.version_tag])
+        return Identity(IdentityKind.WEAK, hashlib.sha256(statement.encode()).hexdigest())
 
     def filled_in(self, seen: Self, *, size_in_bytes: int | None, version_tag: str | None) -> Self:
         """This entry with what it leaves open, if all that an identity is made of is still as in `seen`."""
@@ -203,12 +203,12 @@ def _text(data: Mapping[str, Any], field: str) -> str | None:
     return value
 
 
-def _format(said: str | None, filename: str) -> Format:
-    found = resolve(said) if said else from_filename(filename)
+def _format(name: str | None, filename: str) -> Format:
+    found = resolve(name) if name else from_filename(filename)
     if found is None:
         raise InvalidInput(
             "file_format",
-            f"{said or filename!r} is no known format: give an EDAM id or a name such as bam, vcf, bed",
+            f"{name or filename!r} is no known format: give an EDAM id or a name such as bam, vcf, bed",
         )
     return found
 

@@ -61,8 +61,8 @@ class Diagnosis:
         return Reason.OUT_OF_MEMORY if self.cause is Cause.MEMORY else Reason.WORKER_LOST
 
     def __str__(self) -> str:
-        said = f"{self.summary} ({self.detail})" if self.detail else self.summary
-        return f"{said}; {self.remedy}" if self.remedy else said
+        text = f"{self.summary} ({self.detail})" if self.detail else self.summary
+        return f"{text}; {self.remedy}" if self.remedy else text
 
 
 def diagnose(task: Mapping[str, Any]) -> Diagnosis:
@@ -71,20 +71,22 @@ def diagnose(task: Mapping[str, Any]) -> Diagnosis:
     reason = str(task.get("stoppedReason") or "")
     match code:
         case "SpotInterruption":
-            return _said(
+            return _diagnosis(
                 Cause.CAPACITY,
                 "Spot capacity was taken back",
                 reason,
                 "it is tried again; use on-demand capacity if it happens often",
             )
         case "TerminationNotice" | "InfrastructureHealth":
-            return _said(Cause.PLATFORM, "the machine below the task was retired", reason, "")
+            return _diagnosis(Cause.PLATFORM, "the machine below the task was retired", reason, "")
         case "TaskFailedToStart":
             return _not_started(reason, task)
         case "UserInitiated" | "ServiceSchedulerInitiated" if not _is_health(reason):
-            return _said(Cause.STOPPED, "the task was stopped on request", reason, "")
+            return _diagnosis(Cause.STOPPED, "the task was stopped on request", reason, "")
         case _ if _is_health(reason):
-            return _said(Cause.PROGRAM, "the task failed its health checks", reason, "see the worker's log")
+            return _diagnosis(
+                Cause.PROGRAM, "the task failed its health checks", reason, "see the worker's log"
+            )
         case _:
             return _exited(reason, task)
 
@@ -125,37 +127,37 @@ def _not_started(reason: str, task: Mapping[str, Any]) -> Diagnosis:
     match name:
         case "CannotPullContainerError" | "CannotPullECRContainerError" | "CannotPullImageManifestError":
             permanent = any(word in words.lower() for word in _PERMANENT_PULL)
-            return _said(
+            return _diagnosis(
                 Cause.CONFIGURATION if permanent else Cause.PLATFORM,
                 "the image could not be pulled",
                 words,
                 "check the task definition's image, its execution role and the subnets' way to the registry",
             )
         case "ResourceInitializationError":
-            return _said(
+            return _diagnosis(
                 Cause.CONFIGURATION if _refused(words) else Cause.PLATFORM,
                 "secrets, logs or network could not be set up",
                 words,
                 "check the execution role and the subnets' way to Secrets Manager, ECR and CloudWatch",
             )
         case "CannotStartContainerError" | "CannotCreateContainerError" | "ContainerRuntimeError":
-            return _said(
+            return _diagnosis(
                 Cause.CONFIGURATION, "the container could not be started", words, "check the image's command"
             )
         case "OutOfMemoryError":
-            return _said(
+            return _diagnosis(
                 Cause.MEMORY, "it ran out of memory while starting", words, "raise ECS_WORKER_MIN_MEMORY_MIB"
             )
     if reason.startswith("Capacity is unavailable"):
-        return _said(Cause.CAPACITY, "no capacity", reason, "more subnets in other zones help")
+        return _diagnosis(Cause.CAPACITY, "no capacity", reason, "more subnets in other zones help")
     if reason.startswith("Timeout waiting for network interface provisioning"):
-        return _said(
+        return _diagnosis(
             Cause.PLATFORM,
             "no network interface in time",
             reason,
             "check that the subnets have free addresses",
         )
-    return _said(Cause.PLATFORM, "the task did not start", reason, "")
+    return _diagnosis(Cause.PLATFORM, "the task did not start", reason, "")
 
 
 def _exited(reason: str, task: Mapping[str, Any]) -> Diagnosis:
@@ -164,24 +166,24 @@ def _exited(reason: str, task: Mapping[str, Any]) -> Diagnosis:
         code = container.get("exitCode")
         name = str(container.get("name") or "container")
         if why.startswith("OutOfMemoryError"):
-            return _said(
+            return _diagnosis(
                 Cause.MEMORY, f"{name} ran out of memory", why, "more memory: ECS_WORKER_MIN_MEMORY_MIB"
             )
         if code == 137:
             # Nobody asked it to stop, so who killed it was most likely the kernel.
-            return _said(
+            return _diagnosis(
                 Cause.KILLED, f"{name} was killed (137), most likely out of memory", why,
                 "more memory: ECS_WORKER_MIN_MEMORY_MIB",
             )  # fmt: skip
         if code == 78:  # sysexits.h, EX_CONFIG: what a worker ends with that cannot work as it is set up
-            return _said(
+            return _diagnosis(
                 Cause.CONFIGURATION, f"{name} refused its settings (78)", why, "see the worker's log"
             )
         if code == 0:
-            return _said(Cause.PROGRAM, f"{name} ended by itself", why, "")
+            return _diagnosis(Cause.PROGRAM, f"{name} ended by itself", why, "")
         if code is not None:
-            return _said(Cause.PROGRAM, f"{name} {_exit(code)}", why, "see the worker's log")
-    return _said(Cause.UNKNOWN, "the task stopped", reason, "")
+            return _diagnosis(Cause.PROGRAM, f"{name} {_exit(code)}", why, "see the worker's log")
+    return _diagnosis(Cause.UNKNOWN, "the task stopped", reason, "")
 
 
 def _exit(code: int) -> str:
@@ -198,8 +200,8 @@ def _exit(code: int) -> str:
 def _named(reason: str, task: Mapping[str, Any]) -> tuple[str, str]:
     """The error's name and its words, from the task's reason or the first container that has one."""
     reasons = [reason, *(str(item.get("reason") or "") for item in task.get("containers") or [])]
-    for said in reasons:
-        name, colon, words = said.partition(":")
+    for stated in reasons:
+        name, colon, words = stated.partition(":")
         if colon and name.isidentifier():
             return name, words.strip()
     return "", reason
@@ -218,5 +220,5 @@ def scrubbed(text: str) -> str:
     return " ".join(_ARN_OR_HOST.sub("…", text).split())[:_DETAIL_LIMIT].strip()
 
 
-def _said(cause: Cause, summary: str, detail: str, remedy: str) -> Diagnosis:
+def _diagnosis(cause: Cause, summary: str, detail: str, remedy: str) -> Diagnosis:
     return Diagnosis(cause, summary, scrubbed(detail), remedy)

@@ -300,8 +300,8 @@ class EcsDiscovery:
             self._tell()
 
     def _tell(self) -> None:
-        told, self._changed = self._changed, asyncio.Event()
-        told.set()
+        event, self._changed = self._changed, asyncio.Event()
+        event.set()
 
     async def _settled(self, worker_id: WorkerId, settled: Callable[[Sighting], bool]) -> Sighting:
         while not settled(sighting := self._known[worker_id]):

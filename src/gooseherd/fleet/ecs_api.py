@@ -173,9 +173,9 @@ class EcsApi:
                 for failure in answer.get("failures") or []
                 if failure.get("reason") == "MISSING"
             )
-            unsaid = set(batch) - tasks.keys() - missing
-            if unsaid:
-                raise CloudUnavailable("DescribeTasks", f"{len(unsaid)} tasks neither shown nor missing")
+            unexplained = set(batch) - tasks.keys() - missing
+            if unexplained:
+                raise CloudUnavailable("DescribeTasks", f"{len(unexplained)} tasks neither shown nor missing")
         return Described(tasks, frozenset(missing))
 
     async def close(self) -> None:
@@ -241,8 +241,8 @@ class EcsApi:
 
 
 def _meaning(answer: Mapping[str, Any], operation: str) -> Exception:
-    said = answer.get("Error") or {}
-    code, message = str(said.get("Code") or ""), str(said.get("Message") or "")
+    fields = answer.get("Error") or {}
+    code, message = str(fields.get("Code") or ""), str(fields.get("Message") or "")
     if code in _THROTTLED:
         return CloudUnavailable(operation, code)
     if code in _CREDENTIALS:
@@ -262,10 +262,10 @@ def _meaning(answer: Mapping[str, Any], operation: str) -> Exception:
 
 def _refusal(reason: str, detail: str = "", *, final: bool = False) -> Exception:
     """What a reason means. Unknown ones are retryable, unless `final`: trying again is bounded anyway."""
-    said = scrubbed(f"{reason} {detail}")
+    text = scrubbed(f"{reason} {detail}")
     for beginning, setting in _MESSAGES:
         if reason.startswith(beginning):
-            return NoCapacity(f"({said})") if setting is None else Misconfigured(setting, said)
+            return NoCapacity(f"({text})") if setting is None else Misconfigured(setting, text)
     if final:
-        return Misconfigured("ECS worker launch", said or "refused")
-    return LaunchFailed(f"RunTask was refused: {said}")
+        return Misconfigured("ECS worker launch", text or "refused")
+    return LaunchFailed(f"RunTask was refused: {text}")

@@ -323,7 +323,7 @@ class EcsFleet:
             return handle  # It has only just said its last word to us.
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
-                said = await self._describe(handle)
+                state = await self._describe(handle)
         except (WorkerLost, Misconfigured, TimeoutError) as error:
             log.info("warm worker silent", extra={"worker": worker_id, "error": type(error).__name__})
             self._worker_pool.doubt(worker_id, since)
@@ -332,9 +332,9 @@ class EcsFleet:
         except BaseException:
             self._worker_pool.rest(worker_id, since)
             raise
-        if said.get("build") == self._build and not said.get("attempts") and not said.get("draining"):
+        if state.get("build") == self._build and not state.get("attempts") and not state.get("draining"):
             return handle
-        log.info("warm worker not reused", extra={"worker": worker_id, "said": dict(said)})
+        log.info("warm worker not reused", extra={"worker": worker_id, "said": dict(state)})
         self._worker_pool.let_go(worker_id)
         self._discovery.hurry(worker_id)
         return None

@@ -119,13 +119,13 @@ def shown(sighting: Sighting, held_for: str | None = None, *, warm: bool = False
         return WorkerView(sighting.worker_id, health, 0.0, attempt, detail, stoppable=not sighting.gone)
     if attempt is None and task.starting and not sighting.healthy:
         attempt = task.launched_for
-    said = f"{task.status.lower()}, {task.health.lower()}"
+    text = f"{task.status.lower()}, {task.health.lower()}"
     return WorkerView(
         worker_id=sighting.worker_id,
         health=_health(sighting, task),
         started_at=task.created_at,
         attempt=None if sighting.gone else attempt,
-        detail=sighting.diagnosis() if sighting.gone else said,
+        detail=sighting.diagnosis() if sighting.gone else text,
         launched_for=task.launched_for,
         warm=warm and not sighting.gone,
         stoppable=task.wanted and not sighting.gone,

@@ -57,8 +57,8 @@ class Launcher:
         deadline = time.monotonic() + self._start_timeout
         while time.monotonic() < deadline:
             with suppress(FileNotFoundError):
-                said: dict[str, Any] = json.loads(announcement.read_bytes())
-                return said
+                announced: dict[str, Any] = json.loads(announcement.read_bytes())
+                return announced
             if child.poll() is not None:
                 raise LaunchFailed(describe_exit(child.returncode))
             await asyncio.sleep(_LOOK_SECONDS)
@@ -70,5 +70,5 @@ class Launcher:
             lines = self._registry.log(worker_id).read_text(errors="replace").splitlines()
         except OSError:
             return ""
-        said = " | ".join(line.strip() for line in lines[-3:] if line.strip())
-        return f": {_PATH.sub('', said)[-500:]}" if said else ""
+        text = " | ".join(line.strip() for line in lines[-3:] if line.strip())
+        return f": {_PATH.sub('', text)[-500:]}" if text else ""

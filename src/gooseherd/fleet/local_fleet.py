@@ -281,22 +281,22 @@ class LocalFleet:
             child = await in_thread(self._spawn, worker_id, entry.work)
             entry = replace(entry, process=ProcessId.of_child(child.pid))
             await self._locked(lambda: self._registry.put(entry))
-            said = await self._launcher.announced(worker_id, child)
-            entry = replace(entry, address=said["address"], runtime=Path(said["runtime"]))
+            announced = await self._launcher.announced(worker_id, child)
+            entry = replace(entry, address=announced["address"], runtime=Path(announced["runtime"]))
             await self._locked(lambda: self._registry.put(entry))
-            await probe(said["address"])
+            await probe(announced["address"])
         except BaseException as error:
             tail = await in_thread(self._launcher.last_lines, worker_id)
             if entry.process is None and worker_id in self._children:
                 entry = replace(entry, process=ProcessId.of_child(self._children[worker_id].pid))
             await asyncio.shield(self._stop(entry))
             if isinstance(error, OSError | LaunchFailed | WorkerLost | KeyError | ValueError):
-                said_why = str(error) if isinstance(error, LaunchFailed) else type(error).__name__
-                raise LaunchFailed(f"{said_why.removeprefix('worker did not start: ')}{tail}") from error
+                reason = str(error) if isinstance(error, LaunchFailed) else type(error).__name__
+                raise LaunchFailed(f"{reason.removeprefix('worker did not start: ')}{tail}") from error
             raise
         self._watch(entry)
         log.info("worker launched", extra={"worker": worker_id, "address": entry.address})
-        return WorkerHandle(worker_id, said["address"])
+        return WorkerHandle(worker_id, announced["address"])
 
     def _spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
         """Noted down in the same thread: a caller that is cancelled meanwhile does not hear of it."""

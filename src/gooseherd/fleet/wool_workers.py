@@ -88,19 +88,19 @@ class _WoolLink:
 
     async def start_attempt(self, spec: AttemptSpec) -> None:
         """As the port says."""
-        said = await self._ask(lambda: routines.start_attempt(spec.to_json()))
-        if "busy" in said:
-            raise WorkerBusy(said["busy"])
-        if "misconfigured" in said:
-            raise Misconfigured(said["misconfigured"], said.get("problem", ""))
-        if "started" not in said:
-            raise WorkerLost("the worker is stopping" if "draining" in said else _oddity(said))
+        message = await self._ask(lambda: routines.start_attempt(spec.to_json()))
+        if "busy" in message:
+            raise WorkerBusy(message["busy"])
+        if "misconfigured" in message:
+            raise Misconfigured(message["misconfigured"], message.get("problem", ""))
+        if "started" not in message:
+            raise WorkerLost("the worker is stopping" if "draining" in message else _oddity(message))
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         """As the port says."""
-        said = await self._ask(lambda: routines.cancel_attempt(attempt.job_id, attempt.number))
-        if "cancelled" not in said:
-            raise WorkerLost(_oddity(said))
+        message = await self._ask(lambda: routines.cancel_attempt(attempt.job_id, attempt.number))
+        if "cancelled" not in message:
+            raise WorkerLost(_oddity(message))
 
     async def describe(self) -> dict[str, Any]:
         """As the port says."""
@@ -115,9 +115,9 @@ class _WoolLink:
         async def listen() -> None:
             nonlocal last_heard
             stream = routines.watch_attempt(attempt.job_id, attempt.number, from_seq, self._silence / 4)
-            async for said in stream:
+            async for message in stream:
                 last_heard = time.monotonic()
-                heard.put_nowait(said)
+                heard.put_nowait(message)
 
         listening = asyncio.create_task(self._with_proxy(listen))
         listening.add_done_callback(lambda _: heard.put_nowait(None))
@@ -125,7 +125,7 @@ class _WoolLink:
             while True:
                 try:
                     async with asyncio.timeout(max(0.0, last_heard + self._silence - time.monotonic())):
-                        said = await heard.get()
+                        message = await heard.get()
                 except TimeoutError:
                     # What arrived while the caller was busy elsewhere counts.
                     if time.monotonic() < last_heard + self._silence or not heard.empty():
@@ -137,10 +137,10 @@ class _WoolLink:
                         continue
                     raise WorkerLost(f"nothing heard for {self._silence:g} seconds") from None
                 doubted = False
-                if said is None:
+                if message is None:
                     _outcome(listening)
                     raise WorkerLost("the worker ended the conversation")
-                event = _event(said, attempt)
+                event = _event(message, attempt)
                 yield event
                 if event.last:
                     return
@@ -211,18 +211,18 @@ async def _abandon(task: asyncio.Task[Any]) -> None:
         task.exception()  # Looked at, so that asyncio does not report it as forgotten.
 
 
-def _event(said: dict[str, Any], attempt: AttemptId) -> Event:
-    if "event" in said:
-        return Event.from_json(said["event"])
-    if "unknown" in said:
+def _event(message: dict[str, Any], attempt: AttemptId) -> Event:
+    if "event" in message:
+        return Event.from_json(message["event"])
+    if "unknown" in message:
         raise NotFound("attempt", str(attempt))
-    if "lost" in said:
-        raise AttemptLost(said["lost"])
-    raise WorkerLost(_oddity(said))
+    if "lost" in message:
+        raise AttemptLost(message["lost"])
+    raise WorkerLost(_oddity(message))
 
 
-def _oddity(said: dict[str, Any]) -> str:
-    return str(said.get("failed") or "the worker gave an answer that is not understood")
+def _oddity(message: dict[str, Any]) -> str:
+    return str(message.get("failed") or "the worker gave an answer that is not understood")
 
 
 async def probe(address: str) -> None:

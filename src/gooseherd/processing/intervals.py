@@ -316,8 +316,8 @@ class SortedText:
         if not await asyncio.to_thread(ends_whole, out):
             raise wrong_output("no end marker")
         unpack = Stage("bgzip", ("bgzip", "-d", "-c", "-@", str(self.budget.threads), str(out)))
-        said = await context.output_of(unpack, Stage("wc", ("wc", "-lc")))
-        lines, size = map(int, said.split())
+        output = await context.output_of(unpack, Stage("wc", ("wc", "-lc")))
+        lines, size = map(int, output.split())
         if (lines, size) != (report.lines, report.size):
             raise wrong_output(f"{lines} lines of {size} bytes instead of {report.lines} of {report.size}")
 

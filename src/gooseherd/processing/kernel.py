@@ -162,11 +162,11 @@ def parse_report(data: bytes) -> KernelReport:
     Raises:
         ValueError: this is none, or it is cut.
     """
-    said = json.loads(data)
-    if not isinstance(said, dict):
+    fields = json.loads(data)
+    if not isinstance(fields, dict):
         raise ValueError("a report is a JSON object")
     try:
-        return _report(said)
+        return _report(fields)
     except (KeyError, TypeError) as lacking:
         raise ValueError(f"not a report: {lacking}") from lacking
 
@@ -177,38 +177,43 @@ def parse_progress(line: bytes) -> KernelProgress:
     Raises:
         ValueError: it is none.
     """
-    said = json.loads(line)
+    fields = json.loads(line)
     try:
         return KernelProgress(
-            said["phase"], said["in"], said["in_total"], said["text"], said["written"], said["out"]
+            fields["phase"],
+            fields["in"],
+            fields["in_total"],
+            fields["text"],
+            fields["written"],
+            fields["out"],
         )
     except (KeyError, TypeError) as lacking:
         raise ValueError(f"not a line of progress: {lacking}") from lacking
 
 
-def _report(said: dict[str, Any]) -> KernelReport:
+def _report(fields: dict[str, Any]) -> KernelReport:
     return KernelReport(
-        done=said["outcome"] == "done",
-        records=said["records"],
-        record_bytes=said["record_bytes"],
-        header_lines=said["header_lines"],
-        header_bytes=said["header_bytes"],
-        lines=said["lines"],
-        text_bytes=said["text_bytes"],
-        max_end=said["max_end"],
-        sorted=said["ordered"],
-        spills=said["spills"],
-        spilled_bytes=said["spilled_bytes"],
-        restarted=said["restarted"],
-        kept=said["kept"],
-        bytes_out=said["bytes_out"],
-        counts=dict(said["counts"]),
-        index=said.get("index", ""),
-        compression=said.get("compression", ""),
-        without_end_marker=said.get("without_end_marker", False),
-        bytes_in=said.get("bytes_in", 0),
-        contigs=tuple(KernelContig(*contig) for contig in said.get("contigs", ())),
-        reason=said.get("reason"),
-        detail=said.get("detail", ""),
-        line=said.get("line") or None,
+        done=fields["outcome"] == "done",
+        records=fields["records"],
+        record_bytes=fields["record_bytes"],
+        header_lines=fields["header_lines"],
+        header_bytes=fields["header_bytes"],
+        lines=fields["lines"],
+        text_bytes=fields["text_bytes"],
+        max_end=fields["max_end"],
+        sorted=fields["ordered"],
+        spills=fields["spills"],
+        spilled_bytes=fields["spilled_bytes"],
+        restarted=fields["restarted"],
+        kept=fields["kept"],
+        bytes_out=fields["bytes_out"],
+        counts=dict(fields["counts"]),
+        index=fields.get("index", ""),
+        compression=fields.get("compression", ""),
+        without_end_marker=fields.get("without_end_marker", False),
+        bytes_in=fields.get("bytes_in", 0),
+        contigs=tuple(KernelContig(*contig) for contig in fields.get("contigs", ())),
+        reason=fields.get("reason"),
+        detail=fields.get("detail", ""),
+        line=fields.get("line") or None,
     )

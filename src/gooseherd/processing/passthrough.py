@@ -75,7 +75,7 @@ class AsItIs:
     async def _bigwig(self, context: StepContext) -> tuple[Contig, ...]:
         verdict = context.work / "bigwig.json"
         argv = ("bigwig", str(context.source), "--report", str(verdict))
-        said = json.loads(
+        description = json.loads(
             await context.output_of(own_stage("probe", *argv, verdict=verdict, reads_source=True))
         )
-        return tuple(Contig(name, length) for name, length in said["contigs"])
+        return tuple(Contig(name, length) for name, length in description["contigs"])

@@ -76,11 +76,11 @@ class ProcessorRegistry:
         return processor
 
     def _as_it_says(self, recipe: Recipe) -> Processor | None:
-        said = _RECIPE.search(recipe.processor_version)
-        if said is None:
+        match = _RECIPE.search(recipe.processor_version)
+        if match is None:
             return None
         return next(
-            (p for p in self._made_so(int(said[1]), bool(said[2])) if p.name == recipe.processor), None
+            (p for p in self._made_so(int(match[1]), bool(match[2])) if p.name == recipe.processor), None
         )
 
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:

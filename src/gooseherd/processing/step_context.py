@@ -44,7 +44,7 @@ _NO_KERNEL: Final = (
 BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty last block (SAMv1 §4.1.2)."""
 
-_TOLD: Final[dict[str, str]] = {
+_SENTENCES: Final[dict[str, str]] = {
     "byte_order_mark": "the byte order mark at the start was removed",
     "carriage_returns": "carriage returns at line ends were removed",
     "blank_lines": "blank lines were dropped",
@@ -224,8 +224,8 @@ class StepContext:
         found = {}
         for program in programs:
             name = Path(program).name
-            said = await self.output_of(Stage(name, (program, "--version")))
-            number = re.search(rb"\d+(?:\.\d+)*", said)
+            output = await self.output_of(Stage(name, (program, "--version")))
+            number = re.search(rb"\d+(?:\.\d+)*", output)
             found[name] = number[0].decode() if number else "unknown"
         return found
 
@@ -387,10 +387,10 @@ class StepReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about what was changed or dropped."""
-        told = [sentence for what, sentence in _TOLD.items() if self.counts.get(what)]
+        notes = [sentence for what, sentence in _SENTENCES.items() if self.counts.get(what)]
         if self.data["without_end_marker"]:
-            told.append("the BGZF end marker is missing; every block that is there was complete")
-        return tuple(told)
+            notes.append("the BGZF end marker is missing; every block that is there was complete")
+        return tuple(notes)
 
 
 def own_stage(module: str, *argv: str, verdict: Path | None = None, reads_source: bool = False) -> Stage:

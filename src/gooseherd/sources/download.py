@@ -121,8 +121,8 @@ class Download:
         self._validator = _validator(response.headers)
         await self._drain(response, place.shown)
         if self._total is not None and self._sink.size < self._total:
-            said = f"broke off after {self._sink.size} of {self._total} bytes"
-            raise TransientFailure(place.shown, response.status, said)
+            problem = f"broke off after {self._sink.size} of {self._total} bytes"
+            raise TransientFailure(place.shown, response.status, problem)
 
     def _is_another(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a server that does not mind If-Range continued with another version's bytes."""
@@ -139,8 +139,8 @@ class Download:
     def _accept(self, total: int | None) -> None:
         expected = self._source.size_in_bytes
         if total is not None and expected is not None and total != expected:
-            said = f"size in bytes is {total}, the catalog says {expected}"
-            raise StepFailed.because(Reason.SOURCE_CHANGED, said)
+            problem = f"size in bytes is {total}, the catalog says {expected}"
+            raise StepFailed.because(Reason.SOURCE_CHANGED, problem)
         self._total = total if total is not None else expected
         too_large(self._total or 0, self._limit)
 
@@ -162,8 +162,8 @@ class Download:
         size = self._sink.size + len(data)
         too_large(size, self._limit)
         if self._source.size_in_bytes is not None and size > self._source.size_in_bytes:
-            said = f"size in bytes is at least {size}, the catalog says {self._source.size_in_bytes}"
-            raise StepFailed.because(Reason.SOURCE_CHANGED, said)
+            problem = f"size in bytes is at least {size}, the catalog says {self._source.size_in_bytes}"
+            raise StepFailed.because(Reason.SOURCE_CHANGED, problem)
         if data:
             await in_thread(self._sink.write, data)
             self._report(self._sink.held, self._total)

@@ -74,7 +74,7 @@ class GuardedHttp:
         if response.status in _ANSWERS:
             return response
         response.close()
-        raise _told(response, shown)
+        raise _as_error(response, shown)
 
     async def head(
         self, url: str, headers: Mapping[str, str], *, shown: str | None = None, ours: bool = False
@@ -84,7 +84,7 @@ class GuardedHttp:
         response = await self._follow(url, headers, shown, method="HEAD", ours=ours)
         response.close()
         if response.status != 200:
-            raise _told(response, shown)
+            raise _as_error(response, shown)
         return response.headers
 
     async def get_json(self, url: str, headers: Mapping[str, str]) -> Any:
@@ -93,7 +93,7 @@ class GuardedHttp:
         response = await self._follow(url, {"accept": "application/json", **headers}, shown)
         try:
             if response.status != 200:
-                raise _told(response, shown)
+                raise _as_error(response, shown)
             body = bytearray()
             async for chunk in self.chunks(response, shown):
                 body += chunk
@@ -231,7 +231,7 @@ class _GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _told(response: aiohttp.ClientResponse, shown: str) -> Exception:
+def _as_error(response: aiohttp.ClientResponse, shown: str) -> Exception:
     """What an answer that is not the file means."""
     status = response.status
     if status in {404, 410}:

@@ -100,8 +100,8 @@ class HttpSources:
             log.info("its size and version are not known: %s", faltered)
             raise faltered.plain() from faltered
         length = headers.get("Content-Length", "")
-        told = is_verbatim(headers, (place.url.partition("?")[0],)) and _LENGTH.fullmatch(length)
-        size = (int(length) or None) if told else None
+        result = is_verbatim(headers, (place.url.partition("?")[0],)) and _LENGTH.fullmatch(length)
+        size = (int(length) or None) if result else None
         return SourceDetails(place.size if place.size is not None else size, digest or _version(headers))
 
     @asynccontextmanager
@@ -129,8 +129,10 @@ class HttpSources:
             log.warning("pass-through failed: %s", faltered)
             raise faltered.plain() from faltered
         try:
-            said = {name.lower(): response.headers[name] for name in _PASSED_BACK if name in response.headers}
-            yield Upstream(response.status, said, self._body(response, place.shown))
+            passed_back = {
+                name.lower(): response.headers[name] for name in _PASSED_BACK if name in response.headers
+            }
+            yield Upstream(response.status, passed_back, self._body(response, place.shown))
         finally:
             response.release()
 
@@ -270,8 +272,8 @@ class HttpSources:
 
 
 def _version(headers: Mapping[str, str]) -> str | None:
-    told = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
-    return next((text for text in told if _VERSION.fullmatch(text)), None)
+    result = (headers.get(name, "") for name in ("ETag", "Last-Modified"))
+    return next((text for text in result if _VERSION.fullmatch(text)), None)
 
 
 def _scheme(url: str) -> str:
@@ -290,8 +292,8 @@ def _agree(source: SourceFile, place: Place) -> None:
         ("sha256", place.sha256, source.sha256),
     ):
         if found is not None and expected is not None and found != expected:
-            said = f"{what} is {found} by its DRS server, the catalog says {expected}"
-            raise StepFailed.because(Reason.SOURCE_CHANGED, said[:300])
+            problem = f"{what} is {found} by its DRS server, the catalog says {expected}"
+            raise StepFailed.because(Reason.SOURCE_CHANGED, problem[:300])
 
 
 def _ended(error: OutboundRefused | AccessDenied | NotFound | InvalidInput | TransientFailure) -> StepFailed:

@@ -96,24 +96,24 @@ def answer(file: LocalFile, headers: Mapping[str, str]) -> Upstream:
         MalformedRange: as parse_range.
     """
     asked = {name.lower(): value for name, value in headers.items()}
-    said = {"accept-ranges": "bytes", "etag": file.etag, "last-modified": file.modified}
+    reply_headers = {"accept-ranges": "bytes", "etag": file.etag, "last-modified": file.modified}
     if asked.get("if-none-match", "").strip() in {file.etag, "*"}:
-        return Upstream(304, said, _bytes(file.fd, ByteRange(0, 0)))
+        return Upstream(304, reply_headers, _bytes(file.fd, ByteRange(0, 0)))
     wanted = asked.get("range")
     if "if-range" in asked and asked["if-range"].strip() not in {file.etag, file.modified}:
         wanted = None
     try:
         ranges = parse_range(wanted, file.size)
     except RangeNotSatisfiable:
-        said |= {"content-range": f"bytes */{file.size}", "content-length": "0"}
-        return Upstream(416, said, _bytes(file.fd, ByteRange(0, 0)))
-    said["content-type"] = "application/octet-stream"
+        reply_headers |= {"content-range": f"bytes */{file.size}", "content-length": "0"}
+        return Upstream(416, reply_headers, _bytes(file.fd, ByteRange(0, 0)))
+    reply_headers["content-type"] = "application/octet-stream"
     if ranges is not None and len(ranges) == 1:
         span = ranges[0]
-        said |= {"content-range": span.content_range(file.size), "content-length": str(len(span))}
-        return Upstream(206, said, _bytes(file.fd, span))
-    said["content-length"] = str(file.size)
-    return Upstream(200, said, _bytes(file.fd, ByteRange(0, file.size)))
+        reply_headers |= {"content-range": span.content_range(file.size), "content-length": str(len(span))}
+        return Upstream(206, reply_headers, _bytes(file.fd, span))
+    reply_headers["content-length"] = str(file.size)
+    return Upstream(200, reply_headers, _bytes(file.fd, ByteRange(0, file.size)))
 
 
 async def _bytes(fd: int, span: ByteRange) -> AsyncIterator[bytes]:

@@ -110,7 +110,7 @@ class OutboundRules:
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:
-    said = environment.get(name, "").strip().lower()
-    if said not in _YES and said not in _NO:
+    word = environment.get(name, "").strip().lower()
+    if word not in _YES and word not in _NO:
         raise Misconfigured(name, "true or false")
-    return said in _YES
+    return word in _YES

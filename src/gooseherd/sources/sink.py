@@ -78,8 +78,8 @@ class Sink:
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            said = f"no room left after {self.size} bytes of the source"
-            raise StepFailed.because(Reason.OUT_OF_DISK, said) from None
+            problem = f"no room left after {self.size} bytes of the source"
+            raise StepFailed.because(Reason.OUT_OF_DISK, problem) from None
 
     def fill(self, source: int, size: int) -> int:
         """Append up to `size` bytes read from the descriptor `source`; how many, 0 at its end."""
@@ -105,13 +105,13 @@ class Sink:
 
     def difference(self, source: SourceFile) -> str | None:
         """What is not as the catalog says, with both values; None when nothing is."""
-        said: list[tuple[str, str | int, str | int | None]] = [
+        claims: list[tuple[str, str | int, str | int | None]] = [
             ("size in bytes", self.size, source.size_in_bytes),
             ("md5", self.md5, source.md5),
         ]
         if self._sha256 is not None:
-            said.append(("sha256", self._sha256.hexdigest(), source.sha256))
-        for what, found, expected in said:
+            claims.append(("sha256", self._sha256.hexdigest(), source.sha256))
+        for what, found, expected in claims:
             if expected is not None and found != expected:
                 return f"{what} is {found}, the catalog says {expected}"
         return None

@@ -27,10 +27,10 @@ _LOG_LINES = 12
 class DidNotStart(Unavailable):
     """The child ended, or was not ready in time; `said` are its last words."""
 
-    said: str
+    problem: str
 
     def __str__(self) -> str:
-        return f"the service did not start: {self.said}"
+        return f"the service did not start: {self.problem}"
 
 
 @contextlib.contextmanager

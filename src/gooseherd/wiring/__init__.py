@@ -205,19 +205,19 @@ async def _readiness(
     store_trouble: Callable[[], str | None],
     cache: CacheBackend | None,
 ) -> Mapping[str, str]:
-    said = {}
+    states = {}
     try:
         async with asyncio.timeout(3):
             await database_ping()  # type: ignore[misc]
-        said["store"] = "ok"
+        states["store"] = "ok"
     except (GooseherdError, TimeoutError) as error:
-        said["store"] = store_trouble() or str(error) or "did not answer in 3 s"
+        states["store"] = store_trouble() or str(error) or "did not answer in 3 s"
     if cache is None:
-        return said | {"processing": _PROCESSING_OFF}
+        return states | {"processing": _PROCESSING_OFF}
     try:
         async with asyncio.timeout(3):
             await cache.head(_PROBE)
-        said["cache"] = "ok"
+        states["cache"] = "ok"
     except (GooseherdError, TimeoutError) as error:
-        said["cache"] = str(error) or "did not answer in 3 s"
-    return said
+        states["cache"] = str(error) or "did not answer in 3 s"
+    return states

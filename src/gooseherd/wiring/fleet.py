@@ -143,13 +143,13 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         "WORKER_MAX_LIFETIME_SECONDS": str(settings.worker_max_lifetime_seconds),
         # What is not said follows from the size of the worker, which each knows itself.
         **{
-            name: str(said)
-            for name, said in (
+            name: str(value)
+            for name, value in (
                 ("WORKER_THREADS", settings.worker_threads),
                 ("CFDB_SORT_MEMORY_CAP", settings.cfdb_sort_memory_cap),
                 ("CFDB_SAMTOOLS_MEMORY_CAP", settings.cfdb_samtools_memory_cap),
             )
-            if said
+            if value
         },
     }
 

@@ -108,9 +108,9 @@ class _Attempt:
 
     def is_at_work(self) -> bool:
         """Not once its last event is written, though the process may still be there for a moment."""
-        return not (self.ended.is_set() or self._has_said_all())
+        return not (self.ended.is_set() or self._has_ended())
 
-    def _has_said_all(self) -> bool:
+    def _has_ended(self) -> bool:
         with JournalReader(self.folder.journal) as reader:
             return any(event.last for event in reader.read())
 
@@ -167,8 +167,8 @@ class Attempts:
             spec = AttemptSpec.from_json(order)
             folder = AttemptFolder.of(self._work, spec.attempt)
         except (InvalidInput, KeyError, TypeError, ValueError) as error:
-            said = str(error) if isinstance(error, InvalidInput) else type(error).__name__
-            return {"misconfigured": "attempt", "problem": f"unreadable order: {said}"}
+            problem = str(error) if isinstance(error, InvalidInput) else type(error).__name__
+            return {"misconfigured": "attempt", "problem": f"unreadable order: {problem}"}
         self._see_off()
         with self._lock:
             if spec.attempt in self._attempts:
@@ -223,7 +223,7 @@ class Attempts:
             yield {"unknown": True}
             return
         newest = 0
-        heard = said = time.monotonic()
+        heard = sent_at = time.monotonic()
         with attempt.wakeup() as wakeup, JournalReader(attempt.folder.journal) as reader:
             while True:
                 wakeup.clear()
@@ -233,7 +233,7 @@ class Attempts:
                     heard = time.monotonic()
                     newest = event.seq
                     if event.seq >= from_seq or event.last:
-                        said = heard
+                        sent_at = heard
                         yield {"event": event.to_json()}
                     if event.last:
                         return
@@ -245,11 +245,11 @@ class Attempts:
                     await asyncio.to_thread(attempt.kill)
                     yield {"lost": f"attempt process said nothing for {HUNG_SECONDS:g} seconds"}
                     return
-                if now - said > heartbeat_seconds:
-                    said = now
+                if now - sent_at > heartbeat_seconds:
+                    sent_at = now
                     yield {"event": {"seq": newest, "kind": str(EventKind.HEARTBEAT), "at": time.time()}}
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(_LOOK_SECONDS, said + heartbeat_seconds - now)):
+                    async with asyncio.timeout(min(_LOOK_SECONDS, sent_at + heartbeat_seconds - now)):
                         await wakeup.wait()
 
     def cancel(self, name: AttemptId) -> Answer:

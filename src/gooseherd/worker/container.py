@@ -36,8 +36,8 @@ def bind_address(environment: Mapping[str, str]) -> str:
     Raises:
         Misconfigured: there is a metadata endpoint, but it does not tell.
     """
-    if said := environment.get("BIND_HOST"):
-        return said
+    if host := environment.get("BIND_HOST"):
+        return host
     if uri := environment.get(METADATA):
         return _address(uri)
     return "127.0.0.1"
@@ -51,11 +51,11 @@ def _address(uri: str) -> str:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         try:
             with opener.open(uri, timeout=_SECONDS) as answer:
-                said = json.load(answer)
+                metadata = json.load(answer)
         except (OSError, ValueError):
             continue
         try:
-            return str(ipaddress.IPv4Address(said["Networks"][0]["IPv4Addresses"][0]))
+            return str(ipaddress.IPv4Address(metadata["Networks"][0]["IPv4Addresses"][0]))
         except (KeyError, IndexError, TypeError, ValueError):
             raise Misconfigured(METADATA, "tells no IPv4 address; set BIND_HOST") from None
     raise Misconfigured(METADATA, "does not answer; set BIND_HOST")

@@ -25,7 +25,7 @@ from gooseherd.domain.source import IdentityKind
 from gooseherd.worker.failure_reason import failure_of
 from gooseherd.worker.percentage import FETCH_PERCENT, Emit, Percentage
 from gooseherd.worker.publication import Publication
-from gooseherd.worker.streaming_source import StreamingSource, Told
+from gooseherd.worker.streaming_source import OnFetched, StreamingSource
 
 log = logging.getLogger(__name__)
 
@@ -209,10 +209,10 @@ class _Run:
                 size = total or source.size_in_bytes
                 self._percentage.arrived(there / size if size else 0.0, there)
 
-            async def fetch(told: Told) -> Fetched:
+            async def fetch(report: OnFetched) -> Fetched:
                 limit = self._spec.limits.source_bytes
                 fetched = await self._sources.fetch(
-                    source, self._source, limit=limit, report=told, pausing=self._percentage.waiting
+                    source, self._source, limit=limit, report=report, pausing=self._percentage.waiting
                 )
                 self._percentage.arrived(1.0, fetched.size)
                 return fetched

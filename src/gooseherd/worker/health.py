@@ -31,13 +31,13 @@ class Condition:
 
     def to_json(self) -> dict[str, Any]:
         """`attempt` is the one that runs, there is one at most; `problem` only when there is one."""
-        said = {
+        fields = {
             "status": self.status,
             "build": self.build,
             "uptime_seconds": round(self.uptime_seconds, 1),
             "attempt": self.attempts[0] if self.attempts else None,
         }
-        return said | ({"problem": self.problem} if self.problem else {})
+        return fields | ({"problem": self.problem} if self.problem else {})
 
 
 class HealthPort:
@@ -67,8 +67,8 @@ class HealthPort:
 
     def tell(self) -> None:
         """The worker's condition may have changed: whoever waits for that is answered."""
-        told, self._changed = self._changed, asyncio.Event()
-        told.set()
+        event, self._changed = self._changed, asyncio.Event()
+        event.set()
 
     async def close(self) -> None:
         """Free the port; idempotent."""
@@ -91,9 +91,9 @@ class HealthPort:
         )
 
 
-def _seconds(said: str) -> float:
+def _seconds(text: str) -> float:
     try:
-        return max(0.0, min(float(said), LONGEST_WAIT_SECONDS))
+        return max(0.0, min(float(text), LONGEST_WAIT_SECONDS))
     except ValueError:
         return 0.0
 

@@ -91,11 +91,11 @@ class Worker:
         """Serve until told to stop, idle for too long, or broken; leaves no files and no processes."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told, number)
+            loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self._begin()
             return await self._serve()
-        except _ToldToStop:
+        except _StopRequested:
             return 0
         except _NotStarted as error:
             log.error("worker did not start: %s", error)
@@ -106,7 +106,7 @@ class Worker:
         finally:
             await self._end()
 
-    def _told(self, number: int) -> None:
+    def _on_signal(self, number: int) -> None:
         log.info("worker told to stop", extra={"signal": number})
         if self._stop.is_set():  # The second time: at once.
             self._clean()
@@ -136,7 +136,7 @@ class Worker:
             self._health.tell()
         self._telling = asyncio.create_task(self._tell_limits())
         if self._options.announce is not None:
-            said = {
+            extra = {
                 "worker_id": self._options.worker_id,
                 "address": child.address,
                 "process": me.to_json(),
@@ -145,7 +145,7 @@ class Worker:
                 "build": build_id(),
                 "started": time.time(),
             }
-            write_json(self._options.announce, said)
+            write_json(self._options.announce, extra)
 
     async def _tell_limits(self) -> None:
         """What holds the tools of attempts here, for the log; each attempt sees for itself."""
@@ -157,15 +157,15 @@ class Worker:
         settings = self._settings
         there, how = await trial(settings.sandbox, self._work)
         _, filtered = await filter_trial(settings.sandbox)
-        said = {
+        extra = {
             "sandbox": how,
             "system_call_filter": filtered,
             "bytes_a_tool": tool_limits(settings).memory_bytes,
         }
         if there or settings.sandbox is not SandboxUse.ON:
-            log.info("tools run %s a sandbox", "in" if there else "without", extra=said)
+            log.info("tools run %s a sandbox", "in" if there else "without", extra=extra)
         else:
-            log.error("WORKER_SANDBOX is on and there is none: no attempt can succeed", extra=said)
+            log.error("WORKER_SANDBOX is on and there is none: no attempt can succeed", extra=extra)
 
     async def _open_health(self, port: int) -> None:
         # Both take longer to import than the local form, which needs neither, takes to start.
@@ -235,7 +235,7 @@ class Worker:
                 raise _NotStarted(f"the server process ended with {process.exitcode}")
             if self._stop.is_set():
                 starting.cancel()
-                raise _ToldToStop
+                raise _StopRequested
         if (error := starting.exception()) is not None:
             raise _NotStarted(str(error)) from error
 
@@ -329,7 +329,7 @@ class _NotStarted(Exception):
     """Wool's server process did not come up."""
 
 
-class _ToldToStop(Exception):
+class _StopRequested(Exception):
     """By a signal, before it came up."""
 
 

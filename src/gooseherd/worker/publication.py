@@ -95,8 +95,8 @@ class Publication:
         Raises:
             StepFailed: source_invalid; nobody could be asked to read all its sequence names.
         """
-        said = StepReceipt(name, (), output.contigs, output.counts, output.notes, output.tools)
-        size = len(await asyncio.to_thread(said.to_bytes))
+        receipt = StepReceipt(name, (), output.contigs, output.counts, output.notes, output.tools)
+        size = len(await asyncio.to_thread(receipt.to_bytes))
         if size > MOST_BYTES:
             many = f"it names {len(output.contigs)} sequences, which takes {size} bytes"
             raise StepFailed.because(Reason.SOURCE_INVALID, f"{many}; the limit is {MOST_BYTES}")
@@ -111,7 +111,7 @@ class Publication:
             if isinstance(stored, StepReceipt):
                 return stored
             parts.append(stored)
-        mine = replace(said, parts=tuple(parts))
+        mine = replace(receipt, parts=tuple(parts))
         for _ in range(_TRIES):
             if await self._cache.put_if_absent(self._receipt_key(name), mine.to_bytes()):
                 return mine

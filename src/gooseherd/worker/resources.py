@@ -39,9 +39,9 @@ def memory_bytes(root: Path = _ROOT) -> int:
     limits = [total] if total else []
     for folder in _groups(root):
         for ancestor in (folder, *folder.parents):
-            said = [_text(ancestor / name).strip() for name in ("memory.max", "memory.limit_in_bytes")]
+            texts = [_text(ancestor / name).strip() for name in ("memory.max", "memory.limit_in_bytes")]
             # "max", or in version 1 a number beyond all memory: no limit.
-            limits += [int(number) for number in said if number.isdigit()]
+            limits += [int(number) for number in texts if number.isdigit()]
             if ancestor.name in ("cgroup", "memory"):
                 break
     return min(limits, default=0)

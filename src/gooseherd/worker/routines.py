@@ -37,8 +37,8 @@ async def watch_attempt(
 ) -> AsyncIterator[dict[str, Any]]:
     """`event`s of an attempt to its last one, or `lost` with a diagnosis, or `unknown`."""
     try:
-        async for said in _host().watch(AttemptId(JobId(job_id), number), from_seq, heartbeat_seconds):
-            yield said
+        async for message in _host().watch(AttemptId(JobId(job_id), number), from_seq, heartbeat_seconds):
+            yield message
     except (SystemExit, KeyboardInterrupt) as error:  # Either would end the worker's loop and hang callers.
         yield {"lost": f"worker code raised {type(error).__name__}"}
 

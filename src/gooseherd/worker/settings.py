@@ -144,11 +144,11 @@ class WorkerSettings:
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
-    said = env.get(name)
-    if not said:
+    text = env.get(name)
+    if not text:
         return default
     try:
-        value = float(said)
+        value = float(text)
     except ValueError:
         value = -1.0
     if not 0.0 <= value < 1e9:
@@ -157,12 +157,12 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
 
 
 def _count(env: Mapping[str, str], name: str, default: int) -> int:
-    said = env.get(name)
-    if not said:
+    text = env.get(name)
+    if not text:
         return default
-    if not said.isdigit() or int(said) > MOST_THREADS:
+    if not text.isdigit() or int(text) > MOST_THREADS:
         raise Misconfigured(name, f"a whole number from 1 to {MOST_THREADS}, or 0")
-    return int(said)
+    return int(text)
 
 
 def _sandbox(env: Mapping[str, str], name: str, default: SandboxUse) -> SandboxUse:
@@ -173,11 +173,11 @@ def _sandbox(env: Mapping[str, str], name: str, default: SandboxUse) -> SandboxU
 
 
 def _bytes(env: Mapping[str, str], name: str, default: int, *, least: int = 1) -> int:
-    said = env.get(name)
-    if not said:
+    text = env.get(name)
+    if not text:
         return default
     try:
-        value = size_in_bytes(said)
+        value = size_in_bytes(text)
     except ValueError:
         value = -1
     if value != 0 and value < least:

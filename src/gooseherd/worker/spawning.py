@@ -148,19 +148,19 @@ class _ForkServer:
             ended.set_result(None)
         self._ours.close()
 
-    def _hear(self, said: Mapping[str, object]) -> None:
-        if "warm" in said:
+    def _hear(self, message: Mapping[str, object]) -> None:
+        if "warm" in message:
             self.warm.set()
             return
-        name = str(said["folder"])
+        name = str(message["folder"])
         with self._lock:
             born = self._births.pop(name, None)
-            ended = self._ends.pop(name, None) if "code" in said else None
-        if isinstance(process := said.get("process"), dict):
+            ended = self._ends.pop(name, None) if "code" in message else None
+        if isinstance(process := message.get("process"), dict):
             if born is not None:
                 born.set_result(ProcessId.from_json(process))
             return
-        code = said["code"]
+        code = message["code"]
         assert isinstance(code, int)
         if born is not None:
             born.set_exception(CannotSpawn(f"the attempt process ended at once ({code})"))

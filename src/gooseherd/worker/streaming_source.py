@@ -23,8 +23,8 @@ _TOOLS_AT_FAULT: Final = frozenset(
 )
 """What a step may end with because its input was not what it should have been."""
 
-Told = Callable[[int, int | None], None]
-Fetch = Callable[[Told], Coroutine[Any, Any, Fetched]]
+OnFetched = Callable[[int, int | None], None]
+Fetch = Callable[[OnFetched], Coroutine[Any, Any, Fetched]]
 
 
 class StreamingSource:
@@ -39,7 +39,7 @@ class StreamingSource:
         fetch: Fetch,
         *,
         expected: int | None,
-        report: Told,
+        report: OnFetched,
         verdict_seconds: float = VERDICT_SECONDS,
     ) -> None:
         self._report = report
@@ -49,10 +49,10 @@ class StreamingSource:
         self._times = 0
         """How often bytes were taken back."""
         self._news = asyncio.Event()
-        self._task = asyncio.create_task(fetch(self._told), name="fetch")
+        self._task = asyncio.create_task(fetch(self._on_fetched), name="fetch")
         self._task.add_done_callback(self._over)
 
-    def _told(self, there: int, total: int | None) -> None:
+    def _on_fetched(self, there: int, total: int | None) -> None:
         if there < self._there:
             log.warning("the source changed while it arrived: %d of %d bytes stay", there, self._there)
             self._times += 1
@@ -155,10 +155,10 @@ class StreamingSource:
 
     def _unverified(self, error: StepFailed) -> StepFailed:
         size = "an unknown number of" if self._expected is None else self._expected
-        said = (
+        problem = (
             f"{error.failure.detail} (seen in the first {self._there} of {size} bytes; the rest was not read)"
         )
-        return StepFailed.because(error.failure.reason, said)
+        return StepFailed.because(error.failure.reason, problem)
 
 
 def _tool_at_fault(error: BaseException) -> bool:

@@ -41,13 +41,13 @@ class Certificates:
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self | None:
         """None when none of them is set. Raises Misconfigured: some are, or one cannot be read."""
-        said = {name: environment.get(name, "") for name in VARIABLES}
-        if not any(said.values()):
+        values = {name: environment.get(name, "") for name in VARIABLES}
+        if not any(values.values()):
             return None
-        for name, value in said.items():
+        for name, value in values.items():
             if not value:
                 raise Misconfigured(name, f"{', '.join(VARIABLES)} belong together: set all or none")
-        made = cls(*said.values())
+        made = cls(*values.values())
         made.check()
         return made
 
@@ -121,9 +121,12 @@ class _Source:
     certificates: Certificates
 
     def __call__(self) -> wool.WorkerCredentials:
-        told = self.certificates
+        current = self.certificates
         return wool.WorkerCredentials(
-            ca_cert=_read(told.ca), worker_key=_read(told.key), worker_cert=_read(told.cert), mutual=True
+            ca_cert=_read(current.ca),
+            worker_key=_read(current.key),
+            worker_cert=_read(current.cert),
+            mutual=True,
         )
 
 

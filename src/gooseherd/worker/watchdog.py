@@ -58,12 +58,12 @@ class Watchdog:
         # Nothing is ever sent to us: any event is its end.
         poll.register(self._line, select.POLLIN)
         poll.register(entrypoint, select.POLLIN)
-        said_late = False
+        reported_late = False
         while True:
-            left = None if said_late else max(0.0, self._deadline - time.monotonic()) * 1000
+            left = None if reported_late else max(0.0, self._deadline - time.monotonic()) * 1000
             if poll.poll(left):
                 break
-            said_late = True
+            reported_late = True
             self._late()
         os.close(entrypoint)
         self._cut()

@@ -42,8 +42,8 @@ def test_forty_cold_files_share_eight_tasks(cloud: Cloud, capsys: pytest.Capture
     assert len(tasks) <= 8
     assert workers <= {task["id"] for task in tasks}
     reads = {
-        name: said["busiest_minute"]
-        for name, said in calls["operations"].items()
+        name: result["busiest_minute"]
+        for name, result in calls["operations"].items()
         if name in ("ecs:ListTasks", "ecs:DescribeTasks")
     }
     assert sum(reads.values()) <= 120, "as ECS_POLL_CALLS_PER_MINUTE says"

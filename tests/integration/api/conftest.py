@@ -121,21 +121,21 @@ class Upstreams:
             raise NotFound("source", url)
         data = self.files[url]
         etag = f'"{hashlib.md5(data).hexdigest()}"'
-        said = {**self.headers, "etag": etag, "accept-ranges": "bytes"}
+        result = {**self.headers, "etag": etag, "accept-ranges": "bytes"}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))
         if headers.get("if-none-match") == etag:
-            yield Upstream(304, said, self._body(b""))
+            yield Upstream(304, result, self._body(b""))
         elif wanted and int(wanted[1]) >= len(data):
-            yield Upstream(416, {**said, "content-range": f"bytes */{len(data)}"}, self._body(b""))
+            yield Upstream(416, {**result, "content-range": f"bytes */{len(data)}"}, self._body(b""))
         elif wanted:
             start, stop = int(wanted[1]), min(int(wanted[2] or len(data)) + 1, len(data))
-            said |= {
+            result |= {
                 "content-range": f"bytes {start}-{stop - 1}/{len(data)}",
                 "content-length": str(stop - start),
             }
-            yield Upstream(206, said, self._body(data[start:stop]))
+            yield Upstream(206, result, self._body(data[start:stop]))
         else:
-            yield Upstream(200, {**said, "content-length": str(len(data))}, self._body(data))
+            yield Upstream(200, {**result, "content-length": str(len(data))}, self._body(data))
 
     async def _body(self, data: bytes) -> AsyncIterator[bytes]:
         self.open_bodies += 1

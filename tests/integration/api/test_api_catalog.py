@@ -153,10 +153,10 @@ async def test_an_import_stores_the_good_lines_and_names_the_bad(town, monkeypat
             yield body[start : start + 4099]
 
     answer = await town.http.post("/files/import", content=stream(), headers=ADMIN)
-    told = answer.json()
+    result = answer.json()
     assert answer.status_code == 200
-    assert (told["imported"], told["new"], told["failed"]) == (39, 39, 3)
-    assert [(e["line"], e["field"]) for e in told["errors"]] == [
+    assert (result["imported"], result["new"], result["failed"]) == (39, 39, 3)
+    assert [(e["line"], e["field"]) for e in result["errors"]] == [
         (8, "line"),
         (21, "access_url"),
         (32, "line"),
@@ -166,8 +166,8 @@ async def test_an_import_stores_the_good_lines_and_names_the_bad(town, monkeypat
 
 async def test_an_import_without_one_good_line_is_422(town):
     answer = await town.http.post("/files/import", content=b"x\n" * 150, headers=ADMIN)
-    told = answer.json()
-    assert (answer.status_code, told["failed"], len(told["errors"])) == (422, 150, 100)
+    body = answer.json()
+    assert (answer.status_code, body["failed"], len(body["errors"])) == (422, 150, 100)
 
 
 async def test_files_are_searched_and_paged(town):
@@ -209,9 +209,9 @@ async def test_a_removed_file_is_gone_at_once(town):
     await town.http.post("/files", json=[entry(1), entry(2)], headers=ADMIN)
     assert (await town.http.get("/files/hubmap/id1")).status_code == 200
     answer = await town.http.delete("/files/HUBMAP/id1", headers=ADMIN)
-    told = answer.json()
-    assert (answer.status_code, told["dcc"], told["local_id"]) == (200, "hubmap", "id1")
-    assert (told["job_id"], told["job_withdrawn"], told["same_content"]) == (None, False, [])
+    body = answer.json()
+    assert (answer.status_code, body["dcc"], body["local_id"]) == (200, "hubmap", "id1")
+    assert (body["job_id"], body["job_withdrawn"], body["same_content"]) == (None, False, [])
     for path in ("/files/hubmap/id1", "/data/hubmap/id1", "/index/hubmap/id1/status"):
         assert (await town.http.get(path)).status_code == 404, path
     again = await town.http.delete("/files/hubmap/id1", headers=ADMIN)
@@ -231,8 +231,8 @@ async def test_only_the_admin_removes(town):
 async def test_removing_a_file_withdraws_its_job(town):
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     job = (await town.http.get("/data/hubmap/id1")).json()["job_id"]
-    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
-    assert (told["job_id"], told["job_withdrawn"]) == (job, True)
+    body = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (body["job_id"], body["job_withdrawn"]) == (job, True)
     assert (await town.http.get(f"/jobs/{job}")).json()["status"] == "cancelled"
 
 
@@ -240,8 +240,8 @@ async def test_the_job_of_a_removed_file_that_runs_is_told_to_stop(town):
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     job = (await town.http.get("/data/hubmap/id1")).json()["job_id"]
     await town.run(job)
-    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
-    assert (told["job_id"], told["job_withdrawn"]) == (job, True)
+    body = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (body["job_id"], body["job_withdrawn"]) == (job, True)
     assert (await town.http.get(f"/jobs/{job}")).json()["cancel_requested"] is True
 
 
@@ -250,12 +250,12 @@ async def test_a_job_whose_content_another_file_has_goes_on(town):
     two = [entry(1, md5=md5), entry(2, md5=md5, access_url="https://mirror.example.org/2.bed")]
     await town.http.post("/files", json=two, headers=ADMIN)
     job = (await town.http.get("/data/hubmap/id1")).json()["job_id"]
-    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
-    assert (told["job_id"], told["job_withdrawn"], told["same_content"]) == (job, False, ["hubmap/id2"])
+    body = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (body["job_id"], body["job_withdrawn"], body["same_content"]) == (job, False, ["hubmap/id2"])
     assert (await town.http.get(f"/jobs/{job}")).json()["status"] == "pending"
     # It was asked for by the name that is gone; with the last entry of its content it goes.
-    told = (await town.http.delete("/files/hubmap/id2", headers=ADMIN)).json()
-    assert (told["job_id"], told["job_withdrawn"], told["same_content"]) == (job, True, [])
+    body = (await town.http.delete("/files/hubmap/id2", headers=ADMIN)).json()
+    assert (body["job_id"], body["job_withdrawn"], body["same_content"]) == (job, True, [])
     assert (await town.http.get(f"/jobs/{job}")).json()["status"] == "cancelled"
 
 
@@ -263,8 +263,8 @@ async def test_a_finalizing_job_ends_although_its_file_is_removed(town):
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     job = await town.run((await town.http.get("/data/hubmap/id1")).json()["job_id"])
     await town.jobs.begin_finalize(job.job_id, job.fence)
-    told = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
-    assert (told["job_id"], told["job_withdrawn"]) == (job.job_id, False)
+    body = (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (body["job_id"], body["job_withdrawn"]) == (job.job_id, False)
     assert (await town.http.get(f"/jobs/{job.job_id}")).json()["status"] == "finalizing"
 
 
@@ -280,8 +280,8 @@ async def test_what_was_published_is_there_when_the_content_is_registered_again(
 
 async def test_a_file_without_a_processor_is_removed_too(town):
     await town.register(local_id="C", file_format="cram", filename="c.cram")
-    told = (await town.http.delete("/files/4dn/C", headers=ADMIN)).json()
-    assert told["job_id"] is None
+    body = (await town.http.delete("/files/4dn/C", headers=ADMIN)).json()
+    assert body["job_id"] is None
 
 
 async def test_without_processing_files_are_removed_too(build_town):

@@ -41,9 +41,9 @@ async def test_a_miss_is_202_with_a_job_to_follow(town):
     assert answer.headers["location"] == "/jobs/job1"
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.headers["cache-control"] == "no-store"
-    told = answer.json()
-    assert told.pop("waiting")["reason"] == "queued"
-    assert told == {
+    body = answer.json()
+    assert body.pop("waiting")["reason"] == "queued"
+    assert body == {
         "job_id": "job1",
         "status": "pending",
         "percent": 0.0,
@@ -126,14 +126,14 @@ async def test_a_held_request_hears_of_the_failure(town):
     await until(submitted)
     await town.fail(await town.run("job1"), Reason.SOURCE_INVALID)
     answer = await held
-    told = answer.json()
+    body = answer.json()
     assert answer.status_code == 422
-    assert (told["type"], told["reason"], told["retryable"]) == (
+    assert (body["type"], body["reason"], body["retryable"]) == (
         "/problems/already-failed",
         "source_invalid",
         False,
     )
-    assert told["job_id"] == "job1"
+    assert body["job_id"] == "job1"
 
 
 async def test_a_known_failure_is_told_until_a_retry_is_asked_for(town):

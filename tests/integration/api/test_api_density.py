@@ -39,9 +39,9 @@ async def test_asking_for_it_first_starts_the_one_job(town):
     job = await town.run(first.json()["job_id"])
     await town.complete(job, await town.publish(entry, b"data", density=BIGWIG))
     assert (await asking).content == BIGWIG
-    told = (await town.http.get(first.headers["location"])).json()
-    assert told["density_url"].endswith(f"/density/{entry.name}")
-    assert [part["kind"] for part in told["parts"]] == ["data", "index", "density"]
+    body = (await town.http.get(first.headers["location"])).json()
+    assert body["density_url"].endswith(f"/density/{entry.name}")
+    assert [part["kind"] for part in body["parts"]] == ["data", "index", "density"]
 
 
 @pytest.mark.parametrize("suffix", ["", "/status"])
@@ -49,9 +49,9 @@ async def test_an_artifact_that_came_without_one_says_so(town, suffix):
     entry = await town.register()
     await town.publish(entry, b"data")
     answer = await town.http.get(f"/density/{entry.name}{suffix}")
-    said = answer.json()
-    assert (answer.status_code, said["type"], said["what"]) == (404, "/problems/no-such-part", "density")
-    assert said["retryable"] is False
+    body = answer.json()
+    assert (answer.status_code, body["type"], body["what"]) == (404, "/problems/no-such-part", "density")
+    assert body["retryable"] is False
     assert (await town.http.get(f"/data/{entry.name}")).status_code == 200
 
 

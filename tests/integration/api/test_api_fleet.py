@@ -66,20 +66,20 @@ async def test_the_fleet_tells_who_works_on_what_and_why_others_ended(town, barr
     barracks.add("busy", age=3600, size="1 vCPU", launched_for="other.1", detail="running, healthy")
     barracks.add("first", WorkerHealth.GONE, detail="it was killed", stoppable=False)
     barracks.add("last", WorkerHealth.GONE, detail="it ended by itself", stoppable=False, age=20)
-    told = (await town.http.get("/fleet", headers=ADMIN)).json()
-    assert [worker["worker_id"] for worker in told["workers"]] == ["busy", "idle", "new"]
-    busy, idle, new = told["workers"]
+    body = (await town.http.get("/fleet", headers=ADMIN)).json()
+    assert [worker["worker_id"] for worker in body["workers"]] == ["busy", "idle", "new"]
+    busy, idle, new = body["workers"]
     assert (busy["job_id"], busy["attempt"]) == (job_id, f"{job_id}.1")
     assert busy["job_url"].endswith(f"/jobs/{job_id}")
     assert (busy["health"], busy["size"], busy["launched_for"]) == ("healthy", "1 vCPU", "other.1")
     assert busy["age_seconds"] >= 3600
     assert (idle["job_id"], idle["attempt"], idle["warm"]) == (None, None, True)
     assert (new["health"], new["started_at"], new["age_seconds"]) == ("starting", None, None)
-    assert [(worker["worker_id"], worker["diagnosis"]) for worker in told["ended"]] == [
+    assert [(worker["worker_id"], worker["diagnosis"]) for worker in body["ended"]] == [
         ("last", "it ended by itself"),
         ("first", "it was killed"),
     ]
-    assert told["slots"] == 2
+    assert body["slots"] == 2
 
 
 async def test_a_worker_launched_for_a_job_that_has_none_yet_is_that_job_s(town, barracks) -> None:

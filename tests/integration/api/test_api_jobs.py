@@ -160,11 +160,11 @@ async def test_the_queue_tells_depth_and_finalizers(town):
     await submit(town)
     _, second = await submit(town)
     await town.run(second)
-    told = (await town.http.get("/queue")).json()
-    assert (told["pending"] + told["running"], told["active"]) == (2, 2)
-    assert told["finalizers_active"] >= 0
-    assert told["finalizer_defers_total"] >= 0
-    assert told["requesters"] is None
+    body = (await town.http.get("/queue")).json()
+    assert (body["pending"] + body["running"], body["active"]) == (2, 2)
+    assert body["finalizers_active"] >= 0
+    assert body["finalizer_defers_total"] >= 0
+    assert body["requesters"] is None
     assert (await town.http.get("/queue", headers=ADMIN)).json()["requesters"] == {"127.0.0.1": 1}
 
 

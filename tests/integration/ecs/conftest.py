@@ -108,10 +108,10 @@ class Site:
         return fleet
 
     async def _describe(self, worker: WorkerHandle) -> Mapping[str, Any]:
-        said = self.answers.get(worker.worker_id, {"build": "b1", "attempts": [], "draining": False})
-        if isinstance(said, Exception):
-            raise said
-        return said
+        lines = self.answers.get(worker.worker_id, {"build": "b1", "attempts": [], "draining": False})
+        if isinstance(lines, Exception):
+            raise lines
+        return lines
 
     def real_worker(self, environment: Mapping[str, str]) -> str:
         """A task definition of the worker itself."""

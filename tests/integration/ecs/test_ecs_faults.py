@@ -58,7 +58,7 @@ async def test_an_answer_that_was_lost_starts_no_second_worker(site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "said"),
+    ("kind", "error", "expected"),
     [
         (Kind.DIES, LaunchFailed, "exited with status 3"),
         (Kind.CANNOT_PULL, Misconfigured, "image could not be pulled"),
@@ -66,11 +66,11 @@ async def test_an_answer_that_was_lost_starts_no_second_worker(site) -> None:
     ],
 )
 async def test_a_worker_that_dies_before_it_is_healthy_is_told_with_its_diagnosis(
-    site, kind, error, said
+    site, kind, error, expected
 ) -> None:
     fleet = site.fleet(environment={"START_SECONDS": "5"})
     site.cloud_admin.spoil_tasks(kind, exit_code=3)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=expected):
         await fleet.acquire(site.need("j1"))
     await site.until(lambda: not site.live())
     assert fleet.slots() == 4
@@ -172,7 +172,7 @@ async def test_reads_are_bounded_however_busy_the_fleet_is(site, capsys) -> None
         await fleet.release(worker.worker_id, reusable=False)
     await asyncio.gather(*(fleet.gone(worker.worker_id) for worker in workers[:3]))
     minutes = (time.monotonic() - began) / 60
-    calls = {name: said["total"] for name, said in site.cloud_admin.calls()["operations"].items()}
+    calls = {name: lines["total"] for name, lines in site.cloud_admin.calls()["operations"].items()}
     reads = calls.get("ecs:ListTasks", 0) + calls.get("ecs:DescribeTasks", 0)
     with capsys.disabled():
         print(f"\n  6 launches, 3 stops in {minutes * 60:.1f} s: {calls}")

@@ -65,7 +65,7 @@ async def test_nobody_is_handed_a_warm_worker_of_another_process(site) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "expected",
     [
         {"build": "b2", "attempts": [], "draining": False},
         {"build": "b1", "attempts": ["x.1"], "draining": False},
@@ -73,11 +73,11 @@ async def test_nobody_is_handed_a_warm_worker_of_another_process(site) -> None:
     ],
     ids=["another-build", "busy", "draining"],
 )
-async def test_a_warm_worker_that_says_otherwise_is_not_handed_out(site, said) -> None:
+async def test_a_warm_worker_that_says_otherwise_is_not_handed_out(site, expected) -> None:
     fleet = site.fleet()
     first = await fleet.acquire(site.need("j1"))
     await fleet.release(first.worker_id, reusable=True)
-    site.answers[first.worker_id] = said
+    site.answers[first.worker_id] = expected
     assert await fleet.acquire(site.need("j2")) != first
 
 
@@ -166,10 +166,10 @@ async def test_no_more_workers_than_allowed_whoever_launched_them(site) -> None:
 
 async def test_more_callers_than_slots_get_exactly_the_slots(site) -> None:
     fleet = site.fleet(max_workers=3)
-    said = await asyncio.gather(
+    result = await asyncio.gather(
         *(fleet.acquire(site.need(f"j{n}")) for n in range(6)), return_exceptions=True
     )
-    assert sum(isinstance(one, NoCapacity) for one in said) == 3
+    assert sum(isinstance(one, NoCapacity) for one in result) == 3
     assert len(site.tasks()) == 3
 
 
@@ -220,8 +220,8 @@ async def test_gone_tells_why_and_find_knows_it(site) -> None:
     await asyncio.wait(dying, timeout=0.3)
     assert not any(task.done() for task in dying)
     site.cloud_admin.kill(worker.worker_id)
-    for said in await asyncio.gather(*dying):
-        assert "killed (137)" in said
+    for result in await asyncio.gather(*dying):
+        assert "killed (137)" in result
     assert await fleet.find(worker.worker_id) is None
     [view] = await fleet.view()
     assert view.health == "gone"

@@ -97,9 +97,9 @@ async def test_a_dry_run_tells_and_stops_nothing(site, jobs) -> None:
     worker = await site.fleet().acquire(site.need("nobody"))
     _, busy = await on_a_worker(site, jobs, site.fleet(), "busy")
     report = await reconciler(jobs, fleet).run_once(dry_run=True)
-    [told] = report.planned
-    assert isinstance(told, StopWorker)
-    assert (told.worker.worker_id, told.cause) == (worker.worker_id, Cause.ORPHAN)
+    [result] = report.planned
+    assert isinstance(result, StopWorker)
+    assert (result.worker.worker_id, result.cause) == (worker.worker_id, Cause.ORPHAN)
     assert {task["id"] for task in site.live()} == {worker.worker_id, busy}
 
 
@@ -226,8 +226,8 @@ async def test_a_job_that_lost_its_task_is_told_in_a_dry_run(site, jobs) -> None
     site.cloud_admin.kill(worker)
     await site.until(lambda: not site.live())
     report = await reconciler(jobs, site.fleet()).run_once(dry_run=True)
-    [told] = report.planned
-    assert isinstance(told, ShortenLease)
-    assert (told.job_id, told.worker_id) == (JobId(job.job_id), worker)
-    assert "killed (137)" in told.diagnosis
+    [result] = report.planned
+    assert isinstance(result, ShortenLease)
+    assert (result.job_id, result.worker_id) == (JobId(job.job_id), worker)
+    assert "killed (137)" in result.diagnosis
     assert await jobs.unowned(9) == []

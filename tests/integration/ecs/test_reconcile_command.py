@@ -52,10 +52,10 @@ def reconcile(site, database, database_url, tmp_path, monkeypatch):
 async def test_a_cron_tells_first_and_then_stops_what_nobody_works_with(site, reconcile, tmp_path) -> None:
     worker = await site.fleet().acquire(site.need("nobody"))
     dry = await reconcile("--dry-run", "--json")
-    told = json.loads(dry.stdout)
+    output = json.loads(dry.stdout)
     assert dry.exit_code == 0
-    assert (told["seen"], told["dry_run"], told["errors"]) == (True, True, 0)
-    [action] = told["actions"]
+    assert (output["seen"], output["dry_run"], output["errors"]) == (True, True, 0)
+    [action] = output["actions"]
     assert (action["action"], action["cause"]) == ("stop_worker", "orphan")
     assert action["worker_id"] == worker.worker_id
     assert len(site.live()) == 1

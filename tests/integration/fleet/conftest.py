@@ -43,10 +43,10 @@ def processes_of(root: Path) -> list[int]:
         if not path.name.isdigit() or int(path.name) == os.getpid():
             continue
         try:
-            said = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            content = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
         except OSError:
             continue
-        if str(root).encode() in said and ProcessId.of(int(path.name)):
+        if str(root).encode() in content and ProcessId.of(int(path.name)):
             found.append(int(path.name))
     return found
 

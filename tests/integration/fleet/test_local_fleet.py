@@ -212,9 +212,9 @@ async def test_a_worker_refuses_an_address_others_can_reach(yard) -> None:
         str(yard.root / "w"),
     ]
     worker = await asyncio.create_subprocess_exec(*command, env=yard.environment(), stderr=subprocess.PIPE)
-    _, said = await worker.communicate()
+    _, output = await worker.communicate()
     assert worker.returncode == 78
-    assert b"mutual TLS" in said
+    assert b"mutual TLS" in output
     assert list(yard.root.iterdir()) == []
 
 

@@ -184,9 +184,9 @@ async def test_a_routine_can_be_asked_what_the_worker_does(yard) -> None:
     worker = await fleet.acquire(yard.need(spec))
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
-        said = await link.describe()
-    assert said["attempts"] == [str(spec.attempt)]
-    assert said["draining"] is False
+        result = await link.describe()
+    assert result["attempts"] == [str(spec.attempt)]
+    assert result["draining"] is False
 
 
 async def test_an_attempt_that_has_said_its_last_word_is_not_at_work(yard) -> None:

@@ -79,11 +79,11 @@ class TaskProcess:
         except aiohttp.ClientConnectionError:
             return 0, {}
 
-    async def until_health(self, code: int, **said: object) -> dict[str, object]:
+    async def until_health(self, code: int, **expected: object) -> dict[str, object]:
         async with asyncio.timeout(60):
             while True:
                 found, body = await self.health()
-                if found == code and said.items() <= body.items():
+                if found == code and expected.items() <= body.items():
                     return body
                 assert self.process.poll() is None, self.log.read_text()
                 await asyncio.sleep(0.05)

@@ -21,12 +21,12 @@ def templates(root: Path) -> list[int]:
         if not path.name.isdigit():
             continue
         try:
-            said = (path / "cmdline").read_bytes().split(b"\0")
+            content = (path / "cmdline").read_bytes().split(b"\0")
             named = (path / "comm").read_text().strip()
         except OSError:
             continue
-        ours = any(word.startswith(str(root).encode()) for word in said)
-        if ours and b"gooseherd.worker.fork_server" in said and named != "attempt":
+        ours = any(word.startswith(str(root).encode()) for word in content)
+        if ours and b"gooseherd.worker.fork_server" in content and named != "attempt":
             found.append(int(path.name))
     return [pid for pid in found if ProcessId.of(pid)]
 

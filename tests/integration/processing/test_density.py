@@ -122,8 +122,8 @@ def reads(seed: int) -> str:
 
 
 def entry_of(file_format: str) -> SourceFile:
-    said = {"dcc": "d", "local_id": "x", "filename": f"x.{file_format}", "md5": "0" * 32}
-    return SourceFile.from_json({**said, "access_url": "https://example.org/x", "file_format": file_format})
+    result = {"dcc": "d", "local_id": "x", "filename": f"x.{file_format}", "md5": "0" * 32}
+    return SourceFile.from_json({**result, "access_url": "https://example.org/x", "file_format": file_format})
 
 
 # --- brute force ---

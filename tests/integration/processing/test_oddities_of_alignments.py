@@ -68,7 +68,7 @@ class Taken(NamedTuple):
     source: Callable[[], bytes]
     reads: Mapping[str, list[str]]
     counts: Mapping[str, int] = MappingProxyType({})
-    told: str = ""
+    note: str = ""
     csi: bool = False
 
 
@@ -77,7 +77,7 @@ UNPACKED = "unpacked"
 TAKEN = [
     Taken("unsorted SAM", "sam", lambda: SAM, SORTED),
     Taken("unsorted BAM", "bam", lambda: bam(SAM), SORTED),
-    Taken("sorted BAM", "bam", lambda: bam(coordinate_sorted(SAM)), SORTED, told=KEPT),
+    Taken("sorted BAM", "bam", lambda: bam(coordinate_sorted(SAM)), SORTED, note=KEPT),
     Taken(
         "a BAM that claims to be sorted", "bam", lambda: bam(SAM.replace(b"unsorted", b"coordinate")), SORTED
     ),
@@ -86,7 +86,7 @@ TAKEN = [
         "bam",
         lambda: bam(coordinate_sorted(SAM).replace(b"coordinate", b"queryname")),
         SORTED,
-        told=KEPT,
+        note=KEPT,
     ),
     Taken("SAM without @HD", "sam", lambda: SAM.split(b"\n", 1)[1], SORTED),
     Taken("SAM in gzip", "sam", lambda: gzip.compress(SAM), SORTED),
@@ -118,33 +118,33 @@ TAKEN = [
     ),
     Taken("BAM in plain gzip", "bam", lambda: gzip.compress(gzip.decompress(bam(SAM))), SORTED),
     Taken(
-        "BAM not compressed at all", "bam", lambda: gzip.decompress(bam(SAM)), SORTED, told="nothing proves"
+        "BAM not compressed at all", "bam", lambda: gzip.decompress(bam(SAM)), SORTED, note="nothing proves"
     ),
     Taken("SAM in Zstandard", "sam", lambda: zstd.compress(SAM), SORTED),
-    Taken("BAM in Zstandard", "bam", lambda: zstd.compress(bam(SAM)), SORTED, told=UNPACKED),
+    Taken("BAM in Zstandard", "bam", lambda: zstd.compress(bam(SAM)), SORTED, note=UNPACKED),
     Taken(
         "BAM not compressed but in Zstandard",
         "bam",
         lambda: zstd.compress(gzip.decompress(bam(SAM))),
         SORTED,
-        told=UNPACKED,
+        note=UNPACKED,
     ),
     Taken(
         "sorted BAM in Zstandard",
         "bam",
         lambda: zstd.compress(bam(coordinate_sorted(SAM))),
         SORTED,
-        told=KEPT,
+        note=KEPT,
     ),
     Taken("BAM of stored blocks", "bam", lambda: packed(SAM, "-u"), SORTED),
     Taken("unmapped reads only, SAM", "sam", lambda: HEAD + unplaced("u") + unplaced("v"), {"*": ["u", "v"]}),
-    Taken("unmapped reads only, BAM", "bam", lambda: bam(HEAD + unplaced("u")), {"*": ["u"]}, told=KEPT),
+    Taken("unmapped reads only, BAM", "bam", lambda: bam(HEAD + unplaced("u")), {"*": ["u"]}, note=KEPT),
     Taken(
         "unmapped reads with a place",
         "bam",
         lambda: bam(HEAD + read("x", flag=4, cigar="*")),
         {"chr1": ["x"]},
-        told=KEPT,
+        note=KEPT,
     ),
     Taken(
         "a mapped read at position 0",
@@ -166,7 +166,7 @@ TAKEN = [
         "bam",
         lambda: bam(LONG + read("a", "long:5")),
         {"long": ["a"]},
-        told=KEPT,
+        note=KEPT,
         csi=True,
     ),
     Taken(
@@ -176,7 +176,7 @@ TAKEN = [
         {"long": ["b", "a"]},
         csi=True,
     ),
-    Taken("a hundred thousand sequences", "bam", lambda: bam(MANY), {"s99999": ["a"]}, told=KEPT),
+    Taken("a hundred thousand sequences", "bam", lambda: bam(MANY), {"s99999": ["a"]}, note=KEPT),
     Taken("CRAM without reference", "cram", lambda: cram(SAM, "no_ref=1"), SORTED),
     Taken("CRAM sorted", "cram", lambda: cram(coordinate_sorted(SAM), "no_ref=1"), SORTED),
     Taken("CRAM 2.1", "cram", lambda: cram(SAM, "version=2.1", "no_ref=1"), SORTED),
@@ -243,8 +243,8 @@ async def test_what_can_be_used_is_and_the_manifest_says_how(process: Process, r
     made = await process(row.source(), row.file_format)
     assert made.failure is None, made.failure
     assert made.counts == {"records": sum(map(len, row.reads.values())), **row.counts}
-    assert row.told in made.notes
-    assert (KEPT in made.notes) == (row.told == KEPT)
+    assert row.note in made.notes
+    assert (KEPT in made.notes) == (row.note == KEPT)
     assert made.index.endswith(".csi" if row.csi else ".bai")
     assert ("Gosling cannot read CSI" in made.notes) == row.csi
     with pysam.AlignmentFile(made.data, index_filename=made.index) as opened:
@@ -253,15 +253,15 @@ async def test_what_can_be_used_is_and_the_manifest_says_how(process: Process, r
 
 
 @pytest.mark.parametrize(
-    ("file_format", "source", "said"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("file_format", "source", "expected"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
 async def test_what_cannot_be_used_is_refused_and_the_reason_says_why(
-    process: Process, file_format: str, source: Callable[[], bytes], said: str
+    process: Process, file_format: str, source: Callable[[], bytes], expected: str
 ) -> None:
     made = await process(source(), file_format)
     assert made.failure is not None, "it was accepted"
     assert made.failure.reason is Reason.SOURCE_INVALID, made.failure
-    assert said in made.failure.detail
+    assert expected in made.failure.detail
 
 
 def with_reference(folder: Path, embedded: bool) -> Path:

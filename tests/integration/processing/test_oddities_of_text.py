@@ -65,7 +65,7 @@ class Mended(NamedTuple):
     source: bytes
     text: bytes
     counts: Mapping[str, int] = MappingProxyType({})
-    told: str = ""
+    note: str = ""
     csi: bool = False
 
 
@@ -240,7 +240,7 @@ MENDED = [
         "bed",
         b"chr1\t600000000\t600000001\nchr1\t1\t2\n",
         b"chr1\t1\t2\nchr1\t600000000\t600000001\n",
-        told="only a CSI index",
+        note="only a CSI index",
         csi=True,
     ),
     Mended(
@@ -248,7 +248,7 @@ MENDED = [
         "vcf",
         VCF + v("600000000") + v("5"),
         VCF + v("5") + v("600000000"),
-        told="only a CSI index",
+        note="only a CSI index",
         csi=True,
     ),
     Mended(
@@ -256,7 +256,7 @@ MENDED = [
         "vcf",
         VCF + v("5", "END=600000000", alt="<DEL>"),
         VCF + v("5", "END=600000000", alt="<DEL>"),
-        told="only a CSI index",
+        note="only a CSI index",
         csi=True,
     ),
     Mended(
@@ -270,7 +270,7 @@ MENDED = [
         "gff3",
         g("5", "2147483647"),
         g("5", "2147483647"),
-        told="only a CSI index",
+        note="only a CSI index",
         csi=True,
     ),
     # -- order
@@ -353,7 +353,7 @@ MENDED = [
         "vcf",
         bgzf(VCF + v("5", name="chr9")),
         VCF + v("5", name="chr9"),
-        told="own bytes",
+        note="own bytes",
     ),
     Mended(
         "an END below POS", "vcf", VCF + v("50", "END=5", alt="<DEL>"), VCF + v("50", "END=5", alt="<DEL>")
@@ -412,7 +412,7 @@ MENDED = [
     Mended("gzip behind BGZF", "bed", bgzf(UNSORTED_BED[:15]) + gzip.compress(UNSORTED_BED[15:]), BED),
     Mended("BGZF behind gzip", "bed", gzip.compress(UNSORTED_BED[:15]) + bgzf(UNSORTED_BED[15:]), BED),
     Mended("gzip padded with zeros", "bed", gzip.compress(UNSORTED_BED) + bytes(512), BED),
-    Mended("BGZF without its end marker", "bed", bgzf(UNSORTED_BED)[:-28], BED, told="end marker is missing"),
+    Mended("BGZF without its end marker", "bed", bgzf(UNSORTED_BED)[:-28], BED, note="end marker is missing"),
     Mended("BGZF end markers within", "bed", bgzf(UNSORTED_BED[:15]) + bgzf(UNSORTED_BED[15:]), BED),
     Mended("bzip2", "bed", bz2.compress(UNSORTED_BED), BED),
     Mended(
@@ -567,8 +567,8 @@ async def test_what_can_be_put_right_is_and_the_manifest_says_so(
     records = [line for line in row.text.decode("latin-1").splitlines() if not line.startswith("#")]
     counts = {what: n for what, n in made.counts.items() if what != "max_end"}
     assert counts == {"records": len(records), **row.counts}
-    assert row.told in made.notes
-    assert bool(made.notes) == bool(row.told)
+    assert row.note in made.notes
+    assert bool(made.notes) == bool(row.note)
     assert made.index.endswith(".csi" if row.csi else ".tbi")
     assert ("Gosling cannot read CSI" in made.notes) == row.csi
     assert answered(made.data, made.index, records) == records
@@ -585,15 +585,15 @@ def answered(data: str, index: str, records: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("file_format", "source", "said"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("file_format", "source", "expected"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
 async def test_what_cannot_be_put_right_is_refused_and_the_reason_says_why(
-    process: Process, file_format: str, source: bytes, said: str
+    process: Process, file_format: str, source: bytes, expected: str
 ) -> None:
     made = await process(source, file_format)
     assert made.failure is not None, "it was accepted"
     assert made.failure.reason is Reason.SOURCE_INVALID, made.failure
-    assert said in made.failure.detail
+    assert expected in made.failure.detail
 
 
 async def test_a_hundred_thousand_sequences_are_all_found(process: Process) -> None:

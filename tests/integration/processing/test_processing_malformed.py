@@ -93,15 +93,15 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
 
 
 @pytest.mark.parametrize(
-    ("content", "file_format", "said"),
+    ("content", "file_format", "expected"),
     # Names that do not hold the content: some of it is random, some knows the time.
     [pytest.param(*row, id=f"{row[1]}-{number}") for number, row in enumerate(UNUSABLE)],
 )
 async def test_text_that_cannot_be_used_is_refused_and_says_why(
-    process: Process, content: bytes, file_format: str, said: str | None
+    process: Process, content: bytes, file_format: str, expected: str | None
 ) -> None:
     detail = await refused(process, content, file_format)
-    assert said is None or said in detail
+    assert expected is None or expected in detail
 
 
 @pytest.mark.parametrize("cut", [28, 5000, 60_000])
@@ -167,7 +167,7 @@ def bam(header: bytes, names: list[tuple[bytes, int]]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("header", "names", "said"),
+    ("header", "names", "expected"),
     [
         (b"@SQ\tSN:a\tLN:9\n", [(b"a", 9)], "only a header"),
         (b"@HD\tVN:1.6\n", [], "@SQ"),
@@ -175,10 +175,10 @@ def bam(header: bytes, names: list[tuple[bytes, int]]) -> bytes:
     ],
 )
 async def test_bam_headers_that_cannot_be_indexed_are_refused(
-    process: Process, header: bytes, names: list[tuple[bytes, int]], said: str | None
+    process: Process, header: bytes, names: list[tuple[bytes, int]], expected: str | None
 ) -> None:
     detail = await refused(process, bam(header, names), "bam")
-    assert said is None or said in detail
+    assert expected is None or expected in detail
 
 
 @pytest.mark.parametrize("declared", [(1 << 31) - 1, -1])

@@ -319,7 +319,7 @@ def test_outside_a_sandbox_forking_without_end_stops_too(reachable_hold: Path) -
         **({"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}),
     ) as process:
         try:
-            said, words = process.communicate(timeout=100)
+            output, words = process.communicate(timeout=100)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -327,4 +327,4 @@ def test_outside_a_sandbox_forking_without_end_stops_too(reachable_hold: Path) -
         pytest.skip("another user cannot reach the program")
     assert process.returncode != 0
     assert b"fork" in words
-    assert said.count(b"\n") < 4096
+    assert output.count(b"\n") < 4096

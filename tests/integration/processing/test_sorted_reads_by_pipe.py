@@ -92,14 +92,14 @@ CASES = {
 async def test_the_one_that_failed_is_named(
     case: str, source: bytes, process: Process, faulty: Faulty
 ) -> None:
-    programs, reason, said = CASES[case]
+    programs, reason, result = CASES[case]
     made = await process(source, "sam", using=faulty(**programs))
     if reason is None:
         assert made.failure is None
         assert made.counts["records"] == 20_000
         return
     assert made.failure is not None
-    assert (made.failure.reason, said in made.failure.detail) == (reason, True), made.failure
+    assert (made.failure.reason, result in made.failure.detail) == (reason, True), made.failure
 
 
 async def test_more_than_the_scratch_is_out_of_disk(source: bytes, process: Process, faulty: Faulty) -> None:

@@ -92,24 +92,24 @@ def tries(calls: list[list[Any]]) -> str:
 
 
 async def test_what_only_an_intruder_calls_ends_it(run) -> None:
-    said = await run(tries(FATAL))
-    assert isinstance(said, str), said
-    answers = dict(zip((json.dumps(call) for call in FATAL), json.loads(said), strict=True))
+    output = await run(tries(FATAL))
+    assert isinstance(output, str), output
+    answers = dict(zip((json.dumps(call) for call in FATAL), json.loads(output), strict=True))
     assert answers == dict.fromkeys(answers, -signal.SIGSYS)
 
 
 async def test_what_a_tool_can_do_without_is_refused(run) -> None:
     calls = REFUSED + (REFUSED_ON_X86_64 if platform.machine() == "x86_64" else [])
-    said = await run(tries(calls))
-    assert isinstance(said, str), said
-    answers = dict(zip((json.dumps(call) for call in calls), json.loads(said), strict=True))
+    output = await run(tries(calls))
+    assert isinstance(output, str), output
+    answers = dict(zip((json.dumps(call) for call in calls), json.loads(output), strict=True))
     assert answers == dict.fromkeys(answers, errno.EPERM)
 
 
 async def test_what_tools_do_is_let_through(run) -> None:
-    said = await run(tries(HARMLESS))
-    assert isinstance(said, str), said
-    assert json.loads(said) == [100] * len(HARMLESS)
+    output = await run(tries(HARMLESS))
+    assert isinstance(output, str), output
+    assert json.loads(output) == [100] * len(HARMLESS)
 
 
 async def test_threads_processes_and_local_sockets_work(run) -> None:
@@ -136,9 +136,9 @@ async def test_it_cannot_be_shaken_off_by_running_something_else(run) -> None:
 
 async def test_inside_the_sandbox_it_holds_as_well(run, tmp_path) -> None:
     async with confinement(SandboxUse.AUTO, LIMITS, tmp_path) as confined:
-        said = await run(tries([["socket", 2, 1, 0], ["setns", -1, 0]]), confined)
-    assert isinstance(said, str), said
-    assert json.loads(said) == [errno.EPERM, -signal.SIGSYS]
+        output = await run(tries([["socket", 2, 1, 0], ["setns", -1, 0]]), confined)
+    assert isinstance(output, str), output
+    assert json.loads(output) == [errno.EPERM, -signal.SIGSYS]
 
 
 async def test_without_the_sandbox_by_setting_there_is_no_filter_either(run, tmp_path) -> None:

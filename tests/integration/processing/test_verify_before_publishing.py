@@ -45,9 +45,9 @@ async def test_what_is_right_passes_whatever_is_asked(process: Process, tmp_path
     made = await process(source, "bed")
     options = ("--source", str(source), "--format", "bed")
     for seed in range(4):
-        said = verify("tabix", made.data, made.index, tmp_path, *options, seed=str(seed))
-        assert said["contigs"] == 5
-        assert said["regions"] >= 10
+        result = verify("tabix", made.data, made.index, tmp_path, *options, seed=str(seed))
+        assert result["contigs"] == 5
+        assert result["regions"] >= 10
 
 
 async def test_an_index_of_other_data_is_noticed(process: Process, tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_data_that_is_not_the_sources_is_noticed(
     options = ("--source", str(source), "--format", "bed")
     # One lost record among many is found by the counts; by asking, only in a small file, not by every seed.
     seeds = range(12 if small else 2)
-    said = [verify("tabix", data, f"{data}.tbi", tmp_path, *options, seed=str(seed)) for seed in seeds]
-    assert any("did not pass its check" in str(one) for one in said)
+    result = [verify("tabix", data, f"{data}.tbi", tmp_path, *options, seed=str(seed)) for seed in seeds]
+    assert any("did not pass its check" in str(one) for one in result)
 
 
 def test_a_broken_index_is_noticed(tool: Tool, tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ async def test_a_bam_and_the_index_of_another_are_noticed(
     process: Process, tool: Tool, sam_text: bytes, tmp_path: Path
 ) -> None:
     made = await process(sam_text, "sam")
-    said = verify("bam", made.data, made.index, tmp_path, "--ours")
-    assert said["reads"] == 4000
+    result = verify("bam", made.data, made.index, tmp_path, "--ours")
+    assert result["reads"] == 4000
     # The same reads, all a little to the right.
     moved = tmp_path / "moved.sam"
     header, reads = sam_text.split(b"r0\t", 1)

@@ -236,8 +236,8 @@ def test_damaged_bytes_end_in_words(
         damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         at = rng.randrange(len(harmed)) if rng.random() < 0.5 else rng.randrange(60)
         harmed[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
-    for stored, told in ((bytes(damaged), index), (data, bytes(harmed)), (bytes(damaged), bytes(harmed))):
-        reader.serve(stored, told)
+    for stored, result in ((bytes(damaged), index), (data, bytes(harmed)), (bytes(damaged), bytes(harmed))):
+        reader.serve(stored, result)
         for region in (Region("c1"), Region("c2", 5_000, 90_000), Region("c1", 1_000_000, 1_000_100)):
             try:
                 reader.read(region)

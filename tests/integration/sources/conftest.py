@@ -128,10 +128,10 @@ class Server:
         route = self.routes.get(request.path.partition("?")[0])
         reply = route(request) if route else Reply(404)
         length = len(reply.body) if reply.length == -1 else reply.length
-        said = dict(reply.headers)
+        result = dict(reply.headers)
         if length is not None and reply.status not in {204, 304}:
-            said["Content-Length"] = str(length)
-        head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+            result["Content-Length"] = str(length)
+        head = "".join(f"{name}: {value}\r\n" for name, value in result.items())
         writer.write(f"HTTP/1.1 {reply.status} Said\r\n{head}\r\n".encode())
         if method == "HEAD" and reply.stall_after is None:
             await writer.drain()
@@ -252,9 +252,9 @@ def sources(make_sources: Callable[..., HttpSources]) -> HttpSources:
 def entry() -> Callable[..., SourceFile]:
     """A catalog entry for a URL."""
 
-    def make(url: str, filename: str = "reads.bam", **said: Any) -> SourceFile:
+    def make(url: str, filename: str = "reads.bam", **expected: Any) -> SourceFile:
         return SourceFile.from_json(
-            {"dcc": "test", "local_id": "one", "filename": filename, "access_url": url, **said}
+            {"dcc": "test", "local_id": "one", "filename": filename, "access_url": url, **expected}
         )
 
     return make

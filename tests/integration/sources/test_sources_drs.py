@@ -53,9 +53,9 @@ class Json:
         )
 
 
-def describe(server: Any, name: str, methods: list[Any], **said: Any) -> None:
+def describe(server: Any, name: str, methods: list[Any], **expected: Any) -> None:
     server.routes[OBJECTS + name] = replying(
-        {"id": name, "size": len(DATA), "access_methods": methods, **said}
+        {"id": name, "size": len(DATA), "access_methods": methods, **expected}
     )
 
 
@@ -158,8 +158,8 @@ async def test_https_goes_before_s3_and_s3_before_nothing(
 
 async def test_a_bundle_is_refused_as_one(sources: HttpSources, drs: Any, entry: Any, into: Path) -> None:
     drs.routes[OBJECTS + "all"] = replying({"id": "all", "contents": [{"name": "x", "id": "x"}]})
-    said, detail = await reason(sources, entry(f"drs://{drs.authority}/all"), into)
-    assert said is Reason.SOURCE_INVALID
+    result, detail = await reason(sources, entry(f"drs://{drs.authority}/all"), into)
+    assert result is Reason.SOURCE_INVALID
     assert "is a bundle" in detail
 
 
@@ -171,13 +171,13 @@ async def test_a_strange_answer_is_refused(sources: HttpSources, drs: Any, docum
 
 
 @pytest.mark.parametrize(
-    "said",
+    "expected",
     [{"checksums": [{"type": "md5", "checksum": "1" * 32}]}, {"size": 17}],
 )
 async def test_a_server_that_disagrees_with_the_catalog_is_not_downloaded_from(
-    sources: HttpSources, drs: Any, entry: Any, into: Path, said: dict[str, Any]
+    sources: HttpSources, drs: Any, entry: Any, into: Path, expected: dict[str, Any]
 ) -> None:
-    describe(drs, "x", [{"type": "https", "access_url": {"url": drs.url("/blob")}}], **said)
+    describe(drs, "x", [{"type": "https", "access_url": {"url": drs.url("/blob")}}], **expected)
     source = entry(f"drs://{drs.authority}/x", md5=MD5, size_in_bytes=len(DATA))
     got, detail = await reason(sources, source, into)
     assert got is Reason.SOURCE_CHANGED
@@ -236,5 +236,5 @@ async def test_the_guard_stands_before_each_step(
 
 async def test_a_huge_description_is_not_read(sources: HttpSources, drs: Any, entry: Any, into: Path) -> None:
     drs.routes[OBJECTS + "x"] = replying({"id": "x" * (2 << 20)})
-    said, detail = await reason(sources, entry(f"drs://{drs.authority}/x"), into)
-    assert (said, "too long" in detail) == (Reason.SOURCE_UNAVAILABLE, True)
+    result, detail = await reason(sources, entry(f"drs://{drs.authority}/x"), into)
+    assert (result, "too long" in detail) == (Reason.SOURCE_UNAVAILABLE, True)

@@ -231,8 +231,8 @@ async def test_each_answer_that_is_not_the_file_has_its_reason(
 ) -> None:
     server.routes["/a"] = lambda _: kit.Reply(status)
     url = server.url("/a?X-Signature=secret")
-    said, detail = await failed(sources.fetch(entry(url), into, limit=LIMIT, report=quiet), into)
-    assert said is reason
+    result, detail = await failed(sources.fetch(entry(url), into, limit=LIMIT, report=quiet), into)
+    assert result is reason
     assert "secret" not in detail
     assert "/a" in detail
     assert len(server.requests) == requests
@@ -329,7 +329,7 @@ async def test_an_endless_body_ends_at_the_limit(
 
 
 @pytest.mark.parametrize(
-    ("said", "detail"),
+    ("expected", "detail"),
     [
         ({"md5": "0" * 32}, f"md5 is {MD5}, the catalog says {'0' * 32}"),
         ({"sha256": "0" * 64}, f"sha256 is {SHA256}, the catalog says {'0' * 64}"),
@@ -338,9 +338,9 @@ async def test_an_endless_body_ends_at_the_limit(
     ],
 )
 async def test_a_file_other_than_the_catalogs_is_told_with_both_values(
-    sources: HttpSources, server: Any, entry: Any, into: Path, said: dict[str, Any], detail: str
+    sources: HttpSources, server: Any, entry: Any, into: Path, expected: dict[str, Any], detail: str
 ) -> None:
-    source = entry(server.serve("/a", DATA), **said)
+    source = entry(server.serve("/a", DATA), **expected)
     assert await failed(sources.fetch(source, into, limit=LIMIT, report=quiet), into) == (
         Reason.SOURCE_CHANGED,
         detail,

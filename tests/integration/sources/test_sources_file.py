@@ -57,7 +57,7 @@ async def test_a_file_is_fetched_and_verified(sources: HttpSources, url: str, en
 
 
 @pytest.mark.parametrize(
-    ("said", "limit", "reason"),
+    ("expected", "limit", "reason"),
     [
         ({"md5": "0" * 32}, 1 << 30, Reason.SOURCE_CHANGED),
         ({"size_in_bytes": 1}, 1 << 30, Reason.SOURCE_CHANGED),
@@ -65,10 +65,16 @@ async def test_a_file_is_fetched_and_verified(sources: HttpSources, url: str, en
     ],
 )
 async def test_a_file_other_than_the_catalogs_is_not_kept(
-    sources: HttpSources, url: str, entry: Any, into: Path, said: dict[str, Any], limit: int, reason: Reason
+    sources: HttpSources,
+    url: str,
+    entry: Any,
+    into: Path,
+    expected: dict[str, Any],
+    limit: int,
+    reason: Reason,
 ) -> None:
     with pytest.raises(StepFailed) as error:
-        await sources.fetch(entry(url, **said), into, limit=limit, report=quiet)
+        await sources.fetch(entry(url, **expected), into, limit=limit, report=quiet)
     assert error.value.failure.reason is reason
     assert not into.exists()  # noqa: ASYNC240
 

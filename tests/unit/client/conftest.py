@@ -15,7 +15,7 @@ from gooseherd.client import GooseherdClient
 
 
 @dataclass
-class Said:
+class Reply:
     """One answer. `body` that is no bytes is sent as JSON; `cut`: the connection breaks after it."""
 
     status: int = 200
@@ -32,7 +32,7 @@ class Asked:
     body: bytes
 
 
-Script = Callable[[Asked], Said]
+Script = Callable[[Asked], Reply]
 
 
 class Service(ThreadingHTTPServer):
@@ -42,7 +42,7 @@ class Service(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Respond)
-        self.answers: dict[str, list[Said]] = {}
+        self.answers: dict[str, list[Reply]] = {}
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
 
@@ -53,16 +53,16 @@ class Service(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def on(self, what: str, *answers: Said) -> None:
+    def on(self, what: str, *answers: Reply) -> None:
         self.answers[what] = list(answers)
 
-    def answer(self, asked: Asked) -> Said:
+    def answer(self, asked: Asked) -> Reply:
         with self._lock:
             self.asked.append(asked)
             left = self.answers.get(f"{asked.method} {asked.path.split('?')[0]}")
             if not left:
                 problem = {"type": "/problems/not-found", "title": "Not found", "detail": f"no {asked.path}"}
-                return Said(404, problem, {"Content-Type": "application/problem+json"})
+                return Reply(404, problem, {"Content-Type": "application/problem+json"})
             return left.pop(0) if len(left) > 1 else left[0]
 
 
@@ -75,16 +75,16 @@ class _Respond(BaseHTTPRequestHandler):
 
     def _do(self) -> None:
         asked = Asked(self.command, self.path, dict(self.headers.items()), self._body())
-        said = self.server.answer(asked)
-        body = said.body if isinstance(said.body, bytes) else json.dumps(said.body).encode()
-        self.send_response(said.status)
-        length = len(body) + 100 if said.cut else len(body)
-        for name, value in {"Content-Length": str(length), **said.headers}.items():
+        reply = self.server.answer(asked)
+        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        length = len(body) + 100 if reply.cut else len(body)
+        for name, value in {"Content-Length": str(length), **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-        self.close_connection = self.close_connection or said.cut
+        self.close_connection = self.close_connection or reply.cut
 
     do_GET = do_HEAD = do_POST = do_DELETE = _do  # noqa: N815
 
@@ -116,5 +116,5 @@ def client(service: Service) -> Iterator[GooseherdClient]:
 
 
 @pytest.fixture
-def said() -> type[Said]:
-    return Said
+def reply() -> type[Reply]:
+    return Reply

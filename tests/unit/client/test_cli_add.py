@@ -18,11 +18,11 @@ from gooseherd.cli import app
 class Shelf:
     """A catalog behind the test's HTTP server."""
 
-    def __init__(self, service: Any, said: Any) -> None:
+    def __init__(self, service: Any, reply: Any) -> None:
         self.entries: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.refuse: str = ""
-        self._said = said
+        self._said = reply
         service.answer = self.answer
 
     def answer(self, asked: Any) -> Any:
@@ -50,8 +50,8 @@ class Shelf:
 
 
 @pytest.fixture
-def catalog(service: Any, said: Any) -> Shelf:
-    return Shelf(service, said)
+def catalog(service: Any, reply: Any) -> Shelf:
+    return Shelf(service, reply)
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def local_service(service: Any, tmp_path: Path) -> Path:
     """The service is one of this machine's."""
     state = tmp_path / "state"
     state.mkdir()
-    told = {"url": service.url, "pid": os.getpid(), "profile": "embedded"}
-    (state / "server.json").write_text(json.dumps(told))
+    result = {"url": service.url, "pid": os.getpid(), "profile": "embedded"}
+    (state / "server.json").write_text(json.dumps(result))
     return state
 
 
@@ -232,7 +232,7 @@ def test_a_pipe_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_files_rm_removes_the_copy_of_a_pipe_and_nothing_else(
-    add: Any, catalog: Shelf, service: Any, said: Any, local_service: Path
+    add: Any, catalog: Shelf, service: Any, reply: Any, local_service: Path
 ) -> None:
     add("-", "--name", "p.bed", given=b"chr1\t1\t2\n")
     put("a.bed")
@@ -241,7 +241,7 @@ def test_files_rm_removes_the_copy_of_a_pipe_and_nothing_else(
 
     def removes(asked: Any) -> Any:
         entry = entries[asked.path.removeprefix("/files/")]
-        return said(200, {**entry, "job_id": None, "same_content": shared})
+        return reply(200, {**entry, "job_id": None, "same_content": shared})
 
     service.answer = removes
     shared: list[str] = ["local/other"]

@@ -34,14 +34,14 @@ def gooseherd(service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def artifact(service: Any, said: Any) -> None:
+def artifact(service: Any, reply: Any) -> None:
     headers = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.sorted.bam"'}
     index = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.sorted.bam.bai"'}
     density = {"ETag": ETAG, "Content-Disposition": 'attachment; filename="r.density.bw"'}
     for method in ("GET", "HEAD"):
-        service.on(f"{method} /data/d/f", said(200, CONTENT, headers))
-        service.on(f"{method} /index/d/f", said(200, CONTENT, index))
-        service.on(f"{method} /density/d/f", said(200, CONTENT, density))
+        service.on(f"{method} /data/d/f", reply(200, CONTENT, headers))
+        service.on(f"{method} /index/d/f", reply(200, CONTENT, index))
+        service.on(f"{method} /density/d/f", reply(200, CONTENT, density))
 
 
 def test_get_brings_data_and_index_under_their_own_names(
@@ -66,54 +66,54 @@ def test_get_writes_nothing_but_the_bytes_to_standard_output(gooseherd: Any, art
 
 def test_get_as_json_tells_all_on_one_line(gooseherd: Any, artifact: None) -> None:
     result = gooseherd("get", "d/f", "--json")
-    told = json.loads(result.stdout)
+    output = json.loads(result.stdout)
     assert (result.stderr, result.stdout.count("\n")) == ("", 1)
-    assert (told["path"], told["verified"], told["cached"], told["job_id"]) == (
+    assert (output["path"], output["verified"], output["cached"], output["job_id"]) == (
         "r.sorted.bam",
         True,
         True,
         None,
     )
-    assert told["index"]["path"] == "r.sorted.bam.bai"
+    assert output["index"]["path"] == "r.sorted.bam.bai"
 
 
 def test_get_brings_the_density_when_told_to(
-    gooseherd: Any, service: Any, said: Any, artifact: None, tmp_path: Path
+    gooseherd: Any, service: Any, reply: Any, artifact: None, tmp_path: Path
 ) -> None:
-    told = json.loads(gooseherd("get", "d/f", "-o", "mine.bam", "--density", "--json").stdout)
-    assert told["density"]["path"] == "mine.bam.bw"
+    output = json.loads(gooseherd("get", "d/f", "-o", "mine.bam", "--density", "--json").stdout)
+    assert output["density"]["path"] == "mine.bam.bw"
     assert (tmp_path / "mine.bam.bw").read_bytes() == CONTENT
     assert gooseherd("get", "d/f", "--density", "--region", "chr1:1-2").exit_code == 2
-    service.on("GET /density/d/f", said(404, {"title": "The artifact has no such part"}, PROBLEM))
+    service.on("GET /density/d/f", reply(404, {"title": "The artifact has no such part"}, PROBLEM))
     assert gooseherd("get", "d/f", "-o", "mine.bam", "--density").exit_code == 4
 
 
 def test_get_without_an_index_brings_the_data_alone(
-    gooseherd: Any, artifact: None, service: Any, said: Any, tmp_path: Path
+    gooseherd: Any, artifact: None, service: Any, reply: Any, tmp_path: Path
 ) -> None:
-    service.on("GET /index/d/f", said(404, {"title": "Not found"}, PROBLEM))
+    service.on("GET /index/d/f", reply(404, {"title": "Not found"}, PROBLEM))
     result = gooseherd("get", "d/f", "--json")
     assert (result.exit_code, json.loads(result.stdout)["index"]) == (0, None)
     assert gooseherd("get", "d/f", "--index-out", "i").exit_code == 4
 
 
-def test_get_without_waiting_names_the_job(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("GET /data/d/f", said(202, {}, {"Location": "/jobs/j9", "Retry-After": "1"}))
+def test_get_without_waiting_names_the_job(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("GET /data/d/f", reply(202, {}, {"Location": "/jobs/j9", "Retry-After": "1"}))
     result = gooseherd("get", "d/f", "--no-wait")
     assert (result.exit_code, result.stdout) == (0, "j9\n")
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, 4), (403, 4), (401, 4), (410, 4), (422, 1), (503, 1)])
 def test_exit_codes_tell_refusals_apart(
-    gooseherd: Any, service: Any, said: Any, status: int, code: int
+    gooseherd: Any, service: Any, reply: Any, status: int, code: int
 ) -> None:
     problem = {"type": "/problems/p", "title": "T", "detail": "that is why"}
-    service.on("GET /data/d/f", said(status, problem, PROBLEM))
+    service.on("GET /data/d/f", reply(status, problem, PROBLEM))
     result = gooseherd("get", "d/f")
     assert (result.exit_code, result.stdout) == (code, "")
     assert "that is why" in result.stderr
-    told = json.loads(gooseherd("get", "d/f", "--json").stdout)
-    assert (told["error"]["detail"], told["error"]["status"]) == ("that is why", status)
+    output = json.loads(gooseherd("get", "d/f", "--json").stdout)
+    assert (output["error"]["detail"], output["error"]["status"]) == ("that is why", status)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_nothing_running_here_is_three_and_says_how_to_start(
 
 
 def test_a_running_service_is_found_with_its_key(
-    gooseherd: Any, service: Any, said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gooseherd: Any, service: Any, reply: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GOOSEHERD_URL")
     state = tmp_path / "state"
@@ -166,19 +166,19 @@ def test_a_running_service_is_found_with_its_key(
         json.dumps({"url": service.url, "pid": os.getpid(), "profile": "embedded"})
     )
     (state / "admin-key").write_text("secret\n")
-    service.on("GET /files", said(200, {"files": [], "next": None}))
+    service.on("GET /files", reply(200, {"files": [], "next": None}))
     assert gooseherd("files", "ls").exit_code == 0
     assert service.asked[-1].headers["X-API-Key"] == "secret"
 
 
 def test_the_local_key_is_not_sent_to_another_host(
-    gooseherd: Any, service: Any, said: Any, tmp_path: Path
+    gooseherd: Any, service: Any, reply: Any, tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
     (state / "server.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid()}))
     (state / "admin-key").write_text("secret\n")
-    service.on("GET /files", said(200, {"files": [], "next": None}))
+    service.on("GET /files", reply(200, {"files": [], "next": None}))
     gooseherd("files", "ls")
     assert "X-API-Key" not in service.asked[-1].headers
 
@@ -197,10 +197,10 @@ def test_what_a_dead_service_left_behind_is_not_a_service(
 
 
 def test_add_registers_a_file_and_prints_its_name(
-    gooseherd: Any, service: Any, said: Any, tmp_path: Path
+    gooseherd: Any, service: Any, reply: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "my reads.bam").write_bytes(b"x")
-    service.on("POST /files", said(200, {"imported": 1, "new": 1}))
+    service.on("POST /files", reply(200, {"imported": 1, "new": 1}))
     result = gooseherd("add", "my reads.bam", "--dcc", "Lab", "--sidecar", "bai=https://h/x.bai")
     assert (result.exit_code, result.stdout) == (0, "lab/my-reads.bam\n")
     entry = json.loads(service.asked[-1].body)
@@ -209,18 +209,18 @@ def test_add_registers_a_file_and_prints_its_name(
 
 
 def test_add_takes_another_id_when_the_name_is_another_file_s(
-    gooseherd: Any, service: Any, said: Any
+    gooseherd: Any, service: Any, reply: Any
 ) -> None:
-    service.on("GET /files/local/a.bam", said(200, {"access_url": "https://other/a.bam"}))
-    service.on("POST /files", said(200, {"imported": 1, "new": 1}))
+    service.on("GET /files/local/a.bam", reply(200, {"access_url": "https://other/a.bam"}))
+    service.on("POST /files", reply(200, {"imported": 1, "new": 1}))
     result = gooseherd("add", "https://h/a.bam")
     assert result.stdout == "local/a.bam-2\n"
     assert "identity is weak" in result.stderr
-    service.on("GET /files/local/a.bam", said(200, {"access_url": "https://h/a.bam"}))
+    service.on("GET /files/local/a.bam", reply(200, {"access_url": "https://h/a.bam"}))
     assert gooseherd("add", "https://h/a.bam").stdout == "local/a.bam\n"
 
 
-def test_add_says_how_to_allow_a_folder(gooseherd: Any, service: Any, said: Any, tmp_path: Path) -> None:
+def test_add_says_how_to_allow_a_folder(gooseherd: Any, service: Any, reply: Any, tmp_path: Path) -> None:
     (tmp_path / "a.bam").write_bytes(b"x")
     problem = {
         "type": "/problems/invalid-input",
@@ -228,15 +228,15 @@ def test_add_says_how_to_allow_a_folder(gooseherd: Any, service: Any, said: Any,
         "detail": "not allowed",
         "field": "access_url",
     }
-    service.on("POST /files", said(422, problem, PROBLEM))
+    service.on("POST /files", reply(422, problem, PROBLEM))
     result = gooseherd("add", "a.bam")
     assert result.exit_code == 4
     assert f"gooseherd up --allow-root {tmp_path}" in result.stderr
 
 
-def test_import_tells_bad_lines_and_fails(gooseherd: Any, service: Any, said: Any) -> None:
+def test_import_tells_bad_lines_and_fails(gooseherd: Any, service: Any, reply: Any) -> None:
     counts = {"imported": 1, "new": 1, "failed": 1, "errors": [{"line": 2, "field": "dcc", "problem": "bad"}]}
-    service.on("POST /files/import", said(200, counts))
+    service.on("POST /files/import", reply(200, counts))
     result = gooseherd("files", "import", "-", given='{"a":1}\n{}\n')
     assert (result.exit_code, result.stdout) == (1, "1 imported, 1 of them new\n")
     assert "line 2: dcc: bad" in result.stderr
@@ -244,17 +244,17 @@ def test_import_tells_bad_lines_and_fails(gooseherd: Any, service: Any, said: An
     assert json.loads(gooseherd("files", "import", "-", "--json", given="{}").stdout) == counts
 
 
-def test_lists_are_tab_separated_for_programs(gooseherd: Any, service: Any, said: Any) -> None:
+def test_lists_are_tab_separated_for_programs(gooseherd: Any, service: Any, reply: Any) -> None:
     entry = {"dcc": "d", "local_id": "f", "file_format": "bam", "size_in_bytes": 3, "filename": "f.bam"}
-    service.on("GET /files", said(200, {"files": [entry], "next": None}))
+    service.on("GET /files", reply(200, {"files": [entry], "next": None}))
     assert gooseherd("files", "ls").stdout == "d/f\tbam\t3\tf.bam\n"
     assert json.loads(gooseherd("files", "ls", "--json").stdout) == {"files": [entry]}
 
 
-def test_watch_ends_with_the_job_s_own_verdict(gooseherd: Any, service: Any, said: Any) -> None:
+def test_watch_ends_with_the_job_s_own_verdict(gooseherd: Any, service: Any, reply: Any) -> None:
     for status, code in (("completed", 0), ("failed", 1), ("cancelled", 1)):
         record = {"job_id": "j", "status": status, "reason": "tool_failed", "detail": "sort died"}
-        service.on("GET /jobs/j", said(200, record))
+        service.on("GET /jobs/j", reply(200, record))
         result = gooseherd("jobs", "watch", "j")
         assert result.exit_code == code
         lines = gooseherd("jobs", "watch", "j", "--json").stdout.splitlines()
@@ -262,9 +262,9 @@ def test_watch_ends_with_the_job_s_own_verdict(gooseherd: Any, service: Any, sai
 
 
 def test_cancel_too_late_is_a_failure_with_the_service_s_words(
-    gooseherd: Any, service: Any, said: Any
+    gooseherd: Any, service: Any, reply: Any
 ) -> None:
-    service.on("DELETE /jobs/j", said(409, {"title": "T", "detail": "job j is finalizing"}, PROBLEM))
+    service.on("DELETE /jobs/j", reply(409, {"title": "T", "detail": "job j is finalizing"}, PROBLEM))
     result = gooseherd("jobs", "cancel", "http://h/jobs/j")
     assert (result.exit_code, "finalizing" in result.stderr) == (1, True)
 
@@ -275,7 +275,7 @@ def fleet_worker(name: str, **more: Any) -> dict[str, Any]:
 
 
 def test_the_fleet_is_listed_with_jobs_and_on_demand_with_those_that_ended(
-    gooseherd: Any, service: Any, said: Any
+    gooseherd: Any, service: Any, reply: Any
 ) -> None:
     fleet = {
         "slots": 3,
@@ -286,7 +286,7 @@ def test_the_fleet_is_listed_with_jobs_and_on_demand_with_those_that_ended(
         ],
         "ended": [fleet_worker("w0", health="gone", diagnosis="it was killed", age_seconds=None)],
     }
-    service.on("GET /fleet", said(200, fleet))
+    service.on("GET /fleet", reply(200, fleet))
     result = gooseherd("fleet", "ls")
     assert result.stdout.splitlines() == [
         "w1\thealthy\t1 h 2 min\tj1\t1 vCPU\trunning",
@@ -298,16 +298,16 @@ def test_the_fleet_is_listed_with_jobs_and_on_demand_with_those_that_ended(
     assert json.loads(gooseherd("fleet", "ls", "--json").stdout) == fleet
 
 
-def test_a_worker_is_stopped_and_a_busy_one_only_with_force(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("DELETE /fleet/w1", said(200, fleet_worker("w1")))
+def test_a_worker_is_stopped_and_a_busy_one_only_with_force(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("DELETE /fleet/w1", reply(200, fleet_worker("w1")))
     result = gooseherd("fleet", "stop", "w1")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "asked to end" in result.stderr
     problem = {"type": "/problems/worker-in-use", "title": "T", "detail": "worker w2 works on job j2"}
-    service.on("DELETE /fleet/w2", said(409, problem, PROBLEM))
+    service.on("DELETE /fleet/w2", reply(409, problem, PROBLEM))
     refused = gooseherd("fleet", "stop", "w2")
     assert (refused.exit_code, "works on job j2" in refused.stderr) == (1, True)
-    service.on("DELETE /fleet/w2", said(200, fleet_worker("w2", job_id="j2")))
+    service.on("DELETE /fleet/w2", reply(200, fleet_worker("w2", job_id="j2")))
     forced = gooseherd("fleet", "stop", "w2", "--force")
     assert (forced.exit_code, "job j2 is tried again" in forced.stderr) == (0, True)
     assert service.asked[-1].path.endswith("force=true")
@@ -363,15 +363,15 @@ REMOVED = {"dcc": "d", "local_id": "f", "job_id": None, "job_withdrawn": False, 
     ],
 )
 def test_files_rm_says_what_it_did(
-    gooseherd: Any, service: Any, said: Any, answer: dict[str, Any], words: str
+    gooseherd: Any, service: Any, reply: Any, answer: dict[str, Any], words: str
 ) -> None:
-    service.on("DELETE /files/d/f", said(200, {**REMOVED, **answer}))
+    service.on("DELETE /files/d/f", reply(200, {**REMOVED, **answer}))
     result = gooseherd("files", "rm", "d/f")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", words)
 
 
-def test_files_rm_goes_on_after_a_name_that_is_not_there(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("DELETE /files/d/f", said(200, REMOVED))
+def test_files_rm_goes_on_after_a_name_that_is_not_there(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("DELETE /files/d/f", reply(200, REMOVED))
     result = gooseherd("files", "rm", "d/x", "d/f", "--json")
     assert result.exit_code == 4
     assert json.loads(result.stdout) == {"removed": [REMOVED], "missing": ["d/x"]}
@@ -411,16 +411,16 @@ ENTRY = {"dcc": "d", "local_id": "f", "file_format": "bed", "size_in_bytes": 21_
 
 
 def test_get_tells_what_was_dropped_when_the_artifact_was_made(
-    gooseherd: Any, service: Any, said: Any, artifact: None
+    gooseherd: Any, service: Any, reply: Any, artifact: None
 ) -> None:
-    service.on("GET /files/d/f/manifest", said(200, MANIFEST))
+    service.on("GET /files/d/f/manifest", reply(200, MANIFEST))
     assert "note: 2 lines were dropped: no end\n" in gooseherd("get", "d/f").stderr
-    told = json.loads(gooseherd("get", "d/f", "--json").stdout)
-    assert (told["notes"], told["counts"]) == (JOB["notes"], JOB["counts"])
+    output = json.loads(gooseherd("get", "d/f", "--json").stdout)
+    assert (output["notes"], output["counts"]) == (JOB["notes"], JOB["counts"])
 
 
-def test_jobs_show_tells_notes_counts_and_rounded_numbers(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("GET /jobs/j1", said(200, JOB))
+def test_jobs_show_tells_notes_counts_and_rounded_numbers(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("GET /jobs/j1", reply(200, JOB))
     result = gooseherd("jobs", "show", "j1")
     for words in ("2 lines were dropped", "records 7, dropped 2", "21.3 MB"):
         assert words in result.stdout
@@ -428,24 +428,24 @@ def test_jobs_show_tells_notes_counts_and_rounded_numbers(gooseherd: Any, servic
     assert ".123456" not in result.stdout
 
 
-def test_jobs_ls_says_why_a_job_waits(gooseherd: Any, service: Any, said: Any) -> None:
+def test_jobs_ls_says_why_a_job_waits(gooseherd: Any, service: Any, reply: Any) -> None:
     waiting = {"reason": "source_unavailable", "detail": "upstream answered 503", "next_try_seconds": 30.0}
     job = {**JOB, "status": "pending", "waiting": waiting}
-    service.on("GET /jobs", said(200, {"jobs": [job], "next": None}))
+    service.on("GET /jobs", reply(200, {"jobs": [job], "next": None}))
     row = gooseherd("jobs", "ls").stdout.rstrip("\n").split("\t")
     assert row[-1] == "waiting: upstream answered 503, next try in 30 s"
     assert row[-2] == JOB["created_at"]
 
 
-def test_show_tells_entry_readiness_job_and_manifest(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("GET /files/d/f", said(200, ENTRY))
-    service.on("GET /data/d/f/status", said(200, {"ready": True, "size": 21_300_000, "job_id": None}))
+def test_show_tells_entry_readiness_job_and_manifest(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("GET /files/d/f", reply(200, ENTRY))
+    service.on("GET /data/d/f/status", reply(200, {"ready": True, "size": 21_300_000, "job_id": None}))
     problem = {"type": "/problems/no-such-part", "title": "T", "detail": "it has no index"}
-    service.on("GET /index/d/f/status", said(404, problem, PROBLEM))
-    service.on("GET /density/d/f/status", said(404, problem, PROBLEM))
-    service.on("GET /jobs", said(200, {"jobs": [JOB], "next": None}))
-    service.on("GET /jobs/j1", said(200, JOB))
-    service.on("GET /files/d/f/manifest", said(200, MANIFEST))
+    service.on("GET /index/d/f/status", reply(404, problem, PROBLEM))
+    service.on("GET /density/d/f/status", reply(404, problem, PROBLEM))
+    service.on("GET /jobs", reply(200, {"jobs": [JOB], "next": None}))
+    service.on("GET /jobs/j1", reply(200, JOB))
+    service.on("GET /files/d/f/manifest", reply(200, MANIFEST))
     text = gooseherd("show", "d/f").stdout
     for words in ("d/f\n", "21.3 MB", "it has no index", "intervals 4", "http://h/data/d/f", "htslib 1.21"):
         assert words in text
@@ -456,11 +456,11 @@ def test_show_tells_entry_readiness_job_and_manifest(gooseherd: Any, service: An
     assert known["ready"]["index"]["problem"] == "no-such-part"
 
 
-def test_show_of_what_nobody_asked_for_starts_nothing(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("GET /files/d/f", said(200, ENTRY))
+def test_show_of_what_nobody_asked_for_starts_nothing(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("GET /files/d/f", reply(200, ENTRY))
     for kind in ("data", "index", "density"):
-        service.on(f"GET /{kind}/d/f/status", said(200, {"ready": False}))
-    service.on("GET /jobs", said(200, {"jobs": [], "next": None}))
+        service.on(f"GET /{kind}/d/f/status", reply(200, {"ready": False}))
+    service.on("GET /jobs", reply(200, {"jobs": [], "next": None}))
     result = gooseherd("show", "d/f")
     assert (result.exit_code, result.stdout.count("not asked for yet")) == (0, 3)
     assert {asked.method for asked in service.asked} == {"GET"}
@@ -471,6 +471,6 @@ def test_show_of_an_unknown_file_is_refused(gooseherd: Any) -> None:
     assert gooseherd("show", "d/none").exit_code == 4
 
 
-def test_what_programs_read_is_not_rounded(gooseherd: Any, service: Any, said: Any) -> None:
-    service.on("GET /files", said(200, {"files": [{**ENTRY, "filename": "f.bed"}], "next": None}))
+def test_what_programs_read_is_not_rounded(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("GET /files", reply(200, {"files": [{**ENTRY, "filename": "f.bed"}], "next": None}))
     assert gooseherd("files", "ls").stdout == "d/f\tbed\t21300000\tf.bed\n"

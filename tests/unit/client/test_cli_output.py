@@ -25,7 +25,7 @@ INDEX = b"the index"
 
 
 @pytest.fixture
-def artifact(service: Any, said: Any) -> None:
+def artifact(service: Any, reply: Any) -> None:
     for path, content, name in (
         ("data", CONTENT, "r.bam"),
         ("index", INDEX, "r.bam.bai"),
@@ -36,7 +36,7 @@ def artifact(service: Any, said: Any) -> None:
             "Content-Disposition": f'attachment; filename="{name}"',
         }
         for method in ("GET", "HEAD"):
-            service.on(f"{method} /{path}/d/f", said(200, content, headers))
+            service.on(f"{method} /{path}/d/f", reply(200, content, headers))
 
 
 @pytest.fixture
@@ -177,8 +177,8 @@ def test_what_cannot_be_is_told_before_any_work(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     ended = get(*arguments)
-    told = json.loads(ended[1])["error"]["detail"] if "--json" in arguments else ended[2]
-    assert (ended[0], words in told, service.asked) == (code, True, []), ended
+    body = json.loads(ended[1])["error"]["detail"] if "--json" in arguments else ended[2]
+    assert (ended[0], words in body, service.asked) == (code, True, []), ended
     assert names(tmp_path) == ["file"]
 
 

@@ -41,13 +41,13 @@ def stream(*jobs: dict[str, Any]) -> bytes:
 
 
 @pytest.fixture
-def bytes_there(said: Any) -> Any:
-    return said(200, b"x" * 10, {"ETag": '"e"', "Content-Disposition": 'attachment; filename="r.bam"'})
+def bytes_there(reply: Any) -> Any:
+    return reply(200, b"x" * 10, {"ETag": '"e"', "Content-Disposition": 'attachment; filename="r.bam"'})
 
 
 @pytest.fixture
-def accepted(said: Any) -> Any:
-    return said(202, {"job_id": "j1"}, {"Location": "http://elsewhere/jobs/j1", "Retry-After": "1"})
+def accepted(reply: Any) -> Any:
+    return reply(202, {"job_id": "j1"}, {"Location": "http://elsewhere/jobs/j1", "Retry-After": "1"})
 
 
 def test_what_is_there_is_ready_at_once(service: Any, client: GooseherdClient, bytes_there: Any) -> None:
@@ -59,11 +59,11 @@ def test_what_is_there_is_ready_at_once(service: Any, client: GooseherdClient, b
 
 
 def test_a_job_is_followed_by_its_events(
-    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, said: Any
+    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, reply: Any
 ) -> None:
     service.on(DATA, accepted, bytes_there)
-    service.on(JOB, said(200, job("pending")))
-    service.on(EVENTS, said(200, stream(job("running"), job("completed")), STREAM))
+    service.on(JOB, reply(200, job("pending")))
+    service.on(EVENTS, reply(200, stream(job("running"), job("completed")), STREAM))
     seen: list[str] = []
     ready = client.ready("d", "f", on_job=lambda j: seen.append(j["status"]))
     assert seen == ["pending", "running", "completed"]
@@ -73,15 +73,15 @@ def test_a_job_is_followed_by_its_events(
 
 @pytest.mark.parametrize("trouble", ["no events", "no stream", "cut", "ends early"])
 def test_without_events_the_job_is_polled(
-    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, said: Any, trouble: str
+    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, reply: Any, trouble: str
 ) -> None:
     service.on(DATA, accepted, bytes_there)
-    service.on(JOB, said(200, job("running")), said(200, job("finalizing")), said(200, job("completed")))
+    service.on(JOB, reply(200, job("running")), reply(200, job("finalizing")), reply(200, job("completed")))
     broken = {
-        "no events": said(503, {"title": "off"}),
-        "no stream": said(200, {"not": "a stream"}),
-        "cut": said(200, stream(job("running")), STREAM, cut=True),
-        "ends early": said(200, stream(job("running")), STREAM),
+        "no events": reply(503, {"title": "off"}),
+        "no stream": reply(200, {"not": "a stream"}),
+        "cut": reply(200, stream(job("running")), STREAM, cut=True),
+        "ends early": reply(200, stream(job("running")), STREAM),
     }
     service.on(EVENTS, broken[trouble])
     seen: list[str] = []
@@ -90,53 +90,59 @@ def test_without_events_the_job_is_polled(
 
 
 def test_a_service_that_restarts_is_waited_for(
-    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, said: Any
+    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, reply: Any
 ) -> None:
     service.on(DATA, accepted, bytes_there)
     service.on(
-        JOB, said(200, job("running")), said(503, {}), said(200, b"", cut=True), said(200, job("completed"))
+        JOB,
+        reply(200, job("running")),
+        reply(503, {}),
+        reply(200, b"", cut=True),
+        reply(200, job("completed")),
     )
     assert client.ready("d", "f").job is not None
 
 
 def test_a_failed_job_is_told_with_its_reason(
-    service: Any, client: GooseherdClient, accepted: Any, said: Any
+    service: Any, client: GooseherdClient, accepted: Any, reply: Any
 ) -> None:
     service.on(DATA, accepted)
-    service.on(JOB, said(200, job("failed", reason="source_invalid", detail="no header")))
+    service.on(JOB, reply(200, job("failed", reason="source_invalid", detail="no header")))
     with pytest.raises(JobEnded, match="job j1 failed: source_invalid: no header"):
         client.ready("d", "f")
 
 
 def test_a_wait_that_takes_too_long_names_the_job(
-    service: Any, client: GooseherdClient, accepted: Any, said: Any
+    service: Any, client: GooseherdClient, accepted: Any, reply: Any
 ) -> None:
     service.on(DATA, accepted)
-    service.on(JOB, said(200, job("running")))
+    service.on(JOB, reply(200, job("running")))
     with pytest.raises(TookTooLong) as late:
         client.ready("d", "f", timeout_seconds=0.3)
     assert late.value.job_id == "j1"
 
 
 def test_a_full_queue_is_waited_out_as_told(
-    service: Any, client: GooseherdClient, bytes_there: Any, said: Any, no_waiting: list[float]
+    service: Any, client: GooseherdClient, bytes_there: Any, reply: Any, no_waiting: list[float]
 ) -> None:
-    service.on(DATA, said(429, {"title": "full"}, {"Retry-After": "7"}), bytes_there)
+    service.on(DATA, reply(429, {"title": "full"}, {"Retry-After": "7"}), bytes_there)
     client.ready("d", "f")
     assert no_waiting == [7.0]
 
 
-def test_what_waiting_does_not_heal_is_told_at_once(service: Any, client: GooseherdClient, said: Any) -> None:
-    service.on(DATA, said(503, {"title": "Processing is off"}))
+def test_what_waiting_does_not_heal_is_told_at_once(
+    service: Any, client: GooseherdClient, reply: Any
+) -> None:
+    service.on(DATA, reply(503, {"title": "Processing is off"}))
     with pytest.raises(Busy, match="Processing is off"):
         client.ready("d", "f")
 
 
 def test_retry_is_asked_for_once(
-    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, said: Any
+    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, reply: Any
 ) -> None:
     service.on(DATA, accepted, bytes_there)
-    service.on(JOB, said(200, job("completed")))
+    service.on(JOB, reply(200, job("completed")))
     client.ready("d", "f", retry=True)
     assert [a.path for a in service.asked if a.path.startswith("/data")] == [
         "/data/d/f?retry=true",
@@ -144,8 +150,8 @@ def test_retry_is_asked_for_once(
     ]
 
 
-def test_asking_does_not_read_the_bytes(service: Any, client: GooseherdClient, said: Any) -> None:
-    service.on("GET /index/d/f", said(200, b"12", cut=True))
+def test_asking_does_not_read_the_bytes(service: Any, client: GooseherdClient, reply: Any) -> None:
+    service.on("GET /index/d/f", reply(200, b"12", cut=True))
     answer = client.ask("d", "f", kind=Kind.INDEX)
     assert answer.ready is not None
 
@@ -155,10 +161,10 @@ def test_asking_does_not_read_the_bytes(service: Any, client: GooseherdClient, s
     [(403, Denied), (401, Denied), (404, Missing), (410, Missing), (429, Busy), (422, Refused)],
 )
 def test_refusals_are_told_by_kind(
-    service: Any, client: GooseherdClient, said: Any, status: int, kind: type[Refused]
+    service: Any, client: GooseherdClient, reply: Any, status: int, kind: type[Refused]
 ) -> None:
     problem = {"type": "/problems/some-thing", "title": "T", "detail": "because", "field": "x"}
-    service.on(DATA, said(status, problem, {"Content-Type": "application/problem+json"}))
+    service.on(DATA, reply(status, problem, {"Content-Type": "application/problem+json"}))
     with pytest.raises(kind) as refused:
         client.ask("d", "f")
     assert (str(refused.value), refused.value.kind, refused.value.fields["field"]) == (
@@ -170,17 +176,17 @@ def test_refusals_are_told_by_kind(
 
 
 def test_an_error_page_of_a_proxy_is_told_by_its_status(
-    service: Any, client: GooseherdClient, said: Any
+    service: Any, client: GooseherdClient, reply: Any
 ) -> None:
-    service.on(DATA, said(502, b"<html>bad gateway</html>"))
+    service.on(DATA, reply(502, b"<html>bad gateway</html>"))
     with pytest.raises(Refused, match="Bad Gateway"):
         client.ask("d", "f")
 
 
 def test_another_program_at_the_address_is_recognized(
-    service: Any, client: GooseherdClient, said: Any
+    service: Any, client: GooseherdClient, reply: Any
 ) -> None:
-    service.on("GET /jobs/j1", said(200, b"<html>hello</html>"))
+    service.on("GET /jobs/j1", reply(200, b"<html>hello</html>"))
     with pytest.raises(UnexpectedResponse):
         client.job("j1")
 
@@ -190,38 +196,38 @@ def test_nobody_at_the_address_is_not_reachable() -> None:
         client.job("j1")
 
 
-def test_pages_are_walked_to_the_limit(service: Any, client: GooseherdClient, said: Any) -> None:
+def test_pages_are_walked_to_the_limit(service: Any, client: GooseherdClient, reply: Any) -> None:
     service.on(
         "GET /files",
-        said(200, {"files": [{"n": 1}, {"n": 2}], "next": "a b"}),
-        said(200, {"files": [{"n": 3}]}),
+        reply(200, {"files": [{"n": 1}, {"n": 2}], "next": "a b"}),
+        reply(200, {"files": [{"n": 3}]}),
     )
     assert [f["n"] for f in client.files(text="x")] == [1, 2, 3]
     assert [a.path for a in service.asked] == ["/files?q=x&limit=200", "/files?q=x&after=a+b&limit=200"]
-    service.on("GET /jobs", said(200, {"jobs": [{"n": 1}, {"n": 2}], "next": "y"}))
+    service.on("GET /jobs", reply(200, {"jobs": [{"n": 1}, {"n": 2}], "next": "y"}))
     assert [j["n"] for j in client.jobs(limit=3)] == [1, 2, 1]
 
 
 def test_an_import_in_which_no_line_was_good_still_tells_the_counts(
-    service: Any, client: GooseherdClient, said: Any
+    service: Any, client: GooseherdClient, reply: Any
 ) -> None:
-    service.on("POST /files/import", said(422, {"imported": 0, "new": 0, "failed": 1, "errors": []}))
+    service.on("POST /files/import", reply(422, {"imported": 0, "new": 0, "failed": 1, "errors": []}))
     assert client.import_files([b'{"a": 1}', b"{}\n"])["failed"] == 1
     assert service.asked[-1].body == b'{"a": 1}\n{}\n'
     assert service.asked[-1].headers["X-API-Key"] == "the-key"
 
 
-def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, said: Any) -> None:
-    service.on("GET /files/d/a~b:c+d@e=f", said(200, {"ok": True}))
+def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, reply: Any) -> None:
+    service.on("GET /files/d/a~b:c+d@e=f", reply(200, {"ok": True}))
     assert client.file("d", "a~b:c+d@e=f") == {"ok": True}
     with pytest.raises(Missing):
         client.file("d", "../../jobs/x")
     assert service.asked[-1].path == "/files/d/..%2F..%2Fjobs%2Fx"
 
 
-def test_a_wait_that_is_too_long_is_told_as_it_was_given(service: Any, said: Any, client: Any) -> None:
-    service.on("GET /data/d/f", said(202, {}, {"Location": "/jobs/j1"}))
-    service.on("GET /jobs/j1", said(200, {"job_id": "j1", "status": "running"}))
+def test_a_wait_that_is_too_long_is_told_as_it_was_given(service: Any, reply: Any, client: Any) -> None:
+    service.on("GET /data/d/f", reply(202, {}, {"Location": "/jobs/j1"}))
+    service.on("GET /jobs/j1", reply(200, {"job_id": "j1", "status": "running"}))
     with pytest.raises(TookTooLong) as late:
         client.ready("d", "f", timeout_seconds=0.5)
     assert str(late.value) == "not ready after 0.5 s; job j1 goes on"

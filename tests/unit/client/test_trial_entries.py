@@ -13,10 +13,10 @@ from gooseherd.trial.entries import Entries
 
 
 @pytest.fixture
-def catalog(service: Any, said: Any) -> Any:
-    service.on("POST /files", said(200, {"imported": 1, "new": 1}))
+def catalog(service: Any, reply: Any) -> Any:
+    service.on("POST /files", reply(200, {"imported": 1, "new": 1}))
     for name in ("a", "b"):
-        service.on(f"DELETE /files/trial/{name}", said(200, {"dcc": "trial", "local_id": name}))
+        service.on(f"DELETE /files/trial/{name}", reply(200, {"dcc": "trial", "local_id": name}))
     return service
 
 
@@ -53,7 +53,7 @@ def test_nothing_is_registered_after_the_end(catalog: Any, client: GooseherdClie
     assert calls(catalog) == []
 
 
-def test_a_registration_under_way_is_waited_for(service: Any, said: Any, client: GooseherdClient) -> None:
+def test_a_registration_under_way_is_waited_for(service: Any, reply: Any, client: GooseherdClient) -> None:
     arrived, go = threading.Event(), threading.Event()
     answer = service.answer
 
@@ -64,8 +64,8 @@ def test_a_registration_under_way_is_waited_for(service: Any, said: Any, client:
         return answer(asked)
 
     service.answer = slowly
-    service.on("POST /files", said(200, {}))
-    service.on("DELETE /files/trial/a", said(200, {}))
+    service.on("POST /files", reply(200, {}))
+    service.on("DELETE /files/trial/a", reply(200, {}))
     entries = Entries(client, print)
     registering = threading.Thread(target=entries.register, args=(entry("a"),))
     registering.start()
@@ -79,10 +79,10 @@ def test_a_registration_under_way_is_waited_for(service: Any, said: Any, client:
 
 
 def test_an_entry_that_cannot_be_removed_is_named_and_the_others_go(
-    catalog: Any, said: Any, client: GooseherdClient
+    catalog: Any, reply: Any, client: GooseherdClient
 ) -> None:
     words: list[str] = []
-    catalog.on("DELETE /files/trial/a", said(401, {"title": "T", "detail": "no key"}))
+    catalog.on("DELETE /files/trial/a", reply(401, {"title": "T", "detail": "no key"}))
     with Entries(client, words.append) as entries:
         entries.register(entry("a"))
         entries.register(entry("b"))

@@ -34,7 +34,7 @@ LIST_LIMIT: Final = 1000
 BATCH: Final = 500
 LINE_LIMIT_BYTES: Final = 256 * 1024
 """An entry's text fields have 4096 characters at most, so an honest line is far shorter."""
-ERRORS_TOLD: Final = 100
+ERRORS_REPORTED: Final = 100
 SAME_CONTENT_TOLD: Final = 10
 
 _EXAMPLE: Final = {
@@ -141,8 +141,10 @@ def file_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
     )
     async def bulk(request: Request, context: Admin) -> JSONResponse:
         """Insert or replace entries given as JSON lines, any number; a bad line costs only itself."""
-        told = await _import(catalog, request.stream(), dependencies.sources)
-        return JSONResponse(told.model_dump(), status_code=422 if told.failed and not told.imported else 200)
+        outcome = await _import(catalog, request.stream(), dependencies.sources)
+        return JSONResponse(
+            outcome.model_dump(), status_code=422 if outcome.failed and not outcome.imported else 200
+        )
 
     return router
 
@@ -228,7 +230,7 @@ class _Tally:
 
     def fail(self, line: int, error: InvalidInput) -> None:
         self.failed += 1
-        if len(self.errors) < ERRORS_TOLD:
+        if len(self.errors) < ERRORS_REPORTED:
             self.errors.append(LineError(line=line, field=error.field, problem=error.problem))
 
 

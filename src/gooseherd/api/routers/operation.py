@@ -48,11 +48,11 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
     )
     async def readyz() -> JSONResponse:
         """Each dependency: "ok", "off: …" when it is switched off on purpose, or its problem."""
-        said = await _dependencies(dependencies)
-        ready = all(state == "ok" or state.startswith("off: ") for state in said.values())
-        told = Ready(status="ok" if ready else "unready", dependencies=dict(said))
+        states = await _dependencies(dependencies)
+        ready = all(state == "ok" or state.startswith("off: ") for state in states.values())
+        body = Ready(status="ok" if ready else "unready", dependencies=dict(states))
         return JSONResponse(
-            told.model_dump(), status_code=200 if ready else 503, headers={"Cache-Control": "no-store"}
+            body.model_dump(), status_code=200 if ready else 503, headers={"Cache-Control": "no-store"}
         )
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -297,19 +297,19 @@ def _tree(at: int, leaves: Sequence[bytes], inner: Callable[[int, int, int], byt
         for child in range(0, counts[level], _CHILDREN):
             places[level].append(at)
             at += _NODE.size + min(_CHILDREN, counts[level] - child) * sizes[level > 0]
-    told = []
+    blocks = []
     for level in reversed(range(len(counts))):
         below = _CHILDREN**level  # leaves under an entry
         for child in range(0, counts[level], _CHILDREN):
             children = range(child, min(child + _CHILDREN, counts[level]))
-            told.append(_NODE.pack(level == 0, 0, len(children)))
-            told += (
+            blocks.append(_NODE.pack(level == 0, 0, len(children)))
+            blocks += (
                 leaves[n]
                 if not level
                 else inner(n * below, min((n + 1) * below, counts[0]) - 1, places[level - 1][n])
                 for n in children
             )
-    return b"".join(told)
+    return b"".join(blocks)
 
 
 def _summary(steps: Sequence[Step]) -> bytes:

@@ -63,14 +63,14 @@ class Table:
 
     def to_bytes(self) -> bytes:
         """As kernel/src/density.h says."""
-        told = [_TOP.pack(_MAGIC, self.shift, len(self.sequences))]
+        pieces = [_TOP.pack(_MAGIC, self.shift, len(self.sequences))]
         for s in self.sequences:
-            told += (
+            pieces += (
                 _SEQUENCE.pack(s.length, s.end, len(s.name), len(s.cells) // 3),
                 s.name,
                 _turned(s.cells).tobytes(),
             )
-        return b"".join(told)
+        return b"".join(pieces)
 
     @classmethod
     def from_bytes(cls, data: Buffer) -> Table:

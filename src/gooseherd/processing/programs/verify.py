@@ -59,13 +59,13 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(words)
     chance = random.Random(given.seed)  # noqa: S311 - the same seed must ask the same
     try:
-        said = alignments(given, chance) if given.kind == "bam" else intervals(given, chance)
+        finding = alignments(given, chance) if given.kind == "bam" else intervals(given, chance)
     except Disagreement as found:
         return refuse(given.report, Reason.TOOL_FAILED, f"the result did not pass its check: {found}")
     except NotText:
         detail = "control characters among its first records: readers take such a file for binary"
         return refuse(given.report, Reason.SOURCE_INVALID, detail)
-    json.dump(said, sys.stdout)
+    json.dump(finding, sys.stdout)
     return 0
 
 

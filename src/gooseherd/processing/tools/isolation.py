@@ -112,8 +112,8 @@ async def filter_trial(use: SandboxUse) -> tuple[bool, str]:
         )
     except OSError as error:
         return False, f"{PROGRAM} does not run: {error.strerror}"
-    said, _ = await probe.communicate()
-    return (True, "seccomp") if probe.returncode == 0 else (False, scrub(said.decode(errors="replace")))
+    output, _ = await probe.communicate()
+    return (True, "seccomp") if probe.returncode == 0 else (False, scrub(output.decode(errors="replace")))
 
 
 async def _open(folder: Path, *, required: bool) -> Sandbox | None:

@@ -87,8 +87,8 @@ class ToolLimits:
     def _cpu(self) -> tuple[str, ...]:
         if self.cpu_seconds is None:
             return ()
-        told, killed = self.cpu_seconds, self.cpu_seconds + _CPU_GRACE_SECONDS
-        return (f"--cpu={_within(resource.RLIMIT_CPU, told)}:{_within(resource.RLIMIT_CPU, killed)}",)
+        soft, killed = self.cpu_seconds, self.cpu_seconds + _CPU_GRACE_SECONDS
+        return (f"--cpu={_within(resource.RLIMIT_CPU, soft)}:{_within(resource.RLIMIT_CPU, killed)}",)
 
     def _nproc(self, *, alone: bool) -> tuple[str, ...]:
         running = 0 if alone else _running()

@@ -381,8 +381,8 @@ class _Run:
         )
         if first is None:
             return None
-        if said := _verdict(first.stage):
-            return said
+        if verdict := _verdict(first.stage):
+            return verdict
         end = first.ended()
         failure = explain(
             end.name,
@@ -399,8 +399,8 @@ def _verdict(stage: Stage) -> Failure | None:
     if stage.verdict is None:
         return None
     try:
-        said = json.loads(stage.verdict.read_bytes())
-        return Failure(Reason(said["reason"]), said["detail"])
+        fields = json.loads(stage.verdict.read_bytes())
+        return Failure(Reason(fields["reason"]), fields["detail"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

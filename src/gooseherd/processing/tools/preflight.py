@@ -57,7 +57,7 @@ def _program(name: str, environ: Mapping[str, str]) -> Check:
     if where is None:
         return Check(name, "missing", "not on PATH", how_to_get_it)
     try:
-        done = _said_of_version(where)
+        done = _version_output(where)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check(name, "missing", f"{where} does not run: {error}", how_to_get_it)
     version = _VERSION.search(done.stdout + done.stderr)
@@ -68,7 +68,7 @@ def _program(name: str, environ: Mapping[str, str]) -> Check:
     return Check(name, "ok", version[0])
 
 
-def _said_of_version(program: str | Path) -> subprocess.CompletedProcess[str]:
+def _version_output(program: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, "--version"],
         capture_output=True,
@@ -88,7 +88,7 @@ def _kernel() -> Check:
         slower = "not installed: VCF, GFF and BED take several times longer"
         return Check(name, "warn", slower, native_program_remedy())
     try:
-        done = _said_of_version(where)
+        done = _version_output(where)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check(name, "warn", f"{where} does not run: {error}", native_program_remedy())
     if done.returncode != 0:
@@ -144,12 +144,12 @@ def writable(name: str, path: Path, variable: str) -> Check:
 def disk(path: Path) -> Check:
     """How much room there is for files of attempts."""
     free = shutil.disk_usage(existing(path)).free
-    told = f"{free / 2**30:.1f} GiB free"
+    free_space = f"{free / 2**30:.1f} GiB free"
     if free < _NO_DISK_BYTES:
-        return Check("disk", "missing", told, "make room: less than 1 GiB is left")
+        return Check("disk", "missing", free_space, "make room: less than 1 GiB is left")
     if free < _LITTLE_DISK_BYTES:
-        return Check("disk", "warn", told, "large files need three times their size")
-    return Check("disk", "ok", told)
+        return Check("disk", "warn", free_space, "large files need three times their size")
+    return Check("disk", "ok", free_space)
 
 
 def existing(path: Path) -> Path:

@@ -121,14 +121,14 @@ class Sandbox:
         with suppress(ConnectionError):
             await keeper.stdin.drain()
         if await keeper.stdout.readline() != b"\n":
-            raise NoSandbox(_told("bubblewrap", await keeper.stderr.read(4096)))
+            raise NoSandbox(_last_line("bubblewrap", await keeper.stderr.read(4096)))
         self._pid = int(json.loads(os.read(information, 4096))["child-pid"])
         trial = await asyncio.create_subprocess_exec(
             *self.entrance(Path("/")), "true", stderr=asyncio.subprocess.PIPE
         )
         _, words = await trial.communicate()
         if trial.returncode != 0:
-            raise NoSandbox(_told("nsenter", words))
+            raise NoSandbox(_last_line("nsenter", words))
 
 
 def inner_processes(pid: int) -> list[int]:
@@ -138,6 +138,6 @@ def inner_processes(pid: int) -> list[int]:
     return []
 
 
-def _told(program: str, words: bytes) -> str:
-    said = words.decode(errors="replace").strip().splitlines()
-    return scrub(said[0]) if said else f"{program} failed without a word"
+def _last_line(program: str, words: bytes) -> str:
+    lines = words.decode(errors="replace").strip().splitlines()
+    return scrub(lines[0]) if lines else f"{program} failed without a word"

@@ -95,9 +95,9 @@ def explain(
     for pattern, reason, meaning in _OF_MACHINE:
         if pattern.search(words):
             return Failure(reason, f"{stage} {meaning}")
-    for pattern, said in _OF_SOURCE if reads_source else ():
+    for pattern, sentence in _OF_SOURCE if reads_source else ():
         if pattern.search(words):
-            return Failure(Reason.SOURCE_INVALID, said or scrub(_telling_line(words, pattern), *secrets))
+            return Failure(Reason.SOURCE_INVALID, sentence or scrub(_telling_line(words, pattern), *secrets))
     if returncode == -signal.SIGKILL:
         return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
     if returncode == -signal.SIGXFSZ:
@@ -121,7 +121,7 @@ def _telling_line(words: str, pattern: re.Pattern[str] | None) -> str:
     """The line that matches, or the first of htslib's errors, or the last line there is."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     if pattern is not None:
-        told = next((line for line in lines if pattern.search(line)), "")
+        line_found = next((line for line in lines if pattern.search(line)), "")
     else:
-        told = next((line for line in lines if line.startswith("[E::")), lines[-1] if lines else "")
-    return _FUNCTION.sub("", told)
+        line_found = next((line for line in lines if line.startswith("[E::")), lines[-1] if lines else "")
+    return _FUNCTION.sub("", line_found)

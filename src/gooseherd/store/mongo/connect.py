@@ -63,8 +63,8 @@ def connect(url: str, name: str) -> Database:
     """
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise Misconfigured("DATABASE_URL", "must begin with mongodb:// or mongodb+srv://")
-    said = {key.lower() for key, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
-    options = {key: value for key, value in _DEFAULTS.items() if key.lower() not in said}
+    given = {key.lower() for key, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+    options = {key: value for key, value in _DEFAULTS.items() if key.lower() not in given}
     try:
         client: AsyncMongoClient[Document] = AsyncMongoClient(url, tz_aware=True, tzinfo=UTC, **options)
     except (ConfigurationError, ValueError, TypeError) as error:

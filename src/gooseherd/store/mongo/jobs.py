@@ -227,9 +227,9 @@ class MongoJobs(JobReads):
     @store_operation
     async def record_progress(self, job_id: JobId, fence: Fence, progress: Progress) -> None:
         """Store how far it is. A smaller percentage than the stored one is not written."""
-        said = {f"progress.{name}": value for name, value in asdict(progress).items() if name != "percent"}
+        fields = {f"progress.{name}": value for name, value in asdict(progress).items() if name != "percent"}
         update = {
-            "$set": {**said, "updated_at": await self._clock.now()},
+            "$set": {**fields, "updated_at": await self._clock.now()},
             # Two decimals are plenty, and the embedded server's $max takes 1e-308 for more than 27.
             "$max": {"progress.percent": round(progress.percent, 2)},
         }
