@@ -33,7 +33,7 @@ from _files import bed, sorted_text, write, write_bam
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, EventKind
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import CacheKey, Recipe
-from gooseherd.domain.ports import Body
+from gooseherd.domain.ports.cache import Body
 from gooseherd.domain.processing import HERE, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import default_registry

@@ -21,7 +21,7 @@ from sqlalchemy import delete, select, update
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.ports import FileStore, JobStore
+from gooseherd.domain.ports.store import FileStore, JobStore
 from gooseherd.store.document_server import DocumentServer
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles

@@ -23,7 +23,7 @@ from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.memory import MemoryCache

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gooseherd.domain import formats
-from gooseherd.domain.ports import FileQuery, FileStore
+from gooseherd.domain.ports.store import FileQuery, FileStore
 from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
 
 pytestmark = pytest.mark.integration

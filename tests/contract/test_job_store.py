@@ -17,7 +17,7 @@ from gooseherd.domain.errors import InvalidInput, LeaseLost, NotCancellable, Not
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
-from gooseherd.domain.ports import JobQuery, JobStore
+from gooseherd.domain.ports.store import JobQuery, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status

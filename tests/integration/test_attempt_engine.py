@@ -22,7 +22,8 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import Fetched, Pausing, SourceDetails, StoredObject, Upstream, ignore_pause
+from gooseherd.domain.ports.cache import StoredObject
+from gooseherd.domain.ports.source import Fetched, Pausing, SourceDetails, Upstream, ignore_pause
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache

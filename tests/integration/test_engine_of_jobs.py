@@ -38,7 +38,9 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import Shortage, StoredObject, WorkerHandle, WorkerLink, WorkerNeed, WorkerView
+from gooseherd.domain.ports.cache import StoredObject
+from gooseherd.domain.ports.fleet import Shortage, WorkerHandle, WorkerNeed, WorkerView
+from gooseherd.domain.ports.worker import WorkerLink
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache

@@ -13,7 +13,7 @@ from gooseherd.domain import formats
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import AttemptRecord, Fence, Job, JobId, Lease, Owner, WorkerId
 from gooseherd.domain.keys import Recipe, workflow_key
-from gooseherd.domain.ports import WorkerHealth, WorkerView
+from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status

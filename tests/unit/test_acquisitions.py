@@ -10,7 +10,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, NoCapacity
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
 from gooseherd.fleet.acquisitions import Acquisitions
 
 W = WorkerHandle(WorkerId("w-1"), "127.0.0.1:1")

@@ -14,7 +14,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BAM, BED
 from gooseherd.domain.job import JobId, WorkerId
-from gooseherd.domain.ports import Shortage, WorkerNeed
+from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
 from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, SizeBounds, WorkerSize, limit_reached, size_for
 
 GIB = 1 << 30

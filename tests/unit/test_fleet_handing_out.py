@@ -15,7 +15,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import NoCapacity
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports import Fetched
+from gooseherd.domain.ports.source import Fetched
 from gooseherd.domain.processing import StepFailed
 from gooseherd.worker.streaming_source import OnFetched, StreamingSource
 

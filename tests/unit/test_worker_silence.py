@@ -12,7 +12,7 @@ import pytest
 from gooseherd.domain.attempt import AttemptId, EventKind
 from gooseherd.domain.errors import WorkerLost
 from gooseherd.domain.job import JobId, WorkerId
-from gooseherd.domain.ports import WorkerHandle
+from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.fleet import wool_workers
 
 ATTEMPT = AttemptId(JobId("j"), 1)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gooseherd.domain.errors import AccessDenied, Gone, NotFound
-from gooseherd.domain.ports import FilePage, FileQuery, FileStore, SourceDetails
+from gooseherd.domain.ports.source import SourceDetails
+from gooseherd.domain.ports.store import FilePage, FileQuery, FileStore
 from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile, parse_dcc, parse_local_id
 
 REMEMBERED_SECONDS: Final = 2.0

@@ -34,7 +34,7 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import CacheKey, Recipe
-from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
 from gooseherd.domain.states import Status

@@ -8,7 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from gooseherd.control.submission import Submissions
-from gooseherd.domain.ports import CacheBackend, FileStore, Fleet, JobStore, Sources
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.source import Sources
+from gooseherd.domain.ports.store import FileStore, JobStore
 
 
 def _new_request_id() -> str:

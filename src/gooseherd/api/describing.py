@@ -8,7 +8,7 @@ from typing import Final
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.domain.errors import GooseherdError
-from gooseherd.domain.ports import SourceDetails, Sources
+from gooseherd.domain.ports.source import SourceDetails, Sources
 from gooseherd.domain.source import Dcc, IdentityKind, LocalId, SourceFile
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from gooseherd.control.assignments import attempt_of
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.job import AttemptRecord, Job
-from gooseherd.domain.ports import WorkerHealth, WorkerView
+from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
 from gooseherd.domain.source import AccessLevel, SourceFile
 from gooseherd.domain.states import Status
 

@@ -23,7 +23,7 @@ from gooseherd.domain.errors import (
     RangeNotSatisfiable,
     UpstreamUnavailable,
 )
-from gooseherd.domain.ports import Sources, Upstream
+from gooseherd.domain.ports.source import Sources, Upstream
 from gooseherd.domain.source import SourceFile
 
 _PASSED_ON: Final = (b"if-range", b"if-none-match", b"if-modified-since")

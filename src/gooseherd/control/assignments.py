@@ -7,7 +7,7 @@ from datetime import datetime
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import Job
-from gooseherd.domain.ports import WorkerView
+from gooseherd.domain.ports.fleet import WorkerView
 from gooseherd.domain.states import Status
 
 AT_WORK = frozenset({Status.RUNNING, Status.FINALIZING})

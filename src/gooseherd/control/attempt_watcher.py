@@ -24,7 +24,8 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import JobId, Progress
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import Fleet, WorkerHandle, WorkerLink, Workers
+from gooseherd.domain.ports.fleet import Fleet, WorkerHandle
+from gooseherd.domain.ports.worker import WorkerLink, Workers
 
 _log = logging.getLogger(__name__)
 

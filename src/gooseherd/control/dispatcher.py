@@ -10,7 +10,8 @@ from gooseherd.control.execution import Executions
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.job import Job, JobId, Requester
-from gooseherd.domain.ports import Fleet, JobStore
+from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.store import JobStore
 
 _LOOK_AHEAD = 32
 """Pending jobs read per pass: more than any pass can lease, so that a requester at the

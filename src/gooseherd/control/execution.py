@@ -27,15 +27,10 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.failures import Failure, Reason, next_try
 from gooseherd.domain.job import Fence, Job, JobId, Owner, WorkerId
-from gooseherd.domain.ports import (
-    CacheBackend,
-    Fleet,
-    JobStore,
-    Shortage,
-    WorkerHandle,
-    WorkerNeed,
-    Workers,
-)
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.fleet import Fleet, Shortage, WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.states import Status
 from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOB_WAIT, JOBS_ENDED
 

@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 
 from gooseherd.domain.errors import CacheUnavailable, LeaseLost, StoreUnavailable
 from gooseherd.domain.job import Job
-from gooseherd.domain.ports import JobStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)

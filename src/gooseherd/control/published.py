@@ -9,7 +9,7 @@ from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
-from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.source import SourceFile
 
 

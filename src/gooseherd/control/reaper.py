@@ -23,7 +23,7 @@ from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId
-from gooseherd.domain.ports import JobStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.states import Status
 
 _BATCH = 64

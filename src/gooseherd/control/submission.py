@@ -17,7 +17,8 @@ from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, Not
 from gooseherd.domain.failures import remembered_for
 from gooseherd.domain.job import Job, JobId, Requester, Submission
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, workflow_key
-from gooseherd.domain.ports import CacheBackend, Claim, JobStore
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.store import Claim, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status

@@ -12,7 +12,7 @@ from gooseherd.control.execution import Executions
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import StoreUnavailable
-from gooseherd.domain.ports import JobStore
+from gooseherd.domain.ports.store import JobStore
 
 _log = logging.getLogger(__name__)
 

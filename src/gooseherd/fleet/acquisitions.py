@@ -8,7 +8,7 @@ from typing import Any
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import NoCapacity
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
 
 
 class Acquisitions:

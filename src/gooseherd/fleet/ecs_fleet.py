@@ -31,7 +31,7 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.acquisitions import Acquisitions
 from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
 from gooseherd.fleet.discovery import EcsDiscovery

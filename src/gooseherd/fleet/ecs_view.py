@@ -20,7 +20,7 @@ from typing import Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHealth, WorkerView
+from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
 from gooseherd.fleet.diagnosis import diagnose
 from gooseherd.fleet.ecs_tasks import FleetTask
 from gooseherd.fleet.sizes import CPU_UNITS

@@ -25,7 +25,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, NoCapacity, NotFound, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.acquisitions import Acquisitions
 from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.wool_workers import probe

@@ -10,7 +10,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Family
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import Shortage, WorkerNeed
+from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
 
 _GIB: Final = 1 << 30
 CPU_UNITS: Final = 1024

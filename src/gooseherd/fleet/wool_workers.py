@@ -22,7 +22,8 @@ from wool import protocol
 from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
-from gooseherd.domain.ports import WorkerHandle, WorkerLink
+from gooseherd.domain.ports.fleet import WorkerHandle
+from gooseherd.domain.ports.worker import WorkerLink
 from gooseherd.worker import routines
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import aiohttp
 from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports import Fetched, Pausing, SourceDetails, Upstream, ignore_pause
+from gooseherd.domain.ports.source import Fetched, Pausing, SourceDetails, Upstream, ignore_pause
 from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources import localfile

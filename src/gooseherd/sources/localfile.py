@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from gooseherd.blocking import in_thread
 from gooseherd.domain.byterange import ByteRange, parse_range
 from gooseherd.domain.errors import NotFound, OutboundRefused, RangeNotSatisfiable
-from gooseherd.domain.ports import Upstream
+from gooseherd.domain.ports.source import Upstream
 from gooseherd.sources.urlguard import safe_url
 
 _CHUNK: Final = 1 << 20

@@ -9,7 +9,7 @@ from contextlib import suppress
 from gooseherd.blocking import in_thread
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import Body, CacheBackend, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 
 
 class LazyCache:

@@ -16,7 +16,7 @@ from gooseherd.blocking import in_thread, in_thread_or_undo, in_thread_until
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import Body, StoredObject
+from gooseherd.domain.ports.cache import Body, StoredObject
 from gooseherd.storage.draft import Draft, open_regular, sweep
 from gooseherd.storage.keys import check_key, check_prefix
 from gooseherd.storage.openfiles import OpenFile, OpenFiles

@@ -10,7 +10,7 @@ from gooseherd.blocking import in_thread
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import Body, StoredObject
+from gooseherd.domain.ports.cache import Body, StoredObject
 from gooseherd.storage.keys import check_key, check_prefix
 
 _CHUNK = 1 << 20

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import Body, CacheBackend, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage.keys import check_key, check_prefix
 
 

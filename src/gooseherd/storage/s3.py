@@ -24,7 +24,7 @@ from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput, Misconfigured, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import Body, StoredObject
+from gooseherd.domain.ports.cache import Body, StoredObject
 from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix

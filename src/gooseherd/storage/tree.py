@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import StoredObject
+from gooseherd.domain.ports.cache import StoredObject
 from gooseherd.storage.keys import RESERVED, check_key
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -24,7 +24,8 @@ from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import CacheBackend, Fleet
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.processing.registry import default_registry, quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir

@@ -6,7 +6,8 @@ import os
 from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.ports import Fleet, Workers
+from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.quantities import tool_threads
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.fleet.wool_workers import WoolWorkers

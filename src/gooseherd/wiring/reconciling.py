@@ -9,7 +9,8 @@ from datetime import timedelta
 from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.job import JobId
-from gooseherd.domain.ports import Fleet, JobStore
+from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.store.mongo.jobs import MongoJobs

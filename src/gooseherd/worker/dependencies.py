@@ -10,7 +10,8 @@ from pathlib import Path
 from gooseherd.domain.attempt import AttemptSpec
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import artifact_prefix
-from gooseherd.domain.ports import CacheBackend, Sources
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.source import Sources
 from gooseherd.processing.registry import default_registry
 from gooseherd.processing.tools.isolation import confinement
 from gooseherd.storage.lazy_cache import LazyCache

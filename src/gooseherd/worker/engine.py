@@ -19,7 +19,8 @@ from typing import Final, Protocol
 from gooseherd.domain.artifact import Kind, Manifest, Part, StepReceipt
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.keys import Recipe
-from gooseherd.domain.ports import CacheBackend, Fetched, Sources
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import IdentityKind
 from gooseherd.worker.failure_reason import failure_of

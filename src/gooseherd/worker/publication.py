@@ -21,7 +21,7 @@ from gooseherd.domain.artifact import MOST_BYTES, Manifest, Part, StepReceipt
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.processing import Produced, StepFailed, StepOutput
 from gooseherd.domain.source import Identity
 from gooseherd.storage.draft import open_regular

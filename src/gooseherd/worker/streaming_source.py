@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports import Fetched
+from gooseherd.domain.ports.source import Fetched
 from gooseherd.domain.processing import StepFailed
 from gooseherd.tasks import ended
 

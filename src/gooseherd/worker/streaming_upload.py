@@ -17,7 +17,7 @@ from typing import Final, Self
 from gooseherd.blocking import in_thread
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports import CacheBackend
+from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.storage.draft import open_regular
 from gooseherd.tasks import ended
 

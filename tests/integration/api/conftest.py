@@ -29,7 +29,8 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import Family
 from gooseherd.domain.job import Job, JobId, Owner
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports import CacheBackend, SourceDetails, StoredObject, Upstream
+from gooseherd.domain.ports.cache import CacheBackend, StoredObject
+from gooseherd.domain.ports.source import SourceDetails, Upstream
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.local import LocalFsCache

@@ -12,7 +12,7 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import StoreUnavailable, UpstreamUnavailable
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import JobId
-from gooseherd.domain.ports import JobQuery
+from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.queueing import Priority
 from gooseherd.sources.http import HttpSources
 from gooseherd.sources.urlguard import UrlGuard

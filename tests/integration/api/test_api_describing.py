@@ -10,7 +10,8 @@ import pytest
 
 from gooseherd.api import describing
 from gooseherd.domain.job import JobId
-from gooseherd.domain.ports import JobQuery, SourceDetails
+from gooseherd.domain.ports.source import SourceDetails
+from gooseherd.domain.ports.store import JobQuery
 from gooseherd.sources.rules import OutboundRules
 
 pytestmark = pytest.mark.integration

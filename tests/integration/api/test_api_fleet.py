@@ -8,7 +8,7 @@ import pytest
 
 from gooseherd.domain.errors import NotFound, WorkerLost
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHealth, WorkerView
+from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
 from gooseherd.fleet.discovery import EcsDiscovery, PollPace
 from gooseherd.fleet.ecs_api import EcsApi
 from gooseherd.fleet.ecs_fleet import EcsFleet

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports import Shortage, WorkerHandle
+from gooseherd.domain.ports.fleet import Shortage, WorkerHandle
 from gooseherd.fleet.sizes import SizeBounds
 
 pytestmark = pytest.mark.integration

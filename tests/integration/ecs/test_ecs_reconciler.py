@@ -20,7 +20,7 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, workflow_key
-from gooseherd.domain.ports import JobStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status

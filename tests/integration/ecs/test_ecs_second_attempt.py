@@ -20,7 +20,8 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, workflow_key
-from gooseherd.domain.ports import WorkerHandle, WorkerLink
+from gooseherd.domain.ports.fleet import WorkerHandle
+from gooseherd.domain.ports.worker import WorkerLink
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.fleet.sizes import SizeBounds

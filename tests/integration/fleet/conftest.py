@@ -14,7 +14,7 @@ from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.keys import Recipe
-from gooseherd.domain.ports import WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.fleet.wool_workers import WoolWorkers

@@ -11,7 +11,7 @@ import pytest
 from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
 from gooseherd.domain.job import Owner, Requester, Submission
 from gooseherd.domain.keys import workflow_key
-from gooseherd.domain.ports import WorkerHandle
+from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.queueing import Priority
 from gooseherd.store.mongo.jobs import MongoJobs
 

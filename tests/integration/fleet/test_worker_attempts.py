@@ -14,7 +14,7 @@ from gooseherd.domain.attempt import AttemptId, Event, EventKind
 from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHandle
+from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.processes import ProcessId
 
 pytestmark = pytest.mark.integration

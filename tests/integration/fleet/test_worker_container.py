@@ -23,7 +23,7 @@ from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.errors import Misconfigured, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports import WorkerHandle
+from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.processes import ProcessId, session_members
 from gooseherd.worker.settings import build_id

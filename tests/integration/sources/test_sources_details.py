@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused, UpstreamUnavailable
-from gooseherd.domain.ports import SourceDetails
+from gooseherd.domain.ports.source import SourceDetails
 from gooseherd.sources.http import HttpSources
 
 DATA = b"ACGT" * 5000

@@ -17,7 +17,7 @@ from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
 from gooseherd.domain.keys import Recipe, workflow_key
-from gooseherd.domain.ports import JobStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.source import SourceFile
 
 

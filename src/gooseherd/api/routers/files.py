@@ -25,7 +25,8 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.formats import resolve
 from gooseherd.domain.job import JobId
-from gooseherd.domain.ports import FileQuery, Sources
+from gooseherd.domain.ports.source import Sources
+from gooseherd.domain.ports.store import FileQuery
 from gooseherd.domain.source import SourceFile, parse_dcc
 
 _log = logging.getLogger(__name__)

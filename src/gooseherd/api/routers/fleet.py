@@ -11,7 +11,7 @@ from gooseherd.api.models import FleetMember, FleetView
 from gooseherd.api.route_parameters import Admin, problems
 from gooseherd.control.assignments import user_of, users_of
 from gooseherd.domain.errors import NotFound, ProcessingDisabled, WorkerInUse
-from gooseherd.domain.ports import Fleet, WorkerHealth, WorkerView
+from gooseherd.domain.ports.fleet import Fleet, WorkerHealth, WorkerView
 
 _ENDED = 50
 """How many workers that ended are shown; more are remembered."""

@@ -23,7 +23,7 @@ from gooseherd.domain.errors import (
     ProcessingDisabled,
 )
 from gooseherd.domain.job import Job, JobId, Requester
-from gooseherd.domain.ports import JobQuery
+from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.source import parse_dcc, parse_local_id
 from gooseherd.domain.states import Status
 

@@ -9,7 +9,7 @@ from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError
 
 from gooseherd.domain.errors import StoreUnavailable
-from gooseherd.domain.ports import FilePage, FileQuery
+from gooseherd.domain.ports.store import FilePage, FileQuery
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.documents import file_id, from_file

@@ -49,7 +49,7 @@ from gooseherd.domain.errors import InvalidInput, LeaseLost, NotCancellable, Not
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports import Claim, Renewal
+from gooseherd.domain.ports.store import Claim, Renewal
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status, may
 from gooseherd.store.mongo.connect import Document, store_operation

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports import JobPage, JobQuery
+from gooseherd.domain.ports.store import JobPage, JobQuery
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation

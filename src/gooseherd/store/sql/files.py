@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql
 
-from gooseherd.domain.ports import FilePage, FileQuery
+from gooseherd.domain.ports.store import FilePage, FileQuery
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.sql import ordered, search, wordindex
 from gooseherd.store.sql.columns import storable

@@ -12,7 +12,7 @@ from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, Stor
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Requester, Submission
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports import Claim
+from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status
 from gooseherd.store import edges

@@ -17,7 +17,7 @@ from gooseherd.domain.artifact import Part
 from gooseherd.domain.errors import LeaseLost
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, WorkerId
-from gooseherd.domain.ports import Renewal
+from gooseherd.domain.ports.store import Renewal
 from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.sql.columns import Moment, storable

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports import JobPage, JobQuery
+from gooseherd.domain.ports.store import JobPage, JobQuery
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, cast, func, literal_column, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from gooseherd.domain.ports import FileQuery
+from gooseherd.domain.ports.store import FileQuery
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import files

@@ -19,7 +19,7 @@ from pathlib import Path
 
 def _equipment() -> types.ModuleType:
     from gooseherd.domain.artifact import Kind
-    from gooseherd.domain.ports import Fetched
+    from gooseherd.domain.ports.source import Fetched
     from gooseherd.domain.processing import Produced, StepOutput
     from gooseherd.storage.local import LocalFsCache
 

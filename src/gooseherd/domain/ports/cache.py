@@ -1,0 +1,65 @@
+"""Where artifacts live: immutable objects under relative keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.keys import CacheKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of the cache. `modified_at` is Unix seconds, for age-based cleaning only."""
+
+    key: CacheKey
+    size: int
+    modified_at: float
+
+
+Body = bytes | Path | AsyncIterable[bytes]
+"""What can be stored. A Path is read, never moved: it stays the caller's."""
+
+
+class CacheBackend(Protocol):
+    """Immutable objects under relative keys.
+
+    An object appears whole or not at all, also when the writer is killed. Keys that could
+    leave the root (absolute, `..`, empty segments, NUL) raise InvalidInput everywhere.
+    All methods raise CacheUnavailable when the storage does not answer or is full.
+    """
+
+    async def head(self, key: CacheKey) -> StoredObject | None:
+        """The object's size, or None when there is no such object."""
+        ...
+
+    def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
+        """The object's bytes in chunks of at most 1 MiB, or those of `span`.
+
+        `span` must lie in the object. Reading an absent object yields nothing. Closing the
+        iterator early frees what it holds.
+        """
+        ...
+
+    async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
+        """Store `body` unless the key exists; say whether it was stored.
+
+        Of many writers of one key exactly one gets True, and its bytes are the object.
+        True means durable: it survives a power cut.
+        """
+        ...
+
+    async def delete(self, key: CacheKey) -> bool:
+        """Remove the object; say whether there was one."""
+        ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """All objects whose key starts with `prefix`, in key order."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections and handles; idempotent."""
+        ...
