@@ -1,4 +1,4 @@
-"""Every knob, once: its environment name, bounds, unit, default and the reason for it.
+"""Every setting, once: its environment name, bounds, unit, default and the reason for it.
 
 `docs/settings.md` is generated from here: `python -m gooseherd.settings > docs/settings.md`.
 """

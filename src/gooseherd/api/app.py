@@ -1,4 +1,4 @@
-"""The application: the gate, the delivery room behind it, the framework behind that."""
+"""The application: the edge middleware, byte delivery behind it, the framework behind that."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Delivery:
         self._describing = Describing(catalog, dependencies.sources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. Errors are raised; the gate tells them."""
+        """One request. Errors are raised; the middleware answers them."""
         words: list[str] = scope["path"].split("/") if scope["type"] == "http" else []
         if len(words) != 4 or words[1] not in _KINDS or words[0]:
             await self._framework(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What the HTTP edge works with: every dependency and setting, handed in once."""
+"""The dependencies and settings of the API, given once, when the application is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outermost room: what every answer carries, whatever answered, and what never gets in."""
+"""The outermost middleware: CORS, request ids, problems, and refusing malformed requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _WRITE = b"GET, HEAD, POST, DELETE, OPTIONS"
 class EdgeMiddleware:
     """CORS, request ids, problem+json for whatever escaped, counting; ASGI in, ASGI out.
 
-    Behind it `scope` carries the Visit. An exception before the first byte becomes a
+    Behind it `scope` carries the request context. An exception before the first byte becomes a
     problem, one after it ends the connection, so that no client takes half for the whole.
     """
 

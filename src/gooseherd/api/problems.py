@@ -1,6 +1,6 @@
 """How errors are told: one table from error to status, one shape (RFC 9457 problem+json).
 
-Only the fields that the table names leave the house; everything else an error knows
+Only the fields that the table names are shown to clients; everything else an error knows
 (addresses, worker names) stays in the log.
 """
 

@@ -1,4 +1,4 @@
-"""Who asks and how they reach us: one request's headers, requester and links."""
+"""The context of one request: its headers, who makes it, and links as they reach this API."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
 
 
 class RequestContext:
-    """One request, as the rooms behind the gate see it."""
+    """One request, as everything behind the middleware sees it."""
 
     __slots__ = ("_dependencies", "_scope", "headers", "request_id")
 
@@ -114,7 +114,7 @@ class RequestContext:
 
 
 def context_of(scope: Mapping[str, Any]) -> RequestContext:
-    """The visit the gate put on the scope."""
+    """The context that the middleware put on the scope."""
     found: RequestContext = scope[SCOPE_KEY]
     return found
 

@@ -1,4 +1,4 @@
-"""What routes ask of a request, as the framework's dependencies."""
+"""What routes take from a request: parameters for the framework's dependency injection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holding one job: its lease kept fresh, its writes insisted on, its wishes heard."""
+"""Holds the lease of one job: renews it, repeats writes that met an absent store, and sees a cancellation."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class PassReport(Generic[A]):
 
 
 class Loop(Generic[O, A]):
-    """Run passes when the bell rings, and every `tick_seconds` as a safety net."""
+    """Run a pass at each wake-up, and every `tick_seconds` as a safety net."""
 
     def __init__(
         self,

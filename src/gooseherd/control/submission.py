@@ -53,7 +53,7 @@ class SubmissionLimits:
 
 
 class Submissions:
-    """The front desk of the workflow engine: look up, submit, wait, withdraw."""
+    """The workflow engine's entry points: look up, submit, wait, withdraw."""
 
     def __init__(
         self,

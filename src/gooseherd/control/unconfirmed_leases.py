@@ -1,4 +1,4 @@
-"""Leases that were asked for and whose answer got lost: ours, perhaps, and followed by nobody."""
+"""Leases that were asked for and whose answer got lost: perhaps granted, and followed by nobody."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Wake-ups inside one process: something changed, look at the store.
 
-News is a hint, never the truth: whoever waits for it also looks by himself now and then,
+A wake-up is a hint, never the truth: whoever waits for one also looks now and then,
 because other processes change jobs too.
 """
 
@@ -14,7 +14,7 @@ from gooseherd.domain.job import JobId
 
 
 class Wakeup:
-    """Level-triggered wake-up for one loop: a ring while nobody waits is not lost."""
+    """Level-triggered wake-up for one loop: a notification while nobody waits is not lost."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -24,23 +24,23 @@ class Wakeup:
         self._event.set()
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for a ring, at most `timeout` seconds; says whether it rang."""
+        """Wait for a notification, at most `timeout` seconds; answers whether there was one."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._event.wait()
-        rang = self._event.is_set()
+        notified = self._event.is_set()
         self._event.clear()
-        return rang
+        return notified
 
 
 class Wakeups:
-    """Who wants to hear of which job, and the bells of the control loops."""
+    """Who waits for changes of which job, and the wake-ups of the control loops."""
 
     def __init__(self) -> None:
         self.work = Wakeup()
-        """Rung when there may be something to dispatch: submitted, ended, capacity, cancelled."""
+        """Notified when there may be something to dispatch: submitted, ended, capacity, cancelled."""
         self.unowned = Wakeup()
-        """Rung when there may be jobs without an owner: start-up, a lease handed over."""
+        """Notified when there may be jobs without an owner: start-up, a lease handed over."""
         self._listeners: dict[JobId, set[Wakeup]] = {}
 
     def publish(self, job_id: JobId) -> None:
@@ -50,7 +50,7 @@ class Wakeups:
 
     @contextmanager
     def listen(self, job_id: JobId) -> Iterator[Wakeup]:
-        """A bell that rings at each change of the job for as long as the block lasts."""
+        """A wake-up at each change of the job, for as long as the block lasts."""
         wakeup = Wakeup()
         self._listeners.setdefault(job_id, set()).add(wakeup)
         try:

@@ -1,4 +1,4 @@
-"""Order trouble from the local cloud, count calls, lay hands on tasks: the admin routes in Python."""
+"""The local cloud's admin routes in Python: inject faults, count calls, kill tasks."""
 
 from __future__ import annotations
 

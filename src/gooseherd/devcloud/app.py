@@ -1,4 +1,4 @@
-"""One HTTP endpoint for all of it: the front door that counts, spoils, and passes requests on."""
+"""One HTTP endpoint for S3 and ECS, which counts requests, injects faults, and passes the rest on."""
 
 from __future__ import annotations
 

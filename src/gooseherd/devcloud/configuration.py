@@ -1,4 +1,4 @@
-"""Where the local cloud stands: its addresses, folders, images, and how fast time passes there."""
+"""The local cloud's configuration: addresses, folders, images, and how fast time passes there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trouble to order: what the local cloud does wrong next, how often, and to which calls."""
+"""Fault injection: what the local cloud does wrong next, how often, and to which calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a RunTask request to what will be started and told: pure, and as strict as AWS where it matters.
+"""From a RunTask request to a plan of what is started: pure, and as strict as AWS where it matters.
 
 Limits and texts: the ECS API's service model (2014-11-13) and the Fargate developer guide.
 """

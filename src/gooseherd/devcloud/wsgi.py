@@ -1,4 +1,4 @@
-"""Small steps of WSGI: bodies read, answers made, connections broken."""
+"""Small steps of WSGI: reading bodies, making responses, breaking connections."""
 
 from __future__ import annotations
 

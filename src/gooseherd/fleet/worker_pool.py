@@ -1,4 +1,4 @@
-"""Which workers this process uses, which it may hand out, and which of those it has its doubts about."""
+"""Which workers this process uses, which are idle, and which of those did not respond lately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step's place of work: its folder, its limits, the tools it may use and what they see."""
+"""The context of one step: its folder, its limits, the tools it may use and what they see."""
 
 from __future__ import annotations
 

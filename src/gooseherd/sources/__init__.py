@@ -1,1 +1,1 @@
-"""Everything that leaves the house: guarded, resumable reads of upstream files."""
+"""Outbound reads of upstream files: guarded and resumable."""

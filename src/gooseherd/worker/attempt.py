@@ -1,6 +1,6 @@
 """The attempt process: one order, in its own session, with bounds, ending with a named reason.
 
-Forked from the worker's template (template.py) with a folder that holds the order. It
+Forked from the worker's fork server (fork_server.py) with a folder that holds the order. It
 outlives the conversation that started it, but not the worker.
 """
 
@@ -89,7 +89,7 @@ def _run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
     line = socket.socket(fileno=watchdog)
 
     def ring() -> None:
-        with suppress(OSError):  # Full: it will be looked at anyway. Gone: the lifeline sees to it.
+        with suppress(OSError):  # Full: it will be looked at anyway. Gone: the watchdog ends us.
             line.send(b"!", socket.MSG_DONTWAIT)
 
     journal = Journal(folder.journal, grown=ring)
@@ -171,7 +171,7 @@ async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, e
     ending.run = asyncio.current_task()
     if ending.failure is not None:
         return
-    # Late, so that signals and the lifeline are in place first where no template has imported them.
+    # Late, so that signals and the watchdog are in place first where no fork server has imported them.
     from gooseherd.worker.dependencies import equip
     from gooseherd.worker.engine import run_attempt
 
@@ -203,7 +203,7 @@ def _settle_in(folder: AttemptFolder) -> ProcessId:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # Where memory runs out, the largest of the tools goes and not the worker.
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
-    # For people who look at processes: the command line is still the template's.
+    # For people who look at processes: the command line is still the fork server's.
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"attempt", 0, 0, 0)
     me = ProcessId.of(os.getpid())
     assert me is not None

@@ -3,7 +3,7 @@
 `python -m gooseherd.worker.fork_server` talks with its worker over a socket it inherits
 (SOCK_SEQPACKET, one JSON object a message), and ends when the worker's end closes.
 
-    to it    {"folder", "entrypoint"} and a descriptor, the lifeline: start the attempt of that folder
+    to it    {"folder", "entrypoint"} and a descriptor, the watchdog's pipe: start the attempt of that folder
     from it  {"warm": true}           once: from now on a start takes no time
              {"folder", "process"}    said by the attempt itself, once it leads a session
              {"folder", "code"}       once the attempt has ended; -n for signal n
@@ -48,7 +48,7 @@ class _Birth:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the worker goes; in each fork: be the attempt, and return its exit status."""
     parser = argparse.ArgumentParser(prog="gooseherd.worker.fork_server")
-    parser.add_argument("--socket", type=int, required=True, help="descriptor of the template's end")
+    parser.add_argument("--socket", type=int, required=True, help="descriptor of the fork server's end")
     parser.add_argument(
         "--work", required=True, help="the worker's folder; only so that people see whose we are"
     )
@@ -135,7 +135,7 @@ def _be_born(order: Mapping[str, Any], watchdog: int, worker: socket.socket) -> 
 
 
 def _say(worker: socket.socket, message: Mapping[str, Any]) -> None:
-    with suppress(OSError):  # The worker has gone; who is left learns it by the lifeline.
+    with suppress(OSError):  # The worker has gone; the watchdog of what was forked sees it.
         worker.send(json.dumps(message).encode())
 
 

@@ -203,7 +203,7 @@ class Worker:
         )
 
     def _make_child(self, runtime: Path) -> wool.LocalWorker:
-        import wool  # Late: its import would hold up the health port, and the template in the child.
+        import wool  # Late: its import would hold up the health port, and the fork server in the child.
 
         credentials = None
         if self._certificates is not None:

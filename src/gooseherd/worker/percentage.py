@@ -1,4 +1,4 @@
-"""How far an attempt is: one percentage that never falls, though the source arrives beside a step."""
+"""An attempt's progress as one percentage that never falls, though the source arrives beside a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts attempt processes by way of a template that is kept ready, and learns how they end."""
+"""Starts attempt processes by a fork server that is kept ready, and learns how they end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from gooseherd.worker.settings import WorkerPlace, attempt_environment
 log = logging.getLogger(__name__)
 
 _BIRTH_SECONDS: Final = 60.0
-"""For the imports of a template that was just started, on a machine with other things to do."""
+"""For the imports of a fork server that was just started, on a machine with other things to do."""
 _WATCH_SECONDS: Final = 3600.0
 
 
 class CannotSpawn(Exception):
-    """The template does not start, or does not answer."""
+    """The fork server does not start, or does not answer."""
 
 
 class _ForkServerGone(CannotSpawn):
@@ -52,7 +52,7 @@ class Spawned:
 
 
 class Spawner:
-    """Keeps one template process, with `environment` and nothing else of ours. Usable from any thread."""
+    """Keeps one fork server, with `environment` and nothing else of ours. Usable from any thread."""
 
     def __init__(self, environment: Mapping[str, str], work: Path) -> None:
         self._environment = dict(environment)
@@ -72,13 +72,13 @@ class Spawner:
         """Start the attempt of `folder`; `watchdog` is its end of the line. Blocks.
 
         Raises:
-            CannotSpawn: two templates in a row died, or one does not answer; what may have been
-                started ends with the lifeline.
+            CannotSpawn: two fork servers in a row died, or one does not answer; what may have been
+                started is ended by its watchdog.
         """
         try:
             return self._current().spawn(folder, entrypoint, watchdog)
         except _ForkServerGone as error:
-            log.warning("template is gone, starting another", extra={"error": str(error)})
+            log.warning("fork server is gone, starting another", extra={"error": str(error)})
             return self._current().spawn(folder, entrypoint, watchdog)
 
     def _current(self) -> _ForkServer:
@@ -89,7 +89,7 @@ class Spawner:
 
 
 class _ForkServer:
-    """A running template and who waits for its words."""
+    """A running fork server and who waits for its messages."""
 
     def __init__(self, environment: Mapping[str, str], work: Path) -> None:
         self.useless = False
@@ -111,7 +111,7 @@ class _ForkServer:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        threading.Thread(target=self._listen, name="template", daemon=True).start()
+        threading.Thread(target=self._listen, name="fork-server", daemon=True).start()
 
     def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, watchdog: socket.socket) -> Spawned:
         name = str(folder.path)

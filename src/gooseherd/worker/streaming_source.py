@@ -1,4 +1,4 @@
-"""The source on its way in, and the step that reads it meanwhile: whose word counts when one fails."""
+"""The source while it arrives, and the step that reads it meanwhile: whose error counts when one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file on its way to the cache while a tool still writes it; its end waits for the step's word.
+"""Uploads a file to the cache while a tool still writes it; the object appears only when the step agrees.
 
 What is read on the way is digested, so that the file is not read again. Until `finish` the
 stream has no end, so nothing can become an object before.

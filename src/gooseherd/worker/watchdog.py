@@ -1,7 +1,7 @@
 """Ties an attempt's life to its worker's, and bounds its time, from a thread that does nothing else.
 
 The worker is two processes (the entrypoint and Wool's child), and either can be killed
-alone. The child holds the other end of a line, which the kernel closes with it; the
+alone. The child holds the other end of a pipe, which the kernel closes with it; the
 entrypoint is watched by pidfd.
 """
 
@@ -43,7 +43,7 @@ class Watchdog:
         self._deadline = time.monotonic() + wall_seconds
         self._cut = cut
         self._late = late
-        self._thread = threading.Thread(target=self._watch, name="lifeline", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
         """Watch from now on."""

@@ -1,6 +1,6 @@
 """The fleet: which workers there are, what they do, why they ended; and how to stop one."""
 
-# Annotations here name the dependencies of one desk, so they are evaluated where they stand.
+# Annotations here name the dependencies of one application, so they are evaluated where they stand.
 
 from typing import Annotated
 

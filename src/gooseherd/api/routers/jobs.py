@@ -1,6 +1,6 @@
 """Jobs: look, follow live, list, withdraw; and the queue they stand in."""
 
-# Annotations here name the dependencies of one desk, so they are evaluated where they stand.
+# Annotations here name the dependencies of one application, so they are evaluated where they stand.
 
 from collections.abc import AsyncIterator
 from typing import Annotated

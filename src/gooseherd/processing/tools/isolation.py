@@ -1,4 +1,4 @@
-"""How an attempt's tools are held: limits and a filter for each, one sandbox for all where it can be had."""
+"""How tools are isolated: limits and a system-call filter for each, one sandbox for all where possible."""
 
 from __future__ import annotations
 

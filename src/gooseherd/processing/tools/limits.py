@@ -12,7 +12,7 @@
 RLIMIT_DATA and not RLIMIT_AS: what a program only reserves (arenas of malloc, maps of files and
 libraries) is no memory; samtools with 256 MiB to sort in needs 320 MiB of the one and 640 of the
 other. RLIMIT_NPROC counts all that a user runs, but in a user namespace of its own only what
-runs there; it does not hold for root. Wall time is the attempt's (worker/lifeline.py).
+runs there; it does not hold for root. Wall time is the attempt's (worker/watchdog.py).
 
 The system calls that no tool needs are refused where our own program sets the limits
 (kernel/hold/filter.c, docs/adr/0011-a-filter-of-system-calls.md).
@@ -39,7 +39,7 @@ _LEFT_TO_OTHERS: Final = 4096
 _CPU_GRACE_SECONDS: Final = 5
 """From being told to end (sort removes its files) to being killed."""
 _OURS: Final = 256 << 20
-"""Bytes for the worker itself: entrypoint, server, template and attempt."""
+"""Bytes for the worker itself: entrypoint, server, fork server and attempt."""
 _ROOM: Final = 1.5
 """What sort, samtools and the kernel need for each byte they are told to sort in, measured at 1.25 to 1.5."""
 _LEAST: Final = 256 << 20

@@ -1,4 +1,4 @@
-"""Whether the tools of attempts are here, and how they would be held: one finding after the other.
+"""The preflight: whether the tools of attempts are installed and how they would be isolated.
 
 For `gooseherd doctor`, and for a worker's image, which has no such command. Looks, changes nothing.
 """

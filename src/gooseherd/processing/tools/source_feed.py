@@ -96,7 +96,7 @@ class Feed:
             os.eventfd_write(self._wakeup, 1)
 
     def stop(self) -> None:
-        """Give no more. Takes no time: the thread waits for nothing but the bell and the pipe."""
+        """Give no more. Takes no time: the thread waits for nothing but the wake-up and the pipe."""
         if self._thread is not None:
             self._unwanted = True
             os.eventfd_write(self._wakeup, 1)

@@ -1,4 +1,4 @@
-"""What a tool says on standard error: read as it comes, its end kept, htslib's errors kept from anywhere."""
+"""A tool's standard error: read as it comes; its end is kept, and htslib's errors from anywhere in it."""
 
 from __future__ import annotations
 

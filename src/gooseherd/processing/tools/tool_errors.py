@@ -1,4 +1,4 @@
-"""Reads a tool's exit status and last words: whose fault it was, said without paths or hosts."""
+"""Turns a tool's exit status and standard error into a reason and a sentence without paths or hosts."""
 
 from __future__ import annotations
 

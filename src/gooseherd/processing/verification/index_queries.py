@@ -1,4 +1,4 @@
-"""What an index answers, asked the way readers ask."""
+"""Queries of an index, made the way readers make them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records to ask an index for, read without it: from the data, from the source. All in Latin-1."""
+"""Records to query an index for, read without it: from the data and the source. All in Latin-1."""
 
 from __future__ import annotations
 
