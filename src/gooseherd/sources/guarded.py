@@ -106,7 +106,11 @@ class GuardedHttp:
             response.release()
 
     async def chunks(self, response: aiohttp.ClientResponse, shown: str) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises TransientFailure, naming `shown`, when it stalls, crawls or breaks off."""
+        """The body as it arrives.
+
+        Raises:
+            TransientFailure: naming `shown`, when it stalls, crawls or breaks off.
+        """
         clock = asyncio.get_running_loop().time
         waited, received = 0.0, 0
         try:
