@@ -83,7 +83,7 @@ class Density:
         table = context.work / "table"
         kernel, threads = context.kernel, self.budget.threads
         if kernel is None:
-            stage = own_stage("recount", self.reader, str(context.source), str(table))
+            stage = own_stage("count_records", self.reader, str(context.source), str(table))
         elif self.reader == "bam":
             options = (f"--threads={threads}", f"--density={table}")
             stage = Stage(PROGRAM, (str(kernel), "reads", *options, str(context.source)))

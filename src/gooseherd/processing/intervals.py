@@ -181,7 +181,7 @@ class SortedText:
             case f if f is BIGBED:
                 verdict = context.work / "bigbed.json"
                 items = own_stage(
-                    "bigbed", source, "--report", str(verdict), verdict=verdict, reads_source=True
+                    "bigbed_to_bed", source, "--report", str(verdict), verdict=verdict, reads_source=True
                 )
                 return (items,), "bed"
             case f:
@@ -300,7 +300,7 @@ class SortedText:
         as_they_are = (Stage("bgzip", (*squeeze, str(records))),)
         await context.run(
             *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", squeeze))),
-            own_stage("headed", str(header), str(self.budget.level)),
+            own_stage("prepend_header", str(header), str(self.budget.level)),
             stdout=out,
             watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),
         )

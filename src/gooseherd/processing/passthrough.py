@@ -76,6 +76,6 @@ class AsItIs:
         verdict = context.work / "bigwig.json"
         argv = ("bigwig", str(context.source), "--report", str(verdict))
         description = json.loads(
-            await context.output_of(own_stage("probe", *argv, verdict=verdict, reads_source=True))
+            await context.output_of(own_stage("open_bigwig", *argv, verdict=verdict, reads_source=True))
         )
         return tuple(Contig(name, length) for name, length in description["contigs"])

@@ -238,10 +238,10 @@ class StepContext:
         header: Path | None = None,
         added: Path | None = None,
     ) -> Stage:
-        """`processing/text.py` as a stage; `source` None reads from the stage before."""
+        """`programs/normalise.py` as a stage; `source` None reads from the stage before."""
         where = self.work / report
         return own_stage(
-            "text",
+            "normalise",
             format_name,
             str(source) if source else "-",
             "--report",
@@ -397,7 +397,7 @@ def own_stage(module: str, *argv: str, verdict: Path | None = None, reads_source
     """A program of this package as a stage; -I: it sees neither the folder it runs in nor the environment."""
     return Stage(
         module,
-        (sys.executable, "-I", "-m", f"gooseherd.processing.{module}", *argv),
+        (sys.executable, "-I", "-m", f"gooseherd.processing.programs.{module}", *argv),
         reads_source=reads_source,
         verdict=verdict,
     )

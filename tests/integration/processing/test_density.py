@@ -322,7 +322,7 @@ async def test_what_goes_wrong_with_it_is_a_note_and_nothing_else(
     source, using = drawn("bed", 1), with_kernel
     match fault:
         case "no table":
-            monkeypatch.setattr(making, "own_stage", lambda *_: making.Stage("recount", ("false",)))
+            monkeypatch.setattr(making, "own_stage", lambda *_: making.Stage("count_records", ("false",)))
             using = plain_tools
         case "cut":
             found = making.left_beside
