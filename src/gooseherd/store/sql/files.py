@@ -13,6 +13,7 @@ from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.sql import ordered, search, wordindex
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Stored, Transaction, reading, writing
+from gooseherd.store.sql.rows import to_file
 from gooseherd.store.sql.schema import files
 
 _BATCH: Final = 500
@@ -28,7 +29,7 @@ class SqlFiles(Stored):
     def get(self, tx: Transaction, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
         """The entry, or None."""
         found = tx.connection.scalar(select(files.c.entry).where(*_named(dcc, local_id)))
-        return None if found is None else SourceFile.from_json(found)
+        return None if found is None else to_file(found)
 
     async def put(self, entries: Sequence[SourceFile]) -> int:
         """Insert or replace entries by (dcc, local_id), the last of each name; how many were new.
@@ -46,7 +47,7 @@ class SqlFiles(Stored):
 
     @writing
     def _put(self, tx: Transaction, entries: Sequence[SourceFile]) -> int:
-        rows = list(map(_row, entries))
+        rows = list(map(file_row, entries))
         return ordered.put(tx, rows) if tx.dialect == "sqlite" else _upsert(tx, rows)
 
     @writing
@@ -54,7 +55,7 @@ class SqlFiles(Stored):
         """Take one entry out; the entry as it was then, or None when there is none."""
         gone = delete(files).where(*_named(dcc, local_id)).returning(files.c.entry)
         found = tx.connection.scalar(gone)
-        return None if found is None else SourceFile.from_json(found)
+        return None if found is None else to_file(found)
 
     @writing
     def fill_in(
@@ -66,7 +67,7 @@ class SqlFiles(Stored):
         found = tx.connection.scalar(select(files.c.entry).where(*name).with_for_update())
         if found is None:
             return None
-        stored = SourceFile.from_json(found)
+        stored = to_file(found)
         filled = stored.filled_in(seen, size_in_bytes=size_in_bytes, version_tag=version_tag)
         if filled != stored:
             tx.connection.execute(
@@ -80,10 +81,7 @@ class SqlFiles(Stored):
     def of_identity(self, tx: Transaction, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
         same = select(files.c.entry).where(files.c.identity == str(identity))
-        return [
-            SourceFile.from_json(entry)
-            for entry in tx.connection.scalars(same.order_by(*_BY_NAME).limit(limit))
-        ]
+        return [to_file(entry) for entry in tx.connection.scalars(same.order_by(*_BY_NAME).limit(limit))]
 
     @reading
     def search(self, tx: Transaction, query: FileQuery) -> FilePage:
@@ -94,7 +92,7 @@ class SqlFiles(Stored):
         else:
             also = wordindex.postgresql_matches(text) if text.pieces else ()
             found = _page(tx, query, query.limit + 1, also)
-        entries = list(map(SourceFile.from_json, found))
+        entries = list(map(to_file, found))
         page = tuple(entries[: query.limit])
         more = len(entries) > query.limit and page
         return FilePage(page, f"{page[-1].dcc} {page[-1].local_id}" if more else None)
@@ -115,7 +113,7 @@ def _upsert(tx: Transaction, rows: Sequence[dict[str, Any]]) -> int:
     return sum(revision == 1 for revision in tx.connection.scalars(upsert, list(rows)))
 
 
-def _row(entry: SourceFile) -> dict[str, Any]:
+def file_row(entry: SourceFile) -> dict[str, Any]:
     return {
         "dcc": entry.dcc,
         "local_id": entry.local_id,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row
 
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import resolve
+from gooseherd.domain.formats import ALL, Format, resolve
 from gooseherd.domain.job import (
     AttemptRecord,
     Fence,
@@ -26,11 +26,13 @@ from gooseherd.domain.job import (
 )
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import AccessLevel, Dcc, LocalId, Sidecar, SidecarKind, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
 
 Document = dict[str, Any]
+
+_FORMATS: Final = {known.name: known for known in ALL}
 
 
 def new_job(submission: Submission, now: datetime) -> Document:
@@ -71,7 +73,7 @@ def to_job(row: Row[Any]) -> Job:
     return Job(
         job_id=JobId(row.id),
         workflow_key=WorkflowKey(row.workflow_key),
-        source=SourceFile.from_json(row.source),
+        source=to_file(row.source),
         recipe=_to_recipe(row.recipe),
         status=Status(row.status),
         priority=Priority(row.priority),
@@ -93,6 +95,27 @@ def to_job(row: Row[Any]) -> Job:
         reason=None if row.reason is None else Reason(row.reason),
         detail=row.detail,
         manifest_digest=row.manifest_digest,
+    )
+
+
+def to_file(data: Mapping[str, Any]) -> SourceFile:
+    """The inverse of `SourceFile.to_json` for what was valid when it was stored: a tenth of `from_json`."""
+    return SourceFile(
+        dcc=Dcc(data["dcc"]),
+        local_id=LocalId(data["local_id"]),
+        filename=data["filename"],
+        file_format=_format(data["file_format"]),
+        access_url=data["access_url"],
+        md5=data["md5"],
+        sha256=data["sha256"],
+        size_in_bytes=data["size_in_bytes"],
+        version_tag=data["version_tag"],
+        access_level=AccessLevel(data["data_access_level"]),
+        status=data["status"],
+        sidecars=tuple(
+            Sidecar(SidecarKind(sidecar["kind"]), sidecar["access_url"], sidecar["size_in_bytes"])
+            for sidecar in data["sidecars"]
+        ),
     )
 
 
@@ -137,10 +160,14 @@ def attempt_end(reason: Reason, detail: str, now: datetime) -> Document:
 
 
 def _to_recipe(data: Mapping[str, Any]) -> Recipe:
-    source_format = resolve(data["source_format"])
-    if source_format is None:
-        raise ValueError(f"a stored job has the unknown format {data['source_format']!r}")
-    return Recipe(data["processor"], data["processor_version"], source_format)
+    return Recipe(data["processor"], data["processor_version"], _format(data["source_format"]))
+
+
+def _format(name: str) -> Format:
+    found = _FORMATS.get(name) or resolve(name)
+    if found is None:
+        raise ValueError(f"the unknown format {name!r} is stored")
+    return found
 
 
 def _to_part(data: Mapping[str, Any]) -> Part:

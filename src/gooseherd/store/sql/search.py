@@ -51,16 +51,9 @@ def _words_of(*texts: str) -> Iterable[str]:
     return dict.fromkeys(word for text in texts for word in _ascii_words(text.lower()))
 
 
-INDEXED_LENGTHS: Final = (1, 2, 4, 6, 8)
-"""Of the beginnings of words that SQLite's index holds ready-made. Others are put together from all words
-that begin so: of few letters these are too many, so there a shorter beginning is asked for."""
-
-
-def indexed_prefix(prefix: str) -> str:
-    """The beginning of a word that the index is asked for."""
-    if len(prefix) > INDEXED_LENGTHS[-1]:
-        return prefix
-    return prefix[: max(length for length in INDEXED_LENGTHS if length <= len(prefix))]
+INDEXED_LENGTHS: Final = range(1, 13)
+"""Of the beginnings of words that SQLite's index holds ready-made. A longer one is put together from all
+words that begin so; ids that differ only behind their twelfth letter are few."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from gooseherd.domain.ports.store import FileQuery
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import files
-from gooseherd.store.sql.search import Wanted, indexed_prefix
+from gooseherd.store.sql.search import Wanted
 
 _PAGE: Final = """
     SELECT files.entry FROM file_words CROSS JOIN files ON files.id = file_words.rowid
@@ -35,8 +35,7 @@ _OF_DCC: Final = """
 
 def sqlite_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: int) -> Sequence[Any]:
     """The first `limit` entries that match, in the order of names."""
-    terms = [f'"{word}"' for word in wanted.whole]
-    terms += [f'"{indexed_prefix(word)}"*' for word in wanted.prefixes]
+    terms = [f'"{word}"' for word in wanted.whole] + [f'"{word}"*' for word in wanted.prefixes]
     values: dict[str, object] = {"words": " AND ".join(terms), "limit": limit}
     conditions = ""
     if query.dcc is not None:
