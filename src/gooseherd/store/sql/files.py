@@ -127,7 +127,7 @@ def file_row(entry: SourceFile) -> dict[str, Any]:
 
 
 def _named(dcc: Dcc, local_id: LocalId) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return files.c.dcc == dcc, files.c.local_id == local_id
+    return files.c.dcc == storable(dcc), files.c.local_id == storable(local_id)
 
 
 def _page(

@@ -41,7 +41,6 @@ _APPLICATION_ID: Final = 0x676F6F73
 """`goos`, in the file's header: tells our file from another program's."""
 
 _PRAGMAS: Final = (
-    f"busy_timeout = {round(BUSY_SECONDS * 1000)}",
     # Acknowledged means written through to the disk, as it does with the other stores.
     "synchronous = FULL",
     "foreign_keys = ON",
@@ -57,8 +56,8 @@ _ENDED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 class SqliteDatabase:
     """The SqlDatabase port over a file. Make it with `open_sqlite`."""
 
-    def __init__(self, path: Path, setting: str) -> None:
-        self._path, self._setting = path, setting
+    def __init__(self, path: Path, setting: str, busy_seconds: float) -> None:
+        self._path, self._setting, self._busy_seconds = path, setting, busy_seconds
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._engine = create_engine(
@@ -121,7 +120,7 @@ class SqliteDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
             for pragma in _PRAGMAS:
@@ -132,7 +131,7 @@ class SqliteDatabase:
         return connection
 
 
-async def open_sqlite(path: Path, *, setting: str) -> SqliteDatabase:
+async def open_sqlite(path: Path, *, setting: str, busy_seconds: float = BUSY_SECONDS) -> SqliteDatabase:
     """The database in the file `path`, made or brought up to the present schema.
 
     Raises:
@@ -141,7 +140,7 @@ async def open_sqlite(path: Path, *, setting: str) -> SqliteDatabase:
         StoreUnavailable: the disk is full, or another process holds the lock.
     """
     await asyncio.to_thread(_prepare, path, setting)
-    database = SqliteDatabase(path, setting)
+    database = SqliteDatabase(path, setting, busy_seconds)
     try:
         await bring_up_to_date(database, setting)
     except BaseException:
