@@ -6,7 +6,7 @@
  *     (all that begin in it or before) - (all that end before it),
  * and two neighbours are one window of twice the size by addition. `shift` is the least from DENSITY_SHIFT for which the
  * windows with anything in them, one of each sequence not counted, are at most DENSITY_ROWS. So the table is a pure
- * function of the records, whoever counts them (recount.py does too).
+ * function of the records, whoever counts them (src/gooseherd/processing/programs/count_records.py does too).
  *
  * A table, little-endian: "GHDENS1\n", u32 shift, u32 sequences; then of each sequence, in the order in which they were
  * given: u64 its length if that is declared, else 0, u64 highest end of a record, u32 bytes of the name, u32 rows, the name,

@@ -18,13 +18,12 @@
 #include <unistd.h>
 
 #include "bgzf/gunzip.h"
+#include "bgzf/magic.h"
 #include "bgzf/unzstd.h"
 
 enum {
     BUFFER = 256 << 10,
-    BLOCK_HEADER = 18, /* SAMv1 4.1: gzip header with the extra field BC, which holds the block's size */
     BLOCK_MOST = 1 << 16,
-    BLOCK_LEAST = BLOCK_HEADER + 8,
 };
 
 /* Below this a ratio says nothing: small files may be very repetitive. */
@@ -132,7 +131,7 @@ static void corrupt(struct failure *f)
     set_failure(f, EXIT_INVALID, SOURCE_INVALID, "corrupt: the compressed data does not decode");
 }
 
-static ssize_t take(struct decoder *d, void *into, size_t room, struct failure *f)
+static ssize_t read_some(struct decoder *d, void *into, size_t room, struct failure *f)
 {
     ssize_t got;
     do
@@ -156,7 +155,7 @@ static size_t need(struct decoder *d, size_t wanted, struct failure *f)
         d->at = 0;
     }
     while (d->end - d->at < wanted && !d->drained) {
-        ssize_t got = take(d, d->buffer + d->end, BUFFER - d->end, f);
+        ssize_t got = read_some(d, d->buffer + d->end, BUFFER - d->end, f);
         if (got < 0)
             return 0;
         d->end += (size_t)got;
@@ -169,53 +168,20 @@ static uint32_t little32(const unsigned char *p)
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* The size of the BGZF block that starts at `p`; 0 when it is no such block. */
-static size_t block_size(const unsigned char *p, size_t n)
-{
-    static const unsigned char magic[4] = {0x1f, 0x8b, 8, 4}, extra[6] = {6, 0, 'B', 'C', 2, 0};
-    if (n < BLOCK_HEADER || memcmp(p, magic, 4) != 0 || memcmp(p + 10, extra, 6) != 0)
-        return 0;
-    size_t size = (size_t)(p[16] | p[17] << 8) + 1;
-    return size >= BLOCK_LEAST ? size : 0;
-}
-
-/* A Zstandard frame, of text or of anything else that readers skip (RFC 8878 3.1). */
-static bool is_frame(const unsigned char *p, size_t n)
-{
-    return n >= 4 &&
-           (memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0 || ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0));
-}
-
-static bool is_gzip(const unsigned char *p, size_t n)
-{
-    return n >= 2 && p[0] == 0x1f && p[1] == 0x8b;
-}
-
 static bool recognise(struct decoder *d, struct failure *f)
 {
-    static const struct {
-        const char *magic;
-        size_t n;
-        const char *name;
-    } foreign[] = {
-        {"BZh", 3, "bzip2"},
-        {"\xfd"
-         "7zXZ\0",
-         6, "xz"},
-        {"PK\3\4", 4, "zip"},
-    };
-    size_t n = need(d, BLOCK_HEADER, f);
+    size_t n = need(d, BGZF_HEADER, f);
     if (f->code)
         return false;
     const unsigned char *p = d->buffer + d->at;
-    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++)
-        if (n >= foreign[i].n && memcmp(p, foreign[i].magic, foreign[i].n) == 0) {
-            set_failure(f, EXIT_INVALID, SOURCE_INVALID, "");
-            snprintf(f->detail, sizeof f->detail, "is %s-compressed; only gzip, BGZF and Zstandard can be read here",
-                     foreign[i].name);
-            return false;
-        }
-    d->packing = is_gzip(p, n) ? (block_size(p, n) ? BGZF : GZIP) : is_frame(p, n) ? ZSTANDARD : PLAIN;
+    const char *unreadable = unreadable_compression(p, n);
+    if (unreadable) {
+        set_failure(f, EXIT_INVALID, SOURCE_INVALID, "");
+        snprintf(f->detail, sizeof f->detail, "is %s-compressed; only gzip, BGZF and Zstandard can be read here",
+                 unreadable);
+        return false;
+    }
+    d->packing = is_gzip(p, n) ? (bgzf_block_size(p, n) ? BGZF : GZIP) : is_zstd_frame(p, n) ? ZSTANDARD : PLAIN;
     d->now = d->packing;
     return true;
 }
@@ -228,7 +194,7 @@ static size_t decode_plain(struct decoder *d, char *into, size_t room, struct fa
         d->at += n;
         return n;
     }
-    ssize_t got = d->drained ? 0 : take(d, into, room, f);
+    ssize_t got = d->drained ? 0 : read_some(d, into, room, f);
     return got > 0 ? (size_t)got : 0;
 }
 
@@ -247,7 +213,7 @@ static bool another_member(struct decoder *d, struct failure *f)
             return false;
         if (n < magic && !d->drained)
             continue;
-        if ((d->now == ZSTANDARD ? is_frame : is_gzip)(d->buffer + d->at, n))
+        if ((d->now == ZSTANDARD ? is_zstd_frame : is_gzip)(d->buffer + d->at, n))
             return true;
         set_failure(f, EXIT_INVALID, SOURCE_INVALID, "other bytes follow the compressed data");
         return false;
@@ -326,16 +292,16 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct b
         /* What is ready goes on before the next read can block. */
         if (made && d->end - d->at < BLOCK_MOST)
             break;
-        size_t n = need(d, BLOCK_HEADER, f);
+        size_t n = need(d, BGZF_HEADER, f);
         if (f->code || !n)
             break;
-        size_t size = block_size(d->buffer + d->at, n);
+        size_t size = bgzf_block_size(d->buffer + d->at, n);
         if (!size) {
-            if (n >= BLOCK_HEADER && is_gzip(d->buffer + d->at, n)) {
+            if (n >= BGZF_HEADER && is_gzip(d->buffer + d->at, n)) {
                 d->now = GZIP;
                 break;
             }
-            n < BLOCK_HEADER ? truncated(f) : corrupt(f);
+            n < BGZF_HEADER ? truncated(f) : corrupt(f);
             break;
         }
         if (need(d, size, f) < size) {
@@ -343,11 +309,11 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct b
                 truncated(f);
             break;
         }
-        const unsigned char *block = d->buffer + d->at, *tail = block + size - 8;
+        const unsigned char *block = d->buffer + d->at, *tail = block + size - BGZF_FOOTER;
         uint32_t checksum = little32(tail), length = little32(tail + 4);
         if (length > BLOCK_MOST ||
-            libdeflate_deflate_decompress(d->blocks, block + BLOCK_HEADER, size - BLOCK_LEAST, into + made, length,
-                                          NULL) != LIBDEFLATE_SUCCESS ||
+            libdeflate_deflate_decompress(d->blocks, block + BGZF_HEADER, size - BGZF_HEADER - BGZF_FOOTER, into + made,
+                                          length, NULL) != LIBDEFLATE_SUCCESS ||
             libdeflate_crc32(0, into + made, length) != checksum) {
             corrupt(f);
             break;

@@ -14,7 +14,7 @@
  * A line that has ID= or Parent= is GFF3 already and stays as it is, and so does every line below a ##gff-version 3.
  * How attributes are spelt: gtf_attributes.h.
  *
- * processing/gtf.py does the same, byte for byte.
+ * src/gooseherd/processing/formats/gtf.py does the same, byte for byte.
  */
 #define _GNU_SOURCE
 #include "formats/gtf.h"
