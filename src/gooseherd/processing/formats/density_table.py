@@ -1,4 +1,4 @@
-"""How many records lie on each stretch of each sequence, as the kernel and programs/count_records.py write it down.
+"""How many records lie on each stretch of each sequence, as the kernel and count_records.py write it down.
 
 A sequence is cut into windows of 2^shift bases. A row says of one window how many records begin in
 it and how many have their last base in it: so a record costs the same however long it is, and two
