@@ -14,7 +14,7 @@ from gooseherd.domain.errors import LeaseLost, NotCancellable
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
-from gooseherd.domain.ports import JobStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import ACTIVE, Status, may

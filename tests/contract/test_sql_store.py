@@ -24,7 +24,7 @@ from gooseherd.domain import formats
 from gooseherd.domain.errors import InvalidInput, Misconfigured, StoreUnavailable
 from gooseherd.domain.job import Fence, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
-from gooseherd.domain.ports import FileQuery, JobQuery
+from gooseherd.domain.ports.store import FileQuery, JobQuery
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.sql import filesystem, migrations, postgres

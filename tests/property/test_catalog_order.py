@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, StaticPool, create_engine, delete, select
 
 from gooseherd.domain import formats
-from gooseherd.domain.ports import FileQuery
+from gooseherd.domain.ports.store import FileQuery
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.sql import ordered, search, wordindex
 from gooseherd.store.sql.database import Transaction
