@@ -206,8 +206,8 @@ def _show_all(
     console: Console, client: GooseherdClient, entries: Entries, files: Sequence[DemoFile]
 ) -> list[Outcome]:
     columns = (TextColumn("{task.description:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as progress:
-        bars = {file.local_id: progress.add_task(file.local_id, total=100, result="") for file in files}
+    with Progress(*columns, TextColumn("{task.fields[state]}"), console=console) as progress:
+        bars = {file.local_id: progress.add_task(file.local_id, total=100, state="") for file in files}
         with ThreadPoolExecutor(max_workers=len(files)) as pool:
             try:
                 return list(
@@ -227,19 +227,19 @@ def _show(
     def on_job(job: dict[str, Any]) -> None:
         now = job.get("progress") or {}
         step = now.get("step") if job.get("status") == "running" else job.get("status")
-        progress.update(bar, completed=min(float(now.get("percent") or 0), 99), step=step or "")
+        progress.update(bar, completed=min(float(now.get("percent") or 0), 99), state=step or "")
 
     def story() -> str:
         nonlocal cached
         _register(entries, file)
         data = client.ready(DCC, file.local_id, timeout_seconds=_PATIENCE_SECONDS, on_job=on_job)
         cached = data.job is None
-        progress.update(bar, completed=99, result="checking")
+        progress.update(bar, completed=99, state="checking")
         return _check(client, file, data)
 
     ok, detail = attempt(story)
     progress.update(
-        bar, completed=100 if ok else None, result="cached" if cached and ok else "ok" if ok else "FAILED"
+        bar, completed=100 if ok else None, state="cached" if cached and ok else "ok" if ok else "FAILED"
     )
     return Outcome(file, ok, detail, time.monotonic() - began, cached)
 
