@@ -33,7 +33,7 @@ from gooseherd.store.sql.database import Transaction, ping
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.filesystem import file_system
 from gooseherd.store.sql.jobs import SqlJobs
-from gooseherd.store.sql.migrations import bring_up_to_date, ledger
+from gooseherd.store.sql.migrations import bring_up_to_date, schema_versions
 from gooseherd.store.sql.schema import metadata
 from gooseherd.store.sql.sqlite import SqliteDatabase, open_sqlite
 
@@ -374,7 +374,7 @@ def test_what_a_server_answers_becomes_the_domains(code, expected):
 
 async def test_many_processes_may_open_an_empty_database_at_once(sql_url):
     databases = await asyncio.gather(*(open_database(sql_url, "any") for _ in range(4)))
-    versions = await databases[0].read("t", lambda tx: tx.connection.scalars(ledger.select()).all())
+    versions = await databases[0].read("t", lambda tx: tx.connection.scalars(schema_versions.select()).all())
     assert versions == [1 + len(migrations.STEPS)]
     for database in databases:
         await database.close()
@@ -383,7 +383,7 @@ async def test_many_processes_may_open_an_empty_database_at_once(sql_url):
 async def test_a_newer_schema_is_refused_with_words(sql_url):
     database = await open_database(sql_url, "any")
     newest = 1 + len(migrations.STEPS)
-    add = ledger.insert().values(version=newest + 1, applied_at=datetime.now(UTC))
+    add = schema_versions.insert().values(version=newest + 1, applied_at=datetime.now(UTC))
     await database.write("t", lambda tx: tx.connection.execute(add).close())
     await database.close()
     with pytest.raises(

@@ -1,7 +1,7 @@
 """Schema versions: an empty database gets the present one, an older one is brought up step by step.
 
 A step is never changed once it was released: a later schema is a later step. Each is taken in a
-transaction together with its line in the ledger, so a crash leaves the schema before or the one
+transaction together with the row that records it, so a crash leaves the schema before or the one
 after.
 """
 
@@ -22,7 +22,7 @@ Step = Callable[[Transaction], None]
 STEPS: Final[Sequence[Step]] = ()
 """The first makes schema 2 of schema 1, and so on."""
 
-task_table: Final = Table(
+schema_versions: Final = Table(
     "schema_versions",
     MetaData(),
     Column("version", Integer, primary_key=True),
@@ -50,7 +50,7 @@ def _make(tx: Transaction, setting: str, newest: int) -> int | None:
     """The version that is there; None: there was none, now it is the newest."""
     _lock(tx)
     there = set(inspect(tx.connection).get_table_names())
-    if task_table.name in there:
+    if schema_versions.name in there:
         version = _version(tx)
         if version > newest:
             raise Misconfigured(
@@ -62,7 +62,7 @@ def _make(tx: Transaction, setting: str, newest: int) -> int | None:
     if there & set(metadata.tables):
         raise Misconfigured(setting, "the database has tables of another program: name an empty one")
     metadata.create_all(tx.connection)
-    task_table.create(tx.connection)
+    schema_versions.create(tx.connection)
     _record(tx, newest)
     return None
 
@@ -79,12 +79,14 @@ def _take_next(tx: Transaction, steps: Sequence[Step]) -> int:
 
 
 def _version(tx: Transaction) -> int:
-    newest: int = tx.connection.execute(select(func.coalesce(func.max(task_table.c.version), 0))).scalar_one()
+    newest: int = tx.connection.execute(
+        select(func.coalesce(func.max(schema_versions.c.version), 0))
+    ).scalar_one()
     return newest
 
 
 def _record(tx: Transaction, version: int) -> None:
-    tx.connection.execute(insert(task_table).values(version=version, applied_at=tx.now))
+    tx.connection.execute(insert(schema_versions).values(version=version, applied_at=tx.now))
 
 
 def _lock(tx: Transaction) -> None:
