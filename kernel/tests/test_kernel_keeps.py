@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from gooseherd.domain.bgzf import END_MARKER
 from gooseherd.processing.kernel import KernelStatus
-from gooseherd.processing.step_context import BGZF_END
 
 FILES = 60
 HEADS = {
@@ -48,7 +48,7 @@ def in_blocks(data: bytes, chance: random.Random) -> bytes:
     cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(30)))
     parts = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     whole = [bgzip(part) for part in parts]
-    return b"".join(one if chance.random() < 0.2 else one[:-28] for one in whole) + BGZF_END
+    return b"".join(one if chance.random() < 0.2 else one[:-28] for one in whole) + END_MARKER
 
 
 @pytest.mark.parametrize("format_name", sorted(HEADS))

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gooseherd.processing.formats.bgzf import text_bytes
-
-END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+from gooseherd.domain.bgzf import END_MARKER as END
+from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
 
 
 def block(text: bytes) -> bytes:
@@ -41,7 +40,7 @@ def test_a_whole_chain_says_how_much_text_it_holds(tmp_path: Path) -> None:
         (WHOLE + b"more", "no block begins"),
         (WHOLE + END[:17], "no block begins"),
         (b"x" + WHOLE, "no block begins at byte 0"),
-        (ONE[:16] + b"\0\0" + ONE[18:] + END, "shorter than any"),
+        (ONE[:16] + b"\0\0" + ONE[18:] + END, "shorter than its header"),
         (ONE[:60] + bytes([ONE[60] ^ 1]) + ONE[61:] + END, "does not inflate"),
         (ONE[:-8] + bytes(4) + ONE[-4:] + END, "does not inflate"),
     ],
@@ -51,3 +50,10 @@ def test_a_broken_chain_is_refused(damaged: bytes, expected: str, tmp_path: Path
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match=expected):
         text_bytes(path)
+
+
+def test_a_file_has_its_end_marker_only_at_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    for content, expected in ((WHOLE, True), (END, True), (ONE, False), (WHOLE + ONE, False), (b"", False)):
+        path.write_bytes(content)
+        assert has_end_marker(path) is expected

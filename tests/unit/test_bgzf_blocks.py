@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gooseherd.domain.bgzf import BLOCK_BYTES, BlockHeader, NotBgzf, inflate, read_header
-
-EMPTY = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-"""The block that ends every BGZF file (SAMv1 §4.1.2)."""
+from gooseherd.domain.bgzf import BLOCK_BYTES, BlockHeader, NotBgzf, htslib_header, inflate, read_header
+from gooseherd.domain.bgzf import END_MARKER as EMPTY
 
 
 def block(content: bytes, *, before: bytes = b"", after: bytes = b"", length: int | None = None) -> bytes:
@@ -91,3 +89,17 @@ def test_a_flipped_byte_is_noticed(at: int, by: int) -> None:
     assert header is not None
     with pytest.raises(NotBgzf):
         inflate(damaged, header)
+
+
+def test_htslib_reads_no_header_with_another_extra_field() -> None:
+    plain, extended = block(b"abc"), block(b"abc", before=b"XY\3\0abc")
+    assert htslib_header(plain) == htslib_header(b"." + plain, 1) == BlockHeader(18, len(plain))
+    assert htslib_header(plain[:17]) is None
+    assert htslib_header(extended) is None
+    assert htslib_header(b"<html>") is None
+
+
+def test_a_cut_block_is_not_inflated() -> None:
+    whole = block(b"abc")
+    with pytest.raises(NotBgzf):
+        inflate(whole[:-1], BlockHeader(18, len(whole)))

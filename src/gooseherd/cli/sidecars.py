@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from gooseherd.domain.bgzf import HEADER_BYTES, htslib_header
 from gooseherd.domain.formats import BAM, Family, Format
 
 INDEX_SUFFIXES: Final = frozenset({".bai", ".tbi", ".csi", ".crai", ".fai", ".gzi", ".px2", ".beddb"})
@@ -90,7 +91,7 @@ def _check(path: Path, kind: str, data: Path, file_format: Format) -> None:
     if about_index.st_size > _MOST_BYTES:
         raise _UnfitError("is larger than any index of this kind")
     with data.open("rb") as file:
-        if not _is_bgzf(file.read(18)):
+        if htslib_header(file.read(HEADER_BYTES)) is None:
             raise _UnfitError("is there, but the file is not block-compressed")
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
@@ -101,7 +102,7 @@ def _check(path: Path, kind: str, data: Path, file_format: Format) -> None:
         starts = _read_index(reader, kind, about.st_size, data)
     with data.open("rb") as file:
         for start in starts:
-            if start < about.st_size and not _is_bgzf(os.pread(file.fileno(), 18, start)):
+            if start < about.st_size and not htslib_header(os.pread(file.fileno(), HEADER_BYTES, start)):
                 raise _UnfitError("points to where no block begins: it belongs to another file")
 
 
@@ -189,7 +190,3 @@ def _exactly(file: _Readable, count: int) -> bytes:
     if len(data) != count:
         raise _UnfitError("is there, but the file's header cannot be read")
     return data
-
-
-def _is_bgzf(head: bytes) -> bool:
-    return head[:4] == b"\x1f\x8b\x08\x04" and head[12:14] == b"BC"

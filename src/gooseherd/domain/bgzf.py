@@ -1,4 +1,7 @@
-"""Blocks of BGZF (SAMv1 §4.1): what a block's header says, and its bytes inflated within bounds."""
+"""Blocks of BGZF (SAMv1 §4.1): the header of a block, and its bytes inflated within bounds.
+
+All of gooseherd reads the headers here; the kernel has its own reader (kernel/src/bgzf).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,12 @@ from typing import Final
 
 BLOCK_BYTES: Final = 1 << 16
 """No block is larger, neither compressed nor inflated."""
+HEADER_BYTES: Final = 18
+"""Of a header with the block's length and no other extra field: the only one that htslib reads and writes."""
+TAIL_BYTES: Final = 8
+"""Of CRC-32 and length behind the compressed bytes of a block."""
+END_MARKER: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The empty last block (SAMv1 §4.1.2)."""
 _FIXED: Final = struct.Struct("<3sBI2BH")  # RFC 1952 §2.3, and the length of the extra field
 _GZIP: Final = b"\x1f\x8b\x08"
 _FLAG_EXTRA: Final = 4
@@ -17,7 +26,7 @@ _TAIL: Final = struct.Struct("<II")  # CRC-32 and length of the inflated bytes
 
 
 class NotBgzf(ValueError):
-    """Bytes that are no block of BGZF, or not the one they claim to be."""
+    """Bytes that are no block of BGZF, or a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +69,26 @@ def read_header(data: bytes | bytearray | memoryview, at: int = 0) -> BlockHeade
     raise NotBgzf("gzip, but without the length of a block")
 
 
+def htslib_header(data: bytes | bytearray | memoryview, at: int = 0) -> BlockHeader | None:
+    """The header that begins at `at`, if htslib's readers take it; None: they do not, or bytes are missing.
+
+    HEADER_BYTES are enough to tell.
+    """
+    try:
+        header = read_header(data, at)
+    except NotBgzf:
+        return None
+    return header if header is not None and header.size == HEADER_BYTES else None
+
+
 def inflate(block: bytes | bytearray | memoryview, header: BlockHeader) -> bytes:
     """The bytes of one whole block, checked against its length and CRC-32; at most BLOCK_BYTES.
 
     Raises:
-        NotBgzf: they are not what the block says.
+        NotBgzf: the block is cut, or its bytes are not what its checksum says.
     """
+    if len(block) < header.length:
+        raise NotBgzf("a block that is cut")
     crc, length = _TAIL.unpack_from(block, header.length - _TAIL.size)
     if length > BLOCK_BYTES:
         raise NotBgzf("a block larger than any")

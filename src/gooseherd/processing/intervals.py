@@ -34,7 +34,7 @@ from gooseherd.domain.formats import (
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.density import SUFFIX, Density
-from gooseherd.processing.formats.bgzf import text_bytes
+from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
 from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_bomb
 from gooseherd.processing.formats.detection import Look
 from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, KernelCall, KernelStatus, parse_report
@@ -43,7 +43,6 @@ from gooseherd.processing.step_context import (
     Budget,
     StepContext,
     StepReport,
-    ends_whole,
     left_beside,
     own_stage,
     second_name,
@@ -231,7 +230,7 @@ class SortedText:
             size = await asyncio.to_thread(text_bytes, out)
         except ValueError as broken:
             raise wrong_output(str(broken)) from None
-        if not await asyncio.to_thread(ends_whole, out):
+        if not await asyncio.to_thread(has_end_marker, out):
             raise wrong_output("no end marker")
         if size != report.size:
             raise wrong_output(f"{size} bytes of text instead of {report.size}")
@@ -313,7 +312,7 @@ class SortedText:
 
     async def _check(self, context: StepContext, out: Path, report: StepReport) -> None:
         """Every line and byte that went into the sort is in the result, which decodes to its end."""
-        if not await asyncio.to_thread(ends_whole, out):
+        if not await asyncio.to_thread(has_end_marker, out):
             raise wrong_output("no end marker")
         unpack = Stage("bgzip", ("bgzip", "-d", "-c", "-@", str(self.budget.threads), str(out)))
         output = await context.output_of(unpack, Stage("wc", ("wc", "-lc")))
@@ -390,6 +389,6 @@ async def _refuse_cut(path: Path, source_format: Format, seen: Look) -> None:
     if (
         source_format is BCF
         and seen.compression is Compression.BGZF
-        and not await asyncio.to_thread(ends_whole, path)
+        and not await asyncio.to_thread(has_end_marker, path)
     ):
         raise StepFailed.because(Reason.SOURCE_INVALID, "truncated: the end-of-file marker is missing")

@@ -41,9 +41,6 @@ _NO_KERNEL: Final = (
     "WORKFLOW_COMPRESSION_LEVEL=1"
 )
 
-BGZF_END: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-"""The empty last block (SAMv1 §4.1.2)."""
-
 _SENTENCES: Final[dict[str, str]] = {
     "byte_order_mark": "the byte order mark at the start was removed",
     "carriage_returns": "carriage returns at line ends were removed",
@@ -401,16 +398,6 @@ def own_stage(module: str, *argv: str, verdict: Path | None = None, reads_source
         reads_source=reads_source,
         verdict=verdict,
     )
-
-
-def ends_whole(path: Path) -> bool:
-    """Whether a BGZF file has its end marker."""
-    with path.open("rb") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        if size < len(BGZF_END):
-            return False
-        stream.seek(-len(BGZF_END), os.SEEK_END)
-        return stream.read() == BGZF_END
 
 
 def second_name(source: Path, name: Path) -> Path:

@@ -1,15 +1,21 @@
-"""Proves a BGZF file whole from its blocks' own words, without inflating all of it."""
+"""Proves a BGZF file whole by its chain of blocks, without inflating all of it."""
 
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 from typing import Final
 
-_HEADER: Final = 18  # SAMv1 §4.1: gzip header with the extra field BC and the block's size
-_TAIL: Final = 8
+from gooseherd.domain.bgzf import (
+    END_MARKER,
+    HEADER_BYTES,
+    TAIL_BYTES,
+    BlockHeader,
+    NotBgzf,
+    inflate,
+    read_header,
+)
+
 _INFLATED: Final = 64
 """So many blocks, spread over the file, are inflated and their checksums compared."""
 
@@ -18,40 +24,46 @@ def text_bytes(path: Path) -> int:
     """How many bytes the file holds when uncompressed.
 
     Raises:
-        ValueError: the blocks are no unbroken chain, or one of those looked into is not what it says.
+        ValueError: the blocks are no unbroken chain, or one of those inflated is damaged.
     """
-    at, look_at, total = 0, 0, 0
+    at, inflate_at, total = 0, 0, 0
     with path.open("rb", buffering=0) as stream:
-        size = os.fstat(stream.fileno()).st_size
+        descriptor = stream.fileno()
+        size = os.fstat(descriptor).st_size
         every = max(size // _INFLATED, 1)
-        head = os.pread(stream.fileno(), _HEADER, 0)
+        head = os.pread(descriptor, HEADER_BYTES, 0)
         while at < size:
-            if len(head) < _HEADER or head[:4] != b"\x1f\x8b\x08\x04" or head[12:16] != b"BC\2\0":
-                raise ValueError(f"no block begins at byte {at}")
-            length = int.from_bytes(head[16:18], "little") + 1
-            if length < _HEADER + _TAIL:
-                raise ValueError(f"the block at byte {at} is shorter than any block")
-            if at >= look_at:
-                look_at += every
-                if not _is_what_it_says(os.pread(stream.fileno(), length - _HEADER, at + _HEADER)):
-                    raise ValueError(f"the block at byte {at} does not inflate to what it says")
-            # Its tail and the next one's head: there may be many blocks.
-            seam = os.pread(stream.fileno(), _TAIL + _HEADER, at + length - _TAIL)
-            if len(seam) < _TAIL:
+            header = _header(head, at)
+            if at >= inflate_at:
+                inflate_at += every
+                try:
+                    inflate(os.pread(descriptor, header.length, at), header)
+                except NotBgzf as error:
+                    raise ValueError(f"the block at byte {at} does not inflate: {error}") from None
+            # Its tail and the next one's head in one read: there may be many blocks.
+            seam = os.pread(descriptor, TAIL_BYTES + HEADER_BYTES, at + header.length - TAIL_BYTES)
+            if len(seam) < TAIL_BYTES:
                 raise ValueError(f"the block at byte {at} is cut")
-            total += int.from_bytes(seam[4:_TAIL], "little")
-            at, head = at + length, seam[_TAIL:]
+            total += int.from_bytes(seam[4:TAIL_BYTES], "little")
+            at, head = at + header.length, seam[TAIL_BYTES:]
     return total
 
 
-def _is_what_it_says(body: bytes) -> bool:
-    if len(body) < _TAIL:
-        return False
-    crc: int
-    length: int
-    crc, length = struct.unpack("<II", body[-_TAIL:])
+def has_end_marker(path: Path) -> bool:
+    """Whether the file ends with BGZF's empty last block."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size < len(END_MARKER):
+            return False
+        stream.seek(-len(END_MARKER), os.SEEK_END)
+        return stream.read() == END_MARKER
+
+
+def _header(head: bytes, at: int) -> BlockHeader:
     try:
-        text = zlib.decompress(body[:-_TAIL], wbits=-15)
-    except zlib.error:
-        return False
-    return len(text) == length and zlib.crc32(text) == crc
+        header = read_header(head)
+    except NotBgzf as error:
+        raise ValueError(f"no block begins at byte {at}: {error}") from None
+    if header is None or header.size != HEADER_BYTES:
+        raise ValueError(f"no block begins at byte {at}")
+    return header

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO, Final, Protocol
 
+from gooseherd.domain import bgzf
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 
@@ -34,9 +34,7 @@ _ZSTD_WINDOW_LOG: Final = 27
 refused, as zstd's own program does unless it is told to do otherwise."""
 _ZSTD_MAGIC: Final = (b"\x28\xb5\x2f\xfd", *(bytes((n,)) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)))
 """A frame of text, and those of anything else that readers skip (RFC 8878 §3.1)."""
-
-_BGZF_HEADER: Final = 18  # SAMv1 §4.1: gzip header with the extra field BC and the block's size
-_BGZF_MAX_BLOCK: Final = 1 << 16
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class Compression(StrEnum):
@@ -131,8 +129,8 @@ class _Unzstd:
 
 def compression_of(head: bytes) -> Compression:
     """Told by the first bytes (18 are enough)."""
-    if head.startswith(b"\x1f\x8b"):
-        return Compression.BGZF if _block_size(head) else Compression.GZIP
+    if head.startswith(_GZIP_MAGIC):
+        return Compression.BGZF if bgzf.htslib_header(head) else Compression.GZIP
     if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return Compression.BZIP2
     if head.startswith(_ZSTD_MAGIC):
@@ -156,7 +154,7 @@ def inflate(stream: BinaryIO, found: Inflation, *, size: int | None, max_bytes: 
         StepFailed: truncated, corrupt, packed in a way nothing here reads, or far larger
             than its compressed size warrants; after all bytes up to there were given.
     """
-    head = stream.read(CHUNK) if size is None else stream.read(_BGZF_HEADER)
+    head = stream.read(CHUNK) if size is None else stream.read(bgzf.HEADER_BYTES)
     found.compression = compression_of(head)
     for chunk in _decoded(stream, head, found):
         found.bytes_out += len(chunk)
@@ -203,7 +201,7 @@ def _decoded(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]
         case Compression.BGZF:
             yield from _bgzf(stream, head, found)
         case Compression.GZIP:
-            yield from _streams(stream, head, _Gunzip, (b"\x1f\x8b",))
+            yield from _streams(stream, head, _Gunzip, (_GZIP_MAGIC,))
         case Compression.BZIP2:
             yield from _streams(stream, head, bz2.BZ2Decompressor, (b"BZh",))
         case Compression.XZ:
@@ -256,51 +254,37 @@ def _streams(
 
 
 def _bgzf(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
-    """Block by block: each says its size, so completeness and checksums cost next to nothing."""
+    """Block by block: each names its length, so completeness and checksums cost next to nothing."""
     blocks: list[bytes] = []
     held = 0
-    last = -1
+    last_size = -1
     while head:
-        size = _block_size(head)
-        if size is None:
-            # bgzip's output with gzip's appended: legal, but from here on without block sizes.
+        header = bgzf.htslib_header(head)
+        if header is None:
+            # bgzip's output with gzip's appended: legal, but from here on without block lengths.
             yield b"".join(blocks)
-            if not head.startswith(b"\x1f\x8b"):
-                raise _truncated() if len(head) < _BGZF_HEADER else _corrupt()
-            yield from _streams(stream, head, _Gunzip, (b"\x1f\x8b",))
+            if not head.startswith(_GZIP_MAGIC):
+                raise _truncated() if len(head) < bgzf.HEADER_BYTES else _corrupt()
+            yield from _streams(stream, head, _Gunzip, (_GZIP_MAGIC,))
             return
-        body = stream.read(size - _BGZF_HEADER)
-        if len(body) < size - _BGZF_HEADER:
+        block = head[: bgzf.HEADER_BYTES] + stream.read(header.length - bgzf.HEADER_BYTES)
+        if len(block) < header.length:
             raise _truncated()
-        crc, last = struct.unpack("<II", body[-8:])
         try:
-            data = (
-                zlib.decompress(body[:-8], wbits=-15, bufsize=_BGZF_MAX_BLOCK)
-                if last <= _BGZF_MAX_BLOCK
-                else b""
-            )
-        except zlib.error:
+            data = bgzf.inflate(block, header)
+        except bgzf.NotBgzf:
             raise _corrupt() from None
-        if len(data) != last or zlib.crc32(data) != crc:
-            raise _corrupt()
         blocks.append(data)
-        held += last
-        if held >= CHUNK - _BGZF_MAX_BLOCK:
+        last_size = len(data)
+        held += last_size
+        if held >= CHUNK - bgzf.BLOCK_BYTES:
             yield b"".join(blocks)
             blocks, held = [], 0
-        head = stream.read(_BGZF_HEADER)
+        head = stream.read(bgzf.HEADER_BYTES)
     if held:
         yield b"".join(blocks)
-    found.without_end_marker = last != 0
-    found.whole_blocks = last == 0
-
-
-def _block_size(head: bytes) -> int | None:
-    """The size of the BGZF block that starts with these 18 bytes; None when it is no such block."""
-    if len(head) < _BGZF_HEADER or head[:4] != b"\x1f\x8b\x08\x04" or head[10:16] != b"\x06\0BC\x02\0":
-        return None
-    size = int.from_bytes(head[16:18], "little") + 1
-    return size if size >= _BGZF_HEADER + 8 else None
+    found.without_end_marker = last_size != 0
+    found.whole_blocks = last_size == 0
 
 
 def _truncated() -> StepFailed:

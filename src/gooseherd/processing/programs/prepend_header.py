@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gooseherd.domain.bgzf import END_MARKER
+
 _AT_ONCE: Final = 1 << 20
-_END_BYTES: Final = 28
-"""The empty last block (SAMv1 §4.1.2): only the records' own may stay."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     packed = b""
     if header.stat().st_size:
         done = subprocess.run(["bgzip", "-c", "-l", level, str(header)], stdout=subprocess.PIPE, check=True)
-        packed = done.stdout[:-_END_BYTES]
+        packed = done.stdout.removesuffix(END_MARKER)  # Only the one behind the records may stay.
     for data in (packed, first):
         view = memoryview(data)
         while view:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -13,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from gooseherd.domain.bgzf import BLOCK_BYTES, HEADER_BYTES, htslib_header
+from gooseherd.domain.bgzf import inflate as inflate_block
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.decompression import Compression, Inflation, inflate
 from gooseherd.processing.formats.readers import reader_of
@@ -26,8 +27,7 @@ _READS: Final = 2_000
 _STRETCH: Final = 400
 """Records of one stretch of the data."""
 _BLOCK_START: Final = b"\x1f\x8b\x08\x04"
-_BLOCK_MARK: Final = b"BC\x02\0"  # SAMv1 §4.1, at 12
-_BLOCK_MOST: Final = 1 << 16
+"""What to search for; the rest of the header is then read."""
 _FULL_BLOCK: Final = 0xFF00
 """What htslib puts into a block when nothing makes it stop before."""
 _MIDDLES: Final = 4
@@ -170,8 +170,10 @@ def reads_in_blocks(data: Path, opened: Any, stretches: int, chance: random.Rand
 def _behind_a_short_block(stream: BinaryIO, start: int) -> int | None:
     """Where the next block begins, if the writer ended this one early because the next read did not fit."""
     stream.seek(start)
-    head = stream.read(18)
-    after = start + int.from_bytes(head[16:18], "little") + 1
+    header = htslib_header(stream.read(HEADER_BYTES))
+    if header is None:
+        return None
+    after = start + header.length
     stream.seek(after - 4)
     filled = int.from_bytes(stream.read(4), "little")
     return after if 0 < filled < _FULL_BLOCK else None
@@ -203,26 +205,27 @@ def _text_at(stream: BinaryIO, offset: int) -> str:
     if start is None:
         start = 0
     stream.seek(start)
-    raw, text = stream.read(4 * _BLOCK_MOST), b"" if start else b"\n"
-    # Members of plain gzip may follow blocks, and say no size.
-    while raw.startswith(_BLOCK_START) and raw[12:16] == _BLOCK_MARK and len(text) < 2 * _BLOCK_MOST:
-        size = int.from_bytes(raw[16:18], "little") + 1
-        if len(raw) < size:
+    raw, text = stream.read(4 * BLOCK_BYTES), b"" if start else b"\n"
+    # Members of plain gzip may follow blocks; their headers name no length.
+    while (header := htslib_header(raw)) and len(text) < 2 * BLOCK_BYTES:
+        if len(raw) < header.length:
             break
-        text += zlib.decompress(raw[18 : size - 8], wbits=-15)
-        raw = raw[size:]
+        text += inflate_block(raw, header)
+        raw = raw[header.length :]
     return text.decode("latin-1")
 
 
 def _block_at(stream: BinaryIO, offset: int) -> int | None:
     """Where the first BGZF block at or behind `offset` begins."""
     stream.seek(offset)
-    raw = stream.read(2 * _BLOCK_MOST)
+    raw = stream.read(2 * BLOCK_BYTES)
     at = raw.find(_BLOCK_START)
     while at >= 0:
-        after = at + int.from_bytes(raw[at + 16 : at + 18], "little") + 1
-        if raw[at + 12 : at + 16] == _BLOCK_MARK and raw[after : after + 4] in (_BLOCK_START, b""):
-            return offset + at
+        header = htslib_header(raw, at)
+        if header is not None:
+            after = at + header.length
+            if raw[after : after + len(_BLOCK_START)] in (_BLOCK_START, b""):
+                return offset + at
         at = raw.find(_BLOCK_START, at + 1)
     return None
 
@@ -233,7 +236,7 @@ def _middle(stream: BinaryIO, compression: Compression, chance: random.Random) -
     if compression is Compression.BGZF:
         return _text_at(stream, offset).encode("latin-1")
     stream.seek(offset)
-    return stream.read(_BLOCK_MOST) if compression is Compression.PLAIN else b""
+    return stream.read(BLOCK_BYTES) if compression is Compression.PLAIN else b""
 
 
 def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
