@@ -17,8 +17,9 @@ import pytest
 
 from gooseherd.control import attempt_watcher
 from gooseherd.control.dispatcher import Dispatcher
-from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.wakeups import Wakeups
@@ -638,17 +639,26 @@ async def test_a_superseded_holder_stops_and_changes_nothing(database: Database)
 async def test_a_process_that_adopts_its_own_job_follows_it_once_and_leaves_nothing_behind(
     database: Database,
 ) -> None:
-    stage = Stage(database, MemoryCache(), hangs)
-    stage.timing = LONG_LEASE  # The first to follow does not hear of it by its heartbeat.
+    watching: list[int] = []
+
+    async def watched(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        watching.append(from_seq)
+        try:
+            async for event in hangs(stage, attempt, from_seq):
+                yield event
+        finally:
+            watching.remove(from_seq)
+
+    stage = Stage(database, MemoryCache(), watched)
+    stage.timing = LONG_LEASE  # The first to follow does not learn of it by its heartbeat.
     stage.build()
     async with stage.engine():
         job = await stage.until(await stage.submit(), lambda now: now.progress.percent > 0)
-        [before] = stage.executions._tasks.values()
         assert await stage.jobs.shorten_lease(job.job_id, job.fence, job.worker_id, "it was held up")
         job = await stage.until(job, lambda now: now.fence == 2)
-        await asyncio.wait({before}, timeout=60)
-        assert before.done()
+        await eventually(lambda: len(stage.watched_from) == 2 and watching == stage.watched_from[1:])
         assert stage.executions.following == 1
+    assert watching == []
     assert (stage.released, stage.cancelled) == ([], [])
 
 
@@ -767,13 +777,13 @@ async def test_a_worker_whose_job_is_over_is_given_back_although_we_are_told_to_
 ) -> None:
     stage = Stage(database, MemoryCache(), goes_well)
     finalize = stage.jobs.finalize
+    drains: list[asyncio.Task[None]] = []
 
     async def as_we_leave(job_id: JobId, *what: Any) -> None:
         await finalize(job_id, *what)
-        for _ in range(2):  # As a loop that is left may do it once more than the drain.
-            stage.executions._tasks[job_id].cancel()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+        for _ in range(2):  # As a process that leaves may do it once more than the drain.
+            drains.append(asyncio.create_task(stage.executions.drain(0)))
+            await asyncio.sleep(0.02)
 
     stage.jobs.finalize = as_we_leave
     stage.timing = LONG_LEASE
@@ -820,13 +830,13 @@ async def test_a_worker_that_works_for_somebody_else_is_left_to_it(database: Dat
 async def test_a_worker_that_comes_as_we_are_told_to_leave_is_given_back(database: Database) -> None:
     stage = Stage(database, MemoryCache(), goes_well).build()
     acquire = stage.acquire
+    drains: list[asyncio.Task[None]] = []
 
     async def as_we_leave(need: WorkerNeed) -> WorkerHandle:
-        # In this order: first the worker is there, then the task that waits for it is cancelled.
-        asyncio.current_task().add_done_callback(  # type: ignore[union-attr]
-            lambda _: stage.executions._tasks[need.attempt.job_id].cancel()
-        )
-        return await acquire(need)
+        worker = await acquire(need)
+        # Its first step is after this return: the worker is there when who waits for it is cancelled.
+        drains.append(asyncio.create_task(stage.executions.drain(0)))
+        return worker
 
     stage.acquire = as_we_leave  # type: ignore[method-assign]
     async with stage.engine():

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Protocol
 
 from gooseherd.control.lease_holder import LeaseHolder
+from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
@@ -48,26 +47,6 @@ _LAST_WORDS_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 5.0
 
 
-class WatchTimes(Protocol):
-    """The part of `Timing` that following needs."""
-
-    @property
-    def attempt_cap(self) -> timedelta: ...
-    @property
-    def silence(self) -> timedelta: ...
-
-
-class WatchBounds(Protocol):
-    """What every attempt's order says besides the job itself."""
-
-    @property
-    def source_bytes(self) -> int: ...
-    @property
-    def scratch_bytes(self) -> int: ...
-    @property
-    def build(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Published:
     """The attempt says that everything is stored; not yet verified."""
@@ -97,7 +76,7 @@ class AttemptWatcher:
     """Knows how to follow; keeps nothing between attempts but writes that are under way."""
 
     def __init__(
-        self, *, fleet: Fleet, workers: Workers, wakeups: Wakeups, timing: WatchTimes, bounds: WatchBounds
+        self, *, fleet: Fleet, workers: Workers, wakeups: Wakeups, timing: Timing, bounds: AttemptBounds
     ) -> None:
         self._fleet = fleet
         self._workers = workers

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gooseherd.control.execution import Executions
+from gooseherd.control.executions import Executions
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.job import Job, JobId, Requester

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
+from gooseherd.control.limits import Timing
 from gooseherd.domain.errors import CacheUnavailable, LeaseLost, StoreUnavailable
 from gooseherd.domain.job import Job
 from gooseherd.domain.ports.store import JobStore
@@ -25,15 +25,6 @@ _LAST_WRITE_SECONDS = 5.0
 """How long a write may hold up the end of the process."""
 
 
-class Times(Protocol):
-    """The part of `Timing` that a lease needs."""
-
-    @property
-    def lease(self) -> timedelta: ...
-    @property
-    def heartbeat(self) -> timedelta: ...
-
-
 class LeaseHolder:
     """The lease of one job, for as long as the block lasts.
 
@@ -42,14 +33,14 @@ class LeaseHolder:
     nothing else: the job's next state is the caller's to write before.
     """
 
-    def __init__(self, jobs: JobStore, job: Job, times: Times) -> None:
+    def __init__(self, jobs: JobStore, job: Job, timing: Timing) -> None:
         self.job = job
         self.lost = asyncio.Event()
         self.unwanted = asyncio.Event()
         self.settled = False
         self.jobs = jobs
-        self._times = times
-        self._good_until = self._monotonic() + times.lease.total_seconds()
+        self._timing = timing
+        self._good_until = self._monotonic() + timing.lease.total_seconds()
         self._heart: asyncio.Task[None] | None = None
         if job.cancel_requested:
             self.unwanted.set()
@@ -70,12 +61,12 @@ class LeaseHolder:
             await asyncio.wait({self._heart})  # Its own end is no news; a cancellation of ours is.
 
     async def _beat(self) -> None:
-        pause = self._times.heartbeat.total_seconds()
+        pause = self._timing.heartbeat.total_seconds()
         while not self.lost.is_set():
             await asyncio.sleep(pause)
             asked = self._monotonic()
             try:
-                renewal = await self.jobs.renew(self.job.job_id, self.job.fence, self._times.lease)
+                renewal = await self.jobs.renew(self.job.job_id, self.job.fence, self._timing.lease)
             except LeaseLost:
                 self.lost.set()
             except Exception as error:
@@ -86,8 +77,8 @@ class LeaseHolder:
                     self.lost.set()
                 pause = min(pause, _LONGEST_PAUSE_SECONDS)
             else:
-                self._good_until = asked + self._times.lease.total_seconds()
-                pause = self._times.heartbeat.total_seconds()
+                self._good_until = asked + self._timing.lease.total_seconds()
+                pause = self._timing.heartbeat.total_seconds()
                 if not renewal.wanted:
                     self.unwanted.set()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gooseherd import telemetry
-from gooseherd.control.execution import Executions
+from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups

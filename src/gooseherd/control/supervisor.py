@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from gooseherd.control.execution import Executions
+from gooseherd.control.executions import Executions
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import StoreUnavailable

@@ -14,8 +14,9 @@ from typing import Any
 from gooseherd import __version__
 from gooseherd.api.app import Dependencies
 from gooseherd.control.dispatcher import Dispatcher
-from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.loop import Loop
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions

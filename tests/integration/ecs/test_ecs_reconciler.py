@@ -10,8 +10,9 @@ from datetime import timedelta
 import pytest
 
 from gooseherd.control.dispatcher import Dispatcher
-from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.reconciler import Cause, Reconciler, ReconcilerLimits, ShortenLease, StopWorker
 from gooseherd.control.wakeups import Wakeups

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from gooseherd.control.dispatcher import Dispatcher
-from gooseherd.control.execution import AttemptBounds, Executions, Timing
+from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.failures import Reason

@@ -14,30 +14,32 @@ from gooseherd.domain.source import SourceFile
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """The manifest, or why there is none to stand by."""
+class Verification:
+    """The verified manifest, or None and why."""
 
     manifest: Manifest | None
     failure: Failure
 
 
-async def verify(cache: CacheBackend, source: SourceFile, recipe: Recipe) -> Verified:
-    """Look at what is stored. Raises CacheUnavailable; never writes.
+async def verify_published(cache: CacheBackend, source: SourceFile, recipe: Recipe) -> Verification:
+    """Compare the manifest with what is stored. Raises CacheUnavailable; never writes.
 
     Sizes are compared, digests are not: the worker computed them from what it stored, and
     every later reader gets them as ETag.
     """
     data = b"".join([chunk async for chunk in cache.get(cache_key(source.identity, recipe, MANIFEST))])
     if not data:
-        return Verified(None, Failure(Reason.TOOL_FAILED, "the attempt ended without a manifest"))
+        return _failed("the attempt ended without a manifest")
     try:
         manifest = Manifest.from_bytes(data)
     except InvalidInput:
-        return Verified(None, Failure(Reason.TOOL_FAILED, "the manifest is unreadable"))
-    stored = await asyncio.gather(*(cache.head(part.key) for part in manifest.parts))
-    for part, found in zip(manifest.parts, stored, strict=True):
-        if found is None or found.size != part.size:
-            return Verified(
-                None, Failure(Reason.TOOL_FAILED, f"the {part.kind} part is missing or cut short")
-            )
-    return Verified(manifest, Failure(Reason.PUBLISHED, ""))
+        return _failed("the manifest is unreadable")
+    objects = await asyncio.gather(*(cache.head(part.key) for part in manifest.parts))
+    for part, stored in zip(manifest.parts, objects, strict=True):
+        if stored is None or stored.size != part.size:
+            return _failed(f"the {part.kind} part is missing or cut short")
+    return Verification(manifest, Failure(Reason.PUBLISHED, ""))
+
+
+def _failed(detail: str) -> Verification:
+    return Verification(None, Failure(Reason.TOOL_FAILED, detail))

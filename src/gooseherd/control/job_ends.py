@@ -1,0 +1,166 @@
+"""How a job ends: the outcome of an attempt becomes the job's next state."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import timedelta
+
+from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.lease_holder import LeaseHolder
+from gooseherd.control.limits import Timing
+from gooseherd.control.manifest_verification import verify_published
+from gooseherd.control.wakeups import Wakeups
+from gooseherd.control.worker_assignment import SHORTAGES, worker_need
+from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.errors import StoreUnavailable
+from gooseherd.domain.failures import Failure, Reason, next_try
+from gooseherd.domain.job import Job, WorkerId
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.fleet import Fleet, Shortage
+from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.states import Status
+from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOBS_ENDED
+
+_log = logging.getLogger(__name__)
+
+_MAY_HAVE_PUBLISHED = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.OUT_OF_MEMORY})
+"""Ends that the attempt did not report itself: it may have published before."""
+
+
+class JobEnds:
+    """Completes, fails, cancels or requeues jobs whose lease is held; for all jobs of this process."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        fleet: Fleet,
+        cache: CacheBackend,
+        finalizers: Finalizers,
+        wakeups: Wakeups,
+        timing: Timing,
+    ) -> None:
+        self._jobs = jobs
+        self._fleet = fleet
+        self._cache = cache
+        self._finalizers = finalizers
+        self._wakeups = wakeups
+        self._timing = timing
+
+    async def settle(self, lease_holder: LeaseHolder, outcome: Outcome, worker_id: WorkerId | None) -> None:
+        """Write the job's next state. What is published counts, whoever died after it.
+
+        Raises:
+            LeaseLost: another process holds the job.
+            StoreUnavailable: for longer than the lease.
+        """
+        job = lease_holder.job
+        if isinstance(outcome, Stopped) or (
+            isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
+        ):
+            await self._end_cancelled(lease_holder)
+            return
+        if isinstance(outcome, Ended) and outcome.failure.reason not in _MAY_HAVE_PUBLISHED:
+            await self._end_attempt(lease_holder, outcome.failure, worker_id)
+            return
+        with self._finalizers.finalizing(job.job_id):
+            verification = await lease_holder.insist(
+                lambda: verify_published(self._cache, job.source, job.recipe)
+            )
+            if verification.manifest is None:
+                failure = outcome.failure if isinstance(outcome, Ended) else verification.failure
+                await self._end_attempt(lease_holder, failure, worker_id)
+                return
+            steps = outcome.steps if isinstance(outcome, Published) else ()
+            await self._complete(lease_holder, verification.manifest, steps)
+        await self._report_completed(job)
+
+    def count(self, job: Job) -> None:
+        """Count the end of a job in the metrics."""
+        if job.reason is not None:
+            JOBS_ENDED.labels(job.status, job.reason).inc()
+
+    async def _complete(self, lease_holder: LeaseHolder, manifest: Manifest, steps: tuple[str, ...]) -> None:
+        job = lease_holder.job
+        if job.status is not Status.FINALIZING:
+            await lease_holder.edge(
+                Status.FINALIZING, lambda: self._jobs.begin_finalize(job.job_id, job.fence, steps)
+            )
+        await lease_holder.edge(
+            Status.COMPLETED,
+            lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts),
+        )
+
+    async def _report_completed(self, job: Job) -> None:
+        self._wakeups.publish(job.job_id)  # Whoever waits need not wait until the worker is given back.
+        ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
+        JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
+        extra = {"job_id": job.job_id, "attempt": job.attempt}
+        with suppress(StoreUnavailable):  # The job is over; how long it took is for statistics.
+            seconds = (await self._jobs.now() - job.created_at).total_seconds()
+            JOB_RUN.labels(job.source.file_format.name).observe(seconds)
+            extra["seconds"] = seconds
+        _log.info("job completed", extra=extra)
+
+    async def _end_cancelled(self, lease_holder: LeaseHolder) -> None:
+        job = lease_holder.job
+        failure = Failure(Reason.CANCELLED, "cancelled by its requester")
+        if lease_holder.unwanted.is_set() and await lease_holder.insist(lambda: self._wanted_again(job)):
+            ATTEMPTS_ENDED.labels(failure.reason).inc()
+            _log.info("cancelled attempt, wanted again meanwhile", extra={"job_id": job.job_id})
+            await self._requeue(lease_holder, failure, timedelta(0))
+            return
+        await self._release(lease_holder, Status.CANCELLED, failure)
+
+    async def _wanted_again(self, job: Job) -> bool:
+        """Whether somebody has asked for the job since it was to be cancelled; stopping it takes seconds."""
+        now = await self._jobs.get(job.job_id)
+        return (
+            now is not None
+            and (now.fence, now.status) == (job.fence, Status.RUNNING)
+            and not now.cancel_requested
+        )
+
+    async def _end_attempt(
+        self, lease_holder: LeaseHolder, failure: Failure, worker_id: WorkerId | None
+    ) -> None:
+        job = lease_holder.job
+        ATTEMPTS_ENDED.labels(failure.reason).inc()
+        ended_so = 1 + sum(earlier.reason is failure.reason for earlier in job.attempts)
+        again = next_try(failure.reason, ended_so, self._timing.backoff_scale)
+        if again is not None and failure.reason in SHORTAGES:
+            limit = self._fleet.limit_reached(worker_need(job, Shortage(failure.reason, worker_id)))
+            if limit is not None:  # The same again would end the same way.
+                again, failure = None, Failure(failure.reason, f"{failure.detail}; {limit}")
+        extra = {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "reason": failure.reason,
+            "detail": failure.detail,
+        }
+        if again is None:
+            _log.warning("job failed", extra=extra)
+            await self._release(lease_holder, Status.FAILED, failure)
+            return
+        _log.warning(
+            "attempt failed, job requeued", extra={**extra, "delay_seconds": again.delay.total_seconds()}
+        )
+        await self._requeue(lease_holder, failure, again.delay)
+
+    async def _requeue(self, lease_holder: LeaseHolder, failure: Failure, delay: timedelta) -> None:
+        job = lease_holder.job
+        await lease_holder.edge(
+            Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, delay)
+        )
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay.total_seconds() + 0.01, self._wakeups.work.notify)
+
+    async def _release(self, lease_holder: LeaseHolder, status: Status, failure: Failure) -> None:
+        job = lease_holder.job
+        await lease_holder.edge(
+            status, lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure)
+        )
+        JOBS_ENDED.labels(status, failure.reason).inc()

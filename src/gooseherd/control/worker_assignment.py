@@ -1,0 +1,176 @@
+"""The worker of a job: acquired or found again, written down, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
+from gooseherd.control.lease_holder import LeaseHolder
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import LaunchFailed, LeaseLost, Misconfigured, NoCapacity, Unavailable
+from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.job import Job, WorkerId
+from gooseherd.domain.ports.fleet import Fleet, Shortage, WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.states import Status
+
+_log = logging.getLogger(__name__)
+
+_KEEPS_WORKER = frozenset(
+    {
+        Reason.SOURCE_MISSING,
+        Reason.SOURCE_FORBIDDEN,
+        Reason.SOURCE_CHANGED,
+        Reason.SOURCE_INVALID,
+        Reason.SOURCE_TOO_LARGE,
+        Reason.SOURCE_UNAVAILABLE,
+        Reason.UNSUPPORTED_FORMAT,
+        Reason.CANCELLED,
+    }
+)
+"""Ends that are not the worker's fault: it stays warm for the next job."""
+
+SHORTAGES = frozenset({Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK})
+"""Ends that a larger worker may be spared."""
+
+_DIAGNOSIS_SECONDS = 5.0
+
+_RETURN_SECONDS = 5.0
+"""How long giving workers back may delay the end of the process: one call to the fleet each."""
+
+
+class NoWorker(Exception):
+    """The attempt could not begin; carries the failure it ends with."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
+class WorkerAssignment:
+    """Gets workers for jobs and gives them back; for all jobs of this process."""
+
+    def __init__(self, *, jobs: JobStore, fleet: Fleet) -> None:
+        self._jobs = jobs
+        self._fleet = fleet
+        self._returns: set[asyncio.Task[None]] = set()
+
+    async def worker(self, lease_holder: LeaseHolder, *, adopted: bool) -> WorkerHandle | None:
+        """The worker to follow; None when there is nothing to follow and the artifact decides.
+
+        Raises:
+            NoWorker: the attempt ends with that failure.
+            LeaseLost, StoreUnavailable: as LeaseHolder.insist; the worker was given back.
+        """
+        job = lease_holder.job
+        if adopted:
+            return None if job.status is Status.FINALIZING else await self._found_again(job)
+        worker = await self._acquired(lease_holder)
+        try:
+            await lease_holder.insist(
+                lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id)
+            )
+        except BaseException:
+            await self._to_its_end(self._return_unused(job, worker))
+            raise
+        return worker
+
+    async def give_back(self, job: Job, worker_id: WorkerId, outcome: Outcome, *, held: bool) -> None:
+        """Release the worker as the outcome demands; `held`: this process acquired or found it."""
+        await self._to_its_end(self._give_back(job, worker_id, outcome, held=held))
+
+    async def returned(self, grace: float) -> None:
+        """Wait for the returns under way, `grace` seconds or a little longer."""
+        if self._returns:
+            await asyncio.wait(self._returns, timeout=max(grace, _RETURN_SECONDS))
+
+    async def _found_again(self, job: Job) -> WorkerHandle:
+        # What the reconciler noted when it saw the worker's end; the fleet may have forgotten it.
+        noted = job.current_attempt.detail if job.current_attempt else ""
+        if job.worker_id is None:
+            why = noted or "the API process ended before a worker was assigned"
+            raise NoWorker(Failure(Reason.LEASE_EXPIRED, why))
+        found = await self._fleet.find(job.worker_id)
+        if found is None:
+            diagnosis = noted or await self._diagnosis(job.worker_id)
+            raise NoWorker(Failure(await self._fleet.verdict(job.worker_id), diagnosis))
+        return found
+
+    async def _diagnosis(self, worker_id: WorkerId) -> str:
+        try:
+            async with asyncio.timeout(_DIAGNOSIS_SECONDS):
+                return await self._fleet.gone(worker_id)
+        except TimeoutError:
+            return "the worker is not to be found"
+
+    async def _acquired(self, lease_holder: LeaseHolder) -> WorkerHandle:
+        job = lease_holder.job
+        try:
+            worker = await lease_holder.unless_unwanted(
+                self._fleet.acquire(worker_need(job)),
+                undo=lambda acquired: self._to_its_end(self._return_unused(job, acquired)),
+            )
+        except NoCapacity as error:
+            raise NoWorker(Failure(Reason.NO_CAPACITY, str(error))) from error
+        except Misconfigured as error:
+            raise NoWorker(Failure(Reason.MISCONFIGURED, str(error))) from error
+        except (LaunchFailed, Unavailable) as error:
+            raise NoWorker(Failure(Reason.LAUNCH_FAILED, str(error))) from error
+        except LeaseLost:
+            raise
+        except Exception as error:
+            # A defect of ours, or a full disk. Without an outcome the job would wait out its lease.
+            _log.exception("getting a worker failed unexpectedly", extra={"job_id": job.job_id})
+            why = f"internal error ({type(error).__name__})"
+            raise NoWorker(Failure(Reason.LAUNCH_FAILED, why)) from error
+        if worker is None:
+            raise NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
+        return worker
+
+    async def _to_its_end(self, giving_back: Coroutine[Any, Any, None]) -> None:
+        """Also when the caller is cancelled meanwhile: a worker that nobody gave back would stay taken."""
+        task = asyncio.create_task(giving_back)
+        self._returns.add(task)
+        task.add_done_callback(self._returns.discard)
+        await asyncio.shield(task)
+
+    async def _give_back(self, job: Job, worker_id: WorkerId, outcome: Outcome, *, held: bool) -> None:
+        if isinstance(outcome, Ended) and outcome.in_use:
+            await self._fleet.disown(worker_id)
+            return
+        reusable = _keeps_worker(outcome)
+        # What this process has never seen it cannot keep, only stop.
+        if not held and reusable and await self._fleet.find(worker_id) is None:
+            return
+        await self._fleet.release(worker_id, reusable=reusable, attempt=AttemptId(job.job_id, job.attempt))
+
+    async def _return_unused(self, job: Job, worker: WorkerHandle) -> None:
+        """For a worker on which the attempt was not started."""
+        attempt = AttemptId(job.job_id, job.attempt)
+        await self._fleet.release(worker.worker_id, reusable=True, attempt=attempt)
+
+
+def worker_need(job: Job, *newest: Shortage) -> WorkerNeed:
+    """What the attempt asks of a worker, after what happened to those before it and `newest` to itself."""
+    earlier = (
+        Shortage(attempt.reason, attempt.worker_id)
+        for attempt in job.attempts
+        if attempt.reason is Reason.WORKER_LOST or attempt.reason in SHORTAGES
+    )
+    return WorkerNeed(
+        AttemptId(job.job_id, job.attempt),
+        job.source.file_format,
+        job.source.size_in_bytes,
+        (*earlier, *newest),
+    )
+
+
+def _keeps_worker(outcome: Outcome) -> bool:
+    match outcome:
+        case Published() | Stopped():
+            return True
+        case Ended(failure):
+            return failure.reason in _KEEPS_WORKER
