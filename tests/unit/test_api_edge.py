@@ -9,9 +9,9 @@ import pytest
 
 from gooseherd.api.app import ERROR_STATUS, Dependencies, create_app
 from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
-from gooseherd.api.problems import INTERNAL, problem, verdict
+from gooseherd.api.problems import INTERNAL, problem, problem_type
 from gooseherd.api.request_context import client_address, header_map
-from gooseherd.api.streaming import ClientLeft, left, relay, while_connected
+from gooseherd.api.streaming import ClientDisconnected, relay, wait_for_disconnect, while_connected
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
 from gooseherd.domain.source import SourceFile
@@ -24,7 +24,7 @@ def leaves(cls):
 
 def test_every_rejection_conflict_and_outage_has_a_status():
     for error in leaves(errors.Rejected) | leaves(errors.Conflict) | leaves(errors.Unavailable):
-        assert verdict(error.__new__(error)) is not INTERNAL
+        assert problem_type(error.__new__(error)) is not INTERNAL
 
 
 def test_slugs_are_one_to_a_title():
@@ -178,10 +178,10 @@ async def test_work_for_a_client_that_left_is_cancelled():
         finally:
             cancelled.set()
 
-    with pytest.raises(ClientLeft):
+    with pytest.raises(ClientDisconnected):
         await while_connected(work(), disconnected)
     assert cancelled.is_set()
-    await left(disconnected)
+    await wait_for_disconnect(disconnected)
 
 
 async def test_a_body_stops_being_read_when_the_client_has_left():

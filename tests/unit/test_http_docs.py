@@ -10,13 +10,13 @@ PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
 
 def test_every_kind_of_problem_is_on_the_page_with_its_status() -> None:
     missing = [
-        f"{verdict.slug} {verdict.status}"
-        for verdict in ERROR_STATUS.values()
-        if not re.search(rf"^\|[^|]*{verdict.slug}`[^|]*\| {verdict.status} ", PAGE, re.MULTILINE)
+        f"{problem_type.slug} {problem_type.status}"
+        for problem_type in ERROR_STATUS.values()
+        if not re.search(rf"^\|[^|]*{problem_type.slug}`[^|]*\| {problem_type.status} ", PAGE, re.MULTILINE)
     ]
     assert missing == []
 
 
 def test_nothing_is_on_the_page_that_is_not_in_the_code() -> None:
     lines = set(re.findall(r"`(?:/problems/)?([a-z]+(?:-[a-z]+)+)`", PAGE.split("## Errors")[1]))
-    assert lines - {verdict.slug for verdict in ERROR_STATUS.values()} == set()
+    assert lines - {problem_type.slug for problem_type in ERROR_STATUS.values()} == set()

@@ -20,7 +20,7 @@ from gooseherd.api.problems import (
     Problem,
     plain,
     problem,
-    verdict,
+    problem_type,
 )
 from gooseherd.api.request_context import context_of
 from gooseherd.api.routers.artifacts import artifact_routes
@@ -60,16 +60,16 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         operation_routes(dependencies),
     ):
         framework.include_router(router)
-    _tell_errors(framework)
+    _add_error_handlers(framework)
     return EdgeMiddleware(Delivery(framework, dependencies, catalog), dependencies)
 
 
-def _tell_errors(framework: FastAPI) -> None:
-    """One shape for whatever goes wrong behind the routes."""
+def _add_error_handlers(framework: FastAPI) -> None:
+    """Every error behind the routes becomes a problem+json of one shape."""
 
-    async def ours(request: Request, error: Exception) -> Response:
+    async def known(request: Request, error: Exception) -> Response:
         context = context_of(request.scope)
-        if verdict(error).status >= 500:
+        if problem_type(error).status >= 500:
             _log.warning(
                 "refused", extra={"request_id": context.request_id, "path": context.path, "error": str(error)}
             )
@@ -79,10 +79,10 @@ def _tell_errors(framework: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         context = context_of(request.scope)
         if error.status_code == 404:
-            return await ours(request, NotFound("page", context.path))
+            return await known(request, NotFound("page", context.path))
         if error.status_code == 405:
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-            return await ours(request, MethodNotAllowed(headers.get("allow", "")))
+            return await known(request, MethodNotAllowed(headers.get("allow", "")))
         return _response(
             plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id)
         )
@@ -113,12 +113,12 @@ def _tell_errors(framework: FastAPI) -> None:
         return _response(problem(error, instance=context.path, request_id=context.request_id))
 
     framework.add_exception_handler(Exception, unforeseen)
-    framework.add_exception_handler(GooseherdError, ours)
+    framework.add_exception_handler(GooseherdError, known)
     framework.add_exception_handler(HTTPException, refused)
     framework.add_exception_handler(RequestValidationError, invalid)
 
 
-def _response(answer: Problem) -> Response:
-    response = Response(answer.body, status_code=answer.status)
-    response.raw_headers = answer.headers
+def _response(rendered: Problem) -> Response:
+    response = Response(rendered.body, status_code=rendered.status)
+    response.raw_headers = rendered.headers
     return response

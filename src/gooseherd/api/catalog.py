@@ -1,4 +1,4 @@
-"""The catalog as readers see it: entries remembered for a moment, and who may have them."""
+"""The catalog as the API reads it: entries are cached for a moment, and only public ones are served."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile, parse
 
 REMEMBERED_SECONDS: Final = 2.0
 """A browser's view asks 14 to 130 ranges of the same few files within seconds; a withdrawn
-file may be served this much longer by another process than the one that was told."""
+file may be served this much longer by another process than the one that withdrew it."""
 REMEMBERED_ENTRIES: Final = 4096
 
-TAKEN_BACK: Final = frozenset({"deleted", "withdrawn"})
+WITHDRAWN: Final = frozenset({"deleted", "withdrawn"})
 
 
 class Catalog:
-    """The file store behind a short memory that its own writes clear."""
+    """The file store behind a small cache, which its own writes clear."""
 
     def __init__(self, files: FileStore, clock: Callable[[], float]) -> None:
         self._files = files
@@ -29,10 +29,10 @@ class Catalog:
         self._writes = 0
 
     async def entry(self, dcc: str, local_id: str) -> SourceFile:
-        """The entry by the words of a path.
+        """The entry by the parts of a path.
 
         Raises:
-            InvalidInput: the words cannot be ids.
+            InvalidInput: they cannot be ids.
             NotFound: no such entry.
         """
         ids = parse_dcc(dcc), parse_local_id(local_id)
@@ -56,14 +56,14 @@ class Catalog:
 
         Raises:
             AccessDenied: it is not public.
-            Gone: it was taken back.
+            Gone: it was withdrawn.
             NotFound: none, or not active.
         """
         entry = await self.entry(dcc, local_id)
         if entry.access_level is not AccessLevel.PUBLIC:
             raise AccessDenied(entry.name, entry.access_level)
         status = entry.status.lower()
-        if status in TAKEN_BACK:
+        if status in WITHDRAWN:
             raise Gone(entry.name, status)
         if status != "active":
             raise NotFound("active file", entry.name)
@@ -84,7 +84,7 @@ class Catalog:
         return await self.entry(entry.dcc, entry.local_id)
 
     async def fill_in(self, seen: SourceFile, details: SourceDetails) -> SourceFile:
-        """Store what the source told of itself; the entry as it is stored then (see FileStore.fill_in).
+        """Store the details that the source gave; the entry as it is stored then (see FileStore.fill_in).
 
         Raises:
             NotFound: it was removed meanwhile.
@@ -107,7 +107,7 @@ class Catalog:
         entry up may for REMEMBERED_SECONDS more.
 
         Raises:
-            InvalidInput: the words cannot be ids.
+            InvalidInput: they cannot be ids.
             NotFound: no such entry.
         """
         ids = parse_dcc(dcc), parse_local_id(local_id)

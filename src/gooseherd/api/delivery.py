@@ -16,7 +16,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import ConditionalResponse, decide
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing, lacks_details
-from gooseherd.api.models import Accepted
+from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.problems import MethodNotAllowed, Pairs
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.streaming import closing, relay, while_connected

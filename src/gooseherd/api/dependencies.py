@@ -30,7 +30,7 @@ class Dependencies:
     jobs: JobStore
     sources: Sources
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
-    """Dependency name to "ok", "off: …" (on purpose), or a problem told without hosts and paths."""
+    """Dependency name to "ok", "off: …" (on purpose), or a problem, without hosts and paths."""
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
     fleet: Fleet | None = None

@@ -13,8 +13,8 @@ from gooseherd.domain.source import Dcc, IdentityKind, LocalId, SourceFile
 
 _log = logging.getLogger(__name__)
 
-ANSWER_SECONDS: Final = 3.0
-"""A client waits for its 202 meanwhile; a HEAD is answered in well under a second."""
+DETAILS_TIMEOUT_SECONDS: Final = 3.0
+"""A client waits for its 202 meanwhile; most hosts answer a HEAD in well under a second."""
 
 _Key = tuple[Dcc, LocalId, str]
 
@@ -66,7 +66,7 @@ class Describing:
         if not lacks_details(stored):
             return stored
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(DETAILS_TIMEOUT_SECONDS):
                 details = await self._sources.details(stored.access_url)
         except (GooseherdError, TimeoutError) as error:
             problem = str(error) or "no answer in time"

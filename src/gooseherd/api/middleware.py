@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, problem, verdict
+from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
-from gooseherd.api.streaming import ClientLeft
+from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import GooseherdError
 
@@ -71,7 +71,7 @@ class EdgeMiddleware:
         ]
         status, complete = 0, False
 
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -82,24 +82,24 @@ class EdgeMiddleware:
 
         try:
             if scope["method"] == "OPTIONS":
-                await _options(scope, headers, answer)
+                await _options(scope, headers, send_with_headers)
             else:
                 _refuse_malformed(scope)
-                await self._inside(scope, receive, answer)
-        except ClientLeft:
+                await self._inside(scope, receive, send_with_headers)
+        except ClientDisconnected:
             pass
         except Exception as error:
             if not complete:
-                _tell(error, context, scope, begun=bool(status))
+                _log_error(error, context, scope, begun=bool(status))
             if not status:
-                await send_problem(answer, context, error, method=scope["method"])
+                await send_problem(send_with_headers, context, error, method=scope["method"])
         finally:
             telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
 
 
-def _tell(error: Exception, context: RequestContext, scope: Scope, *, begun: bool) -> None:
-    """Log it: what callers can fix in a whisper, what nobody foresaw with its traceback."""
-    level = verdict(error).status
+def _log_error(error: Exception, context: RequestContext, scope: Scope, *, begun: bool) -> None:
+    """Log it: at level debug what callers can fix, with its traceback what nobody foresaw."""
+    status = problem_type(error).status
     extra = {
         "request_id": context.request_id,
         "method": scope["method"],
@@ -107,9 +107,9 @@ def _tell(error: Exception, context: RequestContext, scope: Scope, *, begun: boo
         "error": str(error),
     }
     if begun:
-        _log.warning("answer broke off", extra=extra, exc_info=error)
+        _log.warning("the response broke off", extra=extra, exc_info=error)
     elif isinstance(error, GooseherdError):
-        _log.log(logging.WARNING if level >= 500 else logging.DEBUG, "refused", extra=extra)
+        _log.log(logging.WARNING if status >= 500 else logging.DEBUG, "refused", extra=extra)
     else:
         _log.error("request failed", extra=extra, exc_info=error)
 
@@ -117,14 +117,14 @@ def _tell(error: Exception, context: RequestContext, scope: Scope, *, begun: boo
 async def send_problem(
     send: Send, context: RequestContext, error: BaseException, *, method: str = "GET"
 ) -> None:
-    """Answer with the error's problem; a HEAD gets its headers."""
-    answer = problem(error, instance=context.path, request_id=context.request_id)
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+    """Send the error's problem; a HEAD gets its headers."""
+    rendered = problem(error, instance=context.path, request_id=context.request_id)
+    await send({"type": "http.response.start", "status": rendered.status, "headers": rendered.headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else rendered.body})
 
 
 class _Cors:
-    """Which pages may read answers. No credentials are ever allowed, so `*` is safe."""
+    """Which pages may read responses. No credentials are ever allowed, so `*` is safe."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
@@ -153,14 +153,14 @@ def _allowed(origin: bytes) -> Pairs:
 
 async def _options(scope: MutableMapping[str, Any], headers: Headers, send: Send) -> None:
     allow = _READ if _ARTIFACT.fullmatch(scope["path"]) else _WRITE
-    answer: Pairs = [(b"allow", allow), (b"cache-control", b"no-store")]
+    response_headers: Pairs = [(b"allow", allow), (b"cache-control", b"no-store")]
     if b"access-control-request-method" in headers:
-        answer += [
+        response_headers += [
             (b"access-control-allow-methods", allow),
             (b"access-control-allow-headers", _REQUEST_HEADERS),
             (b"access-control-max-age", b"86400"),  # Chromium caps it at 7200
         ]
-    await send({"type": "http.response.start", "status": 204, "headers": answer})
+    await send({"type": "http.response.start", "status": 204, "headers": response_headers})
     await send({"type": "http.response.body", "body": b""})
 
 

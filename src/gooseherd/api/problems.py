@@ -1,4 +1,4 @@
-"""How errors are told: one table from error to status, one shape (RFC 9457 problem+json).
+"""Errors as responses: one table from error to status, one shape (RFC 9457 problem+json).
 
 Only the fields that the table names are shown to clients; everything else an error knows
 (addresses, worker names) stays in the log.
@@ -81,22 +81,22 @@ class InvalidRequest(errors.InvalidInput):
 
 @dataclass(eq=False)
 class NotYetPublished(errors.NotFound):
-    """Nothing can be said yet of an artifact that nobody asked for or that is being made."""
+    """Nobody asked for the artifact yet, or it is still being made."""
 
     def __str__(self) -> str:
         return f"{self.what} of {self.name!r}: not published yet, GET /data/{self.name} starts the workflow"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """How one class of error is told."""
+class ProblemType:
+    """What clients see of one class of errors."""
 
     status: int
     slug: str
     title: str
     retryable: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
-    """The error's field to the problem's member; what is not listed is not told."""
+    """The error's field to the problem's member; what is not listed is not shown."""
     detail: str | None = None
     """Instead of the error's own words, where those are not for clients."""
 
@@ -105,74 +105,74 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
-ERROR_STATUS: Final[dict[type[Exception], Verdict]] = {
-    MalformedRequest: Verdict(400, "malformed-request", "The request is malformed"),
-    errors.MalformedRange: Verdict(400, "malformed-range", "The Range header is malformed"),
-    errors.AdminKeyRequired: Verdict(401, "admin-key-required", "The admin key is required"),
-    errors.AccessDenied: Verdict(
+ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
+    MalformedRequest: ProblemType(400, "malformed-request", "The request is malformed"),
+    errors.MalformedRange: ProblemType(400, "malformed-range", "The Range header is malformed"),
+    errors.AdminKeyRequired: ProblemType(401, "admin-key-required", "The admin key is required"),
+    errors.AccessDenied: ProblemType(
         403, "access-denied", "The file is not public", fields=_same("access_level")
     ),
-    errors.NotFound: Verdict(404, "not-found", "Not found", fields=_same("what", "name")),
-    errors.NoSuchPart: Verdict(
+    errors.NotFound: ProblemType(404, "not-found", "Not found", fields=_same("what", "name")),
+    errors.NoSuchPart: ProblemType(
         404, "no-such-part", "The artifact has no such part", fields=_same("what", "name")
     ),
-    NotYetPublished: Verdict(
+    NotYetPublished: ProblemType(
         404, "not-yet-published", "Not published yet", retryable=True, fields=_same("what", "name")
     ),
-    MethodNotAllowed: Verdict(405, "method-not-allowed", "Method not allowed"),
-    errors.NotCancellable: Verdict(
+    MethodNotAllowed: ProblemType(405, "method-not-allowed", "Method not allowed"),
+    errors.NotCancellable: ProblemType(
         409,
         "not-cancellable",
         "The job can no longer be cancelled",
         fields={"job_id": "job_id", "status": "job_status"},
     ),
-    errors.WorkerInUse: Verdict(
+    errors.WorkerInUse: ProblemType(
         409, "worker-in-use", "A job works on the worker", fields=_same("worker_id", "job_id")
     ),
-    errors.Conflict: Verdict(
+    errors.Conflict: ProblemType(
         409, "conflict", "The state has changed meanwhile", retryable=True, detail="look again, then decide"
     ),
-    errors.Gone: Verdict(
+    errors.Gone: ProblemType(
         410, "gone", "The file was taken back", fields={"name": "name", "status": "file_status"}
     ),
-    PreconditionFailed: Verdict(412, "precondition-failed", "If-Match names another version"),
-    BodyTooLarge: Verdict(413, "body-too-large", "The body is too large", fields=_same("limit_bytes")),
-    errors.RangeNotSatisfiable: Verdict(
+    PreconditionFailed: ProblemType(412, "precondition-failed", "If-Match names another version"),
+    BodyTooLarge: ProblemType(413, "body-too-large", "The body is too large", fields=_same("limit_bytes")),
+    errors.RangeNotSatisfiable: ProblemType(
         416, "range-not-satisfiable", "The range starts past the end", fields=_same("size")
     ),
-    errors.InvalidInput: Verdict(
+    errors.InvalidInput: ProblemType(
         422, "invalid-input", "A value cannot be used", fields=_same("field", "problem")
     ),
-    InvalidRequest: Verdict(
+    InvalidRequest: ProblemType(
         422, "invalid-input", "A value cannot be used", fields=_same("field", "problem", "errors")
     ),
-    errors.UnsupportedFormat: Verdict(
+    errors.UnsupportedFormat: ProblemType(
         422, "unsupported-format", "No processor reads this format", fields=_same("file_format", "supported")
     ),
-    errors.AlreadyFailed: Verdict(
+    errors.AlreadyFailed: ProblemType(
         422,
         "already-failed",
         "The artifact could not be made",
         fields={"job_id": "job_id", "reason": "reason", "detail": "reason_detail"},
     ),
-    errors.LimitReached: Verdict(
+    errors.LimitReached: ProblemType(
         429,
         "limit-reached",
         "A limit is reached",
         retryable=True,
         fields={**_same("limit", "allowed", "current"), "retry_after_seconds": "retry_after"},
     ),
-    HeadersTooLarge: Verdict(
+    HeadersTooLarge: ProblemType(
         431, "headers-too-large", "The headers are too large", fields=_same("limit_bytes")
     ),
-    errors.OutboundRefused: Verdict(
+    errors.OutboundRefused: ProblemType(
         502,
         "source-refused",
         "The catalog entry's address may not be fetched",
         fields=_same("rule"),
         detail="the address in the catalog entry is not one that this service may fetch from",
     ),
-    errors.UpstreamUnavailable: Verdict(
+    errors.UpstreamUnavailable: ProblemType(
         502,
         "upstream-unavailable",
         "The source's host did not answer as it should",
@@ -180,35 +180,35 @@ ERROR_STATUS: Final[dict[type[Exception], Verdict]] = {
         fields={"status": "upstream_status"},
         detail="the address in the catalog entry did not answer as it should",
     ),
-    errors.ProcessingDisabled: Verdict(503, "processing-disabled", "Processing is off"),
-    errors.StoreUnavailable: Verdict(
+    errors.ProcessingDisabled: ProblemType(503, "processing-disabled", "Processing is off"),
+    errors.StoreUnavailable: ProblemType(
         503,
         "store-unavailable",
         "The document store did not answer",
         retryable=True,
         fields=_same("operation"),
     ),
-    errors.CacheUnavailable: Verdict(
+    errors.CacheUnavailable: ProblemType(
         503,
         "cache-unavailable",
         "The artifact cache did not answer",
         retryable=True,
         fields=_same("operation"),
     ),
-    errors.Unavailable: Verdict(
+    errors.Unavailable: ProblemType(
         503,
         "unavailable",
         "A dependency did not answer",
         retryable=True,
         detail="the same call may work later",
     ),
-    errors.Rejected: Verdict(
+    errors.Rejected: ProblemType(
         400, "rejected", "The request cannot be served", detail="the same call fails the same way"
     ),
 }
 """Looked up along the error's ancestors, nearest first."""
 
-INTERNAL: Final = Verdict(
+INTERNAL: Final = ProblemType(
     500,
     "internal-error",
     "Something went wrong on our side",
@@ -227,14 +227,14 @@ class Problem:
     body: bytes
 
 
-def verdict(error: BaseException) -> Verdict:
+def problem_type(error: BaseException) -> ProblemType:
     """What the table says of `error`; INTERNAL for what nobody foresaw."""
     return next((ERROR_STATUS[c] for c in type(error).__mro__ if c in ERROR_STATUS), INTERNAL)
 
 
 def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
-    """The answer to `error`."""
-    kind = verdict(error)
+    """The response to `error`."""
+    kind = problem_type(error)
     extra: dict[str, Any] = {member: getattr(error, name) for name, member in kind.fields.items()}
     again = kind.retryable
     headers: Pairs = []
@@ -273,14 +273,14 @@ def plain(
 ) -> Problem:
     """A problem for a bare status (the framework's own refusals)."""
     phrase = HTTPStatus(status).phrase
-    kind = Verdict(status, phrase.lower().replace(" ", "-"), phrase)
+    kind = ProblemType(status, phrase.lower().replace(" ", "-"), phrase)
     return render(
         kind, detail, again=False, extra=extra or {}, headers=[], instance=instance, request_id=request_id
     )
 
 
 def render(
-    kind: Verdict,
+    kind: ProblemType,
     detail: str,
     *,
     again: bool,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 
-from gooseherd.api.models import ProblemView
+from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE, BodyTooLarge
 from gooseherd.api.request_context import RequestContext, context_of
 

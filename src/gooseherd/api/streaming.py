@@ -1,4 +1,4 @@
-"""Bodies to clients: one chunk in flight, and nothing kept open for a client that left."""
+"""Bodies to clients: one chunk in flight, and nothing kept open for a client that has disconnected."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gooseherd.api.problems import Pairs
 T = TypeVar("T")
 
 
-class ClientLeft(Exception):
-    """The client closed the connection before its answer was decided; nobody is left to tell."""
+class ClientDisconnected(Exception):
+    """The client closed the connection before its response began."""
 
 
 @asynccontextmanager
@@ -29,24 +29,24 @@ async def closing(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
             await close()
 
 
-async def left(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
     """Return when the client has closed the connection; what it still sends is read and dropped."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def while_connected(work: Awaitable[T], receive: Receive) -> T:
-    """The result of `work`, which is cancelled when the client leaves first.
+    """The result of `work`, which is cancelled when the client disconnects first.
 
     Raises:
-        ClientLeft: it did.
+        ClientDisconnected: it did.
     """
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(left(receive))
+    watching = asyncio.ensure_future(wait_for_disconnect(receive))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientLeft
+            raise ClientDisconnected
         return working.result()
     finally:
         for task in (working, watching):
@@ -57,10 +57,10 @@ async def while_connected(work: Awaitable[T], receive: Receive) -> T:
 async def relay(
     status: int, headers: Pairs, body: AsyncIterator[bytes] | None, *, receive: Receive, send: Send
 ) -> int:
-    """Send an answer, chunk by chunk as fast as the client reads; how many bytes of body went out.
+    """Send a response, chunk by chunk as fast as the client reads; returns how many bytes of body went out.
 
-    The first chunk is read before the first byte is sent, so an error there can still be
-    told. The body is closed on every path.
+    The first chunk is read before the first byte is sent, so that an error there can still become
+    a problem response. The body is closed on every path.
     """
     start = {"type": "http.response.start", "status": status, "headers": headers}
     if body is None:
@@ -81,7 +81,7 @@ async def relay(
 async def _stream(
     first: bytes, body: AsyncIterator[bytes], length: int | None, receive: Receive, send: Send
 ) -> int:
-    watching = asyncio.ensure_future(left(receive))
+    watching = asyncio.ensure_future(wait_for_disconnect(receive))
     sent = len(first)
     try:
         await send({"type": "http.response.body", "body": first, "more_body": True})
@@ -94,7 +94,7 @@ async def _stream(
             await send({"type": "http.response.body", "body": b""})
         # Too short: left unfinished, the server breaks the connection and the client knows.
         return sent
-    except OSError:  # how servers of ASGI 2.4 say that the client left
+    except OSError:  # how servers of ASGI 2.4 report a disconnect
         return sent
     finally:
         watching.cancel()

@@ -1,4 +1,4 @@
-"""Upstream's own bytes, passed through with the few headers that are true here too."""
+"""Serves upstream's own bytes, with those of its headers that are true here too."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def serve_upstream(
             raise OutboundRefused(entry.name, error.problem) from None
         status = _status(upstream, entry)
         _check_if_match(headers, upstream)
-        answer: Pairs = [
+        response_headers: Pairs = [
             (
                 b"content-type",
                 entry.file_format.media_type.encode() if kind is Kind.DATA else b"application/octet-stream",
@@ -78,9 +78,11 @@ async def serve_upstream(
             *_copied(upstream, status),
         ]
         if status == 304:
-            answer = [pair for pair in answer if pair[0] in (b"etag", b"cache-control", b"last-modified")]
+            response_headers = [
+                pair for pair in response_headers if pair[0] in (b"etag", b"cache-control", b"last-modified")
+            ]
         body = None if head or status == 304 else upstream.body
-        sent = await relay(status, answer, body, receive=receive, send=send)
+        sent = await relay(status, response_headers, body, receive=receive, send=send)
         telemetry.BYTES_SERVED.labels(f"upstream_{kind.value}").inc(sent)
 
 

@@ -130,7 +130,7 @@ async def test_a_source_that_refuses_to_tell_is_prepared_all_the_same(town):
 
 
 async def test_a_source_that_hangs_is_left_after_a_moment(build_town, monkeypatch):
-    monkeypatch.setattr(describing, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(describing, "DETAILS_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         rules = OutboundRules(allow_http=True, allow_networks=("127.0.0.1/32",))
         sources = rules.sources()

@@ -1,4 +1,4 @@
-"""About artifacts: whether they are ready, and their contigs. The bytes are the delivery room's."""
+"""Artifacts: whether they are ready, their manifests and their contigs. api/delivery.py serves the bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import upstream_index
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.models import Contigs, ManifestView, Readiness
+from gooseherd.api.models.artifacts import Contigs, ManifestView, PartReadiness
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
@@ -26,17 +26,17 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["artifacts"])
 
     @router.get("/data/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def data_status(context: CurrentRequest, dcc: str, local_id: str) -> Readiness:
+    async def data_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:
         """Whether the data could be read now. Starts nothing."""
         return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.DATA)
 
     @router.get("/index/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def index_status(context: CurrentRequest, dcc: str, local_id: str) -> Readiness:
+    async def index_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:
         """Whether the index could be read now. Starts nothing."""
         return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.INDEX)
 
     @router.get("/density/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def density_status(context: CurrentRequest, dcc: str, local_id: str) -> Readiness:
+    async def density_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:
         """Whether the density could be read now. Starts nothing."""
         return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.DENSITY)
 
@@ -74,29 +74,29 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
 
 async def _readiness(
     dependencies: Dependencies, context: RequestContext, entry: SourceFile, kind: Kind
-) -> Readiness:
+) -> PartReadiness:
     if kind is Kind.INDEX and upstream_index(entry) is not None:
-        return Readiness(ready=True)
+        return PartReadiness(ready=True)
     if dependencies.submissions is None:
         if kind is not Kind.DATA:
             raise NotFound(f"upstream {kind}", entry.name)
-        return Readiness(ready=True)
+        return PartReadiness(ready=True)
     return await _made(dependencies.submissions, dependencies.jobs, context, entry, kind)
 
 
 async def _made(
     submissions: Submissions, jobs: JobStore, context: RequestContext, entry: SourceFile, kind: Kind
-) -> Readiness:
+) -> PartReadiness:
     recipe: Recipe = submissions.recipe(entry, kind)
     manifest: Manifest | None = await submissions.published(entry, recipe)
     if manifest is not None:
         part = manifest.part(kind)
         if part is None:
             raise NoSuchPart(kind.value, entry.name)
-        return Readiness(ready=True, size=part.size, etag=part.etag)
+        return PartReadiness(ready=True, size=part.size, etag=part.etag)
     job = await jobs.latest(workflow_key(entry.identity, recipe))
     if job is None:
-        return Readiness(ready=False)
-    return Readiness(
+        return PartReadiness(ready=False)
+    return PartReadiness(
         ready=False, job_id=job.job_id, status=job.status.value, job_url=context.link(f"/jobs/{job.job_id}")
     )

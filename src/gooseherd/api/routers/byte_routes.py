@@ -1,4 +1,4 @@
-"""The delivery room's routes as OpenAPI shows them; requests never come this far."""
+"""The routes that api/delivery.py serves, as OpenAPI shows them; requests never come this far."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
-from gooseherd.api.models import Accepted
+from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.route_parameters import problems
 
 _BYTES: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -65,7 +65,7 @@ def documented_routes() -> APIRouter:
         for method in ("GET", "HEAD"):
             router.add_api_route(
                 f"/{kind}/{{dcc}}/{{local_id}}",
-                _elsewhere,
+                _served_by_delivery,
                 methods=[method],
                 operation_id=f"{method.lower()}_{kind}",
                 summary=f"Bytes of {what}" if method == "GET" else f"Headers of {what}",
@@ -82,7 +82,7 @@ def documented_routes() -> APIRouter:
     return router
 
 
-async def _elsewhere(
+async def _served_by_delivery(
     dcc: str,
     local_id: str,
     raw: Annotated[
@@ -100,4 +100,4 @@ async def _elsewhere(
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header(examples=["wait=30"])] = None,
 ) -> Response:
-    raise AssertionError("the delivery room answers these")
+    raise AssertionError("api/delivery.py serves these")

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.models import FileList, FileView, Imported, LineError, Registered, Removed
+from gooseherd.api.models.files import FileList, FileView, Imported, LineError, Registered, Removed
 from gooseherd.api.route_parameters import Admin, CurrentRequest, body_of, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.errors import (
@@ -35,8 +35,8 @@ LIST_LIMIT: Final = 1000
 BATCH: Final = 500
 LINE_LIMIT_BYTES: Final = 256 * 1024
 """An entry's text fields have 4096 characters at most, so an honest line is far shorter."""
-ERRORS_REPORTED: Final = 100
-SAME_CONTENT_TOLD: Final = 10
+ERRORS_SHOWN: Final = 100
+SAME_CONTENT_SHOWN: Final = 10
 
 _EXAMPLE: Final = {
     "dcc": "4dn",
@@ -160,7 +160,7 @@ async def _end_work_on(
     and asking again starts another. The entry is gone whatever happens here: trouble is logged, not raised.
     """
     try:
-        others = await catalog.of_the_same_content(removed, SAME_CONTENT_TOLD)
+        others = await catalog.of_the_same_content(removed, SAME_CONTENT_SHOWN)
         job = await submissions.active_job(removed) if submissions is not None else None
         if job is None or submissions is None or others:
             return job.job_id if job else None, False, others
@@ -231,7 +231,7 @@ class _Tally:
 
     def fail(self, line: int, error: InvalidInput) -> None:
         self.failed += 1
-        if len(self.errors) < ERRORS_REPORTED:
+        if len(self.errors) < ERRORS_SHOWN:
             self.errors.append(LineError(line=line, field=error.field, problem=error.problem))
 
 

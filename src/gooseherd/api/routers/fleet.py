@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.models import FleetMember, FleetView
+from gooseherd.api.models.fleet import FleetMember, FleetView
 from gooseherd.api.route_parameters import Admin, problems
 from gooseherd.control.assignments import user_of, users_of
 from gooseherd.domain.errors import NotFound, ProcessingDisabled, WorkerInUse

@@ -10,7 +10,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.models import JobList, JobView, QueueView, StatusWord
+from gooseherd.api.models.jobs import JobList, JobView, QueueView
+from gooseherd.api.models.response import StatusWord
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.control.submission import Submissions
@@ -80,7 +81,7 @@ def job_routes(dependencies: Dependencies) -> APIRouter:
         job: Annotated[Job, Depends(found)],
         submissions: Annotated[Submissions, Depends(lambda: _processing(dependencies))],
     ) -> AsyncIterator[ServerSentEvent]:
-        """Event `job` now and at each change, with the job as GET tells it; ends after the terminal state."""
+        """Event `job` now and at each change, with the job as GET returns it; ends with the job."""
         async for seen in submissions.changes(job.job_id):
             view = await _view(dependencies, seen, context)
             yield ServerSentEvent(
@@ -150,7 +151,7 @@ async def _view(dependencies: Dependencies, job: Job, context: RequestContext) -
 
 
 async def _published_by(dependencies: Dependencies, job: Job) -> Manifest | None:
-    """What a completed job published; None when it cannot be had: the record is told without it."""
+    """What a completed job published; None when that cannot be read: the record is then sent without it."""
     if job.status is not Status.COMPLETED or dependencies.submissions is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""For whoever runs it: liveness, readiness, metrics, and a front door."""
+"""For operators: liveness, readiness, metrics, and the list of entry points at /."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.models import Health, Ready
+from gooseherd.api.models.operation import Health, ServiceReadiness
 from gooseherd.api.route_parameters import CurrentRequest
 
 _log = logging.getLogger(__name__)
 
 _READINESS_SECONDS = 5.0
 """A load balancer's probe gives up about then."""
-_DOORS = {
+_ENTRY_POINTS = {
     "docs": "/docs",
     "openapi": "/openapi.json",
     "files": "/files",
@@ -43,14 +43,14 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
 
     @router.get(
         "/readyz",
-        response_model=Ready,
-        responses={503: {"model": Ready, "description": "A dependency does not answer"}},
+        response_model=ServiceReadiness,
+        responses={503: {"model": ServiceReadiness, "description": "A dependency does not answer"}},
     )
     async def readyz() -> JSONResponse:
         """Each dependency: "ok", "off: …" when it is switched off on purpose, or its problem."""
         states = await _dependencies(dependencies)
         ready = all(state == "ok" or state.startswith("off: ") for state in states.values())
-        body = Ready(status="ok" if ready else "unready", dependencies=dict(states))
+        body = ServiceReadiness(status="ok" if ready else "unready", dependencies=dict(states))
         return JSONResponse(
             body.model_dump(), status_code=200 if ready else 503, headers={"Cache-Control": "no-store"}
         )
@@ -62,7 +62,7 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def front(context: CurrentRequest) -> Response:
-        links = {name: context.link(path) for name, path in _DOORS.items()}
+        links = {name: context.link(path) for name, path in _ENTRY_POINTS.items()}
         if b"text/html" not in context.headers.get(b"accept", b""):
             return JSONResponse({"name": "gooseherd", "version": dependencies.version, **links})
         items = "".join(f'<li><a href="{escape(url)}">{escape(name)}</a></li>' for name, url in links.items())
@@ -80,5 +80,5 @@ async def _dependencies(dependencies: Dependencies) -> Mapping[str, str]:
             return await dependencies.readiness()
     except Exception as error:
         # A probe must get an answer: whatever went wrong, this process is not ready.
-        _log.warning("readiness cannot be told", exc_info=error)
-        return {"readiness": "could not be told"}
+        _log.warning("the readiness check failed", exc_info=error)
+        return {"readiness": "could not be checked"}

@@ -1,0 +1,1 @@
+"""The JSON of responses, a module for each resource."""

@@ -1,0 +1,96 @@
+"""Catalog entries, and what became of registering and removing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from gooseherd.api.models.response import Link, ResponseModel
+from gooseherd.domain.source import AccessLevel, SourceFile
+
+
+class SidecarView(ResponseModel):
+    """An index that upstream publishes."""
+
+    kind: str
+    access_url: str | None
+    size_in_bytes: int | None
+
+
+class FileView(ResponseModel):
+    """A catalog entry. Only the admin sees the addresses of files that are not public."""
+
+    dcc: str
+    local_id: str
+    filename: str
+    file_format: str
+    access_url: str | None
+    md5: str | None
+    sha256: str | None
+    size_in_bytes: int | None
+    version_tag: str | None
+    data_access_level: str
+    status: str
+    sidecars: list[SidecarView]
+    identity: str = Field(description="What keys are made of; `weak-…` when no digest is known.")
+    data_url: str
+    index_url: str
+
+    @classmethod
+    def of(cls, entry: SourceFile, link: Link, *, admin: bool) -> FileView:
+        """The entry as a client or the admin sees it."""
+        fields: dict[str, Any] = entry.to_json()
+        if entry.access_level is not AccessLevel.PUBLIC and not admin:
+            fields["access_url"] = None
+            fields["sidecars"] = [{**sidecar, "access_url": None} for sidecar in fields["sidecars"]]
+        return cls(
+            **fields,
+            identity=str(entry.identity),
+            data_url=link(f"/data/{entry.name}"),
+            index_url=link(f"/index/{entry.name}"),
+        )
+
+
+class FileList(ResponseModel):
+    """One page of the catalog by (dcc, local_id); `next` goes into `after`."""
+
+    files: list[FileView]
+    next: str | None
+
+
+class Registered(ResponseModel):
+    """How many entries were stored, and how many of them were new."""
+
+    imported: int
+    new: int
+
+
+class Removed(ResponseModel):
+    """What became of an entry that was taken out, and of the work on its content."""
+
+    dcc: str
+    local_id: str
+    filename: str
+    access_url: str
+    identity: str
+    same_content: list[str] = Field(
+        description="Other entries (DCC/ID) with this content, at most 10; with one, the job goes on."
+    )
+    job_id: str | None = Field(description="The job that was working on this content, if one was.")
+    job_withdrawn: bool = Field(description="Whether that job was cancelled, or asked to stop.")
+
+
+class LineError(ResponseModel):
+    """A line of an import that was not stored."""
+
+    line: int = Field(ge=1)
+    field: str | None
+    problem: str
+
+
+class Imported(Registered):
+    """What became of an import; `errors` has the first 100 of the `failed`."""
+
+    failed: int
+    errors: list[LineError]

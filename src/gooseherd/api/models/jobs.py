@@ -1,0 +1,237 @@
+"""Jobs, their attempts, and the queue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from gooseherd.api.models.artifacts import counts_of, notes_of
+from gooseherd.api.models.response import Link, PriorityWord, ResponseModel, StatusWord
+from gooseherd.api.models.waiting import WaitingView
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.failures import Reason, retryable
+from gooseherd.domain.job import AttemptRecord, Job
+
+
+class Accepted(ResponseModel):
+    """The artifact is being made; `Location` names the job, `Retry-After` says when to ask again."""
+
+    job_id: str
+    status: StatusWord
+    percent: float = Field(ge=0, le=100)
+    position: int | None = Field(description="Jobs before it in the queue; null when it has left the queue.")
+    waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
+    job_url: str
+    events_url: str
+    data_url: str
+    index_url: str
+
+    @classmethod
+    def of(cls, job: Job, link: Link, *, now: datetime, position: int | None) -> Accepted:
+        """What a caller needs to follow `job`."""
+        name = job.source.name
+        return cls(
+            job_id=job.job_id,
+            status=job.status.value,
+            percent=round(job.progress.percent, 1),
+            position=position,
+            waiting=WaitingView.of(job, now, position=position),
+            job_url=link(f"/jobs/{job.job_id}"),
+            events_url=link(f"/jobs/{job.job_id}/events"),
+            data_url=link(f"/data/{name}"),
+            index_url=link(f"/index/{name}"),
+        )
+
+
+class PartView(ResponseModel):
+    """One immutable object of an artifact; `sha256` is its strong ETag."""
+
+    kind: Literal["data", "index", "density"]
+    key: str
+    size: int
+    sha256: str
+    filename: str
+    media_type: str
+
+    @classmethod
+    def of(cls, part: Part) -> PartView:
+        """The part as clients see it."""
+        return cls(
+            kind=part.kind.value,
+            key=part.key,
+            size=part.size,
+            sha256=part.sha256,
+            filename=part.filename,
+            media_type=part.media_type,
+        )
+
+
+class ProgressView(ResponseModel):
+    """How far the current attempt is; `percent` is of the whole job and never falls."""
+
+    step: str
+    percent: float
+    bytes_in: int
+    bytes_out: int
+    eta_seconds: float | None
+
+
+class AttemptView(ResponseModel):
+    """One try of a job. Only the admin sees its `worker_id`."""
+
+    number: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    reason: str | None
+    detail: str
+    worker_id: str | None = None
+
+    @classmethod
+    def of(cls, record: AttemptRecord, *, admin: bool) -> AttemptView:
+        """The attempt as a client or the admin sees it."""
+        return cls(
+            number=record.number,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+            reason=record.reason,
+            detail=record.detail,
+            worker_id=record.worker_id if admin else None,
+        )
+
+
+class JobView(ResponseModel):
+    """A job as clients follow it. Times are UTC, by the store's clock."""
+
+    job_id: str
+    status: StatusWord
+    dcc: str
+    local_id: str
+    filename: str
+    file_format: str
+    processor: str
+    processor_version: str
+    priority: PriorityWord
+    position: int | None = Field(
+        default=None, description="Jobs before it in the queue; only for a single pending job."
+    )
+    created_at: datetime
+    enqueued_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    not_before: datetime | None
+    waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
+    attempt: int
+    attempts: list[AttemptView]
+    cancel_requested: bool
+    steps_completed: list[str]
+    parts: list[PartView]
+    progress: ProgressView
+    reason: str | None = Field(description="From the closed list of reasons; null while it lives.")
+    detail: str
+    retryable: bool = Field(description="After a failure: whether a new try may end better.")
+    manifest_digest: str | None
+    notes: list[str] = Field(
+        description="What was dropped, changed or could not be done; only for a single completed job."
+    )
+    counts: dict[str, int] = Field(
+        description="Such as records read or lines dropped; only for a single completed job."
+    )
+    requester_count: int
+    requesters: list[str] | None = Field(default=None, description="For the admin only.")
+    job_url: str
+    events_url: str
+    data_url: str
+    index_url: str
+    density_url: str | None = Field(default=None, description="Once the artifact has a density.")
+
+    @classmethod
+    def of(
+        cls,
+        job: Job,
+        link: Link,
+        *,
+        now: datetime,
+        position: int | None = None,
+        manifest: Manifest | None = None,
+        admin: bool = False,
+    ) -> JobView:
+        """The job as a client or the admin sees it; `now` is by the store's clock.
+
+        `manifest` is what it published, None when its notes and counts are not to be shown.
+        """
+        name = job.source.name
+        progress = job.progress
+        return cls(
+            job_id=job.job_id,
+            status=job.status.value,
+            dcc=job.source.dcc,
+            local_id=job.source.local_id,
+            filename=job.source.filename,
+            file_format=job.recipe.source_format.name,
+            processor=job.recipe.processor,
+            processor_version=job.recipe.processor_version,
+            priority=_priority(job),
+            position=position,
+            created_at=job.created_at,
+            enqueued_at=job.enqueued_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            not_before=job.not_before,
+            waiting=WaitingView.of(job, now, position=position),
+            attempt=job.attempt,
+            attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
+            cancel_requested=job.cancel_requested,
+            steps_completed=list(job.steps_completed),
+            parts=[PartView.of(part) for part in job.parts],
+            progress=ProgressView(
+                step=progress.step,
+                percent=round(progress.percent, 1),
+                bytes_in=progress.bytes_in,
+                bytes_out=progress.bytes_out,
+                eta_seconds=progress.eta_seconds,
+            ),
+            reason=job.reason,
+            detail=job.detail,
+            retryable=isinstance(job.reason, Reason) and retryable(job.reason),
+            manifest_digest=job.manifest_digest,
+            notes=notes_of(manifest) if manifest else [],
+            counts=counts_of(manifest) if manifest else {},
+            requester_count=len(job.requesters),
+            requesters=list(job.requesters) if admin else None,
+            job_url=link(f"/jobs/{job.job_id}"),
+            events_url=link(f"/jobs/{job.job_id}/events"),
+            data_url=link(f"/data/{name}"),
+            index_url=link(f"/index/{name}"),
+            density_url=link(f"/density/{name}")
+            if any(part.kind is Kind.DENSITY for part in job.parts)
+            else None,
+        )
+
+
+def _priority(job: Job) -> PriorityWord:
+    words: tuple[PriorityWord, ...] = ("interactive", "normal", "batch")
+    return words[job.priority]
+
+
+class JobList(ResponseModel):
+    """One page of jobs, newest first; `next` goes into `after`."""
+
+    jobs: list[JobView]
+    next: str | None
+
+
+class QueueView(ResponseModel):
+    """The queue now. `requesters` (running jobs of each) is for the admin only."""
+
+    pending: int
+    running: int
+    finalizing: int
+    active: int
+    finalizers_active: int
+    finalizer_defers_total: int
+    requesters_running: int
+    requesters: dict[str, int] | None = None

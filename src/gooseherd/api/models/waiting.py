@@ -1,0 +1,68 @@
+"""What a job waits for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from gooseherd.api.models.response import ResponseModel
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.job import Job
+from gooseherd.domain.states import Status
+
+
+class WaitingView(ResponseModel):
+    """Why a job does not go on just now, and when it will be tried again."""
+
+    reason: str = Field(
+        description="`queued`, `launching` (a worker is being started), else from the list of reasons.",
+        examples=["source_unavailable"],
+    )
+    detail: str = Field(examples=["upstream host name does not resolve"])
+    next_try_at: datetime | None = Field(description="UTC; null when no time is set.")
+    next_try_seconds: float | None = Field(description="Counted from this response; 0 when it is due.")
+
+    @classmethod
+    def of(cls, job: Job, now: datetime, *, position: int | None) -> WaitingView | None:
+        """What `job` waits for; None when it works, or has ended. `now` is by the store's clock."""
+        progress, tried = job.progress, job.attempts[-1] if job.attempts else None
+        if job.status is Status.PENDING:
+            if job.not_before is not None and job.not_before > now and tried is not None and tried.reason:
+                return cls._until(job.not_before, now, tried.reason, tried.detail)
+            return cls(
+                reason="queued",
+                detail=_queued(position),
+                next_try_at=None,
+                next_try_seconds=None,
+            )
+        if job.status is not Status.RUNNING:
+            return None
+        if progress.waiting and progress.waiting_until is not None:
+            again = datetime.fromtimestamp(progress.waiting_until, UTC)
+            return cls._until(again, now, Reason.SOURCE_UNAVAILABLE, progress.waiting)
+        if job.worker_id is None:
+            return cls(
+                reason="launching",
+                detail="a worker is being started",
+                next_try_at=None,
+                next_try_seconds=None,
+            )
+        return None
+
+    @classmethod
+    def _until(cls, again: datetime, now: datetime, reason: Reason, detail: str) -> WaitingView:
+        return cls(
+            reason=reason,
+            detail=detail,
+            next_try_at=again,
+            next_try_seconds=round(max((again - now).total_seconds(), 0.0), 1),
+        )
+
+
+def _queued(position: int | None) -> str:
+    if position is None:
+        return "in the queue"
+    if position == 0:
+        return "next in the queue, for a worker that is free"
+    return f"in the queue, behind {position} other job{'s' if position > 1 else ''}"
