@@ -28,7 +28,7 @@ import httpx
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepInput
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.processing.registry import default_registry
 from gooseherd.trial import inputs
 from gooseherd.trial.digest import md5_of
@@ -42,7 +42,11 @@ def bare(path: Path, file_format: Format, folder: Path) -> float:
     """Seconds for the processor's steps alone."""
     registry = default_registry(sort_memory=256 * MIB, samtools_memory=256 * MIB, threads=2, density=True)
     source = SourceFile(
-        dcc="bench", local_id=path.name, filename=path.name, file_format=file_format, access_url=path.as_uri()
+        dcc=Dcc("bench"),
+        local_id=LocalId(path.name),
+        filename=path.name,
+        file_format=file_format,
+        access_url=path.as_uri(),
     )
     processor = registry.processor(registry.recipe(source))
 

@@ -149,9 +149,8 @@ class Text:
         ]
 
     def regions(self, chance: random.Random) -> Iterator[str]:
-        yield from chance.sample(
-            names := sorted({self.place(line)[0] for line in self.lines}), min(WHOLE, len(names))
-        )
+        names = sorted({self.place(line)[0] for line in self.lines})
+        yield from (name.decode("latin-1") for name in chance.sample(names, min(WHOLE, len(names))))
         for _ in range(PLACES):
             name, at = self.place(chance.choice(self.lines))
             width = chance.choice((1, 100, 10_000, 1_000_000))

@@ -112,10 +112,17 @@ def postgres() -> Iterator[PostgresServer]:
 class StoreUnderTest(Protocol):
     """One store, empty at first, and what tests must do behind its back."""
 
-    url: str
-    name: str
-    jobs: JobStore
-    files: FileStore
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def jobs(self) -> JobStore: ...
+
+    @property
+    def files(self) -> FileStore: ...
 
     async def records(self) -> dict[str, dict[str, Any]]:
         """All jobs as they are stored, by id."""

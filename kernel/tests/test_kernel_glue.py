@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_the_program_given_is_found_first(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "bundled")
     assert glue.find_kernel(program) == program
-    monkeypatch.setattr(bundled.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert glue.find_kernel(tmp_path / "absent") is None
     beside = tmp_path / glue.PROGRAM
     beside.symlink_to(program)
@@ -85,7 +86,7 @@ def test_the_program_is_found_on_path(program: Path, tmp_path: Path, monkeypatch
     named = tmp_path / glue.PROGRAM
     named.symlink_to(program)
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "bundled")
-    monkeypatch.setattr(bundled.sys, "executable", str(tmp_path / "elsewhere" / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "elsewhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert glue.find_kernel() == named
 

@@ -148,9 +148,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
             records += reader.added().split(b"\n")[:-1]
         except StepFailed as stopped:
             refused = stopped.failure.detail
-        else:
-            refused = ""
-        if refused:
+            assert refused, (seed, data)
             assert run.status == 10, (seed, data, refused)
             assert _words(run.found.detail) == _words(refused), (seed, data)
             continue

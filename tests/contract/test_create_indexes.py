@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo.errors import DuplicateKeyError
@@ -54,7 +55,7 @@ def test_the_mutex_is_the_partial_unique_index():
     assert mutex.options["partialFilterExpression"] == {"active": True}
 
 
-async def indexes_of(db: Database) -> dict[str, dict]:
+async def indexes_of(db: Database) -> dict[str, dict[str, Any]]:
     found = {}
     for collection in sorted({index.collection for index in INDEXES}):
         for name, result in (await db[collection].index_information()).items():

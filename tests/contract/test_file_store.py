@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gooseherd.domain import formats
 from gooseherd.domain.ports.store import FileQuery, FileStore
 from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
+
+if TYPE_CHECKING:
+    from tests.conftest import StoreUnderTest
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +34,7 @@ def entry(
 
 
 @pytest.fixture
-def files(store) -> FileStore:
+def files(store: StoreUnderTest) -> FileStore:
     return store.files
 
 

@@ -8,6 +8,7 @@ import itertools
 import warnings
 from dataclasses import replace
 from datetime import UTC, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,6 +24,9 @@ from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.store.mongo.connect import connect
 from gooseherd.store.mongo.jobs import MongoJobs
+
+if TYPE_CHECKING:
+    from tests.conftest import StoreUnderTest
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +73,7 @@ def submission(
 
 
 @pytest.fixture
-def jobs(store) -> JobStore:
+def jobs(store: StoreUnderTest) -> JobStore:
     return store.jobs
 
 
@@ -221,10 +225,13 @@ async def test_a_job_that_somebody_has_had_since_it_was_seen_cannot_be_leased(jo
 async def test_renewing_extends_the_lease_and_never_shortens_it(jobs):
     job = await leased(jobs)
     await jobs.renew(job.job_id, job.fence, timedelta(seconds=1))
-    assert (await there(jobs, job)).lease.expires_at == job.lease.expires_at
+    assert (await there(jobs, job)).lease == job.lease
     renewal = await jobs.renew(job.job_id, job.fence, 2 * LONG)
     assert renewal.wanted
-    assert (await there(jobs, job)).lease.expires_at == renewal.expires_at > job.lease.expires_at
+    lease = (await there(jobs, job)).lease
+    assert lease is not None
+    assert job.lease is not None
+    assert lease.expires_at == renewal.expires_at > job.lease.expires_at
 
 
 async def test_a_late_renewal_is_forgiven_when_nobody_took_over(jobs):
@@ -317,7 +324,9 @@ async def test_a_lease_is_not_shortened_when_the_job_is_no_longer_as_seen(jobs):
     assert not await jobs.shorten_lease(ending.job_id, ending.fence, None, "")
     await jobs.hand_over(HERE)
     assert not await jobs.shorten_lease(job.job_id, job.fence, WorkerId("w1"), "")
-    assert (await there(jobs, job)).current_attempt.detail == ""
+    attempt = (await there(jobs, job)).current_attempt
+    assert attempt is not None
+    assert attempt.detail == ""
 
 
 async def test_jobs_at_work_are_told_whoever_owns_them(jobs):

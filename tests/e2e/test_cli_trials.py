@@ -185,12 +185,12 @@ def demo_data(tmp_path: Path) -> Path:
     contents = {"peaks.bed": b"chr2\t5\t9\nchr1\t50\t60\nchr1\t10\t20\n", "table.tsv": b"a\tb\n1\t2\n"}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    files = [
+    files: list[dict[str, Any]] = [
         {"id": "peaks", "file": "peaks.bed", "format": "bed", "region": "chr1:1-100", "records": 2},
         {"id": "table", "file": "table.tsv", "format": "tsv", "region": None, "records": None},
     ]
     for entry in files:
-        entry["md5"] = hashlib.md5(contents[str(entry["file"])]).hexdigest()
+        entry["md5"] = hashlib.md5(contents[entry["file"]]).hexdigest()
         entry["description"] = "made for a test"
     (folder / "demo-data.json").write_text(json.dumps({"files": files}))
     return folder

@@ -62,7 +62,7 @@ def added(user: Any, source: str) -> str:
     """Its name in the catalog."""
     done = user.run("add", source)
     assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().strip()
+    return str(done.stdout.decode().strip())
 
 
 def test_a_file_of_the_folder_it_was_started_in_is_added_and_prepared(laptop: Any) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ OWNER = """
 import asyncio, shutil, sys
 from pathlib import Path
 from gooseherd.store.document_server import DocumentServer
+from functools import partial
 
 async def own():
     if sys.argv[2] == "no setpriv":
@@ -61,6 +63,10 @@ def alive(pid: int) -> bool:
     return b"\nState:\tZ" not in Path(f"/proc/{pid}/status").read_bytes()
 
 
+def restarted(server: DocumentServer, old: int | None) -> bool:
+    return server.pid not in (None, old)
+
+
 async def insert(db: Database, number: int) -> bool:
     try:
         await db["numbers"].insert_one({"_id": number})
@@ -75,6 +81,9 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed_while_writ
     numbers = iter(range(1_000_000))
     kills = 0
 
+    def reached(count: int) -> bool:
+        return len(acknowledged) >= count
+
     async def write() -> None:
         for number in numbers:
             if kills == 2 and len(acknowledged) >= enough:
@@ -86,10 +95,10 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed_while_writ
     writers = [asyncio.create_task(write()) for _ in range(4)]
     for _ in range(2):
         before = len(acknowledged)
-        await until(lambda before=before: len(acknowledged) >= before + 60)
+        await until(partial(reached, before + 60))
         old = server.pid
         os.kill(old, signal.SIGKILL)
-        await until(lambda old=old: server.pid not in (None, old))
+        await until(partial(restarted, server, old))
         kills += 1
     enough = len(acknowledged) + 40  # the same client goes on after the last kill
     await asyncio.gather(*writers)
@@ -151,6 +160,7 @@ async def test_stopping_ends_the_server_and_starting_again_finds_everything(tmp_
     await server.stop()
     await server.stop()
     assert server.pid is None
+    assert pid is not None
     assert not alive(pid)
     db = connect(await server.start(), "kept")
     assert await db["numbers"].count_documents({}) == 1
@@ -203,7 +213,9 @@ async def test_one_that_does_not_come_back_in_time_is_tried_until_it_does(server
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: caplog.text.count("document server does not come back") >= 3)
     await until(lambda: "next try in 0.2 s" in (server.trouble or ""))
-    assert "/" not in server.trouble
+    trouble: str | None = server.trouble
+    assert trouble is not None
+    assert "/" not in trouble
     server._start_seconds = patient
     await until(lambda: server.trouble is None)
     assert await answers(server)
@@ -214,7 +226,8 @@ async def test_one_that_keeps_dying_is_started_every_time(server, monkeypatch):
     for _ in range(7):
         old = server.pid
         os.kill(old, signal.SIGKILL)
-        await until(lambda old=old: server.pid not in (None, old) and server.trouble is None)
+        await until(partial(restarted, server, old))
+        await until(lambda: server.trouble is None)
     assert await answers(server)
 
 

@@ -99,7 +99,8 @@ def of_tasks(server: int, count: int) -> list[ProcessId]:
         # Two sleeps a task, one of them in a session of its own.
         return processes if sum(command(name.pid) == "sleep 600" for name in processes) == 2 * count else []
 
-    return poll(sleeping)
+    found: list[ProcessId] = poll(sleeping)
+    return found
 
 
 def command(pid: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -156,7 +156,7 @@ class Stage:
     async def until(self, job: Job, holds: Callable[[Job], bool]) -> Job:
         async with asyncio.timeout(60):
             while True:
-                now = await self.jobs.get(job.job_id)
+                now: Job | None = await self.jobs.get(job.job_id)
                 assert now is not None
                 if holds(now):
                     return now
@@ -197,6 +197,12 @@ class Stage:
     async def view(self) -> list[WorkerView]:
         return []
 
+    async def survey(self, also: Collection[WorkerId] = ()) -> list[WorkerView]:
+        return []
+
+    async def stop(self, worker_id: WorkerId, reason: str) -> None:
+        return None
+
     async def close(self) -> None:
         return None
 
@@ -212,6 +218,9 @@ class Stage:
     def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         self.watched_from.append(from_seq)
         return self.script(self, attempt, from_seq)
+
+    async def describe(self) -> Mapping[str, Any]:
+        return {}
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         self.cancelled.append(attempt)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,8 +86,8 @@ class JobStoreMachine(RuleBasedStateMachine):
         self.before: dict[str, dict[str, Any]] = {}
         self.run(store.forget_jobs())
 
-    def run(self, work: Awaitable):
-        async def call():
+    def run(self, work: Awaitable[Any]) -> Any:
+        async def call() -> Any:
             return await work
 
         return self.runner.run(call())
@@ -99,7 +100,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     def active(self, key: str) -> str | None:
         return next((i for i, job in self.known.items() if job.key == key and job.status in ACTIVE), None)
 
-    def fenced(self, allowed: bool, call: Callable[[], Awaitable]) -> bool:
+    def fenced(self, allowed: bool, call: Callable[[], Awaitable[Any]]) -> bool:
         """Make the call; it must succeed exactly when the model allows it."""
         try:
             self.run(call())
@@ -334,7 +335,7 @@ def test_no_sequence_of_calls_breaks_the_life_of_a_job(
         store = runner.run(opened.__aenter__())
         try:
             run_state_machine_as_test(
-                lambda: JobStoreMachine(runner, store),
+                partial(JobStoreMachine, runner, store),  # type: ignore[arg-type]  # any callable will do
                 settings=settings(
                     max_examples=50,
                     stateful_step_count=30,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
@@ -105,7 +106,9 @@ def jobs(draw) -> list[Job]:
 def test_no_worker_of_a_job_at_work_is_ever_stopped_and_nothing_is_done_at_first_sight(
     workers, there, followed, limits, passes
 ) -> None:
-    now, suspected, first_seen = NOW, {}, {}
+    now = NOW
+    suspected: Mapping[tuple[str, ...], datetime] = {}
+    first_seen: dict[tuple[str, ...], datetime] = {}
     for seconds in [0, *passes]:
         now += timedelta(seconds=seconds)
         seen = FleetSnapshot(now, workers, there, followed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from gooseherd.api.streaming import ClientDisconnected, relay, wait_for_disconne
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
 from gooseherd.domain.source import SourceFile
+from gooseherd.storage.memory import MemoryCache
 
 
 def leaves(cls):
@@ -28,7 +30,7 @@ def test_every_rejection_conflict_and_outage_has_a_status():
 
 
 def test_slugs_are_one_to_a_title():
-    titles = {}
+    titles: dict[str, str] = {}
     for result in ERROR_STATUS.values():
         assert titles.setdefault(result.slug, result.title) == result.title
 
@@ -102,6 +104,8 @@ def test_header_lines_of_one_name_are_joined():
 
 
 class Files:
+    """In memory, of which only reading and writing single entries is used here."""
+
     def __init__(self):
         self.entries, self.reads = {}, 0
         self.pause = asyncio.Event()
@@ -125,7 +129,8 @@ def entry(local_id="a", **fields):
 
 
 async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
-    files, now = Files(), [0.0]
+    files: Any = Files()
+    now = [0.0]
     catalog = Catalog(files, lambda: now[0])
     await catalog.put([entry()])
     for now[0] in (0.0, 1.0, 1.9):
@@ -137,7 +142,7 @@ async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
 
 
 async def test_a_read_that_a_write_overtook_is_not_remembered():
-    files = Files()
+    files: Any = Files()
     catalog = Catalog(files, lambda: 0.0)
     await files.put([entry()])
     files.pause.clear()
@@ -151,7 +156,7 @@ async def test_a_read_that_a_write_overtook_is_not_remembered():
 
 
 async def test_the_memory_of_entries_is_bounded():
-    files = Files()
+    files: Any = Files()
     catalog = Catalog(files, lambda: 0.0)
     await catalog.put([entry(f"f{n}") for n in range(REMEMBERED_ENTRIES + 50)])
     for n in range(REMEMBERED_ENTRIES + 50):
@@ -228,13 +233,18 @@ async def ready():
     return {}
 
 
+def unused() -> dict[str, Any]:
+    """What an application needs and these tests never ask."""
+    return {"files": Files(), "jobs": None, "sources": None}
+
+
 def test_cache_and_submissions_come_together():
     with pytest.raises(ValueError):
-        Dependencies(files=Files(), jobs=None, sources=None, readiness=ready, cache=object())
+        Dependencies(**unused(), readiness=ready, cache=MemoryCache())
 
 
 async def test_the_schema_tells_of_every_answer_of_the_byte_routes():
-    app = create_app(Dependencies(files=Files(), jobs=None, sources=None, readiness=ready, version="9"))
+    app = create_app(Dependencies(**unused(), readiness=ready, version="9"))
     schema = json.loads(await body_of_get(app, "/openapi.json"))
     get = schema["paths"]["/data/{dcc}/{local_id}"]["get"]
     assert {"200", "202", "206", "304", "400", "403", "404", "410", "416", "422", "429", "502", "503"} <= set(

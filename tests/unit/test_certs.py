@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -77,7 +77,9 @@ def test_keys_are_on_p256_and_their_owners_alone(folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for name in ("ca", "worker", "api"):
         assert stat.S_IMODE((folder / f"{name}.key").stat().st_mode) == 0o600
-        assert isinstance(load(folder / f"{name}.pem").public_key().curve, SECP256R1)
+        public_key = load(folder / f"{name}.pem").public_key()
+        assert isinstance(public_key, EllipticCurvePublicKey)
+        assert isinstance(public_key.curve, SECP256R1)
 
 
 def test_a_folder_with_files_is_left_alone(folder: Path) -> None:

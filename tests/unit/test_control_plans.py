@@ -1,5 +1,6 @@
 """The deciding parts of the control loops, which do no I/O."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -81,7 +82,7 @@ LIMITS = ReaperLimits(
 )
 
 
-def decide(job: Job, *, finalizing_here: bool = False) -> list[object]:
+def decide(job: Job, *, finalizing_here: bool = False) -> Sequence[object]:
     marker = {job.job_id: 1.0} if finalizing_here else {}
     first, *rest = reaper.plan(JobsSnapshot(NOW, [job], marker), LIMITS)
     assert first == ExpireQueue(NOW - LIMITS.queue_ttl)

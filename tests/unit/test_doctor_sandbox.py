@@ -8,10 +8,11 @@ import pytest
 
 from gooseherd import doctor
 from gooseherd.processing.tools import isolation as confining
+from gooseherd.processing.tools.preflight import Check
 from gooseherd.settings import Settings
 
 
-def check(tmp_path: Path, use: str, name: str = "sandbox") -> doctor.Check:
+def check(tmp_path: Path, use: str, name: str = "sandbox") -> Check:
     report = doctor.examine(Settings(gooseherd_state_dir=tmp_path, worker_sandbox=use, api_port=0), {})
     return next(check for check in report.checks if check.name == name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.fleet.diagnosis import Cause, diagnose, scrubbed, starting_late
 
 
-def ended(code: int | None, reason: str = "", **more) -> dict:
+def ended(code: int | None, reason: str = "", **more: object) -> dict[str, Any]:
     return {
         "stopCode": "EssentialContainerExited",
         "stoppedReason": "Essential container in task exited",
@@ -19,7 +21,7 @@ def ended(code: int | None, reason: str = "", **more) -> dict:
     }
 
 
-def unstarted(reason: str, container: str = "") -> dict:
+def unstarted(reason: str, container: str = "") -> dict[str, Any]:
     return {
         "stopCode": "TaskFailedToStart",
         "stoppedReason": reason,

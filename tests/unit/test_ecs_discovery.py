@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 import pytest
@@ -13,7 +13,7 @@ import wool
 
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.discovery import EcsDiscovery
-from gooseherd.fleet.ecs_api import BATCH, CloudUnavailable, Described
+from gooseherd.fleet.ecs_api import BATCH, CloudUnavailable, Described, EcsApi
 from gooseherd.fleet.ecs_tasks import FleetTask
 from gooseherd.worker import routines
 
@@ -98,7 +98,7 @@ def simulate(scene: Callable[[SimulatedEcs, EcsDiscovery], Awaitable[None]], **m
 
     async def play() -> None:
         clock = asyncio.get_running_loop().time
-        discovery = EcsDiscovery(ecs, "fleet", worker_port=50051, clock=clock, **more)
+        discovery = EcsDiscovery(cast(EcsApi, ecs), "fleet", worker_port=50051, clock=clock, **more)
         try:
             await scene(ecs, discovery)
         finally:
@@ -303,7 +303,7 @@ def test_streams_tell_who_comes_and_goes_and_late_ones_hear_of_everybody() -> No
 
 
 async def test_on_the_wire_a_subscriber_falls_silent() -> None:
-    discovery = EcsDiscovery(SimulatedEcs(), "fleet", worker_port=1)
+    discovery = EcsDiscovery(cast(EcsApi, SimulatedEcs()), "fleet", worker_port=1)
     stream = aiter(cloudpickle.loads(cloudpickle.dumps(discovery.subscribe())))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
@@ -318,7 +318,7 @@ async def test_a_wool_pool_reaches_a_worker_through_it(monkeypatch) -> None:
     host, _, port = worker.address.rpartition(":")
     ecs = SimulatedEcs()
     ecs.put("w", address=host)
-    discovery = EcsDiscovery(ecs, "fleet", worker_port=int(port))
+    discovery = EcsDiscovery(cast(EcsApi, ecs), "fleet", worker_port=int(port))
     try:
         async with wool.WorkerPool(discovery=discovery, quorum_timeout=20):
             result = await routines.describe()

@@ -9,7 +9,7 @@ import pytest
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, Misconfigured, NoCapacity, NotFound
-from gooseherd.domain.job import JobId
+from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.fleet.ecs_api import AlreadyLaunched, CloudUnavailable, EcsApi, _meaning
 from gooseherd.fleet.ecs_rate import TokenBucket
 from gooseherd.fleet.provisioner import (
@@ -166,7 +166,7 @@ class CountingApi:
 
 
 async def test_many_requests_for_one_attempt_are_one_call() -> None:
-    api = CountingApi()
+    api: Any = CountingApi()
     provisioner = EcsProvisioner(api, LaunchTemplate(**TEMPLATE))
     asked = [asyncio.create_task(provisioner.launch(ATTEMPT, WorkerSize(1024, 2048))) for _ in range(9)]
     await asyncio.sleep(0)
@@ -177,7 +177,7 @@ async def test_many_requests_for_one_attempt_are_one_call() -> None:
 
 async def test_spot_first_falls_back_for_want_of_capacity_and_for_nothing_else() -> None:
     template = LaunchTemplate(**TEMPLATE, placement=Placement.SPOT_FIRST)
-    api = CountingApi(NoCapacity("(none)"))
+    api: Any = CountingApi(NoCapacity("(none)"))
     await EcsProvisioner(api, template).launch(ATTEMPT, WorkerSize(1024, 2048))
     assert ["launchType" in request for request in api.requests] == [False, True]
     assert len({request["clientToken"] for request in api.requests}) == 2
@@ -188,5 +188,5 @@ async def test_spot_first_falls_back_for_want_of_capacity_and_for_nothing_else()
 
 
 async def test_a_token_that_stands_for_a_worker_names_it() -> None:
-    api = CountingApi(AlreadyLaunched(("w9",)))
+    api: Any = CountingApi(AlreadyLaunched((WorkerId("w9"),)))
     assert await EcsProvisioner(api, LaunchTemplate(**TEMPLATE)).launch(ATTEMPT, WorkerSize(1, 1)) == "w9"

@@ -41,11 +41,13 @@ def task(status="RUNNING", health="HEALTHY", version=1, wanted="RUNNING", addres
     )
 
 
-def after(seen: Sighting | None, shown: FleetTask | None, *, now=100.0, listed=()) -> Sighting | None:
+def after(seen: Sighting | None, shown: FleetTask | None, *, now=100.0, listed=()) -> Sighting:
     known = {} if seen is None else {W: seen}
     tasks = {} if shown is None else {W: shown}
     changed = observe(known, tasks, set() if shown else {W}, listed, now=now, **RULES)
-    return changed.get(W, seen)
+    sighting = changed.get(W, seen)
+    assert sighting is not None
+    return sighting
 
 
 def test_a_payload_is_read() -> None:
@@ -124,7 +126,7 @@ def test_the_end_is_final() -> None:
     )
 )
 def test_nothing_but_stopped_or_two_absences_in_a_row_ends_one(history) -> None:
-    seen: Sighting | None = Sighting(W, 0.0, task(version=1))
+    seen = Sighting(W, 0.0, task(version=1))
     for step, shown in enumerate(history):
         before = seen
         seen = after(seen, shown, now=1000.0 + 10 * step)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -48,9 +50,9 @@ def worker(
     health: WorkerHealth = WorkerHealth.HEALTHY,
     *,
     age: timedelta = timedelta(hours=1),
-    **more: object,
+    **more: Any,
 ) -> WorkerView:
-    given = {"launched_for": "j.1", "stoppable": health is not WorkerHealth.GONE, **more}
+    given: dict[str, Any] = {"launched_for": "j.1", "stoppable": health is not WorkerHealth.GONE, **more}
     return WorkerView(WorkerId(name), health, (NOW - age).timestamp(), **given)
 
 
@@ -102,10 +104,14 @@ def acts(
     return list(decide(seen, since, limits).actions)
 
 
-def stops(*workers: WorkerView, **estate: object) -> list[tuple[str, Cause]]:
-    actions = acts(*workers, **estate)
-    assert all(isinstance(action, StopWorker) for action in actions)
-    return [(action.worker.worker_id, action.cause) for action in actions]
+def stopped(actions: Sequence[Action]) -> list[StopWorker]:
+    found = [action for action in actions if isinstance(action, StopWorker)]
+    assert len(found) == len(actions)
+    return found
+
+
+def stops(*workers: WorkerView, **estate: Any) -> list[tuple[str, Cause]]:
+    return [(action.worker.worker_id, action.cause) for action in stopped(acts(*workers, **estate))]
 
 
 OVER = job(Status.FAILED, past=(ended(at=ago(minutes=6)),))
@@ -122,7 +128,7 @@ def test_a_worker_whose_job_is_no_longer_its_own_is_an_orphan(jobs) -> None:
 
 
 def test_an_orphan_s_end_says_for_what_it_was_launched_and_since_when_nobody_needs_it() -> None:
-    [stop] = acts(worker(), jobs=(OVER,))
+    [stop] = stopped(acts(worker(), jobs=(OVER,)))
     assert stop.why == "no job named it for 360 s, launched for j.1"
 
 
@@ -215,7 +221,7 @@ def test_at_most_a_fifth_of_the_live_are_stopped_the_oldest_first_and_the_rest_i
     seen = FleetSnapshot(NOW, [*orphans, *busy, *ended_ones], jobs)
     since = dict.fromkeys(decide(seen, {}, LIMITS).suspicions, ago(minutes=1))
     decision = decide(seen, since, LIMITS)
-    assert [action.worker.worker_id for action in decision.actions] == ["o3", "o2"]
+    assert [action.worker.worker_id for action in stopped(decision.actions)] == ["o3", "o2"]
     assert decision.held_back == 2
     assert len(decision.suspicions) == 4
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, installer: str | No
         return importlib.metadata.PathDistribution(folder)
 
     monkeypatch.setattr(its, "__file__", str(folder / "lib/gooseherd/installation.py"))
-    monkeypatch.setattr(its.importlib.metadata, "distribution", read)
+    monkeypatch.setattr(importlib.metadata, "distribution", read)
 
 
 def test_these_tests_run_in_a_checkout() -> None:
@@ -63,7 +66,7 @@ def nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(preflight, "find_kernel", lambda: None)
     monkeypatch.setattr(isolation, "find_hold", lambda: None)
-    monkeypatch.setattr(doctor.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     return tmp_path
 
 
@@ -114,7 +117,7 @@ def test_a_local_cloud_without_its_packages_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, tmp_path, "pip")
-    monkeypatch.setattr(deployment.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with (
         pytest.raises(Misconfigured, match=r"pip install 'gooseherd\[devcloud\]'"),
         deployment.running_local_cloud(tmp_path / "state"),
@@ -125,5 +128,5 @@ def test_a_local_cloud_without_its_packages_says_what_to_type(
 
 @pytest.mark.parametrize(("user", "words"), [(0, "apt-get install"), (1000, "sudo apt-get install")])
 def test_root_needs_no_sudo(user: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(its.os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     assert its.apt_remedy("samtools", "tabix") == f"{words} samtools tabix"

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +26,7 @@ from gooseherd.worker import routines
 from gooseherd.worker.attempts import Attempts
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM
 from gooseherd.worker.folders import AttemptFolder
-from gooseherd.worker.spawning import Spawned
+from gooseherd.worker.spawning import Spawned, Spawner
 
 NAME = AttemptId(JobId("j"), 1)
 
@@ -53,7 +54,7 @@ class Killed:
 def started(work: Path, spawner: Killed) -> Attempts:
     me = ProcessId.of(1)
     assert me is not None
-    host = Attempts(work=work, build="b", entrypoint=me, spawner=spawner)
+    host = Attempts(work=work, build="b", entrypoint=me, spawner=cast(Spawner, spawner))
     source = SourceFile.from_json(
         {
             "dcc": "d",
@@ -69,7 +70,7 @@ def started(work: Path, spawner: Killed) -> Attempts:
     return host
 
 
-async def last_words(work: Path, status: int | None = None) -> list[dict]:
+async def last_words(work: Path, status: int | None = None) -> list[dict[str, Any]]:
     host = started(work, Killed(status))
     return [answer async for answer in host.watch(NAME, 1, 30.0)]
 

@@ -14,6 +14,7 @@ from gooseherd.domain.errors import WorkerLost
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.fleet import wool_workers
+from gooseherd.worker import routines
 
 ATTEMPT = AttemptId(JobId("j"), 1)
 SILENCE_SECONDS = 0.4
@@ -33,7 +34,7 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Awaitable[list[E
         return await call()
 
     async def listen(script: Script) -> list[EventKind]:
-        monkeypatch.setattr(wool_workers.routines, "watch_attempt", lambda *_: script())
+        monkeypatch.setattr(routines, "watch_attempt", lambda *_: script())
         monkeypatch.setattr(wool_workers._WoolLink, "_with_proxy", straight)
         worker = WorkerHandle(WorkerId("w"), "127.0.0.1:1")
         link = wool_workers._WoolLink(worker, SILENCE_SECONDS, 0.0, 1.0, None)

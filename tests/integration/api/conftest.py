@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -73,6 +73,7 @@ class WatchedCache:
                 yield chunk
         finally:
             self.open_readers -= 1
+            assert isinstance(stream, AsyncGenerator)
             await stream.aclose()
 
     async def put_if_absent(self, key: CacheKey, body: Any) -> bool:
@@ -229,7 +230,7 @@ class Town:
         """pending→running."""
         seen = await self.jobs.get(JobId(job_id))
         assert seen is not None
-        job = await self.jobs.lease(seen, Owner("test"), LEASE)
+        job: Job | None = await self.jobs.lease(seen, Owner("test"), LEASE)
         assert job is not None
         self.wakeups.publish(job.job_id)
         return job
@@ -242,7 +243,7 @@ class Town:
 
     async def fail(self, job: Job, reason: Reason, detail: str = "the header is missing") -> Job:
         """running→failed."""
-        ended = await self.jobs.release_workflow(
+        ended: Job = await self.jobs.release_workflow(
             job.job_id, job.fence, Status.FAILED, Failure(reason, detail)
         )
         self.wakeups.publish(job.job_id)

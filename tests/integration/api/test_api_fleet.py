@@ -56,7 +56,7 @@ async def running_on(town, worker: str) -> str:
     job_id = (await town.http.get(f"/data/{entry.name}")).json()["job_id"]
     job = await town.run(job_id)
     await town.jobs.assign_worker(job.job_id, job.fence, WorkerId(worker))
-    return job_id
+    return str(job_id)
 
 
 async def test_the_fleet_tells_who_works_on_what_and_why_others_ended(town, barracks) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ async def test_an_unknown_job_is_404_everywhere(town):
 
 async def test_events_tell_each_change_and_end_with_the_job(town):
     entry, job_id = await submit(town)
-    seen = []
+    seen: list[tuple[str, dict[str, Any], str]] = []
 
     async def follow():
         async with town.http.stream("GET", f"/jobs/{job_id}/events") as stream:
@@ -81,7 +82,7 @@ async def test_events_tell_each_change_and_end_with_the_job(town):
 
 
 async def read_events(stream, seen):
-    event = {}
+    event: dict[str, str] = {}
     async for line in stream.aiter_lines():
         if line.startswith(":"):
             continue

@@ -111,10 +111,8 @@ async def test_an_outage_of_discovery_changes_nothing(site) -> None:
 
     def failed() -> bool:
         calls = site.cloud_admin.calls()["operations"]
-        return (
-            sum(calls.get(f"ecs:{name}", {"total": 0})["total"] for name in ("ListTasks", "DescribeTasks"))
-            > 2
-        )
+        names = ("ListTasks", "DescribeTasks")
+        return sum(int(calls.get(f"ecs:{name}", {"total": 0})["total"]) for name in names) > 2
 
     await site.until(failed)
     assert fleet._discovery.sightings()[worker.worker_id].healthy

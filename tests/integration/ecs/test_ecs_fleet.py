@@ -332,10 +332,10 @@ async def test_forty_jobs_at_once_share_eight_workers(site, capsys) -> None:
     async def job(number: int) -> None:
         nonlocal most
         need = site.need(f"j{number}")
-        while True:
+        worker = None
+        while worker is None:
             try:
                 worker = await fleet.acquire(need)
-                break
             except NoCapacity:
                 await asyncio.sleep(0.1)
         most = max(most, 8 - fleet.slots())

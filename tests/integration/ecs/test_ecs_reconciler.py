@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -17,11 +19,14 @@ from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.reconciler import Cause, Reconciler, ReconcilerLimits, ShortenLease, StopWorker
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.devcloud.faults import Kind
+from gooseherd.domain.attempt import Event, EventKind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, workflow_key
+from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.worker import WorkerLink
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
@@ -119,7 +124,7 @@ async def test_a_worker_that_got_a_job_since_it_was_looked_at_is_left_alone(site
     dry = await careful.run_once(dry_run=True)
     assert len(dry.planned) == 1
     late = await leased(site, jobs, "late")
-    careful.loop._observe = lambda: asyncio.sleep(0)  # The look was before the lease.
+    careful.loop._observe = AsyncMock()  # The look was before the lease.
     careful.loop._plan = lambda _: dry.planned
     report = await careful.loop.run_once()
     assert (report.lost_races, report.errors) == (1, 0)
@@ -162,16 +167,19 @@ class Deaf:
     """Workers that take every order and say nothing."""
 
     @asynccontextmanager
-    async def connect(self, worker) -> AsyncIterator[Deaf]:
+    async def connect(self, worker: WorkerHandle) -> AsyncIterator[WorkerLink]:
         yield self
 
     async def start_attempt(self, spec) -> None: ...
 
     async def cancel_attempt(self, attempt) -> None: ...
 
-    async def watch_attempt(self, attempt, from_seq) -> AsyncIterator[object]:
+    async def watch_attempt(self, attempt, from_seq) -> AsyncIterator[Event]:
         await asyncio.Event().wait()
-        yield
+        yield Event(1, EventKind.ACCEPTED, 0.0)
+
+    async def describe(self) -> Mapping[str, Any]:
+        return {}
 
 
 async def test_a_job_whose_task_stopped_goes_on_long_before_its_lease_would_have_run_out(site, jobs) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -51,6 +51,12 @@ class Starved:
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         yield Event(1, EventKind.FAILED, 0.0, reason=Reason.OUT_OF_MEMORY, detail="sort ran out of memory")
+
+    async def cancel_attempt(self, attempt: AttemptId) -> None:
+        return None
+
+    async def describe(self) -> Mapping[str, Any]:
+        return {}
 
 
 async def ended(site: Any, database: Database, **options: Any) -> Job:

@@ -229,7 +229,7 @@ async def test_it_works_on_uvloop_too(yard) -> None:
             last = [event async for event in link.watch_attempt(spec.attempt, 1)][-1]
         assert last.kind == "done"
         yard.entry(worker).process.signal(signal.SIGKILL)
-        diagnosis = await fleet.gone(worker.worker_id)
+        diagnosis: str = await fleet.gone(worker.worker_id)
         await fleet.close()
         return diagnosis
 

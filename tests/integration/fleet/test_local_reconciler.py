@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
+from gooseherd.control.reconciler import Reconciler, ReconcilerLimits, StopWorker
 from gooseherd.domain.job import Owner, Requester, Submission
 from gooseherd.domain.keys import workflow_key
 from gooseherd.domain.ports.fleet import WorkerHandle
@@ -24,7 +24,7 @@ def reconciler(jobs, fleet) -> Reconciler:
 
 
 async def at_work(yard, fleet, spec) -> WorkerHandle:
-    worker = await fleet.acquire(yard.need(spec))
+    worker: WorkerHandle = await fleet.acquire(yard.need(spec))
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
     return worker
@@ -49,7 +49,9 @@ async def test_a_worker_with_an_attempt_nobody_wants_is_stopped_and_no_other(yar
     await leased(jobs, wanted, busy)
     await fleet.release(warm.worker_id, reusable=True)
     report = await reconciler(jobs, yard.fleet(max_workers=3)).run_once()
-    assert [action.worker.worker_id for action in report.planned] == [orphan.worker_id]
+    [stop] = report.planned
+    assert isinstance(stop, StopWorker)
+    assert stop.worker.worker_id == orphan.worker_id
     assert not report.errors
     assert {view.worker_id for view in await fleet.view()} == {busy.worker_id, warm.worker_id}
 
@@ -68,5 +70,6 @@ async def test_a_job_whose_worker_died_with_its_launcher_is_given_to_the_reaper(
     report = await reconciler(jobs, here).run_once()
     assert (len(report.planned), report.errors) == (1, 0)
     [unowned] = await jobs.unowned(9)
+    assert unowned.current_attempt is not None
     assert unowned.current_attempt.detail.startswith("worker process")
     assert (unowned.status, unowned.fence) == (job.status, job.fence)

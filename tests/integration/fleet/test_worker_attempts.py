@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from gooseherd.domain.attempt import AttemptId, Event, EventKind
 from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.job import WorkerId
+from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.processes import ProcessId
 
@@ -67,7 +68,7 @@ async def test_an_id_that_would_leave_the_work_folder_is_refused(yard) -> None:
     worker = await fleet.acquire(yard.need(spec))
     async with yard.workers.connect(worker) as link:
         with pytest.raises(Misconfigured):
-            await link.start_attempt(replace(spec, attempt=AttemptId("../../x", 1)))
+            await link.start_attempt(replace(spec, attempt=AttemptId(JobId("../../x"), 1)))
 
 
 async def test_an_unknown_attempt_cannot_be_watched_but_can_be_cancelled(yard) -> None:
@@ -204,5 +205,5 @@ async def test_nobody_at_the_address_is_a_lost_worker(yard) -> None:
             pass
 
 
-async def _last(events) -> Event:
+async def _last(events: AsyncIterator[Event]) -> Event:
     return [event async for event in events][-1]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gooseherd.domain.attempt import EventKind
+from gooseherd.domain.attempt import Event, EventKind
 from gooseherd.domain.errors import WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.fleet.wool_workers import WoolWorkers
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 @asynccontextmanager
 async def watched(
     yard, worker, spec, ears: WoolWorkers | None = None
-) -> AsyncIterator[tuple[list[int], asyncio.Task]]:
+) -> AsyncIterator[tuple[list[int], asyncio.Task[list[Event]]]]:
     """An attempt at work, its processes, and somebody who listens to it."""
 
     hears = asyncio.Event()

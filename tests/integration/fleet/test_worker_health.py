@@ -79,7 +79,7 @@ async def test_a_question_that_waits_does_not_hold_up_the_end(young: Worker) -> 
 
 
 async def test_the_fleet_hears_of_it_from_one_question(young: Worker) -> None:
-    asking = asyncio.create_task(http_probe(young.number)("127.0.0.1"))
+    asking = asyncio.ensure_future(http_probe(young.number)("127.0.0.1"))
     await young.asked(1)
     young.status = "healthy"
     young.port.tell()

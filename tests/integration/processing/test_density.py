@@ -23,6 +23,8 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing import density as making
 from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
+from gooseherd.processing.step_context import left_beside
+from gooseherd.processing.tools.pipelines import Stage
 
 Process = Callable[..., Awaitable[Any]]
 Interval = tuple[str, int, int]
@@ -322,10 +324,10 @@ async def test_what_goes_wrong_with_it_is_a_note_and_nothing_else(
     source, using = drawn("bed", 1), with_kernel
     match fault:
         case "no table":
-            monkeypatch.setattr(making, "own_stage", lambda *_: making.Stage("count_records", ("false",)))
+            monkeypatch.setattr(making, "own_stage", lambda *_: Stage("count_records", ("false",)))
             using = plain_tools
         case "cut":
-            found = making.left_beside
+            found = left_beside
 
             def cut(*given: Any) -> Path | None:
                 table = found(*given)

@@ -134,7 +134,6 @@ async def test_the_same_content_is_asked_the_same(process: Process, tmp_path: Pa
 async def test_a_wrong_index_fails_the_step_and_is_nobodys_fault_but_ours(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gooseherd.processing import intervals
     from gooseherd.processing.step_context import StepContext
 
     other = await process(bed(seed=2), "bed")
@@ -144,7 +143,7 @@ async def test_a_wrong_index_fails_the_step_and_is_nobodys_fault_but_ours(
         shutil.copy(other.index, index)
         return await verify_pair(self, kind, data, index, *options)
 
-    monkeypatch.setattr(intervals.StepContext, "verify", swapped)
+    monkeypatch.setattr(StepContext, "verify", swapped)
     made = await process(bed(seed=1), "bed")
     assert made.failure.reason == "tool_failed"
     assert "did not pass its check" in made.failure.detail

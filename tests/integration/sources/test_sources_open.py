@@ -62,7 +62,7 @@ async def test_only_harmless_headers_travel(sources: HttpSources, server: Any, k
             Attempts="evil",
             Accept_Encoding="gzip",
         )
-    assert headers == {"content-type": "text/csv", "content-length": "4"}
+        assert headers == {"content-type": "text/csv", "content-length": "4"}
     sent = server.requests[1].headers
     assert not {"authorization", "cookie"} & sent.keys()
     assert sent["host"] == server.authority

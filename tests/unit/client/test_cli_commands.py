@@ -350,7 +350,13 @@ def test_the_module_is_the_command_too() -> None:
     assert "version" in json.loads(done.stdout)
 
 
-REMOVED = {"dcc": "d", "local_id": "f", "job_id": None, "job_withdrawn": False, "same_content": []}
+REMOVED: dict[str, Any] = {
+    "dcc": "d",
+    "local_id": "f",
+    "job_id": None,
+    "job_withdrawn": False,
+    "same_content": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -383,7 +389,7 @@ def test_files_rm_reads_all_names_before_it_removes_any(gooseherd: Any, service:
     assert service.asked == []
 
 
-JOB = {
+JOB: dict[str, Any] = {
     "job_id": "j1",
     "status": "completed",
     "dcc": "d",
@@ -400,7 +406,7 @@ JOB = {
 MANIFEST = {
     "processor": "intervals",
     "processor_version": "4",
-    "parts": [{**JOB["parts"][0], "media_type": "m", "url": "http://h/data/d/f"}],  # type: ignore[index]
+    "parts": [{**JOB["parts"][0], "media_type": "m", "url": "http://h/data/d/f"}],
     "contig_count": 25,
     "contigs": None,
     "counts": JOB["counts"],

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -113,9 +114,12 @@ def test_allow_root_without_a_folder_means_here(
     arguments: list[str], roots: list[Path] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(
-        "gooseherd.cli.up.read_settings", lambda **how: seen.append(how["allow_roots"]) or 1 / 0
-    )
+
+    def read_settings(*, allow_roots: list[Path], **_: object) -> NoReturn:
+        seen.append(allow_roots)
+        raise SystemExit
+
+    monkeypatch.setattr("gooseherd.cli.up.read_settings", read_settings)
     monkeypatch.setenv("DATABASE_URL", "mongodb://h")  # or the folder one stands in is the default
     CliRunner().invoke(app, ["up", *arguments])
     assert seen == [roots or []]

@@ -7,6 +7,8 @@ What a step does is said by the source's local_id, and files in the data folder 
 from __future__ import annotations
 
 import asyncio
+import importlib.abc
+import importlib.machinery
 import os
 import signal
 import subprocess
@@ -80,17 +82,15 @@ def _equipment() -> types.ModuleType:
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
     module = types.ModuleType("gooseherd.worker.dependencies")
-    module.equip = equip
+    vars(module)["equip"] = equip
     return module
 
 
-class _Finder:
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path=None, target=None):
         if name != "gooseherd.worker.dependencies":
             return None
-        from importlib.machinery import ModuleSpec
-
-        return ModuleSpec(name, self)
+        return importlib.machinery.ModuleSpec(name, self)
 
     def create_module(self, spec):
         return _equipment()
