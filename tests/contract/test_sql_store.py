@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -497,7 +498,7 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
         await call()
         assert seen, name
         for statement, parameters in list(seen):
-            plan = await database.read("plan", lambda tx, s=statement, p=parameters: _plan(tx, s, p))
+            plan = await database.read("plan", partial(_plan, statement=statement, parameters=parameters))
             for line in plan:
                 assert not _whole_table(line), (name, line, statement)
     await database.close()
