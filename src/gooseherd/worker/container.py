@@ -1,4 +1,4 @@
-"""What is different for a worker that a container platform started: its address, its folder, its secrets.
+"""A worker in a container: its address, its work folder, its secrets.
 
 Task metadata endpoint version 4 of ECS; the address is that of the task's network interface.
 """
@@ -44,14 +44,14 @@ def bind_address(environment: Mapping[str, str]) -> str:
 
 
 def _address(uri: str) -> str:
-    # Never by a proxy: the endpoint is on the link.
+    # Never through a proxy: the endpoint is link-local.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for attempt in range(_TRIES):  # It can come up after us.
+    for attempt in range(_TRIES):  # The endpoint can come up after this process.
         if attempt:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         try:
-            with opener.open(uri, timeout=_SECONDS) as answer:
-                metadata = json.load(answer)
+            with opener.open(uri, timeout=_SECONDS) as response:
+                metadata = json.load(response)
         except (OSError, ValueError):
             continue
         try:
@@ -61,11 +61,11 @@ def _address(uri: str) -> str:
     raise Misconfigured(METADATA, "does not answer; set BIND_HOST")
 
 
-def keep_to_ourselves() -> None:
-    """Hide our memory and environment from the tools that read foreign data as the same user."""
+def forbid_dumps() -> None:
+    """Keep tools of the same user from reading the memory and environment of this process (prctl(2))."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def own_work_dir(environment: Mapping[str, str]) -> Path:
-    """Where a task works when nobody says: below TMPDIR, which platforms make the task's own."""
+    """The work folder of a task without WORKER_WORK_DIR: below TMPDIR, which is the task's own."""
     return Path(environment.get("TMPDIR") or tempfile.gettempdir()) / f"gooseherd-{os.getpid()}"

@@ -1,7 +1,7 @@
 """`GET /health` of a worker: 200 when it can take an attempt or has one, else 503 and why.
 
-With `?wait=SECONDS` the answer to one that is starting is held back until it is something
-else: whoever waits for it learns that in the moment, and asks once.
+With `?wait=SECONDS` the response of a worker that is starting is held until its status changes:
+one request is enough to wait for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST_WAIT_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a worker is. `status` is healthy, starting, draining or broken."""
+    """`status` is healthy, starting, draining or broken."""
 
     status: str
     build: str
@@ -41,10 +41,10 @@ class Condition:
 
 
 class HealthPort:
-    """The port. `look` is called in the event loop for each request."""
+    """The HTTP server. `condition` is called in the event loop for each request."""
 
-    def __init__(self, look: Callable[[], Condition], host: str, port: int) -> None:
-        self._look = look
+    def __init__(self, condition: Callable[[], Condition], host: str, port: int) -> None:
+        self._condition = condition
         self._port = port
         self._hosts = [host]
         # The health command of a container asks on loopback, the API from outside.
@@ -65,25 +65,25 @@ class HealthPort:
         for host in self._hosts:
             await web.TCPSite(self._runner, host, self._port, reuse_port=False).start()
 
-    def tell(self) -> None:
-        """The worker's condition may have changed: whoever waits for that is answered."""
+    def notify(self) -> None:
+        """The condition may have changed: answer the requests that wait for that."""
         event, self._changed = self._changed, asyncio.Event()
         event.set()
 
     async def close(self) -> None:
         """Free the port; idempotent."""
         self._closing = True
-        self.tell()
+        self.notify()
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        condition = self._look()
+        condition = self._condition()
         with suppress(TimeoutError):
             async with asyncio.timeout(_seconds(request.query.get("wait", ""))):
                 while condition.status == "starting" and not self._closing:
                     await self._changed.wait()
-                    condition = self._look()
+                    condition = self._condition()
         return web.json_response(
             condition.to_json(),
             status=200 if condition.status == "healthy" else 503,

@@ -25,9 +25,9 @@ class Worker:
         self.status = "starting"
         self.looks = 0
         self._looked = asyncio.Event()
-        self.port = HealthPort(self._look, "127.0.0.1", self.number)
+        self.port = HealthPort(self._condition, "127.0.0.1", self.number)
 
-    def _look(self) -> Condition:
+    def _condition(self) -> Condition:
         self.looks += 1
         self._looked.set()
         return Condition(self.status, "b1", 0.0)
@@ -61,11 +61,11 @@ async def test_one_that_is_starting_says_so(young: Worker, query: str) -> None:
 async def test_a_question_that_waits_is_answered_when_the_start_is_over(young: Worker, status: str) -> None:
     asking = asyncio.create_task(young.ask("?wait=inf"))
     await young.asked(1)
-    young.port.tell()  # Something changed, but it is starting still.
+    young.port.notify()  # Something changed, but it is starting still.
     await young.asked(2)
     assert not asking.done()
     young.status = status
-    young.port.tell()
+    young.port.notify()
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await asking == (200 if status == "healthy" else 503, status)
 
@@ -82,7 +82,7 @@ async def test_the_fleet_hears_of_it_from_one_question(young: Worker) -> None:
     asking = asyncio.ensure_future(http_probe(young.number)("127.0.0.1"))
     await young.asked(1)
     young.status = "healthy"
-    young.port.tell()
+    young.port.notify()
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await asking
     assert young.looks == 2

@@ -26,7 +26,7 @@ def _equipment() -> types.ModuleType:
     from gooseherd.storage.local import LocalFsCache
 
     class Sources:
-        async def fetch(self, source, into, *, limit, report):
+        async def fetch(self, source, into, *, limit, report, pausing):
             into.write_bytes(b"source")
             report(6, 6)
             return Fetched(into, 6, "")
