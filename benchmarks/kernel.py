@@ -25,7 +25,7 @@ from pathlib import Path
 
 from _files import Maker, bed, gff3, narrowpeak, sorted_text, vcf, write
 
-from gooseherd.processing.kernel import KernelCall, find_kernel
+from gooseherd.processing.tools.kernel import KernelCall, find_kernel
 
 MIB = 1 << 20
 FULL, SMALL = 4_000_000, 400_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-import gooseherd.processing.kernel as glue
+import gooseherd.processing.tools.kernel as glue
 
 SKIPPED = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
 KERNEL = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import gooseherd.processing.kernel as glue
+import gooseherd.processing.tools.kernel as glue
 from gooseherd.processing import bundled
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.bgzf import END_MARKER
-from gooseherd.processing.kernel import KernelStatus
+from gooseherd.processing.tools.kernel import KernelStatus
 
 FILES = 60
 HEADS = {

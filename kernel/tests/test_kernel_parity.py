@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.normaliser_report import NormaliserReport
 from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.programs.normalise import normalise
-from gooseherd.processing.step_context import StepReport
 
 FILES = 150
 ODD = {
@@ -167,7 +167,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
 
 def accounted_for(found: Any) -> int:
     """Lines whose fate a report tells."""
-    result = StepReport(
+    result = NormaliserReport(
         {
             "records": found.records,
             "header_lines": found.header_lines,

@@ -163,7 +163,7 @@ def test_doctor_finds_the_programs_of_the_wheel(embedded: Installed) -> None:
 
 
 def test_a_program_of_the_checkout_is_not_taken(bare: Installed) -> None:
-    script = "from gooseherd.processing.kernel import find_kernel; print(find_kernel())"
+    script = "from gooseherd.processing.tools.kernel import find_kernel; print(find_kernel())"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = bare.run("env", f"PATH={path}", bare.python, "-c", script)
     assert done.stdout.strip() == str(bare.package / "processing/bundled/gooseherd-intervals")

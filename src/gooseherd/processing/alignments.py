@@ -21,7 +21,7 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.formats.cram import reads_declared
 from gooseherd.processing.formats.decompression import Compression
-from gooseherd.processing.formats.detection import Look
+from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.sam_header import contigs_of
 from gooseherd.processing.intervals import TBI_END
 from gooseherd.processing.step_context import (
@@ -29,14 +29,14 @@ from gooseherd.processing.step_context import (
     UNPACKED_NOTE,
     Budget,
     StepContext,
-    left_beside,
-    second_name,
+    hard_link,
+    index_of_same_pass,
     stem,
     wrong_output,
 )
-from gooseherd.processing.tools.pipelines import PipelineFailed, PipelineResult, Stage
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.source_feed import Feed
+from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage
 
 _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
 _UNDECLARED: Final = re.compile(r"unrecognized reference name")
@@ -92,15 +92,15 @@ class SortedBam:
             return await self._made(context)
 
     async def _made(self, context: StepContext) -> StepOutput:
-        given, seen = context.given, await context.sniff(self.source_format)
-        if not self._streams(seen):
+        given, detected = context.given, await context.detect(self.source_format)
+        if not self._streams(detected):
             await given.arriving.whole()
         notes: tuple[str, ...] = ()
         counts: dict[str, int] = {}
         kept = False
-        packed = self.source_format is BAM and seen.compression is Compression.ZSTD
+        packed = self.source_format is BAM and detected.compression is Compression.ZSTD
         if packed:
-            seen = await context.unpack(self.source_format)
+            detected = await context.unpack(self.source_format)
         if self.source_format is SAM:
             out, warned = await self._sort_sam(context)
             report = await context.read_report("records.json")
@@ -113,7 +113,7 @@ class SortedBam:
             if warned:
                 counts["undeclared_reads"] = await _unplaced_with_position(context, out, index)
                 notes = (*notes, _UNDECLARED_NOTE)
-        elif self.source_format is BAM and seen.compression is Compression.BGZF:
+        elif self.source_format is BAM and detected.compression is Compression.BGZF:
             contigs, out, index, kept = await self._keep_or_sort(context)
             reads = await _reads_in(context, out, index, None if kept else BAM)
             if kept:
@@ -124,10 +124,10 @@ class SortedBam:
             header = await _source_header(context)
             contigs = contigs_of(header)
             if self.source_format is BAM:
-                out = await self._sort_unblocked(context, seen.compression)
+                out = await self._sort_unblocked(context, detected.compression)
                 index = await _index_of_sorted(context, out, contigs)
                 reads = await _reads_in(context, out, index, BAM)
-                if seen.compression is Compression.PLAIN:
+                if detected.compression is Compression.PLAIN:
                     notes = (_NO_END_NOTE,)
             else:
                 declared = await asyncio.to_thread(reads_declared, context.source)
@@ -157,13 +157,13 @@ class SortedBam:
             tools=await context.versions("samtools", *((str(used),) if used else ())),
         )
 
-    def _streams(self, seen: Look) -> bool:
+    def _streams(self, detected: Detection) -> bool:
         """Whether what reads it first reads from a pipe as well.
 
         CRAM's containers are looked at from the end; BAM in other packings and packed SAM are too rare.
         """
-        plain = self.source_format is SAM and seen.compression is Compression.PLAIN
-        return plain or (self.source_format is BAM and seen.compression is Compression.BGZF)
+        plain = self.source_format is SAM and detected.compression is Compression.PLAIN
+        return plain or (self.source_format is BAM and detected.compression is Compression.BGZF)
 
     async def _keep_or_sort(self, context: StepContext) -> tuple[tuple[Contig, ...], Path, Path, bool]:
         """(sequences, the BAM, its index, whether it is the source). Sorted is what can be indexed.
@@ -179,7 +179,7 @@ class SortedBam:
             except PipelineFailed as refused:
                 if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                     raise
-            source, feed = context.inflow()
+            source, feed = context.source_input()
             out, _ = await self._sort(context, (), source, feed)
             return contigs, out, await _index_of_sorted(context, out, contigs), False
 
@@ -195,13 +195,13 @@ class SortedBam:
 
         With threads samtools does not say which line it could not read: then it is read again without.
         """
-        source, feed = context.inflow()
+        source, feed = context.source_input()
         try:
             reading = context.normaliser("sam", source, "records.json")
             out, result = await self._sort(context, (reading,), "-", feed)
         except PipelineFailed as failed:
             if failed.failure.reason is Reason.SOURCE_INVALID and failed.result.stages[0].returncode <= 0:
-                source, feed = context.inflow()
+                source, feed = context.source_input()
                 await context.run(
                     context.normaliser("sam", source, "records.json"),
                     Stage("samtools view", ("samtools", "view", "-c", "-"), reads_source=True),
@@ -260,7 +260,7 @@ class BamIndex:
 
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
-        index = await asyncio.to_thread(left_beside, given.path, context.work, (".bai", ".csi"))
+        index = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (".bai", ".csi"))
         if index is None:
             contigs = contigs_of(await _header(context, context.source))
             index = await _index(context, context.source, contigs)
@@ -303,7 +303,7 @@ async def _header(context: StepContext, path: Path) -> bytes:
 
 
 async def _source_header(context: StepContext) -> bytes:
-    source, feed = context.inflow()
+    source, feed = context.source_input()
     argv = ("samtools", "view", "--no-PG", "-H", source)
     return await context.output_of(Stage("samtools view", argv, reads_source=True), stdin=feed)
 
@@ -316,7 +316,7 @@ def _index_of(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
 
 def _keep(source: Path, index: Path) -> Path:
     """The source under a name beside its index; the index stays only where there is such a name."""
-    kept = second_name(source, index.with_suffix(""))
+    kept = hard_link(source, index.with_suffix(""))
     if kept is source:
         index.unlink()
     return kept
@@ -354,7 +354,7 @@ async def _index(
 
 async def _index_source(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
     """The same of the source, which may be arriving."""
-    source, feed = context.inflow()
+    source, feed = context.source_input()
     index, stage = _indexing(context, source, contigs)
     watch = Watch(context.source, index, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
     await context.run(replace(stage, reads_source=True), stdin=feed, watch=watch)

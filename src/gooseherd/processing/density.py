@@ -21,10 +21,10 @@ from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.processing.formats.bigwig import Signal, write_bigwig
 from gooseherd.processing.formats.density_table import Sequence, read_table
-from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, KernelCall
-from gooseherd.processing.step_context import Budget, StepContext, left_beside, own_stage, stem
-from gooseherd.processing.tools.pipelines import Stage
+from gooseherd.processing.step_context import Budget, StepContext, index_of_same_pass, stem
+from gooseherd.processing.tools.kernel import LEAST_MEMORY, PROGRAM, KernelCall
 from gooseherd.processing.tools.progress import Watch
+from gooseherd.processing.tools.stages import Stage, program_stage
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Density:
 
     async def _made(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
-        table = await asyncio.to_thread(left_beside, given.path, context.work, (SUFFIX,))
+        table = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (SUFFIX,))
         if table is None:
             table = await self._count(context)
         out = context.work / "density.bw"
@@ -83,7 +83,7 @@ class Density:
         table = context.work / "table"
         kernel, threads = context.kernel, self.budget.threads
         if kernel is None:
-            stage = own_stage("count_records", self.reader, str(context.source), str(table))
+            stage = program_stage("count_records", self.reader, str(context.source), str(table))
         elif self.reader == "bam":
             options = (f"--threads={threads}", f"--density={table}")
             stage = Stage(PROGRAM, (str(kernel), "reads", *options, str(context.source)))

@@ -36,21 +36,20 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
 from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_bomb
-from gooseherd.processing.formats.detection import Look
-from gooseherd.processing.kernel import LEAST_MEMORY, PROGRAM, KernelCall, KernelStatus, parse_report
+from gooseherd.processing.formats.detection import Detection
+from gooseherd.processing.formats.normaliser_report import NormaliserReport
 from gooseherd.processing.step_context import (
     KEPT_NOTE,
     Budget,
     StepContext,
-    StepReport,
-    left_beside,
-    own_stage,
-    second_name,
+    hard_link,
+    index_of_same_pass,
     stem,
     wrong_output,
 )
-from gooseherd.processing.tools.pipelines import PipelineFailed, Stage
+from gooseherd.processing.tools.kernel import LEAST_MEMORY, PROGRAM, KernelCall, KernelStatus, parse_report
 from gooseherd.processing.tools.progress import Watch
+from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_stage
 
 TBI_END: Final = 1 << 29
 """TBI and BAI hold positions below this (SAMv1 §5.2)."""
@@ -131,23 +130,23 @@ class SortedText:
 
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
-        seen = await context.sniff(self.source_format)
+        detected = await context.detect(self.source_format)
         kernel = context.kernel
         context.refuse_what_only_the_kernel_makes()
-        if not self._can_read(kernel, seen):
-            seen = await context.unpack(self.source_format)
+        if not self._can_read(kernel, detected):
+            detected = await context.unpack(self.source_format)
         if kernel is None or self.source_format is BIGBED:
             # A bigBed's tree stands at its end; and without the kernel lines are read from files.
             await given.arriving.whole()
-        if seen.compression in _KERNEL_READS and seen.size < _SMALL:
-            await asyncio.to_thread(_refuse_bomb, context.source, seen.size)
+        if detected.compression in _KERNEL_READS and detected.size < _SMALL:
+            await asyncio.to_thread(_refuse_bomb, context.source, detected.size)
         out = context.work / f"data.{self.target.suffix}.gz"
         if kernel is not None:
-            report = await self._by_kernel(context, kernel, out, seen)
+            report = await self._by_kernel(context, kernel, out, detected)
             tools = await context.versions(str(kernel), *self._converters())
         else:
-            await _refuse_cut(context.source, self.source_format, seen)
-            report = await self._by_sort(context, out, seen)
+            await _refuse_cut(context.source, self.source_format, detected)
+            report = await self._by_sort(context, out, detected)
             used = ("bgzip",) if report.ordered else ("sort", "bgzip")
             tools = await context.versions(*(() if report.kept else used), *self._converters())
         if report.accounted_lines != report.source_lines:
@@ -162,10 +161,10 @@ class SortedText:
             tools=tools,
         )
 
-    def _can_read(self, kernel: Path | None, seen: Look) -> bool:
+    def _can_read(self, kernel: Path | None, detected: Detection) -> bool:
         if self.source_format in _CONVERTED:
-            return self.source_format is not BCF or seen.compression is not Compression.ZSTD
-        return kernel is None or seen.compression in _KERNEL_READS
+            return self.source_format is not BCF or detected.compression is not Compression.ZSTD
+        return kernel is None or detected.compression in _KERNEL_READS
 
     def _data(self, given: StepInput, path: Path) -> Produced:
         name = f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz"
@@ -178,22 +177,29 @@ class SortedText:
                 view = ("bcftools", "view", "--no-version", "-Ov", source)
                 return (Stage("bcftools view", view, reads_source=True),), "vcf"
             case f if f is BIGBED:
-                verdict = context.work / "bigbed.json"
-                items = own_stage(
-                    "bigbed_to_bed", source, "--report", str(verdict), verdict=verdict, reads_source=True
+                refusal = context.work / "bigbed.json"
+                items = program_stage(
+                    "bigbed_to_bed", source, "--report", str(refusal), refusal=refusal, reads_source=True
                 )
                 return (items,), "bed"
             case f:
                 return (), f.name
 
     def _watch(
-        self, context: StepContext, seen: Look, output: Path, reading: float, span: tuple[float, float]
+        self,
+        context: StepContext,
+        detected: Detection,
+        output: Path,
+        reading: float,
+        span: tuple[float, float],
     ) -> Watch:
-        packed = seen.compression is not Compression.PLAIN or self.source_format in _CONVERTED
-        expected = seen.size if packed else seen.size // 4
+        packed = detected.compression is not Compression.PLAIN or self.source_format in _CONVERTED
+        expected = detected.size if packed else detected.size // 4
         return Watch(context.source, output, expected, context.given.report, reading=reading, span=span)
 
-    async def _by_kernel(self, context: StepContext, kernel: Path, out: Path, seen: Look) -> StepReport:
+    async def _by_kernel(
+        self, context: StepContext, kernel: Path, out: Path, detected: Detection
+    ) -> NormaliserReport:
         """One pass; the index that comes of it waits beside the data for the next step."""
         call = KernelCall(
             format=self.source_format.name,
@@ -210,18 +216,18 @@ class SortedText:
             keep=self.source_format not in _CONVERTED,
         )
         async with context.verifying():
-            async with context.checked(lambda: _refuse_cut(context.source, self.source_format, seen)):
-                await self._pass(context, kernel, call, seen)
+            async with context.checked(lambda: _refuse_cut(context.source, self.source_format, detected)):
+                await self._pass(context, kernel, call, detected)
             return await self._checked(context, call)
 
-    async def _checked(self, context: StepContext, call: KernelCall) -> StepReport:
+    async def _checked(self, context: StepContext, call: KernelCall) -> NormaliserReport:
         """What a pass made, looked at; its index beside the data."""
         found = parse_report(await asyncio.to_thread(call.report.read_bytes))
         report = await context.read_report(call.report.name)
         out = call.out
         beside = out.with_name(f"{out.name}.{found.index}")
         if report.kept:
-            data = await asyncio.to_thread(second_name, context.given.path, out)
+            data = await asyncio.to_thread(hard_link, context.given.path, out)
             await self._verify(context, data, call.index)
             if data is out:
                 await asyncio.to_thread(call.index.rename, beside)
@@ -237,13 +243,13 @@ class SortedText:
         await self._verify(context, out, await asyncio.to_thread(call.index.rename, beside))
         return report
 
-    async def _pass(self, context: StepContext, kernel: Path, call: KernelCall, seen: Look) -> None:
+    async def _pass(self, context: StepContext, kernel: Path, call: KernelCall, detected: Detection) -> None:
         """One run of the kernel; two, where what arrives might be kept and then is not."""
         if not context.given.arriving.complete:
-            if call.keep and seen.compression is Compression.BGZF:
+            if call.keep and detected.compression is Compression.BGZF:
                 context.given.announce(self._data(context.given, context.given.path))
                 try:
-                    await self._run(context, kernel, call, seen)
+                    await self._run(context, kernel, call, detected)
                 except PipelineFailed as refused:
                     status = refused.result.stages[-1].returncode
                     if status == KernelStatus.WANTS_CSI:
@@ -256,25 +262,25 @@ class SortedText:
             else:
                 call = replace(call, keep=False)
         context.given.announce(self._data(context.given, call.out))
-        await self._run(context, kernel, call, seen)
+        await self._run(context, kernel, call, detected)
 
-    async def _run(self, context: StepContext, kernel: Path, call: KernelCall, seen: Look) -> None:
-        source, feed = context.inflow()
+    async def _run(self, context: StepContext, kernel: Path, call: KernelCall, detected: Detection) -> None:
+        source, feed = context.source_input()
         before, reader = self._converting(context, source)
         reads = None if before or feed is not None else context.source
         call = replace(call, format=reader, source=reads)
-        stage = Stage(PROGRAM, call.argv(kernel), verdict=call.report)
-        watch = self._watch(context, seen, call.out, 0.6, (0.0, 0.9))
+        stage = Stage(PROGRAM, call.argv(kernel), refusal=call.report)
+        watch = self._watch(context, detected, call.out, 0.6, (0.0, 0.9))
         await context.run(*before, stage, stdin=feed, watch=watch)
 
-    async def _by_sort(self, context: StepContext, out: Path, seen: Look) -> StepReport:
+    async def _by_sort(self, context: StepContext, out: Path, detected: Detection) -> NormaliserReport:
         """The same with the normaliser in Python, which sees whether to sort, GNU sort and bgzip."""
         before, reader = self._converting(context, str(context.source))
         header, added, records = (context.work / name for name in ("header", "added", "records"))
         source = None if before else context.source
         reading = context.normaliser(reader, source, "records.json", header=header, added=added)
         try:
-            watch = self._watch(context, seen, records, 1.0, (0.0, 0.4))
+            watch = self._watch(context, detected, records, 1.0, (0.0, 0.4))
             await context.run(*before, reading, stdout=records, watch=watch)
             report = await context.read_report("records.json")
             if report.kept and not before:
@@ -299,7 +305,7 @@ class SortedText:
         as_they_are = (Stage("bgzip", (*squeeze, str(records))),)
         await context.run(
             *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", squeeze))),
-            own_stage("prepend_header", str(header), str(self.budget.level)),
+            program_stage("prepend_header", str(header), str(self.budget.level)),
             stdout=out,
             watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),
         )
@@ -310,7 +316,7 @@ class SortedText:
         options = ("--source", str(context.source), "--format", self.source_format.name) if read_again else ()
         await context.verify("tabix", data, index, *options)
 
-    async def _check(self, context: StepContext, out: Path, report: StepReport) -> None:
+    async def _check(self, context: StepContext, out: Path, report: NormaliserReport) -> None:
         """Every line and byte that went into the sort is in the result, which decodes to its end."""
         if not await asyncio.to_thread(has_end_marker, out):
             raise wrong_output("no end marker")
@@ -320,7 +326,7 @@ class SortedText:
         if (lines, size) != (report.lines, report.size):
             raise wrong_output(f"{lines} lines of {size} bytes instead of {report.lines} of {report.size}")
 
-    def _notes(self, report: StepReport) -> tuple[str, ...]:
+    def _notes(self, report: NormaliserReport) -> tuple[str, ...]:
         notes = list(report.notes)
         if report.kept:
             notes.append(KEPT_NOTE)
@@ -348,7 +354,7 @@ class TabixIndex:
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
         data = context.link(context.source, f"data.{self.target.suffix}.gz")
-        index = await asyncio.to_thread(left_beside, given.path, context.work, (".tbi", ".csi"))
+        index = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (".tbi", ".csi"))
         tools: dict[str, str] = {}
         if index is None:
             index = await self._by_tabix(context, data)
@@ -384,11 +390,11 @@ def _refuse_bomb(path: Path, size: int) -> None:
         refuse_bomb(stream, size=size, max_bytes=MAX_BYTES)
 
 
-async def _refuse_cut(path: Path, source_format: Format, seen: Look) -> None:
+async def _refuse_cut(path: Path, source_format: Format, detected: Detection) -> None:
     """BCF in BGZF without its end marker: whole blocks may be missing, and no tool would fail."""
     if (
         source_format is BCF
-        and seen.compression is Compression.BGZF
+        and detected.compression is Compression.BGZF
         and not await asyncio.to_thread(has_end_marker, path)
     ):
         raise StepFailed.because(Reason.SOURCE_INVALID, "truncated: the end-of-file marker is missing")

@@ -12,7 +12,8 @@ from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import is_text
-from gooseherd.processing.step_context import Budget, StepContext, own_stage
+from gooseherd.processing.step_context import Budget, StepContext
+from gooseherd.processing.tools.stages import program_stage
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class AsItIs:
 
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
-        seen = await context.sniff(self.source_format)
-        plain = seen.compression is Compression.PLAIN
+        detected = await context.detect(self.source_format)
+        plain = detected.compression is Compression.PLAIN
         produced = Produced(
             Kind.DATA,
             given.path,
@@ -55,15 +56,15 @@ class AsItIs:
         notes: tuple[str, ...] = ()
         contigs: tuple[Contig, ...] = ()
         if self.source_format.family is Family.TABLE:
-            if not is_text(seen.head):
+            if not is_text(detected.head):
                 raise StepFailed.because(
                     Reason.SOURCE_INVALID,
                     f"the catalog says {self.source_format.name}, but the file is not text",
                 )
-            if not seen.head.strip():
+            if not detected.head.strip():
                 raise StepFailed.because(Reason.SOURCE_INVALID, "the file has no content")
             if not plain:
-                notes = (f"stays {seen.compression}-compressed: a browser does not unpack it by itself",)
+                notes = (f"stays {detected.compression}-compressed: a browser does not unpack it by itself",)
         elif self.source_format is BIGWIG:
             # Its tree of positions stands at its end.
             await given.arriving.whole()
@@ -73,9 +74,9 @@ class AsItIs:
         return StepOutput(files=(produced,), contigs=contigs, notes=notes)
 
     async def _bigwig(self, context: StepContext) -> tuple[Contig, ...]:
-        verdict = context.work / "bigwig.json"
-        argv = ("bigwig", str(context.source), "--report", str(verdict))
+        refusal = context.work / "bigwig.json"
+        argv = ("bigwig", str(context.source), "--report", str(refusal))
         description = json.loads(
-            await context.output_of(own_stage("open_bigwig", *argv, verdict=verdict, reads_source=True))
+            await context.output_of(program_stage("open_bigwig", *argv, refusal=refusal, reads_source=True))
         )
         return tuple(Contig(name, length) for name, length in description["contigs"])

@@ -8,26 +8,26 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gooseherd.domain.artifact import Kind
-from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.processing.formats.decompression import Compression
-from gooseherd.processing.formats.detection import TWICE, Look, expect
-from gooseherd.processing.kernel import PROGRAM, find_kernel
+from gooseherd.processing.formats.detection import TWICE, Detection, require
+from gooseherd.processing.formats.normaliser_report import NormaliserReport
 from gooseherd.processing.tools.isolation import Confinement
-from gooseherd.processing.tools.pipelines import PipelineFailed, PipelineResult, Stage, run_pipeline
+from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.progress import Watch
-from gooseherd.processing.tools.source_feed import Feed, Written
-from gooseherd.tasks import ended
+from gooseherd.processing.tools.source_feed import Feed
+from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage, program_stage
+from gooseherd.processing.verification.verifier import Verifier
 
 QUICKEST: Final = 0
 """BGZF compression level: ISA-L's, by the kernel alone; some seven times the speed of the tools' own
@@ -40,31 +40,6 @@ _NO_KERNEL: Final = (
     f"compression level {QUICKEST} is made by {PROGRAM}, which this worker lacks: build it, or set "
     "WORKFLOW_COMPRESSION_LEVEL=1"
 )
-
-_SENTENCES: Final[dict[str, str]] = {
-    "byte_order_mark": "the byte order mark at the start was removed",
-    "carriage_returns": "carriage returns at line ends were removed",
-    "blank_lines": "blank lines were dropped",
-    "comment_lines": "comment lines below the first record were dropped",
-    "display_lines": "track and browser lines were dropped",
-    "heading_lines": "a line of column headings was dropped",
-    "repeated_header_lines": "repeated header lines were dropped",
-    "replaced_header_lines": "header lines that named the old format were replaced",
-    "added_header_lines": "header lines that readers need were added",
-    "separator_lines": "### separators were dropped: they mean nothing in a sorted file",
-    "sequence_lines": "the sequences (FASTA) at the end were dropped",
-    "spaced_lines": "columns split by spaces were split by TAB",
-    "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
-    "line_comments": "comments behind the attributes of a record were dropped",
-    "added_genes": "genes that had no line of their own got one, over all their parts",
-    "added_transcripts": "transcripts that had no line of their own got one, over all their parts",
-}
-
-_DROPPED: Final = (
-    "blank_lines", "comment_lines", "display_lines", "heading_lines",
-    "repeated_header_lines", "replaced_header_lines", "separator_lines", "sequence_lines",
-)  # fmt: skip
-"""The counts that each stand for a line of the source that is not in the result."""
 
 _BEGINNING: Final = 4 << 20
 """Bytes of a source that show what it is: of any packing they hold a whole block."""
@@ -113,13 +88,13 @@ class StepContext:
         self.budget = budget
         # Tools run in the work folder, where a relative path would mean something else.
         self.work = given.work.absolute()
-        # A name of ours: htslib reads more into a file name than a name (x##idx##y, http://).
+        # A name of ours: htslib gives some file names a meaning (x##idx##y, http://).
         self.source = self.link(given.path, "source")
-        self._verifier: _Verifier | None = None
+        self._verifier: Verifier | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that tools see: no locale, no credentials, and nowhere for htslib to fetch references from."""
+        """All variables that tools see: no locale, no credentials, no place to fetch references from."""
         nowhere = str(self.work / "no-references")
         return {
             "LC_ALL": "C",
@@ -143,27 +118,27 @@ class StepContext:
         if self.budget.level == QUICKEST and self.kernel is None:
             raise StepFailed.because(Reason.MISCONFIGURED, _NO_KERNEL)
 
-    async def sniff(self, wanted: Format) -> Look:
-        """`expect` of the source, when its beginning is there; its size as far as it is known.
+    async def detect(self, wanted: Format) -> Detection:
+        """Detect the format of the source once its beginning is there; `size` as far as it is known.
 
         Raises:
-            StepFailed: as `expect` does.
+            StepFailed: as `require` does.
         """
         arriving = self.given.arriving
         there = await arriving.at_least(_BEGINNING)
         whole = arriving.complete
         try:
-            seen = await asyncio.to_thread(expect, self.source, wanted)
+            detected = await asyncio.to_thread(require, self.source, wanted)
         except StepFailed:
             if whole:
                 raise
-            # Perhaps it is packed so that its beginning cannot be told from so little.
+            # Some compressions need more than the beginning to be recognised.
             await arriving.whole()
-            return await asyncio.to_thread(expect, self.source, wanted)
-        return seen if whole else replace(seen, size=max(arriving.size or 0, there))
+            return await asyncio.to_thread(require, self.source, wanted)
+        return detected if whole else replace(detected, size=max(arriving.size or 0, there))
 
-    def inflow(self) -> tuple[str, Feed | None]:
-        """How a first stage reads the source: the name it is given, and what it has as its standard input."""
+    def source_input(self) -> tuple[str, Feed | None]:
+        """How a first stage reads the source: the file name in its argv, and its standard input."""
         if self.given.arriving.complete:
             return str(self.source), None
         return "-", Feed(self.source, self.given.arriving)
@@ -172,8 +147,8 @@ class StepContext:
     async def checked(self, check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         """`check` the whole source before what is done with it, or after that if it still arrives.
 
-        What fails in between may fail for what the check finds, which has the better words: then
-        those are raised.
+        A tool may fail in between because of what the check finds; the check's error, which says more,
+        is raised then.
         """
         arriving = self.given.arriving
         before = arriving.complete
@@ -210,10 +185,10 @@ class StepContext:
 
     async def output_of(self, *stages: Stage, stdin: Path | Feed | None = None) -> bytes:
         """What the pipeline wrote, when that is small."""
-        answer = self.work / "answer"
-        await self.run(*stages, stdin=stdin, stdout=answer)
-        data = await asyncio.to_thread(answer.read_bytes)
-        answer.unlink()
+        output = self.work / "output"
+        await self.run(*stages, stdin=stdin, stdout=output)
+        data = await asyncio.to_thread(output.read_bytes)
+        output.unlink()
         return data
 
     async def versions(self, *programs: str) -> dict[str, str]:
@@ -236,44 +211,49 @@ class StepContext:
         added: Path | None = None,
     ) -> Stage:
         """`programs/normalise.py` as a stage; `source` None reads from the stage before."""
-        where = self.work / report
-        return own_stage(
+        path = self.work / report
+        return program_stage(
             "normalise",
             format_name,
             str(source) if source else "-",
             "--report",
-            str(where),
+            str(path),
             *(("--header", str(header)) if header else ()),
             *(("--added", str(added)) if added else ()),
-            verdict=where,
+            refusal=path,
             reads_source=True,
         )
 
-    async def unpack(self, wanted: Format) -> Look:
-        """Go on with what is packed in the source, as if that were the source; what it is.
+    async def unpack(self, wanted: Format) -> Detection:
+        """Decompress the source, and make the result the source from now on; its detected format.
 
-        For formats with a compression of their own, whose readers do not know this one.
+        For formats with a compression of their own, whose readers do not know the one around it.
 
         Raises:
-            StepFailed: the packing is broken, or what is in it is not `wanted`.
+            StepFailed: the compression is broken, or what is in it is not `wanted`.
         """
         await self.given.arriving.whole()
-        inside, verdict = self.work / "unpacked", self.work / "unpacked.json"
-        stage = own_stage(
-            "unpack", str(self.source), "--report", str(verdict), verdict=verdict, reads_source=True
+        unpacked, refusal = self.work / "unpacked", self.work / "unpacked.json"
+        stage = program_stage(
+            "unpack", str(self.source), "--report", str(refusal), refusal=refusal, reads_source=True
         )
-        await self.run(stage, stdout=inside)
-        self.given = replace(self.given, path=inside)
-        self.source = self.link(inside, "source")
-        seen = await asyncio.to_thread(expect, self.source, wanted)
-        if seen.compression is Compression.ZSTD:
+        await self.run(stage, stdout=unpacked)
+        self.given = replace(self.given, path=unpacked)
+        self.source = self.link(unpacked, "source")
+        detected = await asyncio.to_thread(require, self.source, wanted)
+        if detected.compression is Compression.ZSTD:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"the {wanted.name} is {TWICE}")
-        return seen
+        return detected
 
     @asynccontextmanager
     async def verifying(self) -> AsyncIterator[None]:
-        """Have what `verify` asks by, once, ready when it is called: starting it takes longer than asking."""
-        self._verifier = verifier = _Verifier(self)
+        """Start what `verify` uses, so that it is ready when it is called; for one call."""
+        self._verifier = verifier = Verifier(
+            self.run,
+            self.work,
+            source_format=self.given.source.file_format.name,
+            seed=str(self.given.source.identity),
+        )
         try:
             yield
         finally:
@@ -281,19 +261,19 @@ class StepContext:
             await verifier.end()
 
     async def verify(self, kind: str, data: Path, index: Path, *options: str) -> Mapping[str, int]:
-        """Ask data and index of `kind` (tabix, bam) for what must be there; see verify.py.
+        """Query data and index of `kind` (tabix, bam) for records that must be there; see verify.py.
 
         Raises:
             StepFailed: tool_failed; they do not agree.
         """
         if self._verifier is not None:
-            return await self._verifier.ask(kind, str(data), str(index), *options)
+            return await self._verifier.verify(kind, data, index, *options)
         async with self.verifying():
             return await self.verify(kind, data, index, *options)
 
-    async def read_report(self, name: str) -> StepReport:
-        """What a normaliser noticed."""
-        return StepReport(json.loads(await asyncio.to_thread((self.work / name).read_bytes)))
+    async def read_report(self, name: str) -> NormaliserReport:
+        """Read the report of `normaliser`, or of the kernel."""
+        return NormaliserReport(json.loads(await asyncio.to_thread((self.work / name).read_bytes)))
 
     def link(self, target: Path, name: str) -> Path:
         """A name in the work folder for a file elsewhere: tools write beside their input."""
@@ -304,104 +284,8 @@ class StepContext:
         return path
 
 
-class _Verifier:
-    """One process of verify.py, which waits for what to ask."""
-
-    def __init__(self, context: StepContext) -> None:
-        self._verdict, self._answer = context.work / "verified.json", context.work / "verified"
-        self._seed = str(context.given.source.identity)
-        self._order = Written(context.work / "to-verify")
-        stage = own_stage("verify", context.given.source.file_format.name, verdict=self._verdict)
-        running = context.run(stage, stdin=Feed(self._order.path, self._order), stdout=self._answer)
-        self._running = asyncio.create_task(running, name="verify")
-
-    async def ask(self, *words: str) -> Mapping[str, int]:
-        """The answer; once."""
-        argv = (*words, "--report", str(self._verdict), "--seed", self._seed)
-        await self._order.write(json.dumps(argv).encode() + b"\n")
-        await self._running
-        answer: Mapping[str, int] = json.loads(await asyncio.to_thread(self._answer.read_bytes))
-        return answer
-
-    async def end(self) -> None:
-        """It is gone when this returns, whether it was asked or not."""
-        await ended(self._running)
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What a normaliser, or the kernel in its place, noticed."""
-
-    data: Mapping[str, Any]
-
-    @property
-    def records(self) -> int:
-        return int(self.data["records"])
-
-    @property
-    def lines(self) -> int:
-        """Of header and records together."""
-        return self.records + int(self.data["header_lines"])
-
-    @property
-    def size(self) -> int:
-        """Bytes of header and records together."""
-        return int(self.data["record_bytes"]) + int(self.data["header_bytes"])
-
-    @property
-    def source_lines(self) -> int:
-        """All lines that were read."""
-        return int(self.data["lines"])
-
-    @property
-    def accounted_lines(self) -> int:
-        """Lines of the source that are in the result, or counted as dropped."""
-        made = sum(count for what, count in self.counts.items() if what.startswith("added_"))
-        return self.lines - made + sum(self.counts.get(what, 0) for what in _DROPPED)
-
-    @property
-    def max_end(self) -> int:
-        return int(self.data["max_end"])
-
-    @property
-    def ordered(self) -> bool:
-        """The records came in the order in which they can stay."""
-        return bool(self.data["ordered"])
-
-    @property
-    def kept(self) -> bool:
-        """The source is what would have been made of it."""
-        return bool(self.data["kept"])
-
-    @property
-    def contigs(self) -> tuple[Contig, ...]:
-        return tuple(Contig(name, length) for name, length, *_ in self.data["contigs"])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return dict(self.data["counts"])
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about what was changed or dropped."""
-        notes = [sentence for what, sentence in _SENTENCES.items() if self.counts.get(what)]
-        if self.data["without_end_marker"]:
-            notes.append("the BGZF end marker is missing; every block that is there was complete")
-        return tuple(notes)
-
-
-def own_stage(module: str, *argv: str, verdict: Path | None = None, reads_source: bool = False) -> Stage:
-    """A program of this package as a stage; -I: it sees neither the folder it runs in nor the environment."""
-    return Stage(
-        module,
-        (sys.executable, "-I", "-m", f"gooseherd.processing.programs.{module}", *argv),
-        reads_source=reads_source,
-        verdict=verdict,
-    )
-
-
-def second_name(source: Path, name: Path) -> Path:
-    """The source under `name`, for an index to lie beside; itself where files can have one name only."""
+def hard_link(source: Path, name: Path) -> Path:
+    """Make `name` a hard link to the source, beside an index; `source` itself where there are no links."""
     try:
         os.link(source.resolve(), name)
     except OSError:
@@ -409,15 +293,15 @@ def second_name(source: Path, name: Path) -> Path:
     return name
 
 
-def left_beside(data: Path, work: Path, suffixes: Sequence[str]) -> Path | None:
-    """The index that the step before made in the same pass, moved to `work`.
+def index_of_same_pass(data: Path, work: Path, suffixes: Sequence[str]) -> Path | None:
+    """The index that the step before made in the same pass as `data`, moved to `work`.
 
-    There is none when that was another attempt: then `data` was fetched back alone.
+    None when another attempt made `data`: then it was downloaded alone.
     """
     for suffix in suffixes:
-        left = data.with_name(data.name + suffix)
-        if left.is_file():
-            return Path(shutil.move(left, work / f"kept{suffix}"))
+        index = data.with_name(data.name + suffix)
+        if index.is_file():
+            return Path(shutil.move(index, work / f"kept{suffix}"))
     return None
 
 

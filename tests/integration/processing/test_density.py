@@ -21,10 +21,10 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.processing import StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing import density as making
-from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
-from gooseherd.processing.step_context import left_beside
-from gooseherd.processing.tools.pipelines import Stage
+from gooseherd.processing.step_context import index_of_same_pass
+from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.stages import Stage
 
 Process = Callable[..., Awaitable[Any]]
 Interval = tuple[str, int, int]
@@ -324,10 +324,10 @@ async def test_what_goes_wrong_with_it_is_a_note_and_nothing_else(
     source, using = drawn("bed", 1), with_kernel
     match fault:
         case "no table":
-            monkeypatch.setattr(making, "own_stage", lambda *_: Stage("count_records", ("false",)))
+            monkeypatch.setattr(making, "program_stage", lambda *_: Stage("count_records", ("false",)))
             using = plain_tools
         case "cut":
-            found = left_beside
+            found = index_of_same_pass
 
             def cut(*given: Any) -> Path | None:
                 table = found(*given)
@@ -335,7 +335,7 @@ async def test_what_goes_wrong_with_it_is_a_note_and_nothing_else(
                 table.write_bytes(table.read_bytes()[:-1])
                 return table
 
-            monkeypatch.setattr(making, "left_beside", cut)
+            monkeypatch.setattr(making, "index_of_same_pass", cut)
         case "full":
 
             def full(*_: object) -> None:

@@ -26,7 +26,7 @@ BED = b"".join(
 )
 GFF = b"##gff-version 3\nchr1\ts\tgene\t50\t60\t.\t+\t.\tID=a\n"
 OWN_FILES = {
-    "answer", "bigbed.json", "bigwig.json", "data.bam", "data.bam.bai", "data.bam.csi", "header",
+    "output", "bigbed.json", "bigwig.json", "data.bam", "data.bam.bai", "data.bam.csi", "header",
     "header.sam", "records.json", "source", "source.json", "to-verify", "verified",
     *(f"data.{suffix}.gz" for suffix in ("bed", "gff", "gff3", "vcf", "narrowPeak", "broadPeak")),
 }  # fmt: skip

@@ -23,7 +23,8 @@ from gooseherd.processing.tools import isolation as confining
 from gooseherd.processing.tools import limits as limiting
 from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, trial
 from gooseherd.processing.tools.limits import ToolLimits, find_hold
-from gooseherd.processing.tools.pipelines import Stage, run_pipeline
+from gooseherd.processing.tools.pipelines import run_pipeline
+from gooseherd.processing.tools.stages import Stage
 
 LIMITS = ToolLimits(memory_bytes=96 << 20)
 ALONE = """

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.failures import Reason
-from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import default_registry
+from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
 
 Process = Callable[..., Awaitable[Any]]
 Faulty = Callable[..., Any]

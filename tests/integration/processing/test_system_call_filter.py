@@ -20,7 +20,8 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.tools import isolation as confining
 from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, filter_trial
 from gooseherd.processing.tools.limits import ToolLimits, find_hold
-from gooseherd.processing.tools.pipelines import Stage, run_pipeline
+from gooseherd.processing.tools.pipelines import run_pipeline
+from gooseherd.processing.tools.stages import Stage
 
 LIMITS = ToolLimits(memory_bytes=96 << 20)
 

@@ -14,8 +14,9 @@ import pytest
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.tools.pipelines import PipelineFailed, PipelineResult, Stage, run_pipeline
+from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.progress import Watch
+from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage
 
 
 @pytest.fixture
@@ -180,7 +181,8 @@ async def test_stages_die_with_the_process_that_runs_them(tmp_path: Path) -> Non
     code = f"""
 import asyncio, os
 from pathlib import Path
-from gooseherd.processing.tools.pipelines import Stage, run_pipeline
+from gooseherd.processing.tools.pipelines import run_pipeline
+from gooseherd.processing.tools.stages import Stage
 sleeper = Stage("sh", ("sh", "-c", "echo $$ >> {pids}; exec sleep 600"))
 here = Path({str(tmp_path)!r})
 asyncio.run(run_pipeline([sleeper] * 2, cwd=here, environment=dict(os.environ), scratch_bytes=9999))

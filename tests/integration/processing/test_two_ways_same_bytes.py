@@ -16,8 +16,8 @@ from backports import zstd
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
-from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
+from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
 
 Process = Callable[..., Awaitable[Any]]
 

@@ -1,4 +1,4 @@
-"""Says what a file's bytes are, so that a wrong catalog entry is named instead of tripped over."""
+"""Detects a file's format by its first bytes, so that a wrong catalog entry is named."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ _COLUMNS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The first impression. `content` is a format's name, words for something else, or None: no telling."""
+class Detection:
+    """What the first bytes show. `content`: a format's name, or words for something else; None: unknown."""
 
     compression: Compression
     content: str | None
@@ -100,7 +100,7 @@ class Look:
     head: bytes
 
 
-def look(path: Path) -> Look:
+def detect(path: Path) -> Detection:
     """Read the first bytes, through the compression if there is one this code can read.
 
     Raises:
@@ -118,11 +118,11 @@ def look(path: Path) -> Look:
                 head += part
                 if len(head) >= _HEAD:
                     break
-    return Look(compression, _content(head), size, head)
+    return Detection(compression, _content(head), size, head)
 
 
-def expect(path: Path, wanted: Format) -> Look:
-    """Look at `path` and refuse what is certainly not `wanted`.
+def require(path: Path, wanted: Format) -> Detection:
+    """Detect the format of `path` and refuse what is certainly not `wanted`.
 
     BAM and BCF, which bring their own compression, may be packed as Zstandard; their readers do not
     know that, and what is inside is to be unpacked and looked at by itself.
@@ -130,38 +130,38 @@ def expect(path: Path, wanted: Format) -> Look:
     Raises:
         StepFailed: source_invalid, naming both formats.
     """
-    seen = look(path)
-    if seen.size == 0:
+    found = detect(path)
+    if found.size == 0:
         raise StepFailed.because(Reason.SOURCE_INVALID, "the file is empty")
-    if seen.content == wanted.name and seen.compression not in _PACKED.get(wanted, (seen.compression,)):
+    if found.content == wanted.name and found.compression not in _PACKED.get(wanted, (found.compression,)):
         raise StepFailed.because(
-            Reason.SOURCE_INVALID, f"the {wanted.name} is {seen.compression}-compressed: unpack it first"
+            Reason.SOURCE_INVALID, f"the {wanted.name} is {found.compression}-compressed: unpack it first"
         )
-    content = seen.content
-    if content == TWICE and seen.compression in _PACKED.get(wanted, frozenset()) - _OWN:
+    content = found.content
+    if content == TWICE and found.compression in _PACKED.get(wanted, frozenset()) - _OWN:
         content = wanted.name
     if content is None and wanted.family is not Family.TABLE:
-        content = _by_columns(seen.head)
+        content = _by_columns(found.head)
     if content is None and wanted in _BINARY:
-        what = "text" if is_text(seen.head) else "something else"
-        if seen.compression is Compression.ZIP:
-            what = f"{seen.compression}-compressed"
+        what = "text" if is_text(found.head) else "something else"
+        if found.compression is Compression.ZIP:
+            what = f"{found.compression}-compressed"
         raise StepFailed.because(
             Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {what}"
         )
     alike = any({content, wanted.name} <= names for names in _ONE_TEXT)
     if content is not None and content != wanted.name and not alike:
-        if wanted.family is Family.TABLE and not _is_magic(seen.head):
-            return seen
+        if wanted.family is Family.TABLE and not _is_magic(found.head):
+            return found
         raise StepFailed.because(
             Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
         )
-    if wanted.family is not Family.TABLE and wanted not in _BINARY and _ends_lines_oddly(seen.head):
+    if wanted.family is not Family.TABLE and wanted not in _BINARY and _ends_lines_oddly(found.head):
         raise StepFailed.because(
             Reason.SOURCE_INVALID,
             "its lines end with carriage returns alone, as on old Macintoshes: make them newlines",
         )
-    return seen
+    return found
 
 
 def is_text(head: bytes) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -31,66 +30,29 @@ from gooseherd.processing.tools.isolation import Confinement, Prefix
 from gooseherd.processing.tools.progress import (
     Watch,
     folder_bytes,
-    kill_holders,
+    free_bytes,
     positions,
-    room_bytes,
     unlinked_bytes,
 )
-from gooseherd.processing.tools.sandbox import inner_processes
 from gooseherd.processing.tools.source_feed import Feed
-from gooseherd.processing.tools.stderr import StderrTail, listen
+from gooseherd.processing.tools.stages import (
+    PipelineFailed,
+    PipelineResult,
+    RunningStage,
+    Stage,
+    end_stages,
+)
+from gooseherd.processing.tools.stderr import StderrTail, read_stderr
 from gooseherd.processing.tools.tool_errors import by_full_disk, explain
 from gooseherd.tasks import to_its_end
 
 _log = logging.getLogger(__name__)
 
-_TERM_GRACE_SECONDS: Final = 2.0
-_NOTICE_SECONDS: Final = 0.25
+_OTHER_END_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.25
 _PIPE_BYTES: Final = 1 << 20
 _NEARLY_FULL: Final = 4 << 20
 """Bytes free on a disk on which a write may just have failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One program. `name` is what people are told."""
-
-    name: str
-    argv: tuple[str, ...]
-    reads_source: bool = False
-    """Whether its complaints can be about the source."""
-    verdict: Path | None = None
-    """Where a program of ours says, as JSON `{reason, detail}`, why it refused."""
-    harmless: bytes | None = None
-    """Errors with these words are none, as long as the exit status is 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageEnd:
-    """How one stage ended. `stderr` is bounded and as the tool wrote it: never show it unscrubbed."""
-
-    name: str
-    returncode: int
-    stderr: str
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineResult:
-    """How all stages ended, in order."""
-
-    stages: tuple[StageEnd, ...]
-    seconds: float
-
-
-@dataclass(eq=False)
-class PipelineFailed(StepFailed):
-    """At least one stage failed; `failure` is what it means, `result` how each of them ended."""
-
-    result: PipelineResult
-
-    def __str__(self) -> str:
-        return StepFailed.__str__(self)
 
 
 async def run_pipeline(
@@ -111,72 +73,44 @@ async def run_pipeline(
     `scratch_bytes`, nor may all files in `cwd` together. `confinement` holds each process.
 
     Raises:
-        PipelineFailed: naming the stage that failed of itself, not those it took along.
-        StepFailed: a program is missing (misconfigured); or what the source failed with that
-            was fed to the first stage, whatever the stages made of it.
+        PipelineFailed: naming the stage that failed of itself, not those that ended because of it.
+        StepFailed: a program is missing (misconfigured); or the failure of the source that the
+            first stage was fed, whatever the stages made of it.
     """
     prefix = await (confinement or Confinement()).prefix(scratch_bytes, cwd)
-    run = _Run(tuple(stages), cwd, dict(environment), prefix, scratch_bytes, watch)
+    run = _Pipeline(tuple(stages), cwd, dict(environment), prefix, scratch_bytes, watch)
     started = time.monotonic()
     try:
         await run.start(stdin, stdout)
         await run.until_over()
     finally:
         await run.end()
-    result = PipelineResult(tuple(child.ended() for child in run.children), time.monotonic() - started)
-    run.end_of_feed()
+    result = PipelineResult(tuple(child.ended() for child in run.running), time.monotonic() - started)
+    run.raise_failure_of_source()
     failure = run.failure(result)
     if failure is not None:
-        words = " | ".join(f"{end.name}={end.returncode}" for end in result.stages)
-        _log.info("pipeline failed: %s (%s): %s", failure.reason, words, failure.detail)
+        statuses = " | ".join(f"{end.name}={end.returncode}" for end in result.stages)
+        _log.info("pipeline failed: %s (%s): %s", failure.reason, statuses, failure.detail)
         raise PipelineFailed(failure, result)
     return result
 
 
 @dataclass
-class _Child:
-    """One running stage and what it said."""
+class _Pipeline:
+    """The running stages, and what feeds the first."""
 
-    stage: Stage
-    process: asyncio.subprocess.Process
-    listener: asyncio.Task[None]
-    complaints: int
-    """Inode of the pipe it complains into."""
-    heard: StderrTail
-    stopped: bool = False
-    """We asked it to end; if a signal ended it, that says nothing."""
-
-    @property
-    def alive(self) -> bool:
-        return self.process.returncode is None
-
-    @property
-    def failed(self) -> bool:
-        """Of itself: not stopped by us, and not merely because its reader went away."""
-        code = self.process.returncode
-        if self.stopped and code in (-signal.SIGTERM, -signal.SIGKILL):
-            return False
-        return code not in (None, 0, -signal.SIGPIPE)
-
-    def ended(self) -> StageEnd:
-        code = self.process.returncode
-        return StageEnd(self.stage.name, code if code is not None else -signal.SIGKILL, self.heard.text())
-
-
-@dataclass
-class _Run:
     stages: tuple[Stage, ...]
     cwd: Path
     environment: dict[str, str]
     prefix: Prefix
     scratch_bytes: int
     watch: Watch | None
-    children: list[_Child] = field(default_factory=list)
+    running: list[RunningStage] = field(default_factory=list)
     overflow: bool = False
     full: bool = False
     """At some time there was no room on the disk."""
     feed: Feed | None = None
-    feeding: asyncio.Task[None] | None = None
+    feed_task: asyncio.Task[None] | None = None
 
     # -- start -----------------------------------------------------------------------------
 
@@ -184,10 +118,10 @@ class _Run:
         """Spawn from first to last; ends of pipes that are not handed on are closed here."""
         with contextlib.ExitStack() as ends:
             if isinstance(source, Feed):
-                reading, feeding = os.pipe()
+                reading, pipe = os.pipe()
                 ends.callback(os.close, reading)
-                _widen(feeding)
-                self._feed_by(source, feeding)
+                _widen(pipe)
+                self._start_feed(source, pipe)
             else:
                 reading = await in_thread_or_undo(os.close, os.open, source or os.devnull, os.O_RDONLY)
                 ends.callback(os.close, reading)
@@ -209,18 +143,18 @@ class _Run:
                         os.close(writing)
                 reading = following
 
-    def _feed_by(self, feed: Feed, pipe: int) -> None:
+    def _start_feed(self, feed: Feed, pipe: int) -> None:
         feed.start(pipe)
         self.feed = feed
-        self.feeding = asyncio.create_task(feed.follow())
+        self.feed_task = asyncio.create_task(feed.follow())
 
     async def _spawn(self, stage: Stage, stdin: int, stdout: int) -> None:
         program = shutil.which(stage.argv[0], path=self.environment.get("PATH", os.defpath))
         if program is None:
             raise StepFailed.because(Reason.MISCONFIGURED, f"{stage.argv[0]} is not installed on this worker")
-        complaints, theirs = os.pipe()
-        reader = os.fdopen(complaints, "rb", buffering=0)
-        inode = os.fstat(complaints).st_ino
+        stderr, theirs = os.pipe()
+        reader = os.fdopen(stderr, "rb", buffering=0)
+        inode = os.fstat(stderr).st_ino
         starting = asyncio.create_task(
             asyncio.create_subprocess_exec(
                 *self.prefix.argv,
@@ -247,9 +181,9 @@ class _Run:
             raise
         finally:
             os.close(theirs)
-        heard = StderrTail(stage.harmless)
-        listener = asyncio.create_task(listen(reader, heard))
-        self.children.append(_Child(stage, process, listener, inode, heard))
+        tail = StderrTail(stage.harmless)
+        reading = asyncio.create_task(read_stderr(reader, tail))
+        self.running.append(RunningStage(stage, process, self.prefix.inside, reading, inode, tail))
         if interrupted is not None:
             raise interrupted
 
@@ -257,23 +191,23 @@ class _Run:
 
     async def until_over(self) -> None:
         """Until all have ended, or one has failed and so ended the others."""
-        waiting = {asyncio.create_task(child.process.wait()) for child in self.children}
+        waiting = {asyncio.create_task(child.process.wait()) for child in self.running}
         try:
             while waiting:
                 done, waiting = await asyncio.wait(
                     waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
-                if self._starved:
+                if self._source_failed:
                     return
-                if any(child.failed for child in self.children):
+                if any(child.failed for child in self.running):
                     # What made it fail may have ended already and only not been noticed yet.
                     # Before the others are ended, who may take their files along.
-                    await self._see_room()
+                    await self._check_free_space()
                     if waiting:
-                        await asyncio.wait(waiting, timeout=_NOTICE_SECONDS)
+                        await asyncio.wait(waiting, timeout=_OTHER_END_SECONDS)
                     return
                 if not done or not waiting:
-                    self.overflow = not await self._look()
+                    self.overflow = not await self._report_progress()
                 if self.overflow:
                     return
         finally:
@@ -281,18 +215,18 @@ class _Run:
                 task.cancel()
 
     @property
-    def _starved(self) -> bool:
+    def _source_failed(self) -> bool:
         """Whether there will never be all of what the first stage reads."""
-        fed = self.feeding
-        return fed is not None and fed.done() and not fed.cancelled() and fed.exception() is not None
+        task = self.feed_task
+        return task is not None and task.done() and not task.cancelled() and task.exception() is not None
 
-    async def _see_room(self) -> None:
-        self.full = self.full or await asyncio.to_thread(room_bytes, self.cwd) < _NEARLY_FULL
+    async def _check_free_space(self) -> None:
+        self.full = self.full or await asyncio.to_thread(free_bytes, self.cwd) < _NEARLY_FULL
 
-    async def _look(self) -> bool:
-        """Report progress; False when the folder has outgrown its bound."""
-        await self._see_room()
-        pids = [pid for child in self.children if child.alive for pid in self._processes(child)]
+    async def _report_progress(self) -> bool:
+        """Report progress and measure the folder; False when the folder has outgrown its bound."""
+        await self._check_free_space()
+        pids = [pid for child in self.running if child.alive for pid in child.pids()]
         used = await asyncio.to_thread(folder_bytes, self.cwd)
         used += await asyncio.to_thread(unlinked_bytes, pids)
         if self.watch is not None:
@@ -308,81 +242,40 @@ class _Run:
     # -- the end ---------------------------------------------------------------------------
 
     async def end(self) -> None:
-        """No child is left after this, even if the caller is cancelled again meanwhile."""
-        interrupted: asyncio.CancelledError | None = None
-        if self.feeding is not None:
-            self.feeding.cancel()  # It only waits.
-            self.feeding.add_done_callback(lambda fed: fed.cancelled() or fed.exception())
-        for child in self.children:
-            if child.alive:
-                child.stopped = True
-                # What holds the tool passes on how it ends, and would take it along at once.
-                self._signal(child, signal.SIGTERM, self._processes(child)[-1:])
-        try:
-            async with asyncio.timeout(_TERM_GRACE_SECONDS):
-                await self._gone()
-        except TimeoutError:
-            pass
-        except asyncio.CancelledError as cancelled:
-            interrupted = cancelled
-        for child in self.children:
-            if child.alive:
-                self._signal(child, signal.SIGKILL, self._processes(child))
-        while any(child.alive or not child.listener.done() for child in self.children):
-            try:
-                async with asyncio.timeout(_NOTICE_SECONDS):
-                    await self._gone()
-            except TimeoutError:
-                # Its own children may have survived it: whoever could still complain is one.
-                pipes = {child.complaints for child in self.children if not child.listener.done()}
-                await asyncio.to_thread(kill_holders, pipes)
-            except asyncio.CancelledError as cancelled:
-                interrupted = cancelled
+        """No process is left after this, even if the caller is cancelled again meanwhile."""
+        if self.feed_task is not None:
+            self.feed_task.cancel()  # It only waits.
+            self.feed_task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        interrupted = await end_stages(self.running)
         if self.feed is not None:
             self.feed.stop()
         if interrupted is not None:
             raise interrupted
 
-    def _processes(self, child: _Child) -> list[int]:
-        """The process we started, and the tool, where that is another: inside a sandbox."""
-        started = child.process.pid
-        return [started, *(inner_processes(started) if self.prefix.inside else ())]
-
-    @staticmethod
-    def _signal(child: _Child, number: int, pids: Sequence[int]) -> None:
-        for pid in reversed(pids):
-            with contextlib.suppress(ProcessLookupError):
-                if pid == child.process.pid:
-                    child.process.send_signal(number)
-                else:
-                    os.kill(pid, number)
-
-    async def _gone(self) -> None:
-        for child in self.children:
-            await child.process.wait()
-            await asyncio.shield(child.listener)
-
-    def end_of_feed(self) -> None:
+    def raise_failure_of_source(self) -> None:
         """Raises what the source failed with, if it did."""
-        if self._starved and self.feeding is not None:
-            self.feeding.result()
+        if self._source_failed and self.feed_task is not None:
+            self.feed_task.result()
 
     def failure(self, result: PipelineResult) -> Failure | None:
-        """What went wrong first, if anything did: of several culprits the one furthest upstream."""
+        """What went wrong first, if anything did: of several failed stages the one furthest upstream."""
         if self.overflow:
             return Failure(Reason.OUT_OF_DISK, f"needs more than {self.scratch_bytes} bytes of scratch space")
-        culprits = [child for child in self.children if child.failed]
+        failed_stages = [child for child in self.running if child.failed]
         # An error that left the exit status at 0; after those that did not, for they may have caused it.
-        culprits += [child for child in self.children if child.heard.errors and child.process.returncode == 0]
+        failed_stages += [
+            child for child in self.running if child.stderr.errors and child.process.returncode == 0
+        ]
         # Its reader left early without failing: whatever came out is not all.
-        culprits += [child for child in self.children if child.process.returncode == -signal.SIGPIPE]
+        failed_stages += [child for child in self.running if child.process.returncode == -signal.SIGPIPE]
         first = next(
-            (c for c in culprits if b"Broken pipe" not in c.heard.tail), culprits[0] if culprits else None
+            (c for c in failed_stages if b"Broken pipe" not in c.stderr.tail),
+            failed_stages[0] if failed_stages else None,
         )
         if first is None:
             return None
-        if verdict := _verdict(first.stage):
-            return verdict
+        if refusal := first.stage.read_refusal():
+            return refusal
         end = first.ended()
         failure = explain(
             end.name,
@@ -393,16 +286,6 @@ class _Run:
         )
         # Tools lose the error of a write that failed, or tell of another that came of it.
         return by_full_disk(end.name) if self.full and failure.reason is Reason.TOOL_FAILED else failure
-
-
-def _verdict(stage: Stage) -> Failure | None:
-    if stage.verdict is None:
-        return None
-    try:
-        fields = json.loads(stage.verdict.read_bytes())
-        return Failure(Reason(fields["reason"]), fields["detail"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _widen(pipe: int) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from gooseherd.installation import apt_remedy, native_program_remedy, remedy
-from gooseherd.processing.kernel import PROGRAM, find_kernel
 from gooseherd.processing.tools.isolation import SandboxUse, filter_trial, trial
+from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
 
 State = Literal["ok", "warn", "missing"]
 

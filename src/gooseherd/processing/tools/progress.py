@@ -1,4 +1,4 @@
-"""Sees how far tools are without their help: what they have read of the source, what has come out."""
+"""Measures from outside how far tools are: what they have read of the source, what they have written."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def room_bytes(folder: Path) -> int:
-    """How much may still be written where `folder` is."""
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the file system that `folder` is on."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 

@@ -1,8 +1,7 @@
-"""Bytes of a file that still arrives, into the standard input of the tool that reads it.
+"""Copies a file that still arrives into the standard input of the tool that reads it.
 
 The tool sees its input end only when the file is complete and verified. A thread of its own moves
-the bytes inside the kernel, file to pipe: a tool that stops reading for an hour
-stops nobody else.
+the bytes by sendfile(2), so a tool that stops reading for an hour blocks nobody else.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from gooseherd.domain.processing import Arriving
 _STEP: Final = 1 << 20
 
 
-class Written:
-    """`Arriving` for a small file of ours that is written in one go, some time later."""
+class PendingFile:
+    """`Arriving` for a small file of ours that is written later, in one go."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -30,23 +29,23 @@ class Written:
         self._there = asyncio.Event()
 
     async def write(self, data: bytes) -> None:
-        """Now; once."""
+        """Write the whole file; can be called once."""
         await in_thread(self.path.write_bytes, data)
         self.size = len(data)
         self._there.set()
 
     @property
     def complete(self) -> bool:
-        """As the protocol says."""
+        """Whether it is written."""
         return self.size is not None
 
     async def at_least(self, size: int) -> int:
-        """As the protocol says."""
+        """Wait until it is written, whatever `size`."""
         await self._there.wait()
         return self.size or 0
 
     async def whole(self) -> None:
-        """As the protocol says."""
+        """Wait until it is written."""
         await self._there.wait()
 
 
@@ -65,7 +64,7 @@ class Feed:
         self._wakeup = -1
         self._thread: threading.Thread | None = None
         self.position = 0
-        """How many bytes the tool has been given."""
+        """How many bytes were written to the tool."""
 
     @property
     def size(self) -> int:
@@ -73,7 +72,7 @@ class Feed:
         return self._arriving.size or 2 * self._there
 
     def start(self, pipe: int) -> None:
-        """Take over `pipe`, whatever happens, and give what comes."""
+        """Copy to `pipe` from now on. Owns `pipe`, also when it raises."""
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -81,7 +80,7 @@ class Feed:
             raise
         os.set_blocking(pipe, False)
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._pour, args=(file, pipe), name="feed", daemon=True)
+        self._thread = threading.Thread(target=self._copy, args=(file, pipe), name="feed", daemon=True)
         self._thread.start()
 
     async def follow(self) -> None:
@@ -96,7 +95,7 @@ class Feed:
             os.eventfd_write(self._wakeup, 1)
 
     def stop(self) -> None:
-        """Give no more. Takes no time: the thread waits for nothing but the wake-up and the pipe."""
+        """Stop copying; returns at once, for the thread waits for nothing but the wake-up and the pipe."""
         if self._thread is not None:
             self._unwanted = True
             os.eventfd_write(self._wakeup, 1)
@@ -104,37 +103,37 @@ class Feed:
             self._thread = None
             os.close(self._wakeup)
 
-    def _pour(self, file: int, pipe: int) -> None:
+    def _copy(self, file: int, pipe: int) -> None:
         try:
-            self._move(file, pipe, self._wakeup)
+            self._send(file, pipe, self._wakeup)
         finally:
             os.close(pipe)
             os.close(file)
 
-    def _move(self, file: int, pipe: int, wakeup: int) -> None:
-        rung, ready = select.poll(), select.poll()
-        rung.register(wakeup, select.POLLIN)
+    def _send(self, file: int, pipe: int, wakeup: int) -> None:
+        woken, ready = select.poll(), select.poll()
+        woken.register(wakeup, select.POLLIN)
         ready.register(wakeup, select.POLLIN)
         ready.register(pipe, select.POLLOUT)
         while not self._unwanted:
-            last, waiting = self._last, self._there - self.position
-            if not waiting and last:
+            last, unsent = self._last, self._there - self.position
+            if not unsent and last:
                 return
             try:
-                moved = os.sendfile(pipe, file, self.position, min(waiting, _STEP)) if waiting else 0
+                sent = os.sendfile(pipe, file, self.position, min(unsent, _STEP)) if unsent else 0
             except BlockingIOError:
                 ready.poll()
             except BrokenPipeError:
                 return
             else:
-                self.position += moved
-                # Nothing there: more is to come, or what was there has been taken back.
-                if not moved:
-                    rung.poll()
-            _silence(wakeup)
+                self.position += sent
+                # No bytes there: more will arrive, or the file was truncated to be fetched anew.
+                if not sent:
+                    woken.poll()
+            _clear(wakeup)
 
 
-def _silence(wakeup: int) -> None:
+def _clear(wakeup: int) -> None:
     try:
         os.eventfd_read(wakeup)
     except BlockingIOError:

@@ -23,7 +23,7 @@ class StderrTail:
     _rest: bytes = b""
 
     def feed(self, data: bytes) -> None:
-        """Take in what came; nothing means that it was all."""
+        """Add the next bytes; b"" means that there are no more."""
         self.tail += data
         del self.tail[:-STDERR_KEPT]
         *lines, self._rest = (self._rest + data)[-STDERR_KEPT:].split(b"\n")
@@ -38,7 +38,7 @@ class StderrTail:
         return (missing + bytes(self.tail)).decode("utf-8", "replace")
 
 
-async def listen(pipe: io.FileIO, heard: StderrTail) -> None:
+async def read_stderr(pipe: io.FileIO, tail: StderrTail) -> None:
     """Read until nobody has the other end open; closes `pipe`."""
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -46,7 +46,7 @@ async def listen(pipe: io.FileIO, heard: StderrTail) -> None:
     )
     try:
         while data := await stream.read(1 << 16):
-            heard.feed(data)
-        heard.feed(b"")
+            tail.feed(data)
+        tail.feed(b"")
     finally:
         transport.close()
