@@ -27,7 +27,7 @@ from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.source_feed import Feed
 from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage, program_stage
-from gooseherd.processing.verification.verifier import Verifier
+from gooseherd.processing.tools.verifier import Verifier
 
 QUICKEST: Final = 0
 """BGZF compression level: ISA-L's, by the kernel alone; some seven times the speed of the tools' own
