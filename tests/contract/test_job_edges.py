@@ -229,9 +229,9 @@ def test_the_table_in_the_docs_says_what_the_code_does():
     rows = {}
     for edge in edges.ALL:
         sources = words.get(edge.sources) or ", ".join(s.value for s in Status if s in edge.sources)
-        due = ", and due" if edge is edges.LEASE else ""
+        due = ", and due" if edge.due else ""
         fenced = "yes" if edge.fenced else "no"
-        after = edge.target.value if edge.target else "same"
+        after = (edge.target.value if edge.target else "same") + (", fence + 1" if edge.new_fence else "")
         rows[edge.name] = f"| {edge.name} | {sources}{due} | {fenced} | {edge.lease.value} | {after} |"
     documented = [line for line in (edges.__doc__ or "").splitlines() if line.startswith("| ")][1:]
     assert [line for line in documented if not line.startswith("| ---")] == list(rows.values())
@@ -251,6 +251,8 @@ async def test_an_edge_is_taken_from_the_states_in_the_table_and_from_no_other(s
                 taken = False
             assert taken == allowed(edge, state, job.status, behind == 0), (state, behind)
             if taken:
-                assert (await again(jobs, job)).status is (edge.target or job.status), (state, behind)
+                now = await again(jobs, job)
+                assert now.status is (edge.target or job.status), (state, behind)
+                assert now.fence == job.fence + edge.new_fence, (state, behind)
             elif edge is not edges.CANCEL_PENDING:  # of a running job that sets the flag
                 assert await store.records() == before, (state, behind)

@@ -29,14 +29,16 @@ _POLL_SECONDS: Final = 0.05
 class PostgresServer:
     """Owns a folder and the server process on it. Start it from the thread that lives longest.
 
-    `durable` False: what it acknowledged survives its own death, not the machine's.
+    `durable` False: what it acknowledged survives its own death, not the machine's. `folder`: where
+    the data lie, else with the socket in a temporary folder.
     """
 
-    def __init__(self, *, durable: bool = True) -> None:
-        self._durable = durable
+    def __init__(self, *, durable: bool = True, folder: Path | None = None) -> None:
+        self._durable, self._folder = durable, folder
         self._identity = _identity()
         self._programs = _programs(self._identity)
         self._home: Path | None = None
+        self._data = Path()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,19 +62,21 @@ class PostgresServer:
             Misconfigured: it does not come up, with its last words.
         """
         if self._home is None:
-            # A socket's path has 107 bytes at most, so not below the caller's folders.
+            # A socket's path has 107 bytes at most, so not below the caller's folder.
             self._home = Path(tempfile.mkdtemp(prefix="gooseherd-pg-"))
+            self._data = Path(tempfile.mkdtemp(prefix="data-", dir=self._folder or self._home))
             if self._identity:
-                os.chown(self._home, self._identity["user"], self._identity["group"])
+                for folder in (self._home, self._data):
+                    os.chown(folder, self._identity["user"], self._identity["group"])
             self._output(
-                *("initdb", "--pgdata", str(self._home / "data"), "--username", USER, "--auth", "trust"),
+                *("initdb", "--pgdata", str(self._data), "--username", USER, "--auth", "trust"),
                 *("--encoding", "UTF8", "--no-locale", "--no-sync"),
             )
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *_ending_with_us(),
-                    *(str(self._programs / "postgres"), "-D", str(self._home / "data")),
+                    *(str(self._programs / "postgres"), "-D", str(self._data)),
                     *("-k", str(self._home), "-h", "", "-c", f"fsync={'on' if self._durable else 'off'}"),
                 ],
                 cwd=self._home,
@@ -99,7 +103,8 @@ class PostgresServer:
                 self._process.wait(10)
             self.kill()
         if self._home is not None:
-            shutil.rmtree(self._home, ignore_errors=True)
+            for folder in (self._home, self._data):
+                shutil.rmtree(folder, ignore_errors=True)
             self._home = None
 
     def sql(self, statement: str, database: str = "postgres") -> str:

@@ -6,8 +6,8 @@
 | edge | statuses | fenced | lease | status after |
 | --- | --- | --- | --- | --- |
 | attach | pending, leased | no | any | same |
-| lease | pending, and due | yes | any | running |
-| adopt | leased | yes | over | same |
+| lease | pending, and due | yes | any | running, fence + 1 |
+| adopt | leased | yes | over | same, fence + 1 |
 | renew | leased | yes | held | same |
 | shorten lease | running | yes | fresh | same |
 | assign worker | running | yes | any | same |
@@ -57,6 +57,10 @@ class Edge:
     target: Status | None = None
     fenced: bool = True
     lease: LeaseState = LeaseState.ANY
+    due: bool = False
+    """The job's time must have come."""
+    new_fence: bool = False
+    """The caller becomes the holder: the fence grows by one."""
 
 
 LEASED: Final = frozenset({Status.RUNNING, Status.FINALIZING})
@@ -66,8 +70,8 @@ _PENDING: Final = frozenset({Status.PENDING})
 _RUNNING: Final = frozenset({Status.RUNNING})
 
 ATTACH: Final = Edge("attach", ACTIVE, fenced=False)
-LEASE: Final = Edge("lease", _PENDING, Status.RUNNING)
-ADOPT: Final = Edge("adopt", LEASED, lease=LeaseState.OVER)
+LEASE: Final = Edge("lease", _PENDING, Status.RUNNING, due=True, new_fence=True)
+ADOPT: Final = Edge("adopt", LEASED, lease=LeaseState.OVER, new_fence=True)
 RENEW: Final = Edge("renew", LEASED, lease=LeaseState.HELD)
 SHORTEN_LEASE: Final = Edge("shorten lease", _RUNNING, lease=LeaseState.FRESH)
 ASSIGN_WORKER: Final = Edge("assign worker", _RUNNING)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, StoreUnavailable
 from gooseherd.domain.failures import Reason
@@ -18,13 +18,27 @@ from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.sql.database import Transaction, writing
 from gooseherd.store.sql.leases import JobHolding
+from gooseherd.store.sql.reading import load
 from gooseherd.store.sql.rows import new_job, to_job
 from gooseherd.store.sql.schema import job_requesters, jobs
-from gooseherd.store.sql.upserts import insert_into
-from gooseherd.store.sql.writing import change, demands, end
+from gooseherd.store.sql.upserts import insert_if_absent, wait_for_job
+from gooseherd.store.sql.writing import ITS_ID, change, demands, end
 
 _TRIES: Final = 16
 """How often the mutex may change hands between an insert that was refused and the look for who has it."""
+
+_LOCKED: Final = select(jobs).where(ITS_ID).with_for_update()
+
+_ACTIVE: Final = (
+    select(jobs).where(jobs.c.workflow_key == bindparam("b_key"), jobs.c.active).with_for_update()
+)
+
+_OLD: Final = (
+    select(jobs.c.id)
+    .where(*demands(edges.EXPIRE), jobs.c.created_at < bindparam("b_before"))
+    .order_by(jobs.c.created_at, jobs.c.id)
+    .with_for_update()
+)
 
 
 class SqlJobs(JobHolding):
@@ -42,19 +56,15 @@ class SqlJobs(JobHolding):
             StoreUnavailable: nothing known, or the mutex changed hands too often.
         """
         for _ in range(_TRIES):
-            row = tx.connection.execute(
-                insert_into(tx, jobs)
-                .values(new_job(submission, tx.now))
-                .on_conflict_do_nothing()
-                .returning(*jobs.c)
-            ).one_or_none()
+            insert = insert_if_absent(tx.dialect, jobs)
+            row = tx.connection.execute(insert, new_job(submission, tx.now)).one_or_none()
             if row is not None:
                 _join(tx, submission.job_id, submission.requester, tx.now)
                 return Claim(to_job(row), created=True)
             job = _attach(tx, submission.workflow_key, submission.requester, submission.priority)
             if job is not None:
                 return Claim(job, created=job.job_id == submission.job_id)
-            if tx.connection.execute(select(jobs.c.id).where(jobs.c.id == submission.job_id)).first():
+            if load(tx, submission.job_id) is not None:
                 raise InvalidInput("job_id", f"{submission.job_id!r} already names another job")
         raise StoreUnavailable("claim_workflow")
 
@@ -68,7 +78,7 @@ class SqlJobs(JobHolding):
     @writing
     def request_cancel(self, tx: Transaction, job_id: JobId, requester: Requester | None) -> Job:
         """Withdraw a requester; None withdraws all. One who asked for nothing changes nothing."""
-        row = tx.connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
+        row = tx.connection.execute(_LOCKED, {"b_id": job_id}).one_or_none()
         if row is None:
             raise NotFound("job", job_id)
         if Status(row.status) not in edges.WITHDRAW.sources:
@@ -94,24 +104,14 @@ class SqlJobs(JobHolding):
     @writing
     def expire(self, tx: Transaction, created_before: datetime, limit: int) -> Sequence[Job]:
         """Pending jobs created before that fail with queue_expired, oldest first; returns those it ended."""
-        old = (
-            select(jobs.c.id)
-            .where(*demands(edges.EXPIRE, None, tx.now), jobs.c.created_at < created_before)
-            .order_by(jobs.c.created_at, jobs.c.id)
-            .limit(limit)
-        )
+        old = tx.connection.scalars(_OLD.limit(limit), {"b_before": created_before}).all()
         values = {"reason": Reason.QUEUE_EXPIRED.value, "detail": "waited in the queue for too long"}
-        rows = [
-            end(tx, edges.EXPIRE, JobId(job_id), None, values)
-            for job_id in tx.connection.scalars(old.with_for_update()).all()
-        ]
+        rows = [end(tx, edges.EXPIRE, JobId(job_id), None, values) for job_id in old]
         return [to_job(row) for row in rows if row is not None]
 
 
 def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
-    row = tx.connection.execute(
-        select(jobs).where(jobs.c.workflow_key == key, jobs.c.active).with_for_update()
-    ).one_or_none()
+    row = tx.connection.execute(_ACTIVE, {"b_key": key}).one_or_none()
     if row is None:
         return None
     if requester in row.requesters and priority >= row.priority and not row.cancel_requested:
@@ -131,8 +131,4 @@ def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: P
 def _join(tx: Transaction, job_id: JobId, requester: Requester, created_at: datetime) -> None:
     """The requester waits for the job, whether or not they asked before."""
     row = {"job_id": job_id, "requester": requester, "created_at": created_at, "waiting": True}
-    tx.connection.execute(
-        insert_into(tx, job_requesters)
-        .values(row)
-        .on_conflict_do_update(index_elements=["job_id", "requester"], set_={"waiting": True})
-    )
+    tx.connection.execute(wait_for_job(tx.dialect), row)

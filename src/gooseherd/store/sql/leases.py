@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, case, literal, select, update
+from sqlalchemy import Row, bindparam, case, update
 
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.errors import LeaseLost
@@ -22,7 +22,7 @@ from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.sql.columns import Moment, storable
 from gooseherd.store.sql.database import Transaction, writing
-from gooseherd.store.sql.reading import JobReads
+from gooseherd.store.sql.reading import JobReads, load
 from gooseherd.store.sql.rows import (
     from_parts,
     from_progress,
@@ -33,12 +33,42 @@ from gooseherd.store.sql.rows import (
 )
 from gooseherd.store.sql.schema import job_workers, jobs
 from gooseherd.store.sql.upserts import insert_if_absent
-from gooseherd.store.sql.writing import change, closed, demands, end, locked
+from gooseherd.store.sql.writing import ITS_ID, NOW, change, closed, demands, end, known, locked
 
 _log = logging.getLogger(__name__)
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The end of a handed-over lease: past on every clock, and first in the order of `unowned`."""
+
+_UNTIL: Final = bindparam("b_until", type_=Moment)
+
+_RENEW: Final = (
+    update(jobs)
+    .where(ITS_ID, *demands(edges.RENEW))
+    .values(
+        lease_expires_at=case((jobs.c.lease_expires_at < _UNTIL, _UNTIL), else_=jobs.c.lease_expires_at),
+        updated_at=NOW,
+    )
+    .returning(jobs.c.cancel_requested)
+)
+
+_PERCENT: Final = bindparam("b_percent", type_=jobs.c.percent.type)
+
+_PROGRESS: Final = (
+    update(jobs)
+    .where(ITS_ID, *demands(edges.PROGRESS))
+    .values(
+        percent=case((jobs.c.percent < _PERCENT, _PERCENT), else_=jobs.c.percent),
+        progress=bindparam("b_progress"),
+        updated_at=NOW,
+    )
+)
+
+_HAND_OVER: Final = (
+    update(jobs)
+    .where(*demands(edges.HAND_OVER), jobs.c.lease_owner == bindparam("b_owner"))
+    .values(lease_owner=None, lease_expires_at=_LONG_AGO, updated_at=NOW)
+)
 
 
 class JobHolding(JobReads):
@@ -49,7 +79,7 @@ class JobHolding(JobReads):
     @writing
     def lease(self, tx: Transaction, seen: Job, owner: Owner, ttl: timedelta) -> Job | None:
         """pending→running: fence+1, attempt+1. None: somebody else has had it since, or it is not due."""
-        row = locked(tx, edges.LEASE, seen.job_id, seen.fence, jobs.c.not_before <= tx.now)
+        row = locked(tx, edges.LEASE, seen.job_id, seen.fence)
         if row is None:
             return None
         number = row.attempt + 1
@@ -60,7 +90,6 @@ class JobHolding(JobReads):
                 seen.job_id,
                 seen.fence,
                 {
-                    "fence": jobs.c.fence + 1,
                     "attempt": number,
                     "started_at": row.started_at or tx.now,
                     "lease_owner": owner,
@@ -74,7 +103,7 @@ class JobHolding(JobReads):
     @writing
     def adopt(self, tx: Transaction, job_id: JobId, seen: Fence, owner: Owner, ttl: timedelta) -> Job | None:
         """Take over a leased job whose lease ran out, same attempt, fence+1. None: not to be had."""
-        values = {"fence": jobs.c.fence + 1, "lease_owner": owner, "lease_expires_at": tx.now + ttl}
+        values = {"lease_owner": owner, "lease_expires_at": tx.now + ttl}
         return _job(change(tx, edges.ADOPT, job_id, seen, values))
 
     @writing
@@ -84,14 +113,8 @@ class JobHolding(JobReads):
         Late is forgiven (nobody took over), superseded and handed over are not.
         """
         until = tx.now + ttl
-        expires_at = jobs.c.lease_expires_at
-        later = case((expires_at < until, literal(until, Moment)), else_=expires_at)
-        unwanted = tx.connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id, *demands(edges.RENEW, fence, tx.now))
-            .values(lease_expires_at=later, updated_at=tx.now)
-            .returning(jobs.c.cancel_requested)
-        ).scalar_one_or_none()
+        parameters = known(tx, edges.RENEW, job_id, fence) | {"b_until": until}
+        unwanted = tx.connection.execute(_RENEW, parameters).scalar_one_or_none()
         if unwanted is None:
             raise lost(job_id, fence, "renew")
         return Renewal(until, wanted=not unwanted)
@@ -112,11 +135,7 @@ class JobHolding(JobReads):
     @writing
     def hand_over(self, tx: Transaction, owner: Owner) -> int:
         """Let go of every lease of `owner`; how many there were. They are unowned from now on."""
-        return tx.connection.execute(
-            update(jobs)
-            .where(*demands(edges.HAND_OVER, None, tx.now), jobs.c.lease_owner == owner)
-            .values(lease_owner=None, lease_expires_at=_LONG_AGO, updated_at=tx.now)
-        ).rowcount
+        return tx.connection.execute(_HAND_OVER, {"b_owner": owner, "b_now": tx.now}).rowcount
 
     # -- news of an attempt ----------------------------------------------------------------
 
@@ -128,20 +147,17 @@ class JobHolding(JobReads):
             raise lost(job_id, fence, "assign_worker")
         attempts = with_open_attempt(row.attempts, {"worker_id": worker_id})
         change(tx, edges.ASSIGN_WORKER, job_id, fence, {"attempts": attempts})
-        insert_if_absent(tx, job_workers, [{"worker_id": worker_id, "job_id": job_id}])
+        row_of_worker = {"worker_id": worker_id, "job_id": job_id}
+        tx.connection.execute(insert_if_absent(tx.dialect, job_workers), row_of_worker)
 
     @writing
     def record_progress(self, tx: Transaction, job_id: JobId, fence: Fence, progress: Progress) -> None:
         """Store how far it is. A smaller percentage than the stored one is not written."""
-        # Two decimals are plenty.
-        reached = round(progress.percent, 2)
-        percent = case((jobs.c.percent < reached, reached), else_=jobs.c.percent)
-        written = tx.connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id, *demands(edges.PROGRESS, fence, tx.now))
-            .values(percent=percent, progress=from_progress(progress), updated_at=tx.now)
-        ).rowcount
-        if not written:
+        parameters = known(tx, edges.PROGRESS, job_id, fence) | {
+            "b_percent": round(progress.percent, 2),  # two decimals are plenty
+            "b_progress": from_progress(progress),
+        }
+        if not tx.connection.execute(_PROGRESS, parameters).rowcount:
             raise lost(job_id, fence, "record_progress")
 
     @writing
@@ -248,7 +264,7 @@ def _same(
     tx: Transaction, job_id: JobId, fence: Fence, operation: str, already: Callable[[Job], bool]
 ) -> Job:
     """The job, if what stands in the way of the write is the write itself."""
-    job = _job(tx.connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none())
+    job = load(tx, job_id)
     if job is None or job.fence != fence or not already(job):
         raise lost(job_id, fence, operation)
     return job

@@ -7,9 +7,9 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, tuple_
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
@@ -21,6 +21,52 @@ from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
 from gooseherd.store.sql.database import Stored, Transaction, reading
 from gooseherd.store.sql.rows import to_job
 from gooseherd.store.sql.schema import job_requesters, job_workers, jobs
+
+# Those that are asked often are made once: that takes longer than to run them.
+
+_BY_ID: Final = select(jobs).where(jobs.c.id == bindparam("b_id"))
+
+_NEWEST: Final = (
+    select(jobs)
+    .where(jobs.c.workflow_key == bindparam("b_key"))
+    .order_by(jobs.c.created_at.desc(), jobs.c.active.desc(), jobs.c.id.desc())
+    .limit(1)
+)
+
+_PENDING: Final = jobs.c.status == literal_column(f"'{Status.PENDING.value}'")
+
+_DUE: Final = (
+    select(jobs)
+    .where(_PENDING, jobs.c.not_before <= bindparam("b_now"))
+    .order_by(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
+)
+
+_BEFORE: Final = (
+    select(func.count())
+    .select_from(jobs)
+    .where(
+        _PENDING,
+        tuple_(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
+        < tuple_(
+            bindparam("b_priority", type_=jobs.c.priority.type),
+            bindparam("b_enqueued_at", type_=jobs.c.enqueued_at.type),
+            bindparam("b_id", type_=jobs.c.id.type),
+        ),
+    )
+)
+
+_STATUS_OF: Final = select(jobs.c.status).where(jobs.c.id == job_requesters.c.job_id).scalar_subquery()
+
+_PENDING_OF: Final = (
+    # From the few jobs that the requester waits for, not from the many that are pending.
+    select(func.count())
+    .select_from(job_requesters)
+    .where(
+        job_requesters.c.requester == bindparam("b_requester"),
+        job_requesters.c.waiting,
+        literal_column(f"'{Status.PENDING.value}'") == _STATUS_OF,
+    )
+)
 
 
 class JobReads(Stored):
@@ -34,13 +80,12 @@ class JobReads(Stored):
     @reading
     def get(self, tx: Transaction, job_id: JobId) -> Job | None:
         """The job, or None."""
-        return _one(tx, select(jobs).where(jobs.c.id == job_id))
+        return load(tx, job_id)
 
     @reading
     def latest(self, tx: Transaction, key: WorkflowKey) -> Job | None:
         """The newest job of that key; of two from the same millisecond the active one."""
-        newest = (jobs.c.created_at.desc(), jobs.c.active.desc(), jobs.c.id.desc())
-        return _one(tx, select(jobs).where(jobs.c.workflow_key == key).order_by(*newest).limit(1))
+        return _one(tx, _NEWEST, {"b_key": key})
 
     @reading
     def find(self, tx: Transaction, query: JobQuery) -> JobPage:
@@ -70,8 +115,7 @@ class JobReads(Stored):
     @reading
     def due(self, tx: Transaction, limit: int) -> Sequence[Job]:
         """Pending jobs whose time has come, in queue order (priority, enqueued_at, id)."""
-        pending = select(jobs).where(jobs.c.status == Status.PENDING.value, jobs.c.not_before <= tx.now)
-        return _all(tx, pending.order_by(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id).limit(limit))
+        return _all(tx, _DUE.limit(limit), {"b_now": tx.now})
 
     @reading
     def unowned(self, tx: Transaction, limit: int) -> Sequence[Job]:
@@ -101,13 +145,8 @@ class JobReads(Stored):
     @reading
     def position(self, tx: Transaction, job: Job) -> int:
         """How many pending jobs sort before it, due or not; 0 is next."""
-        place = tuple_(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
-        return _count(
-            tx,
-            jobs,
-            jobs.c.status == Status.PENDING.value,
-            place < (int(job.priority), job.enqueued_at, job.job_id),
-        )
+        place = {"b_priority": int(job.priority), "b_enqueued_at": job.enqueued_at, "b_id": job.job_id}
+        return tx.connection.execute(_BEFORE, place).scalar_one()
 
     @reading
     def running_by_requester(self, tx: Transaction) -> Mapping[Requester, int]:
@@ -127,32 +166,25 @@ class JobReads(Stored):
     @reading
     def pending_of(self, tx: Transaction, requester: Requester) -> int:
         """Pending jobs this requester waits for."""
-        # From the few jobs that the requester waits for, not from the many that are pending.
-        status = select(jobs.c.status).where(jobs.c.id == job_requesters.c.job_id).scalar_subquery()
-        return _count(
-            tx,
-            job_requesters,
-            job_requesters.c.requester == requester,
-            job_requesters.c.waiting,
-            status == Status.PENDING.value,
-        )
+        return tx.connection.execute(_PENDING_OF, {"b_requester": requester}).scalar_one()
 
 
 def _leased() -> ColumnElement[bool]:
     return jobs.c.status.in_(sorted(status.value for status in LEASED))
 
 
-def _all(tx: Transaction, wanted: Select[Any]) -> list[Job]:
-    return [to_job(row) for row in tx.connection.execute(wanted)]
+def load(tx: Transaction, job_id: JobId) -> Job | None:
+    """The job as the transaction sees it, or None."""
+    return _one(tx, _BY_ID, {"b_id": job_id})
 
 
-def _one(tx: Transaction, wanted: Select[Any]) -> Job | None:
-    row = tx.connection.execute(wanted).one_or_none()
+def _all(tx: Transaction, wanted: Select[Any], parameters: Mapping[str, Any] | None = None) -> list[Job]:
+    return [to_job(row) for row in tx.connection.execute(wanted, parameters)]
+
+
+def _one(tx: Transaction, wanted: Select[Any], parameters: Mapping[str, Any]) -> Job | None:
+    row = tx.connection.execute(wanted, parameters).one_or_none()
     return None if row is None else to_job(row)
-
-
-def _count(tx: Transaction, table: Table, *wanted: ColumnElement[bool]) -> int:
-    return tx.connection.execute(select(func.count()).select_from(table).where(*wanted)).scalar_one()
 
 
 def _bookmark(job: Job) -> str:

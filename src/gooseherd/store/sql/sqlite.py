@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool
 
 from gooseherd.blocking import in_executor
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
@@ -60,30 +61,20 @@ class SqliteDatabase:
         self._path, self._setting, self._busy_seconds = path, setting, busy_seconds
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
-        self._engine = create_engine(
-            "sqlite://", creator=self._connect, poolclass=QueuePool, pool_size=1 + READERS, max_overflow=0
-        )
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
         event.listen(self._engine, "begin", _begin)
-        self._write_engine = self._engine.execution_options(writes=True)
+        # Each thread keeps its connection: a pool's checks take longer than a statement.
+        self._mine = threading.local()
+        self._opened: list[Connection] = []
         self._closed = False
 
     async def read(self, operation: str, work: Work[R]) -> R:
         """One consistent view."""
-
-        def call() -> R:
-            with self._engine.connect() as connection, connection.begin():
-                return work(Transaction(connection, _now))
-
-        return await self._call(operation, self._readers, call)
+        return await self._call(operation, self._readers, lambda: self._transact(work, writes=False))
 
     async def write(self, operation: str, work: Work[R]) -> R:
         """All or nothing, synced."""
-
-        def call() -> R:
-            with self._write_engine.begin() as connection:
-                return work(Transaction(connection, _now))
-
-        return await self._call(operation, self._writer, call)
+        return await self._call(operation, self._writer, lambda: self._transact(work, writes=True))
 
     async def close(self) -> None:
         """Close the file; the last process that does moves what is in the log into it."""
@@ -93,7 +84,18 @@ class SqliteDatabase:
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        while self._opened:
+            self._opened.pop().close()
         self._engine.dispose()
+
+    def _transact(self, work: Work[R], *, writes: bool) -> R:
+        connection: Connection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._engine.connect().execution_options(writes=writes)
+            self._mine.connection = connection
+            self._opened.append(connection)
+        with connection.begin():
+            return work(Transaction(connection, _now))
 
     async def _call(self, operation: str, executor: ThreadPoolExecutor, call: Callable[[], R]) -> R:
         if self._closed:
@@ -194,7 +196,9 @@ def _unusable(error: sqlite3.Error, path: Path, setting: str) -> Misconfigured |
 def _begin(connection: Connection) -> None:
     # IMMEDIATE: a transaction that read first could not begin to write once somebody else has written.
     writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _now(connection: Any) -> datetime:

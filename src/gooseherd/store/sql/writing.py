@@ -1,56 +1,92 @@
-"""The one kind of write: a conditional UPDATE whose condition is the edge's."""
+"""The one kind of write: a conditional UPDATE whose condition is the edge's.
+
+Statements are made once: to make one takes SQLAlchemy several times as long as SQLite takes to run it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, select, update
+from sqlalchemy import ColumnElement, Executable, Row, Select, bindparam, literal_column, select, update
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Fence, JobId
 from gooseherd.store.edges import Edge, LeaseState
+from gooseherd.store.sql.columns import Moment
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.rows import attempt_end, with_open_attempt
 from gooseherd.store.sql.schema import job_requesters, jobs
 
+NOW: Final = bindparam("b_now", type_=Moment)
+"""Names of parameters begin so, because a column's own name would mean its new value."""
 
-def demands(edge: Edge, fence: Fence | None, now: datetime) -> list[ColumnElement[bool]]:
-    """What the edge demands of a job's row."""
-    wanted: list[ColumnElement[bool]] = [jobs.c.status.in_(sorted(s.value for s in edge.sources))]
+ITS_ID: Final = jobs.c.id == bindparam("b_id")
+
+
+def demands(edge: Edge) -> list[ColumnElement[bool]]:
+    """What the edge demands of a job's row; `known` has the parameters."""
+    statuses: list[ColumnElement[str]] = [
+        literal_column(f"'{status}'") for status in sorted(s.value for s in edge.sources)
+    ]
+    wanted: list[ColumnElement[bool]] = [jobs.c.status.in_(statuses)]
     if edge.fenced:
-        wanted.append(jobs.c.fence == fence)
+        wanted.append(jobs.c.fence == bindparam("b_fence"))
     if edge.lease in (LeaseState.HELD, LeaseState.FRESH):
         wanted.append(jobs.c.lease_owner.is_not(None))
     if edge.lease is LeaseState.FRESH:
-        wanted.append(jobs.c.lease_expires_at > now)
+        wanted.append(jobs.c.lease_expires_at > NOW)
     if edge.lease is LeaseState.OVER:
-        wanted.append(jobs.c.lease_expires_at <= now)
+        wanted.append(jobs.c.lease_expires_at <= NOW)
+    if edge.due:
+        wanted.append(jobs.c.not_before <= NOW)
     return wanted
 
 
-def locked(
-    tx: Transaction, edge: Edge, job_id: JobId, fence: Fence | None, *also: ColumnElement[bool]
-) -> Row[Any] | None:
+def known(tx: Transaction, edge: Edge, job_id: JobId, fence: Fence | None) -> dict[str, Any]:
+    """The parameters of a statement about one job."""
+    parameters: dict[str, Any] = {"b_id": job_id, "b_now": tx.now}
+    if edge.fenced:
+        parameters["b_fence"] = fence
+    return parameters
+
+
+def locked(tx: Transaction, edge: Edge, job_id: JobId, fence: Fence | None) -> Row[Any] | None:
     """The job's row, if the edge may be taken: nobody else changes it before this transaction ends.
 
     SQLite has one writer at a time anyway, PostgreSQL locks the row.
     """
-    wanted = select(jobs).where(jobs.c.id == job_id, *demands(edge, fence, tx.now), *also)
-    return tx.connection.execute(wanted.with_for_update()).one_or_none()
+    return tx.connection.execute(_locking(edge), known(tx, edge, job_id, fence)).one_or_none()
+
+
+@cache
+def _locking(edge: Edge) -> Select[Any]:
+    return select(jobs).where(ITS_ID, *demands(edge)).with_for_update()
 
 
 def change(
     tx: Transaction, edge: Edge, job_id: JobId, fence: Fence | None, values: Mapping[str, Any]
 ) -> Row[Any] | None:
     """Take the edge; the row as it is then. None: the job is not as the edge demands, nothing was changed."""
-    return tx.connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id, *demands(edge, fence, tx.now))
-        .values({**_effect(edge, tx.now), **values})
-        .returning(jobs)
-    ).one_or_none()
+    parameters = known(tx, edge, job_id, fence) | {f"b_new_{name}": value for name, value in values.items()}
+    return tx.connection.execute(_changing(edge, tuple(values)), parameters).one_or_none()
+
+
+@cache
+def _changing(edge: Edge, names: tuple[str, ...]) -> Executable:
+    values: dict[str, Any] = {name: bindparam(f"b_new_{name}") for name in names} | {"updated_at": NOW}
+    if edge.target is not None:
+        values["status"] = edge.target.value
+    if edge.new_fence:
+        values["fence"] = jobs.c.fence + 1
+    return update(jobs).where(ITS_ID, *demands(edge)).values(values).returning(jobs)
+
+
+_NOBODY_WAITS: Final = (
+    update(job_requesters).where(job_requesters.c.job_id == bindparam("b_id")).values(waiting=False)
+)
 
 
 def end(
@@ -60,18 +96,10 @@ def end(
     ended = {"active": False, "lease_owner": None, "lease_expires_at": None, "finished_at": tx.now}
     row = change(tx, edge, job_id, fence, {**ended, **values})
     if row is not None:
-        waiting = update(job_requesters).where(job_requesters.c.job_id == job_id)
-        tx.connection.execute(waiting.values(waiting=False))
+        tx.connection.execute(_NOBODY_WAITS, {"b_id": job_id})
     return row
 
 
 def closed(row: Row[Any], reason: Reason, detail: str, now: datetime) -> list[dict[str, Any]]:
     """The job's attempts with the one under way ended."""
     return with_open_attempt(row.attempts, attempt_end(reason, detail, now))
-
-
-def _effect(edge: Edge, now: datetime) -> dict[str, Any]:
-    effect: dict[str, Any] = {"updated_at": now}
-    if edge.target is not None:
-        effect["status"] = edge.target.value
-    return effect

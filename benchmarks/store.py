@@ -1,0 +1,425 @@
+"""What the store's own calls take, on SQLite, PostgreSQL and MongoDB's protocol, side by side.
+
+    python benchmarks/store.py [--stores sqlite,postgresql,mongo] [--jobs 1000,100000]
+        [--entries 100000,1000000] [--processes 1,8] [--folder DIR] [--seconds N] [--json]
+
+Each store lies in a fresh folder below DIR (default: a temporary one), durable as in production: a write is
+acknowledged when it is on the disk. So the disk's own time for one synced write stands beside (`sync`), and
+what bare sqlite3 takes for the same update and commit (`bare`). Latencies are medians and 95th percentiles
+in milliseconds of at most 300 calls or N seconds per process; `/s` is what all processes did together.
+
+Jobs: `claim` a new key, `lease` a pending job, `renew` its lease, `position` of a pending one, with that many
+jobs pending. Catalog: `list` and `search` are pages of 50 by several filters and texts, `import` is entries
+put per second. Queues and catalogs are filled behind the store's back where it has a quicker way. The
+embedded document server is given at most a hundred thousand entries: a million would take it half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
+
+from gooseherd.devcloud.postgres import PostgresServer
+from gooseherd.domain import formats
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.job import JobId, Owner, Requester, Submission
+from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.ports.store import FileQuery, FileStore, JobStore
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.store.document_server import DocumentServer
+from gooseherd.store.mongo.connect import connect
+from gooseherd.store.mongo.documents import new_job as new_document
+from gooseherd.store.mongo.files import MongoFiles
+from gooseherd.store.mongo.jobs import MongoJobs
+from gooseherd.store.mongo.schema import ensure_indexes
+from gooseherd.store.sql.connect import open_database
+from gooseherd.store.sql.files import SqlFiles
+from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.rows import new_job
+from gooseherd.store.sql.schema import job_requesters, jobs
+
+CALLS = 300
+LONG = timedelta(hours=1)
+NAME = "bench"
+MOST_OF_THE_DOCUMENT_SERVER = 100_000
+COLLECTIONS = ("4dn", "encode", "gtex")
+AIMS = """Aims on SQLite, one process: claim, lease and renew p50 < 1 ms where a sync takes nothing, and within
+1.5 times of it from the smallest queue to the largest; list and search p95 < 3 ms at 1e5 entries and < 20 ms
+at 1e6; import 20,000/s."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store answers."""
+
+    kind: str
+    url: str
+
+    @asynccontextmanager
+    async def open(self) -> Any:
+        if self.kind == "mongo":
+            db = connect(self.url, NAME)
+            try:
+                yield MongoJobs(db), MongoFiles(db), db
+            finally:
+                await db.client.close()
+        else:
+            database = await open_database(self.url, NAME)
+            try:
+                yield SqlJobs(database), SqlFiles(database), database
+            finally:
+                await database.close()
+
+
+def entry(number: int, of: int) -> SourceFile:
+    bed = number % 3 == 0
+    return SourceFile(
+        dcc=Dcc(COLLECTIONS[number * len(COLLECTIONS) // of]),
+        local_id=LocalId(f"ENCFF{number:07}AB"),
+        filename=f"sample_{number:07}_rep{number % 7}.{'bed' if bed else 'bam'}",
+        file_format=formats.BED if bed else formats.BAM,
+        access_url=f"https://files.example.org/ENCFF{number:07}AB",
+        md5=f"{number:032x}",
+        size_in_bytes=number,
+    )
+
+
+def submission(name: str) -> Submission:
+    return Submission(
+        JobId(name), WorkflowKey(name), entry(1, 3), Recipe("bam", "1", formats.BAM), Priority.NORMAL,
+        Requester(f"r{hash(name) % 50}"),
+    )  # fmt: skip
+
+
+# -- filling -----------------------------------------------------------------------------------
+
+
+async def fill_queue(place: Place, count: int) -> None:
+    """So many pending jobs, p0000000 and on, without a sync for each."""
+    async with place.open() as (_, _, database):
+        now = datetime.now(UTC)
+        for start in range(0, count, 1000):
+            names = [f"p{number:07}" for number in range(start, min(start + 1000, count))]
+            wanted = [(submission(name), now + timedelta(milliseconds=start)) for name in names]
+            if place.kind == "mongo":
+                await database["jobs"].insert_many([new_document(*one) for one in wanted])
+                continue
+            rows = [new_job(*one) for one in wanted]
+            requesters = [
+                {
+                    "job_id": row["id"],
+                    "requester": row["requesters"][0],
+                    "created_at": row["created_at"],
+                    "waiting": True,
+                }
+                for row in rows
+            ]
+
+            def add(tx: Any, rows: Any = rows, requesters: Any = requesters) -> None:
+                tx.connection.execute(insert(jobs), rows)
+                tx.connection.execute(insert(job_requesters), requesters)
+
+            await database.write("fill", add)
+
+
+async def fill_catalog(place: Place, count: int) -> float:
+    """So many entries through the store's own call, as they come in a dump; entries per second."""
+    batches = [range(start, min(start + 1000, count)) for start in range(0, count, 1000)]
+    spent = 0.0
+    async with place.open() as (_, files, _):
+        for batch in batches:
+            entries = [entry(number, count) for number in batch]
+            began = time.perf_counter()
+            await files.put(entries)
+            spent += time.perf_counter() - began
+    return count / spent
+
+
+# -- measuring ---------------------------------------------------------------------------------
+
+Call = Callable[[], Awaitable[object]]
+Calls = Callable[[JobStore, FileStore, int, int, str], Iterator[tuple[str, Call]]]
+
+
+async def measure(
+    place: Place, what: str, count: int, process: int, tag: str, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds of each call of one process, by operation."""
+    taken: dict[str, list[float]] = {}
+    async with place.open() as (job_store, file_store, _):
+        await job_store.now()
+        calls = job_calls if what == "jobs" else catalog_calls
+        async for name, call in calls(job_store, file_store, count, process, tag):
+            times = taken.setdefault(name, [])
+            until = time.perf_counter() + seconds
+            for number in range(CALLS):
+                began = time.perf_counter()
+                await call(number)
+                times.append(time.perf_counter() - began)
+                if times[-1] + began > until:
+                    break
+    return taken
+
+
+async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag: str) -> Any:
+    chance = random.Random(process)
+    mine = range(process * CALLS, (process + 1) * CALLS)
+    seen = {}
+    for number in mine:
+        seen[number] = await store.get(JobId(f"p{number % count:07}"))
+    held: list[Any] = []
+
+    async def claim(number: int) -> None:
+        await store.claim_workflow(submission(f"{tag}-{process}-{number}"))
+
+    async def lease(number: int) -> None:
+        held.append(await store.lease(seen[mine[number]], Owner(f"o{process}"), LONG))
+
+    async def renew(number: int) -> None:
+        job = held[number % len(held)]
+        if job is not None:
+            await store.renew(job.job_id, job.fence, LONG)
+
+    async def position(number: int) -> None:
+        await store.position(seen[chance.choice(mine)])
+
+    yield "claim", claim
+    yield "lease", lease
+    yield "renew", renew
+    yield "position", position
+
+
+async def catalog_calls(_: JobStore, store: FileStore, count: int, process: int, tag: str) -> Any:
+    chance = random.Random(process)
+
+    def somewhere() -> str:
+        found = entry(chance.randrange(count), count)
+        return f"{found.dcc} {found.local_id}"
+
+    lists = [
+        lambda: FileQuery(after=somewhere()),
+        lambda: FileQuery(dcc=Dcc(chance.choice(COLLECTIONS))),
+        lambda: FileQuery(file_format=formats.BED, after=somewhere()),
+        lambda: FileQuery(dcc=Dcc("gtex"), file_format=formats.BAM),
+    ]
+    texts = [
+        lambda: chance.choice("esr"),
+        lambda: "encff",
+        lambda: f"ENCFF{chance.randrange(count):07}"[: chance.randrange(6, 12)],
+        lambda: f"sample_{chance.randrange(count):07}"[: chance.randrange(8, 14)],
+        lambda: f"rep{chance.randrange(7)}",
+        lambda: f"rep{chance.randrange(7)}.bed",
+        lambda: f"sample rep{chance.randrange(7)} bam",
+        lambda: f"ENCFF{chance.randrange(count):07}AB",
+        lambda: "nothingofthekind",
+    ]
+
+    async def listing(number: int) -> None:
+        await store.search(lists[number % len(lists)]())
+
+    async def search(number: int) -> None:
+        await store.search(FileQuery(text=texts[number % len(texts)]()))
+
+    async def put(number: int) -> None:
+        first = count + (process * CALLS + number) * 500
+        await store.put([entry(first + place, 2 * first) for place in range(500)])
+
+    yield "list", listing
+    yield "search", search
+    if tag.startswith("import"):
+        yield "import", put
+
+
+def one_process(place: Place, what: str, count: int, process: int, tag: str, seconds: float) -> Any:
+    return asyncio.run(measure(place, what, count, process, tag, seconds))
+
+
+def measured(place: Place, what: str, count: int, processes: int, tag: str, seconds: float) -> dict[str, Any]:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        asked = [pool.submit(one_process, place, what, count, n, tag, seconds) for n in range(processes)]
+        results = [one.result() for one in asked]
+    operations: dict[str, Any] = {}
+    for name in results[0]:
+        times = sorted(value for one in results for value in one[name])
+        factor = 500 if name == "import" else 1
+        operations[name] = {
+            "p50_ms": round(statistics.median(times) * 1e3, 3),
+            "p95_ms": round(times[int(len(times) * 0.95)] * 1e3, 3),
+            "per_second": round(sum(len(one[name]) * factor / sum(one[name]) for one in results)),
+            "calls": len(times),
+        }
+    return operations
+
+
+# -- peers -------------------------------------------------------------------------------------
+
+
+def sync_ms(folder: Path) -> float:
+    """One page appended to a file and synced: what no durable write is faster than."""
+    times = []
+    with (folder / "probe").open("wb", buffering=0) as file:
+        for _ in range(100):
+            began = time.perf_counter()
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    (folder / "probe").unlink()
+    return round(statistics.median(times) * 1e3, 3)
+
+
+def bare_ms(folder: Path) -> float:
+    """An update by primary key and its commit in sqlite3, without any of ours."""
+    path = folder / "bare.sqlite"
+    times = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, expires INTEGER, document TEXT)")
+        connection.executemany(
+            "INSERT INTO jobs VALUES (?, 0, ?)", [(f"j{n}", "x" * 600) for n in range(1000)]
+        )
+        for number in range(CALLS):
+            began = time.perf_counter()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE jobs SET expires = ? WHERE id = 'j5'", (number,))
+            connection.execute("COMMIT")
+            times.append(time.perf_counter() - began)
+    return round(statistics.median(times) * 1e3, 3)
+
+
+# -- the run -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(kind: str, folder: Path) -> Iterator[Callable[[], Place]]:
+    """Gives empty stores, one after the other."""
+    number = iter(range(100))
+    if kind == "sqlite":
+        yield lambda: Place(kind, f"sqlite:///{folder}/{next(number)}.sqlite")
+    elif kind == "postgresql":
+        server = PostgresServer(folder=folder)
+        server.start()
+
+        def fresh() -> Place:
+            name = f"bench_{next(number)}"
+            server.sql(f"CREATE DATABASE {name}")
+            return Place(kind, server.url(name))
+
+        try:
+            yield fresh
+        finally:
+            server.stop()
+    else:
+        yield lambda: Place(kind, str(folder / str(next(number))))
+
+
+@asynccontextmanager
+async def ready(place: Place) -> Any:
+    """The place with its tables or indexes made; the document server runs for as long as the block lasts."""
+    if place.kind != "mongo":
+        async with place.open():
+            pass
+        yield place
+        return
+    server = DocumentServer(Path(place.url))
+    there = Place("mongo", await server.start())
+    try:
+        async with there.open() as (_, _, db):
+            await ensure_indexes(db)
+        yield there
+    finally:
+        await server.stop()
+
+
+async def run_store(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+
+    def keep(what: str, count: int, processes: int, operations: dict[str, Any]) -> None:
+        for name, figures in operations.items():
+            rows.append({"store": kind, what: count, "processes": processes, "operation": name, **figures})
+            if not options.json:
+                print(line(rows[-1]), flush=True)
+
+    with running(kind, folder) as fresh:
+        for count in options.jobs:
+            for processes in options.processes:
+                async with ready(fresh()) as place:
+                    await fill_queue(place, max(count, processes * CALLS))
+                    arguments = (place, "jobs", count, processes, "new", options.seconds)
+                    keep("jobs", count, processes, await asyncio.to_thread(measured, *arguments))
+        for count in options.entries:
+            if kind == "mongo" and count > MOST_OF_THE_DOCUMENT_SERVER:
+                continue
+            async with ready(fresh()) as place:
+                rate = round(await fill_catalog(place, count))
+                keep("entries", count, 1, {"import": {"per_second": rate}})
+                for processes in options.processes:
+                    tag = "import" if processes > 1 else "read"
+                    arguments = (place, "catalog", count, processes, tag, options.seconds)
+                    keep("entries", count, processes, await asyncio.to_thread(measured, *arguments))
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    size = f"{row['jobs']} jobs" if "jobs" in row else f"{row['entries']} entries"
+    figures = f"{row.get('p50_ms', ''):>10} {row.get('p95_ms', ''):>10} {row['per_second']:>10}"
+    return f"{row['store']:12} {size:>16} {row['processes']:>3} {row['operation']:10} {figures}"
+
+
+def numbers(text: str) -> list[int]:
+    return [int(float(word)) for word in text.split(",") if word]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stores", default="sqlite,postgresql,mongo", type=lambda text: text.split(","))
+    parser.add_argument("--jobs", default=[1_000, 100_000], type=numbers)
+    parser.add_argument("--entries", default=[100_000, 1_000_000], type=numbers)
+    parser.add_argument("--processes", default=[1, 8], type=numbers)
+    parser.add_argument("--seconds", default=10.0, type=float)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="gooseherd-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        peers = {"sync_ms": sync_ms(folder), "bare_ms": bare_ms(folder)}
+        if not options.json:
+            print(f"sync {peers['sync_ms']} ms, bare sqlite3 update and commit {peers['bare_ms']} ms")
+            print(AIMS)
+            print(f"{'store':12} {'':>16} {'n':>3} {'':10} {'p50 ms':>10} {'p95 ms':>10} {'/s':>10}")
+        for kind in options.stores:
+            below = folder / kind
+            below.mkdir()
+            try:
+                rows += asyncio.run(run_store(kind, below, options))
+            except Misconfigured as error:
+                print(f"{kind} is left out: {error}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({**peers, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
