@@ -62,7 +62,7 @@ LONG = timedelta(hours=1)
 NAME = "bench"
 MOST_OF_THE_DOCUMENT_SERVER = 100_000
 COLLECTIONS = ("4dn", "encode", "gtex")
-AIMS = """Aims on SQLite, one process: claim, lease and renew p50 < 1 ms where a sync takes nothing, and within
+AIMS = """Aims on SQLite, one process: claim, lease and renew p50 < 1 ms where a sync takes nothing, within
 1.5 times of it from the smallest queue to the largest; list and search p95 < 3 ms at 1e5 entries and < 20 ms
 at 1e6; import 20,000/s."""
 
