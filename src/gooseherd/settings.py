@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.quantities import LEAST_CAP, MOST_THREADS, size_in_bytes
+from gooseherd.domain.quantities import MOST_THREADS, size_in_bytes
 
 
 class Profile(StrEnum):
@@ -31,14 +32,14 @@ def _size(value: object) -> object:
 
 
 def _split(separator: str) -> BeforeValidator:
-    def words(value: object) -> object:
-        return (
-            tuple(w for w in (word.strip() for word in value.split(separator)) if w)
-            if isinstance(value, str)
-            else value
-        )
+    def split(value: object) -> object:
+        return environment.words(value, separator) if isinstance(value, str) else value
 
-    return BeforeValidator(words)
+    return BeforeValidator(split)
+
+
+def _flag(value: object) -> object:
+    return environment.switch(value) if isinstance(value, str) else value
 
 
 def _blank_is_unset(value: object) -> object:
@@ -51,16 +52,11 @@ def _enabled_or_disabled(value: object) -> object:
     return {"enabled": True, "disabled": False}.get(word, word) if isinstance(word, str) else word
 
 
-def _no_less_than_a_cap(value: int) -> int:
-    if 0 < value < LEAST_CAP or value < 0:
-        raise ValueError(f"at least {LEAST_CAP}, or 0")
-    return value
-
-
 Size = Annotated[int, BeforeValidator(_size)]
-Cap = Annotated[int, BeforeValidator(_size), AfterValidator(_no_less_than_a_cap)]
+Cap = Annotated[int, BeforeValidator(_size), AfterValidator(environment.checked_cap)]
 Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
 Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 Switch = Annotated[bool, BeforeValidator(_enabled_or_disabled)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 Folder = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
@@ -101,7 +97,7 @@ class Settings(BaseSettings):
     )
     workflow_s3_prefix: str = Field("", description="Key prefix inside the bucket.")
     aws_endpoint_url: Text = Field(None, description="Another endpoint than AWS's own: a local cloud.")
-    aws_region: str = Field("us-east-1", description="Region of bucket and cluster.")
+    aws_region: str = Field(environment.REGION, description="Region of bucket and cluster.")
 
     # -- workflow
     workflow_duration_cap_seconds: float = Field(
@@ -172,10 +168,14 @@ class Settings(BaseSettings):
         "local worker its share of the cores.",
     )
     worker_idle_timeout_seconds: float = Field(
-        60, gt=0, description="A worker without an attempt stops itself after this long."
+        environment.IDLE_TIMEOUT_SECONDS,
+        gt=0,
+        description="A worker without an attempt stops itself after this long.",
     )
     worker_max_lifetime_seconds: float = Field(
-        12 * 3600, ge=0, description="After this a worker takes no new attempt, and is stopped; 0: never."
+        environment.MAX_LIFETIME_SECONDS,
+        ge=0,
+        description="After this a worker takes no new attempt, and is stopped; 0: never.",
     )
     worker_orphan_grace_seconds: float = Field(
         300,
@@ -242,8 +242,12 @@ class Settings(BaseSettings):
     ecs_start_timeout_seconds: float = Field(
         300, gt=0, description="From RunTask to healthy; a cold start on Fargate takes 60 s and more."
     )
-    worker_port: int = Field(50051, ge=1, le=65535, description="Wool port of workers in tasks.")
-    worker_health_port: int = Field(8080, ge=1, le=65535, description="Health port of workers in tasks.")
+    worker_port: int = Field(
+        environment.WORKER_PORT, ge=1, le=65535, description="Wool port of workers in tasks."
+    )
+    worker_health_port: int = Field(
+        environment.WORKER_HEALTH_PORT, ge=1, le=65535, description="Health port of workers in tasks."
+    )
 
     # -- sources
     source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
@@ -258,7 +262,7 @@ class Settings(BaseSettings):
     source_allow_networks: Words = Field(
         (), description="Networks (CIDR) that are allowed although private, comma-separated: a local cloud."
     )
-    source_allow_http: bool = Field(False, description="Allow plain http: sources.")
+    source_allow_http: Flag = Field(False, description="Allow plain http: sources.")
     source_drs_prefixes: Words = Field(
         (), description="Where compact DRS ids live: prefix=https://host/path/{id}, comma-separated."
     )

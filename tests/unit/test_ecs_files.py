@@ -14,11 +14,11 @@ from botocore.validate import ParamValidator
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
+from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
 from gooseherd.fleet.provisioner import LaunchTemplate, launch_request
 from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, WorkerSize
 from gooseherd.settings import Profile, Settings
 from gooseherd.wiring.fleet import worker_environment
-from gooseherd.worker.options import TASK_HEALTH_PORT, TASK_PORT
 from gooseherd.worker.tls import VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_the_api_has_all_it_must_be_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_ports_are_those_that_are_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ports = {task: {one["containerPort"] for one in container(task)["portMappings"]} for task in TASKS}
     fields = Settings.model_fields
-    assert ports["worker"] == {TASK_PORT, TASK_HEALTH_PORT}
+    assert ports["worker"] == {WORKER_PORT, WORKER_HEALTH_PORT}
     assert ports["worker"] == {fields["worker_port"].default, fields["worker_health_port"].default}
     assert ports["api"] == {8080}
     assert "API_PORT=8080" in (ROOT / "Dockerfile.api").read_text()

@@ -10,6 +10,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.processing.tools.isolation import SandboxUse
 from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
+from gooseherd.wiring.fleet import outbound_rules
 from gooseherd.worker.options import check
 from gooseherd.worker.settings import WorkerSettings, attempt_environment
 
@@ -77,6 +78,23 @@ def test_a_size_means_the_same_to_a_worker_as_to_the_api(
         monkeypatch.setenv(name, value)
         read = getattr(WorkerSettings.from_env({name: value}), ours)
         assert (value, read) == (value, getattr(Settings(), theirs))
+
+
+def test_an_unset_variable_means_the_same_to_a_worker_as_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    worker, api = WorkerSettings.from_env({}), Settings()
+    assert worker.idle_timeout == api.worker_idle_timeout_seconds
+    assert worker.max_lifetime == api.worker_max_lifetime_seconds
+    assert worker.region == api.aws_region
+    assert (worker.bucket, worker.bucket_prefix) == (api.workflow_s3_bucket, api.workflow_s3_prefix)
+    assert (worker.memory, worker.threads) == (api.worker_memory_bytes, api.worker_threads)
+    assert (worker.sort_memory, worker.samtools_memory) == (
+        api.cfdb_sort_memory_cap,
+        api.cfdb_samtools_memory_cap,
+    )
+    assert worker.sandbox == api.worker_sandbox
+    assert worker.outbound == outbound_rules(api)
 
 
 @pytest.mark.parametrize("word", ["1", "on", "TRUE", "y", "0", "off", "f", "No"])

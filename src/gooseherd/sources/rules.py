@@ -7,18 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.environment import read, switch, words
 
 if TYPE_CHECKING:
     from gooseherd.sources.http import HttpSources
-
-
-# The words of pydantic, which reads the same variables for the API.
-_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
-_NO: Final = frozenset({"", "0", "false", "f", "no", "n", "off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +77,12 @@ class OutboundRules:
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Self:
         """What `to_env` wrote, or an operator."""
-
-        def words(name: str, separator: str) -> tuple[str, ...]:
-            parts = (part.strip() for part in environment.get(name, "").split(separator))
-            return tuple(part for part in parts if part)
-
         return cls(
-            allow_http=_flag(environment, "SOURCE_ALLOW_HTTP"),
-            allow_hosts=words("SOURCE_ALLOW_HOSTS", ","),
-            allow_networks=words("SOURCE_ALLOW_NETWORKS", ","),
-            file_roots=tuple(Path(word) for word in words("SOURCE_FILE_ROOTS", os.pathsep)),
-            drs_prefixes=words("SOURCE_DRS_PREFIXES", ","),
+            allow_http=read(environment, "SOURCE_ALLOW_HTTP", switch, default=False),
+            allow_hosts=read(environment, "SOURCE_ALLOW_HOSTS", words, ()),
+            allow_networks=read(environment, "SOURCE_ALLOW_NETWORKS", words, ()),
+            file_roots=tuple(map(Path, words(environment.get("SOURCE_FILE_ROOTS", ""), os.pathsep))),
+            drs_prefixes=read(environment, "SOURCE_DRS_PREFIXES", words, ()),
             s3_endpoint=environment.get("SOURCE_S3_ENDPOINT") or None,
             s3_region=environment.get("SOURCE_S3_REGION") or None,
         )
@@ -107,10 +98,3 @@ class OutboundRules:
             "SOURCE_S3_ENDPOINT": self.s3_endpoint or "",
             "SOURCE_S3_REGION": self.s3_region or "",
         }
-
-
-def _flag(environment: Mapping[str, str], name: str) -> bool:
-    word = environment.get(name, "").strip().lower()
-    if word not in _YES and word not in _NO:
-        raise Misconfigured(name, "true or false")
-    return word in _YES

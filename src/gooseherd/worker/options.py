@@ -8,14 +8,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
 from gooseherd.worker import container, tls
-
-TASK_PORT: Final = 50051
-TASK_HEALTH_PORT: Final = 8080
-"""Each task has an address of its own, so that ports can be the same for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--port",
         type=int,
-        default=env.get("WORKER_PORT") or (TASK_PORT if in_task else 0),
+        default=env.get("WORKER_PORT") or (WORKER_PORT if in_task else 0),
         help="0: any free port",
     )
     parser.add_argument("--worker-id", default=env.get("WORKER_ID", "worker"))
@@ -60,7 +56,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--health-port",
         type=int,
-        default=env.get("WORKER_HEALTH_PORT") or (TASK_HEALTH_PORT if in_task else None),
+        default=env.get("WORKER_HEALTH_PORT") or (WORKER_HEALTH_PORT if in_task else None),
         help="for GET /health; default: none outside a task",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Every environment variable a worker reads, once.
+"""Every environment variable that a worker reads.
 
 A worker is started by a fleet or a container platform, so its environment is its whole
 configuration; the attempt process inherits the part of it that it needs and no more.
@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from gooseherd import __version__
+from gooseherd import __version__, environment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import PIPELINE_VERSION
-from gooseherd.domain.quantities import LEAST_CAP, MOST_THREADS, SIZE_HINT, size_in_bytes
+from gooseherd.domain.quantities import size_in_bytes
+from gooseherd.environment import read
 from gooseherd.processes import ProcessId
 from gooseherd.processing.tools.isolation import SandboxUse
 from gooseherd.sources.rules import OutboundRules
@@ -45,26 +46,26 @@ _FOR_ATTEMPTS_ON_S3: Final = frozenset(
 
 
 def build_id() -> str:
-    """What code this is; sender and worker of an attempt must agree on it."""
+    """The version of this code; the API and the worker of an attempt must have the same."""
     return os.environ.get("GOOSEHERD_BUILD") or f"{__version__}+p{PIPELINE_VERSION}"
 
 
-def attempt_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of a worker's environment that an attempt gets: no wiring of the worker, no certificates.
+def attempt_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a worker that its attempts inherit: none of the worker's own, no certificates.
 
     Credentials are those of its bucket, and only when there is one.
     """
-    names = _FOR_ATTEMPTS | (_FOR_ATTEMPTS_ON_S3 if environment.get("WORKFLOW_S3_BUCKET") else frozenset())
+    names = _FOR_ATTEMPTS | (_FOR_ATTEMPTS_ON_S3 if inherited.get("WORKFLOW_S3_BUCKET") else frozenset())
     return {
         name: value
-        for name, value in environment.items()
+        for name, value in inherited.items()
         if name in names or name.startswith(_PREFIXES_FOR_ATTEMPTS)
     }
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlace:
-    """What the entrypoint tells the process that runs the routines."""
+    """What the process that runs the routines gets from the entrypoint."""
 
     work: Path
     entrypoint: ProcessId
@@ -94,13 +95,13 @@ class WorkerSettings:
     """WORKFLOW_S3_BUCKET: where artifacts go instead."""
     bucket_prefix: str = ""
     """WORKFLOW_S3_PREFIX: below which keys."""
-    region: str = "us-east-1"
+    region: str = environment.REGION
     """AWS_REGION of the bucket."""
     endpoint_url: str | None = None
     """AWS_ENDPOINT_URL of a cloud other than AWS."""
-    idle_timeout: float = 300.0
+    idle_timeout: float = environment.IDLE_TIMEOUT_SECONDS
     """WORKER_IDLE_TIMEOUT_SECONDS: with no live attempt for that long it ends. 0: never."""
-    max_lifetime: float = 0.0
+    max_lifetime: float = environment.MAX_LIFETIME_SECONDS
     """WORKER_MAX_LIFETIME_SECONDS: after that it takes no new attempts. 0: never."""
     sort_memory: int = 0
     """CFDB_SORT_MEMORY_CAP, such as 256M. 0: by the worker's memory."""
@@ -116,13 +117,13 @@ class WorkerSettings:
     """SOURCE_…: what may be fetched."""
 
     @classmethod
-    def from_env(cls, environment: Mapping[str, str] | None = None) -> Self:
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
         """Read the process's environment, or the one given.
 
         Raises:
             Misconfigured: naming the variable and what it should be.
         """
-        env = os.environ if environment is None else environment
+        env = os.environ if env is None else env
         data_dir = env.get("SYNC_DATA_DIR")
         if data_dir and not Path(data_dir).is_absolute():
             raise Misconfigured("SYNC_DATA_DIR", "an absolute path: workers have their own working folder")
@@ -130,56 +131,21 @@ class WorkerSettings:
             data_dir=Path(data_dir) if data_dir else None,
             bucket=env.get("WORKFLOW_S3_BUCKET") or None,
             bucket_prefix=env.get("WORKFLOW_S3_PREFIX", ""),
-            region=env.get("AWS_REGION") or cls.region,
+            region=env.get("AWS_REGION") or environment.REGION,
             endpoint_url=env.get("AWS_ENDPOINT_URL") or None,
-            idle_timeout=_seconds(env, "WORKER_IDLE_TIMEOUT_SECONDS", cls.idle_timeout),
-            max_lifetime=_seconds(env, "WORKER_MAX_LIFETIME_SECONDS", cls.max_lifetime),
-            sort_memory=_bytes(env, "CFDB_SORT_MEMORY_CAP", cls.sort_memory, least=LEAST_CAP),
-            samtools_memory=_bytes(env, "CFDB_SAMTOOLS_MEMORY_CAP", cls.samtools_memory, least=LEAST_CAP),
-            threads=_count(env, "WORKER_THREADS", cls.threads),
-            memory=_bytes(env, "WORKER_MEMORY_BYTES", cls.memory, least=0),
-            sandbox=_sandbox(env, "WORKER_SANDBOX", cls.sandbox),
+            idle_timeout=read(env, "WORKER_IDLE_TIMEOUT_SECONDS", environment.seconds, cls.idle_timeout),
+            max_lifetime=read(env, "WORKER_MAX_LIFETIME_SECONDS", environment.seconds, cls.max_lifetime),
+            sort_memory=read(env, "CFDB_SORT_MEMORY_CAP", environment.cap, cls.sort_memory),
+            samtools_memory=read(env, "CFDB_SAMTOOLS_MEMORY_CAP", environment.cap, cls.samtools_memory),
+            threads=read(env, "WORKER_THREADS", environment.threads, cls.threads),
+            memory=read(env, "WORKER_MEMORY_BYTES", size_in_bytes, cls.memory),
+            sandbox=read(env, "WORKER_SANDBOX", _sandbox, cls.sandbox),
             outbound=OutboundRules.from_env(env),
         )
 
 
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
-    text = env.get(name)
-    if not text:
-        return default
+def _sandbox(text: str) -> SandboxUse:
     try:
-        value = float(text)
+        return SandboxUse(text)
     except ValueError:
-        value = -1.0
-    if not 0.0 <= value < 1e9:
-        raise Misconfigured(name, "a number of seconds, 0 or more")
-    return value
-
-
-def _count(env: Mapping[str, str], name: str, default: int) -> int:
-    text = env.get(name)
-    if not text:
-        return default
-    if not text.isdigit() or int(text) > MOST_THREADS:
-        raise Misconfigured(name, f"a whole number from 1 to {MOST_THREADS}, or 0")
-    return int(text)
-
-
-def _sandbox(env: Mapping[str, str], name: str, default: SandboxUse) -> SandboxUse:
-    try:
-        return SandboxUse(env.get(name) or default)
-    except ValueError:
-        raise Misconfigured(name, f"one of {', '.join(SandboxUse)}") from None
-
-
-def _bytes(env: Mapping[str, str], name: str, default: int, *, least: int = 1) -> int:
-    text = env.get(name)
-    if not text:
-        return default
-    try:
-        value = size_in_bytes(text)
-    except ValueError:
-        value = -1
-    if value != 0 and value < least:
-        raise Misconfigured(name, f"{SIZE_HINT}, at least {least}, or 0")
-    return value
+        raise ValueError(f"one of {', '.join(SandboxUse)}") from None
