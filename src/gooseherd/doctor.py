@@ -12,15 +12,13 @@ import resource
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from gooseherd.client.local_service import find_local
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.installation import extra_remedy
 from gooseherd.processing.tools.isolation import SandboxUse
-from gooseherd.processing.tools.preflight import Check, disk, existing, tools, writable
+from gooseherd.processing.tools.preflight import Check, Report, disk, existing, soft_limit, tools, writable
 from gooseherd.settings import Profile, Settings
 
 _OPEN_FILES = 4096
@@ -28,35 +26,18 @@ _OPEN_FILES = 4096
 _PROCESSES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorReport:
-    """All findings."""
-
-    profile: str
-    checks: tuple[Check, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Nothing that is needed is missing."""
-        return all(check.state != "missing" for check in self.checks)
-
-    def to_json(self) -> dict[str, Any]:
-        """profile, ok, checks."""
-        return {"profile": self.profile, "ok": self.ok, "checks": [asdict(check) for check in self.checks]}
-
-
-def examine(settings: Settings, environ: Mapping[str, str]) -> DoctorReport:
+def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     """Check everything the profile of `settings` needs. Takes a few seconds at most."""
     checks = [_python()]
     if settings.ecs_cluster is None:
         checks += tools(SandboxUse(settings.worker_sandbox), environ)
     else:
-        where = f"of tasks in {settings.ecs_cluster}: what their image has, its own --doctor tells"
+        where = f"of tasks in {settings.ecs_cluster}: run their image with --doctor"
         checks.append(Check("tools", "ok", where))
     checks.append(_database(settings) if settings.database_url else _document_server())
     checks += _folders(settings)
     checks += [_port(settings), _open_files(), _process_count()]
-    return DoctorReport(settings.profile.value, tuple(checks))
+    return Report(settings.profile.value, tuple(checks))
 
 
 def _python() -> Check:
@@ -135,17 +116,8 @@ def _port(settings: Settings) -> Check:
 
 
 def _open_files() -> Check:
-    return _limit("open files", resource.RLIMIT_NOFILE, _OPEN_FILES, "ulimit -n")
+    return soft_limit("open files", resource.RLIMIT_NOFILE, _OPEN_FILES, f"ulimit -n {_OPEN_FILES}")
 
 
 def _process_count() -> Check:
-    return _limit("processes", resource.RLIMIT_NPROC, _PROCESSES, "ulimit -u")
-
-
-def _limit(name: str, which: int, enough: int, command: str) -> Check:
-    soft, _ = resource.getrlimit(which)
-    if soft == resource.RLIM_INFINITY:
-        return Check(name, "ok", "no limit")
-    if soft >= enough:
-        return Check(name, "ok", f"limit {soft}")
-    return Check(name, "warn", f"limit {soft}", f"{command} {enough}")
+    return soft_limit("processes", resource.RLIMIT_NPROC, _PROCESSES, f"ulimit -u {_PROCESSES}")

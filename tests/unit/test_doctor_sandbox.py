@@ -73,5 +73,5 @@ def test_on_ecs_tools_are_a_matter_of_the_workers_image(tmp_path: Path) -> None:
     (tools,) = [check for check in report.checks if check.name == "tools"]
     assert (tools.state, tools.detail) == (
         "ok",
-        "of tasks in herd: what their image has, its own --doctor tells",
+        "of tasks in herd: run their image with --doctor",
     )

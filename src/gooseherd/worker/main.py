@@ -26,16 +26,16 @@ log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostl
 
 def _report_preflight(work_dir: Path) -> int:
     """Print the findings; EXIT_MISCONFIGURED when something is missing without which no attempt succeeds."""
-    from gooseherd.worker.image_doctor import examine
+    from gooseherd.worker.preflight import examine
 
     try:
         report = examine(WorkerSettings.from_env(), work_dir)
     except Misconfigured as error:
         log.error("worker is misconfigured: %s", error)
         return EXIT_MISCONFIGURED
-    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    sys.stdout.write(json.dumps(report.to_json(), indent=1) + "\n")
     sys.stdout.flush()
-    return 0 if report["ok"] else EXIT_MISCONFIGURED
+    return 0 if report.ok else EXIT_MISCONFIGURED
 
 
 def main(argv: Sequence[str] | None = None) -> int:

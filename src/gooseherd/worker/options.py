@@ -27,7 +27,7 @@ class Options:
     health_port: int | None
     """None: no health port, which the local form has no use for."""
     doctor: bool = False
-    """Say what is here and what is not, instead of serving."""
+    """Print a preflight report instead of serving."""
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -60,7 +60,9 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         help="for GET /health; default: none outside a task",
     )
     parser.add_argument(
-        "--doctor", action="store_true", help="say as JSON what is here and how tools are held, and end"
+        "--doctor",
+        action="store_true",
+        help="print a preflight report as JSON, and exit",
     )
     given = parser.parse_args(argv)
     work_dir = given.work_dir or (container.own_work_dir(env) if in_task else None)

@@ -1,6 +1,6 @@
-"""Whether the programs and libraries that attempts need are there and run, asked once at start.
+"""Whether the programs and libraries that attempts need are there and run, checked once at start.
 
-An image that lacks one would otherwise fail every file it is given, each after its download.
+Without this check, an image that lacks one would fail every attempt, each after its download.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from gooseherd.processing.tools.preflight import PACKAGES
+
 log = logging.getLogger(__name__)
 
 CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
-    **{name: (name, "--version") for name in ("samtools", "bcftools", "tabix", "bgzip", "sort", "wc")},
-    # Here and not in this process: they would stay in its memory for nothing.
+    **{name: (name, "--version") for name in (*PACKAGES, "sort", "wc")},
+    # In a process of their own: in this one they would only take memory.
     "libraries of Python": (sys.executable, "-I", "-c", "import backports.zstd, pyBigWig, pysam"),
 }
 _SECONDS: Final = 30.0
-"""Of one program on a machine that is busy starting everything else too."""
+"""For one program, on a machine that is busy with other starts."""
 
 
 async def missing_tools(checks: Mapping[str, tuple[str, ...]] = CHECKS) -> list[str]:
     """Names of those that are not there, fail or hang; [] when all is well."""
-    answers = [await _runs(argv) for argv in checks.values()]  # One by one: the server starts meanwhile.
-    return [name for name, runs in zip(checks, answers, strict=True) if not runs]
+    # One by one: the server process is starting at the same time.
+    return [name for name, argv in checks.items() if not await _runs(argv)]
 
 
 async def _runs(argv: tuple[str, ...]) -> bool:

@@ -1,19 +1,21 @@
-"""The preflight: whether the tools of attempts are installed and how they would be isolated.
+"""The preflight: whether this machine has what attempts need, as a report of checks with remedies.
 
-For `gooseherd doctor`, and for a worker's image, which has no such command. Looks, changes nothing.
+`gooseherd doctor` (doctor.py) and a worker's `--doctor` (worker/preflight.py) choose from these checks.
+They read, and change nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gooseherd.installation import apt_remedy, native_program_remedy, remedy
 from gooseherd.processing.tools.isolation import SandboxUse, filter_trial, trial
@@ -43,6 +45,29 @@ class Check:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings. `about` is what else is known of the process that made it."""
+
+    profile: str
+    checks: tuple[Check, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing that is needed is missing."""
+        return all(check.state != "missing" for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """profile, ok, what `about` holds, and checks."""
+        return {
+            "profile": self.profile,
+            "ok": self.ok,
+            **self.about,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
 def tools(use: SandboxUse, environ: Mapping[str, str]) -> Iterator[Check]:
     """The programs, the interval kernel, the sandbox and the filter. Takes a few seconds at most."""
     yield from (_program(name, environ) for name in PACKAGES)
@@ -52,19 +77,17 @@ def tools(use: SandboxUse, environ: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _program(name: str, environ: Mapping[str, str]) -> Check:
-    how_to_get_it = apt_remedy(PACKAGES[name])
+    install = apt_remedy(PACKAGES[name])
     where = shutil.which(name, path=environ.get("PATH"))
     if where is None:
-        return Check(name, "missing", "not on PATH", how_to_get_it)
+        return Check(name, "missing", "not on PATH", install)
     try:
         done = _version_output(where)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name, "missing", f"{where} does not run: {error}", how_to_get_it)
+        return Check(name, "missing", f"{where} does not run: {error}", install)
     version = _VERSION.search(done.stdout + done.stderr)
     if done.returncode != 0 or version is None:
-        return Check(
-            name, "missing", f"{where} does not tell its version (exit {done.returncode})", how_to_get_it
-        )
+        return Check(name, "missing", f"{where} does not print its version (exit {done.returncode})", install)
     return Check(name, "ok", version[0])
 
 
@@ -150,6 +173,16 @@ def disk(path: Path) -> Check:
     if free < _LITTLE_DISK_BYTES:
         return Check("disk", "warn", free_space, "large files need three times their size")
     return Check("disk", "ok", free_space)
+
+
+def soft_limit(name: str, which: int, enough: int, remedy: str) -> Check:
+    """Whether a resource limit of this process is `enough`; `which` is one of resource.RLIMIT_..."""
+    soft, _ = resource.getrlimit(which)
+    if soft == resource.RLIM_INFINITY:
+        return Check(name, "ok", "no limit")
+    if soft >= enough:
+        return Check(name, "ok", f"limit {soft}")
+    return Check(name, "warn", f"limit {soft}", remedy)
 
 
 def existing(path: Path) -> Path:
