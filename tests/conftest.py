@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import hypothesis
 import pytest
@@ -32,6 +32,10 @@ from gooseherd.store.sql.database import SqlDatabase
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.schema import jobs as jobs_table
+
+if TYPE_CHECKING:
+    from conftest import Needs
+
 
 # Neither says anything about the code: on a busy machine the first text alone takes seconds to draw.
 hypothesis.settings.register_profile(
@@ -96,12 +100,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(needs: Needs) -> Iterator[PostgresServer]:
     """A PostgreSQL server of this process's own. It need not survive a power cut, so it is fast."""
     try:
         server = PostgresServer(durable=False)
     except Misconfigured as error:
-        pytest.skip(str(error))
+        needs.missing(str(error))
     try:
         server.start()
         yield server

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import gzip
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -134,14 +134,13 @@ def _build(folder: Path, program: str, **variables: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("make"):
-        pytest.skip("the kernel cannot be built here: no make")
+def build_folder(tmp_path_factory: pytest.TempPathFactory, needs: Any) -> Path:
+    needs("make", "cc", "pkg-config", "tabix", "bgzip", "samtools")
     lacking = subprocess.run(
         ["make", "-s", "-C", str(KERNEL), "requirements"], check=False, capture_output=True, text=True
     )
     if lacking.returncode:
-        pytest.skip(lacking.stderr)
+        needs.missing(lacking.stderr.strip())
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     folder = shared / "kernel-build"

@@ -44,8 +44,6 @@ def blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def indexed_by_tabix(data: Path, preset: str, folder: Path) -> bytes:
-    if not shutil.which("tabix"):
-        pytest.skip("there is no tabix to compare with")
     folder.mkdir()
     shutil.copy(data, folder / "x.gz")
     subprocess.run(["tabix", "-p", preset, str(folder / "x.gz")], check=True)

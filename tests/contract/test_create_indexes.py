@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -64,11 +63,9 @@ async def indexes_of(db: Database) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.integration
-async def test_running_the_script_makes_the_indexes_that_the_service_makes(database, tmp_path):
+async def test_running_the_script_makes_the_indexes_that_the_service_makes(database, tmp_path, needs):
     """Run by node with a shell's `db` that writes down the calls, which a driver then makes."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("no node here to run create-indexes.js")
+    [node] = needs("node")
     shim = tmp_path / "shim.js"
     shim.write_text(SHIM)
     done = await asyncio.to_thread(

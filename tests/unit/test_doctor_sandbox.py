@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,8 @@ def test_a_kernel_without_filters_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.detail == "none: the kernel refuses a filter: Invalid argument"
 
 
-def test_a_filter_that_holds_is_said_to(tmp_path: Path) -> None:
+def test_a_filter_that_holds_is_said_to(tmp_path: Path, needs: Any) -> None:
+    needs("gooseherd-hold")
     found = check(tmp_path, "auto", "system call filter")
     if found.state == "warn":
         pytest.skip(found.detail)

@@ -23,7 +23,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing import density as making
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 from gooseherd.processing.step_context import index_of_same_pass
-from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.kernel import PROGRAM
 from gooseherd.processing.tools.stages import Stage
 
 Process = Callable[..., Awaitable[Any]]
@@ -60,10 +60,8 @@ def plain_tools(tmp_path_factory: pytest.TempPathFactory) -> ProcessorRegistry:
 
 
 @pytest.fixture(scope="module")
-def kernel_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    kernel = find_kernel()
-    if kernel is None:
-        pytest.skip("the kernel is not built here: ./dev builds it")
+def kernel_path(tmp_path_factory: pytest.TempPathFactory, needs: Any) -> str:
+    [kernel] = needs(PROGRAM)
     folder = tmp_path_factory.mktemp("kernel")
     (folder / PROGRAM).symlink_to(kernel)
     return os.pathsep.join((str(folder), *os.get_exec_path()))

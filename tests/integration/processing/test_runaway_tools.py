@@ -22,7 +22,7 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.tools import isolation as confining
 from gooseherd.processing.tools import limits as limiting
 from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, trial
-from gooseherd.processing.tools.limits import ToolLimits, find_hold
+from gooseherd.processing.tools.limits import ToolLimits
 from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.stages import Stage
 
@@ -294,11 +294,9 @@ async def test_forking_without_end_stops_at_the_limit(run, sandboxed) -> None:
 
 
 @pytest.fixture
-def reachable_hold() -> Iterator[Path]:
+def reachable_hold(needs: Any) -> Iterator[Path]:
     """gooseherd-hold where every user may run it: root's home, and what is in it, is root's."""
-    hold = find_hold()
-    if hold is None:
-        pytest.skip("gooseherd-hold is not built")
+    [hold] = needs("gooseherd-hold")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(shutil.copy(hold, folder))

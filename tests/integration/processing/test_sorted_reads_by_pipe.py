@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from gooseherd.domain.failures import Reason
 from gooseherd.processing.registry import default_registry
-from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.kernel import PROGRAM
 
 Process = Callable[..., Awaitable[Any]]
 Faulty = Callable[..., Any]
@@ -31,11 +30,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def faulty(tmp_path: Path) -> Faulty:
+def faulty(tmp_path: Path, needs: Any) -> Faulty:
     """A registry for which one of the two is another program: what a shell makes of it, "$@" is its call."""
-    kernel, samtools = find_kernel(), shutil.which("samtools")
-    if kernel is None or samtools is None:
-        pytest.skip("the kernel is not built here: ./dev builds it")
+    kernel, samtools = needs(PROGRAM, "samtools")
 
     def make(sort: str = 'exec "$real" "$@"', pack: str = 'exec "$real" "$@"') -> Any:
         folder = tmp_path / "tools"

@@ -62,7 +62,8 @@ HARMLESS: list[list[Any]] = [["personality", -1], ["socket", 1, 1, 0], ["getpid"
 
 
 @pytest.fixture(autouse=True)
-async def filtered() -> None:
+async def filtered(needs: Any) -> None:
+    needs("gooseherd-hold")
     there, how = await filter_trial(SandboxUse.AUTO)
     if not there:
         pytest.skip(f"no filter: {how}")

@@ -17,7 +17,7 @@ from backports import zstd
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
-from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.kernel import PROGRAM
 
 Process = Callable[..., Awaitable[Any]]
 
@@ -52,10 +52,8 @@ def plain_tools(plain_path: str) -> ProcessorRegistry:
 
 
 @pytest.fixture(scope="module")
-def kernel_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    kernel = find_kernel()
-    if kernel is None:
-        pytest.skip("the kernel is not built here: ./dev builds it")
+def kernel_path(tmp_path_factory: pytest.TempPathFactory, needs: Any) -> str:
+    [kernel] = needs(PROGRAM)
     folder = tmp_path_factory.mktemp("kernel")
     (folder / PROGRAM).symlink_to(kernel)
     return os.pathsep.join((str(folder), *os.get_exec_path()))
