@@ -40,7 +40,7 @@ from sqlalchemy import insert
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain import formats
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.job import JobId, Owner, Requester, Submission
+from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.ports.store import FileQuery, FileStore, JobStore
 from gooseherd.domain.queueing import Priority
@@ -183,9 +183,11 @@ async def measure(
 async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag: str) -> Any:
     chance = random.Random(process)
     mine = range(process * CALLS, (process + 1) * CALLS)
-    seen = {}
+    seen: dict[int, Job] = {}
     for number in mine:
-        seen[number] = await store.get(JobId(f"p{number % count:07}"))
+        job = await store.get(JobId(f"p{number % count:07}"))
+        assert job is not None
+        seen[number] = job
     held: list[Any] = []
 
     async def claim(number: int) -> None:
@@ -215,13 +217,13 @@ async def catalog_calls(_: JobStore, store: FileStore, count: int, process: int,
         found = entry(chance.randrange(count), count)
         return f"{found.dcc} {found.local_id}"
 
-    lists = [
+    lists: list[Callable[[], FileQuery]] = [
         lambda: FileQuery(after=somewhere()),
         lambda: FileQuery(dcc=Dcc(chance.choice(COLLECTIONS))),
         lambda: FileQuery(file_format=formats.BED, after=somewhere()),
         lambda: FileQuery(dcc=Dcc("gtex"), file_format=formats.BAM),
     ]
-    texts = [
+    texts: list[Callable[[], str]] = [
         lambda: chance.choice("esr"),
         lambda: "encff",
         lambda: f"ENCFF{chance.randrange(count):07}"[: chance.randrange(6, 12)],
