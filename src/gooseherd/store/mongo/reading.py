@@ -8,20 +8,18 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import JobPage, JobQuery
 from gooseherd.domain.states import ACTIVE, Status
+from gooseherd.store.edges import LEASED
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.documents import to_job
 from gooseherd.store.mongo.schema import JOBS
-
-LEASED: Final = frozenset({Status.RUNNING, Status.FINALIZING})
-"""States in which somebody should be at work."""
 
 
 def any_of(statuses: frozenset[Status]) -> Document:
