@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import tarfile
@@ -142,6 +144,10 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         image.unpack(tmp_path / "image.tar", tmp_path / "images")
 
 
+needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
+
+@needs_bubblewrap
 def test_the_program_sees_its_image_its_user_and_its_variables(tmp_path: Path) -> None:
     folders = {name.strip("/"): None for name in SYSTEM}
     unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")
@@ -160,7 +166,7 @@ def test_the_program_sees_its_image_its_user_and_its_variables(tmp_path: Path) -
         text=True,
         check=False,
     )
-    if "user namespaces are not allowed here" in done.stderr:
+    if "user namespaces may not be allowed here" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.stdout.splitlines() == ["10001", "/data", "read-only", "image's/task's/"], done.stderr
     assert done.returncode == -15, "a signal to the process is one to the program"
@@ -184,11 +190,12 @@ def started(tmp_path: Path, script: str, roots: Path) -> subprocess.CompletedPro
         text=True,
         check=False,
     )
-    if "user namespaces are not allowed here" in done.stderr:
+    if "user namespaces may not be allowed here" in done.stderr:
         pytest.skip(done.stderr.strip())
     return done
 
 
+@needs_bubblewrap
 def test_folders_of_local_sources_are_there_to_be_read_in_every_task(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
@@ -202,12 +209,69 @@ def test_folders_of_local_sources_are_there_to_be_read_in_every_task(tmp_path: P
     assert sorted(path.name for path in files.iterdir()) == ["a.bed"]
 
 
+@needs_bubblewrap
 @pytest.mark.parametrize("roots", ["/", "/data"])
 def test_folders_of_local_sources_do_not_hide_the_image(tmp_path: Path, roots: str) -> None:
     done = started(tmp_path, "echo started", Path(roots))
     assert (done.returncode, "would hide" in done.stderr) == (127, True)
 
 
+@needs_bubblewrap
 def test_a_folder_of_local_sources_does_not_hide_files_of_the_image(tmp_path: Path) -> None:
     done = started(tmp_path, "echo started", Path("/etc"))
     assert (done.returncode, "would hide files of the image" in done.stderr) == (127, True)
+
+
+@needs_bubblewrap
+def test_a_folder_of_local_sources_may_lie_in_a_volume(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "a.bed").write_text("chr1")
+    folders = {name.strip("/"): None for name in SYSTEM}
+    unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")
+    plan = json.loads(unpacked.plan.read_text())
+    volume = str(tmp_path)
+    changed = {"shared": [*plan["shared"], *SYSTEM], "volumes": [volume], "folder": "/"}
+    (unpacked.plan.parent / "root" / volume.lstrip("/")).mkdir(parents=True)
+    unpacked.plan.write_text(json.dumps({**plan, **changed}))
+    task = tmp_path / "task"
+    task.mkdir()
+    done = subprocess.run(
+        [*unpacked.argv, f"cat {files}/a.bed; touch {files}/b 2>/dev/null || touch {volume}/c"],
+        cwd=task,
+        env={"TMPDIR": str(task), "SOURCE_FILE_ROOTS": str(files)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "user namespaces may not be allowed here" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert (done.stdout, done.returncode) == ("chr1", 0), done.stderr
+    assert sorted(path.name for path in (task / "volume0").iterdir()) == ["c", "files"]
+
+
+@needs_bubblewrap
+def test_a_signal_reaches_the_program_which_may_end_in_its_own_way(tmp_path: Path) -> None:
+    folders = {name.strip("/"): None for name in SYSTEM}
+    unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")
+    plan = json.loads(unpacked.plan.read_text())
+    unpacked.plan.write_text(json.dumps({**plan, "shared": [*plan["shared"], *SYSTEM]}))
+    task = tmp_path / "task"
+    task.mkdir()
+    script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        [*unpacked.argv, script],
+        cwd=task,
+        env={"TMPDIR": str(task)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        if running.stdout.readline() != "ready\n":
+            assert running.stderr is not None
+            error = running.stderr.read()
+            assert "user namespaces may not be allowed here" in error
+            pytest.skip(error.strip())
+        running.send_signal(signal.SIGTERM)
+        assert (running.stdout.read(), running.wait(60)) == ("told\n", 3)

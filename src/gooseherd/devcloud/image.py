@@ -1,6 +1,6 @@
 """A container image as a file (`docker save`, `podman save`), unpacked so that tasks can be started from it.
 
-No engine is needed to run it: what it needs of one, image_process.py does.
+No engine is needed to run it: what it needs of one, image_process.py does by bubblewrap.
 """
 
 from __future__ import annotations
@@ -38,8 +38,16 @@ class UnpackedImage:
 
     @property
     def argv(self) -> list[str]:
-        """Starts it, in the task's folder and with the task's environment."""
-        return [sys.executable, "-I", "-S", str(_RUNTIME), str(self.plan)]
+        """Starts it, in the task's folder and with the task's environment.
+
+        Raises:
+            Misconfigured: bubblewrap is not installed.
+        """
+        # Found here: the task's PATH is that of its image.
+        bubblewrap = shutil.which("bwrap")
+        if bubblewrap is None:
+            raise Misconfigured(_SETTING, "needs bubblewrap to run, which is not installed")
+        return [sys.executable, "-I", "-S", str(_RUNTIME), bubblewrap, str(self.plan)]
 
 
 def unpack(archive: Path, folder: Path) -> UnpackedImage:

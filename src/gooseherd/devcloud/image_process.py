@@ -1,71 +1,53 @@
 """What a container runtime does before the program: its image for a root, and nothing of ours to write to.
 
-Run as a program: `python -I -S image_process.py PLAN ARGV...`; PLAN is a JSON file (image.py
-writes it), ARGV comes behind the image's entry point. The process becomes the program, so
-its signals need no forwarding. A user namespace of one user makes this possible without
-being root; network and process ids are the machine's. Standard library only, Linux only
-(user_namespaces(7), mount(2)).
+Run as a program: `python -I -S image_process.py BWRAP PLAN ARGV...`; PLAN is a JSON file (image.py
+writes it), ARGV comes behind the image's entry point. bubblewrap (at BWRAP) makes the mounts, in a user
+namespace of one user, so that no privileges are needed; network and process ids are the machine's.
+Signals are passed on to the program, and this process ends as the program ended. Standard library
+only, Linux only.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
-from contextlib import suppress
+from types import FrameType
+from typing import Any
 
-_CLONE_NEWNS = 0x00020000
-_CLONE_NEWUSER = 0x10000000
-_MS_RDONLY = 0x1
-_MS_REMOUNT = 0x20
-_MS_BIND = 0x1000
-_MS_REC = 0x4000
-_MS_PRIVATE = 0x40000
-_MS_BITS = (
-    (os.ST_NOSUID, 0x2),
-    (os.ST_NODEV, 0x4),
-    (os.ST_NOEXEC, 0x8),
-    (os.ST_NOATIME, 0x400),
-    (os.ST_NODIRATIME, 0x800),
-    (os.ST_RELATIME, 0x200000),
-)
-"""Flags as statvfs(3) shows and mount(2) takes them; what a mount has cannot be taken from it here."""
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(argv: list[str]) -> int:
-    """Become the image's program; returns only by an OSError."""
-    with open(argv[0], encoding="utf-8") as file:  # noqa: PTH123 - no pathlib, as in container.py
+    """Run the image's program to its end; the status to exit with."""
+    bubblewrap, path, *more = argv
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - no pathlib, as in container.py
         plan = json.load(file)
-    root = plan["root"]
-    _own_namespaces(plan["user"])
-    _mount(None, "/", _MS_REC | _MS_PRIVATE)
-    _mount(root, root, _MS_BIND | _MS_REC)
-    sources = _source_folders(plan["volumes"])
-    for folder in sources:
-        _make_inside(root, folder)
-    _make_read_only(root)
+    given = {name: value for name, value in os.environ.items() if name not in plan["not_for_images"]}
+    program = [*plan["argv"], *more]
+    return _run([bubblewrap, *_mounts(plan)], program, {**plan["environment"], **given})
+
+
+def _mounts(plan: dict[str, Any]) -> list[str]:
+    """Options of bubblewrap; what it mounts on is made here, since the image is read-only to it."""
+    root, user = plan["root"], str(plan["user"])
+    # The task's folder, in which we are started, goes with the task.
+    volumes = {volume: f"{os.getcwd()}/volume{n}" for n, volume in enumerate(plan["volumes"])}  # noqa: PTH109
+    options = ["--unshare-user", "--uid", user, "--gid", user, "--die-with-parent", "--ro-bind", root, "/"]
     for shared in plan["shared"]:
-        if os.path.exists(shared):  # noqa: PTH110 - likewise
-            _mount(shared, root + shared, _MS_BIND | _MS_REC)
-    for number, volume in enumerate(plan["volumes"]):
-        # The task's folder, in which we are started, goes with the task.
-        folder = os.path.join(os.getcwd(), f"volume{number}")  # noqa: PTH109, PTH118
+        if os.path.exists(shared):  # noqa: PTH110 - as above
+            options += ["--dev-bind" if shared in ("/dev", "/proc") else "--ro-bind", shared, shared]
+    for volume, folder in volumes.items():
         os.mkdir(folder, 0o700)  # noqa: PTH102
-        _mount(folder, root + volume, _MS_BIND)
-    for source in sources:
-        _make_inside(root, source)  # again: a volume may lie over it now
-        _mount(source, root + source, _MS_BIND | _MS_REC)
-        _make_read_only(root + source)
-    os.chroot(root)
-    os.chdir(plan["folder"])
-    ours = {name: value for name, value in os.environ.items() if name not in plan["not_for_images"]}
-    environment = {**plan["environment"], **ours}
-    program = [*plan["argv"], *argv[1:]]
-    _execute(program, environment)
-    return 127
+        options += ["--bind", folder, volume]
+    for source in _source_folders(plan["volumes"]):
+        below = next((volume for volume in volumes if source.startswith(f"{volume}/")), "")
+        _make_inside(volumes.get(below, root), source.removeprefix(below))
+        options += ["--ro-bind", source, source]
+    return [*options, "--chdir", plan["folder"]]
 
 
 def _source_folders(volumes: list[str]) -> list[str]:
@@ -88,41 +70,35 @@ def _make_inside(root: str, folder: str) -> None:
         raise OSError(errno.EBUSY, "SOURCE_FILE_ROOTS would hide files of the image", folder)
 
 
-def _make_read_only(place: str) -> None:
-    flags = os.statvfs(place).f_flag
-    kept = sum(bit for result, bit in _MS_BITS if flags & result)
-    _mount(None, place, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+def _run(bubblewrap: list[str], program: list[str], environment: dict[str, str]) -> int:
+    early: list[int] = []
+    pid: int | None = None
 
+    def pass_on(number: int, _: FrameType | None) -> None:
+        if pid is None:
+            early.append(number)
+        else:
+            os.kill(pid, number)
 
-def _execute(program: list[str], environment: dict[str, str]) -> None:
-    # Not os.execvpe: it imports, and what it would import is outside.
-    name = program[0]
-    places = [""] if "/" in name else environment.get("PATH", os.defpath).split(":")
-    for place in places:
-        with suppress(FileNotFoundError):
-            os.execve(f"{place}/{name}" if place else name, program, environment)
-    sys.stderr.write(f"{name}: not found\n")
-
-
-def _own_namespaces(user: int) -> None:
-    """Be `user` in namespaces of our own; outside we stay who we are."""
-    outside = os.getuid(), os.getgid()
-    if _LIBC.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):
-        raise OSError(ctypes.get_errno(), "user namespaces are not allowed here")
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{user} {outside[0]} 1"),
-        ("gid_map", f"{user} {outside[1]} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write(text)
-
-
-def _mount(source: str | None, target: str, flags: int) -> None:
-    where = source.encode() if source else None
-    if _LIBC.mount(where, target.encode(), None, ctypes.c_ulong(flags), None):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), target)
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
+    reading, writing = os.pipe()
+    command = [*bubblewrap, "--info-fd", str(writing), "--", *program]
+    with subprocess.Popen(command, env=environment, pass_fds=(writing,)) as process:
+        os.close(writing)
+        with open(reading, encoding="utf-8") as file:  # noqa: PTH123
+            information = file.read()
+        if not information:
+            process.wait()
+            raise OSError(errno.EPERM, "bubblewrap refuses; user namespaces may not be allowed here")
+        pid = json.loads(information)["child-pid"]
+        for passed in early:
+            pass_on(passed, None)
+        status = process.wait()
+    if status > 128:  # As bubblewrap says that a signal ended the program.
+        signal.signal(status - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), status - 128)
+    return status
 
 
 if __name__ == "__main__":
