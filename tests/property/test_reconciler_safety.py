@@ -57,7 +57,7 @@ LIMITS = st.builds(
     birth_grace=st.just(timedelta(minutes=1)),
     orphan_grace=st.sampled_from([timedelta(0), timedelta(minutes=5)]),
     max_lifetime=st.none() | st.just(timedelta(hours=12)),
-    sighting_gap=st.sampled_from([timedelta(0), timedelta(seconds=15)]),
+    observation_gap=st.sampled_from([timedelta(0), timedelta(seconds=15)]),
 )
 
 

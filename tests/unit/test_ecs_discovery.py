@@ -125,7 +125,7 @@ def test_reads_a_minute_are_bounded_for_any_fleet(count, starting, capsys) -> No
             for second in range(60):
                 if starting and count:
                     ecs.put(f"w{second % count}", "PENDING", "UNKNOWN")
-                discovery.hurry()
+                discovery.poll_soon()
                 await asyncio.sleep(1)
             busiest = max(busiest, ecs.lists + ecs.describes - before)
 
@@ -162,7 +162,7 @@ def test_a_worker_that_was_just_launched_is_seen_within_a_second_of_each_change(
         await asyncio.sleep(30)
         ecs.put("w", "RUNNING", "HEALTHY")
         began = now()
-        await discovery.until(WorkerId("w"), lambda sighting: sighting.healthy)
+        await discovery.until(WorkerId("w"), lambda state: state.healthy)
         seen.append(now() - began)
 
     simulate(scene)
@@ -184,12 +184,12 @@ def test_a_worker_that_answers_itself_does_not_wait_for_ecs() -> None:
         ready = True
         now = asyncio.get_running_loop().time
         began = now()
-        await discovery.until(WorkerId("w"), lambda sighting: sighting.healthy)
+        await discovery.until(WorkerId("w"), lambda state: state.healthy)
         seen.append(now() - began)
         # Later ECS says so itself, or the contrary, which counts.
         ecs.put("w", "RUNNING", "UNHEALTHY")
-        discovery.hurry()
-        await discovery.until(WorkerId("w"), lambda sighting: not sighting.healthy)
+        discovery.poll_soon()
+        await discovery.until(WorkerId("w"), lambda state: not state.healthy)
 
     simulate(scene, probe=probe)
     assert seen[0] <= 0.051
@@ -214,7 +214,7 @@ def test_workers_of_other_fleets_are_nobodys_business() -> None:
     async def scene(ecs: SimulatedEcs, discovery: EcsDiscovery) -> None:
         ecs.tasks[ecs.put("w")]["startedBy"] = "other"
         await discovery.swept()
-        assert not discovery.sightings()
+        assert not discovery.states()
 
     simulate(scene)
 
@@ -229,12 +229,12 @@ def test_the_end_of_the_oldest_worker_is_told_however_many_ended_before() -> Non
             await appears(discovery, workers[-1])
             for worker_id in workers:
                 ecs.put(worker_id, "STOPPED")
-            discovery.hurry()
+            discovery.poll_soon()
             for worker_id in workers:
                 await discovery.until(worker_id, lambda seen: seen.gone)
-        assert len(discovery.sightings()) < 1700
+        assert len(discovery.states()) < 1700
         ecs.put(old, "STOPPED")
-        discovery.hurry()
+        discovery.poll_soon()
         assert (await going).gone
 
     simulate(scene)
@@ -247,19 +247,20 @@ def test_who_asks_while_a_look_is_under_way_gets_a_newer_one() -> None:
         worker_id = ecs.put("w")
         await discovery.swept()
         before = dict(ecs.tasks)
-        looked = discovery._changed
+        described = asyncio.create_task(discovery.changed())
+        await asyncio.sleep(0)
         describes = ecs.describes
-        discovery.hurry(worker_id)
+        discovery.poll_soon(worker_id)
         while ecs.describes == describes:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         ecs.put(worker_id, "STOPPED")
         after, ecs.tasks = ecs.tasks, before  # The look under way has been answered already.
-        discovery.hurry(worker_id)
-        await looked.wait()
+        discovery.poll_soon(worker_id)
+        await described
         ecs.tasks = after
         now = asyncio.get_running_loop().time
         began = now()
-        await discovery.until(worker_id, lambda sighting: sighting.gone)
+        await discovery.until(worker_id, lambda state: state.gone)
         seen.append(now() - began)
 
     simulate(scene)
@@ -291,7 +292,7 @@ def test_streams_tell_who_comes_and_goes_and_late_ones_hear_of_everybody() -> No
         only = aiter(discovery.subscribe(lambda metadata: "b" in metadata.tags))
         assert await take(only, 1) == [("worker-added", "10.0.0.2:50051")]
         ecs.put("a", "STOPPED", "UNKNOWN")
-        discovery.hurry()
+        discovery.poll_soon()
         events = await take(late, 1)
         assert ("worker-dropped", "10.0.0.1:50051") in events
         # Known ones are said again after each sweep, which heals what Wool evicted.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from gooseherd.domain.errors import NoCapacity
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
+from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId
@@ -39,6 +42,32 @@ def process() -> Any:
     yield child
     child.kill()
     child.wait()
+
+
+@pytest.fixture
+def deaf(tmp_path: Path) -> Any:
+    """A process that stands for a worker, and notes a SIGTERM instead of ending."""
+    code = (
+        "import pathlib, signal, sys\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (folder / 'told').touch())\n"
+        "(folder / 'ready').touch()\n"
+        "while True:\n    signal.pause()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-S", "-c", code, str(tmp_path)], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield child
+    child.kill()
+    child.wait()
+
+
+async def told_to_stop(folder: Path) -> None:
+    async with asyncio.timeout(60):
+        while not (folder / "told").exists():  # noqa: ASYNC110 - a signal in another process
+            await asyncio.sleep(0.01)
 
 
 def put(folder: Path, process: subprocess.Popen[bytes], attempt: AttemptId | None) -> WorkerRecords:
@@ -87,50 +116,52 @@ async def test_a_local_worker_that_works_for_somebody_else_lives_on_and_is_not_h
 
 
 async def test_no_process_is_given_a_worker_that_another_one_stops_as_it_leaves(
-    tmp_path: Path, process: subprocess.Popen[bytes]
+    tmp_path: Path, deaf: subprocess.Popen[bytes]
 ) -> None:
-    registry, leaving, staying = put(tmp_path, process, None), local(tmp_path), local(tmp_path)
+    put(tmp_path, deaf, None)
+    leaving, staying = local(tmp_path), local(tmp_path)
     assert staying.slots() == 1
-    assert [entry.worker_id for entry in await leaving._locked(leaving._take_idle)] == [W.worker_id]
+    closing = asyncio.create_task(leaving.close())
+    await told_to_stop(tmp_path)
     assert staying.slots() == 0
     with pytest.raises(NoCapacity):
         await staying.acquire(need(ONE))
-    assert registry.entries()
+    deaf.kill()
+    await closing
+    assert staying.slots() == 1
 
 
 async def test_the_end_of_a_worker_that_is_being_stopped_is_not_told_before_it_ends(
-    tmp_path: Path, process: subprocess.Popen[bytes]
+    tmp_path: Path, deaf: subprocess.Popen[bytes]
 ) -> None:
-    put(tmp_path, process, ONE)
-    fleet, stopping = local(tmp_path), asyncio.Event()
-
-    async def never(entry: WorkerRecord) -> None:
-        stopping.set()
-
-    fleet._stop = never  # type: ignore[method-assign]
-    await fleet.stop(W.worker_id, "nobody works with it")
-    await stopping.wait()
+    put(tmp_path, deaf, ONE)
+    fleet = local(tmp_path)
+    stopping = asyncio.create_task(fleet.stop(W.worker_id, "nobody works with it"))
+    await told_to_stop(tmp_path)
     result = asyncio.create_task(fleet.gone(W.worker_id))
     done, _ = await asyncio.wait({result}, timeout=0.2)
     assert not done
-    process.kill()
+    deaf.kill()
     assert await result == "the worker was stopped: nobody works with it"
+    await stopping
 
 
 @pytest.fixture
-async def slow_start(tmp_path: Path) -> AsyncIterator[tuple[LocalFleet, threading.Event, list[Any]]]:
+async def slow_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[LocalFleet, threading.Event, list[Any]]]:
     """A fleet whose worker is just being started in a thread."""
     fleet, go_on, children = local(tmp_path), threading.Event(), []
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def spawn(worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
+    def spawn(launcher: Launcher, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
         loop.call_soon_threadsafe(begun.set)
         go_on.wait()
         children.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
         return children[0]
 
-    fleet._launcher.spawn = spawn  # type: ignore[method-assign]
+    monkeypatch.setattr(Launcher, "spawn", spawn)
     acquiring = asyncio.create_task(fleet.acquire(need(ONE)))
     await begun.wait()
     yield fleet, go_on, children

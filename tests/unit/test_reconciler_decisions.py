@@ -32,7 +32,7 @@ LIMITS = ReconcilerLimits(
     birth_grace=timedelta(minutes=1),
     orphan_grace=timedelta(minutes=5),
     max_lifetime=timedelta(hours=12),
-    sighting_gap=timedelta(seconds=15),
+    observation_gap=timedelta(seconds=15),
 )
 SOURCE = SourceFile.from_json(
     {"dcc": "d", "local_id": "x", "access_url": "https://example.org/x.bam", "md5": "0" * 32}

@@ -13,7 +13,7 @@
 | ended | any other | nothing |
 | not seen | any | nothing: not seeing it is not its end |
 
-Whatever is decided was seen twice, with the sighting gap between. At most a fifth of the live
+Whatever is decided was observed twice, with the observation gap between. At most a fifth of the live
 workers (but one) are stopped in a pass, the oldest first; more is told as an alarm and left to
 the next pass. No state of a job is ever written: whoever adopts a job decides.
 
@@ -65,8 +65,8 @@ class ReconcilerLimits:
     """Younger ones are invisible: what launched them may not have told yet."""
     orphan_grace: timedelta = timedelta(minutes=5)
     max_lifetime: timedelta | None = None
-    sighting_gap: timedelta = timedelta(seconds=15)
-    """Between two sightings; longer than the fleet may answer from one look (10 s)."""
+    observation_gap: timedelta = timedelta(seconds=15)
+    """Between two observations; longer than the fleet may answer from one sweep (10 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def decide(
     ripe = [
         found[suspicion]
         for suspicion, since in suspicions.items()
-        if suspicion in suspected and seen.now - since >= limits.sighting_gap
+        if suspicion in suspected and seen.now - since >= limits.observation_gap
     ]
     leases = [action for action in ripe if isinstance(action, ShortenLease)]
     stops = sorted(
@@ -236,7 +236,7 @@ class Reconciler:
         first = await self.loop.run_once(dry_run=True)
         if not first.seen or not self._suspected:
             return first
-        await asyncio.sleep(self._limits.sighting_gap.total_seconds() + 0.1)
+        await asyncio.sleep(self._limits.observation_gap.total_seconds() + 0.1)
         return await self.loop.run_once(dry_run=dry_run)
 
     async def _observe(self) -> FleetSnapshot:
@@ -271,7 +271,7 @@ class Reconciler:
         decision = decide(seen, self._suspected, self._limits)
         if decision.suspicions.keys() - self._suspected.keys():
             # What is new is looked at again as soon as that counts.
-            gap = self._limits.sighting_gap.total_seconds()
+            gap = self._limits.observation_gap.total_seconds()
             asyncio.get_running_loop().call_later(gap + 0.1, self._wakeup.notify)
         self._suspected = decision.suspicions
         health = Counter(worker.health for worker in seen.workers)

@@ -48,6 +48,11 @@ class Wakeups:
         for wakeup in self._listeners.get(job_id, ()):
             wakeup.notify()
 
+    @property
+    def listening(self) -> int:
+        """Of how many jobs somebody awaits a change."""
+        return len(self._listeners)
+
     @contextmanager
     def listen(self, job_id: JobId) -> Iterator[Wakeup]:
         """A wake-up at each change of the job, for as long as the block lasts."""

@@ -1,14 +1,19 @@
-"""One acquisition for each attempt, however many ask for it and whoever of them gives up."""
+"""One acquisition for each attempt, however many ask for it and whoever of them gives up.
+
+Every fleet acquires in this frame: the worker that has the attempt already, else a warm one, else
+a launch when fewer than the most workers live.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import NoCapacity
-from gooseherd.domain.ports.fleet import WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.fleet import Fleet, WorkerHandle, WorkerNeed
 
 
 class Acquisitions:
@@ -31,7 +36,7 @@ class Acquisitions:
         self.closed = False
 
     async def get(self, need: WorkerNeed) -> WorkerHandle:
-        """As Fleet.acquire; concurrent calls for one attempt get one worker."""
+        """Fleet.acquire; concurrent calls for one attempt get one worker."""
         if self.closed:
             raise NoCapacity("(this process is leaving)")
         attempt = need.attempt
@@ -90,3 +95,31 @@ class Acquisitions:
         releasing = asyncio.create_task(self._release(worker_id, reusable=True, attempt=attempt))
         self._releasing.add(releasing)
         releasing.add_done_callback(self._releasing.discard)
+
+
+class AcquiringFleet(Fleet):
+    """What all fleets have in common; `kind` names the workers in NoCapacity."""
+
+    def __init__(self, max_workers: int, kind: str) -> None:
+        self._max_workers = max_workers
+        self._kind = kind
+        self._acquisitions = Acquisitions(self._acquire, self.release)
+
+    async def acquire(self, need: WorkerNeed) -> WorkerHandle:
+        """A healthy worker for this caller alone; concurrent calls for one attempt get one worker."""
+        return await self._acquisitions.get(need)
+
+    @abstractmethod
+    async def _acquire(self, need: WorkerNeed) -> WorkerHandle:
+        """One acquisition: a worker, or an exception and none left behind."""
+
+    def _free_slots(self, in_use_for: Iterable[str | None]) -> int:
+        """Slots beside live workers that are not idle, given by the attempts that have them.
+
+        Those that this process is just acquiring are left out: whoever acquires counts them.
+        """
+        acquiring = self._acquisitions.attempts()
+        return self._max_workers - sum(attempt not in acquiring for attempt in in_use_for)
+
+    def _no_capacity(self, used: int) -> NoCapacity:
+        return NoCapacity(f"({used} of {self._max_workers} {self._kind} in use)")

@@ -20,8 +20,8 @@ from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.ecs_api import BATCH, EcsApi
 from gooseherd.fleet.ecs_health import HealthProbe
 from gooseherd.fleet.ecs_rate import TokenBucket
-from gooseherd.fleet.ecs_view import Sighting, observe
 from gooseherd.fleet.ecs_wool import DiscoveryStream
+from gooseherd.fleet.worker_state import WorkerState, observe
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class EcsDiscovery:
         # Bounds any minute: a burst of a third, and two thirds at an even rate.
         calls = self._pace.calls_per_minute
         self._budget = TokenBucket(calls * 2 / 3 / 60, calls / 3, clock=clock)
-        self._known: dict[WorkerId, Sighting] = {}
+        self._known: dict[WorkerId, WorkerState] = {}
         self._asked: set[WorkerId] = set()
         self._fresh: set[WorkerId] = set()
         self.sweeps = 0
@@ -100,40 +100,40 @@ class EcsDiscovery:
 
     # -- what is known ---------------------------------------------------------------------
 
-    def sightings(self) -> Mapping[WorkerId, Sighting]:
+    def states(self) -> Mapping[WorkerId, WorkerState]:
         """All that is known, gone ones included for a while. A snapshot of this moment, not to be kept."""
         return self._known
 
     def healthy(self) -> dict[WorkerId, str]:
         """Healthy workers and their host:port."""
         return {
-            worker_id: f"{sighting.task.address}:{self._worker_port}"
-            for worker_id, sighting in self._known.items()
-            if sighting.healthy and sighting.task is not None
+            worker_id: f"{state.task.address}:{self._worker_port}"
+            for worker_id, state in self._known.items()
+            if state.healthy and state.task is not None
         }
 
     def address(self, worker_id: WorkerId) -> str | None:
         """host:port of a worker, healthy or not, as soon as it has one."""
-        sighting = self._known.get(worker_id)
-        if sighting is None or sighting.task is None or sighting.task.address is None:
+        state = self._known.get(worker_id)
+        if state is None or state.task is None or state.task.address is None:
             return None
-        return f"{sighting.task.address}:{self._worker_port}"
+        return f"{state.task.address}:{self._worker_port}"
 
     async def swept(self) -> None:
         """Return when the whole fleet has been seen, not longer ago than the busy pace has it seen."""
         self.start()
         oldest = self._clock() - self._pace.busy
         if self._swept_at is None or self._swept_at < oldest:
-            self.hurry()
+            self.poll_soon()
         await self._until(lambda: self._swept_at is not None and self._swept_at >= oldest)
 
-    async def look_up(self, worker_id: WorkerId) -> Sighting:
+    async def look_up(self, worker_id: WorkerId) -> WorkerState:
         """The worker as ECS shows it now; waits for ECS as long as it takes.
 
         For a worker that somebody has seen before: missing twice it is gone.
         """
         self.start()
-        before = self._known.get(worker_id) or Sighting(worker_id, self._clock())
+        before = self._known.get(worker_id) or WorkerState(worker_id, self._clock())
         if before.gone:
             return before
         self._known[worker_id] = replace(before, known_to_exist=True)
@@ -141,9 +141,9 @@ class EcsDiscovery:
         self._asked.add(worker_id)
         self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)
         self._wake.set()
-        return await self._settled(worker_id, lambda seen: worker_id in self._fresh or seen.gone)
+        return await self._settled(worker_id, lambda state: worker_id in self._fresh or state.gone)
 
-    async def until(self, worker_id: WorkerId, settled: Callable[[Sighting], bool]) -> Sighting:
+    async def until(self, worker_id: WorkerId, settled: Callable[[WorkerState], bool]) -> WorkerState:
         """Return when what is known of an expected or looked-up worker is as wanted."""
         self.start()
         return await self._settled(worker_id, settled)
@@ -157,24 +157,24 @@ class EcsDiscovery:
     def expect(self, worker_id: WorkerId) -> None:
         """It was just launched: look for it, soon and often."""
         self.start()
-        self._known.setdefault(worker_id, Sighting(worker_id, self._clock()))
+        self._known.setdefault(worker_id, WorkerState(worker_id, self._clock()))
         self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)  # No longer idle.
         self._wake.set()
 
-    def hurry(self, worker_id: WorkerId | None = None) -> None:
-        """Something changed: look at that worker now, or at all of them. Many nudges make one look."""
+    def poll_soon(self, worker_id: WorkerId | None = None) -> None:
+        """Something changed: describe that worker now, or sweep. Many calls make one request."""
         if worker_id is None:
             self._sweep_at = 0.0
         elif worker_id in self._known and not self._known[worker_id].gone:
             self._asked.add(worker_id)
         self._wake.set()
 
-    def confirm(self, worker_id: WorkerId) -> None:
-        """It answers: healthy from now on, unless ECS knows better."""
-        sighting = self._known.get(worker_id)
-        if sighting is not None and not sighting.confirmed and not sighting.gone:
+    def mark_healthy(self, worker_id: WorkerId) -> None:
+        """It answered a health request: healthy from now on, unless ECS knows better."""
+        state = self._known.get(worker_id)
+        if state is not None and not state.probed and not state.gone:
             self._take_in(
-                {worker_id: replace(sighting, confirmed=True, been_healthy=True, changed_at=self._clock())}
+                {worker_id: replace(state, probed=True, been_healthy=True, changed_at=self._clock())}
             )
 
     # -- Wool ------------------------------------------------------------------------------
@@ -231,24 +231,24 @@ class EcsDiscovery:
             await self._sweep()
         elif names := [
             worker_id
-            for worker_id, sighting in self._known.items()
-            if not sighting.gone and (sighting.pressing or worker_id in self._asked)
+            for worker_id, state in self._known.items()
+            if not state.gone and (state.pressing or worker_id in self._asked)
         ]:
-            await self._look(names, frozenset())
+            await self._describe(names, frozenset())
 
     async def _sweep(self) -> None:
         began = self._clock()
-        live = {worker_id for worker_id, sighting in self._known.items() if not sighting.gone}
+        live = {worker_id for worker_id, state in self._known.items() if not state.gone}
         await self._budget.take(_pages(len(live)))
         listed = await self._api.list_tasks(self.fleet, tries=1)
-        await self._look(sorted(live | (listed - self._known.keys())), listed)
+        await self._describe(sorted(live | (listed - self._known.keys())), listed)
         self.sweeps += 1
         self._swept_at = began
-        alive = any(not sighting.gone for sighting in self._known.values())
+        alive = any(not state.gone for state in self._known.values())
         self._sweep_at = self._clock() + (self._pace.busy if alive else self._pace.idle)
-        self._tell()
+        self._notify()
 
-    async def _look(self, names: list[WorkerId], listed: frozenset[WorkerId]) -> None:
+    async def _describe(self, names: list[WorkerId], listed: frozenset[WorkerId]) -> None:
         if not names:
             return
         await self._budget.take(_pages(len(names)))
@@ -276,37 +276,37 @@ class EcsDiscovery:
             absence_gap=self._pace.absence_gap,
         )
         self._take_in(changed)
-        self._tell()
+        self._notify()
 
-    def _take_in(self, changed: Mapping[WorkerId, Sighting]) -> None:
+    def _take_in(self, changed: Mapping[WorkerId, WorkerState]) -> None:
         # Only of those that went before: who waits for the end of one is to see it.
-        gone = [worker_id for worker_id, sighting in self._known.items() if sighting.gone]
+        gone = [worker_id for worker_id, state in self._known.items() if state.gone]
         for worker_id in gone[:-_REMEMBERED]:
             del self._known[worker_id]
-        for worker_id, sighting in changed.items():
+        for worker_id, state in changed.items():
             before = self._known.get(worker_id)
-            if sighting.gone:
+            if state.gone:
                 # To the end: gone ones stand in the order in which they went.
                 self._known.pop(worker_id, None)
-            self._known[worker_id] = sighting
-            if sighting.gone:
+            self._known[worker_id] = state
+            if state.gone:
                 self._fresh.discard(worker_id)
                 self._asked.discard(worker_id)
-                log.info("worker ended", extra={"worker": worker_id, "how": sighting.diagnosis()})
-            elif sighting.healthy and not (before and before.healthy):
-                log.info("worker healthy", extra={"worker": worker_id, "vouched": sighting.confirmed})
+                log.info("worker ended", extra={"worker": worker_id, "how": state.diagnosis()})
+            elif state.healthy and not (before and before.healthy):
+                log.info("worker healthy", extra={"worker": worker_id, "probed": state.probed})
             self._probe_while_starting(worker_id)
         if changed:
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         event, self._changed = self._changed, asyncio.Event()
         event.set()
 
-    async def _settled(self, worker_id: WorkerId, settled: Callable[[Sighting], bool]) -> Sighting:
-        while not settled(sighting := self._known[worker_id]):
+    async def _settled(self, worker_id: WorkerId, settled: Callable[[WorkerState], bool]) -> WorkerState:
+        while not settled(state := self._known[worker_id]):
             await self._changed.wait()
-        return sighting
+        return state
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -333,31 +333,31 @@ class EcsDiscovery:
     # -- first-hand health -----------------------------------------------------------------
 
     def _probe_while_starting(self, worker_id: WorkerId) -> None:
-        sighting = self._known[worker_id]
-        if self._probe is None or worker_id in self._probing or not _to_probe(sighting):
+        state = self._known[worker_id]
+        if self._probe is None or worker_id in self._probing or not _to_probe(state):
             return
         task = asyncio.create_task(self._probe_one(worker_id, self._probe), name=f"probe {worker_id}")
         self._probing[worker_id] = task
         task.add_done_callback(lambda _: self._probing.pop(worker_id, None))
 
     async def _probe_one(self, worker_id: WorkerId, probe: HealthProbe) -> None:
-        while _to_probe(sighting := self._known[worker_id]):
-            assert sighting.task is not None
-            assert sighting.task.address is not None
-            if await probe(sighting.task.address):
-                self.confirm(worker_id)
+        while _to_probe(state := self._known[worker_id]):
+            assert state.task is not None
+            assert state.task.address is not None
+            if await probe(state.task.address):
+                self.mark_healthy(worker_id)
                 return
             await asyncio.sleep(min(_PROBE_SECONDS * len(self._probing), _LONGEST_PROBE_SECONDS))
 
 
-def _to_probe(sighting: Sighting) -> bool:
-    task = sighting.task
+def _to_probe(state: WorkerState) -> bool:
+    task = state.task
     return (
-        not sighting.gone
+        not state.gone
         and task is not None
         and task.starting
         and task.address is not None
-        and not sighting.confirmed
+        and not state.probed
     )
 
 

@@ -18,26 +18,26 @@ from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.worker_records import WorkerRecords
 from gooseherd.processes import describe_exit
 
-_LOOK_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 _PATH = re.compile(r"(?:/[^\s/'\":,]+)+/")
 
 
 class Launcher:
     """`environment` is the whole environment of workers; `start_timeout` in seconds."""
 
-    def __init__(self, registry: WorkerRecords, environment: Mapping[str, str], start_timeout: float) -> None:
-        self._registry = registry
+    def __init__(self, records: WorkerRecords, environment: Mapping[str, str], start_timeout: float) -> None:
+        self._records = records
         self._environment = environment
         self._start_timeout = start_timeout
 
     def spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, so that it outlives us and our terminal. Blocks briefly."""
-        with self._registry.log(worker_id).open("wb") as out:
+        with self._records.log(worker_id).open("wb") as out:
             return subprocess.Popen(
                 [
                     *(sys.executable, "-m", "gooseherd.worker.main", "--host", "127.0.0.1", "--port", "0"),
                     *("--worker-id", worker_id, "--work-dir", str(work)),
-                    *("--announce", str(self._registry.announcement(worker_id))),
+                    *("--announce", str(self._records.announcement(worker_id))),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -53,7 +53,7 @@ class Launcher:
         Raises:
             LaunchFailed: it ended, or is not ready in time.
         """
-        announcement = self._registry.announcement(worker_id)
+        announcement = self._records.announcement(worker_id)
         deadline = time.monotonic() + self._start_timeout
         while time.monotonic() < deadline:
             with suppress(FileNotFoundError):
@@ -61,13 +61,13 @@ class Launcher:
                 return announced
             if child.poll() is not None:
                 raise LaunchFailed(describe_exit(child.returncode))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         raise LaunchFailed(f"not ready after {self._start_timeout:g} seconds")
 
     def last_lines(self, worker_id: WorkerId) -> str:
         """The end of its standard error on one line, without folders of ours; "" when it said nothing."""
         try:
-            lines = self._registry.log(worker_id).read_text(errors="replace").splitlines()
+            lines = self._records.log(worker_id).read_text(errors="replace").splitlines()
         except OSError:
             return ""
         text = " | ".join(line.strip() for line in lines[-3:] if line.strip())

@@ -9,14 +9,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from gooseherd.blocking import in_thread
 from gooseherd.domain.job import WorkerId
 from gooseherd.processes import ProcessId
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class WorkerRecord:
 
 
 class WorkerRecords:
-    """The folder of entries. All methods block briefly; files are small and few."""
+    """The folder of entries. Methods block briefly unless they are coroutines; files are small and few."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,6 +95,15 @@ class WorkerRecords:
             yield
         finally:
             os.close(fd)
+
+    async def under_lock(self, call: Callable[[], T]) -> T:
+        """`call` in a thread, alone with the entries."""
+
+        def alone() -> T:
+            with self.locked():
+                return call()
+
+        return await in_thread(alone)
 
     def entries(self) -> list[WorkerRecord]:
         """All entries, oldest first. What is no entry is left alone and not listed."""

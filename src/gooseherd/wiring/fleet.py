@@ -54,8 +54,9 @@ async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Worker
 def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
     from gooseherd.fleet.discovery import EcsDiscovery, PollPace
     from gooseherd.fleet.ecs_api import EcsApi
-    from gooseherd.fleet.ecs_fleet import EcsFleet, asking
+    from gooseherd.fleet.ecs_fleet import EcsFleet
     from gooseherd.fleet.ecs_health import http_probe
+    from gooseherd.fleet.ecs_launches import describe_over_wool
     from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
     from gooseherd.fleet.sizes import SizeBounds
 
@@ -93,7 +94,7 @@ def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
         api=api,
         provisioner=EcsProvisioner(api, template),
         discovery=discovery,
-        describe=asking(workers),
+        describe=describe_over_wool(workers),
         build=build_id(),
         max_workers=settings.ecs_max_workers,
         bounds=SizeBounds(

@@ -161,13 +161,13 @@ async def test_a_client_that_leaves_a_hold_is_not_waited_for(town):
     writer.write(f"GET /data/{entry.name}?wait=15 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
     async def listening():
-        return bool(town.wakeups._listeners)
+        return town.wakeups.listening > 0
 
     await until(listening)
     writer.transport.abort()
 
     async def left():
-        return not town.wakeups._listeners
+        return town.wakeups.listening == 0
 
     await until(left)
     assert reader is not None

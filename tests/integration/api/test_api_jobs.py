@@ -98,8 +98,8 @@ async def test_a_client_that_leaves_the_events_is_forgotten(town):
     _, job_id = await submit(town)
     async with town.http.stream("GET", f"/jobs/{job_id}/events") as stream:
         await anext(stream.aiter_lines())
-        assert town.wakeups._listeners
-    await until(lambda: not town.wakeups._listeners)
+        assert town.wakeups.listening
+    await until(lambda: not town.wakeups.listening)
 
 
 async def test_jobs_are_listed_newest_first_with_filters_and_pages(town):

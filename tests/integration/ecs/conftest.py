@@ -86,19 +86,25 @@ class Site:
         environment: Mapping[str, str] | None = None,
         placement: Placement = Placement.FARGATE,
         task_definition: str | None = None,
+        name: str | None = None,
         **more: Any,
     ) -> EcsFleet:
         api = self.api()
         template = self.template(
             environment=environment or {},
             placement=placement,
+            **({"fleet": name} if name else {}),
             task_definition=task_definition or self.deployment.task_definition,
         )
         fleet = EcsFleet(
             api=api,
             provisioner=EcsProvisioner(api, template),
             discovery=EcsDiscovery(
-                api, self.name, worker_port=50051, pace=pace, probe=http_probe(8080) if probing else None
+                api,
+                name or self.name,
+                worker_port=50051,
+                pace=pace,
+                probe=http_probe(8080) if probing else None,
             ),
             max_workers=max_workers,
             start_timeout=start_timeout,

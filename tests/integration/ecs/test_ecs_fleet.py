@@ -14,6 +14,13 @@ from gooseherd.fleet.sizes import SizeBounds
 pytestmark = pytest.mark.integration
 
 
+async def until_warm(fleet) -> None:
+    """Return when the fleet's only worker is idle."""
+    async with asyncio.timeout(60):
+        while [(view.health, view.warm) for view in await fleet.view()] != [("healthy", True)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def test_a_cold_need_becomes_a_healthy_worker_of_its_own(site) -> None:
     fleet = site.fleet()
     worker = await fleet.acquire(site.need("j1"))
@@ -122,9 +129,33 @@ async def test_a_caller_that_leaves_while_a_warm_worker_is_asked_leaves_it_warm(
         await answer.wait()
         return {"build": "b1", "attempts": [], "draining": False}
 
+    fleet = site.fleet(max_workers=1, describe=describe)
+    first = await fleet.acquire(site.need("j1"))
+    await asked.wait()  # The connection to a new one is opened by asking it.
+    answer.set()
+    await fleet.release(first.worker_id, reusable=True)
+    asked.clear()
+    answer.clear()
+    leaving = asyncio.create_task(fleet.acquire(site.need("j2")))
+    await asked.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    answer.set()
+    await until_warm(fleet)
+    assert await fleet.acquire(site.need("j3")) == first
+    assert len(site.tasks()) == 1
+
+
+async def test_a_process_that_leaves_while_a_warm_worker_is_asked_stops_it(site) -> None:
+    asked = asyncio.Event()
+
+    async def describe(worker):
+        asked.set()
+        await asyncio.Event().wait()
+
     fleet = site.fleet(describe=describe)
     first = await fleet.acquire(site.need("j1"))
-    await asked.wait()  # One that has just come is greeted.
+    await asked.wait()
     asked.clear()
     await fleet.release(first.worker_id, reusable=True)
     leaving = asyncio.create_task(fleet.acquire(site.need("j2")))
@@ -270,15 +301,13 @@ async def test_a_worker_whose_caller_has_left_is_there_for_the_next(site) -> Non
     await site.until(lambda: site.live())
     acquiring.cancel()
     await asyncio.gather(acquiring, return_exceptions=True)
-    async with asyncio.timeout(60):
-        while [(v.health, v.attempt) for v in await fleet.view()] != [("healthy", None)]:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await until_warm(fleet)
     await fleet.acquire(site.need("j2"))
     assert len(site.tasks()) == 1
 
 
 async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(site) -> None:
-    one, other, stranger = site.fleet(), site.fleet(), site.fleet()
+    one, other, stranger = site.fleet(), site.fleet(), site.fleet(name="somebody-else")
     worker = await one.acquire(site.need("j1"))
     site.cloud_admin.kill(worker.worker_id)
     await one.gone(worker.worker_id)
@@ -287,13 +316,11 @@ async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(
     [view] = await other.survey([worker.worker_id, unknown])
     assert (view.worker_id, view.health) == (worker.worker_id, "gone")
     assert "killed (137)" in view.detail
-    stranger._discovery.fleet = "somebody-else"
     assert await stranger.survey([worker.worker_id]) == []
 
 
-async def test_a_survey_during_an_outage_is_no_survey(site, monkeypatch) -> None:
-    monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
-    fleet = site.fleet()
+async def test_a_survey_during_an_outage_is_no_survey(site) -> None:
+    fleet = site.fleet(survey_timeout=0.5)
     site.cloud_admin.hide_fleet(60.0)
     with pytest.raises(Unavailable):
         await fleet.survey()
@@ -301,10 +328,9 @@ async def test_a_survey_during_an_outage_is_no_survey(site, monkeypatch) -> None
 
 
 async def test_a_worker_is_stopped_with_its_reason_whoever_launched_it_but_not_another_fleet_s(site) -> None:
-    one, other, stranger = site.fleet(), site.fleet(), site.fleet()
+    one, other, stranger = site.fleet(), site.fleet(), site.fleet(name="somebody-else")
     worker = await one.acquire(site.need("j1"))
     await one.release(worker.worker_id, reusable=True)
-    stranger._discovery.fleet = "somebody-else"
     for fleet, name in ((stranger, worker.worker_id), (other, WorkerId("4" * 32))):
         with pytest.raises(NotFound):
             await fleet.stop(name, "why not")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.fleet.ecs_fleet import asking
+from gooseherd.fleet.ecs_launches import describe_over_wool
 from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.worker.settings import build_id
 
@@ -19,7 +19,7 @@ async def test_a_worker_is_launched_spoken_to_kept_warm_and_let_go(site, tmp_pat
     environment = {"SYNC_DATA_DIR": str(tmp_path / "cache"), "GOOSEHERD_BUILD": build_id()}
     fleet = site.fleet(
         task_definition=site.real_worker(environment),
-        describe=asking(workers),
+        describe=describe_over_wool(workers),
         build=build_id(),
         start_timeout=60,
     )

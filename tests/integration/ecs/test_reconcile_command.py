@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from gooseherd import certs
 from gooseherd.cli import app
 from gooseherd.control.reconciler import ReconcilerLimits
+from gooseherd.fleet.ecs_fleet import EcsFleet
 from gooseherd.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -38,7 +39,9 @@ def reconcile(site, database, database_url, tmp_path, monkeypatch):
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    hasty = functools.partial(ReconcilerLimits, birth_grace=timedelta(0), sighting_gap=timedelta(seconds=0.1))
+    hasty = functools.partial(
+        ReconcilerLimits, birth_grace=timedelta(0), observation_gap=timedelta(seconds=0.1)
+    )
     monkeypatch.setattr("gooseherd.wiring.reconciling.ReconcilerLimits", hasty)
     monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
 
@@ -73,7 +76,8 @@ async def test_a_cron_tells_first_and_then_stops_what_nobody_works_with(site, re
 async def test_a_fleet_that_cannot_be_seen_is_a_failure_and_nothing_is_done(
     site, reconcile, monkeypatch
 ) -> None:
-    monkeypatch.setattr("gooseherd.fleet.ecs_fleet._SURVEY_SECONDS", 0.5)
+    impatient = functools.partial(EcsFleet, survey_timeout=0.5)
+    monkeypatch.setattr("gooseherd.fleet.ecs_fleet.EcsFleet", impatient)
     await site.fleet().acquire(site.need("nobody"))
     site.cloud_admin.hide_fleet(60.0)
     blind = await reconcile("--json")

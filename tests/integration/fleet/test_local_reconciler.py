@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def reconciler(jobs, fleet) -> Reconciler:
-    limits = ReconcilerLimits(timedelta(0), timedelta(0), sighting_gap=timedelta(seconds=0.1))
+    limits = ReconcilerLimits(timedelta(0), timedelta(0), observation_gap=timedelta(seconds=0.1))
     return Reconciler(jobs=jobs, fleet=fleet, limits=limits, tick_seconds=0.1)
 
 
@@ -56,15 +56,13 @@ async def test_a_worker_with_an_attempt_nobody_wants_is_stopped_and_no_other(yar
     assert {view.worker_id for view in await fleet.view()} == {busy.worker_id, warm.worker_id}
 
 
-async def test_a_job_whose_worker_died_with_its_launcher_is_given_to_the_reaper(
-    yard, database, until
-) -> None:
+async def test_a_job_whose_worker_died_with_its_launcher_is_given_to_the_reaper(yard, database) -> None:
     fleet, jobs, spec = yard.fleet(), MongoJobs(database), yard.spec("quick")
     worker = await fleet.acquire(yard.need(spec))
     job = await leased(jobs, spec, worker)
     here = yard.fleet()
     dying = asyncio.create_task(here.gone(worker.worker_id))
-    await until(lambda: worker.worker_id in here._watching)
+    assert not (await asyncio.wait({dying}, timeout=0.3))[0]
     yard.entry(worker).process.signal(signal.SIGKILL)
     await dying
     report = await reconciler(jobs, here).run_once()

@@ -29,8 +29,8 @@ _ABSENCES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """One FleetTask through our eyes. Times are of our monotonic clock, seconds."""
+class WorkerState:
+    """What this process knows of one FleetTask. Times are of its monotonic clock, seconds."""
 
     worker_id: WorkerId
     since: float
@@ -41,7 +41,7 @@ class Sighting:
     """Somebody saw it before: missing means missing."""
     absences: int = 0
     absent_at: float = 0.0
-    confirmed: bool = False
+    probed: bool = False
     """It answered our own health request, which is sooner than ECS says so."""
     been_healthy: bool = False
     gone: bool = False
@@ -53,7 +53,7 @@ class Sighting:
         task = self.task
         if self.gone or task is None or not task.wanted or task.address is None:
             return False
-        return (task.running and task.health == "HEALTHY") or (self.confirmed and task.starting)
+        return (task.running and task.health == "HEALTHY") or (self.probed and task.starting)
 
     @property
     def pressing(self) -> bool:
@@ -76,7 +76,7 @@ class Sighting:
 
 
 def observe(
-    known: Mapping[WorkerId, Sighting],
+    known: Mapping[WorkerId, WorkerState],
     tasks: Mapping[WorkerId, FleetTask],
     missing: Collection[WorkerId],
     listed: Collection[WorkerId],
@@ -84,11 +84,11 @@ def observe(
     now: float,
     birth_grace: float,
     absence_gap: float,
-) -> dict[WorkerId, Sighting]:
-    """What is known after a complete observation: the sightings that changed, and only those."""
-    changed: dict[WorkerId, Sighting] = {}
+) -> dict[WorkerId, WorkerState]:
+    """What is known after a complete observation: the states that changed, and only those."""
+    changed: dict[WorkerId, WorkerState] = {}
     for worker_id, task in tasks.items():
-        before = known.get(worker_id) or Sighting(worker_id, now)
+        before = known.get(worker_id) or WorkerState(worker_id, now)
         if before.gone or (before.task is not None and task.version < before.task.version):
             continue
         after = replace(before, task=task, gone=task.stopped, absences=0)
@@ -96,48 +96,48 @@ def observe(
         if after != known.get(worker_id):
             changed[worker_id] = replace(after, changed_at=now)
     for worker_id in missing:
-        sighting = known.get(worker_id)
-        if sighting is None or sighting.gone or worker_id in listed:
+        state = known.get(worker_id)
+        if state is None or state.gone or worker_id in listed:
             continue
-        if sighting.task is None and not sighting.known_to_exist and now - sighting.since < birth_grace:
+        if state.task is None and not state.known_to_exist and now - state.since < birth_grace:
             continue
-        if sighting.absences and now - sighting.absent_at < absence_gap:
+        if state.absences and now - state.absent_at < absence_gap:
             continue
-        absences = sighting.absences + 1
+        absences = state.absences + 1
         changed[worker_id] = replace(
-            sighting, absences=absences, absent_at=now, gone=absences >= _ABSENCES, changed_at=now
+            state, absences=absences, absent_at=now, gone=absences >= _ABSENCES, changed_at=now
         )
     return changed
 
 
-def shown(sighting: Sighting, held_for: str | None = None, *, warm: bool = False) -> WorkerView:
-    """For operators; `held_for` is the attempt that uses it here, if we know of one."""
-    task, attempt = sighting.task, held_for or None
+def as_view(state: WorkerState, held_for: str | None = None, *, warm: bool = False) -> WorkerView:
+    """As operators see it; `held_for` is the attempt that has it, as far as this process knows."""
+    task, attempt = state.task, held_for or None
     if task is None:
-        health = WorkerHealth.GONE if sighting.gone else WorkerHealth.STARTING
-        detail = sighting.diagnosis() if sighting.gone else "requested, not seen"
-        return WorkerView(sighting.worker_id, health, 0.0, attempt, detail, stoppable=not sighting.gone)
-    if attempt is None and task.starting and not sighting.healthy:
+        health = WorkerHealth.GONE if state.gone else WorkerHealth.STARTING
+        detail = state.diagnosis() if state.gone else "requested, not seen"
+        return WorkerView(state.worker_id, health, 0.0, attempt, detail, stoppable=not state.gone)
+    if attempt is None and task.starting and not state.healthy:
         attempt = task.launched_for
     text = f"{task.status.lower()}, {task.health.lower()}"
     return WorkerView(
-        worker_id=sighting.worker_id,
-        health=_health(sighting, task),
+        worker_id=state.worker_id,
+        health=_health(state, task),
         started_at=task.created_at,
-        attempt=None if sighting.gone else attempt,
-        detail=sighting.diagnosis() if sighting.gone else text,
+        attempt=None if state.gone else attempt,
+        detail=state.diagnosis() if state.gone else text,
         launched_for=task.launched_for,
-        warm=warm and not sighting.gone,
-        stoppable=task.wanted and not sighting.gone,
+        warm=warm and not state.gone,
+        stoppable=task.wanted and not state.gone,
         size=f"{task.size.cpu / CPU_UNITS:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk",
     )
 
 
-def _health(sighting: Sighting, task: FleetTask) -> WorkerHealth:
-    if sighting.gone:
+def _health(state: WorkerState, task: FleetTask) -> WorkerHealth:
+    if state.gone:
         return WorkerHealth.GONE
     if not task.wanted:
         return WorkerHealth.DRAINING
     if task.health == "UNHEALTHY":
         return WorkerHealth.UNHEALTHY
-    return WorkerHealth.HEALTHY if sighting.healthy else WorkerHealth.STARTING
+    return WorkerHealth.HEALTHY if state.healthy else WorkerHealth.STARTING

@@ -8,15 +8,15 @@ import pytest
 
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.ecs_tasks import FleetTask
-from gooseherd.fleet.ecs_view import Sighting
 from gooseherd.fleet.sizes import WorkerSize
-from gooseherd.fleet.worker_pool import WorkerPool
+from gooseherd.fleet.worker_inventory import WorkerInventory
+from gooseherd.fleet.worker_state import WorkerState
 
 SMALL, LARGE = WorkerSize(1024, 2048), WorkerSize(2048, 4096)
 A, B, C = WorkerId("a"), WorkerId("b"), WorkerId("c")
 
 
-def seen(worker_id: WorkerId, size: WorkerSize = SMALL) -> Sighting:
+def seen(worker_id: WorkerId, size: WorkerSize = SMALL) -> WorkerState:
     task = FleetTask(
         worker_id=worker_id,
         status="RUNNING",
@@ -30,22 +30,22 @@ def seen(worker_id: WorkerId, size: WorkerSize = SMALL) -> Sighting:
         version=1,
         payload={},
     )
-    return Sighting(worker_id, 0.0, task)
+    return WorkerState(worker_id, 0.0, task)
 
 
 class Site:
     def __init__(self) -> None:
         self.now = 0.0
         self.workers = {A: seen(A), B: seen(B), C: seen(C, LARGE)}
-        self.worker_pool = WorkerPool(lambda: self.workers, lambda: self.now)
+        self.inventory = WorkerInventory(lambda: self.workers, lambda: self.now)
 
     def rest(self, *workers: WorkerId) -> None:
         for worker_id in workers:
             self.now += 1
-            self.worker_pool.rest(worker_id)
+            self.inventory.mark_idle(worker_id)
 
     def take(self, size: WorkerSize = SMALL, longest: float = 60.0) -> WorkerId | None:
-        taken = self.worker_pool.take("j.1", size, longest)
+        taken = self.inventory.take("j.1", size, longest)
         return taken and taken[0]
 
 
@@ -56,13 +56,13 @@ def site() -> Site:
 
 def test_one_that_was_told_to_end_is_not_handed_out_however_it_looks(site: Site) -> None:
     site.rest(A)
-    site.worker_pool.dismiss(A)
+    site.inventory.dismiss(A)
     assert site.take() is None
-    site.worker_pool.rest(A)  # Whoever used it until then gives it back.
-    site.worker_pool.doubt(A, 0.0)
+    site.inventory.mark_idle(A)  # Whoever used it until then gives it back.
+    site.inventory.mark_unresponsive(A, 0.0)
     site.now += 60
     assert site.take() is None
-    assert site.worker_pool.all_idle() == []
+    assert site.inventory.all_idle() == []
 
 
 def test_the_smallest_that_will_do_and_of_those_the_last_used(site: Site) -> None:
@@ -74,14 +74,14 @@ def test_one_that_is_too_small_is_left(site: Site) -> None:
     site.rest(A, C)
     assert site.take(LARGE) == C
     assert site.take(LARGE) is None
-    assert site.worker_pool.idle() == {A: 1.0}
+    assert site.inventory.idle() == {A: 1.0}
 
 
 def test_what_is_taken_is_held_and_tells_since_when_it_was_idle(site: Site) -> None:
     site.rest(A)
-    assert site.worker_pool.take("j.1", SMALL, 60.0) == (A, 1.0)
-    assert site.worker_pool.held_for(A) == "j.1"
-    assert not site.worker_pool.is_warm(A)
+    assert site.inventory.take("j.1", SMALL, 60.0) == (A, 1.0)
+    assert site.inventory.held_for(A) == "j.1"
+    assert not site.inventory.is_warm(A)
 
 
 def test_one_about_to_end_of_itself_is_not_handed_out(site: Site) -> None:
@@ -92,14 +92,14 @@ def test_one_about_to_end_of_itself_is_not_handed_out(site: Site) -> None:
 
 
 def test_what_has_ended_is_forgotten_whatever_it_was(site: Site) -> None:
-    site.worker_pool.hold(A, "j.1")
+    site.inventory.hold(A, "j.1")
     site.rest(B)
-    site.worker_pool.doubt(C, 0.0)
+    site.inventory.mark_unresponsive(C, 0.0)
     site.workers = {A: dataclasses.replace(site.workers[A], gone=True), B: site.workers[B]}
     del site.workers[B]
-    assert site.worker_pool.idle() == {}
-    assert site.worker_pool.all_idle() == []
-    assert site.worker_pool.held_for(A) is None
+    assert site.inventory.idle() == {}
+    assert site.inventory.all_idle() == []
+    assert site.inventory.held_for(A) is None
 
 
 def test_one_that_is_not_healthy_waits(site: Site) -> None:
@@ -114,31 +114,31 @@ def test_one_that_is_not_healthy_waits(site: Site) -> None:
 
 def test_one_in_doubt_is_idle_again_after_a_while_with_its_old_age(site: Site) -> None:
     site.rest(A)
-    site.worker_pool.doubt(A, since=1.0)
+    site.inventory.mark_unresponsive(A, since=1.0)
     assert site.take() is None
-    assert site.worker_pool.all_idle() == [A]
+    assert site.inventory.all_idle() == [A]
     site.now += 6.0
-    assert site.worker_pool.take("j.2", SMALL, 60.0) == (A, 1.0)
+    assert site.inventory.take("j.2", SMALL, 60.0) == (A, 1.0)
 
 
 def test_one_in_doubt_that_is_found_at_work_stays_with_its_attempt(site: Site) -> None:
-    site.worker_pool.doubt(A, since=0.0)
-    site.worker_pool.hold(A, "j.3")
+    site.inventory.mark_unresponsive(A, since=0.0)
+    site.inventory.hold(A, "j.3")
     site.now += 60.0
     assert site.take() is None
-    assert site.worker_pool.held_for(A) == "j.3"
+    assert site.inventory.held_for(A) == "j.3"
 
 
 @pytest.mark.parametrize("before", ["held", "warm", "doubted", "unknown"])
 def test_what_is_let_go_is_nothing_to_us(site: Site, before: str) -> None:
     match before:
         case "held":
-            site.worker_pool.hold(A, "j.1")
+            site.inventory.hold(A, "j.1")
         case "warm":
             site.rest(A)
         case "doubted":
-            site.worker_pool.doubt(A, 0.0)
-    site.worker_pool.let_go(A)
+            site.inventory.mark_unresponsive(A, 0.0)
+    site.inventory.let_go(A)
     site.now += 60.0
-    assert site.worker_pool.all_idle() == []
-    assert site.worker_pool.held_for(A) is None
+    assert site.inventory.all_idle() == []
+    assert site.inventory.held_for(A) is None

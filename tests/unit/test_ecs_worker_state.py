@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.ecs_tasks import FleetTask
-from gooseherd.fleet.ecs_view import Sighting, observe
+from gooseherd.fleet.worker_state import WorkerState, observe
 
 W = WorkerId("a" * 32)
 RULES = {"birth_grace": 60.0, "absence_gap": 2.0}
@@ -41,7 +41,7 @@ def task(status="RUNNING", health="HEALTHY", version=1, wanted="RUNNING", addres
     )
 
 
-def after(seen: Sighting | None, shown: FleetTask | None, *, now=100.0, listed=()) -> Sighting:
+def after(seen: WorkerState | None, shown: FleetTask | None, *, now=100.0, listed=()) -> WorkerState:
     known = {} if seen is None else {W: seen}
     tasks = {} if shown is None else {W: shown}
     changed = observe(known, tasks, set() if shown else {W}, listed, now=now, **RULES)
@@ -69,21 +69,21 @@ def test_only_a_healthy_one_that_is_meant_to_run_is_healthy() -> None:
 
 
 def test_its_own_answer_counts_until_ecs_knows_better() -> None:
-    confirmed = Sighting(W, 0.0, task(health="UNKNOWN"), confirmed=True)
-    assert confirmed.healthy
-    assert after(confirmed, task(version=2)).healthy
-    assert not after(confirmed, task(version=2, health="UNHEALTHY")).healthy
-    assert not after(confirmed, task(version=2, wanted="STOPPED")).healthy
+    probed = WorkerState(W, 0.0, task(health="UNKNOWN"), probed=True)
+    assert probed.healthy
+    assert after(probed, task(version=2)).healthy
+    assert not after(probed, task(version=2, health="UNHEALTHY")).healthy
+    assert not after(probed, task(version=2, wanted="STOPPED")).healthy
 
 
 def test_a_just_launched_one_that_is_missing_is_waited_for() -> None:
-    new = Sighting(W, 50.0)
+    new = WorkerState(W, 50.0)
     assert after(new, None, now=100.0) is new
     assert after(new, None, now=111.0).absences == 1
 
 
 def test_two_absences_with_time_between_them_are_an_end() -> None:
-    seen = Sighting(W, 0.0, task())
+    seen = WorkerState(W, 0.0, task())
     once = after(seen, None, now=100.0)
     assert (once.absences, once.gone, once.healthy) == (1, False, True)
     assert after(once, None, now=101.0) is once
@@ -93,17 +93,17 @@ def test_two_absences_with_time_between_them_are_an_end() -> None:
 
 
 def test_one_sight_forgives_an_absence() -> None:
-    once = after(Sighting(W, 0.0, task()), None)
+    once = after(WorkerState(W, 0.0, task()), None)
     assert after(once, task()).absences == 0
 
 
 def test_one_that_is_listed_is_not_absent() -> None:
-    seen = Sighting(W, 0.0, task())
+    seen = WorkerState(W, 0.0, task())
     assert after(seen, None, listed={W}) is seen
 
 
 def test_an_older_picture_changes_nothing() -> None:
-    seen = Sighting(W, 0.0, task(version=5))
+    seen = WorkerState(W, 0.0, task(version=5))
     assert after(seen, task(version=4, health="UNKNOWN")) is seen
 
 
@@ -126,7 +126,7 @@ def test_the_end_is_final() -> None:
     )
 )
 def test_nothing_but_stopped_or_two_absences_in_a_row_ends_one(history) -> None:
-    seen = Sighting(W, 0.0, task(version=1))
+    seen = WorkerState(W, 0.0, task(version=1))
     for step, shown in enumerate(history):
         before = seen
         seen = after(seen, shown, now=1000.0 + 10 * step)
@@ -140,6 +140,6 @@ def test_a_container_that_ran_out_of_memory_is_known_before_its_task_counts_as_s
     dying = task("DEPROVISIONING", wanted="STOPPED")
     result = [{"name": "worker", "exitCode": 137, "reason": "OutOfMemoryError: killed"}]
     dying = replace(dying, payload={**dying.payload, "containers": result})
-    assert Sighting(W, 0.0, dying).reason is Reason.OUT_OF_MEMORY
+    assert WorkerState(W, 0.0, dying).reason is Reason.OUT_OF_MEMORY
     for other in (None, task(), task("STOPPED", wanted="STOPPED")):
-        assert Sighting(W, 0.0, other).reason is Reason.WORKER_LOST
+        assert WorkerState(W, 0.0, other).reason is Reason.WORKER_LOST

@@ -7,32 +7,32 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gooseherd.domain.job import WorkerId
-from gooseherd.fleet.ecs_view import Sighting
 from gooseherd.fleet.sizes import WorkerSize
+from gooseherd.fleet.worker_state import WorkerState
 
-_DOUBT_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5.0
 """After which a warm worker that did not answer is asked again."""
 
 
-class WorkerPool:
+class WorkerInventory:
     """Workers in use and idle ones, by what this process did with them; a dead process leaves none.
 
-    `sightings` tells what is known of them now: those that ended are forgotten. Times are
+    `states` tells what is known of them now: those that ended are forgotten. Times are
     those of `clock`, in seconds.
     """
 
     def __init__(
         self,
-        sightings: Callable[[], Mapping[WorkerId, Sighting]],
+        states: Callable[[], Mapping[WorkerId, WorkerState]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sightings = sightings
+        self._states = states
         self._clock = clock
         self._held: dict[WorkerId, str] = {}
         """Workers this process uses, and for which attempt."""
         self._warm: dict[WorkerId, float] = {}
         """Workers this process may hand out, and since when they are idle."""
-        self._doubted: dict[WorkerId, tuple[float, float]] = {}
+        self._unresponsive: dict[WorkerId, tuple[float, float]] = {}
         """Warm ones that did not answer: since when they are idle, and when that was."""
         self._dismissed: set[WorkerId] = set()
         """Those that were told to end, which ECS may show as healthy for a while."""
@@ -52,17 +52,17 @@ class WorkerPool:
         """It is neither in use nor idle: about to end, or somebody else's."""
         self._held.pop(worker_id, None)
         self._warm.pop(worker_id, None)
-        self._doubted.pop(worker_id, None)
+        self._unresponsive.pop(worker_id, None)
 
     def dismiss(self, worker_id: WorkerId) -> None:
         """It was told to end: whoever uses it may go on for as long as that lasts, nobody gets it next."""
         self._warm.pop(worker_id, None)
-        self._doubted.pop(worker_id, None)
+        self._unresponsive.pop(worker_id, None)
         self._dismissed.add(worker_id)
 
     # -- idle ------------------------------------------------------------------------------
 
-    def rest(self, worker_id: WorkerId, since: float | None = None) -> None:
+    def mark_idle(self, worker_id: WorkerId, since: float | None = None) -> None:
         """It is idle, from now on or since then, and may be handed out, unless it was dismissed."""
         self.let_go(worker_id)
         if worker_id in self._dismissed:
@@ -73,35 +73,35 @@ class WorkerPool:
         """Whether it is idle and may be handed out."""
         return worker_id in self._warm
 
-    def doubt(self, worker_id: WorkerId, since: float) -> None:
+    def mark_unresponsive(self, worker_id: WorkerId, since: float) -> None:
         """It is idle since then but did not answer: not handed out for a while."""
         self.let_go(worker_id)
         if worker_id not in self._dismissed:
-            self._doubted[worker_id] = since, self._clock()
+            self._unresponsive[worker_id] = since, self._clock()
 
     def idle(self) -> dict[WorkerId, float]:
         """Warm workers that live, and since when they are idle."""
-        self._look()
+        self._refresh()
         return dict(self._warm)
 
     def all_idle(self) -> list[WorkerId]:
-        """Those and the doubted ones."""
-        self._look()
-        return [*self._warm, *self._doubted]
+        """Those and the unresponsive ones."""
+        self._refresh()
+        return [*self._warm, *self._unresponsive]
 
     def take(self, attempt: str, size: WorkerSize, longest: float) -> tuple[WorkerId, float] | None:
         """The smallest idle one that will do, of those the last used, and since when it was idle.
 
         Held for `attempt` from now on. One that is idle for `longest` seconds is about to end.
         """
-        sightings = self._sightings()
+        states = self._states()
         found = [
-            (sighting.task.size, -since, worker_id)
+            (state.task.size, -since, worker_id)
             for worker_id, since in self.idle().items()
             if self._clock() - since < longest
-            and (sighting := sightings[worker_id]).task is not None
-            and sighting.healthy
-            and sighting.task.size.covers(size)
+            and (state := states[worker_id]).task is not None
+            and state.healthy
+            and state.task.size.covers(size)
         ]
         if not found:
             return None
@@ -109,13 +109,13 @@ class WorkerPool:
         self.hold(worker_id, attempt)
         return worker_id, -since
 
-    def _look(self) -> None:
-        sightings = self._sightings()
-        for ours in (self._warm, self._doubted, self._held):
-            for worker_id in [w for w in ours if w not in sightings or sightings[w].gone]:
+    def _refresh(self) -> None:
+        states = self._states()
+        for ours in (self._warm, self._unresponsive, self._held):
+            for worker_id in [w for w in ours if w not in states or states[w].gone]:
                 del ours[worker_id]
-        self._dismissed -= {w for w in self._dismissed if w not in sightings or sightings[w].gone}
-        for worker_id, (since, doubted) in list(self._doubted.items()):
-            if self._clock() - doubted > _DOUBT_SECONDS:
-                del self._doubted[worker_id]
+        self._dismissed -= {w for w in self._dismissed if w not in states or states[w].gone}
+        for worker_id, (since, marked) in list(self._unresponsive.items()):
+            if self._clock() - marked > _RETRY_SECONDS:
+                del self._unresponsive[worker_id]
                 self._warm[worker_id] = since
