@@ -234,7 +234,7 @@ async def make_sources(
             allow_networks=tuple(map(ip_network, networks)),
             file_roots=how.pop("file_roots", ()),
         )
-        made.append(HttpSources(guard, patience=how.pop("patience", QUICK), tls=certificates[1], **how))
+        made.append(HttpSources(guard, **{"patience": QUICK, "tls": certificates[1], **how}))
         return made[-1]
 
     yield make

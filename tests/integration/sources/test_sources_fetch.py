@@ -552,8 +552,7 @@ async def test_an_unknown_certificate_is_not_trusted(
     make_sources: Callable[..., HttpSources], start_server: Any, entry: Any, into: Path
 ) -> None:
     secure = await start_server(tls=True)
-    sources = make_sources(schemes=("https",))
-    sources._http._tls = None
+    sources = make_sources(schemes=("https",), tls=None)
     reason, detail = await failed(
         sources.fetch(entry(secure.url("/a")), into, limit=LIMIT, report=quiet), into
     )
