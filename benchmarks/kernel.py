@@ -73,7 +73,7 @@ def cases(folder: Path, records: int) -> Iterator[Case]:
     yield Case("bed_sorted_gzip", "bed", "bed", 2, source("bed-sorted", sorted_text(bed), records))
 
 
-class Percentage:
+class ResourceUsage:
     """Starts processes and adds up what they used."""
 
     def __init__(self) -> None:
@@ -103,42 +103,42 @@ class Percentage:
 def pipeline(case: Case, work: Path) -> Cost:
     """(zcat | grep '^#'; zcat | grep -v … | sort) | bgzip > out; tabix out."""
     out = work / "pipeline.gz"
-    percentage = Percentage()
+    usage = ResourceUsage()
     began = time.perf_counter()
     with out.open("wb") as file:
-        squeeze = percentage.start("bgzip", "-c", stdin=subprocess.PIPE, stdout=file.fileno())
+        squeeze = usage.start("bgzip", "-c", stdin=subprocess.PIPE, stdout=file.fileno())
         assert squeeze.stdin is not None
-        unpack = percentage.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
+        unpack = usage.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
         assert unpack.stdout is not None
-        percentage.start("grep", "^#", stdin=unpack.stdout.fileno(), stdout=squeeze.stdin.fileno())
+        usage.start("grep", "^#", stdin=unpack.stdout.fileno(), stdout=squeeze.stdin.fileno())
         unpack.stdout.close()
-        cpu, rss = _after(percentage, keep=squeeze)
-        unpack = percentage.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
+        cpu, rss = _after(usage, keep=squeeze)
+        unpack = usage.start("zcat", "-f", str(case.source), stdout=subprocess.PIPE)
         assert unpack.stdout is not None
-        keep = percentage.start(
+        keep = usage.start(
             "grep", "-v", "-E", "^(#|track|browser)", stdin=unpack.stdout.fileno(), stdout=subprocess.PIPE
         )
         assert keep.stdout is not None
         unpack.stdout.close()
         key = f"-k{case.column},{case.column}n"
-        percentage.start(
+        usage.start(
             "sort", "-t", "\t", "-k1,1", key, "-S", "256M", "-T", str(work),
             stdin=keep.stdout.fileno(), stdout=squeeze.stdin.fileno(),
         )  # fmt: skip
         keep.stdout.close()
         squeeze.stdin.close()
-        more, most = percentage.finish()
-    percentage.start("tabix", "-f", "-p", case.preset, str(out))
-    last, index = percentage.finish()
+        more, most = usage.finish()
+    usage.start("tabix", "-f", "-p", case.preset, str(out))
+    last, index = usage.finish()
     wall = time.perf_counter() - began
     return Cost(wall, cpu + more + last, max(rss, most, index), out.stat().st_size)
 
 
-def _after(percentage: Percentage, keep: subprocess.Popen[bytes]) -> tuple[float, float]:
+def _after(usage: ResourceUsage, keep: subprocess.Popen[bytes]) -> tuple[float, float]:
     """Wait for all but `keep`."""
-    percentage.children.remove(keep)
-    used = percentage.finish()
-    percentage.children.append(keep)
+    usage.children.remove(keep)
+    used = usage.finish()
+    usage.children.append(keep)
     return used
 
 
@@ -147,10 +147,10 @@ def ours(case: Case, work: Path, program: Path) -> Cost:
         format=case.format, source=case.source, out=work / "kernel.gz", index=work / "kernel.gz.tbi",
         report=work / "report.json", work=work, memory_bytes=case.memory, level=case.level,
     )  # fmt: skip
-    percentage = Percentage()
+    usage = ResourceUsage()
     began = time.perf_counter()
-    percentage.start(*call.argv(program))
-    cpu, rss = percentage.finish()
+    usage.start(*call.argv(program))
+    cpu, rss = usage.finish()
     return Cost(time.perf_counter() - began, cpu, rss, call.out.stat().st_size)
 
 

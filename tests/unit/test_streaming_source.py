@@ -1,4 +1,4 @@
-"""A download and a step beside it: who is waited for, and whose failure counts."""
+"""A download and a step run_while_arriving it: who is waited for, and whose failure counts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REFUSED = StepFailed.because(Reason.SOURCE_INVALID, "line 3: no number")
 class Download:
     """One whose bytes and end the test decides."""
 
-    def __init__(self, *, verdict_seconds: float = 60.0) -> None:
+    def __init__(self, *, verify_seconds: float = 60.0) -> None:
         self.progress: OnFetched | None = None
         self.result: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
         self.cancelled = False
         self.streaming_source = StreamingSource(
-            self._fetch, expected=None, report=lambda *_: None, verdict_seconds=verdict_seconds
+            self._fetch, expected=None, report=lambda *_: None, verify_seconds=verify_seconds
         )
 
     async def _fetch(self, progress: OnFetched) -> Fetched:
@@ -93,7 +93,7 @@ async def test_fewer_bytes_than_asked_for_are_all_there_are() -> None:
 
 async def test_what_a_step_made_counts_only_when_the_bytes_are_verified() -> None:
     download = Download()
-    working = asyncio.create_task(download.streaming_source.beside(made))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(made))
     await download.there(100)
     assert not working.done()
     download.whole()
@@ -102,7 +102,7 @@ async def test_what_a_step_made_counts_only_when_the_bytes_are_verified() -> Non
 
 async def test_wrong_bytes_spoil_what_was_made_of_them() -> None:
     download = Download()
-    working = asyncio.create_task(download.streaming_source.beside(made))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(made))
     await download.there(100)
     download.fails()
     with pytest.raises(StepFailed, match="md5 differs"):
@@ -121,7 +121,7 @@ async def test_a_failing_download_ends_the_step_before_its_failure_is_told() -> 
             seen.append("ended")
         return ""
 
-    working = asyncio.create_task(download.streaming_source.beside(work))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(work))
     await download.there(10)
     download.fails()
     with pytest.raises(StepFailed, match="md5 differs"):
@@ -132,7 +132,7 @@ async def test_a_failing_download_ends_the_step_before_its_failure_is_told() -> 
 @pytest.mark.parametrize(("right", "expected"), [(True, "line 3: no number"), (False, "md5 differs")])
 async def test_a_step_that_blames_its_bytes_waits_for_the_verdict_on_them(right: bool, expected: str) -> None:
     download = Download()
-    working = asyncio.create_task(download.streaming_source.beside(failing(REFUSED)))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(failing(REFUSED)))
     await download.there(10)
     assert not working.done()
     download.whole() if right else download.fails()
@@ -142,10 +142,10 @@ async def test_a_step_that_blames_its_bytes_waits_for_the_verdict_on_them(right:
 
 
 async def test_a_verdict_that_takes_too_long_is_not_waited_for() -> None:
-    download = Download(verdict_seconds=0.01)
+    download = Download(verify_seconds=0.01)
     await download.there(10)
     with pytest.raises(StepFailed) as failed:
-        await download.streaming_source.beside(failing(REFUSED))
+        await download.streaming_source.run_while_arriving(failing(REFUSED))
     assert failed.value.failure.reason is Reason.SOURCE_INVALID
     assert failed.value.failure.detail == (
         "line 3: no number (seen in the first 10 of 100 bytes; the rest was not read)"
@@ -158,7 +158,9 @@ async def test_a_full_disk_waits_for_nobody() -> None:
     download = Download()
     await download.there(10)
     with pytest.raises(StepFailed, match="no room"):
-        await download.streaming_source.beside(failing(StepFailed.because(Reason.OUT_OF_DISK, "no room")))
+        await download.streaming_source.run_while_arriving(
+            failing(StepFailed.because(Reason.OUT_OF_DISK, "no room"))
+        )
     await download.streaming_source.stop()
     assert download.cancelled
 
@@ -173,7 +175,7 @@ async def test_bytes_that_are_taken_back_begin_the_step_anew() -> None:
             await asyncio.Event().wait()
         return f"run {len(runs)}"
 
-    working = asyncio.create_task(download.streaming_source.beside(work))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(work))
     await download.there(50)
     await download.there(20)
     download.whole()
@@ -190,7 +192,7 @@ async def test_a_refusal_of_bytes_that_are_taken_back_is_no_refusal() -> None:
             raise REFUSED
         return "made"
 
-    working = asyncio.create_task(download.streaming_source.beside(work))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(work))
     await download.there(50)
     assert not working.done()
     await download.there(0)
@@ -210,7 +212,7 @@ async def test_cancellation_waits_for_the_step_to_end() -> None:
             ended.append("step")
         return ""
 
-    working = asyncio.create_task(download.streaming_source.beside(work))
+    working = asyncio.create_task(download.streaming_source.run_while_arriving(work))
     await download.there(10)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):

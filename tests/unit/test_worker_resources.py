@@ -9,7 +9,7 @@ import pytest
 
 from gooseherd.domain.quantities import tool_threads
 from gooseherd.processing.tools.limits import ToolLimits, sort_memory, tool_memory
-from gooseherd.worker.resources import cores, fitted, memory_bytes, oom_kills, tool_limits
+from gooseherd.worker.resources import cores, memory_bytes, oom_kills, tool_limits, with_machine_sizes
 from gooseherd.worker.settings import WorkerSettings
 
 GIB = 1 << 30
@@ -106,15 +106,15 @@ def test_the_workers_size_becomes_the_limit_of_each_tool() -> None:
 
 @pytest.mark.parametrize("worker", [512 << 20, GIB, 2 * GIB, 4 * GIB, 120 * GIB])
 def test_what_a_tool_is_told_to_sort_in_follows_the_workers_size_and_fits_its_limit(worker) -> None:
-    share = fitted(WorkerSettings(memory=worker)).sort_memory
+    share = with_machine_sizes(WorkerSettings(memory=worker)).sort_memory
     assert tool_memory(worker, share) == max(worker - (256 << 20), worker // 2)
-    assert share == fitted(WorkerSettings(memory=worker)).samtools_memory
+    assert share == with_machine_sizes(WorkerSettings(memory=worker)).samtools_memory
     assert share >= worker // 3
 
 
 def test_what_the_settings_say_stands() -> None:
     result = WorkerSettings(memory=4 * GIB, sort_memory=100 << 20, samtools_memory=200 << 20, threads=7)
-    assert fitted(result) == result
+    assert with_machine_sizes(result) == result
 
 
 def test_nothing_known_of_the_machine_leaves_a_little_memory() -> None:
@@ -133,7 +133,7 @@ def test_a_share_of_time_counts_as_cores(machine, quota, cores_of_ours) -> None:
 
 def test_a_tool_has_a_thread_for_each_core_and_two_at_least() -> None:
     assert [tool_threads(cores) for cores in (0, 1, 2, 5, 1000)] == [2, 2, 2, 5, 64]
-    assert fitted(WorkerSettings()).threads == tool_threads(cores())
+    assert with_machine_sizes(WorkerSettings()).threads == tool_threads(cores())
 
 
 def test_processes_are_limited_only_where_the_tools_are_alone() -> None:

@@ -1,4 +1,4 @@
-"""What an attempt works with, made from its environment: the cache, the way out, the processors."""
+"""The dependencies of an attempt, made from its environment: cache, sources, processors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
 from gooseherd.worker.engine import Processors
-from gooseherd.worker.resources import fitted, tool_limits
+from gooseherd.worker.resources import tool_limits, with_machine_sizes
 from gooseherd.worker.settings import WorkerSettings
 
 
 @asynccontextmanager
-async def equip(
+async def open_dependencies(
     spec: AttemptSpec, settings: WorkerSettings, scratch: Path
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Processors]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
@@ -34,7 +34,7 @@ async def equip(
     Raises:
         Misconfigured: naming the variable; so does the cache's first call.
     """
-    settings = fitted(settings)
+    settings = with_machine_sizes(settings)
     limits = tool_limits(settings, spec.limits.wall_seconds)
     async with confinement(settings.sandbox, limits, scratch) as confined:
         registry = default_registry(

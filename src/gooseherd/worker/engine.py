@@ -1,8 +1,8 @@
-"""One attempt from order to manifest: what is stored already is kept, what is missing is made.
+"""One attempt from order to manifest: parts that are stored are kept, missing ones are made.
 
 Keys are known before any run, so each step's receipt says whether the step is still to be
 done, and a retry repeats only what an earlier attempt did not finish. The first step begins
-while the source arrives, and what a step announces is stored while it is written
+while the source arrives, and a file that a step announces is uploaded while it is written
 (docs/adr/0009-stream-in-stream-out.md).
 """
 
@@ -24,7 +24,7 @@ from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import IdentityKind
 from gooseherd.worker.failure_reason import failure_of
-from gooseherd.worker.percentage import FETCH_PERCENT, Emit, Percentage
+from gooseherd.worker.progress import FETCH_PERCENT, Emit, Progress
 from gooseherd.worker.publication import Publication
 from gooseherd.worker.streaming_source import OnFetched, StreamingSource
 
@@ -49,11 +49,11 @@ class Processors(Protocol):
 async def run_attempt(
     spec: AttemptSpec, *, cache: CacheBackend, sources: Sources, registry: Processors, work: Path, emit: Emit
 ) -> None:
-    """Publish the artifact the spec orders, saying events up to the last one.
+    """Publish the artifact that the spec orders, emitting events up to the last one.
 
-    `work` is a folder for scratch of this attempt alone; it is gone before the last event is said.
+    `work` is a folder for scratch of this attempt alone; it is removed before the last event.
     Every failure becomes a last event. Cancellation removes the scratch and is raised
-    without a last event: only the caller knows why.
+    without a last event: only the caller knows the reason.
     """
     run = _Run(spec, cache, sources, registry, work, emit)
     try:
@@ -89,14 +89,14 @@ class _Run:
         self._registry = registry
         self._work = work
         self._emit = emit
-        self._percentage = Percentage(emit)
+        self._progress = Progress(emit)
         self._publication = Publication(cache, spec.source.identity, spec.recipe)
         self._source = work / "source" / spec.source.filename
         self._streaming_source: StreamingSource | None = None
         self._made: dict[Kind, Path] = {}
 
     async def end(self) -> None:
-        """Whatever is still under way ends: the download, and what is on its way to the cache."""
+        """Cancel the download and the uploads that are still running."""
         try:
             if self._streaming_source is not None:
                 await self._streaming_source.stop()
@@ -107,9 +107,9 @@ class _Run:
         processor = self._registry.processor(self._spec.recipe)
         steps = processor.steps(self._spec.recipe.source_format)
         if self._spec.attempt.number == 1 and any(step.needs is None for step in steps):
-            # Nearly always nothing is stored yet: the source is on its way while that is asked.
+            # Nearly always nothing is stored yet: the download begins while the cache is asked.
             await self._begin_fetch()
-        # Asked together: each answer may be a trip to another place.
+        # At the same time: each may be a request to a remote service.
         published, found = await asyncio.gather(
             self._publication.manifest(),
             asyncio.gather(*(self._publication.receipt(step.name) for step in steps)),
@@ -121,14 +121,14 @@ class _Run:
         shares = self._shares(steps, to_run)
         if self._streaming_source is not None and all(step.needs is not None for step in to_run):
             await self._streaming_source.stop()
-        # What is there is said first: the job's record shows it while the rest is made.
+        # Kept steps are reported first: the job's record shows them while the rest is made.
         for step in steps:
             receipt = receipts[step.name]
             if receipt is not None:
-                self._percentage.grant(shares[step.name])
-                self._say_complete(receipt)
+                self._progress.skip(shares[step.name])
+                self._emit_complete(receipt)
         for at, step in enumerate(to_run):
-            receipts[step.name] = await self._perform(
+            receipts[step.name] = await self._run_step(
                 step, to_run[at + 1 :], shares, [r for r in receipts.values() if r is not None]
             )
         done = [receipt for step in steps if (receipt := receipts[step.name]) is not None]
@@ -148,36 +148,36 @@ class _Run:
         whole = sum(step.weight for step in steps) or 1.0
         return {step.name: (100.0 - fetch) * step.weight / whole for step in steps}
 
-    async def _perform(
+    async def _run_step(
         self, step: Step, later: list[Step], shares: Mapping[str, float], receipts: list[StepReceipt]
     ) -> StepReceipt:
         share = shares[step.name]
         if step.needs is None:
             streaming_source = await self._begin_fetch()
             await streaming_source.at_least(_BEGIN_BYTES)
-            self._percentage.begin(step.name)
-            output = await streaming_source.beside(
-                lambda: self._attempt(step, self._source, share, streaming_source)
+            self._progress.begin_step(step.name)
+            output = await streaming_source.run_while_arriving(
+                lambda: self._try_step(step, self._source, share, streaming_source)
             )
         else:
-            path = await self._made_before(step.needs, receipts)
-            self._percentage.begin(step.name)
-            output = await self._attempt(step, path, share)
+            path = await self._input_of(step.needs, receipts)
+            self._progress.begin_step(step.name)
+            output = await self._try_step(step, path, share)
         receipt = await self._publication.step(step.name, output)
         self._made.update({produced.kind: produced.path for produced in output.files})
-        self._percentage.end(share)
-        self._say_complete(receipt)
-        await asyncio.to_thread(self._forget, later)
+        self._progress.end_step(share)
+        self._emit_complete(receipt)
+        await asyncio.to_thread(self._remove_unneeded, later)
         return receipt
 
-    async def _attempt(self, step: Step, path: Path, share: float, arriving: Arriving = HERE) -> StepOutput:
-        """The step from its beginning, of which there may have been one before."""
+    async def _try_step(self, step: Step, path: Path, share: float, arriving: Arriving = HERE) -> StepOutput:
+        """Run the step in an empty folder; a try before it may have left files."""
         await self._publication.abandon()
         work = self._work / "steps" / step.name
         await asyncio.to_thread(_make_anew, work)
 
         def report(fraction: float, bytes_in: int, bytes_out: int) -> None:
-            self._percentage.running(share, fraction, bytes_in, bytes_out)
+            self._progress.running(share, fraction, bytes_in, bytes_out)
 
         return await step.run(
             StepInput(
@@ -191,7 +191,7 @@ class _Run:
             )
         )
 
-    async def _made_before(self, kind: Kind, receipts: list[StepReceipt]) -> Path:
+    async def _input_of(self, kind: Kind, receipts: list[StepReceipt]) -> Path:
         made = self._made.get(kind)
         if made is None:
             part = _part(receipts, kind)
@@ -203,42 +203,42 @@ class _Run:
     async def _begin_fetch(self) -> StreamingSource:
         if self._streaming_source is None:
             source = self._spec.source
-            self._percentage.begin()
+            self._progress.begin_step()
             await asyncio.to_thread(self._source.parent.mkdir, parents=True)
 
             def report(there: int, total: int | None) -> None:
                 size = total or source.size_in_bytes
-                self._percentage.arrived(there / size if size else 0.0, there)
+                self._progress.arrived(there / size if size else 0.0, there)
 
             async def fetch(report: OnFetched) -> Fetched:
                 limit = self._spec.limits.source_bytes
                 fetched = await self._sources.fetch(
-                    source, self._source, limit=limit, report=report, pausing=self._percentage.waiting
+                    source, self._source, limit=limit, report=report, pausing=self._progress.waiting
                 )
-                self._percentage.arrived(1.0, fetched.size)
+                self._progress.arrived(1.0, fetched.size)
                 return fetched
 
             self._streaming_source = StreamingSource(fetch, expected=source.size_in_bytes, report=report)
         return self._streaming_source
 
-    def _forget(self, later: list[Step]) -> None:
-        """Free the disk of what no later step reads."""
-        wanted = {step.needs for step in later}
-        for kind in [kind for kind in self._made if kind not in wanted]:
+    def _remove_unneeded(self, later: list[Step]) -> None:
+        """Remove the files that no later step reads."""
+        needed = {step.needs for step in later}
+        for kind in [kind for kind in self._made if kind not in needed]:
             made = self._made.pop(kind)
             if made != self._source:
                 made.unlink(missing_ok=True)
         # A step that hands on the source as it is publishes that very file.
-        if None not in wanted and self._source not in self._made.values():
+        if None not in needed and self._source not in self._made.values():
             self._source.unlink(missing_ok=True)
 
-    def _say_complete(self, receipt: StepReceipt) -> None:
+    def _emit_complete(self, receipt: StepReceipt) -> None:
         parts = tuple({**dataclasses.asdict(part), "kind": str(part.kind)} for part in receipt.parts)
         self._emit(
             EventKind.STEP_COMPLETE,
             step=receipt.step,
             parts=parts,
-            percent=round(self._percentage.percent, 2),
+            percent=round(self._progress.percent, 2),
         )
 
 

@@ -21,7 +21,7 @@ from gooseherd.domain.processing import StepFailed
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 EXIT_NO_ROOM: Final = 74  # sysexits.h, EX_IOERR
-"""Of an attempt that could not even say so: its journal is on that disk."""
+"""Of an attempt that could not write its last event: its journal is on that disk."""
 FULL_DISK: Final = Failure(Reason.OUT_OF_DISK, "no space left for the attempt's files")
 
 _BY_TYPE: tuple[tuple[type[Exception], Reason], ...] = (
@@ -37,12 +37,12 @@ _BY_TYPE: tuple[tuple[type[Exception], Reason], ...] = (
 
 
 def lacks_room(error: BaseException) -> bool:
-    """Whether it came of a disk that is full."""
+    """Whether a full disk is the cause."""
     return any(isinstance(cause, OSError) and cause.errno in _NO_ROOM for cause in _causes(error))
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The failure to report. What nobody foresaw keeps its type's name only: its text may hold paths."""
+    """The failure to report. Of an unexpected error only the type's name is kept: its text may hold paths."""
     if isinstance(error, StepFailed):
         return error.failure
     if lacks_room(error):

@@ -1,4 +1,4 @@
-"""Where an attempt keeps its things, and how what a dead one left behind is removed.
+"""The files of an attempt, and the removal of what a dead one left behind.
 
 `<work>/<job>.<n>/` holds spec.json, journal, log and process.json, which stay readable
 until the attempt is forgotten, and scratch/, which is gone when the attempt ends.
@@ -44,7 +44,7 @@ class AttemptFolder:
 
     @property
     def journal(self) -> Path:
-        """What the attempt said."""
+        """The events of the attempt."""
         return self.path / "journal"
 
     @property
@@ -64,7 +64,7 @@ class AttemptFolder:
 
     @property
     def cancelled(self) -> Path:
-        """Exists once somebody cancelled it, so that a SIGTERM is known for what it is."""
+        """Exists once the attempt is cancelled: a SIGTERM then means that, and not that the worker stops."""
         return self.path / "cancelled"
 
     def process(self) -> ProcessId | None:
@@ -75,7 +75,7 @@ class AttemptFolder:
             return None
 
     def record_process(self, process: ProcessId) -> None:
-        """Say which process it is, for whoever has to end it later."""
+        """Write down which process it is, so that it can be ended later."""
         write_json(self.path / "process.json", process.to_json())
 
     def end(self, timeout: float = 5.0) -> None:
@@ -128,10 +128,10 @@ def sweep(work: Path) -> None:
 
 
 def set_draining(work: Path, draining: bool) -> None:
-    """Open or close the worker for new attempts.
+    """Whether the worker refuses new attempts.
 
-    Whoever starts an attempt makes its folder first and looks at this afterwards, who stops
-    the worker sets this first and looks for folders afterwards: one of the two sees the other.
+    The start of an attempt makes its folder first and checks this mark afterwards; the stop of the worker
+    sets the mark first and looks for folders afterwards: one of the two sees the other.
     """
     if draining:
         (work / _DRAINING).touch()

@@ -4,8 +4,8 @@
 (SOCK_SEQPACKET, one JSON object a message), and ends when the worker's end closes.
 
     to it    {"folder", "entrypoint"} and a descriptor, the watchdog's pipe: start the attempt of that folder
-    from it  {"warm": true}           once: from now on a start takes no time
-             {"folder", "process"}    said by the attempt itself, once it leads a session
+    from it  {"warm": true}           once, when all imports are done
+             {"folder", "process"}    sent by the attempt itself, once it leads a session
              {"folder", "code"}       once the attempt has ended; -n for signal n
 
 It has no threads, no event loop and no connections: what it forks begins as clean as if it
@@ -37,8 +37,8 @@ MESSAGE_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Birth:
-    """What a forked attempt knows of itself."""
+class _ForkedAttempt:
+    """The arguments of attempt.run in a forked process."""
 
     folder: AttemptFolder
     entrypoint: ProcessId
@@ -49,23 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the worker goes; in each fork: be the attempt, and return its exit status."""
     parser = argparse.ArgumentParser(prog="gooseherd.worker.fork_server")
     parser.add_argument("--socket", type=int, required=True, help="descriptor of the fork server's end")
-    parser.add_argument(
-        "--work", required=True, help="the worker's folder; only so that people see whose we are"
-    )
+    parser.add_argument("--work", required=True, help="the worker's folder; shown in lists of processes only")
     given = parser.parse_args(argv)
     _import_all()
-    # What is there now is never collected, so that its pages stay shared.
+    # Objects that exist now are never collected, so that their pages stay shared.
     gc.collect()
     gc.freeze()
-    _rehearse()
+    _fork_once()
     worker = socket.socket(fileno=given.socket)
-    _say(worker, {"warm": True})
-    birth = _serve(worker)
-    if birth is None:
+    _send(worker, {"warm": True})
+    forked = _serve(worker)
+    if forked is None:
         return 0
     from gooseherd.worker import attempt
 
-    return attempt.run(birth.folder, birth.entrypoint, birth.watchdog)
+    return attempt.run(forked.folder, forked.entrypoint, forked.watchdog)
 
 
 def _import_all() -> None:
@@ -87,16 +85,16 @@ def _import_all() -> None:
         preload(settings.region)
 
 
-def _rehearse() -> None:
-    """Fork once for nothing: the first fork of a process takes several times as long as the next."""
+def _fork_once() -> None:
+    """Fork a process that ends at once: a first fork takes several times as long as the next."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
 
 
-def _serve(worker: socket.socket) -> _Birth | None:
-    """Fork attempts until the worker has gone: None. Returns in each of them with its birth."""
+def _serve(worker: socket.socket) -> _ForkedAttempt | None:
+    """Fork attempts until the worker has gone: None. Returns in each forked process with its arguments."""
     children: dict[int, tuple[int, str]] = {}
     poll = select.poll()
     poll.register(worker, select.POLLIN)
@@ -107,7 +105,7 @@ def _serve(worker: socket.socket) -> _Birth | None:
                 pid, folder = children.pop(fd)
                 os.close(fd)
                 _, status = os.waitpid(pid, 0)
-                _say(worker, {"folder": folder, "code": os.waitstatus_to_exitcode(status)})
+                _send(worker, {"folder": folder, "code": os.waitstatus_to_exitcode(status)})
                 continue
             message, descriptors, *_ = socket.recv_fds(worker, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
             if not message:
@@ -117,24 +115,26 @@ def _serve(worker: socket.socket) -> _Birth | None:
             if pid == 0:
                 for pidfd in children:
                     os.close(pidfd)
-                return _be_born(order, watchdog, worker)
+                return _become_attempt(order, watchdog, worker)
             os.close(watchdog)
             pidfd = os.pidfd_open(pid)
             children[pidfd] = pid, order["folder"]
             poll.register(pidfd, select.POLLIN)
 
 
-def _be_born(order: Mapping[str, Any], watchdog: int, worker: socket.socket) -> _Birth:
-    # Before it is said who we are: whoever ends an attempt ends the session it leads.
+def _become_attempt(order: Mapping[str, Any], watchdog: int, worker: socket.socket) -> _ForkedAttempt:
+    # Before the process id is sent: an attempt is ended by its session.
     os.setsid()
     me = ProcessId.of(os.getpid())
     assert me is not None
-    _say(worker, {"folder": order["folder"], "process": me.to_json()})
+    _send(worker, {"folder": order["folder"], "process": me.to_json()})
     worker.close()
-    return _Birth(AttemptFolder(Path(order["folder"])), ProcessId.from_json(order["entrypoint"]), watchdog)
+    return _ForkedAttempt(
+        AttemptFolder(Path(order["folder"])), ProcessId.from_json(order["entrypoint"]), watchdog
+    )
 
 
-def _say(worker: socket.socket, message: Mapping[str, Any]) -> None:
+def _send(worker: socket.socket, message: Mapping[str, Any]) -> None:
     with suppress(OSError):  # The worker has gone; the watchdog of what was forked sees it.
         worker.send(json.dumps(message).encode())
 

@@ -1,4 +1,4 @@
-"""What an attempt says of itself, kept in a file that outlives whoever listens.
+"""The events of an attempt, written to a file that outlives whoever reads them.
 
 One JSON object per line, appended by one write(2) each, `seq` from 1 without gaps. A
 killed writer can leave a torn last line, which readers do not see.
@@ -20,9 +20,9 @@ from gooseherd.domain.attempt import Event, EventKind
 
 PROGRESS_INTERVAL_SECONDS: Final = 0.5
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""Past this size only what changes the outcome is written: some hours of progress at full rate."""
+"""Past this size progress and heartbeats are dropped: some hours of progress at full rate."""
 _DETAIL_LIMIT: Final = 2000
-_CHATTER: Final = frozenset({EventKind.PROGRESS, EventKind.HEARTBEAT})
+_DROPPABLE: Final = frozenset({EventKind.PROGRESS, EventKind.HEARTBEAT})
 
 
 class Journal:
@@ -65,18 +65,18 @@ class Journal:
         return self._over
 
     @property
-    def silence(self) -> float:
+    def seconds_since_write(self) -> float:
         """Seconds since the newest line."""
         return time.monotonic() - self._written_at
 
     def append(self, kind: EventKind, **fields: Any) -> Event | None:
         """Write one event; None when it was dropped.
 
-        Progress is dropped above two a second unless its detail is news, progress and heartbeats
+        Progress is dropped above two a second unless its detail is new, progress and heartbeats
         past `max_bytes`, everything after the last event.
 
         Raises:
-            OSError: the disk is full; nothing was said, and it may be said again. Progress
+            OSError: the disk is full; the event was not written and may be appended again. Progress
                 and heartbeats are dropped instead.
         """
         with self._lock:
@@ -84,7 +84,7 @@ class Journal:
             repeats = kind is EventKind.PROGRESS and fields.get("detail", "") == self._detail
             if self._over or (repeats and now < self._next_progress):
                 return None
-            if kind in _CHATTER and self._bytes >= self._max_bytes:
+            if kind in _DROPPABLE and self._bytes >= self._max_bytes:
                 return None
             if "detail" in fields:
                 fields["detail"] = str(fields["detail"])[:_DETAIL_LIMIT]
@@ -95,7 +95,7 @@ class Journal:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
                 self._torn = True
-                if kind in _CHATTER:
+                if kind in _DROPPABLE:
                     return None
                 raise
             self._torn = False
@@ -119,7 +119,7 @@ class Journal:
 
 
 class JournalReader:
-    """Reads on from where it stood; holds the file open, so a removed journal is read to its end."""
+    """Reads what is new since its last read; holds the file open, so a removed journal is read to its end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -155,7 +155,7 @@ class JournalReader:
 
 
 def _parse(line: bytes) -> Event | None:
-    # Half a line that a full disk left; the writer said it again or gave it up.
+    # Half a line that a full disk left; the writer wrote the event again or gave up.
     try:
         return Event.from_json(json.loads(line))
     except (ValueError, TypeError, KeyError):

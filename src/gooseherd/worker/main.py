@@ -63,7 +63,7 @@ if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of it
     spawner().warm_up()  # Imports at the same time as we do.
     # Loaded now, not by the first call: that would be done on the loop that answers gRPC.
     from gooseherd.worker import (
-        attempts,  # noqa: F401
+        attempt_supervisor,  # noqa: F401
         routines,  # noqa: F401
     )
 

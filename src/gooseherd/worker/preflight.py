@@ -10,7 +10,7 @@ from pathlib import Path
 from gooseherd.installation import remedy
 from gooseherd.processing.tools.limits import OPEN_FILES
 from gooseherd.processing.tools.preflight import Check, Report, disk, soft_limit, tools, writable
-from gooseherd.worker.resources import fitted, tool_limits
+from gooseherd.worker.resources import tool_limits, with_machine_sizes
 from gooseherd.worker.selfcheck import missing_tools
 from gooseherd.worker.settings import WorkerSettings, build_id
 
@@ -42,7 +42,7 @@ def _libraries() -> Check:
 
 
 def _memory(settings: WorkerSettings) -> Check:
-    given = tool_limits(fitted(settings)).memory_bytes
+    given = tool_limits(with_machine_sizes(settings)).memory_bytes
     if given is None:
         return Check("memory", "warn", "a tool may take all there is", "set WORKER_MEMORY_BYTES")
     return Check("memory", "ok", f"{given >> 20} MiB for each tool")

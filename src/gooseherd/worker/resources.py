@@ -1,4 +1,4 @@
-"""How large this worker is, in memory and cores, and whether the kernel killed something for want of memory.
+"""The memory and cores of this worker, and whether the kernel killed a process for want of memory.
 
 Control groups as in the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
@@ -22,9 +22,9 @@ _ROOT: Final = Path("/")
 
 
 def oom_kills(root: Path = _ROOT) -> int:
-    """How often that happened so far: in our control group where it is told, else on this machine.
+    """Number of processes killed so far: in our control group where it counts them, else on this machine.
 
-    0 when it cannot be known at all. Only its growth means something.
+    0 when nothing counts them. Only an increase means something.
     """
     for folder in _groups(root):
         for name in ("memory.events", "memory.oom_control"):
@@ -57,8 +57,8 @@ def cores(root: Path = _ROOT) -> int:
     return max(1, min(shares))
 
 
-def fitted(settings: WorkerSettings) -> WorkerSettings:
-    """The settings, what they leave to the worker's size filled in."""
+def with_machine_sizes(settings: WorkerSettings) -> WorkerSettings:
+    """The settings with every 0 that means the worker's size replaced by that size."""
     memory = settings.memory or memory_bytes()
     share = sort_memory(memory)
     return replace(
@@ -71,7 +71,7 @@ def fitted(settings: WorkerSettings) -> WorkerSettings:
 
 
 def tool_limits(settings: WorkerSettings, wall_seconds: float | None = None) -> ToolLimits:
-    """Of each tool on a worker with `fitted` settings, and of the attempt's wall limit, if that is told."""
+    """Of each tool. `settings` come from `with_machine_sizes`, `wall_seconds` from the attempt, if any."""
     # Of all its threads together.
     cpu = None if wall_seconds is None else math.ceil(wall_seconds * settings.threads)
     return ToolLimits(tool_memory(settings.memory, settings.sort_memory, settings.samtools_memory), cpu)

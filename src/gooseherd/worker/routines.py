@@ -1,4 +1,4 @@
-"""What can be asked of a worker over Wool: start, watch and cancel an attempt, and what it is.
+"""The calls that a worker answers over Wool: start, watch and cancel an attempt; describe the worker.
 
 Callers import this module too, by the same name, so it stays light; the bodies run in
 Wool's child process of the worker. Plain data only crosses the wire: no class of ours
@@ -19,7 +19,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
 
 if TYPE_CHECKING:
-    from gooseherd.worker.attempts import Attempts
+    from gooseherd.worker.attempt_supervisor import AttemptSupervisor
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 async def start_attempt(order: dict[str, Any]) -> dict[str, Any]:
     """Start an attempt; answers `started`, `busy`, `draining` or `misconfigured` with `problem`."""
     # A thread cannot be cancelled: once begun, the start is completed, and asked again it is known.
-    return await _safely(lambda host: host.start(order))
+    return await _safely(lambda supervisor: supervisor.start(order))
 
 
 @wool.routine  # type: ignore[untyped-decorator]
@@ -37,7 +37,9 @@ async def watch_attempt(
 ) -> AsyncIterator[dict[str, Any]]:
     """`event`s of an attempt to its last one, or `lost` with a diagnosis, or `unknown`."""
     try:
-        async for message in _host().watch(AttemptId(JobId(job_id), number), from_seq, heartbeat_seconds):
+        async for message in _supervisor().watch(
+            AttemptId(JobId(job_id), number), from_seq, heartbeat_seconds
+        ):
             yield message
     except (SystemExit, KeyboardInterrupt) as error:  # Either would end the worker's loop and hang callers.
         yield {"lost": f"worker code raised {type(error).__name__}"}
@@ -46,19 +48,19 @@ async def watch_attempt(
 @wool.routine  # type: ignore[untyped-decorator]
 async def cancel_attempt(job_id: str, number: int) -> dict[str, Any]:
     """End an attempt's processes and remove its folder; unknown ones are fine."""
-    return await _safely(lambda host: host.cancel(AttemptId(JobId(job_id), number)))
+    return await _safely(lambda supervisor: supervisor.cancel(AttemptId(JobId(job_id), number)))
 
 
 @wool.routine  # type: ignore[untyped-decorator]
 async def describe() -> dict[str, Any]:
     """`build`, `uptime_seconds`, `attempts`, `draining`."""
-    return await _safely(lambda host: host.describe())
+    return await _safely(lambda supervisor: supervisor.describe())
 
 
-async def _safely(call: Callable[[Attempts], dict[str, Any]]) -> dict[str, Any]:
+async def _safely(call: Callable[[AttemptSupervisor], dict[str, Any]]) -> dict[str, Any]:
     def body() -> dict[str, Any]:
         try:
-            return call(_host())
+            return call(_supervisor())
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             # Its class may not exist at the caller, its text may hold paths, and the last two
             # would end the worker's loop for good.
@@ -71,19 +73,21 @@ async def _safely(call: Callable[[Attempts], dict[str, Any]]) -> dict[str, Any]:
     return await asyncio.to_thread(body)
 
 
-def _host() -> Attempts:
-    from gooseherd.worker.attempts import Attempts
+def _supervisor() -> AttemptSupervisor:
+    from gooseherd.worker.attempt_supervisor import AttemptSupervisor
     from gooseherd.worker.settings import WorkerPlace, build_id
     from gooseherd.worker.spawning import spawner
 
-    with _making:
-        if not _hosts:
+    with _supervisor_lock:
+        if not _supervisors:
             place = WorkerPlace.from_env()
-            _hosts.append(
-                Attempts(work=place.work, build=build_id(), entrypoint=place.entrypoint, spawner=spawner())
+            _supervisors.append(
+                AttemptSupervisor(
+                    work=place.work, build=build_id(), entrypoint=place.entrypoint, spawner=spawner()
+                )
             )
-        return _hosts[0]
+        return _supervisors[0]
 
 
-_hosts: list[Attempts] = []
-_making = threading.Lock()
+_supervisors: list[AttemptSupervisor] = []
+_supervisor_lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Starts attempt processes by a fork server that is kept ready, and learns how they end."""
+"""Starts attempt processes by a fork server that is kept ready, and waits for their end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gooseherd.worker.settings import WorkerPlace, attempt_environment
 
 log = logging.getLogger(__name__)
 
-_BIRTH_SECONDS: Final = 60.0
+_START_SECONDS: Final = 60.0
 """For the imports of a fork server that was just started, on a machine with other things to do."""
 _WATCH_SECONDS: Final = 3600.0
 
@@ -44,7 +44,7 @@ class Spawned:
         self._ended = ended
 
     def wait(self) -> int | None:
-        """Block until it has ended; -n for signal n, None when only its parent knew and is gone too."""
+        """Block until it has ended; -n for signal n, None when the fork server ended before it could tell."""
         code = self._ended.result()
         while code is None and not self.process.wait(_WATCH_SECONDS):
             pass
@@ -52,7 +52,7 @@ class Spawned:
 
 
 class Spawner:
-    """Keeps one fork server, with `environment` and nothing else of ours. Usable from any thread."""
+    """Keeps one fork server, which inherits `environment` only. Usable from any thread."""
 
     def __init__(self, environment: Mapping[str, str], work: Path) -> None:
         self._environment = dict(environment)
@@ -61,7 +61,7 @@ class Spawner:
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        """Begin to make ready what the first attempt would otherwise wait for."""
+        """Start the fork server, which the first attempt would otherwise wait for."""
         self._current()
 
     def wait_warm(self, timeout: float) -> bool:
@@ -69,7 +69,7 @@ class Spawner:
         return self._current().warm.wait(timeout)
 
     def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, watchdog: socket.socket) -> Spawned:
-        """Start the attempt of `folder`; `watchdog` is its end of the line. Blocks.
+        """Start the attempt of `folder`; `watchdog` is its end of the watchdog's socket. Blocks.
 
         Raises:
             CannotSpawn: two fork servers in a row died, or one does not answer; what may have been
@@ -89,14 +89,14 @@ class Spawner:
 
 
 class _ForkServer:
-    """A running fork server and who waits for its messages."""
+    """A running fork server and the calls that wait for its messages."""
 
     def __init__(self, environment: Mapping[str, str], work: Path) -> None:
         self.useless = False
-        """It is gone, or as good as gone."""
+        """It is gone, or does not answer."""
         self.warm = threading.Event()
         self._lock = threading.Lock()
-        self._births: dict[str, Future[ProcessId]] = {}
+        self._starts: dict[str, Future[ProcessId]] = {}
         self._ends: dict[str, Future[int | None]] = {}
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -111,59 +111,59 @@ class _ForkServer:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        threading.Thread(target=self._listen, name="fork-server", daemon=True).start()
+        threading.Thread(target=self._receive, name="fork-server", daemon=True).start()
 
     def spawn(self, folder: AttemptFolder, entrypoint: ProcessId, watchdog: socket.socket) -> Spawned:
         name = str(folder.path)
-        born: Future[ProcessId] = Future()
+        started: Future[ProcessId] = Future()
         ended: Future[int | None] = Future()
         with self._lock:
             if self.useless:
                 raise _ForkServerGone("it has ended")
-            self._births[name], self._ends[name] = born, ended
+            self._starts[name], self._ends[name] = started, ended
         order = json.dumps({"folder": name, "entrypoint": entrypoint.to_json()}).encode()
         try:
             socket.send_fds(self._ours, [order], [watchdog.fileno()])
-            return Spawned(born.result(_BIRTH_SECONDS), ended)
+            return Spawned(started.result(_START_SECONDS), ended)
         except TimeoutError:
             self.useless = True
             self._process.kill()
-            raise CannotSpawn(f"no answer within {_BIRTH_SECONDS:g} seconds") from None
+            raise CannotSpawn(f"no answer within {_START_SECONDS:g} seconds") from None
         except OSError as error:
             raise _ForkServerGone(type(error).__name__) from error
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         with suppress(OSError):
             while message := self._ours.recv(MESSAGE_BYTES):
-                self._hear(json.loads(message))
-        # Its end is closed by all that had it: no attempt is on its way any more.
+                self._handle(json.loads(message))
+        # All processes that had its end have closed it: no attempt is being started any more.
         code = self._process.wait()
         with self._lock:
             self.useless = True
-            births, ends = list(self._births.values()), list(self._ends.values())
+            starts, ends = list(self._starts.values()), list(self._ends.values())
         self.warm.set()
-        for born in births:
-            born.set_exception(_ForkServerGone(f"it {describe_exit(code)}"))
+        for started in starts:
+            started.set_exception(_ForkServerGone(f"it {describe_exit(code)}"))
         for ended in ends:
             ended.set_result(None)
         self._ours.close()
 
-    def _hear(self, message: Mapping[str, object]) -> None:
+    def _handle(self, message: Mapping[str, object]) -> None:
         if "warm" in message:
             self.warm.set()
             return
         name = str(message["folder"])
         with self._lock:
-            born = self._births.pop(name, None)
+            started = self._starts.pop(name, None)
             ended = self._ends.pop(name, None) if "code" in message else None
         if isinstance(process := message.get("process"), dict):
-            if born is not None:
-                born.set_result(ProcessId.from_json(process))
+            if started is not None:
+                started.set_result(ProcessId.from_json(process))
             return
         code = message["code"]
         assert isinstance(code, int)
-        if born is not None:
-            born.set_exception(CannotSpawn(f"the attempt process ended at once ({code})"))
+        if started is not None:
+            started.set_exception(CannotSpawn(f"the attempt process ended at once ({code})"))
         if ended is not None:
             ended.set_result(code)
 

@@ -1,7 +1,7 @@
-"""Uploads a file to the cache while a tool still writes it; the object appears only when the step agrees.
+"""Uploads a file to the cache while a tool still writes it; the object appears when the step is done.
 
-What is read on the way is digested, so that the file is not read again. Until `finish` the
-stream has no end, so nothing can become an object before.
+The digest is made of the bytes as they are sent, so that the file is not read again. The stream has
+no end before `finish`, so there is no object before.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gooseherd.tasks import ended
 log = logging.getLogger(__name__)
 
 EARLY_BYTES: Final = 8 << 20
-"""What is smaller is stored in one request when it is finished: nothing is gained by beginning sooner."""
+"""A smaller file is stored in one request when it is finished: an early start would gain nothing."""
 _CHUNK: Final = 1 << 20
-_LOOK_SECONDS: Final = 0.1
-"""Between two looks at the size of a file that another process writes."""
+_POLL_SECONDS: Final = 0.1
+"""Between two checks of the size of a file that another process writes."""
 
 
-class _TakenBackError(Exception):
-    """The file was removed or became shorter: what was sent of it is nothing any more."""
+class _RewrittenError(Exception):
+    """The file was removed or became shorter: what was sent of it is void."""
 
 
 class StreamingUpload:
@@ -46,12 +46,12 @@ class StreamingUpload:
         self._early_bytes = early_bytes
         self._finished = asyncio.Event()
         self._unwanted = False
-        self._task = asyncio.create_task(self._send(), name=f"outflow {path.name}")
+        self._task = asyncio.create_task(self._send(), name=f"upload {path.name}")
 
     async def finish(self) -> tuple[int, str] | None:
-        """The file is whole and good: (size, sha256) of the object that it now is.
+        """The file is complete and valid; returns (size, sha256) of the object that it has become.
 
-        None: it is not the object, or not by this way; nothing of it is left in the cache.
+        None: this upload did not make the object; nothing of it is left in the cache.
         """
         self._finished.set()
         try:
@@ -61,7 +61,7 @@ class StreamingUpload:
             raise
 
     async def abandon(self) -> None:
-        """Nothing will be published of it; returns when the cache has let go of what it had."""
+        """Cancel the upload; returns when the cache has removed what was sent."""
         # A cancellation alone is lost where the cache's own tasks fail at that very moment.
         self._unwanted = True
         await ended(self._task)
@@ -69,33 +69,33 @@ class StreamingUpload:
     async def _send(self) -> tuple[int, str] | None:
         while not self._unwanted and await self._large_enough():
             try:
-                with _Growing(self.path, self._finished) as body:
+                with _GrowingFile(self.path, self._finished) as body:
                     if await self._cache.put_if_absent(self._key, body):
                         return body.size, body.sha256
-            except _TakenBackError:
-                log.info("what was on its way is written anew")
-                await asyncio.sleep(_LOOK_SECONDS)
+            except _RewrittenError:
+                log.info("the file is being written anew; its upload begins again")
+                await asyncio.sleep(_POLL_SECONDS)
                 continue
             except (GooseherdError, OSError) as error:
-                # The file is still there: it is published when the step is done, as any other.
-                log.warning("could not publish while it was made: %s", type(error).__name__)
+                # The file is still there: it is uploaded when the step is done, as any other.
+                log.warning("the early upload failed: %s", type(error).__name__)
             return None
         return None
 
     async def _large_enough(self) -> bool:
-        """Wait until it is; False when it is finished before."""
+        """Wait until the file has `early_bytes`; False when it is finished before that."""
         while True:
             try:
                 if self.path.stat().st_size >= self._early_bytes:
                     return True
             except FileNotFoundError:
                 pass
-            if await _within(_LOOK_SECONDS, self._finished):
+            if await _wait(_POLL_SECONDS, self._finished):
                 return False
 
 
-class _Growing:
-    """The bytes of a file that grows until `finished`. Raises _TakenBackError when it shrinks or goes."""
+class _GrowingFile:
+    """The bytes of a file that grows until `finished`. Raises _RewrittenError when it shrinks or goes."""
 
     def __init__(self, path: Path, finished: asyncio.Event) -> None:
         self._path = path
@@ -105,7 +105,7 @@ class _Growing:
         try:
             self._file = open_regular(path)
         except FileNotFoundError:
-            raise _TakenBackError from None
+            raise _RewrittenError from None
 
     def __enter__(self) -> Self:
         return self
@@ -115,37 +115,37 @@ class _Growing:
 
     @property
     def sha256(self) -> str:
-        """Of what was given."""
+        """Of the bytes sent so far."""
         return self._digest.hexdigest()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
-            # In this order: what is finished has its last size.
+            # In this order: a finished file has its final size.
             finished = self._finished.is_set()
             about = os.fstat(self._file)
             if about.st_size < self.size or not about.st_nlink:
-                raise _TakenBackError
+                raise _RewrittenError
             waiting = about.st_size - self.size
             if waiting >= _CHUNK or (finished and waiting):
                 yield await in_thread(self._next)
             elif not finished:
-                await _within(_LOOK_SECONDS, self._finished)
+                await _wait(_POLL_SECONDS, self._finished)
             elif os.path.samestat(about, self._path.stat()):
                 return
             else:
-                raise _TakenBackError
+                raise _RewrittenError
 
     def _next(self) -> bytes:
         data = os.pread(self._file, _CHUNK, self.size)
         if not data:
-            raise _TakenBackError
+            raise _RewrittenError
         self._digest.update(data)
         self.size += len(data)
         return data
 
 
-async def _within(seconds: float, event: asyncio.Event) -> bool:
-    """Whether it comes in that time."""
+async def _wait(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for the event at most so long; whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -1,4 +1,4 @@
-"""Attempts are forked from a template; they must not depend on it afterwards."""
+"""Attempts are forked from a fork server; they must not depend on it afterwards."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 
-def _equipment() -> types.ModuleType:
+def _dependencies() -> types.ModuleType:
     from gooseherd.domain.artifact import Kind
     from gooseherd.domain.ports.source import Fetched
     from gooseherd.domain.processing import Produced, StepOutput
@@ -78,11 +78,11 @@ def _equipment() -> types.ModuleType:
             return Processor()
 
     @asynccontextmanager
-    async def equip(spec, settings, scratch):
+    async def open_dependencies(spec, settings, scratch):
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
     module = types.ModuleType("gooseherd.worker.dependencies")
-    vars(module)["equip"] = equip
+    vars(module)["open_dependencies"] = open_dependencies
     return module
 
 
@@ -93,7 +93,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(name, self)
 
     def create_module(self, spec):
-        return _equipment()
+        return _dependencies()
 
     def exec_module(self, module):
         return None

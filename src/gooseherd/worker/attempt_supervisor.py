@@ -1,7 +1,7 @@
-"""The attempts of one worker: started once, watched by anybody, ended for certain.
+"""Supervises the attempts of one worker: starts, watches and cancels their processes.
 
-Lives in Wool's child process and depends on none of its event loops, which come and go;
-an attempt that was started goes on whoever stops listening.
+Runs in Wool's child process and depends on none of its event loops, which come and go; a started
+attempt goes on when its watchers are gone.
 """
 
 from __future__ import annotations
@@ -33,97 +33,99 @@ from gooseherd.worker.watchdog import STOP_SECONDS
 log = logging.getLogger(__name__)
 
 HUNG_SECONDS: Final = 120.0
-"""An attempt that writes nothing for that long, not even its heartbeat every 2 s, is stopped or wedged."""
-FAREWELL_SECONDS: Final = 10.0
+"""An attempt that writes nothing for that long, not even its heartbeat every 2 s, hangs."""
+EXIT_SECONDS: Final = 10.0
 """From an attempt's last event, or SIGKILL, to its process's end: on a busy machine that takes a while."""
-_LOOK_SECONDS: Final = 1.0
-"""A watcher looks at the journal at least that often, although it is told when it grows."""
+_POLL_SECONDS: Final = 1.0
+"""A watcher reads the journal at least that often, although it is woken when the journal grows."""
 _REMEMBERED: Final = 20
 """Ended attempts whose journal is kept, for a watcher that comes late."""
 
 _KILLED_FOR_MEMORY: Final = Failure(Reason.OUT_OF_MEMORY, "the attempt was killed for want of memory")
 
-Answer = dict[str, Any]
+Message = dict[str, Any]
 
 
-class _Attempt:
-    """One started process, the thread that waits for its end, and the one that hears it write."""
+class _RunningAttempt:
+    """One started process, the thread that waits for its end, and the one that receives its wake-ups."""
 
-    def __init__(self, spec: AttemptSpec, folder: AttemptFolder, spawned: Spawned, line: socket.socket):
+    def __init__(
+        self, spec: AttemptSpec, folder: AttemptFolder, spawned: Spawned, wakeup_socket: socket.socket
+    ):
         self.folder = folder
         self.ended = threading.Event()
         self.diagnosis = ""
-        self.starved: Failure | None = None
-        """What it lacked so much that it could not say so itself."""
+        self.exhausted: Failure | None = None
+        """Memory or disk, which it lacked so much that it could not write its last event."""
         self._spawned = spawned
-        self._line = line
+        self._wakeup_socket = wakeup_socket
         self._kills = oom_kills()
         self._identity = spawned.process
         self._name = str(spec.attempt)
-        self._listening: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
-        self._listening_lock = threading.Lock()
+        self._watchers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._watchers_lock = threading.Lock()
         threading.Thread(target=self._wait, name=f"attempt {self._name}", daemon=True).start()
-        threading.Thread(target=self._hear, name=f"line {self._name}", daemon=True).start()
+        threading.Thread(target=self._forward_wakeups, name=f"wake-ups {self._name}", daemon=True).start()
 
     def _wait(self) -> None:
         code = self._spawned.wait()
         self.diagnosis = f"attempt process {describe_exit(code)}"
         if code == -signal.SIGKILL and oom_kills() > self._kills:
-            self.starved = _KILLED_FOR_MEMORY
+            self.exhausted = _KILLED_FOR_MEMORY
         elif code == EXIT_NO_ROOM:
-            self.starved = FULL_DISK
+            self.exhausted = FULL_DISK
         # The tools of a killed attempt have lost their parent, not their lives.
         end_session(self._identity)
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
         with suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
+            self._wakeup_socket.shutdown(socket.SHUT_RDWR)
         self.ended.set()
-        self._ring()
+        self._wake_watchers()
         log.info("attempt ended", extra={"attempt": self._name, "how": self.diagnosis})
 
-    def _hear(self) -> None:
-        """Its end of the line closes with the process, so does this thread end."""
-        with self._line, suppress(OSError):
-            while self._line.recv(4096):
-                self._ring()
+    def _forward_wakeups(self) -> None:
+        """Ends with the process, which closes the other end of the socket."""
+        with self._wakeup_socket, suppress(OSError):
+            while self._wakeup_socket.recv(4096):
+                self._wake_watchers()
 
-    def _ring(self) -> None:
-        with self._listening_lock:
-            wakeups = list(self._listening)
+    def _wake_watchers(self) -> None:
+        with self._watchers_lock:
+            wakeups = list(self._watchers)
         for loop, wakeup in wakeups:
-            with suppress(RuntimeError):  # A loop that was closed hears nothing.
+            with suppress(RuntimeError):  # The loop was closed.
                 loop.call_soon_threadsafe(wakeup.set)
 
     @contextmanager
     def wakeup(self) -> Iterator[asyncio.Event]:
         """Set, in the running loop, whenever the journal has grown and when the process has ended."""
         mine = (asyncio.get_running_loop(), asyncio.Event())
-        with self._listening_lock:
-            self._listening.add(mine)
+        with self._watchers_lock:
+            self._watchers.add(mine)
         try:
             yield mine[1]
         finally:
-            with self._listening_lock:
-                self._listening.discard(mine)
+            with self._watchers_lock:
+                self._watchers.discard(mine)
 
-    def is_at_work(self) -> bool:
-        """Not once its last event is written, though the process may still be there for a moment."""
-        return not (self.ended.is_set() or self._has_ended())
+    def is_active(self) -> bool:
+        """False once its last event is written, although the process may still exist for a moment."""
+        return not (self.ended.is_set() or self._wrote_last_event())
 
-    def _has_ended(self) -> bool:
+    def _wrote_last_event(self) -> bool:
         with JournalReader(self.folder.journal) as reader:
             return any(event.last for event in reader.read())
 
-    def last_words(self, newest: int) -> Answer:
-        """What is said for a process that ended without its own; `newest` is what was read of its journal."""
-        if (lacked := self.starved) is None:
+    def final_message(self, newest: int) -> Message:
+        """The last message of a process that wrote no last event; `newest`: last position in its journal."""
+        if (lacked := self.exhausted) is None:
             return {"lost": self.diagnosis}
         last = Event(newest + 1, EventKind.FAILED, time.time(), reason=lacked.reason, detail=lacked.detail)
         return {"event": last.to_json()}
 
     def end(self) -> bool:
         """SIGTERM, a grace, then `kill`. Blocks."""
-        # Only the leader is asked: it ends its tools in order, and knows that it was no failure of theirs.
+        # Only the leader gets it: it ends its tools in order, and knows that they did not fail.
         if self._identity.signal(signal.SIGTERM):
             self.ended.wait(STOP_SECONDS)
         return self.kill()
@@ -132,31 +134,31 @@ class _Attempt:
         """SIGKILL to the whole session; whether it is empty. Blocks, but not for what no signal ends."""
         if not self.ended.is_set():
             end_session(self._identity)
-        return self.ended.wait(FAREWELL_SECONDS)
+        return self.ended.wait(EXIT_SECONDS)
 
 
-class Attempts:
-    """All attempts of this worker; one lives at a time. Answers are plain data, they cross the wire."""
+class AttemptSupervisor:
+    """All attempts of this worker; one runs at a time. Answers are plain data, they cross the wire."""
 
     def __init__(self, *, work: Path, build: str, entrypoint: ProcessId, spawner: Spawner) -> None:
         self._work = work
         self._build = build
         self._entrypoint = entrypoint
         self._spawner = spawner
-        self._attempts: dict[AttemptId, _Attempt] = {}
+        self._attempts: dict[AttemptId, _RunningAttempt] = {}
         self._lock = threading.Lock()
         self._started_at = time.monotonic()
 
-    def describe(self) -> Answer:
-        """Build, uptime in seconds, attempts at work. Blocks."""
+    def describe(self) -> Message:
+        """Build, uptime in seconds, active attempts. Blocks."""
         return {
             "build": self._build,
             "uptime_seconds": time.monotonic() - self._started_at,
-            "attempts": [str(name) for name, attempt in list(self._attempts.items()) if attempt.is_at_work()],
+            "attempts": [str(name) for name, attempt in list(self._attempts.items()) if attempt.is_active()],
             "draining": is_draining(self._work),
         }
 
-    def start(self, order: Mapping[str, Any]) -> Answer:
+    def start(self, order: Mapping[str, Any]) -> Message:
         """Start the attempt unless it was started before. Blocks; not interruptible, hence atomic."""
         if order.get("build") != self._build:
             return {
@@ -169,7 +171,7 @@ class Attempts:
         except (InvalidInput, KeyError, TypeError, ValueError) as error:
             problem = str(error) if isinstance(error, InvalidInput) else type(error).__name__
             return {"misconfigured": "attempt", "problem": f"unreadable order: {problem}"}
-        self._see_off()
+        self._wait_for_finished()
         with self._lock:
             if spec.attempt in self._attempts:
                 return {"started": True}
@@ -190,21 +192,21 @@ class Attempts:
         log.info("attempt started", extra={"attempt": str(spec.attempt)})
         return {"started": True}
 
-    def _see_off(self) -> None:
-        """Wait for attempts that have said their last word: they are leaving, not at work. Blocks."""
+    def _wait_for_finished(self) -> None:
+        """Wait for attempts that have written their last event: their processes are about to end. Blocks."""
         for attempt in list(self._attempts.values()):
-            if not attempt.is_at_work():
-                attempt.ended.wait(FAREWELL_SECONDS)
+            if not attempt.is_active():
+                attempt.ended.wait(EXIT_SECONDS)
 
-    def _spawn(self, spec: AttemptSpec, folder: AttemptFolder) -> _Attempt:
+    def _spawn(self, spec: AttemptSpec, folder: AttemptFolder) -> _RunningAttempt:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 spawned = self._spawner.spawn(folder, self._entrypoint, theirs)
             folder.record_process(spawned.process)
-            return _Attempt(spec, folder, spawned, ours)
+            return _RunningAttempt(spec, folder, spawned, ours)
         except BaseException:
-            ours.close()  # Whatever was started ends with it.
+            ours.close()  # Ends what was started: its watchdog sees the close.
             raise
 
     def _forget_old(self) -> None:
@@ -212,7 +214,7 @@ class Attempts:
         for name in ended[:-_REMEMBERED]:
             shutil.rmtree(self._attempts.pop(name).folder.path, ignore_errors=True)
 
-    async def watch(self, name: AttemptId, from_seq: int, heartbeat_seconds: float) -> AsyncIterator[Answer]:
+    async def watch(self, name: AttemptId, from_seq: int, heartbeat_seconds: float) -> AsyncIterator[Message]:
         """Each event from `from_seq` on, the last one in any case; a heartbeat when there is none.
 
         Such a heartbeat repeats the newest position. Ends with `lost` when the process ended
@@ -223,36 +225,36 @@ class Attempts:
             yield {"unknown": True}
             return
         newest = 0
-        heard = sent_at = time.monotonic()
+        read_at = sent_at = time.monotonic()
         with attempt.wakeup() as wakeup, JournalReader(attempt.folder.journal) as reader:
             while True:
                 wakeup.clear()
                 # In this order: what was written before the end was written before it is read.
                 over = attempt.ended.is_set()
                 for event in reader.read():
-                    heard = time.monotonic()
+                    read_at = time.monotonic()
                     newest = event.seq
                     if event.seq >= from_seq or event.last:
-                        sent_at = heard
+                        sent_at = read_at
                         yield {"event": event.to_json()}
                     if event.last:
                         return
                 if over:
-                    yield attempt.last_words(newest)
+                    yield attempt.final_message(newest)
                     return
                 now = time.monotonic()
-                if now - heard > HUNG_SECONDS:
+                if now - read_at > HUNG_SECONDS:
                     await asyncio.to_thread(attempt.kill)
-                    yield {"lost": f"attempt process said nothing for {HUNG_SECONDS:g} seconds"}
+                    yield {"lost": f"attempt process wrote nothing for {HUNG_SECONDS:g} seconds"}
                     return
                 if now - sent_at > heartbeat_seconds:
                     sent_at = now
                     yield {"event": {"seq": newest, "kind": str(EventKind.HEARTBEAT), "at": time.time()}}
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(_LOOK_SECONDS, sent_at + heartbeat_seconds - now)):
+                    async with asyncio.timeout(min(_POLL_SECONDS, sent_at + heartbeat_seconds - now)):
                         await wakeup.wait()
 
-    def cancel(self, name: AttemptId) -> Answer:
+    def cancel(self, name: AttemptId) -> Message:
         """End the attempt and remove its folder; `failed` when its processes do not go. Blocks."""
         attempt = self._attempts.get(name)
         if attempt is None:

@@ -21,9 +21,9 @@ from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import SourceFile
 from gooseherd.processes import ProcessId
-from gooseherd.worker import attempts as hosts
+from gooseherd.worker import attempt_supervisor as supervising
 from gooseherd.worker import routines
-from gooseherd.worker.attempts import Attempts
+from gooseherd.worker.attempt_supervisor import AttemptSupervisor
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.spawning import Spawned, Spawner
@@ -51,10 +51,10 @@ class Killed:
         return Spawned(me, ended)
 
 
-def started(work: Path, spawner: Killed) -> Attempts:
+def started(work: Path, spawner: Killed) -> AttemptSupervisor:
     me = ProcessId.of(1)
     assert me is not None
-    host = Attempts(work=work, build="b", entrypoint=me, spawner=cast(Spawner, spawner))
+    host = AttemptSupervisor(work=work, build="b", entrypoint=me, spawner=cast(Spawner, spawner))
     source = SourceFile.from_json(
         {
             "dcc": "d",
@@ -77,7 +77,7 @@ async def last_words(work: Path, status: int | None = None) -> list[dict[str, An
 
 async def test_a_kill_that_the_kernel_counts_as_its_own_is_out_of_memory(tmp_path, monkeypatch) -> None:
     counts = itertools.count()
-    monkeypatch.setattr(hosts, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(supervising, "oom_kills", lambda: next(counts))
     *_, last = await last_words(tmp_path)
     event = Event.from_json(last["event"])
     assert event.last
@@ -86,7 +86,7 @@ async def test_a_kill_that_the_kernel_counts_as_its_own_is_out_of_memory(tmp_pat
 
 
 async def test_any_other_kill_is_a_lost_attempt(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(hosts, "oom_kills", lambda: 7)
+    monkeypatch.setattr(supervising, "oom_kills", lambda: 7)
     *_, last = await last_words(tmp_path)
     assert last == {"lost": f"attempt process killed by signal {signal.SIGKILL.value}"}
 
@@ -98,19 +98,19 @@ async def test_an_attempt_whose_journal_has_no_room_is_out_of_disk(tmp_path) -> 
 
 
 def test_a_cancellation_does_not_wait_for_ever_for_what_no_signal_ends(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(hosts, "FAREWELL_SECONDS", 0.05)
-    monkeypatch.setattr(hosts, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(supervising, "EXIT_SECONDS", 0.05)
+    monkeypatch.setattr(supervising, "STOP_SECONDS", 0.05)
     assert "failed" in started(tmp_path, Killed(never=True)).cancel(NAME)
 
 
 async def test_a_worker_without_room_for_an_order_says_so(monkeypatch) -> None:
-    def full() -> Attempts:
+    def full() -> AttemptSupervisor:
         raise OSError(errno.ENOSPC, "No space left on device", "/scratch/work")
 
-    monkeypatch.setattr(routines, "_host", full)
+    monkeypatch.setattr(routines, "_supervisor", full)
     assert await routines._safely(lambda host: host.describe()) == {"failed": "the worker's disk is full"}
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(supervising, "_POLL_SECONDS", 0.05)
