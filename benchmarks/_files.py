@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import os
 import random
-import struct
 import subprocess
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
+
+from gooseherd.trial import bigbed as bigbed_writer
 
 LENGTHS = (
     248, 242, 198, 190, 181, 170, 159, 145, 138, 133, 135, 133, 114, 107, 101, 90, 83, 80, 58, 64, 46, 50,
@@ -20,7 +18,6 @@ LENGTHS = (
 CHROMS = [f"chr{i}" for i in range(1, 23)] + ["chrX"]
 RANKS = {name: rank for rank, name in enumerate(CHROMS)}
 
-_ITEMS_A_BLOCK, _BLOCKS_A_NODE = 512, 256  # bedToBigBed's defaults
 
 Maker = Callable[[int, random.Random], Iterator[str]]
 
@@ -186,61 +183,12 @@ def write_bam(path: Path, count: int, *, ordered: bool) -> Path:
 
 
 def write_bigbed(path: Path, count: int) -> Path:
-    """BED of six columns (Kent et al. 2010, tables 5 to 17), laid out as by bedToBigBed, without zoom."""
+    """BED of six columns, in blocks as bedToBigBed writes them."""
     if path.exists():
         return path
-    names = sorted(CHROMS)
-    numbers = {name: number for number, name in enumerate(names)}
-    key = max(map(len, names))
-    tree = struct.pack("<IIIIQQ", 0x78CA8C91, len(names), key, 8, len(names), 0)
-    tree += struct.pack("<BBH", 1, 0, len(names))
-    lengths = dict(zip(CHROMS, LENGTHS, strict=True))
-    for name in names:
-        tree += name.encode().ljust(key, b"\0") + struct.pack(
-            "<II", numbers[name], (lengths[name] + 1) * 10**6
-        )
-    items = sorted((numbers[c], p, i) for i, (c, p) in enumerate(places(count, random.Random(9))))
-    leaves: list[tuple[int, int, int, int, int, int]] = []
-    data_at = 64 + len(tree)
+    lengths = {name: (length + 1) * 10**6 for name, length in zip(CHROMS, LENGTHS, strict=True)}
+    spots = sorted((c, p, i) for i, (c, p) in enumerate(places(count, random.Random(9))))
+    items = ((c, p, p + 30 + i % 400, f"read_{i}\t{p % 1000}\t{'+-'[p & 1]}") for c, p, i in spots)
     partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        file.write(bytes(data_at) + struct.pack("<Q", count))
-        rest = iter(items)
-        held: list[tuple[int, int, int]] = []
-        while held := held + list(islice(rest, _ITEMS_A_BLOCK - len(held))):
-            mine = [item for item in held if item[0] == held[0][0]]
-            held = held[len(mine) :]
-            text = b"".join(
-                struct.pack("<III", c, p, p + 30 + i % 400)
-                + b"read_%d\t%d\t%c\0" % (i, p % 1000, b"+-"[p & 1])
-                for c, p, i in mine
-            )
-            block = zlib.compress(text)
-            end = max(p + 30 + i % 400 for _, p, i in mine)
-            leaves.append((mine[0][0], mine[0][1], mine[0][0], end, file.tell(), len(block)))
-            file.write(block)
-        index_at = file.tell()
-        last = leaves[-1]
-        file.write(
-            struct.pack(
-                "<IIQIIIIQII", 0x2468ACE0, _BLOCKS_A_NODE, len(leaves), 0, 0, last[2], last[3], index_at, 1, 0
-            )
-        )
-        nodes = [leaves[i : i + _BLOCKS_A_NODE] for i in range(0, len(leaves), _BLOCKS_A_NODE)]
-        at = file.tell() + 4 + 24 * len(nodes)
-        file.write(struct.pack("<BBH", 0, 0, len(nodes)))
-        for node in nodes:
-            end_of = max(node, key=lambda leaf: (leaf[2], leaf[3]))
-            file.write(struct.pack("<IIIIQ", node[0][0], node[0][1], end_of[2], end_of[3], at))
-            at += 4 + 32 * len(node)
-        for node in nodes:
-            file.write(
-                struct.pack("<BBH", 1, 0, len(node))
-                + b"".join(struct.pack("<IIIIQQ", *leaf) for leaf in node)
-            )
-        file.seek(0)
-        header = (0x8789F2EB, 4, 0, 64, data_at, index_at, 6, 6, 0, 0, 1 << 16, 0)
-        file.write(struct.pack("<IHHQQQHHQQIQ", *header) + tree)
-        file.flush()
-        os.fsync(file.fileno())
+    bigbed_writer.write_bigbed(partial, lengths, items, columns=6, items_per_block=512)
     return partial.rename(path)

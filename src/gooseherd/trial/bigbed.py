@@ -1,4 +1,4 @@
-"""Writes a small bigBed file; no library here does.
+"""Writes a bigBed file, for trial, tests and benchmarks; no library here does.
 
 After Kent et al. 2010 (doi:10.1093/bioinformatics/btq351), supplement: header, chromosome
 B+ tree, compressed data blocks, R-tree. No zoom levels, which only pictures need.
@@ -8,61 +8,80 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice, pairwise
 from pathlib import Path
+from typing import Final, NamedTuple
 
 _BIGBED, _BPTREE, _RTREE = 0x8789F2EB, 0x78CA8C91, 0x2468ACE0
-_HEADER_BYTES = 64
-_ITEMS_PER_BLOCK = 64
-_RTREE_FANOUT = 256
+_HEADER: Final = struct.Struct("<IHHQQQHHQQIQ")
+_CHILDREN: Final = 256
+"""Of a node of the R-tree, as bedToBigBed writes it."""
 
 Item = tuple[str, int, int, str]
 """contig, start, end (half-open), the further columns tab-separated."""
 
 
-def write_bigbed(path: Path, contigs: Mapping[str, int], items: Sequence[Item], *, columns: int = 3) -> None:
-    """Write `items`, sorted here, as a bigBed of `columns` BED columns.
+class _Leaf(NamedTuple):
+    """What one data block spans, and where it is."""
+
+    contig: int
+    start: int
+    end: int
+    offset: int
+    size: int
+
+
+def write_bigbed(
+    path: Path,
+    contigs: Mapping[str, int],
+    items: Iterable[Item],
+    *,
+    columns: int = 3,
+    items_per_block: int = 64,
+) -> None:
+    """Write `items`, which are sorted by contig and start, as a bigBed of `columns` BED columns.
 
     Raises:
-        ValueError: more items than one R-tree node can point to (16,384).
+        ValueError: items that are not sorted, or more of them than an R-tree of two levels can point to.
     """
     ids = {name: number for number, name in enumerate(sorted(contigs))}
-    blocks = list(_blocks(sorted((ids[c], start, end, rest) for c, start, end, rest in items)))
-    if len(blocks) > _RTREE_FANOUT:
-        raise ValueError(f"{len(items)} items are too many for a one-level tree")
     tree = _contig_tree(ids, contigs)
-    data_offset = _HEADER_BYTES + len(tree)
-    data = struct.pack("<Q", len(items))
-    leaves = []
-    for span, plain in blocks:
-        packed = zlib.compress(plain)
-        leaves.append((span, data_offset + len(data), len(packed)))
-        data += packed
-    header = struct.pack(
-        "<IHHQQQHHQQIQ",
-        _BIGBED, 4, 0,  # magic, version, zoom levels
-        _HEADER_BYTES, data_offset, data_offset + len(data),
-        columns, min(columns, 12), 0, 0,  # fields, defined fields, no autoSql, no summary
-        max((len(plain) for _, plain in blocks), default=0), 0,
-    )  # fmt: skip
-    path.write_bytes(header + tree + data + _index(leaves, len(items), data_offset + len(data)))
+    data_offset = _HEADER.size + len(tree)
+    leaves: list[_Leaf] = []
+    count = largest = 0
+    with path.open("wb") as file:
+        file.write(bytes(data_offset + 8))
+        for block in _blocks(items, items_per_block):
+            contig = ids[block[0][0]]
+            plain = b"".join(
+                struct.pack("<III", contig, *item[1:3]) + item[3].encode() + b"\0" for item in block
+            )
+            packed = zlib.compress(plain)
+            leaf = _Leaf(contig, block[0][1], max(item[2] for item in block), file.tell(), len(packed))
+            if (leaves and leaf[:2] < leaves[-1][:2]) or any(a[1] > b[1] for a, b in pairwise(block)):
+                raise ValueError("the items are not sorted")
+            leaves.append(leaf)
+            file.write(packed)
+            count += len(block)
+            largest = max(largest, len(plain))
+        index_offset = file.tell()
+        file.write(_index(leaves, count, index_offset, items_per_block))
+        file.seek(0)
+        header = _HEADER.pack(
+            _BIGBED, 4, 0,  # magic, version, zoom levels
+            _HEADER.size, data_offset, index_offset,
+            columns, min(columns, 12), 0, 0,  # fields, defined fields, no autoSql, no summary
+            largest, 0,
+        )  # fmt: skip
+        file.write(header + tree + struct.pack("<Q", count))
 
 
-def _blocks(items: Sequence[tuple[int, int, int, str]]) -> Iterator[tuple[tuple[int, int, int], bytes]]:
-    """((contig, lowest start, highest end), bytes); no block spans two contigs."""
-    block: list[tuple[int, int, int, str]] = []
-    for item in items:
-        if block and (block[0][0] != item[0] or len(block) == _ITEMS_PER_BLOCK):
-            yield _block(block)
-            block = []
-        block.append(item)
-    if block:
-        yield _block(block)
-
-
-def _block(items: Sequence[tuple[int, int, int, str]]) -> tuple[tuple[int, int, int], bytes]:
-    span = (items[0][0], items[0][1], max(item[2] for item in items))
-    return span, b"".join(struct.pack("<III", *item[:3]) + item[3].encode() + b"\0" for item in items)
+def _blocks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """No block spans two contigs."""
+    for _, of_contig in groupby(items, key=lambda item: item[0]):
+        while block := list(islice(of_contig, most)):
+            yield block
 
 
 def _contig_tree(ids: Mapping[str, int], lengths: Mapping[str, int]) -> bytes:
@@ -74,15 +93,32 @@ def _contig_tree(ids: Mapping[str, int], lengths: Mapping[str, int]) -> bytes:
     return head + node
 
 
-def _index(leaves: Sequence[tuple[tuple[int, int, int], int, int]], items: int, data_end: int) -> bytes:
-    first, last = leaves[0][0], leaves[-1][0]
+def _index(leaves: Sequence[_Leaf], items: int, offset: int, items_per_block: int) -> bytes:
+    """The R-tree: one node of leaves, or a root above several."""
+    nodes = [leaves[at : at + _CHILDREN] for at in range(0, len(leaves), _CHILDREN)]
+    if len(nodes) > _CHILDREN:
+        raise ValueError(f"{items} items are too many for a tree of two levels")
+    first, last = leaves[0], leaves[-1]
     head = struct.pack(
         "<IIQIIIIQII",
-        _RTREE, _RTREE_FANOUT, items,
-        first[0], first[1], last[0], last[2],
-        data_end, _ITEMS_PER_BLOCK, 0,
+        _RTREE, _CHILDREN, items,
+        first.contig, first.start, last.contig, last.end,
+        offset, items_per_block, 0,
     )  # fmt: skip
+    root = b""
+    if len(nodes) > 1:
+        at = offset + len(head) + 4 + 24 * len(nodes)
+        root = struct.pack("<BBH", 0, 0, len(nodes))
+        for node in nodes:
+            furthest = max(node, key=lambda leaf: (leaf.contig, leaf.end))
+            span = (node[0].contig, node[0].start, furthest.contig, furthest.end)
+            root += struct.pack("<IIIIQ", *span, at)
+            at += 4 + 32 * len(node)
+    return head + root + b"".join(map(_leaf_node, nodes))
+
+
+def _leaf_node(leaves: Sequence[_Leaf]) -> bytes:
     node = struct.pack("<BBH", 1, 0, len(leaves))
-    for (contig, start, end), offset, size in leaves:
-        node += struct.pack("<IIIIQQ", contig, start, contig, end, offset, size)
-    return head + node
+    for leaf in leaves:
+        node += struct.pack("<IIIIQQ", leaf.contig, leaf.start, leaf.contig, leaf.end, leaf.offset, leaf.size)
+    return node

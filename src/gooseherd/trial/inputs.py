@@ -175,7 +175,7 @@ def _peaks(salt: str) -> Iterator[tuple[int, str]]:
 
 
 def _bigbed(path: Path, salt: str) -> None:
-    items = [(c, s, e, f"{salt}.{n}\t{n}\t{'+-'[n % 2]}") for n, c, s, e in _spans("bigbed")]
+    items = sorted((c, s, e, f"{salt}.{n}\t{n}\t{'+-'[n % 2]}") for n, c, s, e in _spans("bigbed"))
     write_bigbed(path, _CONTIGS, items, columns=6)
 
 

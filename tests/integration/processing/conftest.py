@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
-import struct
 import subprocess
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from gooseherd.domain.failures import Failure
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
+from gooseherd.trial.bigbed import write_bigbed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -184,32 +183,12 @@ def sam_text() -> bytes:
 
 
 @pytest.fixture
-def bigbed() -> Callable[[list[tuple[str, int, int, str]]], bytes]:
-    """A minimal bigBed writer (Kent et al. 2010, tables 5 to 17): one block per sequence, no zoom levels."""
+def bigbed(tmp_path: Path) -> Callable[[list[tuple[str, int, int, str]]], bytes]:
+    """A bigBed of four columns or more, with sequences of a million bases."""
 
     def write(items: list[tuple[str, int, int, str]]) -> bytes:
-        names = sorted({name for name, *_ in items})
-        key = max(map(len, names))
-        tree = struct.pack("<IIIIQQ", 0x78CA8C91, len(names), key, 8, len(names), 0)
-        tree += struct.pack("<BBH", 1, 0, len(names))
-        for number, name in enumerate(names):
-            tree += name.encode().ljust(key, b"\0") + struct.pack("<II", number, 1_000_000)
-        data_at = 64 + len(tree)
-        data, leaves = struct.pack("<Q", len(items)), b""
-        for number, name in enumerate(names):
-            mine = sorted((s, e, rest) for n, s, e, rest in items if n == name)
-            block = zlib.compress(
-                b"".join(struct.pack("<III", number, s, e) + rest.encode() + b"\0" for s, e, rest in mine)
-            )
-            ends = (number, mine[0][0], number, max(e for _, e, _ in mine))
-            leaves += struct.pack("<IIIIQQ", *ends, data_at + len(data), len(block))
-            data += block
-        index_at = data_at + len(data)
-        index = struct.pack(
-            "<IIQIIIIQII", 0x2468ACE0, len(names), len(names), 0, 0, len(names) - 1, 1_000_000, index_at, 1, 0
-        )
-        index += struct.pack("<BBH", 1, 0, len(names)) + leaves
-        header = struct.pack("<IHHQQQHHQQIQ", 0x8789F2EB, 4, 0, 64, data_at, index_at, 4, 4, 0, 0, 1 << 16, 0)
-        return header + tree + data + index
+        path = tmp_path / "made.bb"
+        write_bigbed(path, {name: 1_000_000 for name, *_ in items}, sorted(items), columns=4)
+        return path.read_bytes()
 
     return write

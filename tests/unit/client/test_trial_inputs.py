@@ -52,7 +52,8 @@ def test_an_input_whose_tool_is_missing_says_so(tmp_path: Path, monkeypatch: pyt
         inputs.make(formats.CRAM, tmp_path, "00000001")
 
 
-def test_a_bigbed_is_read_back_by_another_library(tmp_path: Path) -> None:
+@pytest.mark.parametrize("items_per_block", [64, 5])  # a tree of one level, and of two
+def test_a_bigbed_is_read_back_by_another_library(tmp_path: Path, items_per_block: int) -> None:
     import pyBigWig
 
     chance = random.Random(3)
@@ -64,7 +65,7 @@ def test_a_bigbed_is_read_back_by_another_library(tmp_path: Path) -> None:
     ]
     path = tmp_path / "x.bb"
     lengths = {"chr1": 1_001_000, "chr2": 1_001_000, "a-long-name": 1_001_000, "empty": 5}
-    write_bigbed(path, lengths, items, columns=6)
+    write_bigbed(path, lengths, sorted(items), columns=6, items_per_block=items_per_block)
     file = pyBigWig.open(str(path))
     try:
         assert (file.isBigBed(), file.chroms()) == (1, lengths)
@@ -79,6 +80,15 @@ def test_a_bigbed_is_read_back_by_another_library(tmp_path: Path) -> None:
         file.close()
 
 
-def test_a_bigbed_too_large_for_its_one_level_is_refused(tmp_path: Path) -> None:
+def test_a_bigbed_too_large_for_its_two_levels_is_refused(tmp_path: Path) -> None:
+    items = (("c", n, n + 1, "") for n in range(65_537))
     with pytest.raises(ValueError, match="too many"):
-        write_bigbed(tmp_path / "x.bb", {"c": 10**6}, [("c", n, n + 1, "") for n in range(16_385)])
+        write_bigbed(tmp_path / "x.bb", {"c": 10**6}, items, items_per_block=1)
+
+
+@pytest.mark.parametrize("items", [[("b", 1, 2, ""), ("a", 1, 2, "")], [("a", 2, 3, ""), ("a", 1, 2, "")]])
+def test_items_of_a_bigbed_that_are_not_sorted_are_refused(
+    tmp_path: Path, items: list[tuple[str, int, int, str]]
+) -> None:
+    with pytest.raises(ValueError, match="not sorted"):
+        write_bigbed(tmp_path / "x.bb", {"a": 9, "b": 9}, items)
