@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -119,6 +121,49 @@ async def test_text_finds_the_beginning_of_words_whatever_their_case(files, text
         entry("ENCFF02", filename="K562-rep2.bam"),
     ])  # fmt: skip
     assert await names(files, text=text) == found
+
+
+async def test_a_search_finds_what_a_look_at_every_entry_would(files):
+    """Each piece begins a word of a name, or a name, and goes on as the name does."""
+    chance = random.Random(4)
+    pieces = ["rep1", "Rep2", "GM12878", "k562", "_", "-", ".", "é", "bam", "bed", "x", "12", " "]
+    entries = [
+        entry(
+            f"{chance.choice('AbZ9')}{number}{chance.choice(['', '.k562', '-rep1', '_GM12878'])}",
+            chance.choice(["one", "two"]),
+            "".join(chance.choice(pieces) for _ in range(5)) + "f",
+            chance.choice([formats.BAM, formats.BED]),
+        )
+        for number in range(80)
+    ]
+    await files.put(entries)
+    for _ in range(60):
+        text = "".join(chance.choice(pieces) for _ in range(chance.randrange(1, 4)))
+        if not text.split():
+            continue
+        dcc = chance.choice([None, Dcc("two")])
+        file_format = chance.choice([None, formats.BED])
+        expected = sorted(
+            (found.dcc, found.local_id)
+            for found in entries
+            if _begins_words(found, text)
+            and dcc in (None, found.dcc)
+            and file_format in (None, found.file_format)
+        )
+        shown, after = [], None
+        while True:
+            page = await files.search(FileQuery(dcc, text, file_format, limit=7, after=after))
+            shown += [(found.dcc, found.local_id) for found in page.files]
+            after = page.next
+            if after is None:
+                break
+        assert shown == expected, text
+
+
+def _begins_words(found: SourceFile, text: str) -> bool:
+    names = [found.local_id.lower(), found.filename.lower()]
+    tails = [name[word.start() :] for name in names for word in re.finditer(r"[^\W_]+", name)] + names
+    return all(any(tail.startswith(piece) for tail in tails) for piece in text.lower().split())
 
 
 async def test_filters_are_joined(files):

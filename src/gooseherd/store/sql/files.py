@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
@@ -87,11 +87,7 @@ class SqlFiles(Stored):
     def search(self, tx: Transaction, query: FileQuery) -> FilePage:
         """One page by (dcc, local_id). Each word of `text` must begin a word of local_id or filename."""
         text = search.wanted(query.text or "", query.file_format)
-        if text.pieces and tx.dialect == "sqlite":
-            found = wordindex.sqlite_page(tx, text, query, query.limit + 1)
-        else:
-            also = wordindex.postgresql_matches(text) if text.pieces else ()
-            found = _page(tx, query, query.limit + 1, also)
+        found = _search_page(tx, text, query) if text.pieces else _page(tx, text, query)
         entries = list(map(to_file, found))
         page = tuple(entries[: query.limit])
         more = len(entries) > query.limit and page
@@ -130,11 +126,16 @@ def _named(dcc: Dcc, local_id: LocalId) -> tuple[ColumnElement[bool], ColumnElem
     return files.c.dcc == storable(dcc), files.c.local_id == storable(local_id)
 
 
-def _page(
-    tx: Transaction, query: FileQuery, limit: int, also: Iterable[ColumnElement[bool]]
-) -> Sequence[Any]:
-    """The first `limit` entries that the query and `also` let pass, in the order of names."""
-    found = select(files.c.entry).where(*also)
+def _search_page(tx: Transaction, text: search.Wanted, query: FileQuery) -> Sequence[Any]:
+    if tx.dialect == "sqlite":
+        return wordindex.sqlite_page(tx, text, query, query.limit + 1)
+    found = wordindex.postgresql_page(tx, text, query, query.limit + 1)
+    return _page(tx, text, query) if found is None else found
+
+
+def _page(tx: Transaction, text: search.Wanted, query: FileQuery) -> Sequence[Any]:
+    """One entry more than a page, read in the order of names."""
+    found = select(files.c.entry).where(*(func.strpos(files.c.names, piece) > 0 for piece in text.pieces))
     if query.file_format is not None:
         found = found.where(files.c.file_format == query.file_format.name)
     if query.dcc is not None:
@@ -148,4 +149,4 @@ def _page(
             found = found.where(files.c.local_id > local_id)
         elif query.dcc < dcc:
             return ()
-    return tx.connection.scalars(found.order_by(*_BY_NAME).limit(limit)).all()
+    return tx.connection.scalars(found.order_by(*_BY_NAME).limit(query.limit + 1)).all()

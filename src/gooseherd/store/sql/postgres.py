@@ -36,6 +36,9 @@ CONNECT_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 20.0
 """One statement, waiting for locks included; ours take milliseconds."""
 
+_PLANNING: Final = "SET enable_bitmapscan = off"
+"""Ours read an index in its order, as far as a page goes; a bitmap reads all that matches first."""
+
 _TRIES: Final = 3
 """Transactions that certainly came to nothing are tried so often before the caller hears of it."""
 
@@ -190,9 +193,15 @@ def connector(url: str, name: str) -> Callable[[], Coroutine[Any, Any, asyncpg.C
 
     async def connect() -> asyncpg.Connection[Any]:
         try:
-            return await asyncpg.connect(url, **chosen)
+            connection = await asyncpg.connect(url, **chosen)
         except (ValueError, TypeError, asyncpg.ClientConfigurationError) as error:
             raise Misconfigured(SETTING, f"not a PostgreSQL URL ({type(error).__name__})") from None
+        try:
+            await connection.execute(_PLANNING)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     return connect
 

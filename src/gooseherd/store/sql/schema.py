@@ -168,7 +168,34 @@ _WORD_INDEX: Final = {
         """,
     ),
     "postgresql": (
-        "CREATE INDEX file_words ON files USING gin (array_to_tsvector(string_to_array(words, ' ')))",
+        """
+        CREATE TABLE file_words (
+            word TEXT COLLATE "C", dcc TEXT COLLATE "C", local_id TEXT COLLATE "C",
+            PRIMARY KEY (word, dcc, local_id)
+        )
+        """,
+        """
+        CREATE FUNCTION keep_file_words() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF TG_OP <> 'INSERT' THEN
+                DELETE FROM file_words WHERE word = ANY (string_to_array(OLD.words, ' '))
+                    AND dcc = OLD.dcc AND local_id = OLD.local_id;
+            END IF;
+            IF TG_OP <> 'DELETE' THEN
+                INSERT INTO file_words SELECT word, NEW.dcc, NEW.local_id
+                FROM unnest(string_to_array(NEW.words, ' ')) AS word WHERE ascii(word) < 128;
+            END IF;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER file_words_insert_delete AFTER INSERT OR DELETE ON files
+        FOR EACH ROW EXECUTE FUNCTION keep_file_words()
+        """,
+        """
+        CREATE TRIGGER file_words_update AFTER UPDATE ON files
+        FOR EACH ROW WHEN (OLD.words <> NEW.words) EXECUTE FUNCTION keep_file_words()
+        """,
     ),
 }
 """The one thing that is not the same: an index of words, kept by the database itself."""

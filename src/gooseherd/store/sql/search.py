@@ -5,9 +5,9 @@ filename and goes on as the name does: `rep2.b` finds K562-rep2.bam. A word is a
 digits.
 
 `names` holds both names in lowercase with a mark before each word, so that such a piece is found
-by looking for one string. `words` is for an index of the database's own (FTS5, GIN): the words in
-ASCII, what stands before the first word of a name as if it were one, and the format, marked as
-such. The index finds candidates, `names` decides.
+by looking for one string. `words` is for an index of words, which the database keeps by triggers: the
+words in ASCII, what stands before the first word of a name as if it were one, and the format,
+marked as such. The index finds candidates, `names` decides.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from gooseherd.store.sql.columns import storable
 
 _MARK: Final = "\x1f"
 """Before each word and each name; no name holds a control character."""
-_FORMAT: Final = "\u00b7"
+FORMAT: Final = "\u00b7"
 """Before the format: no word begins with it, they are ASCII."""
+LAST: Final = "\x7f"
+"""Sorts after every character that a word in ASCII holds."""
 _WORD: Final = re.compile(r"[^\W_]+")
 
 
@@ -44,7 +46,7 @@ def names_of(*texts: str) -> str:
 
 def words(entry: SourceFile) -> str:
     """The words of both names, each once, and the format, for the index."""
-    return " ".join([*_words_of(entry.local_id, entry.filename), _FORMAT + entry.file_format.name])
+    return " ".join([*_words_of(entry.local_id, entry.filename), FORMAT + entry.file_format.name])
 
 
 def _words_of(*texts: str) -> Iterable[str]:
@@ -75,7 +77,7 @@ def wanted(text: str, file_format: Format | None = None) -> Wanted:
     >>> wanted("rep2.b K5") == Wanted(("rep2",), ("b", "k5"), ("\x1frep2.\x1fb", "\x1fk5"))
     True
     """
-    whole = [] if file_format is None else [_FORMAT + file_format.name]
+    whole = [] if file_format is None else [FORMAT + file_format.name]
     prefixes: list[str] = []
     pieces: list[str] = []
     for piece in storable(text).lower().split():

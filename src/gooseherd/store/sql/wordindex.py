@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, cast, func, literal_column, text
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy import TextClause, text
+from sqlalchemy.sql.selectable import TextualSelect
 
 from gooseherd.domain.ports.store import FileQuery
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import files
-from gooseherd.store.sql.search import Wanted
+from gooseherd.store.sql.search import FORMAT, LAST, Wanted
 
 _PAGE: Final = """
     SELECT files.entry FROM file_words CROSS JOIN files ON files.id = file_words.rowid
@@ -51,9 +51,66 @@ def sqlite_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: int) -
     return tx.connection.scalars(page, values).all()
 
 
-def postgresql_matches(wanted: Wanted) -> list[ColumnElement[bool]]:
-    """What the text demands of a row; the planner knows when the index helps."""
-    terms = [f"'{word}'" for word in wanted.whole] + [f"'{word}':*" for word in wanted.prefixes]
-    vector = func.array_to_tsvector(func.string_to_array(files.c.words, literal_column("' '")))
-    found = vector.op("@@", is_comparison=True)(cast(" & ".join(terms), TSQUERY))
-    return [found, *(func.strpos(files.c.names, piece) > 0 for piece in wanted.pieces)]
+FEW: Final = 5000
+"""Names that PostgreSQL sorts within some milliseconds."""
+
+_FREQUENCY: Final = """
+    (SELECT count(*) FROM (SELECT word FROM file_words WHERE {term} ORDER BY word LIMIT {most}) AS bounded)
+"""
+
+_FEW: Final = """
+    SELECT found.entry FROM (
+        SELECT DISTINCT dcc, local_id FROM file_words WHERE {term} {of_names} ORDER BY dcc, local_id
+    ) AS name CROSS JOIN LATERAL (
+        SELECT entry FROM files WHERE dcc = name.dcc AND local_id = name.local_id {of_entries} OFFSET 0
+    ) AS found ORDER BY name.dcc, name.local_id LIMIT :limit
+"""
+"""OFFSET 0 keeps the planner from reading all entries instead of those that are named."""
+
+
+def postgresql_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: int) -> Sequence[Any] | None:
+    """The first `limit` entries that match, in the order of names; None: too many have each of the words.
+
+    Where few names have a word, they are all sorted. Where many have each of the words one need not
+    look far: then the caller reads entries in their order and looks at each. The planner cannot
+    choose, to it all words are equally frequent.
+    """
+    values: dict[str, object] = {"limit": limit}
+    terms: list[str] = []
+    for number, word in enumerate(word for word in wanted.whole if not word.startswith(FORMAT)):
+        terms.append(f"word = :whole_{number}")
+        values[f"whole_{number}"] = word
+    for number, word in enumerate(wanted.prefixes):
+        terms.append(f"word >= :first_{number} AND word < :last_{number}")
+        values |= {f"first_{number}": word, f"last_{number}": word + LAST}
+    fewest, term = min(zip(_frequencies(tx, terms, values), terms, strict=True))
+    if fewest > FEW:
+        return None
+    of_names, of_entries = "", ""
+    if query.dcc is not None:
+        of_names += " AND dcc = :dcc"
+        values["dcc"] = query.dcc
+    if query.after is not None:
+        of_names += " AND (dcc, local_id) > (:after_dcc, :after_local_id)"
+        values["after_dcc"], _, values["after_local_id"] = storable(query.after).partition(" ")
+    if query.file_format is not None:
+        of_entries += " AND file_format = :file_format"
+        values["file_format"] = query.file_format.name
+    for number, piece in enumerate(wanted.pieces):
+        of_entries += f" AND strpos(names, :piece_{number}) > 0"
+        values[f"piece_{number}"] = piece
+    page = text(_FEW.format(term=term, of_names=of_names, of_entries=of_entries)).columns(files.c.entry)
+    return tx.connection.scalars(page, _used(page, values)).all()
+
+
+def _frequencies(tx: Transaction, terms: Sequence[str], values: Mapping[str, object]) -> Sequence[int]:
+    """How many names have each of the words, at most `FEW` + 1: read in the index's order, no farther."""
+    counts = [_FREQUENCY.format(term=term, most=FEW + 1) for term in terms]
+    counting = text(f"SELECT {', '.join(counts)}")
+    return tx.connection.execute(counting, _used(counting, values)).one()
+
+
+def _used(statement: TextClause | TextualSelect, values: Mapping[str, object]) -> dict[str, object]:
+    """Those that the statement names."""
+    names = statement.compile().params
+    return {name: value for name, value in values.items() if name in names}
