@@ -76,9 +76,11 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         url = asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
         # Without a second connection per client that measures round trips: closing a client while
-        # it connects leaves its socket to the collector, and here a warning is an error. Dropping a
-        # database of a thousand entries takes the server half a minute on a busy machine.
-        yield url + "&serverMonitoringMode=poll&socketTimeoutMS=120000"
+        # it connects leaves its socket to the collector, and here a warning is an error. A thousand
+        # entries at once take the server half a minute on a busy machine, where five seconds for each of
+        # eight new connections are too few as well.
+        patience = "&connectTimeoutMS=60000&serverSelectionTimeoutMS=60000&socketTimeoutMS=120000"
+        yield f"{url}&serverMonitoringMode=poll{patience}"
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
@@ -88,12 +90,25 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A fresh database with all indexes; dropped after the test."""
+    """A fresh database with all indexes."""
     db = connect(database_url, f"test_{uuid.uuid4().hex}")
-    await ensure_indexes(db)
-    yield db
-    await db.client.drop_database(db.name)
-    await db.client.close()
+    try:
+        await ensure_indexes(db)
+        yield db
+    finally:
+        await _leave(db)
+
+
+async def _leave(db: Database) -> None:
+    """Close the client; on a server that outlives the tests drop the database too.
+
+    The embedded one goes with its folder; dropping a thousand entries can take it half a minute.
+    """
+    try:
+        if os.environ.get("DATABASE_URL"):
+            await db.client.drop_database(db.name)
+    finally:
+        await db.client.close()
 
 
 # -- every store -----------------------------------------------------------------------------
@@ -219,8 +234,7 @@ async def _open_mongo(url: str, name: str) -> AsyncIterator[StoreUnderTest]:
         await ensure_indexes(db)
         yield MongoStore(url, db)
     finally:
-        await db.client.drop_database(db.name)
-        await db.client.close()
+        await _leave(db)
 
 
 @asynccontextmanager
