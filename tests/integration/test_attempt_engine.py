@@ -6,13 +6,13 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.doubles import SourcesDouble
 
 from gooseherd.domain.artifact import Kind, Manifest, StepReceipt
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
@@ -23,7 +23,6 @@ from gooseherd.domain.formats import BED, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.cache import StoredObject
-from gooseherd.domain.ports.source import Fetched, Pausing, SourceDetails, Upstream, ignore_pause
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache
@@ -40,52 +39,6 @@ SOURCE = SourceFile(
     md5=hashlib.md5(BYTES).hexdigest(),
 )
 RECIPE = Recipe("upper", "1", BED)
-
-
-class OneSource:
-    """Sources that hold one file and count how often it was fetched."""
-
-    def __init__(self) -> None:
-        self.fetched = 0
-        self.failure: Exception | None = None
-        self.asked = asyncio.Event()
-        self.hang = False
-        self.let_go = 0
-
-    def judge(self, url: str) -> None:
-        raise NotImplementedError
-
-    def open(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Upstream]:
-        raise NotImplementedError
-
-    async def details(self, url: str) -> SourceDetails:
-        raise NotImplementedError
-
-    async def fetch(
-        self,
-        source: SourceFile,
-        into: Path,
-        *,
-        limit: int,
-        report: Callable[[int, int | None], None],
-        pausing: Pausing = ignore_pause,
-    ) -> Fetched:
-        self.fetched += 1
-        self.asked.set()
-        if self.hang:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.let_go += 1
-        if self.failure is not None:
-            raise self.failure
-        for done in range(len(BYTES) + 1):
-            report(done, len(BYTES))
-        into.write_bytes(BYTES)  # noqa: ASYNC240
-        return Fetched(into, len(BYTES), hashlib.md5(BYTES).hexdigest())
-
-    async def close(self) -> None:
-        return None
 
 
 class SlowToAnswer(MemoryCache):
@@ -189,7 +142,7 @@ class Bench:
 
     def __init__(self, tmp_path: Path) -> None:
         self.cache: Any = MemoryCache()
-        self.sources = OneSource()
+        self.sources = SourcesDouble(BYTES)
         self.data = Upper()
         self.index = Upper(name="index", needs=Kind.DATA, weight=1.0, kind=Kind.INDEX)
         self.source = SOURCE

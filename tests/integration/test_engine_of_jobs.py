@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.doubles import FleetDouble, Machine, WorkersDouble
 
 from gooseherd.control import attempt_watcher
 from gooseherd.control.dispatcher import Dispatcher
@@ -25,23 +26,20 @@ from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, Event, EventKind
 from gooseherd.domain.errors import (
     AlreadyFailed,
     LeaseLost,
     LimitReached,
     Misconfigured,
-    NoCapacity,
     StoreUnavailable,
-    WorkerBusy,
     WorkerLost,
 )
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.cache import StoredObject
-from gooseherd.domain.ports.fleet import Shortage, WorkerHandle, WorkerNeed, WorkerView
-from gooseherd.domain.ports.worker import WorkerLink
+from gooseherd.domain.ports.fleet import Shortage, WorkerHandle, WorkerNeed
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache
@@ -61,6 +59,10 @@ PART = Part(Kind.DATA, cache_key(SOURCE.identity, RECIPE, "data.bam"), len(BODY)
 Script = Callable[["Stage", AttemptId, int], AsyncIterator[Event]]
 
 
+MACHINES: dict[str, Machine] = {}
+"""The workers of a test, by its database's name: what one process launched another one finds."""
+
+
 class Recipes:
     def recipe(self, source: SourceFile) -> Recipe:
         return RECIPE
@@ -69,25 +71,17 @@ class Recipes:
         return frozenset(Kind)
 
 
-class Stage:
+class Stage(FleetDouble, WorkersDouble):
     """One API process's engine, with a fleet of one worker that follows a script."""
 
     def __init__(self, database: Database, cache: Any, script: Script, owner: str = "one") -> None:
+        machine = MACHINES.setdefault(database.name, {})
+        FleetDouble.__init__(self, machine)
+        WorkersDouble.__init__(self, machine, lambda attempt, from_seq: script(self, attempt, from_seq))
         self.jobs: Any = MongoJobs(database)
         self.cache = cache
-        self.script = script
         self.wakeups = Wakeups()
         self.finalizers = Finalizers()
-        self.started: list[AttemptId] = []
-        self.watched_from: list[int] = []
-        self.cancelled: list[AttemptId] = []
-        self.released: list[tuple[WorkerId, bool]] = []
-        self.disowned: list[WorkerId] = []
-        self.refusals = 0
-        self.lives = True
-        self.died_of = Reason.WORKER_LOST
-        self.limit: str | None = None
-        self.needs: list[WorkerNeed] = []
         self.timing = Timing(
             lease=timedelta(seconds=60),  # Longer than a busy machine may hold up a heartbeat.
             heartbeat=timedelta(seconds=0.3),
@@ -161,69 +155,6 @@ class Stage:
                 if holds(now):
                     return now
                 await asyncio.sleep(0.02)
-
-    # -- the fleet -------------------------------------------------------------------------
-
-    async def acquire(self, need: WorkerNeed) -> WorkerHandle:
-        self.needs.append(need)
-        if self.refusals:
-            self.refusals -= 1
-            raise NoCapacity
-        return WorkerHandle(WorkerId("w"), "127.0.0.1:1")
-
-    async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
-        return WorkerHandle(worker_id, "127.0.0.1:1") if self.lives else None
-
-    async def gone(self, worker_id: WorkerId) -> str:
-        if self.lives:
-            await asyncio.Event().wait()
-        return "killed by signal 9"
-
-    async def verdict(self, worker_id: WorkerId) -> Reason:
-        return self.died_of
-
-    def limit_reached(self, need: WorkerNeed) -> str | None:
-        return self.limit
-
-    async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
-        self.released.append((worker_id, reusable))
-
-    async def disown(self, worker_id: WorkerId) -> None:
-        self.disowned.append(worker_id)
-
-    def slots(self) -> int:
-        return 2
-
-    async def view(self) -> list[WorkerView]:
-        return []
-
-    async def survey(self, also: Collection[WorkerId] = ()) -> list[WorkerView]:
-        return []
-
-    async def stop(self, worker_id: WorkerId, reason: str) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-    # -- its worker ------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def connect(self, worker: WorkerHandle) -> AsyncIterator[WorkerLink]:
-        yield self
-
-    async def start_attempt(self, spec: AttemptSpec) -> None:
-        self.started.append(spec.attempt)
-
-    def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
-        self.watched_from.append(from_seq)
-        return self.script(self, attempt, from_seq)
-
-    async def describe(self) -> Mapping[str, Any]:
-        return {}
-
-    async def cancel_attempt(self, attempt: AttemptId) -> None:
-        self.cancelled.append(attempt)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -557,21 +488,15 @@ async def test_who_asks_while_the_last_requester_leaves_gets_what_they_asked_for
             yield result
 
     stage = Stage(database, MemoryCache(), hangs_once)
-    stopping, stopped = asyncio.Event(), asyncio.Event()
-
-    async def takes_long(attempt: AttemptId) -> None:
-        stopping.set()
-        await stopped.wait()
-
-    stage.cancel_attempt = takes_long  # type: ignore[method-assign]
+    stage.may_stop.clear()
     stage.build()
     async with stage.engine():
         job = await stage.until(await stage.submit(), lambda now: now.progress.percent > 0)
         await stage.submissions.withdraw(job.job_id, ME)
-        await asyncio.wait_for(stopping.wait(), 60)
+        await asyncio.wait_for(stage.stopping.wait(), 60)
         claim = await stage.submissions.submit(SOURCE, RECIPE, requester=Requester("somebody else"))
         assert claim.job.job_id == job.job_id
-        stopped.set()
+        stage.may_stop.set()
         job = await stage.ended(job)
     assert job.status is Status.COMPLETED
     assert [a.reason for a in job.attempts] == [Reason.CANCELLED, Reason.PUBLISHED]
@@ -678,17 +603,8 @@ async def test_a_job_whose_worker_is_gone_when_adopted_is_done_again(database: D
         job = await first.submit()
         await first.until(job, lambda now: now.worker_id is not None)
     await first.jobs.hand_over(first.owner)
-    second = Stage(database, cache, goes_well, "second")
-    second.lives = False
-    second.build()
-
-    async def found_again(worker_id: WorkerId) -> str:
-        if second.lives:  # The next attempt's worker, which does not end.
-            await asyncio.Event().wait()
-        second.lives = True
-        return "killed by signal 9"
-
-    second.gone = found_again  # type: ignore[method-assign]
+    second = Stage(database, cache, goes_well, "second").build()
+    second.kill(WorkerId("w"), "killed by signal 9")
     async with second.engine():
         job = await second.until(job, lambda now: now.attempt == 2)
     assert job.attempts[0].reason is Reason.WORKER_LOST
@@ -820,20 +736,21 @@ async def test_a_worker_goes_with_a_lease_that_is_lost_at_the_end(database: Data
 
 async def test_a_worker_that_works_for_somebody_else_is_left_to_it(database: Database) -> None:
     stage = Stage(database, MemoryCache(), goes_well)
-    begin = stage.start_attempt
+    acquire = stage.acquire
 
-    async def refuses_once(spec: AttemptSpec) -> None:
-        await begin(spec)
-        if spec.attempt.number == 1:
-            raise WorkerBusy("else.1")
+    async def busy_at_first(need: WorkerNeed) -> WorkerHandle:
+        worker = await acquire(need)
+        if need.attempt.number == 1:
+            stage.machine[worker.worker_id].running = AttemptId(JobId("else"), 1)
+        return worker
 
-    stage.start_attempt = refuses_once  # type: ignore[method-assign]
+    stage.acquire = busy_at_first  # type: ignore[method-assign]
     stage.build()
     async with stage.engine():
         job = await stage.ended(await stage.submit())
     assert [a.reason for a in job.attempts] == [Reason.LAUNCH_FAILED, Reason.PUBLISHED]
     assert stage.disowned == [WorkerId("w")]
-    assert stage.released == [(WorkerId("w"), True)]
+    assert stage.released == [(WorkerId("w-2"), True)]
 
 
 async def test_a_worker_that_comes_as_we_are_told_to_leave_is_given_back(database: Database) -> None:
