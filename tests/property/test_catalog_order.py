@@ -109,7 +109,7 @@ def _all_pages(tx: Transaction, text: str, dcc: Any, file_format: Any) -> list[t
     while True:
         query = FileQuery(text=text, dcc=dcc, file_format=file_format, after=after)
         page = wordindex.sqlite_page(tx, search.wanted(text, file_format), query, 3)
-        shown += [(entry["dcc"], entry["local_id"]) for entry in page]
+        shown += [(entry["dcc"], entry["local_id"]) for entry in map(json.loads, page)]
         if len(page) < 3:
             return shown
         after = " ".join(shown[-1])

@@ -9,6 +9,8 @@ from typing import Any, Final
 from sqlalchemy import TIMESTAMP, BigInteger, Dialect, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""A document as ASCII."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -40,7 +42,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """None is SQL's NULL."""
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """The document."""

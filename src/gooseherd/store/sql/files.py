@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,12 +13,12 @@ from sqlalchemy.dialects import postgresql
 from gooseherd.domain.ports.store import FilePage, FileQuery
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.sql import ordered, search, wordindex
-from gooseherd.store.sql.columns import storable
+from gooseherd.store.sql.columns import storable, to_json
 from gooseherd.store.sql.database import Stored, Transaction, reading, writing
 from gooseherd.store.sql.rows import to_file
 from gooseherd.store.sql.schema import files
 
-_BATCH: Final = 500
+_BATCH: Final = 1000
 """Entries per transaction: others get to write in between."""
 
 _BY_NAME: Final = (files.c.dcc, files.c.local_id)
@@ -29,7 +31,7 @@ class SqlFiles(Stored):
     def get(self, tx: Transaction, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
         """The entry, or None."""
         found = tx.connection.scalar(select(files.c.entry).where(*_named(dcc, local_id)))
-        return None if found is None else to_file(found)
+        return None if found is None else _entry(found)
 
     async def put(self, entries: Sequence[SourceFile]) -> int:
         """Insert or replace entries by (dcc, local_id), the last of each name; how many were new.
@@ -39,15 +41,17 @@ class SqlFiles(Stored):
         """
         named = {(entry.dcc, entry.local_id): entry for entry in entries}
         # Sorted, so that two imports at once wait for each other instead of locking each other out.
-        ordered = [named[name] for name in sorted(named)]
+        ordered_names = sorted(named)
         new = 0
-        for start in range(0, len(ordered), _BATCH):
-            new += await self._put(ordered[start : start + _BATCH])
+        for start in range(0, len(ordered_names), _BATCH):
+            batch = [named[name] for name in ordered_names[start : start + _BATCH]]
+            # Before the transaction: others write in the meantime.
+            rows = await asyncio.to_thread(_file_rows, batch)
+            new += await self._put(rows)
         return new
 
     @writing
-    def _put(self, tx: Transaction, entries: Sequence[SourceFile]) -> int:
-        rows = list(map(file_row, entries))
+    def _put(self, tx: Transaction, rows: Sequence[dict[str, Any]]) -> int:
         return ordered.put(tx, rows) if tx.dialect == "sqlite" else _upsert(tx, rows)
 
     @writing
@@ -55,7 +59,7 @@ class SqlFiles(Stored):
         """Take one entry out; the entry as it was then, or None when there is none."""
         gone = delete(files).where(*_named(dcc, local_id)).returning(files.c.entry)
         found = tx.connection.scalar(gone)
-        return None if found is None else to_file(found)
+        return None if found is None else _entry(found)
 
     @writing
     def fill_in(
@@ -67,13 +71,17 @@ class SqlFiles(Stored):
         found = tx.connection.scalar(select(files.c.entry).where(*name).with_for_update())
         if found is None:
             return None
-        stored = to_file(found)
+        stored = _entry(found)
         filled = stored.filled_in(seen, size_in_bytes=size_in_bytes, version_tag=version_tag)
         if filled != stored:
             tx.connection.execute(
                 update(files)
                 .where(*name)
-                .values(entry=filled.to_json(), identity=str(filled.identity), revision=files.c.revision + 1)
+                .values(
+                    entry=to_json(filled.to_json()),
+                    identity=str(filled.identity),
+                    revision=files.c.revision + 1,
+                )
             )
         return filled
 
@@ -81,14 +89,14 @@ class SqlFiles(Stored):
     def of_identity(self, tx: Transaction, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
         same = select(files.c.entry).where(files.c.identity == str(identity))
-        return [to_file(entry) for entry in tx.connection.scalars(same.order_by(*_BY_NAME).limit(limit))]
+        return [_entry(text) for text in tx.connection.scalars(same.order_by(*_BY_NAME).limit(limit))]
 
     @reading
     def search(self, tx: Transaction, query: FileQuery) -> FilePage:
         """One page by (dcc, local_id). Each word of `text` must begin a word of local_id or filename."""
         text = search.wanted(query.text or "", query.file_format)
         found = _search_page(tx, text, query) if text.pieces else _page(tx, text, query)
-        entries = list(map(to_file, found))
+        entries = list(map(_entry, found))
         page = tuple(entries[: query.limit])
         more = len(entries) > query.limit and page
         return FilePage(page, f"{page[-1].dcc} {page[-1].local_id}" if more else None)
@@ -109,7 +117,12 @@ def _upsert(tx: Transaction, rows: Sequence[dict[str, Any]]) -> int:
     return sum(revision == 1 for revision in tx.connection.scalars(upsert, list(rows)))
 
 
+def _file_rows(entries: Sequence[SourceFile]) -> list[dict[str, Any]]:
+    return list(map(file_row, entries))
+
+
 def file_row(entry: SourceFile) -> dict[str, Any]:
+    """The entry as a row; its id is chosen when it is written."""
     return {
         "dcc": entry.dcc,
         "local_id": entry.local_id,
@@ -118,8 +131,12 @@ def file_row(entry: SourceFile) -> dict[str, Any]:
         "identity": str(entry.identity),
         "names": search.names(entry),
         "words": search.words(entry),
-        "entry": entry.to_json(),
+        "entry": to_json(entry.to_json()),
     }
+
+
+def _entry(text: str) -> SourceFile:
+    return to_file(json.loads(text))
 
 
 def _named(dcc: Dcc, local_id: LocalId) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

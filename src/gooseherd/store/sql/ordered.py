@@ -13,9 +13,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, text, update
+from sqlalchemy.dialects import sqlite
 
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import files
@@ -53,6 +55,11 @@ _NEIGHBOURS: Final = text(
 
 REPLACED: Final = ("file_format", "identity", "names", "words", "entry")
 """What a new version of an entry brings."""
+
+# Straight to the driver: an import spends its time here, and all values are ready.
+_INSERT: Final = str(insert(files).compile(dialect=sqlite.dialect()))
+_IN_ORDER: Final = itemgetter(*(column.name for column in files.columns))
+_INSERT_WORDS: Final = "INSERT INTO file_words (rowid, words) VALUES (?, ?)"
 
 _REPLACE: Final = (
     update(files)
@@ -98,7 +105,8 @@ def put(tx: Transaction, rows: Sequence[dict[str, Any]]) -> int:
         if there.own is not None
     ]
     if new:
-        tx.connection.execute(insert(files), new)
+        tx.connection.exec_driver_sql(_INSERT, list(map(_IN_ORDER, new)))
+        tx.connection.exec_driver_sql(_INSERT_WORDS, [(row["id"], row["words"]) for row in new])
     if old:
         tx.connection.execute(_REPLACE, old)
     return len(new)

@@ -135,7 +135,8 @@ files: Final = Table(
     # What search.py reads, and the words that its index holds.
     Column("names", PLAIN, nullable=False),
     Column("words", PLAIN, nullable=False),
-    Column("entry", Json, nullable=False),
+    # The whole entry as JSON in ASCII, made and read outside of transactions.
+    Column("entry", PLAIN, nullable=False),
 )
 Index("files_by_name", files.c.dcc, files.c.local_id, unique=True)
 Index("files_by_format", files.c.file_format, files.c.dcc, files.c.local_id)
@@ -145,15 +146,11 @@ _WORD_INDEX: Final = {
     "sqlite": (
         f"""
         CREATE VIRTUAL TABLE file_words USING fts5(
-            words, content='files', content_rowid='id', tokenize='ascii', detail='none',
+            words, content='files', content_rowid='id', tokenize='ascii', detail='none', columnsize=0,
             prefix='{" ".join(map(str, INDEXED_LENGTHS))}'
         )
         """,
-        """
-        CREATE TRIGGER file_words_insert AFTER INSERT ON files BEGIN
-            INSERT INTO file_words(rowid, words) VALUES (new.id, new.words);
-        END
-        """,
+        # Those of new rows are written by ordered.py: in a trigger the index is flushed for each of them.
         """
         CREATE TRIGGER file_words_delete AFTER DELETE ON files BEGIN
             INSERT INTO file_words(file_words, rowid, words) VALUES ('delete', old.id, old.words);
@@ -198,7 +195,7 @@ _WORD_INDEX: Final = {
         """,
     ),
 }
-"""The one thing that is not the same: an index of words, kept by the database itself."""
+"""The one thing that is not the same: an index of words, which triggers keep."""
 
 for _dialect, _statements in _WORD_INDEX.items():
     for _statement in _statements:

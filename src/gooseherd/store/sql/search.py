@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from gooseherd.domain.formats import Format
@@ -28,6 +29,7 @@ FORMAT: Final = "\u00b7"
 LAST: Final = "\x7f"
 """Sorts after every character that a word in ASCII holds."""
 _WORD: Final = re.compile(r"[^\W_]+")
+_WORD_BEGINS: Final = re.compile(r"(?<![^\W_])(?=[^\W_])")
 
 
 def names(entry: SourceFile) -> str:
@@ -50,7 +52,7 @@ def words(entry: SourceFile) -> str:
 
 
 def _words_of(*texts: str) -> Iterable[str]:
-    return dict.fromkeys(word for text in texts for word in _ascii_words(text.lower()))
+    return dict.fromkeys(chain.from_iterable(_ascii_words(text.lower()) for text in texts))
 
 
 INDEXED_LENGTHS: Final = range(1, 13)
@@ -91,10 +93,16 @@ def wanted(text: str, file_format: Format | None = None) -> Wanted:
 
 
 def _marked(text: str) -> str:
-    return _WORD.sub(lambda word: _MARK + word[0], text.lower())
+    return _WORD_BEGINS.sub(_MARK, text.lower())
 
 
 def _ascii_words(text: str) -> Iterable[str]:
+    if text.isascii() and text[:1].isalnum():
+        return _WORD.findall(text)
+    return _words_made_ascii(text)
+
+
+def _words_made_ascii(text: str) -> Iterable[str]:
     first = _WORD.search(text)
     before = text if first is None else text[: first.start()]
     if before:

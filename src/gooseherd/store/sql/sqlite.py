@@ -11,6 +11,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -38,6 +39,9 @@ READERS: Final = 3
 BUSY_SECONDS: Final = 10.0
 """How long a write waits for another process's; theirs take milliseconds, an import's some ten."""
 
+_PAUSE_SECONDS: Final = 0.001
+"""Between two looks at a write lock that another process holds."""
+
 _APPLICATION_ID: Final = 0x676F6F73
 """`goos`, in the file's header: tells our file from another program's."""
 
@@ -62,7 +66,7 @@ class SqliteDatabase:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
-        event.listen(self._engine, "begin", _begin)
+        event.listen(self._engine, "begin", self._begin)
         # Each thread keeps its connection: a pool's checks take longer than a statement.
         self._mine = threading.local()
         self._opened: list[Connection] = []
@@ -94,8 +98,30 @@ class SqliteDatabase:
             connection = self._engine.connect().execution_options(writes=writes)
             self._mine.connection = connection
             self._opened.append(connection)
+            driver = connection.connection.driver_connection
+            if writes and driver is not None:
+                driver.execute("PRAGMA busy_timeout = 0")  # see _begin
         with connection.begin():
             return work(Transaction(connection, _now))
+
+    def _begin(self, connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        if not connection.get_execution_options().get("writes"):
+            driver.execute("BEGIN")
+            return
+        # IMMEDIATE: a transaction that read first could not begin to write once somebody else has written.
+        # SQLite's own waiting doubles its pauses, so that who has waited long loses to who just came.
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
     async def _call(self, operation: str, executor: ThreadPoolExecutor, call: Callable[[], R]) -> R:
         if self._closed:
@@ -191,14 +217,6 @@ def _unusable(error: sqlite3.Error, path: Path, setting: str) -> Misconfigured |
         return Misconfigured(setting, f"{path.name} and its folder must be writable ({error})")
     _log.error("store cannot be opened", extra={"error": name, "detail": str(error)})
     return StoreUnavailable("open")
-
-
-def _begin(connection: Connection) -> None:
-    # IMMEDIATE: a transaction that read first could not begin to write once somebody else has written.
-    writes = connection.get_execution_options().get("writes")
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _now(connection: Any) -> datetime:
