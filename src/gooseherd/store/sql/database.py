@@ -47,7 +47,7 @@ class SqlDatabase(Protocol):
     """
 
     async def read(self, operation: str, work: Work[R]) -> R:
-        """One consistent view, nothing written."""
+        """Nothing is written. Each statement sees what was committed before it."""
         ...
 
     async def write(self, operation: str, work: Work[R]) -> R:

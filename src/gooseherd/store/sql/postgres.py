@@ -39,6 +39,8 @@ COMMAND_SECONDS: Final = 20.0
 _PLANNING: Final = "SET enable_bitmapscan = off"
 """Ours read an index in its order, as far as a page goes; a bitmap reads all that matches first."""
 
+_CLOCK: Final = select(func.clock_timestamp())
+
 _TRIES: Final = 3
 """Transactions that certainly came to nothing are tried so often before the caller hears of it."""
 
@@ -61,7 +63,7 @@ class PostgresDatabase:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # One statement is one consistent view; none of ours that read needs more.
+        # A statement is a consistent view. Those that read before theirs ask for the time or for counts.
         self._reads = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def read(self, operation: str, work: Work[R]) -> R:
@@ -113,7 +115,7 @@ def _work(work: Work[R], connection: Connection) -> R:
 
 
 def _now(connection: Connection) -> Any:
-    return whole_milliseconds(connection.execute(select(func.clock_timestamp())).scalar_one())
+    return whole_milliseconds(connection.execute(_CLOCK).scalar_one())
 
 
 async def _to_its_end(call: Coroutine[Any, Any, R]) -> R:

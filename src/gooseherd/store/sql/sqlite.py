@@ -73,7 +73,7 @@ class SqliteDatabase:
         self._closed = False
 
     async def read(self, operation: str, work: Work[R]) -> R:
-        """One consistent view."""
+        """One consistent view of the file."""
         return await self._call(operation, self._readers, lambda: self._transact(work, writes=False))
 
     async def write(self, operation: str, work: Work[R]) -> R:
