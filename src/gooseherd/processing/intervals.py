@@ -295,7 +295,8 @@ class SortedText:
         self, context: StepContext, header: Path, added: Path, records: Path, out: Path, *, ordered: bool
     ) -> None:
         column, threads = self.target.column, str(self.budget.threads)
-        squeeze = ("bgzip", "-c", "-@", threads, "-l", str(self.budget.level))
+        pack = ("bgzip", "-c", "-l", str(self.budget.level), *await _cut_by_size(context))
+        squeeze = (*pack, "-@", threads)
         sort = (
             "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
             "-S", f"{self.budget.sort_memory}b", "-T", str(context.work), f"--parallel={threads}",
@@ -305,7 +306,7 @@ class SortedText:
         as_they_are = (Stage("bgzip", (*squeeze, str(records))),)
         await context.run(
             *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", squeeze))),
-            program_stage("prepend_header", str(header), str(self.budget.level)),
+            program_stage("prepend_header", str(header), *pack),
             stdout=out,
             watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),
         )
@@ -388,6 +389,16 @@ class TabixIndex:
 def _refuse_bomb(path: Path, size: int) -> None:
     with path.open("rb") as stream:
         refuse_bomb(stream, size=size, max_bytes=MAX_BYTES)
+
+
+async def _cut_by_size(context: StepContext) -> tuple[str, ...]:
+    """The option by which bgzip cuts blocks by size, as the kernel does.
+
+    From htslib 1.20 on it ends the blocks of a text at line ends unless it is told otherwise, and the same
+    text would be other bytes with another release.
+    """
+    usage = await context.output_of(Stage("bgzip", ("bgzip", "--help")))
+    return ("--binary",) if b"--binary" in usage else ()
 
 
 async def _refuse_cut(path: Path, source_format: Format, detected: Detection) -> None:

@@ -1,9 +1,9 @@
 """Puts the header above the sorted records: the last stage, behind sort and bgzip.
 
-    python -m gooseherd.processing.programs.prepend_header HEADER LEVEL
+    python -m gooseherd.processing.programs.prepend_header HEADER COMMAND...
 
-Writes the file HEADER in blocks of its own and passes on the rest without looking at it. The
-kernel cuts its blocks in the same places, so both ways make the same bytes.
+Writes what COMMAND makes of the file HEADER, so that it has blocks of its own, and passes on the rest
+without looking at it. The kernel cuts its blocks in the same places, so both ways make the same bytes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says; status 1 when there is no header because the reading failed."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     first = os.read(0, _AT_ONCE)
-    header, level = Path(argv[0]), argv[1]
+    header, compress = Path(argv[0]), argv[1:]
     if not header.exists():
         return 1
     packed = b""
     if header.stat().st_size:
-        done = subprocess.run(["bgzip", "-c", "-l", level, str(header)], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run([*compress, str(header)], stdout=subprocess.PIPE, check=True)
         packed = done.stdout.removesuffix(END_MARKER)  # Only the one behind the records may stay.
     for data in (packed, first):
         view = memoryview(data)
