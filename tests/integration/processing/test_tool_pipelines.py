@@ -103,10 +103,10 @@ async def test_an_error_line_of_htslib_counts_although_the_status_is_zero(run: C
 async def test_words_of_a_program_of_ours_are_taken_as_they_are(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    verdict = tmp_path / "verdict"
-    verdict.write_text('{"reason": "source_invalid", "detail": "line 7: odd"}')
+    refusal = tmp_path / "refusal"
+    refusal.write_text('{"reason": "source_invalid", "detail": "line 7: odd"}')
     with pytest.raises(PipelineFailed) as caught:
-        await run(shell("exit 65", verdict=verdict), Stage("sort", ("sort",)))
+        await run(shell("exit 65", refusal=refusal), Stage("sort", ("sort",)))
     assert (caught.value.failure.reason, caught.value.failure.detail) == (
         Reason.SOURCE_INVALID,
         "line 7: odd",
