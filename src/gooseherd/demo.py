@@ -6,7 +6,6 @@ All of it goes through HTTP, as a client elsewhere would do it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -15,56 +14,24 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-from gooseherd.client import GooseherdClient, Ready
+from gooseherd.client import GooseherdClient, ReadyPart
 from gooseherd.client.local_service import LocalService, find_local
-from gooseherd.client.region import Region, parse_region
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.formats import Format, resolve
-from gooseherd.trial import demodata
 from gooseherd.trial.checks import CheckFailed, attempt, check_ranges, check_region, check_same_bytes
+from gooseherd.trial.demo_files import DCC, DemoFile, read_manifest
+from gooseherd.trial.demo_report import Outcome, print_suggestions, print_table
 from gooseherd.trial.entries import Entries, termination_interrupts
 from gooseherd.trial.private_service import DidNotStart, running_service
 
-DCC = "demo"
-MANIFEST = demodata.MANIFEST.name
 _PORT = 8080
-_PATIENCE_SECONDS = 300.0
-_WIDE = 150
-"""Columns of a terminal that has room for the descriptions too."""
-
-
-@dataclass(frozen=True, slots=True)
-class DemoFile:
-    """One file of the demo's data; `records` overlap the region, as counted when the data was chosen."""
-
-    local_id: str
-    path: Path
-    file_format: Format
-    md5: str
-    description: str
-    region: Region | None
-    records: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one file."""
-
-    file: DemoFile
-    ok: bool
-    detail: str
-    seconds: float
-    cached: bool
+_READY_SECONDS = 300.0
 
 
 def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | None) -> bool:
@@ -84,16 +51,16 @@ def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | No
         _state_folder(state_dir) as state,
         _service(state, files[0].path.parent, port) as service,
         GooseherdClient(service.url, service.admin_key) as client,
-        Entries(client, lambda words: print(f"demo: {words}", file=sys.stderr)) as entries,
+        Entries(client, lambda line: print(f"demo: {line}", file=sys.stderr)) as entries,
     ):
         console.print(
             f"[bold]gooseherd[/] {service.profile} at {service.url}  state {state}", highlight=False
         )
         outcomes = _show_all(console, client, entries, files)
-        _table(console, outcomes)
+        print_table(console, outcomes)
         failed = [one for one in outcomes if not one.ok]
         if not failed and not once:
-            _invite(console, service, outcomes)
+            print_suggestions(console, service, outcomes)
             _serve_until_interrupted(console)
     for one in failed:
         print(f"demo: failed: {one.file.local_id}: {one.detail}", file=sys.stderr)
@@ -107,51 +74,6 @@ def run(*, data: Path | None, once: bool, port: int | None, state_dir: Path | No
         f"demo: ok ({formats} formats, {len(outcomes)} files, {time.monotonic() - began:.1f} s)", flush=True
     )
     return True
-
-
-def read_manifest(folder: Path | None) -> list[DemoFile]:
-    """The files of the demo's data folder; without one the data is fetched and kept in the user's cache.
-
-    Raises:
-        Misconfigured: the folder is not what a fetch leaves, or cannot be written to.
-        DataMissing: the data could not be fetched.
-    """
-    if folder is None:
-        folder = demodata.default_folder(os.environ)
-        try:
-            demodata.bring(folder)
-        except OSError as error:
-            raise Misconfigured(
-                "GOOSEHERD_DEMO_DATA",
-                f"not set, and the demo's files cannot be kept in {folder} ({error.strerror}); "
-                "make that possible, or name another cache folder in XDG_CACHE_HOME",
-            ) from None
-    folder = folder.resolve()
-    try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return [_demo_file(folder, entry) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Misconfigured(
-            "GOOSEHERD_DEMO_DATA",
-            f"no usable {MANIFEST} in {folder} ({type(error).__name__}); fill the folder by "
-            f"python -m gooseherd.trial.demodata {folder}, or leave it unset: the demo then fetches its data",
-        ) from None
-
-
-def _demo_file(folder: Path, entry: dict[str, Any]) -> DemoFile:
-    file_format = resolve(entry["format"])
-    path = folder / entry["file"]
-    if file_format is None or not path.is_file():
-        raise ValueError(entry["id"])
-    return DemoFile(
-        local_id=entry["id"],
-        path=path,
-        file_format=file_format,
-        md5=entry["md5"],
-        description=entry["description"],
-        region=parse_region(entry["region"]) if entry["region"] else None,
-        records=entry["records"],
-    )
 
 
 @contextlib.contextmanager
@@ -229,15 +151,15 @@ def _show(
         step = now.get("step") if job.get("status") == "running" else job.get("status")
         progress.update(bar, completed=min(float(now.get("percent") or 0), 99), state=step or "")
 
-    def story() -> str:
+    def check() -> str:
         nonlocal cached
         _register(entries, file)
-        data = client.ready(DCC, file.local_id, timeout_seconds=_PATIENCE_SECONDS, on_job=on_job)
+        data = client.ready(DCC, file.local_id, timeout_seconds=_READY_SECONDS, on_job=on_job)
         cached = data.job is None
         progress.update(bar, completed=99, state="checking")
         return _check(client, file, data)
 
-    ok, detail = attempt(story)
+    ok, detail = attempt(check)
     progress.update(
         bar, completed=100 if ok else None, state="cached" if cached and ok else "ok" if ok else "FAILED"
     )
@@ -258,62 +180,16 @@ def _register(entries: Entries, file: DemoFile) -> None:
     )
 
 
-def _check(client: GooseherdClient, file: DemoFile, data: Ready) -> str:
+def _check(client: GooseherdClient, file: DemoFile, data: ReadyPart) -> str:
     check_ranges(client, data)
     if file.region is None or file.records is None:
         return f"{check_same_bytes(client, data, file.path):,} bytes, as they are"
-    index = client.ready(DCC, file.local_id, kind=Kind.INDEX, timeout_seconds=_PATIENCE_SECONDS)
+    index = client.ready(DCC, file.local_id, kind=Kind.INDEX, timeout_seconds=_READY_SECONDS)
     check_ranges(client, index)
     records = check_region(client, data, index, file.path, file.file_format, file.region)
     if records != file.records:
         raise CheckFailed(f"a scan of the source finds {records} records, {file.records} were counted")
     return f"{records:,} records in {file.region}"
-
-
-def _table(console: Console, outcomes: Sequence[Outcome]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in ("file", "format", "", "seconds"):
-        table.add_column(head, no_wrap=True)
-    table.add_column("read back and compared", overflow="fold")
-    if console.width >= _WIDE:
-        table.add_column("what it is")
-    for one in outcomes:
-        mark = Text("FAILED", "bold red") if not one.ok else Text("cached" if one.cached else "made", "green")
-        row: list[str | Text] = [
-            one.file.local_id,
-            one.file.file_format.name,
-            mark,
-            f"{one.seconds:.1f}",
-            Text(one.detail),
-        ]
-        if console.width >= _WIDE:
-            row.append(Text(one.file.description))
-        table.add_row(*row)
-    console.print(table)
-    console.print("each also: ETag = sha256, 206 clamped at the end, 304, 416, If-Range, CORS", style="dim")
-
-
-def _invite(console: Console, service: LocalService, outcomes: Sequence[Outcome]) -> None:
-    name = next((o.file.local_id for o in outcomes if o.file.region is not None), outcomes[0].file.local_id)
-    with GooseherdClient(service.url) as client:
-        data, index = client.region_urls(DCC, name)
-        job = next(client.jobs(limit=1), None)
-    lines = [
-        f"curl -s -D - -o /dev/null -r 0-65535 {data}",
-        f"curl -s -o index {index}",
-        f"curl -s '{service.url}/files?dcc={DCC}'",
-    ]
-    if job is not None:
-        lines.append(f"curl -s {client.url('/jobs/' + str(job['job_id']))}")
-    lines.append(f"gooseherd get --url {service.url} {DCC}/{name} --region '{_region_of(outcomes, name)}'")
-    console.print("\n[bold]to try[/]")
-    for line in lines:
-        console.print("  " + line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  {service.url}/docs", highlight=False)
-
-
-def _region_of(outcomes: Sequence[Outcome], name: str) -> Region | None:
-    return next(one.file.region for one in outcomes if one.file.local_id == name)
 
 
 def _serve_until_interrupted(console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The service as a process: listen, announce, stop in order on a signal."""
+"""The service as a process: it listens, announces itself, and shuts down in order on a signal."""
 
 from __future__ import annotations
 
@@ -29,52 +29,52 @@ _BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it answers, without its signal handling.
+    """uvicorn that reports when it accepts requests, without its signal handling.
 
     Its own handling raises the signal again before we have cleaned up.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.answering = asyncio.Event()
+        self.accepting = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell."""
+        """Start, then set `accepting`."""
         await super().startup(sockets=sockets)
-        self.answering.set()
+        self.accepting.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the caller's business."""
+        """Leave signals to the caller."""
         yield
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
     """Run the service until SIGINT or SIGTERM; a second signal ends it at once.
 
-    `on_ready` is called with the base URL once requests are answered.
+    `on_ready` is called with the base URL once requests are accepted.
 
     Raises:
         Misconfigured, StoreUnavailable: it could not start.
     """
     settings.checked()
     telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
-    stop = _stop_signal()
+    stop_requested = _stop_signal()
     with StateDir(settings.gooseherd_state_dir) as state, listen(settings) as listener:
         async with AsyncExitStack() as stack:
             starting = asyncio.ensure_future(stack.enter_async_context(running(settings, state)))
-            if not await _first(starting, stop):
+            if not await _first(starting, stop_requested):
                 return
             server = _Server(_config(starting.result()))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
-            serving.add_done_callback(lambda _: server.answering.set())
-            if await _first(asyncio.create_task(server.answering.wait()), stop) and server.started:
+            serving.add_done_callback(lambda _: server.accepting.set())
+            if await _first(asyncio.create_task(server.accepting.wait()), stop_requested) and server.started:
                 url = _url(listener)
                 state.announce(url, settings.profile)
                 _log.info("ready", extra={"url": url, "profile": str(settings.profile)})
                 if on_ready is not None:
                     on_ready(url)
-                await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({serving, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             _log.info("stopping")
             server.should_exit = True
             await serving
@@ -83,21 +83,21 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
 def _stop_signal() -> asyncio.Future[None]:
     """Done at the first SIGINT or SIGTERM; the second ends the process, leaving all to the next start."""
     loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
+    stop_requested: asyncio.Future[None] = loop.create_future()
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.done():
+        if stop_requested.done():
             os._exit(128 + number)
-        stop.set_result(None)
+        stop_requested.set_result(None)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    return stop
+    return stop_requested
 
 
-async def _first(work: asyncio.Future[Any], stop: asyncio.Future[None]) -> bool:
+async def _first(work: asyncio.Future[Any], stop_requested: asyncio.Future[None]) -> bool:
     """Whether `work` was done before the stop; if not it is cancelled. Its error is raised."""
-    await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({work, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -111,7 +111,7 @@ def _config(service: Service) -> uvicorn.Config:
         create_app(service.dependencies),
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # ours to judge, by API_TRUSTED_PROXIES
+        proxy_headers=False,  # API_TRUSTED_PROXIES decides
         lifespan="off",
         timeout_graceful_shutdown=_OPEN_REQUESTS_SECONDS,
         server_header=False,
@@ -139,7 +139,7 @@ def listen(settings: Settings) -> socket.socket:
         raise Misconfigured(
             "API_PORT", f"cannot listen on {where} ({error.strerror}); choose another"
         ) from None
-    # Every connection inherits it. Head and body of an answer are two writes: without it the second
+    # Every connection inherits it. Head and body of a response are two writes: without it the second
     # waits until the client acknowledges the first, which it may put off for 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -1,6 +1,6 @@
 """Every format end to end on the configured profile: made, registered, asked for, read back, compared.
 
-Exists so that one command says whether an installation works, in words and as JSON.
+Exists so that one command says whether an installation works, for people and as JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gooseherd.trial.private_service import running_service
 DCC = "smoke"
 _AT_ONCE = 4
 
-Say = Callable[[str], None]
+PrintStatus = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def run(
     inputs: Path | None,
     keep: bool,
     timeout_seconds: float,
-    say: Say,
+    print_status: PrintStatus,
     devcloud: bool = False,
     worker_image: Path | None = None,
     formats: Sequence[str] = (),
@@ -94,7 +94,7 @@ def run(
         NotReachable: nothing answers at `url`.
     """
     chosen = _chosen(formats)
-    with termination_interrupts(), _folder(keep, say) as folder:
+    with termination_interrupts(), _folder(keep, print_status) as folder:
         where = inputs.resolve() if inputs else folder / "inputs"
         where.mkdir(parents=True, exist_ok=True)
         if url is not None:
@@ -103,16 +103,18 @@ def run(
             key = api_key or (ours.admin_key if ours else None)
             with GooseherdClient(url, key) as client:
                 profile = ours.profile if ours else "remote"
-                with Entries(client, say, keep=keep) as entries:
-                    return _all(entries, client, profile, chosen, where, timeout_seconds, say)
+                with Entries(client, print_status, keep=keep) as entries:
+                    return _all(entries, client, profile, chosen, where, timeout_seconds, print_status)
         if devcloud:
-            return _on_local_cloud(folder, worker_image, chosen, where, timeout_seconds, say, keep=keep)
+            return _on_local_cloud(
+                folder, worker_image, chosen, where, timeout_seconds, print_status, keep=keep
+            )
         with (
             running_service(state_dir=folder / "state", allow_roots=[where], environ=os.environ) as service,
             GooseherdClient(service.url, api_key or service.admin_key) as client,
-            Entries(client, say, keep=keep) as entries,
+            Entries(client, print_status, keep=keep) as entries,
         ):
-            return _all(entries, client, service.profile, chosen, where, timeout_seconds, say)
+            return _all(entries, client, service.profile, chosen, where, timeout_seconds, print_status)
 
 
 def _chosen(names: Sequence[str]) -> Sequence[Format]:
@@ -129,12 +131,12 @@ def _on_local_cloud(
     formats: Sequence[Format],
     where: Path,
     timeout_seconds: float,
-    say: Say,
+    print_status: PrintStatus,
     *,
     keep: bool,
 ) -> SmokeReport:
     # Tasks see no folder of ours, so the inputs are served; on loopback and in plain http, which
-    # the outbound rules must be told.
+    # the outbound rules must allow.
     with serving(where) as base, running_local_cloud(folder / "site", worker_image=worker_image) as cloud:
         environ = {
             **os.environ,
@@ -145,9 +147,11 @@ def _on_local_cloud(
         with (
             running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
             GooseherdClient(service.url, service.admin_key) as client,
-            Entries(client, say, keep=keep) as entries,
+            Entries(client, print_status, keep=keep) as entries,
         ):
-            report = _all(entries, client, service.profile, formats, where, timeout_seconds, say, base)
+            report = _all(
+                entries, client, service.profile, formats, where, timeout_seconds, print_status, base
+            )
         return replace(report, left_over=left_over(cloud))
 
 
@@ -158,7 +162,7 @@ def _all(
     formats: Sequence[Format],
     where: Path,
     timeout_seconds: float,
-    say: Say,
+    print_status: PrintStatus,
     base: str | None = None,
 ) -> SmokeReport:
     salt = secrets.token_hex(4)
@@ -169,7 +173,7 @@ def _all(
             lambda: _end_to_end(entries, client, file_format, where, salt, timeout_seconds, base)
         )
         report = FormatReport(file_format.name, ok, round(time.monotonic() - began, 3), detail)
-        say(f"{report.format}: {'ok' if ok else 'FAILED'} {detail}")
+        print_status(f"{report.format}: {'ok' if ok else 'FAILED'} {detail}")
         return report
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
@@ -214,12 +218,12 @@ def _end_to_end(
 
 
 @contextlib.contextmanager
-def _folder(keep: bool, say: Say) -> Iterator[Path]:
+def _folder(keep: bool, print_status: PrintStatus) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="gooseherd-smoke-"))
     try:
         yield folder
     finally:
         if keep:
-            say(f"kept: {folder}")
+            print_status(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)

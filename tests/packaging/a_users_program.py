@@ -14,7 +14,7 @@ from gooseherd.client import (
     Kind,
     Missing,
     NotReachable,
-    Ready,
+    ReadyPart,
     Received,
     Refused,
     TookTooLong,
@@ -27,7 +27,7 @@ def fetch(client: GooseherdClient, dcc: str, local_id: str, folder: Path) -> int
     total = 0
     for kind in (Kind.DATA, Kind.INDEX):
         found = client.ready(dcc, local_id, kind=kind, timeout_seconds=60)
-        assert_type(found, Ready)
+        assert_type(found, ReadyPart)
         assert_type(found.size, int | None)
         received = client.download(found.url, folder / (found.filename or kind))
         assert_type(received, Received)

@@ -1,4 +1,4 @@
-"""The `gooseherd` command: parses, calls, and says how it went; the work is done elsewhere.
+"""The `gooseherd` command: parses, calls, and reports how it went; the work is done elsewhere.
 
 Nothing heavy is imported before a command runs, so that help is quick.
 """

@@ -1,25 +1,22 @@
-"""Files on their way into the catalog: given an id, compared with what is known, registered in batches."""
+"""Adds files to the catalog: finds ids, compares with what is registered, registers in batches."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from gooseherd.cli.add import describe, format_of, id_for
+from gooseherd.cli.added import Added, Entry, compare
+from gooseherd.cli.catalog_entry import describe, format_of, id_for, md5_of
 from gooseherd.cli.folder import Skipped, files_below
-from gooseherd.cli.outcome import Exit, Stop, say
+from gooseherd.cli.outcome import CommandError, Exit, print_status
+from gooseherd.cli.piped_input import store_piped
 from gooseherd.cli.progress import OnBytes, byte_bar
 from gooseherd.cli.sidecars import indexes_beside
 from gooseherd.client.local_service import ADDED, find_local
@@ -32,52 +29,6 @@ _BATCH: Final = 100
 _LOOKUPS: Final = 8
 _NAMED: Final = 20
 _CHUNK_BYTES: Final = 1 << 20
-_COMPARED: Final = (
-    *("access_url", "filename", "file_format", "md5", "size_in_bytes", "version_tag", "data_access_level"),
-    "sidecars",
-)
-_WORDS: Final = {
-    "md5": "its content",
-    "size_in_bytes": "its size",
-    "version_tag": "its modification time",
-    "access_url": "its address",
-    "file_format": "its format",
-    "data_access_level": "its access level",
-    "filename": "its file name",
-    "sidecars": "its index",
-}
-
-Entry = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """An entry that is in the catalog now; `result` is `added`, `replaced` or `unchanged`."""
-
-    entry: Entry
-    result: str
-    detail: str = ""
-
-    @property
-    def name(self) -> str:
-        """DCC/ID."""
-        return f"{self.entry['dcc']}/{self.entry['local_id']}"
-
-    @property
-    def line(self) -> str:
-        """What was done, for people."""
-        match self.result:
-            case "unchanged":
-                return f"{self.name} is in the catalog already, unchanged"
-            case "replaced":
-                return f"replaced {self.name}: {self.detail} changed"
-            case _:
-                more = f"; {self.detail}" if self.detail else ""
-                return f"added {self.name} ({self.entry['file_format']}){more}"
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        return {"name": self.name, "result": self.result, **self.entry}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +72,7 @@ class Adding:
         """Ids given out by this call, and the address each stands for."""
         self._batch: list[Added] = []
         self._weak = 0
-        self._indexes_said = 0
+        self._indexes_reported = 0
         self.added: list[Added] = []
         self.failed: list[dict[str, str]] = []
         self.results: Counter[str] = Counter()
@@ -130,7 +81,7 @@ class Adding:
     # -- what is to be added -------------------------------------------------------------------
 
     def take(self, sources: Sequence[str], globs: Sequence[str], *, avoid: Path | None) -> None:
-        """Files, folders and URLs. Raises Stop for one that was named and cannot be added."""
+        """Files, folders and URLs. Raises CommandError for one that was named and cannot be added."""
         for source in sources:
             wanted = _Wanted(source)
             if not wanted.is_local:
@@ -143,36 +94,40 @@ class Adding:
             else:
                 if not wanted.path.is_file():
                     problem = "not a plain file" if wanted.path.exists() else "no such file"
-                    raise Stop(Exit.USAGE, f"{wanted.path}: {problem}")
+                    raise CommandError(Exit.USAGE, f"{wanted.path}: {problem}")
                 self._wanted.append(_Wanted(source, wanted.path.stat().st_size))
         if not self._wanted:
             for line in self.skipped.lines():
-                say(line)
-            raise Stop(Exit.USAGE, "there is no file to add")
+                print_status(line)
+            raise CommandError(Exit.USAGE, "there is no file to add")
 
     def take_pipe(self, state_dir: Path | None, name: str | None) -> None:
         """What standard input gives, kept in the service's state folder; as any other file from then on.
 
         Raises:
-            Stop: the service cannot read a folder of ours, nothing was piped, or its format is not known.
+            CommandError: the service cannot read our folders, nothing was piped, or its format is not known.
         """
         service = find_local(state_dir) if state_dir is not None else None
         if state_dir is None or service is None or service.profile != "embedded":
-            raise Stop(
+            raise CommandError(
                 Exit.USAGE,
                 "what comes from a pipe can only be added to a service that `gooseherd up` runs here",
                 "write it to a file that the service can read, or to its own storage, and add that",
             )
         if sys.stdin.isatty():
-            raise Stop(Exit.USAGE, "nothing is piped in: write COMMAND | gooseherd add - --format bed")
+            raise CommandError(
+                Exit.USAGE, "nothing is piped in: write COMMAND | gooseherd add - --format bed"
+            )
         if not name and not self._format:
-            raise Stop(Exit.USAGE, "what is it? give its --format, or its file name with --name")
+            raise CommandError(
+                Exit.USAGE, "its format is not known: give --format, or its file name with --name"
+            )
         if name and self._format is None:
             format_of(None, name)
         filename = Path(name).name if name else f"stdin.{format_of(self._format, '')}"
         if self._format is not None:
             format_of(self._format, filename)
-        path, self._md5 = _spool(sys.stdin.buffer, state_dir / ADDED, filename, quiet=self._quiet)
+        path, self._md5 = store_piped(sys.stdin.buffer, state_dir / ADDED, filename, quiet=self._quiet)
         self._wanted.append(_Wanted(str(path), path.stat().st_size))
 
     def _fits(self, path: Path) -> bool:
@@ -189,7 +144,7 @@ class Adding:
         """Look up, read and register everything that was taken.
 
         Raises:
-            Stop: a file that was named itself cannot be read, or the service may read none of them.
+            CommandError: a file that was named itself cannot be read, or the service may read none of them.
         """
         whole, there = sum(wanted.size for wanted in self._wanted), 0
         many = len(self._wanted) > 1
@@ -207,7 +162,7 @@ class Adding:
                     bar(there, whole)
                 self._flush()
         if self._weak and not self._quiet:
-            say("  without an md5 its identity is weak: a change of its content may go unseen")
+            print_status("  without an md5 its identity is weak: a change of its content may go unseen")
 
     def _first_id(self, wanted: _Wanted) -> str:
         name = wanted.path.name if wanted.is_local else _filename(wanted.source)
@@ -237,19 +192,17 @@ class Adding:
             self.skipped.add(wanted.source, f"cannot be read ({error.strerror})")
             return
         self._weak += not about["md5"]
-        self._batch.append(_compare(about, known, detail))
+        self._batch.append(compare(about, known, detail))
 
     def _digest_of(self, wanted: _Wanted, about: Entry, known: Entry | None, on_bytes: OnBytes) -> str:
         """The md5 it has in the catalog when not even its modification time differs, else by reading it."""
-        from gooseherd.cli.add import md5_of
-
         unread = ("access_url", "size_in_bytes", "version_tag")
         if known and known.get("md5") and all(known.get(name) == about[name] for name in unread):
             return str(known["md5"])
         return md5_of(wanted.path, on_bytes)
 
     def _index_of(self, wanted: _Wanted, about: Entry) -> list[dict[str, str]]:
-        """The index beside a local file, if one fits; those that do not are told."""
+        """The index beside a local file, if one fits; of those that do not the reason is printed."""
         from gooseherd.domain.formats import resolve
 
         file_format = resolve(about["file_format"])
@@ -257,15 +210,17 @@ class Adding:
             return []
         for found in indexes_beside(wanted.path, file_format):
             if not found.problem:
-                self._say_index(f"{found.path} fits: {wanted.path.name} is served as it is, with this index")
+                self._report_index(
+                    f"{found.path} fits: {wanted.path.name} is served as it is, with this index"
+                )
                 return [{"kind": found.kind, "access_url": found.path.resolve().as_uri()}]
-            self._say_index(f"{found.path} is not used: it {found.problem}")
+            self._report_index(f"{found.path} is not used: it {found.problem}")
         return []
 
-    def _say_index(self, line: str) -> None:
-        self._indexes_said += 1
-        if not self._quiet and self._indexes_said <= _NAMED:
-            say(line)
+    def _report_index(self, line: str) -> None:
+        self._indexes_reported += 1
+        if not self._quiet and self._indexes_reported <= _NAMED:
+            print_status(line)
 
     def _free_id(self, wanted: _Wanted, about: Entry, first: Entry | None) -> tuple[str, Entry | None, str]:
         """An id that is free or means this very source, what it names now, and why it is not the first."""
@@ -281,7 +236,9 @@ class Adding:
             if known is None or known.get("access_url") == url:
                 return candidate, known, detail if known is None else ""
             detail = detail or f"{candidate} is {_shown(str(known.get('access_url') or 'another file'))}"
-        raise Stop(Exit.FAILED, f"too many files are called {about['filename']}", "choose an id with --id")
+        raise CommandError(
+            Exit.FAILED, f"too many files are called {about['filename']}", "choose an id with --id"
+        )
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
@@ -294,7 +251,7 @@ class Adding:
             self.added.append(one)
             self.results[one.result] += 1
             if not self._quiet and len(self.added) <= _NAMED:
-                say(one.line)
+                print_status(one.line)
 
     def _register(self, batch: Sequence[Added]) -> dict[str, str]:
         """Names that were refused, with the reason."""
@@ -306,22 +263,22 @@ class Adding:
             try:
                 self._client.register(batch[0].entry)
             except Refused as refused:
-                self._stop_if_not_allowed(batch[0], str(refused.fields.get("field") or ""), str(refused))
+                self._raise_if_not_allowed(batch[0], str(refused.fields.get("field") or ""), str(refused))
                 raise
             return {}
         counts = self._client.import_files(json.dumps(one.entry).encode() for one in batch)
         errors = counts.get("errors") or []
         if len(errors) == len(batch) and not self.added:
-            self._stop_if_not_allowed(batch[0], errors[0].get("field") or "", errors[0].get("problem") or "")
+            self._raise_if_not_allowed(batch[0], errors[0].get("field") or "", errors[0].get("problem") or "")
         return {
             batch[error["line"] - 1].name: f"{error.get('field')}: {error.get('problem')}" for error in errors
         }
 
-    def _stop_if_not_allowed(self, one: Added, field_name: str, problem: str) -> None:
+    def _raise_if_not_allowed(self, one: Added, field_name: str, problem: str) -> None:
         url = one.entry["access_url"]
         if url.startswith("file:") and field_name == "access_url":
             folder = self._wanted[0].top or Path(unquote(urlsplit(url).path)).parent
-            raise Stop(
+            raise CommandError(
                 Exit.REFUSED,
                 f"the service may not read {folder.resolve()}: {problem}",
                 f"start it with: gooseherd up --allow-root {folder.resolve()}",
@@ -345,74 +302,9 @@ def _candidates(wanted: _Wanted, filename: str) -> Iterator[str]:
         yield first[: 255 - len(tail)] + tail
 
 
-def _compare(about: Entry, known: Entry | None, detail: str) -> Added:
-    if known is None:
-        return Added(about, "added", detail)
-    changed = [_WORDS[name] for name in _COMPARED if not _same(name, about.get(name), known.get(name))]
-    if not changed:
-        return Added(about, "unchanged")
-    return Added(
-        about, "replaced", " and ".join(([", ".join(changed[:-1])] if changed[1:] else []) + changed[-1:])
-    )
-
-
-def _same(name: str, ours: Any, known: Any) -> bool:
-    if name == "sidecars":
-        return [(one["kind"], one["access_url"]) for one in ours or ()] == [
-            (one["kind"], one["access_url"]) for one in known or ()
-        ]
-    if name in {"size_in_bytes", "version_tag"} and ours is None:
-        return True  # of a URL the service finds them out itself
-    return bool(ours == known) or (name == "md5" and str(ours).lower() == known)
-
-
 def _filename(url: str) -> str:
     return unquote(urlsplit(url).path.rstrip("/").rsplit("/", 1)[-1]) or urlsplit(url).netloc
 
 
 def _shown(url: str) -> str:
     return unquote(urlsplit(url).path) if url.startswith("file:") else url
-
-
-def _spool(stream: BinaryIO, folder: Path, filename: str, *, quiet: bool) -> tuple[Path, str]:
-    """Copy `stream` into a file below `folder` that is named after its content; the file and its md5.
-
-    It is whole and durable when this returns; the same bytes under the same name are one file.
-
-    Raises:
-        Stop: the stream is empty.
-        OSError: the disk is full; nothing is left behind.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft_folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder))
-    try:
-        draft, digest, size = draft_folder / "draft", hashlib.md5(usedforsecurity=False), 0
-        with draft.open("xb") as file, byte_bar(f"reading {filename}", quiet=quiet) as bar:
-            while chunk := stream.read(_CHUNK_BYTES):
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-                bar(size, None)
-            file.flush()
-            os.fsync(file.fileno())
-        if not size:
-            raise Stop(Exit.FAILED, "nothing came through the pipe")
-        target = folder / digest.hexdigest() / filename
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        if not target.exists():  # one that is there has these very bytes, and its time must not change
-            draft.replace(target)
-        return target, digest.hexdigest()
-    finally:
-        shutil.rmtree(draft_folder, ignore_errors=True)
-
-
-def forget_spooled(access_url: str, state_dir: Path) -> bool:
-    """Remove the copy that `take_pipe` made for an entry that is gone; whether there was one."""
-    path = Path(unquote(urlsplit(access_url).path))
-    added = (state_dir / ADDED).resolve()
-    if not access_url.startswith("file:") or path.parent.parent != added or not path.is_file():
-        return False
-    path.unlink()
-    with contextlib.suppress(OSError):  # another name for the same bytes
-        path.parent.rmdir()
-    return True

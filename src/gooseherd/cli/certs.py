@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import emit, run, say
+from gooseherd.cli.outcome import emit, print_status, run
 
 app = typer.Typer(
     help="Certificates between the API and its workers.", no_args_is_help=True, rich_markup_mode=None
@@ -51,5 +51,5 @@ def _show(folder: Path, *, as_json: bool) -> None:
         emit({"folder": str(folder), "valid_until": {name: at.isoformat() for name, at in until.items()}})
         return
     for name, at in until.items():
-        left = (at - datetime.now(UTC)).days
-        say(f"{folder / f'{name}.pem'}: valid until {at:%Y-%m-%d} ({left} days)")
+        remaining = (at - datetime.now(UTC)).days
+        print_status(f"{folder / f'{name}.pem'}: valid until {at:%Y-%m-%d} ({remaining} days)")

@@ -1,4 +1,4 @@
-"""Finds the service a command talks to: what was said, else what runs on this machine."""
+"""Finds the service a command talks to: the one that was named, else the one that runs on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gooseherd.cli.outcome import Exit, Stop
+from gooseherd.cli.outcome import CommandError, Exit
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient
@@ -17,18 +17,18 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
     """A client for the service at `url`, or for the one that `gooseherd up` runs here.
 
     Raises:
-        Stop: nothing was said and nothing runs.
+        CommandError: none was named and none runs.
     """
     from gooseherd.client import GooseherdClient
     from gooseherd.client.local_service import default_state_dir, find_local
 
     if url:
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise Stop(Exit.USAGE, f"{url!r} is no address: give http://HOST:PORT")
+            raise CommandError(Exit.USAGE, f"{url!r} is no address: give http://HOST:PORT")
         return GooseherdClient(url, api_key or _key_if_ours(url, state_dir))
     found = find_local(state_dir or default_state_dir(os.environ))
     if found is None:
-        raise Stop(
+        raise CommandError(
             Exit.NOT_THERE,
             "no service is running here",
             "start it with: gooseherd up   (or name one with --url or GOOSEHERD_URL)",
@@ -54,11 +54,11 @@ def _key_if_ours(url: str, state_dir: Path | None) -> str | None:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """DCC/ID in two, or a service's own URL of a file; Stop when it is neither."""
+    """DCC/ID in two, or a service's own URL of a file; CommandError when it is neither."""
     path = urlsplit(name).path if "://" in name else name
     parts = path.strip("/").split("/")
     if len(parts) == 3 and parts[0] in {"data", "index", "density"}:
         parts = parts[1:]
     if len(parts) != 2 or not all(parts):
-        raise Stop(Exit.USAGE, f"{name!r} is no file name here: write DCC/ID, such as local/reads")
+        raise CommandError(Exit.USAGE, f"{name!r} is no file name here: write DCC/ID, such as local/reads")
     return parts[0], parts[1]

@@ -1,4 +1,4 @@
-"""`gooseherd devcloud`: a local cloud of one's own, and the trouble it can be told to make."""
+"""`gooseherd devcloud`: the local cloud on its own, and the faults that can be injected into it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 if TYPE_CHECKING:
     from gooseherd.devcloud.admin_client import LocalCloudAdmin
@@ -52,16 +52,16 @@ def start(
         from gooseherd.devcloud.deployment import running_local_cloud
 
         if pace not in PACES:
-            raise Stop(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
+            raise CommandError(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
         with running_local_cloud(_state(state_dir), port=port, pace=pace) as environment:
             if as_json:
                 emit(environment)
             else:
                 for name, value in environment.items():
                     print(f"export {name}={shlex.quote(value)}", flush=True)
-                say(f"local cloud at {environment['AWS_ENDPOINT_URL']} until Ctrl-C")
+                print_status(f"local cloud at {environment['AWS_ENDPOINT_URL']} until Ctrl-C")
             _until_signalled()
-        say("stopped")
+        print_status("stopped")
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -169,9 +169,9 @@ def fault(
     state_dir: options.StateDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Order trouble; without a kind: show what stands."""
+    """Inject a fault; without a kind: list those that are active."""
 
-    def order(cloud_admin: LocalCloudAdmin) -> None:
+    def inject(cloud_admin: LocalCloudAdmin) -> None:
         from gooseherd.devcloud.faults import Fault
 
         if kind is not None:
@@ -186,17 +186,16 @@ def fault(
                 "exit_code": exit_code,
             }
             cloud_admin.order(Fault.from_json(fields))
-        standing = cloud_admin.faults()
+        active = cloud_admin.faults()
         if as_json:
-            emit(standing)
+            emit(active)
             return
         rows = [
-            (one["id"], one["kind"], _rest(one, "id", "kind", "left"), one.get("left", ""))
-            for one in standing
+            (one["id"], one["kind"], _rest(one, "id", "kind", "left"), one.get("left", "")) for one in active
         ]
-        _table(("number", "kind", "of", "times left"), rows, "no faults stand")
+        _table(("number", "kind", "of", "times left"), rows, "no active faults")
 
-    _with(endpoint, state_dir, order, as_json=as_json)
+    _with(endpoint, state_dir, inject, as_json=as_json)
 
 
 @app.command("clear")
@@ -206,7 +205,7 @@ def clear(
     state_dir: options.StateDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take back ordered trouble."""
+    """Remove injected faults."""
     _with(endpoint, state_dir, lambda cloud_admin: cloud_admin.clear(number), as_json=as_json)
 
 
@@ -231,11 +230,13 @@ def _with(
 ) -> None:
     def command() -> None:
         from gooseherd.devcloud.admin_client import LocalCloudAdmin
-        from gooseherd.devcloud.deployment import endpoint as noted
+        from gooseherd.devcloud.deployment import endpoint as recorded_endpoint
 
-        where = url or noted(_state(state_dir))
+        where = url or recorded_endpoint(_state(state_dir))
         if where is None:
-            raise Stop(Exit.NOT_THERE, "no local cloud runs here", "start one: gooseherd devcloud start")
+            raise CommandError(
+                Exit.NOT_THERE, "no local cloud runs here", "start one: gooseherd devcloud start"
+            )
         with LocalCloudAdmin(where) as cloud_admin:
             act(cloud_admin)
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gooseherd.cli import options, words
+from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import connect, local_service, split_name
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -42,7 +42,7 @@ def ls(
             (
                 f"{f['dcc']}/{f['local_id']}",
                 f["file_format"],
-                Rounded(f.get("size_in_bytes"), words.size(f.get("size_in_bytes"))),
+                Rounded(f.get("size_in_bytes"), formatting.size(f.get("size_in_bytes"))),
                 f.get("filename"),
             )
             for f in files
@@ -68,7 +68,7 @@ def import_(
 
     def command() -> None:
         if source != "-" and not Path(source).is_file():
-            raise Stop(Exit.USAGE, f"{source}: no such file")
+            raise CommandError(Exit.USAGE, f"{source}: no such file")
         with connect(url, api_key, state_dir) as client:
             if source == "-":
                 counts = client.import_files(sys.stdin.buffer)
@@ -78,7 +78,7 @@ def import_(
         if as_json:
             emit(counts)
         else:
-            _tell(counts)
+            _report_import(counts)
         if counts.get("failed"):
             raise typer.Exit(Exit.FAILED)
 
@@ -100,7 +100,7 @@ def rm(
     """
 
     def command() -> None:
-        from gooseherd.cli.adding import forget_spooled
+        from gooseherd.cli.piped_input import remove_piped
         from gooseherd.client import Missing
 
         wanted = [split_name(name) for name in names]
@@ -113,12 +113,12 @@ def rm(
                     removed.append(client.remove(dcc, local_id))
                 except Missing:
                     missing.append(f"{dcc}/{local_id}")
-                    say(f"no file {dcc}/{local_id}")
+                    print_status(f"no file {dcc}/{local_id}")
                     continue
                 if ours is not None and not removed[-1].get("same_content"):
-                    forget_spooled(str(removed[-1].get("access_url") or ""), ours)
+                    remove_piped(str(removed[-1].get("access_url") or ""), ours)
                 if not as_json:
-                    say(_removed_words(removed[-1]))
+                    print_status(_removal_text(removed[-1]))
         if as_json:
             emit({"removed": removed, "missing": missing})
         if missing:
@@ -127,22 +127,22 @@ def rm(
     raise typer.Exit(run(command, as_json=as_json))
 
 
-def _removed_words(answer: dict[str, Any]) -> str:
-    name = f"{answer.get('dcc')}/{answer.get('local_id')}"
-    job, others = answer.get("job_id"), answer.get("same_content") or ()
+def _removal_text(removal: dict[str, Any]) -> str:
+    name = f"{removal.get('dcc')}/{removal.get('local_id')}"
+    job, others = removal.get("job_id"), removal.get("same_content") or ()
     if not job:
         return f"removed {name}"
-    if answer.get("job_withdrawn"):
+    if removal.get("job_withdrawn"):
         return f"removed {name}; its job {job} was cancelled"
     if others:
         return f"removed {name}; its job {job} goes on for {', '.join(others)}"
     return f"removed {name}; its job {job} is about to end by itself"
 
 
-def _tell(counts: dict[str, Any]) -> None:
+def _report_import(counts: dict[str, Any]) -> None:
     imported, new = counts.get("imported", 0), counts.get("new", 0)
-    print(f"{words.number(imported)} imported, {words.number(new)} of them new")
+    print(f"{formatting.number(imported)} imported, {formatting.number(new)} of them new")
     for error in counts.get("errors") or ():
-        say(f"line {error.get('line')}: {error.get('field')}: {error.get('problem')}")
+        print_status(f"line {error.get('line')}: {error.get('field')}: {error.get('problem')}")
     if counts.get("failed"):
-        say(f"{counts['failed']} lines were not imported")
+        print_status(f"{counts['failed']} lines were not imported")

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gooseherd.cli import options, words
+from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import connect
-from gooseherd.cli.outcome import emit, run, say
+from gooseherd.cli.outcome import emit, print_status, run
 
 app = typer.Typer(help="Workers: what works, and on what.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,7 +37,7 @@ def ls(
             for w in workers
         ]
         show_table(("worker", "health", "age", "job", "size", "detail"), rows, empty="no workers")
-        say(f"{fleet['slots']} more could be had")
+        print_status(f"{fleet['slots']} more could be had")
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -62,14 +62,14 @@ def stop(
             emit(record)
         else:
             lost = f"; job {record['job_id']} is tried again" if record.get("job_id") else ""
-            say(f"worker {worker} was asked to end{lost}")
+            print_status(f"worker {worker} was asked to end{lost}")
 
     raise typer.Exit(run(command, as_json=as_json))
 
 
 def _age(worker: dict[str, Any]) -> str:
     seconds = worker.get("age_seconds")
-    return "" if seconds is None else words.span(round(seconds))
+    return "" if seconds is None else formatting.span(round(seconds))
 
 
 def _idle(worker: dict[str, Any]) -> str:

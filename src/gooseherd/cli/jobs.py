@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gooseherd.cli import options, words
+from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import connect
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 from gooseherd.cli.progress import job_bar, percent, phase
 
 app = typer.Typer(help="Jobs: what is being made.", no_args_is_help=True, rich_markup_mode=None)
@@ -43,8 +43,8 @@ def ls(
                 f"{percent(j):.0f}%",
                 file_of(j),
                 j.get("reason") or "",
-                Rounded(j["created_at"], words.moment(j["created_at"])),
-                words.waiting(j),
+                Rounded(j["created_at"], formatting.moment(j["created_at"])),
+                formatting.waiting(j),
             )
             for j in jobs
         ]
@@ -96,12 +96,14 @@ def watch(
                     emit(last)
         if last.get("status") != "completed":
             why = ": ".join(str(last[part]) for part in ("reason", "detail") if last.get(part))
-            say(f"job {wanted} {last.get('status')}: {why}" if why else f"job {wanted} {last.get('status')}")
+            print_status(
+                f"job {wanted} {last.get('status')}: {why}" if why else f"job {wanted} {last.get('status')}"
+            )
             raise typer.Exit(Exit.FAILED)
         if not as_json:
-            say(f"job {wanted} completed")
-            for line in words.note_lines(last):
-                say(line)
+            print_status(f"job {wanted} completed")
+            for line in formatting.note_lines(last):
+                print_status(line)
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -122,7 +124,7 @@ def cancel(
         if as_json:
             emit(record)
         else:
-            say(f"job {record.get('job_id', job)}: {_cancelled_words(record)}")
+            print_status(f"job {record.get('job_id', job)}: {_cancellation_text(record)}")
 
     raise typer.Exit(run(command, as_json=as_json))
 
@@ -136,19 +138,21 @@ def job_lines(job: dict[str, Any]) -> Iterator[str]:
     for name, value in job.items():
         if name in _APART or value in (None, "", [], {}):
             continue
-        shown = words.moment(value) if name in _TIMES else value
+        shown = formatting.moment(value) if name in _TIMES else value
         yield _line(name, ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown))
     progress = job.get("progress") or {}
     if job.get("status") == "running":
-        yield _line("progress", _progress_words(job, progress))
-    if why := words.waiting(job):
+        yield _line("progress", _progress_text(job, progress))
+    if why := formatting.waiting(job):
         yield _line("waiting", why.removeprefix("waiting: "))
     for attempt in job.get("attempts") or ():
-        yield _line("attempt", _attempt_words(attempt))
+        yield _line("attempt", _attempt_text(attempt))
     for part in job.get("parts") or ():
-        yield _line(part["kind"], f"{part['filename']}  {words.size(part['size'])}  sha256 {part['sha256']}")
+        yield _line(
+            part["kind"], f"{part['filename']}  {formatting.size(part['size'])}  sha256 {part['sha256']}"
+        )
     if counts := job.get("counts"):
-        yield _line("counts", words.count_words(counts))
+        yield _line("counts", formatting.counts_text(counts))
     for note in job.get("notes") or ():
         yield _line("note", str(note))
 
@@ -157,22 +161,22 @@ def _line(name: str, value: str) -> str:
     return f"{name:17} {value}"
 
 
-def _progress_words(job: dict[str, Any], progress: dict[str, Any]) -> str:
+def _progress_text(job: dict[str, Any], progress: dict[str, Any]) -> str:
     parts = [str(progress.get("step") or ""), f"{percent(job):.0f}%"]
     if progress.get("bytes_in"):
-        parts.append(f"{words.size(progress['bytes_in'])} read")
+        parts.append(f"{formatting.size(progress['bytes_in'])} read")
     if progress.get("bytes_out"):
-        parts.append(f"{words.size(progress['bytes_out'])} written")
+        parts.append(f"{formatting.size(progress['bytes_out'])} written")
     if progress.get("eta_seconds") is not None:
-        parts.append(f"about {words.span(round(progress['eta_seconds']))} left")
+        parts.append(f"about {formatting.span(round(progress['eta_seconds']))} left")
     return ", ".join(part for part in parts if part)
 
 
-def _attempt_words(attempt: dict[str, Any]) -> str:
+def _attempt_text(attempt: dict[str, Any]) -> str:
     ended = attempt.get("ended_at")
     parts = [
-        f"{attempt.get('number')}, {words.moment(attempt.get('started_at'))}",
-        f"to {words.moment(ended)}" if ended else "under way",
+        f"{attempt.get('number')}, {formatting.moment(attempt.get('started_at'))}",
+        f"to {formatting.moment(ended)}" if ended else "under way",
         ": ".join(str(attempt[part]) for part in ("reason", "detail") if attempt.get(part)),
         f"on {attempt['worker_id']}" if attempt.get("worker_id") else "",
     ]
@@ -183,7 +187,7 @@ def job_id(text: str) -> str:
     """The id in an id, a /jobs/ path or a job's URL."""
     word = text.split("?", maxsplit=1)[0].removesuffix("/events").rstrip("/").rsplit("/", 1)[-1]
     if not word:
-        raise Stop(Exit.USAGE, f"{text!r} is no job's id")
+        raise CommandError(Exit.USAGE, f"{text!r} is no job's id")
     return word
 
 
@@ -195,5 +199,5 @@ def file_of(job: dict[str, Any]) -> str:
     return f"{source['dcc']}/{source['local_id']}" if "dcc" in source else ""
 
 
-def _cancelled_words(job: dict[str, Any]) -> str:
+def _cancellation_text(job: dict[str, Any]) -> str:
     return "cancelled" if job.get("status") == "cancelled" else f"asked to stop ({phase(job)})"

@@ -1,4 +1,4 @@
-"""The options that many commands share, said once."""
+"""The options that many commands share."""
 
 from __future__ import annotations
 

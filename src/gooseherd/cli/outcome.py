@@ -1,4 +1,4 @@
-"""How a command ends: words for people on standard error, JSON on standard output, an exit code."""
+"""How a command ends: text for people on standard error, JSON on standard output, an exit code."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Exit(IntEnum):
     """No such file or job, or no right to it."""
     INTERRUPTED = 130
     BROKEN_PIPE = 141
-    """Who read the output has gone: as a shell tells of a program that SIGPIPE ended."""
+    """Who read the output has gone: as a shell reports a program that SIGPIPE ended."""
 
 
-class Stop(Exception):
-    """End the command with these words and this code; no traceback is shown."""
+class CommandError(Exception):
+    """Ends the command with this message and exit code; no traceback is shown."""
 
-    def __init__(self, code: Exit, words: str, hint: str = "", **fields: Any) -> None:
-        super().__init__(words)
-        self.code, self.words, self.hint, self.fields = code, words, hint, fields
+    def __init__(self, code: Exit, message: str, hint: str = "", **fields: Any) -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint, self.fields = code, message, hint, fields
 
 
-def say(words: str) -> None:
-    """A line for people."""
-    print(words, file=sys.stderr, flush=True)
+def print_status(line: str) -> None:
+    """Print a line for people to standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def emit(value: object) -> None:
@@ -64,27 +64,27 @@ def emit_list(fields: Mapping[str, Any], name: str, items: Iterable[str]) -> Non
 
 
 def run(command: Callable[[], None], *, as_json: bool) -> int:
-    """Run `command` and turn every expected error into words and an exit code."""
+    """Run `command` and turn every expected error into a message and an exit code."""
     try:
         command()
-    except Stop as stop:
-        return _end(stop, as_json=as_json)
+    except CommandError as error:
+        return _end(error, as_json=as_json)
     except GooseherdError as error:
-        return _end(_stop_for(error), as_json=as_json)
+        return _end(_command_error(error), as_json=as_json)
     except KeyboardInterrupt:
-        say("interrupted")
+        print_status("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        _give_up_stdout()
+        _flush_or_close_stdout()
         return Exit.BROKEN_PIPE
     except OSError as error:
-        _give_up_stdout()
-        return _end(Stop(Exit.FAILED, _plain(error)), as_json=as_json)
+        _flush_or_close_stdout()
+        return _end(CommandError(Exit.FAILED, _plain(error)), as_json=as_json)
     return Exit.OK
 
 
-def _give_up_stdout() -> None:
-    """When standard output takes nothing more, try no more: not with an error's JSON, nor at the end."""
+def _flush_or_close_stdout() -> None:
+    """Write no more when standard output is closed: neither an error's JSON nor at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -92,41 +92,47 @@ def _give_up_stdout() -> None:
         sys.stdout = None
 
 
-def _end(stop: Stop, *, as_json: bool) -> int:
-    say(f"gooseherd: {stop.words}")
-    if stop.hint:
-        say(stop.hint)
+def _end(error: CommandError, *, as_json: bool) -> int:
+    print_status(f"gooseherd: {error.message}")
+    if error.hint:
+        print_status(error.hint)
     if as_json:
         try:
             emit(
-                {"error": {"detail": stop.words, **({"hint": stop.hint} if stop.hint else {}), **stop.fields}}
+                {
+                    "error": {
+                        "detail": error.message,
+                        **({"hint": error.hint} if error.hint else {}),
+                        **error.fields,
+                    }
+                }
             )
         except OSError:
-            _give_up_stdout()
-    return stop.code
+            _flush_or_close_stdout()
+    return error.code
 
 
-def _stop_for(error: GooseherdError) -> Stop:
+def _command_error(error: GooseherdError) -> CommandError:
     from gooseherd.client import errors
 
     match error:
         case errors.NotReachable():
-            return Stop(Exit.NOT_THERE, str(error), "is it running? start it with: gooseherd up")
+            return CommandError(Exit.NOT_THERE, str(error), "is it running? start it with: gooseherd up")
         case errors.UnexpectedResponse():
-            return Stop(Exit.NOT_THERE, str(error), "is this a gooseherd service?")
+            return CommandError(Exit.NOT_THERE, str(error), "is this a gooseherd service?")
         case errors.Missing() | errors.Denied():
             hint = "give the admin key with --api-key or API_ADMIN_KEY" if error.status == 401 else ""
-            return Stop(Exit.REFUSED, str(error), hint, **_problem(error))
+            return CommandError(Exit.REFUSED, str(error), hint, **_problem(error))
         case errors.Refused():
-            return Stop(Exit.FAILED, str(error), **_problem(error))
+            return CommandError(Exit.FAILED, str(error), **_problem(error))
         case errors.JobEnded():
-            return Stop(Exit.FAILED, str(error), job=dict(error.job))
+            return CommandError(Exit.FAILED, str(error), job=dict(error.job))
         case InvalidInput() | UnsupportedFormat():
-            return Stop(Exit.USAGE, str(error))
+            return CommandError(Exit.USAGE, str(error))
         case Misconfigured():
-            return Stop(Exit.USAGE, str(error))
+            return CommandError(Exit.USAGE, str(error))
         case _:
-            return Stop(Exit.FAILED, str(error))
+            return CommandError(Exit.FAILED, str(error))
 
 
 def _problem(error: Any) -> Mapping[str, Any]:

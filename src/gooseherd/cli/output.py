@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gooseherd.cli.outcome import Exit, Stop
+from gooseherd.cli.outcome import CommandError, Exit
 
 _STDOUT = 1
 
@@ -37,7 +37,7 @@ class Output:
             return
         with naming(Path("standard output")):
             if sys.stdout is None:
-                raise Stop(Exit.USAGE, "standard output is closed")
+                raise CommandError(Exit.USAGE, "standard output is closed")
             yield sys.stdout.buffer
             sys.stdout.flush()
 
@@ -49,7 +49,7 @@ def output_of(text: str | None, option: str) -> Output | None:
     """What an option names, None when it was not given; known before any work begins.
 
     Raises:
-        Stop: nothing can be there.
+        CommandError: nothing can be there.
         OSError: it cannot be written.
     """
     if text is None:
@@ -60,11 +60,11 @@ def output_of(text: str | None, option: str) -> Output | None:
 
     path = Path(text)
     if not text:
-        raise Stop(Exit.USAGE, f"{option} names no file")
+        raise CommandError(Exit.USAGE, f"{option} names no file")
     if path.is_dir():
         return Output(path, folder=True)
     if text.endswith("/"):
-        raise Stop(Exit.USAGE, f"{text}: no such folder")
+        raise CommandError(Exit.USAGE, f"{text}: no such folder")
     end = destination(path)
     if isinstance(end, Stream):
         return STANDARD_OUTPUT if end.descriptor == _STDOUT else Output(path, streams=True)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gooseherd.cli import words
-from gooseherd.cli.outcome import say
+from gooseherd.cli import formatting
+from gooseherd.cli.outcome import print_status
 
 OnJob = Callable[[Mapping[str, Any]], None]
 OnBytes = Callable[[int, int | None], None]
@@ -42,8 +42,8 @@ def job_bar(name: str, *, quiet: bool) -> Iterator[OnJob]:
             def render(self, task: Task) -> Text:
                 job, seen_at = task.fields["job"], task.fields["seen_at"]
                 seconds = (job.get("waiting") or {}).get("next_try_seconds")
-                left = None if seconds is None else max(seconds - (time.monotonic() - seen_at), 0.0)
-                return Text(f"{name}  {phase(job, left=left)}")
+                remaining = None if seconds is None else max(seconds - (time.monotonic() - seen_at), 0.0)
+                return Text(f"{name}  {phase(job, remaining=remaining)}")
 
         columns = (Phase(), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -77,11 +77,11 @@ def byte_bar(name: str, *, quiet: bool) -> Iterator[OnBytes]:
         yield lambda there, size: progress.update(task, completed=there, total=size)
 
 
-def phase(job: Mapping[str, Any], *, left: float | None = None) -> str:
-    """What a job does just now, in a few words; `left` are the seconds to its next try, if that is known."""
+def phase(job: Mapping[str, Any], *, remaining: float | None = None) -> str:
+    """What a job does just now, in a few words; `remaining` are the seconds to its next try, if known."""
     step = str((job.get("progress") or {}).get("step") or "")
     status = str(job.get("status") or "")
-    if why := words.waiting(job, left=left):
+    if why := formatting.waiting(job, remaining=remaining):
         return why
     if status == "pending":
         position = job.get("position")
@@ -103,7 +103,9 @@ def _byte_lines(name: str) -> OnBytes:
     def show(there: int, size: int | None) -> None:
         nonlocal printed_at
         if time.monotonic() - printed_at > _LINE_EVERY_SECONDS:
-            say(f"{name}: {words.size(there)}" + (f" of {words.size(size)}" if size else ""))
+            print_status(
+                f"{name}: {formatting.size(there)}" + (f" of {formatting.size(size)}" if size else "")
+            )
             printed_at = time.monotonic()
 
     return show
@@ -114,10 +116,10 @@ def _job_lines(name: str) -> OnJob:
 
     def show(job: Mapping[str, Any]) -> None:
         nonlocal last, printed_at
-        # The time that is left is no news: each record has another.
-        now, what = time.monotonic(), phase(job, left=0.0)
+        # The remaining time does not count: it differs in each record.
+        now, what = time.monotonic(), phase(job, remaining=0.0)
         if what != last or now - printed_at > _LINE_EVERY_SECONDS:
-            say(f"{name}: {phase(job)}" + ("" if job.get("waiting") else f" {percent(job):.0f}%"))
+            print_status(f"{name}: {phase(job)}" + ("" if job.get("waiting") else f" {percent(job):.0f}%"))
             last, printed_at = what, now
 
     return show

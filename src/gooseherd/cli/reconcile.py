@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 if TYPE_CHECKING:
     from gooseherd.control.loop import PassReport
@@ -49,7 +49,7 @@ def _refuse_beside_a_service(settings: Settings) -> None:
     if settings.database_url is None or settings.ecs_cluster is None:
         running = find_local(settings.gooseherd_state_dir)
         if running is not None:
-            raise Stop(
+            raise CommandError(
                 Exit.USAGE,
                 f"a service runs here ({running.url}) and reconciles its own workers",
                 "this command is for fleets on ECS with a database of their own; see: gooseherd fleet ls",
@@ -64,9 +64,9 @@ async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: boo
     async with reconciling(settings) as reconciler:
         while True:
             report = await reconciler.run_once(dry_run=dry_run)
-            _tell(report, dry_run=dry_run, as_json=as_json)
+            _print_report(report, dry_run=dry_run, as_json=as_json)
             if not report.seen or report.errors:
-                say(_what_failed(report))
+                print_status(_what_failed(report))
                 if once:
                     raise typer.Exit(Exit.FAILED)
             if once:
@@ -74,19 +74,19 @@ async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: boo
             await asyncio.sleep(settings.workflow_reconcile_seconds or 60.0)
 
 
-def _tell(report: PassReport[Action], *, dry_run: bool, as_json: bool) -> None:
+def _print_report(report: PassReport[Action], *, dry_run: bool, as_json: bool) -> None:
     planned = [_plain(action) for action in report.planned]
     if as_json:
         done = {"lost_races": report.lost_races, "errors": report.errors}
         emit({"seen": report.seen, "dry_run": dry_run, "actions": planned, **done})
         return
     for action in planned:
-        print(("would " if dry_run else "") + _words(action))
+        print(("would " if dry_run else "") + _action_text(action))
     if report.seen and not planned:
-        say("nothing to do")
+        print_status("nothing to do")
 
 
-def _words(action: Mapping[str, Any]) -> str:
+def _action_text(action: Mapping[str, Any]) -> str:
     if action["action"] == "stop_worker":
         return f"stop worker {action['worker_id']} ({action['cause']}): {action['why']}"
     worker = f" {action['worker_id']}" if action["worker_id"] else ""

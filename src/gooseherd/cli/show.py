@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gooseherd.cli import options, words
+from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import connect, split_name
 from gooseherd.cli.jobs import job_lines
 from gooseherd.cli.outcome import emit, run
@@ -71,12 +71,12 @@ def _look(client: GooseherdClient, dcc: str, local_id: str, *, contigs: bool) ->
     }
 
 
-def _or_problem(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer, or why there is none."""
+def _or_problem(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The response, or why there is none."""
     from gooseherd.client import Refused
 
     try:
-        return ask()
+        return call()
     except Refused as refused:
         return {"ready": False, "problem": refused.kind or str(refused.status), "detail": str(refused)}
 
@@ -88,7 +88,7 @@ def _sections(known: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     if manifest is not None:
         yield "made of it", list(_manifest_lines(manifest))
     if known["job"] is not None:
-        # What is said above of what was made is not said again.
+        # The manifest has shown these already.
         job = {**known["job"], **({"parts": [], "counts": {}, "notes": []} if manifest else {})}
         yield "last job", list(job_lines(job))
 
@@ -98,7 +98,7 @@ def _entry_lines(entry: dict[str, Any]) -> Iterator[str]:
         if value in (None, "", []) or name in {"dcc", "local_id"}:
             continue
         if name == "size_in_bytes":
-            yield f"{'size':17} {words.size(value)}"
+            yield f"{'size':17} {formatting.size(value)}"
         elif name == "sidecars":
             for sidecar in value:
                 yield f"{'index':17} {sidecar['kind']} {sidecar.get('access_url') or ''}".rstrip()
@@ -108,7 +108,7 @@ def _entry_lines(entry: dict[str, Any]) -> Iterator[str]:
 
 def _ready_line(kind: str, state: dict[str, Any]) -> str:
     if state.get("ready"):
-        return f"{kind:17} yes  {words.size(state.get('size'))}".rstrip()
+        return f"{kind:17} yes  {formatting.size(state.get('size'))}".rstrip()
     why = state.get("detail") or (
         f"job {state['job_id']} {state.get('status')}" if state.get("job_id") else ""
     )
@@ -118,13 +118,14 @@ def _ready_line(kind: str, state: dict[str, Any]) -> str:
 def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
     yield f"{'processor':17} {manifest['processor']} {manifest['processor_version']}"
     for part in manifest["parts"]:
-        yield f"{part['kind']:17} {part['filename']}  {words.size(part['size'])}  sha256 {part['sha256']}"
+        size = formatting.size(part["size"])
+        yield f"{part['kind']:17} {part['filename']}  {size}  sha256 {part['sha256']}"
         yield f"{'':17} {part['url']}"
-    yield f"{'contigs':17} {words.number(manifest['contig_count'])}"
+    yield f"{'contigs':17} {formatting.number(manifest['contig_count'])}"
     for contig, length in manifest.get("contigs") or ():
-        yield f"{'':17} {contig}  {words.number(length) if length is not None else 'length not known'}"
+        yield f"{'':17} {contig}  {formatting.number(length) if length is not None else 'length not known'}"
     if manifest["counts"]:
-        yield f"{'counts':17} {words.count_words(manifest['counts'])}"
+        yield f"{'counts':17} {formatting.counts_text(manifest['counts'])}"
     for note in manifest["notes"]:
         yield f"{'note':17} {note}"
     for tool, version in manifest["tools"].items():

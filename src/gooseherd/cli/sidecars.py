@@ -34,7 +34,7 @@ _MOST_HEADER_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class FoundIndex:
     """An index that was found. `problem` is why it is not used; empty: it is, as `kind`."""
 
     path: Path
@@ -42,11 +42,11 @@ class Beside:
     problem: str = ""
 
 
-class _UnfitError(Exception):
-    """The reason, as words that follow the index's name."""
+class _NotUsable(Exception):
+    """The reason, as text that follows the index's name."""
 
 
-def indexes_beside(data: Path, file_format: Format) -> Iterator[Beside]:
+def indexes_beside(data: Path, file_format: Format) -> Iterator[FoundIndex]:
     """The indexes that lie beside `data`, the likeliest first, each checked against it."""
     seen = set[Path]()
     for path, kind in _candidates(data, file_format):
@@ -55,12 +55,12 @@ def indexes_beside(data: Path, file_format: Format) -> Iterator[Beside]:
         seen.add(path.resolve())
         try:
             _check(path, kind, data, file_format)
-        except _UnfitError as unfit:
-            yield Beside(path, kind, str(unfit))
+        except _NotUsable as error:
+            yield FoundIndex(path, kind, str(error))
         except (OSError, EOFError, zlib.error) as error:
-            yield Beside(path, kind, f"cannot be read ({getattr(error, 'strerror', None) or 'damaged'})")
+            yield FoundIndex(path, kind, f"cannot be read ({getattr(error, 'strerror', None) or 'damaged'})")
         else:
-            yield Beside(path, kind)
+            yield FoundIndex(path, kind)
 
 
 def _candidates(data: Path, file_format: Format) -> Iterator[tuple[Path, str]]:
@@ -76,52 +76,52 @@ def _candidates(data: Path, file_format: Format) -> Iterator[tuple[Path, str]]:
 
 
 def _check(path: Path, kind: str, data: Path, file_format: Format) -> None:
-    """Raises _UnfitError, OSError, EOFError or zlib.error when the index is not to be used."""
+    """Raises _NotUsable, OSError, EOFError or zlib.error when the index is not to be used."""
     if kind == "csi":
-        raise _UnfitError(
+        raise _NotUsable(
             "is a CSI index, which genome browsers in web pages rarely read; another one is made"
         )
     if path.resolve().parent != data.resolve().parent:
-        raise _UnfitError("lies in another folder than the file itself")
+        raise _NotUsable("lies in another folder than the file itself")
     about, about_index = data.stat(), path.stat()
     late = about.st_mtime - about_index.st_mtime
     if late > _CLOCK_SECONDS:
         # The file may have grown since: what was added would not be found, and nobody would notice.
-        raise _UnfitError("is older than the file")
+        raise _NotUsable("is older than the file")
     if about_index.st_size > _MOST_BYTES:
-        raise _UnfitError("is larger than any index of this kind")
+        raise _NotUsable("is larger than any index of this kind")
     with data.open("rb") as file:
         if htslib_header(file.read(HEADER_BYTES)) is None:
-            raise _UnfitError("is there, but the file is not block-compressed")
+            raise _NotUsable("is there, but the file is not block-compressed")
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if packed != (kind == "tbi"):
-            raise _UnfitError(f"is no {kind} index")
-        reader = _Reader(gzip.GzipFile(fileobj=raw) if packed else raw)
+            raise _NotUsable(f"is no {kind} index")
+        reader = _IndexReader(gzip.GzipFile(fileobj=raw) if packed else raw)
         starts = _read_index(reader, kind, about.st_size, data)
     with data.open("rb") as file:
         for start in starts:
             if start < about.st_size and not htslib_header(os.pread(file.fileno(), HEADER_BYTES, start)):
-                raise _UnfitError("points to where no block begins: it belongs to another file")
+                raise _NotUsable("points to where no block begins: it belongs to another file")
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Reader:
+class _IndexReader:
     def __init__(self, file: _Readable) -> None:
         self._file = file
-        self._left = _MOST_BYTES
+        self._remaining = _MOST_BYTES
 
     def take(self, count: int) -> bytes:
-        if not 0 <= count <= self._left:
-            raise _UnfitError("is damaged, or larger than any index of this kind")
-        self._left -= count
+        if not 0 <= count <= self._remaining:
+            raise _NotUsable("is damaged, or larger than any index of this kind")
+        self._remaining -= count
         data = self._file.read(count)
         if len(data) != count:
-            raise _UnfitError("is cut short")
+            raise _NotUsable("is cut short")
         return data
 
     def numbers(self, pattern: str) -> tuple[int, ...]:
@@ -130,22 +130,22 @@ class _Reader:
     def count(self) -> int:
         (count,) = self.numbers("i")
         if not 0 <= count <= _MOST_CHUNKS:
-            raise _UnfitError("is damaged: it counts what cannot be")
+            raise _NotUsable("is damaged: it counts what cannot be")
         return count
 
 
-def _read_index(reader: _Reader, kind: str, size: int, data: Path) -> list[int]:
+def _read_index(reader: _IndexReader, kind: str, size: int, data: Path) -> list[int]:
     """Reads it to its end; where some of the blocks it names begin."""
     if reader.take(4) != {"bai": b"BAI\1", "tbi": b"TBI\1"}[kind]:
-        raise _UnfitError(f"is no {kind} index")
+        raise _NotUsable(f"is no {kind} index")
     references = reader.count()
     if kind == "tbi":
         _, sequence_column, *_ = reader.numbers("6i")
         names = reader.take(reader.count())
         if sequence_column < 1 or names.count(b"\0") != references or (names and names[-1:] != b"\0"):
-            raise _UnfitError("is damaged: its contigs cannot be read")
+            raise _NotUsable("is damaged: its contigs cannot be read")
     elif (known := _bam_references(data)) != references:
-        raise _UnfitError(f"is of {references} contigs, the file has {known}: it belongs to another file")
+        raise _NotUsable(f"is of {references} contigs, the file has {known}: it belongs to another file")
     samples, step, seen = [0], 1, 0
     for _ in range(references):
         for _ in range(reader.count()):
@@ -156,7 +156,7 @@ def _read_index(reader: _Reader, kind: str, size: int, data: Path) -> list[int]:
                 offsets = offsets[:2]
             _within(offsets, size)
             if any(begin > end for begin, end in zip(offsets[::2], offsets[1::2], strict=True)):
-                raise _UnfitError("is damaged: a chunk ends before it begins")
+                raise _NotUsable("is damaged: a chunk ends before it begins")
             for offset in offsets[::2]:
                 seen += 1
                 if seen % step == 0:
@@ -169,16 +169,16 @@ def _read_index(reader: _Reader, kind: str, size: int, data: Path) -> list[int]:
 
 def _within(offsets: tuple[int, ...], size: int) -> None:
     if offsets and max(offsets) >> 16 > size:
-        raise _UnfitError("points beyond the end of the file: it belongs to another file")
+        raise _NotUsable("points beyond the end of the file: it belongs to another file")
 
 
 def _bam_references(data: Path) -> int:
     with gzip.open(data, "rb") as file:
         if file.read(4) != b"BAM\1":
-            raise _UnfitError("is there, but the file is no BAM")
+            raise _NotUsable("is there, but the file is no BAM")
         (length,) = struct.unpack("<i", _exactly(file, 4))
         if not 0 <= length <= _MOST_HEADER_BYTES:
-            raise _UnfitError("is there, but the file's header cannot be read")
+            raise _NotUsable("is there, but the file's header cannot be read")
         while length:
             length -= len(_exactly(file, min(length, 1 << 20)))
         (references,) = struct.unpack("<i", _exactly(file, 4))
@@ -188,5 +188,5 @@ def _bam_references(data: Path) -> int:
 def _exactly(file: _Readable, count: int) -> bytes:
     data = file.read(count)
     if len(data) != count:
-        raise _UnfitError("is there, but the file's header cannot be read")
+        raise _NotUsable("is there, but the file's header cannot be read")
     return data

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """A value that people see rounded (`words`) and programs get as it is (`exact`)."""
+    """A value that people see rounded (`text`) and programs get as it is (`exact`)."""
 
     exact: object
-    words: str
+    text: str
 
     def __str__(self) -> str:
         return "" if self.exact is None else str(self.exact)
@@ -36,11 +36,11 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_words(cell)) for cell in row))
+        table.add_row(*(Text(_text(cell)) for cell in row))
     Console().print(table)
 
 
-def _words(cell: object) -> str:
+def _text(cell: object) -> str:
     if isinstance(cell, Rounded):
-        return cell.words
+        return cell.text
     return "" if cell is None else str(cell)

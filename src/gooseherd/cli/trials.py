@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 
 def smoke(
@@ -40,7 +40,7 @@ def smoke(
         from gooseherd import smoke as it
 
         if worker_image is not None and not devcloud:
-            raise Stop(Exit.USAGE, "--worker-image is for --devcloud")
+            raise CommandError(Exit.USAGE, "--worker-image is for --devcloud")
         report = it.run(
             url=url,
             api_key=api_key,
@@ -51,7 +51,7 @@ def smoke(
             devcloud=devcloud,
             worker_image=worker_image,
             formats=formats or (),
-            say=(lambda words: None) if as_json else say,
+            print_status=(lambda line: None) if as_json else print_status,
         )
         if as_json:
             emit(report.to_json())
@@ -62,7 +62,9 @@ def smoke(
                 (f.format, "ok" if f.ok else "FAILED", f"{f.seconds:.2f}", f.detail) for f in report.formats
             ]
             show_table(("format", "", "seconds", "detail"), rows)
-            say(f"smoke: {'ok' if report.ok else 'FAILED'} ({report.profile}, {len(report.formats)} formats)")
+            print_status(
+                f"smoke: {'ok' if report.ok else 'FAILED'} ({report.profile}, {len(report.formats)} formats)"
+            )
         if not report.ok:
             raise typer.Exit(Exit.FAILED)
 
@@ -94,8 +96,8 @@ def demo(
             ok = it.run(data=data, once=once, port=port, state_dir=state_dir)
         except DataMissing as missing:
             for failure in missing.failures:
-                say(f"demo data: {failure}")
-            raise Stop(Exit.NOT_THERE, "the demo's files could not be downloaded", REMEDY) from None
+                print_status(f"demo data: {failure}")
+            raise CommandError(Exit.NOT_THERE, "the demo's files could not be downloaded", REMEDY) from None
         if not ok:
             raise typer.Exit(Exit.FAILED)
 
@@ -122,7 +124,7 @@ def doctor(
             show_table(("check", "", "what"), [(c.name, marks[c.state], c.detail) for c in report.checks])
             for check in report.checks:
                 if check.remedy and check.state != "ok":
-                    say(f"{check.name}: {check.remedy}")
+                    print_status(f"{check.name}: {check.remedy}")
         if not report.ok:
             raise typer.Exit(Exit.NOT_THERE)
 

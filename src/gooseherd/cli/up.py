@@ -1,4 +1,4 @@
-"""`gooseherd up`: run the service in the foreground until it is told to stop."""
+"""`gooseherd up`: run the service in the foreground until it is stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import Exit, Stop, emit, run, say
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 if TYPE_CHECKING:
     from gooseherd.settings import Settings
@@ -44,7 +44,7 @@ def up(
         if while_stdin_open:
             _stop_when_stdin_closes()
         if worker_image is not None and not devcloud:
-            raise Stop(Exit.USAGE, "--worker-image is for --devcloud")
+            raise CommandError(Exit.USAGE, "--worker-image is for --devcloud")
         with _configuration(state_dir, worker_image) if devcloud else nullcontext():
             roots = allow_root or _here(devcloud=devcloud)
             settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=roots)
@@ -57,7 +57,7 @@ def up(
 
 
 class RootsFromHere(TyperCommand):
-    """Reads an `--allow-root` that names no folder as the current one."""
+    """Reads an `--allow-root` without a folder as the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As the base class, with the folder filled in."""
@@ -90,7 +90,7 @@ def _here(*, devcloud: bool) -> list[Path]:
     here = Path.cwd()
     if here == Path(here.anchor) or any(os.environ.get(name) for name in names):
         return []
-    say(f"gooseherd: files below {here} may be added (--allow-root names other folders)")
+    print_status(f"gooseherd: files below {here} may be added (--allow-root names other folders)")
     return [here]
 
 
@@ -103,7 +103,7 @@ def _configuration(state_dir: Path | None, worker_image: Path | None) -> Iterato
     where = state_dir or Path(os.environ.get("GOOSEHERD_STATE_DIR") or default_state_dir())
     with running_local_cloud(where, worker_image=worker_image) as environment:
         enter(environment)
-        say(f"gooseherd: local cloud at {environment['AWS_ENDPOINT_URL']}")
+        print_status(f"gooseherd: local cloud at {environment['AWS_ENDPOINT_URL']}")
         yield
 
 
@@ -117,7 +117,7 @@ def read_settings(
     """The environment's settings with the command line on top.
 
     Raises:
-        Stop: naming what cannot be used and the variable it came from.
+        CommandError: naming what cannot be used and the variable it came from.
     """
     from pydantic import ValidationError
 
@@ -134,12 +134,12 @@ def read_settings(
         return settings.checked()
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        raise Stop(Exit.USAGE, problems) from None
+        raise CommandError(Exit.USAGE, problems) from None
 
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise Stop(Exit.USAGE, f"--allow-root {path}: no such folder")
+        raise CommandError(Exit.USAGE, f"--allow-root {path}: no such folder")
     return path.resolve()
 
 
@@ -161,10 +161,10 @@ def _stop_when_stdin_closes() -> None:
     """End with the process that started us, however it ends: its end of our stdin closes then."""
 
     def wait() -> None:
-        # Not sys.stdin: its buffer's lock, held here, would trip up the interpreter's own end.
+        # Not sys.stdin: its buffer's lock, held here, would break the interpreter's shutdown.
         while os.read(0, 4096):
             pass
-        say("gooseherd: whoever started this has gone")
+        print_status("gooseherd: the process that started this one has ended")
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="stdin", daemon=True).start()

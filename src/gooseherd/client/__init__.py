@@ -13,14 +13,8 @@ from gooseherd.client.errors import (
     TookTooLong,
     UnexpectedResponse,
 )
-from gooseherd.client.http_client import (
-    GooseherdClient,
-    PartResponse,
-    Ready,
-    data_path,
-    index_path,
-    part_path,
-)
+from gooseherd.client.http_client import GooseherdClient
+from gooseherd.client.parts import PartResponse, ReadyPart, data_path, index_path, part_path
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind
@@ -37,7 +31,7 @@ __all__ = [
     "Missing",
     "NotReachable",
     "PartResponse",
-    "Ready",
+    "ReadyPart",
     "Received",
     "Refused",
     "Region",

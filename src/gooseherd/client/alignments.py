@@ -33,13 +33,13 @@ class BadAlignment(ValueError):
     """Bytes that are no BAM, or not a whole one."""
 
 
-def sequences(pieces: Iterable[bytes]) -> list[bytes]:
+def sequences(buffers: Iterable[bytes]) -> list[bytes]:
     """The names of the reference sequences, from the inflated bytes a BAM begins with; reads no further.
 
     Raises:
         BadAlignment: it begins otherwise.
     """
-    head = _Reader(pieces)
+    head = _HeaderReader(buffers)
     magic = head.take(4)
     if magic != b"BAM\1":
         raise BadAlignment("a BCF" if magic == b"BCF\2" else "no BAM")
@@ -51,25 +51,25 @@ def sequences(pieces: Iterable[bytes]) -> list[bytes]:
     return names
 
 
-class _Reader:
-    """Numbers and bytes from pieces."""
+class _HeaderReader:
+    """Numbers and bytes of a header that arrives bit by bit."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces, self._there = iter(pieces), bytearray()
+    def __init__(self, buffers: Iterable[bytes]) -> None:
+        self._buffers, self._content = iter(buffers), bytearray()
 
     def take(self, count: int) -> bytes:
-        while len(self._there) < count:
-            self._more()
-        taken = bytes(self._there[:count])
-        del self._there[:count]
+        while len(self._content) < count:
+            self._read_more()
+        taken = bytes(self._content[:count])
+        del self._content[:count]
         return taken
 
     def skip(self, count: int) -> None:
-        while len(self._there) < count:
-            count -= len(self._there)
-            self._there.clear()
-            self._more()
-        del self._there[:count]
+        while len(self._content) < count:
+            count -= len(self._content)
+            self._content.clear()
+            self._read_more()
+        del self._content[:count]
 
     def length(self, most: int) -> int:
         value = _U32.unpack(self.take(4))[0]
@@ -77,22 +77,22 @@ class _Reader:
             raise BadAlignment("a header larger than any")
         return int(value)
 
-    def _more(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is None:
+    def _read_more(self) -> None:
+        buffer = next(self._buffers, None)
+        if buffer is None:
             raise BadAlignment("its header is cut")
-        self._there += piece
+        self._content += buffer
 
 
-def split_records(pieces: Iterable[bytes]) -> Iterator[bytearray]:
-    """The records of inflated bytes that arrive in pieces.
+def split_records(buffers: Iterable[bytes]) -> Iterator[bytearray]:
+    """The records of inflated bytes that arrive bit by bit.
 
     Raises:
         BadAlignment: one is cut, or as long as none is.
     """
     there, at = bytearray(), 0
-    for piece in pieces:
-        there += piece
+    for buffer in buffers:
+        there += buffer
         while len(there) - at >= 4:
             length = _U32.unpack_from(there, at)[0]
             if not _CORE.size <= length <= RECORD_BYTES:
@@ -162,7 +162,7 @@ class Alignment:
             BadAlignment: a sequence that the header does not name, or tags that are damaged.
         """
         data = self._data
-        tid, start, name, quality, _, _, flag, length, mate_tid, mate_start, template = self._core
+        tid, start, name, quality, _, _, flag, length, mate_tid, mate_start, tlen = self._core
         cigar = "".join(f"{item >> 4}{_OPERATIONS[item & 15]}" for item in self._cigar)
         mate = b"*" if mate_tid < 0 else b"=" if mate_tid == tid else _name(names, mate_tid)
         bases = qualities = b"*"
@@ -176,7 +176,7 @@ class Alignment:
             b"%d\t%b\t%d\t%d" % (flag, _name(names, tid) if tid >= 0 else b"*", start + 1, quality),
             cigar.encode() or b"*",
             mate,
-            b"%d\t%d" % (mate_start + 1, template),
+            b"%d\t%d" % (mate_start + 1, tlen),
             bases,
             qualities,
         ]

@@ -8,7 +8,7 @@ from gooseherd.client.errors import TookTooLong
 
 
 class Deadline:
-    """Seconds left of a wait that may be endless."""
+    """When a wait ends, which may be never."""
 
     def __init__(self, seconds: float | None, job_id: str | None = None) -> None:
         self._seconds = seconds
@@ -16,20 +16,20 @@ class Deadline:
         self.job_id = job_id
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds; infinite for an endless wait, negative when it is over."""
         return float("inf") if self._end is None else self._end - time.monotonic()
 
     @property
-    def left_or_none(self) -> float | None:
+    def remaining_or_none(self) -> float | None:
         """Seconds; None for an endless wait."""
-        return None if self._end is None else self.left
+        return None if self._end is None else self.remaining
 
     def at_most(self, seconds: float) -> float:
-        """`seconds`, or what is left when that is less."""
-        return max(min(seconds, self.left), 0.0)
+        """`seconds`, or the remaining time when that is less."""
+        return max(min(seconds, self.remaining), 0.0)
 
     def check(self) -> None:
         """Raises TookTooLong."""
-        if self._end is not None and self.left <= 0:
+        if self._end is not None and self.remaining <= 0:
             raise TookTooLong(self._seconds or 0.0, self.job_id)

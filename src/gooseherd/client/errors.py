@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the service, told so that a caller can decide what to do."""
+"""What can go wrong between a client and the service, as exceptions that a caller can act on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gooseherd.domain.errors import Conflict, GooseherdError, Rejected, Unavaila
 
 @dataclass(eq=False)
 class NotReachable(Unavailable):
-    """Nothing answered at `url`, or the connection broke before an answer came."""
+    """No service could be reached at `url`, or the connection broke before a response came."""
 
     url: str
     problem: str
 
     def __str__(self) -> str:
-        return f"no answer from {self.url}: {self.problem}"
+        return f"no response from {self.url}: {self.problem}"
 
 
 @dataclass(eq=False)
 class Refused(Rejected):
-    """The service answered with an error (problem+json, RFC 9457); `type` is stable, the words are not.
+    """The service responded with an error (problem+json, RFC 9457); `type` is stable, the text is not.
 
     `retry_after_seconds` is None when asking again does not help.
     """
@@ -112,7 +112,7 @@ class DownloadInProgress(Conflict):
 
 @dataclass(eq=False)
 class UnexpectedResponse(GooseherdError):
-    """Something answered, but not as gooseherd does: another program, or another version."""
+    """The response is not one of gooseherd: another program listens there, or another version."""
 
     url: str
     problem: str

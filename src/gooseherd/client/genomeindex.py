@@ -245,8 +245,8 @@ def _inflated(content: bytes) -> bytes:
     data = bytearray()
     try:
         with gzip.open(io.BytesIO(content)) as stream:
-            while piece := stream.read(1 << 20):
-                data += piece
+            while buffer := stream.read(1 << 20):
+                data += buffer
                 if len(data) > INDEX_BYTES:
                     raise BadIndex("it is larger than any index")
     except (EOFError, OSError, zlib.error):

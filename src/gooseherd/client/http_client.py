@@ -6,7 +6,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote, urljoin, urlsplit
@@ -24,14 +23,13 @@ from gooseherd.client.errors import (
     TookTooLong,
     UnexpectedResponse,
 )
+from gooseherd.client.parts import Job, PartResponse, ReadyPart, data_path, index_path, part_path
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.responses import check, content_length, filename, json_object, reaching, retry_after
 from gooseherd.client.sse import parse_events
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.states import TERMINAL, Status
 
-Job = dict[str, Any]
-"""A job as the service tells it: `job_id`, `status`, `progress`, `reason`, `detail`, …"""
 OnJob = Callable[[Job], None]
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -40,48 +38,13 @@ _POLL_SECONDS = (0.2, 2.0)
 _OUTAGE_SECONDS = 60.0
 """How long a service that was there may be gone while a job is followed: a restart takes seconds."""
 _QUIET_SECONDS = 30.0
-"""A stream of events that says nothing for so long is given up for polling."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """An artifact's part that can be read. `job` made it while we waited; None: it was there already."""
-
-    url: str
-    etag: str | None
-    size: int | None
-    filename: str | None
-    job: Job | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PartResponse:
-    """What one GET said: either `ready`, or the id of the job to follow and when to look again."""
-
-    ready: Ready | None = None
-    job_id: str | None = None
-    retry_after_seconds: float = 1.0
-
-
-def part_path(kind: Kind, dcc: str, local_id: str) -> str:
-    """Where the part of that kind is."""
-    return f"/{kind}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
-
-
-def data_path(dcc: str, local_id: str) -> str:
-    """Where the bytes are."""
-    return part_path(Kind.DATA, dcc, local_id)
-
-
-def index_path(dcc: str, local_id: str) -> str:
-    """Where the index into them is."""
-    return part_path(Kind.INDEX, dcc, local_id)
+"""A stream of events that sends nothing for so long is given up for polling."""
 
 
 class GooseherdClient:
     """One service. Safe to share between threads; `close()` or `with` frees its connections.
 
-    Every call may raise NotReachable, and Refused (Missing, Denied, Busy) for an error answer.
+    Every call may raise NotReachable, and Refused (Missing, Denied, Busy) for an error response.
     """
 
     def __init__(self, base_url: str, api_key: str | None = None, *, timeout_seconds: float = 30.0) -> None:
@@ -116,7 +79,7 @@ class GooseherdClient:
         return urljoin(self.base_url + "/", path.lstrip("/")) if "://" not in path else path
 
     def is_ready(self) -> bool:
-        """Whether the service says that it and its dependencies can work."""
+        """Whether the service and its dependencies are ready."""
         url = self.url("/readyz")
         with reaching(url):
             return self.http.get(url).status_code == 200
@@ -139,13 +102,13 @@ class GooseherdClient:
         return self._json("GET", f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}")
 
     def register(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Insert or replace one catalog entry; needs the admin key. Answers how many were `new`."""
+        """Insert or replace one catalog entry; needs the admin key. Returns how many were `new`."""
         return self._json("POST", "/files", json=dict(entry))
 
     def remove(self, dcc: str, local_id: str) -> dict[str, Any]:
         """Take one catalog entry out; needs the admin key. Raises Missing when there is none.
 
-        Answers the `job_id` that worked on its content and whether it was withdrawn
+        Returns the `job_id` that worked on its content and whether it was withdrawn
         (`job_withdrawn`): not while other entries, `same_content`, have that content too.
         """
         return self._json("DELETE", f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}")
@@ -153,7 +116,7 @@ class GooseherdClient:
     def import_files(self, lines: Iterable[bytes]) -> dict[str, Any]:
         """Insert or replace entries given as JSON lines; needs the admin key.
 
-        Answers the counts `imported`, `new` and `failed`, with the `errors` of lines.
+        Returns the counts `imported`, `new` and `failed`, with the `errors` of lines.
         """
         body = (line if line.endswith(b"\n") else line + b"\n" for line in lines)
         url, headers = self.url("/files/import"), {"Content-Type": "application/x-ndjson"}
@@ -210,7 +173,7 @@ class GooseherdClient:
         ):
             check(response)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise UnexpectedResponse(url, "the answer is no stream of events")
+                raise UnexpectedResponse(url, "the response is no stream of events")
             for event in parse_events(response.iter_lines()):
                 with contextlib.suppress(ValueError):
                     data = json.loads(event.data)
@@ -225,22 +188,22 @@ class GooseherdClient:
         Raises:
             TookTooLong: not at its end in time. The job goes on.
         """
-        clock = Deadline(timeout_seconds, job_id)
+        deadline = Deadline(timeout_seconds, job_id)
         job = self.job(job_id)
         yield job
         if not _ended(job):
             try:
-                for _, data in self.events(job_id, quiet_seconds=clock.at_most(_QUIET_SECONDS)):
-                    clock.check()
+                for _, data in self.events(job_id, quiet_seconds=deadline.at_most(_QUIET_SECONDS)):
+                    deadline.check()
                     if data.get("job_id") == job_id and "status" in data:
                         job = data
                         yield job
             except (NotReachable, UnexpectedResponse, Busy, Missing):
-                pass  # polling says whether the service is gone or only its events
+                pass  # polling shows whether the service is gone or only its events
         pause, seen_at = _POLL_SECONDS[0], time.monotonic()
         while not _ended(job):
-            clock.check()
-            time.sleep(clock.at_most(pause))
+            deadline.check()
+            time.sleep(deadline.at_most(pause))
             pause = min(pause * 1.3, _POLL_SECONDS[1])
             try:
                 now, seen_at = self.job(job_id), time.monotonic()
@@ -259,7 +222,7 @@ class GooseherdClient:
         return self._json("GET", "/fleet")
 
     def stop_worker(self, worker_id: str, *, force: bool = False) -> dict[str, Any]:
-        """Ask a worker to end; needs the admin key. Answers how it was before.
+        """Ask a worker to end; needs the admin key. Returns how it was before.
 
         Refused (409) when a job works on it, unless `force`: the job is then tried again.
         """
@@ -283,10 +246,12 @@ class GooseherdClient:
             if response.status_code == 202:
                 return self._accepted(url, response)
             if response.status_code != 200:
-                raise UnexpectedResponse(url, f"answered {response.status_code}")
+                raise UnexpectedResponse(url, f"status {response.status_code}")
             where = f"{url}?raw=true" if raw else url
             return PartResponse(
-                ready=Ready(where, response.headers.get("etag"), content_length(response), filename(response))
+                ready=ReadyPart(
+                    where, response.headers.get("etag"), content_length(response), filename(response)
+                )
             )
 
     def ready(
@@ -299,7 +264,7 @@ class GooseherdClient:
         retry: bool = False,
         timeout_seconds: float | None = None,
         on_job: OnJob | None = None,
-    ) -> Ready:
+    ) -> ReadyPart:
         """Wait until a part can be read; `on_job` sees the job at each change.
 
         A full queue (429, or 503 with Retry-After) is waited out as the service says.
@@ -308,28 +273,28 @@ class GooseherdClient:
             JobEnded: the job failed or was cancelled.
             TookTooLong: not ready in time. The job goes on.
         """
-        clock, job = Deadline(timeout_seconds), None
+        deadline, job = Deadline(timeout_seconds), None
         while True:
-            clock.check()
+            deadline.check()
             try:
-                answer = self.ask(dcc, local_id, kind=kind, raw=raw, retry=retry and job is None)
+                response = self.ask(dcc, local_id, kind=kind, raw=raw, retry=retry and job is None)
             except Busy as busy:
-                if busy.retry_after_seconds is None or clock.left < busy.retry_after_seconds:
+                if busy.retry_after_seconds is None or deadline.remaining < busy.retry_after_seconds:
                     raise
                 time.sleep(busy.retry_after_seconds)
                 continue
-            if answer.ready:
-                found = answer.ready
-                return Ready(found.url, found.etag, found.size, found.filename, job)
-            if answer.job_id is None:
-                time.sleep(clock.at_most(answer.retry_after_seconds))
+            if response.ready:
+                found = response.ready
+                return ReadyPart(found.url, found.etag, found.size, found.filename, job)
+            if response.job_id is None:
+                time.sleep(deadline.at_most(response.retry_after_seconds))
                 continue
-            clock.job_id = answer.job_id
+            deadline.job_id = response.job_id
             try:
-                for job in self.follow(answer.job_id, timeout_seconds=clock.left_or_none):
+                for job in self.follow(response.job_id, timeout_seconds=deadline.remaining_or_none):
                     if on_job:
                         on_job(job)
-            except TookTooLong as late:  # which knows what was left for it, not what was given
+            except TookTooLong as late:  # which knows the time that remained, not the one that was given
                 raise TookTooLong(timeout_seconds or late.seconds, late.job_id) from None
             if job is not None and job.get("status") != Status.COMPLETED:
                 raise JobEnded(job)
@@ -368,12 +333,16 @@ class GooseherdClient:
             Changed: the file was replaced while it was read.
         """
         wanted = parse_region(region) if isinstance(region, str) else region
-        clock = Deadline(timeout_seconds)
-        data = self.ready(dcc, local_id, retry=retry, timeout_seconds=clock.left_or_none, on_job=on_job)
-        index = self.ready(dcc, local_id, kind=Kind.INDEX, timeout_seconds=clock.left_or_none, on_job=on_job)
+        deadline = Deadline(timeout_seconds)
+        data = self.ready(
+            dcc, local_id, retry=retry, timeout_seconds=deadline.remaining_or_none, on_job=on_job
+        )
+        index = self.ready(
+            dcc, local_id, kind=Kind.INDEX, timeout_seconds=deadline.remaining_or_none, on_job=on_job
+        )
         yield from self.read_region(data, index, wanted)
 
-    def read_region(self, data: Ready, index: Ready, region: Region) -> Iterator[str]:
+    def read_region(self, data: ReadyPart, index: ReadyPart, region: Region) -> Iterator[str]:
         """`records` of parts that are ready."""
         version = transfer.Remote(data.size, data.etag)
         return reading.read_region(self.http, data.url, index.url, region, version)
@@ -391,22 +360,22 @@ class GooseherdClient:
             raise UnexpectedResponse(url, "202 without the Location of a job")
         return PartResponse(job_id=job_id, retry_after_seconds=retry_after(response) or 1.0)
 
-    def _json(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         url = self.url(path)
         with reaching(url):
-            response = self.http.request(method, url, **how)
+            response = self.http.request(method, url, **options)
         return json_object(check(response))
 
     def _pages(
         self, path: str, name: str, query: Mapping[str, str | None], limit: int | None
     ) -> Iterator[dict[str, Any]]:
         wanted = {key: value for key, value in query.items() if value is not None}
-        left = limit
-        while left is None or left > 0:
-            page = self._json("GET", path, params={**wanted, "limit": min(left or 200, 200)})
+        remaining = limit
+        while remaining is None or remaining > 0:
+            page = self._json("GET", path, params={**wanted, "limit": min(remaining or 200, 200)})
             items = page.get(name, [])
-            yield from items[:left]
-            left = None if left is None else left - len(items)
+            yield from items[:remaining]
+            remaining = None if remaining is None else remaining - len(items)
             after = page.get("next")
             if not after or not items:
                 return

@@ -44,7 +44,7 @@ def read_region(
     if data is None or data.size is None:
         data = look(http, data_url)
     if data.size is None:
-        raise UnexpectedResponse(data_url, "answered without its size")
+        raise UnexpectedResponse(data_url, "the response has no size")
     index = _index(http, index_url)
     file = _File(http, data_url, data, data.size)
     try:
@@ -134,7 +134,7 @@ class _File:
             yield _inflated(block)
 
     def chunks(self, chunks: list[Chunk]) -> Iterator[Iterator[bytes]]:
-        """The inflated bytes of each chunk in pieces; to be read in order, the next one after the last's end.
+        """The inflated bytes of each chunk; to be read in order, the next one after the last's end.
 
         Raises:
             ValueError: the chunks do not fit the file.
@@ -170,11 +170,11 @@ class _File:
         return byte_range(self._http, self._url, self._remote, span)
 
 
-def _blocks(pieces: Iterable[bytes], at: int) -> Iterator[tuple[int, bytearray]]:
+def _blocks(buffers: Iterable[bytes], at: int) -> Iterator[tuple[int, bytearray]]:
     """(place in the file, bytes) of each whole block of what begins at `at`."""
     there = bytearray()
-    for piece in pieces:
-        there += piece
+    for buffer in buffers:
+        there += buffer
         begin = 0
         while (header := read_header(there, begin)) and len(there) - begin >= header.length:
             yield at, there[begin : begin + header.length]

@@ -1,4 +1,4 @@
-"""Reads what the service answers: errors into exceptions, headers into values."""
+"""Reads responses of the service: errors become exceptions, headers become values."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
     try:
         data = response.json()
     except ValueError:
-        raise UnexpectedResponse(str(response.url), "the answer is not JSON") from None
+        raise UnexpectedResponse(str(response.url), "the response is not JSON") from None
     if not isinstance(data, dict):
-        raise UnexpectedResponse(str(response.url), "the answer is not a JSON object")
+        raise UnexpectedResponse(str(response.url), "the response is not a JSON object")
     return data
 
 
@@ -89,7 +89,7 @@ def sha256_of(etag: str | None) -> str | None:
 
 
 def content_length(response: httpx.Response) -> int | None:
-    """Content-Length, if the answer has one."""
+    """Content-Length, if the response has one."""
     text = response.headers.get("content-length", "")
     return int(text) if text.isdigit() else None
 

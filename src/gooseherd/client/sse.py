@@ -1,4 +1,4 @@
-"""Server-sent events, as the HTML standard frames them, from the lines of a streamed answer."""
+"""Server-sent events, as the HTML standard frames them, from the lines of a streamed response."""
 
 from __future__ import annotations
 

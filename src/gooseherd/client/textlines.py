@@ -25,22 +25,22 @@ class BadLine(ValueError):
     """A line that does not say where it lies."""
 
 
-def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of bytes that arrive in pieces, without their ends.
+def split_lines(buffers: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of bytes that arrive bit by bit, without their ends.
 
     Raises:
         BadLine: a line has no end within the bounds.
     """
     parts: list[bytes] = []
     length = 0
-    for piece in pieces:
-        if b"\n" not in piece:
-            parts.append(piece)
-            length += len(piece)
+    for buffer in buffers:
+        if b"\n" not in buffer:
+            parts.append(buffer)
+            length += len(buffer)
             if length > LINE_BYTES:
                 raise BadLine("a line without an end")
             continue
-        parts.append(piece)
+        parts.append(buffer)
         lines = b"".join(parts).split(b"\n")
         rest = lines.pop()
         parts, length = [rest], len(rest)

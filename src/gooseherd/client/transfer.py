@@ -32,7 +32,7 @@ _AS_STORED = {"Accept-Encoding": "identity"}
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A finished download; sizes in bytes. `verified`: an ETag vouched for the content."""
+    """A finished download; sizes in bytes. `verified`: an ETag confirmed the content."""
 
     size: int
     sha256: str
@@ -42,7 +42,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One version of an object, as the service tells it."""
+    """One version of an object, as the service describes it."""
 
     size: int | None
     etag: str | None
@@ -63,7 +63,7 @@ def download(http: httpx.Client, url: str, target: Path, *, on_bytes: OnBytes | 
         Damaged: the digest is not the promised one; the partial file is gone.
         DownloadInProgress: somebody else writes the same partial file.
         NotReachable: the connection kept breaking; the partial file stays.
-        Refused: the service's answer.
+        Refused: the service responded with an error.
         OSError: the target cannot be written; a partial file stays.
     """
     end = destination(target)
@@ -111,7 +111,7 @@ def byte_range(http: httpx.Client, url: str, remote: Remote, span: ByteRange) ->
     Raises:
         Changed: the service has another version by now, or none.
         NotReachable: the connection kept breaking.
-        Refused: the service's answer.
+        Refused: the service responded with an error.
     """
     for _, chunk in _body(http, url, remote, span.start, span.stop):
         yield chunk
@@ -122,7 +122,7 @@ def look(http: httpx.Client, url: str) -> Remote:
     with reaching(url):
         response = check(http.head(url, headers=_AS_STORED))
     if response.status_code != 200:
-        raise UnexpectedResponse(url, f"HEAD answered {response.status_code}")
+        raise UnexpectedResponse(url, f"HEAD got status {response.status_code}")
     return Remote(content_length(response), response.headers.get("etag"))
 
 
@@ -202,7 +202,7 @@ def _one_connection(
         if response.status_code == 200 and stop is None:
             offset = 0
         elif response.status_code != 206 or not _continues(response, offset):
-            raise UnexpectedResponse(url, f"GET answered {response.status_code} to a request for its bytes")
+            raise UnexpectedResponse(url, f"GET got status {response.status_code} to a request for its bytes")
         for chunk in response.iter_raw():
             if stop is not None and offset + len(chunk) > stop:
                 raise UnexpectedResponse(url, "more bytes than were asked for")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from gooseherd.client import GooseherdClient, Ready
+from gooseherd.client import GooseherdClient, ReadyPart
 from gooseherd.client.region import Region
 from gooseherd.client.responses import sha256_of
 from gooseherd.domain.errors import GooseherdError
@@ -27,7 +27,7 @@ class CheckFailed(GooseherdError):
         return self.what
 
 
-def check_ranges(client: GooseherdClient, part: Ready) -> int:
+def check_ranges(client: GooseherdClient, part: ReadyPart) -> int:
     """ETag, 206, 304, 416 and friends, as RFC 9110 and genome browsers want them; how many bytes there are.
 
     Raises:
@@ -35,7 +35,7 @@ def check_ranges(client: GooseherdClient, part: Ready) -> int:
     """
     http, url = client.http, part.url
     head = http.head(url)
-    _must(head.status_code == 200, f"HEAD answered {head.status_code}")
+    _must(head.status_code == 200, f"HEAD got status {head.status_code}")
     etag, size = head.headers.get("etag", ""), int(head.headers.get("content-length", "-1"))
     _must(sha256_of(etag) is not None, f"the ETag is no quoted sha256: {etag!r}")
     _must(head.headers.get("accept-ranges") == "bytes", "no Accept-Ranges: bytes")
@@ -52,30 +52,35 @@ def check_ranges(client: GooseherdClient, part: Ready) -> int:
     for first, last in ((0, 0), (middle, min(middle + 65535, size - 1)), (max(size - 10, 0), size + 65535)):
         part_of = asked(Range=f"bytes={first}-{last}")
         end = min(last, size - 1)
-        _must(part_of.status_code == 206, f"bytes={first}-{last} answered {part_of.status_code}, not 206")
+        _must(part_of.status_code == 206, f"bytes={first}-{last} got status {part_of.status_code}, not 206")
         content_range = part_of.headers.get("content-range")
         _must(content_range == f"bytes {first}-{end}/{size}", f"Content-Range is {content_range!r}")
         _must(part_of.content == whole.content[first : end + 1], f"bytes={first}-{last}: other bytes")
         _must(part_of.headers.get("etag") == etag, "a range carries another ETag")
     past = asked(Range=f"bytes={size}-")
-    _must(past.status_code == 416, f"a range past the end answered {past.status_code}, not 416")
-    _must(past.headers.get("content-range") == f"bytes */{size}", "416 does not tell the size")
+    _must(past.status_code == 416, f"a range past the end got status {past.status_code}, not 416")
+    _must(past.headers.get("content-range") == f"bytes */{size}", "416 does not have the size")
     fresh = asked(Range="bytes=0-9", **{"If-None-Match": etag})
-    _must(fresh.status_code == 304, f"If-None-Match answered {fresh.status_code}, not 304")
+    _must(fresh.status_code == 304, f"If-None-Match got status {fresh.status_code}, not 304")
     same = asked(Range="bytes=0-9", **{"If-Range": etag})
-    _must(same.status_code == 206, f"If-Range with the ETag answered {same.status_code}, not 206")
+    _must(same.status_code == 206, f"If-Range with the ETag got status {same.status_code}, not 206")
     other = asked(Range="bytes=0-9", **{"If-Range": '"another"'})
-    _must(other.status_code == 200, f"If-Range with another ETag answered {other.status_code}, not 200")
+    _must(other.status_code == 200, f"If-Range with another ETag got status {other.status_code}, not 200")
     return size
 
 
 def check_region(
-    client: GooseherdClient, data: Ready, index: Ready, source: Path, file_format: Format, region: Region
+    client: GooseherdClient,
+    data: ReadyPart,
+    index: ReadyPart,
+    source: Path,
+    file_format: Format,
+    region: Region,
 ) -> int:
     """A region read through the index by byte ranges holds what a naive scan finds; how many records.
 
     Raises:
-        CheckFailed: they differ; the first difference is told.
+        CheckFailed: they differ; the first difference is named.
     """
     expected = scan(source, file_format, region)
     found = list(client.read_region(data, index, region))
@@ -84,7 +89,7 @@ def check_region(
     return len(expected)
 
 
-def check_same_bytes(client: GooseherdClient, data: Ready, source: Path) -> int:
+def check_same_bytes(client: GooseherdClient, data: ReadyPart, source: Path) -> int:
     """A file that is served as it is: the same bytes, whole and in the middle; how many."""
     wanted = source.read_bytes()
     got = client.http.get(data.url, headers={"Accept-Encoding": "identity"})
@@ -93,7 +98,7 @@ def check_same_bytes(client: GooseherdClient, data: Ready, source: Path) -> int:
 
 
 def attempt(check: Callable[[], str]) -> tuple[bool, str]:
-    """Run one check; (whether it held, its own words or what went wrong)."""
+    """Run one check; (whether it held, its result or what went wrong)."""
     try:
         return True, check()
     except (GooseherdError, OSError, ValueError, httpx.HTTPError) as error:
@@ -105,12 +110,12 @@ def _difference(expected: list[str], found: list[str]) -> str:
         return ""
     missing = next((line for line in expected if line not in found), None)
     extra = next((line for line in found if line not in expected), None)
-    words = f"{len(found)} records, a scan of the source finds {len(expected)}"
+    text = f"{len(found)} records, a scan of the source finds {len(expected)}"
     if missing is not None:
-        words += f"; missing: {missing[:120]!r}"
+        text += f"; missing: {missing[:120]!r}"
     if extra is not None:
-        words += f"; not in the source: {extra[:120]!r}"
-    return words
+        text += f"; not in the source: {extra[:120]!r}"
+    return text
 
 
 def _must(holds: bool, otherwise: str) -> None:

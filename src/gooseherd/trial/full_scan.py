@@ -33,7 +33,7 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
         return [line for line in _text(path) if _bed_overlaps(line, region)]
     if file_format in _GENES:
         return [line for line in _features(path) if _gff_overlaps(line, region)]
-    raise ValueError(f"no naive reading of {file_format.name}")
+    raise ValueError(f"no full scan of {file_format.name}")
 
 
 def comparable(lines: list[str], file_format: Format) -> list[str]:
@@ -53,7 +53,7 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
 
 
 def _quiet_htslib() -> Any:
-    """pysam, with htslib's own words off: what matters comes as an exception."""
+    """pysam, with htslib's own messages off: what matters comes as an exception."""
     import pysam
 
     pysam.set_verbosity(0)

@@ -42,7 +42,7 @@ class NotDownloaded(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """A file of a project. Its name tells the version and the build, its size and sha256 the content."""
+    """A file of a project. Its name stands for version and build, its size and sha256 for the content."""
 
     project: str
     name: str

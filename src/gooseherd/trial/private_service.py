@@ -25,7 +25,7 @@ _LOG_LINES = 12
 
 @dataclass(eq=False)
 class DidNotStart(Unavailable):
-    """The child ended, or was not ready in time; `said` are its last words."""
+    """The child ended, or was not ready in time; `problem` has the last lines of its log."""
 
     problem: str
 
@@ -47,7 +47,7 @@ def running_service(
     The child ends with this process, however this process ends: it watches its standard input.
 
     Raises:
-        DidNotStart: with the child's last words.
+        DidNotStart: with the last lines of the child's log.
     """
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "gooseherd.cli", "up", "--while-stdin-open", "--json"]
@@ -77,12 +77,12 @@ def _await_ready(
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            raise DidNotStart(_last_words(log_path))
+            raise DidNotStart(_end_of_log(log_path))
         found = find_local(state_dir)
         if found is not None and found.pid == child.pid and _is_ready(found.url):
             return found
         time.sleep(0.05)
-    raise DidNotStart(f"not ready after {seconds:g} s; {_last_words(log_path)}")
+    raise DidNotStart(f"not ready after {seconds:g} s; {_end_of_log(log_path)}")
 
 
 def _is_ready(url: str) -> bool:
@@ -106,6 +106,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.stdin.close()
 
 
-def _last_words(log_path: Path) -> str:
+def _end_of_log(log_path: Path) -> str:
     lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return "\n".join(lines[-_LOG_LINES:]) or "it said nothing"
+    return "\n".join(lines[-_LOG_LINES:]) or "its log is empty"

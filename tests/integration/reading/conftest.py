@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gooseherd.client import GooseherdClient, Ready, Region
+from gooseherd.client import GooseherdClient, ReadyPart, Region
 from gooseherd.domain.byterange import parse_range
 from gooseherd.domain.errors import RangeNotSatisfiable
 
@@ -123,8 +123,8 @@ class Reader:
 
     def records(self, region: Region) -> Iterator[str]:
         etag = f'"{hashlib.sha256(self.origin.objects["/data"]).hexdigest()}"'
-        data = Ready(f"{self.origin.url}/data", etag, len(self.origin.objects["/data"]), None)
-        return self.client.read_region(data, Ready(f"{self.origin.url}/index", None, None, None), region)
+        data = ReadyPart(f"{self.origin.url}/data", etag, len(self.origin.objects["/data"]), None)
+        return self.client.read_region(data, ReadyPart(f"{self.origin.url}/index", None, None, None), region)
 
     def read(self, region: Region) -> list[str]:
         return list(self.records(region))

@@ -284,10 +284,10 @@ def test_no_genome_library_is_loaded_to_read(reader: Any, bam: tuple[bytes, byte
     reader.serve(*bam)
     program = (
         "import sys\n"
-        "from gooseherd.client import GooseherdClient, Ready, Region\n"
+        "from gooseherd.client import GooseherdClient, ReadyPart, Region\n"
         "url = sys.argv[1]\n"
         "with GooseherdClient(url) as client:\n"
-        "    data, index = (Ready(url + path, None, None, None) for path in ('/data', '/index'))\n"
+        "    data, index = (ReadyPart(url + path, None, None, None) for path in ('/data', '/index'))\n"
         "    print(len(list(client.read_region(data, index, Region('c1')))))\n"
         "print([name for name in sys.modules if name.split('.')[0] in {'pysam', 'pyBigWig', 'numpy'}])\n"
         "print([line for line in open('/proc/self/maps') if 'libcurl' in line or 'libhts' in line])\n"

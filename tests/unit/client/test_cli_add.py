@@ -99,7 +99,7 @@ def test_the_second_time_nothing_is_read_or_written(
     put("d/a.bed", "d/b.bed")
     add("d")
     catalog.calls.clear()
-    monkeypatch.setattr("gooseherd.cli.add.md5_of", lambda *_: pytest.fail("it was read again"))
+    monkeypatch.setattr("gooseherd.cli.adding.md5_of", lambda *_: pytest.fail("it was read again"))
     result = add("d", "--json")
     assert [one["result"] for one in json.loads(result.stdout)["added"]] == ["unchanged"] * 2
     assert not [call for call in catalog.calls if call.startswith("POST")]
@@ -218,7 +218,7 @@ def test_a_pipe_for_a_service_elsewhere_is_refused(add: Any, catalog: Shelf) -> 
 
 
 def test_a_pipe_that_breaks_leaves_nothing(tmp_path: Path) -> None:
-    from gooseherd.cli.adding import _spool
+    from gooseherd.cli.piped_input import store_piped
 
     class Breaks(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -227,7 +227,7 @@ def test_a_pipe_that_breaks_leaves_nothing(tmp_path: Path) -> None:
             return super().read(4)
 
     with pytest.raises(OSError, match="No space"):
-        _spool(Breaks(b"abcdefgh"), tmp_path / "added", "x.bed", quiet=True)
+        store_piped(Breaks(b"abcdefgh"), tmp_path / "added", "x.bed", quiet=True)
     assert list((tmp_path / "added").iterdir()) == []
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gooseherd.cli import app
-from gooseherd.cli.add import describe, id_for
+from gooseherd.cli.catalog_entry import describe, id_for
 from gooseherd.cli.connection import split_name
 from gooseherd.cli.jobs import job_id
-from gooseherd.cli.outcome import Exit, Stop
+from gooseherd.cli.outcome import CommandError, Exit
 from gooseherd.domain.source import parse_local_id
 
 
@@ -47,7 +47,7 @@ def test_a_file_can_be_named_by_its_name_or_its_url(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["reads", "a/b/c", "/", "local/", "http://host/jobs"])
 def test_what_names_no_file_is_a_usage_error(name: str) -> None:
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandError) as stop:
         split_name(name)
     assert stop.value.code is Exit.USAGE
 
@@ -95,7 +95,7 @@ def test_the_format_can_be_said(tmp_path: Path) -> None:
     "source", ["ftp://h/a.bam", "https://h/a.unknown", "/no/such/file.bam", "/", "https://h/a.bam.exe"]
 )
 def test_what_cannot_be_added_is_a_usage_error(source: str) -> None:
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandError) as stop:
         describe(source)
     assert stop.value.code is Exit.USAGE
 

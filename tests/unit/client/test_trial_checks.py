@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gooseherd.client import GooseherdClient, Ready
+from gooseherd.client import GooseherdClient, ReadyPart
 from gooseherd.domain import formats
 from gooseherd.domain.byterange import parse_range
 from gooseherd.domain.errors import RangeNotSatisfiable
@@ -29,8 +29,8 @@ class Origin(ThreadingHTTPServer):
         """A client that has seen enough hangs up; that is no news."""
 
     @property
-    def part(self) -> Ready:
-        return Ready(f"http://127.0.0.1:{self.server_address[1]}/x", None, None, None)
+    def part(self) -> ReadyPart:
+        return ReadyPart(f"http://127.0.0.1:{self.server_address[1]}/x", None, None, None)
 
 
 class Respond(BaseHTTPRequestHandler):

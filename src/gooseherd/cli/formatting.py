@@ -1,4 +1,4 @@
-"""Numbers, times and a job's news as people read them; programs get the exact values."""
+"""Numbers, times and what a job does, as text for people; programs get the exact values."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def moment(text: str | None) -> str:
         return text
 
 
-def waiting(job: Mapping[str, Any], *, left: float | None = None) -> str:
-    """Why a job does not go on just now; empty when it does. `left` are the seconds to the next try, now."""
+def waiting(job: Mapping[str, Any], *, remaining: float | None = None) -> str:
+    """Why a job does not go on just now; empty when it does. `remaining` are the seconds to the next try."""
     what = job.get("waiting") or {}
     if not what:
         return ""
     detail = str(what.get("detail") or what.get("reason") or "")
-    seconds = left if left is not None else what.get("next_try_seconds")
+    seconds = remaining if remaining is not None else what.get("next_try_seconds")
     if seconds is None:
         return f"waiting: {detail}" if detail else "waiting"
     return f"waiting: {detail}, " + (
@@ -85,7 +85,7 @@ def note_lines(record: Mapping[str, Any]) -> list[str]:
     return [*lines, f"note: and {more} more; gooseherd show has them all"] if more > 0 else lines
 
 
-def count_words(counts: Mapping[str, Any]) -> str:
+def counts_text(counts: Mapping[str, Any]) -> str:
     """Counts in one line: `dropped 2, records 1,234`."""
     return ", ".join(
         f"{name.replace('_', ' ')} {number(value) if isinstance(value, int) else value}"

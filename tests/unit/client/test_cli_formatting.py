@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gooseherd.cli import words
+from gooseherd.cli import formatting
 from gooseherd.cli.progress import job_bar, phase
 
 
@@ -26,7 +26,7 @@ from gooseherd.cli.progress import job_bar, phase
     ],
 )
 def test_sizes(count: int | None, text: str) -> None:
-    assert words.size(count) == text
+    assert formatting.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_sizes(count: int | None, text: str) -> None:
     ],
 )
 def test_spans(seconds: float | None, text: str) -> None:
-    assert words.span(seconds) == text
+    assert formatting.span(seconds) == text
 
 
 def test_a_time_that_cannot_be_read_is_shown_as_it_is() -> None:
-    assert words.moment("soon") == "soon"
-    assert words.moment(None) == ""
+    assert formatting.moment("soon") == "soon"
+    assert formatting.moment(None) == ""
 
 
 WAITING = {"reason": "source_unavailable", "detail": "upstream host name does not resolve"}
@@ -60,8 +60,8 @@ WAITING = {"reason": "source_unavailable", "detail": "upstream host name does no
 def test_waiting_says_why_and_when() -> None:
     job = {"status": "pending", "waiting": {**WAITING, "next_try_seconds": 12.3}}
     assert phase(job) == "waiting: upstream host name does not resolve, next try in 12 s"
-    assert phase(job, left=3.2).endswith("next try in 3 s")
-    assert phase(job, left=0.0).endswith(", trying again")
+    assert phase(job, remaining=3.2).endswith("next try in 3 s")
+    assert phase(job, remaining=0.0).endswith(", trying again")
     queued = {"reason": "queued", "detail": "in the queue, behind 2 other jobs", "next_try_seconds": None}
     assert phase({"status": "pending", "waiting": queued}) == "waiting: in the queue, behind 2 other jobs"
 
@@ -84,13 +84,16 @@ def test_time_that_passes_is_no_news_for_lines(capsys: Any) -> None:
 
 
 def test_notes_are_few_and_short() -> None:
-    assert words.note_lines({"notes": ["2 lines were dropped"]}) == ["note: 2 lines were dropped"]
-    assert words.note_lines({}) == []
-    lines = words.note_lines({"notes": ["x" * 900] * 30})
+    assert formatting.note_lines({"notes": ["2 lines were dropped"]}) == ["note: 2 lines were dropped"]
+    assert formatting.note_lines({}) == []
+    lines = formatting.note_lines({"notes": ["x" * 900] * 30})
     assert len(lines) == 11
     assert max(map(len, lines)) < 320
     assert lines[-1] == "note: and 20 more; gooseherd show has them all"
 
 
 def test_counts_are_words() -> None:
-    assert words.count_words({"records": 1234567, "lines_dropped": 2}) == "records 1,234,567, lines dropped 2"
+    assert (
+        formatting.counts_text({"records": 1234567, "lines_dropped": 2})
+        == "records 1,234,567, lines dropped 2"
+    )

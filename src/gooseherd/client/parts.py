@@ -1,0 +1,47 @@
+"""Parts of artifacts: where they are, and what the service says when it is asked for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from gooseherd.domain.artifact import Kind
+
+Job = dict[str, Any]
+"""A job's record as the service sends it: `job_id`, `status`, `progress`, `reason`, `detail`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPart:
+    """A part of an artifact that can be read. `job` made it while we waited; None: it was there already."""
+
+    url: str
+    etag: str | None
+    size: int | None
+    filename: str | None
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartResponse:
+    """The response to one GET: either `ready`, or the id of the job to follow and when to look again."""
+
+    ready: ReadyPart | None = None
+    job_id: str | None = None
+    retry_after_seconds: float = 1.0
+
+
+def part_path(kind: Kind, dcc: str, local_id: str) -> str:
+    """Where the part of that kind is."""
+    return f"/{kind}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+
+
+def data_path(dcc: str, local_id: str) -> str:
+    """Where the bytes are."""
+    return part_path(Kind.DATA, dcc, local_id)
+
+
+def index_path(dcc: str, local_id: str) -> str:
+    """Where the index into them is."""
+    return part_path(Kind.INDEX, dcc, local_id)
