@@ -108,7 +108,7 @@ def test_a_server_by_the_book_passes(origin: Origin) -> None:
         ("no cors", "CORS"),
         ("other etag on ranges", "another ETag"),
         ("other bytes", "not those of the ETag"),
-        ("416 without size", "416 does not tell the size"),
+        ("416 without size", "416 does not have the size"),
         ("one byte short", "other bytes"),
     ],
 )
