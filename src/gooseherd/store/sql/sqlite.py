@@ -112,14 +112,16 @@ class SqliteDatabase:
             return
         # IMMEDIATE: a transaction that read first could not begin to write once somebody else has written.
         # SQLite's own waiting doubles its pauses, so that who has waited long loses to who just came.
-        deadline = time.monotonic() + self._busy_seconds
+        began = time.monotonic()
         while True:
             try:
                 driver.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or waited > self._busy_seconds:
                     raise
-                time.sleep(_PAUSE_SECONDS)
+                # Who has waited longer looks more often.
+                time.sleep(_PAUSE_SECONDS / (1 + 20 * waited))
             else:
                 return
 
