@@ -23,7 +23,7 @@ from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports.fleet import WorkerHandle
-from gooseherd.domain.ports.worker import WorkerLink
+from gooseherd.domain.ports.worker import WorkerLink, Workers
 from gooseherd.worker import routines
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _FAREWELL_SECONDS: Final = 2.0
 """How long a cancelled exchange may take to end before it is left to itself."""
 
 
-class WoolWorkers:
+class WoolWorkers(Workers):
     """Workers by their address.
 
     `silence_seconds`: a watched worker that sends nothing for that long is lost; it is
@@ -60,7 +60,7 @@ class WoolWorkers:
         self._answer = answer_seconds
 
     def connect(self, worker: WorkerHandle) -> AbstractAsyncContextManager[WorkerLink]:
-        """As the port says; raises WorkerLost when nothing listens there."""
+        """Raises WorkerLost when nothing listens there."""
         return self._connect(worker)
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ class WoolWorkers:
         yield _WoolLink(worker, self._silence, self._dispatch, self._answer, self._credentials)
 
 
-class _WoolLink:
+class _WoolLink(WorkerLink):
     def __init__(
         self,
         worker: WorkerHandle,
@@ -88,7 +88,6 @@ class _WoolLink:
         self._answer = answer
 
     async def start_attempt(self, spec: AttemptSpec) -> None:
-        """As the port says."""
         message = await self._ask(lambda: routines.start_attempt(spec.to_json()))
         if "busy" in message:
             raise WorkerBusy(message["busy"])
@@ -98,17 +97,14 @@ class _WoolLink:
             raise WorkerLost("the worker is stopping" if "draining" in message else _oddity(message))
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
-        """As the port says."""
         message = await self._ask(lambda: routines.cancel_attempt(attempt.job_id, attempt.number))
         if "cancelled" not in message:
             raise WorkerLost(_oddity(message))
 
     async def describe(self) -> dict[str, Any]:
-        """As the port says."""
         return await self._ask(routines.describe)
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
-        """As the port says."""
         heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         last_heard = time.monotonic() + self._dispatch
         doubted = False

@@ -73,7 +73,7 @@ class Download:
         if start and self._validator:
             asked["if-range"] = self._validator
         response = await self._http.get(
-            place.url, {**place.headers, **asked}, shown=place.shown, ours=place.ours
+            place.url, {**place.headers, **asked}, display_url=place.display_url, ours=place.ours
         )
         try:
             if response.status == 416 and start and self._is_complete(response):
@@ -110,19 +110,21 @@ class Download:
             total = int(span[3]) if span[3] != "*" else self._total
         else:
             await self.restart()
-            raise TransientFailure(place.shown, response.status, "answered another range than was asked for")
+            raise TransientFailure(
+                place.display_url, response.status, "answered another range than was asked for"
+            )
         if not is_verbatim(
             response.headers, (self._source.filename, place.url.partition("?")[0]), total, self._source
         ):
             raise TransientFailure(
-                place.shown, response.status, "encodes the file though asked not to", again=False
+                place.display_url, response.status, "encodes the file though asked not to", again=False
             )
         self._accept(total)
         self._validator = _validator(response.headers)
-        await self._drain(response, place.shown)
+        await self._drain(response, place.display_url)
         if self._total is not None and self._sink.size < self._total:
             problem = f"broke off after {self._sink.size} of {self._total} bytes"
-            raise TransientFailure(place.shown, response.status, problem)
+            raise TransientFailure(place.display_url, response.status, problem)
 
     def _is_another(self, response: aiohttp.ClientResponse) -> bool:
         """Whether a server that does not mind If-Range continued with another version's bytes."""
@@ -144,11 +146,11 @@ class Download:
         self._total = total if total is not None else expected
         too_large(self._total or 0, self._limit)
 
-    async def _drain(self, response: aiohttp.ClientResponse, shown: str) -> None:
+    async def _drain(self, response: aiohttp.ClientResponse, display_url: str) -> None:
         clock = asyncio.get_running_loop().time
         gathered, since = bytearray(), clock()
         try:
-            async for chunk in self._http.chunks(response, shown):
+            async for chunk in self._http.chunks(response, display_url):
                 gathered += chunk
                 if len(gathered) >= FLUSH_BYTES or clock() - since > _FLUSH_SECONDS:
                     await self._write(gathered)

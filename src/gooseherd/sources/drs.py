@@ -20,7 +20,7 @@ _HEADER: Final = re.compile(r"([A-Za-z0-9-]{1,64}):\s*([\x20-\x7e]{1,8000})$")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source's bytes are right now, and what else was said of them.
+    """Where a source's bytes are right now, and what else the catalog or the DRS server states of them.
 
     `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
     signed one does not. Digests are lowercase hex. `name` stands for the URL in errors: what the
@@ -42,7 +42,7 @@ class Place:
         yield "sha256", self.sha256
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """What may stand in an error."""
         return self.name or safe_url(self.url)
 

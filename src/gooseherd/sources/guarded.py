@@ -56,11 +56,11 @@ class GuardedHttp:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
-        self, url: str, headers: Mapping[str, str], *, shown: str | None = None, ours: bool = False
+        self, url: str, headers: Mapping[str, str], *, display_url: str | None = None, ours: bool = False
     ) -> aiohttp.ClientResponse:
         """Upstream's answer: 200, 206, 304 or 416, body unread; the caller releases it.
 
-        `shown` stands for the URL in errors; None: `safe_url` of it. `ours`: the URL is of an
+        `display_url` stands for the URL in errors; None: `safe_url` of it. `ours`: the URL is of an
         endpoint that the configuration names, so the rules do not apply to it; they do
         apply to what it redirects to.
 
@@ -69,47 +69,47 @@ class GuardedHttp:
             NotFound, AccessDenied: upstream said so.
             TransientFailure: anything else.
         """
-        shown = shown or safe_url(url)
-        response = await self._follow(url, headers, shown, ours=ours)
+        display_url = display_url or safe_url(url)
+        response = await self._follow(url, headers, display_url, ours=ours)
         if response.status in _ANSWERS:
             return response
         response.close()
-        raise _as_error(response, shown)
+        raise _as_error(response, display_url)
 
     async def head(
-        self, url: str, headers: Mapping[str, str], *, shown: str | None = None, ours: bool = False
+        self, url: str, headers: Mapping[str, str], *, display_url: str | None = None, ours: bool = False
     ) -> Headers:
         """The headers of a 200 to a HEAD; arguments and errors as of `get`, for every other answer too."""
-        shown = shown or safe_url(url)
-        response = await self._follow(url, headers, shown, method="HEAD", ours=ours)
+        display_url = display_url or safe_url(url)
+        response = await self._follow(url, headers, display_url, method="HEAD", ours=ours)
         response.close()
         if response.status != 200:
-            raise _as_error(response, shown)
+            raise _as_error(response, display_url)
         return response.headers
 
     async def get_json(self, url: str, headers: Mapping[str, str]) -> Any:
         """A small JSON document. Raises as `get` does; TransientFailure also for what is no JSON."""
-        shown = safe_url(url)
-        response = await self._follow(url, {"accept": "application/json", **headers}, shown)
+        display_url = safe_url(url)
+        response = await self._follow(url, {"accept": "application/json", **headers}, display_url)
         try:
             if response.status != 200:
-                raise _as_error(response, shown)
+                raise _as_error(response, display_url)
             body = bytearray()
-            async for chunk in self.chunks(response, shown):
+            async for chunk in self.chunks(response, display_url):
                 body += chunk
                 if len(body) > _MAX_JSON:
-                    raise TransientFailure(shown, 200, "sent too long a document", again=False)
+                    raise TransientFailure(display_url, 200, "sent too long a document", again=False)
             return json.loads(body)
         except ValueError:
-            raise TransientFailure(shown, 200, "sent no JSON", again=False) from None
+            raise TransientFailure(display_url, 200, "sent no JSON", again=False) from None
         finally:
             response.release()
 
-    async def chunks(self, response: aiohttp.ClientResponse, shown: str) -> AsyncIterator[bytes]:
+    async def chunks(self, response: aiohttp.ClientResponse, display_url: str) -> AsyncIterator[bytes]:
         """The body as it arrives.
 
         Raises:
-            TransientFailure: naming `shown`, when it stalls, crawls or breaks off.
+            TransientFailure: naming `display_url`, when it stalls, crawls or breaks off.
         """
         clock = asyncio.get_running_loop().time
         waited, received = 0.0, 0
@@ -124,10 +124,10 @@ class GuardedHttp:
                 yield chunk
                 if waited > self._patience.read_seconds:
                     if received < waited * self._patience.floor_bytes:
-                        raise TransientFailure(shown, response.status, "sends too slowly")
+                        raise TransientFailure(display_url, response.status, "sends too slowly")
                     waited, received = 0.0, 0
         except (aiohttp.ClientError, OSError) as error:
-            raise TransientFailure(shown, response.status, _words(error, "broke off")) from error
+            raise TransientFailure(display_url, response.status, _words(error, "broke off")) from error
 
     async def close(self) -> None:
         """Idempotent."""
@@ -138,7 +138,7 @@ class GuardedHttp:
         self,
         url: str,
         headers: Mapping[str, str],
-        shown: str,
+        display_url: str,
         *,
         method: str = "GET",
         ours: bool = False,
@@ -146,7 +146,7 @@ class GuardedHttp:
         sent = {**headers, "accept-encoding": "identity"}
         target, hop = parse(url) if ours else self._guard.check(url), ""
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._once(method, target, sent, shown, hop)
+            response = await self._once(method, target, sent, display_url, hop)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
@@ -157,25 +157,27 @@ class GuardedHttp:
                 following = self._guard.check(str(target.join(parse(location.replace(" ", "%20")))))
             except OutboundRefused as refused:
                 # The catalog's URL is named, not what it led to: that may be a map of somebody's network.
-                raise OutboundRefused(shown, hop + refused.rule, refused.setting) from None
+                raise OutboundRefused(display_url, hop + refused.rule, refused.setting) from None
             if following.origin() != target.origin():
                 sent = {name: value for name, value in sent.items() if name.lower() in _TRAVELLING}
             target = following
-        raise TransientFailure(shown, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
+        raise TransientFailure(display_url, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
 
     async def _once(
-        self, method: str, target: URL, headers: Mapping[str, str], shown: str, hop: str
+        self, method: str, target: URL, headers: Mapping[str, str], display_url: str, hop: str
     ) -> aiohttp.ClientResponse:
         try:
             # Over all, because one byte of header now and then would reset the timer between reads.
             async with asyncio.timeout(self._patience.connect_seconds + self._patience.read_seconds):
                 return await self._opened().request(method, target, headers=headers, allow_redirects=False)
         except _AddressRefusedError as refused:
-            raise OutboundRefused(shown, hop + refused.rule, setting_of(refused.rule)) from None
+            raise OutboundRefused(display_url, hop + refused.rule, setting_of(refused.rule)) from None
         except aiohttp.ClientConnectorCertificateError as error:
-            raise TransientFailure(shown, None, "has a certificate we do not trust", again=False) from error
+            raise TransientFailure(
+                display_url, None, "has a certificate we do not trust", again=False
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise TransientFailure(shown, None, _words(error, "cannot be reached", hop)) from error
+            raise TransientFailure(display_url, None, _words(error, "cannot be reached", hop)) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -235,17 +237,17 @@ class _GuardedResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _as_error(response: aiohttp.ClientResponse, shown: str) -> Exception:
+def _as_error(response: aiohttp.ClientResponse, display_url: str) -> Exception:
     """What an answer that is not the file means."""
     status = response.status
     if status in {404, 410}:
-        return NotFound("source", shown)
+        return NotFound("source", display_url)
     if status in {401, 403, 407, 451}:
-        return AccessDenied(shown, "forbidden upstream")
+        return AccessDenied(display_url, "forbidden upstream")
     later = retry_after(response.headers)
     # 202: a DRS server is fetching the object from its archive, and says when to ask again.
     again = status >= 500 or status in _AGAIN or (status == 202 and later is not None)
-    return TransientFailure(shown, status, f"answered {status}", later, again)
+    return TransientFailure(display_url, status, f"answered {status}", later, again)
 
 
 def _words(error: Exception, default: str, hop: str = "") -> str:

@@ -18,7 +18,7 @@ import aiohttp
 from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.ports.source import Fetched, Pausing, SourceDetails, Upstream, ignore_pause
+from gooseherd.domain.ports.source import Fetched, Pausing, SourceDetails, Sources, Upstream, ignore_pause
 from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
 from gooseherd.sources import localfile
@@ -44,7 +44,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _VERSION: Final = re.compile(r"[\x20-\x7e]{1,500}", re.ASCII)
 
 
-class HttpSources:
+class HttpSources(Sources):
     """Reads upstream files. `random` in 0..1 spreads retries.
 
     `drs_prefixes` are those of Drs, `s3_endpoint` and `s3_region` those of S3Endpoint, `tls`
@@ -70,7 +70,6 @@ class HttpSources:
         self._random = random
 
     def judge(self, url: str) -> None:
-        """As the port says."""
         match _scheme(url):
             case "file":
                 localfile.judge(url, self._guard.file_roots)
@@ -84,7 +83,7 @@ class HttpSources:
                 self._guard.check(url)
 
     async def details(self, url: str) -> SourceDetails:
-        """As the port says. A length of 0 is taken for none: some servers say it to every HEAD."""
+        """A length of 0 is taken for none: some servers say it to every HEAD."""
         if _scheme(url) == "file":
             file = await in_thread_or_undo(_close, self._open_file, url)
             os.close(file.fd)
@@ -95,7 +94,9 @@ class HttpSources:
             digest = next((f"{name}-{value}" for name, value in place.digests() if value), None)
             if place.size is not None and digest is not None:
                 return SourceDetails(place.size, digest)
-            headers = await self._http.head(place.url, place.headers, shown=place.shown, ours=place.ours)
+            headers = await self._http.head(
+                place.url, place.headers, display_url=place.display_url, ours=place.ours
+            )
         except TransientFailure as faltered:
             log.info("its size and version are not known: %s", faltered)
             raise faltered.plain() from faltered
@@ -106,7 +107,7 @@ class HttpSources:
 
     @asynccontextmanager
     async def open(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Upstream]:
-        """As the port says. Only Range and conditional headers are passed on.
+        """Only Range and conditional headers are passed on.
 
         Statuses are 200, 206, 304 and 416; the body is the file's bytes, never encoded.
 
@@ -132,7 +133,7 @@ class HttpSources:
             passed_back = {
                 name.lower(): response.headers[name] for name in _PASSED_BACK if name in response.headers
             }
-            yield Upstream(response.status, passed_back, self._body(response, place.shown))
+            yield Upstream(response.status, passed_back, self._body(response, place.display_url))
         finally:
             response.release()
 
@@ -142,7 +143,7 @@ class HttpSources:
             try:
                 place = await self._place(url)
                 response = await self._http.get(
-                    place.url, {**headers, **place.headers}, shown=place.shown, ours=place.ours
+                    place.url, {**headers, **place.headers}, display_url=place.display_url, ours=place.ours
                 )
                 if is_verbatim(response.headers, (place.url.partition("?")[0],)):
                     return response, place
@@ -154,9 +155,9 @@ class HttpSources:
                 failures += 1
                 await self._pause(failures, faltered, self._patience.open_tries)
 
-    async def _body(self, response: aiohttp.ClientResponse, shown: str) -> AsyncIterator[bytes]:
+    async def _body(self, response: aiohttp.ClientResponse, display_url: str) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._http.chunks(response, shown):
+            async for chunk in self._http.chunks(response, display_url):
                 yield chunk
         except TransientFailure as faltered:
             raise faltered.plain() from faltered
@@ -170,7 +171,7 @@ class HttpSources:
         report: Callable[[int, int | None], None],
         pausing: Pausing = ignore_pause,
     ) -> Fetched:
-        """As the port says. `into` is made anew, and is not there after a failure.
+        """`into` is made anew, and is not there after a failure.
 
         What the guard refuses is `source_forbidden`, a URL that names nothing we can read `source_invalid`.
         """
@@ -241,7 +242,7 @@ class HttpSources:
         except AccessDenied:
             if place.lasting or not started:
                 raise
-            raise TransientFailure(place.shown, 403, "let a signed URL run out") from None
+            raise TransientFailure(place.display_url, 403, "let a signed URL run out") from None
 
     async def _place(self, url: str) -> Place:
         scheme = _scheme(url)
@@ -255,7 +256,7 @@ class HttpSources:
     async def _pause(
         self, failures: int, faltered: TransientFailure, tries: int, pausing: Pausing = ignore_pause
     ) -> None:
-        """Wait before the next try, or raise what there is to say."""
+        """Wait before the next try, or raise the error when there is none."""
         wait = self._patience.wait(failures, faltered.retry_after, self._random())
         if not faltered.again or failures >= tries or wait is None:
             raise faltered
@@ -267,7 +268,6 @@ class HttpSources:
         return localfile.open_below(url, self._guard.file_roots)
 
     async def close(self) -> None:
-        """As the port says."""
         await self._http.close()
 
 

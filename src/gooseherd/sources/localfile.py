@@ -38,13 +38,13 @@ def judge(url: str, roots: tuple[Path, ...]) -> Path:
     Raises:
         OutboundRefused: no folder is allowed, or the file is outside of all of them.
     """
-    shown = safe_url(url)
+    display_url = safe_url(url)
     if not roots:
-        raise OutboundRefused(shown, "scheme 'file' is not allowed", _SETTING)
+        raise OutboundRefused(display_url, "scheme 'file' is not allowed", _SETTING)
     path = _path(url)
     allowed = (one for root in roots for one in (root, root.resolve()))
     if ".." in path.parts or not any(path.is_relative_to(one) for one in allowed):
-        raise OutboundRefused(shown, "file outside of the allowed folders", _SETTING)
+        raise OutboundRefused(display_url, "file outside of the allowed folders", _SETTING)
     return path
 
 
@@ -56,24 +56,24 @@ def open_below(url: str, roots: tuple[Path, ...]) -> LocalFile:
             its symlinks are resolved), or it is no regular file.
         NotFound: there is no such file.
     """
-    shown, path = safe_url(url), judge(url, roots)
+    display_url, path = safe_url(url), judge(url, roots)
     try:
         # O_PATH touches nothing: opening a FIFO would wait and opening a device may act.
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        raise NotFound("source", shown) from None
+        raise NotFound("source", display_url) from None
     try:
         found = os.fstat(place)
         # Where the descriptor really is, symlinks resolved: cannot change between check and use.
         real = Path(f"/proc/self/fd/{place}").readlink()
         if not any(real.is_relative_to(root.resolve()) for root in roots):
-            raise OutboundRefused(shown, "file outside of the allowed folders", _SETTING)
+            raise OutboundRefused(display_url, "file outside of the allowed folders", _SETTING)
         if not stat.S_ISREG(found.st_mode):
-            raise OutboundRefused(shown, "not a regular file")
+            raise OutboundRefused(display_url, "not a regular file")
         try:
             fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:
-            raise OutboundRefused(shown, "not readable") from None
+            raise OutboundRefused(display_url, "not readable") from None
     finally:
         os.close(place)
     etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"'

@@ -139,8 +139,8 @@ def safe_url(text: str) -> str:
     authority = authority.rpartition("@")[2]
     if not colon or scheme == "file":
         return f"file:…/{path.rpartition('/')[2]}" if colon else "the given URL"
-    shown = f"{scheme}://{authority}{slash}{path}"
-    return "".join(c if c.isprintable() else "?" for c in shown[:300])
+    display_url = f"{scheme}://{authority}{slash}{path}"
+    return "".join(c if c.isprintable() else "?" for c in display_url[:300])
 
 
 def _literal(host: str) -> Address | None:

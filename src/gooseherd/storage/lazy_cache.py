@@ -12,7 +12,7 @@ from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 
 
-class LazyCache:
+class LazyCache(CacheBackend):
     """CacheBackend that `make` makes, in a thread, with the first call.
 
     What `make` raises, each call raises. Closing it closes what was made.
@@ -23,11 +23,9 @@ class LazyCache:
         self._made: asyncio.Task[CacheBackend] | None = None
 
     async def head(self, key: CacheKey) -> StoredObject | None:
-        """As the port says."""
         return await (await self._opened()).head(key)
 
     async def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
-        """As the port says."""
         chunks = (await self._opened()).get(key, span)
         try:
             async for chunk in chunks:
@@ -37,23 +35,19 @@ class LazyCache:
                 await chunks.aclose()
 
     async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
-        """As the port says."""
         return await (await self._opened()).put_if_absent(key, body)
 
     async def delete(self, key: CacheKey) -> bool:
-        """As the port says."""
         return await (await self._opened()).delete(key)
 
     async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """As the port says."""
         async for found in (await self._opened()).list(prefix):
             yield found
 
     async def close(self) -> None:
-        """As the port says."""
         if self._made is None:
             return
-        with suppress(Exception):  # There is nothing to close; who used it has heard why.
+        with suppress(Exception):  # There is nothing to close; every call has raised the reason.
             await (await self._opened()).close()
 
     async def _opened(self) -> CacheBackend:

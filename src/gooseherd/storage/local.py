@@ -16,7 +16,7 @@ from gooseherd.blocking import in_thread, in_thread_or_undo, in_thread_until
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import Body, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage.draft import Draft, open_regular, sweep
 from gooseherd.storage.keys import check_key, check_prefix
 from gooseherd.storage.openfiles import OpenFile, OpenFiles
@@ -40,7 +40,7 @@ class _Scratch(threading.local):
         self.bytes = bytearray(INLINE)
 
 
-class LocalFsCache:
+class LocalFsCache(CacheBackend):
     """CacheBackend below `root`, safe for many processes on one file system.
 
     `root` is made if need be, and drafts of killed writers that are older than an hour are
@@ -63,7 +63,6 @@ class LocalFsCache:
         self._closed = False
 
     async def head(self, key: CacheKey) -> StoredObject | None:
-        """As the port says."""
         check_key(key)
         with self._responding("head"):
             file = await self._files.borrow(key)
@@ -73,7 +72,7 @@ class LocalFsCache:
         return StoredObject(key, file.size, file.modified_at)
 
     def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
-        """As the port says.
+        """Read without a thread where the bytes are cached.
 
         Raises:
             RangeNotSatisfiable: `span` does not lie in the object.
@@ -122,7 +121,7 @@ class LocalFsCache:
             return b""
 
     async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
-        """As the port says. A file of the caller's is copied, by reflink where the file system can."""
+        """A file of the caller's is copied, by reflink where the file system can."""
         check_key(key)
         if await self.head(key) is not None:
             with self._responding("put_if_absent"):
@@ -173,14 +172,14 @@ class LocalFsCache:
             await in_thread(draft.discard)
 
     async def delete(self, key: CacheKey) -> bool:
-        """As the port says; folders it leaves empty go as well."""
+        """Folders it leaves empty go as well."""
         check_key(key)
         self._files.forget(key)
         with self._responding("delete"):
             return await in_thread(self._tree.unlink, key)
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """As the port says; objects that come or go meanwhile may be in it or not."""
+        """Objects that come or go meanwhile may be in it or not."""
         return self._list(check_prefix(prefix))
 
     async def _list(self, prefix: str) -> AsyncIterator[StoredObject]:
@@ -209,7 +208,7 @@ class LocalFsCache:
         return swept
 
     async def close(self) -> None:
-        """As the port says. Nothing may be read or written afterwards."""
+        """Nothing may be read or written afterwards."""
         if not self._closed:
             self._closed = True
             self._files.close()

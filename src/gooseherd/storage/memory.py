@@ -10,13 +10,13 @@ from gooseherd.blocking import in_thread
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import Body, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage.keys import check_key, check_prefix
 
 _CHUNK = 1 << 20
 
 
-class MemoryCache:
+class MemoryCache(CacheBackend):
     """CacheBackend in a dict; `clock` gives Unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -24,12 +24,10 @@ class MemoryCache:
         self._objects: dict[CacheKey, tuple[bytes, float]] = {}
 
     async def head(self, key: CacheKey) -> StoredObject | None:
-        """As the port says."""
         found = self._objects.get(check_key(key))
         return StoredObject(key, len(found[0]), found[1]) if found else None
 
     def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
-        """As the port says."""
         return self._read(check_key(key), span)
 
     async def _read(self, key: CacheKey, span: ByteRange | None) -> AsyncIterator[bytes]:
@@ -44,7 +42,7 @@ class MemoryCache:
             yield data[start : min(start + _CHUNK, span.stop)]
 
     async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
-        """As the port says, except that nothing survives the process."""
+        """Nothing survives the process."""
         check_key(key)
         if key in self._objects:
             return False
@@ -58,11 +56,9 @@ class MemoryCache:
         return self._objects.setdefault(key, entry) is entry
 
     async def delete(self, key: CacheKey) -> bool:
-        """As the port says."""
         return self._objects.pop(check_key(key), None) is not None
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """As the port says."""
         return self._list(check_prefix(prefix))
 
     async def _list(self, prefix: str) -> AsyncIterator[StoredObject]:
@@ -71,4 +67,4 @@ class MemoryCache:
                 yield found
 
     async def close(self) -> None:
-        """As the port says; what is stored stays."""
+        """What is stored stays."""

@@ -11,7 +11,7 @@ from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage.keys import check_key, check_prefix
 
 
-class PrefixCache:
+class PrefixCache(CacheBackend):
     """CacheBackend over the keys below `prefix`; keys are the whole keys, not shortened.
 
     Every call with a key outside raises InvalidInput and does not reach the back end.
@@ -25,19 +25,15 @@ class PrefixCache:
         self._prefix = prefix
 
     async def head(self, key: CacheKey) -> StoredObject | None:
-        """As the port says."""
         return await self._backend.head(self._inside(key))
 
     def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
-        """As the port says."""
         return self._backend.get(self._inside(key), span)
 
     async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
-        """As the port says."""
         return await self._backend.put_if_absent(self._inside(key), body)
 
     async def delete(self, key: CacheKey) -> bool:
-        """As the port says."""
         return await self._backend.delete(self._inside(key))
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:

@@ -24,7 +24,7 @@ from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput, Misconfigured, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import Body, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix
@@ -51,7 +51,7 @@ _REQUEST: Final = timedelta(seconds=60)
 """For one request, its body included; a read that takes longer goes on where it stopped."""
 
 
-class S3Cache:
+class S3Cache(CacheBackend):
     """CacheBackend in `bucket`, below `prefix`; keys do not show the prefix.
 
     `endpoint_url` is for a cloud other than AWS. Credentials are found as boto3 finds them,
@@ -89,7 +89,6 @@ class S3Cache:
     # -- reading --------------------------------------------------------------------------------
 
     async def head(self, key: CacheKey) -> StoredObject | None:
-        """As the port says."""
         import obstore
 
         path = self._path(key)
@@ -101,7 +100,7 @@ class S3Cache:
         return StoredObject(key, found["size"], found["last_modified"].timestamp())
 
     def get(self, key: CacheKey, span: ByteRange | None = None) -> AsyncIterator[bytes]:
-        """As the port says. A connection that breaks is taken up where it broke.
+        """A connection that breaks is taken up where it broke.
 
         Raises:
             RangeNotSatisfiable: `span` does not lie in the object.
@@ -169,7 +168,6 @@ class S3Cache:
     # -- writing --------------------------------------------------------------------------------
 
     async def put_if_absent(self, key: CacheKey, body: Body) -> bool:
-        """As the port says."""
         path = self._path(key)
         if isinstance(body, Path):
             return await self._put_file(key, path, body)
@@ -253,7 +251,7 @@ class S3Cache:
     # -- the rest -------------------------------------------------------------------------------
 
     async def delete(self, key: CacheKey) -> bool:
-        """As the port says; of two at the same time both may get True."""
+        """Of two at the same time both may get True."""
         import obstore
 
         if await self.head(key) is None:
@@ -263,7 +261,6 @@ class S3Cache:
         return True
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """As the port says."""
         return self._list(self._prefix + check_prefix(prefix))
 
     async def _list(self, prefix: str) -> AsyncIterator[StoredObject]:
@@ -282,7 +279,6 @@ class S3Cache:
                         return
 
     async def close(self) -> None:
-        """As the port says."""
         await in_thread(self._control.close)
 
     def _path(self, key: str) -> str:
