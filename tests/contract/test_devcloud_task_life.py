@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from gooseherd.devcloud.configuration import AddressPool, CloudConfiguration, NoAddressLeft, Pace, own_network
+from gooseherd.devcloud.addresses import AddressPool, NoAddressLeft, own_network
+from gooseherd.devcloud.cloud_configuration import CloudConfiguration
+from gooseherd.devcloud.pace import Pace
 from gooseherd.devcloud.run_task import ApiError, Placement, place, plan_task
 from gooseherd.devcloud.task_documents import new_task
 from gooseherd.devcloud.tasks import CloudTask, Ending

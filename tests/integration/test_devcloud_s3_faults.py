@@ -142,7 +142,7 @@ async def test_a_large_object_goes_up_in_parts_that_are_tried_again(
 async def test_an_upload_that_fails_leaves_nothing(
     cache: S3Cache, cloud_admin: LocalCloudAdmin, s3: Any, bucket: str
 ) -> None:
-    cloud_admin.order(
+    cloud_admin.inject(
         Fault(kind=Kind.ERROR, service="s3", operations=("UploadPart",), code="AccessDenied", status=403)
     )
     with pytest.raises(Misconfigured):

@@ -48,8 +48,8 @@ def start(
     """Run it until Ctrl-C, with bucket, cluster and workers made; prints what to put into the environment."""
 
     def command() -> None:
-        from gooseherd.devcloud.configuration import PACES
         from gooseherd.devcloud.deployment import running_local_cloud
+        from gooseherd.devcloud.pace import PACES
 
         if pace not in PACES:
             raise CommandError(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
@@ -185,7 +185,7 @@ def fault(
                 "seconds": seconds,
                 "exit_code": exit_code,
             }
-            cloud_admin.order(Fault.from_json(fields))
+            cloud_admin.inject(Fault.from_json(fields))
         active = cloud_admin.faults()
         if as_json:
             emit(active)

@@ -1,4 +1,4 @@
-"""The routes that AWS does not have: order trouble, see the calls, lay hands on a task."""
+"""The routes that AWS does not have: inject faults, count calls, kill tasks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class Admin:
         self._calls = calls
 
     def answer(self, method: str, path: list[str], body: Any) -> Any:
-        """What to show; raises InvalidInput and NotFound."""
+        """Plain data; raises InvalidInput and NotFound."""
         match method, path:
             case "GET", [""]:
                 return {
                     "tasks": sum(not task.ended for task in self._task_table.all()),
-                    "faults": self._faults.shown(),
+                    "faults": self._faults.as_json(),
                 }
             case "GET", ["faults"]:
-                return self._faults.shown()
+                return self._faults.as_json()
             case "POST", ["faults"]:
-                orders = body if isinstance(body, list) else [body]
-                if not all(isinstance(order, dict) for order in orders):
+                items = body if isinstance(body, list) else [body]
+                if not all(isinstance(item, dict) for item in items):
                     raise InvalidInput("fault", "an object, or a list of them")
-                faults = [Fault.from_json(order) for order in orders]
-                return {"ids": [self._faults.order(fault) for fault in faults]}
+                faults = [Fault.from_json(item) for item in items]
+                return {"ids": [self._faults.add(fault) for fault in faults]}
             case "DELETE", ["faults"]:
                 self._faults.clear()
                 return {}
@@ -41,7 +41,7 @@ class Admin:
                 self._faults.clear(int(number))
                 return {}
             case "GET", ["calls"]:
-                return self._calls.shown()
+                return self._calls.as_json()
             case "DELETE", ["calls"]:
                 self._calls.reset()
                 return {}

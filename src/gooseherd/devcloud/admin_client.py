@@ -15,7 +15,7 @@ from gooseherd.domain.errors import InvalidInput, NotFound, Unavailable
 class LocalCloudAdmin:
     """Blocking calls to the local cloud at `endpoint_url`. Use as a context manager or close it.
 
-    All methods raise InvalidInput for an order that makes no sense, NotFound for a task or
+    All methods raise InvalidInput for a fault that makes no sense, NotFound for a task or
     route that is not there, and Unavailable when nothing answers.
     """
 
@@ -34,17 +34,17 @@ class LocalCloudAdmin:
         """Free the connection."""
         self._http.close()
 
-    def order(self, *faults: Fault) -> list[int]:
-        """Let these faults stand; their numbers."""
+    def inject(self, *faults: Fault) -> list[int]:
+        """Inject these faults from now on; their numbers."""
         response = self._call("POST", "faults", [fault.to_json() for fault in faults])
         return list(response["ids"])
 
     def faults(self) -> list[dict[str, Any]]:
-        """What stands, with what is left of it."""
+        """The faults that are injected, with what is left of each."""
         return list(self._call("GET", "faults"))
 
     def clear(self, number: int | None = None) -> None:
-        """Take back one order, or all."""
+        """Remove one, or all."""
         self._call("DELETE", "faults" if number is None else f"faults/{number}")
 
     def calls(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class LocalCloudAdmin:
         """Take a Spot task's capacity back: SIGTERM now, SIGKILL after the (scaled) two minutes."""
         self._call("POST", f"tasks/{task.rpartition('/')[2]}/reclaim")
 
-    # -- the usual orders ------------------------------------------------------------------------
+    # -- the usual faults ------------------------------------------------------------------------
 
     def refuse_capacity(self, times: int = 1, *, as_error: bool = False) -> None:
         """The next RunTasks find no capacity: `failures[]` in a 200, or a ClientException."""
@@ -75,15 +75,15 @@ class LocalCloudAdmin:
             message = "Capacity is unavailable at this time. Please try again later"
             self.fail("RunTask", times=times, code="ClientException", message=message)
         else:
-            self.order(Fault(kind=Kind.CAPACITY, times=times))
+            self.inject(Fault(kind=Kind.CAPACITY, times=times))
 
     def throttle(self, *operations: str, times: int | None = None, share: float = 1.0) -> None:
         """ThrottlingException for those ECS operations (all when none is named)."""
-        self.order(Fault(kind=Kind.THROTTLE, service="ecs", operations=operations, times=times, share=share))
+        self.inject(Fault(kind=Kind.THROTTLE, service="ecs", operations=operations, times=times, share=share))
 
     def fail(self, *operations: str, times: int | None = 1, code: str = "", message: str = "") -> None:
-        """Those ECS operations answer with that error (ServerException unless said)."""
-        self.order(
+        """Those ECS operations answer with that error (ServerException by default)."""
+        self.inject(
             Fault(
                 kind=Kind.ERROR, service="ecs", operations=operations, times=times, code=code, message=message
             )
@@ -91,11 +91,11 @@ class LocalCloudAdmin:
 
     def hide_fleet(self, seconds: float) -> None:
         """ListTasks and DescribeTasks answer 500 for that long."""
-        self.order(Fault(kind=Kind.ERROR, operations=("ListTasks", "DescribeTasks"), lasts=seconds))
+        self.inject(Fault(kind=Kind.ERROR, operations=("ListTasks", "DescribeTasks"), lasts=seconds))
 
     def spoil_tasks(self, kind: Kind, times: int = 1, *, seconds: float = 0.0, exit_code: int = 1) -> None:
         """The next tasks have that trouble: slow_start, never_healthy, dies, cannot_pull, …"""
-        self.order(Fault(kind=kind, times=times, seconds=seconds, exit_code=exit_code))
+        self.inject(Fault(kind=kind, times=times, seconds=seconds, exit_code=exit_code))
 
     def spoil_storage(
         self,
@@ -107,7 +107,7 @@ class LocalCloudAdmin:
         after_bytes: int | None = None,
     ) -> None:
         """S3 requests fail (error), are throttled, break off (reset), or take `seconds` longer (latency)."""
-        self.order(
+        self.inject(
             Fault(
                 kind=kind,
                 service="s3",
@@ -121,11 +121,11 @@ class LocalCloudAdmin:
 
     def _call(self, method: str, path: str, body: Sequence[Any] | None = None) -> Any:
         try:
-            answer = self._http.request(method, f"/_devcloud/{path}", json=body)
+            response = self._http.request(method, f"/_devcloud/{path}", json=body)
         except httpx.HTTPError as error:
             raise Unavailable(f"the local cloud did not answer: {type(error).__name__}") from error
-        if answer.status_code == 404:
+        if response.status_code == 404:
             raise NotFound("task or route of the local cloud", path)
-        if answer.status_code != 200:
-            raise InvalidInput("order", answer.text)
-        return answer.json()
+        if response.status_code != 200:
+            raise InvalidInput("fault", response.text)
+        return response.json()

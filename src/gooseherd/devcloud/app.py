@@ -72,19 +72,19 @@ class CloudEndpoint:
         target: str = environ.get("HTTP_X_AMZ_TARGET", "")
         if not (target or path.startswith(("/_devcloud", "/v4/", "/moto-api"))):
             return self._s3(environ, start_response)
-        room: Wsgi
+        application: Wsgi
         if is_foreign(environ):
             read_body(environ)
-            room = as_json({"error": "for programs on this machine only"}, 403)
+            application = as_json({"error": "for programs on this machine only"}, 403)
         elif path.startswith("/_devcloud"):
-            room = self._administrate(environ)
+            application = self._administrate(environ)
         elif path.startswith("/v4/"):
-            room = self._metadata(path)
+            application = self._metadata(path)
         elif target.startswith(TARGET):
-            room = self._ecs(target.removeprefix(TARGET), environ)
+            application = self._ecs(target.removeprefix(TARGET), environ)
         else:
-            room = self._moto
-        return room(environ, start_response)
+            application = self._moto
+        return application(environ, start_response)
 
     # -- ECS ----------------------------------------------------------------------------------
 
@@ -153,19 +153,19 @@ class CloudEndpoint:
         path = environ["PATH_INFO"].removeprefix("/_devcloud").strip("/").split("/")
         try:
             body = json.loads(read_body(environ) or b"null")
-            shown = self._on_loop(lambda: self._admin.answer(environ["REQUEST_METHOD"], path, body))
+            answer = self._on_loop(lambda: self._admin.answer(environ["REQUEST_METHOD"], path, body))
         except (InvalidInput, json.JSONDecodeError) as error:
             return as_json({"error": str(error)}, 400)
         except NotFound as error:
             return as_json({"error": str(error)}, 404)
-        return as_json(shown)
+        return as_json(answer)
 
     def _metadata(self, path: str) -> Response:
         _, _, name, *rest = path.rstrip("/").split("/")
         token, _, number = name.rpartition("-")
         index = int(number) if number.isdigit() else -1
 
-        def look() -> Json | None:
+        def find() -> Json | None:
             task = self._task_table.of_metadata(token)
             if task is None or not 0 <= index < len(task.document["containers"]):
                 return None
@@ -181,8 +181,8 @@ class CloudEndpoint:
                 case _:
                     return None
 
-        shown = self._on_loop(look)
-        return as_json(shown or {}, 404 if shown is None else 200)
+        answer = self._on_loop(find)
+        return as_json(answer or {}, 404 if answer is None else 200)
 
     def _on_loop(self, call: Callable[[], T]) -> T:
         """Its result, or exception, from the thread that owns the tasks."""

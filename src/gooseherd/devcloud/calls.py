@@ -36,7 +36,7 @@ class CallCounter:
             minute = self._minute(operation, second)
             self._busiest[operation] = max(self._busiest[operation], minute)
 
-    def shown(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Totals, calls in the last minute, and in the busiest minute, by operation."""
         second = int(time.monotonic())
         with self._lock:

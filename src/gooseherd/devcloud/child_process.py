@@ -125,7 +125,7 @@ class LocalCloud:
             async with asyncio.timeout(self._start_seconds):
                 line = (await self._process.stdout.readline()).decode()
             if not line.startswith(_READY):
-                raise Misconfigured("local cloud", await self._last_words())
+                raise Misconfigured("local cloud", await self._last_error_line())
         except TimeoutError:
             await self.stop()
             raise Misconfigured("local cloud", f"did not answer in {self._start_seconds:.0f} s") from None
@@ -149,7 +149,7 @@ class LocalCloud:
             process.kill()
             await process.wait()
 
-    async def _last_words(self) -> str:
+    async def _last_error_line(self) -> str:
         assert self._process is not None
         assert self._process.stderr is not None
         lines = (await self._process.stderr.read()).decode(errors="replace").strip().splitlines()

@@ -63,16 +63,16 @@ class Container:
 
     def ask_to_stop(self) -> None:
         """SIGTERM to its first process, as a container runtime sends it."""
-        self._say(b"T")
+        self._send(b"T")
 
     def kill(self) -> None:
         """SIGKILL, now."""
-        self._say(b"K")
+        self._send(b"K")
 
-    def _say(self, word: bytes) -> None:
+    def _send(self, command: bytes) -> None:
         assert self._process.stdin is not None
         if self._process.returncode is None and not self._process.stdin.is_closing():
-            self._process.stdin.write(word)
+            self._process.stdin.write(command)
 
     async def is_healthy(self, check: HealthCheck) -> bool:
         """Run the check beside the container's program once; killed when it takes too long."""

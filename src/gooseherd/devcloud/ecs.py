@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from gooseherd.devcloud.configuration import AddressPool, CloudConfiguration
+from gooseherd.devcloud.addresses import AddressPool
+from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.faults import CAPACITY_REASON, PER_REQUEST, PER_TASK, FaultTable
 from gooseherd.devcloud.run_task import ApiError, Json, check_request, check_tags, invalid, place, plan_task
 from gooseherd.devcloud.task_definitions import TaskDefinitions

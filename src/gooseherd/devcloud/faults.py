@@ -22,7 +22,7 @@ class Kind(StrEnum):
     THROTTLE = "throttle"
     """ECS: ThrottlingException. S3: 503 SlowDown."""
     ERROR = "error"
-    """ECS: `code` and `message` with HTTP `status`. S3: HTTP `status` (500 unless said)."""
+    """ECS: `code` and `message` with HTTP `status`. S3: HTTP `status` (500 by default)."""
     RESET = "reset"
     """The connection breaks; with `after_bytes` in the middle of the answer's body."""
     LATENCY = "latency"
@@ -52,7 +52,7 @@ CAPACITY_REASON: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One order. `times` counts down, `lasts` runs out in seconds; neither: until it is cleared.
+    """One fault to inject. `times` counts down, `lasts` runs out in seconds; neither: until it is cleared.
 
     `operations` are the API's names (RunTask, GetObject, …), `services` ecs or s3; empty
     means those the kind is usual for. `share` is how many of the matching calls are hit.
@@ -115,67 +115,67 @@ class Fault:
 
 
 @dataclass
-class _Standing:
+class _Injected:
     fault: Fault
     left: int | None
     until: float | None
 
 
 class FaultTable:
-    """The orders that stand. Safe from any thread."""
+    """The faults that are to be injected. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._standing: dict[int, _Standing] = {}
+        self._injected: dict[int, _Injected] = {}
         self._random = random.Random()  # noqa: S311 - which call is hit is no secret
 
-    def order(self, fault: Fault) -> int:
-        """Let it stand from now on; its number."""
+    def add(self, fault: Fault) -> int:
+        """Inject it from now on; its number."""
         until = None if fault.lasts is None else time.monotonic() + fault.lasts
         with self._lock:
             number = next(self._ids)
-            self._standing[number] = _Standing(fault, fault.times, until)
+            self._injected[number] = _Injected(fault, fault.times, until)
             return number
 
     def clear(self, number: int | None = None) -> None:
-        """Take back one order, or all."""
+        """Remove one, or all."""
         with self._lock:
             if number is None:
-                self._standing.clear()
+                self._injected.clear()
             else:
-                self._standing.pop(number, None)
+                self._injected.pop(number, None)
 
     def hit(self, service: str, operation: str, kinds: Collection[Kind]) -> list[Fault]:
-        """What of those kinds befalls this call or new task, oldest order first; each is counted down."""
+        """What of those kinds befalls this call or new task, oldest first; each is counted down."""
         with self._lock:
             found = []
-            for number, standing in list(self._standing.items()):
-                if standing.until is not None and time.monotonic() >= standing.until:
-                    del self._standing[number]
+            for number, injected in list(self._injected.items()):
+                if injected.until is not None and time.monotonic() >= injected.until:
+                    del self._injected[number]
                     continue
-                fault = standing.fault
+                fault = injected.fault
                 if fault.kind not in kinds or not fault.concerns(service, operation):
                     continue
                 if fault.share < 1 and self._random.random() >= fault.share:
                     continue
                 found.append(fault)
-                if standing.left is not None:
-                    standing.left -= 1
-                    if standing.left == 0:
-                        del self._standing[number]
+                if injected.left is not None:
+                    injected.left -= 1
+                    if injected.left == 0:
+                        del self._injected[number]
             return found
 
-    def shown(self) -> list[dict[str, Any]]:
-        """All that stand, with what is left of them."""
+    def as_json(self) -> list[dict[str, Any]]:
+        """All there are, with what is left of each."""
         with self._lock:
             now = time.monotonic()
             return [
                 {
                     "id": number,
-                    **standing.fault.to_json(),
-                    **({} if standing.left is None else {"left": standing.left}),
-                    **({} if standing.until is None else {"seconds_left": max(0.0, standing.until - now)}),
+                    **injected.fault.to_json(),
+                    **({} if injected.left is None else {"left": injected.left}),
+                    **({} if injected.until is None else {"seconds_left": max(0.0, injected.until - now)}),
                 }
-                for number, standing in self._standing.items()
+                for number, injected in self._injected.items()
             ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from gooseherd.devcloud.configuration import OF_THE_MACHINE
+from gooseherd.devcloud.cloud_configuration import OF_THE_MACHINE
 from gooseherd.domain.errors import Misconfigured
 
 _RUNTIME: Final = Path(__file__).with_name("image_process.py")

@@ -31,11 +31,13 @@ from typing import Final
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from gooseherd.devcloud.addresses import AddressPool, own_network
 from gooseherd.devcloud.app import CloudEndpoint
 from gooseherd.devcloud.calls import CallCounter
-from gooseherd.devcloud.configuration import PACES, AddressPool, CloudConfiguration, own_network
+from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.ecs import TaskApi
 from gooseherd.devcloud.faults import FaultTable
+from gooseherd.devcloud.pace import PACES
 from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_table import TaskTable
 

@@ -125,7 +125,7 @@ def metadata(document: Json, index: int) -> Json:
 def task_metadata(document: Json, *, with_tags: bool) -> Json:
     """The task, as its metadata endpoint shows it."""
     family, _, revision = document["taskDefinitionArn"].rpartition("/")[2].rpartition(":")
-    shown: Json = {
+    result: Json = {
         "Cluster": document["clusterArn"],
         "TaskARN": document["taskArn"],
         "Family": family,
@@ -142,5 +142,5 @@ def task_metadata(document: Json, *, with_tags: bool) -> Json:
         },
     }
     if with_tags:
-        shown["TaskTags"] = {tag["key"]: tag.get("value", "") for tag in document["tags"]}
-    return shown
+        result["TaskTags"] = {tag["key"]: tag.get("value", "") for tag in document["tags"]}
+    return result

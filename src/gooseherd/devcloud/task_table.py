@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gooseherd.devcloud.configuration import CloudConfiguration
+from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.run_task import ApiError, Json, invalid
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
@@ -143,7 +143,7 @@ class TaskTable:
             _, late = await asyncio.wait(set(self._lives.values()), timeout=grace)
             if late:
                 for task in self._lives:
-                    task.hurry()
+                    task.skip_waits()
                 await asyncio.wait(late, timeout=5)
 
 

@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gooseherd.devcloud.configuration import (
-    SPOT_NOTICE_SECONDS,
-    AddressPool,
-    CloudConfiguration,
-    NoAddressLeft,
-)
+from gooseherd.devcloud.addresses import AddressPool, NoAddressLeft
+from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.container_process import CannotStart, Container
 from gooseherd.devcloud.faults import Fault, Kind
+from gooseherd.devcloud.pace import SPOT_NOTICE_SECONDS
 from gooseherd.devcloud.run_task import ContainerPlan, Json, TaskPlan
 from gooseherd.devcloud.task_documents import attach_address, task_health
 
@@ -71,7 +68,7 @@ class CloudTask:
         self._region = region
         self._stop_asked = asyncio.Event()
         self._ending: Ending | None = None
-        self._hurried = asyncio.Event()
+        self._waits_skipped = asyncio.Event()
         self._containers: dict[str, Container] = {}
         self._watchers: list[asyncio.Task[None]] = []
         hidden = self._faults.get(Kind.HIDDEN)
@@ -133,9 +130,9 @@ class CloudTask:
         for container in self._containers.values():
             container.kill()
 
-    def hurry(self) -> None:
+    def skip_waits(self) -> None:
         """No more waiting in its states: the cloud itself is closing."""
-        self._hurried.set()
+        self._waits_skipped.set()
 
     # -- its life -------------------------------------------------------------------------------
 
@@ -180,7 +177,7 @@ class CloudTask:
     async def _pull(self) -> None:
         await self._wait(self._configuration.pace.pending)
         if slow := self._faults.get(Kind.SLOW_START):
-            # Not scaled: the order says what its test waits for.
+            # Not scaled: the fault says what its test waits for.
             await self._wait(slow.seconds, scaled=False)
         for container in self.plan.containers:
             if container.image not in self._configuration.images or Kind.CANNOT_PULL in self._faults:
@@ -301,9 +298,9 @@ class CloudTask:
         container.ask_to_stop()
         seconds = self._configuration.pace.seconds(plan.stop_timeout) if grace is None else grace
         ended = asyncio.create_task(container.wait())
-        hurried = asyncio.create_task(self._hurried.wait())
-        await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
+        skipped = asyncio.create_task(self._waits_skipped.wait())
+        await asyncio.wait({ended, skipped}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        skipped.cancel()
         container.kill()
         await ended
 
@@ -319,7 +316,7 @@ class CloudTask:
     async def _linger(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._configuration.pace.seconds(seconds)):
-                await self._hurried.wait()
+                await self._waits_skipped.wait()
 
     def _enter(self, status: str, **more: Any) -> None:
         self._change(lastStatus=status, **more)

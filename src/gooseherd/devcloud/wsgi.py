@@ -73,7 +73,7 @@ def break_connection(environ: dict[str, Any]) -> None:
         # Lingering for no time makes closing a reset (socket(7)).
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionResetError("as ordered")
+    raise ConnectionResetError("an injected fault")
 
 
 def cut(body: Iterable[bytes], after: int, environ: dict[str, Any]) -> Iterator[bytes]:

@@ -53,7 +53,7 @@ async def test_throttled_calls_are_made_again(site) -> None:
 async def test_an_answer_that_was_lost_starts_no_second_worker(site) -> None:
     fleet = site.fleet()
     await fleet.view()
-    site.cloud_admin.order(Fault(kind=Kind.RESET, operations=("RunTask",), times=1))
+    site.cloud_admin.inject(Fault(kind=Kind.RESET, operations=("RunTask",), times=1))
     await fleet.acquire(site.need("j1"))
     assert len(site.tasks()) == 1
 
@@ -124,7 +124,7 @@ async def test_an_outage_of_discovery_changes_nothing(site) -> None:
 
 async def test_a_page_that_fails_spoils_the_whole_list(site) -> None:
     api = site.api(tries=1)
-    site.cloud_admin.order(Fault(kind=Kind.ERROR, operations=("ListTasks",), times=1))
+    site.cloud_admin.inject(Fault(kind=Kind.ERROR, operations=("ListTasks",), times=1))
     with pytest.raises(CloudUnavailable):
         await api.list_tasks(site.name, tries=1)
     assert await api.list_tasks(site.name) == frozenset()
