@@ -60,5 +60,5 @@ async def test_one_that_says_nothing_is_lost(hear) -> None:
         yield result(1, EventKind.ACCEPTED)
         await asyncio.Event().wait()
 
-    with pytest.raises(WorkerLost, match="nothing heard"):
+    with pytest.raises(WorkerLost, match="no message"):
         await hear(script)

@@ -1,4 +1,4 @@
-"""One conversation with one worker: start the attempt or join it, and hear it to its end."""
+"""Watches one attempt on one worker: starts it or joins it, and follows its events to the last one."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from gooseherd.domain.ports.worker import WorkerLink, Workers
 _log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 1.0
-"""At most one progress write a job a second: people look no faster, and the store has better to do."""
+"""At most one progress write a job a second: nobody reads faster, and the store has other work."""
 
 _GATHER_SECONDS = 0.2
 """A write waits for what comes right after it: small files are through all steps by then, which are
 written down with the job's next state."""
 
-_GOODBYE_SECONDS = 10.0
+_CANCEL_SECONDS = 10.0
 """How long a cancelled attempt may take to empty its process group before its worker is given up."""
 
 
-_SHOWN_AT_ONCE = frozenset({EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED})
+_WRITTEN_AT_ONCE = frozenset({EventKind.STEP, EventKind.STEP_COMPLETE, EventKind.ACCEPTED})
 
-_LAST_WORDS_SECONDS = 5.0
-"""How long what a dead worker said last may be on its way: its connection breaks with it."""
+_LAST_EVENTS_SECONDS = 5.0
+"""How long the last events of a worker that died may take to arrive: its connection breaks with it."""
 
-_LOOK_AGAIN_SECONDS = 5.0
+_RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class AttemptWatcher:
         self._writing: dict[JobId, asyncio.Task[None]] = {}
 
     async def follow(self, lease_holder: LeaseHolder, worker: WorkerHandle, *, resume: bool) -> Outcome:
-        """Start the attempt on `worker` (with `resume`: join the one that runs there) and hear it out.
+        """Start the attempt on `worker` (with `resume`: join the running one) and follow it to its end.
 
         Ends early when the worker dies, falls silent, the duration cap is reached or the
         job is cancelled. Being cancelled itself leaves the attempt running, to be adopted.
@@ -96,30 +96,30 @@ class AttemptWatcher:
         """
         job = lease_holder.job
         attempt = AttemptId(job.job_id, job.attempt)
-        hearing = asyncio.create_task(self._hear(lease_holder, worker, attempt, resume=resume))
-        dying = asyncio.create_task(self._end_of(worker))
+        reading = asyncio.create_task(self._read(lease_holder, worker, attempt, resume=resume))
+        ending = asyncio.create_task(self._end_of(worker))
         unwanted = asyncio.create_task(lease_holder.unwanted.wait())
         lost = asyncio.create_task(lease_holder.lost.wait())
-        watched: set[asyncio.Task[object]] = {hearing, dying, unwanted, lost}
+        watched: set[asyncio.Task[object]] = {reading, ending, unwanted, lost}
         try:
             await asyncio.wait(
                 watched, timeout=self._time_left(lease_holder), return_when=asyncio.FIRST_COMPLETED
             )
-            if hearing.done():
-                if (broken := _broken(hearing)) is None:
-                    return self._heard(hearing)
+            if reading.done():
+                if (error := _connection_error(reading)) is None:
+                    return self._outcome_of(reading)
                 # Why the worker went decides what is done about it, and only the fleet knows.
-                return await self._dead(worker, dying.result() if dying.done() else str(broken))
+                return await self._ended_with_worker(worker, ending.result() if ending.done() else str(error))
             if lost.done():
                 raise LeaseLost(job.job_id, job.fence)
-            if dying.done():
+            if ending.done():
                 # The stream usually breaks first and may hold the last events; give it a moment.
-                await asyncio.wait({hearing}, timeout=_LAST_WORDS_SECONDS)
-                if hearing.done() and not hearing.cancelled() and hearing.exception() is None:
-                    return hearing.result()
-                return await self._dead(worker, dying.result())
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+                await asyncio.wait({reading}, timeout=_LAST_EVENTS_SECONDS)
+                if reading.done() and not reading.cancelled() and reading.exception() is None:
+                    return reading.result()
+                return await self._ended_with_worker(worker, ending.result())
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             await self._stop(worker, attempt)
             if unwanted.done():
                 return Stopped()
@@ -135,11 +135,11 @@ class AttemptWatcher:
             try:
                 return await self._fleet.gone(worker.worker_id)
             except Exception:
-                # That it cannot be told is not its end, and the worker itself is still heard.
+                # Not to learn of its end is not its end, and the events of the worker itself still arrive.
                 _log.exception("a worker cannot be watched", extra={"worker": worker.worker_id})
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _dead(self, worker: WorkerHandle, how: str) -> Outcome:
+    async def _ended_with_worker(self, worker: WorkerHandle, how: str) -> Outcome:
         return Ended(Failure(await self._fleet.verdict(worker.worker_id), how))
 
     def _time_left(self, lease_holder: LeaseHolder) -> float:
@@ -154,9 +154,9 @@ class AttemptWatcher:
         return max(self._timing.attempt_cap.total_seconds() - ran, 0.0)
 
     @staticmethod
-    def _heard(hearing: asyncio.Task[Outcome]) -> Outcome:
+    def _outcome_of(reading: asyncio.Task[Outcome]) -> Outcome:
         try:
-            return hearing.result()
+            return reading.result()
         except (WorkerLost, NotFound) as error:
             return Ended(Failure(Reason.WORKER_LOST, str(error)))
         except WorkerBusy as error:
@@ -170,17 +170,17 @@ class AttemptWatcher:
             _log.exception("following an attempt failed unexpectedly")
             return Ended(Failure(Reason.TOOL_FAILED, f"internal error ({type(error).__name__})"))
 
-    async def _hear(
+    async def _read(
         self, lease_holder: LeaseHolder, worker: WorkerHandle, attempt: AttemptId, *, resume: bool
     ) -> Outcome:
         job = lease_holder.job
         async with self._workers.connect(worker) as link:
             if not resume:
-                await link.start_attempt(self._order(lease_holder, attempt))
-            ear = _EventReader(lease_holder, self._wakeups, self._writing)
-            return await ear.listen(link, attempt, job.progress.seq + 1 if resume else 1)
+                await link.start_attempt(self._spec(lease_holder, attempt))
+            reader = _EventReader(lease_holder, self._wakeups, self._writing)
+            return await reader.read(link, attempt, job.progress.seq + 1 if resume else 1)
 
-    def _order(self, lease_holder: LeaseHolder, attempt: AttemptId) -> AttemptSpec:
+    def _spec(self, lease_holder: LeaseHolder, attempt: AttemptId) -> AttemptSpec:
         return AttemptSpec(
             attempt=attempt,
             source=lease_holder.job.source,
@@ -195,7 +195,7 @@ class AttemptWatcher:
 
     async def _stop(self, worker: WorkerHandle, attempt: AttemptId) -> None:
         try:
-            async with asyncio.timeout(_GOODBYE_SECONDS), self._workers.connect(worker) as link:
+            async with asyncio.timeout(_CANCEL_SECONDS), self._workers.connect(worker) as link:
                 await link.cancel_attempt(attempt)
         except (TimeoutError, WorkerLost) as error:
             _log.warning("attempt could not be stopped, stopping its worker", extra={"attempt": str(attempt)})
@@ -203,14 +203,14 @@ class AttemptWatcher:
             await self._fleet.release(worker.worker_id, reusable=False, attempt=attempt)
 
 
-def _broken(hearing: asyncio.Task[Outcome]) -> WorkerLost | None:
-    """The connection's end, if that was what ended it; a worker that tells of its attempt's end is there."""
-    error = None if hearing.cancelled() else hearing.exception()
+def _connection_error(reading: asyncio.Task[Outcome]) -> WorkerLost | None:
+    """Why the connection ended, if that ended the events; a worker that reports its attempt lost is there."""
+    error = None if reading.cancelled() else reading.exception()
     return error if isinstance(error, WorkerLost) and not isinstance(error, AttemptLost) else None
 
 
 class _EventReader:
-    """Turns events into what the job record shows, written beside hearing on: no event waits for a write."""
+    """Turns events into the job's record, written while more events are read: no event waits for a write."""
 
     def __init__(
         self, lease_holder: LeaseHolder, wakeups: Wakeups, writing: dict[JobId, asyncio.Task[None]]
@@ -227,10 +227,10 @@ class _EventReader:
         self._over = Wakeup()
         self._writing = writing
 
-    async def listen(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
-        """The outcome the last event tells of. Raises WorkerLost when there is none."""
+    async def read(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
+        """The outcome that the last event reports. Raises WorkerLost when there is none."""
         try:
-            outcome = await self._hear_out(link, attempt, from_seq)
+            outcome = await self._read_events(link, attempt, from_seq)
         except WorkerLost:
             await self._write_rest()
             raise
@@ -242,24 +242,24 @@ class _EventReader:
         await self._write_rest()
         return outcome
 
-    async def _hear_out(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
+    async def _read_events(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
         async for event in link.watch_attempt(attempt, from_seq):
-            self._take_in(event)
+            self._apply(event)
             if event.kind is EventKind.DONE:
                 return Published()
             if event.failure is not None:
                 return Ended(event.failure)
         raise WorkerLost("the attempt's events ended before its last one")
 
-    def _take_in(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
         if event.kind is EventKind.STEP_COMPLETE:
             self._steps.append((event.step, [_part(data) for data in event.parts]))
         waited = self._progress.waiting
         self._progress = _advance(self._progress, event)
         if not event.last:
-            self._show(now=event.kind in _SHOWN_AT_ONCE or self._progress.waiting != waited)
+            self._request_write(now=event.kind in _WRITTEN_AT_ONCE or self._progress.waiting != waited)
 
-    def _show(self, *, now: bool) -> None:
+    def _request_write(self, *, now: bool) -> None:
         clock = asyncio.get_running_loop().time
         if not now and clock() - self._written_at < _PROGRESS_SECONDS:
             return
@@ -284,7 +284,7 @@ class _EventReader:
             await asyncio.wait({writing})
 
     async def _write_rest(self) -> None:
-        """What the attempt did last: an end that is no success is looked at."""
+        """What the attempt did last: whoever reads why it failed wants to know."""
         await self._written()
         if self._unwritten:
             await self._write_now()

@@ -28,7 +28,7 @@ class DispatchSnapshot:
     unwanted: Sequence[JobId] = ()
     """Jobs followed here that somebody has cancelled."""
     unconfirmed: Sequence[Job] = ()
-    """Jobs under a lease of ours that was granted without our hearing of it."""
+    """Jobs under a lease of ours that was granted while the answer to us got lost."""
 
 
 @dataclass(frozen=True, slots=True)

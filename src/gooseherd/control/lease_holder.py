@@ -41,7 +41,7 @@ class LeaseHolder:
         self.jobs = jobs
         self._timing = timing
         self._good_until = self._monotonic() + timing.lease.total_seconds()
-        self._heart: asyncio.Task[None] | None = None
+        self._heartbeat: asyncio.Task[None] | None = None
         if job.cancel_requested:
             self.unwanted.set()
 
@@ -50,15 +50,17 @@ class LeaseHolder:
         return asyncio.get_running_loop().time()
 
     async def __aenter__(self) -> Self:
-        self._heart = asyncio.create_task(self._beat(), name=f"heartbeat {self.job.job_id}")
+        self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat {self.job.job_id}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._heart is not None:
-            self._heart.cancel()
-            await asyncio.wait({self._heart})  # Its own end is no news; a cancellation of ours is.
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.wait(
+                {self._heartbeat}
+            )  # How it ended does not matter; a cancellation of ours does.
 
     async def _beat(self) -> None:
         pause = self._timing.heartbeat.total_seconds()
@@ -70,7 +72,9 @@ class LeaseHolder:
             except LeaseLost:
                 self.lost.set()
             except Exception as error:
-                if not isinstance(error, StoreUnavailable):  # The heart must not stop for what may pass.
+                if not isinstance(
+                    error, StoreUnavailable
+                ):  # The heartbeat must not stop for an error that may pass.
                     _log.exception("heartbeat failed", extra={"job_id": self.job.job_id})
                 # The outcome is unknown; by our own clock the lease may be anybody's from here on.
                 if asked >= self._good_until:
@@ -124,14 +128,14 @@ class LeaseHolder:
         self.settled = target is not Status.FINALIZING
 
     async def _to_its_end(self, write: Callable[[], Awaitable[object]], target: Status) -> None:
-        """A write under way is waited for, also when we are told to leave: whether it took effect matters."""
+        """Wait for the write even when this process is told to end: whether it took effect matters."""
         writing = asyncio.ensure_future(write())
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             deadline = self._monotonic() + _LAST_WRITE_SECONDS
             while not writing.done() and (left := deadline - self._monotonic()) > 0:
-                with suppress(asyncio.CancelledError):  # To be told so again changes nothing.
+                with suppress(asyncio.CancelledError):  # A second cancellation changes nothing.
                     await asyncio.wait({writing}, timeout=left)
             if writing.done() and not writing.cancelled() and writing.exception() is None:
                 self.settled = target is not Status.FINALIZING

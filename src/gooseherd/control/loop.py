@@ -24,7 +24,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class PassReport(Generic[A]):
-    """What one pass decided and how it went; `seen` is False when the look itself failed."""
+    """What one pass decided and how it went; `seen` is False when the observation itself failed."""
 
     seen: bool
     planned: Sequence[A] = ()
@@ -78,7 +78,9 @@ class Loop(Generic[O, A]):
         outcome = "blind" if not report.seen else "errors" if report.errors else "ok"
         telemetry.LOOP_PASSES.labels(self.name, outcome).inc()
         if because is not None:
-            _log.warning("pass ended without a look", extra={"loop": self.name, "error": str(because)})
+            _log.warning(
+                "pass ended without an observation", extra={"loop": self.name, "error": str(because)}
+            )
         elif report.planned:
             _log.debug(
                 "pass",

@@ -2,7 +2,7 @@
 
 | seen | tier | decision |
 | --- | --- | --- |
-| lease fresh | 1 | not even looked at |
+| lease fresh | 1 | not even read |
 | lease run out, finalizer registered here | 1 | left alone, counted |
 | running, lease run out | 2 | adopt: the attempt may well be alive on its worker |
 | finalizing, lease run out past the grace | 2 | adopt: roll forward if the manifest exists, else requeue |

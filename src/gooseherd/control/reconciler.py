@@ -3,7 +3,7 @@
 | worker | job | decision |
 | --- | --- | --- |
 | young, or of unknown age, or told to end | | left alone |
-| lives | one at work names it, or it was launched for its attempt | left alone, whatever it looks like |
+| lives | one at work names it, or it was launched for its attempt | left alone, whatever its health |
 | older than its lifetime | none at work | stop |
 | its health checks fail | none at work | stop |
 | idle, and this process may hand it out | none at work | left alone: its idle timeout ends it |
@@ -14,7 +14,7 @@
 | not seen | any | nothing: not seeing it is not its end |
 
 Whatever is decided was observed twice, with the observation gap between. At most a fifth of the live
-workers (but one) are stopped in a pass, the oldest first; more is told as an alarm and left to
+workers (but one) are stopped in a pass, the oldest first; more is logged as an error and left to
 the next pass. No state of a job is ever written: whoever adopts a job decides.
 
 Warm workers of other processes are safe because the orphan grace is longer than the idle
@@ -62,7 +62,7 @@ class ReconcilerLimits:
     """How careful it is. `orphan_grace` must be longer than workers' idle timeout."""
 
     birth_grace: timedelta = timedelta(minutes=1)
-    """Younger ones are invisible: what launched them may not have told yet."""
+    """Younger ones are invisible: what launched them may not have recorded it yet."""
     orphan_grace: timedelta = timedelta(minutes=5)
     max_lifetime: timedelta | None = None
     observation_gap: timedelta = timedelta(seconds=15)
@@ -78,7 +78,7 @@ class FleetSnapshot:
     jobs: Sequence[Job]
     """All at work, and those that have something to do with a worker that none of them uses."""
     followed: Collection[JobId] = ()
-    """Jobs that this very process follows: it hears of the end of their workers itself."""
+    """Jobs that this very process follows: it learns of the end of their workers itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +198,8 @@ def _seconds(span: timedelta) -> str:
 class Reconciler:
     """Any number may run: stopping is idempotent, and a lease is shortened by one conditional write.
 
-    `follows` tells whether this process follows a job, `unowned` is rung when a lease was
-    shortened. A look without certain knowledge ends the pass.
+    `follows` tells whether this process follows a job, `unowned` is notified when a lease was
+    shortened. An observation that is not complete ends the pass.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class Reconciler:
         )
 
     async def run_once(self, *, dry_run: bool = False) -> PassReport[Action]:
-        """One pass that needs no earlier one: looks, looks again after the gap, acts.
+        """One pass that needs no earlier one: observes, observes again after the gap, acts.
 
         With `dry_run` nothing is done; the report says what would be.
         """
@@ -270,7 +270,7 @@ class Reconciler:
     def _plan(self, seen: FleetSnapshot) -> Sequence[Action]:
         decision = decide(seen, self._suspected, self._limits)
         if decision.suspicions.keys() - self._suspected.keys():
-            # What is new is looked at again as soon as that counts.
+            # What is new is observed again as soon as that counts.
             gap = self._limits.observation_gap.total_seconds()
             asyncio.get_running_loop().call_later(gap + 0.1, self._wakeup.notify)
         self._suspected = decision.suspicions

@@ -1,6 +1,6 @@
-"""Wake-ups inside one process: something changed, look at the store.
+"""Wake-ups inside one process: something changed, read the store.
 
-A wake-up is a hint, never the truth: whoever waits for one also looks now and then,
+A wake-up is a hint, never the truth: whoever waits for one also reads the store now and then,
 because other processes change jobs too.
 """
 
@@ -44,7 +44,7 @@ class Wakeups:
         self._listeners: dict[JobId, set[Wakeup]] = {}
 
     def publish(self, job_id: JobId) -> None:
-        """Tell everyone who listens to this job that it changed."""
+        """Wake everyone who listens to this job: it changed."""
         for wakeup in self._listeners.get(job_id, ()):
             wakeup.notify()
 

@@ -79,7 +79,7 @@ class StepReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The whole artifact, said once all its parts are stored."""
+    """The whole artifact; written once all its parts are stored."""
 
     source: str
     """Identity of the source content, kind and value."""
@@ -123,7 +123,7 @@ class Manifest:
         processor_version: str,
         receipts: Iterable[StepReceipt],
     ) -> Self:
-        """Put together what the steps said; later steps win where both speak of one thing."""
+        """Merge the receipts of the steps; later steps win where two state the same thing."""
         parts: list[Part] = []
         contigs: tuple[Contig, ...] = ()
         counts: dict[str, int] = {}

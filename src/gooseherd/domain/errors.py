@@ -1,4 +1,4 @@
-"""What can go wrong, said without HTTP, Mongo or ECS; the edge decides how it is told.
+"""What can go wrong, without HTTP, Mongo or ECS; the edge maps it to responses.
 
 Three kinds, by who can do something about it: `Rejected` (the caller can fix it),
 `Conflict` (the world moved under the caller), `Unavailable` (a dependency; try again).
@@ -19,7 +19,7 @@ class Rejected(GooseherdError):
 
 
 class Conflict(GooseherdError):
-    """The world moved: look again before deciding what to do."""
+    """The state changed meanwhile: read it again before deciding what to do."""
 
 
 class Unavailable(GooseherdError):

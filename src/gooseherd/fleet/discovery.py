@@ -1,6 +1,6 @@
 """Knows which workers live: one poller per process, for the fleet and for any number of Wool pools.
 
-A sweep lists the fleet and describes all of it; between sweeps a look describes only what
+A sweep lists the fleet and describes all of it; between sweeps a round describes only what
 starts or ends, often while it is young. What a round cannot read completely it does not
 read at all. A worker that answers its own /health counts as healthy before ECS says so.
 """
@@ -155,7 +155,7 @@ class EcsDiscovery:
     # -- hints from outside ----------------------------------------------------------------
 
     def expect(self, worker_id: WorkerId) -> None:
-        """It was just launched: look for it, soon and often."""
+        """It was just launched: describe it soon and often."""
         self.start()
         self._known.setdefault(worker_id, WorkerState(worker_id, self._clock()))
         self._sweep_at = min(self._sweep_at, self._clock() + self._pace.busy)  # No longer idle.
@@ -325,7 +325,7 @@ class EcsDiscovery:
         ]
         if ages or self._asked:
             age = min(ages, default=0.0)
-            # One that does not change for minutes is not looked at every second any more.
+            # One that does not change for minutes is not described every second any more.
             slowest = max(self._pace.starting, age / 60)
             wait = min(wait, max(age / 5, self._pace.young), slowest)
         return max(0.0, wait)

@@ -132,7 +132,7 @@ class EcsApi:
         """Start one task, or name the one its client token started before.
 
         Raises:
-            NoCapacity: told by `failures[]` or by an error.
+            NoCapacity: in `failures[]` or as an error.
             LaunchFailed: refused for another reason.
             AlreadyLaunched: the client token was used with other parameters.
         """

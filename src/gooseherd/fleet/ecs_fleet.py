@@ -57,7 +57,7 @@ class EcsFleet(AcquiringFleet):
     """At most `max_workers` FleetTasks, those of other processes of this fleet included.
 
     Two processes that launch in the same moment may exceed it by what both have under way.
-    All times are in seconds. `idle_timeout` is what workers are told, `start_timeout` is from RunTask to
+    All times are in seconds. `idle_timeout` is that of the workers, `start_timeout` is from RunTask to
     healthy, `survey_timeout` bounds how long a survey waits for ECS; a warm worker is not asked whether
     it is idle within `sure_for` of its release.
     Closing it closes the discovery, the provisioner and the api as well.
@@ -276,12 +276,12 @@ class EcsFleet(AcquiringFleet):
         return None
 
     async def _still_idle(self, worker_id: WorkerId, since: float) -> WorkerHandle | None:
-        """Ask a warm worker itself: ours to use, or somebody else's by now, or doubted for a while."""
+        """Ask a warm worker whether it may be used; None: another process has it, or it does not answer."""
         address = self._discovery.address(worker_id)
         assert address is not None
         handle = WorkerHandle(worker_id, address)
         if self._clock() - since < self._sure_for:
-            return handle  # It has only just said its last word to us.
+            return handle  # It answered this process a moment ago.
         try:
             async with asyncio.timeout(DESCRIBE_SECONDS):
                 answer = await self._describe(handle)

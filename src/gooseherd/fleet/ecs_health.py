@@ -1,4 +1,4 @@
-"""Asks a worker itself whether it is ready: sooner than ECS, which looks every five seconds."""
+"""Asks a worker itself whether it is ready: sooner than ECS, which checks every five seconds."""
 
 from __future__ import annotations
 

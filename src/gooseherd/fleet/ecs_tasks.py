@@ -1,4 +1,4 @@
-"""A FleetTask as ECS tells it, read into what the fleet asks about; pure."""
+"""A FleetTask, parsed from what DescribeTasks and RunTask return; pure."""
 
 from __future__ import annotations
 

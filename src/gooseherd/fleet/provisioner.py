@@ -85,7 +85,7 @@ class EcsProvisioner:
             NoCapacity: there is none now, on no kind of capacity that is allowed.
             LaunchFailed: refused, for a reason that may pass.
             Misconfigured: refused, for a reason that stays.
-            CloudUnavailable: no answer; whether a worker was started is unknown, asking again tells.
+            CloudUnavailable: no answer; whether a worker was started is unknown, the same call again tells.
         """
         task = self._launching.get(attempt)
         if task is None:
@@ -113,7 +113,7 @@ class EcsProvisioner:
                 try:
                     return await self._run(attempt, size, spot=True)
                 except NoCapacity as error:
-                    log.info("no Spot capacity", extra={"attempt": str(attempt), "said": error.detail})
+                    log.info("no Spot capacity", extra={"attempt": str(attempt), "detail": error.detail})
                 return await self._run(attempt, size, spot=False)
 
     async def _run(self, attempt: AttemptId, size: WorkerSize, *, spot: bool) -> WorkerId:

@@ -1,8 +1,8 @@
-"""Conversations with workers over Wool, in which nothing that dies or hangs there is waited for here.
+"""Calls to workers over Wool; a worker that dies or hangs holds nobody up here.
 
 Wool binds a proxy to the task that entered it, raises what gRPC raises, and shows a
 stopped worker as a cancellation. Hence every exchange is a child task with a proxy of its
-own (about 5 ms; channels are pooled by Wool), and only that task's outcome is looked at.
+own (about 5 ms; channels are pooled by Wool), and only that task's outcome is read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 _PROBE_SECONDS: Final = 5.0
 _CATCH_UP_SECONDS: Final = 1.0
-_FAREWELL_SECONDS: Final = 2.0
+_ABANDON_SECONDS: Final = 2.0
 """How long a cancelled exchange may take to end before it is left to itself."""
 
 
@@ -94,55 +94,55 @@ class _WoolLink(WorkerLink):
         if "misconfigured" in message:
             raise Misconfigured(message["misconfigured"], message.get("problem", ""))
         if "started" not in message:
-            raise WorkerLost("the worker is stopping" if "draining" in message else _oddity(message))
+            raise WorkerLost("the worker is stopping" if "draining" in message else _unexpected(message))
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         message = await self._ask(lambda: routines.cancel_attempt(attempt.job_id, attempt.number))
         if "cancelled" not in message:
-            raise WorkerLost(_oddity(message))
+            raise WorkerLost(_unexpected(message))
 
     async def describe(self) -> dict[str, Any]:
         return await self._ask(routines.describe)
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
-        heard: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        last_heard = time.monotonic() + self._dispatch
-        doubted = False
+        messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        last_message_at = time.monotonic() + self._dispatch
+        waited_once = False
 
-        async def listen() -> None:
-            nonlocal last_heard
+        async def read() -> None:
+            nonlocal last_message_at
             stream = routines.watch_attempt(attempt.job_id, attempt.number, from_seq, self._silence / 4)
             async for message in stream:
-                last_heard = time.monotonic()
-                heard.put_nowait(message)
+                last_message_at = time.monotonic()
+                messages.put_nowait(message)
 
-        listening = asyncio.create_task(self._with_proxy(listen))
-        listening.add_done_callback(lambda _: heard.put_nowait(None))
+        reading = asyncio.create_task(self._with_proxy(read))
+        reading.add_done_callback(lambda _: messages.put_nowait(None))
         try:
             while True:
                 try:
-                    async with asyncio.timeout(max(0.0, last_heard + self._silence - time.monotonic())):
-                        message = await heard.get()
+                    async with asyncio.timeout(max(0.0, last_message_at + self._silence - time.monotonic())):
+                        message = await messages.get()
                 except TimeoutError:
                     # What arrived while the caller was busy elsewhere counts.
-                    if time.monotonic() < last_heard + self._silence or not heard.empty():
+                    if time.monotonic() < last_message_at + self._silence or not messages.empty():
                         continue
-                    if not doubted:
-                        # It may be us who were held up, and what it said is here, not yet taken in.
-                        doubted = True
+                    if not waited_once:
+                        # This process may have been held up, with messages that it has not read yet.
+                        waited_once = True
                         await asyncio.sleep(min(_CATCH_UP_SECONDS, self._silence / 4))
                         continue
-                    raise WorkerLost(f"nothing heard for {self._silence:g} seconds") from None
-                doubted = False
+                    raise WorkerLost(f"no message for {self._silence:g} seconds") from None
+                waited_once = False
                 if message is None:
-                    _outcome(listening)
+                    _outcome(reading)
                     raise WorkerLost("the worker ended the conversation")
                 event = _event(message, attempt)
                 yield event
                 if event.last:
                     return
         finally:
-            await _abandon(listening)
+            await _abandon(reading)
 
     async def _ask(self, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         asking = asyncio.create_task(self._with_proxy(call))
@@ -173,7 +173,7 @@ class _WoolLink(WorkerLink):
 
 
 def _outcome(task: asyncio.Task[T]) -> T:
-    """Result of a finished exchange, every way a worker can fail told as WorkerLost."""
+    """Result of a finished exchange; every way a worker can fail is WorkerLost."""
     if task.cancelled():
         # Nobody here cancelled it: the worker is shutting down.
         raise WorkerLost("the worker stopped during the call")
@@ -201,7 +201,7 @@ async def _abandon(task: asyncio.Task[Any]) -> None:
     """End an exchange without letting a worker that hangs hold us up."""
     if not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=_FAREWELL_SECONDS)
+        await asyncio.wait({task}, timeout=_ABANDON_SECONDS)
     if not task.done():
         log.warning("an abandoned call to a worker does not end")
     elif not task.cancelled():
@@ -215,10 +215,10 @@ def _event(message: dict[str, Any], attempt: AttemptId) -> Event:
         raise NotFound("attempt", str(attempt))
     if "lost" in message:
         raise AttemptLost(message["lost"])
-    raise WorkerLost(_oddity(message))
+    raise WorkerLost(_unexpected(message))
 
 
-def _oddity(message: dict[str, Any]) -> str:
+def _unexpected(message: dict[str, Any]) -> str:
     return str(message.get("failed") or "the worker gave an answer that is not understood")
 
 

@@ -35,7 +35,7 @@ class WorkerInventory:
         self._unresponsive: dict[WorkerId, tuple[float, float]] = {}
         """Warm ones that did not answer: since when they are idle, and when that was."""
         self._dismissed: set[WorkerId] = set()
-        """Those that were told to end, which ECS may show as healthy for a while."""
+        """Those that were asked to end, which ECS may show as healthy for a while."""
 
     # -- in use ----------------------------------------------------------------------------
 
@@ -55,7 +55,7 @@ class WorkerInventory:
         self._unresponsive.pop(worker_id, None)
 
     def dismiss(self, worker_id: WorkerId) -> None:
-        """It was told to end: whoever uses it may go on for as long as that lasts, nobody gets it next."""
+        """It was asked to end: whoever uses it may go on until it does, nobody gets it next."""
         self._warm.pop(worker_id, None)
         self._unresponsive.pop(worker_id, None)
         self._dismissed.add(worker_id)

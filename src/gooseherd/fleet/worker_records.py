@@ -141,7 +141,7 @@ class WorkerRecords:
             path.unlink(missing_ok=True)
 
     def announcement(self, worker_id: WorkerId) -> Path:
-        """Where the worker says that it is ready."""
+        """Where the worker reports that it is ready."""
         return self.folder / f"{worker_id}.ready"
 
     def log(self, worker_id: WorkerId) -> Path:

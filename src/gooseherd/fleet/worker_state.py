@@ -2,13 +2,13 @@
 
 observation                                   becomes
 ---------------------------------------------------------------------------------
-shown, STOPPED                                gone, with its last words
+shown, STOPPED                                gone, with its diagnosis
 shown, older than what is known               nothing (reads may be stale)
-shown, otherwise                              known so; absences forgotten
+shown, otherwise                              known like that; absences forgotten
 listed, not shown                             nothing (ECS contradicts itself)
 missing, never seen, within the birth grace   nothing (eventual consistency)
 missing, otherwise                            one absence, if the last one is long enough ago
-missing for the second time                   gone, without last words
+missing for the second time                   gone, without a diagnosis
 not asked for                                 nothing
 """
 

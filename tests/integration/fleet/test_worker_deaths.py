@@ -110,7 +110,7 @@ async def test_a_frozen_worker_is_lost_and_can_be_got_rid_of(yard, until) -> Non
         child = yard.child(worker)
         for pid in (child, yard.entry(worker).process.pid):
             os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(WorkerLost, match="nothing heard"):
+        with pytest.raises(WorkerLost, match="no message"):
             await listening
         with pytest.raises(WorkerLost):
             async with impatient.connect(worker) as link:

@@ -1,4 +1,4 @@
-"""Where workers come from: acquired for an attempt, released, looked at, stopped."""
+"""Where workers come from: acquired for an attempt, released, listed, stopped."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class WorkerView:
     detail: str = ""
     """For people; of one that is gone: the diagnosis."""
     launched_for: str | None = None
-    """The attempt it was launched for, whoever uses it now; None: not told."""
+    """The attempt it was launched for, whoever uses it now; None: not known."""
     warm: bool = False
     """Idle, and this process may hand it out."""
     stoppable: bool = True
-    """It lives and nobody has told it to end."""
+    """It lives and nobody has asked it to end."""
     size: str = ""
 
 

@@ -31,7 +31,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class SourceDetails:
-    """What a source says of itself before it is read; None: not told."""
+    """What a source states of itself before it is read; None: nothing."""
 
     size_in_bytes: int | None = None
     version_tag: str | None = None

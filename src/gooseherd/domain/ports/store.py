@@ -60,7 +60,7 @@ class FileStore(Protocol):
     async def fill_in(
         self, seen: SourceFile, *, size_in_bytes: int | None, version_tag: str | None
     ) -> SourceFile | None:
-        """Give an entry the size and version its source told, where the entry leaves them open.
+        """Give an entry the size and version that its source states, where the entry leaves them open.
 
         Written only while the stored entry has the access_url, md5, sha256, size_in_bytes and
         version_tag of `seen`; then each of the two that is None there is set, None sets nothing, and

@@ -75,7 +75,7 @@ class StoreClock:
             hello = await self._admin.command("hello", codec_options=CODEC)
             round_trip = seconds_since_boot() - asked
             if "localTime" not in hello:
-                raise Misconfigured("DATABASE_URL", "the server's hello tells no localTime")
+                raise Misconfigured("DATABASE_URL", "the server's hello has no localTime")
             if best is None or round_trip < best.round_trip:
                 best = _Sample(hello["localTime"], asked + round_trip / 2, round_trip)
             if round_trip <= GOOD_ROUND_TRIP_SECONDS:

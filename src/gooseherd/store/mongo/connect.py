@@ -1,4 +1,4 @@
-"""The one way to the document store: how it is connected, and its failures said in the domain's words."""
+"""The one way to the document store: how it is connected, and its failures translated into domain errors."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def store_operation(
 
     The driver waits with asyncio.wait_for, which in Python 3.11 drops a cancellation that
     meets the answer: one in five of those that came during a call, when it was measured.
-    A loop that is told to stop would then go on for ever.
+    A loop that is cancelled would then go on for ever.
     """
 
     @functools.wraps(function)

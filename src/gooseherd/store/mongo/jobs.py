@@ -23,10 +23,10 @@
 | pending→failed (expire) | pending, created before | reason queue_expired, inactive |
 | hand over | leased, lease's owner | no owner, lease ended long ago |
 
-"leased" is running or finalizing; "as seen" is compare-and-set with a read before, looked at
+"leased" is running or finalizing; "as seen" is compare-and-set with a read before, read
 again when it lost. A write that matched nothing changed nothing. A driver may repeat a write
 whose answer it lost, and the server may have forgotten the first (the embedded one does, in
-a kill): so a write that matches nothing first looks whether its own effect is what stands in
+a kill): so a write that matches nothing first checks whether its own effect is what stands in
 the way. Hot writes (renew, progress, step) are `update_one`, one round trip.
 
 Who ends a job of somebody else must adopt it first: two writers with the same fence are not

@@ -169,12 +169,12 @@ class JobReads:
 
 
 def _bookmark(page: Sequence[Document], after: str | None, seen: Sequence[str]) -> str:
-    """Where the next page begins: a moment, and the jobs of that very moment already shown."""
+    """Where the next page begins: a moment, and the jobs of that very moment already listed."""
     moment: datetime = page[-1]["created_at"]
-    shown = [document["_id"] for document in page if document["created_at"] == moment]
+    listed = [document["_id"] for document in page if document["created_at"] == moment]
     if after is not None and _read_bookmark(after)[0] == moment:
-        shown = [*seen, *shown]
-    text = json.dumps([round(moment.timestamp() * 1000), *shown], separators=(",", ":"))
+        listed = [*seen, *listed]
+    text = json.dumps([round(moment.timestamp() * 1000), *listed], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
