@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gooseherd.processing.density import MOST_SEQUENCES, draw, signal
+from gooseherd.processing.density import MOST_SEQUENCES, signal, write_density
 from gooseherd.processing.formats import density_table
 from gooseherd.processing.formats.bigwig import Signal, write_bigwig
 from gooseherd.processing.formats.density_table import MOST_ROWS, SHIFT, Sequence, Table, flat, table_of
@@ -154,7 +154,7 @@ def test_a_large_genome_without_a_quiet_place_stays_below_two_megabytes(tmp_path
     ]  # 2^16 records begin and end in each window, or any number below
     sequences = tuple(Sequence(b"chr%d" % n, rows << 15, rows << 15, some) for n, some in enumerate(cells))
     (tmp_path / "table").write_bytes(Table(15, sequences).to_bytes())
-    drawn = draw(tmp_path / "table", tmp_path / "x.bw")
+    drawn = write_density(tmp_path / "table", tmp_path / "x.bw")
     assert (drawn.window, drawn.left_out) == (1 << 15, 0)
     assert drawn.size < 2_000_000
     with pyBigWig.open(str(tmp_path / "x.bw")) as opened:
@@ -168,7 +168,7 @@ def test_of_a_hundred_thousand_sequences_the_longest_are_shown(tmp_path: Path) -
         for n in range(100_000)
     )
     (tmp_path / "table").write_bytes(Table(SHIFT, sequences).to_bytes())
-    drawn = draw(tmp_path / "table", tmp_path / "x.bw")
+    drawn = write_density(tmp_path / "table", tmp_path / "x.bw")
     assert (drawn.sequences, drawn.left_out) == (MOST_SEQUENCES, 100_000 - MOST_SEQUENCES)
     assert drawn.size < 2_000_000
     with pyBigWig.open(str(tmp_path / "x.bw")) as opened:
@@ -180,7 +180,7 @@ def test_far_too_many_windows_become_larger_ones(tmp_path: Path) -> None:
     rows = MOST_ROWS + 3
     one = Sequence(b"chr", 0, rows << SHIFT, flat((w, 1, 1) for w in range(rows)))
     (tmp_path / "table").write_bytes(table_of((one,)).to_bytes())
-    drawn = draw(tmp_path / "table", tmp_path / "x.bw")
+    drawn = write_density(tmp_path / "table", tmp_path / "x.bw")
     assert drawn.window == 2 << SHIFT
     with pyBigWig.open(str(tmp_path / "x.bw")) as opened:
         last = rows // 2 * drawn.window
@@ -194,7 +194,7 @@ def test_names_that_readers_cannot_know_are_left_out(tmp_path: Path) -> None:
     names = (b"chr1", b"\xff", b"x" * 200, b"a\x01b", "chr\u00e9".encode())
     sequences = tuple(sequence_of([(1, 2)], name) for name in names)
     (tmp_path / "table").write_bytes(Table(SHIFT, sequences).to_bytes())
-    drawn = draw(tmp_path / "table", tmp_path / "x.bw")
+    drawn = write_density(tmp_path / "table", tmp_path / "x.bw")
     assert (drawn.sequences, drawn.left_out) == (2, 3)
 
 

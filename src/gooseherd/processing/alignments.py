@@ -89,9 +89,9 @@ class SortedBam:
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
         async with context.verifying():
-            return await self._made(context)
+            return await self._make(context)
 
-    async def _made(self, context: StepContext) -> StepOutput:
+    async def _make(self, context: StepContext) -> StepOutput:
         given, detected = context.given, await context.detect(self.source_format)
         if not self._streams(detected):
             await given.arriving.whole()
@@ -120,7 +120,7 @@ class SortedBam:
                 out = await asyncio.to_thread(_keep, context.given.path, index)
                 notes = (KEPT_NOTE,)
         else:
-            await _refuse_cut(context)
+            await _refuse_truncated(context)
             header = await _source_header(context)
             contigs = contigs_of(header)
             if self.source_format is BAM:
@@ -133,7 +133,7 @@ class SortedBam:
                 declared = await asyncio.to_thread(reads_declared, context.source)
                 out = await self._sort_cram(context, header)
                 index = await _index_of_sorted(context, out, contigs)
-                # Whoever opens a CRAM opens the place of the reference that its header names.
+                # A reader of a CRAM opens the address of the reference that its header names.
                 reads = await _reads_in(
                     context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM
                 )
@@ -147,7 +147,7 @@ class SortedBam:
             await context.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:
             notes = (UNPACKED_NOTE, *notes)
-        used = _counting(context) if kept else context.kernel
+        used = _counting_kernel(context) if kept else context.kernel
         given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         return StepOutput(
             files=(_data(given, out),),
@@ -158,9 +158,9 @@ class SortedBam:
         )
 
     def _streams(self, detected: Detection) -> bool:
-        """Whether what reads it first reads from a pipe as well.
+        """Whether the first tool can read the source from a pipe.
 
-        CRAM's containers are looked at from the end; BAM in other packings and packed SAM are too rare.
+        CRAM is read from its end; BAM in other compressions and compressed SAM are too rare.
         """
         plain = self.source_format is SAM and detected.compression is Compression.PLAIN
         return plain or (self.source_format is BAM and detected.compression is Compression.BGZF)
@@ -171,7 +171,7 @@ class SortedBam:
         The index stays beside the BAM, for the next step. Making it reads all of the source, so it
         also proves order and checksums.
         """
-        async with context.checked(lambda: _refuse_cut(context)):
+        async with context.checked(lambda: _refuse_truncated(context)):
             contigs = contigs_of(await _source_header(context))
             context.given.announce(_data(context.given, context.given.path))
             try:
@@ -211,13 +211,13 @@ class SortedBam:
         return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
 
     async def _sort_cram(self, context: StepContext, header: bytes) -> Path:
-        """The header may say where the reference lies, and htslib would open that place: out with it."""
+        """Remove the addresses of references (UR) from the header first: htslib would open them."""
         if not _REFERENCE_PLACE.search(header):
             return (await self._sort(context, (), str(context.source)))[0]
         clean = context.work / "header.sam"
         await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
         argv = ("samtools", "reheader", "-P", str(clean), str(context.source))
-        # It would like to add missing checksums (M5) and calls it an error that it cannot; it is none.
+        # It tries to add missing checksums (M5) and reports an error when it cannot; that is harmless.
         reheader = Stage(
             "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
         )
@@ -228,9 +228,9 @@ class SortedBam:
     ) -> tuple[Path, PipelineResult]:
         """`samtools sort` reads every format itself; a view in front of it would hide truncation.
 
-        With the kernel behind it the index lies beside the BAM then, and the density's table.
+        With the kernel as the next stage, the index and the density's table are made beside the BAM, too.
         """
-        context.refuse_what_only_the_kernel_makes()
+        context.require_kernel_for_level()
         out, kernel = context.work / "data.bam", context.kernel
         plainly = ("-l", str(self.budget.level), "-o", str(out)) if kernel is None else ("-u",)
         argv = (
@@ -243,7 +243,7 @@ class SortedBam:
         expected = size // 4 if self.source_format is SAM else size
         watch = Watch(context.source, out, expected, context.given.report, reading=0.3, span=(0.2, 0.9))
         sort = Stage("samtools sort", argv, reads_source=True)
-        after = () if kernel is None else (_packing(context, kernel, out),)
+        after = () if kernel is None else (_pack_stage(context, kernel, out),)
         result = await context.run(*before, sort, *after, stdin=feed, watch=watch)
         return out, result
 
@@ -281,7 +281,7 @@ def _data(given: StepInput, path: Path) -> Produced:
     return Produced(Kind.DATA, path, "data.bam", f"{_stem(given)}.bam")
 
 
-async def _refuse_cut(context: StepContext) -> None:
+async def _refuse_truncated(context: StepContext) -> None:
     """Quickcheck says what is wrong in bits of its exit status (samtools-quickcheck(1))."""
     argv = ("samtools", "quickcheck", "-v", str(context.source))
     try:
@@ -315,15 +315,15 @@ def _index_of(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
 
 
 def _keep(source: Path, index: Path) -> Path:
-    """The source under a name beside its index; the index stays only where there is such a name."""
+    """The source under a name beside its index; without hard links the index is removed."""
     kept = hard_link(source, index.with_suffix(""))
     if kept is source:
         index.unlink()
     return kept
 
 
-def _packing(context: StepContext, kernel: Path, out: Path) -> Stage:
-    """What makes the BAM, its index and its table of what samtools sort hands on."""
+def _pack_stage(context: StepContext, kernel: Path, out: Path) -> Stage:
+    """The stage that makes the BAM, its index and its density table of the output of samtools sort."""
     budget = context.budget
     options = (f"--out={out}", f"--threads={budget.threads}", f"-l{budget.level}")
     table = (f"--density={out.with_suffix(out.suffix + SUFFIX)}",) if budget.density else ()
@@ -331,7 +331,7 @@ def _packing(context: StepContext, kernel: Path, out: Path) -> Stage:
 
 
 async def _index_of_sorted(context: StepContext, out: Path, contigs: tuple[Contig, ...]) -> Path:
-    """Of what `_sort` gave: made already by whoever packed it, or made now."""
+    """The index of the output of `_sort`: made by the kernel in the same pass, or now by samtools."""
     index = _index_of(context, contigs)
     if context.kernel is None:
         await _index(context, out, contigs, span=(0.9, 1.0))
@@ -346,29 +346,29 @@ async def _index(
     span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
     """Index `path` into the work folder; fails when it is not sorted."""
-    index, stage = _indexing(context, str(path), contigs)
+    index, stage = _index_stage(context, str(path), contigs)
     watch = Watch(path, index, 1, context.given.report, reading=1.0, span=span)
     await context.run(stage, watch=watch)
     return index
 
 
 async def _index_source(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
-    """The same of the source, which may be arriving."""
+    """Index the source, which may still arrive."""
     source, feed = context.source_input()
-    index, stage = _indexing(context, source, contigs)
+    index, stage = _index_stage(context, source, contigs)
     watch = Watch(context.source, index, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
     await context.run(replace(stage, reads_source=True), stdin=feed, watch=watch)
     return index
 
 
-def _indexing(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
-    """(the index that will be, what makes it).
+def _index_stage(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
+    """(the path of the index, the stage that makes it).
 
-    With a density that is counted in the same pass, and its table lies where the index does.
+    With a density the stage counts in the same pass, and writes the table beside the index.
     """
     index = _index_of(context, contigs)
     csi, threads = index.suffix == ".csi", str(context.budget.threads)
-    if (kernel := _counting(context)) is None:
+    if (kernel := _counting_kernel(context)) is None:
         argv = ("samtools", "index", "-c" if csi else "-b", "-@", threads, path, str(index))
         return index, Stage("samtools index", argv)
     options = (f"--index={index}", f"--density={index.with_suffix(SUFFIX)}", f"--threads={threads}")
@@ -377,21 +377,21 @@ def _indexing(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> t
     return index, Stage(f"{kernel.name} reads", argv)
 
 
-def _counting(context: StepContext) -> Path | None:
-    """What indexes as samtools does, and counts how the reads lie as it goes."""
+def _counting_kernel(context: StepContext) -> Path | None:
+    """The kernel, if it indexes in place of samtools because reads are to be counted in the same pass."""
     return context.kernel if context.budget.density else None
 
 
 async def _unplaced_with_position(context: StepContext, path: Path, index: Path) -> int:
-    """Reads that lost their sequence but not their position: what samtools makes of undeclared names."""
+    """Reads that have a position but no sequence: what samtools makes of undeclared names."""
     argv = ("samtools", "view", "-c", "-e", "pos > 0", "-X", str(path), str(index), "*")
     return int(await context.output_of(Stage("samtools view", argv)))
 
 
 async def _reads_in(context: StepContext, path: Path, index: Path, source: Format | None = None) -> int:
-    """How many reads a sorted BAM has, by its index, which is asked for some of them.
+    """How many reads a sorted BAM has, by its index, which is verified by queries for some of them.
 
-    `source`: the BAM is ours, and the source's reads of that format are those to ask for.
+    `source`: the BAM is made here, and reads of the source, in that format, are queried for.
     """
     read_again = (
         () if source is None else ("--ours", "--source", str(context.source), "--format", source.name)

@@ -1,6 +1,6 @@
-"""How many records lie where, as a small bigWig: what a view of whole chromosomes reads instead of all data.
+"""The density: how many records overlap each window, as a small bigWig for views of whole chromosomes.
 
-A side product: without it the artifact is whole, so whatever goes wrong here is a note in the manifest.
+The artifact is complete without it, so every failure here is only a note in the manifest.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MOST_SEQUENCES: Final = 4096
 """The longest ones. Short ones are read whole in no time."""
 _LONGEST_NAME: Final = 127
 """Bytes: each name takes as much room as the longest."""
-_PATIENCE_SECONDS: Final = 1200.0
-"""A pass over data that left no table may not take longer: it is not worth the wait."""
+_TIMEOUT_SECONDS: Final = 1200.0
+"""The longest that one more pass over the data may take."""
 _LONGEST: Final = (1 << 31) - 1
 """Readers hold positions in 32 bits with a sign."""
 _DENSE: Final = 4
@@ -55,31 +55,33 @@ class Density:
 
     async def run(self, given: StepInput) -> StepOutput:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                return await self._made(given)
-        except Exception as error:  # Nothing that goes wrong here is worth the artifact.
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                return await self._make(given)
+        except Exception as error:  # The artifact is published without a density.
             _log.warning("no density", exc_info=error)
             return StepOutput(files=(), notes=(f"there is no density: {_why(error)}",))
 
-    async def _made(self, given: StepInput) -> StepOutput:
+    async def _make(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
         table = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (SUFFIX,))
         if table is None:
             table = await self._count(context)
         out = context.work / "density.bw"
-        drawn = await asyncio.to_thread(draw, table, out)
+        bigwig = await asyncio.to_thread(write_density, table, out)
         await asyncio.to_thread(table.unlink)
-        given.report(1.0, 0, drawn.size)
+        given.report(1.0, 0, bigwig.size)
         base = stem(given.source.filename, self.source_format.suffixes)
-        left_out = f"the density has the {drawn.sequences} longest sequences; {drawn.left_out} are not in it"
+        left_out = (
+            f"the density has the {bigwig.sequences} longest sequences; {bigwig.left_out} are not in it"
+        )
         return StepOutput(
             files=(Produced(Kind.DENSITY, out, "density.bw", f"{base}.density.bw"),),
-            counts={"density_window": drawn.window},
-            notes=(left_out,) if drawn.left_out else (),
+            counts={"density_window": bigwig.window},
+            notes=(left_out,) if bigwig.left_out else (),
         )
 
     async def _count(self, context: StepContext) -> Path:
-        """One more pass: the data came without a table."""
+        """One more pass over the data, which came without a table."""
         table = context.work / "table"
         kernel, threads = context.kernel, self.budget.threads
         if kernel is None:
@@ -120,8 +122,8 @@ def _why(error: Exception) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A bigWig: its size, the bases of its windows, how many sequences it has and how many it has not."""
+class DensityFile:
+    """A bigWig: its size, the bases of its windows, how many sequences it has and how many were left out."""
 
     size: int
     window: int
@@ -129,7 +131,7 @@ class Drawn:
     left_out: int
 
 
-def draw(table: Path, out: Path) -> Drawn:
+def write_density(table: Path, out: Path) -> DensityFile:
     """Make the bigWig of a table.
 
     The value of a window is the number of records that overlap it, at least by one base; every base of
@@ -141,13 +143,13 @@ def draw(table: Path, out: Path) -> Drawn:
     """
     with table.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         shift, count, sequences = read_table(data)
-        chosen = _chosen(sequences)
+        chosen = _longest(sequences)
     window = 1 << shift
     size = write_bigwig(out, (signal(s, shift) for s in chosen), window)
-    return Drawn(size, window, len(chosen), count - len(chosen))
+    return DensityFile(size, window, len(chosen), count - len(chosen))
 
 
-def _chosen(sequences: Iterable[Sequence]) -> list[Sequence]:
+def _longest(sequences: Iterable[Sequence]) -> list[Sequence]:
     """The longest, of those whose names readers can know."""
     known = (s for s in sequences if 0 < len(s.name) <= _LONGEST_NAME and _is_text(s.name))
     return heapq.nsmallest(MOST_SEQUENCES, known, key=lambda s: (-_length(s), s.name))

@@ -22,22 +22,17 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import (
     BCF,
-    BED,
     BIGBED,
-    BROADPEAK,
-    GFF,
-    GFF3,
     GTF,
-    NARROWPEAK,
-    VCF,
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.processing.density import SUFFIX, Density
 from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
-from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_bomb
+from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_decompression_bomb
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.normaliser_report import NormaliserReport
+from gooseherd.processing.formats.targets import TARGETS, Target
 from gooseherd.processing.step_context import (
     KEPT_NOTE,
     Budget,
@@ -59,33 +54,11 @@ _CSI_NOTE: Final = (
     "Gosling cannot read CSI, igv.js can"
 )
 _CONVERTED: Final = frozenset({BCF, BIGBED})
-"""Become text by a stage in front: what reads that text need not know how the source is packed."""
+"""Converted to text by a stage in front, which also decompresses the source."""
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
-"""A source below this may swell a thousandfold to lines that take minutes: that is looked at first."""
+"""A source below this may expand a thousandfold, to lines that take minutes: it is checked for that first."""
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a source format becomes: the text format, tabix's preset, and the sort key's column."""
-
-    suffix: str
-    preset: str
-    column: int
-
-
-_TARGETS: Final[dict[Format, Target]] = {
-    VCF: Target("vcf", "vcf", 2),
-    BCF: Target("vcf", "vcf", 2),
-    GFF: Target("gff", "gff", 4),
-    GFF3: Target("gff3", "gff", 4),
-    GTF: Target("gff3", "gff", 4),
-    BED: Target("bed", "bed", 2),
-    NARROWPEAK: Target("narrowPeak", "bed", 2),
-    BROADPEAK: Target("broadPeak", "bed", 2),
-    BIGBED: Target("bed", "bed", 2),
-}
 
 
 @dataclass(frozen=True)
@@ -94,7 +67,7 @@ class TabixIntervalProcessor:
 
     budget: Budget
     name: str = "tabix-interval"
-    formats: frozenset[Format] = frozenset(_TARGETS)
+    formats: frozenset[Format] = frozenset(TARGETS)
 
     @property
     def version(self) -> str:
@@ -107,7 +80,7 @@ class TabixIntervalProcessor:
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """Data, then its index, then its density."""
-        target = _TARGETS[source_format]
+        target = TARGETS[source_format]
         steps: tuple[Step, ...] = (
             SortedText(self.budget, source_format, target),
             TabixIndex(self.budget, source_format, target),
@@ -132,7 +105,7 @@ class SortedText:
         context = StepContext(given, self.budget)
         detected = await context.detect(self.source_format)
         kernel = context.kernel
-        context.refuse_what_only_the_kernel_makes()
+        context.require_kernel_for_level()
         if not self._can_read(kernel, detected):
             detected = await context.unpack(self.source_format)
         if kernel is None or self.source_format is BIGBED:
@@ -145,7 +118,7 @@ class SortedText:
             report = await self._by_kernel(context, kernel, out, detected)
             tools = await context.versions(str(kernel), *self._converters())
         else:
-            await _refuse_cut(context.source, self.source_format, detected)
+            await _refuse_truncated(context.source, self.source_format, detected)
             report = await self._by_sort(context, out, detected)
             used = ("bgzip",) if report.ordered else ("sort", "bgzip")
             tools = await context.versions(*(() if report.kept else used), *self._converters())
@@ -171,7 +144,7 @@ class SortedText:
         return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
 
     def _converting(self, context: StepContext, source: str) -> tuple[tuple[Stage, ...], str]:
-        """(what turns the source into text with one record a line, how that text is to be read)."""
+        """(the stages that convert the source to text, the format of that text)."""
         match self.source_format:
             case f if f is BCF:
                 view = ("bcftools", "view", "--no-version", "-Ov", source)
@@ -200,7 +173,7 @@ class SortedText:
     async def _by_kernel(
         self, context: StepContext, kernel: Path, out: Path, detected: Detection
     ) -> NormaliserReport:
-        """One pass; the index that comes of it waits beside the data for the next step."""
+        """One pass makes the data and the index, which stays beside the data for the next step."""
         call = KernelCall(
             format=self.source_format.name,
             source=None,
@@ -216,12 +189,14 @@ class SortedText:
             keep=self.source_format not in _CONVERTED,
         )
         async with context.verifying():
-            async with context.checked(lambda: _refuse_cut(context.source, self.source_format, detected)):
-                await self._pass(context, kernel, call, detected)
+            async with context.checked(
+                lambda: _refuse_truncated(context.source, self.source_format, detected)
+            ):
+                await self._run_kernel_for(context, kernel, call, detected)
             return await self._checked(context, call)
 
     async def _checked(self, context: StepContext, call: KernelCall) -> NormaliserReport:
-        """What a pass made, looked at; its index beside the data."""
+        """Check what a pass made, and move its index beside the data."""
         found = parse_report(await asyncio.to_thread(call.report.read_bytes))
         report = await context.read_report(call.report.name)
         out = call.out
@@ -243,8 +218,10 @@ class SortedText:
         await self._verify(context, out, await asyncio.to_thread(call.index.rename, beside))
         return report
 
-    async def _pass(self, context: StepContext, kernel: Path, call: KernelCall, detected: Detection) -> None:
-        """One run of the kernel; two, where what arrives might be kept and then is not."""
+    async def _run_kernel_for(
+        self, context: StepContext, kernel: Path, call: KernelCall, detected: Detection
+    ) -> None:
+        """One run of the kernel; two, when a source that arrives could have been kept and is not."""
         if not context.given.arriving.complete:
             if call.keep and detected.compression is Compression.BGZF:
                 context.given.announce(self._data(context.given, context.given.path))
@@ -274,7 +251,7 @@ class SortedText:
         await context.run(*before, stage, stdin=feed, watch=watch)
 
     async def _by_sort(self, context: StepContext, out: Path, detected: Detection) -> NormaliserReport:
-        """The same with the normaliser in Python, which sees whether to sort, GNU sort and bgzip."""
+        """The same by the normaliser in Python, which finds out whether to sort, GNU sort and bgzip."""
         before, reader = self._converting(context, str(context.source))
         header, added, records = (context.work / name for name in ("header", "added", "records"))
         source = None if before else context.source
@@ -296,16 +273,16 @@ class SortedText:
     ) -> None:
         column, threads = self.target.column, str(self.budget.threads)
         pack = ("bgzip", "-c", "-l", str(self.budget.level), *await _cut_by_size(context))
-        squeeze = (*pack, "-@", threads)
+        compress = (*pack, "-@", threads)
         sort = (
             "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
             "-S", f"{self.budget.sort_memory}b", "-T", str(context.work), f"--parallel={threads}",
             str(added), str(records),
         )  # fmt: skip
         size = (await asyncio.to_thread(records.stat)).st_size
-        as_they_are = (Stage("bgzip", (*squeeze, str(records))),)
+        as_they_are = (Stage("bgzip", (*compress, str(records))),)
         await context.run(
-            *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", squeeze))),
+            *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", compress))),
             program_stage("prepend_header", str(header), *pack),
             stdout=out,
             watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),
@@ -388,7 +365,7 @@ class TabixIndex:
 
 def _refuse_bomb(path: Path, size: int) -> None:
     with path.open("rb") as stream:
-        refuse_bomb(stream, size=size, max_bytes=MAX_BYTES)
+        refuse_decompression_bomb(stream, size=size, max_bytes=MAX_BYTES)
 
 
 async def _cut_by_size(context: StepContext) -> tuple[str, ...]:
@@ -401,7 +378,7 @@ async def _cut_by_size(context: StepContext) -> tuple[str, ...]:
     return ("--binary",) if b"--binary" in usage else ()
 
 
-async def _refuse_cut(path: Path, source_format: Format, detected: Detection) -> None:
+async def _refuse_truncated(path: Path, source_format: Format, detected: Detection) -> None:
     """BCF in BGZF without its end marker: whole blocks may be missing, and no tool would fail."""
     if (
         source_format is BCF

@@ -1,4 +1,4 @@
-"""Files that readers can use as they are: looked at, described, not copied."""
+"""Files that readers can use as they are: checked and described, not copied."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class PassthroughProcessor:
     kinds: frozenset[Kind] = frozenset({Kind.DATA})
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
-        """The one step: look and hand on."""
+        """The one step: check and pass on."""
         return (AsItIs(self.budget, source_format),)
 
 
 @dataclass(frozen=True)
 class AsItIs:
-    """The source itself, after a look at whether it can be what the catalog says."""
+    """The source itself, after a check that it can be what the catalog says."""
 
     budget: Budget
     source_format: Format

@@ -1,4 +1,4 @@
-"""Which processor makes what of a source; light to import, for the API computes keys with it."""
+"""The processor of each format; light to import, because the API computes keys with it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ProcessorRegistry:
         self,
         by_format: Mapping[Format, Processor],
         unchanged: Processor,
-        made_so: Callable[[int, bool], Iterable[Processor]] = lambda *_: (),
+        processors_at: Callable[[int, bool], Iterable[Processor]] = lambda *_: (),
     ) -> None:
         self._by_format = MappingProxyType(dict(by_format))
         self._unchanged = unchanged
         self._by_name = {p.name: p for p in (*by_format.values(), unchanged)}
-        self._made_so = made_so
+        self._processors_at = processors_at
 
     @property
     def formats(self) -> Iterable[Format]:
@@ -67,7 +67,7 @@ class ProcessorRegistry:
         if processor is None or recipe.source_format not in processor.formats:
             raise Misconfigured("build", f"no processor {recipe.processor!r} for {recipe.source_format.name}")
         if processor.version != recipe.processor_version:
-            processor = self._as_it_says(recipe) or processor
+            processor = self._processor_of_version(recipe) or processor
         if processor.version != recipe.processor_version:
             raise Misconfigured(
                 "build",
@@ -75,12 +75,13 @@ class ProcessorRegistry:
             )
         return processor
 
-    def _as_it_says(self, recipe: Recipe) -> Processor | None:
+    def _processor_of_version(self, recipe: Recipe) -> Processor | None:
         match = _RECIPE.search(recipe.processor_version)
         if match is None:
             return None
         return next(
-            (p for p in self._made_so(int(match[1]), bool(match[2])) if p.name == recipe.processor), None
+            (p for p in self._processors_at(int(match[1]), bool(match[2])) if p.name == recipe.processor),
+            None,
         )
 
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:
@@ -105,8 +106,8 @@ def default_registry(
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
-    `level` and `density` are what new recipes name; None: the quickest level that there is here. Every
-    recipe is followed as it says itself.
+    `level` and `density` are what new recipes name; None: the quickest level that there is here. A
+    recipe that exists is followed at the level that it names.
     """
     budget = Budget(
         sort_memory,
@@ -117,12 +118,12 @@ def default_registry(
     )
     unchanged = PassthroughProcessor(budget)
 
-    def made_so(level: int, density: bool) -> tuple[Processor, ...]:
+    def processors_at(level: int, density: bool) -> tuple[Processor, ...]:
         so = replace(budget, level=level, density=density)
         return BamIndexProcessor(so), TabixIntervalProcessor(so)
 
     new = quickest_level(search_path) if level is None else level
-    by_format: dict[Format, Processor] = {f: p for p in made_so(new, density) for f in p.formats}
+    by_format: dict[Format, Processor] = {f: p for p in processors_at(new, density) for f in p.formats}
     return ProcessorRegistry(
-        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, made_so
+        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, processors_at
     )

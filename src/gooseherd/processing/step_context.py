@@ -109,7 +109,7 @@ class StepContext:
         """The interval kernel, where it is built."""
         return find_kernel(search_path=self.budget.search_path)
 
-    def refuse_what_only_the_kernel_makes(self) -> None:
+    def require_kernel_for_level(self) -> None:
         """The quickest level, where the kernel is not built.
 
         Raises:

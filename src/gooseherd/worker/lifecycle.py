@@ -132,12 +132,12 @@ class Worker:
         """Log how tools are isolated on this machine; each attempt finds out for itself."""
         # The first attempt is about to start: it needs the cores more than the log needs this.
         await asyncio.sleep(_LOG_ISOLATION_SECONDS)
-        from gooseherd.processing.tools.isolation import SandboxUse, filter_trial, trial
+        from gooseherd.processing.tools.isolation import SandboxUse, try_filter, try_sandbox
         from gooseherd.worker.resources import tool_limits
 
         settings = self._settings
-        there, how = await trial(settings.sandbox, self._work)
-        _, filtered = await filter_trial(settings.sandbox)
+        there, how = await try_sandbox(settings.sandbox, self._work)
+        _, filtered = await try_filter(settings.sandbox)
         extra = {
             "sandbox": how,
             "system_call_filter": filtered,

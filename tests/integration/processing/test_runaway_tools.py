@@ -21,7 +21,7 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.tools import isolation as confining
 from gooseherd.processing.tools import limits as limiting
-from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, trial
+from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, try_sandbox
 from gooseherd.processing.tools.limits import ToolLimits
 from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.stages import Stage
@@ -41,7 +41,7 @@ SCRATCH = 8 << 20
 @pytest.fixture(scope="session")
 def sandbox_refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Why there is no sandbox on this machine; empty when there is one."""
-    there, how = asyncio.run(trial(SandboxUse.AUTO, tmp_path_factory.mktemp("trial")))
+    there, how = asyncio.run(try_sandbox(SandboxUse.AUTO, tmp_path_factory.mktemp("trial")))
     return "" if there else how
 
 

@@ -18,7 +18,7 @@ import pytest
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.tools import isolation as confining
-from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, filter_trial
+from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, try_filter
 from gooseherd.processing.tools.limits import ToolLimits, find_hold
 from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.stages import Stage
@@ -64,7 +64,7 @@ HARMLESS: list[list[Any]] = [["personality", -1], ["socket", 1, 1, 0], ["getpid"
 @pytest.fixture(autouse=True)
 async def filtered(needs: Any) -> None:
     needs("gooseherd-hold")
-    there, how = await filter_trial(SandboxUse.AUTO)
+    there, how = await try_filter(SandboxUse.AUTO)
     if not there:
         pytest.skip(f"no filter: {how}")
 
@@ -144,14 +144,14 @@ async def test_inside_the_sandbox_it_holds_as_well(run, tmp_path) -> None:
 
 
 async def test_without_the_sandbox_by_setting_there_is_no_filter_either(run, tmp_path) -> None:
-    assert await filter_trial(SandboxUse.OFF) == (False, "off by WORKER_SANDBOX")
+    assert await try_filter(SandboxUse.OFF) == (False, "off by WORKER_SANDBOX")
     async with confinement(SandboxUse.OFF, LIMITS, tmp_path) as confined:
         assert await run(tries([["socket", 2, 1, 0]]), confined) == "[100]\n"
 
 
 async def test_where_our_program_is_not_built_the_limits_hold_all_the_same(run, monkeypatch) -> None:
     monkeypatch.setattr(confining, "find_hold", lambda: None)
-    assert await filter_trial(SandboxUse.AUTO) == (False, "gooseherd-hold is not built")
+    assert await try_filter(SandboxUse.AUTO) == (False, "gooseherd-hold is not built")
     confined = Confinement(ToolLimits(memory_bytes=96 << 20, cpu_seconds=60, open_files=64))
     look = "import resource as r; print(r.getrlimit(r.RLIMIT_CPU), r.getrlimit(r.RLIMIT_NOFILE)[0])"
     assert await run(look, confined) == "(60, 65) 64\n"

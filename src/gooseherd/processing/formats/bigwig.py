@@ -2,7 +2,7 @@
 
 The library that reads and writes the format (pyBigWig) takes a third of a second to be imported, most
 of it numpy, and its time grows with the square of the number of sequences. Here a small file is
-milliseconds, no parser of C meets a stranger's names, and the bytes follow from the numbers alone.
+milliseconds, no parser in C reads untrusted names, and the bytes follow from the numbers alone.
 
 The format: W. J. Kent et al., "BigWig and BigBed", Bioinformatics 26 (2010), supplementary tables 5 to 20.
 """

@@ -1,4 +1,4 @@
-"""Proves a CRAM whole from its containers' own words: samtools sort may leave out what it cannot read."""
+"""Proves a CRAM complete by its chain of containers: samtools sort may leave out what it cannot read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER_MOST: Final = 1 << 16
 
 
 def reads_declared(path: Path) -> int | None:
-    """How many reads the containers say they have; None for versions other than 3.
+    """How many reads the containers declare; None for versions other than 3.
 
     In files of version 2 the first container is not as long as it says.
 

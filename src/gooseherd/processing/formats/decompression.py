@@ -1,7 +1,7 @@
-"""Reads a source whatever it is compressed with, and proves that all of it is there.
+"""Decompresses a source in any of the usual formats, and proves that it is complete.
 
-Of the standard library until a file is packed as Zstandard: it runs inside the normaliser's
-process, whose start-up time every step pays.
+Imports only the standard library until a file is Zstandard-compressed: it runs in the normaliser's
+process, whose start-up time is part of every step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RATIO_FLOOR: Final = 256 << 20
 """Below this many bytes a ratio says nothing: small files may be very repetitive."""
 MAX_BYTES: Final = 1 << 36
 """64 GiB of text: beyond what one worker can sort."""
-_WEIGHED: Final = 40 << 20
+_RATIO_BYTES: Final = 40 << 20
 """Uncompressed bytes after which a sane ratio is believed: more than `MAX_RATIO` times one read."""
 _XZ_MEMORY: Final = 256 << 20
 _ZSTD_WINDOW_LOG: Final = 27
@@ -38,7 +38,7 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class Compression(StrEnum):
-    """How the bytes are packed; the value is the word users know."""
+    """How the bytes are compressed; the value is the name in messages."""
 
     PLAIN = "uncompressed"
     GZIP = "gzip"
@@ -51,7 +51,7 @@ class Compression(StrEnum):
 
 @dataclass
 class Inflation:
-    """What was learnt while the bytes went by."""
+    """What is known of the compression after `inflate`."""
 
     compression: Compression = Compression.PLAIN
     bytes_out: int = 0
@@ -72,7 +72,7 @@ class _Decoder(Protocol):
 
 
 class _Gunzip:
-    """zlib's decoder with the manners of those of bz2 and lzma."""
+    """zlib's decoder with the interface of those of bz2 and lzma."""
 
     def __init__(self) -> None:
         self._z = zlib.decompressobj(wbits=31)
@@ -94,7 +94,7 @@ class _Gunzip:
 
 
 class _Unzstd:
-    """The library's decoder of one frame, with our words for what it refuses."""
+    """The library's decoder of one frame, with our messages for what it refuses."""
 
     def __init__(self) -> None:
         from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
@@ -128,7 +128,7 @@ class _Unzstd:
 
 
 def compression_of(head: bytes) -> Compression:
-    """Told by the first bytes (18 are enough)."""
+    """Detected by the first bytes (18 are enough)."""
     if head.startswith(_GZIP_MAGIC):
         return Compression.BGZF if bgzf.htslib_header(head) else Compression.GZIP
     if head.startswith(b"BZh") and head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
@@ -170,20 +170,20 @@ def inflate(stream: BinaryIO, found: Inflation, *, size: int | None, max_bytes: 
         yield chunk
 
 
-def refuse_bomb(stream: BinaryIO, *, size: int, max_bytes: int) -> None:
-    """Refuse what swells without end before anyone parses it, which takes a hundred times as long.
+def refuse_decompression_bomb(stream: BinaryIO, *, size: int, max_bytes: int) -> None:
+    """Refuse a decompression bomb before it is parsed, which takes a hundred times as long.
 
     Files like any other pass after their first megabytes. `stream` is at its start before and after.
 
     Raises:
-        StepFailed: as `inflate` does for its ratio; other mistakes are left to be found in their place.
+        StepFailed: as `inflate` does for its ratio; other errors are left to the reader of the file.
     """
     found = Inflation()
     try:
         for _ in inflate(stream, found, size=size, max_bytes=max_bytes):
             if (
                 found.compression is Compression.PLAIN
-                or _WEIGHED <= found.bytes_out <= stream.tell() * MAX_RATIO
+                or _RATIO_BYTES <= found.bytes_out <= stream.tell() * MAX_RATIO
             ):
                 break
     except StepFailed:
@@ -222,7 +222,7 @@ def _xz() -> _Decoder:
 def _streams(
     stream: BinaryIO, pending: bytes, start: Callable[[], _Decoder], magic: tuple[bytes, ...]
 ) -> Iterator[bytes]:
-    """One compressed stream after the other, as gzip(1) and its kin read them."""
+    """One compressed stream after the other, as gzip(1) and the others read them."""
     decoder = start()
     while True:
         data, ended = pending, False
@@ -237,7 +237,7 @@ def _streams(
         if out:
             yield out
         if decoder.eof:
-            # Tapes and some archives pad with zeros.
+            # Tapes and some archives are padded with zeros.
             pending = decoder.unused_data.lstrip(b"\0")
             while not pending:
                 more = stream.read(CHUNK)

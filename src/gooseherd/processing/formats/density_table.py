@@ -1,4 +1,4 @@
-"""How many records lie on each stretch of each sequence, as the kernel and count_records.py write it down.
+"""The density table: how many records begin and end in each window; of the kernel or count_records.py.
 
 A sequence is cut into windows of 2^shift bases. A row says of one window how many records begin in
 it and how many have their last base in it: so a record costs the same however long it is, and two
@@ -20,7 +20,7 @@ SHIFT: Final = 10
 """Windows are not smaller than 2^10 bases."""
 MOST_ROWS: Final = 96 << 10
 """Of a table, one of each sequence not counted; beyond it the windows are larger. 3.2 Gb in windows of 32,768
-bases: drawn in a tenth of a second."""
+bases: a bigWig of them is written in a tenth of a second."""
 _MOST_SHIFT: Final = 31
 _MOST_COUNT: Final = (1 << 32) - 1
 _MAGIC: Final = b"GHDENS1\n"
@@ -68,7 +68,7 @@ class Table:
             pieces += (
                 _SEQUENCE.pack(s.length, s.end, len(s.name), len(s.cells) // 3),
                 s.name,
-                _turned(s.cells).tobytes(),
+                _little_endian(s.cells).tobytes(),
             )
         return b"".join(pieces)
 
@@ -104,7 +104,7 @@ def _sequences(data: Buffer, count: int) -> Iterator[Sequence]:
         if stop > len(data):
             raise ValueError("the table is cut")
         cells = array("I", data[at + name_bytes : stop])
-        yield Sequence(data[at : at + name_bytes], length, end, _turned(cells))
+        yield Sequence(data[at : at + name_bytes], length, end, _little_endian(cells))
         at = stop
     if at != len(data):
         raise ValueError("more than a table")
@@ -142,8 +142,8 @@ def flat(rows: Iterable[Row]) -> array[int]:
     return array("I", [cell for row in rows for cell in row])
 
 
-def _turned(cells: array[int]) -> array[int]:
-    """Between this machine's order of bytes and the table's."""
+def _little_endian(cells: array[int]) -> array[int]:
+    """Convert between this machine's byte order and the table's."""
     if sys.byteorder == "big":
         cells = cells[:]
         cells.byteswap()

@@ -1,4 +1,4 @@
-"""What a line of a text format must be, and how odd ones are put right.
+"""What a line of a text format must be, and how odd lines are corrected.
 
 Blocks of whole lines go in, normalised records come out. A block that a regular expression
 proves clean passes as it is (C speed); any other goes line by line through the rules that
@@ -44,7 +44,7 @@ def _blocks(names: Sequence[bytes]) -> Iterable[tuple[bytes, int]]:
 
 
 class Records:
-    """One reading of one file. What was learnt stays in its attributes."""
+    """The reader of one file; its attributes hold the counts and what the records have in common."""
 
     columns = 3
     begin, end = 1, 2
@@ -60,7 +60,7 @@ class Records:
         self.header: list[bytes] = []
         self.counts: dict[str, int] = {}
         self.lines = 0
-        """All that were read, whatever became of them."""
+        """All lines that were read, kept or dropped."""
         self.records = 0
         self.max_end = 0
         self.lengths: dict[bytes, int] = {}
@@ -107,7 +107,7 @@ class Records:
         return True
 
     def follow(self, chroms: Sequence[bytes], begins: list[int]) -> None:
-        """See whether these records keep to the order; before they are counted."""
+        """Check whether these records continue the order; before they are counted."""
         if not self.ordered:
             return
         at = 0
@@ -124,7 +124,7 @@ class Records:
             at += many
 
     def passed(self, chroms: set[bytes], records: int, end: int) -> None:
-        """Count records that are given on."""
+        """Count records that are written."""
         self.records += records
         self.max_end = max(self.max_end, end)
         if not chroms <= self.seen:
@@ -170,7 +170,7 @@ class Records:
             self.header.append(line)
 
     def record(self, number: int, line: bytes) -> bytes:
-        """Check one record; raise for what cannot be put right."""
+        """Check one record; raise for what cannot be corrected."""
         fields = line.split(b"\t")
         if not self.records and self.may_be_spaced and len(fields) == 1 and len(line.split()) >= self.columns:
             self.spaced = True

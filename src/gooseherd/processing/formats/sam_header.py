@@ -1,4 +1,4 @@
-"""The reference sequences of a SAM header, checked for what an index cannot live with."""
+"""The reference sequences of a SAM header, checked for what cannot be indexed."""
 
 from __future__ import annotations
 

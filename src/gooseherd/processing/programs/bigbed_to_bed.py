@@ -1,4 +1,4 @@
-"""Reads bigBed as BED lines; a program of its own, because the C parser meets foreign bytes.
+"""Reads bigBed as BED lines; a program of its own, because the parser, in C, reads untrusted bytes.
 
     python -m gooseherd.processing.programs.bigbed_to_bed SOURCE --report FILE
 
@@ -28,13 +28,13 @@ _WINDOW: Final = 10_000_000
 def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # As in text.py: many tuples and no cycle among them.
+    # As in normalise.py: many tuples and no reference cycles.
     gc.disable()
     source, flag, report = argv
     if flag != "--report":
         return 64
     try:
-        # As in text.py: open until this process is gone.
+        # As in normalise.py: open until this process is gone.
         with os.fdopen(1, "wb", closefd=False) as out:
             written = 0
             for items, text in texts_of(source):

@@ -1,9 +1,9 @@
-"""Counts how the records of finished data lie, where the kernel is not built: one more pass over them.
+"""Counts the records of finished data by windows, where the kernel is not built: one more pass.
 
     python -m gooseherd.processing.programs.count_records bam|FORMAT DATA TABLE
 
-Writes the table of densitytable.py, the same bytes as the kernel's. A program of its own, because a parser
-of C meets the bytes.
+Writes the table of formats/density_table.py, the same bytes as the kernel's. A program of its own, because
+a parser in C reads untrusted bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gooseherd.processing.formats.density_table import SHIFT, Sequence, flat, ta
 from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.formats.records import MAX_COORDINATE
 
-_WIDE: Final = (b"<DEL", b"<DUP", b"<INV", b"<CNV")
+_WITH_SVLEN: Final = (b"<DEL", b"<DUP", b"<INV", b"<CNV")
 """Alleles whose SVLEN says how far they reach (VCFv4.5 1.6.1)."""
-_AMOUNT: Final = re.compile(rb"(\d{1,18})")
+_NUMBER: Final = re.compile(rb"(\d{1,18})")
 _LENGTH: Final = re.compile(rb"-?(\d{1,18})")
 
 Place = tuple[bytes, int, int]
@@ -82,12 +82,12 @@ def records(data: str, format_name: str, lengths: dict[bytes, int]) -> Iterator[
 
 def _bed(line: bytes) -> Place:
     name, begin, end = line.split(b"\t", 3)[:3]
-    return _held(name, int(begin), int(end))
+    return _at_least_one_base(name, int(begin), int(end))
 
 
 def _gff(line: bytes) -> Place:
     name, _, _, begin, end = line.split(b"\t", 5)[:5]
-    return _held(name, int(begin) - 1, int(end))
+    return _at_least_one_base(name, int(begin) - 1, int(end))
 
 
 def _vcf(line: bytes) -> Place:
@@ -96,18 +96,18 @@ def _vcf(line: bytes) -> Place:
     start = int(position)
     end = max(start + len(ref) - 1, 0)
     if b"END=" in info or b"SVLEN=" in info:
-        wide = any(kind in alt for kind in _WIDE)
+        with_svlen = any(kind in alt for kind in _WITH_SVLEN)
         for entry in info.split(b";"):
-            if entry.startswith(b"END=") and (found := _AMOUNT.match(entry, 4)):
+            if entry.startswith(b"END=") and (found := _NUMBER.match(entry, 4)):
                 end = max(end, int(found[1]))
-            elif wide and entry.startswith(b"SVLEN="):
+            elif with_svlen and entry.startswith(b"SVLEN="):
                 reached = (start + int(n[1]) for word in entry[6:].split(b",") if (n := _LENGTH.match(word)))
                 end = max(end, *(to for to in reached if to <= MAX_COORDINATE), 0)
-    return _held(name, max(start - 1, 0), end)
+    return _at_least_one_base(name, max(start - 1, 0), end)
 
 
-def _held(name: bytes, begin: int, end: int) -> Place:
-    """An empty interval is found as the base it stands before."""
+def _at_least_one_base(name: bytes, begin: int, end: int) -> Place:
+    """An empty interval counts as the base after it."""
     return name, begin, max(end, begin + 1)
 
 

@@ -3,8 +3,8 @@
     python -m gooseherd.processing.programs.normalise FORMAT SOURCE --report FILE
         [--header FILE] [--added FILE]
 
-Records go to standard output, the header to one file, those that the source lacks to another,
-what was noticed (or why the source was refused) as JSON to the report. Being a process of its
+Writes the records to standard output, the header to one file, records that the source lacks to another,
+and to the report, as JSON, the counts of changes or why the source was refused. Being a process of its
 own makes it a pipeline stage: under the same limits, and a crash is an exit status.
 
 Exit status: 0; 65 the source was refused, and the report says why.
@@ -25,7 +25,12 @@ from typing import Any, BinaryIO, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.formats.decompression import MAX_BYTES, Inflation, inflate, refuse_bomb
+from gooseherd.processing.formats.decompression import (
+    MAX_BYTES,
+    Inflation,
+    inflate,
+    refuse_decompression_bomb,
+)
 from gooseherd.processing.formats.readers import MAX_LINE, reader_of
 from gooseherd.processing.formats.records import Records, refuse
 
@@ -36,7 +41,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def normalise(chunks: Iterable[bytes], reader: Records, max_line: int = MAX_LINE) -> Iterator[bytes]:
-    """Clean records, block by block; what was noticed stays in `reader`.
+    """Clean records, block by block; the counts of changes are in `reader`.
 
     Raises:
         StepFailed: source_invalid with the line's number.
@@ -49,7 +54,7 @@ def normalise(chunks: Iterable[bytes], reader: Records, max_line: int = MAX_LINE
 def report(
     reader: Records, found: Inflation, header: bytes, record_bytes: int, *, kept: bool
 ) -> dict[str, Any]:
-    """All that was noticed, as plain data."""
+    """The counts and the contigs, as plain data."""
     return {
         "compression": str(found.compression),
         "lines": reader.lines,
@@ -70,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says."""
     # A reader that went away ends this process the way it ends sort or cat.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # Millions of short-lived tuples and not one cycle: looking for some costs a third of the time.
+    # Millions of short-lived tuples without reference cycles: the search for some takes a third of the time.
     gc.disable()
     parser = argparse.ArgumentParser()
     parser.add_argument("format")
@@ -104,7 +109,7 @@ def _run(given: argparse.Namespace) -> None:
         else:
             stream = files.enter_context(Path(given.source).open("rb"))
             size = os.fstat(stream.fileno()).st_size
-            refuse_bomb(stream, size=size, max_bytes=given.max_bytes)
+            refuse_decompression_bomb(stream, size=size, max_bytes=given.max_bytes)
         # Its descriptor stays open to the very end: what reads it must not learn of an end before
         # the reason for it is written and this process is gone.
         out = files.enter_context(os.fdopen(1, "wb", closefd=False))

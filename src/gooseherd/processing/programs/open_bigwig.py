@@ -1,4 +1,4 @@
-"""Opens a bigWig the way its readers will; a program of its own, because the parser of C may crash.
+"""Opens a bigWig the way its readers will; a program of its own, because the parser, in C, may crash.
 
     python -m gooseherd.processing.programs.open_bigwig bigwig SOURCE --report FILE
 

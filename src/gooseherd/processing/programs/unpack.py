@@ -1,4 +1,4 @@
-"""Unpacks a source whole; a program of its own, because decoders of C meet foreign bytes.
+"""Unpacks a source whole; a program of its own, because decoders in C read untrusted bytes.
 
     python -m gooseherd.processing.programs.unpack SOURCE --report FILE
 

@@ -1,4 +1,4 @@
-"""Asks a finished pair of data and index what its readers will ask, before anyone else can.
+"""Verifies a finished pair of data and index by queries, before it is published.
 
     python -m gooseherd.processing.programs.verify tabix|bam DATA INDEX --report FILE --seed WORD
         [--source FILE --format NAME] [--ours]
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--format")
     parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
-    words = argv if len(argv) > 1 else ordered(*argv)
+    words = argv if len(argv) > 1 else read_order(*argv)
     if not words:
         return 0
     given = parser.parse_args(words)
@@ -69,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def ordered(source_format: str) -> list[str]:
-    """What is to be asked, from standard input, when that comes; nothing, if it ends."""
+def read_order(source_format: str) -> list[str]:
+    """The arguments, read from standard input once they are written; [] if it ends without."""
     import pysam  # noqa: F401 - takes longer than anything that is asked
 
     if source_format == "bigbed":
@@ -88,23 +88,23 @@ def refuse(report: Path, reason: Reason, detail: str) -> int:
 
 def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
     """Check text in BGZF with TBI or CSI."""
-    with TabixQueries(given.data, given.index) as answers:
-        samples = of_blocks(given.data, answers.place, STRETCHES, chance)
+    with TabixQueries(given.data, given.index) as queries:
+        samples = of_blocks(given.data, queries.place, STRETCHES, chance)
         if given.source is not None:
-            samples.append(of_source(given.source, given.format, answers.place, chance))
-        return {"contigs": len(answers.names), "regions": compare(answers, samples, chance)}
+            samples.append(of_source(given.source, given.format, queries.place, chance))
+        return {"contigs": len(queries.names), "regions": compare(queries, samples, chance)}
 
 
 def alignments(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
     """Check a BAM with BAI or CSI; also how many reads the index counts."""
-    with BamQueries(given.data, given.index) as answers:
+    with BamQueries(given.data, given.index) as queries:
         samples = [of_alignments(given.source or given.data, given.format or "bam", given.report.parent)]
         if given.ours:
-            samples += reads_in_blocks(given.data, answers.opened, STRETCHES, chance)
-        return {"reads": answers.reads, "regions": compare(answers, samples, chance)}
+            samples += reads_in_blocks(given.data, queries.opened, STRETCHES, chance)
+        return {"reads": queries.reads, "regions": compare(queries, samples, chance)}
 
 
-def compare(answers: IndexQueries, samples: list[Sample], chance: random.Random) -> int:
+def compare(queries: IndexQueries, samples: list[Sample], chance: random.Random) -> int:
     """Ask for regions around what the samples hold; how many were asked.
 
     Raises:
@@ -119,16 +119,16 @@ def compare(answers: IndexQueries, samples: list[Sample], chance: random.Random)
                 continue
             asked += 1
             wanted = sample.within(region)
-            found = answers.starting_in(region)
+            found = queries.starting_in(region)
             if missing := wanted - found:
                 raise Disagreement(region, f"{missing.total()} of {wanted.total()} records are not found")
             if sample.complete and found != wanted:
                 raise Disagreement(region, f"{(found - wanted).total()} records too many are found")
-            if far := sample.reaching(region, chance):
-                answers.must_reach(far)
+            if record := sample.reaching(region, chance):
+                queries.check_reach(record)
     for sample in samples:
         if sample.whole:
-            answers.must_name(sample.names())
+            queries.check_names(sample.names())
     return asked
 
 

@@ -23,32 +23,32 @@ class SandboxUse(StrEnum):
     """Whether tools run in a sandbox; `off` is off for the filter of system calls, too."""
 
     AUTO = "auto"
-    """Where it can be had."""
+    """In one where the kernel allows it."""
     ON = "on"
-    """Or not at all."""
+    """In one, or the attempt fails."""
     OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Of one pipeline's argvs; `inside`: the tool is a child of the process that is started."""
+    """Put before each argv of a pipeline; `inside`: the tool is a child of the process that is started."""
 
     argv: tuple[str, ...]
     inside: bool
 
 
 class Confinement:
-    """Of the tools of one attempt, or of none in particular: then there is no sandbox."""
+    """The limits, the filter and the sandbox of an attempt's tools; without `sandbox_task` no sandbox."""
 
     def __init__(
         self,
         limits: ToolLimits | None = None,
-        opening: asyncio.Task[Sandbox | None] | None = None,
+        sandbox_task: asyncio.Task[Sandbox | None] | None = None,
         *,
         filtered: bool = True,
     ) -> None:
         self._limits = limits or ToolLimits()
-        self._opening = opening
+        self._sandbox_task = sandbox_task
         self._filtered = filtered
         self._hold = find_hold()
 
@@ -59,36 +59,36 @@ class Confinement:
             StepFailed: misconfigured; there must be a sandbox and there is none.
         """
         sandbox = None
-        if self._opening is not None:
+        if self._sandbox_task is not None:
             try:
-                sandbox = await asyncio.shield(self._opening)
+                sandbox = await asyncio.shield(self._sandbox_task)
             except NoSandbox as error:
                 problem = f"WORKER_SANDBOX is on, and there is none here: {error}"
                 raise StepFailed.because(Reason.MISCONFIGURED, problem) from None
         inside = sandbox is not None
         limits = self._limits.command(file_bytes, alone=inside, filtered=self._filtered, hold=self._hold)
-        return Prefix((*sandbox.entrance(cwd), *limits) if sandbox else limits, inside)
+        return Prefix((*sandbox.enter_command(cwd), *limits) if sandbox else limits, inside)
 
 
 @asynccontextmanager
 async def confinement(use: SandboxUse, limits: ToolLimits, folder: Path) -> AsyncIterator[Confinement]:
-    """Hold the tools of an attempt that works in `folder`; the sandbox is made while other things go on."""
+    """Confine the tools of an attempt that works in `folder`; the sandbox is made in the background."""
     if use is SandboxUse.OFF:
         yield Confinement(limits, filtered=False)
         return
-    opening = asyncio.create_task(_open(folder, required=use is SandboxUse.ON), name="sandbox")
+    sandbox_task = asyncio.create_task(_open_sandbox(folder, required=use is SandboxUse.ON), name="sandbox")
     try:
-        yield Confinement(limits, opening)
+        yield Confinement(limits, sandbox_task)
     finally:
-        opening.cancel()
+        sandbox_task.cancel()
         with suppress(asyncio.CancelledError, NoSandbox):
-            sandbox = await opening
+            sandbox = await sandbox_task
             if sandbox is not None:
                 await sandbox.close()
 
 
-async def trial(use: SandboxUse, folder: Path) -> tuple[bool, str]:
-    """Whether tools of an attempt here would be in a sandbox, and in which or why not."""
+async def try_sandbox(use: SandboxUse, folder: Path) -> tuple[bool, str]:
+    """Whether tools of an attempt would run in a sandbox here, and in which or why not."""
     if use is SandboxUse.OFF:
         return False, "off by WORKER_SANDBOX"
     try:
@@ -99,8 +99,8 @@ async def trial(use: SandboxUse, folder: Path) -> tuple[bool, str]:
     return True, "bubblewrap"
 
 
-async def filter_trial(use: SandboxUse) -> tuple[bool, str]:
-    """Whether the system calls of tools here would be filtered, and by what or why not."""
+async def try_filter(use: SandboxUse) -> tuple[bool, str]:
+    """Whether the system calls of tools would be filtered here, and by what or why not."""
     if use is SandboxUse.OFF:
         return False, "off by WORKER_SANDBOX"
     hold = find_hold()
@@ -116,7 +116,7 @@ async def filter_trial(use: SandboxUse) -> tuple[bool, str]:
     return (True, "seccomp") if probe.returncode == 0 else (False, scrub(output.decode(errors="replace")))
 
 
-async def _open(folder: Path, *, required: bool) -> Sandbox | None:
+async def _open_sandbox(folder: Path, *, required: bool) -> Sandbox | None:
     try:
         sandbox = await Sandbox.open(folder)
     except (NoSandbox, OSError) as error:

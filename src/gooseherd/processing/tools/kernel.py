@@ -1,4 +1,4 @@
-"""Speaks to gooseherd-intervals: where it is, how it is called, what it reports. Others run it."""
+"""The interface of gooseherd-intervals: its path, its command line, its report. It is run as a stage."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class KernelCall:
     threads: int = 2
     level: int = 1
     density: Path | None = None
-    """Where the table of how the records lie goes (densitytable.py); there is none when that fails."""
+    """Where the density table (formats/density_table.py) is written; when that fails, there is none."""
     progress_fd: int | None = None
     refuse_empty: bool = False
     keep: bool = False

@@ -1,4 +1,4 @@
-"""What each process of a tool may use: the command that sets its limits and then becomes the tool.
+"""The resource limits of each tool process, and the command that sets them before it executes the tool.
 
 | limit | value | beyond it |
 | --- | --- | --- |
@@ -34,21 +34,21 @@ OPEN_FILES: Final = 1024
 PROCESSES: Final = 256
 """Processes and threads of all tools of an attempt; four stages of 64 threads are never reached."""
 
-_LEFT_TO_OTHERS: Final = 4096
-"""Outside a sandbox whatever the user runs counts: what may still be started there while a tool runs."""
+_OTHER_PROCESSES: Final = 4096
+"""Outside a sandbox every process of the user counts: how many more may be started while a tool runs."""
 _CPU_GRACE_SECONDS: Final = 5
-"""From being told to end (sort removes its files) to being killed."""
-_OURS: Final = 256 << 20
+"""From SIGXCPU, at which sort removes its files, to SIGKILL."""
+_WORKER_BYTES: Final = 256 << 20
 """Bytes for the worker itself: entrypoint, server, fork server and attempt."""
-_ROOM: Final = 1.5
+_MEMORY_FACTOR: Final = 1.5
 """What sort, samtools and the kernel need for each byte they are told to sort in, measured at 1.25 to 1.5."""
-_LEAST: Final = 256 << 20
+_LEAST_TOOL_BYTES: Final = 256 << 20
 """Of any program: numpy below pysam alone takes 100 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolLimits:
-    """Of each process. `memory_bytes` and `cpu_seconds` None: what this process may have."""
+    """Limits of each process. `memory_bytes` and `cpu_seconds` None: those of this process."""
 
     memory_bytes: int | None = None
     cpu_seconds: int | None = None
@@ -58,10 +58,10 @@ class ToolLimits:
     def command(
         self, file_bytes: int, *, alone: bool, filtered: bool = True, hold: Path | None = None
     ) -> tuple[str, ...]:
-        """To put before a tool's argv; `alone`: in a user namespace of the tools' own.
+        """The command to put before a tool's argv; `alone`: in a user namespace of the tools' own.
 
-        `hold` is our program, which also filters system calls if `filtered`. Without it two of
-        util-linux do the rest; every Debian has them.
+        `hold` is our program, which also filters system calls if `filtered`. Without it two programs
+        of util-linux set the limits; every Debian has them.
 
         Setting limits from outside, after the start, would come too late for what a program does
         first; between fork and exec no Python may run in a process with threads. The tool dies
@@ -69,8 +69,8 @@ class ToolLimits:
         """
         limits = (
             "--core=0",
-            f"--fsize={_within(resource.RLIMIT_FSIZE, file_bytes)}",
-            f"--nofile={_within(resource.RLIMIT_NOFILE, self.open_files)}",
+            f"--fsize={_capped(resource.RLIMIT_FSIZE, file_bytes)}",
+            f"--nofile={_capped(resource.RLIMIT_NOFILE, self.open_files)}",
             *self._data(),
             *self._cpu(),
             *self._nproc(alone=alone),
@@ -82,24 +82,24 @@ class ToolLimits:
     def _data(self) -> tuple[str, ...]:
         if self.memory_bytes is None:
             return ()
-        return (f"--data={_within(resource.RLIMIT_DATA, self.memory_bytes)}",)
+        return (f"--data={_capped(resource.RLIMIT_DATA, self.memory_bytes)}",)
 
     def _cpu(self) -> tuple[str, ...]:
         if self.cpu_seconds is None:
             return ()
         soft, killed = self.cpu_seconds, self.cpu_seconds + _CPU_GRACE_SECONDS
-        return (f"--cpu={_within(resource.RLIMIT_CPU, soft)}:{_within(resource.RLIMIT_CPU, killed)}",)
+        return (f"--cpu={_capped(resource.RLIMIT_CPU, soft)}:{_capped(resource.RLIMIT_CPU, killed)}",)
 
     def _nproc(self, *, alone: bool) -> tuple[str, ...]:
-        running = 0 if alone else _running()
+        running = 0 if alone else _running_processes()
         if running is None:
             return ()
-        most = running + (self.processes if alone else _LEFT_TO_OTHERS)
-        return (f"--nproc={_within(resource.RLIMIT_NPROC, most)}",)
+        most = running + (self.processes if alone else _OTHER_PROCESSES)
+        return (f"--nproc={_capped(resource.RLIMIT_NPROC, most)}",)
 
 
 def find_hold() -> Path | None:
-    """Our program; None where it is not built."""
+    """The path of gooseherd-hold; None where it is not built."""
     return find_program(PROGRAM)
 
 
@@ -110,17 +110,22 @@ def tool_memory(worker_bytes: int, *caps: int) -> int | None:
     """
     if worker_bytes <= 0:
         return None
-    return max(worker_bytes - _OURS, worker_bytes // 2, int(_ROOM * max(caps, default=0)), _LEAST)
+    return max(
+        worker_bytes - _WORKER_BYTES,
+        worker_bytes // 2,
+        int(_MEMORY_FACTOR * max(caps, default=0)),
+        _LEAST_TOOL_BYTES,
+    )
 
 
 def sort_memory(worker_bytes: int) -> int:
     """What a tool is told to sort in on a worker with so much memory: it then keeps within `tool_memory`."""
     if worker_bytes <= 0:
-        return _LEAST
-    return int(max(worker_bytes - _OURS, worker_bytes // 2) / _ROOM)
+        return _LEAST_TOOL_BYTES
+    return int(max(worker_bytes - _WORKER_BYTES, worker_bytes // 2) / _MEMORY_FACTOR)
 
 
-def _running() -> int | None:
+def _running_processes() -> int | None:
     """Processes and threads on this machine, of all users: the user's own are no more than that. proc(5)."""
     try:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
@@ -128,6 +133,6 @@ def _running() -> int | None:
         return None
 
 
-def _within(which: int, most: int) -> int:
+def _capped(which: int, most: int) -> int:
     hard = resource.getrlimit(which)[1]
     return most if hard == resource.RLIM_INFINITY else min(most, hard)

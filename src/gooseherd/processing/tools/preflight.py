@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gooseherd.installation import apt_remedy, native_program_remedy, remedy
-from gooseherd.processing.tools.isolation import SandboxUse, filter_trial, trial
+from gooseherd.processing.tools.isolation import SandboxUse, try_filter, try_sandbox
 from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
 
 State = Literal["ok", "warn", "missing"]
@@ -124,7 +124,7 @@ def _sandbox(use: SandboxUse) -> Check:
     name = "sandbox"
     try:
         with tempfile.TemporaryDirectory() as folder:
-            there, how = asyncio.run(trial(use, Path(folder)))
+            there, how = asyncio.run(try_sandbox(use, Path(folder)))
     except OSError as error:
         there, how = False, f"no temporary folder: {error.strerror}"
     if there:
@@ -143,7 +143,7 @@ def _sandbox_remedy() -> str:
 def _filter(use: SandboxUse) -> Check:
     """Optional, as the sandbox is; each holds without the other."""
     name = "system call filter"
-    there, how = asyncio.run(filter_trial(use))
+    there, how = asyncio.run(try_filter(use))
     if there:
         return Check(name, "ok", f"tools run behind one ({how})")
     if use is SandboxUse.OFF:

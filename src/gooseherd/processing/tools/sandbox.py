@@ -1,7 +1,7 @@
 """One sandbox for all tools of an attempt, where the kernel allows it.
 
-No network, one folder to write to and the rest read-only, no other processes to see, nothing
-that outlives the attempt. bubblewrap makes it once, around a `cat` that keeps it; each tool
+No network, one writable folder and the rest read-only, no view of other processes; all processes in
+it end with the attempt. bubblewrap makes it once, around a `cat` that keeps it alive; each tool
 enters it by nsenter, which takes a millisecond where another bubblewrap would take ten.
 User namespaces are all it needs: no privileges, and none are had inside.
 """
@@ -18,8 +18,8 @@ from typing import Final
 
 from gooseherd.processing.tools.tool_errors import scrub
 
-_MAKE_SECONDS: Final = 10.0
-"""A kernel that refuses says so in milliseconds; this is for a machine that is very busy."""
+_START_SECONDS: Final = 10.0
+"""A kernel that refuses does so in milliseconds; this is for a machine that is very busy."""
 _END_SECONDS: Final = 5.0
 _SHARED: Final = ("--user", "--preserve-credentials", "--mount", "--net", "--ipc", "--pid")
 
@@ -37,7 +37,7 @@ which cannot be entered together with the rest."""
 
 
 class NoSandbox(Exception):
-    """There is none on this machine; the text says why, without paths."""
+    """This machine has no sandbox; the text is the reason, without paths."""
 
 
 class Sandbox:
@@ -74,8 +74,8 @@ class Sandbox:
             writing = -1
             made = cls(keeper, 0)
             try:
-                async with asyncio.timeout(_MAKE_SECONDS):
-                    await made._settle(reading)
+                async with asyncio.timeout(_START_SECONDS):
+                    await made._wait_until_ready(reading)
             except BaseException as error:
                 await made.close()
                 if isinstance(error, TimeoutError):
@@ -87,14 +87,16 @@ class Sandbox:
                 if descriptor >= 0:
                     os.close(descriptor)
 
-    def entrance(self, cwd: Path) -> tuple[str, ...]:
-        """To put before the argv of what shall run inside, in the folder `cwd`."""
+    def enter_command(self, cwd: Path) -> tuple[str, ...]:
+        """The command to put before the argv of a program that runs inside, in the folder `cwd`."""
         # Root has all rights in a namespace it enters, and could undo the mounts.
-        shed = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--") if os.getuid() == 0 else ()
-        return ("nsenter", f"--target={self._pid}", *_SHARED, f"--wdns={cwd}", "--", *shed)
+        drop_capabilities = (
+            ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--") if os.getuid() == 0 else ()
+        )
+        return ("nsenter", f"--target={self._pid}", *_SHARED, f"--wdns={cwd}", "--", *drop_capabilities)
 
     async def close(self) -> None:
-        """End it and all that runs inside."""
+        """End the sandbox and all processes inside."""
         if self._keeper.stdin is not None:
             self._keeper.stdin.close()
         try:
@@ -111,8 +113,8 @@ class Sandbox:
         with suppress(ProcessLookupError):
             self._keeper.kill()
 
-    async def _settle(self, information: int) -> None:
-        """Wait until it stands, learn who is in it, and see that it can be entered."""
+    async def _wait_until_ready(self, information: int) -> None:
+        """Wait until the sandbox runs, read the pid of its first process and check that it can be entered."""
         keeper = self._keeper
         assert keeper.stdin is not None
         assert keeper.stdout is not None
@@ -123,21 +125,21 @@ class Sandbox:
         if await keeper.stdout.readline() != b"\n":
             raise NoSandbox(_last_line("bubblewrap", await keeper.stderr.read(4096)))
         self._pid = int(json.loads(os.read(information, 4096))["child-pid"])
-        trial = await asyncio.create_subprocess_exec(
-            *self.entrance(Path("/")), "true", stderr=asyncio.subprocess.PIPE
+        entered = await asyncio.create_subprocess_exec(
+            *self.enter_command(Path("/")), "true", stderr=asyncio.subprocess.PIPE
         )
-        _, words = await trial.communicate()
-        if trial.returncode != 0:
-            raise NoSandbox(_last_line("nsenter", words))
+        _, stderr = await entered.communicate()
+        if entered.returncode != 0:
+            raise NoSandbox(_last_line("nsenter", stderr))
 
 
 def inner_processes(pid: int) -> list[int]:
-    """What an nsenter that is `pid` has started: the tool, under its number outside."""
+    """The children of the nsenter process `pid`: the tool, by its pid outside the sandbox."""
     with suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
-def _last_line(program: str, words: bytes) -> str:
-    lines = words.decode(errors="replace").strip().splitlines()
-    return scrub(lines[0]) if lines else f"{program} failed without a word"
+def _last_line(program: str, stderr: bytes) -> str:
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return scrub(lines[0]) if lines else f"{program} failed without a message"

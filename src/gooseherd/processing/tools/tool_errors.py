@@ -8,12 +8,12 @@ from typing import Final
 
 from gooseherd.domain.failures import Failure, Reason
 
-_MAX_WORDS: Final = 300
+_MAX_CHARACTERS: Final = 300
 
 # First match wins.
-_OF_MACHINE: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
-    (re.compile(words, re.IGNORECASE), reason, meaning)
-    for words, reason, meaning in (
+_MACHINE_ERRORS: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
+    (re.compile(text, re.IGNORECASE), reason, meaning)
+    for text, reason, meaning in (
         (
             "no space left|out of disk space|disk quota exceeded|file too large|file size limit",
             Reason.OUT_OF_DISK,
@@ -29,10 +29,10 @@ _OF_MACHINE: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
         ),
     )
 )
-# What a tool says of its input, and how we say it; None: in the tool's own words. First match wins.
-_OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
-    (re.compile(words, re.IGNORECASE), meaning)
-    for words, meaning in (
+# An error of a tool about its input, and our message for it; None: the tool's own message. First match wins.
+_SOURCE_ERRORS: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
+    (re.compile(text, re.IGNORECASE), meaning)
+    for text, meaning in (
         (
             "unable to fetch reference|failed to populate reference",
             "the CRAM needs an external reference sequence, which is not available here: embed it",
@@ -57,9 +57,9 @@ _OF_SOURCE: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
 )
 
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
-"""How parsers of C end on bytes that nobody meant them to read: again and again, the same way."""
+"""How parsers in C end on malformed input, in the same way each time."""
 _FUNCTION: Final = re.compile(r"^\[[EW]::\w+\] ")
-"""Where in htslib an error was seen: nothing to users."""
+"""The function of htslib that reported an error: of no use to users."""
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+]{1,9}://[^\s'\"]+", re.IGNORECASE)
 _PATH: Final = re.compile(r"(?<![\w.<])/(?:[^\s'\":,;()\[\]]+)")
 _HOST: Final = re.compile(
@@ -76,28 +76,30 @@ def scrub(text: str, *secrets: str) -> str:
     text = _PATH.sub("(path)", text)
     text = _IP.sub("(host)", _HOST.sub("(host)", text))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _MAX_WORDS else text[: _MAX_WORDS - 1] + "…"
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
 
 
 def by_full_disk(stage: str) -> Failure:
-    """For a stage that failed where there was no room, in whatever words."""
+    """The failure of a stage while the disk was full, whatever its error message."""
     return Failure(Reason.OUT_OF_DISK, f"{stage} ran out of disk space")
 
 
 def explain(
-    stage: str, returncode: int, words: str, *, reads_source: bool, secrets: tuple[str, ...] = ()
+    stage: str, returncode: int, stderr: str, *, reads_source: bool, secrets: tuple[str, ...] = ()
 ) -> Failure:
-    """What it means that `stage` ended like this.
+    """The failure that `stage` ended with.
 
-    `words` is what it left on standard error. A stage that does not read the source cannot
-    blame it.
+    `stderr` is the end of its standard error. The errors of a stage that does not read the source
+    are never taken for errors of the source.
     """
-    for pattern, reason, meaning in _OF_MACHINE:
-        if pattern.search(words):
+    for pattern, reason, meaning in _MACHINE_ERRORS:
+        if pattern.search(stderr):
             return Failure(reason, f"{stage} {meaning}")
-    for pattern, sentence in _OF_SOURCE if reads_source else ():
-        if pattern.search(words):
-            return Failure(Reason.SOURCE_INVALID, sentence or scrub(_telling_line(words, pattern), *secrets))
+    for pattern, sentence in _SOURCE_ERRORS if reads_source else ():
+        if pattern.search(stderr):
+            return Failure(
+                Reason.SOURCE_INVALID, sentence or scrub(_line_with_reason(stderr, pattern), *secrets)
+            )
     if returncode == -signal.SIGKILL:
         return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
     if returncode == -signal.SIGXFSZ:
@@ -112,14 +114,14 @@ def explain(
     if returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else str(-returncode)
         return Failure(Reason.TOOL_FAILED, f"{stage} died of {name}")
-    last = scrub(_telling_line(words, None), *secrets)
+    last = scrub(_line_with_reason(stderr, None), *secrets)
     how = f"{stage} failed with status {returncode}" if returncode else f"{stage} reported an error"
     return Failure(Reason.TOOL_FAILED, f"{how}: {last}" if last else how)
 
 
-def _telling_line(words: str, pattern: re.Pattern[str] | None) -> str:
+def _line_with_reason(stderr: str, pattern: re.Pattern[str] | None) -> str:
     """The line that matches, or the first of htslib's errors, or the last line there is."""
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if pattern is not None:
         line_found = next((line for line in lines if pattern.search(line)), "")
     else:

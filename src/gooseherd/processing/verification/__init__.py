@@ -1,1 +1,1 @@
-"""Whether a finished artifact answers what its readers will ask."""
+"""Queries of a finished artifact, compared with its data and its source."""

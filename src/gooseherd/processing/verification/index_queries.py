@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
-_MOST: Final = 20_000
-"""Records of one answer that are looked at: dense places must not cost minutes."""
+_MOST_RECORDS: Final = 20_000
+"""Records of one query that are compared: dense places must not take minutes."""
 _CONTROL: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
-_LOOKED_AT: Final = 1 << 16
+_HEAD_BYTES: Final = 1 << 16
 _NAMES_AT: Final = 36  # TBI: magic, n_ref, seven numbers of tabix (the tabix format)
 _CSI_AUX_AT: Final = 16  # CSIv1: magic, min_shift, depth, l_aux
 
@@ -43,7 +43,7 @@ class Placed(NamedTuple):
 
 @dataclass(eq=False)
 class Disagreement(Exception):
-    """The index does not answer what the data or the source holds."""
+    """The index does not find what the data or the source holds."""
 
     region: Region | None
     what: str
@@ -53,7 +53,7 @@ class Disagreement(Exception):
 
 
 class NotText(Exception):
-    """htslib takes the data for something binary, and so do readers made of it: control characters on top."""
+    """Control characters at the start: htslib, and readers built on it, take the data for binary."""
 
 
 class IndexQueries(Protocol):
@@ -63,16 +63,16 @@ class IndexQueries(Protocol):
         """The contents of the records that begin in `region`."""
         ...
 
-    def must_reach(self, record: Placed) -> None:
-        """A record is found by its last base.
+    def check_reach(self, record: Placed) -> None:
+        """Check that a record is found by its last base.
 
         Raises:
             Disagreement: it is not.
         """
         ...
 
-    def must_name(self, names: set[str]) -> None:
-        """The index has these sequences and no others.
+    def check_names(self, names: set[str]) -> None:
+        """Check that the index has these sequences and no others.
 
         Raises:
             Disagreement: it has not.
@@ -94,7 +94,7 @@ class TabixQueries:
             self._opened: Any = pysam.TabixFile(str(data), index=str(index), encoding="latin-1")
         except (OSError, ValueError) as error:
             with gzip.open(data) as stream:
-                if _CONTROL.search(stream.read(_LOOKED_AT)):
+                if _CONTROL.search(stream.read(_HEAD_BYTES)):
                     raise NotText from None
             raise _does_not_open(error) from None
         self.place = _placer(*columns)
@@ -111,12 +111,12 @@ class TabixQueries:
     def _lines(self, region: Region) -> list[str]:
         # Braces are htslib's quoting of names that hold colons. One more to the left finds empty intervals.
         name = f"{{{region.name}}}" if ":" in region.name and "}" not in region.name else region.name
-        asked = f"{name}:{max(region.begin, 1)}-{region.end}"
+        region_text = f"{name}:{max(region.begin, 1)}-{region.end}"
         try:
             found = []
-            for line in self._opened.fetch(region=asked):
+            for line in self._opened.fetch(region=region_text):
                 found.append(line)
-                if len(found) > _MOST:
+                if len(found) > _MOST_RECORDS:
                     break
         except (OSError, ValueError) as error:
             raise Disagreement(region, f"no answer ({type(error).__name__})") from None
@@ -128,15 +128,15 @@ class TabixQueries:
             r.content for r in records if r.name == region.name and region.begin <= r.begin < region.end
         )
 
-    def must_reach(self, record: Placed) -> None:
+    def check_reach(self, record: Placed) -> None:
         if record.end is None or record.end <= record.begin:
             return
         region = Region(record.name, record.end - 1, record.end)
         found = self._lines(region)
-        if len(found) <= _MOST and record.content not in found:
+        if len(found) <= _MOST_RECORDS and record.content not in found:
             raise Disagreement(region, "a record is not found by its last base")
 
-    def must_name(self, names: set[str]) -> None:
+    def check_names(self, names: set[str]) -> None:
         if names != set(self.names):
             raise Disagreement(None, f"the index names {len(self.names)} sequences instead of {len(names)}")
 
@@ -170,22 +170,22 @@ class BamQueries:
             for read in self.opened.fetch(region.name, region.begin, region.end):
                 if region.begin <= read.reference_start:
                     found[content_of(read)] += 1
-                    if found.total() > _MOST:
+                    if found.total() > _MOST_RECORDS:
                         break
         except (OSError, ValueError) as error:
             raise Disagreement(region, f"no answer ({type(error).__name__})") from None
         return found
 
-    def must_reach(self, record: Placed) -> None:
+    def check_reach(self, record: Placed) -> None:
         if record.end is None or record.end <= record.begin:
             return
         region = Region(record.name, record.end - 1, record.end)
         for looked, read in enumerate(self.opened.fetch(*region)):
-            if looked > _MOST or content_of(read) == record.content:
+            if looked > _MOST_RECORDS or content_of(read) == record.content:
                 return
         raise Disagreement(region, "a read is not found by its last base")
 
-    def must_name(self, names: set[str]) -> None:
+    def check_names(self, names: set[str]) -> None:
         if not names <= set(self.opened.references):
             raise Disagreement(None, "reads lie on sequences that the header does not name")
 

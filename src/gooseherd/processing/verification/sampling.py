@@ -21,10 +21,10 @@ from gooseherd.processing.programs.bigbed_to_bed import lines_of
 from gooseherd.processing.programs.normalise import normalise
 from gooseherd.processing.verification.index_queries import Placed, Region, content_of
 
-_CHEAP: Final = 1 << 18
-"""Bytes of text from the start of a source: tens of milliseconds."""
-_READS: Final = 2_000
-_STRETCH: Final = 400
+_SOURCE_BYTES: Final = 1 << 18
+"""Bytes of text that are read from the start of a source: tens of milliseconds."""
+_MOST_READS: Final = 2_000
+_STRETCH_RECORDS: Final = 400
 """Records of one stretch of the data."""
 _BLOCK_START: Final = b"\x1f\x8b\x08\x04"
 """What to search for; the rest of the header is then read."""
@@ -38,7 +38,7 @@ Place = Callable[[str], Placed]
 
 @dataclass(frozen=True)
 class Sample:
-    """Records, and what their lot allows to conclude.
+    """Records, and how complete they are.
 
     `complete`: of a sequence, all records between the first and the last that is here, in order.
     `whole`: all records there are, in any order. `regions`: how many to ask for.
@@ -53,15 +53,15 @@ class Sample:
         return {record.name for record in self.records}
 
     def region(self, chance: random.Random) -> Region | None:
-        """Somewhere that this sample can judge; None: it cannot judge anything."""
+        """A random region for which this sample knows the answer; None: there is none."""
         record = chance.choice(self.records)
         if self.whole or not self.complete:
             width = chance.choice((1, 100, 10_000)) if self.whole else 1
             begin = max(record.begin - chance.randrange(width), 0)
             return Region(record.name, begin, record.begin + chance.randrange(width) + 1)
-        # Records at a stretch's own ends may go on outside of it.
-        mine = [r.begin for r in self.records if r.name == record.name]
-        low, high = mine[0] + 1, mine[-1]
+        # Outside of a stretch there may be more records with its first or last start.
+        starts = [r.begin for r in self.records if r.name == record.name]
+        low, high = starts[0] + 1, starts[-1]
         return Region(record.name, low, high) if low < high else None
 
     def within(self, region: Region) -> Counter[str]:
@@ -86,7 +86,7 @@ def of_blocks(data: Path, place: Place, stretches: int, chance: random.Random) -
         for _ in range(stretches):
             text = _text_at(stream, chance.randrange(max(data.stat().st_size, 1)))
             lines = text.split("\n")[1:-1]
-            records = [place(line) for line in lines[:_STRETCH] if line and line[0] != "#"]
+            records = [place(line) for line in lines[:_STRETCH_RECORDS] if line and line[0] != "#"]
             samples.append(Sample(records, complete=True))
     return samples
 
@@ -108,7 +108,7 @@ def of_source(source: Path, format_name: str, place: Place, chance: random.Rando
             for _ in range(_MIDDLES):
                 text = _middle(stream, found.compression, chance)
                 text = text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1]
-                # Read from the middle on, a line may look like anything: a refusal is no verdict.
+                # From the middle of a file, lines may be misread: a refusal means nothing here.
                 with suppress(StepFailed):
                     records += _lines(reader.block(1, text)) if text else []
     whole = beginning.whole
@@ -124,8 +124,8 @@ def of_alignments(path: Path, format_name: str, work: Path) -> Sample:
         if format_name == "sam":
             path, whole = _beginning_of_sam(path, work / "beginning.sam")
         with pysam.AlignmentFile(str(path), check_sq=False) as opened:
-            reads = list(islice(opened.fetch(until_eof=True), _READS))
-            whole = whole and len(reads) < _READS
+            reads = list(islice(opened.fetch(until_eof=True), _MOST_READS))
+            whole = whole and len(reads) < _MOST_READS
             return Sample(list(_placed(reads)), complete=whole, whole=whole, regions=_SOURCE_REGIONS)
     except (OSError, ValueError, NotImplementedError, StepFailed):  # a BAM in plain gzip knows no places
         return Sample([])
@@ -142,7 +142,7 @@ class _Beginning:
         read = 0
         for chunk in self._chunks:
             read += len(chunk)
-            if read > _CHEAP and b"\n" in chunk:
+            if read > _SOURCE_BYTES and b"\n" in chunk:
                 self.whole = False
                 yield chunk[: chunk.rfind(b"\n") + 1]
                 return
@@ -155,19 +155,19 @@ def reads_in_blocks(data: Path, opened: Any, stretches: int, chance: random.Rand
     with data.open("rb") as stream:
         for _ in range(stretches):
             before = _block_at(stream, chance.randrange(max(data.stat().st_size, 1)))
-            start = None if before is None else _behind_a_short_block(stream, before)
+            start = None if before is None else _next_block_of_a_short_one(stream, before)
             if start is None:
                 continue
             opened.seek(start << 16)
             try:
-                reads = list(islice(opened.fetch(until_eof=True), _STRETCH))
+                reads = list(islice(opened.fetch(until_eof=True), _STRETCH_RECORDS))
             except (OSError, ValueError):
                 continue  # A header of several blocks.
             samples.append(Sample(list(_placed(reads)), complete=True))
     return samples
 
 
-def _behind_a_short_block(stream: BinaryIO, start: int) -> int | None:
+def _next_block_of_a_short_one(stream: BinaryIO, start: int) -> int | None:
     """Where the next block begins, if the writer ended this one early because the next read did not fit."""
     stream.seek(start)
     header = htslib_header(stream.read(HEADER_BYTES))
@@ -251,7 +251,7 @@ def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
             contig, length = chance.choice(contigs)
             at = chance.randrange(length)
             found = opened.entries(contig, at, min(at + 1_000_000, length)) or ()
-            records += [place(line) for line in _lines(lines_of(contig, found[:_STRETCH]))]
+            records += [place(line) for line in _lines(lines_of(contig, found[:_STRETCH_RECORDS]))]
     except RuntimeError:
         return Sample([])
     return Sample(records, regions=_SOURCE_REGIONS)
