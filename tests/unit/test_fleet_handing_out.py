@@ -82,7 +82,7 @@ def put(folder: Path, process: subprocess.Popen[bytes], attempt: AttemptId | Non
         process=me,
         address=W.address,
         attempt=None if attempt is None else str(attempt),
-        holder=None if attempt is None else me,
+        owner=None if attempt is None else me,
     )
     with registry.locked():
         registry.put(entry)

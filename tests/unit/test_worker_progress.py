@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gooseherd.domain.attempt import EventKind
-from gooseherd.worker.progress import Progress
+from gooseherd.worker.progress import ProgressReporter
 
 
 def test_a_wait_is_said_with_all_progress_until_more_of_the_source_arrives() -> None:
     lines: list[dict[str, Any]] = []
-    progress = Progress(lambda kind, **fields: lines.append(fields), wall_clock=lambda: 1000.0)
+    progress = ProgressReporter(lambda kind, **fields: lines.append(fields), wall_clock=lambda: 1000.0)
     progress.begin_step()
     progress.arrived(0.5, 50)
     progress.waiting("upstream broke off", 12.04)
@@ -25,7 +25,7 @@ def test_a_wait_is_said_with_all_progress_until_more_of_the_source_arrives() -> 
 def test_there_is_no_estimate_during_a_wait() -> None:
     lines: list[dict[str, Any]] = []
     time = iter(range(100))
-    progress = Progress(lambda kind, **fields: lines.append(fields), clock=lambda: float(next(time)))
+    progress = ProgressReporter(lambda kind, **fields: lines.append(fields), clock=lambda: float(next(time)))
     progress.arrived(1.0, 50)
     assert lines[-1]["eta_seconds"] is not None
     progress.waiting("upstream broke off", 5)
@@ -34,5 +34,5 @@ def test_there_is_no_estimate_during_a_wait() -> None:
 
 def test_the_kind_of_a_wait_is_progress() -> None:
     kinds: list[EventKind] = []
-    Progress(lambda kind, **_: kinds.append(kind)).waiting("upstream timed out", 1)
+    ProgressReporter(lambda kind, **_: kinds.append(kind)).waiting("upstream timed out", 1)
     assert kinds == [EventKind.PROGRESS]

@@ -13,15 +13,15 @@ One that is starting may let the question wait until it is.
 """
 
 _WAIT_SECONDS: Final = 5
-_ANSWER_SECONDS: Final = 6.0
+_RESPONSE_SECONDS: Final = 6.0
 
 
 def http_probe(port: int) -> HealthProbe:
     """GET /health on that port, held back while the worker is starting; healthy is 200."""
 
-    async def answers(address: str) -> bool:
+    async def responds(address: str) -> bool:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(_RESPONSE_SECONDS):
                 reader, writer = await asyncio.open_connection(address, port)
                 try:
                     writer.write(
@@ -35,4 +35,4 @@ def http_probe(port: int) -> HealthProbe:
             return False
         return len(status) > 1 and status[0].startswith(b"HTTP/1.") and status[1] == b"200"
 
-    return answers
+    return responds

@@ -78,7 +78,7 @@ class LocalFleet(AcquiringFleet):
         if not record.alive:
             await self._processes.clean_up(record)
             return None
-        await in_thread(self._records.change, worker_id, holder=self._me)
+        await in_thread(self._records.change, worker_id, owner=self._me)
         self._processes.watch(record)
         return WorkerHandle(worker_id, record.address)
 
@@ -118,7 +118,7 @@ class LocalFleet(AcquiringFleet):
     async def disown(self, worker_id: WorkerId) -> None:
         """It is idle again when nothing runs on it, or when its user says so."""
         try:
-            await in_thread(self._records.change, worker_id, holder=None)
+            await in_thread(self._records.change, worker_id, owner=None)
         except OSError as error:
             log.warning("worker could not be disowned", extra={"worker": worker_id, "error": str(error)})
 
@@ -198,7 +198,7 @@ class LocalFleet(AcquiringFleet):
         same = [record for record in records if record.attempt == attempt]
         warm = [record for record in records if self._is_warm(record)]
         for record in (*same, *reversed(warm)):
-            taken = replace(record, attempt=attempt, holder=self._me)
+            taken = replace(record, attempt=attempt, owner=self._me)
             self._records.put(taken)
             return taken, False
         if len(records) >= self._max_workers:
@@ -211,7 +211,7 @@ class LocalFleet(AcquiringFleet):
             started_at=time.time(),
             launcher=self._me,
             attempt=attempt,
-            holder=self._me,
+            owner=self._me,
         )
         self._records.put(record)
         return record, True
@@ -222,14 +222,14 @@ class LocalFleet(AcquiringFleet):
         if record is None or (attempt is not None and record.attempt not in (None, attempt)):
             return None
         if idle:
-            record = replace(record, attempt=None, holder=None)
+            record = replace(record, attempt=None, owner=None)
             self._records.put(record)
         return record
 
     def _take_idle(self) -> list[WorkerRecord]:
         """All idle workers, taken so that no other process is given one while it is being stopped."""
         idle = [record for record in self._records.entries() if record.alive and record.attempt is None]
-        taken = [replace(record, attempt=_BEING_STOPPED, holder=self._me) for record in idle]
+        taken = [replace(record, attempt=_BEING_STOPPED, owner=self._me) for record in idle]
         for record in taken:
             self._records.put(record)
         return taken
@@ -238,7 +238,7 @@ class LocalFleet(AcquiringFleet):
         if record.address is None or is_draining(record.work):
             return False
         # Held for an API process that died, with nothing running: nobody will come and release it.
-        orphaned = record.holder is None or not record.holder.alive
+        orphaned = record.owner is None or not record.owner.alive
         return record.attempt is None or (orphaned and not live_attempts(record.work))
 
     def _is_warm(self, record: WorkerRecord) -> bool:

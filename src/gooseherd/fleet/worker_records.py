@@ -38,7 +38,7 @@ class WorkerRecord:
     """Folder of the worker's sockets, outside of everything else because paths of sockets are short."""
     attempt: str | None = None
     """Who uses it; None: idle."""
-    holder: ProcessId | None = None
+    owner: ProcessId | None = None
     """On whose behalf: the API process that acquired or found it."""
 
     @property
@@ -58,13 +58,13 @@ class WorkerRecord:
             "address": self.address,
             "runtime": self.runtime and str(self.runtime),
             "attempt": self.attempt,
-            "holder": self.holder and self.holder.to_json(),
+            "holder": self.owner and self.owner.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`; KeyError, TypeError or ValueError when it is not one."""
-        process, holder, runtime = data["process"], data["holder"], data["runtime"]
+        process, owner, runtime = data["process"], data["holder"], data["runtime"]
         return cls(
             worker_id=WorkerId(data["worker_id"]),
             work=Path(data["work"]),
@@ -75,7 +75,7 @@ class WorkerRecord:
             address=data["address"],
             runtime=Path(runtime) if runtime else None,
             attempt=data["attempt"],
-            holder=ProcessId.from_json(holder) if holder else None,
+            owner=ProcessId.from_json(owner) if owner else None,
         )
 
 

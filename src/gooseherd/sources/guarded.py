@@ -23,7 +23,7 @@ Headers = Mapping[str, str]
 
 MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_ANSWERS: Final = frozenset({200, 206, 304, 416})
+_USABLE_STATUSES: Final = frozenset({200, 206, 304, 416})
 _AGAIN: Final = frozenset({408, 425, 429})
 _TRAVELLING: Final = frozenset(
     {"accept", "accept-encoding", "range", "if-range", "if-none-match", "if-modified-since"}
@@ -71,7 +71,7 @@ class GuardedHttp:
         """
         display_url = display_url or safe_url(url)
         response = await self._follow(url, headers, display_url, ours=ours)
-        if response.status in _ANSWERS:
+        if response.status in _USABLE_STATUSES:
             return response
         response.close()
         raise _as_error(response, display_url)

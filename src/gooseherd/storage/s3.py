@@ -28,7 +28,7 @@ from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix
-from gooseherd.storage.s3_control import Conflict, Exists, S3Control
+from gooseherd.storage.s3_control import Exists, KeyChanged, S3Control
 from gooseherd.storage.s3_parts import file_parts, gathered, put_in_parts, slices
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ class S3Cache(CacheBackend):
 
         if left.stop is not None and left.etag is None and left.stop - left.start <= CHUNK:
             # What genome browsers ask for, in one call: a third less CPU than what follows.
-            piece = bytes(await obstore.get_range_async(self._store, path, start=left.start, end=left.stop))
-            if len(piece) < left.stop - left.start:
-                raise RangeNotSatisfiable(left.start + len(piece))
+            chunk = bytes(await obstore.get_range_async(self._store, path, start=left.start, end=left.stop))
+            if len(chunk) < left.stop - left.start:
+                raise RangeNotSatisfiable(left.start + len(chunk))
             left.start = left.stop
-            yield piece
+            yield chunk
             return
         answer = await obstore.get_async(self._store, path, options=left.options)
         start, stop = answer.range
@@ -156,9 +156,9 @@ class S3Cache(CacheBackend):
         async for some in answer.stream(min_chunk_size=_MIN_CHUNK):
             data = memoryview(some)
             for at in range(0, len(data), CHUNK):
-                piece = bytes(data[at : at + CHUNK])
-                left.start += len(piece)
-                yield piece
+                chunk = bytes(data[at : at + CHUNK])
+                left.start += len(chunk)
+                yield chunk
 
     async def _check_span(self, key: CacheKey, span: ByteRange) -> None:
         found = await self.head(key)
@@ -231,7 +231,7 @@ class S3Cache(CacheBackend):
             await put_in_parts(self._control, path, {_WRITER: mark}, parts, at_once=self._concurrency)
         except Exists:
             return await self._writer(path) == mark
-        except Conflict:
+        except KeyChanged:
             if (writer := await self._writer(path)) is None:
                 raise CacheUnavailable("put_if_absent") from None
             return writer == mark

@@ -30,7 +30,7 @@ class Exists(Exception):
     """Another writer's object has the key."""
 
 
-class Conflict(Exception):
+class KeyChanged(Exception):
     """The key changed under the upload; whether it exists now has to be looked up."""
 
 
@@ -118,7 +118,7 @@ class S3Control:
         return etag
 
     def complete(self, upload: Upload, etags: Sequence[str]) -> None:
-        """Make it the object, unless there is one. Raises Exists and Conflict as well."""
+        """Make it the object, unless there is one. Raises Exists and KeyChanged as well."""
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         with self._responding("complete_multipart_upload"):
             self._client.complete_multipart_upload(
@@ -167,7 +167,7 @@ def _meaning(answer: Mapping[str, Any], operation: str) -> Exception:
             return Exists()
         # The latter: the answer to our own completion was lost, and boto3 asked again.
         case "ConditionalRequestConflict" | "NoSuchUpload":
-            return Conflict()
+            return KeyChanged()
         case "NoSuchBucket" | "404":  # an answer to HEAD has its status for a code
             return Misconfigured("WORKFLOW_S3_BUCKET", "no such bucket")
         case "AccessDenied" | "403" | "InvalidAccessKeyId" | "SignatureDoesNotMatch":

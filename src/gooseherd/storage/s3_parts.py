@@ -26,7 +26,7 @@ async def put_in_parts(
     included, nothing of it is left in the bucket.
 
     Raises:
-        Exists, Conflict: as S3Control.complete does.
+        Exists, KeyChanged: as S3Control.complete does.
         CacheUnavailable, Misconfigured: as its other calls do; whatever `parts` raises.
     """
     upload = await in_thread_or_undo(control.abort, control.create, path, metadata)

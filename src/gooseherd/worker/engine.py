@@ -24,7 +24,7 @@ from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.source import IdentityKind
 from gooseherd.worker.failure_reason import failure_of
-from gooseherd.worker.progress import FETCH_PERCENT, Emit, Progress
+from gooseherd.worker.progress import FETCH_PERCENT, Emit, ProgressReporter
 from gooseherd.worker.publication import Publication
 from gooseherd.worker.streaming_source import OnFetched, StreamingSource
 
@@ -89,7 +89,7 @@ class _Run:
         self._registry = registry
         self._work = work
         self._emit = emit
-        self._progress = Progress(emit)
+        self._progress = ProgressReporter(emit)
         self._publication = Publication(cache, spec.source.identity, spec.recipe)
         self._source = work / "source" / spec.source.filename
         self._streaming_source: StreamingSource | None = None

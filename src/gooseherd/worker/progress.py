@@ -22,7 +22,7 @@ class Emit(Protocol):
         """`fields` are those of `Event`."""
 
 
-class Progress:
+class ProgressReporter:
     """Adds up the download, the finished steps and the running one; emits the sum with an estimate."""
 
     def __init__(

@@ -175,10 +175,10 @@ async def test_a_worker_held_by_a_dead_process_is_reused_once_it_is_idle(yard) -
     fleet = yard.fleet(max_workers=1)
     worker = await fleet.acquire(yard.need(yard.spec("quick")))
     dead = subprocess.Popen([sys.executable, "-c", "pass"])  # noqa: ASYNC220
-    holder = ProcessId.of_child(dead.pid)
+    owner = ProcessId.of_child(dead.pid)
     dead.wait()
     with yard.registry.locked():
-        yard.registry.put(replace(yard.entry(worker), holder=holder))
+        yard.registry.put(replace(yard.entry(worker), owner=owner))
     assert await fleet.acquire(yard.need(yard.spec("quick"))) == worker
 
 

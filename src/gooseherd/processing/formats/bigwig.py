@@ -188,12 +188,12 @@ def _first_steps(signal: Signal, bases: int) -> Iterator[Step]:
     if isinstance(signal.starts, range) and bases % signal.starts.step == 0:
         yield from _even_steps(signal, bases, signal.starts.step)
         return
-    pieces = zip(signal.starts, chain(signal.starts[1:], (signal.length,)), signal.values, strict=True)
-    begin, end, value = next(pieces)
+    intervals = zip(signal.starts, chain(signal.starts[1:], (signal.length,)), signal.values, strict=True)
+    begin, end, value = next(intervals)
     for edge in range(0, signal.length, bases):
         stop = min(edge + bases, signal.length)
         if end == edge:
-            begin, end, value = next(pieces)
+            begin, end, value = next(intervals)
         lowest = highest = value
         total = squares = 0
         while True:
@@ -203,7 +203,7 @@ def _first_steps(signal: Signal, bases: int) -> Iterator[Step]:
             lowest, highest = min(lowest, value), max(highest, value)
             if end >= stop:
                 break
-            begin, end, value = next(pieces)
+            begin, end, value = next(intervals)
         yield Step(edge, stop, lowest, highest, total, squares)
 
 

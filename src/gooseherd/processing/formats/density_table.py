@@ -63,14 +63,14 @@ class Table:
 
     def to_bytes(self) -> bytes:
         """As kernel/src/density.h says."""
-        pieces = [_TOP.pack(_MAGIC, self.shift, len(self.sequences))]
+        parts = [_TOP.pack(_MAGIC, self.shift, len(self.sequences))]
         for s in self.sequences:
-            pieces += (
+            parts += (
                 _SEQUENCE.pack(s.length, s.end, len(s.name), len(s.cells) // 3),
                 s.name,
                 _little_endian(s.cells).tobytes(),
             )
-        return b"".join(pieces)
+        return b"".join(parts)
 
     @classmethod
     def from_bytes(cls, data: Buffer) -> Table:

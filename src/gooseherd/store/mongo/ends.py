@@ -16,7 +16,7 @@ from gooseherd.store.mongo.documents import from_parts
 from gooseherd.store.mongo.fenced import OPEN_ATTEMPT, FencedWrites, ended, lost
 
 
-class JobEnds(FencedWrites):
+class JobEndWrites(FencedWrites):
     """The part of the JobStore port that ends attempts, and jobs that were leased."""
 
     @store_operation

@@ -51,7 +51,7 @@ from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.mongo.connect import Document, store_operation
 from gooseherd.store.mongo.documents import new_job, to_job
-from gooseherd.store.mongo.ends import JobEnds
+from gooseherd.store.mongo.ends import JobEndWrites
 from gooseherd.store.mongo.fenced import ended
 from gooseherd.store.mongo.leases import JobLeases
 
@@ -59,7 +59,7 @@ _TRIES: Final = 16
 """Races lost in a row before giving up; each loss means that somebody else got on."""
 
 
-class MongoJobs(JobLeases, JobEnds):
+class MongoJobs(JobLeases, JobEndWrites):
     """The JobStore port over MongoDB and what speaks its protocol (the table above)."""
 
     # -- into the queue --------------------------------------------------------------------

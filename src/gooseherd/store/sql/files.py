@@ -95,7 +95,7 @@ class SqlFiles(Stored):
     def search(self, tx: Transaction, query: FileQuery) -> FilePage:
         """One page by (dcc, local_id). Each word of `text` must begin a word of local_id or filename."""
         text = search.wanted(query.text or "", query.file_format)
-        found = _search_page(tx, text, query) if text.pieces else _page(tx, text, query)
+        found = _search_page(tx, text, query) if text.tokens else _page(tx, text, query)
         entries = list(map(_entry, found))
         page = tuple(entries[: query.limit])
         more = len(entries) > query.limit and page
@@ -152,7 +152,7 @@ def _search_page(tx: Transaction, text: search.Wanted, query: FileQuery) -> Sequ
 
 def _page(tx: Transaction, text: search.Wanted, query: FileQuery) -> Sequence[Any]:
     """One entry more than a page, read in the order of names."""
-    found = select(files.c.entry).where(*(func.strpos(files.c.names, piece) > 0 for piece in text.pieces))
+    found = select(files.c.entry).where(*(func.strpos(files.c.names, token) > 0 for token in text.tokens))
     if query.file_format is not None:
         found = found.where(files.c.file_format == query.file_format.name)
     if query.dcc is not None:

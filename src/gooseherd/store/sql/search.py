@@ -1,10 +1,10 @@
 """Search by the beginnings of words: what is stored for it, and what a text asks for.
 
-A text matches an entry when each of its blank-separated pieces begins a word of local_id or
+A text matches an entry when each of its blank-separated tokens begins a word of local_id or
 filename and goes on as the name does: `rep2.b` finds K562-rep2.bam. A word is a run of letters and
 digits.
 
-`names` holds both names in lowercase with a mark before each word, so that such a piece is found
+`names` holds both names in lowercase with a mark before each word, so that such a token is found
 by looking for one string. `words` is for an index of words, which the database keeps by triggers: the
 words in ASCII, what stands before the first word of a name as if it were one, and the format,
 marked as such. The index finds candidates, `names` decides.
@@ -65,12 +65,12 @@ class Wanted:
     """What a text and a format ask for.
 
     Of an entry's words each of `whole` must be there, and each of `prefixes` must begin one. Each
-    of `pieces` must stand in its `names`: that alone decides on the text.
+    of `tokens` must stand in its `names`: that alone decides on the text.
     """
 
     whole: tuple[str, ...]
     prefixes: tuple[str, ...]
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
 
 
 def wanted(text: str, file_format: Format | None = None) -> Wanted:
@@ -81,15 +81,15 @@ def wanted(text: str, file_format: Format | None = None) -> Wanted:
     """
     whole = [] if file_format is None else [FORMAT + file_format.name]
     prefixes: list[str] = []
-    pieces: list[str] = []
-    for piece in storable(text).lower().split():
-        marked = _marked(piece)
-        pieces.append(marked if marked.startswith(_MARK) else _MARK + marked)
-        *before, last = _ascii_words(piece)
+    tokens: list[str] = []
+    for token in storable(text).lower().split():
+        marked = _marked(token)
+        tokens.append(marked if marked.startswith(_MARK) else _MARK + marked)
+        *before, last = _ascii_words(token)
         whole += before
-        # In a name, the last word may go on; not so when something follows it in the piece already.
-        (prefixes if _WORD.fullmatch(piece[-1]) or not _WORD.search(piece) else whole).append(last)
-    return Wanted(_once(whole), _once(prefixes), tuple(pieces))
+        # In a name, the last word may go on; not so when something follows it in the token already.
+        (prefixes if _WORD.fullmatch(token[-1]) or not _WORD.search(token) else whole).append(last)
+    return Wanted(_once(whole), _once(prefixes), tuple(tokens))
 
 
 def _marked(text: str) -> str:

@@ -44,9 +44,9 @@ def sqlite_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: int) -
     if query.after is not None:
         conditions += _AFTER
         values["after_dcc"], _, values["after_local_id"] = storable(query.after).partition(" ")
-    for number, piece in enumerate(wanted.pieces):
-        conditions += f" AND instr(files.names, :piece_{number})"
-        values[f"piece_{number}"] = piece
+    for number, token in enumerate(wanted.tokens):
+        conditions += f" AND instr(files.names, :token_{number})"
+        values[f"token_{number}"] = token
     page = text(_PAGE.format(conditions=conditions)).columns(files.c.entry)
     return tx.connection.scalars(page, values).all()
 
@@ -96,9 +96,9 @@ def postgresql_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: in
     if query.file_format is not None:
         of_entries += " AND file_format = :file_format"
         values["file_format"] = query.file_format.name
-    for number, piece in enumerate(wanted.pieces):
-        of_entries += f" AND strpos(names, :piece_{number}) > 0"
-        values[f"piece_{number}"] = piece
+    for number, token in enumerate(wanted.tokens):
+        of_entries += f" AND strpos(names, :token_{number}) > 0"
+        values[f"token_{number}"] = token
     page = text(_FEW.format(term=term, of_names=of_names, of_entries=of_entries)).columns(files.c.entry)
     return tx.connection.scalars(page, _used(page, values)).all()
 
