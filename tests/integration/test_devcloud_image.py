@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gooseherd.devcloud import image
 from gooseherd.domain.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from conftest import Needs
 
 CONFIG = {
     "config": {
@@ -29,6 +32,11 @@ CONFIG = {
 }
 SYSTEM = ("/bin", "/lib", "/lib64", "/usr")
 """In place of layers with a whole Debian: this machine's programs."""
+
+
+@pytest.fixture
+def bubblewrap(needs: Needs) -> None:
+    needs("bwrap")
 
 
 def layer(**files: str | None) -> bytes:
@@ -144,10 +152,7 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         image.unpack(tmp_path / "image.tar", tmp_path / "images")
 
 
-needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-
-
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 def test_the_program_sees_its_image_its_user_and_its_variables(tmp_path: Path) -> None:
     folders = {name.strip("/"): None for name in SYSTEM}
     unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")
@@ -195,7 +200,7 @@ def started(tmp_path: Path, script: str, roots: Path) -> subprocess.CompletedPro
     return done
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 def test_folders_of_local_sources_are_there_to_be_read_in_every_task(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
@@ -209,20 +214,20 @@ def test_folders_of_local_sources_are_there_to_be_read_in_every_task(tmp_path: P
     assert sorted(path.name for path in files.iterdir()) == ["a.bed"]
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 @pytest.mark.parametrize("roots", ["/", "/data"])
 def test_folders_of_local_sources_do_not_hide_the_image(tmp_path: Path, roots: str) -> None:
     done = started(tmp_path, "echo started", Path(roots))
     assert (done.returncode, "would hide" in done.stderr) == (127, True)
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 def test_a_folder_of_local_sources_does_not_hide_files_of_the_image(tmp_path: Path) -> None:
     done = started(tmp_path, "echo started", Path("/etc"))
     assert (done.returncode, "would hide files of the image" in done.stderr) == (127, True)
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 def test_a_folder_of_local_sources_may_lie_in_a_volume(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
@@ -250,7 +255,7 @@ def test_a_folder_of_local_sources_may_lie_in_a_volume(tmp_path: Path) -> None:
     assert sorted(path.name for path in (task / "volume0").iterdir()) == ["c", "files"]
 
 
-@needs_bubblewrap
+@pytest.mark.usefixtures("bubblewrap")
 def test_a_signal_reaches_the_program_which_may_end_in_its_own_way(tmp_path: Path) -> None:
     folders = {name.strip("/"): None for name in SYSTEM}
     unpacked = image.unpack(saved(tmp_path / "image.tar", layer(**folders)), tmp_path / "images")

@@ -267,6 +267,34 @@ async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_wa
     assert manifest.digest == job.manifest_digest
 
 
+class ReadOnly:
+    """A cache as the API's role has it: it may not write."""
+
+    def __init__(self, cache: MemoryCache) -> None:
+        self.head, self.get, self.list, self.close = cache.head, cache.get, cache.list, cache.close
+
+    async def put_if_absent(self, key: CacheKey, body: object) -> bool:
+        raise AssertionError(f"wrote {key}")
+
+    async def delete(self, key: CacheKey) -> bool:
+        raise AssertionError(f"deleted {key}")
+
+
+async def test_an_api_process_writes_no_artifacts(database: Database) -> None:
+    cache = MemoryCache()
+
+    async def publishes(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        yield event(1, EventKind.ACCEPTED)
+        await publish(cache)
+        yield event(2, EventKind.DONE, manifest_digest="0" * 64)
+
+    stage = Stage(database, ReadOnly(cache), publishes).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert await stage.submissions.published(SOURCE, RECIPE)
+
+
 class CountsProgress:
     """The store, which counts what it is told while an attempt goes on."""
 

@@ -185,13 +185,18 @@ async def test_descriptors_are_bounded_and_freed(tmp_path: Path) -> None:
 
 
 async def test_cached_small_ranges_are_read_without_a_thread(
-    cache: LocalFsCache, monkeypatch: pytest.MonkeyPatch
+    cache: LocalFsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = os.urandom(MIB)
     await cache.put_if_absent(KEY, data)
     assert await read(cache, span=ByteRange(0, 10)) == data[:10]
-    if not cache._nowait:
-        pytest.skip("this file system cannot read without waiting")
+    with (tmp_path / "probe").open("wb+") as file:
+        file.write(b"x")
+        file.flush()
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except (AttributeError, OSError):
+            pytest.skip("this file system cannot read without waiting")
 
     def no_threads(*_: object) -> None:
         raise AssertionError("handed over to a thread")

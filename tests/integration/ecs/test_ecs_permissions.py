@@ -1,0 +1,82 @@
+"""What the policies of deploy/ecs allow is what the code calls on ECS and S3, seen by the local cloud."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from gooseherd.domain.keys import CacheKey
+from gooseherd.storage.s3 import S3Cache
+
+pytestmark = pytest.mark.integration
+
+FILES = Path(__file__).parents[3] / "deploy" / "ecs"
+WANTED = {
+    "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "GetObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
+}
+"""The action that each operation of S3 takes (service authorization reference)."""
+READS = {"s3:GetObject", "s3:ListBucket"}
+
+
+def allowed(name: str) -> set[str]:
+    policy = json.loads((FILES / name).read_text())
+    lists = [statement["Action"] for statement in policy["Statement"]]
+    return {action for one in lists for action in ([one] if isinstance(one, str) else one)}
+
+
+def called(site: Any, service: str) -> set[str]:
+    operations = site.cloud_admin.calls()["operations"]
+    return {name.partition(":")[2] for name in operations if name.startswith(f"{service}:")}
+
+
+async def test_of_ecs_the_api_may_do_what_a_fleet_calls(site: Any) -> None:
+    site.cloud_admin.forget_calls()
+    fleet = site.fleet()
+    worker = await fleet.acquire(site.need("j1"))
+    await fleet.survey([worker.worker_id])
+    await fleet.stop(worker.worker_id, "the test is over")
+    await fleet.gone(worker.worker_id)
+    await fleet.close()
+    wanted = {f"ecs:{operation}" for operation in called(site, "ecs")}
+    # Tags are given at the launch, and roles handed over.
+    assert allowed("api-policy.json") - READS == wanted | {"ecs:TagResource", "iam:PassRole"}
+
+
+async def test_of_s3_a_worker_may_do_what_a_cache_calls(site: Any) -> None:
+    bucket, key = f"b-{uuid.uuid4().hex[:8]}", CacheKey("a/b")
+    boto3.client("s3", endpoint_url=site.url, region_name="us-east-1").create_bucket(Bucket=bucket)
+    site.cloud_admin.forget_calls()
+    cache = S3Cache(bucket, endpoint_url=site.url)
+    large = b"x" * (9 << 20)
+    assert await cache.put_if_absent(key, b"small")
+    assert await cache.put_if_absent(CacheKey("large"), large)
+
+    async def breaks() -> Any:
+        yield large
+        raise ConnectionError("upstream went away")
+
+    with pytest.raises(ConnectionError):
+        await cache.put_if_absent(CacheKey("broken"), breaks())
+    assert await cache.head(key)
+    assert b"".join([chunk async for chunk in cache.get(key)]) == b"small"
+    assert [found.key async for found in cache.list()] == [key, "large"]
+    assert await cache.delete(key)
+    await cache.close()
+    operations = called(site, "s3")
+    assert {"AbortMultipartUpload", "CompleteMultipartUpload", "PutObject"} <= operations
+    assert {WANTED[operation] for operation in operations} == allowed("worker-policy.json")
