@@ -45,7 +45,6 @@ from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.ports.store import FileQuery, FileStore, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
-from gooseherd.store.document_server import DocumentServer
 from gooseherd.store.mongo.connect import connect
 from gooseherd.store.mongo.documents import new_job as new_document
 from gooseherd.store.mongo.files import MongoFiles
@@ -61,6 +60,7 @@ CALLS = 300
 LONG = timedelta(hours=1)
 NAME = "bench"
 MOST_OF_THE_DOCUMENT_SERVER = 100_000
+ROOT = str(Path(__file__).resolve().parents[1])
 COLLECTIONS = ("4dn", "encode", "gtex")
 AIMS = """Aims on SQLite, one process: claim, lease and renew p50 < 1 ms where a sync takes nothing, within
 1.5 times of it from the smallest queue to the largest; list and search p95 < 3 ms at 1e5 entries and < 20 ms
@@ -342,14 +342,17 @@ async def ready(place: Place) -> Any:
             pass
         yield place
         return
+    sys.path.insert(0, ROOT)
+    from tests.servers.document_server import DocumentServer
+
     server = DocumentServer(Path(place.url))
-    there = Place("mongo", await server.start())
+    there = Place("mongo", server.start())
     try:
         async with there.open() as (_, _, db):
             await ensure_indexes(db)
         yield there
     finally:
-        await server.stop()
+        server.stop()
 
 
 async def run_store(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sqlite3
-import threading
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import hypothesis
 import pytest
 from sqlalchemy import delete, select, update
+from tests.servers.document_server import PROGRAM, DocumentServer
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.store import FileStore, JobStore
-from gooseherd.store.document_server import DocumentServer
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
@@ -58,34 +56,18 @@ def _no_genome_library_opens_urls() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`DATABASE_URL` if it is set, else an embedded server of this process's own.
-
-    The server is watched by a loop in a thread of its own, so that tests may have any loop
-    they like; the thread lives as long as the server, which ends with the thread that forked it.
-    """
+    """A MongoDB: `DATABASE_URL` if it is set, else a server of this process's own."""
     named = os.environ.get("DATABASE_URL")
     if named:
         yield named
         return
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="document-server", daemon=True)
-    thread.start()
-
-    directory: Path = tmp_path_factory.mktemp("documents")
-    server = DocumentServer(directory)
+    if not PROGRAM.exists():
+        pytest.skip("secantusd-py is not installed, and DATABASE_URL names no MongoDB")
+    server = DocumentServer(tmp_path_factory.mktemp("documents"))
     try:
-        url = asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
-        # Without a second connection per client that measures round trips: closing a client while
-        # it connects leaves its socket to the collector, and here a warning is an error. A thousand
-        # entries at once take the server half a minute on a busy machine, where five seconds for each of
-        # eight new connections are too few as well.
-        patience = "&connectTimeoutMS=60000&serverSelectionTimeoutMS=60000&socketTimeoutMS=120000"
-        yield f"{url}&serverMonitoringMode=poll{patience}"
+        yield server.start()
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+        server.stop()
 
 
 @pytest.fixture
@@ -204,7 +186,7 @@ def store_kind(request: pytest.FixtureRequest, record_property: Callable[[str, o
         record_property("store", request.getfixturevalue("postgres").version)
     else:
         request.getfixturevalue("database_url")
-        where = "at DATABASE_URL" if os.environ.get("DATABASE_URL") else "the embedded server"
+        where = "at DATABASE_URL" if os.environ.get("DATABASE_URL") else "the tests' own server"
         record_property("store", f"MongoDB's protocol, {where}")
     return kind
 

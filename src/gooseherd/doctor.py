@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.metadata
 import resource
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from gooseherd.client.local_service import find_local
 from gooseherd.domain.errors import GooseherdError
-from gooseherd.installation import extra_remedy
 from gooseherd.processing.tools.isolation import SandboxUse
 from gooseherd.processing.tools.preflight import Check, Report, disk, existing, soft_limit, tools, writable
 from gooseherd.settings import Profile, Settings
@@ -34,7 +31,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     else:
         where = f"of tasks in {settings.ecs_cluster}: run their image with --doctor"
         checks.append(Check("tools", "ok", where))
-    checks.append(_database(settings) if settings.database_url else _document_server())
+    checks += _store(settings)
     checks += _folders(settings)
     checks += [_port(settings), _open_files(), _process_count()]
     return Report(settings.profile.value, tuple(checks))
@@ -47,33 +44,28 @@ def _python() -> Check:
     return Check("python", "missing", found, "use Python 3.11, 3.12 or 3.13")
 
 
-def _document_server() -> Check:
-    """The embedded profile's own; it lies beside the interpreter, where its package put it."""
-    name, program = "document server", Path(sys.executable).with_name("secantusd-py")
-    if not program.exists():
-        remedy = f"{extra_remedy('embedded')}; or set DATABASE_URL to a MongoDB"
-        return Check(name, "missing", "secantusd-py is not installed", remedy)
-    try:
-        return Check(name, "ok", f"secantusdb {importlib.metadata.version('secantusdb')}")
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name, "ok", "secantusd-py, of an unknown version")
-
-
-def _database(settings: Settings) -> Check:
-    from gooseherd.store.mongo.connect import connect, ping
-
-    async def reach() -> None:
-        database = connect(settings.database_url or "", settings.database_name)
-        try:
-            await ping(database)
-        finally:
-            await database.client.close()
+def _store(settings: Settings) -> Iterator[Check]:
+    from gooseherd.wiring.embedded_state import how_to_take_over, to_take_over
+    from gooseherd.wiring.store import examine_store
 
     try:
-        asyncio.run(reach())
+        found = asyncio.run(examine_store(settings))
     except GooseherdError as error:
-        return Check("DATABASE_URL", "missing", str(error), "start the server it names, or correct it")
-    return Check("DATABASE_URL", "ok", "answers")
+        if settings.has_database_server:
+            remedy = "start the server that DATABASE_URL names, or correct it"
+        else:
+            remedy = "a folder of this machine's that you may write to; docs/stores.md"
+        yield Check("store", "missing", str(error), remedy)
+        return
+    if found.dangers:
+        dangers = "; ".join(danger.what for danger in found.dangers)
+        remedies = "; ".join(danger.remedy for danger in found.dangers)
+        yield Check("store", "warn", f"{found}: {dangers}", remedies)
+    else:
+        yield Check("store", "ok", str(found))
+    documents = settings.gooseherd_state_dir / "documents"
+    if settings.database_url is None and to_take_over(documents):
+        yield Check("earlier catalog", "warn", f"{documents}: not taken over yet", how_to_take_over())
 
 
 def _folders(settings: Settings) -> Iterator[Check]:

@@ -75,22 +75,28 @@ class Settings(BaseSettings):
 
     gooseherd_state_dir: Path = Field(
         default_factory=default_state_dir,
-        description="Folder of the embedded profile: documents, artifacts, work, logs.",
+        description="Folder of one service: the database unless DATABASE_URL is set, artifacts, work, logs.",
     )
     gooseherd_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     gooseherd_log_json: bool = Field(False, description="One JSON object a line instead of plain text.")
 
     # -- state
     database_url: Text = Field(
-        None, description="MongoDB connection string. Unset: an embedded document server is started."
+        None,
+        description="The store: sqlite:///absolute/path (one machine), postgresql://… or mongodb://…. Unset: "
+        "SQLite in the state folder, gooseherd.db.",
     )
     database_name: str = Field(
-        "gooseherd", description="Database inside that server.", pattern=r"^[A-Za-z0-9_-]+$"
+        "gooseherd",
+        description="Database on a server whose URL names none; of MongoDB always.",
+        pattern=r"^[A-Za-z0-9_-]+$",
     )
 
     # -- artifacts
     sync_data_dir: Folder = Field(
-        None, description="Folder for artifacts. Unset in the embedded profile: inside the state folder."
+        None,
+        description="Folder for artifacts. Unset: inside the state folder; with a database server there is "
+        "none, and processing is off.",
     )
     workflow_s3_bucket: Text = Field(
         None, description="Bucket for artifacts; takes precedence over the folder."
@@ -300,13 +306,23 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path | None:
         """Where LocalFsCache lives; None when artifacts go to S3 or processing is off.
 
-        A deployment that names its database must also name a place for artifacts; a laptop need not.
+        A deployment with a database server must also name a place for artifacts; a single machine need not.
         """
         if self.workflow_s3_bucket is not None:
             return None
         if self.sync_data_dir is not None:
             return self.sync_data_dir.absolute()
-        return None if self.database_url else self.gooseherd_state_dir.absolute() / "artifacts"
+        return None if self.has_database_server else self.gooseherd_state_dir.absolute() / "artifacts"
+
+    @property
+    def default_database(self) -> Path:
+        """The SQLite file that is the store unless DATABASE_URL is set."""
+        return self.gooseherd_state_dir.absolute() / "gooseherd.db"
+
+    @property
+    def has_database_server(self) -> bool:
+        """Whether the store is a server's, and other machines may use it."""
+        return self.database_url is not None and not self.database_url.startswith("sqlite:")
 
     def checked(self) -> Settings:
         """Refuse at start what would only fail later.

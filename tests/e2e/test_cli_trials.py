@@ -200,7 +200,7 @@ def test_doctor_finds_this_machine_fit(user: Any, stranger: Any) -> None:
     report = stranger.json("doctor")
     assert report["ok"] is True
     names = {check["name"] for check in report["checks"]}
-    assert {"python", "samtools", "bcftools", "tabix", "bgzip", "document server", "disk"} <= names
+    assert {"python", "samtools", "bcftools", "tabix", "bgzip", "store", "disk"} <= names
     busy = user.run("doctor", "--json")
     assert busy.returncode == 0
 
@@ -214,7 +214,7 @@ def test_doctor_names_what_is_missing_and_where_it_comes_from(stranger: Any, tmp
     )
     assert database.returncode == 3
     failed = [c["name"] for c in json.loads(database.stdout)["checks"] if c["state"] == "missing"]
-    assert failed == ["DATABASE_URL"]
+    assert failed == ["store"]
 
 
 def test_a_setting_that_cannot_be_used_is_named(stranger: Any) -> None:

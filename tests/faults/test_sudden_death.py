@@ -100,28 +100,6 @@ def test_a_killed_attempt_process_is_told_and_tried_again(gooseherd: Gooseherd, 
     check_bytes(gooseherd)
 
 
-def test_a_killed_document_server_is_started_again_and_the_job_goes_on(
-    gooseherd: Gooseherd, long_bed: Path
-) -> None:
-    job_id, _ = started(gooseherd, long_bed)
-    servers = [pid for pid in gooseherd.processes() if "secantusd" in " ".join(gooseherd.command(pid))]
-    assert servers
-    for pid in servers:
-        os.kill(pid, signal.SIGKILL)
-    go_on(gooseherd)
-
-    def look() -> dict[str, Any] | None:
-        try:
-            job = gooseherd.job(job_id)
-        except (AssertionError, httpx.HTTPError):
-            return None
-        return job if job["status"] == "completed" else None
-
-    job = gooseherd.until(look, "the job survives its store", 90)
-    assert [attempt["number"] for attempt in job["attempts"]] == [1]
-    check_bytes(gooseherd)
-
-
 def test_stopping_in_order_leaves_the_attempt_to_the_next_start(gooseherd: Gooseherd, long_bed: Path) -> None:
     job_id, _ = started(gooseherd, long_bed)
     assert gooseherd.stop() == 0

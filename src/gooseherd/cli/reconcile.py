@@ -52,7 +52,7 @@ def _refuse_beside_a_service(settings: Settings) -> None:
             raise CommandError(
                 Exit.USAGE,
                 f"a service runs here ({running.url}) and reconciles its own workers",
-                "this command is for fleets on ECS with a database of their own; see: gooseherd fleet ls",
+                "this command is for fleets on ECS with a database server; see: gooseherd fleet ls",
             )
 
 

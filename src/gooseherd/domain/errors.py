@@ -210,7 +210,7 @@ class WorkerInUse(Conflict):
 
 @dataclass(eq=False)
 class StoreUnavailable(Unavailable):
-    """The document store did not answer; the outcome of a write is unknown."""
+    """The store did not answer; the outcome of a write is unknown."""
 
     operation: str
 

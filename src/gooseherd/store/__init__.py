@@ -1,1 +1,1 @@
-"""The document store: jobs, the queue and the mutex, and the catalog. The only room that knows MongoDB."""
+"""The stores: jobs, the queue and the mutex, and the catalog, in SQLite, PostgreSQL or MongoDB."""

@@ -17,7 +17,7 @@ from gooseherd.client.local_service import LocalService, find_local
 from gooseherd.domain.errors import Unavailable
 
 _START_SECONDS = 90.0
-"""A cold start makes the document server's files first; a loaded machine takes its time."""
+"""A loaded machine takes its time."""
 _STOP_SECONDS = 40.0
 """Above the service's own grace for finalizers; then it is killed with all it started."""
 _LOG_LINES = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,13 +31,10 @@ from gooseherd.processing.registry import default_registry, quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.store.mongo.connect import ping
-from gooseherd.store.mongo.files import MongoFiles
-from gooseherd.store.mongo.jobs import MongoJobs
-from gooseherd.store.mongo.schema import ensure_indexes
+from gooseherd.wiring.embedded_state import take_over
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.reconciling import make_reconciler
-from gooseherd.wiring.store import open_database
+from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")
@@ -61,13 +58,14 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
 
     Raises:
         Misconfigured: naming the variable.
-        StoreUnavailable: the document store does not answer.
+        StoreUnavailable: the store does not answer.
     """
     wakeups = Wakeups()
     async with AsyncExitStack() as stack:
-        database, store_trouble = await stack.enter_async_context(open_database(settings, state))
-        await ensure_indexes(database)
-        jobs, files = MongoJobs(database), MongoFiles(database)
+        store = await stack.enter_async_context(open_store(settings))
+        jobs, files = store.jobs, store.files
+        if settings.database_url is None:
+            await take_over(state.path / "documents", files)
 
         cache = _cache(settings)
         if cache is not None:
@@ -146,9 +144,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             )
 
         async def readiness() -> Mapping[str, str]:
-            return await _readiness(
-                database_ping=lambda: ping(database), store_trouble=store_trouble, cache=cache
-            )
+            return await _readiness(ping=store.ping, cache=cache)
 
         yield Service(
             dependencies=Dependencies(
@@ -203,17 +199,16 @@ def _timing(settings: Settings) -> Timing:
 
 async def _readiness(
     *,
-    database_ping: Callable[[], object],
-    store_trouble: Callable[[], str | None],
+    ping: Callable[[], Awaitable[None]],
     cache: CacheBackend | None,
 ) -> Mapping[str, str]:
     states = {}
     try:
         async with asyncio.timeout(3):
-            await database_ping()  # type: ignore[misc]
+            await ping()
         states["store"] = "ok"
     except (GooseherdError, TimeoutError) as error:
-        states["store"] = store_trouble() or str(error) or "did not answer in 3 s"
+        states["store"] = str(error) or "did not answer in 3 s"
     if cache is None:
         return states | {"processing": _PROCESSING_OFF}
     try:

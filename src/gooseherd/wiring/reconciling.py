@@ -13,9 +13,8 @@ from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
-from gooseherd.store.mongo.jobs import MongoJobs
 from gooseherd.wiring.fleet import open_fleet
-from gooseherd.wiring.store import open_database
+from gooseherd.wiring.store import open_store
 
 
 def make_reconciler(
@@ -52,13 +51,13 @@ async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
 
     Raises:
         Misconfigured: naming the variable; also when a service runs on the state folder.
-        StoreUnavailable: the document store does not answer.
+        StoreUnavailable: the store does not answer.
     """
     async with AsyncExitStack() as stack:
         state = StateDir(settings.gooseherd_state_dir)
         if settings.database_url is None or settings.ecs_cluster is None:
             stack.enter_context(state)
-        database, _ = await stack.enter_async_context(open_database(settings, state))
+        store = await stack.enter_async_context(open_store(settings))
         fleet, _ = await open_fleet(settings, state)
         stack.push_async_callback(fleet.close)
-        yield make_reconciler(settings, MongoJobs(database), fleet)
+        yield make_reconciler(settings, store.jobs, fleet)

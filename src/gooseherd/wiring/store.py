@@ -1,32 +1,129 @@
-"""Which document store the environment asks for: a named one, or an embedded server of our own."""
+"""The store that the environment asks for: a file of the state folder, or what DATABASE_URL names."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports.store import FileStore, JobStore
 from gooseherd.settings import Settings
-from gooseherd.statedir import StateDir
-from gooseherd.store.document_server import DocumentServer
-from gooseherd.store.mongo.connect import Database, connect
+from gooseherd.store.report import StoreReport
+
+if TYPE_CHECKING:
+    from gooseherd.store.sql.database import SqlDatabase
+
+_SQL: Final = ("sqlite", "postgresql", "postgres")
+_MONGO: Final = ("mongodb", "mongodb+srv")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open store."""
+
+    jobs: JobStore
+    files: FileStore
+    ping: Callable[[], Awaitable[None]]
+    """Raises StoreUnavailable when the store does not answer."""
 
 
 @asynccontextmanager
-async def open_database(
-    settings: Settings, state: StateDir
-) -> AsyncIterator[tuple[Database, Callable[[], str | None]]]:
-    """The database, for as long as the block lasts, and what is known of it while it does not answer.
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """The store, with its schema or indexes made, for as long as the block lasts.
 
     Raises:
-        StoreUnavailable: the embedded server does not start.
+        Misconfigured: naming the variable.
+        StoreUnavailable: the store does not answer.
     """
+    # Each driver is for those who use it: none is imported before.
     async with AsyncExitStack() as stack:
-        url = settings.database_url
-        server: DocumentServer | None = None
-        if url is None:
-            server = DocumentServer(state.path / "documents")
-            url = await server.start()
-            stack.push_async_callback(server.stop)
-        database = connect(url, settings.database_name)
-        stack.push_async_callback(database.client.close)
-        yield database, lambda: server.trouble if server is not None else None
+        if _scheme(settings) in _MONGO:
+            from gooseherd.store.mongo import connect, files, jobs, schema
+
+            mongo = connect.connect(settings.database_url or "", settings.database_name)
+            stack.push_async_callback(mongo.client.close)
+            await schema.ensure_indexes(mongo)
+            yield Store(jobs.MongoJobs(mongo), files.MongoFiles(mongo), lambda: connect.ping(mongo))
+        else:
+            from gooseherd.store.sql.database import ping
+            from gooseherd.store.sql.files import SqlFiles
+            from gooseherd.store.sql.jobs import SqlJobs
+
+            sql = await _open_sql(settings)
+            stack.push_async_callback(sql.close)
+            yield Store(SqlJobs(sql), SqlFiles(sql), lambda: ping(sql))
+
+
+async def _open_sql(settings: Settings) -> SqlDatabase:
+    if settings.database_url is None:
+        from gooseherd.store.sql.sqlite import open_sqlite
+
+        return await open_sqlite(settings.default_database, setting="GOOSEHERD_STATE_DIR")
+    from gooseherd.store.sql.connect import open_database
+
+    return await open_database(settings.database_url, settings.database_name)
+
+
+def sqlite_file(settings: Settings) -> Path | None:
+    """The file that is the store, whether it is there yet or not; None: the store is a server's.
+
+    Raises:
+        Misconfigured: DATABASE_URL cannot be used.
+    """
+    if settings.database_url is None:
+        return settings.default_database
+    if _scheme(settings) != "sqlite":
+        return None
+    from gooseherd.store.sql.connect import sqlite_path
+
+    return sqlite_path(settings.database_url)
+
+
+async def examine_store(settings: Settings) -> StoreReport:
+    """Which store it is and what endangers it. Makes neither a file nor a schema nor indexes.
+
+    Raises:
+        Misconfigured: naming the variable.
+        StoreUnavailable: the store does not answer.
+    """
+    if _scheme(settings) in _MONGO:
+        from gooseherd.store.mongo.connect import connect
+        from gooseherd.store.mongo.report import report as report_mongo
+
+        mongo = connect(settings.database_url or "", settings.database_name)
+        try:
+            return await report_mongo(mongo)
+        finally:
+            await mongo.client.close()
+    from gooseherd.store.sql.report import of_no_file_yet, report
+
+    file = sqlite_file(settings)
+    sql: SqlDatabase
+    if file is None:
+        from gooseherd.store.sql.postgres import connect_postgres
+
+        sql = connect_postgres(settings.database_url or "", settings.database_name)
+    elif not file.exists():
+        return of_no_file_yet(file)
+    else:
+        from gooseherd.store.sql.sqlite import SqliteDatabase
+
+        setting = "GOOSEHERD_STATE_DIR" if settings.database_url is None else "DATABASE_URL"
+        sql = SqliteDatabase(file, setting)
+    try:
+        return await report(sql)
+    finally:
+        await sql.close()
+
+
+def _scheme(settings: Settings) -> str:
+    """Of the URL. Raises Misconfigured for one that is none of ours."""
+    scheme = "sqlite" if settings.database_url is None else settings.database_url.partition(":")[0]
+    if scheme not in _SQL + _MONGO:
+        raise Misconfigured(
+            "DATABASE_URL", "must begin with sqlite:///, postgresql://, mongodb:// or mongodb+srv://"
+        )
+    return scheme

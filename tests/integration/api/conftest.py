@@ -1,4 +1,4 @@
-"""The API as clients meet it: uvicorn on a loopback port, the real document server, a real cache folder."""
+"""The API as clients meet it: uvicorn on a loopback port, the default store, a real cache folder."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from gooseherd.domain.ports.source import SourceDetails, Upstream
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.store.mongo.connect import Database
-from gooseherd.store.mongo.files import MongoFiles
-from gooseherd.store.mongo.jobs import MongoJobs
+from gooseherd.store.sql.files import SqlFiles
+from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.sqlite import open_sqlite
 
 ADMIN_KEY = "the-admin-key"
 LEASE = timedelta(minutes=5)
@@ -365,11 +365,13 @@ class Builder:
 
 
 @pytest.fixture
-async def build_town(database: Database, tmp_path: Path) -> AsyncIterator[Build]:
-    """Starts an API over the document server."""
-    builder = Builder(MongoJobs(database), MongoFiles(database), tmp_path / "cache")
+async def build_town(tmp_path: Path) -> AsyncIterator[Build]:
+    """Starts an API over a file of SQLite."""
+    database = await open_sqlite(tmp_path / "gooseherd.db", setting="GOOSEHERD_STATE_DIR")
+    builder = Builder(SqlJobs(database), SqlFiles(database), tmp_path / "cache")
     yield builder
     await builder.end()
+    await database.close()
 
 
 @pytest.fixture

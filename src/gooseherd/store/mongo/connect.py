@@ -1,4 +1,4 @@
-"""The one way to the document store: how it is connected, and its failures translated into domain errors."""
+"""The one way to MongoDB: how it is connected, and its failures translated into domain errors."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ async def open_database(url: str, name: str) -> SqlDatabase:
     """
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
-        return await open_sqlite(_path(url), setting=SETTING)
+        return await open_sqlite(sqlite_path(url), setting=SETTING)
     if scheme not in SCHEMES:
         raise Misconfigured(SETTING, "must begin with sqlite:// or postgresql://")
     # The driver is for those who use it.
@@ -35,7 +35,8 @@ async def open_database(url: str, name: str) -> SqlDatabase:
     return await open_postgres(url, name)
 
 
-def _path(url: str) -> Path:
+def sqlite_path(url: str) -> Path:
+    """The file that a sqlite: URL names. Raises Misconfigured."""
     parts = urlsplit(url)
     path = Path(unquote(parts.path))
     if parts.netloc or not path.is_absolute() or not path.name:

@@ -22,17 +22,23 @@ locks over a network are not to be relied on (sqlite.org/wal.html, sqlite.org/fa
 
 def refuse_network_file_system(folder: Path, setting: str) -> None:
     """Raises Misconfigured, naming `setting`, when the folder is on a file system that machines share."""
-    try:
-        mounts = _MOUNTS.read_text(errors="surrogateescape")
-    except OSError:  # another system than Linux: nothing is known
-        return
-    kind = file_system(folder.resolve(), mounts)
-    if kind in _SHARED:
+    kind, shared = file_system_of(folder)
+    if shared:
         raise Misconfigured(
             setting,
             f"the folder is on a network file system ({kind}), where a database file is not safe: choose a "
             "folder on a local disk, or a database server by DATABASE_URL",
         )
+
+
+def file_system_of(folder: Path) -> tuple[str | None, bool]:
+    """The type of the file system that holds `folder`, None if unknown, and whether machines share it."""
+    try:
+        mounts = _MOUNTS.read_text(errors="surrogateescape")
+    except OSError:  # another system than Linux: nothing is known
+        return None, False
+    kind = file_system(folder.resolve(), mounts)
+    return kind, kind in _SHARED
 
 
 def file_system(folder: Path, mounts: str) -> str | None:

@@ -208,15 +208,13 @@ def connector(url: str, name: str) -> Callable[[], Coroutine[Any, Any, asyncpg.C
     return connect
 
 
-async def open_postgres(url: str, name: str) -> PostgresDatabase:
-    """The database at `url`, brought up to the present schema.
+def connect_postgres(url: str, name: str) -> PostgresDatabase:
+    """The database at `url`, whatever is in it. Connects on first use.
 
     Raises:
-        Misconfigured: the URL or the credentials cannot be used, or the database is another
-            program's or of a newer gooseherd.
-        StoreUnavailable: again later.
+        Misconfigured: the URL cannot be used.
     """
-    database = PostgresDatabase(
+    return PostgresDatabase(
         create_async_engine(
             "postgresql+asyncpg://",
             async_creator=connector(url, name),
@@ -226,6 +224,17 @@ async def open_postgres(url: str, name: str) -> PostgresDatabase:
             isolation_level="READ COMMITTED",
         )
     )
+
+
+async def open_postgres(url: str, name: str) -> PostgresDatabase:
+    """The database at `url`, brought up to the present schema.
+
+    Raises:
+        Misconfigured: the URL or the credentials cannot be used, or the database is another
+            program's or of a newer gooseherd.
+        StoreUnavailable: again later.
+    """
+    database = connect_postgres(url, name)
     try:
         await bring_up_to_date(database, SETTING)
     except BaseException:

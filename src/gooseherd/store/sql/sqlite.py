@@ -42,7 +42,7 @@ BUSY_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.001
 """Between two looks at a write lock that another process holds."""
 
-_APPLICATION_ID: Final = 0x676F6F73
+APPLICATION_ID: Final = 0x676F6F73
 """`goos`, in the file's header: tells our file from another program's."""
 
 _PRAGMAS: Final = (
@@ -61,7 +61,7 @@ _ENDED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 class SqliteDatabase:
     """The SqlDatabase port over a file. Make it with `open_sqlite`."""
 
-    def __init__(self, path: Path, setting: str, busy_seconds: float) -> None:
+    def __init__(self, path: Path, setting: str, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path, self._setting, self._busy_seconds = path, setting, busy_seconds
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
@@ -199,15 +199,15 @@ def _prepare(path: Path, setting: str) -> None:
 def _prepare_file(connection: sqlite3.Connection, path: Path, setting: str) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != _APPLICATION_ID and tables:
+    if application != APPLICATION_ID and tables:
         raise Misconfigured(setting, f"{path.name} is another program's database")
     # Of many processes that find an empty file one gets to write first.
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise Misconfigured(setting, "the file system cannot hold a write-ahead log: choose a local folder")
     connection.execute("BEGIN IMMEDIATE")  # fails where nothing can be written
-    if application != _APPLICATION_ID:
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    if application != APPLICATION_ID:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("COMMIT")
 
 
