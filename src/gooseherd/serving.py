@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -23,7 +24,9 @@ from gooseherd.wiring import Service, running
 _log = logging.getLogger(__name__)
 
 _OPEN_REQUESTS_SECONDS = 5
-"""How long requests under way may take at shutdown; held ones (?wait, events) are then cut."""
+"""How long requests under way may take at shutdown. Those held until a file is made end at once."""
+_OPEN_FILES = 65536
+"""Connections and files of this process; the usual soft limit of 1,024 is for programs that select()."""
 
 _BACKLOG = 2048
 
@@ -58,6 +61,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
         Misconfigured, StoreUnavailable: it could not start.
     """
     settings.checked()
+    _raise_open_files()
     telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
     stop_requested = _stop_signal()
     with StateDir(settings.gooseherd_state_dir) as state, listen(settings) as listener:
@@ -76,8 +80,16 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
                     on_ready(url)
                 await asyncio.wait({serving, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             _log.info("stopping")
+            starting.result().dependencies.holds.stop()
             server.should_exit = True
             await serving
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_signal() -> asyncio.Future[None]:

@@ -288,7 +288,14 @@ class Settings(BaseSettings):
         None, description="What clients call this service, for absolute links behind a proxy."
     )
     api_wait_max_seconds: float = Field(
-        50, ge=0, le=600, description="Longest a ?wait request is held; below common proxy timeouts of 60 s."
+        50, ge=0, le=600, description="Longest a request is held; below common proxy timeouts of 60 s."
+    )
+    api_hold: Literal["viewers", "never"] = Field(
+        "viewers",
+        description="Whether a viewer's request is held until the file is made; never: 202, by name 503.",
+    )
+    api_max_holds_per_requester: int = Field(
+        500, ge=1, le=100_000, description="Most requests that are held at a time for one requester."
     )
     api_cors_origins: Words = Field(("*",), description="Origins browsers may call from, comma-separated.")
     api_trusted_proxies: int = Field(

@@ -68,6 +68,9 @@ FLEET_WORKERS: Final = Gauge(
 BYTES_SERVED: Final = Counter(
     "gooseherd_bytes_served_total", "Artifact bytes sent to clients.", ["kind"], registry=REGISTRY
 )
+REQUESTS_HELD: Final = Gauge(
+    "gooseherd_http_requests_held", "Requests that wait for a file to be made.", registry=REGISTRY
+)
 REQUESTS: Final = Counter(
     "gooseherd_http_requests_total",
     "HTTP requests by route and status.",

@@ -122,6 +122,9 @@ class Processor:
     formats: frozenset[Format] = frozenset({BED})
     kinds: frozenset[Kind] = frozenset({Kind.DATA, Kind.INDEX})
 
+    def filenames(self, source: SourceFile) -> dict[Kind, str]:
+        return dict.fromkeys(self.kinds, "peaks.bed")
+
     def steps(self, source_format: Format) -> tuple[Upper, ...]:
         return self.made
 

@@ -70,6 +70,9 @@ class Recipes:
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:
         return frozenset(Kind)
 
+    def filenames(self, source: SourceFile, recipe: Recipe) -> dict[Kind, str]:
+        return {kind: f"{source.filename}.{kind}" for kind in Kind}
+
 
 class Stage(FleetDouble, WorkersDouble):
     """One API process's engine, with a fleet of one worker that follows a script."""

@@ -12,7 +12,7 @@ from gooseherd.api.app import ERROR_STATUS, Dependencies, create_app
 from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
 from gooseherd.api.problems import INTERNAL, problem, problem_type
 from gooseherd.api.request_context import client_address, header_map
-from gooseherd.api.streaming import ClientDisconnected, relay, wait_for_disconnect, while_connected
+from gooseherd.api.streaming import ClientDisconnected, hold, relay, wait_for_disconnect
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
 from gooseherd.domain.source import SourceFile
@@ -174,19 +174,21 @@ async def disconnected():
     return {"type": "http.disconnect"}
 
 
-async def test_work_for_a_client_that_left_is_cancelled():
-    cancelled = asyncio.Event()
-
-    async def work():
-        try:
-            await never()
-        finally:
-            cancelled.set()
-
+async def test_a_hold_ends_when_the_client_leaves_and_what_it_waits_for_goes_on():
+    shared = asyncio.get_running_loop().create_future()
     with pytest.raises(ClientDisconnected):
-        await while_connected(work(), disconnected)
-    assert cancelled.is_set()
+        await hold(disconnected, 10, shared)
+    assert not shared.done()
     await wait_for_disconnect(disconnected)
+
+
+async def test_a_hold_ends_when_one_of_its_futures_is_done_or_its_time_is_up():
+    loop = asyncio.get_running_loop()
+    never_done, done = loop.create_future(), loop.create_future()
+    done.set_result(None)
+    await hold(never, 10, never_done, done)
+    await hold(never, 0.01, never_done)
+    assert not never_done.done()
 
 
 async def test_a_body_stops_being_read_when_the_client_has_left():

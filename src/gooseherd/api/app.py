@@ -12,7 +12,10 @@ from starlette.types import ASGIApp
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.holding import Client, client_of
 from gooseherd.api.middleware import EdgeMiddleware
+from gooseherd.api.names import Names
+from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import (
     ERROR_STATUS,
     InvalidRequest,
@@ -28,6 +31,7 @@ from gooseherd.api.routers.byte_routes import documented_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
+from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.domain.errors import GooseherdError, NotFound
 
@@ -44,6 +48,7 @@ ranges. Errors are RFC 9457 problem+json with a stable `type`, and say whether a
 def create_app(dependencies: Dependencies) -> ASGIApp:
     """The whole API as one ASGI application. Starts nothing and needs no lifespan."""
     catalog = Catalog(dependencies.files, dependencies.clock)
+    names = Names(dependencies.submissions)
     framework = FastAPI(
         title="gooseherd",
         version=dependencies.version,
@@ -56,12 +61,13 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         artifact_routes(dependencies, catalog),
         job_routes(dependencies),
         file_routes(dependencies, catalog),
+        name_routes(dependencies, catalog, names),
         fleet_routes(dependencies),
         operation_routes(dependencies),
     ):
         framework.include_router(router)
     _add_error_handlers(framework)
-    return EdgeMiddleware(Delivery(framework, dependencies, catalog), dependencies)
+    return EdgeMiddleware(Delivery(framework, dependencies, catalog, names), dependencies)
 
 
 def _add_error_handlers(framework: FastAPI) -> None:
@@ -73,7 +79,7 @@ def _add_error_handlers(framework: FastAPI) -> None:
             _log.warning(
                 "refused", extra={"request_id": context.request_id, "path": context.path, "error": str(error)}
             )
-        return _response(problem(error, instance=context.path, request_id=context.request_id))
+        return _response(request, problem(error, instance=context.path, request_id=context.request_id))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -84,7 +90,8 @@ def _add_error_handlers(framework: FastAPI) -> None:
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
             return await known(request, MethodNotAllowed(headers.get("allow", "")))
         return _response(
-            plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id)
+            request,
+            plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id),
         )
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -96,11 +103,12 @@ def _add_error_handlers(framework: FastAPI) -> None:
         ]
         first = found[0] if found else {"field": "request", "problem": "cannot be used"}
         return _response(
+            request,
             problem(
                 InvalidRequest(first["field"], first["problem"], tuple(found)),
                 instance=context.path,
                 request_id=context.request_id,
-            )
+            ),
         )
 
     async def unforeseen(request: Request, error: Exception) -> Response:
@@ -110,7 +118,7 @@ def _add_error_handlers(framework: FastAPI) -> None:
             exc_info=error,
             extra={"request_id": context.request_id, "method": request.method, "path": context.path},
         )
-        return _response(problem(error, instance=context.path, request_id=context.request_id))
+        return _response(request, problem(error, instance=context.path, request_id=context.request_id))
 
     framework.add_exception_handler(Exception, unforeseen)
     framework.add_exception_handler(GooseherdError, known)
@@ -118,7 +126,9 @@ def _add_error_handlers(framework: FastAPI) -> None:
     framework.add_exception_handler(RequestValidationError, invalid)
 
 
-def _response(rendered: Problem) -> Response:
+def _response(request: Request, rendered: Problem) -> Response:
+    if client_of(context_of(request.scope).headers) is Client.NAVIGATION:
+        rendered = problem_page(rendered)
     response = Response(rendered.body, status_code=rendered.status)
     response.raw_headers = rendered.headers
     return response

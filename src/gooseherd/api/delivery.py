@@ -16,10 +16,13 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import ConditionalResponse, decide
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing, lacks_details
+from gooseherd.api.holding import RETRY_SECONDS, Client, client_of, hold_seconds, next_query
 from gooseherd.api.models.jobs import Accepted
-from gooseherd.api.problems import MethodNotAllowed, Pairs
+from gooseherd.api.names import RESERVED, NamedPart, Names
+from gooseherd.api.pages import waiting_page
+from gooseherd.api.problems import MethodNotAllowed, NotReady, Pairs
 from gooseherd.api.request_context import RequestContext, context_of
-from gooseherd.api.streaming import closing, relay, while_connected
+from gooseherd.api.streaming import closing, hold, relay
 from gooseherd.api.upstream import serve_upstream
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest, Part
@@ -28,9 +31,11 @@ from gooseherd.domain.errors import (
     AlreadyFailed,
     CacheUnavailable,
     InvalidInput,
+    LimitReached,
     NoSuchPart,
     NotFound,
     RangeNotSatisfiable,
+    Unavailable,
 )
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import CacheKey, Recipe
@@ -43,6 +48,8 @@ _log = logging.getLogger(__name__)
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _PREFERRED_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.ASCII | re.IGNORECASE)
+_RESPOND_ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
+_HOP = re.compile(r"\d{1,9}", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _TRUE: Final = frozenset({"", "1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -61,41 +68,70 @@ class _RequestOptions:
     wait_seconds: float = 0.0
     preferred: int | None = None
     """The wait granted to a Prefer header, to be told back."""
+    asynchronous: bool = False
+    """The client says itself how long it waits, or that it does not."""
+    hop: int = 0
+    """How often the request was held and redirected already."""
     priority: Priority = Priority.INTERACTIVE
 
 
 class Delivery:
-    """Serves /data/{dcc}/{id}, /index/… and /density/…; the framework gets everything else."""
+    """Serves /data/{dcc}/{id}, /index/…, /density/… and /files/{dcc}/{id}/{name}; the framework the rest."""
 
-    def __init__(self, framework: ASGIApp, dependencies: Dependencies, catalog: Catalog) -> None:
+    def __init__(
+        self, framework: ASGIApp, dependencies: Dependencies, catalog: Catalog, names: Names
+    ) -> None:
         self._framework = framework
         self._dependencies = dependencies
         self._catalog = catalog
+        self._names = names
         self._describing = Describing(catalog, dependencies.sources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Errors are raised; the middleware answers them."""
         words: list[str] = scope["path"].split("/") if scope["type"] == "http" else []
-        if len(words) != 4 or words[1] not in _KINDS or words[0]:
+        if len(words) == 4 and words[1] in _KINDS and not words[0]:
+            scope["gooseherd.route"] = f"/{words[1]}"
+        elif len(words) == 5 and words[1] == "files" and words[4] not in RESERVED and not words[0]:
+            scope["gooseherd.route"] = "/files/name"
+        else:
             await self._framework(scope, receive, send)
             return
-        scope["gooseherd.route"] = f"/{words[1]}"
         context = context_of(scope)
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed("GET, HEAD, OPTIONS")
         entry = await self._catalog.servable(words[2], words[3])
         options = self._options_of(scope["query_string"], context)
+        named = await self._named(entry, words[4], options, context) if len(words) == 5 else None
         await _PartRequest(
             self._dependencies,
             self._describing,
+            self._names,
             context,
             entry,
-            _KINDS[words[1]],
+            named.kind if named is not None else _KINDS[words[1]],
+            named,
             options,
             scope["method"],
             receive,
             send,
         ).run()
+
+    async def _named(
+        self, entry: SourceFile, name: str, options: _RequestOptions, context: RequestContext
+    ) -> NamedPart:
+        """Raises NotFound for a name that the file has not: an index of another kind above all."""
+        submissions = self._dependencies.submissions
+        recipe: Recipe | None = None
+        manifest: Manifest | None = None
+        if submissions is not None and not entry.sidecars:
+            recipe = submissions.recipe(entry, Kind.DATA)
+            if not options.hop or submissions.watched(entry, recipe, context.requester) is None:
+                manifest = await submissions.published(entry, recipe)
+        for part in self._names.of(entry, recipe=recipe, manifest=manifest):
+            if part.name == name:
+                return part
+        raise NotFound("file", f"{entry.name}/{name}")
 
     def _options_of(self, query: bytes, context: RequestContext) -> _RequestOptions:
         """Raises InvalidInput; a Prefer header that cannot be read is ignored (RFC 7240 §2)."""
@@ -108,7 +144,8 @@ class Delivery:
             raise InvalidInput("query", "at most 20 parameters") from None
         longest = self._dependencies.wait_max_seconds
         wait, preferred = _wait(params.get("wait"), longest), None
-        asked = _PREFERRED_WAIT.search(prefer.decode("latin-1")) if prefer else None
+        preference = prefer.decode("latin-1") if prefer else ""
+        asked = _PREFERRED_WAIT.search(preference)
         if asked and "wait" not in params:
             preferred = int(min(int(asked[1]), longest))
             wait = preferred
@@ -117,6 +154,8 @@ class Delivery:
             retry=_flag(params, "retry"),
             wait_seconds=wait,
             preferred=preferred,
+            asynchronous=bool("wait" in params or asked or _RESPOND_ASYNC.search(preference)),
+            hop=_hop(params.get("hop")),
             priority=_priority(params.get("priority")),
         )
 
@@ -130,9 +169,12 @@ class _PartRequest:
 
     dependencies: Dependencies
     describing: Describing
+    names: Names
     context: RequestContext
     entry: SourceFile
     kind: Kind
+    named: NamedPart | None
+    """What it was asked for by; None: by its kind."""
     options: _RequestOptions
     method: str
     receive: Receive
@@ -140,28 +182,56 @@ class _PartRequest:
 
     async def run(self) -> None:
         """Upstream's bytes, the artifact's bytes, or the job that makes them."""
+        name = self.named.name if self.named is not None else None
         if self.kind is Kind.INDEX:
-            sidecar = upstream_index(self.entry)
+            sidecar = self.named.sidecar if self.named is not None else upstream_index(self.entry)
             if sidecar is not None:
-                await self._upstream(sidecar.access_url, f"{self.entry.filename}.{sidecar.kind}")
+                await self._upstream(sidecar.access_url, name or f"{self.entry.filename}.{sidecar.kind}")
                 return
         if self.options.raw or self.dependencies.submissions is None or self.dependencies.cache is None:
             if self.kind is not Kind.DATA:
                 raise NotFound(f"upstream {self.kind}", self.entry.name)
-            await self._upstream(self.entry.access_url, self.entry.filename)
+            await self._upstream(self.entry.access_url, name or self.entry.filename)
             return
         await self._artifact(self.dependencies.submissions, self.dependencies.cache)
 
     async def _artifact(self, submissions: Submissions, cache: CacheBackend) -> None:
         recipe = submissions.recipe(self.entry, self.kind)
-        if await self._served(submissions, cache, recipe):
+        # A held request that comes back would cost the cache a read and the store a write each time.
+        known = submissions.watched(self.entry, recipe, self.context.requester) if self.options.hop else None
+        if known is None and await self._served(submissions, cache, recipe):
             return
-        if self.method == "HEAD":
+        if self.method == "HEAD" and self.named is None:
             raise NotFound("artifact", self.entry.name)
+        client = client_of(self.context.headers)
+        viewer = client is Client.VIEWER and self.dependencies.hold_viewers
+        named = self.named is not None and client is not Client.NAVIGATION
+        if (viewer or named) and not self.options.asynchronous:
+            await self._held(submissions, cache, recipe, known, client)
+            return
+        job = await self._submitted(submissions, cache, recipe)
+        if job is None:
+            return
+        if self.options.wait_seconds > 0:
+            job = await self._waited(submissions, job)
+        if job.status is Status.COMPLETED:
+            if not await self._served(submissions, cache, recipe):
+                raise CacheUnavailable("reading what was just published")
+        elif job.status.terminal:
+            raise AlreadyFailed(job.job_id, job.reason or job.status, job.detail)
+        elif client is Client.NAVIGATION:
+            await self._page(job)
+        elif self.named is not None:
+            raise NotReady(job.job_id, retry_after(job))
+        else:
+            await self._accepted(job)
+
+    async def _submitted(self, submissions: Submissions, cache: CacheBackend, recipe: Recipe) -> Job | None:
+        """The job that makes the artifact; None when it was there after all, and was served."""
         if lacks_details(self.entry) and await submissions.active_job(self.entry) is None:
             known, self.entry = self.entry.identity, await self.describing.described(self.entry)
             if self.entry.identity != known and await self._served(submissions, cache, recipe):
-                return
+                return None
         claim = await submissions.submit(
             self.entry,
             recipe,
@@ -169,16 +239,78 @@ class _PartRequest:
             priority=self.options.priority,
             retry=self.options.retry,
         )
-        job = claim.job
-        if self.options.wait_seconds > 0:
-            job = await while_connected(submissions.wait(job.job_id, self.options.wait_seconds), self.receive)
-        if job.status is Status.COMPLETED:
-            if not await self._served(submissions, cache, recipe):
-                raise CacheUnavailable("reading what was just published")
-        elif job.status.terminal:
-            raise AlreadyFailed(job.job_id, job.reason or job.status, job.detail)
-        else:
-            await self._accepted(job)
+        return claim.job
+
+    async def _waited(self, submissions: Submissions, job: Job) -> Job:
+        """The job when it has ended, or as it stands when the client's patience, or ours, is at an end."""
+        holds = self.dependencies.holds
+        try:
+            with holds.place(self.context.requester), submissions.watching(job.job_id) as watch:
+                await hold(self.receive, self.options.wait_seconds, watch.ended, holds.stopping)
+                return watch.ended.result() if watch.ended.done() else watch.latest or job
+        except LimitReached:
+            return job
+
+    async def _held(
+        self,
+        submissions: Submissions,
+        cache: CacheBackend,
+        recipe: Recipe,
+        known: Job | None,
+        client: Client,
+    ) -> None:
+        """The bytes when they are made, or a redirect to this very request, or at last 503."""
+        holds, browser = self.dependencies.holds, client is Client.VIEWER
+        longest = self.dependencies.wait_max_seconds if self.dependencies.hold_viewers else 0
+        seconds = hold_seconds(self.options.hop, longest, browser=browser)
+        if not seconds:
+            job = known or await self._submitted(submissions, cache, recipe)
+            if job is not None:
+                raise NotReady(job.job_id, retry_after(job))
+            return
+        ended: Job | None = None
+        with holds.place(self.context.requester):
+            try:
+                job = known or await self._submitted(submissions, cache, recipe)
+                if job is None:
+                    return
+                with submissions.watching(job.job_id) as watch:
+                    await hold(self.receive, seconds, watch.ended, holds.stopping)
+                    ended = watch.ended.result() if watch.ended.done() else None
+            except (LimitReached, Unavailable) as trouble:
+                _log.info(
+                    "a held request has no job yet",
+                    extra={"request_id": self.context.request_id, "problem": str(trouble)},
+                )
+                await hold(self.receive, min(seconds, RETRY_SECONDS), holds.stopping)
+        if ended is not None and ended.status is not Status.COMPLETED:
+            raise AlreadyFailed(ended.job_id, ended.reason or ended.status, ended.detail)
+        if ended is None or not await self._served(submissions, cache, recipe):
+            await self._redirect(browser=browser)
+
+    async def _redirect(self, *, browser: bool) -> None:
+        """To this very request, once more."""
+        target = f"{self.context.target}?{next_query(self.context.query, self.options.hop)}"
+        # IGV desktop follows absolute addresses only; a path is right behind any proxy.
+        location = self.context.prefix + target if browser else self.context.link(target)
+        headers: Pairs = [
+            (b"location", location.encode("latin-1")),
+            (b"cache-control", b"no-store"),
+            (b"content-length", b"0"),
+        ]
+        await self.send({"type": "http.response.start", "status": 307, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def _page(self, job: Job) -> None:
+        """For a person: how far the job is, and then the file."""
+        page = waiting_page(job, self.context.prefix, self.entry.filename)
+        headers: Pairs = [
+            *page.headers,
+            (b"location", f"{self.context.prefix}/jobs/{job.job_id}".encode()),
+            (b"retry-after", b"%d" % retry_after(job)),
+        ]
+        await self.send({"type": "http.response.start", "status": 202, "headers": headers})
+        await self.send({"type": "http.response.body", "body": page.body})
 
     async def _served(self, submissions: Submissions, cache: CacheBackend, recipe: Recipe) -> bool:
         """Serve the published part; False when there is none, and nothing was sent."""
@@ -188,6 +320,10 @@ class _PartRequest:
         part = manifest.part(self.kind)
         if part is None:
             raise NoSuchPart(self.kind.value, self.entry.name)
+        part = self.names.served_as(self.entry, recipe, manifest, part)
+        if self.named is not None and self.named.name != part.filename:
+            # Asked for before it was made, when another kind of index was expected.
+            raise NotFound("file", f"{self.entry.name}/{self.named.name}")
         answer = decide(part, self.context.headers, head=self.method == "HEAD")
         try:
             await self._send(cache, part, answer)
@@ -299,6 +435,11 @@ def _wait(values: list[str] | None, longest: float) -> float:
     if not _SECONDS.fullmatch(values[-1]):
         raise InvalidInput("wait", "must be a number of seconds")
     return min(float(values[-1]), longest)
+
+
+def _hop(values: list[str] | None) -> int:
+    """What is no number was never sent by this service, and starts anew."""
+    return int(values[-1]) if values and _HOP.fullmatch(values[-1]) else 0
 
 
 def _priority(values: list[str] | None) -> Priority:

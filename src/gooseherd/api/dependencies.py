@@ -5,13 +5,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gooseherd.api.holding import Holds
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileStore, JobStore
+
+
+def _holds() -> Holds:
+    return Holds(per_requester=500, total=4000)
 
 
 def _new_request_id() -> str:
@@ -40,7 +45,10 @@ class Dependencies:
     public_url: str | None = None
     """How clients reach this API, path prefix included; unset: as the request says."""
     wait_max_seconds: float = 30.0
-    """Longest hold of `?wait`; keep it below the timeout of the proxy in front."""
+    """Longest hold of a request; keep it below the timeout of the proxy in front."""
+    hold_viewers: bool = True
+    """Hold what viewers ask for until it is made; else it is 202, or 503 by name."""
+    holds: Holds = field(default_factory=_holds)
     cors_origins: tuple[str, ...] = ("*",)
     trusted_proxies: int = 0
     """Proxies in front whose X-Forwarded-* headers are believed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterable, MutableMapping
@@ -11,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, problem, problem_type
+from gooseherd.api.holding import Client, client_of
+from gooseherd.api.pages import problem_page
+from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.domain.artifact import Kind
@@ -27,7 +30,7 @@ _FORBIDDEN_PATH = re.compile(
 )
 """Encoded slashes, backslashes and control bytes: no id has them, and readers disagree about them."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_ARTIFACT = re.compile(rf"/(?:{'|'.join(Kind)})/[^/]*/[^/]*")
+_ARTIFACT = re.compile(rf"/(?:{'|'.join(Kind)})/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
 
 _EXPOSED: Final = (
     b"Content-Range, Content-Length, Accept-Ranges, ETag, Location, Retry-After, "
@@ -88,6 +91,11 @@ class EdgeMiddleware:
                 await self._inside(scope, receive, send_with_headers)
         except ClientDisconnected:
             pass
+        except asyncio.CancelledError:
+            # The server does that at the end of a shutdown, and would answer in plain text, without CORS.
+            if status or not self._dependencies.holds.stopped:
+                raise
+            await send_problem(send_with_headers, context, Stopping(), method=scope["method"])
         except Exception as error:
             if not complete:
                 _log_error(error, context, scope, begun=bool(status))
@@ -119,6 +127,8 @@ async def send_problem(
 ) -> None:
     """Send the error's problem; a HEAD gets its headers."""
     rendered = problem(error, instance=context.path, request_id=context.request_id)
+    if client_of(context.headers) is Client.NAVIGATION:
+        rendered = problem_page(rendered)
     await send({"type": "http.response.start", "status": rendered.status, "headers": rendered.headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else rendered.body})
 

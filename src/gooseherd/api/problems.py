@@ -87,6 +87,24 @@ class NotYetPublished(errors.NotFound):
         return f"{self.what} of {self.name!r}: not published yet, GET /data/{self.name} starts the workflow"
 
 
+@dataclass(eq=False)
+class NotReady(errors.Unavailable):
+    """The file is being made, and the client takes no other answer than its bytes."""
+
+    job_id: str
+    retry_after_seconds: int
+
+    def __str__(self) -> str:
+        return "the file is being made; ask again after Retry-After seconds"
+
+
+class Stopping(errors.Unavailable):
+    """This process ends before it could answer."""
+
+    def __str__(self) -> str:
+        return "the service is being restarted"
+
+
 @dataclass(frozen=True, slots=True)
 class ProblemType:
     """What clients see of one class of errors."""
@@ -195,6 +213,8 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         retryable=True,
         fields=_same("operation"),
     ),
+    NotReady: ProblemType(503, "not-ready", "The file is being made", retryable=True, fields=_same("job_id")),
+    Stopping: ProblemType(503, "stopping", "The service is being restarted", retryable=True),
     errors.Unavailable: ProblemType(
         503,
         "unavailable",
@@ -225,6 +245,10 @@ class Problem:
     status: int
     headers: Pairs
     body: bytes
+    title: str = ""
+    detail: str = ""
+    retryable: bool = False
+    request_id: str = ""
 
 
 def problem_type(error: BaseException) -> ProblemType:
@@ -239,7 +263,7 @@ def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
     again = kind.retryable
     headers: Pairs = []
     match error:
-        case errors.LimitReached():
+        case errors.LimitReached() | NotReady():
             headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
         case errors.AlreadyFailed():
             again = _may_pass(error.reason)
@@ -308,7 +332,15 @@ def render(
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]
-    return Problem(kind.status, always + headers, body)
+    return Problem(
+        kind.status,
+        always + headers,
+        body,
+        title=kind.title,
+        detail=detail,
+        retryable=again,
+        request_id=request_id,
+    )
 
 
 def _may_pass(reason: str) -> bool:

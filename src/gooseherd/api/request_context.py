@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.domain.errors import AdminKeyRequired
@@ -63,6 +63,18 @@ class RequestContext:
         """The decoded path, for problems and logs."""
         path: str = self._scope["path"]
         return path
+
+    @property
+    def target(self) -> str:
+        """The path as it was sent, escapes included."""
+        raw: bytes = self._scope.get("raw_path") or quote(self.path).encode()
+        return raw.decode("latin-1")
+
+    @property
+    def query(self) -> bytes:
+        """The query as it was sent."""
+        query: bytes = self._scope["query_string"]
+        return query
 
     @property
     def is_admin(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Send
 
@@ -35,23 +35,20 @@ async def wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-async def while_connected(work: Awaitable[T], receive: Receive) -> T:
-    """The result of `work`, which is cancelled when the client disconnects first.
+async def hold(receive: Receive, seconds: float, *until: asyncio.Future[Any]) -> None:
+    """Return when one of the futures is done, or after `seconds`; the futures go on.
 
     Raises:
-        ClientDisconnected: it did.
+        ClientDisconnected: it did, before that.
     """
-    working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(wait_for_disconnect(receive))
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait({watching, *until}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done() and not any(future.done() for future in until):
             raise ClientDisconnected
-        return working.result()
     finally:
-        for task in (working, watching):
-            task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def relay(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from gooseherd import telemetry
+from gooseherd.control.job_watch import JobWatch, JobWatches
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
@@ -43,6 +45,10 @@ class Recipes(Protocol):
         """What kinds of part that recipe makes."""
         ...
 
+    def filenames(self, source: SourceFile, recipe: Recipe) -> Mapping[Kind, str]:
+        """What the parts of each kind will be called; an index is the usual one for its data."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SubmissionLimits:
@@ -73,6 +79,7 @@ class Submissions:
         self._wakeups = wakeups
         self._new_id = new_id
         self._poll_seconds = poll_seconds
+        self._watches = JobWatches(self.changes)
         self._manifests: OrderedDict[CacheKey, tuple[Manifest, int]] = OrderedDict()
         self._manifest_bytes = 0
 
@@ -87,6 +94,15 @@ class Submissions:
         if kind not in self._recipes.kinds(recipe):
             raise NoSuchPart(kind.value, source.name)
         return recipe
+
+    def filenames(self, source: SourceFile, recipe: Recipe | None = None) -> Mapping[Kind, str]:
+        """What the parts made of `source` are called, by `recipe` or by the one there is now.
+
+        Raises:
+            UnsupportedFormat: no processor reads the format.
+            Misconfigured: the recipe is another build's.
+        """
+        return self._recipes.filenames(source, recipe or self._recipes.recipe(source))
 
     async def published(self, source: SourceFile, recipe: Recipe) -> Manifest | None:
         """The artifact's manifest if it is published. One read of the cache at most; none when remembered."""
@@ -201,16 +217,25 @@ class Submissions:
                 if job != seen:
                     yield job
 
+    def watching(self, job_id: JobId) -> AbstractContextManager[JobWatch]:
+        """A watch of the job, shared by all who wait for it (see JobWatches)."""
+        return self._watches.watching(job_id)
+
     async def wait(self, job_id: JobId, seconds: float) -> Job:
         """The job when it has ended, or as it stands after `seconds`."""
-        job: Job | None = None
-        try:
-            async with asyncio.timeout(seconds):
-                async for job in self.changes(job_id):  # noqa: B007 - the last one is the answer
-                    pass
-        except TimeoutError:
-            pass
-        return job if job is not None else await self.job(job_id)
+        with self.watching(job_id) as watch:
+            await asyncio.wait({watch.ended}, timeout=seconds)
+            if watch.ended.done():
+                return watch.ended.result()
+            return watch.latest if watch.latest is not None else await self.job(job_id)
+
+    def watched(self, source: SourceFile, recipe: Recipe, requester: Requester) -> Job | None:
+        """The live job on this content, if others wait for it here and it is this requester's already.
+
+        As it was a moment ago: for whoever goes on to wait for it, and asks again when it has ended.
+        """
+        job = self._watches.live(workflow_key(source.identity, recipe))
+        return job if job is not None and requester in job.requesters else None
 
     async def active_job(self, source: SourceFile) -> Job | None:
         """The job that makes the artifact of this content now, whichever entry it was asked for by."""

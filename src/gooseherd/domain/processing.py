@@ -191,3 +191,11 @@ class Processor(Protocol):
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """The steps for this format, in order."""
         ...
+
+    def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
+        """What the parts made of `source` will be called: the `filename` of what the steps produce.
+
+        Known before any of them ran, so an index is the usual one (.tbi, .bai), although it turns out a
+        .csi for a sequence that those cannot hold.
+        """
+        ...

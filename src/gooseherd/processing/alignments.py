@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,8 @@ from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
-from gooseherd.processing.density import SUFFIX, Density
+from gooseherd.domain.source import SourceFile
+from gooseherd.processing.density import SUFFIX, Density, density_name
 from gooseherd.processing.formats.cram import reads_declared
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import Detection
@@ -67,6 +69,12 @@ class BamIndexProcessor:
     @property
     def kinds(self) -> frozenset[Kind]:
         return self.budget.kinds
+
+    def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
+        """As the steps call them."""
+        base = _stem(source)
+        names = {Kind.DATA: f"{base}.bam", Kind.INDEX: f"{base}.bam.bai"}
+        return names | density_name(source, source.file_format) if self.budget.density else names
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """Data, then its index, then its density."""
@@ -267,18 +275,18 @@ class BamIndex:
             await _reads_in(context, context.source, index)
         given.report(1.0, context.source.stat().st_size, index.stat().st_size)
         return StepOutput(
-            files=(Produced(Kind.INDEX, index, "index", f"{_stem(given)}.bam{index.suffix}"),),
+            files=(Produced(Kind.INDEX, index, "index", f"{_stem(given.source)}.bam{index.suffix}"),),
             notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
             tools=await context.versions("samtools"),
         )
 
 
-def _stem(given: StepInput) -> str:
-    return stem(given.source.filename, ("sam", "bam", "cram"))
+def _stem(source: SourceFile) -> str:
+    return stem(source.filename, ("sam", "bam", "cram"))
 
 
 def _data(given: StepInput, path: Path) -> Produced:
-    return Produced(Kind.DATA, path, "data.bam", f"{_stem(given)}.bam")
+    return Produced(Kind.DATA, path, "data.bam", f"{_stem(given.source)}.bam")
 
 
 async def _refuse_truncated(context: StepContext) -> None:

@@ -19,6 +19,7 @@ from typing import Final
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
+from gooseherd.domain.source import SourceFile
 from gooseherd.processing.formats.bigwig import Signal, write_bigwig
 from gooseherd.processing.formats.density_table import Sequence, read_table
 from gooseherd.processing.step_context import Budget, StepContext, index_of_same_pass, stem
@@ -70,12 +71,12 @@ class Density:
         bigwig = await asyncio.to_thread(write_density, table, out)
         await asyncio.to_thread(table.unlink)
         given.report(1.0, 0, bigwig.size)
-        base = stem(given.source.filename, self.source_format.suffixes)
+        name = density_name(given.source, self.source_format)[Kind.DENSITY]
         left_out = (
             f"the density has the {bigwig.sequences} longest sequences; {bigwig.left_out} are not in it"
         )
         return StepOutput(
-            files=(Produced(Kind.DENSITY, out, "density.bw", f"{base}.density.bw"),),
+            files=(Produced(Kind.DENSITY, out, "density.bw", name),),
             counts={"density_window": bigwig.window},
             notes=(left_out,) if bigwig.left_out else (),
         )
@@ -107,6 +108,11 @@ class Density:
         watch = Watch(context.source, table, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
         await context.run(stage, watch=watch)
         return table
+
+
+def density_name(source: SourceFile, source_format: Format) -> dict[Kind, str]:
+    """What a person would save the density as."""
+    return {Kind.DENSITY: f"{stem(source.filename, source_format.suffixes)}.density.bw"}
 
 
 def _why(error: Exception) -> str:

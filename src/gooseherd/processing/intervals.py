@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,8 @@ from gooseherd.domain.formats import (
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
-from gooseherd.processing.density import SUFFIX, Density
+from gooseherd.domain.source import SourceFile
+from gooseherd.processing.density import SUFFIX, Density, density_name
 from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
 from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_decompression_bomb
 from gooseherd.processing.formats.detection import Detection
@@ -77,6 +79,12 @@ class TabixIntervalProcessor:
     @property
     def kinds(self) -> frozenset[Kind]:
         return self.budget.kinds
+
+    def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
+        """As the steps call them."""
+        data = _name(source, source.file_format, _TARGETS[source.file_format])
+        names = {Kind.DATA: data, Kind.INDEX: f"{data}.tbi"}
+        return names | density_name(source, source.file_format) if self.budget.density else names
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """Data, then its index, then its density."""
@@ -140,7 +148,7 @@ class SortedText:
         return kernel is None or detected.compression in _KERNEL_READS
 
     def _data(self, given: StepInput, path: Path) -> Produced:
-        name = f"{stem(given.source.filename, self.source_format.suffixes)}.{self.target.suffix}.gz"
+        name = _name(given.source, self.source_format, self.target)
         return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
 
     def _converting(self, context: StepContext, source: str) -> tuple[tuple[Stage, ...], str]:
@@ -339,9 +347,9 @@ class TabixIndex:
             await context.verify("tabix", data, index)
             tools = await context.versions("tabix")
         given.report(1.0, context.source.stat().st_size, index.stat().st_size)
-        base = stem(given.source.filename, self.source_format.suffixes)
+        data_name = _name(given.source, self.source_format, self.target)
         return StepOutput(
-            files=(Produced(Kind.INDEX, index, "index", f"{base}.{self.target.suffix}.gz{index.suffix}"),),
+            files=(Produced(Kind.INDEX, index, "index", f"{data_name}{index.suffix}"),),
             notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
             tools=tools,
         )
@@ -361,6 +369,10 @@ class TabixIndex:
         await context.run(
             Stage("tabix", ("tabix", "-f", *options, "-p", self.target.preset, str(data))), watch=watch
         )
+
+
+def _name(source: SourceFile, source_format: Format, target: Target) -> str:
+    return f"{stem(source.filename, source_format.suffixes)}.{target.suffix}.gz"
 
 
 def _refuse_bomb(path: Path, size: int) -> None:

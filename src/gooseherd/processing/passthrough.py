@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gooseherd.domain.artifact import Kind
@@ -10,6 +11,7 @@ from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
+from gooseherd.domain.source import SourceFile
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import is_text
 from gooseherd.processing.step_context import Budget, StepContext
@@ -25,6 +27,10 @@ class PassthroughProcessor:
     version: str = "1"
     formats: frozenset[Format] = frozenset(ALL)
     kinds: frozenset[Kind] = frozenset({Kind.DATA})
+
+    def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
+        """As upstream calls it."""
+        return {Kind.DATA: source.filename}
 
     def steps(self, source_format: Format) -> tuple[Step, ...]:
         """The one step: check and pass on."""

@@ -88,6 +88,10 @@ class ProcessorRegistry:
         """What the artifact of that recipe has. Raises as `processor` does."""
         return self.processor(recipe).kinds
 
+    def filenames(self, source: SourceFile, recipe: Recipe) -> Mapping[Kind, str]:
+        """What the parts of `source` are called by that recipe. Raises as `processor` does."""
+        return self.processor(recipe).filenames(source)
+
 
 def quickest_level(search_path: str | None = None) -> int:
     """The lowest compression level that the programs here can make."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from gooseherd import __version__
 from gooseherd.api.app import Dependencies
+from gooseherd.api.holding import Holds
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
@@ -158,6 +160,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 or state.remembered("admin-key", lambda: secrets.token_urlsafe(24)),
                 public_url=settings.api_public_url,
                 wait_max_seconds=settings.api_wait_max_seconds,
+                hold_viewers=settings.api_hold == "viewers",
+                holds=Holds(per_requester=settings.api_max_holds_per_requester, total=_most_holds()),
                 cors_origins=settings.api_cors_origins,
                 trusted_proxies=settings.api_trusted_proxies,
                 version=__version__,
@@ -166,6 +170,12 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             ),
             settings=settings,
         )
+
+
+def _most_holds() -> int:
+    """Half of the connections this process can have: the others are for those who get bytes."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(100, (65536 if soft == resource.RLIM_INFINITY else soft) // 2)
 
 
 def _compression_level(settings: Settings) -> int:

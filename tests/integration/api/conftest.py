@@ -54,6 +54,10 @@ class Recipes:
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:
         return frozenset({Kind.DATA} if recipe.processor == "passthrough" else Kind)
 
+    def filenames(self, source: SourceFile, recipe: Recipe) -> Mapping[Kind, str]:
+        name = source.filename
+        return {Kind.DATA: name, Kind.INDEX: f"{name}.bai", Kind.DENSITY: f"{name}.bw"}
+
 
 class WatchedCache:
     """A real cache that counts the readers it has open."""
@@ -177,6 +181,8 @@ class Town:
     wakeups: Wakeups
     submissions: Submissions
     readiness: dict[str, str]
+    stop: Callable[[], Awaitable[None]]
+    """Ends the server, open requests too."""
     numbers: Any = field(default_factory=itertools.count)
 
     async def register(self, **fields: Any) -> SourceFile:
@@ -201,13 +207,16 @@ class Town:
         data: bytes,
         index: bytes | None = b"BAI\1index",
         density: bytes | None = None,
+        index_name: str | None = None,
         **noticed: Any,
     ) -> Manifest:
         """As a worker does: parts, then the manifest."""
         recipe = Recipes().recipe(entry)
         parts = [await self._part(entry, recipe, Kind.DATA, data, entry.filename)]
         if index is not None:
-            parts.append(await self._part(entry, recipe, Kind.INDEX, index, entry.filename + ".bai"))
+            parts.append(
+                await self._part(entry, recipe, Kind.INDEX, index, index_name or entry.filename + ".bai")
+            )
         if density is not None:
             parts.append(await self._part(entry, recipe, Kind.DENSITY, density, entry.filename + ".bw"))
         manifest = Manifest(
@@ -353,8 +362,23 @@ class Builder:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         http = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
         self._ending.append((server, serving, http))
+
+        async def stop() -> None:
+            server.should_exit = True
+            await serving
+
         return Town(
-            url, http, dependencies, self._jobs, self._files, cache, upstream, wakeups, submissions, readiness
+            url,
+            http,
+            dependencies,
+            self._jobs,
+            self._files,
+            cache,
+            upstream,
+            wakeups,
+            submissions,
+            readiness,
+            stop,
         )
 
     async def end(self) -> None:

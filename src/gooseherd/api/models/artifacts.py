@@ -27,6 +27,23 @@ class PartReadiness(ResponseModel):
     etag: str | None = None
 
 
+class NameView(ResponseModel):
+    """One name of a file; `size` and `sha256` once it is made."""
+
+    name: str
+    kind: Literal["data", "index", "density"]
+    url: str
+    ready: bool
+    size: int | None
+    sha256: str | None
+
+
+class NameList(ResponseModel):
+    """The names under which the parts of a file are served."""
+
+    names: list[NameView]
+
+
 class ManifestPart(ResponseModel):
     """One object of an artifact; `sha256` is its strong ETag."""
 

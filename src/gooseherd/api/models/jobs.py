@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,10 @@ from gooseherd.api.models.waiting import WaitingView
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.job import AttemptRecord, Job
+from gooseherd.domain.states import Status
+
+STARTING: Final = "starting a worker"
+"""The step of an attempt that has no worker yet, which may take a minute."""
 
 
 class Accepted(ResponseModel):
@@ -188,7 +192,8 @@ class JobView(ResponseModel):
             steps_completed=list(job.steps_completed),
             parts=[PartView.of(part) for part in job.parts],
             progress=ProgressView(
-                step=progress.step,
+                step=progress.step
+                or (STARTING if job.status is Status.RUNNING and not job.worker_id else ""),
                 percent=round(progress.percent, 1),
                 bytes_in=progress.bytes_in,
                 bytes_out=progress.bytes_out,

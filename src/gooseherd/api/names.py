@@ -1,0 +1,121 @@
+"""The names under which a file's parts are served: what the bytes are, as tools read it from a name.
+
+They follow from the entry and the recipe, so they are known before anything is made; which index there is
+(.csi for long sequences, .tbi or .bai else) says the manifest, once there is one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote
+
+from gooseherd.control.submission import Submissions
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.formats import from_filename
+from gooseherd.domain.keys import Recipe
+from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
+
+RESERVED: Final = frozenset({"", "contigs", "events", "hub.txt", "manifest", "search", "status", "tracks"})
+"""What stands below /files/{dcc}/{local_id}/ and is no part."""
+_RENAMED_KEPT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPart:
+    """One name of a file."""
+
+    kind: Kind
+    name: str
+    sidecar: Sidecar | None = None
+    """Set where upstream publishes these bytes itself."""
+
+    def path(self, entry: SourceFile) -> str:
+        """Where this API serves it, escaped."""
+        return f"/files/{quote(entry.name)}/{quote(self.name, safe='')}"
+
+
+class Names:
+    """What the parts of a catalog entry are called."""
+
+    def __init__(self, submissions: Submissions | None) -> None:
+        self._submissions = submissions
+        self._renamed: OrderedDict[tuple[Part, str], Part] = OrderedDict()
+
+    def of(
+        self, entry: SourceFile, *, recipe: Recipe | None = None, manifest: Manifest | None = None
+    ) -> tuple[NamedPart, ...]:
+        """The names of `entry`, data first; by `manifest` once it is published.
+
+        `recipe` is the job's or the artifact's, if there is one.
+
+        Raises:
+            UnsupportedFormat: nothing can be made of it.
+            Misconfigured: the recipe is another build's.
+        """
+        if self._submissions is None or entry.sidecars:
+            data = _with_suffix(entry.filename, entry)
+            return _servable(
+                (
+                    NamedPart(Kind.DATA, data),
+                    *(NamedPart(Kind.INDEX, f"{data}.{sidecar.kind}", sidecar) for sidecar in entry.sidecars),
+                )
+            )
+        found = dict(self._submissions.filenames(entry, recipe))
+        found[Kind.DATA] = _with_suffix(found[Kind.DATA], entry)
+        parts = []
+        for kind in Kind:
+            if kind not in found:
+                continue
+            name, part = found[kind], manifest.part(kind) if manifest is not None else None
+            if manifest is not None and part is None:
+                continue
+            if kind is Kind.INDEX and part is not None:
+                name = f"{found[Kind.DATA]}.{part.filename.rpartition('.')[2]}"
+            parts.append(NamedPart(kind, name))
+        return _servable(tuple(parts))
+
+    def served_as(self, entry: SourceFile, recipe: Recipe, manifest: Manifest, part: Part) -> Part:
+        """The part under its name for this entry: another entry of the same content may have published it."""
+        key = part, entry.filename
+        known = self._renamed.get(key)
+        if known is None:
+            names = {named.kind: named.name for named in self.of(entry, recipe=recipe, manifest=manifest)}
+            name = names.get(part.kind, part.filename)
+            known = self._renamed[key] = part if name == part.filename else replace(part, filename=name)
+            while len(self._renamed) > _RENAMED_KEPT:
+                self._renamed.popitem(last=False)
+        return known
+
+    def paths(
+        self, entry: SourceFile, *, recipe: Recipe | None = None, manifest: Manifest | None = None
+    ) -> dict[Kind, str]:
+        """Where each kind is served: by its name where it has one, else by its kind."""
+        paths = {kind: f"/{kind}/{quote(entry.name)}" for kind in Kind}
+        try:
+            named = self.of(entry, recipe=recipe, manifest=manifest)
+        except GooseherdError:
+            return paths
+        for part in reversed(named):  # of several indexes the first is the one that viewers take
+            paths[part.kind] = part.path(entry)
+        return paths
+
+
+def _with_suffix(filename: str, entry: SourceFile) -> str:
+    """The name with the format's suffix, if it has none that means a format."""
+    if from_filename(filename) is not None:
+        return filename
+    packed = any(sidecar.kind is SidecarKind.TBI for sidecar in entry.sidecars)
+    return f"{filename}.{entry.file_format.suffixes[0]}{'.gz' if packed else ''}"
+
+
+def _servable(parts: tuple[NamedPart, ...]) -> tuple[NamedPart, ...]:
+    """Those that a URL can say, each name once."""
+    names = {part.name: part for part in reversed(parts)}
+    return tuple(
+        part
+        for part in parts
+        if names[part.name] is part and part.name not in RESERVED and part.name not in (".", "..")
+    )
