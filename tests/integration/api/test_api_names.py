@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ PERSON = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
 
 
 async def make_when_asked_for(town, entry, **parts):
-    jobs = ()
+    jobs: Any = ()
     while not jobs:
         await asyncio.sleep(0.01)
         jobs = (await town.jobs.find(JobQuery())).jobs
