@@ -82,7 +82,7 @@ class TabixIntervalProcessor:
 
     def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
         """As the steps call them."""
-        data = _name(source, source.file_format, _TARGETS[source.file_format])
+        data = _name(source, source.file_format, TARGETS[source.file_format])
         names = {Kind.DATA: data, Kind.INDEX: f"{data}.tbi"}
         return names | density_name(source, source.file_format) if self.budget.density else names
 
