@@ -217,7 +217,7 @@ async def test_without_the_servers_program_the_start_says_what_to_do(
     database = await open_sqlite(tmp_path / "gooseherd.db", setting="GOOSEHERD_STATE_DIR")
     try:
         with pytest.raises(Misconfigured) as caught:
-            await embedded_state.take_over(tmp_path / "documents", SqlFiles(database))
+            await embedded_state.take_over(tmp_path / "documents", "gooseherd", SqlFiles(database))
     finally:
         await database.close()
     assert "secantusdb==" in str(caught.value)
@@ -234,7 +234,7 @@ async def test_a_folder_that_its_server_cannot_read_is_left_as_it_is(tmp_path: P
     database = await open_sqlite(tmp_path / "gooseherd.db", setting="GOOSEHERD_STATE_DIR")
     try:
         with pytest.raises(Misconfigured, match=r"does not start.*server\.log"):
-            await embedded_state.take_over(tmp_path / "documents", SqlFiles(database))
+            await embedded_state.take_over(tmp_path / "documents", "gooseherd", SqlFiles(database))
     finally:
         await database.close()
     assert (tmp_path / "documents" / "db" / "WiredTiger").read_text() == "not a database"

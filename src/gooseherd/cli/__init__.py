@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, show, trials, up
+from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, show, store, trials, up
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,6 +35,7 @@ app.command("show")(show.show)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(store.app, name="store")
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(certs.app, name="certs")
 app.add_typer(devcloud.app, name="devcloud")

@@ -33,7 +33,6 @@ from gooseherd.processing.registry import default_registry, quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.wiring.embedded_state import take_over
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.store import open_store
@@ -66,8 +65,6 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         jobs, files = store.jobs, store.files
-        if settings.database_url is None:
-            await take_over(state.path / "documents", files)
 
         cache = _cache(settings)
         if cache is not None:

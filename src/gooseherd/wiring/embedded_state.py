@@ -24,7 +24,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from gooseherd.domain.errors import Misconfigured, StoreUnavailable, Unavailable
+from gooseherd.domain.errors import InvalidInput, Misconfigured, StoreUnavailable, Unavailable
 from gooseherd.domain.ports.store import FileStore
 from gooseherd.installation import remedy
 
@@ -34,7 +34,6 @@ _SETTING: Final = "GOOSEHERD_STATE_DIR"
 _PROGRAM: Final = "secantusd-py"
 _PACKAGE: Final = "secantusdb==0.7.0b3"
 """The only version that wrote such folders."""
-_DATABASE: Final = "gooseherd"
 _BATCH: Final = 1000
 _START_SECONDS: Final = 120.0
 """A long journal is read first."""
@@ -64,8 +63,8 @@ def _program() -> Path:
     return Path(sys.executable).with_name(_PROGRAM)
 
 
-async def take_over(documents: Path, files: FileStore) -> None:
-    """Copy the catalog in `documents`, if there is one, and then rename that folder.
+async def take_over(documents: Path, name: str, files: FileStore) -> None:
+    """Copy the catalog in the database `name` of `documents`, if there is one, and then rename that folder.
 
     A crash on the way leaves the folder as it was: the next start copies again.
 
@@ -83,12 +82,17 @@ async def take_over(documents: Path, files: FileStore) -> None:
             f"To take it over: {how_to_take_over()}. "
             f"To begin with an empty catalog: mv {documents} {documents}.old",
         )
-    _log.warning("taking over the catalog of the embedded document server")
     with ExitStack() as locks:
-        lock = await asyncio.to_thread(_take_locks, documents, locks)
+        try:
+            lock = await asyncio.to_thread(_take_locks, documents, locks)
+        except FileNotFoundError:  # another process was quicker
+            return
+        if not to_take_over(documents):
+            return
+        _log.warning("taking over the catalog of the embedded document server")
         async with _running(program, documents, lock) as url:
-            count = await _copy(url, files)
-    kept = await asyncio.to_thread(_set_aside, documents)
+            count = await _copy(url, name, files)
+        kept = await asyncio.to_thread(_set_aside, documents)
     _log.warning("catalog taken over", extra={"entries": count, "folder_to_remove": kept.name})
 
 
@@ -100,20 +104,24 @@ def _set_aside(documents: Path) -> Path:
     return kept
 
 
-async def _copy(url: str, files: FileStore) -> int:
+async def _copy(url: str, name: str, files: FileStore) -> int:
     # The driver is for those who use it.
     from gooseherd.domain.source import SourceFile
     from gooseherd.store.mongo.connect import connect, translated
     from gooseherd.store.mongo.schema import FILES
 
     count = 0
-    database = connect(url, _DATABASE)
+    database = connect(url, name)
     try:
         with translated("take over"):
             async with database[FILES].find(batch_size=_BATCH) as cursor:
                 batch = []
                 async for document in cursor:
-                    batch.append(SourceFile.from_json(document))
+                    try:
+                        batch.append(SourceFile.from_json(document))
+                    except InvalidInput as error:
+                        extra = {"entry": str(document.get("_id")), "problem": str(error)}
+                        _log.error("entry not taken over", extra=extra)
                     if len(batch) == _BATCH:
                         await files.put(batch)
                         count += len(batch)

@@ -12,6 +12,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.store import FileStore, JobStore
 from gooseherd.settings import Settings
 from gooseherd.store.report import StoreReport
+from gooseherd.wiring.embedded_state import take_over
 
 if TYPE_CHECKING:
     from gooseherd.store.sql.database import SqlDatabase
@@ -34,6 +35,8 @@ class Store:
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """The store, with its schema or indexes made, for as long as the block lasts.
 
+    The default one has taken over the catalog of an earlier version's state folder.
+
     Raises:
         Misconfigured: naming the variable.
         StoreUnavailable: the store does not answer.
@@ -41,12 +44,13 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     # Each driver is for those who use it: none is imported before.
     async with AsyncExitStack() as stack:
         if _scheme(settings) in _MONGO:
-            from gooseherd.store.mongo import connect, files, jobs, schema
+            from gooseherd.store.mongo import connect, jobs, schema
+            from gooseherd.store.mongo.files import MongoFiles
 
             mongo = connect.connect(settings.database_url or "", settings.database_name)
             stack.push_async_callback(mongo.client.close)
             await schema.ensure_indexes(mongo)
-            yield Store(jobs.MongoJobs(mongo), files.MongoFiles(mongo), lambda: connect.ping(mongo))
+            yield Store(jobs.MongoJobs(mongo), MongoFiles(mongo), lambda: connect.ping(mongo))
         else:
             from gooseherd.store.sql.database import ping
             from gooseherd.store.sql.files import SqlFiles
@@ -54,7 +58,10 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 
             sql = await _open_sql(settings)
             stack.push_async_callback(sql.close)
-            yield Store(SqlJobs(sql), SqlFiles(sql), lambda: ping(sql))
+            files = SqlFiles(sql)
+            if settings.database_url is None:
+                await take_over(settings.gooseherd_state_dir / "documents", settings.database_name, files)
+            yield Store(SqlJobs(sql), files, lambda: ping(sql))
 
 
 async def _open_sql(settings: Settings) -> SqlDatabase:
