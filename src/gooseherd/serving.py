@@ -135,12 +135,46 @@ def _url(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+_FIRST_GIVEN = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+
+
+def _given_socket() -> socket.socket | None:
+    """The listening socket that systemd, or whoever speaks its protocol, opened for this process.
+
+    It stays open while the service is restarted: who connects meanwhile is served by the next process.
+
+    Raises:
+        Misconfigured: what was given is no single listening socket.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    count = os.environ.get("LISTEN_FDS", "")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)  # workers are not meant
+    try:
+        if count != "1":
+            raise OSError
+        given = socket.socket(fileno=_FIRST_GIVEN)
+        listens = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if not listens or given.family not in (socket.AF_INET, socket.AF_INET6):
+            raise OSError
+    except OSError:
+        raise Misconfigured("LISTEN_FDS", "exactly one listening TCP socket can be used") from None
+    given.set_inheritable(False)
+    given.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return given
+
+
 def listen(settings: Settings) -> socket.socket:
-    """Where requests come in.
+    """Where requests come in: the socket that this process was given, else one by the settings.
 
     Raises:
         Misconfigured: the address cannot be had.
     """
+    given = _given_socket()
+    if given is not None:
+        return given
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     try:
         listener = socket.create_server(

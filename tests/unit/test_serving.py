@@ -1,6 +1,10 @@
 """The socket that requests come in by."""
 
+import os
 import socket
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -23,3 +27,55 @@ def test_what_is_written_to_a_client_leaves_at_once(settings: Settings) -> None:
         answering, _ = listener.accept()
         with answering:
             assert answering.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+GIVEN = """
+    import os, socket
+    from gooseherd.serving import listen
+    from gooseherd.settings import Settings
+    os.environ["LISTEN_PID"] = str(os.getpid())
+    try:
+        listener = listen(Settings())
+    except Exception as error:
+        print(error)
+    else:
+        print(listener.getsockname()[1], listener.get_inheritable(), "LISTEN_FDS" in os.environ)
+"""
+
+
+def _started_with(given: socket.socket, count: str, settings: Settings) -> str:
+    """What a process says that was started with this socket as file descriptor 3."""
+    put = "import os, sys; os.dup2(int(sys.argv[1]), 3, inheritable=True);"
+    run = "os.execv(sys.executable, [sys.executable, '-c', sys.argv[2]])"
+    environment = {
+        **os.environ,
+        "LISTEN_FDS": count,
+        "GOOSEHERD_STATE_DIR": str(settings.gooseherd_state_dir),
+    }
+    fd = given.fileno()
+    done = subprocess.run(
+        [sys.executable, "-c", put + run, str(fd), textwrap.dedent(GIVEN)],
+        pass_fds=(fd,),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_listening_socket_that_was_given_is_used_and_not_passed_on(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        port = given.getsockname()[1]
+        assert _started_with(given, "1", settings) == f"{port} False False"
+
+
+@pytest.mark.parametrize("count", ["2", "x", ""])
+def test_anything_but_one_given_socket_is_refused(settings: Settings, count: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        assert "LISTEN_FDS" in _started_with(given, count, settings)
+
+
+def test_a_given_socket_that_does_not_listen_is_refused(settings: Settings) -> None:
+    with socket.socket() as given:
+        assert "exactly one listening" in _started_with(given, "1", settings)

@@ -58,9 +58,9 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     )
     for router in (
         documented_routes(),
-        artifact_routes(dependencies, catalog),
-        job_routes(dependencies),
-        file_routes(dependencies, catalog),
+        artifact_routes(dependencies, catalog, names),
+        job_routes(dependencies, names),
+        file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),
         fleet_routes(dependencies),
         operation_routes(dependencies),

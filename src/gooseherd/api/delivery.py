@@ -123,12 +123,13 @@ class Delivery:
         """Raises NotFound for a name that the file has not: an index of another kind above all."""
         submissions = self._dependencies.submissions
         recipe: Recipe | None = None
-        manifest: Manifest | None = None
+        parts: tuple[Part, ...] | None = None
         if submissions is not None and not entry.sidecars:
             recipe = submissions.recipe(entry, Kind.DATA)
             if not options.hop or submissions.watched(entry, recipe, context.requester) is None:
                 manifest = await submissions.published(entry, recipe)
-        for part in self._names.of(entry, recipe=recipe, manifest=manifest):
+                parts = manifest.parts if manifest is not None else None
+        for part in self._names.of(entry, recipe=recipe, parts=parts):
             if part.name == name:
                 return part
         raise NotFound("file", f"{entry.name}/{name}")
@@ -363,7 +364,11 @@ class _PartRequest:
     async def _accepted(self, job: Job) -> None:
         position = await self.dependencies.jobs.position(job) if job.status is Status.PENDING else None
         accepted = Accepted.of(
-            job, self.context.link, now=await self.dependencies.jobs.now(), position=position
+            job,
+            self.context.link,
+            self.names.paths_of_job(job),
+            now=await self.dependencies.jobs.now(),
+            position=position,
         )
         body = accepted.model_dump_json().encode()
         headers: Pairs = [

@@ -7,6 +7,7 @@ They follow from the entry and the recipe, so they are known before anything is 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
@@ -15,11 +16,15 @@ from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import from_filename
+from gooseherd.domain.job import Job
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
+from gooseherd.domain.states import Status
 
 RESERVED: Final = frozenset({"", "contigs", "events", "hub.txt", "manifest", "search", "status", "tracks"})
 """What stands below /files/{dcc}/{local_id}/ and is no part."""
+_PLAIN: Final = "/:@+="
+"""What ids have, and a path may have as it is (RFC 3986 §3.3)."""
 _RENAMED_KEPT: Final = 4096
 
 
@@ -34,7 +39,7 @@ class NamedPart:
 
     def path(self, entry: SourceFile) -> str:
         """Where this API serves it, escaped."""
-        return f"/files/{quote(entry.name)}/{quote(self.name, safe='')}"
+        return f"/files/{quote(entry.name, safe=_PLAIN)}/{quote(self.name, safe='')}"
 
 
 class Names:
@@ -45,9 +50,9 @@ class Names:
         self._renamed: OrderedDict[tuple[Part, str], Part] = OrderedDict()
 
     def of(
-        self, entry: SourceFile, *, recipe: Recipe | None = None, manifest: Manifest | None = None
+        self, entry: SourceFile, *, recipe: Recipe | None = None, parts: Sequence[Part] | None = None
     ) -> tuple[NamedPart, ...]:
-        """The names of `entry`, data first; by `manifest` once it is published.
+        """The names of `entry`, data first; of `parts` once they are published.
 
         `recipe` is the job's or the artifact's, if there is one.
 
@@ -65,24 +70,23 @@ class Names:
             )
         found = dict(self._submissions.filenames(entry, recipe))
         found[Kind.DATA] = _with_suffix(found[Kind.DATA], entry)
-        parts = []
+        published = None if parts is None else {part.kind: part for part in parts}
+        names = []
         for kind in Kind:
-            if kind not in found:
+            if kind not in found or (published is not None and kind not in published):
                 continue
-            name, part = found[kind], manifest.part(kind) if manifest is not None else None
-            if manifest is not None and part is None:
-                continue
-            if kind is Kind.INDEX and part is not None:
-                name = f"{found[Kind.DATA]}.{part.filename.rpartition('.')[2]}"
-            parts.append(NamedPart(kind, name))
-        return _servable(tuple(parts))
+            name = found[kind]
+            if kind is Kind.INDEX and published is not None:
+                name = f"{found[Kind.DATA]}.{published[kind].filename.rpartition('.')[2]}"
+            names.append(NamedPart(kind, name))
+        return _servable(tuple(names))
 
     def served_as(self, entry: SourceFile, recipe: Recipe, manifest: Manifest, part: Part) -> Part:
         """The part under its name for this entry: another entry of the same content may have published it."""
         key = part, entry.filename
         known = self._renamed.get(key)
         if known is None:
-            names = {named.kind: named.name for named in self.of(entry, recipe=recipe, manifest=manifest)}
+            names = {named.kind: named.name for named in self.of(entry, recipe=recipe, parts=manifest.parts)}
             name = names.get(part.kind, part.filename)
             known = self._renamed[key] = part if name == part.filename else replace(part, filename=name)
             while len(self._renamed) > _RENAMED_KEPT:
@@ -90,17 +94,22 @@ class Names:
         return known
 
     def paths(
-        self, entry: SourceFile, *, recipe: Recipe | None = None, manifest: Manifest | None = None
-    ) -> dict[Kind, str]:
+        self, entry: SourceFile, *, recipe: Recipe | None = None, parts: Sequence[Part] | None = None
+    ) -> Mapping[Kind, str]:
         """Where each kind is served: by its name where it has one, else by its kind."""
-        paths = {kind: f"/{kind}/{quote(entry.name)}" for kind in Kind}
+        paths = {kind: f"/{kind}/{quote(entry.name, safe=_PLAIN)}" for kind in Kind}
         try:
-            named = self.of(entry, recipe=recipe, manifest=manifest)
+            named = self.of(entry, recipe=recipe, parts=parts)
         except GooseherdError:
             return paths
         for part in reversed(named):  # of several indexes the first is the one that viewers take
             paths[part.kind] = part.path(entry)
         return paths
+
+    def paths_of_job(self, job: Job) -> Mapping[Kind, str]:
+        """Where what `job` makes is served, or will be."""
+        made = job.parts if job.status is Status.COMPLETED else None
+        return self.paths(job.source, recipe=job.recipe, parts=made)
 
 
 def _with_suffix(filename: str, entry: SourceFile) -> str:

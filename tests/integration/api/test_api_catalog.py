@@ -34,7 +34,7 @@ async def test_an_entry_is_registered_and_looked_up(town):
         "bed",
         "https://files.example.org/1.bed",
     )
-    assert found["data_url"] == f"{town.url}/data/hubmap/id1"
+    assert found["data_url"] == f"{town.url}/files/hubmap/id1/peaks_1.bed"
 
 
 async def test_a_registration_is_seen_at_once(town):

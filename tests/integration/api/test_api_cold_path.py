@@ -50,8 +50,8 @@ async def test_a_miss_is_202_with_a_job_to_follow(town):
         "position": 0,
         "job_url": f"{town.url}/jobs/job1",
         "events_url": f"{town.url}/jobs/job1/events",
-        "data_url": f"{town.url}/data/{entry.name}",
-        "index_url": f"{town.url}/index/{entry.name}",
+        "data_url": f"{town.url}/files/{entry.name}/reads%200.bam",
+        "index_url": f"{town.url}/files/{entry.name}/reads%200.bam.bai",
     }
 
 

@@ -40,7 +40,7 @@ async def test_asking_for_it_first_starts_the_one_job(town):
     await town.complete(job, await town.publish(entry, b"data", density=BIGWIG))
     assert (await asking).content == BIGWIG
     body = (await town.http.get(first.headers["location"])).json()
-    assert body["density_url"].endswith(f"/density/{entry.name}")
+    assert body["density_url"].endswith(f"/files/{entry.name}/reads%200.bam.bw")
     assert [part["kind"] for part in body["parts"]] == ["data", "index", "density"]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import Field
 
 from gooseherd.api.models.response import Link, ResponseModel, StatusWord
-from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.source import SourceFile
 
 NOTES_SHOWN: Final = 50
@@ -76,7 +77,9 @@ class ManifestView(ResponseModel):
     contigs_url: str
 
     @classmethod
-    def of(cls, entry: SourceFile, manifest: Manifest, link: Link, *, contigs: bool) -> ManifestView:
+    def of(
+        cls, entry: SourceFile, manifest: Manifest, link: Link, paths: Mapping[Kind, str], *, contigs: bool
+    ) -> ManifestView:
         """The manifest as clients see it: without the cache's keys."""
         return cls(
             dcc=entry.dcc,
@@ -93,7 +96,7 @@ class ManifestView(ResponseModel):
                     sha256=part.sha256,
                     filename=part.filename,
                     media_type=part.media_type,
-                    url=link(f"/{part.kind}/{entry.name}"),
+                    url=link(paths[part.kind]),
                 )
                 for part in manifest.parts
             ],

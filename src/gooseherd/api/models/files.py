@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from gooseherd.api.models.response import Link, ResponseModel
+from gooseherd.domain.artifact import Kind
 from gooseherd.domain.source import AccessLevel, SourceFile
 
 
@@ -36,10 +38,11 @@ class FileView(ResponseModel):
     identity: str = Field(description="What keys are made of; `weak-…` when no digest is known.")
     data_url: str
     index_url: str
+    names_url: str = Field(description="The names of its parts, as a folder.")
 
     @classmethod
-    def of(cls, entry: SourceFile, link: Link, *, admin: bool) -> FileView:
-        """The entry as a client or the admin sees it."""
+    def of(cls, entry: SourceFile, link: Link, paths: Mapping[Kind, str], *, admin: bool) -> FileView:
+        """The entry as a client or the admin sees it; `paths` is where its parts are."""
         fields: dict[str, Any] = entry.to_json()
         if entry.access_level is not AccessLevel.PUBLIC and not admin:
             fields["access_url"] = None
@@ -47,8 +50,9 @@ class FileView(ResponseModel):
         return cls(
             **fields,
             identity=str(entry.identity),
-            data_url=link(f"/data/{entry.name}"),
-            index_url=link(f"/index/{entry.name}"),
+            data_url=link(paths[Kind.DATA]),
+            index_url=link(paths[Kind.INDEX]),
+            names_url=link(f"/files/{entry.name}/"),
         )
 
 

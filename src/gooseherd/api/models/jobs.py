@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Literal
 
@@ -33,9 +34,10 @@ class Accepted(ResponseModel):
     index_url: str
 
     @classmethod
-    def of(cls, job: Job, link: Link, *, now: datetime, position: int | None) -> Accepted:
-        """What a caller needs to follow `job`."""
-        name = job.source.name
+    def of(
+        cls, job: Job, link: Link, paths: Mapping[Kind, str], *, now: datetime, position: int | None
+    ) -> Accepted:
+        """What a caller needs to follow `job`; `paths` is where its parts will be."""
         return cls(
             job_id=job.job_id,
             status=job.status.value,
@@ -44,8 +46,8 @@ class Accepted(ResponseModel):
             waiting=WaitingView.of(job, now, position=position),
             job_url=link(f"/jobs/{job.job_id}"),
             events_url=link(f"/jobs/{job.job_id}/events"),
-            data_url=link(f"/data/{name}"),
-            index_url=link(f"/index/{name}"),
+            data_url=link(paths[Kind.DATA]),
+            index_url=link(paths[Kind.INDEX]),
         )
 
 
@@ -156,6 +158,7 @@ class JobView(ResponseModel):
         cls,
         job: Job,
         link: Link,
+        paths: Mapping[Kind, str],
         *,
         now: datetime,
         position: int | None = None,
@@ -164,9 +167,9 @@ class JobView(ResponseModel):
     ) -> JobView:
         """The job as a client or the admin sees it; `now` is by the store's clock.
 
-        `manifest` is what it published, None when its notes and counts are not to be shown.
+        `paths` is where its parts are, or will be; `manifest` is what it published, None when its notes
+        and counts are not to be shown.
         """
-        name = job.source.name
         progress = job.progress
         return cls(
             job_id=job.job_id,
@@ -209,9 +212,9 @@ class JobView(ResponseModel):
             requesters=list(job.requesters) if admin else None,
             job_url=link(f"/jobs/{job.job_id}"),
             events_url=link(f"/jobs/{job.job_id}/events"),
-            data_url=link(f"/data/{name}"),
-            index_url=link(f"/index/{name}"),
-            density_url=link(f"/density/{name}")
+            data_url=link(paths[Kind.DATA]),
+            index_url=link(paths[Kind.INDEX]),
+            density_url=link(paths[Kind.DENSITY])
             if any(part.kind is Kind.DENSITY for part in job.parts)
             else None,
         )

@@ -10,6 +10,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import upstream_index
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.artifacts import Contigs, ManifestView, PartReadiness
+from gooseherd.api.names import Names
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
@@ -21,7 +22,7 @@ from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.source import SourceFile
 
 
-def artifact_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
+def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /data, /index, /density and /contigs that the framework answers."""
     router = APIRouter(tags=["artifacts"])
 
@@ -64,10 +65,12 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
         submissions = dependencies.submissions
         if submissions is None:
             raise ProcessingDisabled
-        found = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
+        recipe = submissions.recipe(entry, Kind.DATA)
+        found = await submissions.published(entry, recipe)
         if found is None:
             raise NotYetPublished("manifest", entry.name)
-        return ManifestView.of(entry, found, context.link, contigs=contigs)
+        paths = names.paths(entry, recipe=recipe, parts=found.parts)
+        return ManifestView.of(entry, found, context.link, paths, contigs=contigs)
 
     return router
 

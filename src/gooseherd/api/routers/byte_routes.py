@@ -37,8 +37,8 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
                     "waiting": None,
                     "job_url": "https://herd.example.org/jobs/5f0c2a9be1a94bb0",
                     "events_url": "https://herd.example.org/jobs/5f0c2a9be1a94bb0/events",
-                    "data_url": "https://herd.example.org/data/4dn/4dnfi1",
-                    "index_url": "https://herd.example.org/index/4dn/4dnfi1",
+                    "data_url": "https://herd.example.org/files/4dn/4dnfi1/reads.bam",
+                    "index_url": "https://herd.example.org/files/4dn/4dnfi1/reads.bam.bai",
                 }
             }
         },

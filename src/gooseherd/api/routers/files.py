@@ -14,20 +14,24 @@ from fastapi.responses import JSONResponse
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.files import FileList, FileView, Imported, LineError, Registered, Removed
+from gooseherd.api.names import Names
 from gooseherd.api.route_parameters import Admin, CurrentRequest, body_of, problems
 from gooseherd.control.submission import Submissions
+from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.errors import (
+    CacheUnavailable,
     InvalidInput,
     NotCancellable,
     NotFound,
     OutboundRefused,
     StoreUnavailable,
+    UnsupportedFormat,
 )
 from gooseherd.domain.formats import resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileQuery
-from gooseherd.domain.source import SourceFile, parse_dcc
+from gooseherd.domain.source import AccessLevel, SourceFile, parse_dcc
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ def _body(media_type: str, schema: Mapping[str, Any], example: object) -> dict[s
     }
 
 
-def file_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
+def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /files."""
     router = APIRouter(tags=["catalog"])
 
@@ -87,13 +91,16 @@ def file_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
         )
         admin = context.is_admin
         return FileList(
-            files=[FileView.of(entry, context.link, admin=admin) for entry in page.files], next=page.next
+            files=[FileView.of(entry, context.link, names.paths(entry), admin=admin) for entry in page.files],
+            next=page.next,
         )
 
     @router.get("/files/{dcc}/{local_id}", responses=problems(404, 422, 503))
     async def file(context: CurrentRequest, dcc: str, local_id: str) -> FileView:
         """One entry."""
-        return FileView.of(await catalog.entry(dcc, local_id), context.link, admin=context.is_admin)
+        entry = await catalog.entry(dcc, local_id)
+        paths = names.paths(entry, parts=await _published(dependencies.submissions, entry))
+        return FileView.of(entry, context.link, paths, admin=context.is_admin)
 
     @router.delete("/files/{dcc}/{local_id}", responses=problems(401, 404, 422, 503))
     async def remove(context: Admin, dcc: str, local_id: str) -> Removed:
@@ -148,6 +155,17 @@ def file_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
         )
 
     return router
+
+
+async def _published(submissions: Submissions | None, entry: SourceFile) -> Sequence[Part] | None:
+    """The parts of a public file, for their exact names; None while there are none, or none can be seen."""
+    if submissions is None or entry.sidecars or entry.access_level is not AccessLevel.PUBLIC:
+        return None
+    try:
+        manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
+    except (CacheUnavailable, InvalidInput, UnsupportedFormat):
+        return None
+    return manifest.parts if manifest is not None else None
 
 
 async def _end_work_on(

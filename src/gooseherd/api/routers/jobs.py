@@ -12,6 +12,7 @@ from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.jobs import JobList, JobView, QueueView
 from gooseherd.api.models.response import StatusWord
+from gooseherd.api.names import Names
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.control.submission import Submissions
@@ -29,7 +30,7 @@ from gooseherd.domain.source import parse_dcc, parse_local_id
 from gooseherd.domain.states import Status
 
 
-def job_routes(dependencies: Dependencies) -> APIRouter:
+def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
     """The routes under /jobs, and /queue."""
     router = APIRouter(tags=["jobs"])
 
@@ -63,13 +64,17 @@ def job_routes(dependencies: Dependencies) -> APIRouter:
         admin = context.is_admin
         now = await dependencies.jobs.now()
         return JobList(
-            jobs=[JobView.of(job, context.link, now=now, admin=admin) for job in page.jobs], next=page.next
+            jobs=[
+                JobView.of(job, context.link, names.paths_of_job(job), now=now, admin=admin)
+                for job in page.jobs
+            ],
+            next=page.next,
         )
 
     @router.get("/jobs/{job_id}", responses=problems(404, 503))
     async def job(context: CurrentRequest, job: Annotated[Job, Depends(found)]) -> JobView:
         """The job as it stands."""
-        return await _view(dependencies, job, context)
+        return await _view(dependencies, names, job, context)
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -83,7 +88,7 @@ def job_routes(dependencies: Dependencies) -> APIRouter:
     ) -> AsyncIterator[ServerSentEvent]:
         """Event `job` now and at each change, with the job as GET returns it; ends with the job."""
         async for seen in submissions.changes(job.job_id):
-            view = await _view(dependencies, seen, context)
+            view = await _view(dependencies, names, seen, context)
             yield ServerSentEvent(
                 event="job",
                 raw_data=view.model_dump_json(),
@@ -103,7 +108,7 @@ def job_routes(dependencies: Dependencies) -> APIRouter:
             raise AdminKeyRequired
         else:
             whose = context.requester
-        return await _view(dependencies, await submissions.withdraw(job.job_id, whose), context)
+        return await _view(dependencies, names, await submissions.withdraw(job.job_id, whose), context)
 
     @router.get("/queue", tags=["operation"], responses=problems(503))
     async def queue(context: CurrentRequest) -> QueueView:
@@ -139,10 +144,11 @@ def _processing(dependencies: Dependencies) -> Submissions:
     return dependencies.submissions
 
 
-async def _view(dependencies: Dependencies, job: Job, context: RequestContext) -> JobView:
+async def _view(dependencies: Dependencies, names: Names, job: Job, context: RequestContext) -> JobView:
     return JobView.of(
         job,
         context.link,
+        names.paths_of_job(job),
         now=await dependencies.jobs.now(),
         position=await dependencies.jobs.position(job) if job.status is Status.PENDING else None,
         manifest=await _published_by(dependencies, job),

@@ -31,7 +31,7 @@ def name_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         """The names under which the file's parts are served, for tools; starts nothing."""
         entry = await catalog.servable(dcc, local_id)
         manifest = await _published(dependencies, entry)
-        parts = names.of(entry, manifest=manifest)
+        parts = names.of(entry, parts=manifest.parts if manifest is not None else None)
         if b"text/html" in context.headers.get(b"accept", b""):
             page = listing_page(
                 entry.name, [(part.path(entry).rpartition("/")[2], part.name) for part in parts]
