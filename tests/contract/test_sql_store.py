@@ -552,3 +552,35 @@ async def test_a_page_mark_of_another_kind_is_refused(sql_url, after):
     with pytest.raises(InvalidInput, match="after"):
         await SqlJobs(database).find(JobQuery(after=after))
     await database.close()
+
+
+OPENER = """
+import sys, time
+from pathlib import Path
+from gooseherd.store.sql.sqlite import _prepare
+
+print("ready", flush=True)
+began = float(sys.stdin.readline())
+for number in range(100):
+    while time.time() < began + number / 50:
+        pass
+    _prepare(Path(sys.argv[1]) / f"{number}.sqlite", "DATABASE_URL")
+"""
+
+
+def test_processes_that_find_an_empty_file_at_the_same_moment_can_all_open_it(tmp_path):
+    """SQLite's own waiting does not cover the change of its journal's mode."""
+    argv = [sys.executable, "-c", OPENER, str(tmp_path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(argv, text=True, **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    began = time.time() + 0.2
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{began}\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors

@@ -201,14 +201,31 @@ def _prepare_file(connection: sqlite3.Connection, path: Path, setting: str) -> N
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and tables:
         raise Misconfigured(setting, f"{path.name} is another program's database")
-    # Of many processes that find an empty file one gets to write first.
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
+    if _set_log(connection) != "wal":
         raise Misconfigured(setting, "the file system cannot hold a write-ahead log: choose a local folder")
     connection.execute("BEGIN IMMEDIATE")  # fails where nothing can be written
     if application != APPLICATION_ID:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("COMMIT")
+
+
+def _set_log(connection: sqlite3.Connection) -> str:
+    """The mode of the journal then. Of many processes that find an empty file one gets to write first.
+
+    SQLite does not wait here by itself: who reads the header and then wants to write it, when somebody
+    else does too, is told at once that the file is busy.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() - began > BUSY_SECONDS:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return str(mode)
 
 
 def _unusable(error: sqlite3.Error, path: Path, setting: str) -> Misconfigured | StoreUnavailable:
