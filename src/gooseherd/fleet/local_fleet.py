@@ -24,7 +24,7 @@ from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.launch import Launcher
-from gooseherd.fleet.wool_workers import probe
+from gooseherd.fleet.probe import probe
 from gooseherd.fleet.worker_processes import WorkerProcesses
 from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId

@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -24,13 +24,13 @@ from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
+from gooseherd.fleet.probe import probe
 from gooseherd.worker import routines
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PROBE_SECONDS: Final = 5.0
 _CATCH_UP_SECONDS: Final = 1.0
 _ABANDON_SECONDS: Final = 2.0
 """How long a cancelled exchange may take to end before it is left to itself."""
@@ -220,16 +220,3 @@ def _event(message: dict[str, Any], attempt: AttemptId) -> Event:
 
 def _unexpected(message: dict[str, Any]) -> str:
     return str(message.get("failed") or "the worker gave an answer that is not understood")
-
-
-async def probe(address: str) -> None:
-    """Raises WorkerLost unless something listens at host:port."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(_PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(host, int(port))
-    except (OSError, TimeoutError) as error:
-        raise WorkerLost(f"nothing listens ({type(error).__name__})") from error
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()

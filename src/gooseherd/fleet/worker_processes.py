@@ -16,7 +16,7 @@ from gooseherd.blocking import in_thread
 from gooseherd.domain.errors import LaunchFailed, WorkerLost
 from gooseherd.domain.job import WorkerId
 from gooseherd.fleet.launch import Launcher
-from gooseherd.fleet.wool_workers import probe
+from gooseherd.fleet.probe import probe
 from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.folders import sweep

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Final
 
 from gooseherd.blocking import in_thread
 from gooseherd.domain.failures import Reason
@@ -17,6 +15,9 @@ from gooseherd.sources.drs import Place
 from gooseherd.sources.guarded import GuardedHttp
 from gooseherd.sources.retry_policy import TransientFailure
 from gooseherd.sources.sink import Sink
+
+if TYPE_CHECKING:
+    import aiohttp
 
 FLUSH_BYTES: Final = 1 << 20
 _FLUSH_SECONDS: Final = 1.0

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from ipaddress import ip_address
-from socket import AddressFamily
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
 from gooseherd.sources.retry_policy import RetryPolicy, TransientFailure, retry_after
 from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
+
+if TYPE_CHECKING:
+    import aiohttp
 
 Headers = Mapping[str, str]
 """By name, whatever the case of its letters."""
@@ -30,9 +30,6 @@ _TRAVELLING: Final = frozenset(
 )
 """Request headers that may follow a redirect to another origin; what opens a door may not."""
 _MAX_JSON: Final = 1 << 20
-_READ_BUFFER: Final = 256 << 10
-"""Bytes; twice as many may be buffered, and are lost when the connection breaks."""
-_MAX_HEADER_LINE: Final = 32 << 10  # signed URLs in Location are long
 
 
 class GuardedHttp:
@@ -111,6 +108,8 @@ class GuardedHttp:
         Raises:
             TransientFailure: naming `display_url`, when it stalls, crawls or breaks off.
         """
+        from gooseherd.sources.session import ClientError
+
         clock = asyncio.get_running_loop().time
         waited, received = 0.0, 0
         try:
@@ -126,7 +125,7 @@ class GuardedHttp:
                     if received < waited * self._patience.floor_bytes:
                         raise TransientFailure(display_url, response.status, "sends too slowly")
                     waited, received = 0.0, 0
-        except (aiohttp.ClientError, OSError) as error:
+        except (ClientError, OSError) as error:
             raise TransientFailure(display_url, response.status, _words(error, "broke off")) from error
 
     async def close(self) -> None:
@@ -166,75 +165,29 @@ class GuardedHttp:
     async def _once(
         self, method: str, target: URL, headers: Mapping[str, str], display_url: str, hop: str
     ) -> aiohttp.ClientResponse:
+        session = await self._opened()
+        from gooseherd.sources.session import AddressRefusedError, CertificateError, ClientError
+
         try:
             # Over all, because one byte of header now and then would reset the timer between reads.
             async with asyncio.timeout(self._patience.connect_seconds + self._patience.read_seconds):
-                return await self._opened().request(method, target, headers=headers, allow_redirects=False)
-        except _AddressRefusedError as refused:
+                return await session.request(method, target, headers=headers, allow_redirects=False)
+        except AddressRefusedError as refused:
             raise OutboundRefused(display_url, hop + refused.rule, setting_of(refused.rule)) from None
-        except aiohttp.ClientConnectorCertificateError as error:
+        except CertificateError as error:
             raise TransientFailure(
                 display_url, None, "has a certificate we do not trust", again=False
             ) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (ClientError, OSError, ValueError) as error:
             raise TransientFailure(display_url, None, _words(error, "cannot be reached", hop)) from error
 
-    def _opened(self) -> aiohttp.ClientSession:
+    async def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            patience = self._patience
-            connector = aiohttp.TCPConnector(
-                resolver=_GuardedResolver(self._guard, self._endpoint),
-                limit=0,
-                ssl=self._tls if self._tls is not None else True,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                read_bufsize=_READ_BUFFER,
-                max_line_size=_MAX_HEADER_LINE,
-                max_field_size=_MAX_HEADER_LINE,
-                headers={"User-Agent": "gooseherd"},
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=patience.connect_seconds, sock_read=patience.read_seconds
-                ),
-            )
+            # aiohttp is for those who read upstream, and takes a sixth of a second: other requests go on.
+            session = await asyncio.to_thread(importlib.import_module, "gooseherd.sources.session")
+            if self._session is None:
+                self._session = session.open_session(self._guard, self._patience, self._tls, self._endpoint)
         return self._session
-
-
-class _AddressRefusedError(Exception):
-    """Not an OSError: aiohttp would take that for a name that does not resolve."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
-
-
-class _GuardedResolver(AbstractResolver):
-    """Answers with addresses that were judged, and aiohttp connects to these and no others."""
-
-    def __init__(self, guard: UrlGuard, endpoint: URL | None) -> None:
-        self._guard = guard
-        self._named = (endpoint.host, endpoint.port) if endpoint is not None else None
-        self._inner = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_INET
-    ) -> list[ResolveResult]:
-        """All addresses of the host; one that is refused refuses them all."""
-        found = await self._inner.resolve(host, port, family)
-        if (host, port) == self._named:
-            return found
-        for one in found:
-            rule = self._guard.refusal(ip_address(one["host"]))
-            if rule is not None:
-                raise _AddressRefusedError(rule)
-        return found
-
-    async def close(self) -> None:
-        """Nothing to free."""
-        await self._inner.close()
 
 
 def _as_error(response: aiohttp.ClientResponse, display_url: str) -> Exception:
@@ -251,9 +204,11 @@ def _as_error(response: aiohttp.ClientResponse, display_url: str) -> Exception:
 
 
 def _words(error: Exception, default: str, hop: str = "") -> str:
+    from gooseherd.sources.session import UnknownHostError
+
     # Never str(error): it names resolved addresses, and where a redirect led.
     if isinstance(error, TimeoutError):
         return "timed out"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, UnknownHostError):
         return "redirects to a host whose name does not resolve" if hop else "host name does not resolve"
     return default

@@ -11,9 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
-
-import aiohttp
+from typing import TYPE_CHECKING, Final
 
 from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
@@ -29,6 +27,9 @@ from gooseherd.sources.retry_policy import RetryPolicy, TransientFailure
 from gooseherd.sources.s3 import S3Endpoint
 from gooseherd.sources.sink import Sink
 from gooseherd.sources.urlguard import UrlGuard, safe_url
+
+if TYPE_CHECKING:
+    import aiohttp
 
 log = logging.getLogger(__name__)
 

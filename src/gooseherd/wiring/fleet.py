@@ -9,15 +9,14 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.quantities import tool_threads
+from gooseherd.fleet.deferred_workers import DeferredWoolWorkers
 from gooseherd.fleet.local_fleet import LocalFleet
-from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.processing.tools.limits import sort_memory
 from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
 from gooseherd.worker.resources import cores, memory_bytes
 from gooseherd.worker.settings import build_id
-from gooseherd.worker.tls import Certificates
 
 _SYSTEM: Final = ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD", "AWS_ENDPOINT_URL")
 _CREDENTIALS: Final = (
@@ -48,7 +47,7 @@ async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Worker
         environment=inherited | local_share(settings) | worker_environment(settings),
         build=build_id(),
     )
-    return fleet, WoolWorkers(silence_seconds=settings.worker_silence_seconds)
+    return fleet, DeferredWoolWorkers(silence_seconds=settings.worker_silence_seconds)
 
 
 def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
@@ -59,6 +58,8 @@ def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
     from gooseherd.fleet.ecs_launches import describe_over_wool
     from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
     from gooseherd.fleet.sizes import SizeBounds
+    from gooseherd.fleet.wool_workers import WoolWorkers
+    from gooseherd.worker.tls import Certificates
 
     if settings.workflow_s3_bucket is None:
         raise Misconfigured("WORKFLOW_S3_BUCKET", "tasks on ECS publish to a bucket; name it")

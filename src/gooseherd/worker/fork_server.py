@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _import_all() -> None:
     """Everything that an attempt imports, and what boto3 makes once in a process."""
-    from gooseherd.sources import http  # noqa: F401
+    from gooseherd.sources import http, session  # noqa: F401
     from gooseherd.worker import (  # noqa: F401
         attempt,
         dependencies,
