@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,7 +172,8 @@ def test_a_new_version_of_an_entry_is_found_by_its_new_words_only():
 
 
 def test_the_word_index_is_of_a_kind_that_this_python_has():
-    options = {row[0] for row in sqlite3.connect(":memory:").execute("PRAGMA compile_options")}
+    with closing(sqlite3.connect(":memory:")) as database:
+        options = {row[0] for row in database.execute("PRAGMA compile_options")}
     assert "ENABLE_FTS5" in options, json.dumps(sorted(options))
 
 
