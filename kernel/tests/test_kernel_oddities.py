@@ -233,6 +233,30 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
         {"line_comments": 1, "added_header_lines": 1, "added_genes": 1, "added_transcripts": 1},
     ),
     (
+        "genes and transcripts of GTF are called by their names",
+        "gtf",
+        gff("1", "9", attributes='gene_id "g"; gene "SYM"')
+        + gff("2", "9", attributes='gene_id "h"; gene_name "a;b"; Name "own"')
+        + gff(
+            "3", "9", attributes='gene_id "g"; transcript_id "t"; transcript_name "SYM-1"; gene_name "SYM"'
+        ).replace(b"gene", b"exon", 1)
+        + gff("4", "9", attributes='gene_id "i"; gene_name "I"').replace(b"gene", b"exon", 1),
+        GFF
+        + gff("1", "9", attributes="ID=g;Name=SYM;gene_id=g;gene=SYM")
+        + gff("2", "9", attributes="ID=h;gene_id=h;gene_name=a%3Bb;Name=own")
+        + gff(
+            "3",
+            "9",
+            attributes="ID=t;Parent=g;Name=SYM-1;gene_id=g;transcript_id=t;transcript_name=SYM-1;gene_name=SYM",
+        ).replace(b"gene", b"transcript", 1)
+        + gff(
+            "3", "9", attributes="Parent=t;gene_id=g;transcript_id=t;transcript_name=SYM-1;gene_name=SYM"
+        ).replace(b"gene", b"exon", 1)
+        + gff("4", "9", attributes="ID=i;Name=I;gene_id=i;gene_name=I")
+        + gff("4", "9", attributes="Parent=i;gene_id=i;gene_name=I").replace(b"gene", b"exon", 1),
+        {"added_header_lines": 1, "added_genes": 1, "added_transcripts": 1},
+    ),
+    (
         "GTF that is GFF3",
         "gtf",
         GFF + gff("5", "6", attributes="Name=a%2Cb"),

@@ -11,6 +11,9 @@
  * attributes of gene and transcript of the record that named it first. Genes first, then transcripts, each in the order
  * of first mention; in the sorted file they stand before everything else with the same start.
  *
+ * NAMES. Browsers show a gene by its Name: gene_name, or gene as RefSeq has it; a transcript's is its transcript_name. A
+ * line that has a Name of its own keeps that alone.
+ *
  * A line that has ID= or Parent= is GFF3 already and stays as it is, and so does every line below a ##gff-version 3.
  * How attributes are spelt: gtf_attributes.h.
  *
@@ -49,6 +52,22 @@ static enum rank rank_of(const char *type, size_t n, bool has_transcript)
     return has_transcript && above ? TRANSCRIPT : PART;
 }
 
+static const struct attribute *name_of(const struct attributes *all, enum rank rank)
+{
+    if (rank == TRANSCRIPT)
+        return attribute_named(all, "transcript_name");
+    const struct attribute *name = rank == GENE ? attribute_named(all, "gene_name") : NULL;
+    return name || rank != GENE ? name : attribute_named(all, "gene");
+}
+
+static char *write_name(char *to, const struct attribute *name, bool separate)
+{
+    if (separate)
+        *to++ = ';';
+    to = write_bytes(to, "Name=", 5);
+    return attribute_write_value(to, name);
+}
+
 /* What a line of its own would say, from the record that names this gene or transcript for the first time. */
 static void describe(struct reader *r, uint32_t number, const char *line, const uint32_t *tabs, size_t bound)
 {
@@ -60,7 +79,10 @@ static void describe(struct reader *r, uint32_t number, const char *line, const 
     uint32_t source = tabs[0] + 1;
     parent->source_n = tabs[1] - source;
     to = write_bytes(to, line + source, parent->source_n);
-    to = attributes_write(to, &r->gtf.attributes, parent->transcript ? OF_GENE_AND_TRANSCRIPT : OF_GENE, false);
+    const struct attribute *name = name_of(&r->gtf.attributes, parent->transcript ? TRANSCRIPT : GENE);
+    if (name)
+        to = write_name(to, name, false);
+    to = attributes_write(to, &r->gtf.attributes, parent->transcript ? OF_GENE_AND_TRANSCRIPT : OF_GENE, name != NULL);
     parent->about_n = (uint32_t)(to - from);
     parent->about = contigs_copy_bytes(r->contigs, from, parent->about_n);
     parent->strand = tabs[STRAND] - tabs[STRAND - 1] == 2 ? line[tabs[STRAND] - 1] : '.';
@@ -85,7 +107,7 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
     enum rank rank = rank_of(type, tabs[TYPE] - tabs[TYPE - 1] - 1, transcript != NULL);
     bool like_gene = gene && transcript && gene->value_n == transcript->value_n &&
                      memcmp(gene->value, transcript->value, gene->value_n) == 0;
-    /* Every byte of the column at most three times: in its place, in ID and in Parent; and what stands between. */
+    /* Every byte of the column at most three times: in its place, in ID or Name and in Parent; and what stands between. */
     size_t bound = n + 3 * (column_n + 2 * all->escapes) + 8 * all->n + 64;
 
     uint32_t of_gene = NO_PARENT, of_transcript = NO_PARENT;
@@ -129,6 +151,11 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
         if (above == transcript && like_gene)
             to = write_bytes(to, LIKE_GENE, sizeof LIKE_GENE - 1);
         to = attribute_write_value(to, above);
+        separate = true;
+    }
+    const struct attribute *name = attribute_has_key(all, "Name") ? NULL : name_of(all, rank);
+    if (name) {
+        to = write_name(to, name, separate);
         separate = true;
     }
     char *before = to;

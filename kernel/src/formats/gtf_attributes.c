@@ -98,6 +98,14 @@ const struct attribute *attribute_named(const struct attributes *of, const char 
     return NULL;
 }
 
+bool attribute_has_key(const struct attributes *of, const char *key)
+{
+    for (size_t i = 0; i < of->n; i++)
+        if (named(&of->all[i], key))
+            return true;
+    return false;
+}
+
 /* --- writing ------------------------------------------------------------------------------------------------- */
 
 char *write_bytes(char *to, const char *from, size_t n)

@@ -31,6 +31,8 @@ void attributes_read(struct attributes *attributes, const char *text, const char
 /* The first of that name that has a value, or NULL. */
 const struct attribute *attribute_named(const struct attributes *attributes, const char *key);
 
+bool attribute_has_key(const struct attributes *attributes, const char *key);
+
 /*
  * Writing, where there is room for three times each byte that GFF3 reserves and four bytes an attribute. All of these
  * give the end of what they wrote.

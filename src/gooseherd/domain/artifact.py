@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from gooseherd.domain.contig import Contig
+from gooseherd.domain.contig import Contig, with_lengths
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.keys import CacheKey
 
@@ -123,7 +123,11 @@ class Manifest:
         processor_version: str,
         receipts: Iterable[StepReceipt],
     ) -> Self:
-        """Merge the receipts of the steps; later steps win where two state the same thing."""
+        """Merge the receipts of the steps; later steps win where two state the same thing.
+
+        But for contigs: the first step that names some decides which there are and their order, and lengths
+        that it does not know are taken from a later one.
+        """
         parts: list[Part] = []
         contigs: tuple[Contig, ...] = ()
         counts: dict[str, int] = {}
@@ -131,7 +135,7 @@ class Manifest:
         tools: dict[str, str] = {}
         for receipt in receipts:
             parts.extend(receipt.parts)
-            contigs = receipt.contigs or contigs
+            contigs = with_lengths(contigs, receipt.contigs)
             counts.update(receipt.counts)
             notes.extend(receipt.notes)
             tools.update(receipt.tools)

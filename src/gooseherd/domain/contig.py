@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+_DIGITS: Final = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Contig:
-    """A reference sequence of the artifact; `length` in bases, None where the format does not say."""
+    """A reference sequence of the artifact.
+
+    `length` in bases: as the format declares it, else where the last record ends, None when neither is known.
+    """
 
     name: str
     length: int | None = None
+
+
+def with_lengths(contigs: Sequence[Contig], measured: Sequence[Contig]) -> tuple[Contig, ...]:
+    """`contigs` with lengths of `measured` where they have none; all of `measured` when there are none."""
+    if not contigs:
+        return tuple(measured)
+    known = {contig.name: contig.length for contig in measured}
+    return tuple(
+        contig if contig.length is not None else Contig(contig.name, known.get(contig.name))
+        for contig in contigs
+    )
+
+
+def in_natural_order(contigs: Sequence[Contig]) -> list[Contig]:
+    """As people count: chr2 before chr10, numbers before letters."""
+    return sorted(contigs, key=lambda contig: _natural(contig.name))
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    # Numbers by their digits: a name may have more of them than int() takes.
+    words = [(word, word.lstrip("0")) for word in _DIGITS.split(name) if word]
+    return [(0, len(digits), digits) if word[0] in "0123456789" else (1, 0, word) for word, digits in words]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
@@ -73,10 +74,11 @@ class Density:
         given.report(1.0, 0, bigwig.size)
         name = density_name(given.source, self.source_format)[Kind.DENSITY]
         left_out = (
-            f"the density has the {bigwig.sequences} longest sequences; {bigwig.left_out} are not in it"
+            f"the density has the {len(bigwig.contigs)} longest sequences; {bigwig.left_out} are not in it"
         )
         return StepOutput(
             files=(Produced(Kind.DENSITY, out, "density.bw", name),),
+            contigs=bigwig.contigs,
             counts={"density_window": bigwig.window},
             notes=(left_out,) if bigwig.left_out else (),
         )
@@ -129,11 +131,11 @@ def _why(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DensityFile:
-    """A bigWig: its size, the bases of its windows, how many sequences it has and how many were left out."""
+    """A bigWig: its size, the bases of its windows, its sequences and how many were left out."""
 
     size: int
     window: int
-    sequences: int
+    contigs: tuple[Contig, ...]
     left_out: int
 
 
@@ -152,7 +154,8 @@ def write_density(table: Path, out: Path) -> DensityFile:
         chosen = _longest(sequences)
     window = 1 << shift
     size = write_bigwig(out, (signal(s, shift) for s in chosen), window)
-    return DensityFile(size, window, len(chosen), count - len(chosen))
+    contigs = tuple(Contig(s.name.decode(), _length(s)) for s in chosen)
+    return DensityFile(size, window, contigs, count - len(chosen))
 
 
 def _longest(sequences: Iterable[Sequence]) -> list[Sequence]:

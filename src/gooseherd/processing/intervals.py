@@ -74,7 +74,7 @@ class TabixIntervalProcessor:
     @property
     def version(self) -> str:
         """Shape and level, and whether there is a density."""
-        return f"4.{self.budget.recipe}"
+        return f"5.{self.budget.recipe}"
 
     @property
     def kinds(self) -> frozenset[Kind]:

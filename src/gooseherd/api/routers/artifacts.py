@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
@@ -16,10 +17,15 @@ from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
+from gooseherd.domain.contig import Contig, in_natural_order
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
+from gooseherd.domain.formats import BCF, VCF, Family
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.source import SourceFile
+
+_DECLARING: Final = frozenset({VCF, BCF})
+"""Their headers name the sequences in an order of their own."""
 
 
 def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
@@ -51,7 +57,10 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
         if manifest is None:
             raise NotYetPublished("contigs", entry.name)
-        return Contigs(contigs=[(contig.name, contig.length) for contig in manifest.contigs])
+        found: Sequence[Contig] = manifest.contigs
+        if entry.file_format.family is Family.INTERVALS and entry.file_format not in _DECLARING:
+            found = in_natural_order(found)  # the file's own is that of bytes
+        return Contigs(contigs=[(contig.name, contig.length) for contig in found])
 
     @router.get("/files/{dcc}/{local_id}/manifest", responses=problems(403, 404, 410, 422, 503))
     async def manifest(

@@ -87,6 +87,8 @@ class Gtf(Gff):
             items.append(b"ID=" + _escaped(own))
         if above:
             items.append(b"Parent=" + _escaped(above))
+        if (name := _name(attributes, rank)) and all(key != b"Name" for key, _ in attributes):
+            items.append(b"Name=" + _escaped(name))
         items += _spelt(attributes)
         fields[_ATTRIBUTES] = b";".join(items) or b"."
         line = super().given(number, fields)
@@ -129,7 +131,7 @@ class Gtf(Gff):
             if rank == "gene":
                 known.present = True
             elif not known.present and known.about is None:
-                spelt = _spelt(attributes, (b"gene",))
+                spelt = _named(attributes, "gene") + _spelt(attributes, (b"gene",))
                 known.name = gene
                 known.about = (fields[1], strand, b";".join(spelt))
         if transcript and rank != "gene":
@@ -138,7 +140,7 @@ class Gtf(Gff):
             if rank == "transcript":
                 known.present = True
             elif not known.present and known.about is None:
-                spelt = _spelt(attributes, (b"gene", b"transcript"))
+                spelt = _named(attributes, "transcript") + _spelt(attributes, (b"gene", b"transcript"))
                 known.name, known.gene = _called(transcript, gene), gene
                 known.about = (fields[1], strand, b";".join(spelt))
 
@@ -183,6 +185,18 @@ def _rank(kind: bytes, has_transcript: bool) -> str:
         return "gene"
     above = kind.endswith((b"RNA", b"transcript", b"gene_segment", b"gene"))
     return "transcript" if has_transcript and above else "part"
+
+
+def _name(attributes: _Attributes, rank: str) -> bytes:
+    """What browsers show a gene or a transcript by; RefSeq's genes have it as gene."""
+    if rank == "gene":
+        return _first(attributes, b"gene_name") or _first(attributes, b"gene")
+    return _first(attributes, b"transcript_name") if rank == "transcript" else b""
+
+
+def _named(attributes: _Attributes, rank: str) -> list[bytes]:
+    name = _name(attributes, rank)
+    return [b"Name=" + _escaped(name)] if name else []
 
 
 def _called(transcript: bytes, gene: bytes) -> bytes:
