@@ -42,5 +42,6 @@ def test_natural_order_is_the_one_people_count_in() -> None:
     ]
     ordered = [contig.name for contig in in_natural_order([Contig(name) for name in sorted(names)])]
     assert ordered == [
-        "2", "9", "9" * 5000, "X", "chr1", "chr1_alt", "chr2", "chr10", "chrM", "chrX", "scaffold_9", "scaffold_10",
+        "2", "9", "9" * 5000, "X", "chr1", "chr1_alt", "chr2", "chr10", "chrM", "chrX",
+        "scaffold_9", "scaffold_10",
     ]  # fmt: skip
