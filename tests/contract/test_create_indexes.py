@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from gooseherd.store.mongo.connect import Database
 from gooseherd.store.mongo.schema import INDEXES, JOBS, ONE_ACTIVE, ensure_indexes, render_create_indexes_js
 
 SCRIPT = Path(__file__).parents[2] / "create-indexes.js"
+
+MONGOSH = "mongosh@2.12.0"
 
 SHIM = """
 const made = [];
@@ -86,6 +89,38 @@ async def test_running_the_script_makes_the_indexes_that_the_service_makes(datab
             [tuple(key) for key in call["keys"]], **call["options"]
         )
     assert await indexes_of(database) == by_service
+
+
+@pytest.fixture(scope="session")
+def mongosh(tmp_path_factory, needs) -> str:
+    """MongoDB's own shell: that on PATH, or the package of npm."""
+    there = shutil.which("mongosh")
+    if there is not None:
+        return there
+    [npm] = needs("npm")
+    folder = tmp_path_factory.mktemp("mongosh")
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder, MONGOSH]
+    subprocess.run(install, check=True, capture_output=True, timeout=600)
+    return str(folder / "node_modules" / ".bin" / "mongosh")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_mongodbs_own_shell_makes_the_indexes_that_the_service_makes(
+    database, database_url, mongosh, tmp_path
+):
+    by_service = await indexes_of(database)
+    await database.client.drop_database(database.name)
+    for _ in range(2):  # again it changes nothing
+        await asyncio.to_thread(
+            subprocess.run,
+            [mongosh, "--quiet", database_url, str(SCRIPT)],
+            env={**os.environ, "DATABASE_NAME": database.name, "HOME": str(tmp_path)},
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
+        assert await indexes_of(database) == by_service
 
 
 @pytest.mark.integration
