@@ -11,7 +11,7 @@ in milliseconds of at most 300 calls or N seconds per process; `/s` is what all 
 Jobs: `claim` a new key, `lease` a pending job, `renew` its lease, `position` of a pending one, with that many
 jobs pending. Catalog: `list` and `search` are pages of 50 by several filters and texts, `import` is entries
 put per second. Queues and catalogs are filled behind the store's back where it has a quicker way. The
-embedded document server is given at most a hundred thousand entries: a million would take it half an hour.
+tests' document server is given at most a hundred thousand entries: a million would take it half an hour.
 """
 
 from __future__ import annotations

@@ -55,14 +55,14 @@ def _no_genome_library_opens_urls() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database_url(tmp_path_factory: pytest.TempPathFactory, needs: Any) -> Iterator[str]:
     """A MongoDB: `DATABASE_URL` if it is set, else a server of this process's own."""
     named = os.environ.get("DATABASE_URL")
     if named:
         yield named
         return
     if not PROGRAM.exists():
-        pytest.skip("secantusd-py is not installed, and DATABASE_URL names no MongoDB")
+        needs.missing("secantusd-py, and DATABASE_URL names no MongoDB")
     server = DocumentServer(tmp_path_factory.mktemp("documents"))
     try:
         yield server.start()

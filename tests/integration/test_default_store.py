@@ -179,10 +179,10 @@ def test_two_services_share_a_file_a_catalog_and_artifacts(up: Any, tmp_path: Pa
 
 
 @pytest.fixture
-async def earlier_state(tmp_path: Path) -> Path:
+async def earlier_state(tmp_path: Path, needs: Any) -> Path:
     """A state folder as versions with the embedded document server left it."""
     if not PROGRAM.exists():
-        pytest.skip("secantusd-py is not installed")
+        needs.missing("secantusd-py")
     documents = tmp_path / "state" / "documents"
     server = DocumentServer(documents)
     db = connect(server.start(), "gooseherd")
@@ -225,9 +225,9 @@ async def test_without_the_servers_program_the_start_says_what_to_do(
     assert (tmp_path / "documents" / "db").is_dir()
 
 
-async def test_a_folder_that_its_server_cannot_read_is_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_folder_that_its_server_cannot_read_is_left_as_it_is(tmp_path: Path, needs: Any) -> None:
     if not PROGRAM.exists():
-        pytest.skip("secantusd-py is not installed")
+        needs.missing("secantusd-py")
     (tmp_path / "documents" / "db").mkdir(parents=True)
     for name in ("WiredTiger", "WiredTiger.turtle"):
         (tmp_path / "documents" / "db" / name).write_text("not a database")

@@ -202,7 +202,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     errors.StoreUnavailable: ProblemType(
         503,
         "store-unavailable",
-        "The document store did not answer",
+        "The store did not answer",
         retryable=True,
         fields=_same("operation"),
     ),

@@ -87,7 +87,7 @@ def translated(operation: str) -> Iterator[None]:
         yield
     except OperationFailure as error:
         if error.code in _REFUSED:
-            raise Misconfigured("DATABASE_URL", "the document store refuses the credentials") from error
+            raise Misconfigured("DATABASE_URL", "MongoDB refuses the credentials") from error
         if not isinstance(error, ExecutionTimeout):
             _log.error("store refused", extra={"operation": operation, "code": error.code})
         raise StoreUnavailable(operation) from error

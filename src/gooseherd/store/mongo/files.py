@@ -1,4 +1,4 @@
-"""The catalog in the document store."""
+"""The catalog in MongoDB."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class MongoFiles:
     async def remove(self, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
         """Take one entry out; the entry as it was then, or None when there is none."""
         for _ in range(_TRIES):
-            # Not findAndModify: the embedded server reads the whole collection for it, and may then
+            # Not findAndModify: SecantusDB reads the whole collection for it, and may then
             # delete another version than it returns.
             seen = await self._files.find_one({"_id": file_id(dcc, local_id)})
             if seen is None:
