@@ -16,6 +16,7 @@ MOST_BYTES = 200_000
 BIG: Mapping[str, str] = {
     "deploy/requirements.txt": "hashes of every wheel of every locked dependency",
     "deploy/requirements-dev.txt": "the same, with the tools",
+    "tests/browser/viewers/package-lock.json": "the same of the genome browsers that tests draw files with",
 }
 """Files that may be bigger, each with its reason."""
 TEST_DATA = ("tests/data/", "kernel/tests/data/", "kernel/fuzz/corpus/")

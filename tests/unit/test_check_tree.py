@@ -14,8 +14,12 @@ SCRIPT = Path(__file__).parents[2] / "deploy/check_tree.py"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        add(tmp_path, f"deploy/{name}", b"x" * 300_000)
+    for name in (
+        "deploy/requirements.txt",
+        "deploy/requirements-dev.txt",
+        "tests/browser/viewers/package-lock.json",
+    ):
+        add(tmp_path, name, b"x" * 300_000)
     return tmp_path
 
 
