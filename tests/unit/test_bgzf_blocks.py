@@ -80,11 +80,26 @@ def test_a_block_that_inflates_without_end_is_not_followed() -> None:
         inflate(whole, header)
 
 
-@given(st.integers(0, 10_000), st.integers(1, 255))
-def test_a_flipped_byte_is_noticed(at: int, by: int) -> None:
-    good = block(b"some text that is long enough" * 3)
-    damaged = bytearray(good)
-    damaged[18 + at % (len(good) - 18)] ^= by
+FLIPPED_TEXT = b"some text that is long enough" * 3
+
+
+@given(st.integers(0, len(block(FLIPPED_TEXT)) - 19), st.integers(1, 255))
+def test_a_flipped_byte_is_noticed_or_says_the_same(at: int, by: int) -> None:
+    damaged = bytearray(block(FLIPPED_TEXT))
+    damaged[18 + at] ^= by
+    header = read_header(damaged)
+    assert header is not None
+    try:
+        content = inflate(damaged, header)
+    except NotBgzf:
+        return
+    # The last byte of a deflate stream can have bits that belong to nothing.
+    assert content == FLIPPED_TEXT
+
+
+def test_a_flipped_bit_of_text_is_noticed() -> None:
+    damaged = bytearray(block(FLIPPED_TEXT))
+    damaged[20] ^= 1
     header = read_header(damaged)
     assert header is not None
     with pytest.raises(NotBgzf):
