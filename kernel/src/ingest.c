@@ -13,6 +13,9 @@
 #define STREAM_AFTER (16 * MIB)
 #endif
 
+/* In the end of a record's key, which takes 31 bits: format.h, ends_elsewhere. */
+#define ENDS_ELSEWHERE ((uint32_t)1 << 31)
+
 static void add_record(struct ingest *g, const struct record *record);
 
 void ingest_start(struct ingest *g, struct pass *p)
@@ -52,7 +55,8 @@ static uint64_t room_for_records(const struct ingest *g)
 static void record_written(struct ingest *g, struct record_key key)
 {
     struct pass *p = g->pass;
-    output_record(p->output, p->contigs.all[key.contig].place, key.order >> 1, key.end);
+    output_record(p->output, p->contigs.all[key.contig].place, key.order >> 1, key.end & ~ENDS_ELSEWHERE,
+                  key.end & ENDS_ELSEWHERE);
     p->written += key.n;
     if (++g->ticks % 4096 == 0)
         pass_tell(p, p->phase, false);
@@ -258,7 +262,8 @@ static void add_record(struct ingest *g, const struct record *r)
         sort_journal(g);
 
     pass_count(p, r, to);
-    struct record_key key = {r->contig, r->start << 1 | !r->added, r->end, (uint32_t)r->n};
+    uint32_t end = r->end | (r->ends_elsewhere ? ENDS_ELSEWHERE : 0);
+    struct record_key key = {r->contig, r->start << 1 | !r->added, end, (uint32_t)r->n};
     if (!g->streaming && is_full(g, key))
         make_room(g);
     if (!g->streaming) {

@@ -51,7 +51,8 @@ static enum verdict judge(struct pass *p, bool csi, struct text *top)
         if (!p->output)
             p->output = output_start_index_only(&p->options->output, csi, before);
         pass_count(p, &record, to);
-        output_index_record(p->output, p->contigs.seen_count - 1, record.start, record.end, lines_offset(&p->lines));
+        output_index_record(p->output, p->contigs.seen_count - 1, record.start, record.end, record.ends_elsewhere,
+                            lines_offset(&p->lines));
     }
     p->header.n = 0;
     if (!p->records || p->lines.open_end || !decoder_is_blocks(input_decoder(p->input)) ||

@@ -35,6 +35,7 @@ static const char usage[] =
     "  --keep             a BGZF source in order, in which nothing would be changed, is only indexed: OUT is not\n"
     "                     written then, and the report says so; from a pipe, any other is refused (13, 14)\n"
     "  --refuse-empty     a source without records is invalid\n"
+    "  --contigs FILE     sequences that count as declared: a name and a length by TAB on each line\n"
     "\n"
     "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"
     "  indexes a sorted BAM as samtools index does, or only counts its reads; status 1 when it cannot\n"
@@ -56,6 +57,7 @@ enum {
     PROGRESS,
     KEEP,
     REFUSE_EMPTY,
+    CONTIGS,
     HELP,
     SHOW_VERSION,
 };
@@ -73,6 +75,7 @@ static const struct option names[] = {
     {"progress-fd", required_argument, NULL, PROGRESS},
     {"keep", no_argument, NULL, KEEP},
     {"refuse-empty", no_argument, NULL, REFUSE_EMPTY},
+    {"contigs", required_argument, NULL, CONTIGS},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, SHOW_VERSION},
     {NULL, 0, NULL, 0},
@@ -119,6 +122,7 @@ void options_read(struct options *o, int argc, char **argv)
         case 'l': o->output.level = (int)whole(optarg, 0, 9); break;
         case PROGRESS: o->progress_fd = (int)whole(optarg, 0, 1 << 20); break;
         case KEEP: o->keep = true; break;
+        case CONTIGS: o->contigs = optarg; break;
         case REFUSE_EMPTY: o->refuse_empty = true; break;
         case HELP: fputs(usage, stdout); exit(EXIT_DONE);
         case SHOW_VERSION: puts("gooseherd-intervals " VERSION); exit(EXIT_DONE);

@@ -7,8 +7,9 @@
 struct options {
     const char *source; /* a path, or - */
     struct output_plan output;
-    const char *report; /* a path or "fd:N"; NULL: none */
-    const char *work;   /* folder for spilled runs */
+    const char *report;  /* a path or "fd:N"; NULL: none */
+    const char *work;    /* folder for spilled runs */
+    const char *contigs; /* a path; NULL: none but those of the source are declared */
     uint64_t memory;
     int progress_fd; /* -1: none */
     bool keep;       /* index a source that needs nothing else as it stands */

@@ -57,7 +57,7 @@ static bool indexed(void *of, const struct index_entry *mark, uint64_t end)
     o->last = *mark;
     o->last_end = end;
     o->any = true;
-    density_add(o->density, mark->place, mark->from, mark->to);
+    density_add(o->density, mark->place, mark->from, mark->ends_elsewhere ? mark->from + 1 : mark->to);
     return true;
 }
 
@@ -95,11 +95,17 @@ void output_text(struct output *o, const char *text, size_t n)
     blockwriter_text(o->writer, text, n);
 }
 
-void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t end)
+void output_record(struct output *o, uint32_t place, uint32_t start, uint32_t end, bool ends_elsewhere)
 {
     int64_t from, to;
     format_interval(o->plan->format, start, end, &from, &to);
-    blockwriter_record(o->writer, (struct index_entry){.from = from, .to = to, .place = place, .mapped = true});
+    blockwriter_record(o->writer, (struct index_entry){
+                                      .from = from,
+                                      .to = to,
+                                      .place = place,
+                                      .mapped = true,
+                                      .ends_elsewhere = ends_elsewhere,
+                                  });
 }
 
 uint64_t output_bytes(const struct output *o)
@@ -187,14 +193,15 @@ struct output *output_start_index_only(const struct output_plan *plan, bool csi,
     return o;
 }
 
-void output_index_record(struct output *o, uint32_t place, uint32_t start, uint32_t end, uint64_t to)
+void output_index_record(struct output *o, uint32_t place, uint32_t start, uint32_t end, bool ends_elsewhere,
+                         uint64_t to)
 {
     int64_t from, until;
     format_interval(o->plan->format, start, end, &from, &until);
     errno = 0;
     if (hts_idx_push(o->index, (int)place, from, until, to, 1) < 0)
         fail_library("the index refused a record");
-    density_add(o->density, place, from, until);
+    density_add(o->density, place, from, ends_elsewhere ? from + 1 : until);
 }
 
 void output_finish_index_only(struct output *o, const struct contigs *contigs, const uint32_t *order, uint64_t end)

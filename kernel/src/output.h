@@ -27,7 +27,7 @@ struct output *output_start(const struct output_plan *plan, bool csi, const stru
 
 /* The record's interval, when all of its text has been given; `place` never goes down. */
 void output_text(struct output *output, const char *text, size_t n);
-void output_record(struct output *output, uint32_t place, uint32_t start, uint32_t end);
+void output_record(struct output *output, uint32_t place, uint32_t start, uint32_t end, bool ends_elsewhere);
 
 uint64_t output_bytes(const struct output *output); /* compressed bytes that have reached the file */
 
@@ -39,7 +39,8 @@ uint64_t output_finish(struct output *output, const struct contigs *contigs, con
  * ends at its `to`, the last of the file's text at `end`.
  */
 struct output *output_start_index_only(const struct output_plan *plan, bool csi, uint64_t from);
-void output_index_record(struct output *output, uint32_t place, uint32_t start, uint32_t end, uint64_t to);
+void output_index_record(struct output *output, uint32_t place, uint32_t start, uint32_t end, bool ends_elsewhere,
+                         uint64_t to);
 void output_finish_index_only(struct output *output, const struct contigs *contigs, const uint32_t *order,
                               uint64_t end);
 

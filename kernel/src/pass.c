@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "pass.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,6 +20,26 @@ enum { INDEX_WINDOW = 112, INDEX_LINEAR = 16, INDEX_CONTIG = 256 };
 
 enum { NO_CONTIG = UINT32_MAX };
 
+/* What other programs know of the source, whose text has no place for it. */
+static void declare_contigs(struct reader *r, const char *path)
+{
+    FILE *from = fopen(path, "re");
+    if (!from)
+        fail_io("opening the list of sequences");
+    char *line = NULL;
+    size_t room = 0;
+    for (ssize_t n; (n = getline(&line, &room, from)) > 0;) {
+        const char *tab = memrchr(line, '\t', (size_t)n);
+        if (tab)
+            declare(r, line, (size_t)(tab - line), true, strtoull(tab + 1, NULL, 10), false);
+    }
+    bool good = !ferror(from);
+    free(line);
+    fclose(from);
+    if (!good)
+        fail_io("reading the list of sequences");
+}
+
 void pass_start(struct pass *p, const struct options *options, int source)
 {
     memset(p, 0, sizeof *p);
@@ -30,6 +51,8 @@ void pass_start(struct pass *p, const struct options *options, int source)
     p->progress.fd = options->progress_fd;
     contigs_start(&p->contigs);
     reader_start(&p->reader, options->output.format, &p->contigs);
+    if (options->contigs)
+        declare_contigs(&p->reader, options->contigs);
     p->input = input_new(source, (struct decode_limits){MAX_BYTES, MAX_RATIO});
     lines_start(&p->lines, p->input, MAX_LINE);
 }

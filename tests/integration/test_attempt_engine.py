@@ -118,9 +118,11 @@ class Processor:
 
     made: tuple[Upper, ...]
     name: str = "upper"
-    version: str = "1"
     formats: frozenset[Format] = frozenset({BED})
     kinds: frozenset[Kind] = frozenset({Kind.DATA, Kind.INDEX})
+
+    def version(self, source_format: Format) -> str:
+        return "1"
 
     def filenames(self, source: SourceFile) -> dict[Kind, str]:
         return dict.fromkeys(self.kinds, "peaks.bed")

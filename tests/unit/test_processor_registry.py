@@ -86,7 +86,7 @@ def test_a_recipe_names_its_compression_level_and_is_followed_at_it(registry: Pr
         recipe = small.recipe(entry(file_format))
         assert recipe != registry.recipe(entry(file_format))
         processor = registry.processor(recipe)
-        assert processor.version == recipe.processor_version
+        assert processor.version(recipe.source_format) == recipe.processor_version
         assert [vars(step)["budget"].level for step in processor.steps(recipe.source_format)] == [6, 6]
     assert small.recipe(entry("csv")) == registry.recipe(entry("csv"))
 
@@ -101,7 +101,7 @@ def test_the_quickest_level_is_the_kernels(file_format: str, tmp_path: Path) -> 
         sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, search_path=str(tmp_path)
     )
     assert bare.recipe(entry(file_format)) != recipe
-    assert bare.processor(recipe).version == recipe.processor_version
+    assert bare.processor(recipe).version(recipe.source_format) == recipe.processor_version
 
 
 def test_a_recipe_names_whether_there_is_a_density(registry: ProcessorRegistry) -> None:

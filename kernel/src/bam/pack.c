@@ -139,7 +139,7 @@ static void all_reads(struct packing *p)
             blockwriter_record(p->out, mark);
         }
         blockwriter_text(p->out, (const char *)p->read, n);
-        mark = (struct index_entry){now.from, now.to, (uint32_t)now.tid, now.mapped, 0};
+        mark = (struct index_entry){.from = now.from, .to = now.to, .place = (uint32_t)now.tid, .mapped = now.mapped};
         p->any = true;
         if (now.mapped && now.tid >= 0)
             density_add(p->density, (uint32_t)now.tid, now.from, now.to);

@@ -265,7 +265,7 @@ void blockwriter_record(struct blockwriter *w, struct index_entry entry)
         block->entries_room = block->entries_room ? block->entries_room * 2 : 1024;
         block->entries = xrealloc(block->entries, block->entries_room * sizeof *block->entries);
     }
-    entry.at = (uint32_t)block->n & INT32_MAX;
+    entry.at = (uint32_t)block->n & INT32_MAX >> 1;
     block->entries[block->entries_n++] = entry;
 }
 

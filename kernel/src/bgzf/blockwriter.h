@@ -26,8 +26,9 @@ struct blockwriter;
 struct index_entry {
     int64_t from, to;
     uint32_t place;
-    uint32_t mapped : 1; /* counted as such */
-    uint32_t at : 31;    /* where it ends, in its block: the writer's to fill in */
+    uint32_t mapped : 1;         /* counted as such */
+    uint32_t ends_elsewhere : 1; /* the density counts its first base alone */
+    uint32_t at : 30;            /* where it ends, in its block: the writer's to fill in */
 };
 
 /* Told in the order of the records, by one thread at a time; `end` is a virtual file offset. False: it was refused. */

@@ -17,8 +17,9 @@ struct record {
     size_t n;
     uint32_t contig;
     uint32_t start;
-    uint32_t end; /* VCF: the last base by REF, INFO END and SVLEN */
-    bool added;   /* not of the source: stands before all that start with it */
+    uint32_t end;        /* VCF: the last base by REF, INFO END and SVLEN, FORMAT LEN */
+    bool added;          /* not of the source: stands before all that start with it */
+    bool ends_elsewhere; /* `end` is a place on another sequence: only the index, which follows htslib, reaches there */
 };
 
 struct format {
@@ -48,8 +49,9 @@ struct format {
     /* Judge the header before the first record. */
     void (*first_record)(struct reader *reader, uint64_t number, const char *line, size_t n);
 
-    /* The end of a record that has no column for it; `tabs`: where its columns end. */
-    uint32_t (*end_of)(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs);
+    /* The end of a record that has no column for it; `tabs`: where its columns end. `elsewhere`: on another sequence. */
+    uint32_t (*end_of)(uint64_t number, uint32_t start, const char *line, size_t n, const uint32_t *tabs,
+                       bool *elsewhere);
 
     /* A record on a sequence that no header line declares. */
     void (*undeclared)(struct reader *reader, uint32_t contig);

@@ -11,10 +11,10 @@
 #include "source_limits.h"
 
 const char *const oddity_names[ODDITIES] = {
-    "byte_order_mark",     "carriage_returns", "blank_lines",           "comment_lines",
-    "display_lines",       "heading_lines",    "repeated_header_lines", "replaced_header_lines",
-    "added_header_lines",  "separator_lines",  "sequence_lines",        "spaced_lines",
-    "respelt_coordinates", "line_comments",    "added_genes",           "added_transcripts",
+    "byte_order_mark",   "carriage_returns",      "blank_lines",           "comment_lines",      "display_lines",
+    "heading_lines",     "repeated_header_lines", "replaced_header_lines", "added_header_lines", "separator_lines",
+    "sequence_lines",    "spaced_lines",          "respelt_coordinates",   "line_comments",      "added_genes",
+    "added_transcripts", "respelt_titles",
 };
 
 enum { MOST_COLUMNS = 10 };
@@ -67,23 +67,55 @@ void declare(struct reader *r, const char *name, size_t n, bool has_length, uint
     r->declared[r->declared_count++] = number;
 }
 
+/* Whether the columns of its positions are there and hold whole numbers. */
+static bool has_positions(const struct format *format, const char *line, size_t n)
+{
+    const char *p = line, *end = line + n;
+    for (int column = 0; column <= (format->end > 0 ? format->end : format->start); column++) {
+        const char *tab = memchr(p, '\t', (size_t)(end - p)), *stop = tab ? tab : end;
+        if (column >= format->start) {
+            const char *digit = p;
+            while (digit < stop && *digit >= '0' && *digit <= '9')
+                digit++;
+            if (digit == p || digit != stop)
+                return false;
+        }
+        if (!tab)
+            return column == (format->end > 0 ? format->end : format->start);
+        p = tab + 1;
+    }
+    return true;
+}
+
 /* `track` and `browser` lines of the UCSC browser, unless it is a record on a sequence of that name. */
-static bool display_line(const char *line, size_t n)
+static bool display_line(const struct format *format, const char *line, size_t n)
 {
     size_t word = starts_with(line, n, "track") ? 5 : starts_with(line, n, "browser") ? 7 : 0;
-    if (!word || (n > word && line[word] != ' ' && line[word] != '\t'))
-        return false;
-    const char *p = memchr(line, '\t', n), *end = line + n;
-    for (int column = 0; column < 2; column++) {
-        if (!p || p == end || *p != '\t')
-            return true;
-        const char *from = ++p;
-        while (p < end && *p >= '0' && *p <= '9')
-            p++;
-        if (p == from)
-            return true;
+    return word && (n == word || line[word] == ' ' || line[word] == '\t') && !has_positions(format, line, n);
+}
+
+/* Whether it has as many columns as a record has in front of its end. */
+static bool like_a_record(const struct format *format, const char *line, size_t n)
+{
+    const char *p = line, *end = line + n;
+    for (int column = 0; column < format->end; column++, p++)
+        if (!(p = memchr(p, '\t', (size_t)(end - p))))
+            return false;
+    return without_trailing_space(line, n) > 0;
+}
+
+/* A line of the sequences that follow the records (GFF3); where records go on behind them, files were concatenated. */
+static bool sequence_line(struct reader *r, uint64_t number, const char *line, size_t n)
+{
+    if (n && line[0] == '>') {
+        if (has_positions(r->format, line, n))
+            refuse(number, "the sequence name starts with >, which would begin a section of sequences (FASTA)");
+        r->over = true;
     }
-    return false;
+    if (!r->over || n == 0 || line[0] == '#')
+        return r->over && n == 0;
+    r->over = line[0] == '>' || !like_a_record(r->format, line, n);
+    return r->over;
 }
 
 /* A position as it should be, and what stands behind it; NULL: judge it with more care. */
@@ -131,7 +163,8 @@ static inline bool quick_record(struct reader *r, const char *line, size_t n, st
             return false;
         p++;
     }
-    *record = (struct record){line, n, r->contigs->last, (uint32_t)from, (uint32_t)to, false};
+    *record =
+        (struct record){.text = line, .n = n, .contig = r->contigs->last, .start = (uint32_t)from, .end = (uint32_t)to};
     return true;
 }
 
@@ -211,6 +244,7 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
         format->first_record(r, number, line, n);
 
     struct coordinate start, end = {0};
+    bool elsewhere = false;
     uint32_t from = tabs[format->start - 1] + 1;
     read_coordinate(r, number, line + from, tabs[format->start] - from, format->start, &start);
     if (format->end >= 0) {
@@ -219,13 +253,14 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
         if (start.value > end.value)
             refuse(number, "start %u is after end %u", start.value, end.value);
     } else {
-        end.value = format->end_of(number, start.value, line, tabs);
+        end.value = format->end_of(number, start.value, line, n, tabs, &elsewhere);
     }
     record->contig = contigs_intern(r->contigs, line, tabs[0], format->title);
     if (format->undeclared && !r->contigs->all[record->contig].declared)
         format->undeclared(r, record->contig);
     record->start = start.value;
     record->end = end.value;
+    record->ends_elsewhere = elsewhere;
     r->begun = true;
     if (start.respelt || end.respelt) {
         struct text new = {0};
@@ -263,13 +298,11 @@ bool reader_line(struct reader *r, uint64_t number, const char *line, size_t n, 
         line += 3;
         n -= 3;
     }
-    if (r->format->fasta && n && line[0] == '>')
-        r->over = true;
     while (n && line[n - 1] == '\r') {
         r->counts[CARRIAGE_RETURNS]++;
         n--;
     }
-    if (r->over) {
+    if (r->format->fasta && sequence_line(r, number, line, n)) {
         r->counts[SEQUENCE_LINES]++;
         return false;
     }
@@ -281,7 +314,7 @@ bool reader_line(struct reader *r, uint64_t number, const char *line, size_t n, 
         r->format->comment(r, number, line, n);
         return false;
     }
-    if ((line[0] == 't' || line[0] == 'b') && display_line(line, n)) {
+    if ((line[0] == 't' || line[0] == 'b') && display_line(r->format, line, n)) {
         r->counts[DISPLAY_LINES]++;
         return false;
     }

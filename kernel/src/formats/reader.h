@@ -33,6 +33,7 @@ enum oddity {
     LINE_COMMENTS,
     ADDED_GENES,
     ADDED_TRANSCRIPTS,
+    RESPELT_TITLES,
     ODDITIES,
 };
 extern const char *const oddity_names[ODDITIES];
@@ -42,7 +43,7 @@ struct reader {
     struct contigs *contigs;
     uint64_t counts[ODDITIES];
     bool begun;         /* a record was seen */
-    bool over;          /* nothing after this is a record (GFF3: FASTA) */
+    bool over;          /* among sequences that follow the records (GFF3: FASTA) */
     bool spaced;        /* the first record's columns are split by spaces */
     bool header_grew;   /* a header line was added, or became necessary, below the first record */
     struct text header; /* lines with their newlines */

@@ -13,6 +13,8 @@
 
 enum { REF = 3, ALT = 4, INFO = 7, VCF_COLUMNS = 8 };
 
+static const size_t NONE = SIZE_MAX;
+
 static const char TITLES[] = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO";
 
 static size_t count_tabs(const char *line, size_t n)
@@ -55,6 +57,11 @@ static void contig_line(struct reader *r, const char *line, size_t n)
 static void comment(struct reader *r, uint64_t number, const char *line, size_t n)
 {
     if (starts_with(line, n, "#CHROM")) {
+        size_t length = n;
+        while (length && line[length - 1] == ' ' && count_tabs(line, n) < VCF_COLUMNS)
+            length--; /* with it htslib does not know the line; behind a sample's name it is part of that */
+        r->counts[RESPELT_TITLES] += length < n && !r->vcf.titles.n;
+        n = length;
         bool same = r->vcf.titles.n == n + 1 && memcmp(r->vcf.titles.bytes, line, n) == 0;
         if (r->vcf.titles.n && !same)
             refuse(number, "a second header with other columns: these are several VCFs in one file");
@@ -108,36 +115,132 @@ static bool amount(const char *p, const char *stop, uint64_t *value)
     return p > from;
 }
 
-static bool spans(const char *alt, size_t n)
+/* Where the field at `p` of a list ends. */
+static const char *field_end(const char *p, const char *stop, char separator)
 {
-    return memmem(alt, n, "<DEL", 4) || memmem(alt, n, "<DUP", 4) || memmem(alt, n, "<INV", 4) ||
-           memmem(alt, n, "<CNV", 4);
+    const char *found = memchr(p, separator, (size_t)(stop - p));
+    return found ? found : stop;
 }
 
-static uint32_t end_of(uint64_t number, uint32_t start, const char *line, const uint32_t *tabs)
+/* How many fields of a list stand before the one that is `key`; NONE: it is not there. */
+static size_t place_of(const char *p, const char *stop, char separator, const char *key)
 {
-    uint64_t end = (uint64_t)start + (tabs[REF] - tabs[REF - 1] - 1), value;
-    end = end ? end - 1 : 0;
-    const char *alt = line + tabs[ALT - 1] + 1, *stop = line + tabs[INFO];
-    size_t alt_n = tabs[ALT] - tabs[ALT - 1] - 1;
-    bool wide = memchr(alt, '<', alt_n) && spans(alt, alt_n);
+    size_t length = strlen(key);
+    for (size_t at = 0;; at++) {
+        const char *end = field_end(p, stop, separator);
+        if ((size_t)(end - p) == length && memcmp(p, key, length) == 0)
+            return at;
+        if (end == stop)
+            return NONE;
+        p = end + 1;
+    }
+}
+
+/* Whether SVLEN says how many bases of the reference a symbolic allele takes (VCFv4.5 1.6.1). */
+static bool is_wide(const char *alt, const char *stop)
+{
+    static const char kinds[][4] = {"DEL", "DUP", "INV", "CNV"};
+    if (stop - alt < 5 || *alt != '<' || stop[-1] != '>' || (alt[4] != '>' && alt[4] != ':'))
+        return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (memcmp(alt + 1, kinds[i], 3) == 0)
+            return true;
+    return false;
+}
+
+/* The longest SVLEN of an allele that is_wide; each allele has its own. */
+static uint64_t longest_of_alleles(const char *alt, const char *alt_stop, const char *p, const char *stop)
+{
+    uint64_t longest = 0, value;
+    for (;;) {
+        const char *alt_end = field_end(alt, alt_stop, ','), *end = field_end(p, stop, ',');
+        if (is_wide(alt, alt_end) && amount(p, end, &value) && value > longest)
+            longest = value;
+        if (alt_end == alt_stop || end == stop)
+            return longest;
+        alt = alt_end + 1;
+        p = end + 1;
+    }
+}
+
+/* The longest LEN of any sample (VCFv4.5 1.6.2); 0: none. `p`: behind INFO. */
+static uint64_t longest_of_samples(const char *p, const char *stop)
+{
+    if (p == stop)
+        return 0;
+    p++;
+    const char *samples = field_end(p, stop, '\t');
+    size_t at = place_of(p, samples, ':', "LEN");
+    uint64_t longest = 0, value;
+    while (at != NONE && samples < stop) {
+        const char *field = samples + 1, *end = samples = field_end(field, stop, '\t');
+        for (size_t i = 0; field && i < at; i++) {
+            field = memchr(field, ':', (size_t)(end - field));
+            field = field ? field + 1 : NULL;
+        }
+        if (field && field < end && *field != '-' && amount(field, end, &value) && value > longest)
+            longest = value;
+    }
+    return longest;
+}
+
+/* Whether an allele is a breakend, N[chr2:7[ and the like, whose mate is on another sequence (VCFv4.5 5.4). */
+static bool joins_another(const char *alt, const char *stop, const char *name, size_t n)
+{
+    const char *p = alt;
+    while (p < stop && *p != '[' && *p != ']')
+        p++;
+    if (p == stop)
+        return false;
+    const char *mate = p + 1, *end = memchr(mate, *p, (size_t)(stop - mate));
+    const char *colon = end ? memrchr(mate, ':', (size_t)(end - mate)) : NULL;
+    return colon && ((size_t)(colon - mate) != n || memcmp(mate, name, n) != 0);
+}
+
+/*
+ * The furthest that REF, END, SVLEN and LEN lead, as htslib has it since 1.22; where its two readers differ by a base
+ * (SVLEN), the further one. Lengths are a guess: nobody is refused for one that leads beyond what a reader can ask for.
+ */
+static uint32_t end_of(uint64_t number, uint32_t start, const char *line, size_t n, const uint32_t *tabs,
+                       bool *elsewhere)
+{
+    uint64_t first = start ? start : 1, end = first + (tabs[REF] - tabs[REF - 1] - 1) - 1, value;
+    const char *alt = line + tabs[ALT - 1] + 1, *alt_stop = line + tabs[ALT], *stop = line + tabs[INFO];
+    const char *length = NULL, *length_stop = NULL;
+    bool symbolic = memchr(alt, '<', (size_t)(alt_stop - alt)), ended = false, stated = false, other = false;
     for (const char *key = line + tabs[INFO - 1] + 1; key < stop;) {
         size_t left = (size_t)(stop - key);
-        const char *next = memchr(key, ';', left);
-        const char *key_stop = next ? next : stop;
-        if (left > 4 && memcmp(key, "END=", 4) == 0) {
-            if (amount(key + 4, key_stop, &value) && key[4] != '-' && value > end)
+        const char *key_stop = field_end(key, stop, ';');
+        if (left > 4 && !ended && memcmp(key, "END=", 4) == 0) {
+            ended = true;
+            if (amount(key + 4, key_stop, &value) && key[4] != '-' && value > end) {
                 end = value;
-        } else if (wide && left > 6 && memcmp(key, "SVLEN=", 6) == 0) {
-            for (const char *p = key + 6; p && p < key_stop;) {
-                /* A guess at most: nobody is refused for a length that leads beyond what a reader can ask for. */
-                if (amount(p, key_stop, &value) && start + value > end && start + value <= MAX_COORDINATE)
-                    end = start + value;
-                p = memchr(p, ',', (size_t)(key_stop - p));
-                p = p ? p + 1 : NULL;
+                stated = true;
             }
+        } else if (left > 5 && memcmp(key, "CHR2=", 5) == 0) {
+            size_t name = (size_t)(key_stop - key) - 5;
+            other |= name != tabs[0] || memcmp(key + 5, line, name) != 0;
+        } else if (symbolic && left > 6 && !length && memcmp(key, "SVLEN=", 6) == 0) {
+            length = key + 6;
+            length_stop = key_stop;
         }
-        key = next ? next + 1 : stop;
+        key = key_stop + 1;
+    }
+    *elsewhere = stated && (other || joins_another(alt, alt_stop, line, tabs[0]));
+    if (length) {
+        value = longest_of_alleles(alt, alt_stop, length, length_stop);
+        if (value && start + value > end && start + value <= MAX_COORDINATE) {
+            end = start + value;
+            *elsewhere = false;
+        }
+    }
+    if (symbolic &&
+        (place_of(alt, alt_stop, ',', "<*>") != NONE || place_of(alt, alt_stop, ',', "<NON_REF>") != NONE)) {
+        value = longest_of_samples(stop, line + n);
+        if (value && first + value - 1 > end && first + value - 1 <= MAX_COORDINATE) {
+            end = first + value - 1;
+            *elsewhere = false;
+        }
     }
     if (end > MAX_COORDINATE)
         refuse(number, "the record ends at %llu, above %u", (unsigned long long)end, MAX_COORDINATE);

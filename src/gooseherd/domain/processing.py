@@ -166,16 +166,15 @@ class Step(Protocol):
 
 
 class Processor(Protocol):
-    """Makes artifacts from some formats. Any change of its output bytes needs a new `version`."""
+    """Makes artifacts from some formats. When the bytes made of a format change, so does its `version`."""
 
     @property
     def name(self) -> str:
         """Part of every key."""
         ...
 
-    @property
-    def version(self) -> str:
-        """Part of every key."""
+    def version(self, source_format: Format) -> str:
+        """Part of every key of that format."""
         ...
 
     @property

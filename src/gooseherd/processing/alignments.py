@@ -21,6 +21,7 @@ from gooseherd.domain.formats import BAM, CRAM, SAM, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.density import SUFFIX, Density, density_name
+from gooseherd.processing.formats.bam_header import contigs_of_bam
 from gooseherd.processing.formats.cram import reads_declared
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import Detection
@@ -40,6 +41,8 @@ from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.source_feed import Feed
 from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage
 
+_HEADER_BYTES: Final = 1 << 18
+"""Nearly every BAM's header is compressed to less."""
 _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
 _UNDECLARED: Final = re.compile(r"unrecognized reference name")
 _REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
@@ -61,10 +64,9 @@ class BamIndexProcessor:
     name: str = "bam-index"
     formats: frozenset[Format] = frozenset({SAM, BAM, CRAM})
 
-    @property
-    def version(self) -> str:
+    def version(self, source_format: Format) -> str:
         """Shape and level, and whether there is a density."""
-        return f"1.{self.budget.recipe}"
+        return f"{2 if source_format is BAM else 1}.{self.budget.recipe}"
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -113,7 +115,7 @@ class SortedBam:
             out, warned = await self._sort_sam(context)
             report = await context.read_report("records.json")
             counts, notes = report.counts, report.notes
-            contigs = contigs_of(await _header(context, out))
+            contigs = await asyncio.to_thread(contigs_of_bam, out)
             index = await _index_of_sorted(context, out, contigs)
             reads = await _reads_in(context, out, index, SAM)
             if reads != report.records:
@@ -130,7 +132,10 @@ class SortedBam:
         else:
             await _refuse_truncated(context)
             header = await _source_header(context)
-            contigs = contigs_of(header)
+            of_bam = self.source_format is BAM
+            contigs = (
+                await asyncio.to_thread(contigs_of_bam, context.source) if of_bam else contigs_of(header)
+            )
             if self.source_format is BAM:
                 out = await self._sort_unblocked(context, detected.compression)
                 index = await _index_of_sorted(context, out, contigs)
@@ -180,7 +185,9 @@ class SortedBam:
         also proves order and checksums.
         """
         async with context.checked(lambda: _refuse_truncated(context)):
-            contigs = contigs_of(await _source_header(context))
+            # samtools says best what is wrong with a header; which sequences there are, the dictionary does.
+            await _source_header(context)
+            contigs = await _arriving_contigs(context)
             context.given.announce(_data(context.given, context.given.path))
             try:
                 return contigs, context.source, await _index_source(context, contigs), True
@@ -270,7 +277,7 @@ class BamIndex:
         context = StepContext(given, self.budget)
         index = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (".bai", ".csi"))
         if index is None:
-            contigs = contigs_of(await _header(context, context.source))
+            contigs = await asyncio.to_thread(contigs_of_bam, context.source)
             index = await _index(context, context.source, contigs)
             await _reads_in(context, context.source, index)
         given.report(1.0, context.source.stat().st_size, index.stat().st_size)
@@ -306,14 +313,24 @@ async def _refuse_truncated(context: StepContext) -> None:
         raise StepFailed.because(Reason.SOURCE_INVALID, problem) from None
 
 
-async def _header(context: StepContext, path: Path) -> bytes:
-    return await context.output_of(Stage("samtools view", ("samtools", "view", "--no-PG", "-H", str(path))))
-
-
 async def _source_header(context: StepContext) -> bytes:
     source, feed = context.source_input()
     argv = ("samtools", "view", "--no-PG", "-H", source)
     return await context.output_of(Stage("samtools view", argv, reads_source=True), stdin=feed)
+
+
+async def _arriving_contigs(context: StepContext) -> tuple[Contig, ...]:
+    """As soon as the beginning of the BAM has them."""
+    arriving, wanted = context.given.arriving, _HEADER_BYTES
+    while True:
+        await arriving.at_least(wanted)
+        whole = arriving.complete
+        try:
+            return await asyncio.to_thread(contigs_of_bam, context.source)
+        except StepFailed:
+            if whole:
+                raise
+        wanted *= 8
 
 
 def _index_of(context: StepContext, contigs: tuple[Contig, ...]) -> Path:

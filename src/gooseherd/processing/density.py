@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 SUFFIX: Final = ".density"
 """Of the table that the data's own pass leaves beside it."""
+CONTIGS: Final = ".contigs"
+"""Of the sequences that a bigBed declares and its text has no place for, left beside the data likewise."""
 MOST_SEQUENCES: Final = 4096
 """The longest ones. Short ones are read whole in no time."""
 _LONGEST_NAME: Final = 127
@@ -88,7 +90,11 @@ class Density:
         table = context.work / "table"
         kernel, threads = context.kernel, self.budget.threads
         if kernel is None:
-            stage = program_stage("count_records", self.reader, str(context.source), str(table))
+            contigs = await asyncio.to_thread(
+                index_of_same_pass, context.given.path, context.work, (CONTIGS,)
+            )
+            declared = () if contigs is None else (str(contigs),)
+            stage = program_stage("count_records", self.reader, str(context.source), str(table), *declared)
         elif self.reader == "bam":
             options = (f"--threads={threads}", f"--density={table}")
             stage = Stage(PROGRAM, (str(kernel), "reads", *options, str(context.source)))

@@ -24,12 +24,15 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import (
     BCF,
     BIGBED,
+    GFF,
+    GFF3,
     GTF,
+    VCF,
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
-from gooseherd.processing.density import SUFFIX, Density, density_name
+from gooseherd.processing.density import CONTIGS, SUFFIX, Density, density_name
 from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
 from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_decompression_bomb
 from gooseherd.processing.formats.detection import Detection
@@ -63,6 +66,10 @@ _SMALL: Final = 4 << 20
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
 
 
+_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3, GTF, VCF), 6)
+"""The formats of which something else is made than in shape 5."""
+
+
 @dataclass(frozen=True)
 class TabixIntervalProcessor:
     """Records sorted by sequence and start; what can be indexed as it stands keeps its order."""
@@ -71,10 +78,9 @@ class TabixIntervalProcessor:
     name: str = "tabix-interval"
     formats: frozenset[Format] = frozenset(TARGETS)
 
-    @property
-    def version(self) -> str:
+    def version(self, source_format: Format) -> str:
         """Shape and level, and whether there is a density."""
-        return f"5.{self.budget.recipe}"
+        return f"{_SHAPES.get(source_format, 5)}.{self.budget.recipe}"
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -193,6 +199,7 @@ class SortedText:
             threads=self.budget.threads,
             level=self.budget.level,
             density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
+            contigs=await self._declared(context, out),
             refuse_empty=True,
             keep=self.source_format not in _CONVERTED,
         )
@@ -258,12 +265,25 @@ class SortedText:
         watch = self._watch(context, detected, call.out, 0.6, (0.0, 0.9))
         await context.run(*before, stage, stdin=feed, watch=watch)
 
+    async def _declared(self, context: StepContext, out: Path) -> Path | None:
+        """A bigBed's sequences in a file: its text has no place for their lengths."""
+        if self.source_format is not BIGBED:
+            return None
+        found = await context.bigwig_contigs(self.source_format)
+        lines = "".join(f"{contig.name}\t{contig.length}\n" for contig in found)
+        path = out.with_name(out.name + CONTIGS)
+        await asyncio.to_thread(path.write_bytes, lines.encode("utf-8", "surrogateescape"))
+        return path
+
     async def _by_sort(self, context: StepContext, out: Path, detected: Detection) -> NormaliserReport:
         """The same by the normaliser in Python, which finds out whether to sort, GNU sort and bgzip."""
         before, reader = self._converting(context, str(context.source))
         header, added, records = (context.work / name for name in ("header", "added", "records"))
         source = None if before else context.source
-        reading = context.normaliser(reader, source, "records.json", header=header, added=added)
+        contigs = await self._declared(context, out)
+        reading = context.normaliser(
+            reader, source, "records.json", header=header, added=added, contigs=contigs
+        )
         try:
             watch = self._watch(context, detected, records, 1.0, (0.0, 0.4))
             await context.run(*before, reading, stdout=records, watch=watch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import is_text
 from gooseherd.processing.step_context import Budget, StepContext
-from gooseherd.processing.tools.stages import program_stage
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,12 @@ class PassthroughProcessor:
 
     budget: Budget
     name: str = "passthrough"
-    version: str = "1"
     formats: frozenset[Format] = frozenset(ALL)
     kinds: frozenset[Kind] = frozenset({Kind.DATA})
+
+    def version(self, source_format: Format) -> str:
+        """The same for all."""
+        return "1"
 
     def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
         """As upstream calls it."""
@@ -74,15 +75,7 @@ class AsItIs:
         elif self.source_format is BIGWIG:
             # Its tree of positions stands at its end.
             await given.arriving.whole()
-            contigs = await self._bigwig(context)
+            contigs = await context.bigwig_contigs(self.source_format)
         await given.arriving.whole()
         given.report(1.0, given.path.stat().st_size, 0)
         return StepOutput(files=(produced,), contigs=contigs, notes=notes)
-
-    async def _bigwig(self, context: StepContext) -> tuple[Contig, ...]:
-        refusal = context.work / "bigwig.json"
-        argv = ("bigwig", str(context.source), "--report", str(refusal))
-        description = json.loads(
-            await context.output_of(program_stage("open_bigwig", *argv, refusal=refusal, reads_source=True))
-        )
-        return tuple(Contig(name, length) for name, length in description["contigs"])

@@ -55,7 +55,7 @@ class ProcessorRegistry:
             raise UnsupportedFormat(source.file_format.name, tuple(sorted(f.name for f in self._by_format)))
         if source.sidecars:
             processor = self._unchanged
-        return Recipe(processor.name, processor.version, source.file_format)
+        return Recipe(processor.name, processor.version(source.file_format), source.file_format)
 
     def processor(self, recipe: Recipe) -> Processor:
         """The processor of that recipe, at the level and with the density that its version names, or without.
@@ -66,12 +66,12 @@ class ProcessorRegistry:
         processor = self._by_name.get(recipe.processor)
         if processor is None or recipe.source_format not in processor.formats:
             raise Misconfigured("build", f"no processor {recipe.processor!r} for {recipe.source_format.name}")
-        if processor.version != recipe.processor_version:
+        if processor.version(recipe.source_format) != recipe.processor_version:
             processor = self._processor_of_version(recipe) or processor
-        if processor.version != recipe.processor_version:
+        if (version := processor.version(recipe.source_format)) != recipe.processor_version:
             raise Misconfigured(
                 "build",
-                f"{recipe.processor} is version {processor.version} here, not {recipe.processor_version}",
+                f"{recipe.processor} is version {version} here, not {recipe.processor_version}",
             )
         return processor
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput
@@ -209,6 +210,7 @@ class StepContext:
         *,
         header: Path | None = None,
         added: Path | None = None,
+        contigs: Path | None = None,
     ) -> Stage:
         """`programs/normalise.py` as a stage; `source` None reads from the stage before."""
         path = self.work / report
@@ -220,9 +222,21 @@ class StepContext:
             str(path),
             *(("--header", str(header)) if header else ()),
             *(("--added", str(added)) if added else ()),
+            *(("--contigs", str(contigs)) if contigs else ()),
             refusal=path,
             reads_source=True,
         )
+
+    async def bigwig_contigs(self, kind: Format) -> tuple[Contig, ...]:
+        """The sequences of the source, a bigWig or bigBed, all of which is there.
+
+        Raises:
+            StepFailed: it does not open.
+        """
+        refusal = self.work / f"{kind.name}.json"
+        argv = (kind.name, str(self.source), "--report", str(refusal))
+        found = await self.output_of(program_stage("open_bigwig", *argv, refusal=refusal, reads_source=True))
+        return tuple(Contig(name, length) for name, length in json.loads(found)["contigs"])
 
     async def unpack(self, wanted: Format) -> Detection:
         """Decompress the source, and make the result the source from now on; its detected format.

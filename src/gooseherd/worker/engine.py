@@ -136,7 +136,7 @@ class _Run:
             source=str(self._spec.source.identity),
             source_format=self._spec.recipe.source_format.name,
             processor=processor.name,
-            processor_version=processor.version,
+            processor_version=processor.version(self._spec.recipe.source_format),
             receipts=done,
         )
         if self._spec.source.identity.kind is IdentityKind.WEAK:

@@ -31,6 +31,14 @@ from gooseherd.processing.formats.decompression import Compression, Inflation, c
 _HEAD: Final = 1 << 16
 TWICE: Final = "compressed twice"
 
+_HTML: Final = "a web page (HTML)"
+_XML: Final = "XML"
+_POINTER: Final = "a Git LFS pointer instead of the file"
+_ARCHIVE: Final = "a tar archive"
+_UTF16: Final = "UTF-16 text"
+_NO_TABLES: Final = frozenset({_HTML, _XML, _POINTER, _ARCHIVE, _UTF16})
+"""Anything else that is text may be a table."""
+
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"BAM\1", BAM.name),
     (b"CRAM", CRAM.name),
@@ -55,8 +63,9 @@ _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"##fileformat=VCF"), VCF.name),
     (re.compile(rb"##gff-version"), GFF3.name),
     (re.compile(rb"@(?:HD|SQ|RG|PG|CO)\t"), SAM.name),
-    (re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml|error)", re.IGNORECASE), "a web page or XML"),
-    (re.compile(rb"version https://git-lfs\.github\.com/"), "a Git LFS pointer instead of the file"),
+    (re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE), _HTML),
+    (re.compile(rb"\s*<(?:\?xml|!doctype|error|[a-z]+:?[a-z]*\s+xmlns)", re.IGNORECASE), _XML),
+    (re.compile(rb"version https://git-lfs\.github\.com/"), _POINTER),
     (re.compile(rb"(?:(?:track|browser|#)[^\n]*\n)*(?:fixed|variable)Step\s"), "wiggle"),
     (re.compile(rb'\s*\{\s*"'), "JSON"),
     (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), "FASTA"),
@@ -151,7 +160,7 @@ def require(path: Path, wanted: Format) -> Detection:
         )
     alike = any({content, wanted.name} <= names for names in _ONE_TEXT)
     if content is not None and content != wanted.name and not alike:
-        if wanted.family is Family.TABLE and not _is_magic(found.head):
+        if wanted.family is Family.TABLE and content not in _NO_TABLES and not _is_magic(found.head):
             return found
         raise StepFailed.because(
             Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
@@ -197,9 +206,9 @@ def _content(head: bytes) -> str | None:
         if head.startswith(magic):
             return name
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        return _ARCHIVE
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "UTF-16 text"
+        return _UTF16
     text = head.removeprefix(b"\xef\xbb\xbf")
     for pattern, name in _TEXT:
         if pattern.match(text):

@@ -22,6 +22,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "sequence_lines": "the sequences (FASTA) at the end were dropped",
     "spaced_lines": "columns split by spaces were split by TAB",
     "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
+    "respelt_titles": "spaces at the end of the #CHROM line were removed",
     "line_comments": "comments behind the attributes of a record were dropped",
     "added_genes": "genes that had no line of their own got one, over all their parts",
     "added_transcripts": "transcripts that had no line of their own got one, over all their parts",

@@ -27,7 +27,6 @@ _PLAIN_INT: Final = re.compile(INT)
 # Leading zeros are not plain: tabix reads 010 as octal.
 _EXACT: Final = re.compile(rb" *([+-]?\d{1,20}(?:\.\d{0,20})?(?:[eE][+-]?\d{1,2})?) *")
 _DISPLAY: Final = re.compile(rb"(?:track|browser)(?:[ \t].*)?", re.DOTALL)
-_INTERVAL: Final = re.compile(rb"[^\t]*\t\d+\t\d+")
 _HEADINGS: Final = frozenset({b"start", b"chromstart", b"chrom_start", b"begin"})
 
 
@@ -51,6 +50,8 @@ class Records:
     lowest = 0
     """The smallest legal start."""
     may_be_spaced = False
+    positions = re.compile(rb"[^\t]*\t\d+\t\d+(?:\t|\Z)")
+    """A line whose columns of positions are there and hold whole numbers."""
     quick = re.compile(
         rb"^(?!track|browser)([^\t\n#][^\t\n]*)\t" + INT + rb"\t" + INT + rb"(?:\t[^\n]*)?\n", re.MULTILINE
     )
@@ -66,7 +67,7 @@ class Records:
         self.lengths: dict[bytes, int] = {}
         self.seen: set[bytes] = set()
         self.over = False
-        """Nothing after this point is a record (GFF3 §FASTA)."""
+        """Among sequences that follow the records (GFF3 §FASTA)."""
         self.spaced = False
         self.open_end = False
         """The last line had no newline: by itself nothing odd."""
@@ -146,7 +147,7 @@ class Records:
         if line.endswith(b"\r"):
             self.count("carriage_returns", len(line) - len(line.rstrip(b"\r")))
             line = line.rstrip(b"\r")
-        if self.over:
+        if self.sequence_line(number, line):
             self.count("sequence_lines")
             return b""
         if not line.strip():
@@ -157,10 +158,14 @@ class Records:
                 self._top.append(line + b"\n")
             self.comment(number, line)
             return b""
-        if _DISPLAY.fullmatch(line) and not _INTERVAL.match(line):
+        if _DISPLAY.fullmatch(line) and not self.positions.match(line):
             self.count("display_lines")
             return b""
         return self.record(number, line)
+
+    def sequence_line(self, number: int, line: bytes) -> bool:
+        """Whether it belongs to sequences that follow the records."""
+        return False
 
     def comment(self, number: int, line: bytes) -> None:
         """A line that starts with #: above the records it stays, below it goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from gooseherd.domain.contig import Contig
@@ -18,13 +19,14 @@ def contigs_of(header: bytes) -> tuple[Contig, ...]:
     Raises:
         StepFailed: source_invalid: none at all, a name twice, no usable length, too many.
     """
+    return checked_contigs(_declared(header))
+
+
+def checked_contigs(declared: Iterable[tuple[bytes, bytes]]) -> tuple[Contig, ...]:
+    """Names and lengths as they are spelt, refused as `contigs_of` does."""
     contigs: list[Contig] = []
     names: set[bytes] = set()
-    for line in header.split(b"\n"):
-        if not line.startswith(b"@SQ\t"):
-            continue
-        tags = dict(field.split(b":", 1) for field in line.rstrip(b"\r").split(b"\t")[1:] if b":" in field)
-        name, length = tags.get(b"SN", b""), tags.get(b"LN", b"")
+    for name, length in declared:
         shown = name.decode("utf-8", "replace")[:80]
         if not name:
             raise _refused("an @SQ header line has no name (SN)")
@@ -35,12 +37,26 @@ def contigs_of(header: bytes) -> tuple[Contig, ...]:
         names.add(name)
         contigs.append(Contig(name.decode("utf-8", "replace"), int(length)))
         if len(contigs) > MAX_CONTIGS:
-            raise _refused(f"more than {MAX_CONTIGS} reference sequences")
+            raise refuse_many()
     if not contigs:
         raise _refused(
             "the header names no reference sequences (@SQ), so the reads have no positions to index"
         )
     return tuple(contigs)
+
+
+def refuse_many() -> StepFailed:
+    """More reference sequences than anybody has."""
+    return _refused(f"more than {MAX_CONTIGS} reference sequences")
+
+
+def _declared(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in header.split(b"\n"):
+        if line.startswith(b"@SQ\t"):
+            tags = dict(
+                field.split(b":", 1) for field in line.rstrip(b"\r").split(b"\t")[1:] if b":" in field
+            )
+            yield tags.get(b"SN", b""), tags.get(b"LN", b"")
 
 
 def _refused(detail: str) -> StepFailed:

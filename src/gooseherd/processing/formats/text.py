@@ -10,6 +10,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.records import INT, MAX_COORDINATE, Records, refuse
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS, contigs_of
+from gooseherd.processing.formats.variant_end import HINTS, variant_end
 
 
 class Bed(Records):
@@ -44,10 +45,22 @@ class Gff(Records):
     )
     _REGION = re.compile(rb"##sequence-region\s+(\S+)\s+(\d{1,10})\s+(\d{1,10})\s*")
 
-    def line(self, number: int, line: bytes) -> bytes:
-        if not self.over and line.startswith(b">"):
+    positions = re.compile(rb"(?:[^\t]*\t){3}\d+\t\d+(?:\t|\Z)")
+
+    def sequence_line(self, number: int, line: bytes) -> bool:
+        """As `Records`; where records go on behind the sequences, files were concatenated."""
+        if line.startswith(b">"):
+            if self.positions.match(line):
+                raise refuse(
+                    number,
+                    "the sequence name starts with >, which would begin a section of sequences (FASTA)",
+                )
             self.over = True
-        return super().line(number, line)
+        if not self.over or line.startswith(b"#"):
+            return False
+        like_a_record = line.count(b"\t") >= self.end and line.strip()
+        self.over = line.startswith(b">") or not like_a_record
+        return self.over
 
     def comment(self, number: int, line: bytes) -> None:
         if line.rstrip() == b"##FASTA":
@@ -80,6 +93,7 @@ class Vcf(Records):
 
     columns = 8
     begin = 1
+    positions = re.compile(rb"[^\t]*\t\d+(?:\t|\Z)")
     quick = re.compile(
         rb"^(?!track|browser)([^\t\n#][^\t\n]*)\t"
         + INT
@@ -87,7 +101,7 @@ class Vcf(Records):
         re.MULTILINE,
     )
     _INFO = re.compile(rb"^(?:[^\t\n]*\t){7}([^\t\n]*)", re.MULTILINE)
-    _END = re.compile(rb"(?:^|;)END=(\d{1,18})", re.MULTILINE)
+    _END = re.compile(rb"^(?:(?!END=)[^;\n]*;)*END=(\d{1,18})", re.MULTILINE)
     _CONTIG = re.compile(rb"##contig=<(?:[^>]*,)?ID=([^,>]+)")
     _LENGTH = re.compile(rb"[<,]length=(\d{1,10})[,>]")
     # What a name may be made of (VCFv4.5 §1.4.7); any other would break its line.
@@ -104,6 +118,8 @@ class Vcf(Records):
             return False
         chroms, positions, refs = zip(*found, strict=True)
         begins = list(map(int, positions))
+        if any(hint in data for hint in HINTS) or min(begins) < 1:
+            return False
         top = max(map(add, begins, map(len, refs))) - 1
         if b"END=" in data:
             infos = b"\n".join(self._INFO.findall(data))
@@ -116,6 +132,11 @@ class Vcf(Records):
 
     def comment(self, number: int, line: bytes) -> None:
         if line.startswith(b"#CHROM"):
+            if line.endswith(b" ") and line.count(b"\t") < self.columns:
+                # With it htslib does not know the line; behind a sample's name it is part of that.
+                line = line.rstrip(b" ")
+                if self.titles is None:
+                    self.count("respelt_titles")
             if self.titles is not None and line != self.titles:
                 raise refuse(number, "a second header with other columns: these are several VCFs in one file")
             if self.titles is None:
@@ -150,8 +171,7 @@ class Vcf(Records):
             raise refuse(number, f"{len(fields)} columns, but the #CHROM line names {named}")
 
     def extent(self, number: int, line: bytes, fields: list[bytes]) -> int:
-        begin = self.coordinate(number, fields, self.begin)
-        end = max([begin + len(fields[3]) - 1, *map(int, self._END.findall(fields[7])), 0])
+        end, _ = variant_end(self.coordinate(number, fields, self.begin), fields)
         if end > MAX_COORDINATE:
             raise refuse(number, f"the record ends at {end}, above {MAX_COORDINATE}")
         return end

@@ -1,31 +1,25 @@
 """Counts the records of finished data by windows, where the kernel is not built: one more pass.
 
-    python -m gooseherd.processing.programs.count_records bam|FORMAT DATA TABLE
+    python -m gooseherd.processing.programs.count_records bam|FORMAT DATA TABLE [CONTIGS]
 
-Writes the table of formats/density_table.py, the same bytes as the kernel's. A program of its own, because
-a parser in C reads untrusted bytes.
+Writes the table of formats/density_table.py, the same bytes as the kernel's; CONTIGS as in normalise.py.
+A program of its own, because a parser in C reads untrusted bytes.
 """
 
 from __future__ import annotations
 
 import gc
 import gzip
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Final
 
 from gooseherd.processing.formats.density_table import SHIFT, Sequence, flat, table_of
 from gooseherd.processing.formats.readers import reader_of
-from gooseherd.processing.formats.records import MAX_COORDINATE
-
-_WITH_SVLEN: Final = (b"<DEL", b"<DUP", b"<INV", b"<CNV")
-"""Alleles whose SVLEN says how far they reach (VCFv4.5 1.6.1)."""
-_NUMBER: Final = re.compile(rb"(\d{1,18})")
-_LENGTH: Final = re.compile(rb"-?(\d{1,18})")
+from gooseherd.processing.formats.variant_end import variant_end
+from gooseherd.processing.programs.normalise import read_contigs
 
 Place = tuple[bytes, int, int]
 """Name, half-open interval from 0."""
@@ -34,8 +28,8 @@ Place = tuple[bytes, int, int]
 def main(argv: list[str]) -> int:
     """Run as the module's docstring says."""
     gc.disable()
-    kind, data, table = argv
-    lengths: dict[bytes, int] = {}
+    kind, data, table, *declared = argv
+    lengths = read_contigs(Path(declared[0])) if declared else {}
     places = reads(data, lengths) if kind == "bam" else records(data, kind, lengths)
     counted = tuple(_sequence(name, of_name, lengths) for name, of_name in groupby(places, lambda p: p[0]))
     Path(table).write_bytes(table_of(counted).to_bytes())
@@ -91,19 +85,11 @@ def _gff(line: bytes) -> Place:
 
 
 def _vcf(line: bytes) -> Place:
-    """By REF, END and SVLEN, as the kernel has it (kernel/src/formats/vcf.c)."""
-    name, position, _, ref, alt, _, _, info = line.rstrip(b"\n").split(b"\t", 8)[:8]
-    start = int(position)
-    end = max(start + len(ref) - 1, 0)
-    if b"END=" in info or b"SVLEN=" in info:
-        with_svlen = any(kind in alt for kind in _WITH_SVLEN)
-        for entry in info.split(b";"):
-            if entry.startswith(b"END=") and (found := _NUMBER.match(entry, 4)):
-                end = max(end, int(found[1]))
-            elif with_svlen and entry.startswith(b"SVLEN="):
-                reached = (start + int(n[1]) for word in entry[6:].split(b",") if (n := _LENGTH.match(word)))
-                end = max(end, *(to for to in reached if to <= MAX_COORDINATE), 0)
-    return _at_least_one_base(name, max(start - 1, 0), end)
+    """As the kernel has it (kernel/src/formats/vcf.c)."""
+    fields = line.rstrip(b"\n").split(b"\t")
+    start = int(fields[1])
+    end, elsewhere = variant_end(start, fields)
+    return _at_least_one_base(fields[0], max(start - 1, 0), 0 if elsewhere else end)
 
 
 def _at_least_one_base(name: bytes, begin: int, end: int) -> Place:

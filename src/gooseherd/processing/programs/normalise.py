@@ -1,10 +1,11 @@
 """The streaming normaliser, a program of its own: one source in, clean records out.
 
     python -m gooseherd.processing.programs.normalise FORMAT SOURCE --report FILE
-        [--header FILE] [--added FILE]
+        [--header FILE] [--added FILE] [--contigs FILE]
 
 Writes the records to standard output, the header to one file, records that the source lacks to another,
-and to the report, as JSON, the counts of changes or why the source was refused. Being a process of its
+and to the report, as JSON, the counts of changes or why the source was refused. The sequences in FILE, a
+name and a length by TAB on each line, count as declared. Being a process of its
 own makes it a pipeline stage: under the same limits, and a crash is an exit status.
 
 Exit status: 0; 65 the source was refused, and the report says why.
@@ -83,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--header", type=Path)
     parser.add_argument("--added", type=Path)
+    parser.add_argument("--contigs", type=Path)
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
     given = parser.parse_args(argv)
     try:
@@ -99,6 +101,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     reader = reader_of(given.format)
+    if given.contigs:
+        reader.lengths = read_contigs(given.contigs)
     found = Inflation()
     written = 0
     with ExitStack() as files:
@@ -130,6 +134,12 @@ def _run(given: argparse.Namespace) -> None:
         if given.added:
             _write(given.added, added)
         _write(given.report, json.dumps(report(reader, found, header, written, kept=kept)).encode())
+
+
+def read_contigs(path: Path) -> dict[bytes, int]:
+    """Names and lengths of a file that has one of each by TAB on every line."""
+    declared = (line.rsplit(b"\t", 1) for line in path.read_bytes().splitlines())
+    return {name: int(length) for name, length in declared}
 
 
 def _without_bom(chunks: Iterable[bytes], reader: Records) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
-"""Opens a bigWig the way its readers will; a program of its own, because the parser, in C, may crash.
+"""Opens a bigWig or bigBed the way its readers will; a program of its own: the parser, in C, may crash.
 
-    python -m gooseherd.processing.programs.open_bigwig bigwig SOURCE --report FILE
+    python -m gooseherd.processing.programs.open_bigwig bigwig|bigbed SOURCE --report FILE
 
 Prints its contigs as JSON. Exit status 65: refused, and the report says why; any other but 0: it
 did not open.
@@ -12,19 +12,24 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gooseherd.domain.failures import Reason
+
+_NAMES: Final = {"bigwig": "bigWig", "bigbed": "bigBed"}
+_BIG_ENDIAN: Final = frozenset({b"\x88\x8f\xfc\x26", b"\x87\x89\xf2\xeb"})
+"""0x888FFC26 and 0x8789F2EB in that byte order (Kent et al. 2010, supplementary table 5)."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says."""
     match argv:
-        case ["bigwig", source, "--report", report]:
+        case ["bigwig" | "bigbed" as kind, source, "--report", report]:
             try:
-                answer = bigwig(source)
+                answer = described(source, kind)
             except (RuntimeError, ValueError) as error:
-                refusal = {"reason": Reason.SOURCE_INVALID, "detail": f"not a readable bigWig: {error}"}
+                detail = f"not a readable {_NAMES[kind]}: {error}"
+                refusal = {"reason": Reason.SOURCE_INVALID, "detail": detail}
                 Path(report).write_text(json.dumps(refusal))
                 return 65
         case _:
@@ -33,13 +38,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def bigwig(source: str) -> dict[str, Any]:
+def described(source: str, kind: str) -> dict[str, Any]:
     """The contigs with their lengths."""
+    with Path(source).open("rb") as stream:
+        if stream.read(4) in _BIG_ENDIAN:
+            raise ValueError("its numbers are big-endian, which its readers here do not know")
     import pyBigWig
 
-    opened = pyBigWig.open(source)
-    if opened is None or not opened.isBigWig():
-        raise ValueError("the header does not open")
+    try:
+        opened = pyBigWig.open(source)
+    except RuntimeError:
+        opened = None
+    if opened is None or not (opened.isBigWig() if kind == "bigwig" else opened.isBigBed()):
+        raise ValueError("its header does not open")
     contigs = list(opened.chroms().items())
     if not contigs:
         raise ValueError("it has no contigs")

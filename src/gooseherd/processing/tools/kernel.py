@@ -119,6 +119,8 @@ class KernelCall:
     density: Path | None = None
     """Where the density table (formats/density_table.py) is written; when that fails, there is none."""
     progress_fd: int | None = None
+    contigs: Path | None = None
+    """Sequences that count as declared: a name and a length by TAB on each line."""
     refuse_empty: bool = False
     keep: bool = False
     """A BGZF source in order, in which nothing would be changed, is only indexed: `out` is not written."""
@@ -139,6 +141,7 @@ class KernelCall:
             f"--level={self.level}",
             *(() if self.density is None else (f"--density={self.density}",)),
             *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
+            *(() if self.contigs is None else (f"--contigs={self.contigs}",)),
             *(("--refuse-empty",) if self.refuse_empty else ()),
             *(("--keep",) if self.keep else ()),
             "--",
