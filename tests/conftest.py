@@ -44,9 +44,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "same everywhere", hypothesis.settings.get_profile("here"), derandomize=True, database=None
 )
-hypothesis.settings.load_profile(
-    "same everywhere" if os.environ.get("GOOSEHERD_TESTS_COMPLETE") else "here"
-)
+hypothesis.settings.load_profile("same everywhere" if os.environ.get("GOOSEHERD_TESTS_COMPLETE") else "here")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job: what tests start would ignore Ctrl-C as well.
