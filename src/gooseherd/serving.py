@@ -16,6 +16,7 @@ import uvicorn
 
 from gooseherd import telemetry
 from gooseherd.api.app import create_app
+from gooseherd.api.holding import Holds
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
@@ -37,14 +38,24 @@ class _Server(uvicorn.Server):
     Its own handling raises the signal again before we have cleaned up.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, holds: Holds) -> None:
         super().__init__(config)
         self.accepting = asyncio.Event()
+        self._holds = holds
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then set `accepting`."""
         await super().startup(sockets=sockets)
         self.accepting.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Redirect what is held, and let the other requests end.
+
+        What is held wakes up when this first waits: the listener is closed by then, so that a redirected
+        request waits for the next process, instead of coming back to this one for redirect after redirect.
+        """
+        self._holds.stop()
+        await super().shutdown(sockets=sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,7 +80,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
             starting = asyncio.ensure_future(stack.enter_async_context(running(settings, state)))
             if not await _first(starting, stop_requested):
                 return
-            server = _Server(_config(starting.result()))
+            service = starting.result()
+            server = _Server(_config(service), service.dependencies.holds)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             serving.add_done_callback(lambda _: server.accepting.set())
             if await _first(asyncio.create_task(server.accepting.wait()), stop_requested) and server.started:
@@ -80,7 +92,6 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
                     on_ready(url)
                 await asyncio.wait({serving, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             _log.info("stopping")
-            starting.result().dependencies.holds.stop()
             server.should_exit = True
             await serving
 

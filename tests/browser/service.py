@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
+
+T = TypeVar("T")
 
 ASSEMBLY = [("chr1", 200_000), ("chr2", 100_000)]
 VIEW = ("chr1", 90_000, 110_000)
@@ -129,9 +131,24 @@ class Herd:
     def log(self) -> str:
         return (self.home / "log").read_text()
 
-    def workers(self) -> list[str]:
-        found = self.get("/fleet").json()["workers"]
-        return [str(worker["worker_id"]) for worker in found]
+    def jobs(self, status: str) -> list[str]:
+        """Ids of the jobs in that state."""
+        return [job["job_id"] for job in self.get(f"/jobs?status={status}").json()["jobs"]]
+
+    def worker_pids(self) -> list[int]:
+        """Every process of every local worker that the service knows."""
+        records = [json.loads(path.read_text()) for path in (self.home / "state/fleet").glob("*.json")]
+        return sorted({pid for record in records for pid in _pids(record)})
+
+    @staticmethod
+    def until(look: Callable[[], T | None], what: str, seconds: float = 60) -> T:
+        """The first true thing that `look` gives."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := look():
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds:g} s: {what}")
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         with httpx.Client(trust_env=False, timeout=60) as http:
@@ -168,6 +185,13 @@ class Herd:
         if "index" in names and not beside:
             track["index"] = names["index"]
         return track
+
+
+def _pids(record: Any) -> Iterator[int]:
+    for key, value in record.items() if isinstance(record, dict) else ():
+        if key == "pid" and isinstance(value, int):
+            yield value
+        yield from _pids(value)
 
 
 @contextmanager

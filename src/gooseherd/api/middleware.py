@@ -79,6 +79,9 @@ class EdgeMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *always]
+                if self._dependencies.holds.stopped:
+                    # The next request of this client is for the process that follows.
+                    message["headers"].append((b"connection", b"close"))
             elif message["type"] == "http.response.body":
                 complete = not message.get("more_body", False)
             await send(message)

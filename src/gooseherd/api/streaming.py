@@ -51,6 +51,24 @@ async def hold(receive: Receive, seconds: float, *until: asyncio.Future[Any]) ->
         await asyncio.gather(watching, return_exceptions=True)
 
 
+async def until(stop: asyncio.Future[Any], items: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The items up to the moment when `stop` is done."""
+    async with closing(items):
+        while True:
+            following = asyncio.ensure_future(anext(items))
+            try:
+                await asyncio.wait({following, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    return
+                item = following.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            yield item
+
+
 async def relay(
     status: int, headers: Pairs, body: AsyncIterator[bytes] | None, *, receive: Receive, send: Send
 ) -> int:

@@ -15,6 +15,7 @@ from gooseherd.api.models.response import StatusWord
 from gooseherd.api.names import Names
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
+from gooseherd.api.streaming import until
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.errors import (
@@ -86,8 +87,11 @@ def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
         job: Annotated[Job, Depends(found)],
         submissions: Annotated[Submissions, Depends(lambda: _processing(dependencies))],
     ) -> AsyncIterator[ServerSentEvent]:
-        """Event `job` now and at each change, with the job as GET returns it; ends with the job."""
-        async for seen in submissions.changes(job.job_id):
+        """Event `job` now and at each change, with the job as GET returns it; ends with the job.
+
+        Or when the service stops: a browser connects again by itself.
+        """
+        async for seen in until(dependencies.holds.stopping, submissions.changes(job.job_id)):
             view = await _view(dependencies, names, seen, context)
             yield ServerSentEvent(
                 event="job",
