@@ -406,6 +406,66 @@ MENDED = [
     ),
     Mended("GFF3 under the name of GFF", "gff", GFF + g("5", "6"), GFF + g("5", "6")),
     Mended("GTF under the name of GFF3", "gff3", g("5", "6", 'gene_id "a";'), g("5", "6", 'gene_id "a";')),
+    # -- columns of which a guess could make something else than what the catalog says
+    Mended(
+        "BED with columns like those of a VCF",
+        "bed",
+        b"chr1\t1000\t1001\tA\tT\t30\tPASS\tGENE1;missense\nchr1\t500\t501\tC\tG\t60\tPASS\tGENE2;stop\n",
+        b"chr1\t500\t501\tC\tG\t60\tPASS\tGENE2;stop\nchr1\t1000\t1001\tA\tT\t30\tPASS\tGENE1;missense\n",
+    ),
+    Mended(
+        "BED of guides",
+        "bed",
+        b"chr1\t90\t113\tACGTACGTACGTACGTACGTTGG\tTGG\t0.71\t+\tg1\n",
+        b"chr1\t90\t113\tACGTACGTACGTACGTACGTTGG\tTGG\t0.71\t+\tg1\n",
+    ),
+    Mended(
+        "BED of motifs",
+        "bed",
+        b"chr1\t90\t96\tTATAAA\tTBP\t9.1\t+\t1e-4 p\n",
+        b"chr1\t90\t96\tTATAAA\tTBP\t9.1\t+\t1e-4 p\n",
+    ),
+    Mended(
+        "BED with the strand in column 7",
+        "bed",
+        b"chr1\t100\t200\t3\t960\tnameA\t+\t0\nchr1\t50\t90\t5\t100\tnameB\t-\t1\n",
+        b"chr1\t50\t90\t5\t100\tnameB\t-\t1\nchr1\t100\t200\t3\t960\tnameA\t+\t0\n",
+    ),
+    Mended(
+        "BED whose columns could be a read's",
+        "bed",
+        b"chr1\t100\t200\t3\t960\t*\tx\t1\t2\n",
+        b"chr1\t100\t200\t3\t960\t*\tx\t1\t2\n",
+    ),
+    Mended("strands as stars", "bed", b"chr1\t5\t9\tn\t0\t*\n", b"chr1\t5\t9\tn\t0\t*\n"),
+    Mended(
+        "peaks with names like alleles",
+        "broadpeak",
+        b"chr1\t5\t9\tA\tC\t1\t2\tx3\t4\n",
+        b"chr1\t5\t9\tA\tC\t1\t2\tx3\t4\n",
+    ),
+    Mended(
+        "GFF whose source and type are numbers",
+        "gff",
+        b"chr1\t1\t2\t5\t9\t.\t*\t.\tx\n",
+        b"chr1\t1\t2\t5\t9\t.\t*\t.\tx\n",
+    ),
+    Mended(
+        "VCF without a version and with numbers as ids",
+        "vcf",
+        VCF.split(b"\n", 1)[1] + b"chr1\t5\t17\t<X>\t.\t.\t.\t.\n",
+        VCF + b"chr1\t5\t17\t<X>\t.\t.\t.\t.\n",
+        {"added_header_lines": 1},
+        "were added",
+    ),
+    Mended(
+        "a record without a header that BED and VCF could both have",
+        "bed",
+        b"chr1\t5\t17\tA\tC\t.\t.\t.\n",
+        b"chr1\t5\t17\tA\tC\t.\t.\t.\n",
+    ),
+    Mended("a sequence called PAR1", "bed", b"PAR1\t5\t9\n", b"PAR1\t5\t9\n"),
+    Mended("a sequence called CRAM", "bed", b"CRAM\t5\t9\n", b"CRAM\t5\t9\n"),
     # -- packings
     Mended("gzip", "bed", gzip.compress(UNSORTED_BED), BED),
     Mended("gzip on gzip", "bed", gzip.compress(UNSORTED_BED[:15]) + gzip.compress(UNSORTED_BED[15:]), BED),
@@ -479,7 +539,7 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     (
         "VCF without header called BED",
         "bed",
-        b"chr1\t5\t17\tA\tC\t.\t.\t.\n",
+        b"chr1\t5\trs17\tA\tC\t.\t.\t.\n",
         "the catalog says bed, but the file is vcf",
     ),
     (
@@ -504,8 +564,27 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ),
     ("an index", "bed", bgzf(b"TBI\1xxxx"), "tabix index"),
     # -- characters
-    ("UTF-16", "bed", BED.decode().encode("utf-16"), "UTF-16"),
-    ("UTF-16 without its mark", "bed", BED.decode().encode("utf-16-le"), "line 1: a NUL byte"),
+    *(
+        (f"{encoding} {called}", called, text.decode().encode(encoding), f"the file is {name} text: save it")
+        for encoding, name in (
+            ("utf-16", "UTF-16"),
+            ("utf-16-le", "UTF-16"),
+            ("utf-16-be", "UTF-16"),
+            ("utf-32", "UTF-32"),
+        )
+        for called, text in (
+            ("bed", BED),
+            ("narrowpeak", BED),
+            ("vcf", VCF + v("5")),
+            ("gff", g("5", "6")),
+            ("gff3", GFF + g("5", "6")),
+            ("gtf", g("5", "6")),
+            ("sam", b"@SQ\tSN:a\tLN:9\n"),
+            ("csv", b"a,b\n1,2\n"),
+            ("tsv", b"a\tb\n1\t2\n"),
+        )
+    ),
+    ("UTF-16 in gzip", "bed", gzip.compress(BED.decode().encode("utf-16")), "the file is UTF-16 text"),
     ("a NUL", "bed", b"chr1\t1\t2\nchr1\t3\0\t4\n", "line 2: a NUL byte"),
     ("control characters", "bed", b"chr\x11\t5\t9\n" + BED, "control characters"),
     ("carriage returns alone", "bed", BED.replace(b"\n", b"\r"), "carriage returns alone"),

@@ -30,18 +30,21 @@ from gooseherd.processing.formats.decompression import Compression, Inflation, c
 
 _HEAD: Final = 1 << 16
 TWICE: Final = "compressed twice"
+_FIRST_CHARACTERS: Final = 32
+"""Bytes of a text without a byte order mark that tell how its characters are encoded."""
 
 _HTML: Final = "a web page (HTML)"
 _XML: Final = "XML"
 _POINTER: Final = "a Git LFS pointer instead of the file"
 _ARCHIVE: Final = "a tar archive"
-_UTF16: Final = "UTF-16 text"
-_NO_TABLES: Final = frozenset({_HTML, _XML, _POINTER, _ARCHIVE, _UTF16})
+_UTF_16: Final = "UTF-16 text"
+_UTF_32: Final = "UTF-32 text"
+_NO_TABLES: Final = frozenset({_HTML, _XML, _POINTER, _ARCHIVE, _UTF_16, _UTF_32})
 """Anything else that is text may be a table."""
 
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"BAM\1", BAM.name),
-    (b"CRAM", CRAM.name),
+    *((b"CRAM%c" % version, CRAM.name) for version in range(1, 5)),
     (b"BCF\2", BCF.name),
     (b"BCF\4", BCF.name),
     (b"\xeb\xf2\x89\x87", BIGBED.name),
@@ -51,9 +54,10 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"TBI\1", "a tabix index"),
     (b"BAI\1", "a BAM index"),
     (b"CSI\1", "a CSI index"),
-    (b"%PDF", "a PDF document"),
+    (b"%PDF-", "a PDF document"),
     (b"\x89PNG", "an image"),
-    (b"PAR1", "a Parquet table"),
+    # A text may begin with the sequence PAR1; of a table, a Thrift structure follows.
+    (b"PAR1\x15", "a Parquet table"),
     (b"\x89HDF", "an HDF5 file"),
     (b"PK\x03\x04", "a zip archive"),
     # Seen only behind a first compression.
@@ -87,16 +91,17 @@ _PACKED: Final[dict[Format, frozenset[Compression]]] = {
 }
 _OWN: Final = frozenset({Compression.GZIP, Compression.BGZF})
 _WHOLE: Final = rb"\d{1,10}"
-_COLUMNS: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = tuple(
-    (re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?"), name)
-    for columns, name in (
-        (rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE, VCF.name),
-        (rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE), GFF.name),
-        (rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5), SAM.name),
-        (rb"%b %b" % (_WHOLE, _WHOLE), BED.name),
+_COLUMNS: Final[dict[str, re.Pattern[bytes]]] = {
+    name: re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?")
+    for name, columns in (
+        (VCF.name, rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE),
+        (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?*-] [012.]" % (_WHOLE, _WHOLE)),
+        (SAM.name, rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5)),
+        (BED.name, rb"%b %b" % (_WHOLE, _WHOLE)),
     )
-)
-"""What the columns of a line without any header look like; the first match counts."""
+}
+"""What the columns of a line without any header look like. A line may look like several formats: it is the
+one that the catalog names, or else the first of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ def require(path: Path, wanted: Format) -> Detection:
     if content == TWICE and found.compression in _PACKED.get(wanted, frozenset()) - _OWN:
         content = wanted.name
     if content is None and wanted.family is not Family.TABLE:
-        content = _by_columns(found.head)
+        content = _by_columns(found.head, wanted)
     if content is None and wanted in _BINARY:
         what = "text" if is_text(found.head) else "something else"
         if found.compression is Compression.ZIP:
@@ -162,8 +167,9 @@ def require(path: Path, wanted: Format) -> Detection:
     if content is not None and content != wanted.name and not alike:
         if wanted.family is Family.TABLE and content not in _NO_TABLES and not _is_magic(found.head):
             return found
+        advice = ": save it as UTF-8" if content in (_UTF_16, _UTF_32) else ""
         raise StepFailed.because(
-            Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}"
+            Reason.SOURCE_INVALID, f"the catalog says {wanted.name}, but the file is {content}{advice}"
         )
     if wanted.family is not Family.TABLE and wanted not in _BINARY and _ends_lines_oddly(found.head):
         raise StepFailed.because(
@@ -189,15 +195,36 @@ def _ends_lines_oddly(head: bytes) -> bool:
     return b"\r" in first.rstrip(b"\r")
 
 
-def _by_columns(head: bytes) -> str | None:
-    """The format whose columns the first line has that is neither comment nor empty."""
+def _by_columns(head: bytes, wanted: Format) -> str | None:
+    """The format whose columns the first line has that is neither comment nor empty; `wanted`, if it may be."""
     for line in head.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
+        if wanted is VCF and line.startswith(b"#CHROM"):
+            return VCF.name
         if line.startswith((b"#", b"track", b"browser")) or not line.strip():
             continue
         # Cut by the end of what was looked at: columns may be missing.
         whole = line.endswith((b"\n", b"\r")) or len(head) < _HEAD
-        text = line.rstrip(b"\r\n")
-        return next((name for columns, name in _COLUMNS if columns.fullmatch(text)), None) if whole else None
+        return _of_columns(line.rstrip(b"\r\n"), wanted) if whole else None
+    return None
+
+
+def _of_columns(line: bytes, wanted: Format) -> str | None:
+    kin = {wanted.name, *(name for names in _ONE_TEXT if wanted.name in names for name in names)}
+    if any(_COLUMNS[name].fullmatch(line) for name in kin & _COLUMNS.keys()):
+        return wanted.name
+    return next((name for name, columns in _COLUMNS.items() if columns.fullmatch(line)), None)
+
+
+def _wide_text(head: bytes) -> str | None:
+    """UTF-16 or UTF-32, by its byte order mark; without one by the NUL beside each of the first characters."""
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return _UTF_32
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _UTF_16
+    one, other = head[0:_FIRST_CHARACTERS:2], head[1:_FIRST_CHARACTERS:2]
+    for characters, halves in ((one, other), (other, one)):
+        if len(halves) > 1 and not any(halves) and b"\0" not in characters and is_text(characters):
+            return _UTF_16
     return None
 
 
@@ -207,8 +234,8 @@ def _content(head: bytes) -> str | None:
             return name
     if head[257:262] == b"ustar":
         return _ARCHIVE
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _UTF16
+    if wide := _wide_text(head):
+        return wide
     text = head.removeprefix(b"\xef\xbb\xbf")
     for pattern, name in _TEXT:
         if pattern.match(text):
