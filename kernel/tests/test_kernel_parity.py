@@ -31,6 +31,11 @@ ODD = {
         b"chr1\t+5\t6",
         b"chr3\t 5\t6 ",
         b"chr1\t0\t0",
+        b"chr1\t5 6",
+        b"chr1\t5\t6 a\tb c",
+        b"chr1 7\t8 x",
+        b'"chr"\t"Beg"\t"End"',
+        b"c chrom_start(0) e",
     ],
     "gff3": [
         b"c\ta b\tg\t5\t9\t.\t+\t.\tID=1",
@@ -46,6 +51,7 @@ ODD = {
         b"##sequence-region d  1 9 ",
         b"track x",
         b"##sequence-region e 1",
+        b"seqid\tsource\ttype\tstart\tend",
     ],
     "gtf": [
         b'c\ts\tgene\t100\t900\t.\t+\t.\tgene_id "g1"; gene_name "a;b,c=d&e%f";',
@@ -84,6 +90,8 @@ ODD = {
     "vcf": [
         b"c\t5\t.\tA\tT\t.\t.\t.",
         b"c\t0\t.\tA\tT\t.\t.\tEND=9",
+        b"c\t7\t.\tA\tT\t.\t.\t.\t",
+        b"c\t8\t.\tA\tT\t.\t.\t.\tGT\t0/1\t" + b"\t" * 700,
         b"d\t1e2\t.\tACG\tT\t.\t.\tX;END=77;Y",
         b"d\t3\tEND=999999\tACG\tT\t.\ta;END=999998\tCIEND=999997",
         b"##fileformat=VCFv4.2",

@@ -31,6 +31,8 @@ struct format {
     uint32_t base;                  /* the number of a sequence's first base: 0 in BED, else 1 */
     uint32_t lowest;                /* legal start; VCF's 0 is the telomere */
     bool fasta;                     /* sequences may follow the records, from a line with > on */
+    bool may_be_spaced;             /* columns may be split by white space of any kind; there is a column of ends then */
+    bool may_have_heading;          /* a line may name the columns */
 
     /* Judge a line that starts with #: it joins the header, or is counted and dropped. */
     void (*comment)(struct reader *reader, uint64_t number, const char *line, size_t n);
@@ -40,14 +42,8 @@ struct format {
 
     /* What a format does not need is NULL. */
 
-    /* Split columns at spaces, into reader->line, where there is no TAB; how many there are. */
-    int (*split_at_spaces)(struct reader *reader, const char *line, size_t n);
-
-    /* Whether the first line's start column says that these are headings of columns. */
-    bool (*is_heading)(const char *field, size_t n);
-
-    /* Judge the header before the first record. */
-    void (*first_record)(struct reader *reader, uint64_t number, const char *line, size_t n);
+    /* Judge a record's columns by the header, and the header by the first record. `tabs`: where its columns end. */
+    void (*judge_columns)(struct reader *reader, uint64_t number, const char *line, size_t n, const uint32_t *tabs);
 
     /* The end of a record that has no column for it; `tabs`: where its columns end. `elsewhere`: on another sequence. */
     uint32_t (*end_of)(uint64_t number, uint32_t start, const char *line, size_t n, const uint32_t *tabs,

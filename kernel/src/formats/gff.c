@@ -76,8 +76,8 @@ static void finish(struct reader *r, bool any_records, bool as_found, struct tex
 }
 
 #define OF_GFF                                                                                                         \
-    .tabix = &tbx_conf_gff, .start = 3, .end = 4, .base = 1, .lowest = 1, .fasta = true, .comment = comment,           \
-    .finish = finish
+    .tabix = &tbx_conf_gff, .start = 3, .end = 4, .base = 1, .lowest = 1, .fasta = true, .may_have_heading = true,     \
+    .comment = comment, .finish = finish
 
 const struct format format_gff = {.name = "gff", .title = "GFF", .columns = 8, OF_GFF};
 const struct format format_gff3 = {.name = "gff3", .title = "GFF3", .columns = 9, OF_GFF};

@@ -308,6 +308,7 @@ const struct format format_gtf = {
     .base = 1,
     .lowest = 1,
     .fasta = true,
+    .may_have_heading = true,
     .comment = comment,
     .finish = finish,
     .convert = convert,

@@ -14,7 +14,7 @@ const char *const oddity_names[ODDITIES] = {
     "byte_order_mark",   "carriage_returns",      "blank_lines",           "comment_lines",      "display_lines",
     "heading_lines",     "repeated_header_lines", "replaced_header_lines", "added_header_lines", "separator_lines",
     "sequence_lines",    "spaced_lines",          "respelt_coordinates",   "line_comments",      "added_genes",
-    "added_transcripts", "respelt_titles",
+    "added_transcripts", "respelt_titles",        "wide_records",
 };
 
 enum { MOST_COLUMNS = 10 };
@@ -182,6 +182,28 @@ static int columns_of(const char *line, size_t n, int wanted, uint32_t *tabs)
     return wanted;
 }
 
+/* The column of starts says that a line has the headings of columns: "start", "chromStart", "txStart", "Start (bp)". */
+static bool is_heading(const char *field, size_t n)
+{
+    static const char *const whole[] = {"beg", "from", "left", "pos"}, *const parts[] = {"start", "begin", "position"};
+    char letters[32];
+    size_t some = 0;
+    if (n && *field >= '0' && *field <= '9')
+        return false;
+    for (size_t i = 0; i < n && some < sizeof letters; i++) {
+        char letter = (char)(field[i] | 0x20);
+        if (letter >= 'a' && letter <= 'z')
+            letters[some++] = letter;
+    }
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (some == strlen(whole[i]) && memcmp(letters, whole[i], some) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (memmem(letters, some, parts[i], strlen(parts[i])))
+            return true;
+    return false;
+}
+
 struct coordinate {
     uint32_t value;
     bool respelt;
@@ -211,6 +233,44 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
     r->counts[RESPELT_COORDINATES] += c->respelt;
 }
 
+static bool is_position(const char *text, size_t n)
+{
+    uint64_t value;
+    char plain[128];
+    return plain_number(text, n, &value) || exact_number(text, n, &value, plain) != SPELT_NOT_WHOLE;
+}
+
+/* Whether these columns are enough, with numbers where positions belong. */
+static bool makes_record(const struct format *format, const char *line, const uint32_t *tabs, int found)
+{
+    uint32_t start = tabs[format->start - 1] + 1, end = tabs[format->end - 1] + 1;
+    return found >= format->columns && is_position(line + start, tabs[format->start] - start) &&
+           is_position(line + end, tabs[format->end] - end);
+}
+
+/*
+ * A line whose columns at TABs make no record: split at any white space, into reader->line, if they do so then, or if it
+ * has no TAB. How many columns were found, with `tabs`; 0: the line stays as it is.
+ */
+static int split_at_spaces(struct reader *r, const char *line, size_t n, int found, uint32_t *tabs)
+{
+    uint32_t at[MOST_COLUMNS] = {0};
+    int words = 0;
+    r->line.n = 0;
+    for (size_t from, to = 0; (from = next_word(line, n, &to)) < to; words++) {
+        if (words)
+            text_add(&r->line, "\t", 1);
+        text_add(&r->line, line + from, to - from);
+    }
+    int columns = columns_of(r->line.bytes, r->line.n, r->format->columns, at);
+    bool enough = words >= r->format->columns;
+    if (!(found == 1 && words > 1) &&
+        !(enough && (found < r->format->columns || makes_record(r->format, r->line.bytes, at, columns))))
+        return 0;
+    memcpy(tabs, at, sizeof at);
+    return columns;
+}
+
 static bool judge_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record,
                          bool convert)
 {
@@ -219,29 +279,30 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
     const struct format *format = r->format;
     uint32_t tabs[MOST_COLUMNS] = {0};
     int found = columns_of(line, n, format->columns, tabs);
-    if (found == 1 && format->split_at_spaces && (r->spaced || !r->begun)) {
-        int columns = format->split_at_spaces(r, line, n);
-        if (!r->begun && columns >= format->columns)
-            r->spaced = true;
-        if (r->spaced) {
+    if (format->may_be_spaced && !makes_record(format, line, tabs, found)) {
+        int columns = split_at_spaces(r, line, n, found, tabs);
+        if (columns) {
             line = r->line.bytes;
             n = r->line.n;
-            found = columns_of(line, n, format->columns, tabs);
+            found = columns;
             r->counts[SPACED_LINES]++;
+        }
+    }
+    if (format->may_have_heading && found > format->start) {
+        uint32_t column = tabs[format->start - 1] + 1;
+        if (is_heading(line + column, tabs[format->start] - column)) {
+            r->counts[HEADING_LINES]++;
+            return false;
         }
     }
     if (found < format->columns)
         refuse(number, "%d columns, but %s has %d or more, split by TAB", found, format->title, format->columns);
-    if (!r->begun && format->is_heading && format->is_heading(line + tabs[0] + 1, tabs[1] - tabs[0] - 1)) {
-        r->counts[HEADING_LINES]++;
-        return false;
-    }
     if (tabs[0] == 0)
         refuse(number, "the sequence name is empty");
     if (line[0] == '#')
         refuse(number, "the sequence name starts with #, which would make the record a comment");
-    if (!r->begun && format->first_record)
-        format->first_record(r, number, line, n);
+    if (format->judge_columns && convert)
+        format->judge_columns(r, number, line, n, tabs);
 
     struct coordinate start, end = {0};
     bool elsewhere = false;
@@ -350,7 +411,7 @@ bool reader_will_add(const struct reader *r)
 bool reader_changed(const struct reader *r)
 {
     for (int i = 0; i < ODDITIES; i++)
-        if (r->counts[i])
+        if (r->counts[i] && i != WIDE_RECORDS)
             return true;
     return false;
 }

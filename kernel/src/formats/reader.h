@@ -34,6 +34,7 @@ enum oddity {
     ADDED_GENES,
     ADDED_TRANSCRIPTS,
     RESPELT_TITLES,
+    WIDE_RECORDS, /* which stay as they are */
     ODDITIES,
 };
 extern const char *const oddity_names[ODDITIES];
@@ -44,7 +45,6 @@ struct reader {
     uint64_t counts[ODDITIES];
     bool begun;         /* a record was seen */
     bool over;          /* among sequences that follow the records (GFF3: FASTA) */
-    bool spaced;        /* the first record's columns are split by spaces */
     bool header_grew;   /* a header line was added, or became necessary, below the first record */
     struct text header; /* lines with their newlines */
     size_t header_bytes;

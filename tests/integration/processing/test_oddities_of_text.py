@@ -114,6 +114,27 @@ MENDED = [
         {"heading_lines": 1},
         "headings",
     ),
+    *(
+        Mended(f"{heading!r} as headings", "bed", heading + b"\n" + BED, BED, {"heading_lines": 1}, "headings")
+        for heading in (
+            b"Chr\tStart\tEnd",
+            b"chr\tbeg\tend\tsig",
+            b"CHROM\tPOS\tEND",
+            b"chr\tstart_position\tend_position",
+            b"chr\tFROM\tTO",
+            b'"chr"\t"start"\t"end"',
+            b"seqnames\tchromStart\tchromEnd",
+            b"Chromosome\tGene start (bp)\tGene end (bp)",
+        )
+    ),
+    Mended(
+        "headings of GTF",
+        "gff",
+        b"seqname\tsource\tfeature\tstart\tend\tscore\tstrand\tframe\tattribute\n" + g("5", "6"),
+        g("5", "6"),
+        {"heading_lines": 1},
+        "headings",
+    ),
     Mended(
         "column headings as a comment", "bed", b"#chrom\tstart\n" + UNSORTED_BED, b"#chrom\tstart\n" + BED
     ),
@@ -158,6 +179,20 @@ MENDED = [
         b"chr1\t5\t9\tn2\nchr1\t20\t30\tname\n",
         {"spaced_lines": 2},
         "split by TAB",
+    ),
+    Mended(
+        "split by TABs first and by spaces later",
+        "bed",
+        b"chr1\t20\t30\ta b\nchr1 5 9 c d\nchr1\t7 8\tx\nchr1\t9\t10 y\n",
+        b"chr1\t5\t9\tc\td\nchr1\t7\t8\tx\nchr1\t9\t10\ty\nchr1\t20\t30\ta b\n",
+        {"spaced_lines": 3},
+        "split by TAB",
+    ),
+    Mended(
+        "narrowPeak without the column of summits",
+        "narrowpeak",
+        b"chr1\t5\t9" + PEAK + b"\n",
+        b"chr1\t5\t9" + PEAK + b"\n",
     ),
     Mended(
         "narrowPeak split by spaces",
@@ -294,6 +329,22 @@ MENDED = [
         b"a\t9\t10\na\t10\t11\na\t100\t101\n",
     ),
     # -- VCF
+    Mended(
+        "VCF records with columns that have no titles",
+        "vcf",
+        VCF + v("9", more="\tGT\t0/1") + v("5", more="\t\t"),
+        VCF + v("5", more="\t\t") + v("9", more="\tGT\t0/1"),
+        {"wide_records": 2},
+        "more columns than the #CHROM line names",
+    ),
+    Mended(
+        "a later VCF record with TABs at its end, ready otherwise",
+        "vcf",
+        bgzf(VCF + v("5") + v("6", more="\t")),
+        VCF + v("5") + v("6", more="\t"),
+        {"wide_records": 1},
+        "own bytes",
+    ),
     Mended(
         "a header in its own order",
         "vcf",
@@ -597,15 +648,21 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     ),
     # -- lines
     ("a short line", "bed", b"chr1\t1\t2\nchr1\t5\n", "line 2: 2 columns"),
-    ("a line by spaces among TABs", "bed", b"chr1\t1\t2\nchr1 5 9\n", "line 2: 1 columns"),
+    ("words among TABs", "bed", b"chr1\t1\t2\nthe end\n", "line 2: 2 columns"),
     ("no name", "bed", b"\t1\t2\n", "the sequence name is empty"),
-    ("9 columns called narrowPeak", "narrowpeak", b"chr1\t1\t2" + PEAK + b"\n", "narrowPeak has 10"),
+    ("8 columns called narrowPeak", "narrowpeak", b"chr1\t1\t2\tp\t0\t.\t1\t2\n", "narrowPeak has 9"),
     ("8 columns called broadPeak", "broadpeak", b"chr1\t1\t2\tp\t0\t.\t1\t2\n", "broadPeak has 9"),
     (
         "8 columns called GFF3",
         "gff3",
         b"chr1\ts\tgene\t1\t2\t.\t+\t.\n",
         "8 columns, but GFF3 has 9",
+    ),
+    (
+        "a later VCF record without its sample",
+        "vcf",
+        VCF[:-1] + b"\tFORMAT\tS\n" + v("5", more="\tGT\t0/1") + v("6"),
+        "line 5: 8 columns, but the #CHROM line names 10",
     ),
     ("VCF without any header", "vcf", v("5"), "a record without a header"),
     (

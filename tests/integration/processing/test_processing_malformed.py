@@ -65,7 +65,7 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
     (BED + b"chr1\t99999999999999\t99999999999999999999\n", "bed", "above 2147483647"),
     (BED + b"chr1\t7\n", "bed", "line 20001: 2 columns"),
     (b"chr1\t10.5\t20\n", "bed", "column 2 is '10.5'"),
-    (b"chr1\t1\t2\n", "narrowpeak", "narrowPeak has 10"),
+    (b"chr1\t1\t2\n", "narrowpeak", "narrowPeak has 9"),
     (GFF + b"chr1\ts\tgene\t500\t60\t.\t+\t.\tID=b\n", "gff3", "line 3: start 500 is after end 60"),
     (GFF, "vcf", "the catalog says vcf, but the file is gff3"),
     (HEAD + variant("5"), "bed", "the catalog says bed, but the file is vcf"),

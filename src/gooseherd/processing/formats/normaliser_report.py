@@ -14,7 +14,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "blank_lines": "blank lines were dropped",
     "comment_lines": "comment lines below the first record were dropped",
     "display_lines": "track and browser lines were dropped",
-    "heading_lines": "a line of column headings was dropped",
+    "heading_lines": "lines of column headings were dropped",
     "repeated_header_lines": "repeated header lines were dropped",
     "replaced_header_lines": "header lines that named the old format were replaced",
     "added_header_lines": "header lines that readers need were added",
@@ -26,6 +26,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "line_comments": "comments behind the attributes of a record were dropped",
     "added_genes": "genes that had no line of their own got one, over all their parts",
     "added_transcripts": "transcripts that had no line of their own got one, over all their parts",
+    "wide_records": "records with more columns than the #CHROM line names stay so: readers leave out what is beyond",
 }
 
 _DROPPED: Final = (

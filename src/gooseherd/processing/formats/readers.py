@@ -18,7 +18,7 @@ def reader_of(format_name: str) -> Records:
         case "bed":
             return Bed("BED", 3)
         case "narrowpeak":
-            return Bed("narrowPeak", 10)
+            return Bed("narrowPeak", 9)
         case "broadpeak":
             return Bed("broadPeak", 9)
         case "vcf" | "bcf":

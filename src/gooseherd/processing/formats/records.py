@@ -27,12 +27,30 @@ _PLAIN_INT: Final = re.compile(INT)
 # Leading zeros are not plain: tabix reads 010 as octal.
 _EXACT: Final = re.compile(rb" *([+-]?\d{1,20}(?:\.\d{0,20})?(?:[eE][+-]?\d{1,2})?) *")
 _DISPLAY: Final = re.compile(rb"(?:track|browser)(?:[ \t].*)?", re.DOTALL)
-_HEADINGS: Final = frozenset({b"start", b"chromstart", b"chrom_start", b"begin"})
+_NO_LETTERS: Final = re.compile(rb"[^A-Za-z]+")
+_HEADING: Final = re.compile(rb"beg|from|left|pos|.*(?:start|begin|position).*", re.IGNORECASE)
+"""What the letters of a heading of a column of starts are: "chromStart", "txStart", "Start (bp)"."""
+_MOST_LETTERS: Final = 32
+WIDE_RECORDS: Final = "wide_records"
+"""Counts records that stay as they are."""
 
 
 def refuse(line: int, problem: str) -> StepFailed:
     """A source_invalid that names the line, counted from 1 in the uncompressed file."""
     return StepFailed.because(Reason.SOURCE_INVALID, f"line {line}: {problem}")
+
+
+def _whole_number(text: bytes) -> int | None:
+    """In any exact spelling: 1e3, 10.0, +7, 007, with spaces around it."""
+    if _PLAIN_INT.fullmatch(text):
+        return int(text)
+    exact = _EXACT.fullmatch(text)
+    number = Decimal(exact[1].decode()) if exact else None
+    return None if number is None or number != number.to_integral_value() else int(number)
+
+
+def _is_heading(field: bytes) -> bool:
+    return not field[:1].isdigit() and bool(_HEADING.fullmatch(_NO_LETTERS.sub(b"", field)[:_MOST_LETTERS]))
 
 
 def _blocks(names: Sequence[bytes]) -> Iterable[tuple[bytes, int]]:
@@ -50,6 +68,9 @@ class Records:
     lowest = 0
     """The smallest legal start."""
     may_be_spaced = False
+    """Columns may be split by white space of any kind."""
+    may_have_heading = False
+    """A line may name the columns."""
     positions = re.compile(rb"[^\t]*\t\d+\t\d+(?:\t|\Z)")
     """A line whose columns of positions are there and hold whole numbers."""
     quick = re.compile(
@@ -68,7 +89,6 @@ class Records:
         self.seen: set[bytes] = set()
         self.over = False
         """Among sequences that follow the records (GFF3 §FASTA)."""
-        self.spaced = False
         self.open_end = False
         """The last line had no newline: by itself nothing odd."""
         self.ordered = True
@@ -177,22 +197,20 @@ class Records:
     def record(self, number: int, line: bytes) -> bytes:
         """Check one record; raise for what cannot be corrected."""
         fields = line.split(b"\t")
-        if not self.records and self.may_be_spaced and len(fields) == 1 and len(line.split()) >= self.columns:
-            self.spaced = True
-        if self.spaced and len(fields) == 1:
-            fields = line.split()
-            self.count("spaced_lines")
+        if self.may_be_spaced and not self._has_positions(fields):
+            fields = self._split_at_spaces(line, fields)
+        if self.may_have_heading and len(fields) > self.begin and _is_heading(fields[self.begin]):
+            self.count("heading_lines")
+            return b""
         if len(fields) < self.columns:
             raise refuse(
                 number, f"{len(fields)} columns, but {self.name} has {self.columns} or more, split by TAB"
             )
-        if not self.records and self.may_be_spaced and fields[1].lower() in _HEADINGS:
-            self.count("heading_lines")
-            return b""
         if not fields[0]:
             raise refuse(number, "the sequence name is empty")
-        if not self.records:
-            self.first_record(number, fields)
+        if fields[0].startswith(b"#"):
+            raise refuse(number, "the sequence name starts with #, which would make the record a comment")
+        self.judge_columns(number, fields)
         end = self.extent(number, line, fields)
         if self.ordered:
             self.follow((fields[0],), [int(fields[self.begin])])
@@ -203,8 +221,25 @@ class Records:
         """The checked record as it will be written."""
         return b"\t".join(fields) + b"\n"
 
-    def first_record(self, number: int, fields: list[bytes]) -> None:
-        """Look at the columns once."""
+    def judge_columns(self, number: int, fields: list[bytes]) -> None:
+        """Judge them by the header, and the header by the first record."""
+
+    def _has_positions(self, fields: list[bytes]) -> bool:
+        """Whether these columns are enough, with numbers where positions belong."""
+        return len(fields) >= self.columns and all(
+            _whole_number(fields[at]) is not None for at in (self.begin, self.end)
+        )
+
+    def _split_at_spaces(self, line: bytes, fields: list[bytes]) -> list[bytes]:
+        """Split at any white space, if the columns make a record then, or if there is no TAB."""
+        words = line.split()
+        enough = len(words) >= self.columns
+        if (len(fields) == 1 < len(words)) or (
+            enough and (len(fields) < self.columns or self._has_positions(words))
+        ):
+            self.count("spaced_lines")
+            return words
+        return fields
 
     def extent(self, number: int, line: bytes, fields: list[bytes]) -> int:
         """Check and rewrite the coordinates in `fields`; the end."""
@@ -217,15 +252,10 @@ class Records:
     def coordinate(self, number: int, fields: list[bytes], column: int) -> int:
         """The whole number in that column, rewritten when it was spelt oddly (1e3, 10.0, 007)."""
         text = fields[column]
-        if _PLAIN_INT.fullmatch(text):
-            value = int(text)
-        else:
-            exact = _EXACT.fullmatch(text)
-            number_found = Decimal(exact[1].decode()) if exact else None
-            if number_found is None or number_found != number_found.to_integral_value():
-                shown = text[:40].decode("utf-8", "replace")
-                raise refuse(number, f"column {column + 1} is {shown!r}, which is not a whole number")
-            value = int(number_found)
+        value = _whole_number(text)
+        if value is None:
+            shown = text[:40].decode("utf-8", "replace")
+            raise refuse(number, f"column {column + 1} is {shown!r}, which is not a whole number")
         if value < self.lowest:
             raise refuse(number, f"position {value} in column {column + 1} is below {self.lowest}")
         if value > MAX_COORDINATE:
@@ -257,7 +287,7 @@ class Records:
 
     def unchanged(self, header: bytes) -> bool:
         """Whether what came out, with this header, is what went in."""
-        return not (self.counts or self.open_end) and header == b"".join(self._top)
+        return not (self.counts.keys() - {WIDE_RECORDS} or self.open_end) and header == b"".join(self._top)
 
     def _instead(self) -> str:
         return "only a header" if self.header else "no content"

@@ -8,7 +8,7 @@ from operator import add
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.formats.records import INT, MAX_COORDINATE, Records, refuse
+from gooseherd.processing.formats.records import INT, MAX_COORDINATE, WIDE_RECORDS, Records, refuse
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS, contigs_of
 from gooseherd.processing.formats.variant_end import HINTS, variant_end
 
@@ -17,6 +17,7 @@ class Bed(Records):
     """BED and its kin; `columns` is what the kin demands (UCSC's format pages)."""
 
     may_be_spaced = True
+    may_have_heading = True
 
     def __init__(self, name: str, columns: int) -> None:
         super().__init__(name)
@@ -35,6 +36,7 @@ class Gff(Records):
     columns = 9
     begin, end = 3, 4
     lowest = 1
+    may_have_heading = True
     quick = re.compile(
         rb"^(?!track|browser)([^\t\n#>][^\t\n]*)\t[^\t\n]*\t[^\t\n]*\t"
         + INT
@@ -111,10 +113,14 @@ class Vcf(Records):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.titles: bytes | None = None
+        self.named = 0
+        """Columns that the titles name; known at the first record."""
 
     def take_quickly(self, data: bytes) -> bool:
         found = self.quick.findall(data)
         if len(found) != data.count(b"\n"):
+            return False
+        if any(line.count(b"\t") + 1 != self.named for line in data[:-1].split(b"\n")):
             return False
         chroms, positions, refs = zip(*found, strict=True)
         begins = list(map(int, positions))
@@ -157,7 +163,16 @@ class Vcf(Records):
             if len(self.lengths) > MAX_CONTIGS:
                 raise refuse(number, f"more than {MAX_CONTIGS} contigs declared")
 
-    def first_record(self, number: int, fields: list[bytes]) -> None:
+    def judge_columns(self, number: int, fields: list[bytes]) -> None:
+        # htslib reads records with more columns than titles, and leaves out what is beyond; with fewer it stops.
+        if not self.records:
+            self._judge_header(number, fields)
+        if len(fields) < self.named or self.named < self.columns:
+            raise refuse(number, f"{len(fields)} columns, but the #CHROM line names {self.named}")
+        if len(fields) > self.named:
+            self.count(WIDE_RECORDS)
+
+    def _judge_header(self, number: int, fields: list[bytes]) -> None:
         if self.titles is None:
             if not any(line.startswith(b"##fileformat=VCF") for line in self.header):
                 raise refuse(
@@ -167,8 +182,7 @@ class Vcf(Records):
                 raise refuse(number, "the #CHROM line is missing, so the samples have no names")
             self.count("added_header_lines")
             self.titles = b"\t".join(self._COLUMNS)
-        elif len(fields) != (named := self.titles.count(b"\t") + 1):
-            raise refuse(number, f"{len(fields)} columns, but the #CHROM line names {named}")
+        self.named = self.titles.count(b"\t") + 1
 
     def extent(self, number: int, line: bytes, fields: list[bytes]) -> int:
         end, _ = variant_end(self.coordinate(number, fields, self.begin), fields)
