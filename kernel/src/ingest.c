@@ -301,9 +301,8 @@ static void read_all(struct ingest *g)
             pass_tell(p, "read", false);
     }
     reader_check(&p->reader, p->records > 0);
-    if (!p->records && p->options->refuse_empty)
-        fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has %s",
-             reader_has_header(&p->reader) ? "only a header" : "no content");
+    if (!p->records && p->options->refuse_empty && !reader_has_header(&p->reader))
+        fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has no content");
 }
 
 /* What the source lacks: then the result is in no order that the source had. */

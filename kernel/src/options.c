@@ -34,7 +34,7 @@ static const char usage[] =
     "  --progress-fd N    a line of JSON four times a second\n"
     "  --keep             a BGZF source in order, in which nothing would be changed, is only indexed: OUT is not\n"
     "                     written then, and the report says so; from a pipe, any other is refused (13, 14)\n"
-    "  --refuse-empty     a source without records is invalid\n"
+    "  --refuse-empty     a source without records and without a header is invalid\n"
     "  --contigs FILE     sequences that count as declared: a name and a length by TAB on each line\n"
     "\n"
     "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"

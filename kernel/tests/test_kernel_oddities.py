@@ -6,12 +6,17 @@ import gzip
 import subprocess
 from typing import Any
 
+import pysam
 import pytest
 from backports import zstd
 
 VCF = b"##fileformat=VCFv4.2\n##contig=<ID=chr1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 GFF = b"##gff-version 3\n"
 PEAK = b"\tname\t0\t.\t1.5\t2.5\t3.5"
+
+
+def bgzip(data: bytes) -> bytes:
+    return subprocess.run(["bgzip", "-c"], input=data, capture_output=True, check=True).stdout
 
 
 def gff(start: str, end: str, name: str = "chr1", attributes: str = "ID=x") -> bytes:
@@ -83,12 +88,20 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
     (
         "headings as people write them",
         "bed",
-        b'"Chr"\t"Start"\t"End"\nchr1\t1\t2\nchr\tbeg\tend\nchr\tPOS\tTO\nchr\tStart (bp)\tx\ngene\ttxStart\ttxEnd\n',
+        (
+            b'"Chr"\t"Start"\t"End"\nchr1\t1\t2\nchr\tbeg\tend\nchr\tPOS\tTO\n'
+            b"chr\tStart (bp)\tx\ngene\ttxStart\ttxEnd\n"
+        ),
         b"chr1\t1\t2\n",
         {"heading_lines": 5},
     ),
-    ("headings of too few columns", "narrowpeak", b"chr start end\nchr1\t1\t2" + PEAK + b"\n",
-     b"chr1\t1\t2" + PEAK + b"\n", {"heading_lines": 1, "spaced_lines": 1}),
+    (
+        "headings of too few columns",
+        "narrowpeak",
+        b"chr start end\nchr1\t1\t2" + PEAK + b"\n",
+        b"chr1\t1\t2" + PEAK + b"\n",
+        {"heading_lines": 1, "spaced_lines": 1},
+    ),
     (
         "headings of GFF",
         "gff",
@@ -372,10 +385,30 @@ MENDED: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
     (
         "a VCF of thousands of columns",
         "vcf",
-        VCF[:-1] + b"\tFORMAT" + b"\ts" * 9000 + b"\n" + vcf("5")[:-1] + b"\tGT" + b"\t1" * 9000 + b"\n"
-        + vcf("6")[:-1] + b"\tGT" + b"\t" * 9001 + b"\n",
-        VCF[:-1] + b"\tFORMAT" + b"\ts" * 9000 + b"\n" + vcf("5")[:-1] + b"\tGT" + b"\t1" * 9000 + b"\n"
-        + vcf("6")[:-1] + b"\tGT" + b"\t" * 9001 + b"\n",
+        VCF[:-1]
+        + b"\tFORMAT"
+        + b"\ts" * 9000
+        + b"\n"
+        + vcf("5")[:-1]
+        + b"\tGT"
+        + b"\t1" * 9000
+        + b"\n"
+        + vcf("6")[:-1]
+        + b"\tGT"
+        + b"\t" * 9001
+        + b"\n",
+        VCF[:-1]
+        + b"\tFORMAT"
+        + b"\ts" * 9000
+        + b"\n"
+        + vcf("5")[:-1]
+        + b"\tGT"
+        + b"\t1" * 9000
+        + b"\n"
+        + vcf("6")[:-1]
+        + b"\tGT"
+        + b"\t" * 9001
+        + b"\n",
         {"wide_records": 1},
     ),
     ("VCF spelt oddly", "vcf", VCF + vcf("1e3"), VCF + vcf("1000"), {"respelt_coordinates": 1}),
@@ -506,11 +539,39 @@ def test_what_cannot_be_put_right_is_refused_by_name(
     assert not run.index.exists()
 
 
-@pytest.mark.parametrize("format_name", ["bed", "vcf"])
-def test_a_source_without_records_can_be_refused(format_name: str, sanitised: Any) -> None:
-    run = sanitised(format_name, VCF if format_name == "vcf" else b"# only this\n", "--refuse-empty")
+@pytest.mark.parametrize(
+    "source", [b"", b"\n \n", gzip.compress(b"")], ids=["nothing", "blank lines", "packed"]
+)
+@pytest.mark.parametrize("format_name", ["bed", "vcf", "gtf"])
+def test_a_source_without_content_can_be_refused(format_name: str, source: bytes, sanitised: Any) -> None:
+    run = sanitised(format_name, source, "--refuse-empty")
     assert run.status == 10
-    assert "only a header" in run.found.detail
+    assert run.found.detail == "no records: the file has no content"
+
+
+@pytest.mark.parametrize(
+    ("format_name", "source", "text"),
+    [
+        ("vcf", VCF, VCF),
+        ("vcf", b"##fileformat=VCFv4.2\n", b"##fileformat=VCFv4.2\n" + VCF.split(b"\n")[2] + b"\n"),
+        ("bed", b"# only this\n", b"# only this\n"),
+        ("bed", b"track name=x\n", b""),
+        ("bed", b"chrom\tstart\tend\n", b""),
+        ("gff3", GFF, GFF),
+        ("gtf", b"#!x\n", GFF + b"#!x\n"),
+    ],
+)
+@pytest.mark.parametrize("keep", [(), ("--keep",)], ids=["", "keep"])
+def test_a_header_alone_gets_an_index_without_sequences(
+    format_name: str, source: bytes, text: bytes, keep: tuple[str, ...], sanitised: Any
+) -> None:
+    for packed in (source, bgzip(source)):
+        run = sanitised(format_name, packed, "--refuse-empty", *keep)
+        assert run.status == 0, run.stderr
+        assert not run.found.kept
+        assert run.text() == text
+        with pysam.TabixFile(str(run.out), index=str(run.index)) as opened:
+            assert opened.contigs == []
 
 
 WITHIN_LIMITS = {

@@ -192,12 +192,29 @@ def test_gff_loses_separators_and_sequences_only(file: tuple[str, list[str]], ch
         ),
     ],
 )
-def test_what_can_be_put_right_is_and_is_counted(
-    name: str, text: bytes, body: bytes, counted: str
-) -> None:
+def test_what_can_be_put_right_is_and_is_counted(name: str, text: bytes, body: bytes, counted: str) -> None:
     _, out, reader = read(name, text)
     assert out == body
     assert reader.counts.get(counted) or counted == "records"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "header"),
+    [
+        ("vcf", VCF_HEAD, VCF_HEAD),
+        ("vcf", VCF_HEAD.split(b"\n")[0], VCF_HEAD),
+        ("vcf", VCF_HEAD.split(b"\n")[1], VCF_HEAD),
+        ("bed", b"# only\n", b"# only\n"),
+        ("bed", b"track name=x\n", b""),
+        ("narrowpeak", b"chrom\tstart\tend\n", b""),
+        ("gff3", b"##gff-version 3\n", b"##gff-version 3\n"),
+        ("gtf", b"#!x\n", b"##gff-version 3\n#!x\n"),
+        ("sam", b"@SQ\tSN:a\tLN:9\n", b""),
+    ],
+)
+def test_a_header_alone_is_enough(name: str, text: bytes, header: bytes) -> None:
+    made, _, reader = read(name, text)
+    assert (made, reader.records) == (header, 0)
 
 
 def test_a_vcf_without_its_first_or_last_header_line_gets_it() -> None:
@@ -241,12 +258,12 @@ def test_contigs_come_with_the_lengths_the_header_gives() -> None:
         ("bed", b"c\0h\0r\0", "line 1: a NUL byte"),
         ("bed", b"", "no records: the file has no content"),
         ("bed", b"\n\n", "no records"),
-        ("bed", b"track name=x\n", "no records"),
-        ("bed", b"# only\n", "no records: the file has only a header"),
         ("narrowpeak", b"chr1\t1\t2\tx\t0\t.\t1\t1\n", "line 1: 8 columns, but narrowPeak has 9"),
         ("broadpeak", b"chr1\t1\t2\n", "line 1: 3 columns, but broadPeak has 9"),
         ("vcf", b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "line 1: a record without a header"),
-        ("vcf", VCF_HEAD, "no records: the file has only a header"),
+        ("vcf", b"", "no records: the file has no content"),
+        ("vcf", b"##source=x\n", "no VCF header"),
+        ("vcf", b"track x\n", "no VCF header"),
         ("vcf", VCF_HEAD + b"chr1\t5\t.\tA\tC\t.\t.\n", "line 3: 7 columns"),
         ("vcf", SAMPLE + b"c\t5\t.\tA\tC\t.\t.\t.\n", "line 3: 8 columns, but the #CHROM line names 10"),
         (
@@ -262,7 +279,8 @@ def test_contigs_come_with_the_lengths_the_header_gives() -> None:
         ("gff3", b"chr1\ts\tgene\t0\t60\t.\t+\t.\tID=a\n", "line 1: position 0"),
         ("gff3", b"chr1\ts\tgene\t1\t60\t.\t+\t.\n", "line 1: 8 columns"),
         ("sam", b"r\t0\tchr1\t1\t9\t1M\t*\t0\t0\tA\tI\n", "names no reference sequences"),
-        ("sam", b"@SQ\tSN:a\tLN:9\n", "no reads: the file has only a header"),
+        ("sam", b"", "no reads: the file has no content"),
+        ("sam", b"@HD\tVN:1.6\n", "names no reference sequences"),
         ("sam", b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t1M\t*\t0\t0\tA\tI\n", "'a' twice"),
         ("sam", b"@SQ\tSN:a\tLN:9\nr\t0\ta\n", "line 2: 3 columns"),
     ],

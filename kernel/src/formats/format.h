@@ -31,8 +31,8 @@ struct format {
     uint32_t base;                  /* the number of a sequence's first base: 0 in BED, else 1 */
     uint32_t lowest;                /* legal start; VCF's 0 is the telomere */
     bool fasta;                     /* sequences may follow the records, from a line with > on */
-    bool may_be_spaced;             /* columns may be split by white space of any kind; there is a column of ends then */
-    bool may_have_heading;          /* a line may name the columns */
+    bool may_be_spaced;    /* columns may be split by white space of any kind; there is a column of ends then */
+    bool may_have_heading; /* a line may name the columns */
 
     /* Judge a line that starts with #: it joins the header, or is counted and dropped. */
     void (*comment)(struct reader *reader, uint64_t number, const char *line, size_t n);

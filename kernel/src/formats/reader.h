@@ -81,9 +81,11 @@ bool reader_changed(const struct reader *reader);  /* anything was changed or dr
 bool reader_converts(const struct reader *reader); /* what comes out is of another format */
 size_t reader_memory(const struct reader *reader); /* bytes held, but what the contigs count */
 
+/* Whether anything stands there beside records, although it may not have been kept. */
 static inline bool reader_has_header(const struct reader *reader)
 {
-    return reader->header_bytes > 0;
+    return reader->header_bytes || reader->declared_count || reader->counts[DISPLAY_LINES] || reader->counts[HEADING_LINES] ||
+           reader->counts[REPLACED_HEADER_LINES];
 }
 
 /* --- for the formats' own files ------------------------------------------------------------------------------------- */

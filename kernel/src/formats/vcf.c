@@ -116,7 +116,7 @@ static void judge_header(struct reader *r, uint64_t number, size_t columns)
     r->vcf.named = count_tabs(r->vcf.titles.bytes, r->vcf.titles.n) + 1;
 }
 
-/* htslib reads records with more columns than there are titles, and leaves out what is beyond; with fewer it stops. */
+/* htslib leaves out columns that have no titles, and refuses records with fewer columns than titles. */
 static void judge_columns(struct reader *r, uint64_t number, const char *line, size_t n, const uint32_t *tabs)
 {
     size_t columns = VCF_COLUMNS + count_tabs(line + tabs[INFO], n - tabs[INFO]);

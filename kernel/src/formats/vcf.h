@@ -9,7 +9,7 @@
 struct vcf {
     struct text fileformat, titles; /* its first and last header line */
     bool has_version;
-    size_t named; /* columns that the titles name; known at the first record */
+    size_t named;         /* columns that the titles name; known at the first record */
     uint32_t *undeclared; /* contigs that records name and no line declares, though one could */
     uint32_t undeclared_count, undeclared_room;
     uint32_t undeclared_counted; /* of them in the counts */

@@ -154,8 +154,6 @@ class SortedBam:
                     raise StepFailed.because(
                         Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
                     )
-        if not reads:
-            raise StepFailed.because(Reason.SOURCE_INVALID, "no reads: the file has only a header")
         if not kept:
             await context.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:

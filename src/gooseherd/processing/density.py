@@ -158,6 +158,8 @@ def write_density(table: Path, out: Path) -> DensityFile:
     with table.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         shift, count, sequences = read_table(data)
         chosen = _longest(sequences)
+    if count and not chosen:
+        raise ValueError("no sequence can be shown")
     window = 1 << shift
     size = write_bigwig(out, (signal(s, shift) for s in chosen), window)
     contigs = tuple(Contig(s.name.decode(), _length(s)) for s in chosen)

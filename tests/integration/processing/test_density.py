@@ -284,6 +284,34 @@ async def test_an_attempt_that_finds_only_the_data_counts_them_again(
     assert output.files[0].path.read_bytes() == made.produced(Kind.DENSITY).path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("file_format", "source"),
+    [
+        ("vcf", VCF_HEAD.encode()),
+        ("bed", b"track x\n"),
+        ("gff3", b"##gff-version 3\n"),
+        ("sam", b"@SQ\tSN:a\tLN:9\n"),
+        ("sam", b"@SQ\tSN:a\tLN:9\nr\t4\t*\t0\t0\t*\t*\t0\t0\tA\tI\n"),
+    ],
+    ids=["vcf", "bed", "gff3", "sam", "unmapped reads"],
+)
+async def test_where_nothing_lies_anywhere_it_is_empty(
+    process: Process,
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+    file_format: str,
+    source: bytes,
+) -> None:
+    made = [await process(source, file_format, using=using) for using in (with_kernel, plain_tools)]
+    assert [each.failure for each in made] == [None, None]
+    assert made[0].digests() == made[1].digests()
+    assert len(made[0].digests()) == 3
+    assert "densit" not in made[0].notes
+    with pyBigWig.open(str(made[0].produced(Kind.DENSITY).path)) as opened:
+        assert opened.isBigWig()
+        assert opened.chroms() == {}
+
+
 async def test_records_as_long_as_sequences_can_be(process: Process, with_kernel: ProcessorRegistry) -> None:
     end = 2**31 - 1
     lines = [

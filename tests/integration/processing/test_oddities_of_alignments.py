@@ -177,6 +177,12 @@ TAKEN = [
         csi=True,
     ),
     Taken("a hundred thousand sequences", "bam", lambda: bam(MANY), {"s99999": ["a"]}, note=KEPT),
+    Taken("a SAM header only", "sam", lambda: HEAD, {"chr1": []}),
+    Taken("a BAM header only", "bam", lambda: bam(HEAD), {"chr1": []}, note=KEPT),
+    Taken("a header of BAM in gzip", "bam", lambda: gzip.compress(gzip.decompress(bam(HEAD))), {"chr1": []}),
+    Taken("a CRAM header only", "cram", lambda: cram(HEAD), {"chr1": []}),
+    Taken("a CRAM 2.1 header only", "cram", lambda: cram(HEAD, "version=2.1"), {"chr1": []}),
+    Taken("a header of a long sequence", "sam", lambda: LONG, {"long": []}, csi=True),
     Taken("CRAM without reference", "cram", lambda: cram(SAM, "no_ref=1"), SORTED),
     Taken("CRAM sorted", "cram", lambda: cram(coordinate_sorted(SAM), "no_ref=1"), SORTED),
     Taken("CRAM 2.1", "cram", lambda: cram(SAM, "version=2.1", "no_ref=1"), SORTED),
@@ -193,9 +199,6 @@ TAKEN = [
 
 REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("nothing", "bam", lambda: b"", "the file is empty"),
-    ("a SAM header only", "sam", lambda: HEAD, "only a header"),
-    ("a BAM header only", "bam", lambda: bam(HEAD), "only a header"),
-    ("a CRAM header only", "cram", lambda: cram(HEAD), "only a header"),
     ("SAM without @SQ", "sam", lambda: b"@HD\tVN:1.6\n" + read("a"), "no reference sequences (@SQ)"),
     ("BAM without @SQ", "bam", lambda: bam(b"@HD\tVN:1.6\n" + unplaced("u")), "no reference sequences (@SQ)"),
     (

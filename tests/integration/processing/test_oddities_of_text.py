@@ -115,7 +115,9 @@ MENDED = [
         "headings",
     ),
     *(
-        Mended(f"{heading!r} as headings", "bed", heading + b"\n" + BED, BED, {"heading_lines": 1}, "headings")
+        Mended(
+            f"{heading!r} as headings", "bed", heading + b"\n" + BED, BED, {"heading_lines": 1}, "headings"
+        )
         for heading in (
             b"Chr\tStart\tEnd",
             b"chr\tbeg\tend\tsig",
@@ -498,8 +500,8 @@ MENDED = [
     Mended(
         "GFF whose source and type are numbers",
         "gff",
-        b"chr1\t1\t2\t5\t9\t.\t*\t.\tx\n",
-        b"chr1\t1\t2\t5\t9\t.\t*\t.\tx\n",
+        b"chr1\t1\t2\t5\t9\t.\t+\t.\tx\n",
+        b"chr1\t1\t2\t5\t9\t.\t+\t.\tx\n",
     ),
     Mended(
         "VCF without a version and with numbers as ids",
@@ -517,6 +519,16 @@ MENDED = [
     ),
     Mended("a sequence called PAR1", "bed", b"PAR1\t5\t9\n", b"PAR1\t5\t9\n"),
     Mended("a sequence called CRAM", "bed", b"CRAM\t5\t9\n", b"CRAM\t5\t9\n"),
+    # -- nothing but a header
+    Mended("a header of VCF", "vcf", VCF, VCF),
+    Mended("a header of VCF in blocks", "vcf", bgzf(VCF), VCF),
+    Mended("a header of VCF in gzip", "vcf", gzip.compress(VCF), VCF),
+    Mended("a version of GFF3", "gff3", GFF, GFF),
+    Mended("comments of GFF", "gff", b"# none\n", b"# none\n"),
+    Mended("comments of GTF", "gtf", b"# none\n", GFF + b"# none\n", {"added_header_lines": 1}, "rewritten"),
+    Mended("comments of BED", "bed", b"# none\n", b"# none\n"),
+    Mended("track lines", "narrowpeak", b"track name=x\n", b"", {"display_lines": 1}, "track and browser"),
+    Mended("headings", "bed", b"chrom\tstart\tend\n", b"", {"heading_lines": 1}, "headings"),
     # -- packings
     Mended("gzip", "bed", gzip.compress(UNSORTED_BED), BED),
     Mended("gzip on gzip", "bed", gzip.compress(UNSORTED_BED[:15]) + gzip.compress(UNSORTED_BED[15:]), BED),
@@ -553,9 +565,8 @@ REFUSED: list[tuple[str, str, bytes, str]] = [
     # -- no records
     ("nothing", "bed", b"", "the file is empty"),
     ("nothing, compressed", "bed", gzip.compress(b""), "no content"),
-    ("a header only", "vcf", VCF, "only a header"),
-    ("a version only", "gff3", GFF, "only a header"),
-    ("track lines only", "bed", b"track name=x\n", "no records"),
+    ("blank lines only", "bed", b"\n\n", "no content"),
+    ("nothing, in blocks", "vcf", bgzf(b""), "no content"),
     # -- cut and damaged
     ("gzip that is cut", "bed", gzip.compress(BED)[:-9], "truncated"),
     ("BGZF that is cut in a block", "bed", bgzf(BED)[:-40], "truncated"),
@@ -708,6 +719,9 @@ async def test_what_can_be_put_right_is_and_the_manifest_says_so(
     assert made.index.endswith(".csi" if row.csi else ".tbi")
     assert ("Gosling cannot read CSI" in made.notes) == row.csi
     assert answered(made.data, made.index, records) == records
+    if not records:
+        with pysam.TabixFile(made.data, index=made.index) as opened:
+            assert opened.contigs == []
 
 
 def answered(data: str, index: str, records: list[str]) -> list[str]:

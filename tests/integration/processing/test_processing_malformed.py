@@ -27,7 +27,7 @@ BED = b"".join(
 GFF = b"##gff-version 3\nchr1\ts\tgene\t50\t60\t.\t+\t.\tID=a\n"
 OWN_FILES = {
     "output", "bigbed.json", "bigwig.json", "data.bam", "data.bam.bai", "data.bam.csi", "header",
-    "header.sam", "records.json", "source", "source.json", "to-verify", "verified",
+    "header.sam", "index", "records.json", "source", "source.json", "to-verify", "verified",
     *(f"data.{suffix}.gz" for suffix in ("bed", "gff", "gff3", "vcf", "narrowPeak", "broadPeak")),
 }  # fmt: skip
 
@@ -50,11 +50,8 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
     (b"", "bam", "the file is empty"),
     (b"", "csv", "the file is empty"),
     (gzip.compress(b""), "bed", "no records: the file has no content"),
-    (HEAD, "vcf", "no records: the file has only a header"),
-    (gzip.compress(HEAD), "vcf", "no records: the file has only a header"),
-    (b"##gff-version 3\n", "gff3", "no records: the file has only a header"),
-    (b"#!genome-build x\n", "gtf", "no records: the file has only a header"),
-    (b"track name=x\n", "bed", "no records"),
+    (b"\n", "gtf", "no records: the file has no content"),
+    (gzip.compress(b"\n"), "vcf", "no records: the file has no content"),
     (gzip.compress(BED)[:-30_000], "bed", "truncated"),
     (gzip.compress(BED)[:-1], "bed", "truncated"),
     (BED.replace(b"item77\n", b"item\x0077\n"), "bed", "line 78: a NUL byte"),
@@ -84,7 +81,8 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
     (b"\xeb\xf2\x89\x87" + b"\0" * 200, "bigbed", "not a readable bigBed"),
     (b"CRAM\x03\x00" + b"x" * 500, "cram", None),
     (b"r\t0\tchr1\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "no reference sequences (@SQ)"),
-    (b"@SQ\tSN:a\tLN:9\n", "sam", "no reads: the file has only a header"),
+    (b"@HD\tVN:1.6\n", "sam", "no reference sequences (@SQ)"),
+    (b"\n", "sam", "no reads: the file has no content"),
     (b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "'a' twice"),
     (b"@SQ\tSN:a\tLN:9\nr\t0\ta\tx\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "Parse error at line 2"),
     (b"@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t5M\t*\t0\t0\tA\tI\n", "sam", "Parse error at line 2"),
@@ -169,7 +167,6 @@ def bam(header: bytes, names: list[tuple[bytes, int]]) -> bytes:
 @pytest.mark.parametrize(
     ("header", "names", "expected"),
     [
-        (b"@SQ\tSN:a\tLN:9\n", [(b"a", 9)], "only a header"),
         (b"@HD\tVN:1.6\n", [], "@SQ"),
         (b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\n", [(b"a", 9), (b"a", 9)], None),
     ],

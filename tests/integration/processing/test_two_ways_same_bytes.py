@@ -150,6 +150,35 @@ async def test_both_ways_make_the_same_artifact(
         same(one, other)
 
 
+WIDE = "chr1\t9\t.\tA\tC\t.\t.\t.\t\n"
+ODD = [
+    ("vcf", HEAD.encode()),
+    ("vcf", b"##fileformat=VCFv4.2\n"),
+    ("bed", b"# none\n"),
+    ("bed", b"track x\n"),
+    ("gff3", b"##gff-version 3\n"),
+    ("gtf", b"# none\n"),
+    ("vcf", (HEAD + WIDE + WIDE).encode()),
+    ("vcf", (HEAD + WIDE + WIDE.replace("9", "5")).encode()),
+    ("bed", b'"chr"\t"Start"\t"End"\nchr1\t5\t9\nchr1 7 9 x\nchr1\t3\t4 y\n'),
+    ("narrowpeak", b"chr start end\nchr1\t5\t9\tn\t0\t.\t1\t2\t3\n"),
+]
+
+
+@pytest.mark.parametrize(("file_format", "source"), ODD, ids=[f"{n} {row[0]}" for n, row in enumerate(ODD)])
+async def test_both_ways_make_the_same_of_odd_files(
+    process: Process,
+    tool: Any,
+    file_format: str,
+    source: bytes,
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+) -> None:
+    for packed in (source, tool("bgzip", "-c", stdin=source)):
+        one = await process(packed, file_format, using=with_kernel)
+        same(one, await process(packed, file_format, using=plain_tools))
+
+
 def reads_of(tool: Callable[..., bytes], packing: str, seed: int) -> bytes:
     """Reads in no order, many at the same place."""
     chance = random.Random(seed)
@@ -187,6 +216,22 @@ async def test_reads_that_had_to_be_sorted_are_the_same_too(
     one = await process(source, file_format, using=with_kernel)
     same(one, await process(source, file_format, using=plain_tools))
     assert one.index.endswith(".csi" if seed else ".bai")
+
+
+@pytest.mark.parametrize("file_format", ["sam", "bam", "cram"])
+async def test_a_header_without_reads_is_the_same_too(
+    process: Process,
+    tool: Any,
+    file_format: str,
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+) -> None:
+    source = b"@HD\tVN:1.6\n@SQ\tSN:b\tLN:90000\n"
+    if file_format != "sam":
+        source = tool("samtools", "view", "--no-PG", "-O", file_format, "-", stdin=source)
+    one, other = [await process(source, file_format, using=using) for using in (with_kernel, plain_tools)]
+    assert (one.failure, other.failure) == (None, None)
+    assert one.digests() == other.digests()
 
 
 async def test_reads_are_the_same_whatever_number_of_threads_there_is(

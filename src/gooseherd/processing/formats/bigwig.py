@@ -87,12 +87,14 @@ class _Leaf(NamedTuple):
 def write_bigwig(path: Path, signals: Iterable[Signal], resolution: int) -> int:
     """Write the file; its size. `resolution`: no two starts of a signal are closer than so many bases.
 
+    Without any signal it is an empty one, which readers open.
+
     Raises:
-        ValueError: no sequences, two of one name, or lengths that do not fit.
+        ValueError: two sequences of one name, or lengths that do not fit.
         OSError: it could not be written.
     """
     ordered = sorted(signals, key=lambda signal: signal.name)
-    if not ordered or any(a.name == b.name for a, b in pairwise(ordered)):
+    if any(a.name == b.name for a, b in pairwise(ordered)):
         raise ValueError("sequences with names of their own are needed")
     if not all(0 < signal.length < 1 << 32 for signal in ordered):
         raise ValueError("lengths from 1 to 2^32 - 1 are needed")
@@ -102,6 +104,8 @@ def write_bigwig(path: Path, signals: Iterable[Signal], resolution: int) -> int:
 
 def _reductions(signals: Sequence[Signal], resolution: int) -> list[int]:
     """Bases in a step of each zoom level."""
+    if not signals:
+        return []
 
     def steps(bases: int) -> int:
         return sum(-(-signal.length // bases) for signal in signals)
@@ -253,7 +257,7 @@ def _packed_step(number: int, step: Step) -> bytes:
 
 def _tree_of_names(signals: Sequence[Signal], at: int) -> bytes:
     """From names to numbers and lengths (tables 8 to 11)."""
-    longest = max(len(signal.name) for signal in signals)
+    longest = max((len(signal.name) for signal in signals), default=1)
     keys = [signal.name.ljust(longest, b"\0") for signal in signals]
     head = _NAMES_HEADER.pack(_TREE_OF_NAMES, _CHILDREN, longest, 8, len(signals), 0)
     leaves = [key + struct.pack("<II", n, signals[n].length) for n, key in enumerate(keys)]
@@ -267,8 +271,7 @@ def _tree_of_names(signals: Sequence[Signal], at: int) -> bytes:
 def _tree_of_places(out: BinaryIO, leaves: Sequence[_Leaf]) -> int:
     """From bases to sections (tables 14 to 17); where the tree is."""
     at = out.tell()
-    first, last = leaves[0], leaves[-1]
-    ends = (first.sequence, first.begin, last.sequence, last.end)
+    ends = (leaves[0].sequence, leaves[0].begin, leaves[-1].sequence, leaves[-1].end) if leaves else (0,) * 4
     out.write(_PLACES_HEADER.pack(_TREE_OF_PLACES, _CHILDREN, len(leaves), *ends, at, 1, 0))
 
     def inner(first: int, last: int, offset: int) -> bytes:
@@ -288,6 +291,8 @@ def _tree(at: int, leaves: Sequence[bytes], inner: Callable[[int, int, int], byt
 
     `inner(first leaf, last leaf, where the node is)` makes the entry of a node in the one above.
     """
+    if not leaves:
+        return _NODE.pack(True, 0, 0)
     counts = [len(leaves)]  # of entries, from the leaves up
     while counts[-1] > _CHILDREN:
         counts.append(-(-counts[-1] // _CHILDREN))
@@ -314,6 +319,8 @@ def _tree(at: int, leaves: Sequence[bytes], inner: Callable[[int, int, int], byt
 
 def _summary(steps: Sequence[Step]) -> bytes:
     """Of everything (table 8)."""
+    if not steps:
+        return bytes(_SUMMARY.size)
     whole = _together(steps)
     covered = sum(step.end - step.begin for step in steps)
     return _SUMMARY.pack(covered, whole.lowest, whole.highest, whole.sum, whole.squares)

@@ -95,7 +95,7 @@ _COLUMNS: Final[dict[str, re.Pattern[bytes]]] = {
     name: re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?")
     for name, columns in (
         (VCF.name, rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE),
-        (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?*-] [012.]" % (_WHOLE, _WHOLE)),
+        (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE)),
         (SAM.name, rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5)),
         (BED.name, rb"%b %b" % (_WHOLE, _WHOLE)),
     )
@@ -196,7 +196,7 @@ def _ends_lines_oddly(head: bytes) -> bool:
 
 
 def _by_columns(head: bytes, wanted: Format) -> str | None:
-    """The format whose columns the first line has that is neither comment nor empty; `wanted`, if it may be."""
+    """The format of the first line that is no comment, by its columns; `wanted` if it may be."""
     for line in head.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
         if wanted is VCF and line.startswith(b"#CHROM"):
             return VCF.name
@@ -216,7 +216,7 @@ def _of_columns(line: bytes, wanted: Format) -> str | None:
 
 
 def _wide_text(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, by its byte order mark; without one by the NUL beside each of the first characters."""
+    """UTF-16 or UTF-32, by the byte order mark; without one by a NUL beside each of the first characters."""
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return _UTF_32
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

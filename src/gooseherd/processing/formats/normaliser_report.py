@@ -26,7 +26,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "line_comments": "comments behind the attributes of a record were dropped",
     "added_genes": "genes that had no line of their own got one, over all their parts",
     "added_transcripts": "transcripts that had no line of their own got one, over all their parts",
-    "wide_records": "records with more columns than the #CHROM line names stay so: readers leave out what is beyond",
+    "wide_records": "records have more columns than the #CHROM line names: readers leave them out",
 }
 
 _DROPPED: Final = (

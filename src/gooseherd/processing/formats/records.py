@@ -31,6 +31,8 @@ _NO_LETTERS: Final = re.compile(rb"[^A-Za-z]+")
 _HEADING: Final = re.compile(rb"beg|from|left|pos|.*(?:start|begin|position).*", re.IGNORECASE)
 """What the letters of a heading of a column of starts are: "chromStart", "txStart", "Start (bp)"."""
 _MOST_LETTERS: Final = 32
+_HEADER_LINES: Final = frozenset({"display_lines", "heading_lines", "replaced_header_lines"})
+"""Counts of what stands above records and is not kept."""
 WIDE_RECORDS: Final = "wide_records"
 """Counts records that stay as they are."""
 
@@ -67,6 +69,7 @@ class Records:
     begin, end = 1, 2
     lowest = 0
     """The smallest legal start."""
+    called = "records"
     may_be_spaced = False
     """Columns may be split by white space of any kind."""
     may_have_heading = False
@@ -271,10 +274,10 @@ class Records:
         """Everything was read: the header as it will stand above the records.
 
         Raises:
-            StepFailed: there was no record.
+            StepFailed: there was neither a record nor a header.
         """
-        if not self.records:
-            raise StepFailed.because(Reason.SOURCE_INVALID, f"no records: the file has {self._instead()}")
+        if not (self.records or self.lengths or self.header or self.counts.keys() & _HEADER_LINES):
+            raise StepFailed.because(Reason.SOURCE_INVALID, f"no {self.called}: the file has no content")
         return b"".join(line + b"\n" for line in self.header)
 
     def completed(self, header: bytes) -> bytes:
@@ -288,9 +291,6 @@ class Records:
     def unchanged(self, header: bytes) -> bool:
         """Whether what came out, with this header, is what went in."""
         return not (self.counts.keys() - {WIDE_RECORDS} or self.open_end) and header == b"".join(self._top)
-
-    def _instead(self) -> str:
-        return "only a header" if self.header else "no content"
 
     def contigs(self) -> tuple[Contig, ...]:
         """Declared ones in the header's order, then those that only records name, in byte order."""

@@ -164,7 +164,7 @@ class Vcf(Records):
                 raise refuse(number, f"more than {MAX_CONTIGS} contigs declared")
 
     def judge_columns(self, number: int, fields: list[bytes]) -> None:
-        # htslib reads records with more columns than titles, and leaves out what is beyond; with fewer it stops.
+        # htslib leaves out columns that have no titles, and refuses records with fewer columns than titles.
         if not self.records:
             self._judge_header(number, fields)
         if len(fields) < self.named or self.named < self.columns:
@@ -194,10 +194,18 @@ class Vcf(Records):
         # htslib knows a VCF by its first line.
         top = [line for line in self.header if line.startswith(b"##fileformat=")][:1]
         rest = [line for line in self.header if not line.startswith(b"##fileformat=")]
-        if not top and self.records:
+        if self.titles is None:
+            super().finish()
+            if not any(line.startswith(b"##fileformat=VCF") for line in top):
+                raise StepFailed.because(
+                    Reason.SOURCE_INVALID, "no VCF header: neither ##fileformat=VCF nor #CHROM was found"
+                )
+            self.count("added_header_lines")
+            self.titles = b"\t".join(self._COLUMNS)
+        if not top:
             self.count("added_header_lines")
             top = [b"##fileformat=VCFv4.2"]
-        self.header = [*top, *rest, *([self.titles] if self.titles is not None else [])]
+        self.header = [*top, *rest, self.titles]
         return super().finish()
 
     def completed(self, header: bytes) -> bytes:
@@ -217,6 +225,7 @@ class Sam(Records):
     """SAM goes on whole, header included: samtools is its judge. Only bytes and header are checked here."""
 
     columns = 11  # SAMv1 §1.4
+    called = "reads"
 
     def block(self, first: int, data: bytes) -> bytes:
         if self.records and b"\0" not in data and b"\r" not in data and b"\n\n" not in data and data[0] != 10:
@@ -238,11 +247,15 @@ class Sam(Records):
         if not self.records:
             if (columns := line.count(b"\t") + 1) < self.columns:
                 raise refuse(number, f"{columns} columns, but a read in SAM has {self.columns} or more")
-            self.lengths = {c.name.encode(): c.length or 0 for c in contigs_of(b"\n".join(self.header))}
+            self._declare()
         self.records += 1
         return line + b"\n"
 
+    def _declare(self) -> None:
+        self.lengths = {c.name.encode(): c.length or 0 for c in contigs_of(b"\n".join(self.header))}
+
     def finish(self) -> bytes:
+        super().finish()
         if not self.records:
-            raise StepFailed.because(Reason.SOURCE_INVALID, f"no reads: the file has {self._instead()}")
+            self._declare()
         return b""

@@ -125,7 +125,7 @@ def _run(given: argparse.Namespace) -> None:
             )
         header = reader.finish()
         added = reader.added()
-        kept = found.whole_blocks and reader.ordered and reader.unchanged(header)
+        kept = found.whole_blocks and reader.records > 0 and reader.ordered and reader.unchanged(header)
         if not kept:
             header = reader.completed(header)
         written += len(added)
