@@ -151,7 +151,7 @@ class Text:
     def regions(self, chance: random.Random) -> Iterator[str]:
         names = sorted({self.place(line)[0] for line in self.lines})
         yield from (name.decode("latin-1") for name in chance.sample(names, min(WHOLE, len(names))))
-        for _ in range(PLACES):
+        for _ in range(PLACES if self.lines else 0):
             name, at = self.place(chance.choice(self.lines))
             width = chance.choice((1, 100, 10_000, 1_000_000))
             begin = max(at - chance.randrange(width), 0)

@@ -84,8 +84,8 @@ size_t reader_memory(const struct reader *reader); /* bytes held, but what the c
 /* Whether anything stands there beside records, although it may not have been kept. */
 static inline bool reader_has_header(const struct reader *reader)
 {
-    return reader->header_bytes || reader->declared_count || reader->counts[DISPLAY_LINES] || reader->counts[HEADING_LINES] ||
-           reader->counts[REPLACED_HEADER_LINES];
+    return reader->header_bytes || reader->declared_count || reader->counts[DISPLAY_LINES] ||
+           reader->counts[HEADING_LINES] || reader->counts[REPLACED_HEADER_LINES];
 }
 
 /* --- for the formats' own files ------------------------------------------------------------------------------------- */
