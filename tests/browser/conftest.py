@@ -103,6 +103,17 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n, (name, start) in enumerate(places)
     ]
     (folder / "reads.sam").write_text(header + "".join(reads))
+    # Compresses badly: a viewer that has drawn one end of it has not read the other.
+    noise = chance.randbytes(1 << 19).hex().upper()
+    (folder / "many.sam").write_text(
+        header
+        + "".join(
+            f"r{n}\t{16 * (n % 2)}\t{name}\t{n * 9 + 1}\t60\t100M\t*\t0\t0\t{'ACGTACGTGC' * 10}"
+            f"\t{noise[n * 40 : n * 40 + 100]}\n"
+            for name, length in ASSEMBLY
+            for n in range(length // 9 - 12)
+        )
+    )
     with (
         pysam.AlignmentFile(str(folder / "reads.sam"), check_sq=False) as source,
         pysam.AlignmentFile(str(folder / "mapped.bam"), "wb", template=source) as packed,

@@ -136,9 +136,9 @@ class Herd:
         return [job["job_id"] for job in self.get(f"/jobs?status={status}").json()["jobs"]]
 
     def worker_pids(self) -> list[int]:
-        """Every process of every local worker that the service knows."""
+        """The local workers that the service knows, without their children."""
         records = [json.loads(path.read_text()) for path in (self.home / "state/fleet").glob("*.json")]
-        return sorted({pid for record in records for pid in _pids(record)})
+        return [record["process"]["pid"] for record in records if record.get("process")]
 
     @staticmethod
     def until(look: Callable[[], T | None], what: str, seconds: float = 60) -> T:
@@ -185,13 +185,6 @@ class Herd:
         if "index" in names and not beside:
             track["index"] = names["index"]
         return track
-
-
-def _pids(record: Any) -> Iterator[int]:
-    for key, value in record.items() if isinstance(record, dict) else ():
-        if key == "pid" and isinstance(value, int):
-            yield value
-        yield from _pids(value)
 
 
 @contextmanager
