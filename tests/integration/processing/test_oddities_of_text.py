@@ -778,3 +778,13 @@ async def test_what_tabix_cannot_find_by_design_does_not_count_as_a_broken_index
     made = await process(b"chr1\t0\t0\nchr2\t5\t6\n", "bed")
     with pysam.TabixFile(made.data, index=made.index) as opened:
         assert opened.contigs == ["chr1", "chr2"]
+
+
+async def test_empty_items_of_a_bigbed_are_kept_wherever_they_lie(
+    process: Process, tool: Tool, bigbed: Callable[..., bytes]
+) -> None:
+    items = [("c1", 0, 0, "a"), ("c1", 0, 9, "b"), ("c2", 7, 7, "c"), ("c2", 1_000_000, 1_000_000, "d")]
+    made = await process(bigbed(items), "bigbed")
+    assert made.failure is None, made.failure
+    text = b"c1\t0\t0\ta\nc1\t0\t9\tb\nc2\t7\t7\tc\nc2\t1000000\t1000000\td\n"
+    assert tool("bgzip", "-dc", made.data) == text

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.bigbed_edges import Edges, empty_edge_items
 
 _WINDOW: Final = 10_000_000
 """Bases asked for at once: bounds the items held in memory."""
@@ -67,10 +68,14 @@ def texts_of(source: str) -> Iterator[tuple[int, bytes]]:
         opened = None
     if opened is None or not opened.isBigBed():
         raise StepFailed.because(Reason.SOURCE_INVALID, "not a readable bigBed: its header does not open")
+    edges = empty_edge_items(Path(source))
     for contig, length in opened.chroms().items():
+        edge = edges.get(contig, Edges())
+        yield len(edge.at_start), lines_of(contig, edge.at_start)
         for start in range(0, length, _WINDOW):
             try:
-                found = opened.entries(contig, start, min(start + _WINDOW, length))
+                # An empty item where the window begins overlaps only what reaches over that.
+                found = opened.entries(contig, max(start - 1, 0), min(start + _WINDOW, length))
             except RuntimeError:
                 raise StepFailed.because(
                     Reason.SOURCE_INVALID, f"the bigBed cannot be read at {contig}:{start}"
@@ -78,6 +83,7 @@ def texts_of(source: str) -> Iterator[tuple[int, bytes]]:
             # An item that reaches in from the window before was given with that one.
             items = [item for item in found or () if item[0] >= start]
             yield len(items), lines_of(contig, items)
+        yield len(edge.at_end), lines_of(contig, edge.at_end)
 
 
 def lines_of(contig: str, items: Iterable[tuple[int, int, str | None]]) -> bytes:
