@@ -68,7 +68,9 @@ def _dependencies() -> types.ModuleType:
 
     class Processor:
         name = "stand-in"
-        version = "1"
+
+        def version(self, source_format):
+            return "1"
 
         def steps(self, source_format):
             return (Step(),)
