@@ -263,7 +263,7 @@ static void add_record(struct ingest *g, const struct record *r)
 
     pass_count(p, r, to);
     uint32_t end = r->end | (r->ends_elsewhere ? ENDS_ELSEWHERE : 0);
-    struct record_key key = {r->contig, r->start << 1 | !r->added, end, (uint32_t)r->n};
+    struct record_key key = {r->contig, r->start << 1 | !r->first, end, (uint32_t)r->n};
     if (!g->streaming && is_full(g, key))
         make_room(g);
     if (!g->streaming) {

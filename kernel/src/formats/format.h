@@ -18,7 +18,7 @@ struct record {
     uint32_t contig;
     uint32_t start;
     uint32_t end;        /* VCF: the last base by REF, INFO END and SVLEN, FORMAT LEN */
-    bool added;          /* not of the source: stands before all that start with it */
+    bool first;          /* stands before all others that start with it */
     bool ends_elsewhere; /* `end` is a place on another sequence: only the index, which follows htslib, reaches there */
 };
 
@@ -51,6 +51,9 @@ struct format {
 
     /* A record on a sequence that no header line declares. */
     void (*undeclared)(struct reader *reader, uint32_t contig);
+
+    /* Whether a record stands before others that start with it, whose order else stays; as it is read or written. */
+    bool (*is_first)(const char *line, const uint32_t *tabs);
 
     /* Another format comes out: rewrite the record. */
     void (*convert)(struct reader *reader, uint64_t number, const uint32_t *tabs, struct record *record);

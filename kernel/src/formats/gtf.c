@@ -4,12 +4,15 @@
  *
  * WHO IS WHOSE PARENT. A line whose type ends with "gene" stands for its gene_id; one whose type ends with "RNA",
  * "transcript" or "gene_segment", or a "...gene" other than plain gene that has a transcript_id, for its transcript_id;
- * any other is a part of its transcript, or of its gene when it has no transcript_id. Ids stay as they are, but a
- * transcript with its gene's id (as UCSC's tables have it) is called transcript:ID.
+ * any other is a part of its transcript, or of its gene when it has no transcript_id. Where such a line has a bare word
+ * instead of attributes (AUGUSTUS, BRAKER), that is its id, and a transcript within the gene above it belongs to that.
+ * Ids stay as they are, but a transcript with its gene's id (as UCSC's tables have it) is called transcript:ID, and an id
+ * that stands at several places (parents.h) has one parent at each. The id . is none.
  *
- * WHAT HAS NO LINE of its own but parts gets one (added): over all its parts, with the source, the strand and the
- * attributes of gene and transcript of the record that named it first. Genes first, then transcripts, each in the order
- * of first mention; in the sorted file they stand before everything else with the same start.
+ * WHAT HAS NO LINE of its own but parts gets one (added): over all its parts, with the source and the attributes of gene
+ * and transcript of the record that named it first. A gene without a line reaches over those of its transcripts that
+ * overlap. Genes first, then transcripts, each in the order of first mention; in the sorted file they stand before
+ * everything else with the same start.
  *
  * NAMES. Browsers show a gene by its Name: gene_name, or gene as RefSeq has it; a transcript's is its transcript_name. A
  * line that has a Name of its own keeps that alone.
@@ -69,24 +72,145 @@ static char *write_name(char *to, const struct attribute *name, bool separate)
 }
 
 /* What a line of its own would say, from the record that names this gene or transcript for the first time. */
-static void describe(struct reader *r, uint32_t number, const char *line, const uint32_t *tabs, size_t bound)
+static void describe(struct reader *r, struct about *about, const char *line, const uint32_t *tabs, size_t bound,
+                     enum rank rank)
 {
-    struct parent *parent = &r->gtf.parents.all[number];
-    if (parent->about)
+    if (about->bytes)
         return;
-    struct text about = {0};
-    char *from = text_reserve(&about, bound), *to = from;
+    struct text made = {0};
+    char *from = text_reserve(&made, bound), *to = from;
     uint32_t source = tabs[0] + 1;
-    parent->source_n = tabs[1] - source;
-    to = write_bytes(to, line + source, parent->source_n);
-    const struct attribute *name = name_of(&r->gtf.attributes, parent->transcript ? TRANSCRIPT : GENE);
+    about->source_n = tabs[1] - source;
+    to = write_bytes(to, line + source, about->source_n);
+    const struct attribute *name = name_of(&r->gtf.attributes, rank);
     if (name)
         to = write_name(to, name, false);
-    to = attributes_write(to, &r->gtf.attributes, parent->transcript ? OF_GENE_AND_TRANSCRIPT : OF_GENE, name != NULL);
-    parent->about_n = (uint32_t)(to - from);
-    parent->about = contigs_copy_bytes(r->contigs, from, parent->about_n);
-    parent->strand = tabs[STRAND] - tabs[STRAND - 1] == 2 ? line[tabs[STRAND] - 1] : '.';
-    free(about.bytes);
+    to = attributes_write(to, &r->gtf.attributes, rank == TRANSCRIPT ? OF_GENE_AND_TRANSCRIPT : OF_GENE, name != NULL);
+    about->n = (uint32_t)(to - from);
+    about->bytes = contigs_copy_bytes(r->contigs, from, about->n);
+    free(made.bytes);
+}
+
+/* --- whose record it is ------------------------------------------------------------------------------------------ */
+
+/* A record as it is given to those that convert it. */
+struct line {
+    const char *text;
+    const uint32_t *tabs;
+    size_t bound; /* what it may grow to */
+    enum rank rank;
+    const struct attribute *gene, *transcript;
+};
+
+/* The parents it stands for or belongs to; NO_PARENT: none. */
+struct family {
+    uint32_t gene, transcript;
+};
+
+static const struct attribute *id_named(const struct attributes *all, const char *key)
+{
+    const struct attribute *id = attribute_named(all, key);
+    return id && !(id->value_n == 1 && *id->value == '.') ? id : NULL;
+}
+
+/* A bare word instead of attributes: the id of a gene or a transcript. Whether it is one. */
+static bool read_bare(struct attributes *all, const char *type, size_t n)
+{
+    struct attribute *word = all->all;
+    if (all->n != 1 || all->has_comment || !word->bare)
+        return false;
+    bool gene = ends_with(type, n, "gene");
+    if (!gene && rank_of(type, n, true) != TRANSCRIPT)
+        return false;
+    word->value = word->key;
+    word->value_n = word->key_n;
+    word->key = gene ? "gene_id" : "transcript_id";
+    word->key_n = (uint32_t)strlen(word->key);
+    return true;
+}
+
+/* The gene whose line stands above, if it holds this transcript. */
+static uint32_t gene_above(const struct parents *p, const struct parent_query *q, uint32_t contig)
+{
+    uint32_t last = p->last[false];
+    if (last >= p->count)
+        return NO_PARENT;
+    const struct parent *gene = &p->all[last];
+    bool within = gene->present && p->names[gene->name].contig == contig && gene->strand == q->strand &&
+                  gene->start <= q->start && q->end <= gene->end;
+    return within ? last : NO_PARENT;
+}
+
+static struct family family_of(struct reader *r, const struct record *record, const struct line *line, bool bare)
+{
+    struct parents *p = &r->gtf.parents;
+    struct family of = {NO_PARENT, NO_PARENT};
+    const struct attribute *gene = line->gene, *transcript = line->rank == GENE ? NULL : line->transcript;
+    const uint32_t *tabs = line->tabs;
+    struct parent_query q = {
+        .gene_name = NO_PARENT,
+        .start = record->start,
+        .end = record->end,
+        .strand = tabs[STRAND] - tabs[STRAND - 1] == 2 ? line->text[tabs[STRAND] - 1] : '.',
+        .near = line->rank == PART,
+    };
+    uint32_t gene_name = NO_PARENT;
+    if (gene) {
+        gene_name = parents_name(p, false, record->contig, gene->value, gene->value_n);
+        if (line->rank != PART || !transcript) {
+            q.name = gene_name;
+            of.gene = parents_at(p, &q);
+            if (line->rank == GENE)
+                parents_mark_present(p, of.gene);
+        }
+    } else if (bare && transcript) {
+        of.gene = gene_above(p, &q, record->contig);
+        gene_name = of.gene == NO_PARENT ? NO_PARENT : p->all[of.gene].name;
+    }
+    bool in_need = of.gene != NO_PARENT && !p->all[of.gene].present;
+    if (transcript) {
+        uint32_t before = p->count;
+        q.name = parents_name(p, true, record->contig, transcript->value, transcript->value_n);
+        q.gene_name = gene_name;
+        of.transcript = parents_at(p, &q);
+        struct parent *parent = &p->all[of.transcript];
+        if (p->count > before)
+            parent->like_gene = gene && gene->value_n == transcript->value_n &&
+                                memcmp(gene->value, transcript->value, gene->value_n) == 0;
+        if (line->rank == TRANSCRIPT) {
+            parents_mark_present(p, of.transcript);
+            parent->gene = of.gene;
+        } else if (!parent->present) {
+            in_need = gene;
+            describe(r, &parent->about, line->text, tabs, line->bound, TRANSCRIPT);
+        }
+    }
+    if (in_need)
+        describe(r, &p->names[gene_name].about, line->text, tabs, line->bound, GENE);
+    return of;
+}
+
+static char *write_repeat(char *to, uint32_t repeat)
+{
+    char digits[10];
+    int at = sizeof digits;
+    if (!repeat)
+        return to;
+    do
+        digits[--at] = (char)('0' + repeat % 10);
+    while (repeat /= 10);
+    to = write_bytes(to, "_dup", 4);
+    return write_bytes(to, digits + at, sizeof digits - (size_t)at);
+}
+
+static char *write_id(char *to, const struct parents *p, uint32_t number)
+{
+    const struct parent *parent = &p->all[number];
+    const struct parent_name *name = &p->names[parent->name];
+    if (parent->like_gene)
+        to = write_bytes(to, LIKE_GENE, sizeof LIKE_GENE - 1);
+    to = write_escaped(to, name->id, name->id_n, true);
+    return write_repeat(to, parent->repeat);
 }
 
 static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, struct record *record)
@@ -102,55 +226,34 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
         r->gtf.identified = true;
         return;
     }
-    const struct attribute *gene = attribute_named(all, "gene_id"), *transcript = attribute_named(all, "transcript_id");
     const char *type = line + tabs[TYPE - 1] + 1;
-    enum rank rank = rank_of(type, tabs[TYPE] - tabs[TYPE - 1] - 1, transcript != NULL);
-    bool like_gene = gene && transcript && gene->value_n == transcript->value_n &&
-                     memcmp(gene->value, transcript->value, gene->value_n) == 0;
+    size_t type_n = tabs[TYPE] - tabs[TYPE - 1] - 1;
+    bool bare = read_bare(all, type, type_n);
+    const struct attribute *gene = id_named(all, "gene_id"), *transcript = id_named(all, "transcript_id");
+    enum rank rank = rank_of(type, type_n, transcript != NULL);
     /* Every byte of the column at most three times: in its place, in ID or Name and in Parent; and what stands between. */
-    size_t bound = n + 3 * (column_n + 2 * all->escapes) + 8 * all->n + 64;
-
-    uint32_t of_gene = NO_PARENT, of_transcript = NO_PARENT;
-    if (gene) {
-        of_gene = parents_intern(&r->gtf.parents, false, record->contig, gene->value, gene->value_n, record->start,
-                                 record->end);
-        if (rank == GENE)
-            parents_mark_present(&r->gtf.parents, of_gene);
-        else if (!r->gtf.parents.all[of_gene].present)
-            describe(r, of_gene, line, tabs, bound);
-    }
-    if (transcript && rank != GENE) {
-        of_transcript = parents_intern(&r->gtf.parents, true, record->contig, transcript->value, transcript->value_n,
-                                       record->start, record->end);
-        struct parent *parent = &r->gtf.parents.all[of_transcript];
-        if (rank == TRANSCRIPT) {
-            parents_mark_present(&r->gtf.parents, of_transcript);
-        } else if (!parent->present && !parent->about) {
-            parent->gene = of_gene;
-            parent->like_gene = like_gene;
-            describe(r, of_transcript, line, tabs, bound);
-        }
-    }
+    size_t bound = n + 3 * (column_n + 2 * all->escapes) + 8 * all->n + 192;
+    struct parents *p = &r->gtf.parents;
+    struct family of = family_of(r, record, &(struct line){line, tabs, bound, rank, gene, transcript}, bare);
     r->gtf.identified |= gene || transcript;
 
+    uint32_t own = rank == GENE ? of.gene : rank == TRANSCRIPT ? of.transcript : NO_PARENT;
+    uint32_t above = rank == GENE ? NO_PARENT : rank == PART && transcript ? of.transcript : of.gene;
+    /* An id of another record may be longer than this line. */
+    bound += own == NO_PARENT ? 0 : 3 * (size_t)p->names[p->all[own].name].id_n;
+    bound += above == NO_PARENT ? 0 : 3 * (size_t)p->names[p->all[above].name].id_n;
     char *from = text_reserve(&r->gtf.converted, bound), *to = write_bytes(from, line, (size_t)(column - line));
     bool separate = false;
-    if (rank == GENE ? gene != NULL : rank == TRANSCRIPT) {
-        const struct attribute *own = rank == GENE ? gene : transcript;
+    if (own != NO_PARENT) {
         to = write_bytes(to, "ID=", 3);
-        if (rank == TRANSCRIPT && like_gene)
-            to = write_bytes(to, LIKE_GENE, sizeof LIKE_GENE - 1);
-        to = attribute_write_value(to, own);
+        to = write_id(to, p, own);
         separate = true;
     }
-    const struct attribute *above = rank == PART && transcript ? transcript : rank == GENE ? NULL : gene;
-    if (above) {
+    if (above != NO_PARENT) {
         if (separate)
             *to++ = ';';
         to = write_bytes(to, "Parent=", 7);
-        if (above == transcript && like_gene)
-            to = write_bytes(to, LIKE_GENE, sizeof LIKE_GENE - 1);
-        to = attribute_write_value(to, above);
+        to = write_id(to, p, above);
         separate = true;
     }
     const struct attribute *name = attribute_has_key(all, "Name") ? NULL : name_of(all, rank);
@@ -169,11 +272,13 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
         refuse(number, "the line would be longer than %llu bytes in GFF3", (unsigned long long)MAX_LINE);
 }
 
-/* Column 9 of what has no line. */
-static void add_escaped(struct text *to, const char *bytes, size_t n)
+/* --- what has no line --------------------------------------------------------------------------------------------- */
+
+static void add_id(struct text *to, const struct parents *p, uint32_t number)
 {
     struct text made = {0};
-    char *from = text_reserve(&made, 3 * n + 1), *end = write_escaped(from, bytes, n, true);
+    size_t longest = 3 * (size_t)p->names[p->all[number].name].id_n + 64;
+    char *from = text_reserve(&made, longest), *end = write_id(from, p, number);
     text_add(to, from, (size_t)(end - from));
     free(made.bytes);
 }
@@ -193,22 +298,33 @@ static void add_number(struct text *to, uint32_t value)
     text_add(to, digits + at, sizeof digits - (size_t)at);
 }
 
+/* A gene's own line: what is added below it shall not stand above it. */
+static bool is_first(const char *line, const uint32_t *tabs)
+{
+    return tabs[TYPE] - tabs[TYPE - 1] == 5 && memcmp(line + tabs[TYPE - 1] + 1, "gene", 4) == 0;
+}
+
 static bool added(struct reader *r, uint32_t *next, struct record *record)
 {
-    const struct parents *all = &r->gtf.parents;
+    struct parents *all = &r->gtf.parents;
+    if (*next == 0)
+        parents_finish(all);
     /* Twice over the list: genes, then transcripts. */
     const uint32_t most = 2 * all->count;
     for (uint32_t i = *next; i < most; i++) {
         bool transcripts = i >= all->count;
-        const struct parent *p = &all->all[transcripts ? i - all->count : i];
+        uint32_t number = transcripts ? i - all->count : i;
+        const struct parent *p = &all->all[number];
         if (p->transcript != transcripts || p->present)
             continue;
-        const struct contig *contig = &r->contigs->all[p->contig];
+        const struct parent_name *name = &all->names[p->name];
+        const struct about *about = transcripts ? &p->about : &name->about;
+        const struct contig *contig = &r->contigs->all[name->contig];
         struct text *to = &r->gtf.converted;
         to->n = 0;
         text_add(to, contig->name, contig->n);
         add_word(to, "\t");
-        text_add(to, p->about, p->source_n);
+        text_add(to, about->bytes, about->source_n);
         add_word(to, transcripts ? "\ttranscript\t" : "\tgene\t");
         add_number(to, p->start);
         add_word(to, "\t");
@@ -216,20 +332,18 @@ static bool added(struct reader *r, uint32_t *next, struct record *record)
         add_word(to, "\t.\t");
         text_add(to, &p->strand, 1);
         add_word(to, "\t.\tID=");
-        if (p->like_gene)
-            add_word(to, LIKE_GENE);
-        add_escaped(to, p->id, p->id_n);
+        add_id(to, all, number);
         if (p->gene != NO_PARENT) {
             add_word(to, ";Parent=");
-            add_escaped(to, all->all[p->gene].id, all->all[p->gene].id_n);
+            add_id(to, all, p->gene);
         }
-        if (p->about_n > p->source_n) {
+        if (about->n > about->source_n) {
             add_word(to, ";");
-            text_add(to, p->about + p->source_n, p->about_n - p->source_n);
+            text_add(to, about->bytes + about->source_n, about->n - about->source_n);
         }
         r->counts[transcripts ? ADDED_TRANSCRIPTS : ADDED_GENES]++;
         *record = (struct record){
-            .text = to->bytes, .n = to->n, .contig = p->contig, .start = p->start, .end = p->end, .added = true};
+            .text = to->bytes, .n = to->n, .contig = name->contig, .start = p->start, .end = p->end, .first = true};
         *next = i + 1;
         return true;
     }
@@ -290,12 +404,14 @@ void gtf_free(struct gtf *g)
 {
     free(g->converted.bytes);
     free(g->attributes.all);
+    free(g->attributes.unescaped.bytes);
     parents_free(&g->parents);
 }
 
 size_t gtf_memory(const struct gtf *g)
 {
-    return g->converted.room + g->attributes.room * sizeof *g->attributes.all + g->parents.memory;
+    return g->converted.room + g->attributes.room * sizeof *g->attributes.all + g->attributes.unescaped.room +
+           g->parents.memory;
 }
 
 const struct format format_gtf = {
@@ -311,6 +427,7 @@ const struct format format_gtf = {
     .may_have_heading = true,
     .comment = comment,
     .finish = finish,
+    .is_first = is_first,
     .convert = convert,
     .added = added,
     .will_add = will_add,

@@ -36,9 +36,38 @@ static uint32_t count_reserved(const char *text, size_t n)
     return found;
 }
 
+/* Where the value that begins at `p` ends: at a quote that is not escaped, or at the last one. */
+static const char *closing_quote(const char *p, const char *end, bool *escaped)
+{
+    const char *last = NULL, *quote = p;
+    for (size_t found = 0; (quote = memchr(quote, '"', (size_t)(end - quote))); quote++) {
+        bool closing = quote == p || quote[-1] != '\\';
+        *escaped = found++ > 0;
+        last = quote;
+        if (closing)
+            break;
+    }
+    return last ? last : end;
+}
+
+/* The value with quotes instead of escaped ones. */
+static void unescape(struct attributes *of, struct attribute *a, size_t most)
+{
+    if (!of->unescaped.n)
+        text_reserve(&of->unescaped, most); /* all values of the line have room: none is moved */
+    char *from = of->unescaped.bytes + of->unescaped.n, *to = from;
+    for (uint32_t i = 0; i < a->value_n; i++)
+        if (a->value[i] != '\\' || i + 1 == a->value_n || a->value[i + 1] != '"')
+            *to++ = a->value[i];
+    a->value = from;
+    a->value_n = (uint32_t)(to - from);
+    of->unescaped.n += a->value_n;
+}
+
 void attributes_read(struct attributes *of, const char *p, const char *end)
 {
-    of->n = of->escapes = 0;
+    const char *column = p;
+    of->n = of->escapes = of->unescaped.n = 0;
     of->has_comment = of->is_gff3 = false;
     if (end - p == 1 && *p == '.')
         return;
@@ -63,11 +92,10 @@ void attributes_read(struct attributes *of, const char *p, const char *end)
             for (p++; p < end && *p == ' ';)
                 p++;
         const char *stop;
-        if (p < end && *p == '"') {
+        bool escaped = false, quoted = p < end && *p == '"';
+        if (quoted) {
             a->value = ++p;
-            stop = memchr(p, '"', (size_t)(end - p));
-            if (!stop)
-                stop = end;
+            stop = closing_quote(p, end, &escaped);
             p = stop < end ? stop + 1 : end;
         } else {
             a->value = p;
@@ -79,6 +107,9 @@ void attributes_read(struct attributes *of, const char *p, const char *end)
                 stop--;
         }
         a->value_n = (uint32_t)(stop - a->value);
+        a->bare = a->key_n && !a->value_n && !equals && !quoted;
+        if (escaped)
+            unescape(of, a, (size_t)(end - column));
         if (!a->key_n) {
             a->key = "note";
             a->key_n = 4;

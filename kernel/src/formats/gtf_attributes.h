@@ -1,7 +1,8 @@
 /*
  * Column 9 of a GTF line: read in any spelling that is about, written as GFF3 spells it (GTF 2.2; GFF3 spec 1.26).
  *
- * key "value"; or key value; or key=value; in any mixture. Values of one key are joined by commas. A key ID or Parent,
+ * key "value"; or key value; or key=value; in any mixture. In quotes \" is a quote, unless it is the last one of the line;
+ * it is written without the backslash. Values of one key are joined by commas. A key ID or Parent,
  * which would get in the way, is written in lower case. What GFF3 reserves is written %XX. Text behind a # where a key
  * should be is a comment.
  */
@@ -17,13 +18,15 @@ struct attribute {
     const char *key, *value;
     uint32_t key_n, value_n;
     uint32_t escapes; /* bytes of it that GFF3 reserves */
+    bool bare;        /* a word alone, without = and value */
 };
 
 struct attributes {
     struct attribute *all;
     size_t n, room, escapes;
-    bool has_comment; /* a # ended the line */
-    bool is_gff3;     /* ID= or Parent=: it is GFF3 already */
+    struct text unescaped; /* values in which \" stood */
+    bool has_comment;      /* a # ended the line */
+    bool is_gff3;          /* ID= or Parent=: it is GFF3 already */
 };
 
 void attributes_read(struct attributes *attributes, const char *text, const char *end);

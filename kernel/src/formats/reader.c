@@ -344,7 +344,7 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
     }
     record->text = line;
     record->n = n;
-    record->added = false;
+    record->first = format->is_first && format->is_first(line, tabs);
     if (format->convert && convert)
         format->convert(r, number, tabs, record);
     return true;

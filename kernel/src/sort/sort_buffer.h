@@ -9,7 +9,7 @@
 /* What is known of a record, here and before its text in runs on disk. The text has its newline. */
 struct record_key {
     uint32_t contig;
-    uint32_t order; /* start << 1, and 1 for what is of the source: what was added stands before it */
+    uint32_t order; /* start << 1, and 1 for what does not stand first (format.h) */
     uint32_t end, n;
 };
 

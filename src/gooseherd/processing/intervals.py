@@ -305,12 +305,16 @@ class SortedText:
         sort = (
             "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
             "-S", f"{self.budget.sort_memory}b", "-T", str(context.work), f"--parallel={threads}",
-            str(added), str(records),
+            *(("-",) if self.source_format is GTF else (str(added), str(records))),
         )  # fmt: skip
         size = (await asyncio.to_thread(records.stat)).st_size
-        as_they_are = (Stage("bgzip", (*compress, str(records))),)
+        stages: tuple[Stage, ...] = (Stage("bgzip", (*compress, str(records))),)
+        if not ordered:
+            stages = (Stage("sort", sort), Stage("bgzip", compress))
+        if not ordered and self.source_format is GTF:
+            stages = (program_stage("genes_first", str(added), str(records)), *stages)
         await context.run(
-            *(as_they_are if ordered else (Stage("sort", sort), Stage("bgzip", compress))),
+            *stages,
             program_stage("prepend_header", str(header), *pack),
             stdout=out,
             watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),

@@ -334,7 +334,7 @@ async def test_parents_that_are_missing_stand_before_their_parts(
 ) -> None:
     source = b"".join(
         b'chr%d\tx\texon\t%d\t%d\t.\t-\t.\tgene_id "g%d"; transcript_id "t%d"; gene_name "n";\n'
-        % (name, start, start + 50, start // 400, start // 200)
+        % (name, start, start + 150, start // 400, start // 200)
         for name in (2, 10, 1)
         for start in range(100, 4000, 100)
     )

@@ -6,11 +6,11 @@ The rules stand at the top of kernel/src/formats/gtf.c; this is the same in Pyth
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.parents import About, Parent, Parents, Query
 from gooseherd.processing.formats.records import refuse
 from gooseherd.processing.formats.text import Gff
 
@@ -18,28 +18,13 @@ _TYPE, _STRAND, _ATTRIBUTES = 2, 6, 8
 _JOINED: Final = 256
 """So many attributes of a line are looked through for equal keys."""
 _ITEM: Final = re.compile(rb'([^ =";]*) *(=? *)(?:"([^"]*)"?|([^;]*))')
+_BARE: Final = re.compile(rb'[ ;]*([^ =";#][^ =";]*)[ ;]*')
+_CLOSING: Final = re.compile(rb'(?<!\\)"')
 _RESERVED: Final = re.compile(rb"[\x00-\x1f\x7f%;=&,]")
 _VERSION: Final = re.compile(rb"##gff-version[ \t\n\v\f\r]+(.*)", re.DOTALL)
 _IN_THE_WAY: Final = {b"ID": b"id", b"Parent": b"parent"}
 
 _Attributes = list[tuple[bytes, bytes]]
-
-
-@dataclass
-class _Parent:
-    """A gene or transcript of one sequence. `about` is None when its first mention was its own line."""
-
-    start: int
-    end: int
-    present: bool = False
-    about: tuple[bytes, bytes, bytes] | None = None
-    """Source, strand and attributes of the record that named it first."""
-    name: bytes = b""
-    gene: bytes = b""
-
-    def holds(self, start: int, end: int) -> None:
-        self.start = min(self.start, start)
-        self.end = max(self.end, end)
 
 
 class Gtf(Gff):
@@ -51,8 +36,7 @@ class Gtf(Gff):
         self.as_is = False
         """It is GFF3 already."""
         self.identified = False
-        self.genes: dict[tuple[bytes, bytes], _Parent] = {}
-        self.transcripts: dict[tuple[bytes, bytes], _Parent] = {}
+        self.parents = Parents()
 
     def take_quickly(self, data: bytes) -> bool:
         return self.as_is and super().take_quickly(data)
@@ -76,17 +60,18 @@ class Gtf(Gff):
         if already:
             self.identified = True
             return super().given(number, fields)
-        gene, transcript = _first(attributes, b"gene_id"), _first(attributes, b"transcript_id")
+        bare = _read_bare(attributes, fields[_ATTRIBUTES], fields[_TYPE])
+        gene, transcript = _id(attributes, b"gene_id"), _id(attributes, b"transcript_id")
         rank = _rank(fields[_TYPE], bool(transcript))
-        self.note(fields, attributes, rank, gene, transcript)
+        of_gene, of_transcript = self.family(fields, attributes, rank, gene, transcript, bare=bare)
         self.identified = self.identified or bool(gene or transcript)
         items = []
-        own = {"gene": gene, "transcript": _called(transcript, gene)}.get(rank, b"")
-        above = {"gene": b"", "transcript": gene}.get(rank, _called(transcript, gene) or gene)
+        own = {"gene": of_gene, "transcript": of_transcript}.get(rank)
+        above = None if rank == "gene" else of_transcript if rank == "part" and transcript else of_gene
         if own:
-            items.append(b"ID=" + _escaped(own))
+            items.append(b"ID=" + _escaped(own.id))
         if above:
-            items.append(b"Parent=" + _escaped(above))
+            items.append(b"Parent=" + _escaped(above.id))
         if (name := _name(attributes, rank)) and all(key != b"Name" for key, _ in attributes):
             items.append(b"Name=" + _escaped(name))
         items += _spelt(attributes)
@@ -115,46 +100,68 @@ class Gtf(Gff):
             assert item is not None
             at = item.end()
             quoted, bare = item[3], item[4]
+            if quoted is not None and b'\\"' in column:
+                quoted, at = _quoted(column, item.start(3))
             key = item[1] or b"note"
             found.append((key, quoted if quoted is not None else bare.rstrip(b" ")))
             already = already or (b"=" in item[2] and key in _IN_THE_WAY)
 
-    def note(
-        self, fields: list[bytes], attributes: _Attributes, rank: str, gene: bytes, transcript: bytes
-    ) -> None:
-        """Remember which gene and which transcript this record names, and how far they reach."""
-        start, end = int(fields[self.begin]), int(fields[self.end])
+    def family(
+        self,
+        fields: list[bytes],
+        attributes: _Attributes,
+        rank: str,
+        gene: bytes,
+        transcript: bytes,
+        *,
+        bare: bool,
+    ) -> tuple[Parent | None, Parent | None]:
+        """The gene and the transcript that this record stands for or belongs to."""
+        parents, contig = self.parents, fields[0]
         strand = fields[_STRAND] if len(fields[_STRAND]) == 1 else b"."
+        query = Query(int(fields[self.begin]), int(fields[self.end]), strand, rank == "part")
+        if rank == "gene":
+            transcript = b""
+        gene_name, of_gene, of_transcript = None, None, None
         if gene:
-            known = self.genes.setdefault((fields[0], gene), _Parent(start, end))
-            known.holds(start, end)
-            if rank == "gene":
-                known.present = True
-            elif not known.present and known.about is None:
-                spelt = _named(attributes, "gene") + _spelt(attributes, (b"gene",))
-                known.name = gene
-                known.about = (fields[1], strand, b";".join(spelt))
-        if transcript and rank != "gene":
-            known = self.transcripts.setdefault((fields[0], transcript), _Parent(start, end))
-            known.holds(start, end)
+            gene_name = parents.name(contig, gene, transcript=False)
+            if rank != "part" or not transcript:
+                of_gene = parents.at(gene_name, None, query)
+                of_gene.present = of_gene.present or rank == "gene"
+        elif bare and transcript:
+            of_gene = parents.gene_above(contig, query)
+            gene_name = of_gene.name if of_gene else None
+        in_need = of_gene is not None and not of_gene.present
+        if transcript:
+            made = len(parents.all)
+            of_transcript = parents.at(parents.name(contig, transcript, transcript=True), gene_name, query)
+            if len(parents.all) > made:
+                of_transcript.like_gene = gene == transcript
             if rank == "transcript":
-                known.present = True
-            elif not known.present and known.about is None:
-                spelt = _named(attributes, "transcript") + _spelt(attributes, (b"gene", b"transcript"))
-                known.name, known.gene = _called(transcript, gene), gene
-                known.about = (fields[1], strand, b";".join(spelt))
+                of_transcript.present = True
+                of_transcript.gene = of_gene
+            elif not of_transcript.present:
+                in_need = bool(gene)
+                if of_transcript.about is None:
+                    of_transcript.about = _about(fields, attributes, "transcript")
+        if in_need and gene_name is not None and gene_name.about is None:
+            gene_name.about = _about(fields, attributes, "gene")
+        return of_gene, of_transcript
 
     def added(self) -> bytes:
+        self.parents.finish()
         found = []
-        for kind, parents in ((b"gene", self.genes), (b"transcript", self.transcripts)):
-            for (contig, _), parent in parents.items():
-                if parent.present or parent.about is None:
+        for transcripts, kind in ((False, b"gene"), (True, b"transcript")):
+            for parent in self.parents.all:
+                if parent.present or parent.name.transcript != transcripts:
                     continue
-                source, strand, about = parent.about
-                above = b";Parent=" + _escaped(parent.gene) if parent.gene else b""
-                column = b"ID=" + _escaped(parent.name) + above + b";" + about
-                place = b"%d\t%d" % (parent.start, parent.end)
-                found.append(b"\t".join((contig, source, kind, place, b".", strand, b".", column)) + b"\n")
+                source, text = (parent.about if transcripts else parent.name.about) or (b"", b"")
+                items = [b"ID=" + _escaped(parent.id)]
+                items += [b"Parent=" + _escaped(parent.gene.id)] if parent.gene else []
+                items += [text] if text else []
+                column, place = b";".join(items), b"%d\t%d" % (parent.start, parent.end)
+                line = (parent.name.contig, source, kind, place, b".", parent.strand, b".", column)
+                found.append(b"\t".join(line) + b"\n")
                 self.count(f"added_{kind.decode()}s")
         self.records += len(found)
         self.ordered = self.ordered and not found
@@ -180,6 +187,37 @@ def _first(attributes: _Attributes, name: bytes) -> bytes:
     return next((value for key, value in attributes if key == name and value), b"")
 
 
+def _id(attributes: _Attributes, name: bytes) -> bytes:
+    """The first of that name that says something, if it is not the dot that stands for nothing."""
+    found = _first(attributes, name)
+    return b"" if found == b"." else found
+
+
+def _read_bare(attributes: _Attributes, column: bytes, kind: bytes) -> bool:
+    """A bare word instead of attributes: the id of a gene or a transcript. Whether it was one."""
+    if len(attributes) != 1 or not (word := _BARE.fullmatch(column)):
+        return False
+    rank = "gene" if kind.endswith(b"gene") else _rank(kind, has_transcript=True)
+    if rank == "part":
+        return False
+    attributes[0] = (b"gene_id" if rank == "gene" else b"transcript_id", word[1])
+    return True
+
+
+def _quoted(column: bytes, start: int) -> tuple[bytes, int]:
+    """(the value that begins there, where it ends): at a quote that is not escaped, or at the last one."""
+    closing = _CLOSING.search(column, start)
+    end = closing.start() if closing else column.rfind(b'"', start)
+    end = len(column) if end < 0 else end
+    return column[start:end].replace(b'\\"', b'"'), min(end + 1, len(column))
+
+
+def _about(fields: list[bytes], attributes: _Attributes, rank: str) -> About:
+    """What a line of its own would say of a gene or transcript."""
+    wanted = (b"gene", b"transcript") if rank == "transcript" else (b"gene",)
+    return fields[1], b";".join(_named(attributes, rank) + _spelt(attributes, wanted))
+
+
 def _rank(kind: bytes, has_transcript: bool) -> str:
     if kind.endswith(b"gene") and (not has_transcript or kind == b"gene"):
         return "gene"
@@ -197,11 +235,6 @@ def _name(attributes: _Attributes, rank: str) -> bytes:
 def _named(attributes: _Attributes, rank: str) -> list[bytes]:
     name = _name(attributes, rank)
     return [b"Name=" + _escaped(name)] if name else []
-
-
-def _called(transcript: bytes, gene: bytes) -> bytes:
-    """The transcript's ID."""
-    return b"transcript:" + transcript if transcript and transcript == gene else transcript
 
 
 def _spelt(attributes: _Attributes, about: tuple[bytes, ...] = (b"",)) -> list[bytes]:

@@ -24,8 +24,8 @@ _SENTENCES: Final[dict[str, str]] = {
     "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
     "respelt_titles": "spaces at the end of the #CHROM line were removed",
     "line_comments": "comments behind the attributes of a record were dropped",
-    "added_genes": "genes that had no line of their own got one, over all their parts",
-    "added_transcripts": "transcripts that had no line of their own got one, over all their parts",
+    "added_genes": "genes that had no line of their own got one, over all their parts at a place",
+    "added_transcripts": "transcripts that had no line of their own got one, over all their parts at a place",
     "wide_records": "records have more columns than the #CHROM line names: readers leave them out",
 }
 
