@@ -109,6 +109,19 @@ class ProcessId:
             os.close(fd)
 
 
+def signal_child(child: asyncio.subprocess.Process, number: int) -> bool:
+    """Send a signal to a child that asyncio waits for; False when it has ended, noticed or not.
+
+    Not by its own `send_signal`, `terminate` or `kill`: in Python 3.11 and 3.12 they look first whether the
+    child has ended, which takes its exit status from asyncio's watcher, and `returncode` becomes 255
+    (python/cpython#87744).
+    """
+    if child.returncode is not None:
+        return False
+    process = ProcessId.of(child.pid)
+    return process is not None and process.signal(number)
+
+
 def session_members(session: ProcessId) -> list[int]:
     """Pids of the live processes in the session (or group) that `session` leads or led."""
     if session.boot != boot_id():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Final
 
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.processes import signal_child
 
 _READY: Final = "devcloud ready "
 _KILL_AFTER_SECONDS: Final = 15.0
@@ -146,7 +148,7 @@ class LocalCloud:
             async with asyncio.timeout(_KILL_AFTER_SECONDS):
                 await process.wait()
         except TimeoutError:
-            process.kill()
+            signal_child(process, signal.SIGKILL)
             await process.wait()
 
     async def _last_error_line(self) -> str:

@@ -16,6 +16,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -27,6 +28,7 @@ from typing import Final
 from gooseherd.domain.errors import InvalidInput, Misconfigured, StoreUnavailable, Unavailable
 from gooseherd.domain.ports.store import FileStore
 from gooseherd.installation import remedy
+from gooseherd.processes import signal_child
 
 _log = logging.getLogger(__name__)
 
@@ -188,13 +190,12 @@ async def _running(program: Path, documents: Path, lock: int) -> AsyncIterator[s
         await _until_up(url, process, documents)
         yield url
     finally:
-        if process.returncode is None:
-            process.terminate()
+        signal_child(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(30):
                 await process.wait()
         except TimeoutError:
-            process.kill()
+            signal_child(process, signal.SIGKILL)
             await process.wait()
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Final
 
+from gooseherd.processes import signal_child
 from gooseherd.processing.tools.preflight import PACKAGES
 
 log = logging.getLogger(__name__)
@@ -48,5 +50,5 @@ async def _runs(argv: tuple[str, ...]) -> bool:
         return False
     finally:
         if process.returncode is None:
-            process.kill()
+            signal_child(process, signal.SIGKILL)
             await process.wait()

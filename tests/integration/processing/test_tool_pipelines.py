@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processes import signal_child
 from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.progress import Watch
-from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage
+from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, RunningStage, Stage, end_stages
+from gooseherd.processing.tools.stderr import StderrTail
 
 
 @pytest.fixture
@@ -117,6 +120,43 @@ async def test_a_stage_that_is_killed_ran_out_of_memory(run: Callable[..., Any])
     with pytest.raises(PipelineFailed) as caught:
         await run(shell("kill -9 $$"), Stage("cat", ("cat",)))
     assert caught.value.failure.reason is Reason.OUT_OF_MEMORY
+
+
+@pytest.fixture
+async def ends_noticed_by_the_loop() -> AsyncIterator[None]:
+    """asyncio learns of a child's end in its loop, as it does from Python 3.12 on, and not in a thread."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(asyncio.get_running_loop())
+    asyncio.set_child_watcher(watcher)
+    yield
+    asyncio.set_child_watcher(None)  # type: ignore[arg-type]  # the default again
+    watcher.close()
+
+
+async def killed_but_not_noticed() -> asyncio.subprocess.Process:
+    """The loop does not run between its end and the return."""
+    process = await asyncio.create_subprocess_exec("sleep", "600")
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - on purpose
+    return process
+
+
+@pytest.mark.usefixtures("ends_noticed_by_the_loop")
+async def test_a_signal_to_a_child_that_has_ended_leaves_its_exit_status() -> None:
+    process = await killed_but_not_noticed()
+    assert not signal_child(process, signal.SIGTERM)
+    assert await process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("ends_noticed_by_the_loop")
+async def test_a_stage_that_was_killed_before_we_stopped_it_failed_of_itself() -> None:
+    process, reader = await killed_but_not_noticed(), asyncio.create_task(asyncio.sleep(0))
+    stage = RunningStage(Stage("sort", ("sort",)), process, False, reader, 0, StderrTail(None))
+    await end_stages([stage])
+    assert (stage.ended().returncode, stage.failed) == (-signal.SIGKILL, True)
 
 
 @pytest.mark.parametrize("through", ["a file that is too large", "many files"])

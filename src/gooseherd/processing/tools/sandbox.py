@@ -12,10 +12,12 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from gooseherd.processes import signal_child
 from gooseherd.processing.tools.tool_errors import scrub
 
 _START_SECONDS: Final = 10.0
@@ -110,8 +112,7 @@ class Sandbox:
             raise
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._keeper.kill()
+        signal_child(self._keeper, signal.SIGKILL)
 
     async def _wait_until_ready(self, information: int) -> None:
         """Wait until the sandbox runs, read the pid of its first process and check that it can be entered."""

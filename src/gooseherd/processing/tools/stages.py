@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processes import ProcessId, signal_child
 from gooseherd.processing.tools.progress import kill_holders
 from gooseherd.processing.tools.sandbox import inner_processes
 from gooseherd.processing.tools.stderr import StderrTail
@@ -96,8 +95,8 @@ class RunningStage:
     stderr_pipe: int
     """Inode of the pipe that is its standard error."""
     stderr: StderrTail
-    stopped: bool = False
-    """We asked it to end; if a signal ended it, that means nothing."""
+    sent: set[int] = field(default_factory=set)
+    """Signals that we sent; that one of them ended it means nothing."""
 
     @property
     def alive(self) -> bool:
@@ -107,9 +106,7 @@ class RunningStage:
     def failed(self) -> bool:
         """Of itself: not stopped by us, and not merely because its reader went away."""
         code = self.process.returncode
-        if self.stopped and code in (-signal.SIGTERM, -signal.SIGKILL):
-            return False
-        return code not in (None, 0, -signal.SIGPIPE)
+        return code not in (None, 0, -signal.SIGPIPE) and -code not in self.sent
 
     def ended(self) -> StageEnd:
         code = self.process.returncode
@@ -122,7 +119,6 @@ class RunningStage:
 
     def terminate(self) -> None:
         """SIGTERM to the tool alone; the process around it would kill it at once, and reports its status."""
-        self.stopped = True
         self._signal(signal.SIGTERM, self.pids()[-1:])
 
     def kill(self) -> None:
@@ -131,11 +127,13 @@ class RunningStage:
 
     def _signal(self, number: int, pids: Sequence[int]) -> None:
         for pid in reversed(pids):
-            with contextlib.suppress(ProcessLookupError):
-                if pid == self.process.pid:
-                    self.process.send_signal(number)
-                else:
-                    os.kill(pid, number)
+            if pid == self.process.pid:
+                reached = signal_child(self.process, number)
+            else:
+                process = ProcessId.of(pid)
+                reached = process is not None and process.signal(number)
+            if reached:
+                self.sent.add(number)
 
 
 async def end_stages(running: Sequence[RunningStage]) -> asyncio.CancelledError | None:
