@@ -153,49 +153,7 @@ def test_gff_loses_separators_and_sequences_only(file: tuple[str, list[str]], ch
     assert b"###" not in header
 
 
-# -- what is put right -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "body", "counted"),
-    [
-        ("bed", b"\xef\xbb\xbfchr1\t1\t2\n", b"chr1\t1\t2\n", "byte_order_mark"),
-        ("bed", b"chr1\t1\t2\r\n", b"chr1\t1\t2\n", "carriage_returns"),
-        ("bed", b"chr1\t1\t2\r\r\nchr1\t3\t4\n", b"chr1\t1\t2\nchr1\t3\t4\n", "carriage_returns"),
-        ("bed", b"chr1 1 2 x\nchr1   3\t4\n", b"chr1\t1\t2\tx\nchr1\t3\t4\n", "spaced_lines"),
-        ("bed", b"chr1\t1\t2\nchr1 3 4\n", b"chr1\t1\t2\nchr1\t3\t4\n", "spaced_lines"),
-        ("bed", b"chr1\t1\t2 n\n", b"chr1\t1\t2\tn\n", "spaced_lines"),
-        ("bed", b"c\tBeg\te\nchr1\t1\t2\n", b"chr1\t1\t2\n", "heading_lines"),
-        ("bed", b"chr1\t1\t2\nc\tFROM\tTO\n", b"chr1\t1\t2\n", "heading_lines"),
-        (
-            "gff3",
-            b"seqid\tsource\ttype\tstart\tend\tscore\tstrand\tphase\tattributes\nc\ts\tg\t5\t9\t.\t+\t.\tx\n",
-            b"c\ts\tg\t5\t9\t.\t+\t.\tx\n",
-            "heading_lines",
-        ),
-        (
-            "vcf",
-            VCF_HEAD + b"c\t5\t.\tA\tC\t.\t.\t.\nc\t6\t.\tA\tC\t.\t.\t.\t\n",
-            b"c\t5\t.\tA\tC\t.\t.\t.\nc\t6\t.\tA\tC\t.\t.\t.\t\n",
-            "wide_records",
-        ),
-        ("bed", b"chr1 1 2 x\n chr1   3 4\n", b"chr1\t1\t2\tx\nchr1\t3\t4\n", "spaced_lines"),
-        ("bed", b"chrom\tstart\tend\nchr1\t1\t2\n", b"chr1\t1\t2\n", "heading_lines"),
-        ("bed", b"chr1\t1e3\t1.5e3\n", b"chr1\t1000\t1500\n", "respelt_coordinates"),
-        ("bed", b"chr1\t010\t+20.00\n", b"chr1\t10\t20\n", "respelt_coordinates"),
-        ("bed", b"track\t5\t9\n", b"track\t5\t9\n", "records"),
-        (
-            "gff",
-            b"chr1\ts\tg\t5\t9\t.\t+\t.\tx\n>c\nAC\n",
-            b"chr1\ts\tg\t5\t9\t.\t+\t.\tx\n",
-            "sequence_lines",
-        ),
-    ],
-)
-def test_what_can_be_put_right_is_and_is_counted(name: str, text: bytes, body: bytes, counted: str) -> None:
-    _, out, reader = read(name, text)
-    assert out == body
-    assert reader.counts.get(counted) or counted == "records"
+# -- headers and contigs ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,40 +202,13 @@ def test_contigs_come_with_the_lengths_the_header_gives() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("bed", b"chr1\t1\t2\nchr1\t7\n", "line 2: 2 columns"),
-        ("bed", b"chr1\t-5\t2\n", "line 1: position -5"),
-        ("bed", b"chr1\t9\t2\n", "line 1: start 9 is after end 2"),
-        ("bed", b"chr1\t1\t2147483648\n", "line 1: position 2147483648"),
-        ("bed", b"chr1\t1\t1e99\n", "line 1: position 1000"),
-        ("bed", b"chr1\t1.5\t2\n", "line 1: column 2 is '1.5'"),
-        ("bed", b"chr1\t0x10\t20\n", "line 1: column 2 is '0x10'"),
-        ("bed", b"chr1\t1_0\t20\n", "line 1: column 2 is '1_0'"),
-        ("bed", b"chr1\t1\t2\nchr1\t3\t\n", "line 2: column 3 is ''"),
-        ("bed", b"\t1\t2\n", "line 1: the sequence name is empty"),
-        ("bed", b"chr1\t1\t2\n\nchr1\t1\x002\t3\n", "line 3: a NUL byte"),
-        ("bed", b"c\0h\0r\0", "line 1: a NUL byte"),
-        ("bed", b"", "no records: the file has no content"),
-        ("bed", b"\n\n", "no records"),
-        ("narrowpeak", b"chr1\t1\t2\tx\t0\t.\t1\t1\n", "line 1: 8 columns, but narrowPeak has 9"),
-        ("broadpeak", b"chr1\t1\t2\n", "line 1: 3 columns, but broadPeak has 9"),
-        ("vcf", b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "line 1: a record without a header"),
-        ("vcf", b"", "no records: the file has no content"),
-        ("vcf", b"##source=x\n", "no VCF header"),
         ("vcf", b"track x\n", "no VCF header"),
-        ("vcf", VCF_HEAD + b"chr1\t5\t.\tA\tC\t.\t.\n", "line 3: 7 columns"),
-        ("vcf", SAMPLE + b"c\t5\t.\tA\tC\t.\t.\t.\n", "line 3: 8 columns, but the #CHROM line names 10"),
+        ("vcf", VCF_HEAD + b"c\t5\t.\tA\tC\t.\t.\t.\n#CHROM\tPOS\tX\n", "line 4: a second header"),
         (
             "vcf",
             SAMPLE + b"c\t5\t.\tA\tC\t.\t.\t.\tGT\t0/1\t\nc\t5\t.\tA\tC\t.\t.\t.\tGT\n",
             "line 4: 9 columns, but the #CHROM line names 10",
         ),
-        ("vcf", VCF_HEAD.replace(b"\tID\t", b" ID ") + b"c\t5\t.\tA\tC\t.\t.\t.\n", "names 6"),
-        ("bed", b" #chr1 1 2\n", "line 1: the sequence name starts with #"),
-        ("vcf", VCF_HEAD + b"chr1\t5\t.\tA\t<DEL>\t.\t.\tEND=4294967296\n", "line 3: the record ends at"),
-        ("vcf", VCF_HEAD + b"c\t5\t.\tA\tC\t.\t.\t.\n#CHROM\tPOS\tX\n", "line 4: a second header"),
-        ("gff3", b"chr1\ts\tgene\t500\t60\t.\t+\t.\tID=a\n", "line 1: start 500 is after end 60"),
-        ("gff3", b"chr1\ts\tgene\t0\t60\t.\t+\t.\tID=a\n", "line 1: position 0"),
-        ("gff3", b"chr1\ts\tgene\t1\t60\t.\t+\t.\n", "line 1: 8 columns"),
         ("sam", b"r\t0\tchr1\t1\t9\t1M\t*\t0\t0\tA\tI\n", "names no reference sequences"),
         ("sam", b"", "no reads: the file has no content"),
         ("sam", b"@HD\tVN:1.6\n", "names no reference sequences"),
