@@ -134,6 +134,8 @@ WRONG = {
         b"c\ta\tg\t1\t8\t.\t+\t.",
         b"##FASTA",
         b">c",
+        b">c\ta\tg\t1\t8\t.\t+\t.\tx",
+        b"##FASTA\n>c\nACGT\n\n#x\nACGT",
     ],
     "gtf": [
         b'c\ta\tg\t0\t9\t.\t+\t.\tgene_id "x"',
@@ -141,6 +143,8 @@ WRONG = {
         b"c\ta\tg\t1\t8\t.\t+\t.",
         b"##FASTA",
         b">c",
+        b">c\ta\tg\t1\t8\t.\t+\t.\tx",
+        b"##FASTA\n>c\nACGT\n\n#x\nACGT",
     ],
     "vcf": [
         b"c\t5\t.\tA\tT\t.\t.",

@@ -19,7 +19,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "replaced_header_lines": "header lines that named the old format were replaced",
     "added_header_lines": "header lines that readers need were added",
     "separator_lines": "### separators were dropped: they mean nothing in a sorted file",
-    "sequence_lines": "the sequences (FASTA) at the end were dropped",
+    "sequence_lines": "sequences (FASTA) among or behind the records were dropped",
     "spaced_lines": "columns split by spaces were split by TAB",
     "respelt_coordinates": "positions written like 1e3, 10.0 or 007 were respelt",
     "respelt_titles": "spaces at the end of the #CHROM line were removed",
