@@ -13,7 +13,19 @@ const target = named ? db.getSiblingDB(named) : db;
 target.getCollection("jobs").createIndex({"workflow_key": 1}, {"name": "one_active_job", "unique": true, "partialFilterExpression": {"active": true}});
 
 // who is next, and how many are before; all that go by status
-target.getCollection("jobs").createIndex({"status": 1, "priority": 1, "enqueued_at": 1, "_id": 1}, {"name": "queue"});
+target.getCollection("jobs").createIndex({"status": 1, "rank": 1, "_id": 1, "not_before": 1, "queued_for": 1}, {"name": "rank"});
+
+// a requester's last place in the queue, and who waits
+target.getCollection("jobs").createIndex({"status": 1, "queued_for": 1, "priority": 1, "rank": 1}, {"name": "pending_for"});
+
+// which pending jobs are too old
+target.getCollection("jobs").createIndex({"status": 1, "created_at": 1}, {"name": "waiting_longest"});
+
+// the running limit: one job in each slot of a requester
+target.getCollection("jobs").createIndex({"queued_for": 1, "running_slot": 1}, {"name": "one_job_per_slot", "unique": true, "partialFilterExpression": {"active": true, "holds_slot": true}});
+
+// how long the newest jobs waited
+target.getCollection("jobs").createIndex({"started_at": -1}, {"name": "started"});
 
 // what a worker has worked on
 target.getCollection("jobs").createIndex({"attempts.worker_id": 1}, {"name": "workers"});
@@ -29,6 +41,9 @@ target.getCollection("jobs").createIndex({"asked_by": 1, "created_at": -1}, {"na
 
 // the list of one file's jobs
 target.getCollection("jobs").createIndex({"source.dcc": 1, "source.local_id": 1, "created_at": -1}, {"name": "source"});
+
+// forgets requesters that no longer ask
+target.getCollection("turns").createIndex({"at": 1}, {"name": "at", "expireAfterSeconds": 86400});
 
 // one entry per name
 target.getCollection("files").createIndex({"dcc": 1, "local_id": 1}, {"name": "name", "unique": true});

@@ -43,7 +43,7 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.ports.store import FileQuery, FileStore, JobStore
-from gooseherd.domain.queueing import Priority
+from gooseherd.domain.queueing import Priority, first_rank
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.mongo.connect import connect
 from gooseherd.store.mongo.documents import new_job as new_document
@@ -119,7 +119,12 @@ async def fill_queue(place: Place, count: int) -> None:
         now = datetime.now(UTC)
         for start in range(0, count, 1000):
             names = [f"p{number:07}" for number in range(start, min(start + 1000, count))]
-            wanted = [(submission(name), now + timedelta(milliseconds=start)) for name in names]
+            asked = now + timedelta(milliseconds=start)
+            # As if one requester had asked after the other: the ranks differ.
+            wanted = [
+                (submission(name), asked, first_rank(Priority.NORMAL, asked) + 5 * (start + index))
+                for index, name in enumerate(names)
+            ]
             if place.kind == "mongo":
                 await database["jobs"].insert_many([new_document(*one) for one in wanted])
                 continue

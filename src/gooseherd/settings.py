@@ -141,7 +141,11 @@ class Settings(BaseSettings):
         1_000, ge=1, description="Jobs one requester may have waiting."
     )
     workflow_max_running_per_requester: int = Field(
-        100, ge=1, description="Jobs one requester may have running; more wait their turn."
+        0,
+        ge=0,
+        description="Jobs one requester may have running, over all API processes; more wait. 0: one "
+        "fewer than there may be workers, so that slow files of one leave a worker to the others; as many as "
+        "workers when there are only one or two.",
     )
     workflow_compression_level: int = Field(
         0,

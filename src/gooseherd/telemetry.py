@@ -40,6 +40,23 @@ JOB_RUN: Final = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+QUEUE_JOBS: Final = Gauge(
+    "gooseherd_queue_jobs", "Active jobs of all API processes.", ["status"], registry=REGISTRY
+)
+QUEUE_PENDING: Final = Gauge(
+    "gooseherd_queue_pending", "Jobs that wait in the queue.", ["priority"], registry=REGISTRY
+)
+QUEUE_OLDEST: Final = Gauge(
+    "gooseherd_queue_oldest_seconds",
+    "Age of the pending job that waits longest; 0 when none does.",
+    registry=REGISTRY,
+)
+QUEUE_WAIT: Final = Gauge(
+    "gooseherd_queue_wait_seconds",
+    "Percentiles of the time in the queue of the 500 jobs started last.",
+    ["quantile"],
+    registry=REGISTRY,
+)
 FINALIZERS: Final = Gauge(
     "gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY
 )

@@ -7,7 +7,7 @@ import gc
 import itertools
 import warnings
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +18,8 @@ from gooseherd.domain.errors import InvalidInput, LeaseLost, NotCancellable, Not
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
-from gooseherd.domain.ports.store import JobQuery, JobStore
-from gooseherd.domain.queueing import Priority
+from gooseherd.domain.ports.store import JobQuery, JobStore, QueueDepth
+from gooseherd.domain.queueing import COST_MILLISECONDS, OFFSETS, Priority, next_rank
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.store.mongo.connect import connect
@@ -581,6 +581,124 @@ async def test_jobs_that_waited_too_long_fail_with_queue_expired(jobs):
     assert await jobs.expire(later, 9) == []
     assert (await there(jobs, running)).status is Status.RUNNING
     await claimed(jobs, "k0")
+
+
+# -- whose turn it is ----------------------------------------------------------------------
+
+
+async def test_the_first_file_of_a_newcomer_goes_before_the_second_of_who_asked_for_many(jobs):
+    many = [await claimed(jobs, f"many{n}") for n in range(20)]
+    one = await claimed(jobs, "one", requester=BERT)
+    order = [j.job_id for j in await jobs.due(99)]
+    assert order == [many[0].job_id, one.job_id, *(job.job_id for job in many[1:])]
+
+
+async def test_an_interactive_request_goes_before_the_batch_of_the_same_requester(jobs):
+    batch = [await claimed(jobs, f"b{n}", priority=Priority.BATCH) for n in range(9)]
+    click = await claimed(jobs, "click", priority=Priority.INTERACTIVE)
+    assert [j.job_id for j in await jobs.due(2)] == [click.job_id, batch[0].job_id]
+
+
+async def test_who_has_no_job_waiting_owes_nothing_for_those_that_ran(jobs):
+    for number in range(9):
+        job = await leased(jobs, f"k{number}")
+        await jobs.release_workflow(job.job_id, job.fence, Status.FAILED, BROKEN)
+    mine = await claimed(jobs, "mine")
+    theirs = await claimed(jobs, "theirs", requester=BERT)
+    # Some places are counted ahead in MongoDB for ten seconds.
+    assert mine.rank - theirs.rank <= 10 * COST_MILLISECONDS
+
+
+async def test_of_many_submissions_at_once_no_two_get_one_place_in_the_queue(jobs):
+    await asyncio.gather(*(claimed(jobs, f"k{n}") for n in range(20)))
+    ranks = [job.rank for job in await jobs.due(99)]
+    assert len(set(ranks)) == 20
+    assert ranks[-1] - ranks[0] >= 19 * COST_MILLISECONDS
+
+
+async def test_who_joins_a_job_far_back_brings_it_to_their_own_place(jobs):
+    many = [await claimed(jobs, f"many{n}", priority=Priority.BATCH) for n in range(9)]
+    last = many[-1]
+    joined = await jobs.attach(last.workflow_key, BERT, Priority.BATCH)
+    assert (joined.queued_for, joined.rank < many[2].rank) == (BERT, True)
+    again = await jobs.attach(many[0].workflow_key, BERT, Priority.BATCH)
+    assert (again.queued_for, again.rank) == (ANNE, many[0].rank)
+
+
+async def test_a_job_is_queued_for_somebody_who_still_wants_it(jobs):
+    job = await claimed(jobs)
+    await jobs.attach(job.workflow_key, BERT, Priority.NORMAL)
+    left = await jobs.request_cancel(job.job_id, ANNE)
+    assert (left.queued_for, left.rank) == (BERT, job.rank)
+
+
+def test_everything_asked_for_after_a_rank_s_time_sorts_behind_it():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    batch = next_rank(Priority.BATCH, now, None)
+    later = now + OFFSETS[Priority.BATCH]
+    assert next_rank(Priority.INTERACTIVE, later, None) >= batch
+
+
+async def test_the_running_limit_holds_whoever_leases(jobs):
+    waiting = [await claimed(jobs, f"k{n}") for n in range(6)]
+    other = await claimed(jobs, "other", requester=BERT)
+    tries = await asyncio.gather(*(jobs.lease(job, HERE, LONG, 2) for job in waiting))
+    held = [job for job in tries if job is not None]
+    assert len(held) == 2
+    assert await jobs.lease(other, HERE, LONG, 2) is not None
+    left = next(job for job in waiting if job.job_id not in {one.job_id for one in held})
+    assert await jobs.lease(left, HERE, LONG, 2) is None
+    await jobs.release_workflow(held[0].job_id, held[0].fence, Status.FAILED, BROKEN)
+    assert await jobs.lease(left, HERE, LONG, 2) is not None
+
+
+async def test_a_job_that_goes_back_to_the_queue_gives_its_slot_back(jobs):
+    first = await jobs.lease(await claimed(jobs, "a"), HERE, LONG, 1)
+    second = await claimed(jobs, "b")
+    assert await jobs.lease(second, HERE, LONG, 1) is None
+    await jobs.requeue(first.job_id, first.fence, LOST, LONG)
+    assert await jobs.lease(second, HERE, LONG, 1) is not None
+
+
+async def test_who_is_passed_over_is_neither_due_nor_counted(jobs):
+    mine = [await claimed(jobs, f"k{n}") for n in range(3)]
+    theirs = await claimed(jobs, "theirs", requester=BERT, priority=Priority.BATCH)
+    assert [j.job_id for j in await jobs.due(9, [ANNE])] == [theirs.job_id]
+    assert await jobs.position(theirs) == len(mine)
+    assert await jobs.position(theirs, [ANNE]) == 0
+
+
+async def test_a_job_that_is_not_due_yet_is_not_counted_as_before_others(jobs):
+    first = await leased(jobs, "a")
+    second = await claimed(jobs, "b")
+    await jobs.requeue(first.job_id, first.fence, LOST, LONG)
+    assert await jobs.position(second) == 0
+
+
+async def test_the_depth_of_the_queue_names_who_waits_and_since_when(jobs):
+    assert await jobs.queue_depth() == QueueDepth({}, None)
+    first = await claimed(jobs, "a")
+    await claimed(jobs, "b", priority=Priority.BATCH)
+    await claimed(jobs, "c", requester=BERT)
+    await leased(jobs, "d", requester=BERT)
+    depth = await jobs.queue_depth()
+    assert depth.oldest == first.created_at
+    assert depth.pending == {
+        (ANNE, Priority.NORMAL): 1, (ANNE, Priority.BATCH): 1, (BERT, Priority.NORMAL): 1,
+    }  # fmt: skip
+
+
+async def test_the_newest_starts_are_told_once_each(jobs):
+    held = [await leased(jobs, f"k{n}") for n in range(3)]
+    await claimed(jobs, "waiting")
+    again = await jobs.requeue(held[0].job_id, held[0].fence, LOST, AT_ONCE)
+    assert await jobs.lease(again, HERE, LONG) is not None
+    starts = await jobs.recent_starts(9)
+    assert {start.started_at for start in starts} == {job.started_at for job in held}
+    assert starts[0].started_at == held[-1].started_at
+    assert len(starts) == len(held)
+    assert {start.queued_for for start in starts} == {ANNE}
+    assert len(await jobs.recent_starts(2)) == 2
 
 
 # -- what can be asked ---------------------------------------------------------------------

@@ -30,6 +30,7 @@ from gooseherd.domain.ports.store import FileQuery, JobQuery
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.sql import filesystem, migrations, postgres
+from gooseherd.store.sql.columns import to_milliseconds
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import Transaction, ping
 from gooseherd.store.sql.files import SqlFiles
@@ -452,6 +453,10 @@ async def test_a_file_of_every_version_before_is_opened_and_read(tmp_path):
         job = await SqlJobs(database).get(JobId("j00001"))
         assert job is not None
         assert (job.workflow_key, job.status, job.worker_id) == ("k00001", "running", "w1")
+        (waiting,) = await SqlJobs(database).due(9)
+        assert (waiting.job_id, waiting.queued_for) == ("j00002", "anne")
+        assert waiting.rank > to_milliseconds(waiting.enqueued_at)
+        assert await SqlJobs(database).lease(waiting, Owner("here"), LONG, 1) is None, "one of hers runs"
         found = await SqlFiles(database).search(FileQuery(text="reads"))
         assert [file.name for file in found.files] == ["4dn/f1", "4dn/f2"]
         tables = await database.read("t", lambda tx: set(inspect(tx.connection).get_table_names()))
@@ -487,7 +492,12 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
         "at work": jobs.at_work,
         "naming": lambda: jobs.naming([WorkerId("w")], before),
         "position": lambda: jobs.position(third),
+        "position behind others": lambda: jobs.position(third, [Requester("bert")]),
+        "due but": lambda: jobs.due(5, [Requester("bert")]),
         "running": jobs.running_by_requester,
+        "depth": jobs.queue_depth,
+        "starts": lambda: jobs.recent_starts(5),
+        "lease": lambda: jobs.lease(third, Owner("me"), LONG, 3),
         "counts": jobs.counts,
         "pending": lambda: jobs.pending_of(Requester("anne")),
         "renew": lambda: jobs.renew(held.job_id, Fence(1), LONG),
@@ -520,7 +530,10 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
 
 def _whole_table(line: str) -> bool:
     """An index in its own order is read as far as the page goes; the word index by words."""
-    in_order = ("USING INDEX jobs_by_age", "USING INDEX files_by_name", "VIRTUAL TABLE", "CONSTANT ROW")
+    in_order = (
+        "USING INDEX jobs_by_age", "USING INDEX jobs_by_rank", "USING INDEX jobs_by_start",
+        "USING COVERING INDEX jobs_pending_for", "USING INDEX files_by_name", "VIRTUAL TABLE", "CONSTANT ROW",
+    )  # fmt: skip
     return line.startswith("SCAN") and not any(words in line for words in in_order)
 
 

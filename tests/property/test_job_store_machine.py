@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from gooseherd.domain import formats
 from gooseherd.domain.errors import LeaseLost, NotCancellable
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import Fence, JobId, Owner, Progress, Requester, Submission
+from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
@@ -47,6 +47,7 @@ BEHIND = st.sampled_from([0, 0, 0, 1])
 """How old the fence of a call is; mostly it is the job's own."""
 FAILURES = st.sampled_from([Failure(Reason.WORKER_LOST, "gone"), Failure(Reason.TOOL_FAILED, "exit 1")])
 DIGESTS = st.sampled_from(["d" * 64, "e" * 64])
+LIMITS = st.sampled_from([None, 1, 2])
 WHICH = st.integers(0, 99)
 LEASED = {Status.RUNNING, Status.FINALIZING}
 SOURCE = SourceFile(Dcc("4dn"), LocalId("f"), "f.bam", formats.BAM, "https://example.org/f.bam", md5="0" * 32)
@@ -59,6 +60,7 @@ class Known:
 
     key: str
     requesters: list[Requester]
+    queued_for: Requester
     priority: Priority
     status: Status = Status.PENDING
     fence: int = 0
@@ -69,12 +71,14 @@ class Known:
     cancel: bool = False
     reason: Reason | None = None
     digest: str | None = None
+    slot: bool = False
+    """Leased under a running limit."""
     ends: list[Reason] = field(default_factory=list)
 
     def end(self, status: Status, reason: Reason) -> None:
         if self.status in LEASED:
             self.ends.append(reason)
-        self.status, self.reason, self.owner = status, reason, None
+        self.status, self.reason, self.owner, self.slot = status, reason, None, False
 
 
 class JobStoreMachine(RuleBasedStateMachine):
@@ -121,10 +125,10 @@ class JobStoreMachine(RuleBasedStateMachine):
         holder = self.active(key)
         assert claim.created == (holder is None)
         if holder is None:
-            self.known[job_id] = Known(key, [who], priority)
+            self.known[job_id] = Known(key, [who], who, priority)
         else:
             assert claim.job.job_id == holder
-            self.joined(self.known[holder], who, priority)
+            self.joined(self.known[holder], who, priority, claim.job)
 
     @rule(key=KEYS, who=WHO, priority=PRIORITIES)
     def attach(self, key, who, priority):
@@ -132,9 +136,11 @@ class JobStoreMachine(RuleBasedStateMachine):
         holder = self.active(key)
         assert (job.job_id if job else None) == holder
         if holder is not None:
-            self.joined(self.known[holder], who, priority)
+            self.joined(self.known[holder], who, priority, job)
 
-    def joined(self, job: Known, who: Requester, priority: Priority) -> None:
+    def joined(self, job: Known, who: Requester, priority: Priority, now: Job) -> None:
+        if job.status is Status.PENDING and now.rank < self.before[now.job_id]["rank"]:
+            job.queued_for = who  # a better place is whoever brought it
         if who not in job.requesters:
             job.requesters.append(who)
         job.priority, job.cancel = min(job.priority, priority), False
@@ -142,14 +148,17 @@ class JobStoreMachine(RuleBasedStateMachine):
     # -- ownership -----------------------------------------------------------------------
 
     @precondition(lambda self: self.known)
-    @rule(which=WHICH, owner=OWNERS, ttl=TTLS, behind=BEHIND)
-    def lease(self, which, owner, ttl, behind):
+    @rule(which=WHICH, owner=OWNERS, ttl=TTLS, behind=BEHIND, limit=LIMITS)
+    def lease(self, which, owner, ttl, behind, limit):
         job_id, job = self.pick(which)
         seen = self.run(self.jobs.get(job_id))
         seen = replace(seen, fence=Fence(seen.fence - behind))
-        held = self.run(self.jobs.lease(seen, owner, ttl))
-        assert (held is not None) == (job.status is Status.PENDING and job.due and behind == 0)
+        held = self.run(self.jobs.lease(seen, owner, ttl, limit))
+        slots = sum(other.slot and other.queued_for == job.queued_for for other in self.known.values())
+        below = limit is None or slots < limit
+        assert (held is not None) == (job.status is Status.PENDING and job.due and behind == 0 and below)
         if held is not None:
+            job.slot = limit is not None
             job.status, job.owner, job.stale = Status.RUNNING, owner, ttl is OVER
             job.fence += 1
             job.attempt += 1
@@ -283,6 +292,8 @@ class JobStoreMachine(RuleBasedStateMachine):
         if who is not None and who not in job.requesters:
             return
         job.requesters = [] if who is None else [name for name in job.requesters if name != who]
+        if job.requesters and job.status is Status.PENDING and job.queued_for not in job.requesters:
+            job.queued_for = job.requesters[0]
         if not job.requesters and job.status is Status.PENDING:
             job.end(Status.CANCELLED, Reason.CANCELLED)
         elif not job.requesters:
@@ -309,6 +320,8 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert there["reason"] == job.reason
             assert there["requesters"] == job.requesters
             assert there["priority"] == job.priority
+            assert there["queued_for"] == job.queued_for
+            assert (there["running_slot"] is not None) == job.slot
             assert there["manifest_digest"] == job.digest
             assert there["active"] == (status in ACTIVE)
             closed = [attempt["reason"] for attempt in there["attempts"] if attempt["ended_at"]]
@@ -318,12 +331,20 @@ class JobStoreMachine(RuleBasedStateMachine):
                 was = Status(before["status"])
                 assert status is was or may(was, status)
                 assert there["fence"] >= before["fence"]
+                assert there["rank"] <= before["rank"]
                 assert there["progress"]["percent"] >= before["progress"]["percent"]
                 if was in TERMINAL:
                     assert there == before
         held = [there["workflow_key"] for there in documents.values() if there["active"]]
         assert len(held) == len(set(held))
         self.before = documents
+
+    @invariant()
+    def due_jobs_stand_in_the_order_of_their_positions(self):
+        due = self.run(self.jobs.due(99))
+        expected = {i for i, job in self.known.items() if job.status is Status.PENDING and job.due}
+        assert {job.job_id for job in due} == expected
+        assert [self.run(self.jobs.position(job)) for job in due] == list(range(len(due)))
 
 
 @pytest.mark.slow

@@ -237,7 +237,7 @@ async def ready():
 
 def unused() -> dict[str, Any]:
     """What an application needs and these tests never ask."""
-    return {"files": Files(), "jobs": None, "sources": None}
+    return {"files": Files(), "jobs": None, "queue": None, "sources": None}
 
 
 def test_cache_and_submissions_come_together():

@@ -31,6 +31,7 @@ PENDING = Job(
     status=Status.PENDING,
     priority=Priority.NORMAL,
     requesters=(Requester("a"),),
+    queued_for=Requester("a"),
     created_at=NOW,
     enqueued_at=NOW,
     updated_at=NOW,
@@ -38,7 +39,8 @@ PENDING = Job(
 
 
 def pending(job_id: str, requester: str = "a") -> Job:
-    return replace(PENDING, job_id=JobId(job_id), requesters=(Requester(requester),))
+    who = Requester(requester)
+    return replace(PENDING, job_id=JobId(job_id), requesters=(who,), queued_for=who)
 
 
 def started(

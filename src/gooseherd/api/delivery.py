@@ -362,13 +362,12 @@ class _PartRequest:
         )
 
     async def _accepted(self, job: Job) -> None:
-        position = await self.dependencies.jobs.position(job) if job.status is Status.PENDING else None
         accepted = Accepted.of(
             job,
             self.context.link,
             self.names.paths_of_job(job),
             now=await self.dependencies.jobs.now(),
-            position=position,
+            place=await self.dependencies.queue.place(job),
         )
         body = accepted.model_dump_json().encode()
         headers: Pairs = [

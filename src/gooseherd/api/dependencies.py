@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gooseherd.api.holding import Holds
+from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
@@ -36,6 +37,7 @@ class Dependencies:
     sources: Sources
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
     """Dependency name to "ok", "off: …" (on purpose), or a problem, without hosts and paths."""
+    queue: QueueStatistics
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
     fleet: Fleet | None = None

@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from gooseherd.cli import add, certs, devcloud, files, fleet, get, jobs, reconcile, show, store, trials, up
+from gooseherd.cli import (
+    add,
+    certs,
+    devcloud,
+    files,
+    fleet,
+    get,
+    jobs,
+    queue,
+    reconcile,
+    show,
+    store,
+    trials,
+    up,
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,6 +47,7 @@ app.command("add")(add.add)
 app.command("get")(get.get)
 app.command("show")(show.show)
 app.add_typer(jobs.app, name="jobs")
+app.command("queue")(queue.queue)
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(store.app, name="store")

@@ -217,6 +217,10 @@ class GooseherdClient:
 
     # -- fleet -----------------------------------------------------------------------------
 
+    def queue(self) -> dict[str, Any]:
+        """Who waits and for how long, what runs and who finalizes; `requesters` with the admin key only."""
+        return self._json("GET", "/queue")
+
     def fleet(self) -> dict[str, Any]:
         """`workers`, those that `ended` lately, and how many `slots` are left; needs the admin key."""
         return self._json("GET", "/fleet")

@@ -14,8 +14,7 @@ from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.store import JobStore
 
 _LOOK_AHEAD = 32
-"""Pending jobs read per pass: more than any pass can lease, so that a requester at the
-limit does not hide the ones behind."""
+"""Pending jobs read at once; more when a requester at the limit would hide the ones behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ Action = LeaseJob | StopJob | FollowJob
 def plan(seen: DispatchSnapshot, *, running_limit: int) -> list[Action]:
     """Which jobs to lease: queue order, skipping requesters that run `running_limit` jobs already.
 
-    A job that several requesters wait for counts for the first of them, who asked for it.
+    Whether the limit still holds when it comes to leasing is the store's to say: other processes lease too.
     """
     actions: list[Action] = [StopJob(job_id) for job_id in seen.unwanted]
     actions += [FollowJob(job) for job in seen.unconfirmed]
@@ -70,10 +69,9 @@ def plan(seen: DispatchSnapshot, *, running_limit: int) -> list[Action]:
     for job in seen.due:
         if free <= 0:
             break
-        first = job.requesters[0] if job.requesters else Requester("")
-        if running[first] >= running_limit:
+        if running[job.queued_for] >= running_limit:
             continue
-        running[first] += 1
+        running[job.queued_for] += 1
         free -= 1
         actions.append(LeaseJob(job))
     return actions
@@ -95,6 +93,7 @@ class Dispatcher:
         self._jobs = jobs
         self._fleet = fleet
         self._executions = executions
+        self._running_limit = running_limit
         self.loop: Loop[DispatchSnapshot, Action] = Loop(
             "dispatcher",
             observe=self._observe,
@@ -108,14 +107,38 @@ class Dispatcher:
         some = self._executions.following or self._executions.unconfirmed
         owned = await self._jobs.owned(self._executions.owner) if some else ()
         slots = self._fleet.slots() - self._executions.launching
-        due = await self._jobs.due(_LOOK_AHEAD) if slots > 0 else ()
+        running: Mapping[Requester, int] = {}
+        due: Sequence[Job] = ()
+        if slots > 0 and (due := await self._jobs.due(_LOOK_AHEAD)):
+            running = await self._jobs.running_by_requester()
+            due = await self._due_in_turn(due, running, slots)
         return DispatchSnapshot(
             due=due,
-            running=await self._jobs.running_by_requester() if due else {},
+            running=running,
             slots=slots,
             unwanted=[job.job_id for job in owned if job.cancel_requested],
             unconfirmed=[job for job in owned if self._executions.is_unconfirmed(job)],
         )
+
+    async def _due_in_turn(
+        self, first: Sequence[Job], running: Mapping[Requester, int], slots: int
+    ) -> Sequence[Job]:
+        """In queue order, enough for all slots although some requesters are passed over at their limit."""
+        due = {job.job_id: job for job in first}
+        page = first
+        while len(page) == _LOOK_AHEAD:
+            wanted = Counter(running) + Counter(job.queued_for for job in due.values())
+            passed_over = {requester for requester, jobs in wanted.items() if jobs >= self._running_limit}
+            takes = Counter(job.queued_for for job in due.values())
+            fitting = sum(
+                min(jobs, max(self._running_limit - running.get(requester, 0), 0))
+                for requester, jobs in takes.items()
+            )
+            if fitting >= slots or not passed_over:
+                break
+            page = await self._jobs.due(_LOOK_AHEAD, passed_over)
+            due |= {job.job_id: job for job in page}
+        return sorted(due.values(), key=lambda job: (job.rank, job.job_id))
 
     async def _act(self, action: Action) -> None:
         match action:
@@ -124,4 +147,4 @@ class Dispatcher:
             case FollowJob(job):
                 self._executions.start_unconfirmed(job)
             case LeaseJob(job):
-                await self._executions.lease(job)
+                await self._executions.lease(job, self._running_limit)

@@ -82,10 +82,10 @@ class Executions:
         """Of those, the ones whose worker is not there yet and so not counted by the fleet."""
         return sum(not followed.execution.counted_by_fleet for followed in self._followed.values())
 
-    async def lease(self, seen: Job) -> None:
-        """Lease a pending job and follow it, unless somebody else was faster."""
+    async def lease(self, seen: Job, running_limit: int) -> None:
+        """Lease a pending job and follow it, unless somebody else was faster or its requester has enough."""
         try:
-            job = await self._jobs.lease(seen, self.owner, self.timing.lease)
+            job = await self._jobs.lease(seen, self.owner, self.timing.lease, running_limit)
         except StoreUnavailable:
             self.unconfirmed.note(seen.job_id, adopted=False)
             raise

@@ -86,6 +86,10 @@ class Job:
     created_at: datetime
     enqueued_at: datetime
     updated_at: datetime
+    queued_for: Requester = Requester("")
+    """Whose turn in the queue it takes and whose running limit it counts for: one of those who asked."""
+    rank: int = 0
+    """Its place in the queue, smaller first (queueing.py); kept when it is put back."""
     attempt: int = 0
     fence: Fence = Fence(0)
     lease: Lease | None = None

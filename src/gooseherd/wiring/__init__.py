@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from gooseherd import __version__
@@ -20,6 +21,7 @@ from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.loop import Loop
+from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
@@ -79,6 +81,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             density=settings.workflow_density,
         )
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
+        free_slots: Callable[[], int] = lambda: 0  # noqa: E731
         submissions: Submissions | None = None
         fleet: Fleet | None = None
         if cache is not None:
@@ -106,12 +109,13 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 timing=_timing(settings),
                 bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
             )
+            free_slots = partial(_free_slots, fleet, executions)
             dispatcher = Dispatcher(
                 jobs=jobs,
                 fleet=fleet,
                 executions=executions,
                 wakeups=wakeups,
-                running_limit=settings.workflow_max_running_per_requester,
+                running_limit=_running_limit(settings),
                 tick_seconds=settings.workflow_tick_seconds,
             )
             reaper = Reaper(
@@ -151,6 +155,12 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 submissions=submissions,
                 fleet=fleet,
                 jobs=jobs,
+                queue=QueueStatistics(
+                    jobs,
+                    finalizers=finalizers,
+                    slots=free_slots,
+                    running_limit=_running_limit(settings),
+                ),
                 cache=cache,
                 sources=sources,
                 admin_key=settings.api_admin_key
@@ -167,6 +177,17 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             ),
             settings=settings,
         )
+
+
+def _running_limit(settings: Settings) -> int:
+    if settings.workflow_max_running_per_requester:
+        return settings.workflow_max_running_per_requester
+    workers = settings.worker_max_local if settings.ecs_cluster is None else settings.ecs_max_workers
+    return workers if workers <= 2 else workers - 1
+
+
+def _free_slots(fleet: Fleet, executions: Executions) -> int:
+    return fleet.slots() - executions.launching
 
 
 def _most_holds() -> int:

@@ -50,6 +50,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             mongo = connect.connect(settings.database_url or "", settings.database_name)
             stack.push_async_callback(mongo.client.close)
             await schema.ensure_indexes(mongo)
+            await schema.rank_older_jobs(mongo)
             yield Store(jobs.MongoJobs(mongo), MongoFiles(mongo), lambda: connect.ping(mongo))
         else:
             from gooseherd.store.sql.database import ping

@@ -45,7 +45,7 @@ async def fill(path: Path) -> None:
                 Requester("anne"),
             )
         )
-    held = await jobs.lease((await jobs.due(1))[0], Owner("here"), timedelta(hours=1))
+    held = await jobs.lease((await jobs.due(1))[0], Owner("here"), timedelta(hours=1), 9)
     assert held is not None
     await jobs.assign_worker(held.job_id, held.fence, WorkerId("w1"))
     await database.close()

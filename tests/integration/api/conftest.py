@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 
 from gooseherd.api.app import Dependencies, create_app
+from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.artifact import Kind, Manifest, Part
@@ -39,6 +40,7 @@ from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.sqlite import open_sqlite
 
 ADMIN_KEY = "the-admin-key"
+RUNNING_LIMIT = 4
 LEASE = timedelta(minutes=5)
 
 
@@ -334,6 +336,7 @@ class Builder:
             Dependencies(
                 files=self._files,
                 jobs=self._jobs,
+                queue=QueueStatistics(self._jobs, running_limit=RUNNING_LIMIT, fresh_seconds=0),
                 sources=upstream,
                 readiness=ready,
                 submissions=submissions if processing else None,

@@ -163,10 +163,46 @@ async def test_the_queue_tells_depth_and_finalizers(town):
     await town.run(second)
     body = (await town.http.get("/queue")).json()
     assert (body["pending"] + body["running"], body["active"]) == (2, 2)
-    assert body["finalizers_active"] >= 0
-    assert body["finalizer_defers_total"] >= 0
+    assert (body["finalizers_active"], body["finalizers_owned"], body["finalizer_defers_total"]) == (0, [], 0)
+    assert sum(body["pending_by_priority"].values()) == body["pending"] == 1
+    assert body["oldest_seconds"] >= 0
+    assert body["wait_seconds"]["p50"] >= 0
+    assert body["wait_seconds"]["p95"] >= body["wait_seconds"]["p50"]
     assert body["requesters"] is None
-    assert (await town.http.get("/queue", headers=ADMIN)).json()["requesters"] == {"127.0.0.1": 1}
+    admin = (await town.http.get("/queue", headers=ADMIN)).json()
+    assert admin["requesters"] == {"127.0.0.1": {"pending": 1, "running": 1}}
+
+
+async def test_the_gauges_of_the_queue_agree_with_it(town):
+    await submit(town)
+    _, second = await submit(town)
+    await town.run(second)
+    lines = (await town.http.get("/metrics")).text.splitlines()
+    assert 'gooseherd_queue_jobs{status="pending"} 1.0' in lines
+    assert 'gooseherd_queue_jobs{status="running"} 1.0' in lines
+    assert 'gooseherd_queue_pending{priority="interactive"} 1.0' in lines
+    assert 'gooseherd_queue_pending{priority="batch"} 0.0' in lines
+    assert any(line.startswith('gooseherd_queue_wait_seconds{quantile="0.95"}') for line in lines)
+
+
+async def test_a_job_that_waits_says_how_long_its_turn_will_take(town):
+    for _ in range(4):
+        _, job_id = await submit(town)
+        await town.run(job_id)
+    # One requester, at its limit: only an end of its own helps.
+    _, last = await submit(town)
+    waiting = (await town.http.get(f"/jobs/{last}")).json()["waiting"]
+    assert waiting["detail"] == "in the queue, until one of the requester's running jobs ends"
+    assert waiting["wait_seconds"] is None
+    jobs = (await town.http.get("/jobs", params={"status": "running"})).json()["jobs"]
+    await town.http.delete(f"/jobs/{jobs[0]['job_id']}", headers=ADMIN)
+    ended = await town.jobs.get(jobs[0]["job_id"])
+    await town.jobs.release_workflow(
+        ended.job_id, ended.fence, Status.CANCELLED, Failure(Reason.CANCELLED, "stopped")
+    )
+    record = (await town.http.get(f"/jobs/{last}")).json()
+    assert record["position"] == 0
+    assert record["waiting"]["wait_seconds"] > 0
 
 
 async def test_contigs_come_in_the_shape_of_an_assembly(town):
@@ -239,6 +275,7 @@ async def test_a_job_in_the_queue_says_behind_how_many_it_waits(town):
     assert (await town.http.get(f"/jobs/{first}")).json()["waiting"] == {
         "reason": "queued",
         "detail": "next in the queue, for a worker that is free",
+        "wait_seconds": None,
         "next_try_at": None,
         "next_try_seconds": None,
     }

@@ -11,6 +11,7 @@ from pydantic import Field
 from gooseherd.api.models.artifacts import counts_of, notes_of
 from gooseherd.api.models.response import Link, PriorityWord, ResponseModel, StatusWord
 from gooseherd.api.models.waiting import WaitingView
+from gooseherd.control.queue_statistics import QueuePlace, QueueSnapshot
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.job import AttemptRecord, Job
@@ -35,15 +36,15 @@ class Accepted(ResponseModel):
 
     @classmethod
     def of(
-        cls, job: Job, link: Link, paths: Mapping[Kind, str], *, now: datetime, position: int | None
+        cls, job: Job, link: Link, paths: Mapping[Kind, str], *, now: datetime, place: QueuePlace | None
     ) -> Accepted:
         """What a caller needs to follow `job`; `paths` is where its parts will be."""
         return cls(
             job_id=job.job_id,
             status=job.status.value,
             percent=round(job.progress.percent, 1),
-            position=position,
-            waiting=WaitingView.of(job, now, position=position),
+            position=place.position if place else None,
+            waiting=WaitingView.of(job, now, place=place),
             job_url=link(f"/jobs/{job.job_id}"),
             events_url=link(f"/jobs/{job.job_id}/events"),
             data_url=link(paths[Kind.DATA]),
@@ -161,7 +162,7 @@ class JobView(ResponseModel):
         paths: Mapping[Kind, str],
         *,
         now: datetime,
-        position: int | None = None,
+        place: QueuePlace | None = None,
         manifest: Manifest | None = None,
         admin: bool = False,
     ) -> JobView:
@@ -181,14 +182,14 @@ class JobView(ResponseModel):
             processor=job.recipe.processor,
             processor_version=job.recipe.processor_version,
             priority=_priority(job),
-            position=position,
+            position=place.position if place else None,
             created_at=job.created_at,
             enqueued_at=job.enqueued_at,
             updated_at=job.updated_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
             not_before=job.not_before,
-            waiting=WaitingView.of(job, now, position=position),
+            waiting=WaitingView.of(job, now, place=place),
             attempt=job.attempt,
             attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
             cancel_requested=job.cancel_requested,
@@ -232,14 +233,77 @@ class JobList(ResponseModel):
     next: str | None
 
 
+class PriorityCounts(ResponseModel):
+    """Jobs by priority."""
+
+    interactive: int = Field(ge=0)
+    normal: int = Field(ge=0)
+    batch: int = Field(ge=0)
+
+
+class Waits(ResponseModel):
+    """How long the jobs that were started last had waited, in seconds; null when there are none."""
+
+    p50: float | None
+    p95: float | None
+
+
+class Finalizer(ResponseModel):
+    """A job that this API process is finalizing, and for how long."""
+
+    job_id: str
+    seconds: float
+
+
+class RequesterQueue(ResponseModel):
+    """One requester's jobs, by whose turn they take."""
+
+    pending: int
+    running: int
+
+
 class QueueView(ResponseModel):
-    """The queue now. `requesters` (running jobs of each) is for the admin only."""
+    """The queue of all API processes within the last second; `finalizers_*` are of the one that answers."""
 
     pending: int
     running: int
     finalizing: int
     active: int
+    pending_by_priority: PriorityCounts
+    oldest_seconds: float | None = Field(description="Of the job that waits longest; null: none waits.")
+    wait_seconds: Waits
     finalizers_active: int
-    finalizer_defers_total: int
+    finalizers_owned: list[Finalizer]
+    finalizer_defers_total: int = Field(description="Stale jobs left alone because their finalizer lives.")
     requesters_running: int
-    requesters: dict[str, int] | None = None
+    requesters: dict[str, RequesterQueue] | None = Field(default=None, description="For the admin only.")
+
+    @classmethod
+    def of(cls, seen: QueueSnapshot, *, admin: bool) -> QueueView:
+        """The snapshot as a client or the admin sees it."""
+        counts = {status: max(count, 0) for status, count in seen.counts.items()}
+        pending = seen.pending_by_requester
+        return cls(
+            pending=counts.get(Status.PENDING, 0),
+            running=counts.get(Status.RUNNING, 0),
+            finalizing=counts.get(Status.FINALIZING, 0),
+            active=sum(counts.values()),
+            pending_by_priority=PriorityCounts(
+                **{priority.label: count for priority, count in seen.by_priority.items()}
+            ),
+            oldest_seconds=seen.oldest_seconds,
+            wait_seconds=Waits(p50=seen.wait_seconds(50), p95=seen.wait_seconds(95)),
+            finalizers_active=len(seen.finalizers),
+            finalizers_owned=[
+                Finalizer(job_id=job_id, seconds=round(seconds, 1))
+                for job_id, seconds in seen.finalizers.items()
+            ],
+            finalizer_defers_total=seen.defers_total,
+            requesters_running=len(seen.running),
+            requesters={
+                name: RequesterQueue(pending=pending.get(name, 0), running=seen.running.get(name, 0))
+                for name in sorted({*pending, *seen.running})
+            }
+            if admin
+            else None,
+        )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pydantic import Field
 
 from gooseherd.api.models.response import ResponseModel
+from gooseherd.control.queue_statistics import QueuePlace
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job
 from gooseherd.domain.states import Status
@@ -20,11 +21,15 @@ class WaitingView(ResponseModel):
         examples=["source_unavailable"],
     )
     detail: str = Field(examples=["upstream host name does not resolve"])
+    wait_seconds: float | None = Field(
+        default=None,
+        description="Of what is queued: until its turn, as fast as jobs were started lately; null: unknown.",
+    )
     next_try_at: datetime | None = Field(description="UTC; null when no time is set.")
     next_try_seconds: float | None = Field(description="Counted from this response; 0 when it is due.")
 
     @classmethod
-    def of(cls, job: Job, now: datetime, *, position: int | None) -> WaitingView | None:
+    def of(cls, job: Job, now: datetime, *, place: QueuePlace | None) -> WaitingView | None:
         """What `job` waits for; None when it works, or has ended. `now` is by the store's clock."""
         progress, tried = job.progress, job.attempts[-1] if job.attempts else None
         if job.status is Status.PENDING:
@@ -32,7 +37,8 @@ class WaitingView(ResponseModel):
                 return cls._until(job.not_before, now, tried.reason, tried.detail)
             return cls(
                 reason="queued",
-                detail=_queued(position),
+                detail=_queued(place),
+                wait_seconds=place.wait_seconds if place else None,
                 next_try_at=None,
                 next_try_seconds=None,
             )
@@ -60,9 +66,19 @@ class WaitingView(ResponseModel):
         )
 
 
-def _queued(position: int | None) -> str:
-    if position is None:
+def _queued(place: QueuePlace | None) -> str:
+    if place is None:
         return "in the queue"
-    if position == 0:
+    if place.at_limit:
+        return "in the queue, until one of the requester's running jobs ends"
+    if place.position == 0:
         return "next in the queue, for a worker that is free"
-    return f"in the queue, behind {position} other job{'s' if position > 1 else ''}"
+    behind = f"in the queue, behind {place.position} other job{'s' if place.position > 1 else ''}"
+    return behind if place.wait_seconds is None else f"{behind}, about {_span(place.wait_seconds)}"
+
+
+def _span(seconds: float) -> str:
+    """Rounded as an estimate is."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"

@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.jobs import JobList, JobView, QueueView
 from gooseherd.api.models.response import StatusWord
@@ -116,19 +115,8 @@ def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
 
     @router.get("/queue", tags=["operation"], responses=problems(503))
     async def queue(context: CurrentRequest) -> QueueView:
-        """Depth by status, and who finalizes."""
-        counts = await dependencies.jobs.counts()
-        running = await dependencies.jobs.running_by_requester()
-        return QueueView(
-            pending=counts.get(Status.PENDING, 0),
-            running=counts.get(Status.RUNNING, 0),
-            finalizing=counts.get(Status.FINALIZING, 0),
-            active=sum(counts.values()),
-            finalizers_active=_gauge("gooseherd_finalizers_active"),
-            finalizer_defers_total=_gauge("gooseherd_finalizer_defers_total"),
-            requesters_running=len(running),
-            requesters={str(name): count for name, count in running.items()} if context.is_admin else None,
-        )
+        """Who waits and for how long, what runs, and who finalizes."""
+        return QueueView.of(await dependencies.queue.snapshot(), admin=context.is_admin)
 
     return router
 
@@ -154,7 +142,7 @@ async def _view(dependencies: Dependencies, names: Names, job: Job, context: Req
         context.link,
         names.paths_of_job(job),
         now=await dependencies.jobs.now(),
-        position=await dependencies.jobs.position(job) if job.status is Status.PENDING else None,
+        place=await dependencies.queue.place(job),
         manifest=await _published_by(dependencies, job),
         admin=context.is_admin,
     )
@@ -168,7 +156,3 @@ async def _published_by(dependencies: Dependencies, job: Job) -> Manifest | None
         return await dependencies.submissions.published(job.source, job.recipe)
     except (CacheUnavailable, InvalidInput):
         return None
-
-
-def _gauge(name: str) -> int:
-    return int(telemetry.REGISTRY.get_sample_value(name) or 0)

@@ -15,6 +15,7 @@ from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.operation import Health, ServiceReadiness
 from gooseherd.api.route_parameters import CurrentRequest
+from gooseherd.domain.errors import GooseherdError
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,12 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        """Counters and gauges for Prometheus."""
+        """Counters and gauges for Prometheus. Those of the queue stay as they were when the store is away."""
+        try:
+            async with asyncio.timeout(_READINESS_SECONDS):
+                await dependencies.queue.refresh_metrics()
+        except (GooseherdError, TimeoutError) as error:
+            _log.warning("the queue could not be read for its metrics", extra={"error": str(error)})
         return Response(generate_latest(telemetry.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @router.get("/favicon.ico", include_in_schema=False)

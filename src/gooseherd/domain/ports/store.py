@@ -126,6 +126,23 @@ class JobPage:
     next: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Pending jobs by requester and priority; `oldest` is when the one that waits longest was submitted."""
+
+    pending: Mapping[tuple[Requester, Priority], int]
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """When a job was leased for the first time, and when it was put into the queue."""
+
+    queued_for: Requester
+    enqueued_at: datetime
+    started_at: datetime
+
+
 class JobStore(Protocol):
     """Jobs, the queue and the workflow mutex.
 
@@ -141,6 +158,10 @@ class JobStore(Protocol):
 
     async def attach(self, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
         """Join the active job of `key`: add the requester, raise the priority if it is more urgent.
+
+        A pending job takes the better of the two places in the queue: its own, and the one that the
+        requester would get for a job of `priority` now. A running one is wanted again, whatever was
+        withdrawn before.
 
         None: there is no active job.
         """
@@ -158,8 +179,8 @@ class JobStore(Protocol):
         """One page of jobs."""
         ...
 
-    async def due(self, limit: int) -> Sequence[Job]:
-        """Pending jobs whose time has come, in queue order (priority, enqueued_at, id)."""
+    async def due(self, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
+        """Pending jobs whose time has come, by (rank, id), without those queued for `passing_over`."""
         ...
 
     async def unowned(self, limit: int) -> Sequence[Job]:
@@ -178,10 +199,15 @@ class JobStore(Protocol):
         """Jobs changed after `since`, any of whose attempts names one of the workers."""
         ...
 
-    async def lease(self, seen: Job, owner: Owner, ttl: timedelta) -> Job | None:
+    async def lease(
+        self, seen: Job, owner: Owner, ttl: timedelta, running_limit: int | None = None
+    ) -> Job | None:
         """pending→running: fence+1, attempt+1.
 
-        None: somebody else has had it since it was seen, or it is not due.
+        With a limit the requester it is queued for never has more jobs leased so than that, however
+        many processes lease at once: the job takes one of that many slots in the same write.
+
+        None: somebody else has had it since it was seen, it is not due, or the limit is reached.
         """
         ...
 
@@ -265,12 +291,20 @@ class JobStore(Protocol):
         """Let go of every lease of `owner` (an earlier life of this process, or one that is leaving)."""
         ...
 
-    async def position(self, job: Job) -> int:
-        """How many pending jobs sort before it; 0 is next."""
+    async def position(self, job: Job, passing_over: Collection[Requester] = ()) -> int:
+        """How many due jobs sort before it, without those queued for `passing_over`; 0 is next."""
         ...
 
     async def running_by_requester(self) -> Mapping[Requester, int]:
-        """Running and finalizing jobs per requester."""
+        """Running and finalizing jobs per requester they were queued for."""
+        ...
+
+    async def queue_depth(self) -> QueueDepth:
+        """Who waits. Read from an index that has pending jobs only."""
+        ...
+
+    async def recent_starts(self, limit: int) -> Sequence[Start]:
+        """The newest first leases, newest first."""
         ...
 
     async def counts(self) -> Mapping[Status, int]:

@@ -6,6 +6,7 @@ Beside the fields of `Job` it keeps:
 - `active`: true while the job holds its workflow key; what the mutex index looks at.
 - `asked_by`: everybody who ever asked; `requesters` shrinks when somebody withdraws.
 - `lease.token`: random, so that a writer whose answer got lost knows its own lease again.
+- `running_slot`: which of the running limit's slots a leased job has; `holds_slot` tells whether it has one.
 - `not_before`: never missing; equal to `enqueued_at` it means "at once".
 """
 
@@ -39,7 +40,7 @@ from gooseherd.domain.states import Status
 from gooseherd.store.mongo.connect import Document
 
 
-def new_job(submission: Submission, now: datetime) -> Document:
+def new_job(submission: Submission, now: datetime, rank: int) -> Document:
     """The document that claims the mutex: pending, active, attempt 0, fence 0."""
     return {
         "_id": submission.job_id,
@@ -47,6 +48,10 @@ def new_job(submission: Submission, now: datetime) -> Document:
         "active": True,
         "status": Status.PENDING.value,
         "priority": int(submission.priority),
+        "rank": rank,
+        "queued_for": submission.requester,
+        "running_slot": None,
+        "holds_slot": False,
         "requesters": [submission.requester],
         "asked_by": [submission.requester],
         "source": submission.source.to_json(),
@@ -97,6 +102,9 @@ def to_job(document: Mapping[str, Any]) -> Job:
         created_at=document["created_at"],
         enqueued_at=document["enqueued_at"],
         updated_at=document["updated_at"],
+        # Jobs of earlier versions have neither.
+        queued_for=Requester(document.get("queued_for", "")),
+        rank=document.get("rank", 0),
         attempt=document["attempt"],
         fence=Fence(document["fence"]),
         lease=_to_lease(document["lease"]),

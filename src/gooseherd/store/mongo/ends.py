@@ -13,7 +13,7 @@ from gooseherd.store import edges
 from gooseherd.store.edges import Edge
 from gooseherd.store.mongo.connect import Document, store_operation
 from gooseherd.store.mongo.documents import from_parts
-from gooseherd.store.mongo.fenced import OPEN_ATTEMPT, FencedWrites, ended, lost
+from gooseherd.store.mongo.fenced import NOT_HELD, OPEN_ATTEMPT, FencedWrites, ended, lost
 
 
 class JobEndWrites(FencedWrites):
@@ -89,8 +89,8 @@ class JobEndWrites(FencedWrites):
                 **_attempt_ended(failure.reason, failure.detail, now),
                 "status": Status.PENDING.value,
                 "not_before": now + delay,
-                "lease": None,
                 "updated_at": now,
+                **NOT_HELD,
             }
         }
         return await self._end(

@@ -21,6 +21,10 @@ OPEN_ATTEMPT: Final[Mapping[str, Any]] = {"attempts": {"$elemMatch": {"ended_at"
 """Matches while an attempt is under way, and makes `attempts.$` its record."""
 
 
+NOT_HELD: Final[Mapping[str, Any]] = {"lease": None, "running_slot": None, "holds_slot": False}
+"""What a job without a holder has."""
+
+
 class FencedWrites(JobReads):
     """What the writers of leases and of ends share."""
 
@@ -56,4 +60,4 @@ def lost(job_id: JobId, fence: Fence, operation: str) -> LeaseLost:
 
 def ended(status: Status, now: datetime) -> Document:
     """Fields of a job that has just ended: it holds neither the mutex nor a lease."""
-    return {"status": status.value, "active": False, "lease": None, "finished_at": now, "updated_at": now}
+    return {"status": status.value, "active": False, "finished_at": now, "updated_at": now, **NOT_HELD}

@@ -4,7 +4,8 @@
 | --- | --- | --- |
 | ∅→pending | none: insert; the index `one_active_job` refuses a second | the whole document, active |
 | attach | active | add requester, least priority, cancel_requested=false |
-| pending→running | pending, due, fence as seen | fence+1, attempt+1, lease, open a record in attempts |
+| attach, better place | pending, rank as seen | the same, rank, queued_for |
+| pending→running | pending, due, fence as seen, free slot | fence+1, attempt+1, lease, slot, new record |
 | adopt | fence as seen, leased, lease run out | fence+1, lease |
 | renew | fence, leased, lease has an owner, not cancel_requested | latest of both lease ends |
 | renew, unwanted | fence, leased, lease has an owner | latest of both lease ends |
@@ -16,7 +17,7 @@
 | finalizing→completed | fence, finalizing, open record | digest, parts, close record, inactive, no lease |
 | leased→failed | fence, leased, open record | reason, close record, inactive, no lease |
 | running→cancelled | fence, running, open record | the same |
-| leased→pending | fence, leased, open record | close record, not_before; enqueued_at stays, so its place |
+| leased→pending | fence, leased, open record | close record, not_before; rank stays, so its place |
 | withdraw, others stay | status and requesters as seen | requesters without the one |
 | pending→cancelled | pending, requesters as seen | no requesters, reason, inactive |
 | cancel flag | running, requesters as seen | no requesters, cancel_requested |
@@ -77,7 +78,9 @@ class MongoJobs(JobLeases, JobEndWrites):
         """
         for _ in range(_TRIES):
             try:
-                document = new_job(submission, await self._clock.now())
+                now = await self._clock.now()
+                rank = await self._turns.take(submission.requester, submission.priority, now)
+                document = new_job(submission, now, rank)
                 await self._jobs.insert_one(document)
                 return Claim(to_job(document), created=True)
             except DuplicateKeyError:
@@ -103,13 +106,20 @@ class MongoJobs(JobLeases, JobEndWrites):
                 and not seen["cancel_requested"]
             ):
                 return to_job(seen)
-            job_id = seen["_id"]
+            job_id, now = seen["_id"], await self._clock.now()
+            as_seen: Document = {"_id": job_id, "active": True}
+            values: Document = {"cancel_requested": False, "updated_at": now}
+            if seen["status"] == Status.PENDING:
+                rank = await self._turns.peek(requester, priority, now)
+                if rank < seen.get("rank", 0):
+                    as_seen |= {"status": Status.PENDING.value, "rank": seen["rank"]}
+                    values |= {"rank": rank, "queued_for": requester}
             joined = await self._jobs.update_one(
-                {"_id": job_id, "active": True},
+                as_seen,
                 {
                     "$addToSet": {"requesters": requester, "asked_by": requester},
                     "$min": {"priority": int(priority)},
-                    "$set": {"cancel_requested": False, "updated_at": await self._clock.now()},
+                    "$set": values,
                 },
             )
             if joined.matched_count:
@@ -132,6 +142,8 @@ class MongoJobs(JobLeases, JobEndWrites):
             now = await self._clock.now()
             staying = [] if requester is None else [name for name in seen["requesters"] if name != requester]
             change: Document = {"requesters": staying, "updated_at": now}
+            if staying and seen["status"] == Status.PENDING and seen.get("queued_for") not in staying:
+                change["queued_for"] = staying[0]
             if not staying and seen["status"] == Status.PENDING:
                 detail = (
                     "withdrawn by an operator" if requester is None else "withdrawn by everybody who asked"

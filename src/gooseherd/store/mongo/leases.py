@@ -8,6 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pymongo.errors import DuplicateKeyError
+
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, WorkerId
 from gooseherd.domain.ports.store import Renewal
@@ -26,9 +28,37 @@ class JobLeases(FencedWrites):
     """The part of the JobStore port that gives, renews and uses leases."""
 
     @store_operation
-    async def lease(self, seen: Job, owner: Owner, ttl: timedelta) -> Job | None:
-        """pending→running: fence+1, attempt+1. None: somebody else has had it since, or it is not due."""
+    async def lease(
+        self, seen: Job, owner: Owner, ttl: timedelta, running_limit: int | None = None
+    ) -> Job | None:
+        """pending→running: fence+1, attempt+1.
+
+        None: somebody else has had it since, it is not due, or its requester's limit is reached.
+        """
+        if running_limit is None:
+            return await self._lease(seen, owner, ttl, {})
+        for _ in range(running_limit):
+            slot = await self._free_slot(seen, running_limit)
+            if slot is None:
+                return None
+            try:
+                return await self._lease(seen, owner, ttl, {"running_slot": slot, "holds_slot": True})
+            except DuplicateKeyError:
+                continue  # another process was faster: one slot fewer is free
+        return None
+
+    async def _free_slot(self, seen: Job, limit: int) -> int | None:
+        """One that no job of the requester has; None: `limit` are taken."""
+        theirs = {"queued_for": seen.queued_for, "active": True, "holds_slot": True}
+        found = await self._jobs.find(theirs, projection={"running_slot": 1}).to_list()
+        taken = {document["running_slot"] for document in found}
+        if len(taken) >= limit:
+            return None
+        return next(slot for slot in range(limit) if slot not in taken)
+
+    async def _lease(self, seen: Job, owner: Owner, ttl: timedelta, slot: Document) -> Job | None:
         now = await self._clock.now()
+        same = {"queued_for": seen.queued_for} if slot else {}
         fresh = {f"progress.{name}": value for name, value in asdict(Progress()).items() if name != "percent"}
         return await self._own(
             {
@@ -36,12 +66,14 @@ class JobLeases(FencedWrites):
                 "status": Status.PENDING.value,
                 "fence": seen.fence,
                 "not_before": {"$lte": now},
+                **same,
             },
             owner,
             now + ttl,
             {
                 "$inc": {"fence": 1, "attempt": 1},
                 "$set": {
+                    **slot,
                     "status": Status.RUNNING.value,
                     "started_at": seen.started_at or now,
                     "updated_at": now,

@@ -8,18 +8,22 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports.store import JobPage, JobQuery
+from gooseherd.domain.ports.store import JobPage, JobQuery, QueueDepth, Start
+from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.edges import LEASED
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.documents import to_job
 from gooseherd.store.mongo.schema import JOBS
+from gooseherd.store.mongo.turns import Turns
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def any_of(statuses: frozenset[Status]) -> Document:
@@ -36,6 +40,7 @@ class JobReads:
 
     def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
         self._jobs = durable(db, JOBS)
+        self._turns = Turns(db)
         self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
 
     @store_operation
@@ -86,11 +91,11 @@ class JobReads:
         )
 
     @store_operation
-    async def due(self, limit: int) -> Sequence[Job]:
-        """Pending jobs whose time has come, in queue order (priority, enqueued_at, id)."""
+    async def due(self, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
+        """Pending jobs whose time has come, in queue order (rank, id)."""
         found = self._jobs.find(
-            {"status": Status.PENDING.value, "not_before": {"$lte": await self._clock.now()}},
-            sort=[("priority", 1), ("enqueued_at", 1), ("_id", 1)],
+            await self._due_but(passing_over),
+            sort=[("rank", 1), ("_id", 1)],
             limit=limit,
         )
         return [to_job(document) for document in await found.to_list()]
@@ -131,24 +136,62 @@ class JobReads:
         return [to_job(document) for document in await found.to_list()]
 
     @store_operation
-    async def position(self, job: Job) -> int:
-        """How many pending jobs sort before it, due or not; 0 is next. Three index ranges, no sorting."""
-        pending = {"status": Status.PENDING.value}
-        priority = int(job.priority)
+    async def position(self, job: Job, passing_over: Collection[Requester] = ()) -> int:
+        """How many due jobs sort before it; 0 is next. Two index ranges, no sorting."""
+        due = await self._due_but(passing_over)
         before: tuple[Document, ...] = (
-            {**pending, "priority": {"$lt": priority}},
-            {**pending, "priority": priority, "enqueued_at": {"$lt": job.enqueued_at}},
-            {**pending, "priority": priority, "enqueued_at": job.enqueued_at, "_id": {"$lt": job.job_id}},
+            {**due, "rank": {"$lt": job.rank}},
+            {**due, "rank": job.rank, "_id": {"$lt": job.job_id}},
         )
         return sum(await asyncio.gather(*map(self._jobs.count_documents, before)))
+
+    async def _due_but(self, passing_over: Collection[Requester]) -> Document:
+        due: Document = {
+            "status": Status.PENDING.value,
+            "not_before": {"$lte": await self._clock.now()},
+        }
+        return due | {"queued_for": {"$nin": sorted(passing_over)}} if passing_over else due
 
     @store_operation
     async def running_by_requester(self) -> Mapping[Requester, int]:
         """Running and finalizing jobs per requester; there are never more of them than workers."""
-        found = self._jobs.find({"status": any_of(LEASED)}, projection={"requesters": 1})
-        return Counter(
-            Requester(name) for document in await found.to_list() for name in document["requesters"]
+        found = self._jobs.find({"status": any_of(LEASED)}, projection={"queued_for": 1})
+        return Counter(Requester(document.get("queued_for", "")) for document in await found.to_list())
+
+    @store_operation
+    async def queue_depth(self) -> QueueDepth:
+        """Who waits, and since when."""
+        pending: Document = {"status": Status.PENDING.value}
+        pipeline: list[dict[str, Any]] = [
+            {"$match": pending},
+            {
+                "$group": {
+                    "_id": {"queued_for": "$queued_for", "priority": "$priority"},
+                    "count": {"$sum": 1},
+                }
+            },
+        ]
+        rows = await (await self._jobs.aggregate(pipeline)).to_list()
+        first = self._jobs.find(pending, projection={"created_at": 1}, sort=[("created_at", 1)], limit=1)
+        waiting = {
+            (Requester(row["_id"].get("queued_for") or ""), Priority(row["_id"]["priority"])): row["count"]
+            for row in rows
+        }
+        return QueueDepth(waiting, next((row["created_at"] for row in await first.to_list()), None))
+
+    @store_operation
+    async def recent_starts(self, limit: int) -> Sequence[Start]:
+        """The newest first leases, newest first."""
+        found = self._jobs.find(
+            {"started_at": {"$gt": _EPOCH}},
+            projection={"queued_for": 1, "enqueued_at": 1, "started_at": 1},
+            sort=[("started_at", -1)],
+            limit=limit,
         )
+        return [
+            Start(Requester(row.get("queued_for", "")), row["enqueued_at"], row["started_at"])
+            for row in await found.to_list()
+        ]
 
     @store_operation
     async def counts(self) -> Mapping[Status, int]:

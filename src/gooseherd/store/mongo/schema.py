@@ -18,13 +18,21 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.queueing import Priority, first_rank
 from gooseherd.store.mongo.connect import Database, store_operation
 
 JOBS: Final = "jobs"
 FILES: Final = "files"
 
+TURNS: Final = "turns"
+"""The last rank given to each requester and priority."""
+
 ONE_ACTIVE: Final = "one_active_job"
 """The workflow mutex."""
+ONE_PER_SLOT: Final = "one_job_per_slot"
+
+TURN_SECONDS: Final = 86400
+"""A requester's last rank is forgotten a day after it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class Index:
     why: str
     unique: bool = False
     partial: Mapping[str, Any] = field(default_factory=dict)
+    expire_after_seconds: int | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -46,6 +55,8 @@ class Index:
             options["unique"] = True
         if self.partial:
             options["partialFilterExpression"] = dict(self.partial)
+        if self.expire_after_seconds is not None:
+            options["expireAfterSeconds"] = self.expire_after_seconds
         return options
 
 
@@ -56,9 +67,20 @@ INDEXES: Final[tuple[Index, ...]] = (
         "the mutex: one active job per workflow key", unique=True, partial={"active": True},
     ),
     Index(
-        JOBS, "queue", (("status", 1), ("priority", 1), ("enqueued_at", 1), ("_id", 1)),
+        JOBS, "rank", (("status", 1), ("rank", 1), ("_id", 1), ("not_before", 1), ("queued_for", 1)),
         "who is next, and how many are before; all that go by status",
     ),
+    Index(
+        JOBS, "pending_for", (("status", 1), ("queued_for", 1), ("priority", 1), ("rank", 1)),
+        "a requester's last place in the queue, and who waits",
+    ),
+    Index(JOBS, "waiting_longest", (("status", 1), ("created_at", 1)), "which pending jobs are too old"),
+    Index(
+        JOBS, ONE_PER_SLOT, (("queued_for", 1), ("running_slot", 1)),
+        "the running limit: one job in each slot of a requester", unique=True,
+        partial={"active": True, "holds_slot": True},
+    ),
+    Index(JOBS, "started", (("started_at", -1),), "how long the newest jobs waited"),
     # Nothing that every heartbeat changes is in an index: jobs under way are few enough to look through.
     Index(JOBS, "workers", (("attempts.worker_id", 1),), "what a worker has worked on"),
     Index(JOBS, "history", (("workflow_key", 1), ("created_at", -1)), "the newest job of a workflow key"),
@@ -67,6 +89,10 @@ INDEXES: Final[tuple[Index, ...]] = (
     Index(
         JOBS, "source", (("source.dcc", 1), ("source.local_id", 1), ("created_at", -1)),
         "the list of one file's jobs",
+    ),
+    Index(
+        TURNS, "at", (("at", 1),), "forgets requesters that no longer ask",
+        expire_after_seconds=TURN_SECONDS,
     ),
     Index(FILES, "name", (("dcc", 1), ("local_id", 1)), "one entry per name", unique=True),
     Index(FILES, "words", (("words", 1),), "search by the beginning of a word"),
@@ -97,6 +123,19 @@ async def ensure_indexes(db: Database) -> None:
                 raise
             for index in wanted:
                 await _ensure_one(db, index)
+
+
+@store_operation
+async def rank_older_jobs(db: Database) -> None:
+    """Give jobs of a version before ranks a place in the queue: by their age and priority. Idempotent."""
+    unranked: dict[str, Any] = {"active": True, "rank": None}
+    fields = {"priority": 1, "requesters": 1, "enqueued_at": 1}
+    async for document in db[JOBS].find(unranked, projection=fields):
+        rank = first_rank(Priority(document["priority"]), document["enqueued_at"])
+        queued_for = next(iter(document["requesters"]), "")
+        await db[JOBS].update_one(
+            {"_id": document["_id"], "rank": None}, {"$set": {"rank": rank, "queued_for": queued_for}}
+        )
 
 
 async def _ensure_one(db: Database, index: Index) -> None:

@@ -21,6 +21,7 @@ from gooseherd.store.sql.leases import JobHolding
 from gooseherd.store.sql.reading import load
 from gooseherd.store.sql.rows import new_job, to_job
 from gooseherd.store.sql.schema import job_requesters, jobs
+from gooseherd.store.sql.turns import in_turn, own_rank
 from gooseherd.store.sql.upserts import insert_if_absent, wait_for_job
 from gooseherd.store.sql.writing import ITS_ID, change, demands, end
 
@@ -55,9 +56,11 @@ class SqlJobs(JobHolding):
             InvalidInput: the job id already names another job.
             StoreUnavailable: nothing known, or the mutex changed hands too often.
         """
+        in_turn(tx, submission.requester)
+        rank = own_rank(tx, submission.requester, submission.priority, tx.now)
         for _ in range(_TRIES):
             insert = insert_if_absent(tx.dialect, jobs)
-            row = tx.connection.execute(insert, new_job(submission, tx.now)).one_or_none()
+            row = tx.connection.execute(insert, new_job(submission, tx.now, rank)).one_or_none()
             if row is not None:
                 _join(tx, submission.job_id, submission.requester, tx.now)
                 return Claim(to_job(row), created=True)
@@ -87,6 +90,8 @@ class SqlJobs(JobHolding):
             return to_job(row)
         staying = [] if requester is None else [name for name in row.requesters if name != requester]
         values: dict[str, Any] = {"requesters": staying}
+        if staying and row.status == Status.PENDING and row.queued_for not in staying:
+            values["queued_for"] = staying[0]
         if not staying and row.status == Status.PENDING:
             detail = "withdrawn by an operator" if requester is None else "withdrawn by everybody who asked"
             values |= {"reason": Reason.CANCELLED.value, "detail": detail}
@@ -117,11 +122,15 @@ def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: P
     if requester in row.requesters and priority >= row.priority and not row.cancel_requested:
         return to_job(row)
     joined = row.requesters if requester in row.requesters else [*row.requesters, requester]
-    values = {
+    values: dict[str, Any] = {
         "requesters": joined,
         "priority": min(int(priority), row.priority),
         "cancel_requested": False,
     }
+    if row.status == Status.PENDING:
+        rank = own_rank(tx, requester, priority, tx.now)
+        if rank < row.rank:
+            values |= {"rank": rank, "queued_for": requester}
     row = change(tx, edges.ATTACH, JobId(row.id), None, values)
     assert row is not None  # it is locked
     _join(tx, JobId(row.id), requester, row.created_at)

@@ -32,8 +32,9 @@ from gooseherd.store.sql.rows import (
     with_open_attempt,
 )
 from gooseherd.store.sql.schema import job_workers, jobs
+from gooseherd.store.sql.turns import free_slot, in_turn
 from gooseherd.store.sql.upserts import insert_if_absent
-from gooseherd.store.sql.writing import ITS_ID, NOW, change, closed, demands, end, known, locked
+from gooseherd.store.sql.writing import ITS_ID, NOT_HELD, NOW, change, closed, demands, end, known, locked
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +78,23 @@ class JobHolding(JobReads):
     # -- leases ----------------------------------------------------------------------------
 
     @writing
-    def lease(self, tx: Transaction, seen: Job, owner: Owner, ttl: timedelta) -> Job | None:
-        """pending→running: fence+1, attempt+1. None: somebody else has had it since, or it is not due."""
+    def lease(
+        self, tx: Transaction, seen: Job, owner: Owner, ttl: timedelta, running_limit: int | None = None
+    ) -> Job | None:
+        """pending→running: fence+1, attempt+1.
+
+        None: somebody else has had it since, it is not due, or its requester's limit is reached.
+        """
+        if running_limit is not None:
+            in_turn(tx, seen.queued_for)
         row = locked(tx, edges.LEASE, seen.job_id, seen.fence)
         if row is None:
             return None
+        slot = None
+        if running_limit is not None:
+            slot = free_slot(tx, seen.queued_for, running_limit)
+            if slot is None or row.queued_for != storable(seen.queued_for):
+                return None
         number = row.attempt + 1
         return _job(
             change(
@@ -94,6 +107,7 @@ class JobHolding(JobReads):
                     "started_at": row.started_at or tx.now,
                     "lease_owner": owner,
                     "lease_expires_at": tx.now + ttl,
+                    "running_slot": slot,
                     "progress": from_progress(Progress()),
                     "attempts": [*row.attempts, new_attempt(number, tx.now)],
                 },
@@ -248,8 +262,7 @@ class JobHolding(JobReads):
         values = {
             "attempts": closed(row, failure.reason, failure.detail, tx.now),
             "not_before": tx.now + delay,
-            "lease_owner": None,
-            "lease_expires_at": None,
+            **NOT_HELD,
         }
         return to_job(_certain(change(tx, edges.REQUEUE, job_id, fence, values)))
 

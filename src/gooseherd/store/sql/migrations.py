@@ -7,19 +7,74 @@ after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Column, Integer, MetaData, Table, func, insert, inspect, select
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.queueing import Priority, first_rank
+from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.columns import Moment
 from gooseherd.store.sql.database import SqlDatabase, Transaction
-from gooseherd.store.sql.schema import metadata
+from gooseherd.store.sql.schema import jobs, metadata
 
 Step = Callable[[Transaction], None]
 
-STEPS: Final[Sequence[Step]] = ()
+
+def _rank_the_queue(tx: Transaction) -> None:
+    """Jobs get a place in the queue and a slot of the running limit; those that wait go by age as before."""
+    words = 'TEXT COLLATE "C"' if tx.dialect == "postgresql" else "TEXT"
+    for column in (
+        "rank BIGINT NOT NULL DEFAULT 0",
+        f"queued_for {words} NOT NULL DEFAULT ''",
+        "running_slot INTEGER",
+    ):
+        tx.connection.execute(text(f"ALTER TABLE jobs ADD COLUMN {column}"))
+    active = select(jobs.c.id, jobs.c.status, jobs.c.priority, jobs.c.requesters, jobs.c.enqueued_at)
+    slots: Counter[str] = Counter()
+    changes = []
+    for row in tx.connection.execute(active.where(jobs.c.active).order_by(jobs.c.created_at, jobs.c.id)):
+        queued_for = row.requesters[0] if row.requesters else ""
+        slot = None
+        if row.status in LEASED:
+            slot = slots[queued_for]
+            slots[queued_for] += 1
+        rank = first_rank(Priority(row.priority), row.enqueued_at)
+        changes.append({"b_id": row.id, "b_rank": rank, "b_for": queued_for, "b_slot": slot})
+    if changes:
+        filling = update(jobs).where(jobs.c.id == bindparam("b_id"))
+        values: dict[str, Any] = {
+            "rank": bindparam("b_rank"),
+            "queued_for": bindparam("b_for"),
+            "running_slot": bindparam("b_slot"),
+        }
+        tx.connection.execute(filling.values(values), changes)
+    active_now = ("active" if tx.dialect == "postgresql" else "active = 1") + " AND running_slot IS NOT NULL"
+    for index in (
+        "INDEX jobs_by_rank ON jobs (rank, id, not_before, queued_for) WHERE status = 'pending'",
+        "INDEX jobs_pending_for ON jobs (queued_for, priority, rank) WHERE status = 'pending'",
+        f"UNIQUE INDEX one_job_per_slot ON jobs (queued_for, running_slot) WHERE {active_now}",
+        "INDEX jobs_by_start ON jobs (started_at) WHERE started_at IS NOT NULL",
+    ):
+        tx.connection.execute(text(f"CREATE {index}"))
+    tx.connection.execute(text("DROP INDEX jobs_queue"))
+
+
+STEPS: Final[Sequence[Step]] = (_rank_the_queue,)
 """The first makes schema 2 of schema 1, and so on."""
 
 schema_versions: Final = Table(

@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, s
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports.store import JobPage, JobQuery
+from gooseherd.domain.ports.store import JobPage, JobQuery, QueueDepth, Start
+from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
@@ -36,9 +37,7 @@ _NEWEST: Final = (
 _PENDING: Final = jobs.c.status == literal_column(f"'{Status.PENDING.value}'")
 
 _DUE: Final = (
-    select(jobs)
-    .where(_PENDING, jobs.c.not_before <= bindparam("b_now"))
-    .order_by(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
+    select(jobs).where(_PENDING, jobs.c.not_before <= bindparam("b_now")).order_by(jobs.c.rank, jobs.c.id)
 )
 
 _BEFORE: Final = (
@@ -46,13 +45,24 @@ _BEFORE: Final = (
     .select_from(jobs)
     .where(
         _PENDING,
-        tuple_(jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
-        < tuple_(
-            bindparam("b_priority", type_=jobs.c.priority.type),
-            bindparam("b_enqueued_at", type_=jobs.c.enqueued_at.type),
-            bindparam("b_id", type_=jobs.c.id.type),
-        ),
+        tuple_(jobs.c.rank, jobs.c.id)
+        < tuple_(bindparam("b_rank", type_=jobs.c.rank.type), bindparam("b_id", type_=jobs.c.id.type)),
+        jobs.c.not_before <= bindparam("b_now"),
     )
+)
+
+_WAITING: Final = (
+    select(jobs.c.queued_for, jobs.c.priority, func.count())
+    .where(_PENDING)
+    .group_by(jobs.c.queued_for, jobs.c.priority)
+)
+
+_OLDEST: Final = select(jobs.c.created_at).where(_PENDING).order_by(jobs.c.created_at).limit(1)
+
+_STARTS: Final = (
+    select(jobs.c.queued_for, jobs.c.enqueued_at, jobs.c.started_at)
+    .where(jobs.c.started_at.is_not(None))
+    .order_by(jobs.c.started_at.desc())
 )
 
 _STATUS_OF: Final = select(jobs.c.status).where(jobs.c.id == job_requesters.c.job_id).scalar_subquery()
@@ -113,9 +123,9 @@ class JobReads(Stored):
         return JobPage(page, _bookmark(page[-1]) if len(rows) > query.limit and page else None)
 
     @reading
-    def due(self, tx: Transaction, limit: int) -> Sequence[Job]:
-        """Pending jobs whose time has come, in queue order (priority, enqueued_at, id)."""
-        return _all(tx, _DUE.limit(limit), {"b_now": tx.now})
+    def due(self, tx: Transaction, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
+        """Pending jobs whose time has come, in queue order (rank, id)."""
+        return _all(tx, _without(_DUE, passing_over).limit(limit), {"b_now": tx.now})
 
     @reading
     def unowned(self, tx: Transaction, limit: int) -> Sequence[Job]:
@@ -143,16 +153,31 @@ class JobReads(Stored):
         return _all(tx, select(jobs).where(jobs.c.id.in_(theirs), jobs.c.updated_at > since))
 
     @reading
-    def position(self, tx: Transaction, job: Job) -> int:
-        """How many pending jobs sort before it, due or not; 0 is next."""
-        place = {"b_priority": int(job.priority), "b_enqueued_at": job.enqueued_at, "b_id": job.job_id}
-        return tx.connection.execute(_BEFORE, place).scalar_one()
+    def position(self, tx: Transaction, job: Job, passing_over: Collection[Requester] = ()) -> int:
+        """How many due jobs sort before it; 0 is next. Counted in the index."""
+        place = {"b_rank": job.rank, "b_id": job.job_id, "b_now": tx.now}
+        count: int = tx.connection.execute(_without(_BEFORE, passing_over), place).scalar_one()
+        return count
 
     @reading
     def running_by_requester(self, tx: Transaction) -> Mapping[Requester, int]:
         """Running and finalizing jobs per requester; there are never more of them than workers."""
-        rows = tx.connection.scalars(select(jobs.c.requesters).where(_leased()))
-        return Counter(Requester(name) for requesters in rows for name in requesters)
+        return Counter(map(Requester, tx.connection.scalars(select(jobs.c.queued_for).where(_leased()))))
+
+    @reading
+    def queue_depth(self, tx: Transaction) -> QueueDepth:
+        """Who waits, and since when."""
+        rows = tx.connection.execute(_WAITING)
+        return QueueDepth(
+            {(Requester(name), Priority(priority)): count for name, priority, count in rows},
+            tx.connection.scalar(_OLDEST),
+        )
+
+    @reading
+    def recent_starts(self, tx: Transaction, limit: int) -> Sequence[Start]:
+        """The newest first leases, newest first."""
+        rows = tx.connection.execute(_STARTS.limit(limit))
+        return [Start(Requester(row.queued_for), row.enqueued_at, row.started_at) for row in rows]
 
     @reading
     def counts(self, tx: Transaction) -> Mapping[Status, int]:
@@ -167,6 +192,10 @@ class JobReads(Stored):
     def pending_of(self, tx: Transaction, requester: Requester) -> int:
         """Pending jobs this requester waits for."""
         return tx.connection.execute(_PENDING_OF, {"b_requester": requester}).scalar_one()
+
+
+def _without(wanted: Select[Any], passing_over: Collection[Requester]) -> Select[Any]:
+    return wanted.where(jobs.c.queued_for.not_in(sorted(passing_over))) if passing_over else wanted
 
 
 def _leased() -> ColumnElement[bool]:

@@ -35,7 +35,7 @@ Document = dict[str, Any]
 _FORMATS: Final = {known.name: known for known in ALL}
 
 
-def new_job(submission: Submission, now: datetime) -> Document:
+def new_job(submission: Submission, now: datetime, rank: int) -> Document:
     """The row that claims the mutex: pending, active, attempt 0, fence 0."""
     return {
         "id": submission.job_id,
@@ -43,6 +43,8 @@ def new_job(submission: Submission, now: datetime) -> Document:
         "active": True,
         "status": Status.PENDING.value,
         "priority": int(submission.priority),
+        "rank": rank,
+        "queued_for": submission.requester,
         "requesters": [submission.requester],
         "dcc": submission.source.dcc,
         "local_id": submission.source.local_id,
@@ -81,6 +83,8 @@ def to_job(row: Row[Any]) -> Job:
         created_at=row.created_at,
         enqueued_at=row.enqueued_at,
         updated_at=row.updated_at,
+        queued_for=Requester(row.queued_for),
+        rank=row.rank,
         attempt=row.attempt,
         fence=Fence(row.fence),
         lease=None if row.lease_owner is None else Lease(Owner(row.lease_owner), row.lease_expires_at),

@@ -45,6 +45,11 @@ jobs: Final = Table(
     Column("active", Boolean, nullable=False),
     Column("status", Words, CheckConstraint(f"status IN ({_STATUSES})", name="known_status"), nullable=False),
     Column("priority", SmallInteger, nullable=False),
+    # Its place in the queue, and whose turn it takes (domain/queueing.py).
+    Column("rank", BigInteger, nullable=False),
+    Column("queued_for", Words, nullable=False),
+    # Leased under a running limit: which of that many.
+    Column("running_slot", Integer),
     # Who waits now, in the order of asking; job_requesters remembers everybody who ever asked.
     Column("requesters", Json, nullable=False),
     Column("dcc", Words, nullable=False),
@@ -84,8 +89,43 @@ ONE_ACTIVE: Final = Index(
 )
 """The workflow mutex: one active job per workflow key."""
 
-# Who is next, and how many are before; all that go by status.
-Index("jobs_queue", jobs.c.status, jobs.c.priority, jobs.c.enqueued_at, jobs.c.id)
+_PENDING: Final = text("status = 'pending'")
+
+# Who is next, and how many are before; the last two are what is passed over.
+Index(
+    "jobs_by_rank",
+    jobs.c.rank,
+    jobs.c.id,
+    jobs.c.not_before,
+    jobs.c.queued_for,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
+)
+# A requester's last place in the queue, and who waits.
+Index(
+    "jobs_pending_for",
+    jobs.c.queued_for,
+    jobs.c.priority,
+    jobs.c.rank,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
+)
+# The running limit: one job in each slot. Not of ended jobs, whose slot an older program left set.
+Index(
+    "one_job_per_slot",
+    jobs.c.queued_for,
+    jobs.c.running_slot,
+    unique=True,
+    sqlite_where=text("active = 1 AND running_slot IS NOT NULL"),
+    postgresql_where=text("active AND running_slot IS NOT NULL"),
+)
+# How long the newest jobs waited.
+Index(
+    "jobs_by_start",
+    jobs.c.started_at,
+    sqlite_where=text("started_at IS NOT NULL"),
+    postgresql_where=text("started_at IS NOT NULL"),
+)
 # Which pending jobs are too old; the list of one status. Nothing that every heartbeat changes is in an
 # index: jobs under way are few enough to look through.
 Index("jobs_by_status", jobs.c.status, jobs.c.created_at, jobs.c.id)

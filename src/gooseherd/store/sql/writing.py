@@ -84,6 +84,9 @@ def _changing(edge: Edge, names: tuple[str, ...]) -> Executable:
     return update(jobs).where(ITS_ID, *demands(edge)).values(values).returning(jobs)
 
 
+NOT_HELD: Final = {"lease_owner": None, "lease_expires_at": None, "running_slot": None}
+"""What a job without a holder has."""
+
 _NOBODY_WAITS: Final = (
     update(job_requesters).where(job_requesters.c.job_id == bindparam("b_id")).values(waiting=False)
 )
@@ -93,7 +96,7 @@ def end(
     tx: Transaction, edge: Edge, job_id: JobId, fence: Fence | None, values: Mapping[str, Any]
 ) -> Row[Any] | None:
     """Take an edge to a terminal status: frees the mutex, nobody holds it or waits for it any more."""
-    ended = {"active": False, "lease_owner": None, "lease_expires_at": None, "finished_at": tx.now}
+    ended = {"active": False, "finished_at": tx.now, **NOT_HELD}
     row = change(tx, edge, job_id, fence, {**ended, **values})
     if row is not None:
         tx.connection.execute(_NOBODY_WAITS, {"b_id": job_id})

@@ -1,0 +1,143 @@
+"""What can be told of the queue: a job's position, how long it will take, who waits and who finalizes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from gooseherd import telemetry
+from gooseherd.control.finalizers import Finalizers
+from gooseherd.domain.job import Job, JobId, Requester
+from gooseherd.domain.ports.store import JobStore, QueueDepth, Start
+from gooseherd.domain.queueing import Priority, expected_wait, percentile
+from gooseherd.domain.states import ACTIVE, Status
+
+_STARTS: Final = 500
+"""The newest first leases that waits and the estimate are computed from."""
+
+_FRESH_SECONDS: Final = 1.0
+"""A snapshot is shared for so long: many poll, and counting a long queue takes tens of milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a pending job stands."""
+
+    position: int
+    """Due jobs that go before it, without those whose requester has as many running as allowed."""
+    wait_seconds: float | None
+    """Until it is its turn, by how fast jobs were started lately; None: not to be told."""
+    at_limit: bool
+    """Its own requester has as many running as allowed: one of them must end first."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """The queue of all API processes at one moment; `finalizers` are this process's, with their seconds."""
+
+    now: datetime
+    counts: Mapping[Status, int]
+    depth: QueueDepth
+    running: Mapping[Requester, int]
+    starts: Sequence[Start]
+    finalizers: Mapping[JobId, float]
+    defers_total: int
+
+    @property
+    def by_priority(self) -> Mapping[Priority, int]:
+        """Pending jobs."""
+        pending = dict.fromkeys(Priority, 0)
+        for (_, priority), count in self.depth.pending.items():
+            pending[priority] += count
+        return pending
+
+    @property
+    def pending_by_requester(self) -> Mapping[Requester, int]:
+        """Pending jobs by whose turn they take."""
+        pending: Counter[Requester] = Counter()
+        for (requester, _), count in self.depth.pending.items():
+            pending[requester] += count
+        return pending
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        """Age of the pending job that waits longest; None: nothing waits."""
+        oldest = self.depth.oldest
+        return None if oldest is None else max((self.now - oldest).total_seconds(), 0.0)
+
+    def wait_seconds(self, percent: int) -> float | None:
+        """That percentile of how long the jobs started last had waited; None: there were none."""
+        waits = [(start.started_at - start.enqueued_at).total_seconds() for start in self.starts]
+        return percentile(waits, percent)
+
+
+class QueueStatistics:
+    """Reads the store for all who ask; `slots` tells how many workers this process could have now."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        *,
+        finalizers: Finalizers | None = None,
+        slots: Callable[[], int] = lambda: 0,
+        running_limit: int | None = None,
+        fresh_seconds: float = _FRESH_SECONDS,
+    ) -> None:
+        self._jobs = jobs
+        self._finalizers = finalizers or Finalizers()
+        self._slots = slots
+        self._running_limit = running_limit
+        self._fresh_seconds = fresh_seconds
+        self._reading = asyncio.Lock()
+        self._snapshot: tuple[float, QueueSnapshot] | None = None
+
+    async def place(self, job: Job) -> QueuePlace | None:
+        """Where a pending job stands now; None: it is not in the queue. Raises StoreUnavailable."""
+        if job.status is not Status.PENDING:
+            return None
+        running, snapshot = await asyncio.gather(self._jobs.running_by_requester(), self.snapshot())
+        limited = {
+            requester
+            for requester, count in running.items()
+            if self._running_limit is not None and count >= self._running_limit
+        }
+        if job.queued_for in limited:
+            return QueuePlace(await self._jobs.position(job), None, at_limit=True)
+        position = await self._jobs.position(job, limited)
+        wait = 0.0 if position < self._slots() else expected_wait(position, snapshot.starts, snapshot.now)
+        return QueuePlace(position, wait, at_limit=False)
+
+    async def snapshot(self) -> QueueSnapshot:
+        """The queue as it was within the last second. Raises StoreUnavailable."""
+        async with self._reading:
+            if self._snapshot is None or time.monotonic() - self._snapshot[0] > self._fresh_seconds:
+                self._snapshot = time.monotonic(), await self._read()
+            return self._snapshot[1]
+
+    async def _read(self) -> QueueSnapshot:
+        now, counts, depth, running, starts = await asyncio.gather(
+            self._jobs.now(),
+            self._jobs.counts(),
+            self._jobs.queue_depth(),
+            self._jobs.running_by_requester(),
+            self._jobs.recent_starts(_STARTS),
+        )
+        return QueueSnapshot(
+            now, counts, depth, running, starts, self._finalizers.snapshot(), self._finalizers.defers_total
+        )
+
+    async def refresh_metrics(self) -> None:
+        """Set the gauges of the queue. Raises StoreUnavailable; then they are as they were."""
+        snapshot = await self.snapshot()
+        for status in ACTIVE:
+            telemetry.QUEUE_JOBS.labels(status.value).set(max(snapshot.counts.get(status, 0), 0))
+        for priority, count in snapshot.by_priority.items():
+            telemetry.QUEUE_PENDING.labels(priority.label).set(max(count, 0))
+        telemetry.QUEUE_OLDEST.set(snapshot.oldest_seconds or 0.0)
+        for percent in (50, 95):
+            telemetry.QUEUE_WAIT.labels(f"0.{percent}").set(max(snapshot.wait_seconds(percent) or 0.0, 0.0))

@@ -1,0 +1,52 @@
+"""A requester's share of the queue: their next place in it, and the slots of their running limit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, func, literal_column, select
+
+from gooseherd.domain.job import Requester
+from gooseherd.domain.queueing import Priority, next_rank
+from gooseherd.domain.states import Status
+from gooseherd.store.sql.columns import storable
+from gooseherd.store.sql.database import Transaction
+from gooseherd.store.sql.schema import jobs
+
+_ITS: Final = jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type)
+
+_LAST: Final = select(func.max(jobs.c.rank)).where(
+    jobs.c.status == literal_column(f"'{Status.PENDING.value}'"),
+    _ITS,
+    jobs.c.priority == bindparam("b_priority", type_=jobs.c.priority.type),
+)
+
+_SLOTS: Final = select(jobs.c.running_slot).where(_ITS, jobs.c.active, jobs.c.running_slot.is_not(None))
+
+_LOCK: Final = select(
+    func.pg_advisory_xact_lock(func.hashtext("gooseherd queue"), func.hashtext(bindparam("b_for")))
+)
+
+
+def in_turn(tx: Transaction, requester: Requester) -> None:
+    """Until the transaction ends no other one that calls this for the requester goes on.
+
+    To be called before any row is locked, or two may wait for each other. SQLite has one writer anyway.
+    """
+    if tx.dialect == "postgresql":
+        tx.connection.execute(_LOCK, {"b_for": storable(requester)})
+
+
+def own_rank(tx: Transaction, requester: Requester, priority: Priority, now: datetime) -> int:
+    """The place in the queue that the requester's next job of that priority gets."""
+    last = tx.connection.scalar(_LAST, {"b_for": requester, "b_priority": int(priority)})
+    return next_rank(priority, now, last)
+
+
+def free_slot(tx: Transaction, requester: Requester, limit: int) -> int | None:
+    """One that no job of the requester has; None: `limit` are taken."""
+    taken = set(tx.connection.scalars(_SLOTS, {"b_for": requester}))
+    if len(taken) >= limit:
+        return None
+    return next(slot for slot in range(limit) if slot not in taken)
