@@ -69,9 +69,6 @@ CASES = [
     Case("empty.bed", lambda: b""),
     Case("empty.bam", lambda: b""),
     Case("empty.csv", lambda: b""),
-    Case("only-header.vcf", lambda: VCF_HEADER),
-    Case("only-header.sam", lambda: SAM_HEADER),
-    Case("only-comments.bed", lambda: b"# nothing\ntrack name=x\n"),
     Case("no-references.sam", lambda: SAM.replace(SAM_HEADER, b"@HD\tVN:1.6\n")),
     Case("one-10MB-word.bed", lambda: b"x" * 10_000_000 + b"\n"),
     Case("one-20MB-line.bed", lambda: b"chr1\t1\t2\t" + b"x" * 20_000_000 + b"\n"),
@@ -118,6 +115,26 @@ def test_bytes_that_cannot_be_used_end_the_job_with_the_reason(
     assert again.headers["content-type"] == "application/problem+json"
     assert again.json()["reason"] == case.reason
     check_nothing_left(steady, stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("only-header.vcf", VCF_HEADER),
+        ("only-header.sam", SAM_HEADER),
+        ("only-header.gff3", b"##gff-version 3\n##sequence-region chr1 1 1000\n"),
+        ("only-comments.bed", b"# nothing\ntrack name=x\n"),
+    ],
+)
+def test_a_file_with_nothing_but_a_header_is_an_empty_track(
+    steady: Gooseherd, name: str, content: bytes
+) -> None:
+    path = steady.sources / name
+    path.write_bytes(content)
+    job = ask_and_wait(steady, steady.register(path))
+    assert job["status"] == "completed", job["detail"]
+    assert job["counts"]["records"] == 0
+    assert steady.ask(f"t/{name}").status_code == 200
 
 
 def check_sentence(service: Gooseherd, detail: str) -> None:
