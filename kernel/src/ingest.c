@@ -288,11 +288,8 @@ static void read_all(struct ingest *g)
     struct record record;
     const char *line;
     size_t n;
-    const struct decoder *source = input_decoder(p->input);
     for (uint64_t seen = 0; lines_next(&p->lines, &line, &n); seen++) {
-        /* Judged before the line is: half a line is mostly an invalid one. */
-        if (p->lines.open_end && decoder_lacks_end_marker(source))
-            fail(EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut");
+        pass_refuse_cut_line(p);
         if (reader_line(&p->reader, p->lines.number, line, n, &record))
             add_record(g, &record);
         else if (g->streaming && p->reader.header_grew)

@@ -36,6 +36,7 @@ static enum verdict judge(struct pass *p, bool csi, struct text *top)
             (void)pass_memory_left(p, 0);
             pass_tell(p, "read", false);
         }
+        pass_refuse_cut_line(p);
         if (!reader_line(&p->reader, p->lines.number, line, n, &record)) {
             if (p->records)
                 return give_up(p, NOT_KEPT);

@@ -119,6 +119,12 @@ uint64_t pass_memory_left(const struct pass *p, uint64_t others)
     return p->options->memory - taken;
 }
 
+void pass_refuse_cut_line(const struct pass *p)
+{
+    if (p->lines.open_end && decoder_lacks_end_marker(input_decoder(p->input)))
+        fail(EXIT_TRUNCATED, SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut");
+}
+
 void pass_tell(struct pass *p, const char *phase, bool now)
 {
     p->phase = phase;

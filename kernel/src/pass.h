@@ -51,6 +51,9 @@ void pass_forget_records(struct pass *pass); /* they will all come again */
 /* What is left of the memory that was given, when others hold so many bytes. Too little ends the process. */
 uint64_t pass_memory_left(const struct pass *pass, uint64_t others);
 
+/* Of the line given last. Call it before the line is judged: half a line is mostly an invalid one. */
+void pass_refuse_cut_line(const struct pass *pass);
+
 void pass_tell(struct pass *pass, const char *phase, bool now); /* progress: when it is due, or now */
 void pass_done(struct pass *pass);
 

@@ -3,6 +3,8 @@
 import pytest
 
 from gooseherd.domain import formats
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.source import SourceFile
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,12 @@ def test_each_format_is_found_by_its_own_name_and_id() -> None:
     for each in formats.ALL:
         assert formats.resolve(each.name) is each
         assert formats.resolve(each.edam) is each
+
+
+def test_what_is_no_format_is_told_all_there_are() -> None:
+    entry = {"dcc": "d", "local_id": "x", "access_url": "https://example.org/x", "filename": "x.doc"}
+    for fields in (entry, {**entry, "file_format": "docx"}):
+        with pytest.raises(InvalidInput) as refused:
+            SourceFile.from_json(fields)
+        assert all(known.name in refused.value.problem for known in formats.ALL)
+        assert fields.get("file_format", "x.doc") in refused.value.problem

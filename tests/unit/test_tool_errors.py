@@ -33,6 +33,15 @@ def test_each_end_has_its_reason(status: int, words: str, reason: Reason) -> Non
     assert explain("tool", status, words, reads_source=True).reason is reason
 
 
+def test_the_first_error_is_the_reason_and_names_its_line() -> None:
+    words = (
+        '[E::sam_hrecs_error] Malformed key:value pair at line 3: "@PG\tID:x"\n'
+        "[E::sam_parse1] failed to parse header\n[W::sam_read1_sam] Parse error at line 4\n"
+    )
+    detail = explain("samtools view", 1, words, reads_source=True).detail
+    assert detail == 'Malformed key:value pair at line 3: "@PG ID:x"'
+
+
 def test_a_stage_that_does_not_read_the_source_cannot_blame_it() -> None:
     assert explain("bgzip", 1, "truncated file", reads_source=False).reason is Reason.TOOL_FAILED
     assert explain("bgzip", -signal.SIGSEGV, "", reads_source=False).reason is Reason.TOOL_FAILED

@@ -13,6 +13,7 @@
 
 #include "bam/bamindex.h"
 #include "density.h"
+#include "failure.h"
 
 enum { REFUSED = 1, WRONG_USAGE = 2 };
 
@@ -29,15 +30,17 @@ static int say(const char *what, bool with_errno)
     return REFUSED;
 }
 
-/* All reads; whether they could be read, and indexed. */
-static bool count(htsFile *file, sam_hdr_t *header, hts_idx_t *index, struct density *density)
+/* All reads; the status. htslib says why no index can hold one. */
+static int count(htsFile *file, sam_hdr_t *header, hts_idx_t *index, struct density *density)
 {
+    enum { AT_END = -1 }; /* of sam_read1 */
     bam1_t *read = bam_init1();
     if (!read)
-        return false;
+        return say("out of memory", false);
     int got;
     bool good = true;
-    while (good && (got = sam_read1(file, header, read)) >= 0) {
+    uint64_t reads = 0;
+    for (; good && (got = sam_read1(file, header, read)) >= 0; reads++) {
         bool mapped = !(read->core.flag & BAM_FUNMAP);
         hts_pos_t end = index || mapped ? bam_endpos(read) : 0;
         if (index &&
@@ -47,7 +50,15 @@ static bool count(htsFile *file, sam_hdr_t *header, hts_idx_t *index, struct den
             density_add(density, (uint32_t)read->core.tid, read->core.pos, end);
     }
     bam_destroy1(read);
-    return good && got == -1;
+    if (!good)
+        return say("the BAM is not sorted", false);
+    if (got == AT_END)
+        return EXIT_SUCCESS;
+    if (memory_is_short())
+        return say("out of memory", false);
+    fprintf(stderr, "gooseherd-intervals: corrupt: what follows the first %llu reads is no read\n",
+            (unsigned long long)reads);
+    return REFUSED;
 }
 
 static int work(const struct call *call, htsFile *file, sam_hdr_t *header)
@@ -58,8 +69,8 @@ static int work(const struct call *call, htsFile *file, sam_hdr_t *header)
     errno = 0;
     if (call->index && !index)
         status = say("out of memory", false);
-    else if (!count(file, header, index, density))
-        status = say("the BAM could not be read to its end or is not sorted", false);
+    else if ((status = count(file, header, index, density)) != EXIT_SUCCESS)
+        ;
     else if (index && (hts_idx_finish(index, (uint64_t)bgzf_tell(file->fp.bgzf)) < 0 ||
                        hts_idx_save_as(index, NULL, call->index, call->csi ? HTS_FMT_CSI : HTS_FMT_BAI) < 0))
         status = say("writing the index", true);

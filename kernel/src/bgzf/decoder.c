@@ -297,8 +297,9 @@ static size_t decode_blocks(struct decoder *d, char *into, size_t room, struct b
             break;
         size_t size = bgzf_block_size(d->buffer + d->at, n);
         if (!size) {
-            if (n >= BGZF_HEADER && is_gzip(d->buffer + d->at, n)) {
+            if (d->marked || (n >= BGZF_HEADER && is_gzip(d->buffer + d->at, n))) {
                 d->now = GZIP;
+                d->begun = d->between = true;
                 break;
             }
             n < BGZF_HEADER ? truncated(f) : corrupt(f);

@@ -96,14 +96,13 @@ def md5_of(path: Path, on_bytes: OnBytes) -> str:
 
 def format_of(name: str | None, filename: str) -> str:
     """The format's name. Raises CommandError."""
-    from gooseherd.domain.formats import ALL, from_filename, resolve
+    from gooseherd.domain.formats import NAMES, from_filename, resolve
 
     found = resolve(name) if name else from_filename(filename)
     if found is None:
-        names = ", ".join(known.name for known in ALL)
         raise CommandError(
             Exit.USAGE,
             f"no known format is called {name!r}" if name else f"the name {filename!r} gives no known format",
-            f"give it with --format: {names}",
+            f"give it with --format: {', '.join(NAMES)}",
         )
     return found.name

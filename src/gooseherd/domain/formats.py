@@ -58,6 +58,9 @@ ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
 )  # fmt: skip
 
+NAMES: Final = tuple(f.name for f in ALL)
+"""What a user may call them, among other names."""
+
 _COMPRESSION = ("gz", "bgz", "bgzf", "bz2", "xz", "zst", "zstd")
 _EDAM = re.compile(r"(?:https?://edamontology\.org/)?(format)[_:](\d{4})$")
 

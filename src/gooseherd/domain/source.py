@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, NewType, Self, TypeVar
 
 from gooseherd.domain.errors import InvalidInput
-from gooseherd.domain.formats import Format, from_filename, resolve
+from gooseherd.domain.formats import NAMES, Format, from_filename, resolve
 
 Dcc = NewType("Dcc", str)
 """Data coordinating centre: the catalog's namespace. Case-insensitive, stored lowercase."""
@@ -208,7 +208,7 @@ def _format(name: str | None, filename: str) -> Format:
     if found is None:
         raise InvalidInput(
             "file_format",
-            f"{name or filename!r} is no known format: give an EDAM id or a name such as bam, vcf, bed",
+            f"{name or filename!r} is no known format: give an EDAM id or one of {', '.join(NAMES)}",
         )
     return found
 

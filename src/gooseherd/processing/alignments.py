@@ -8,6 +8,7 @@ and the counts take a pass each. The bytes are the same (docs/adr/0008-two-ways-
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,8 +23,9 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.density import SUFFIX, Density, density_name
 from gooseherd.processing.formats.bam_header import contigs_of_bam
+from gooseherd.processing.formats.bgzf import has_bytes_behind
 from gooseherd.processing.formats.cram import reads_declared
-from gooseherd.processing.formats.decompression import Compression
+from gooseherd.processing.formats.decompression import END_MARKER_MISSING, FOREIGN_BYTES, Compression
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.sam_header import contigs_of
 from gooseherd.processing.intervals import TBI_END
@@ -39,11 +41,12 @@ from gooseherd.processing.step_context import (
 )
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.source_feed import Feed
-from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage
+from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage, program_stage
 
 _HEADER_BYTES: Final = 1 << 18
 """Nearly every BAM's header is compressed to less."""
 _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
+_BEYOND: Final = re.compile(r"cannot be stored in a \w+ index|csi index", re.IGNORECASE)
 _UNDECLARED: Final = re.compile(r"unrecognized reference name")
 _REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
 _UNDECLARED_NOTE: Final = (
@@ -99,7 +102,33 @@ class SortedBam:
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
         async with context.verifying():
-            return await self._make(context)
+            try:
+                return await self._make(context)
+            except PipelineFailed as failed:
+                if not any(_BEYOND.search(end.stderr) for end in failed.result.stages):
+                    raise
+                raise await self._beyond(context) or failed from None
+
+    async def _beyond(self, context: StepContext) -> StepFailed | None:
+        """No index of sequences as long as the header says holds the position of some read: which one."""
+        await context.given.arriving.whole()
+        source = str(context.source)
+        reading: tuple[Stage, ...] = ()
+        if self.source_format is SAM:
+            reading, source = (context.normaliser("sam", source, "records.json"),), "-"
+        # Without bases, for which a CRAM may need its reference.
+        bare = ("--input-fmt-option", "required_fields=0x3f") if self.source_format is CRAM else ()
+        argv = ("samtools", "view", "--no-PG", "-h", *bare, "-e", f"endpos > {TBI_END}", source)
+        view = Stage("samtools view", argv, reads_source=True)
+        found = json.loads(await context.output_of(*reading, view, program_stage("read_beyond")))
+        if found is None:
+            return None
+        where = f"{found['contig'][:80]}:{found['position']}"
+        return StepFailed.because(
+            Reason.SOURCE_INVALID,
+            f"read {found['read'][:80]!r} lies at {where}, but by the header {found['contig'][:80]} is "
+            f"{found['length']} bases long (LN)",
+        )
 
     async def _make(self, context: StepContext) -> StepOutput:
         given, detected = context.given, await context.detect(self.source_format)
@@ -303,7 +332,10 @@ async def _refuse_truncated(context: StepContext) -> None:
         status = failed.result.stages[0].returncode
         if failed.failure.reason is not Reason.TOOL_FAILED or status <= 0:
             raise
-        problem = "truncated: the end-of-file marker is missing" if status & 16 else "the file does not open"
+        problem = "the file does not open"
+        if status & 16:
+            behind = await asyncio.to_thread(has_bytes_behind, context.source)
+            problem = FOREIGN_BYTES if behind else END_MARKER_MISSING
         if status & 4:
             problem = "it is not alignment data"
         if status & 8:

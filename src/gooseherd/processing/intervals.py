@@ -34,7 +34,12 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.density import CONTIGS, SUFFIX, Density, density_name
 from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
-from gooseherd.processing.formats.decompression import MAX_BYTES, Compression, refuse_decompression_bomb
+from gooseherd.processing.formats.decompression import (
+    END_MARKER_MISSING,
+    MAX_BYTES,
+    Compression,
+    refuse_decompression_bomb,
+)
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.normaliser_report import NormaliserReport
 from gooseherd.processing.formats.targets import TARGETS, Target
@@ -421,4 +426,4 @@ async def _refuse_truncated(path: Path, source_format: Format, detected: Detecti
         and detected.compression is Compression.BGZF
         and not await asyncio.to_thread(has_end_marker, path)
     ):
-        raise StepFailed.because(Reason.SOURCE_INVALID, "truncated: the end-of-file marker is missing")
+        raise StepFailed.because(Reason.SOURCE_INVALID, END_MARKER_MISSING)

@@ -15,6 +15,7 @@ import pytest
 from backports import zstd
 
 from gooseherd.domain.failures import Reason
+from gooseherd.processing.registry import default_registry
 
 Process = Callable[..., Awaitable[Any]]
 
@@ -53,6 +54,10 @@ def cram(sam: bytes, *options: str) -> bytes:
 
 def bam(sam: bytes) -> bytes:
     return packed(sam, "-b")
+
+
+def bgzip(data: bytes) -> bytes:
+    return subprocess.run(["bgzip", "-c"], input=data, capture_output=True, check=True).stdout
 
 
 def coordinate_sorted(sam: bytes) -> bytes:
@@ -197,6 +202,8 @@ TAKEN = [
     ),
 ]
 
+FAR = read("far", "chr1:589897413")
+FAR_DETAIL = "read 'far' lies at chr1:589897413, but by the header chr1 is 1000 bases long (LN)"
 REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("nothing", "bam", lambda: b"", "the file is empty"),
     ("SAM without @SQ", "sam", lambda: b"@HD\tVN:1.6\n" + read("a"), "no reference sequences (@SQ)"),
@@ -213,7 +220,7 @@ REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
         lambda: HEAD.replace(b"LN:1000", b"LN:x") + read("a"),
         "no usable length",
     ),
-    ("BAM without its end", "bam", lambda: bam(SAM)[:-28], "truncated"),
+    ("BAM without its end", "bam", lambda: bam(SAM)[:-28], "truncated: the end marker is missing"),
     ("BAM cut in a block", "bam", lambda: bam(SAM)[:-60], "truncated"),
     ("BAM in gzip, cut", "bam", lambda: gzip.compress(gzip.decompress(bam(SAM)))[:-20], "truncated"),
     ("BAM not compressed, cut", "bam", lambda: gzip.decompress(bam(SAM))[:-9], "truncated"),
@@ -226,14 +233,41 @@ REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("text in Zstandard", "bam", lambda: zstd.compress(SAM), "the catalog says bam, but the file is sam"),
     ("CRAM in Zstandard", "cram", lambda: zstd.compress(cram(SAM, "no_ref=1")), "the cram is Zstandard-comp"),
     ("two BAMs in one", "bam", lambda: bam(SAM) * 2, "truncated or corrupt"),
-    ("BAM with more behind", "bam", lambda: bam(SAM) + b"more" * 20, "corrupt"),
+    (
+        "BAM with more behind",
+        "bam",
+        lambda: bam(SAM) + b"more" * 20,
+        "other bytes follow the compressed data",
+    ),
+    ("BAM with little behind", "bam", lambda: bam(SAM) + b"m", "other bytes follow the compressed data"),
+    ("a read beyond all, SAM", "sam", lambda: HEAD + read("a") + FAR, FAR_DETAIL),
+    (
+        "a read beyond all, sorted BAM",
+        "bam",
+        lambda: bam(coordinate_sorted(HEAD + read("a") + FAR)),
+        FAR_DETAIL,
+    ),
+    ("a read beyond all, BAM", "bam", lambda: bam(HEAD + read("a") + FAR + read("b")), FAR_DETAIL),
+    (
+        "a read beyond all, BAM in gzip",
+        "bam",
+        lambda: gzip.compress(gzip.decompress(bam(HEAD + FAR))),
+        FAR_DETAIL,
+    ),
+    ("a read beyond all, CRAM", "cram", lambda: cram(HEAD + read("a") + FAR, "no_ref=1"), FAR_DETAIL),
+    (
+        "a TAB within a value of the header",
+        "sam",
+        lambda: HEAD + b"@PG\tID:x\tCL:bwa mem -R a\tb\n" + read("a"),
+        'Malformed key:value pair at line 4: "@PG ID:x CL:bwa mem',
+    ),
     ("BAM called SAM", "sam", lambda: bam(SAM), "the catalog says sam, but the file is bam"),
     ("SAM called BAM", "bam", lambda: SAM, "the catalog says bam, but the file is sam"),
     ("CRAM called BAM", "bam", lambda: cram(SAM, "no_ref=1"), "the catalog says bam, but the file is cram"),
     ("BAM called CRAM", "cram", lambda: bam(SAM), "the catalog says cram, but the file is bam"),
     ("CRAM in gzip", "cram", lambda: gzip.compress(cram(SAM, "no_ref=1")), "the cram is gzip-compressed"),
     ("BED called SAM", "sam", lambda: b"chr1\t5\t9\n", "the catalog says sam, but the file is bed"),
-    ("a CIGAR of another length", "sam", lambda: HEAD + read("a", cigar="9M"), "Parse error at line 4"),
+    ("a CIGAR of another length", "sam", lambda: HEAD + read("a", cigar="9M"), "line 4: CIGAR and query"),
     ("a line of one column", "sam", lambda: SAM + b"words\n", "Parse error at line 7"),
     ("a header line among reads", "sam", lambda: SAM + b"@CO\tx\n", "Parse error at line 7"),
     ("a NUL in SAM", "sam", lambda: SAM + b"\0\n", "line 7: a NUL byte"),
@@ -265,6 +299,22 @@ async def test_what_cannot_be_used_is_refused_and_the_reason_says_why(
     assert made.failure is not None, "it was accepted"
     assert made.failure.reason is Reason.SOURCE_INVALID, made.failure
     assert expected in made.failure.detail
+
+
+@pytest.mark.parametrize("density", [False, True])
+@pytest.mark.parametrize("sort", [False, True])
+async def test_a_bam_whose_reads_cannot_be_decoded_is_the_sources_fault(
+    process: Process, density: bool, sort: bool
+) -> None:
+    using = default_registry(
+        sort_memory=32 << 20, samtools_memory=64 << 20, threads=2, level=1, density=density
+    )
+    many = HEAD + b"".join(read(f"r{n}", f"chr1:{n * 7 % 900 + 1}") for n in range(99))
+    whole = gzip.decompress(bam(coordinate_sorted(many) if sort else many))
+    for broken in (whole[:-70] + whole[-60:], whole[:-90] + b"\xff" * 8 + whole[-82:]):
+        made = await process(bgzip(broken), "bam", using=using)
+        assert made.failure is not None, "it was accepted"
+        assert made.failure.reason is Reason.SOURCE_INVALID, made.failure
 
 
 def with_reference(folder: Path, embedded: bool) -> Path:

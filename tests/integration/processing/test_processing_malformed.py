@@ -85,7 +85,7 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
     (b"\n", "sam", "no reads: the file has no content"),
     (b"@SQ\tSN:a\tLN:9\n@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "'a' twice"),
     (b"@SQ\tSN:a\tLN:9\nr\t0\ta\tx\t9\t1M\t*\t0\t0\tA\tI\n", "sam", "Parse error at line 2"),
-    (b"@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t5M\t*\t0\t0\tA\tI\n", "sam", "Parse error at line 2"),
+    (b"@SQ\tSN:a\tLN:9\nr\t0\ta\t1\t9\t5M\t*\t0\t0\tA\tI\n", "sam", "line 2: CIGAR and query"),
     (b'chr1\tx\texon\t5\t9\t.\t+\t.\tnothing "here"\n', "gtf", "no record has a gene_id or transcript_id"),
 ]  # fmt: skip
 

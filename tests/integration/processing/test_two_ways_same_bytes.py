@@ -179,6 +179,33 @@ async def test_both_ways_make_the_same_of_odd_files(
         same(one, await process(packed, file_format, using=plain_tools))
 
 
+REFUSALS: list[tuple[str, Callable[[Callable[..., bytes]], bytes]]] = [
+    (
+        "cut between blocks",
+        lambda pack: pack(drawn("bed", 1))[: int.from_bytes(pack(drawn("bed", 1))[16:18], "little") + 1],
+    ),
+    ("cut in a block", lambda pack: pack(drawn("bed", 1))[:-60]),
+    ("other bytes behind", lambda pack: pack(b"c\t1\t2\n") + b"more"),
+    ("many bytes behind", lambda pack: pack(b"c\t1\t2\n") + b"more" * 50),
+    ("nothing", lambda pack: pack(b"")),
+    ("no positions", lambda _: b"c 1 2\nc x y\n"),
+]
+
+
+@pytest.mark.parametrize("source", [row[1] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
+async def test_both_ways_refuse_odd_blocks_in_the_same_words(
+    process: Process,
+    tool: Any,
+    source: Callable[[Callable[..., bytes]], bytes],
+    with_kernel: ProcessorRegistry,
+    plain_tools: ProcessorRegistry,
+) -> None:
+    given = source(lambda text: tool("bgzip", "-c", stdin=text))
+    one, other = [await process(given, "bed", using=using) for using in (with_kernel, plain_tools)]
+    assert one.failure is not None
+    assert one.failure == other.failure
+
+
 def reads_of(tool: Callable[..., bytes], packing: str, seed: int) -> bytes:
     """Reads in no order, many at the same place."""
     chance = random.Random(seed)
@@ -361,13 +388,13 @@ async def test_parents_that_are_missing_stand_before_their_parts(
         (b"chr1\t-5\t2\n", "bed"),
         (b"chr1\t1.5\t2\n", "bed"),
         (b"", "bed"),
-        (b"# only\n", "bed"),
-        (HEAD.encode(), "vcf"),
+        (b"\n", "vcf"),
+        (b"#x\n", "vcf"),
         (b"chr1\t5\t.\tA\tC\t.\t.\t.\n", "vcf"),
         (HEAD.encode() + b"chr1\t5\t.\tA\tC\t.\t.\n", "vcf"),
         (b"chr1\ts\tgene\t0\t60\t.\t+\t.\tID=a\n", "gff3"),
         (b"chr1\ts\tgene\t1\t60\t.\t+\t.\n", "gff3"),
-        (b"chr1\t1\t2\tx\t0\t.\t1\t1\t1\n", "narrowpeak"),
+        (b"chr1\t1\t2\tx\t0\t.\t1\t1\n", "narrowpeak"),
         (b"chr1\ts\tgene\t1\t60\t.\t+\t.\tname x\n", "gtf"),
         (gzip.compress(b"chr1\t1\t2\n" * 5000)[:-9], "bed"),
         (gzip.compress(b"chr1\t1\t2\n" * 5000) + b"rest", "bed"),

@@ -163,7 +163,7 @@ async def test_a_cut_bam_is_named_when_it_has_arrived(upstream: Any, attempt: An
     last = await one.end()
     assert (last.reason, last.detail) == (
         Reason.SOURCE_INVALID,
-        "truncated: the end-of-file marker is missing",
+        "truncated: the end marker is missing",
     )
 
 

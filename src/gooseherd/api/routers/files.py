@@ -27,7 +27,7 @@ from gooseherd.domain.errors import (
     StoreUnavailable,
     UnsupportedFormat,
 )
-from gooseherd.domain.formats import resolve
+from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileQuery
@@ -79,7 +79,10 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         """Catalog entries by (dcc, local_id)."""
         wanted = resolve(file_format) if file_format else None
         if file_format and wanted is None:
-            raise InvalidInput("format", "no known format: give a name such as bam, vcf, bed, or an EDAM id")
+            known = ", ".join(NAMES)
+            raise InvalidInput(
+                "format", f"{file_format!r} is no known format: give an EDAM id or one of {known}"
+            )
         page = await catalog.search(
             FileQuery(
                 dcc=parse_dcc(dcc) if dcc else None,

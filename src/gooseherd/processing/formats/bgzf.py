@@ -49,6 +49,22 @@ def text_bytes(path: Path) -> int:
     return total
 
 
+def has_bytes_behind(path: Path) -> bool:
+    """Whether something that is no block follows an empty one, which should be the last."""
+    at, ended = 0, False
+    with path.open("rb", buffering=0) as stream:
+        descriptor = stream.fileno()
+        size = os.fstat(descriptor).st_size
+        while at < size:
+            try:
+                header = _header(os.pread(descriptor, HEADER_BYTES, at), at)
+            except ValueError:
+                return ended
+            at += header.length
+            ended = os.pread(descriptor, 4, at - 4) == bytes(4)
+    return False
+
+
 def has_end_marker(path: Path) -> bool:
     """Whether the file ends with BGZF's empty last block."""
     with path.open("rb") as stream:

@@ -37,6 +37,10 @@ _ZSTD_MAGIC: Final = (b"\x28\xb5\x2f\xfd", *(bytes((n,)) + b"\x2a\x4d\x18" for n
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
+END_MARKER_MISSING: Final = "truncated: the end marker is missing"
+FOREIGN_BYTES: Final = "other bytes follow the compressed data"
+
+
 class Compression(StrEnum):
     """How the bytes are compressed; the value is the name in messages."""
 
@@ -237,20 +241,32 @@ def _streams(
         if out:
             yield out
         if decoder.eof:
-            # Tapes and some archives are padded with zeros.
-            pending = decoder.unused_data.lstrip(b"\0")
-            while not pending:
-                more = stream.read(CHUNK)
-                if not more:
-                    return
-                pending = more.lstrip(b"\0")
-            if len(pending) < len(magic[0]):
-                pending += stream.read(len(magic[0]) - len(pending))
-            if not pending.startswith(magic):
-                raise StepFailed.because(Reason.SOURCE_INVALID, "other bytes follow the compressed data")
+            pending = _next_member(stream, decoder.unused_data, magic)
+            if not pending:
+                return
             decoder = start()
         elif ended and not out:
             raise _truncated()
+
+
+def _next_member(stream: BinaryIO, pending: bytes, magic: tuple[bytes, ...]) -> bytes:
+    """What follows a whole one, from the next one's first byte on; nothing at the end.
+
+    Raises:
+        StepFailed: something else follows.
+    """
+    # Tapes and some archives are padded with zeros.
+    pending = pending.lstrip(b"\0")
+    while not pending:
+        more = stream.read(CHUNK)
+        if not more:
+            return b""
+        pending = more.lstrip(b"\0")
+    if len(pending) < len(magic[0]):
+        pending += stream.read(len(magic[0]) - len(pending))
+    if not pending.startswith(magic):
+        raise StepFailed.because(Reason.SOURCE_INVALID, FOREIGN_BYTES)
+    return pending
 
 
 def _bgzf(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
@@ -263,9 +279,12 @@ def _bgzf(stream: BinaryIO, head: bytes, found: Inflation) -> Iterator[bytes]:
         if header is None:
             # bgzip's output with gzip's appended: legal, but from here on without block lengths.
             yield b"".join(blocks)
-            if not head.startswith(_GZIP_MAGIC):
+            if last_size == 0:
+                head = _next_member(stream, head, (_GZIP_MAGIC,))
+            elif not head.startswith(_GZIP_MAGIC):
                 raise _truncated() if len(head) < bgzf.HEADER_BYTES else _corrupt()
-            yield from _streams(stream, head, _Gunzip, (_GZIP_MAGIC,))
+            if head:
+                yield from _streams(stream, head, _Gunzip, (_GZIP_MAGIC,))
             return
         block = head[: bgzf.HEADER_BYTES] + stream.read(header.length - bgzf.HEADER_BYTES)
         if len(block) < header.length:

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Final
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.decompression import (
+    END_MARKER_MISSING,
     MAX_BYTES,
     Inflation,
     inflate,
@@ -117,12 +118,15 @@ def _run(given: argparse.Namespace) -> None:
         # Its descriptor stays open to the very end: what reads it must not learn of an end before
         # the reason for it is written and this process is gone.
         out = files.enter_context(os.fdopen(1, "wb", closefd=False))
-        for block in normalise(inflate(stream, found, size=size, max_bytes=given.max_bytes), reader):
-            written += out.write(block)
-        if found.without_end_marker and reader.open_end:
-            raise StepFailed.because(
-                Reason.SOURCE_INVALID, "truncated: the end marker is missing and the last line is cut"
-            )
+        try:
+            for block in normalise(inflate(stream, found, size=size, max_bytes=given.max_bytes), reader):
+                written += out.write(block)
+        finally:
+            # Whatever else is wrong with half a line: half a line is mostly an invalid one.
+            if found.without_end_marker and reader.open_end:
+                raise StepFailed.because(
+                    Reason.SOURCE_INVALID, f"{END_MARKER_MISSING} and the last line is cut"
+                )
         header = reader.finish()
         added = reader.added()
         kept = found.whole_blocks and reader.records > 0 and reader.ordered and reader.unchanged(header)

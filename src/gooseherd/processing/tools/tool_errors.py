@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from typing import Final
 
 from gooseherd.domain.failures import Failure, Reason
@@ -42,24 +43,32 @@ _SOURCE_ERRORS: Final[tuple[tuple[re.Pattern[str], str | None], ...]] = tuple(
         ("parse error|error parsing|cannot parse|could not parse", None),
         (
             "EOF marker is absent|unexpected end of file|missing EOF block",
-            "truncated: the end-of-file marker is missing",
+            "truncated: the end marker is missing",
+        ),
+        (
+            # What errno held by chance: samtools index says no more of reads that it cannot decode.
+            "failed to create index for .*: (?:No such file|Numerical result|Invalid arg|Success)",
+            "corrupt: not all of its reads can be decoded",
         ),
         ("truncated", "truncated or corrupt: it could not be read to its end"),
         (
             (
                 "invalid (?:bgzf|bam|bcf|cram|header|magic|record|data)|corrupt|crc32"
                 "|read error|broken vcf|inflate|malformed|fail(?:ed|ure) to (?:read|decode|parse)"
-                "|error reading|unexpected"
+                "|error reading|unexpected|lengths differ"
             ),
             None,
         ),
     )
 )
 
+_OWN_WORDS: Final = tuple(pattern for pattern, sentence in _SOURCE_ERRORS if sentence is None)
+
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 """How parsers in C end on malformed input, in the same way each time."""
 _FUNCTION: Final = re.compile(r"^\[[EW]::\w+\] ")
 """The function of htslib that reported an error: of no use to users."""
+_LINE_NUMBER: Final = re.compile(r"\bline (\d+)")
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+]{1,9}://[^\s'\"]+", re.IGNORECASE)
 _PATH: Final = re.compile(r"(?<![\w.<])/(?:[^\s'\":,;()\[\]]+)")
 _HOST: Final = re.compile(
@@ -97,9 +106,7 @@ def explain(
             return Failure(reason, f"{stage} {meaning}")
     for pattern, sentence in _SOURCE_ERRORS if reads_source else ():
         if pattern.search(stderr):
-            return Failure(
-                Reason.SOURCE_INVALID, sentence or scrub(_line_with_reason(stderr, pattern), *secrets)
-            )
+            return Failure(Reason.SOURCE_INVALID, sentence or scrub(_first_error(stderr), *secrets))
     if returncode == -signal.SIGKILL:
         return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
     if returncode == -signal.SIGXFSZ:
@@ -114,16 +121,22 @@ def explain(
     if returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else str(-returncode)
         return Failure(Reason.TOOL_FAILED, f"{stage} died of {name}")
-    last = scrub(_line_with_reason(stderr, None), *secrets)
+    last = scrub(_line_with_reason(stderr), *secrets)
     how = f"{stage} failed with status {returncode}" if returncode else f"{stage} reported an error"
     return Failure(Reason.TOOL_FAILED, f"{how}: {last}" if last else how)
 
 
-def _line_with_reason(stderr: str, pattern: re.Pattern[str] | None) -> str:
-    """The line that matches, or the first of htslib's errors, or the last line there is."""
+def _first_error(stderr: str) -> str:
+    """The error that led to the others, with the number of the line it is about, if any of them has that."""
+    first = _line_with_reason(stderr, _OWN_WORDS)
+    number = _LINE_NUMBER.search(stderr)
+    return f"line {number[1]}: {first}" if number and not _LINE_NUMBER.search(first) else first
+
+
+def _line_with_reason(stderr: str, patterns: Sequence[re.Pattern[str]] = ()) -> str:
+    """The first line that matches or is an error of htslib's, or the last line there is."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    if pattern is not None:
-        line_found = next((line for line in lines if pattern.search(line)), "")
-    else:
-        line_found = next((line for line in lines if line.startswith("[E::")), lines[-1] if lines else "")
-    return _FUNCTION.sub("", line_found)
+    errors = (
+        line for line in lines if line.startswith("[E::") or any(pattern.search(line) for pattern in patterns)
+    )
+    return _FUNCTION.sub("", next(errors, lines[-1] if lines else ""))
