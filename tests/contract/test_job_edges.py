@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from gooseherd.domain import formats
-from gooseherd.domain.errors import LeaseLost, NotCancellable
+from gooseherd.domain.errors import LeaseLost, NotCancellable, StillWanted
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
@@ -30,6 +30,7 @@ LOST = Failure(Reason.WORKER_LOST, "gone")
 BROKEN = Failure(Reason.TOOL_FAILED, "exit 1")
 SOURCE = SourceFile(Dcc("4dn"), LocalId("f"), "f.bam", formats.BAM, "https://example.org/f.bam", md5="0" * 32)
 _number = itertools.count()
+UNWANTED = "running, unwanted"
 
 
 async def pending(jobs: JobStore) -> Job:
@@ -65,8 +66,12 @@ async def completed(jobs: JobStore) -> Job:
     return await again(jobs, job)
 
 
+async def unwanted(jobs: JobStore) -> Job:
+    return await jobs.request_cancel((await running(jobs)).job_id, None)
+
+
 async def released(jobs: JobStore, status: Status) -> Job:
-    job = await running(jobs)
+    job = await (unwanted if status is Status.CANCELLED else running)(jobs)
     return await jobs.release_workflow(job.job_id, job.fence, status, LOST)
 
 
@@ -86,6 +91,7 @@ STATES: dict[str, Callable[[JobStore], Awaitable[Job]]] = {
     "running": running,
     "running, lease over": lambda jobs: running(jobs, OVER),
     "running, handed over": lambda jobs: _then(running, jobs),
+    UNWANTED: unwanted,
     "finalizing": finalizing,
     "finalizing, lease over": lambda jobs: finalizing(jobs, OVER),
     "finalizing, handed over": lambda jobs: _then(finalizing, jobs),
@@ -213,7 +219,8 @@ def allowed(edge: Edge, state: str, status: Status, right_fence: bool) -> bool:
         LeaseState.FRESH: "over" not in state,
         LeaseState.OVER: "over" in state,
     }[edge.lease]
-    return status in edge.sources and lease and (right_fence or not edge.fenced)
+    unwanted = state == UNWANTED or not edge.unwanted
+    return status in edge.sources and lease and unwanted and (right_fence or not edge.fenced)
 
 
 def test_the_table_has_no_edge_that_the_life_of_a_job_has_not():
@@ -229,7 +236,7 @@ def test_the_table_in_the_docs_says_what_the_code_does():
     rows = {}
     for edge in edges.ALL:
         sources = words.get(edge.sources) or ", ".join(s.value for s in Status if s in edge.sources)
-        due = ", and due" if edge.due else ""
+        due = ", and due" if edge.due else ", and unwanted" if edge.unwanted else ""
         fenced = "yes" if edge.fenced else "no"
         after = (edge.target.value if edge.target else "same") + (", fence + 1" if edge.new_fence else "")
         rows[edge.name] = f"| {edge.name} | {sources}{due} | {fenced} | {edge.lease.value} | {after} |"
@@ -241,13 +248,15 @@ def test_the_table_in_the_docs_says_what_the_code_does():
 async def test_an_edge_is_taken_from_the_states_in_the_table_and_from_no_other(store, edge):
     jobs = store.jobs
     for state, make in STATES.items():
+        if state == UNWANTED and edge in (edges.RENEW, edges.WITHDRAW):
+            continue  # what they return says that nobody is left
         for behind in (0, 1):
             await store.forget_jobs()
             job = await make(jobs)
             before = await store.records()
             try:
                 taken = await CALLS[edge.name](jobs, job, Fence(job.fence - behind))
-            except (LeaseLost, NotCancellable):
+            except (LeaseLost, NotCancellable, StillWanted):
                 taken = False
             assert taken == allowed(edge, state, job.status, behind == 0), (state, behind)
             if taken:

@@ -14,7 +14,14 @@ import pytest
 
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Part
-from gooseherd.domain.errors import InvalidInput, LeaseLost, NotCancellable, NotFound, StoreUnavailable
+from gooseherd.domain.errors import (
+    InvalidInput,
+    LeaseLost,
+    NotCancellable,
+    NotFound,
+    StillWanted,
+    StoreUnavailable,
+)
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
@@ -552,6 +559,46 @@ async def test_a_running_job_is_flagged_for_its_holder_who_releases_it(jobs):
         job.job_id, job.fence, Status.CANCELLED, Failure(Reason.CANCELLED, "withdrawn")
     )
     assert gone.status is Status.CANCELLED
+
+
+async def test_a_job_that_somebody_wants_is_not_cancelled_by_its_holder(jobs):
+    job = await leased(jobs)
+    withdrawn = Failure(Reason.CANCELLED, "withdrawn")
+    with pytest.raises(StillWanted):
+        await jobs.release_workflow(job.job_id, job.fence, Status.CANCELLED, withdrawn)
+    await jobs.request_cancel(job.job_id, ANNE)
+    assert await jobs.attach(job.workflow_key, BERT, Priority.NORMAL) is not None
+    before = await there(jobs, job)
+    with pytest.raises(StillWanted):
+        await jobs.release_workflow(job.job_id, job.fence, Status.CANCELLED, withdrawn)
+    assert await there(jobs, job) == before
+    back = await jobs.requeue(job.job_id, job.fence, withdrawn, AT_ONCE)
+    assert (back.status, back.requesters, back.cancel_requested) == (Status.PENDING, (BERT,), False)
+
+
+async def test_who_asks_while_the_last_one_leaves_gets_a_job_that_lives(jobs):
+    async def ends(job: Job) -> bool:
+        try:
+            if job.status is Status.PENDING:
+                return (await jobs.request_cancel(job.job_id, ANNE)).status is Status.CANCELLED
+            await jobs.request_cancel(job.job_id, ANNE)
+            await jobs.release_workflow(
+                job.job_id, job.fence, Status.CANCELLED, Failure(Reason.CANCELLED, "withdrawn")
+            )
+        except StillWanted:
+            return False
+        return True
+
+    for number in range(12):
+        job = await (claimed if number % 2 else leased)(jobs, f"k{number}")
+        ended, claim = await asyncio.gather(
+            ends(job), jobs.claim_workflow(submission(f"k{number}", requester=BERT))
+        )
+        live = await there(jobs, claim.job)
+        assert not live.status.terminal
+        assert BERT in live.requesters
+        assert not live.cancel_requested
+        assert ended == claim.created
 
 
 async def test_an_operator_withdraws_everybody(jobs):

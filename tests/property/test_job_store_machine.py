@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from gooseherd.domain import formats
-from gooseherd.domain.errors import LeaseLost, NotCancellable
+from gooseherd.domain.errors import LeaseLost, NotCancellable, StillWanted
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
@@ -253,13 +253,17 @@ class JobStoreMachine(RuleBasedStateMachine):
     def release(self, which, behind, status, why):
         job_id, job = self.pick(which)
         again = job.status is status and job.reason is why.reason
-        if (
-            self.fenced(
-                ((job.status in LEASED and may(job.status, status)) or again) and behind == 0,
+        wanted = status is Status.CANCELLED and job.status is Status.RUNNING and not job.cancel
+        try:
+            taken = self.fenced(
+                ((job.status in LEASED and may(job.status, status)) or again) and behind == 0 and not wanted,
                 lambda: self.jobs.release_workflow(job_id, Fence(job.fence - behind), status, why),
             )
-            and not again
-        ):
+        except StillWanted:
+            assert wanted
+            assert behind == 0
+            return
+        if taken and not again:
             job.end(status, why.reason)
 
     @precondition(lambda self: self.known)

@@ -15,7 +15,7 @@ from gooseherd.control.manifest_verification import verify_published
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import SHORTAGES, worker_need
 from gooseherd.domain.artifact import Manifest
-from gooseherd.domain.errors import StoreUnavailable
+from gooseherd.domain.errors import StillWanted, StoreUnavailable
 from gooseherd.domain.failures import Failure, Reason, next_try
 from gooseherd.domain.job import Job, WorkerId
 from gooseherd.domain.ports.cache import CacheBackend
@@ -61,7 +61,7 @@ class JobEnds:
         if isinstance(outcome, Stopped) or (
             isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
         ):
-            await self._end_cancelled(lease_holder)
+            await self._end_cancelled(lease_holder, worker_id)
             return
         if isinstance(outcome, Ended) and outcome.failure.reason not in _MAY_HAVE_PUBLISHED:
             await self._end_attempt(lease_holder, outcome.failure, worker_id)
@@ -105,24 +105,21 @@ class JobEnds:
             extra["seconds"] = seconds
         _log.info("job completed", extra=extra)
 
-    async def _end_cancelled(self, lease_holder: LeaseHolder) -> None:
+    async def _end_cancelled(self, lease_holder: LeaseHolder, worker_id: WorkerId | None) -> None:
+        """Nobody wants the job; unless somebody has asked for it since, while it was being stopped."""
         job = lease_holder.job
         failure = Failure(Reason.CANCELLED, "cancelled by its requester")
-        if lease_holder.unwanted.is_set() and await lease_holder.insist(lambda: self._wanted_again(job)):
+        try:
+            await self._release(lease_holder, Status.CANCELLED, failure)
+        except StillWanted:
+            if not lease_holder.unwanted.is_set():
+                # No loop without an end: this counts as a try.
+                stray = Failure(Reason.WORKER_LOST, "the attempt was stopped, and nobody had asked for that")
+                await self._end_attempt(lease_holder, stray, worker_id)
+                return
             ATTEMPTS_ENDED.labels(failure.reason).inc()
             _log.info("cancelled attempt, wanted again meanwhile", extra={"job_id": job.job_id})
             await self._requeue(lease_holder, failure, timedelta(0))
-            return
-        await self._release(lease_holder, Status.CANCELLED, failure)
-
-    async def _wanted_again(self, job: Job) -> bool:
-        """Whether somebody has asked for the job since it was to be cancelled; stopping it takes seconds."""
-        now = await self._jobs.get(job.job_id)
-        return (
-            now is not None
-            and (now.fence, now.status) == (job.fence, Status.RUNNING)
-            and not now.cancel_requested
-        )
 
     async def _end_attempt(
         self, lease_holder: LeaseHolder, failure: Failure, worker_id: WorkerId | None

@@ -173,6 +173,16 @@ class AlreadyFailed(Rejected):
 
 
 @dataclass(eq=False)
+class StillWanted(Conflict):
+    """The job was to be cancelled, and somebody wants it (again): put it back."""
+
+    job_id: str
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} is wanted"
+
+
+@dataclass(eq=False)
 class LeaseLost(Conflict):
     """A newer fence exists or the job ended: stop, publish nothing, write nothing more."""
 

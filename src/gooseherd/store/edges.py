@@ -16,7 +16,7 @@
 | begin finalize | running | yes | any | finalizing |
 | finalize | finalizing | yes | any | completed |
 | fail | leased | yes | any | failed |
-| cancel | running | yes | any | cancelled |
+| cancel | running, and unwanted | yes | any | cancelled |
 | requeue | leased | yes | any | pending |
 | withdraw | pending, running | no | any | same |
 | cancel pending | pending | no | any | cancelled |
@@ -59,6 +59,8 @@ class Edge:
     lease: LeaseState = LeaseState.ANY
     due: bool = False
     """The job's time must have come."""
+    unwanted: bool = False
+    """Its cancellation must have been asked for, and not taken back."""
     new_fence: bool = False
     """The caller becomes the holder: the fence grows by one."""
 
@@ -80,7 +82,7 @@ STEP_COMPLETE: Final = Edge("step complete", LEASED)
 BEGIN_FINALIZE: Final = Edge("begin finalize", _RUNNING, Status.FINALIZING)
 FINALIZE: Final = Edge("finalize", frozenset({Status.FINALIZING}), Status.COMPLETED)
 FAIL: Final = Edge("fail", LEASED, Status.FAILED)
-CANCEL: Final = Edge("cancel", _RUNNING, Status.CANCELLED)
+CANCEL: Final = Edge("cancel", _RUNNING, Status.CANCELLED, unwanted=True)
 REQUEUE: Final = Edge("requeue", LEASED, Status.PENDING)
 WITHDRAW: Final = Edge("withdraw", _PENDING | _RUNNING, fenced=False)
 CANCEL_PENDING: Final = Edge("cancel pending", _PENDING, Status.CANCELLED, fenced=False)

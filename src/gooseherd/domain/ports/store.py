@@ -264,7 +264,12 @@ class JobStore(Protocol):
         ...
 
     async def release_workflow(self, job_id: JobId, fence: Fence, status: Status, failure: Failure) -> Job:
-        """→failed or →cancelled; frees the mutex. The first writer's reason stands."""
+        """→failed or →cancelled; frees the mutex. The first writer's reason stands.
+
+        Raises:
+            StillWanted: →cancelled, and nobody has asked for that or somebody attached since. Looked
+                at in the write itself: whoever attaches gets a job that goes on, or another one.
+        """
         ...
 
     async def requeue(self, job_id: JobId, fence: Fence, failure: Failure, delay: timedelta) -> Job:

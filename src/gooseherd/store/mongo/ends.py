@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from gooseherd.domain.artifact import Part
+from gooseherd.domain.errors import StillWanted
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId
 from gooseherd.domain.states import Status
@@ -108,11 +109,23 @@ class JobEndWrites(FencedWrites):
         already: Callable[[Job], bool],
     ) -> Job:
         if not await self._fenced(edge, job_id, fence, update, OPEN_ATTEMPT):
+            if edge.unwanted:
+                await self._refuse_if_wanted(job_id, fence)
             return await self._same(job_id, fence, operation, already)
         job = await self._load(job_id)
         if job is None:  # jobs are never deleted while somebody works on them
             raise lost(job_id, fence, operation)
         return job
+
+    async def _refuse_if_wanted(self, job_id: JobId, fence: Fence) -> None:
+        """Raises StillWanted for a job that could be cancelled but for that."""
+        job = await self._load(job_id)
+        if (
+            job is not None
+            and (job.fence, job.status) == (fence, Status.RUNNING)
+            and not job.cancel_requested
+        ):
+            raise StillWanted(job_id)
 
 
 def _last_reason(job: Job) -> Reason | None:

@@ -38,6 +38,8 @@ class FencedWrites(JobReads):
     ) -> bool:
         """Whether the job was as the edge and `also` demand, and was changed."""
         wanted = {"_id": job_id, "fence": fence, "status": any_of(edge.sources), **(also or {})}
+        if edge.unwanted:
+            wanted["cancel_requested"] = True
         return (await self._jobs.update_one(wanted, update)).matched_count == 1
 
     async def _same(self, job_id: JobId, fence: Fence, operation: str, already: Callable[[Job], bool]) -> Job:

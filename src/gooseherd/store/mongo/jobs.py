@@ -16,7 +16,7 @@
 | running→finalizing | fence, running | status, add steps |
 | finalizing→completed | fence, finalizing, open record | digest, parts, close record, inactive, no lease |
 | leased→failed | fence, leased, open record | reason, close record, inactive, no lease |
-| running→cancelled | fence, running, open record | the same |
+| running→cancelled | fence, running, cancel_requested, open record | the same |
 | leased→pending | fence, leased, open record | close record, not_before; rank stays, so its place |
 | withdraw, others stay | status and requesters as seen | requesters without the one |
 | pending→cancelled | pending, requesters as seen | no requesters, reason, inactive |

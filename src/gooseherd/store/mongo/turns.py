@@ -47,7 +47,9 @@ class Turns:
         rank = await self.peek(requester, priority, now)
         turn = {"_id": f"{int(priority)} {requester}"}
         fresh = {"$set": {"rank": rank, "at": now}}
-        for outdated in ({"at": {"$lt": now - _CURRENT}}, {"rank": {"$lt": rank}}):
+        # Two that peek within a cost of each other are one behind the other, not at once.
+        behind = rank - COST_MILLISECONDS
+        for outdated in ({"at": {"$lt": now - _CURRENT}}, {"rank": {"$lt": behind}}):
             try:
                 # Inserted when there is none; refused as a duplicate when there is one that is up to date.
                 await self._turns.update_one({**turn, **outdated}, fresh, upsert=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Row, bindparam, case, update
 
 from gooseherd.domain.artifact import Part
-from gooseherd.domain.errors import LeaseLost
+from gooseherd.domain.errors import LeaseLost, StillWanted
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, WorkerId
 from gooseherd.domain.ports.store import Renewal
@@ -236,6 +236,8 @@ class JobHolding(JobReads):
         edge = edges.FAIL if status is Status.FAILED else edges.CANCEL
         row = locked(tx, edge, job_id, fence)
         if row is None:
+            if status is Status.CANCELLED:
+                _refuse_if_wanted(load(tx, job_id), fence)
             written = (status, failure.reason, storable(failure.detail))
             return _same(
                 tx, job_id, fence, "release_workflow",
@@ -271,6 +273,12 @@ def lost(job_id: JobId, fence: Fence, operation: str) -> LeaseLost:
     """The error of a write that came too late, which is logged."""
     _log.warning("late write refused", extra={"job_id": job_id, "fence": fence, "operation": operation})
     return LeaseLost(job_id, fence)
+
+
+def _refuse_if_wanted(job: Job | None, fence: Fence) -> None:
+    """Raises StillWanted for a job that could be cancelled but for that."""
+    if job is not None and (job.fence, job.status) == (fence, Status.RUNNING) and not job.cancel_requested:
+        raise StillWanted(job.job_id)
 
 
 def _same(

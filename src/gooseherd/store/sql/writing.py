@@ -42,6 +42,8 @@ def demands(edge: Edge) -> list[ColumnElement[bool]]:
         wanted.append(jobs.c.lease_expires_at <= NOW)
     if edge.due:
         wanted.append(jobs.c.not_before <= NOW)
+    if edge.unwanted:
+        wanted.append(jobs.c.cancel_requested)
     return wanted
 
 
