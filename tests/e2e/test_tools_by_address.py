@@ -1,4 +1,4 @@
-"""samtools, tabix, bcftools, pysam and curl with nothing but the address of a file that nobody has made yet."""
+"""samtools, tabix, bcftools, pysam and curl with nothing but the address of a file that is not made yet."""
 
 from __future__ import annotations
 
