@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "formats/parent_ids.h"
 #include "formats/reader.h"
 #include "source_limits.h"
 
@@ -37,7 +38,6 @@ enum { TYPE = 2, STRAND = 6, ATTRIBUTES = 8 };
 
 enum rank { GENE, TRANSCRIPT, PART };
 
-static const char LIKE_GENE[] = "transcript:";
 static const char GFF3_VERSION[] = "##gff-version 3\n";
 
 static bool ends_with(const char *text, size_t n, const char *what)
@@ -190,29 +190,6 @@ static struct family family_of(struct reader *r, const struct record *record, co
     return of;
 }
 
-static char *write_repeat(char *to, uint32_t repeat)
-{
-    char digits[10];
-    int at = sizeof digits;
-    if (!repeat)
-        return to;
-    do
-        digits[--at] = (char)('0' + repeat % 10);
-    while (repeat /= 10);
-    to = write_bytes(to, "_dup", 4);
-    return write_bytes(to, digits + at, sizeof digits - (size_t)at);
-}
-
-static char *write_id(char *to, const struct parents *p, uint32_t number)
-{
-    const struct parent *parent = &p->all[number];
-    const struct parent_name *name = &p->names[parent->name];
-    if (parent->like_gene)
-        to = write_bytes(to, LIKE_GENE, sizeof LIKE_GENE - 1);
-    to = write_escaped(to, name->id, name->id_n, true);
-    return write_repeat(to, parent->repeat);
-}
-
 static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, struct record *record)
 {
     const char *line = record->text, *column = line + tabs[ATTRIBUTES - 1] + 1, *stop = line + tabs[ATTRIBUTES];
@@ -246,14 +223,14 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
     bool separate = false;
     if (own != NO_PARENT) {
         to = write_bytes(to, "ID=", 3);
-        to = write_id(to, p, own);
+        to = write_parent_id(to, p, own);
         separate = true;
     }
     if (above != NO_PARENT) {
         if (separate)
             *to++ = ';';
         to = write_bytes(to, "Parent=", 7);
-        to = write_id(to, p, above);
+        to = write_parent_id(to, p, above);
         separate = true;
     }
     const struct attribute *name = attribute_has_key(all, "Name") ? NULL : name_of(all, rank);
@@ -273,30 +250,6 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
 }
 
 /* --- what has no line --------------------------------------------------------------------------------------------- */
-
-static void add_id(struct text *to, const struct parents *p, uint32_t number)
-{
-    struct text made = {0};
-    size_t longest = 3 * (size_t)p->names[p->all[number].name].id_n + 64;
-    char *from = text_reserve(&made, longest), *end = write_id(from, p, number);
-    text_add(to, from, (size_t)(end - from));
-    free(made.bytes);
-}
-
-static void add_word(struct text *to, const char *word)
-{
-    text_add(to, word, strlen(word));
-}
-
-static void add_number(struct text *to, uint32_t value)
-{
-    char digits[10];
-    int at = sizeof digits;
-    do
-        digits[--at] = (char)('0' + value % 10);
-    while (value /= 10);
-    text_add(to, digits + at, sizeof digits - (size_t)at);
-}
 
 /* A gene's own line: what is added below it shall not stand above it. */
 static bool is_first(const char *line, const uint32_t *tabs)
@@ -323,22 +276,22 @@ static bool added(struct reader *r, uint32_t *next, struct record *record)
         struct text *to = &r->gtf.converted;
         to->n = 0;
         text_add(to, contig->name, contig->n);
-        add_word(to, "\t");
+        text_add_word(to, "\t");
         text_add(to, about->bytes, about->source_n);
-        add_word(to, transcripts ? "\ttranscript\t" : "\tgene\t");
-        add_number(to, p->start);
-        add_word(to, "\t");
-        add_number(to, p->end);
-        add_word(to, "\t.\t");
+        text_add_word(to, transcripts ? "\ttranscript\t" : "\tgene\t");
+        text_add_number(to, p->start);
+        text_add_word(to, "\t");
+        text_add_number(to, p->end);
+        text_add_word(to, "\t.\t");
         text_add(to, &p->strand, 1);
-        add_word(to, "\t.\tID=");
-        add_id(to, all, number);
+        text_add_word(to, "\t.\tID=");
+        add_parent_id(to, all, number);
         if (p->gene != NO_PARENT) {
-            add_word(to, ";Parent=");
-            add_id(to, all, p->gene);
+            text_add_word(to, ";Parent=");
+            add_parent_id(to, all, p->gene);
         }
         if (about->n > about->source_n) {
-            add_word(to, ";");
+            text_add_word(to, ";");
             text_add(to, about->bytes + about->source_n, about->n - about->source_n);
         }
         r->counts[transcripts ? ADDED_TRANSCRIPTS : ADDED_GENES]++;

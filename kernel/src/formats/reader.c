@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "failure.h"
+#include "formats/columns.h"
 #include "formats/numbers.h"
 #include "source_limits.h"
 
@@ -166,42 +167,6 @@ static inline bool quick_record(struct reader *r, const char *line, size_t n, st
     *record =
         (struct record){.text = line, .n = n, .contig = r->contigs->last, .start = (uint32_t)from, .end = (uint32_t)to};
     return true;
-}
-
-/* Where the first `wanted` columns end; how many were found. */
-static int columns_of(const char *line, size_t n, int wanted, uint32_t *tabs)
-{
-    const char *p = line, *end = line + n;
-    for (int found = 0; found < wanted; found++) {
-        const char *tab = memchr(p, '\t', (size_t)(end - p));
-        tabs[found] = (uint32_t)((tab ? tab : end) - line);
-        if (!tab)
-            return found + 1;
-        p = tab + 1;
-    }
-    return wanted;
-}
-
-/* The column of starts says that a line has the headings of columns: "start", "chromStart", "txStart", "Start (bp)". */
-static bool is_heading(const char *field, size_t n)
-{
-    static const char *const whole[] = {"beg", "from", "left", "pos"}, *const parts[] = {"start", "begin", "position"};
-    char letters[32];
-    size_t some = 0;
-    if (n && *field >= '0' && *field <= '9')
-        return false;
-    for (size_t i = 0; i < n && some < sizeof letters; i++) {
-        char letter = (char)(field[i] | 0x20);
-        if (letter >= 'a' && letter <= 'z')
-            letters[some++] = letter;
-    }
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
-        if (some == strlen(whole[i]) && memcmp(letters, whole[i], some) == 0)
-            return true;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (memmem(letters, some, parts[i], strlen(parts[i])))
-            return true;
-    return false;
 }
 
 struct coordinate {

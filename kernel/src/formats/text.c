@@ -16,6 +16,21 @@ void text_add(struct text *t, const void *bytes, size_t n)
     t->n += n;
 }
 
+void text_add_word(struct text *to, const char *word)
+{
+    text_add(to, word, strlen(word));
+}
+
+void text_add_number(struct text *to, uint32_t value)
+{
+    char digits[10];
+    int at = sizeof digits;
+    do
+        digits[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    text_add(to, digits + at, sizeof digits - (size_t)at);
+}
+
 char *text_reserve(struct text *t, size_t n)
 {
     if (n > t->room) {

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct text {
     char *bytes;
@@ -11,6 +12,8 @@ struct text {
 };
 
 void text_add(struct text *text, const void *bytes, size_t n);
+void text_add_word(struct text *text, const char *word);
+void text_add_number(struct text *text, uint32_t value);
 char *text_reserve(struct text *text, size_t n); /* room for that many bytes from its start; what it held may be gone */
 
 static inline bool is_space(char c)

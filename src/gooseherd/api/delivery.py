@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,6 +20,7 @@ from gooseherd.api.names import RESERVED, NamedPart, Names
 from gooseherd.api.pages import waiting_page
 from gooseherd.api.problems import MethodNotAllowed, NotReady, Pairs
 from gooseherd.api.request_context import RequestContext, context_of
+from gooseherd.api.request_options import RequestOptions, options_of
 from gooseherd.api.streaming import closing, hold, relay
 from gooseherd.api.upstream import serve_upstream
 from gooseherd.control.submission import Submissions
@@ -30,7 +29,6 @@ from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import (
     AlreadyFailed,
     CacheUnavailable,
-    InvalidInput,
     LimitReached,
     NoSuchPart,
     NotFound,
@@ -40,39 +38,16 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import CacheKey, Recipe
 from gooseherd.domain.ports.cache import CacheBackend
-from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
 
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_PREFERRED_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.ASCII | re.IGNORECASE)
-_RESPOND_ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
-_HOP = re.compile(r"\d{1,9}", re.ASCII)
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
-_TRUE: Final = frozenset({"", "1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 
 class _PartMissing(Exception):
     """The manifest names the part and the cache has it no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _RequestOptions:
-    """What the query and the Prefer header ask for."""
-
-    raw: bool = False
-    retry: bool = False
-    wait_seconds: float = 0.0
-    preferred: int | None = None
-    """The wait granted to a Prefer header, to be told back."""
-    asynchronous: bool = False
-    """The client says itself how long it waits, or that it does not."""
-    hop: int = 0
-    """How often the request was held and redirected already."""
-    priority: Priority = Priority.INTERACTIVE
 
 
 class Delivery:
@@ -101,7 +76,7 @@ class Delivery:
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed("GET, HEAD, OPTIONS")
         entry = await self._catalog.servable(words[2], words[3])
-        options = self._options_of(scope["query_string"], context)
+        options = options_of(scope["query_string"], context.headers, self._dependencies.wait_max_seconds)
         named = await self._named(entry, words[4], options, context) if len(words) == 5 else None
         await _PartRequest(
             self._dependencies,
@@ -118,7 +93,7 @@ class Delivery:
         ).run()
 
     async def _named(
-        self, entry: SourceFile, name: str, options: _RequestOptions, context: RequestContext
+        self, entry: SourceFile, name: str, options: RequestOptions, context: RequestContext
     ) -> NamedPart:
         """Raises NotFound for a name that the file has not: an index of another kind above all."""
         submissions = self._dependencies.submissions
@@ -134,35 +109,6 @@ class Delivery:
                 return part
         raise NotFound("file", f"{entry.name}/{name}")
 
-    def _options_of(self, query: bytes, context: RequestContext) -> _RequestOptions:
-        """Raises InvalidInput; a Prefer header that cannot be read is ignored (RFC 7240 §2)."""
-        prefer = context.headers.get(b"prefer")
-        if not query and prefer is None:
-            return _DEFAULT
-        try:
-            params = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
-        except ValueError:
-            raise InvalidInput("query", "at most 20 parameters") from None
-        longest = self._dependencies.wait_max_seconds
-        wait, preferred = _wait(params.get("wait"), longest), None
-        preference = prefer.decode("latin-1") if prefer else ""
-        asked = _PREFERRED_WAIT.search(preference)
-        if asked and "wait" not in params:
-            preferred = int(min(int(asked[1]), longest))
-            wait = preferred
-        return _RequestOptions(
-            raw=_flag(params, "raw"),
-            retry=_flag(params, "retry"),
-            wait_seconds=wait,
-            preferred=preferred,
-            asynchronous=bool("wait" in params or asked or _RESPOND_ASYNC.search(preference)),
-            hop=_hop(params.get("hop")),
-            priority=_priority(params.get("priority")),
-        )
-
-
-_DEFAULT: Final = _RequestOptions()
-
 
 @dataclass(slots=True)
 class _PartRequest:
@@ -176,7 +122,7 @@ class _PartRequest:
     kind: Kind
     named: NamedPart | None
     """What it was asked for by; None: by its kind."""
-    options: _RequestOptions
+    options: RequestOptions
     method: str
     receive: Receive
     send: Send
@@ -418,38 +364,3 @@ async def _chunks(
             raise _PartMissing
         if got != len(segment):
             raise CacheUnavailable("reading a part to its end")
-
-
-def _flag(params: dict[str, list[str]], name: str) -> bool:
-    if name not in params:
-        return False
-    word = params[name][-1].lower()
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    raise InvalidInput(name, "must be true or false")
-
-
-def _wait(values: list[str] | None, longest: float) -> float:
-    if not values:
-        return 0.0
-    if values[-1].lower() in ("", "true"):
-        return longest
-    if not _SECONDS.fullmatch(values[-1]):
-        raise InvalidInput("wait", "must be a number of seconds")
-    return min(float(values[-1]), longest)
-
-
-def _hop(values: list[str] | None) -> int:
-    """What is no number was never sent by this service, and starts anew."""
-    return int(values[-1]) if values and _HOP.fullmatch(values[-1]) else 0
-
-
-def _priority(values: list[str] | None) -> Priority:
-    if not values:
-        return Priority.INTERACTIVE
-    try:
-        return Priority.parse(values[-1])
-    except KeyError:
-        raise InvalidInput("priority", f"must be one of {', '.join(p.label for p in Priority)}") from None

@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,15 +28,21 @@ from gooseherd.processing.formats.cram import reads_declared
 from gooseherd.processing.formats.decompression import END_MARKER_MISSING, FOREIGN_BYTES, Compression
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.sam_header import contigs_of
-from gooseherd.processing.intervals import TBI_END
+from gooseherd.processing.indexes import (
+    TBI_END,
+    BamIndex,
+    bam_stem,
+    counting_kernel,
+    index_of_sorted,
+    index_source,
+    reads_in,
+)
 from gooseherd.processing.step_context import (
     KEPT_NOTE,
     UNPACKED_NOTE,
     Budget,
     StepContext,
     hard_link,
-    index_of_same_pass,
-    stem,
     wrong_output,
 )
 from gooseherd.processing.tools.progress import Watch
@@ -53,10 +59,6 @@ _UNDECLARED_NOTE: Final = (
     "reads on reference sequences that the header does not declare (@SQ) stand at the end, without a place"
 )
 _NO_END_NOTE: Final = "the BAM is uncompressed, so nothing proves that its end is there"
-_CSI_NOTE: Final = (
-    "a reference sequence is longer than 2^29, which a BAI index cannot hold, so this is a CSI index; "
-    "Gosling cannot read CSI, igv.js can"
-)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class BamIndexProcessor:
 
     def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
         """As the steps call them."""
-        base = _stem(source)
+        base = bam_stem(source)
         names = {Kind.DATA: f"{base}.bam", Kind.INDEX: f"{base}.bam.bai"}
         return names | density_name(source, source.file_format) if self.budget.density else names
 
@@ -145,8 +147,8 @@ class SortedBam:
             report = await context.read_report("records.json")
             counts, notes = report.counts, report.notes
             contigs = await asyncio.to_thread(contigs_of_bam, out)
-            index = await _index_of_sorted(context, out, contigs)
-            reads = await _reads_in(context, out, index, SAM)
+            index = await index_of_sorted(context, out, contigs)
+            reads = await reads_in(context, out, index, SAM)
             if reads != report.records:
                 raise wrong_output(f"{reads} reads instead of {report.records}")
             if warned:
@@ -154,7 +156,7 @@ class SortedBam:
                 notes = (*notes, _UNDECLARED_NOTE)
         elif self.source_format is BAM and detected.compression is Compression.BGZF:
             contigs, out, index, kept = await self._keep_or_sort(context)
-            reads = await _reads_in(context, out, index, None if kept else BAM)
+            reads = await reads_in(context, out, index, None if kept else BAM)
             if kept:
                 out = await asyncio.to_thread(_keep, context.given.path, index)
                 notes = (KEPT_NOTE,)
@@ -167,18 +169,16 @@ class SortedBam:
             )
             if self.source_format is BAM:
                 out = await self._sort_unblocked(context, detected.compression)
-                index = await _index_of_sorted(context, out, contigs)
-                reads = await _reads_in(context, out, index, BAM)
+                index = await index_of_sorted(context, out, contigs)
+                reads = await reads_in(context, out, index, BAM)
                 if detected.compression is Compression.PLAIN:
                     notes = (_NO_END_NOTE,)
             else:
                 declared = await asyncio.to_thread(reads_declared, context.source)
                 out = await self._sort_cram(context, header)
-                index = await _index_of_sorted(context, out, contigs)
+                index = await index_of_sorted(context, out, contigs)
                 # A reader of a CRAM opens the address of the reference that its header names.
-                reads = await _reads_in(
-                    context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM
-                )
+                reads = await reads_in(context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
                 if declared not in (None, reads):
                     raise StepFailed.because(
                         Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
@@ -187,7 +187,7 @@ class SortedBam:
             await context.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:
             notes = (UNPACKED_NOTE, *notes)
-        used = _counting_kernel(context) if kept else context.kernel
+        used = counting_kernel(context) if kept else context.kernel
         given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         return StepOutput(
             files=(_data(given, out),),
@@ -217,13 +217,13 @@ class SortedBam:
             contigs = await _arriving_contigs(context)
             context.given.announce(_data(context.given, context.given.path))
             try:
-                return contigs, context.source, await _index_source(context, contigs), True
+                return contigs, context.source, await index_source(context, contigs), True
             except PipelineFailed as refused:
                 if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
                     raise
             source, feed = context.source_input()
             out, _ = await self._sort(context, (), source, feed)
-            return contigs, out, await _index_of_sorted(context, out, contigs), False
+            return contigs, out, await index_of_sorted(context, out, contigs), False
 
     async def _sort_unblocked(self, context: StepContext, compression: Compression) -> Path:
         """A BAM in plain gzip, or in nothing: no index fits these bytes. gzip proves that it read all."""
@@ -290,37 +290,8 @@ class SortedBam:
         return out, result
 
 
-@dataclass(frozen=True)
-class BamIndex:
-    """Sorted BAM → BAI, or CSI where BAI cannot hold the positions."""
-
-    budget: Budget
-    source_format: Format
-    name: str = "index"
-    needs: Kind | None = Kind.DATA
-    weight: float = 1.0
-
-    async def run(self, given: StepInput) -> StepOutput:
-        context = StepContext(given, self.budget)
-        index = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (".bai", ".csi"))
-        if index is None:
-            contigs = await asyncio.to_thread(contigs_of_bam, context.source)
-            index = await _index(context, context.source, contigs)
-            await _reads_in(context, context.source, index)
-        given.report(1.0, context.source.stat().st_size, index.stat().st_size)
-        return StepOutput(
-            files=(Produced(Kind.INDEX, index, "index", f"{_stem(given.source)}.bam{index.suffix}"),),
-            notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
-            tools=await context.versions("samtools"),
-        )
-
-
-def _stem(source: SourceFile) -> str:
-    return stem(source.filename, ("sam", "bam", "cram"))
-
-
 def _data(given: StepInput, path: Path) -> Produced:
-    return Produced(Kind.DATA, path, "data.bam", f"{_stem(given.source)}.bam")
+    return Produced(Kind.DATA, path, "data.bam", f"{bam_stem(given.source)}.bam")
 
 
 async def _refuse_truncated(context: StepContext) -> None:
@@ -363,12 +334,6 @@ async def _arriving_contigs(context: StepContext) -> tuple[Contig, ...]:
         wanted *= 8
 
 
-def _index_of(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
-    """Where the index of a BAM with these sequences will be; BAI if that can hold their positions."""
-    long = any((contig.length or 0) > TBI_END for contig in contigs)
-    return context.work / ("data.bam.csi" if long else "data.bam.bai")
-
-
 def _keep(source: Path, index: Path) -> Path:
     """The source under a name beside its index; without hard links the index is removed."""
     kept = hard_link(source, index.with_suffix(""))
@@ -385,70 +350,7 @@ def _pack_stage(context: StepContext, kernel: Path, out: Path) -> Stage:
     return Stage(f"{kernel.name} pack", (str(kernel), "pack", *options, *table))
 
 
-async def _index_of_sorted(context: StepContext, out: Path, contigs: tuple[Contig, ...]) -> Path:
-    """The index of the output of `_sort`: made by the kernel in the same pass, or now by samtools."""
-    index = _index_of(context, contigs)
-    if context.kernel is None:
-        await _index(context, out, contigs, span=(0.9, 1.0))
-    return index
-
-
-async def _index(
-    context: StepContext,
-    path: Path,
-    contigs: tuple[Contig, ...],
-    *,
-    span: tuple[float, float] = (0.0, 0.9),
-) -> Path:
-    """Index `path` into the work folder; fails when it is not sorted."""
-    index, stage = _index_stage(context, str(path), contigs)
-    watch = Watch(path, index, 1, context.given.report, reading=1.0, span=span)
-    await context.run(stage, watch=watch)
-    return index
-
-
-async def _index_source(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
-    """Index the source, which may still arrive."""
-    source, feed = context.source_input()
-    index, stage = _index_stage(context, source, contigs)
-    watch = Watch(context.source, index, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
-    await context.run(replace(stage, reads_source=True), stdin=feed, watch=watch)
-    return index
-
-
-def _index_stage(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
-    """(the path of the index, the stage that makes it).
-
-    With a density the stage counts in the same pass, and writes the table beside the index.
-    """
-    index = _index_of(context, contigs)
-    csi, threads = index.suffix == ".csi", str(context.budget.threads)
-    if (kernel := _counting_kernel(context)) is None:
-        argv = ("samtools", "index", "-c" if csi else "-b", "-@", threads, path, str(index))
-        return index, Stage("samtools index", argv)
-    options = (f"--index={index}", f"--density={index.with_suffix(SUFFIX)}", f"--threads={threads}")
-    reads = "/dev/stdin" if path == "-" else path
-    argv = (str(kernel), "reads", *options, *(("--csi",) if csi else ()), reads)
-    return index, Stage(f"{kernel.name} reads", argv)
-
-
-def _counting_kernel(context: StepContext) -> Path | None:
-    """The kernel, if it indexes in place of samtools because reads are to be counted in the same pass."""
-    return context.kernel if context.budget.density else None
-
-
 async def _unplaced_with_position(context: StepContext, path: Path, index: Path) -> int:
     """Reads that have a position but no sequence: what samtools makes of undeclared names."""
     argv = ("samtools", "view", "-c", "-e", "pos > 0", "-X", str(path), str(index), "*")
     return int(await context.output_of(Stage("samtools view", argv)))
-
-
-async def _reads_in(context: StepContext, path: Path, index: Path, source: Format | None = None) -> int:
-    """How many reads a sorted BAM has, by its index, which is verified by queries for some of them.
-
-    `source`: the BAM is made here, and reads of the source, in that format, are queried for.
-    """
-    read_again = (
-        () if source is None else ("--ours", "--source", str(context.source), "--format", source.name)
-    )
-    return (await context.verify("bam", path, index, *read_again))["reads"]

@@ -13,7 +13,6 @@ order. A BGZF source that keeps its order and has nothing to put right keeps its
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,34 +42,23 @@ from gooseherd.processing.formats.decompression import (
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.normaliser_report import NormaliserReport
 from gooseherd.processing.formats.targets import TARGETS, Target
+from gooseherd.processing.indexes import TBI_END, TabixIndex, text_name
 from gooseherd.processing.step_context import (
     KEPT_NOTE,
     Budget,
     StepContext,
     hard_link,
-    index_of_same_pass,
-    stem,
     wrong_output,
 )
 from gooseherd.processing.tools.kernel import LEAST_MEMORY, PROGRAM, KernelCall, KernelStatus, parse_report
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_stage
 
-TBI_END: Final = 1 << 29
-"""TBI and BAI hold positions below this (SAMv1 §5.2)."""
-
-_CSI_NOTE: Final = (
-    "positions beyond 2^29 do not fit a TBI index, so this is a CSI index; "
-    "Gosling cannot read CSI, igv.js can"
-)
 _CONVERTED: Final = frozenset({BCF, BIGBED})
 """Converted to text by a stage in front, which also decompresses the source."""
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may expand a thousandfold, to lines that take minutes: it is checked for that first."""
-_WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
-
-
 _SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3, GTF, VCF), 6)
 """The formats of which something else is made than in shape 5."""
 
@@ -93,7 +81,7 @@ class TabixIntervalProcessor:
 
     def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
         """As the steps call them."""
-        data = _name(source, source.file_format, TARGETS[source.file_format])
+        data = text_name(source, source.file_format, TARGETS[source.file_format])
         names = {Kind.DATA: data, Kind.INDEX: f"{data}.tbi"}
         return names | density_name(source, source.file_format) if self.budget.density else names
 
@@ -159,7 +147,7 @@ class SortedText:
         return kernel is None or detected.compression in _KERNEL_READS
 
     def _data(self, given: StepInput, path: Path) -> Produced:
-        name = _name(given.source, self.source_format, self.target)
+        name = text_name(given.source, self.source_format, self.target)
         return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
 
     def _converting(self, context: StepContext, source: str) -> tuple[tuple[Stage, ...], str]:
@@ -353,55 +341,6 @@ class SortedText:
 
     def _converters(self) -> tuple[str, ...]:
         return ("bcftools",) if self.source_format is BCF else ()
-
-
-@dataclass(frozen=True)
-class TabixIndex:
-    """Sorted, bgzipped text → TBI, or CSI where TBI cannot hold the positions."""
-
-    budget: Budget
-    source_format: Format
-    target: Target
-    name: str = "index"
-    needs: Kind | None = Kind.DATA
-    weight: float = 1.0
-
-    async def run(self, given: StepInput) -> StepOutput:
-        context = StepContext(given, self.budget)
-        data = context.link(context.source, f"data.{self.target.suffix}.gz")
-        index = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (".tbi", ".csi"))
-        tools: dict[str, str] = {}
-        if index is None:
-            index = await self._by_tabix(context, data)
-            await context.verify("tabix", data, index)
-            tools = await context.versions("tabix")
-        given.report(1.0, context.source.stat().st_size, index.stat().st_size)
-        data_name = _name(given.source, self.source_format, self.target)
-        return StepOutput(
-            files=(Produced(Kind.INDEX, index, "index", f"{data_name}{index.suffix}"),),
-            notes=(_CSI_NOTE,) if index.suffix == ".csi" else (),
-            tools=tools,
-        )
-
-    async def _by_tabix(self, context: StepContext, data: Path) -> Path:
-        try:
-            await self._index(context, data, ())
-        except PipelineFailed as refused:
-            if not any(_WANTS_CSI.search(end.stderr) for end in refused.result.stages):
-                raise
-            await self._index(context, data, ("-C",))
-            return data.with_name(f"{data.name}.csi")
-        return data.with_name(f"{data.name}.tbi")
-
-    async def _index(self, context: StepContext, data: Path, options: tuple[str, ...]) -> None:
-        watch = Watch(context.source, data, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
-        await context.run(
-            Stage("tabix", ("tabix", "-f", *options, "-p", self.target.preset, str(data))), watch=watch
-        )
-
-
-def _name(source: SourceFile, source_format: Format, target: Target) -> str:
-    return f"{stem(source.filename, source_format.suffixes)}.{target.suffix}.gz"
 
 
 def _refuse_bomb(path: Path, size: int) -> None:
