@@ -135,7 +135,6 @@ def test_sequences_as_long_as_readers_know(shift: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "signals",
     [
-        [],
         [Signal(b"a", 0, [0], [1])],
         [Signal(b"a", 1 << 32, [0], [1])],
         [Signal(b"a", 9, [0], [1]), Signal(b"a", 9, [0], [2])],
@@ -144,6 +143,13 @@ def test_sequences_as_long_as_readers_know(shift: int, tmp_path: Path) -> None:
 def test_what_no_bigwig_can_hold_is_refused(signals: list[Signal], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needed"):
         write_bigwig(tmp_path / "x.bw", signals, 64)
+
+
+def test_without_any_signal_it_is_an_empty_file_that_readers_open(tmp_path: Path) -> None:
+    write_bigwig(tmp_path / "x.bw", [], 64)
+    with pyBigWig.open(str(tmp_path / "x.bw")) as opened:
+        assert opened.chroms() == {}
+        assert opened.header()["nBasesCovered"] == 0
 
 
 def test_a_large_genome_without_a_quiet_place_stays_below_two_megabytes(tmp_path: Path) -> None:
