@@ -59,11 +59,31 @@ def test_no_format_is_left_out(registry: ProcessorRegistry) -> None:
     assert {registry.recipe(entry(f.name)).source_format for f in ALL} == set(ALL)
 
 
-def test_a_source_with_upstream_indexes_goes_through_unchanged(registry: ProcessorRegistry) -> None:
-    sidecars = [{"kind": "bai", "access_url": "https://example.org/x.bai"}]
-    recipe = registry.recipe(entry("bam", sidecars=sidecars))
+@pytest.mark.parametrize(
+    ("file_format", "kind"), [("bam", "px2"), ("bed", "beddb"), ("bcf", "csi"), ("csv", "tbi")]
+)
+def test_a_source_with_an_index_that_is_not_checked_goes_through_unchanged(
+    registry: ProcessorRegistry, file_format: str, kind: str
+) -> None:
+    sidecars = [{"kind": kind, "access_url": "https://example.org/x.index"}]
+    recipe = registry.recipe(entry(file_format, sidecars=sidecars))
     assert recipe.processor == "passthrough"
     assert registry.kinds(recipe) == {Kind.DATA}
+
+
+@pytest.mark.parametrize(
+    ("file_format", "kind"), [("bam", "bai"), ("bed", "tbi"), ("vcf", "csi"), ("gtf", "tbi")]
+)
+def test_an_index_of_upstream_that_can_be_checked_is_a_part_of_the_artifact(
+    registry: ProcessorRegistry, file_format: str, kind: str
+) -> None:
+    sidecars = [{"kind": kind, "access_url": "https://example.org/x.index"}]
+    recipe = registry.recipe(entry(file_format, sidecars=sidecars))
+    assert recipe.processor == "upstream-index"
+    assert registry.kinds(recipe) == {Kind.DATA, Kind.INDEX}
+    processor = registry.processor(recipe)
+    assert processor.version(recipe.source_format) == recipe.processor_version
+    assert [step.name for step in processor.steps(recipe.source_format)] == ["data", "index"]
 
 
 def test_a_format_without_processor_is_unsupported(registry: ProcessorRegistry) -> None:

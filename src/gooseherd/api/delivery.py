@@ -99,7 +99,7 @@ class Delivery:
         submissions = self._dependencies.submissions
         recipe: Recipe | None = None
         parts: tuple[Part, ...] | None = None
-        if submissions is not None and not entry.sidecars:
+        if submissions is not None and not entry.is_upstreams_pair:
             recipe = submissions.recipe(entry, Kind.DATA)
             if not options.hop or submissions.watched(entry, recipe, context.requester) is None:
                 manifest = await submissions.published(entry, recipe)
@@ -132,15 +132,22 @@ class _PartRequest:
         name = self.named.name if self.named is not None else None
         if self.kind is Kind.INDEX:
             sidecar = self.named.sidecar if self.named is not None else upstream_index(self.entry)
+            if self.named is None and not self._as_upstream and self.entry.index_to_check is not None:
+                sidecar = None  # One that fits is in the artifact.
             if sidecar is not None:
                 await self._upstream(sidecar.access_url, name or f"{self.entry.filename}.{sidecar.kind}")
                 return
-        if self.options.raw or self.dependencies.submissions is None or self.dependencies.cache is None:
+        if self._as_upstream or self.dependencies.submissions is None or self.dependencies.cache is None:
             if self.kind is not Kind.DATA:
                 raise NotFound(f"upstream {self.kind}", self.entry.name)
             await self._upstream(self.entry.access_url, name or self.entry.filename)
             return
         await self._artifact(self.dependencies.submissions, self.dependencies.cache)
+
+    @property
+    def _as_upstream(self) -> bool:
+        without = self.dependencies.submissions is None or self.dependencies.cache is None
+        return self.options.raw or without
 
     async def _artifact(self, submissions: Submissions, cache: CacheBackend) -> None:
         recipe = submissions.recipe(self.entry, self.kind)

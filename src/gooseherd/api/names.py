@@ -18,7 +18,7 @@ from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import from_filename
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import Recipe
-from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
+from gooseherd.domain.source import CHECKED_KINDS, Sidecar, SidecarKind, SourceFile
 from gooseherd.domain.states import Status
 
 RESERVED: Final = frozenset({"", "contigs", "events", "hub.txt", "manifest", "search", "status", "tracks"})
@@ -60,7 +60,7 @@ class Names:
             UnsupportedFormat: nothing can be made of it.
             Misconfigured: the recipe is another build's.
         """
-        if self._submissions is None or entry.sidecars:
+        if self._submissions is None or entry.is_upstreams_pair:
             data = _with_suffix(entry.filename, entry)
             return _servable(
                 (
@@ -79,6 +79,9 @@ class Names:
             if kind is Kind.INDEX and published is not None:
                 name = f"{found[Kind.DATA]}.{published[kind].filename.rpartition('.')[2]}"
             names.append(NamedPart(kind, name))
+        others = (sidecar for sidecar in entry.sidecars if sidecar.kind not in CHECKED_KINDS)
+        data = found[Kind.DATA]
+        names += [NamedPart(Kind.INDEX, f"{data}.{sidecar.kind}", sidecar) for sidecar in others]
         return _servable(tuple(names))
 
     def served_as(self, entry: SourceFile, recipe: Recipe, manifest: Manifest, part: Part) -> Part:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # Programs that tools are made of import this module for Step
     from gooseherd.domain.artifact import Kind
     from gooseherd.domain.contig import Contig
     from gooseherd.domain.formats import Format
-    from gooseherd.domain.source import SourceFile
+    from gooseherd.domain.source import Sidecar, SourceFile
 
 Report = Callable[[float, int, int], None]
 """Called with (fraction of the step 0..1, bytes read, bytes written); cheap, any rate."""
@@ -100,6 +100,10 @@ def _nobody(_: Produced) -> None:
     """Nobody wants to know."""
 
 
+async def _nothing(_: Sidecar, __: Path) -> None:
+    raise StepFailed.because(Reason.SOURCE_MISSING, "there is no upstream")
+
+
 @dataclass(frozen=True, slots=True)
 class StepInput:
     """What a step works on.
@@ -123,6 +127,8 @@ class StepInput:
     may be removed and written anew. The next announcement under that name replaces it. Nobody
     sees any of it unless the step returns that very file.
     """
+    fetch_index: Callable[[Sidecar, Path], Awaitable[None]] = _nothing
+    """Download an index that upstream publishes beside the source; StepFailed as when a source is fetched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,20 @@ from enum import StrEnum
 from typing import Any, NewType, Self, TypeVar
 
 from gooseherd.domain.errors import InvalidInput
-from gooseherd.domain.formats import NAMES, Format, from_filename, resolve
+from gooseherd.domain.formats import (
+    BAM,
+    BED,
+    BROADPEAK,
+    GFF,
+    GFF3,
+    GTF,
+    NAMES,
+    NARROWPEAK,
+    VCF,
+    Format,
+    from_filename,
+    resolve,
+)
 
 Dcc = NewType("Dcc", str)
 """Data coordinating centre: the catalog's namespace. Case-insensitive, stored lowercase."""
@@ -40,8 +53,14 @@ class SidecarKind(StrEnum):
 
     TBI = "tbi"
     BAI = "bai"
+    CSI = "csi"
     BEDDB = "beddb"
     PX2 = "px2"
+
+
+CHECKED_KINDS = (SidecarKind.TBI, SidecarKind.BAI, SidecarKind.CSI)
+_CHECKED_FORMATS = frozenset({BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK})
+"""Of which this service can make an index itself, of the bytes as they are."""
 
 
 class IdentityKind(StrEnum):
@@ -112,6 +131,18 @@ class SourceFile:
     access_level: AccessLevel = AccessLevel.PUBLIC
     status: str = "active"
     sidecars: tuple[Sidecar, ...] = ()
+
+    @property
+    def index_to_check(self) -> Sidecar | None:
+        """The index that upstream publishes and that is served only if it fits; else another one is made."""
+        kinds = CHECKED_KINDS if self.file_format in _CHECKED_FORMATS else ()
+        found = (sidecar for kind in kinds for sidecar in self.sidecars if sidecar.kind is kind)
+        return next(found, None)
+
+    @property
+    def is_upstreams_pair(self) -> bool:
+        """Data and index are served as upstream has them."""
+        return bool(self.sidecars) and self.index_to_check is None
 
     @property
     def name(self) -> str:

@@ -20,23 +20,27 @@ from gooseherd.processing.passthrough import PassthroughProcessor
 from gooseherd.processing.step_context import QUICKEST, QUICKEST_OF_TOOLS, Budget
 from gooseherd.processing.tools.isolation import Confinement
 from gooseherd.processing.tools.kernel import find_kernel
+from gooseherd.processing.upstream_index import UpstreamIndexProcessor
 
 _RECIPE: Final = re.compile(r"\.([0-9])(d?)$")
 """The end of a version: the compression level, and whether there is a density (Budget.recipe)."""
 
 
 class ProcessorRegistry:
-    """Processors by format. A source with upstream indexes goes through unchanged: the pair stays a pair."""
+    """Processors by format. A source with upstream indexes stays as it is if they fit."""
 
     def __init__(
         self,
         by_format: Mapping[Format, Processor],
         unchanged: Processor,
         processors_at: Callable[[int, bool], Iterable[Processor]] = lambda *_: (),
+        with_index: Processor | None = None,
     ) -> None:
         self._by_format = MappingProxyType(dict(by_format))
         self._unchanged = unchanged
-        self._by_name = {p.name: p for p in (*by_format.values(), unchanged)}
+        self._with_index = with_index
+        named = (*by_format.values(), unchanged, *((with_index,) if with_index else ()))
+        self._by_name = {p.name: p for p in named}
         self._processors_at = processors_at
 
     @property
@@ -53,7 +57,9 @@ class ProcessorRegistry:
         processor = self._by_format.get(source.file_format)
         if processor is None:
             raise UnsupportedFormat(source.file_format.name, tuple(sorted(f.name for f in self._by_format)))
-        if source.sidecars:
+        if source.index_to_check is not None and self._with_index is not None:
+            processor = self._with_index
+        elif source.sidecars:
             processor = self._unchanged
         return Recipe(processor.name, processor.version(source.file_format), source.file_format)
 
@@ -124,10 +130,11 @@ def default_registry(
 
     def processors_at(level: int, density: bool) -> tuple[Processor, ...]:
         so = replace(budget, level=level, density=density)
-        return BamIndexProcessor(so), TabixIntervalProcessor(so)
+        return BamIndexProcessor(so), TabixIntervalProcessor(so), UpstreamIndexProcessor(so)
 
     new = quickest_level(search_path) if level is None else level
-    by_format: dict[Format, Processor] = {f: p for p in processors_at(new, density) for f in p.formats}
+    *of_formats, with_index = processors_at(new, density)
+    by_format: dict[Format, Processor] = {f: p for p in of_formats for f in p.formats}
     return ProcessorRegistry(
-        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, processors_at
+        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, processors_at, with_index
     )

@@ -22,7 +22,7 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
-from gooseherd.domain.source import IdentityKind
+from gooseherd.domain.source import IdentityKind, Sidecar
 from gooseherd.worker.failure_reason import failure_of
 from gooseherd.worker.progress import FETCH_PERCENT, Emit, ProgressReporter
 from gooseherd.worker.publication import Publication
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _BEGIN_BYTES: Final = 4 << 20
 """Of the source, before the first step begins: a smaller one is whole by then."""
+_MOST_INDEX_BYTES: Final = 1 << 28
 WEAK_NOTE: Final = (
     "The source has no published checksum: this artifact stands for its address, size and version tag, "
     "not for bytes that were verified."
@@ -188,8 +189,20 @@ class _Run:
                 self._spec.limits.scratch_bytes,
                 arriving,
                 self._publication.announce,
+                self._fetch_index,
             )
         )
+
+    async def _fetch_index(self, sidecar: Sidecar, into: Path) -> None:
+        source = dataclasses.replace(
+            self._spec.source,
+            access_url=sidecar.access_url,
+            md5=None,
+            sha256=None,
+            size_in_bytes=sidecar.size_in_bytes,
+            version_tag=None,
+        )
+        await self._sources.fetch(source, into, limit=_MOST_INDEX_BYTES, report=lambda *_: None)
 
     async def _input_of(self, kind: Kind, receipts: list[StepReceipt]) -> Path:
         made = self._made.get(kind)

@@ -50,7 +50,7 @@ class Recipes:
     def recipe(self, source: SourceFile) -> Recipe:
         if source.file_format.name == "cram":
             raise UnsupportedFormat("cram", ("bam", "csv"))
-        plain = bool(source.sidecars) or source.file_format.family is Family.TABLE
+        plain = source.is_upstreams_pair or source.file_format.family is Family.TABLE
         return Recipe("passthrough" if plain else "sort", "1", source.file_format)
 
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:

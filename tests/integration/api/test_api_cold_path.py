@@ -342,19 +342,36 @@ async def test_an_address_that_may_not_be_fetched_is_the_catalogs_fault(town):
     assert "10.0.0.1" not in answer.text
 
 
-async def test_upstreams_index_is_served_before_any_workflow(town):
+async def test_upstreams_index_that_nobody_checks_is_served_before_any_workflow(town):
+    sidecars = [
+        {"kind": "px2", "access_url": "https://files.example.org/a.px2"},
+        {"kind": "beddb", "access_url": "https://files.example.org/a.beddb"},
+    ]
+    entry = await town.register(filename="a.bed", sidecars=sidecars)
+    town.upstream.files["https://files.example.org/a.beddb"] = b"an index"
+    for query in ("", "?raw=true"):
+        answer = await town.http.get(f"/index/{entry.name}{query}")
+        assert (answer.status_code, answer.content) == (200, b"an index")
+        assert answer.headers["content-disposition"] == 'attachment; filename="a.bed.beddb"'
+    assert (await town.http.get(f"/index/{entry.name}/status")).json()["ready"] is True
+    assert (await town.jobs.find(JobQuery())).jobs == ()
+
+
+async def test_upstreams_index_that_can_be_checked_is_served_when_it_was(town):
     sidecars = [
         {"kind": "beddb", "access_url": "https://files.example.org/a.beddb"},
         {"kind": "tbi", "access_url": "https://files.example.org/a.tbi"},
     ]
     entry = await town.register(filename="a.bed", sidecars=sidecars)
     town.upstream.files["https://files.example.org/a.tbi"] = b"TBI\1"
-    for query in ("", "?raw=true"):
-        answer = await town.http.get(f"/index/{entry.name}{query}")
-        assert (answer.status_code, answer.content) == (200, b"TBI\1")
-        assert answer.headers["content-disposition"] == 'attachment; filename="a.bed.tbi"'
+    town.upstream.files["https://files.example.org/a.beddb"] = b"an index"
+    assert (await town.http.get(f"/index/{entry.name}/status")).json()["ready"] is False
+    assert (await town.http.get(f"/index/{entry.name}?raw=true")).content == b"TBI\1"
+    assert (await town.http.get(f"/index/{entry.name}")).status_code == 202
+    await town.publish(entry, b"the data", b"checked", index_name="a.bed.tbi")
+    assert (await town.http.get(f"/index/{entry.name}")).content == b"checked"
     assert (await town.http.get(f"/index/{entry.name}/status")).json()["ready"] is True
-    assert (await town.jobs.find(JobQuery())).jobs == ()
+    assert (await town.http.get(f"/files/{entry.name}/a.bed.beddb")).content == b"an index"
 
 
 async def test_a_raw_index_without_a_sidecar_is_404_and_starts_nothing(town):

@@ -59,7 +59,7 @@ async def test_an_artifact_that_came_without_one_says_so(town, suffix):
     ("fields", "query", "kind"),
     [
         ({"filename": "table.csv"}, "", "no-such-part"),
-        ({"sidecars": [{"kind": "bai", "access_url": "https://example.org/i"}]}, "", "no-such-part"),
+        ({"sidecars": [{"kind": "px2", "access_url": "https://example.org/i"}]}, "", "no-such-part"),
         ({}, "?raw=true", "not-found"),
     ],
 )

@@ -112,13 +112,13 @@ async def test_two_entries_of_one_content_have_each_their_own_names(town):
 
 async def test_an_index_of_upstream_is_there_by_its_exact_kind(town):
     entry = await town.register(filename="calls.vcf.gz", file_format="vcf")
-    url = f"{entry.access_url}.tbi"
-    entry = replace(entry, sidecars=(Sidecar(SidecarKind.TBI, url),))
+    url = f"{entry.access_url}.px2"
+    entry = replace(entry, sidecars=(Sidecar(SidecarKind.PX2, url),))
     await town.files.put([entry])
     town.upstream.files[url] = b"upstream's index"
-    there = await town.http.get(f"/files/{entry.name}/calls.vcf.gz.tbi")
+    there = await town.http.get(f"/files/{entry.name}/calls.vcf.gz.px2")
     assert there.content == b"upstream's index"
-    assert there.headers["content-disposition"] == 'attachment; filename="calls.vcf.gz.tbi"'
+    assert there.headers["content-disposition"] == 'attachment; filename="calls.vcf.gz.px2"'
     assert (await town.http.get(f"/files/{entry.name}/calls.vcf.gz.csi")).status_code == 404
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -14,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from gooseherd.domain.artifact import Kind
-from gooseherd.domain.failures import Failure
+from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import Sidecar, SourceFile
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 from gooseherd.trial.bigbed import write_bigbed
 
@@ -95,6 +96,7 @@ def process(tmp_path: Path, registry: ProcessorRegistry) -> Callable[..., object
         *,
         filename: str = "",
         sidecar: str = "",
+        upstream_index: bytes | None = None,
         scratch_bytes: int = 1 << 30,
         using: ProcessorRegistry = registry,
     ) -> Made:
@@ -125,12 +127,19 @@ def process(tmp_path: Path, registry: ProcessorRegistry) -> Callable[..., object
         for step in processor.steps(source.file_format):
             work = home / step.name
             work.mkdir()
+
+            async def fetch_index(_: Sidecar, into: Path) -> None:
+                if upstream_index is None:
+                    raise StepFailed.because(Reason.SOURCE_MISSING, "not found")
+                await asyncio.to_thread(into.write_bytes, upstream_index)
+
             given = StepInput(
                 source,
                 parts[step.needs] if step.needs else path,
                 work,
                 lambda *seen: made.reports.append(seen),
                 scratch_bytes,
+                fetch_index=fetch_index,
             )
             try:
                 output = await step.run(given)

@@ -291,9 +291,9 @@ async def test_a_source_with_an_upstream_index_stays_as_it_is(
     process: Process, tool: Tool, sam_text: bytes
 ) -> None:
     source = tool("samtools", "view", "--no-PG", "-b", "-", stdin=sam_text)
-    made = await process(source, "bam", sidecar="bai")
+    made = await process(source, "bam", sidecar="px2")
     assert bytes_of(made) == source
-    assert (await process(b"not a BAM", "bam", sidecar="bai")).failure.reason is Reason.SOURCE_INVALID
+    assert (await process(b"not a BAM", "bam", sidecar="px2")).failure.reason is Reason.SOURCE_INVALID
 
 
 async def test_positions_beyond_tbi_get_a_csi_and_a_word_about_it(process: Process, tool: Tool) -> None:

@@ -162,7 +162,7 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
 
 async def _published(submissions: Submissions | None, entry: SourceFile) -> Sequence[Part] | None:
     """The parts of a public file, for their exact names; None while there are none, or none can be seen."""
-    if submissions is None or entry.sidecars or entry.access_level is not AccessLevel.PUBLIC:
+    if submissions is None or entry.is_upstreams_pair or entry.access_level is not AccessLevel.PUBLIC:
         return None
     try:
         manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
