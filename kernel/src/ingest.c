@@ -298,6 +298,8 @@ static void read_all(struct ingest *g)
             pass_tell(p, "read", false);
     }
     reader_check(&p->reader, p->records > 0);
+    if (!p->records && p->reader.bad.count)
+        fail(EXIT_INVALID, SOURCE_INVALID, "%s", p->reader.bad.first);
     if (!p->records && p->options->refuse_empty && !reader_has_header(&p->reader))
         fail(EXIT_INVALID, SOURCE_INVALID, "no records: the file has no content");
 }

@@ -35,6 +35,7 @@ static const char usage[] =
     "  --keep             a BGZF source in order, in which nothing would be changed, is only indexed: OUT is not\n"
     "                     written then, and the report says so; from a pipe, any other is refused (13, 14)\n"
     "  --refuse-empty     a source without records and without a header is invalid\n"
+    "  --skip-bad-lines   a few lines that make no record are left out, and the report names them\n"
     "  --contigs FILE     sequences that count as declared: a name and a length by TAB on each line\n"
     "\n"
     "gooseherd-intervals reads [--index INDEX [--csi]] [--density FILE] [--threads N] BAM\n"
@@ -57,6 +58,7 @@ enum {
     PROGRESS,
     KEEP,
     REFUSE_EMPTY,
+    SKIP_BAD_LINES,
     CONTIGS,
     HELP,
     SHOW_VERSION,
@@ -75,6 +77,7 @@ static const struct option names[] = {
     {"progress-fd", required_argument, NULL, PROGRESS},
     {"keep", no_argument, NULL, KEEP},
     {"refuse-empty", no_argument, NULL, REFUSE_EMPTY},
+    {"skip-bad-lines", no_argument, NULL, SKIP_BAD_LINES},
     {"contigs", required_argument, NULL, CONTIGS},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, SHOW_VERSION},
@@ -124,6 +127,7 @@ void options_read(struct options *o, int argc, char **argv)
         case KEEP: o->keep = true; break;
         case CONTIGS: o->contigs = optarg; break;
         case REFUSE_EMPTY: o->refuse_empty = true; break;
+        case SKIP_BAD_LINES: o->skip_bad_lines = true; break;
         case HELP: fputs(usage, stdout); exit(EXIT_DONE);
         case SHOW_VERSION: puts("gooseherd-intervals " VERSION); exit(EXIT_DONE);
         default: exit(EXIT_USAGE);

@@ -14,6 +14,7 @@ struct options {
     int progress_fd; /* -1: none */
     bool keep;       /* index a source that needs nothing else as it stands */
     bool refuse_empty;
+    bool skip_bad_lines;
 };
 
 /* Wrong usage ends the process with EXIT_USAGE. */

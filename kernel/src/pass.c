@@ -51,6 +51,7 @@ void pass_start(struct pass *p, const struct options *options, int source)
     p->progress.fd = options->progress_fd;
     contigs_start(&p->contigs);
     reader_start(&p->reader, options->output.format, &p->contigs);
+    p->reader.skip_bad_lines = options->skip_bad_lines;
     if (options->contigs)
         declare_contigs(&p->reader, options->contigs);
     p->input = input_new(source, (struct decode_limits){MAX_BYTES, MAX_RATIO});

@@ -120,7 +120,13 @@ static void all(FILE *to, struct pass *p, const struct failure *failure)
     number(to, "spills", p->spills);
     number(to, "spilled_bytes", p->spilled_bytes);
     number(to, "bytes_out", p->bytes_out);
-    fputs("\"counts\":{", to);
+    const struct bad_lines *bad = &p->reader.bad;
+    if (bad->count)
+        text(to, "first_bad_line", bad->first);
+    fputs("\"bad_lines\":[", to);
+    for (uint32_t i = 0; i < bad->count; i++)
+        fprintf(to, "%s%llu", i ? "," : "", (unsigned long long)bad->numbers[i]);
+    fputs("],\n\"counts\":{", to);
     bool first = true;
     for (int i = 0; i < ODDITIES; i++)
         if (p->reader.counts[i]) {

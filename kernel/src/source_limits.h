@@ -18,6 +18,10 @@
 #ifndef MAX_HEADER
 #define MAX_HEADER (64 * MIB) /* bytes */
 #endif
+#ifndef MOST_BAD_LINES
+#define MOST_BAD_LINES                                                                                                 \
+    100 /* so many are left out, if any are: a note names each; more are no mistakes but another format */
+#endif
 #ifndef MAX_CONTIGS
 #define MAX_CONTIGS 1000000u
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -155,23 +156,26 @@ WRONG = {
 }
 
 
-def generated(format_name: str, seed: int) -> bytes:
+def generated(format_name: str, seed: int, most_wrong: int) -> bytes:
     rng = random.Random(f"{format_name} {seed}")
     lines = rng.choices(ODD[format_name], k=rng.randint(1, 40))
     if format_name == "vcf" and rng.random() < 0.9:
         lines.insert(0, ODD["vcf"][5])
     if rng.random() < 0.4:
-        lines.insert(rng.randint(0, len(lines)), rng.choice(WRONG[format_name]))
+        for _ in range(rng.randint(1, most_wrong)):
+            lines.insert(rng.randint(0, len(lines)), rng.choice(WRONG[format_name]))
     end = rng.choice((b"\n", b"\r\n"))
     return rng.choice((b"", b"\xef\xbb\xbf")) + end.join(lines) + rng.choice((b"", end))
 
 
 @pytest.mark.parametrize("format_name", sorted(ODD))
-def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> None:
+@pytest.mark.parametrize("skip", [False, True], ids=["refusing", "skipping"])
+def test_the_python_normaliser_judges_alike(format_name: str, skip: bool, kernel: Any) -> None:
     for seed in range(FILES):
-        data = generated(format_name, seed)
+        data = generated(format_name, seed, most_wrong=120 if skip and seed % 20 == 0 else 9 if skip else 1)
         reader = reader_of(format_name)
-        run = kernel(format_name, data, "--refuse-empty")
+        reader.skip_bad_lines = skip
+        run = kernel(format_name, data, "--refuse-empty", *(("--skip-bad-lines",) if skip else ()))
         try:
             records = b"".join(normalise([data], reader)).split(b"\n")[:-1]
             header = reader.completed(reader.finish())
@@ -186,6 +190,7 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
         assert sorted(run.records()) == sorted(records), (seed, data)
         assert run.text().startswith(header), (seed, data)
         assert run.found.counts == reader.counts, (seed, data)
+        assert bad_lines(run) == reader.bad_lines, (seed, data)
         assert run.found.sorted == reader.ordered, (seed, data)
         assert (run.found.records, run.found.max_end) == (reader.records, reader.max_end), (seed, data)
         assert run.found.lines == reader.lines == data.count(b"\n") + (data[-1:] != b"\n"), (seed, data)
@@ -193,6 +198,12 @@ def test_the_python_normaliser_judges_alike(format_name: str, kernel: Any) -> No
         assert [(c.name, c.length) for c in run.found.contigs] == [
             (c.name, c.length) for c in reader.contigs()
         ], (seed, data)
+
+
+def bad_lines(run: Any) -> list[int]:
+    report = json.loads(run.out.with_name("report.json").read_bytes())
+    numbers: list[int] = report["bad_lines"]
+    return numbers
 
 
 def accounted_for(found: Any) -> int:

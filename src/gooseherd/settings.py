@@ -261,6 +261,12 @@ class Settings(BaseSettings):
 
     # -- sources
     source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
+    source_bad_lines: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="Lines of VCF, GFF, GTF, BED and peaks that make no record: the file is refused, or up "
+        "to 100 are left out, counted and named. Part of these files' keys: after a change they are prepared "
+        "anew when they are asked for.",
+    )
     source_file_roots: Paths = Field(
         (),
         description="Folders below which file: sources are allowed, `:` between. For workers on this "

@@ -137,6 +137,20 @@ def test_a_recipe_names_whether_there_is_a_density(registry: ProcessorRegistry) 
     assert more.recipe(entry("csv")) == registry.recipe(entry("csv"))
 
 
+def test_a_recipe_names_whether_bad_lines_are_left_out_where_that_matters(
+    registry: ProcessorRegistry,
+) -> None:
+    skipping = default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, skip_bad_lines=True)
+    for file_format in ("vcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak"):
+        recipe = skipping.recipe(entry(file_format))
+        assert recipe.processor_version == registry.recipe(entry(file_format)).processor_version + "s"
+        for each in (skipping, registry):
+            steps = each.processor(recipe).steps(recipe.source_format)
+            assert all(vars(step)["budget"].skip_bad_lines for step in steps)
+    for file_format in ("bam", "sam", "cram", "bcf", "bigbed", "bigwig", "csv"):
+        assert skipping.recipe(entry(file_format)) == registry.recipe(entry(file_format))
+
+
 def test_knowing_recipes_needs_no_genomics_library() -> None:
     code = (
         "import sys; import gooseherd.processing.registry; "

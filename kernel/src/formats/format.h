@@ -43,11 +43,10 @@ struct format {
     /* What a format does not need is NULL. */
 
     /* Judge a record's columns by the header, and the header by the first record. `tabs`: where its columns end. */
-    void (*judge_columns)(struct reader *reader, uint64_t number, const char *line, size_t n, const uint32_t *tabs);
+    bool (*judge_columns)(struct reader *reader, uint64_t number, const char *line, size_t n, const uint32_t *tabs);
 
     /* The end of a record that has no column for it; `tabs`: where its columns end. `elsewhere`: on another sequence. */
-    uint32_t (*end_of)(uint64_t number, uint32_t start, const char *line, size_t n, const uint32_t *tabs,
-                       bool *elsewhere);
+    uint64_t (*end_of)(uint32_t start, const char *line, size_t n, const uint32_t *tabs, bool *elsewhere);
 
     /* A record on a sequence that no header line declares. */
     void (*undeclared)(struct reader *reader, uint32_t contig);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "formats/reader.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@ const char *const oddity_names[ODDITIES] = {
     "byte_order_mark",   "carriage_returns",      "blank_lines",           "comment_lines",      "display_lines",
     "heading_lines",     "repeated_header_lines", "replaced_header_lines", "added_header_lines", "separator_lines",
     "sequence_lines",    "spaced_lines",          "respelt_coordinates",   "line_comments",      "added_genes",
-    "added_transcripts", "respelt_titles",        "wide_records",
+    "added_transcripts", "respelt_titles",        "wide_records",          "bad_lines",
 };
 
 enum { MOST_COLUMNS = 10 };
@@ -35,6 +36,27 @@ void reader_free(struct reader *r)
     free(r->declared);
     vcf_free(&r->vcf);
     gtf_free(&r->gtf);
+}
+
+bool bad_line(struct reader *r, uint64_t number, const char *format, ...)
+{
+    struct failure f = {.code = EXIT_INVALID, .reason = SOURCE_INVALID, .line = number};
+    va_list args;
+    va_start(args, format);
+    int used = snprintf(f.detail, sizeof f.detail, "line %llu: ", (unsigned long long)number);
+    vsnprintf(f.detail + used, sizeof f.detail - (size_t)used, format, args);
+    va_end(args);
+    if (!r->skip_bad_lines)
+        fail_with(&f);
+    struct bad_lines *bad = &r->bad;
+    if (bad->count == MOST_BAD_LINES)
+        fail(EXIT_INVALID, SOURCE_INVALID, "more than %d lines are no records, the first of them %.300s",
+             MOST_BAD_LINES, bad->first);
+    if (!bad->count)
+        memcpy(bad->first, f.detail, sizeof bad->first);
+    bad->numbers[bad->count++] = number;
+    r->counts[BAD_LINES]++;
+    return false;
 }
 
 void header_add(struct reader *r, uint64_t number, struct text *to, const char *line, size_t n)
@@ -175,7 +197,7 @@ struct coordinate {
     char plain[128];
 };
 
-static void read_coordinate(struct reader *r, uint64_t number, const char *text, size_t n, int column,
+static bool read_coordinate(struct reader *r, uint64_t number, const char *text, size_t n, int column,
                             struct coordinate *c)
 {
     uint64_t value = 0;
@@ -183,19 +205,23 @@ static void read_coordinate(struct reader *r, uint64_t number, const char *text,
     if (!plain_number(text, n, &value)) {
         enum spelling how = exact_number(text, n, &value, c->plain);
         if (how == SPELT_NOT_WHOLE)
-            refuse(number, "column %d is '%.*s', which is not a whole number", column + 1, n > 40 ? 40 : (int)n, text);
+            return bad_line(r, number, "column %d is '%.*s', which is not a whole number", column + 1,
+                            n > 40 ? 40 : (int)n, text);
         if (how == SPELT_NEGATIVE)
-            refuse(number, "position %s in column %d is below %u", c->plain, column + 1, r->format->lowest);
+            return bad_line(r, number, "position %s in column %d is below %u", c->plain, column + 1, r->format->lowest);
         if (how == SPELT_HUGE)
-            refuse(number, "position %s in column %d is above %u", c->plain, column + 1, MAX_COORDINATE);
+            return bad_line(r, number, "position %s in column %d is above %u", c->plain, column + 1, MAX_COORDINATE);
         c->respelt = true;
     }
     if (value < r->format->lowest)
-        refuse(number, "position %u in column %d is below %u", (unsigned)value, column + 1, r->format->lowest);
+        return bad_line(r, number, "position %u in column %d is below %u", (unsigned)value, column + 1,
+                        r->format->lowest);
     if (value > MAX_COORDINATE)
-        refuse(number, "position %llu in column %d is above %u", (unsigned long long)value, column + 1, MAX_COORDINATE);
+        return bad_line(r, number, "position %llu in column %d is above %u", (unsigned long long)value, column + 1,
+                        MAX_COORDINATE);
     c->value = (uint32_t)value;
     r->counts[RESPELT_COORDINATES] += c->respelt;
+    return true;
 }
 
 static bool is_position(const char *text, size_t n)
@@ -236,11 +262,11 @@ static int split_at_spaces(struct reader *r, const char *line, size_t n, int fou
     return columns;
 }
 
-static bool judge_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record,
-                         bool convert)
+enum verdict { RECORD, NO_RECORD, BAD };
+
+static enum verdict judge_slowly(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record,
+                                 bool convert)
 {
-    if (quick_record(r, line, n, record))
-        return true;
     const struct format *format = r->format;
     uint32_t tabs[MOST_COLUMNS] = {0};
     int found = columns_of(line, n, format->columns, tabs);
@@ -257,29 +283,38 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
         uint32_t column = tabs[format->start - 1] + 1;
         if (is_heading(line + column, tabs[format->start] - column)) {
             r->counts[HEADING_LINES]++;
-            return false;
+            return NO_RECORD;
         }
     }
+    bool good = true;
     if (found < format->columns)
-        refuse(number, "%d columns, but %s has %d or more, split by TAB", found, format->title, format->columns);
-    if (tabs[0] == 0)
-        refuse(number, "the sequence name is empty");
-    if (line[0] == '#')
-        refuse(number, "the sequence name starts with #, which would make the record a comment");
-    if (format->judge_columns && convert)
-        format->judge_columns(r, number, line, n, tabs);
+        good = bad_line(r, number, "%d columns, but %s has %d or more, split by TAB", found, format->title,
+                        format->columns);
+    else if (tabs[0] == 0)
+        good = bad_line(r, number, "the sequence name is empty");
+    else if (line[0] == '#')
+        good = bad_line(r, number, "the sequence name starts with #, which would make the record a comment");
+    else if (format->judge_columns && convert)
+        good = format->judge_columns(r, number, line, n, tabs);
+    if (!good)
+        return BAD;
 
     struct coordinate start, end = {0};
     bool elsewhere = false;
     uint32_t from = tabs[format->start - 1] + 1;
-    read_coordinate(r, number, line + from, tabs[format->start] - from, format->start, &start);
+    if (!read_coordinate(r, number, line + from, tabs[format->start] - from, format->start, &start))
+        return BAD;
     if (format->end >= 0) {
         uint32_t second = tabs[format->end - 1] + 1;
-        read_coordinate(r, number, line + second, tabs[format->end] - second, format->end, &end);
-        if (start.value > end.value)
-            refuse(number, "start %u is after end %u", start.value, end.value);
+        if (!read_coordinate(r, number, line + second, tabs[format->end] - second, format->end, &end) ||
+            (start.value > end.value && !bad_line(r, number, "start %u is after end %u", start.value, end.value)))
+            return BAD;
     } else {
-        end.value = format->end_of(number, start.value, line, n, tabs, &elsewhere);
+        uint64_t value = format->end_of(start.value, line, n, tabs, &elsewhere);
+        if (value > MAX_COORDINATE &&
+            !bad_line(r, number, "the record ends at %llu, above %u", (unsigned long long)value, MAX_COORDINATE))
+            return BAD;
+        end.value = (uint32_t)value;
     }
     record->contig = contigs_intern(r->contigs, line, tabs[0], format->title);
     if (format->undeclared && !r->contigs->all[record->contig].declared)
@@ -312,7 +347,23 @@ static bool judge_record(struct reader *r, uint64_t number, const char *line, si
     record->first = format->is_first && format->is_first(line, tabs);
     if (format->convert && convert)
         format->convert(r, number, tabs, record);
-    return true;
+    return RECORD;
+}
+
+static inline bool judge_record(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record,
+                                bool convert)
+{
+    if (quick_record(r, line, n, record))
+        return true;
+    static const enum oddity of_a_record[] = {SPACED_LINES, RESPELT_COORDINATES, WIDE_RECORDS};
+    enum { OF_A_RECORD = sizeof of_a_record / sizeof *of_a_record };
+    uint64_t before[OF_A_RECORD];
+    for (int i = 0; i < OF_A_RECORD; i++)
+        before[i] = r->counts[of_a_record[i]];
+    enum verdict verdict = judge_slowly(r, number, line, n, record, convert);
+    for (int i = 0; i < OF_A_RECORD && verdict == BAD; i++)
+        r->counts[of_a_record[i]] = before[i];
+    return verdict == RECORD;
 }
 
 bool reader_line(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record)

@@ -12,6 +12,7 @@
 #include "formats/format.h"
 #include "formats/gtf.h"
 #include "formats/vcf.h"
+#include "source_limits.h"
 
 #define MAX_COORDINATE 2147483647u /* readers in the browser hold positions in 32 bits */
 
@@ -35,24 +36,34 @@ enum oddity {
     ADDED_TRANSCRIPTS,
     RESPELT_TITLES,
     WIDE_RECORDS, /* which stay as they are */
+    BAD_LINES,
     ODDITIES,
 };
 extern const char *const oddity_names[ODDITIES];
+
+/* Lines in place of records that make none, as far as they are left out. */
+struct bad_lines {
+    uint64_t numbers[MOST_BAD_LINES];
+    uint32_t count;
+    char first[400]; /* what is wrong with the first of them, as a failure's detail says it */
+};
 
 struct reader {
     const struct format *format;
     struct contigs *contigs;
     uint64_t counts[ODDITIES];
-    bool begun;         /* a record was seen */
-    bool over;          /* among sequences that follow the records (GFF3: FASTA) */
-    bool header_grew;   /* a header line was added, or became necessary, below the first record */
-    struct text header; /* lines with their newlines */
+    bool skip_bad_lines; /* or else the first of them ends the process */
+    bool begun;          /* a record was seen */
+    bool over;           /* among sequences that follow the records (GFF3: FASTA) */
+    bool header_grew;    /* a header line was added, or became necessary, below the first record */
+    struct text header;  /* lines with their newlines */
     size_t header_bytes;
     uint32_t *declared; /* contig numbers in the order of their declarations */
     uint32_t declared_count, declared_room;
     struct text line; /* a record that had to be rewritten */
     struct vcf vcf;   /* what only a VCF has */
     struct gtf gtf;   /* what only a GTF has */
+    struct bad_lines bad;
 };
 
 void reader_start(struct reader *reader, const struct format *format, struct contigs *contigs);
@@ -89,6 +100,9 @@ static inline bool reader_has_header(const struct reader *reader)
 }
 
 /* --- for the formats' own files ------------------------------------------------------------------------------------- */
+
+/* A line that makes no record: what is wrong with it. False, if such lines are left out. */
+bool bad_line(struct reader *reader, uint64_t number, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 void header_add(struct reader *reader, uint64_t number, struct text *to, const char *line, size_t n);
 void declare(struct reader *reader, const char *name, size_t n, bool has_length, uint64_t length, bool again);

@@ -117,14 +117,15 @@ static void judge_header(struct reader *r, uint64_t number, size_t columns)
 }
 
 /* htslib leaves out columns that have no titles, and refuses records with fewer columns than titles. */
-static void judge_columns(struct reader *r, uint64_t number, const char *line, size_t n, const uint32_t *tabs)
+static bool judge_columns(struct reader *r, uint64_t number, const char *line, size_t n, const uint32_t *tabs)
 {
     size_t columns = VCF_COLUMNS + count_tabs(line + tabs[INFO], n - tabs[INFO]);
     if (!r->begun)
         judge_header(r, number, columns);
     if (columns < r->vcf.named || r->vcf.named < VCF_COLUMNS)
-        refuse(number, "%zu columns, but the #CHROM line names %zu", columns, r->vcf.named);
+        return bad_line(r, number, "%zu columns, but the #CHROM line names %zu", columns, r->vcf.named);
     r->counts[WIDE_RECORDS] += columns > r->vcf.named;
+    return true;
 }
 
 /* The whole number, sign ignored, at `p`; false when there is none. Saturates. */
@@ -224,8 +225,7 @@ static bool joins_another(const char *alt, const char *stop, const char *name, s
  * The furthest that REF, END, SVLEN and LEN lead, as htslib has it since 1.22; where its two readers differ by a base
  * (SVLEN), the further one. Lengths are a guess: nobody is refused for one that leads beyond what a reader can ask for.
  */
-static uint32_t end_of(uint64_t number, uint32_t start, const char *line, size_t n, const uint32_t *tabs,
-                       bool *elsewhere)
+static uint64_t end_of(uint32_t start, const char *line, size_t n, const uint32_t *tabs, bool *elsewhere)
 {
     uint64_t first = start ? start : 1, end = first + (tabs[REF] - tabs[REF - 1] - 1) - 1, value;
     const char *alt = line + tabs[ALT - 1] + 1, *alt_stop = line + tabs[ALT], *stop = line + tabs[INFO];
@@ -265,9 +265,7 @@ static uint32_t end_of(uint64_t number, uint32_t start, const char *line, size_t
             *elsewhere = false;
         }
     }
-    if (end > MAX_COORDINATE)
-        refuse(number, "the record ends at %llu, above %u", (unsigned long long)end, MAX_COORDINATE);
-    return (uint32_t)end;
+    return end;
 }
 
 /* What a name of a sequence may be made of (VCFv4.5 1.4.7); any other would break its line. */

@@ -63,6 +63,15 @@ _SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3, GTF, VCF), 6)
 """The formats of which something else is made than in shape 5."""
 
 
+SKIPPING: Final = "s"
+"""The end of a version that leaves bad lines out."""
+
+
+def _skips_bad_lines(budget: Budget, source_format: Format) -> bool:
+    """What is converted by a library has no lines of its own."""
+    return budget.skip_bad_lines and source_format not in _CONVERTED
+
+
 @dataclass(frozen=True)
 class TabixIntervalProcessor:
     """Records sorted by sequence and start; what can be indexed as it stands keeps its order."""
@@ -72,8 +81,9 @@ class TabixIntervalProcessor:
     formats: frozenset[Format] = frozenset(TARGETS)
 
     def version(self, source_format: Format) -> str:
-        """Shape and level, and whether there is a density."""
-        return f"{_SHAPES.get(source_format, 5)}.{self.budget.recipe}"
+        """Shape and level, whether there is a density, and whether bad lines are left out."""
+        skipping = SKIPPING if _skips_bad_lines(self.budget, source_format) else ""
+        return f"{_SHAPES.get(source_format, 5)}.{self.budget.recipe}{skipping}"
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -194,6 +204,7 @@ class SortedText:
             density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
             contigs=await self._declared(context, out),
             refuse_empty=True,
+            skip_bad_lines=_skips_bad_lines(self.budget, self.source_format),
             keep=self.source_format not in _CONVERTED,
         )
         async with context.verifying():
@@ -275,7 +286,13 @@ class SortedText:
         source = None if before else context.source
         contigs = await self._declared(context, out)
         reading = context.normaliser(
-            reader, source, "records.json", header=header, added=added, contigs=contigs
+            reader,
+            source,
+            "records.json",
+            header=header,
+            added=added,
+            contigs=contigs,
+            skip_bad_lines=_skips_bad_lines(self.budget, self.source_format),
         )
         try:
             watch = self._watch(context, detected, records, 1.0, (0.0, 0.4))

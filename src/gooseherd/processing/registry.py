@@ -15,15 +15,16 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.processing import Processor
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
-from gooseherd.processing.intervals import TabixIntervalProcessor
+from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor
 from gooseherd.processing.step_context import QUICKEST, QUICKEST_OF_TOOLS, Budget
 from gooseherd.processing.tools.isolation import Confinement
 from gooseherd.processing.tools.kernel import find_kernel
 from gooseherd.processing.upstream_index import UpstreamIndexProcessor
 
-_RECIPE: Final = re.compile(r"\.([0-9])(d?)$")
-"""The end of a version: the compression level, and whether there is a density (Budget.recipe)."""
+_RECIPE: Final = re.compile(rf"\.([0-9])(d?)({SKIPPING}?)$")
+"""The end of a version: the compression level, and whether there is a density (Budget.recipe); whether bad
+lines are left out."""
 
 
 class ProcessorRegistry:
@@ -33,7 +34,7 @@ class ProcessorRegistry:
         self,
         by_format: Mapping[Format, Processor],
         unchanged: Processor,
-        processors_at: Callable[[int, bool], Iterable[Processor]] = lambda *_: (),
+        processors_at: Callable[[int, bool, bool], Iterable[Processor]] = lambda *_: (),
         with_index: Processor | None = None,
     ) -> None:
         self._by_format = MappingProxyType(dict(by_format))
@@ -64,7 +65,7 @@ class ProcessorRegistry:
         return Recipe(processor.name, processor.version(source.file_format), source.file_format)
 
     def processor(self, recipe: Recipe) -> Processor:
-        """The processor of that recipe, at the level and with the density that its version names, or without.
+        """The processor of that recipe, with the settings that its version names.
 
         Raises:
             Misconfigured: unknown here, or of another version: the recipe is another build's.
@@ -86,7 +87,11 @@ class ProcessorRegistry:
         if match is None:
             return None
         return next(
-            (p for p in self._processors_at(int(match[1]), bool(match[2])) if p.name == recipe.processor),
+            (
+                p
+                for p in self._processors_at(int(match[1]), bool(match[2]), bool(match[3]))
+                if p.name == recipe.processor
+            ),
             None,
         )
 
@@ -111,13 +116,14 @@ def default_registry(
     threads: int,
     level: int | None = None,
     density: bool = False,
+    skip_bad_lines: bool = False,
     search_path: str | None = None,
     confinement: Confinement | None = None,
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
-    `level` and `density` are what new recipes name; None: the quickest level that there is here. A
-    recipe that exists is followed at the level that it names.
+    `level`, `density` and `skip_bad_lines` are what new recipes name; None: the quickest level that there
+    is here. A recipe that exists is followed as it names them.
     """
     budget = Budget(
         sort_memory,
@@ -128,12 +134,12 @@ def default_registry(
     )
     unchanged = PassthroughProcessor(budget)
 
-    def processors_at(level: int, density: bool) -> tuple[Processor, ...]:
-        so = replace(budget, level=level, density=density)
+    def processors_at(level: int, density: bool, skip_bad_lines: bool) -> tuple[Processor, ...]:
+        so = replace(budget, level=level, density=density, skip_bad_lines=skip_bad_lines)
         return BamIndexProcessor(so), TabixIntervalProcessor(so), UpstreamIndexProcessor(so)
 
     new = quickest_level(search_path) if level is None else level
-    *of_formats, with_index = processors_at(new, density)
+    *of_formats, with_index = processors_at(new, density, skip_bad_lines)
     by_format: dict[Format, Processor] = {f: p for p in of_formats for f in p.formats}
     return ProcessorRegistry(
         {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, processors_at, with_index

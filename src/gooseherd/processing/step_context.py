@@ -60,6 +60,8 @@ class Budget:
     """BGZF compression level, 0 to 9. Part of every version that it shapes."""
     density: bool = False
     """Whether artifacts get a density. Part of every version that it shapes."""
+    skip_bad_lines: bool = False
+    """Whether a few lines that make no record are left out. Part of every version that it shapes."""
     search_path: str | None = None
     """Where tools are found; None: where this process finds its own."""
     confinement: Confinement = field(default_factory=Confinement)
@@ -211,6 +213,7 @@ class StepContext:
         header: Path | None = None,
         added: Path | None = None,
         contigs: Path | None = None,
+        skip_bad_lines: bool = False,
     ) -> Stage:
         """`programs/normalise.py` as a stage; `source` None reads from the stage before."""
         path = self.work / report
@@ -223,6 +226,7 @@ class StepContext:
             *(("--header", str(header)) if header else ()),
             *(("--added", str(added)) if added else ()),
             *(("--contigs", str(contigs)) if contigs else ()),
+            *(("--skip-bad-lines",) if skip_bad_lines else ()),
             refusal=path,
             reads_source=True,
         )

@@ -79,6 +79,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             threads=settings.worker_threads,
             level=_compression_level(settings),
             density=settings.workflow_density,
+            skip_bad_lines=settings.source_bad_lines == "skip",
         )
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         free_slots: Callable[[], int] = lambda: 0  # noqa: E731

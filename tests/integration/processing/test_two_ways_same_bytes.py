@@ -179,6 +179,70 @@ async def test_both_ways_make_the_same_of_odd_files(
         same(one, await process(packed, file_format, using=plain_tools))
 
 
+BAD = b"chr1\t9\t12\ta\nchr1\tx\t3\nchr1 5 6 7\nchr1\t7\nchr1\t8\t2\n\t1\t2\nchr1\t3\t4\tb\n"
+
+
+@pytest.fixture
+def skipping(kernel_path: str, plain_path: str) -> list[ProcessorRegistry]:
+    """With the kernel and without."""
+    return [
+        default_registry(
+            sort_memory=32 << 20,
+            samtools_memory=64 << 20,
+            threads=2,
+            level=1,
+            skip_bad_lines=True,
+            search_path=path,
+        )
+        for path in (kernel_path, plain_path)
+    ]
+
+
+@pytest.mark.parametrize("pack", [False, True], ids=["plain", "blocks"])
+async def test_bad_lines_can_be_left_out_and_are_named(
+    process: Process, tool: Any, skipping: list[ProcessorRegistry], pack: bool
+) -> None:
+    source = tool("bgzip", "-c", stdin=BAD) if pack else BAD
+    one, other = [await process(source, "bed", using=using) for using in skipping]
+    same(one, other)
+    assert text_of(one) == b"chr1\t3\t4\tb\nchr1\t5\t6\t7\nchr1\t9\t12\ta\n"
+    assert one.counts == {"records": 3, "max_end": 12, "bad_lines": 4, "spaced_lines": 1}
+    left_out = "4 lines that make no records were left out: 2, 4, 5, 6 (line 2: column 2 is 'x', which is"
+    assert left_out in one.notes
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([b"chr1\t1\t2"] + [b"chr1\tx\t2"] * 100, None),
+        (
+            [b"chr1\t1\t2"] + [b"chr1\tx\t2"] * 101,
+            "more than 100 lines are no records, the first of them line 2: ",
+        ),
+        ([b"chr1\tx\t2", b"chr1\ty\t2"], "line 1: column 2 is 'x'"),
+        ([b"chr1\t1\t2", b"\0"], "line 2: a NUL byte"),
+    ],
+    ids=["as many as may be", "too many", "nothing else", "no text"],
+)
+async def test_left_out_are_few_lines_and_of_text_only(
+    process: Process, skipping: list[ProcessorRegistry], lines: list[bytes], words: str | None
+) -> None:
+    for using in skipping:
+        made = await process(b"\n".join(lines), "bed", using=using)
+        if words is None:
+            assert made.counts["bad_lines"] == 100
+        else:
+            assert words in made.failure.detail
+
+
+async def test_without_bad_lines_the_bytes_are_the_same(
+    process: Process, with_kernel: ProcessorRegistry, skipping: list[ProcessorRegistry]
+) -> None:
+    source = drawn("vcf", 1)
+    made = [await process(source, "vcf", using=using) for using in (with_kernel, *skipping)]
+    assert made[0].digests() == made[1].digests() == made[2].digests()
+
+
 REFUSALS: list[tuple[str, Callable[[Callable[..., bytes]], bytes]]] = [
     (
         "cut between blocks",

@@ -30,7 +30,7 @@ _SENTENCES: Final[dict[str, str]] = {
 }
 
 _DROPPED: Final = (
-    "blank_lines", "comment_lines", "display_lines", "heading_lines",
+    "bad_lines", "blank_lines", "comment_lines", "display_lines", "heading_lines",
     "repeated_header_lines", "replaced_header_lines", "separator_lines", "sequence_lines",
 )  # fmt: skip
 """The counts that each stand for a line of the source that is not in the result."""
@@ -93,6 +93,10 @@ class NormaliserReport:
     def notes(self) -> tuple[str, ...]:
         """Sentences about what was changed or dropped."""
         notes = [sentence for what, sentence in _SENTENCES.items() if self.counts.get(what)]
+        if bad := self.data.get("bad_lines"):
+            are = "line that makes no record was" if len(bad) == 1 else "lines that make no records were"
+            first = str(self.data["first_bad_line"])
+            notes.append(f"{len(bad)} {are} left out: {', '.join(map(str, bad))} ({first})")
         if self.data["without_end_marker"]:
             notes.append("the BGZF end marker is missing; every block that is there was complete")
         return tuple(notes)

@@ -15,7 +15,7 @@ from operator import gt
 from typing import Final
 
 from gooseherd.domain.contig import Contig
-from gooseherd.domain.failures import Reason
+from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS
 
@@ -33,13 +33,26 @@ _HEADING: Final = re.compile(rb"beg|from|left|pos|.*(?:start|begin|position).*",
 _MOST_LETTERS: Final = 32
 _HEADER_LINES: Final = frozenset({"display_lines", "heading_lines", "replaced_header_lines"})
 """Counts of what stands above records and is not kept."""
+MOST_BAD_LINES: Final = 100
+"""So many are left out, if any are: a note names each; more are no mistakes but another format."""
 WIDE_RECORDS: Final = "wide_records"
 """Counts records that stay as they are."""
+_OF_A_RECORD: Final = ("spaced_lines", "respelt_coordinates", WIDE_RECORDS)
+"""Counts of what is no more to be told of a line that is left out."""
 
 
 def refuse(line: int, problem: str) -> StepFailed:
     """A source_invalid that names the line, counted from 1 in the uncompressed file."""
     return StepFailed.because(Reason.SOURCE_INVALID, f"line {line}: {problem}")
+
+
+class NoRecord(StepFailed):
+    """A line in place of a record makes none; the file may still be good without it."""
+
+
+def bad_line(line: int, problem: str) -> NoRecord:
+    """As `refuse`, of what `skip_bad_lines` leaves out."""
+    return NoRecord(refuse(line, problem).failure)
 
 
 def _whole_number(text: bytes) -> int | None:
@@ -92,6 +105,10 @@ class Records:
         self.seen: set[bytes] = set()
         self.over = False
         """Among sequences that follow the records (GFF3 §FASTA)."""
+        self.skip_bad_lines = False
+        self.bad_lines: list[int] = []
+        """The numbers of lines that were left out because they make no record."""
+        self.first_bad_line: Failure | None = None
         self.open_end = False
         """The last line had no newline: by itself nothing odd."""
         self.ordered = True
@@ -184,7 +201,26 @@ class Records:
         if _DISPLAY.fullmatch(line) and not self.positions.match(line):
             self.count("display_lines")
             return b""
-        return self.record(number, line)
+        if not self.skip_bad_lines:
+            return self.record(number, line)
+        before = {what: self.counts.get(what, 0) for what in _OF_A_RECORD}
+        try:
+            return self.record(number, line)
+        except NoRecord as bad:
+            self.counts = {what: n for what, n in (self.counts | before).items() if n}
+            self._skip(number, bad.failure)
+            return b""
+
+    def _skip(self, number: int, why: Failure) -> None:
+        if self.first_bad_line is None:
+            self.first_bad_line = why
+        elif len(self.bad_lines) == MOST_BAD_LINES:
+            first = self.first_bad_line.detail[:300]
+            raise StepFailed.because(
+                why.reason, f"more than {MOST_BAD_LINES} lines are no records, the first of them {first}"
+            )
+        self.bad_lines.append(number)
+        self.count("bad_lines")
 
     def sequence_line(self, number: int, line: bytes) -> bool:
         """Whether it belongs to sequences that follow the records."""
@@ -206,13 +242,13 @@ class Records:
             self.count("heading_lines")
             return b""
         if len(fields) < self.columns:
-            raise refuse(
+            raise bad_line(
                 number, f"{len(fields)} columns, but {self.name} has {self.columns} or more, split by TAB"
             )
         if not fields[0]:
-            raise refuse(number, "the sequence name is empty")
+            raise bad_line(number, "the sequence name is empty")
         if fields[0].startswith(b"#"):
-            raise refuse(number, "the sequence name starts with #, which would make the record a comment")
+            raise bad_line(number, "the sequence name starts with #, which would make the record a comment")
         self.judge_columns(number, fields)
         end = self.extent(number, line, fields)
         if self.ordered:
@@ -249,7 +285,7 @@ class Records:
         begin = self.coordinate(number, fields, self.begin)
         end = self.coordinate(number, fields, self.end)
         if begin > end:
-            raise refuse(number, f"start {begin} is after end {end}")
+            raise bad_line(number, f"start {begin} is after end {end}")
         return end
 
     def coordinate(self, number: int, fields: list[bytes], column: int) -> int:
@@ -258,11 +294,11 @@ class Records:
         value = _whole_number(text)
         if value is None:
             shown = text[:40].decode("utf-8", "replace")
-            raise refuse(number, f"column {column + 1} is {shown!r}, which is not a whole number")
+            raise bad_line(number, f"column {column + 1} is {shown!r}, which is not a whole number")
         if value < self.lowest:
-            raise refuse(number, f"position {value} in column {column + 1} is below {self.lowest}")
+            raise bad_line(number, f"position {value} in column {column + 1} is below {self.lowest}")
         if value > MAX_COORDINATE:
-            raise refuse(number, f"position {value} in column {column + 1} is above {MAX_COORDINATE}")
+            raise bad_line(number, f"position {value} in column {column + 1} is above {MAX_COORDINATE}")
         if (plain := b"%d" % value) != text:
             self.count("respelt_coordinates")
             fields[column] = plain
@@ -274,8 +310,10 @@ class Records:
         """Everything was read: the header as it will stand above the records.
 
         Raises:
-            StepFailed: there was neither a record nor a header.
+            StepFailed: there was neither a record nor a header, or there were bad lines alone.
         """
+        if self.first_bad_line is not None and not self.records:
+            raise StepFailed(self.first_bad_line)
         if not (self.records or self.lengths or self.header or self.counts.keys() & _HEADER_LINES):
             raise StepFailed.because(Reason.SOURCE_INVALID, f"no {self.called}: the file has no content")
         return b"".join(line + b"\n" for line in self.header)

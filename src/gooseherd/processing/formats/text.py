@@ -8,7 +8,7 @@ from operator import add
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.formats.records import INT, MAX_COORDINATE, WIDE_RECORDS, Records, refuse
+from gooseherd.processing.formats.records import INT, MAX_COORDINATE, WIDE_RECORDS, Records, bad_line, refuse
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS, contigs_of
 from gooseherd.processing.formats.variant_end import HINTS, variant_end
 
@@ -168,7 +168,7 @@ class Vcf(Records):
         if not self.records:
             self._judge_header(number, fields)
         if len(fields) < self.named or self.named < self.columns:
-            raise refuse(number, f"{len(fields)} columns, but the #CHROM line names {self.named}")
+            raise bad_line(number, f"{len(fields)} columns, but the #CHROM line names {self.named}")
         if len(fields) > self.named:
             self.count(WIDE_RECORDS)
 
@@ -187,7 +187,7 @@ class Vcf(Records):
     def extent(self, number: int, line: bytes, fields: list[bytes]) -> int:
         end, _ = variant_end(self.coordinate(number, fields, self.begin), fields)
         if end > MAX_COORDINATE:
-            raise refuse(number, f"the record ends at {end}, above {MAX_COORDINATE}")
+            raise bad_line(number, f"the record ends at {end}, above {MAX_COORDINATE}")
         return end
 
     def finish(self) -> bytes:

@@ -1,11 +1,12 @@
 """The streaming normaliser, a program of its own: one source in, clean records out.
 
     python -m gooseherd.processing.programs.normalise FORMAT SOURCE --report FILE
-        [--header FILE] [--added FILE] [--contigs FILE]
+        [--header FILE] [--added FILE] [--contigs FILE] [--skip-bad-lines]
 
 Writes the records to standard output, the header to one file, records that the source lacks to another,
 and to the report, as JSON, the counts of changes or why the source was refused. The sequences in FILE, a
-name and a length by TAB on each line, count as declared. Being a process of its
+name and a length by TAB on each line, count as declared. With --skip-bad-lines a few lines that make no
+record are left out, and the report names them. Being a process of its
 own makes it a pipeline stage: under the same limits, and a crash is an exit status.
 
 Exit status: 0; 65 the source was refused, and the report says why.
@@ -70,6 +71,8 @@ def report(
         "without_end_marker": found.without_end_marker,
         "ordered": reader.ordered,
         "kept": kept,
+        "bad_lines": reader.bad_lines,
+        "first_bad_line": reader.first_bad_line.detail if reader.first_bad_line else "",
     }
 
 
@@ -86,6 +89,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--header", type=Path)
     parser.add_argument("--added", type=Path)
     parser.add_argument("--contigs", type=Path)
+    parser.add_argument("--skip-bad-lines", action="store_true")
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
     given = parser.parse_args(argv)
     try:
@@ -102,6 +106,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     reader = reader_of(given.format)
+    reader.skip_bad_lines = given.skip_bad_lines
     if given.contigs:
         reader.lengths = read_contigs(given.contigs)
     found = Inflation()

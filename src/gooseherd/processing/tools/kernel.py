@@ -122,6 +122,8 @@ class KernelCall:
     contigs: Path | None = None
     """Sequences that count as declared: a name and a length by TAB on each line."""
     refuse_empty: bool = False
+    skip_bad_lines: bool = False
+    """A few lines that make no record are left out; the report names them."""
     keep: bool = False
     """A BGZF source in order, in which nothing would be changed, is only indexed: `out` is not written."""
 
@@ -143,6 +145,7 @@ class KernelCall:
             *(() if self.progress_fd is None else (f"--progress-fd={self.progress_fd}",)),
             *(() if self.contigs is None else (f"--contigs={self.contigs}",)),
             *(("--refuse-empty",) if self.refuse_empty else ()),
+            *(("--skip-bad-lines",) if self.skip_bad_lines else ()),
             *(("--keep",) if self.keep else ()),
             "--",
             "-" if self.source is None else str(self.source),

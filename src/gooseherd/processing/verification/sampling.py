@@ -96,6 +96,7 @@ def of_source(source: Path, format_name: str, place: Place, chance: random.Rando
     if format_name == "bigbed":
         return _of_bigbed(source, place, chance)
     reader, found = reader_of(format_name), Inflation()
+    reader.skip_bad_lines = True  # There are none, or they were left out.
     with source.open("rb") as stream:
         beginning = _Beginning(inflate(stream, found, size=source.stat().st_size, max_bytes=1 << 40))
         try:
@@ -105,6 +106,7 @@ def of_source(source: Path, format_name: str, place: Place, chance: random.Rando
         if beginning.whole:
             records += _lines(reader.added())
         if not beginning.whole and not reader.over:
+            reader.skip_bad_lines = False
             for _ in range(_MIDDLES):
                 text = _middle(stream, found.compression, chance)
                 text = text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1]
