@@ -64,7 +64,7 @@ def steps() -> Iterator[Step]:
     yield Step("pip install on bare machines", (dev, "test", "-m", "long", "-rs", "tests/packaging"))
     minutes = (dev, "test", "-m", "long", "tests/faults/cloud")
     yield Step("minutes of faults, starts of 60 s", minutes)
-    missing = [name for name in ("chromium", "firefox-esr", "npm") if not shutil.which(name)]
+    missing = [name for name in ("chromium", "firefox-esr", "Xvfb", "npm") if not shutil.which(name)]
     yield Step(
         "browsers: Firefox, starts of 60 s",
         (dev, "test", "-m", "long", "-rs", "tests/browser"),

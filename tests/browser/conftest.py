@@ -83,11 +83,20 @@ def chromium(bundle: Path, needs: Needs, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def firefox(bundle: Path, needs: Needs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    """Debian's Firefox."""
-    (program,) = needs("firefox-esr")
-    driver = Driver(bundle, program, "firefox", tmp_path_factory.mktemp("firefox"))
-    yield driver
-    driver.close()
+    """Debian's Firefox, on a display that nobody sees."""
+    program, server = needs("firefox-esr", "Xvfb")
+    with subprocess.Popen(
+        [server, "-displayfd", "1", "-screen", "0", "1280x1200x24", "-nolisten", "tcp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as xvfb:
+        assert xvfb.stdout is not None
+        display = f":{xvfb.stdout.readline().strip()}"
+        driver = Driver(bundle, program, "firefox", tmp_path_factory.mktemp("firefox"), display=display)
+        yield driver
+        driver.close()
+        xvfb.terminate()
 
 
 @pytest.fixture(scope="session")

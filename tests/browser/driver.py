@@ -42,7 +42,9 @@ class PageRun:
 class Driver:
     """A browser for each page, without a person."""
 
-    def __init__(self, bundle: Path, program: Path, browser: str, folder: Path) -> None:
+    def __init__(
+        self, bundle: Path, program: Path, browser: str, folder: Path, *, display: str | None = None
+    ) -> None:
         self._browser, self._program, self._folder = browser, program, folder
         self._runs = 0
         self._node = subprocess.Popen(
@@ -50,6 +52,7 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ if display is None else {**os.environ, "DISPLAY": display},
             start_new_session=True,
         )
 

@@ -9,7 +9,8 @@ const QUIET = [
 ]
 
 const launch = order => puppeteer.launch({
-  browser: order.browser, executablePath: order.program, headless: true, userDataDir: order.profile,
+  // Headless Firefox has no WebGL, by which Gosling draws: it gets a display of its own.
+  browser: order.browser, executablePath: order.program, headless: order.browser !== 'firefox', userDataDir: order.profile,
   args: [...(order.browser === 'firefox' ? [] : QUIET), ...(order.args ?? [])],
   defaultViewport: { width: 1000, height: 1000 }, protocolTimeout: 120_000,
 })
