@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.doubles import SourcesDouble
 
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, EventKind
@@ -24,7 +25,6 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.worker.engine import run_attempt
-from tests.doubles import SourcesDouble
 
 ADDRESS = "https://files.example.org/x.bed.gz"
 BED = b"".join(b"chr1\t%d\t%d\tx%d\n" % (at, at + 5, at * 7919 % 99991) for at in range(9000))

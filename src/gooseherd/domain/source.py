@@ -59,7 +59,7 @@ class SidecarKind(StrEnum):
 
 
 CHECKED_KINDS = (SidecarKind.TBI, SidecarKind.BAI, SidecarKind.CSI)
-_CHECKED_FORMATS = frozenset({BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK})
+CHECKED_FORMATS = frozenset({BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK})
 """Of which this service can make an index itself, of the bytes as they are."""
 
 
@@ -135,7 +135,7 @@ class SourceFile:
     @property
     def index_to_check(self) -> Sidecar | None:
         """The index that upstream publishes and that is served only if it fits; else another one is made."""
-        kinds = CHECKED_KINDS if self.file_format in _CHECKED_FORMATS else ()
+        kinds = CHECKED_KINDS if self.file_format in CHECKED_FORMATS else ()
         found = (sidecar for kind in kinds for sidecar in self.sidecars if sidecar.kind is kind)
         return next(found, None)
 

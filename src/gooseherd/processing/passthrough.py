@@ -1,19 +1,36 @@
-"""Files that readers can use as they are: checked and described, not copied."""
+"""Files that readers can use as they are: checked and described, not copied.
+
+Beside some of them upstream publishes an index. A BAI, TBI or CSI is fetched and checked with the data, once:
+the artifact is what is remembered. One that does not fit would lead readers astray, so it is left out with a
+note, and the data become what they would without it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import ALL, BIGWIG, Family, Format
+from gooseherd.domain.formats import ALL, BAM, BIGWIG, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import CHECKED_FORMATS, Sidecar, SourceFile
+from gooseherd.processing.alignments import BamIndexProcessor
+from gooseherd.processing.formats.bam_header import contigs_of_bam
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import is_text
-from gooseherd.processing.step_context import Budget, StepContext
+from gooseherd.processing.intervals import TabixIntervalProcessor
+from gooseherd.processing.step_context import Budget, StepContext, hard_link
+from gooseherd.processing.tools.stages import program_stage
+
+_NOTE: Final = "data and index are upstream's own bytes; the index was checked"
+_OURS: Final = frozenset({Reason.OUT_OF_DISK, Reason.OUT_OF_MEMORY})
+"""Failures of a fetch that say nothing of upstream."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +96,87 @@ class AsItIs:
         await given.arriving.whole()
         given.report(1.0, given.path.stat().st_size, 0)
         return StepOutput(files=(produced,), contigs=contigs, notes=notes)
+
+
+@dataclass(frozen=True)
+class UpstreamIndexProcessor:
+    """Data and index of upstream, or what the format's own processor makes of the data."""
+
+    budget: Budget
+    name: str = "upstream-index"
+    formats: frozenset[Format] = CHECKED_FORMATS
+    kinds: frozenset[Kind] = frozenset({Kind.DATA, Kind.INDEX})
+
+    def version(self, source_format: Format) -> str:
+        """Its own, and the version of what is made when the index does not fit."""
+        return f"1.{self._otherwise(source_format).version(source_format)}"
+
+    def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
+        """As upstream calls them."""
+        kind = source.index_to_check.kind if source.index_to_check else "bai"
+        return {Kind.DATA: source.filename, Kind.INDEX: f"{source.filename}.{kind}"}
+
+    def steps(self, source_format: Format) -> tuple[Step, ...]:
+        """The data, with the index beside them; then the index."""
+        data, index = self._otherwise(source_format).steps(source_format)
+        return CheckedPair(self._without_density, source_format, data), index
+
+    @property
+    def _without_density(self) -> Budget:
+        return replace(self.budget, density=False)
+
+    def _otherwise(self, source_format: Format) -> BamIndexProcessor | TabixIntervalProcessor:
+        made = BamIndexProcessor if source_format is BAM else TabixIntervalProcessor
+        return made(self._without_density)
+
+
+@dataclass(frozen=True)
+class CheckedPair:
+    """The source as it is and its index beside it, if they fit; else `otherwise`."""
+
+    budget: Budget
+    source_format: Format
+    otherwise: Step
+    name: str = "data"
+    needs: Kind | None = None
+    weight: float = 9.0
+
+    async def run(self, given: StepInput) -> StepOutput:
+        context = StepContext(given, self.budget)
+        await context.detect(self.source_format)
+        sidecar = given.source.index_to_check
+        if sidecar is None:
+            return await self.otherwise.run(given)
+        data = Produced(Kind.DATA, given.path, f"data.{self.source_format.name}", given.source.filename)
+        given.announce(data)
+        await given.arriving.whole()
+        index = context.work / f"upstream.{sidecar.kind}"
+        problem, names = await self._check(context, sidecar, index)
+        if problem:
+            made = await self.otherwise.run(given)
+            note = f"upstream's {sidecar.kind} index {problem}; another one was made"
+            return replace(made, notes=(note, *made.notes))
+        contigs = tuple(Contig(name) for name in names)
+        if self.source_format is BAM:
+            contigs = await asyncio.to_thread(contigs_of_bam, context.source)
+        path = await asyncio.to_thread(hard_link, given.path, context.work / "data")
+        await asyncio.to_thread(index.rename, path.with_name(f"{path.name}.{sidecar.kind}"))
+        given.report(1.0, given.path.stat().st_size, 0)
+        return StepOutput(files=(replace(data, path=path),), contigs=contigs, notes=(_NOTE,))
+
+    async def _check(
+        self, context: StepContext, sidecar: Sidecar, index: Path
+    ) -> tuple[str, tuple[str, ...]]:
+        """(what is wrong with it, the sequences that it names)."""
+        try:
+            await context.given.fetch_index(sidecar, index)
+        except StepFailed as failed:
+            if failed.failure.reason in _OURS:
+                raise
+            return f"cannot be had ({failed.failure.reason})", ()
+        stage = program_stage("check_index", str(sidecar.kind), str(index), str(context.source))
+        try:
+            found = json.loads(await context.output_of(stage))
+        except StepFailed:
+            return "cannot be read", ()
+        return found["problem"], tuple(found["contigs"])

@@ -16,11 +16,10 @@ from gooseherd.domain.processing import Processor
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
-from gooseherd.processing.passthrough import PassthroughProcessor
+from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
 from gooseherd.processing.step_context import QUICKEST, QUICKEST_OF_TOOLS, Budget
 from gooseherd.processing.tools.isolation import Confinement
 from gooseherd.processing.tools.kernel import find_kernel
-from gooseherd.processing.upstream_index import UpstreamIndexProcessor
 
 _RECIPE: Final = re.compile(rf"\.([0-9])(d?)({SKIPPING}?)$")
 """The end of a version: the compression level, and whether there is a density (Budget.recipe); whether bad
