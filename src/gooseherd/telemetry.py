@@ -57,6 +57,16 @@ QUEUE_WAIT: Final = Gauge(
     ["quantile"],
     registry=REGISTRY,
 )
+LAUNCHES_FAILED: Final = Counter(
+    "gooseherd_launches_failed_total",
+    "Workers that could not be started or ended before their attempt began.",
+    registry=REGISTRY,
+)
+LAUNCH_BREAKER: Final = Gauge(
+    "gooseherd_launch_breaker_open",
+    "1 while this process leases at most one job at a time because workers end before they begin.",
+    registry=REGISTRY,
+)
 FINALIZERS: Final = Gauge(
     "gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY
 )

@@ -458,6 +458,21 @@ async def test_a_lost_worker_is_tried_again_three_times_and_then_named(database:
     assert {reusable for _, reusable in stage.released} == {False}
 
 
+async def test_workers_that_end_before_they_begin_cost_the_job_no_try(database: Database) -> None:
+    async def vanishes(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        if attempt.number <= 7:
+            raise WorkerLost("connection refused")
+        async for event in goes_well(stage, attempt, from_seq):
+            yield event
+
+    stage = Stage(database, MemoryCache(), vanishes).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert [a.reason for a in job.attempts] == [Reason.LAUNCH_FAILED] * 7 + [Reason.PUBLISHED]
+    assert "before the attempt began" in job.attempts[0].detail
+
+
 async def test_no_capacity_waits_and_loses_nothing(database: Database) -> None:
     stage = Stage(database, MemoryCache(), goes_well).build()
     stage.refusals = 3

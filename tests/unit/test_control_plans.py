@@ -160,10 +160,10 @@ def test_retryable_reasons_are_tried_as_often_as_the_table_says_and_waits_grow()
     for reason, rule in RETRY.items():
         waits = []
         made = 1
-        while (again := next_try(reason, made)) is not None:
+        while made < 100 and (again := next_try(reason, made)) is not None:
             waits.append(again.delay)
             made += 1
-        assert made == rule.tries
+        assert made == (rule.tries or 100)
         assert waits == sorted(waits)
         assert all(wait <= MAX_BACKOFF for wait in waits)
 

@@ -33,7 +33,7 @@ def unstarted(reason: str, container: str = "") -> dict[str, Any]:
     ("payload", "cause", "expected"),
     [
         (ended(137, "OutOfMemoryError: Container killed due to memory usage"), Cause.MEMORY, "out of memory"),
-        (ended(137), Cause.KILLED, "most likely out of memory"),
+        (ended(137), Cause.KILLED, "nothing says by whom"),
         (ended(139), Cause.PROGRAM, "killed by SIGSEGV"),
         (ended(143), Cause.PROGRAM, "killed by SIGTERM"),
         (ended(255), Cause.PROGRAM, "exited with status 255"),

@@ -10,10 +10,15 @@ from gooseherd.domain.failures import Reason
 from gooseherd.processing.tools.tool_errors import explain, scrub
 
 
+def test_who_was_killed_lacked_memory_only_if_the_kernel_says_so() -> None:
+    killed = explain("sort", -signal.SIGKILL, "", reads_source=True, short_of_memory=True)
+    assert killed.reason is Reason.OUT_OF_MEMORY
+
+
 @pytest.mark.parametrize(
     ("status", "words", "reason"),
     [
-        (-signal.SIGKILL, "", Reason.OUT_OF_MEMORY),
+        (-signal.SIGKILL, "", Reason.WORKER_LOST),
         (1, "sort: memory exhausted", Reason.OUT_OF_MEMORY),
         (1, "MemoryError", Reason.OUT_OF_MEMORY),
         (1, "[E::bgzf] Cannot allocate memory", Reason.OUT_OF_MEMORY),

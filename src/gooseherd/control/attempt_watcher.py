@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
+from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.wakeups import Wakeup, Wakeups
@@ -62,6 +63,8 @@ class Ended:
     failure: Failure
     in_use: bool = False
     """The worker refused the attempt because it works for somebody else."""
+    began: bool = True
+    """The attempt has reported something. If not, its worker's end says nothing of the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,16 @@ class AttemptWatcher:
     """Knows how to follow; keeps nothing between attempts but writes that are under way."""
 
     def __init__(
-        self, *, fleet: Fleet, workers: Workers, wakeups: Wakeups, timing: Timing, bounds: AttemptBounds
+        self,
+        *,
+        fleet: Fleet,
+        workers: Workers,
+        wakeups: Wakeups,
+        timing: Timing,
+        bounds: AttemptBounds,
+        breaker: LaunchBreaker,
     ) -> None:
+        self._breaker = breaker
         self._fleet = fleet
         self._workers = workers
         self._wakeups = wakeups
@@ -86,6 +97,14 @@ class AttemptWatcher:
         self._writing: dict[JobId, asyncio.Task[None]] = {}
 
     async def follow(self, lease_holder: LeaseHolder, worker: WorkerHandle, *, resume: bool) -> Outcome:
+        """As `_follow`, and whether the attempt ever began."""
+        reader = _EventReader(lease_holder, self._wakeups, self._writing, self._breaker, began=resume)
+        outcome = await self._follow(lease_holder, worker, reader, resume=resume)
+        return replace(outcome, began=reader.began) if isinstance(outcome, Ended) else outcome
+
+    async def _follow(
+        self, lease_holder: LeaseHolder, worker: WorkerHandle, reader: _EventReader, *, resume: bool
+    ) -> Outcome:
         """Start the attempt on `worker` (with `resume`: join the running one) and follow it to its end.
 
         Ends early when the worker dies, falls silent, the duration cap is reached or the
@@ -96,7 +115,7 @@ class AttemptWatcher:
         """
         job = lease_holder.job
         attempt = AttemptId(job.job_id, job.attempt)
-        reading = asyncio.create_task(self._read(lease_holder, worker, attempt, resume=resume))
+        reading = asyncio.create_task(self._read(lease_holder, worker, attempt, reader, resume=resume))
         ending = asyncio.create_task(self._end_of(worker))
         unwanted = asyncio.create_task(lease_holder.unwanted.wait())
         lost = asyncio.create_task(lease_holder.lost.wait())
@@ -171,13 +190,18 @@ class AttemptWatcher:
             return Ended(Failure(Reason.TOOL_FAILED, f"internal error ({type(error).__name__})"))
 
     async def _read(
-        self, lease_holder: LeaseHolder, worker: WorkerHandle, attempt: AttemptId, *, resume: bool
+        self,
+        lease_holder: LeaseHolder,
+        worker: WorkerHandle,
+        attempt: AttemptId,
+        reader: _EventReader,
+        *,
+        resume: bool,
     ) -> Outcome:
         job = lease_holder.job
         async with self._workers.connect(worker) as link:
             if not resume:
                 await link.start_attempt(self._spec(lease_holder, attempt))
-            reader = _EventReader(lease_holder, self._wakeups, self._writing)
             return await reader.read(link, attempt, job.progress.seq + 1 if resume else 1)
 
     def _spec(self, lease_holder: LeaseHolder, attempt: AttemptId) -> AttemptSpec:
@@ -213,8 +237,17 @@ class _EventReader:
     """Turns events into the job's record, written while more events are read: no event waits for a write."""
 
     def __init__(
-        self, lease_holder: LeaseHolder, wakeups: Wakeups, writing: dict[JobId, asyncio.Task[None]]
+        self,
+        lease_holder: LeaseHolder,
+        wakeups: Wakeups,
+        writing: dict[JobId, asyncio.Task[None]],
+        breaker: LaunchBreaker,
+        *,
+        began: bool,
     ) -> None:
+        self._breaker = breaker
+        self.began = began
+        """Something of this attempt was seen; of an adopted one that is taken for granted."""
         self._lease_holder = lease_holder
         self._jobs = lease_holder.jobs
         self._wakeups = wakeups
@@ -252,6 +285,9 @@ class _EventReader:
         raise WorkerLost("the attempt's events ended before its last one")
 
     def _apply(self, event: Event) -> None:
+        if not self.began:
+            self.began = True
+            self._breaker.began()
         if event.kind is EventKind.STEP_COMPLETE:
             self._steps.append((event.step, [_part(data) for data in event.parts]))
         waited = self._progress.waiting

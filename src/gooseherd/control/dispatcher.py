@@ -106,7 +106,8 @@ class Dispatcher:
     async def _observe(self) -> DispatchSnapshot:
         some = self._executions.following or self._executions.unconfirmed
         owned = await self._jobs.owned(self._executions.owner) if some else ()
-        slots = self._fleet.slots() - self._executions.launching
+        launching = self._executions.launching
+        slots = self._executions.breaker.allows(self._fleet.slots() - launching, launching)
         running: Mapping[Requester, int] = {}
         due: Sequence[Job] = ()
         if slots > 0 and (due := await self._jobs.due(_LOOK_AHEAD)):

@@ -56,7 +56,7 @@ class Execution:
                         worker_id, held = worker.worker_id, True
                         outcome = await self._watcher.follow(self.lease_holder, worker, resume=self._adopted)
                 except NoWorker as none:
-                    outcome = Ended(none.failure)
+                    outcome = Ended(none.failure, began=worker_id is not None)
                 await self._job_ends.settle(self.lease_holder, outcome, worker_id)
         except LeaseLost:
             _log.warning("lease lost, leaving the job to its new owner", extra=extra)

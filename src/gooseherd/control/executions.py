@@ -10,6 +10,7 @@ from gooseherd.control.attempt_watcher import AttemptWatcher
 from gooseherd.control.execution import Execution
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.job_ends import JobEnds
+from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.unconfirmed_leases import UnconfirmedLeases
@@ -56,12 +57,24 @@ class Executions:
         self._fleet = fleet
         self._finalizers = finalizers
         self._wakeups = wakeups
+        self.breaker = LaunchBreaker(timing.backoff_scale)
         self._watcher = AttemptWatcher(
-            fleet=fleet, workers=workers, wakeups=wakeups, timing=timing, bounds=bounds
+            fleet=fleet,
+            workers=workers,
+            wakeups=wakeups,
+            timing=timing,
+            bounds=bounds,
+            breaker=self.breaker,
         )
         self._assignment = WorkerAssignment(jobs=jobs, fleet=fleet)
         self._job_ends = JobEnds(
-            jobs=jobs, fleet=fleet, cache=cache, finalizers=finalizers, wakeups=wakeups, timing=timing
+            jobs=jobs,
+            fleet=fleet,
+            cache=cache,
+            finalizers=finalizers,
+            wakeups=wakeups,
+            timing=timing,
+            breaker=self.breaker,
         )
         self.unconfirmed = UnconfirmedLeases(timing.lease)
         self._followed: dict[JobId, _Followed] = {}

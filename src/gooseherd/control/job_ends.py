@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import Timing
 from gooseherd.control.manifest_verification import verify_published
@@ -30,6 +31,10 @@ _MAY_HAVE_PUBLISHED = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reaso
 """Ends that the attempt did not report itself: it may have published before."""
 
 
+_FLEETS_OWN = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED})
+"""Ends that count against the fleet, and not as tries of the job, when the attempt had not begun."""
+
+
 class JobEnds:
     """Completes, fails, cancels or requeues jobs whose lease is held; for all jobs of this process."""
 
@@ -42,7 +47,9 @@ class JobEnds:
         finalizers: Finalizers,
         wakeups: Wakeups,
         timing: Timing,
+        breaker: LaunchBreaker,
     ) -> None:
+        self._breaker = breaker
         self._jobs = jobs
         self._fleet = fleet
         self._cache = cache
@@ -58,6 +65,13 @@ class JobEnds:
             StoreUnavailable: for longer than the lease.
         """
         job = lease_holder.job
+        began = not isinstance(outcome, Ended) or outcome.began
+        if (
+            isinstance(outcome, Ended)
+            and outcome.failure.reason is Reason.LAUNCH_FAILED
+            and not outcome.in_use
+        ):
+            self._breaker.failed()
         if isinstance(outcome, Stopped) or (
             isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
         ):
@@ -72,6 +86,10 @@ class JobEnds:
             )
             if verification.manifest is None:
                 failure = outcome.failure if isinstance(outcome, Ended) else verification.failure
+                if not began and failure.reason in _FLEETS_OWN:
+                    self._breaker.failed()
+                    detail = f"the worker was gone before the attempt began: {failure.detail}"
+                    failure = Failure(Reason.LAUNCH_FAILED, detail)
                 await self._end_attempt(lease_holder, failure, worker_id)
                 return
             steps = outcome.steps if isinstance(outcome, Published) else ()

@@ -39,11 +39,14 @@ class Reason(StrEnum):
 class RetryRule:
     """`tries` counts attempts that end for the reason, the first included; `backoff` doubles with each.
 
+    None: as many as fit into the queue's time to live. Such an attempt never began, so it says nothing of
+    the job.
+
     Each reason has its own count: a job that waited long for capacity still has all the
     tries that a lost worker is worth.
     """
 
-    tries: int
+    tries: int | None
     backoff: timedelta = timedelta(seconds=5)
 
 
@@ -57,8 +60,8 @@ RETRY: Final[dict[Reason, RetryRule]] = {
     Reason.WORKER_LOST: RetryRule(3, timedelta(seconds=2)),
     Reason.WORKER_DRAINED: RetryRule(5, timedelta(seconds=1)),
     Reason.LEASE_EXPIRED: RetryRule(3, timedelta(seconds=2)),
-    Reason.NO_CAPACITY: RetryRule(10, timedelta(seconds=10)),
-    Reason.LAUNCH_FAILED: RetryRule(3, timedelta(seconds=10)),
+    Reason.NO_CAPACITY: RetryRule(None, timedelta(seconds=10)),
+    Reason.LAUNCH_FAILED: RetryRule(None, timedelta(seconds=10)),
     Reason.STORE_UNAVAILABLE: RetryRule(5),
 }
 """Reasons that are not here are final: the same attempt would end the same way."""
@@ -75,6 +78,7 @@ _MEMORY: Final[dict[Reason, timedelta]] = {
 }
 
 MAX_BACKOFF: Final = timedelta(minutes=10)
+_MOST_DOUBLINGS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,10 @@ def next_try(reason: Reason, ended_so: int, scale: float = 1.0) -> Retry | None:
     None means the job fails with that reason. `scale` shortens the waits in tests.
     """
     rule = RETRY.get(reason, _FINAL)
-    if ended_so >= rule.tries:
+    if rule.tries is not None and ended_so >= rule.tries:
         return None
-    delay: timedelta = min(rule.backoff * 2 ** max(ended_so - 1, 0), MAX_BACKOFF)
+    doublings = min(max(ended_so - 1, 0), _MOST_DOUBLINGS)
+    delay: timedelta = min(rule.backoff * 2**doublings, MAX_BACKOFF)
     return Retry(delay * scale)
 
 

@@ -38,7 +38,7 @@ class Cause(StrEnum):
     """No retry heals it."""
     MEMORY = "memory"
     KILLED = "killed"
-    """By a signal that nobody of ours sent, which mostly means for want of memory; ECS does not say so."""
+    """By a signal that nobody of ours sent. ECS names a want of memory when it was that."""
     PROGRAM = "program"
     """The worker ended by itself, with a status."""
     STOPPED = "stopped"
@@ -170,11 +170,9 @@ def _exited(reason: str, task: Mapping[str, Any]) -> Diagnosis:
                 Cause.MEMORY, f"{name} ran out of memory", why, "more memory: ECS_WORKER_MIN_MEMORY_MIB"
             )
         if code == 137:
-            # Nobody asked it to stop, so who killed it was most likely the kernel.
             return _diagnosis(
-                Cause.KILLED, f"{name} was killed (137), most likely out of memory", why,
-                "more memory: ECS_WORKER_MIN_MEMORY_MIB",
-            )  # fmt: skip
+                Cause.KILLED, f"{name} was killed (137, SIGKILL), and nothing says by whom", why, ""
+            )
         if code == 78:  # sysexits.h, EX_CONFIG: what a worker ends with that cannot work as it is set up
             return _diagnosis(
                 Cause.CONFIGURATION, f"{name} refused its settings (78)", why, "see the worker's log"

@@ -171,10 +171,10 @@ async def test_what_a_tool_left_running_is_ended_with_it(run, held) -> None:
     assert await run(held, Stage("sh", ("sh", "-c", "sleep 600 & exit 0"))) is None
 
 
-async def test_a_killed_tool_is_out_of_memory(run, held) -> None:
+async def test_a_tool_killed_without_a_word_is_lost(run, held) -> None:
     failure = await run(held, python("import os; os.kill(os.getpid(), 9)"))
     assert failure is not None
-    assert failure.reason is Reason.OUT_OF_MEMORY
+    assert failure.reason is Reason.WORKER_LOST
 
 
 async def test_a_tool_leaves_no_core_dump(run, held, scratch) -> None:

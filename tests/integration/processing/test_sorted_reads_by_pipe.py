@@ -55,8 +55,8 @@ def faulty(tmp_path: Path, needs: Any) -> Faulty:
 HALF = '"$real" "$@" 2>/dev/null | head -c 300000'
 CASES = {
     "both do": ({}, None, ""),
-    "sort is killed": ({"sort": f"{HALF}; kill -9 $$"}, Reason.OUT_OF_MEMORY, "samtools sort was killed"),
-    "sort is killed at once": ({"sort": "kill -9 $$"}, Reason.OUT_OF_MEMORY, "samtools sort was killed"),
+    "sort is killed": ({"sort": f"{HALF}; kill -9 $$"}, Reason.WORKER_LOST, "samtools sort was killed"),
+    "sort is killed at once": ({"sort": "kill -9 $$"}, Reason.WORKER_LOST, "samtools sort was killed"),
     "sort finds its source cut": (
         {"sort": f"{HALF}; echo 'samtools sort: truncated file. Aborting' >&2; exit 1"},
         Reason.SOURCE_INVALID,
@@ -70,7 +70,7 @@ CASES = {
     "sort crashes": ({"sort": f"{HALF}; kill -SEGV $$"}, Reason.SOURCE_INVALID, "samtools sort crashed"),
     "sort leaves early and happily": ({"sort": f"{HALF}; exit 0"}, Reason.TOOL_FAILED, "Failed to read BGZF"),
     "sort gives nothing": ({"sort": "exit 0"}, Reason.TOOL_FAILED, "not a sorted BAM"),
-    "pack is killed": ({"pack": "head -c 9; kill -9 $$"}, Reason.OUT_OF_MEMORY, f"{PROGRAM} pack was killed"),
+    "pack is killed": ({"pack": "head -c 9; kill -9 $$"}, Reason.WORKER_LOST, f"{PROGRAM} pack was killed"),
     "pack crashes": ({"pack": "head -c 99; kill -SEGV $$"}, Reason.TOOL_FAILED, "died of SIGSEGV"),
     "pack has no memory": (
         {"pack": 'ulimit -d 4000; exec "$real" "$@"'},

@@ -116,10 +116,10 @@ async def test_words_of_a_program_of_ours_are_taken_as_they_are(
     )
 
 
-async def test_a_stage_that_is_killed_ran_out_of_memory(run: Callable[..., Any]) -> None:
+async def test_a_stage_that_is_killed_without_a_word_was_lost(run: Callable[..., Any]) -> None:
     with pytest.raises(PipelineFailed) as caught:
         await run(shell("kill -9 $$"), Stage("cat", ("cat",)))
-    assert caught.value.failure.reason is Reason.OUT_OF_MEMORY
+    assert caught.value.failure.reason is Reason.WORKER_LOST
 
 
 @pytest.fixture

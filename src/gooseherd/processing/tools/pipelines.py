@@ -26,6 +26,7 @@ from typing import Final
 from gooseherd.blocking import in_thread_or_undo
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.tools.control_groups import oom_kills
 from gooseherd.processing.tools.isolation import Confinement, Prefix
 from gooseherd.processing.tools.progress import (
     Watch,
@@ -109,6 +110,8 @@ class _Pipeline:
     overflow: bool = False
     full: bool = False
     """At some time there was no room on the disk."""
+    kills_before: int = field(default_factory=oom_kills)
+    """Of the kernel for want of memory, as the pipeline began."""
     feed: Feed | None = None
     feed_task: asyncio.Task[None] | None = None
 
@@ -282,6 +285,7 @@ class _Pipeline:
             end.returncode,
             end.stderr,
             reads_source=first.stage.reads_source,
+            short_of_memory=oom_kills() > self.kills_before,
             secrets=(str(self.cwd), str(self.watch.source) if self.watch else "", socket.gethostname()),
         )
         # Tools lose the error of a write that failed, or tell of another that came of it.

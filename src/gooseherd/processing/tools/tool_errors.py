@@ -94,12 +94,19 @@ def by_full_disk(stage: str) -> Failure:
 
 
 def explain(
-    stage: str, returncode: int, stderr: str, *, reads_source: bool, secrets: tuple[str, ...] = ()
+    stage: str,
+    returncode: int,
+    stderr: str,
+    *,
+    reads_source: bool,
+    secrets: tuple[str, ...] = (),
+    short_of_memory: bool = False,
 ) -> Failure:
     """The failure that `stage` ended with.
 
     `stderr` is the end of its standard error. The errors of a stage that does not read the source
-    are never taken for errors of the source.
+    are never taken for errors of the source. `short_of_memory`: the kernel killed something for want of
+    memory while it ran; without that nobody knows who killed it, and it is not the job's fault.
     """
     for pattern, reason, meaning in _MACHINE_ERRORS:
         if pattern.search(stderr):
@@ -108,7 +115,9 @@ def explain(
         if pattern.search(stderr):
             return Failure(Reason.SOURCE_INVALID, sentence or scrub(_first_error(stderr), *secrets))
     if returncode == -signal.SIGKILL:
-        return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed, most likely for want of memory")
+        if short_of_memory:
+            return Failure(Reason.OUT_OF_MEMORY, f"{stage} was killed for want of memory")
+        return Failure(Reason.WORKER_LOST, f"{stage} was killed (SIGKILL), and nothing says by whom")
     if returncode == -signal.SIGXFSZ:
         return Failure(Reason.OUT_OF_DISK, f"{stage} wrote more than it may")
     if returncode == -signal.SIGXCPU:
