@@ -264,8 +264,9 @@ static int split_at_spaces(struct reader *r, const char *line, size_t n, int fou
 
 enum verdict { RECORD, NO_RECORD, BAD };
 
-static enum verdict judge_slowly(struct reader *r, uint64_t number, const char *line, size_t n, struct record *record,
-                                 bool convert)
+/* Apart from what most lines go through, whose stack frame stays small. */
+__attribute__((noinline)) static enum verdict judge_slowly(struct reader *r, uint64_t number, const char *line,
+                                                           size_t n, struct record *record, bool convert)
 {
     const struct format *format = r->format;
     uint32_t tabs[MOST_COLUMNS] = {0};
