@@ -53,6 +53,7 @@ class Result:
 def steps() -> Iterator[Step]:
     dev = "./dev"
     yield Step("check", (dev, "check"))
+    yield Step("coverage", (dev, "coverage"))
     for suite in SUITES:
         for who, options in (("root", ()), ("user", ("--user",))):
             yield Step(f"demo {suite} {who}", (dev, "fresh", *options, suite, dev, "demo", "--once"))
