@@ -8,8 +8,9 @@ acknowledged when it is on the disk. So the disk's own time for one synced write
 what bare sqlite3 takes for the same update and commit (`bare`). Latencies are medians and 95th percentiles
 in milliseconds of at most 300 calls or N seconds per process; `/s` is what all processes did together.
 
-Jobs: `claim` a new key, `lease` a pending job, `renew` its lease, `position` of a pending one, with that many
-jobs pending. Catalog: `list` and `search` are pages of 50 by several filters and texts, `import` is entries
+Jobs: `claim` a new key, `lease` a pending job, `renew` its lease, `position` of a pending one,
+the jobs `due` to a dispatcher, the `depth` of the queue by requester, with that many jobs pending
+(`./dev bench queue`: these alone, at 1e3 to 1e5 jobs and with 1 to 16 processes, as JSON). Catalog: `list` and `search` are pages of 50 by several filters and texts, `import` is entries
 put per second. Queues and catalogs are filled behind the store's back where it has a quicker way. The
 tests' document server is given at most a hundred thousand entries: a million would take it half an hour.
 """
@@ -57,6 +58,8 @@ from gooseherd.store.sql.rows import new_job
 from gooseherd.store.sql.schema import job_requesters, jobs
 
 CALLS = 300
+LIMIT = 100_000
+"""Of running jobs of a requester: its slots are looked at, none is refused."""
 LONG = timedelta(hours=1)
 NAME = "bench"
 MOST_OF_THE_DOCUMENT_SERVER = 100_000
@@ -199,7 +202,7 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
         await store.claim_workflow(submission(f"{tag}-{process}-{number}"))
 
     async def lease(number: int) -> None:
-        held.append(await store.lease(seen[mine[number]], Owner(f"o{process}"), LONG))
+        held.append(await store.lease(seen[mine[number]], Owner(f"o{process}"), LONG, LIMIT))
 
     async def renew(number: int) -> None:
         job = held[number % len(held)]
@@ -209,10 +212,18 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
     async def position(number: int) -> None:
         await store.position(seen[chance.choice(mine)])
 
+    async def due(_: int) -> None:
+        await store.due(32)
+
+    async def depth(_: int) -> None:
+        await store.queue_depth()
+
     yield "claim", claim
     yield "lease", lease
     yield "renew", renew
     yield "position", position
+    yield "due", due
+    yield "depth", depth
 
 
 async def catalog_calls(_: JobStore, store: FileStore, count: int, process: int, tag: str) -> Any:
@@ -373,9 +384,10 @@ async def run_store(kind: str, folder: Path, options: argparse.Namespace) -> lis
         for count in options.jobs:
             for processes in options.processes:
                 async with ready(fresh()) as place:
-                    await fill_queue(place, max(count, processes * CALLS))
-                    arguments = (place, "jobs", count, processes, "new", options.seconds)
-                    keep("jobs", count, processes, await asyncio.to_thread(measured, *arguments))
+                    filled = max(count, processes * CALLS)  # each process leases some of its own
+                    await fill_queue(place, filled)
+                    arguments = (place, "jobs", filled, processes, "new", options.seconds)
+                    keep("jobs", filled, processes, await asyncio.to_thread(measured, *arguments))
         for count in options.entries:
             if kind == "mongo" and count > MOST_OF_THE_DOCUMENT_SERVER:
                 continue
