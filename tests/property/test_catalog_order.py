@@ -103,6 +103,12 @@ def test_pages_are_what_a_look_at_every_entry_would_give(steps, texts):
                     assert _all_pages(tx, text, dcc, file_format) == expected
 
 
+def test_no_text_is_found_across_the_end_of_an_id() -> None:
+    with catalog() as tx:
+        put(tx, [_entry("a.", filename="b"), _entry("c", filename="a.b")])
+        assert _all_pages(tx, "a.b", None, None) == [("a", "c")]
+
+
 def _all_pages(tx: Transaction, text: str, dcc: Any, file_format: Any) -> list[tuple[str, str]]:
     shown: list[tuple[str, str]] = []
     after = None

@@ -42,8 +42,11 @@ def names(entry: SourceFile) -> str:
 
 
 def names_of(*texts: str) -> str:
-    """The texts in lowercase with a mark before each word and each text."""
-    return "".join(marked if marked.startswith(_MARK) else _MARK + marked for marked in map(_marked, texts))
+    """The texts in lowercase with a mark before each word and each text; a second one between two texts.
+
+    No token has two marks in a row: none is found across the end of a text.
+    """
+    return _MARK.join(marked if marked.startswith(_MARK) else _MARK + marked for marked in map(_marked, texts))
 
 
 def words(entry: SourceFile) -> str:
