@@ -10,7 +10,8 @@ in milliseconds of at most 300 calls or N seconds per process; `/s` is what all 
 
 Jobs: `claim` a new key, `lease` a pending job, `renew` its lease, `position` of a pending one,
 the jobs `due` to a dispatcher, the `depth` of the queue by requester, with that many jobs pending
-(`./dev bench queue`: these alone, at 1e3 to 1e5 jobs and with 1 to 16 processes, as JSON). Catalog: `list` and `search` are pages of 50 by several filters and texts, `import` is entries
+(`./dev bench queue`: these alone, at 1e3 to 1e5 jobs and with 1 to 16 processes, as JSON). Catalog: `list`
+and `search` are pages of 50 by several filters and texts, `import` is entries
 put per second. Queues and catalogs are filled behind the store's back where it has a quicker way. The
 tests' document server is given at most a hundred thousand entries: a million would take it half an hour.
 """
