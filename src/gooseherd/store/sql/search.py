@@ -46,7 +46,9 @@ def names_of(*texts: str) -> str:
 
     No token has two marks in a row: none is found across the end of a text.
     """
-    return _MARK.join(marked if marked.startswith(_MARK) else _MARK + marked for marked in map(_marked, texts))
+    return _MARK.join(
+        marked if marked.startswith(_MARK) else _MARK + marked for marked in map(_marked, texts)
+    )
 
 
 def words(entry: SourceFile) -> str:
