@@ -34,6 +34,7 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "pack") == 0)
         return pack_main(argc - 1, argv + 1);
+    report_reserve();
     options_read(&options, argc, argv);
     failure_handler = on_failure;
     hts_set_log_level(HTS_LOG_OFF);

@@ -3,6 +3,7 @@
 #include "report.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -136,34 +137,58 @@ static void all(FILE *to, struct pass *p, const struct failure *failure)
     fputs("}\n}\n", to);
 }
 
+/* A stream that is there from the start: when memory has run out, there is none for another. */
+static FILE *reserved;
+static char reserved_buffer[4096], partial[PATH_MAX];
+
+void report_reserve(void)
+{
+    reserved = fopen("/dev/null", "we");
+    if (reserved)
+        setvbuf(reserved, reserved_buffer, _IOFBF, sizeof reserved_buffer);
+}
+
+/* The reserved stream, writing to `fd`, which is its own from now on. NULL: it is not to be had. */
+static FILE *stream_to(int fd)
+{
+    if (fd < 0)
+        return NULL;
+    if (!reserved)
+        return fdopen(fd, "w");
+    int moved = dup3(fd, fileno(reserved), O_CLOEXEC);
+    close(fd);
+    return moved < 0 ? NULL : reserved;
+}
+
 bool report_write(const char *target, struct pass *p, const struct failure *failure)
 {
-    FILE *to;
-    char *partial = NULL;
+    int fd;
+    bool whole = false;
     struct stat found;
     if (strncmp(target, "fd:", 3) == 0) {
-        to = fdopen(atoi(target + 3), "w");
+        fd = atoi(target + 3);
     } else if (stat(target, &found) == 0 && !S_ISREG(found.st_mode)) {
-        to = fopen(target, "we"); /* a device or a pipe must not be replaced by a file */
+        fd = open(target, O_WRONLY | O_CLOEXEC); /* a device or a pipe must not be replaced by a file */
     } else {
-        partial = malloc(strlen(target) + sizeof ".part");
-        if (!partial)
+        int length = snprintf(partial, sizeof partial, "%s.part", target);
+        if (length < 0 || (size_t)length >= sizeof partial)
             return false;
-        sprintf(partial, "%s.part", target);
-        to = fopen(partial, "we");
+        fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        whole = true;
     }
+    FILE *to = stream_to(fd);
     bool good = to != NULL;
     if (good) {
         all(to, p, failure);
         good = !ferror(to);
         good = fclose(to) == 0 && good;
+        reserved = NULL;
     }
-    if (partial) {
+    if (whole) {
         if (good)
             good = rename(partial, target) == 0;
         else
             unlink(partial);
     }
-    free(partial);
     return good;
 }

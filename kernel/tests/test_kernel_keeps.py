@@ -126,6 +126,24 @@ def gtf(count: int, *, parents: bool, ordered: bool) -> bytes:
     return b"".join(made)
 
 
+def genes_of(source: bytes) -> int:
+    """How many genes exons alone make: transcripts of a gene and sequence that overlap are one."""
+    spans: dict[tuple[bytes, bytes], dict[bytes, tuple[int, int]]] = {}
+    for line in source.splitlines():
+        name, _, _, start, end, _, _, _, ids = line.split(b"\t")
+        gene, transcript = ids.split(b'"')[1], ids.split(b'"')[3]
+        of_gene = spans.setdefault((name, gene), {})
+        low, high = of_gene.get(transcript, (int(start), int(end)))
+        of_gene[transcript] = min(low, int(start)), max(high, int(end))
+    count = 0
+    for of_gene in spans.values():
+        reach = -1
+        for low, high in sorted(of_gene.values()):
+            count += low > reach
+            reach = max(reach, high)
+    return count
+
+
 @pytest.mark.parametrize("parents", [True, False])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_parents_are_the_same_however_little_memory_there_is(
@@ -135,7 +153,7 @@ def test_parents_are_the_same_however_little_memory_there_is(
     wanted = sanitised("gtf", source)
     assert wanted.status == 0, wanted.stderr
     assert wanted.found.sorted == (ordered and parents)
-    assert wanted.found.counts.get("added_genes", 0) == (0 if parents else 102)
+    assert wanted.found.counts.get("added_genes", 0) == (0 if parents else genes_of(source))
     for other in (cramped, journalling):
         run = other("gtf", source)
         assert run.status == 0, run.stderr
