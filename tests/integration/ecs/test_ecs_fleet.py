@@ -252,7 +252,7 @@ async def test_gone_tells_why_and_find_knows_it(site) -> None:
     assert not any(task.done() for task in dying)
     site.cloud_admin.kill(worker.worker_id)
     for result in await asyncio.gather(*dying):
-        assert "killed (137)" in result
+        assert "killed (137, SIGKILL)" in result
     assert await fleet.find(worker.worker_id) is None
     [view] = await fleet.view()
     assert view.health == "gone"
@@ -315,7 +315,7 @@ async def test_a_survey_tells_of_a_worker_that_ended_before_anybody_here_looked(
     unknown = WorkerId("3" * 32)
     [view] = await other.survey([worker.worker_id, unknown])
     assert (view.worker_id, view.health) == (worker.worker_id, "gone")
-    assert "killed (137)" in view.detail
+    assert "killed (137, SIGKILL)" in view.detail
     assert await stranger.survey([worker.worker_id]) == []
 
 

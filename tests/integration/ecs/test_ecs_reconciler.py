@@ -235,7 +235,7 @@ async def test_a_job_whose_task_stopped_goes_on_long_before_its_lease_would_have
     assert (again.status, again.attempt, again.lease.owner) == (Status.RUNNING, 2, "here")
     lost = again.attempts[0]
     assert (lost.reason, lost.worker_id) == (Reason.WORKER_LOST, first)
-    assert "killed (137)" in lost.detail
+    assert "killed (137, SIGKILL)" in lost.detail
     untouched = await jobs.get(other.job_id)
     assert (untouched.fence, untouched.lease.owner) == (other.fence, KILLED)
 
@@ -248,5 +248,5 @@ async def test_a_job_that_lost_its_task_is_told_in_a_dry_run(site, jobs) -> None
     [result] = report.planned
     assert isinstance(result, ShortenLease)
     assert (result.job_id, result.worker_id) == (JobId(job.job_id), worker)
-    assert "killed (137)" in result.diagnosis
+    assert "killed (137, SIGKILL)" in result.diagnosis
     assert await jobs.unowned(9) == []
