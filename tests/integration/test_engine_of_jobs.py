@@ -270,6 +270,10 @@ async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_wa
     assert manifest.digest == job.manifest_digest
 
 
+async def _nothing_is_released(*_: Any, **__: Any) -> None:
+    return None
+
+
 class ReadOnly:
     """A cache as the API's role has it: it may not write."""
 
@@ -580,6 +584,34 @@ async def test_another_process_adopts_from_where_the_job_record_stands(database:
     assert [(a.number, a.reason) for a in job.attempts] == [(1, Reason.PUBLISHED)]
 
 
+async def test_an_attempt_that_was_never_started_is_started_by_whoever_adopts_it(database: Database) -> None:
+    cache = MemoryCache()
+    first = Stage(database, cache, goes_well, "first")
+    assign = first.jobs.assign_worker
+    assigned = asyncio.Event()
+
+    async def as_it_dies(*what: Any) -> None:
+        await assign(*what)
+        assigned.set()
+        await asyncio.Event().wait()
+
+    first.jobs.assign_worker = as_it_dies
+    first.build()
+    async with first.engine():
+        job = await first.submit()
+        await assigned.wait()
+        assert first.started == []
+        # Killed: the worker stays its own, and nothing of it runs any more.
+        first.release = _nothing_is_released  # type: ignore[method-assign]
+    await first.jobs.hand_over(first.owner)
+    second = Stage(database, cache, goes_well, "second").build()
+    async with second.engine():
+        job = await second.ended(job)
+    assert job.status is Status.COMPLETED
+    assert second.started == [AttemptId(job.job_id, 1)]
+    assert [(a.number, a.reason) for a in job.attempts] == [(1, Reason.PUBLISHED)]
+
+
 async def test_a_step_that_is_not_recorded_is_heard_again_by_whoever_adopts_the_job(
     database: Database,
 ) -> None:
@@ -730,7 +762,7 @@ async def test_an_adoption_whose_answer_got_lost_is_followed_long_before_it_runs
     first = Stage(database, cache, hangs, "first").build()
     async with first.engine():
         job = await first.submit()
-        await first.until(job, lambda now: now.worker_id is not None)
+        await first.until(job, lambda now: now.progress.seq >= 1)
     await first.jobs.hand_over(first.owner)
     second = Stage(database, cache, goes_well, "second")
     second.jobs = Flaky(second.jobs, "adopt", 1, after=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from gooseherd.control.launch_breaker import LaunchBreaker
@@ -202,6 +203,11 @@ class AttemptWatcher:
         async with self._workers.connect(worker) as link:
             if not resume:
                 await link.start_attempt(self._spec(lease_holder, attempt))
+            elif not job.progress.seq:
+                # Whoever had the lease may have ended before the attempt was started; one that was goes on.
+                # A worker of another build may have it, and starts nothing for us.
+                with suppress(Misconfigured):
+                    await link.start_attempt(self._spec(lease_holder, attempt))
             return await reader.read(link, attempt, job.progress.seq + 1 if resume else 1)
 
     def _spec(self, lease_holder: LeaseHolder, attempt: AttemptId) -> AttemptSpec:
