@@ -74,7 +74,42 @@ def _rank_the_queue(tx: Transaction) -> None:
     tx.connection.execute(text("DROP INDEX jobs_queue"))
 
 
-STEPS: Final[Sequence[Step]] = (_rank_the_queue,)
+def _add_batches_and_access_times(tx: Transaction) -> None:
+    """Batches with their members, and when artifacts were used."""
+    postgresql = tx.dialect == "postgresql"
+    words = 'TEXT COLLATE "C"' if postgresql else "TEXT"
+    moment = "TIMESTAMP WITH TIME ZONE" if postgresql else "BIGINT"
+    for statement in (
+        f"""
+        CREATE TABLE batches (
+            id {words} NOT NULL PRIMARY KEY, requester {words} NOT NULL, idempotency_key {words},
+            request_digest {words} NOT NULL, retry BOOLEAN NOT NULL, total INTEGER NOT NULL,
+            created_at {moment} NOT NULL, cancel_requested BOOLEAN NOT NULL, ended_at {moment}, counts TEXT,
+            held_by {words}, held_until {moment}
+        )
+        """,
+        """
+        CREATE UNIQUE INDEX one_batch_per_key ON batches (requester, idempotency_key)
+        WHERE idempotency_key IS NOT NULL
+        """,
+        "CREATE INDEX batches_open ON batches (created_at, id, requester) WHERE ended_at IS NULL",
+        "CREATE INDEX batches_by_age ON batches (created_at, id)",
+        "CREATE INDEX batches_of_requester ON batches (requester, created_at, id)",
+        f"""
+        CREATE TABLE batch_members (
+            batch_id {words} NOT NULL REFERENCES batches (id) ON DELETE CASCADE, number INTEGER NOT NULL,
+            dcc {words} NOT NULL, local_id {words} NOT NULL, state {words} NOT NULL, job_id {words},
+            reason {words}, detail {words} NOT NULL, PRIMARY KEY (batch_id, number)
+        )
+        """,
+        "CREATE INDEX members_by_state ON batch_members (batch_id, state, number)",
+        "CREATE INDEX members_by_job ON batch_members (job_id) WHERE job_id IS NOT NULL",
+        f"CREATE TABLE access_times (name {words} NOT NULL PRIMARY KEY, at {moment} NOT NULL)",
+    ):
+        tx.connection.execute(text(statement))
+
+
+STEPS: Final[Sequence[Step]] = (_rank_the_queue, _add_batches_and_access_times)
 """The first makes schema 2 of schema 1, and so on."""
 
 schema_versions: Final = Table(

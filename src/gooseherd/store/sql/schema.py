@@ -161,6 +161,74 @@ job_workers: Final = Table(
 )
 Index("workers_by_job", job_workers.c.job_id)
 
+batches: Final = Table(
+    "batches",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("requester", Words, nullable=False),
+    # Of the Idempotency-Key header, and a digest of what was asked for with it.
+    Column("idempotency_key", Words),
+    Column("request_digest", Words, nullable=False),
+    Column("retry", Boolean, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("ended_at", Moment),
+    # Members by state, once it has ended; before that they are counted.
+    Column("counts", Json),
+    # Which process submits its files, and until when no other does.
+    Column("held_by", Words),
+    Column("held_until", Moment),
+)
+Index(
+    "one_batch_per_key",
+    batches.c.requester,
+    batches.c.idempotency_key,
+    unique=True,
+    sqlite_where=text("idempotency_key IS NOT NULL"),
+    postgresql_where=text("idempotency_key IS NOT NULL"),
+)
+Index(
+    "batches_open",
+    batches.c.created_at,
+    batches.c.id,
+    batches.c.requester,
+    sqlite_where=text("ended_at IS NULL"),
+    postgresql_where=text("ended_at IS NULL"),
+)
+Index("batches_by_age", batches.c.created_at, batches.c.id)
+Index("batches_of_requester", batches.c.requester, batches.c.created_at, batches.c.id)
+
+batch_members: Final = Table(
+    "batch_members",
+    metadata,
+    Column("batch_id", Words, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    # In the order of asking, from 0.
+    Column("number", Integer, primary_key=True),
+    Column("dcc", PLAIN, nullable=False),
+    Column("local_id", PLAIN, nullable=False),
+    Column("state", PLAIN, nullable=False),
+    # The newest job on the file's content, if any was needed. No reference: jobs are forgotten before.
+    Column("job_id", Words),
+    Column("reason", Words),
+    Column("detail", Words, nullable=False),
+)
+Index("members_by_state", batch_members.c.batch_id, batch_members.c.state, batch_members.c.number)
+Index(
+    "members_by_job",
+    batch_members.c.job_id,
+    sqlite_where=text("job_id IS NOT NULL"),
+    postgresql_where=text("job_id IS NOT NULL"),
+)
+
+access_times: Final = Table(
+    "access_times",
+    metadata,
+    # An artifact's prefix, or what else is remembered with a time (domain/retention.py).
+    Column("name", PLAIN, primary_key=True),
+    Column("at", Moment, nullable=False),
+)
+
 files: Final = Table(
     "files",
     metadata,
