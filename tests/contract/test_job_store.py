@@ -49,6 +49,7 @@ BROKEN = Failure(Reason.SOURCE_INVALID, "not a BAM")
 DIGEST = "d" * 64
 DATA = Part(Kind.DATA, CacheKey("a/b/sorted.bam"), 10, "0" * 64, "sorted.bam")
 INDEX = Part(Kind.INDEX, CacheKey("a/b/sorted.bam.bai"), 3, "1" * 64, "sorted.bam.bai")
+SECOND_END = Part(Kind.SECOND_END, CacheKey("a/b/second-end"), 9, "2" * 64, "x.second-end.bedpe.gz")
 
 _number = itertools.count()
 
@@ -413,10 +414,10 @@ async def test_the_last_steps_are_recorded_as_finalizing_begins(jobs):
 
 async def test_a_published_job_is_completed_and_its_attempt_says_published(jobs):
     job = await finalizing(jobs)
-    await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA, INDEX])
+    await jobs.finalize(job.job_id, job.fence, DIGEST, [DATA, INDEX, SECOND_END])
     done = await there(jobs, job)
     assert (done.status, done.reason, done.manifest_digest) == (Status.COMPLETED, Reason.PUBLISHED, DIGEST)
-    assert done.parts == (DATA, INDEX)
+    assert done.parts == (DATA, INDEX, SECOND_END)
     assert done.progress.percent == 100
     assert done.finished_at is not None
     assert done.lease is None

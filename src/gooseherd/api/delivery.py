@@ -24,11 +24,12 @@ from gooseherd.api.request_options import RequestOptions, options_of
 from gooseherd.api.streaming import closing, hold, relay
 from gooseherd.api.upstream import serve_upstream
 from gooseherd.control.submission import Submissions
-from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import (
     AlreadyFailed,
     CacheUnavailable,
+    InvalidInput,
     LimitReached,
     NoSuchPart,
     NotFound,
@@ -43,7 +44,7 @@ from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
 
-_KINDS: Final = {kind.value: kind for kind in Kind}
+_KINDS: Final = {kind.value: kind for kind in OWN_ADDRESS}
 
 
 class _PartMissing(Exception):
@@ -78,13 +79,18 @@ class Delivery:
         entry = await self._catalog.servable(words[2], words[3])
         options = options_of(scope["query_string"], context.headers, self._dependencies.wait_max_seconds)
         named = await self._named(entry, words[4], options, context) if len(words) == 5 else None
+        kind = named.kind if named is not None else _KINDS[words[1]]
+        if options.part is not None:
+            if named is not None or kind is not Kind.DATA:
+                raise InvalidInput("part", "goes with /data alone")
+            kind = options.part
         await _PartRequest(
             self._dependencies,
             self._describing,
             self._names,
             context,
             entry,
-            named.kind if named is not None else _KINDS[words[1]],
+            kind,
             named,
             options,
             scope["method"],

@@ -17,7 +17,7 @@ from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
 from gooseherd.api.streaming import ClientDisconnected
-from gooseherd.domain.artifact import Kind
+from gooseherd.domain.artifact import OWN_ADDRESS
 from gooseherd.domain.errors import GooseherdError
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _FORBIDDEN_PATH = re.compile(
 )
 """Encoded slashes, backslashes and control bytes: no id has them, and readers disagree about them."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_ARTIFACT = re.compile(rf"/(?:{'|'.join(Kind)})/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
+_ARTIFACT = re.compile(rf"/(?:{'|'.join(OWN_ADDRESS)})/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
 
 _EXPOSED: Final = (
     b"Content-Range, Content-Length, Accept-Ranges, ETag, Location, Retry-After, "

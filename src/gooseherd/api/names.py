@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from gooseherd.control.submission import Submissions
-from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Manifest, Part
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import from_filename
 from gooseherd.domain.job import Job
@@ -100,7 +100,10 @@ class Names:
         self, entry: SourceFile, *, recipe: Recipe | None = None, parts: Sequence[Part] | None = None
     ) -> Mapping[Kind, str]:
         """Where each kind is served: by its name where it has one, else by its kind."""
-        paths = {kind: f"/{kind}/{quote(entry.name, safe=_PLAIN)}" for kind in Kind}
+        where = quote(entry.name, safe=_PLAIN)
+        paths = {
+            kind: f"/{kind}/{where}" if kind in OWN_ADDRESS else f"/data/{where}?part={kind}" for kind in Kind
+        }
         try:
             named = self.of(entry, recipe=recipe, parts=parts)
         except GooseherdError:

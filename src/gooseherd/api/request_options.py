@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
+from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.queueing import Priority
 
@@ -33,6 +34,8 @@ class RequestOptions:
     hop: int = 0
     """How often the request was held and redirected already."""
     priority: Priority = Priority.INTERACTIVE
+    part: Kind | None = None
+    """The part that is asked for; None: the one whose address it is."""
 
 
 _DEFAULT: Final = RequestOptions()
@@ -61,6 +64,7 @@ def options_of(query: bytes, headers: Mapping[bytes, bytes], longest_wait: float
         asynchronous=bool("wait" in params or asked or _RESPOND_ASYNC.search(preference)),
         hop=_hop(params.get("hop")),
         priority=_priority(params.get("priority")),
+        part=_part(params.get("part")),
     )
 
 
@@ -97,3 +101,12 @@ def _priority(values: list[str] | None) -> Priority:
         return Priority.parse(values[-1])
     except KeyError:
         raise InvalidInput("priority", f"must be one of {', '.join(p.label for p in Priority)}") from None
+
+
+def _part(values: list[str] | None) -> Kind | None:
+    if not values:
+        return None
+    try:
+        return Kind(values[-1])
+    except ValueError:
+        raise InvalidInput("part", f"must be one of {', '.join(Kind)}") from None

@@ -138,7 +138,7 @@ def _report(client: GooseherdClient, adding: Adding, *, as_json: bool) -> None:
 
 def _urls(client: GooseherdClient, one: Added) -> dict[str, str | None]:
     """Where what is made of the file can be had; None: nothing of that kind is."""
-    from gooseherd.client import part_path
+    from gooseherd.client import part_path, status_path
     from gooseherd.domain.artifact import Kind
     from gooseherd.domain.formats import Family, resolve
 
@@ -151,7 +151,7 @@ def _urls(client: GooseherdClient, one: Added) -> dict[str, str | None]:
         f"{kind}_url": client.url(part_path(kind, dcc, local_id)) if there else None
         for kind, there in kinds.items()
     }
-    return {**urls, "status_url": client.url(part_path(Kind.DATA, dcc, local_id) + "/status")}
+    return {**urls, "status_url": client.url(status_path(Kind.DATA, dcc, local_id))}
 
 
 def _wait(client: GooseherdClient, added: Sequence[Added], *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from gooseherd.cli import formatting
 from gooseherd.cli.outcome import CommandError, Exit, emit, emit_list, print_status
 from gooseherd.cli.output import STANDARD_OUTPUT, Output
 from gooseherd.cli.progress import byte_bar, job_bar
-from gooseherd.domain.artifact import Kind
+from gooseherd.domain.artifact import OWN_ADDRESS, Kind
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient, ReadyPart
@@ -74,6 +74,12 @@ class Retrieval:
                 "etag": density_part.etag,
                 **self._write_part(density_part, beside),
             }
+        if not alone:
+            for kind in self._more_kinds():
+                part = self._part(kind)
+                if part is not None:
+                    place = _place_of(kind, part, target or Path(own), data)
+                    report[str(kind)] = {"url": part.url, "etag": part.etag, **self._write_part(part, place)}
         record = self._notes_and_counts(data)
         report["notes"], report["counts"] = record.get("notes") or [], record.get("counts") or {}
         if as_json:
@@ -81,6 +87,17 @@ class Retrieval:
         else:
             for line in formatting.note_lines(record):
                 print_status(line)
+
+    def _more_kinds(self) -> list[Kind]:
+        """Of the parts without which the data cannot be read, or that are as much: by the manifest."""
+        from gooseherd.client import Refused
+
+        try:
+            parts = self._client.manifest(self._dcc, self._local_id)["parts"]
+        except Refused:
+            return []
+        named = {part["kind"] for part in parts}
+        return [kind for kind in Kind if kind in named and kind not in OWN_ADDRESS]
 
     def _notes_and_counts(self, data: ReadyPart) -> Mapping[str, Any]:
         """What was dropped or changed when the artifact was made, now or earlier."""
@@ -208,6 +225,13 @@ class Retrieval:
 def _printable(line: str) -> str:
     """JSON holds text: bytes that are none become U+FFFD."""
     return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _place_of(kind: Kind, part: ReadyPart, target: Path, data: ReadyPart) -> Path:
+    """Where one of the other parts goes: what is data too, and its index, have names of their own."""
+    if kind is Kind.GZI or not part.filename:
+        return _beside(target, part, data)
+    return target.with_name(Path(part.filename).name)
 
 
 def _beside(target: Path, index: ReadyPart, data: ReadyPart) -> Path:

@@ -49,10 +49,12 @@ def show(
 def _look(client: GooseherdClient, dcc: str, local_id: str, *, contigs: bool) -> dict[str, Any]:
     """`file`, `ready` by kind, `job` and `manifest`; what cannot be had is null, with the `reason`."""
     from gooseherd.client import Missing
-    from gooseherd.domain.artifact import Kind
+    from gooseherd.domain.artifact import OWN_ADDRESS
 
     entry = client.file(dcc, local_id)
-    states = {str(kind): _or_problem(partial(client.status, dcc, local_id, kind=kind)) for kind in Kind}
+    states = {
+        str(kind): _or_problem(partial(client.status, dcc, local_id, kind=kind)) for kind in OWN_ADDRESS
+    }
     job_id = next((state["job_id"] for state in states.values() if state.get("job_id")), None)
     job = None
     if job_id is not None:

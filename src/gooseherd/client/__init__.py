@@ -14,7 +14,7 @@ from gooseherd.client.errors import (
     UnexpectedResponse,
 )
 from gooseherd.client.http_client import GooseherdClient
-from gooseherd.client.parts import PartResponse, ReadyPart, data_path, index_path, part_path
+from gooseherd.client.parts import PartResponse, ReadyPart, data_path, index_path, part_path, status_path
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind
@@ -41,4 +41,5 @@ __all__ = [
     "index_path",
     "parse_region",
     "part_path",
+    "status_path",
 ]

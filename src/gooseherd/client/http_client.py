@@ -23,7 +23,7 @@ from gooseherd.client.errors import (
     TookTooLong,
     UnexpectedResponse,
 )
-from gooseherd.client.parts import Job, PartResponse, ReadyPart, data_path, index_path, part_path
+from gooseherd.client.parts import Job, PartResponse, ReadyPart, data_path, index_path, part_path, status_path
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.responses import check, content_length, filename, json_object, reaching, retry_after
 from gooseherd.client.sse import parse_events
@@ -128,7 +128,7 @@ class GooseherdClient:
 
     def status(self, dcc: str, local_id: str, *, kind: Kind = Kind.DATA) -> dict[str, Any]:
         """Whether a part could be read now (`ready`), else the `job_id` that is on it. Starts nothing."""
-        return self._json("GET", f"{part_path(kind, dcc, local_id)}/status")
+        return self._json("GET", status_path(kind, dcc, local_id))
 
     def manifest(self, dcc: str, local_id: str, *, contigs: bool = False) -> dict[str, Any]:
         """What was made of a file: parts, versions, counts, notes. Starts nothing. Raises Missing before."""
@@ -245,13 +245,14 @@ class GooseherdClient:
         url = self.url(part_path(kind, dcc, local_id))
         query = {name: "true" for name, wanted in (("raw", raw), ("retry", retry)) if wanted}
         headers = {"Accept-Encoding": "identity"}
-        with reaching(url), self.http.stream("GET", url, params=query, headers=headers) as response:
+        asked = httpx.URL(url).copy_merge_params(query)
+        with reaching(url), self.http.stream("GET", asked, headers=headers) as response:
             check(response)
             if response.status_code == 202:
                 return self._accepted(url, response)
             if response.status_code != 200:
                 raise UnexpectedResponse(url, f"status {response.status_code}")
-            where = f"{url}?raw=true" if raw else url
+            where = str(httpx.URL(url).copy_merge_params({"raw": "true"})) if raw else url
             return PartResponse(
                 ready=ReadyPart(
                     where, response.headers.get("etag"), content_length(response), filename(response)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from gooseherd.domain.artifact import Kind
+from gooseherd.domain.artifact import OWN_ADDRESS, Kind
 
 Job = dict[str, Any]
 """A job's record as the service sends it: `job_id`, `status`, `progress`, `reason`, `detail`, …"""
@@ -34,7 +34,18 @@ class PartResponse:
 
 def part_path(kind: Kind, dcc: str, local_id: str) -> str:
     """Where the part of that kind is."""
-    return f"/{kind}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+    return _path(kind, dcc, local_id, "")
+
+
+def status_path(kind: Kind, dcc: str, local_id: str) -> str:
+    """Where the service says whether that part can be read."""
+    return _path(kind, dcc, local_id, "/status")
+
+
+def _path(kind: Kind, dcc: str, local_id: str, below: str) -> str:
+    own = kind in OWN_ADDRESS
+    path = f"/{kind if own else Kind.DATA}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}{below}"
+    return path if own else f"{path}?part={kind}"
 
 
 def data_path(dcc: str, local_id: str) -> str:

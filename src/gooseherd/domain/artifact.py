@@ -23,11 +23,29 @@ reads it whole."""
 
 
 class Kind(StrEnum):
-    """What a client asks for: the bytes, the index into them, or how many records lie where (a bigWig)."""
+    """The name of a part: what it is to a reader (docs/adr/0018-named-parts.md).
+
+    Names are stored and public: one is added, never changed. Which of them an artifact has follows from its
+    recipe.
+    """
 
     DATA = "data"
     INDEX = "index"
+    """Into the data: BAI, TBI, CSI or, of sequences, FAI."""
     DENSITY = "density"
+    """How many records lie where: a bigWig."""
+    GZI = "gzi"
+    """Where the blocks of the data begin, for those that are indexed by the places of the unpacked bytes."""
+    ANNOTATION = "annotation"
+    """What a file says about its own sequences: GFF3."""
+    ANNOTATION_INDEX = "annotation_index"
+    SECOND_END = "second_end"
+    """The data once more, in the order of the second of the two places that each record has."""
+    SECOND_END_INDEX = "second_end_index"
+
+
+OWN_ADDRESS: Final = (Kind.DATA, Kind.INDEX, Kind.DENSITY)
+"""Parts with an address of their own, /index/…; any part is also /data/…?part=NAME."""
 
 
 @dataclass(frozen=True, slots=True)

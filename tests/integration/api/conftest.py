@@ -58,7 +58,9 @@ class Recipes:
 
     def filenames(self, source: SourceFile, recipe: Recipe) -> Mapping[Kind, str]:
         name = source.filename
-        return {Kind.DATA: name, Kind.INDEX: f"{name}.bai", Kind.DENSITY: f"{name}.bw"}
+        names = {Kind.DATA: name, Kind.INDEX: f"{name}.bai", Kind.DENSITY: f"{name}.bw"}
+        more = {kind: f"{name}.{kind}" for kind in Kind if kind not in names}
+        return names | (more if name.startswith("parts") else {})
 
 
 class WatchedCache:
@@ -210,6 +212,7 @@ class Town:
         index: bytes | None = b"BAI\1index",
         density: bytes | None = None,
         index_name: str | None = None,
+        more: Mapping[Kind, bytes] | None = None,
         **noticed: Any,
     ) -> Manifest:
         """As a worker does: parts, then the manifest."""
@@ -221,6 +224,8 @@ class Town:
             )
         if density is not None:
             parts.append(await self._part(entry, recipe, Kind.DENSITY, density, entry.filename + ".bw"))
+        for kind, content in (more or {}).items():
+            parts.append(await self._part(entry, recipe, kind, content, f"{entry.filename}.{kind}"))
         manifest = Manifest(
             source=str(entry.identity),
             source_format=entry.file_format.name,

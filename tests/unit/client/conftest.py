@@ -36,7 +36,9 @@ Script = Callable[[Asked], Reply]
 
 
 class Service(ThreadingHTTPServer):
-    """`answers[METHOD path]` is a list: each request takes the next, the last one stays."""
+    """`answers[METHOD path]` is a list: each request takes the next, the last one stays.
+
+    With a query the path is looked for as it is first."""
 
     daemon_threads = True
 
@@ -59,7 +61,8 @@ class Service(ThreadingHTTPServer):
     def answer(self, asked: Asked) -> Reply:
         with self._lock:
             self.asked.append(asked)
-            left = self.answers.get(f"{asked.method} {asked.path.split('?')[0]}")
+            wanted = (f"{asked.method} {asked.path}", f"{asked.method} {asked.path.split('?')[0]}")
+            left = next((self.answers[what] for what in wanted if what in self.answers), None)
             if not left:
                 problem = {"type": "/problems/not-found", "title": "Not found", "detail": f"no {asked.path}"}
                 return Reply(404, problem, {"Content-Type": "application/problem+json"})

@@ -88,6 +88,26 @@ def test_get_brings_the_density_when_told_to(
     assert gooseherd("get", "d/f", "-o", "mine.bam", "--density").exit_code == 4
 
 
+def test_get_brings_the_other_parts_too_each_where_tools_look_for_it(
+    gooseherd: Any, service: Any, reply: Any, artifact: None, tmp_path: Path
+) -> None:
+    kinds = {"gzi": "r.sorted.bam.gzi", "annotation": "r.gff3.gz", "annotation_index": "r.gff3.gz.tbi"}
+    for kind, name in kinds.items():
+        headers = {
+            "ETag": f'"{hashlib.sha256(kind.encode()).hexdigest()}"',
+            "Content-Disposition": f'attachment; filename="{name}"',
+        }
+        for method in ("GET", "HEAD"):
+            service.on(f"{method} /data/d/f?part={kind}", reply(200, kind.encode(), headers))
+    parts = [{"kind": kind} for kind in ("data", "index", *kinds)]
+    service.on("GET /files/d/f/manifest", reply(200, {"parts": parts}))
+    output = json.loads(gooseherd("get", "d/f", "-o", "mine.bam", "--json").stdout)
+    assert output["gzi"]["path"] == "mine.bam.gzi"
+    assert (tmp_path / "mine.bam.gzi").read_bytes() == b"gzi"
+    assert (tmp_path / "r.gff3.gz").read_bytes() == b"annotation"
+    assert (tmp_path / "r.gff3.gz.tbi").read_bytes() == b"annotation_index"
+
+
 def test_get_without_an_index_brings_the_data_alone(
     gooseherd: Any, artifact: None, service: Any, reply: Any, tmp_path: Path
 ) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import Field
 
-from gooseherd.api.models.response import Link, ResponseModel, StatusWord
+from gooseherd.api.models.response import Link, PartWord, ResponseModel, StatusWord
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.source import SourceFile
 
@@ -32,7 +32,7 @@ class NameView(ResponseModel):
     """One name of a file; `size` and `sha256` once it is made."""
 
     name: str
-    kind: Literal["data", "index", "density"]
+    kind: PartWord
     url: str
     ready: bool
     size: int | None
@@ -48,7 +48,7 @@ class NameList(ResponseModel):
 class ManifestPart(ResponseModel):
     """One object of an artifact; `sha256` is its strong ETag."""
 
-    kind: Literal["data", "index", "density"]
+    kind: PartWord
     size: int
     sha256: str
     filename: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from pydantic import Field
 
 from gooseherd.api.models.artifacts import counts_of, notes_of
-from gooseherd.api.models.response import Link, PriorityWord, ResponseModel, StatusWord
+from gooseherd.api.models.response import Link, PartWord, PriorityWord, ResponseModel, StatusWord
 from gooseherd.api.models.waiting import WaitingView
 from gooseherd.control.queue_statistics import QueuePlace, QueueSnapshot
 from gooseherd.domain.artifact import Kind, Manifest, Part
@@ -55,15 +55,16 @@ class Accepted(ResponseModel):
 class PartView(ResponseModel):
     """One immutable object of an artifact; `sha256` is its strong ETag."""
 
-    kind: Literal["data", "index", "density"]
+    kind: PartWord
     key: str
     size: int
     sha256: str
     filename: str
     media_type: str
+    url: str = Field(description="Where it is served once the job is completed.")
 
     @classmethod
-    def of(cls, part: Part) -> PartView:
+    def of(cls, part: Part, url: str) -> PartView:
         """The part as clients see it."""
         return cls(
             kind=part.kind.value,
@@ -72,6 +73,7 @@ class PartView(ResponseModel):
             sha256=part.sha256,
             filename=part.filename,
             media_type=part.media_type,
+            url=url,
         )
 
 
@@ -194,7 +196,7 @@ class JobView(ResponseModel):
             attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
             cancel_requested=job.cancel_requested,
             steps_completed=list(job.steps_completed),
-            parts=[PartView.of(part) for part in job.parts],
+            parts=[PartView.of(part, link(paths[part.kind])) for part in job.parts],
             progress=ProgressView(
                 step=progress.step
                 or (STARTING if job.status is Status.RUNNING and not job.worker_id else ""),

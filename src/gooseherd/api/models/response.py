@@ -11,6 +11,10 @@ Link = Callable[[str], str]
 """From a path of this API to an absolute URL."""
 
 StatusWord = Literal["pending", "running", "finalizing", "completed", "failed", "cancelled"]
+PartWord = Literal[
+    "data", "index", "density", "gzi", "annotation", "annotation_index", "second_end", "second_end_index"
+]
+"""domain.artifact.Kind."""
 PriorityWord = Literal["interactive", "normal", "batch"]
 
 

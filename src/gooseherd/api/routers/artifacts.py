@@ -11,6 +11,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import upstream_index
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.artifacts import Contigs, ManifestView, PartReadiness
+from gooseherd.api.models.response import PartWord
 from gooseherd.api.names import Names
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
@@ -33,9 +34,14 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
     router = APIRouter(tags=["artifacts"])
 
     @router.get("/data/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
-    async def data_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:
+    async def data_status(
+        context: CurrentRequest,
+        dcc: str,
+        local_id: str,
+        part: Annotated[PartWord, Query(description="Of this part instead.")] = "data",
+    ) -> PartReadiness:
         """Whether the data could be read now. Starts nothing."""
-        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.DATA)
+        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind(part))
 
     @router.get("/index/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
     async def index_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:

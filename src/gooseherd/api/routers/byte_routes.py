@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Header, Query, Response
 
 from gooseherd.api.models.jobs import Accepted
+from gooseherd.api.models.response import PartWord
 from gooseherd.api.route_parameters import problems
 
 _BYTES: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -95,6 +96,9 @@ async def _served_by_delivery(
         bool, Query(description="Start over although the last job failed a moment ago.")
     ] = False,
     priority: Annotated[Literal["interactive", "normal", "batch"], Query()] = "interactive",
+    part: Annotated[
+        PartWord | None, Query(description="Of /data: this part of the artifact instead.")
+    ] = None,
     range_: Annotated[str | None, Header(alias="Range", examples=["bytes=0-65535"])] = None,
     if_range: Annotated[str | None, Header(description="Strong ETags only.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
