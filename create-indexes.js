@@ -45,6 +45,24 @@ target.getCollection("jobs").createIndex({"source.dcc": 1, "source.local_id": 1,
 // forgets requesters that no longer ask
 target.getCollection("turns").createIndex({"at": 1}, {"name": "at", "expireAfterSeconds": 86400});
 
+// an idempotency key names one batch of its requester
+target.getCollection("batches").createIndex({"requester": 1, "idempotency_key": 1}, {"name": "one_batch_per_key", "unique": true, "partialFilterExpression": {"has_key": true}});
+
+// which batches go on
+target.getCollection("batches").createIndex({"ended": 1, "created_at": 1}, {"name": "unfinished"});
+
+// the list of all batches
+target.getCollection("batches").createIndex({"created_at": -1, "_id": -1}, {"name": "newest"});
+
+// one requester's batches
+target.getCollection("batches").createIndex({"requester": 1, "created_at": -1}, {"name": "of_requester"});
+
+// what of a batch waits, and how much of it is in which state
+target.getCollection("batch_members").createIndex({"batch_id": 1, "state": 1, "number": 1}, {"name": "by_state"});
+
+// which batches want a job
+target.getCollection("batch_members").createIndex({"job_id": 1}, {"name": "by_job"});
+
 // one entry per name
 target.getCollection("files").createIndex({"dcc": 1, "local_id": 1}, {"name": "name", "unique": true});
 

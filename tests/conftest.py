@@ -20,15 +20,19 @@ from tests.servers.document_server import PROGRAM, DocumentServer
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports.batches import BatchStore
 from gooseherd.domain.ports.store import FileStore, JobStore
+from gooseherd.store.mongo.batches import MongoBatches
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
 from gooseherd.store.mongo.schema import ensure_indexes
+from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import SqlDatabase
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
 
 if TYPE_CHECKING:
@@ -130,6 +134,9 @@ class StoreUnderTest(Protocol):
     @property
     def files(self) -> FileStore: ...
 
+    @property
+    def batches(self) -> BatchStore: ...
+
     async def records(self) -> dict[str, dict[str, Any]]:
         """All jobs as they are stored, by id."""
         ...
@@ -139,7 +146,7 @@ class StoreUnderTest(Protocol):
         ...
 
     async def forget_jobs(self) -> None:
-        """Remove all jobs."""
+        """Remove all jobs and batches."""
         ...
 
 
@@ -147,6 +154,7 @@ class MongoStore:
     def __init__(self, url: str, database: Database) -> None:
         self.url, self.name, self.database = url, database.name, database
         self.jobs, self.files = MongoJobs(database), MongoFiles(database)
+        self.batches = MongoBatches(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
         return {document["_id"]: document for document in await self.database["jobs"].find().to_list()}
@@ -155,13 +163,15 @@ class MongoStore:
         await self.database["jobs"].update_many({}, {"$set": {"created_at": moment}})
 
     async def forget_jobs(self) -> None:
-        await self.database["jobs"].delete_many({})
+        for name in ("jobs", "batches", "batch_members"):
+            await self.database[name].delete_many({})
 
 
 class SqlStore:
     def __init__(self, url: str, name: str, database: SqlDatabase) -> None:
         self.url, self.name, self.database = url, name, database
         self.jobs, self.files = SqlJobs(database), SqlFiles(database)
+        self.batches = SqlBatches(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
         rows = await self.database.read(
@@ -175,6 +185,7 @@ class SqlStore:
         await self._write(update(jobs_table).values(created_at=moment))
 
     async def forget_jobs(self) -> None:
+        await self._write(delete(batches_table))
         await self._write(delete(jobs_table))
 
     async def _write(self, statement: Any) -> None:

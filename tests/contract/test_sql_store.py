@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,13 +24,16 @@ import pytest
 from sqlalchemy import event, inspect, text
 
 from gooseherd.domain import formats
+from gooseherd.domain.batch import BatchId, MemberChange, MemberState, NewBatch
 from gooseherd.domain.errors import InvalidInput, Misconfigured, StoreUnavailable
 from gooseherd.domain.job import Fence, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.ports.batches import BatchLimits, BatchQuery
 from gooseherd.domain.ports.store import FileQuery, JobQuery
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.sql import filesystem, migrations, postgres
+from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.columns import to_milliseconds
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import Transaction, ping
@@ -469,7 +473,10 @@ async def test_a_file_of_every_version_before_is_opened_and_read(tmp_path):
 
 async def test_every_question_is_answered_by_an_index(tmp_path):
     database = await open_sqlite(tmp_path / "store.sqlite", setting="X")
-    jobs, catalog = SqlJobs(database), SqlFiles(database)
+    jobs, catalog, batches = SqlJobs(database), SqlFiles(database), SqlBatches(database)
+    names = tuple((Dcc("4dn"), LocalId(f"f{number}")) for number in range(20))
+    batch = NewBatch(BatchId("b1"), Requester("anne"), names, "digest", idempotency_key="k")
+    change = MemberChange(1, MemberState.WAITING, MemberState.PENDING, JobId("j00001"))
     for number in range(20):
         await jobs.claim_workflow(submission(number))
     await catalog.put([entry(f"f{number}") for number in range(20)])
@@ -516,6 +523,21 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
         "put": lambda: catalog.put([entry("f3"), entry("new")]),
         "fill in": lambda: catalog.fill_in(entry("f3"), size_in_bytes=3, version_tag=None),
         "remove": lambda: catalog.remove(Dcc("4dn"), LocalId("f3")),
+        "batch": lambda: batches.create(batch, BatchLimits(9, 9)),
+        "batch by key": lambda: batches.create(replace(batch, batch_id=BatchId("b2")), BatchLimits(9, 9)),
+        "a batch": lambda: batches.get(BatchId("b1")),
+        "batches": lambda: batches.find(BatchQuery()),
+        "batches of a requester": lambda: batches.find(BatchQuery(requester=Requester("anne"))),
+        "batches under way": lambda: batches.unfinished(5),
+        "members": lambda: batches.members(BatchId("b1"), limit=5),
+        "members in a state": lambda: batches.members(BatchId("b1"), MemberState.WAITING, limit=5),
+        "hold": lambda: batches.hold(BatchId("b1"), Owner("me"), LONG),
+        "record": lambda: batches.record(BatchId("b1"), [change]),
+        "moved": lambda: batches.moved(BatchId("b1"), 5),
+        "wanted": lambda: batches.wanted_by_another(BatchId("b1"), JobId("j00001"), Requester("anne")),
+        "cancel batch": lambda: batches.cancel(BatchId("b1")),
+        "end batch": lambda: batches.end(BatchId("b1")),
+        "forget batches": lambda: batches.forget_ended(before, 5),
     }  # fmt: skip
     for name, call in calls.items():
         seen.clear()
@@ -539,6 +561,7 @@ def _whole_table(line: str) -> bool:
     in_order = (
         "USING INDEX jobs_by_age", "USING INDEX jobs_by_rank", "USING INDEX jobs_by_start",
         "INDEX jobs_pending_for", "USING INDEX files_by_name", "VIRTUAL TABLE", "CONSTANT ROW",
+        "USING INDEX batches_open", "USING COVERING INDEX batches_open", "USING INDEX batches_by_age",
     )  # fmt: skip
     return line.startswith("SCAN") and not any(words in line for words in in_order)
 

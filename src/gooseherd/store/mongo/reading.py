@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import JobPage, JobQuery, QueueDepth, Start
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.edges import LEASED
+from gooseherd.store.mongo.bookmarks import bookmark, read_bookmark
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.documents import to_job
@@ -80,15 +78,13 @@ class JobReads:
             wanted["source.local_id"] = query.local_id
         seen: list[str] = []
         if query.after is not None:
-            moment, seen = _read_bookmark(query.after)
+            moment, seen = read_bookmark(query.after)
             wanted["created_at"] = {"$lte": moment}
             wanted["_id"] = {"$nin": seen}
         found = self._jobs.find(wanted, sort=[("created_at", -1), ("_id", -1)], limit=query.limit + 1)
         documents = await found.to_list()
         page, more = documents[: query.limit], documents[query.limit :]
-        return JobPage(
-            tuple(map(to_job, page)), _bookmark(page, query.after, seen) if more and page else None
-        )
+        return JobPage(tuple(map(to_job, page)), bookmark(page, query.after, seen) if more and page else None)
 
     @store_operation
     async def due(self, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
@@ -209,24 +205,3 @@ class JobReads:
     async def pending_of(self, requester: Requester) -> int:
         """Pending jobs this requester waits for."""
         return await self._jobs.count_documents({"status": Status.PENDING.value, "requesters": requester})
-
-
-def _bookmark(page: Sequence[Document], after: str | None, seen: Sequence[str]) -> str:
-    """Where the next page begins: a moment, and the jobs of that very moment already listed."""
-    moment: datetime = page[-1]["created_at"]
-    listed = [document["_id"] for document in page if document["created_at"] == moment]
-    if after is not None and _read_bookmark(after)[0] == moment:
-        listed = [*seen, *listed]
-    text = json.dumps([round(moment.timestamp() * 1000), *listed], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _read_bookmark(text: str) -> tuple[datetime, list[str]]:
-    try:
-        milliseconds, *seen = json.loads(base64.urlsafe_b64decode(text.encode()))
-        moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-        if not all(isinstance(job_id, str) for job_id in seen):
-            raise TypeError
-    except (ValueError, TypeError, OverflowError, OSError):
-        raise InvalidInput("after", "must be the `next` of the page before") from None
-    return moment.replace(microsecond=milliseconds % 1000 * 1000), seen

@@ -24,6 +24,9 @@ from gooseherd.store.mongo.connect import Database, store_operation
 JOBS: Final = "jobs"
 FILES: Final = "files"
 
+BATCHES: Final = "batches"
+BATCH_MEMBERS: Final = "batch_members"
+
 TURNS: Final = "turns"
 """The last rank given to each requester and priority."""
 
@@ -94,6 +97,18 @@ INDEXES: Final[tuple[Index, ...]] = (
         TURNS, "at", (("at", 1),), "forgets requesters that no longer ask",
         expire_after_seconds=TURN_SECONDS,
     ),
+    Index(
+        BATCHES, "one_batch_per_key", (("requester", 1), ("idempotency_key", 1)),
+        "an idempotency key names one batch of its requester", unique=True, partial={"has_key": True},
+    ),
+    Index(BATCHES, "unfinished", (("ended", 1), ("created_at", 1)), "which batches go on"),
+    Index(BATCHES, "newest", (("created_at", -1), ("_id", -1)), "the list of all batches"),
+    Index(BATCHES, "of_requester", (("requester", 1), ("created_at", -1)), "one requester's batches"),
+    Index(
+        BATCH_MEMBERS, "by_state", (("batch_id", 1), ("state", 1), ("number", 1)),
+        "what of a batch waits, and how much of it is in which state",
+    ),
+    Index(BATCH_MEMBERS, "by_job", (("job_id", 1),), "which batches want a job"),
     Index(FILES, "name", (("dcc", 1), ("local_id", 1)), "one entry per name", unique=True),
     Index(FILES, "words", (("words", 1),), "search by the beginning of a word"),
     Index(FILES, "identity", (("identity", 1), ("_id", 1)), "the entries of one content"),

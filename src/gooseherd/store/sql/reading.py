@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -14,14 +12,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import UnaryExpression
 
-from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import JobPage, JobQuery, QueueDepth, Start
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.edges import LEASED
-from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
+from gooseherd.store.sql.bookmarks import bookmark, read_bookmark
 from gooseherd.store.sql.database import Stored, Transaction, reading
 from gooseherd.store.sql.rows import to_job
 from gooseherd.store.sql.schema import job_requesters, job_workers, jobs
@@ -142,10 +139,11 @@ class JobReads(Stored):
         if query.local_id is not None:
             wanted = wanted.where(jobs.c.local_id == query.local_id)
         if query.after is not None:
-            wanted = wanted.where(tuple_(created_at, job_id) < _read_bookmark(query.after))
+            wanted = wanted.where(tuple_(created_at, job_id) < read_bookmark(query.after))
         rows = _all(tx, wanted.order_by(created_at.desc(), job_id.desc()).limit(query.limit + 1))
         page = tuple(rows[: query.limit])
-        return JobPage(page, _bookmark(page[-1]) if len(rows) > query.limit and page else None)
+        more = len(rows) > query.limit and page
+        return JobPage(page, bookmark(page[-1].created_at, page[-1].job_id) if more else None)
 
     @reading
     def due(self, tx: Transaction, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
@@ -239,19 +237,3 @@ def _all(tx: Transaction, wanted: Select[Any], parameters: Mapping[str, Any] | N
 def _one(tx: Transaction, wanted: Select[Any], parameters: Mapping[str, Any]) -> Job | None:
     row = tx.connection.execute(wanted, parameters).one_or_none()
     return None if row is None else to_job(row)
-
-
-def _bookmark(job: Job) -> str:
-    """Where the next page begins: after this job."""
-    text = json.dumps([to_milliseconds(job.created_at), job.job_id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _read_bookmark(text: str) -> tuple[datetime, JobId]:
-    try:
-        milliseconds, job_id = json.loads(base64.urlsafe_b64decode(text.encode()))
-        if not isinstance(milliseconds, int) or not isinstance(job_id, str):
-            raise TypeError
-        return from_milliseconds(milliseconds), JobId(job_id)
-    except (ValueError, TypeError, OverflowError):
-        raise InvalidInput("after", "must be the `next` of the page before") from None
