@@ -123,6 +123,28 @@ async def test_a_bam_and_the_index_of_another_are_noticed(
     assert "did not pass its check" in verify("bam", made.data, made.index, tmp_path, *options)
 
 
+@pytest.mark.parametrize("name", ["{c}", "{", "{a:5}", "b{c}:7-9"])
+async def test_a_name_that_htslib_takes_for_quoted_is_published(process: Process, name: str) -> None:
+    lines = "".join(f"{name}\t{at}\t{at + 9}\n" for at in range(0, 3000, 10))
+    made = await process(f"{lines}other\t5\t9\n".encode(), "bed")
+    assert made.failure is None
+    assert made.counts["records"] == 301
+
+
+@pytest.mark.parametrize("file_format", ["sam", "bed"])
+async def test_records_on_the_last_bases_there_can_be_are_asked_for(
+    process: Process, file_format: str
+) -> None:
+    last = (1 << 31) - 1
+    text = f"c\t{last - 5}\t{last}\nc\t{last - 1}\t{last}\n"
+    if file_format == "sam":
+        reads = (f"r{at}\t0\tc\t{at}\t60\t1M\t*\t0\t0\tA\tI\n" for at in (last - 5, last - 1))
+        text = f"@SQ\tSN:c\tLN:{last}\n{''.join(reads)}"
+    made = await process(text.encode(), file_format)
+    assert made.failure is None
+    assert made.counts["records"] == 2
+
+
 async def test_the_same_content_is_asked_the_same(process: Process, tmp_path: Path) -> None:
     made = await process(bed(), "bed")
     first = verify("tabix", made.data, made.index, tmp_path, seed="md5:1")

@@ -56,6 +56,11 @@ class NotText(Exception):
     """Control characters at the start: htslib, and readers built on it, take the data for binary."""
 
 
+def can_be_asked(name: str) -> bool:
+    """Whether htslib has a way to write a region of that sequence: a brace in front is its quotation mark."""
+    return not name.startswith("{")
+
+
 class IndexQueries(Protocol):
     """An opened pair of data and index."""
 

@@ -17,6 +17,7 @@ from gooseherd.domain.bgzf import inflate as inflate_block
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.decompression import Compression, Inflation, inflate
 from gooseherd.processing.formats.readers import reader_of
+from gooseherd.processing.formats.records import MAX_COORDINATE
 from gooseherd.processing.programs.bigbed_to_bed import lines_of
 from gooseherd.processing.programs.normalise import normalise
 from gooseherd.processing.verification.index_queries import Placed, Region, content_of
@@ -58,7 +59,8 @@ class Sample:
         if self.whole or not self.complete:
             width = chance.choice((1, 100, 10_000)) if self.whole else 1
             begin = max(record.begin - chance.randrange(width), 0)
-            return Region(record.name, begin, record.begin + chance.randrange(width) + 1)
+            end = record.begin + chance.randrange(width) + 1
+            return Region(record.name, begin, min(end, MAX_COORDINATE))
         # Outside of a stretch there may be more records with its first or last start.
         starts = [r.begin for r in self.records if r.name == record.name]
         low, high = starts[0] + 1, starts[-1]
