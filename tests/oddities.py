@@ -474,7 +474,7 @@ REFUSED: Final = [
         gzip.compress(VCF + v("5")), "the catalog says bcf, but the file is vcf", runners=STEP_ONLY),
     Refused("BED.gz called BAM", "bam",
         gzip.compress(BED), "the catalog says bam, but the file is bed", runners=STEP_ONLY),
-    Refused("FASTA called GFF", "gff", b">chr1\nACGTACGT\n", "FASTA", runners=STEP_ONLY),
+    Refused("FASTA called GFF", "gff", b">chr1\nACGTACGT\n", "fasta", runners=STEP_ONLY),
     Refused("FASTQ called BED", "bed", b"@r\nACGT\n+\nIIII\n", "FASTQ", runners=STEP_ONLY),
     Refused("wiggle called BED", "bed",
         b"track type=wiggle_0\nfixedStep chrom=chr1 start=1 step=1\n5\n", "wiggle", runners=STEP_ONLY),

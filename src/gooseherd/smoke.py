@@ -21,7 +21,7 @@ from gooseherd.client import GooseherdClient
 from gooseherd.client.local_service import default_state_dir, find_local
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
-from gooseherd.domain.formats import Format
+from gooseherd.domain.formats import Family, Format
 from gooseherd.trial import inputs as made
 from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
 from gooseherd.trial.cloud import left_over, running_local_cloud, serving
@@ -213,7 +213,11 @@ def _end_to_end(
         return f"{check_same_bytes(client, data, given.path):,} bytes as they are"
     index = client.ready(DCC, local_id, kind=Kind.INDEX, timeout_seconds=timeout_seconds)
     check_ranges(client, index)
-    records = check_region(client, data, index, given.path, file_format, given.region)
+    blocks = None
+    if file_format.family is Family.SEQUENCES:
+        blocks = client.ready(DCC, local_id, kind=Kind.GZI, timeout_seconds=timeout_seconds)
+        check_ranges(client, blocks)
+    records = check_region(client, data, index, given.path, file_format, given.region, blocks)
     return f"{records:,} records of {given.region}"
 
 

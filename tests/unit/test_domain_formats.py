@@ -21,6 +21,9 @@ from gooseherd.domain.source import SourceFile
         ("bb", "bigbed"),
         ("gff2", "gff"),
         (" bed ", "bed"),
+        ("fna.gz", "fasta"),
+        ("format:1929", "fasta"),
+        ("http://edamontology.org/format_1332", "fasta"),
     ],
 )
 def test_names_ids_and_suffixes_resolve(expected: str, name: str) -> None:

@@ -145,8 +145,13 @@ def _urls(client: GooseherdClient, one: Added) -> dict[str, str | None]:
     dcc, local_id = one.entry["dcc"], one.entry["local_id"]
     known = resolve(one.entry["file_format"])
     as_it_is = bool(one.entry["sidecars"])
-    indexed = known is not None and known.family in {Family.ALIGNMENTS, Family.INTERVALS}
-    kinds = {Kind.DATA: True, Kind.INDEX: indexed or as_it_is, Kind.DENSITY: indexed and not as_it_is}
+    family = None if known is None else known.family
+    is_sorted = family in {Family.ALIGNMENTS, Family.INTERVALS}
+    kinds = {
+        Kind.DATA: True,
+        Kind.INDEX: is_sorted or as_it_is or family is Family.SEQUENCES,
+        Kind.DENSITY: is_sorted and not as_it_is,
+    }
     urls = {
         f"{kind}_url": client.url(part_path(kind, dcc, local_id)) if there else None
         for kind, there in kinds.items()

@@ -112,16 +112,22 @@ class Retrieval:
 
     def write_region(self, text: str, out: Output | None, *, as_json: bool) -> None:
         from gooseherd.client.region import parse_region
+        from gooseherd.domain.formats import Family
 
         wanted = parse_region(text)
         file_format = self._format()
         data = self._ready()
-        index = self._part(Kind.INDEX)
+        index, blocks = self._part(Kind.INDEX), None
+        if file_format.family is Family.SEQUENCES:
+            blocks = self._part(Kind.GZI)
         if index is None:
             raise CommandError(
                 Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region"
             )
-        lines = self._client.read_region(data, index, wanted)
+        if blocks is not None:
+            lines = self._client.read_sequence(data, index, blocks, wanted)
+        else:
+            lines = self._client.read_region(data, index, wanted)
         if as_json and (out is None or out.path is None):
             emit_list({"region": str(wanted)}, "records", (_printable(line) for line in lines))
             return
@@ -138,7 +144,7 @@ class Retrieval:
 
         name = str(self._client.file(self._dcc, self._local_id).get("file_format"))
         found = resolve(name)
-        if found is None or found.family not in {Family.ALIGNMENTS, Family.INTERVALS}:
+        if found is None or found.family not in {Family.ALIGNMENTS, Family.INTERVALS, Family.SEQUENCES}:
             raise CommandError(Exit.USAGE, f"{name} files have no index, so no regions; leave out --region")
         return found
 

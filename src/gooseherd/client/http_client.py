@@ -13,7 +13,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpx
 
 from gooseherd import __version__
-from gooseherd.client import reading, transfer
+from gooseherd.client import reading, sequences, transfer
 from gooseherd.client.deadline import Deadline
 from gooseherd.client.errors import (
     Busy,
@@ -351,6 +351,13 @@ class GooseherdClient:
         """`records` of parts that are ready."""
         version = transfer.Remote(data.size, data.etag)
         return reading.read_region(self.http, data.url, index.url, region, version)
+
+    def read_sequence(
+        self, data: ReadyPart, index: ReadyPart, blocks: ReadyPart, region: Region
+    ) -> Iterator[str]:
+        """The bases of `region` as lines of FASTA, of an artifact with `index` (FAI) and `gzi`."""
+        version = transfer.Remote(data.size, data.etag)
+        return sequences.read_sequence(self.http, data.url, index.url, blocks.url, region, version)
 
     def region_urls(self, dcc: str, local_id: str) -> tuple[str, str]:
         """The URLs of data and index, for a genome library or a browser. Asks nothing of the service."""

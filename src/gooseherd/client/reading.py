@@ -46,7 +46,7 @@ def read_region(
     if data.size is None:
         raise UnexpectedResponse(data_url, "the response has no size")
     index = _index(http, index_url)
-    file = _File(http, data_url, data, data.size)
+    file = BlockFile(http, data_url, data, data.size)
     try:
         records = _reads if index.columns is None else _lines
         with contextlib.closing(records(file, index, region)) as found:
@@ -56,7 +56,7 @@ def read_region(
         raise UnexpectedResponse(data_url, f"not readable with its index: {error}") from error
 
 
-def _reads(file: _File, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
+def _reads(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
     names = alignments.sequences(file.beginning())
     tid = _position(names, region)
     for chunk in file.chunks(index.chunks(tid, region.start, region.end)):
@@ -68,7 +68,7 @@ def _reads(file: _File, index: GenomeIndex, region: Region) -> Generator[bytes, 
                 yield read.sam(names)
 
 
-def _lines(file: _File, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
+def _lines(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
     columns: Columns | None = index.columns
     assert columns is not None
     tid = _position(index.names or [], region)
@@ -103,16 +103,25 @@ class _Bounded(io.BytesIO):
         return written
 
 
-def _index(http: httpx.Client, url: str) -> GenomeIndex:
+def index_bytes(http: httpx.Client, url: str) -> bytes:
+    """All of an index.
+
+    Raises:
+        ValueError: it is larger than any.
+    """
     content = _Bounded()
+    copy_to(http, url, content)
+    return content.getvalue()
+
+
+def _index(http: httpx.Client, url: str) -> GenomeIndex:
     try:
-        copy_to(http, url, content)
-        return GenomeIndex(content.getvalue())
+        return GenomeIndex(index_bytes(http, url))
     except ValueError as error:
         raise UnexpectedResponse(url, f"the index cannot be read: {error}") from error
 
 
-class _File:
+class BlockFile:
     """One version of a BGZF file that is read by byte ranges."""
 
     def __init__(self, http: httpx.Client, url: str, remote: Remote, size: int) -> None:

@@ -18,6 +18,7 @@ class Family(StrEnum):
     INTERVALS = "intervals"
     TABLE = "table"
     SIGNAL = "signal"
+    SEQUENCES = "sequences"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,14 @@ CSV: Final = Format("csv", "format_3752", Family.TABLE, ("csv",), media_type="te
 TSV: Final = Format(
     "tsv", "format_3475", Family.TABLE, ("tsv", "tab"), media_type="text/tab-separated-values"
 )
+FASTA: Final = Format(
+    "fasta", "format_1929", Family.SEQUENCES, ("fa", "fasta", "fna", "ffn", "faa", "frn", "fas", "mpfa"),
+    aliases=("format_2200", "format_1332", "format_1954", "format_2546"),
+)  # fmt: skip
 
 ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
+    FASTA,
 )  # fmt: skip
 
 NAMES: Final = tuple(f.name for f in ALL)

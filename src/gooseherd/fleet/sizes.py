@@ -37,6 +37,7 @@ _DISK_FACTOR: Final[Mapping[Family, float]] = {
     Family.INTERVALS: 8.0,
     Family.TABLE: 8.0,
     Family.SIGNAL: 2.5,
+    Family.SEQUENCES: 2.5,
 }
 _DISK_FLOOR_GIB: Final = 5
 """The image and the system take their part of the disk (developer guide, ephemeral storage)."""

@@ -47,6 +47,7 @@ from gooseherd.processing.step_context import (
     KEPT_NOTE,
     Budget,
     StepContext,
+    cut_by_size,
     hard_link,
     wrong_output,
 )
@@ -310,7 +311,7 @@ class SortedText:
         self, context: StepContext, header: Path, added: Path, records: Path, out: Path, *, ordered: bool
     ) -> None:
         column, threads = self.target.column, str(self.budget.threads)
-        pack = ("bgzip", "-c", "-l", str(self.budget.level), *await _cut_by_size(context))
+        pack = ("bgzip", "-c", "-l", str(self.budget.level), *await cut_by_size(context))
         compress = (*pack, "-@", threads)
         sort = (
             "sort", "-s", "-t", "\t", "-k1,1", f"-k{column},{column}n",
@@ -363,16 +364,6 @@ class SortedText:
 def _refuse_bomb(path: Path, size: int) -> None:
     with path.open("rb") as stream:
         refuse_decompression_bomb(stream, size=size, max_bytes=MAX_BYTES)
-
-
-async def _cut_by_size(context: StepContext) -> tuple[str, ...]:
-    """The option by which bgzip cuts blocks by size, as the kernel does.
-
-    From htslib 1.20 on it ends the blocks of a text at line ends unless it is told otherwise, and the same
-    text would be other bytes with another release.
-    """
-    usage = await context.output_of(Stage("bgzip", ("bgzip", "--help")))
-    return ("--binary",) if b"--binary" in usage else ()
 
 
 async def _refuse_truncated(path: Path, source_format: Format, detected: Detection) -> None:

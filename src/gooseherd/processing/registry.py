@@ -17,6 +17,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
+from gooseherd.processing.processors.sequences import FastaProcessor
 from gooseherd.processing.step_context import QUICKEST, QUICKEST_OF_TOOLS, Budget
 from gooseherd.processing.tools.isolation import Confinement
 from gooseherd.processing.tools.kernel import find_kernel
@@ -135,7 +136,12 @@ def default_registry(
 
     def processors_at(level: int, density: bool, skip_bad_lines: bool) -> tuple[Processor, ...]:
         so = replace(budget, level=level, density=density, skip_bad_lines=skip_bad_lines)
-        return BamIndexProcessor(so), TabixIntervalProcessor(so), UpstreamIndexProcessor(so)
+        return (
+            BamIndexProcessor(so),
+            TabixIntervalProcessor(so),
+            FastaProcessor(so),
+            UpstreamIndexProcessor(so),
+        )
 
     new = quickest_level(search_path) if level is None else level
     *of_formats, with_index = processors_at(new, density, skip_bad_lines)

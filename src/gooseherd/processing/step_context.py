@@ -311,6 +311,16 @@ def hard_link(source: Path, name: Path) -> Path:
     return name
 
 
+async def cut_by_size(context: StepContext) -> tuple[str, ...]:
+    """The option by which bgzip cuts blocks by size, as the kernel does.
+
+    From htslib 1.20 on it ends the blocks of a text at line ends unless it is told otherwise, and the same
+    text would be other bytes with another release.
+    """
+    usage = await context.output_of(Stage("bgzip", ("bgzip", "--help")))
+    return ("--binary",) if b"--binary" in usage else ()
+
+
 def index_of_same_pass(data: Path, work: Path, suffixes: Sequence[str]) -> Path | None:
     """The index that the step before made in the same pass as `data`, moved to `work`.
 

@@ -76,6 +76,7 @@ def check_region(
     source: Path,
     file_format: Format,
     region: Region,
+    blocks: ReadyPart | None = None,
 ) -> int:
     """A region read through the index by byte ranges holds what a naive scan finds; how many records.
 
@@ -83,7 +84,10 @@ def check_region(
         CheckFailed: they differ; the first difference is named.
     """
     expected = scan(source, file_format, region)
-    found = list(client.read_region(data, index, region))
+    if blocks is None:
+        found = list(client.read_region(data, index, region))
+    else:
+        found = list(client.read_sequence(data, index, blocks, region))
     differ = _difference(comparable(expected, file_format), comparable(found, file_format))
     _must(not differ, f"{region}: {differ}")
     return len(expected)

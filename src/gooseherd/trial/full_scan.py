@@ -23,6 +23,8 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
     """The source's records that overlap `region`, in the source's order, one line each."""
     if file_format.family is Family.ALIGNMENTS:
         return list(_reads(path, region))
+    if file_format.family is Family.SEQUENCES:
+        return _sequence(path, region)
     if file_format is formats.BCF:
         return list(_variants(path, region))
     if file_format is formats.BIGBED:
@@ -43,6 +45,8 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
     differ in how numbers are spelled, so the fixed columns count. GTF becomes GFF3, whose
     attributes and parents are spelled otherwise: the exons' places count.
     """
+    if file_format.family is Family.SEQUENCES:
+        return lines
     if file_format is formats.CRAM:
         return sorted("\t".join(line.split("\t")[:11]) for line in lines)
     if file_format is formats.BCF:
@@ -50,6 +54,18 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
     if file_format is formats.GTF:
         return sorted({_place(line) for line in lines if line.split("\t")[2].lower() == "exon"})
     return sorted("\t".join(line.split()) if file_format in _PEAKS else line for line in lines)
+
+
+def _sequence(path: Path, region: Region) -> list[str]:
+    """As lines of FASTA, 60 letters each."""
+    letters, wanted = "", False
+    for line in _text(path):
+        if line.startswith(">"):
+            wanted = line[1:].split()[0] == region.contig
+        elif wanted:
+            letters += line
+    letters = letters[region.start : region.end]
+    return [f">{region}", *(letters[at : at + 60] for at in range(0, len(letters), 60))]
 
 
 def _quiet_htslib() -> Any:

@@ -192,6 +192,18 @@ def _bigwig(path: Path, salt: str) -> None:
     out.close()
 
 
+def _fasta(path: Path, salt: str) -> None:
+    chance = random.Random(f"bases {salt}")  # noqa: S311 - made-up sequences
+
+    def lines() -> Iterator[str]:
+        for contig, length in _CONTIGS.items():
+            yield f">{contig} smoke {salt}"
+            letters = "".join(chance.choices("ACGTN", k=length))
+            yield from (letters[at : at + 60] for at in range(0, length, 60))
+
+    _lines(path, lines())
+
+
 def _csv(path: Path, salt: str) -> None:
     _lines(path, (f"{salt}.{n},{c},{s},{e}" for n, c, s, e in _spans("table")), "name,contig,start,end\n")
 
@@ -234,6 +246,7 @@ _MAKERS: dict[Format, tuple[Callable[[Path, str], None], Region | None]] = {
     formats.BIGWIG: (_bigwig, None),
     formats.CSV: (_csv, None),
     formats.TSV: (_tsv, None),
+    formats.FASTA: (_fasta, _REGION),
 }
 
 FORMATS = tuple(_MAKERS)

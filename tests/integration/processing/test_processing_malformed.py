@@ -71,7 +71,7 @@ UNUSABLE: list[tuple[bytes, str, str | None]] = [
     (random.Random(5).randbytes(5000), "bigbed", "the catalog says bigbed, but the file is something else"),
     (b"<!DOCTYPE html><html>Not found</html>", "vcf", "web page"),
     (b'{"error": "expired"}', "bed", "JSON"),
-    (b">chr1\nACGTACGT\n", "bed", "FASTA"),
+    (b">chr1\nACGTACGT\n", "bed", "fasta"),
     (b"PK\x03\x04" + b"x" * 100, "bed", "zip"),
     (b"\x28\xb5\x2f\xfd" + b"x" * 100, "bed", "does not decode"),
     (b"\x28\xb5\x2f\xfd" + b"x" * 100, "bam", "does not decode"),

@@ -16,6 +16,7 @@ from gooseherd.domain.formats import (
     BIGWIG,
     BROADPEAK,
     CRAM,
+    FASTA,
     GFF,
     GFF3,
     GTF,
@@ -72,7 +73,7 @@ _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"version https://git-lfs\.github\.com/"), _POINTER),
     (re.compile(rb"(?:(?:track|browser|#)[^\n]*\n)*(?:fixed|variable)Step\s"), "wiggle"),
     (re.compile(rb'\s*\{\s*"'), "JSON"),
-    (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), "FASTA"),
+    (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), FASTA.name),
     (re.compile(rb"@[^\t\n]*\n[A-Za-z.]+\r?\n\+"), "FASTQ"),
 )
 _BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG})

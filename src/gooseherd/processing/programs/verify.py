@@ -1,7 +1,7 @@
 """Verifies a finished pair of data and index by queries, before it is published.
 
-    python -m gooseherd.processing.programs.verify tabix|bam DATA INDEX --report FILE --seed WORD
-        [--source FILE --format NAME] [--ours]
+    python -m gooseherd.processing.programs.verify tabix|bam|fasta DATA INDEX --report FILE --seed WORD
+        [--source FILE --format NAME] [--ours] [--gzi FILE]
     python -m gooseherd.processing.programs.verify FORMAT < WORDS
         the same of a source of FORMAT, as a JSON list of words, when they come
 
@@ -22,6 +22,7 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.processing.verification.index_queries import (
@@ -39,6 +40,7 @@ from gooseherd.processing.verification.sampling import (
     of_source,
     reads_in_blocks,
 )
+from gooseherd.processing.verification.sequences import check_sequences
 
 STRETCHES = 6
 
@@ -46,7 +48,7 @@ STRETCHES = 6
 def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("tabix", "bam"))
+    parser.add_argument("kind", choices=("tabix", "bam", "fasta"))
     parser.add_argument("data", type=Path)
     parser.add_argument("index", type=Path)
     parser.add_argument("--report", type=Path, required=True)
@@ -54,13 +56,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--format")
     parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
+    parser.add_argument("--gzi", type=Path)
     words = argv if len(argv) > 1 else read_order(*argv)
     if not words:
         return 0
     given = parser.parse_args(words)
     chance = random.Random(given.seed)  # noqa: S311 - the same seed must ask the same
     try:
-        finding = alignments(given, chance) if given.kind == "bam" else intervals(given, chance)
+        finding = _CHECKS[given.kind](given, chance)
     except Disagreement as found:
         return refuse(given.report, Reason.TOOL_FAILED, f"the result did not pass its check: {found}")
     except NotText:
@@ -103,6 +106,14 @@ def alignments(given: argparse.Namespace, chance: random.Random) -> dict[str, in
         if given.ours:
             samples += reads_in_blocks(given.data, queries.opened, STRETCHES, chance)
         return {"reads": queries.reads, "regions": compare(queries, samples, chance)}
+
+
+def sequences(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
+    """Check FASTA in BGZF with FAI and GZI."""
+    return {"regions": check_sequences(given.data, given.index, given.gzi, given.source, chance)}
+
+
+_CHECKS: Final = {"tabix": intervals, "bam": alignments, "fasta": sequences}
 
 
 def compare(queries: IndexQueries, samples: list[Sample], chance: random.Random) -> int:

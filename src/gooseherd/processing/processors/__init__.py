@@ -1,0 +1,1 @@
+"""Processors beside those of alignments and intervals: of sequences, signals and records with two places."""
