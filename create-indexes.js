@@ -24,6 +24,9 @@ target.getCollection("jobs").createIndex({"status": 1, "created_at": 1}, {"name"
 // the running limit: one job in each slot of a requester
 target.getCollection("jobs").createIndex({"queued_for": 1, "running_slot": 1}, {"name": "one_job_per_slot", "unique": true, "partialFilterExpression": {"active": true, "holds_slot": true}});
 
+// single flight: one leased job has the permit of a session
+target.getCollection("jobs").createIndex({"session_id": 1}, {"name": "one_job_per_session", "unique": true, "partialFilterExpression": {"active": true, "holds_permit": true}});
+
 // how long the newest jobs waited
 target.getCollection("jobs").createIndex({"started_at": -1}, {"name": "started"});
 
@@ -62,6 +65,15 @@ target.getCollection("batch_members").createIndex({"batch_id": 1, "state": 1, "n
 
 // which batches want a job
 target.getCollection("batch_members").createIndex({"job_id": 1}, {"name": "by_job"});
+
+// one session of a requester
+target.getCollection("reservations").createIndex({"purpose": 1, "owner": 1}, {"name": "one_reservation_per_owner", "unique": true, "partialFilterExpression": {"live": true}});
+
+// one worker in each slot of the floor, so many sessions at most
+target.getCollection("reservations").createIndex({"purpose": 1, "slot": 1}, {"name": "one_reservation_per_slot", "unique": true, "partialFilterExpression": {"live": true}});
+
+// which ended lately
+target.getCollection("reservations").createIndex({"ended_at": 1}, {"name": "ended"});
 
 // one entry per name
 target.getCollection("files").createIndex({"dcc": 1, "local_id": 1}, {"name": "name", "unique": true});

@@ -21,17 +21,19 @@ from tests.servers.document_server import PROGRAM, DocumentServer
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.batches import BatchStore
-from gooseherd.domain.ports.store import FileStore, JobStore
+from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
 from gooseherd.store.mongo.batches import MongoBatches
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
+from gooseherd.store.mongo.reservations import MongoReservations
 from gooseherd.store.mongo.schema import ensure_indexes
 from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import SqlDatabase
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
 
@@ -137,6 +139,9 @@ class StoreUnderTest(Protocol):
     @property
     def batches(self) -> BatchStore: ...
 
+    @property
+    def reservations(self) -> ReservationStore: ...
+
     async def records(self) -> dict[str, dict[str, Any]]:
         """All jobs as they are stored, by id."""
         ...
@@ -155,6 +160,7 @@ class MongoStore:
         self.url, self.name, self.database = url, database.name, database
         self.jobs, self.files = MongoJobs(database), MongoFiles(database)
         self.batches = MongoBatches(database)
+        self.reservations = MongoReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
         return {document["_id"]: document for document in await self.database["jobs"].find().to_list()}
@@ -172,6 +178,7 @@ class SqlStore:
         self.url, self.name, self.database = url, name, database
         self.jobs, self.files = SqlJobs(database), SqlFiles(database)
         self.batches = SqlBatches(database)
+        self.reservations = SqlReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
         rows = await self.database.read(

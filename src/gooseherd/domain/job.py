@@ -86,6 +86,8 @@ class Job:
     created_at: datetime
     enqueued_at: datetime
     updated_at: datetime
+    session_id: str | None = None
+    """The session whose worker it works with, or worked with last: while it is leased no other job does."""
     queued_for: Requester = Requester("")
     """Whose turn in the queue it takes and whose running limit it counts for: one of those who asked."""
     rank: int = 0

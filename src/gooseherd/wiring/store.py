@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.ports.store import FileStore, JobStore
+from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
 from gooseherd.settings import Settings
 from gooseherd.store.report import StoreReport
 from gooseherd.wiring.embedded_state import take_over
@@ -27,6 +27,7 @@ class Store:
 
     jobs: JobStore
     files: FileStore
+    reservations: ReservationStore
     ping: Callable[[], Awaitable[None]]
     """Raises StoreUnavailable when the store does not answer."""
 
@@ -46,23 +47,30 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         if _scheme(settings) in _MONGO:
             from gooseherd.store.mongo import connect, jobs, schema
             from gooseherd.store.mongo.files import MongoFiles
+            from gooseherd.store.mongo.reservations import MongoReservations
 
             mongo = connect.connect(settings.database_url or "", settings.database_name)
             stack.push_async_callback(mongo.client.close)
             await schema.ensure_indexes(mongo)
             await schema.rank_older_jobs(mongo)
-            yield Store(jobs.MongoJobs(mongo), MongoFiles(mongo), lambda: connect.ping(mongo))
+            yield Store(
+                jobs.MongoJobs(mongo),
+                MongoFiles(mongo),
+                MongoReservations(mongo),
+                lambda: connect.ping(mongo),
+            )
         else:
             from gooseherd.store.sql.database import ping
             from gooseherd.store.sql.files import SqlFiles
             from gooseherd.store.sql.jobs import SqlJobs
+            from gooseherd.store.sql.reservations import SqlReservations
 
             sql = await _open_sql(settings)
             stack.push_async_callback(sql.close)
             files = SqlFiles(sql)
             if settings.database_url is None:
                 await take_over(settings.gooseherd_state_dir / "documents", settings.database_name, files)
-            yield Store(SqlJobs(sql), files, lambda: ping(sql))
+            yield Store(SqlJobs(sql), files, SqlReservations(sql), lambda: ping(sql))
 
 
 async def _open_sql(settings: Settings) -> SqlDatabase:

@@ -33,6 +33,9 @@ class WorkerNeed:
     source_bytes: int | None
     shortages: tuple[Shortage, ...] = ()
     """How earlier attempts of the job ended, oldest first: each asks for a larger worker."""
+    reserved: bool = False
+    """For a reservation, under whose name in place of an attempt's: a new worker, which does not end for
+    being idle as long as somebody speaks to it (reservation.KEEP_SECONDS)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from gooseherd.domain.formats import Format
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.queueing import Priority
+from gooseherd.domain.reservation import Reservation, ReservationId
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.domain.states import Status
 
@@ -143,6 +144,47 @@ class Start:
     started_at: datetime
 
 
+class ReservationStore(Protocol):
+    """Workers that are reserved. Each method is one write or one read; times are the store's clock.
+
+    All raise StoreUnavailable when the outcome is unknown.
+    """
+
+    async def reserve(self, wanted: Reservation, limit: int) -> Reservation | None:
+        """Insert `wanted`, or return the live reservation that its owner has already, by another id.
+
+        It takes one of `limit` slots of its purpose that no live one has, whatever its own `slot`; one of
+        the floor takes the slot it names. However many processes ask at once, an owner and a slot never
+        have two. Again with the same id changes nothing. Its times are set to the store's.
+
+        None: all slots are taken.
+        """
+        ...
+
+    async def get(self, reservation_id: ReservationId) -> Reservation | None:
+        """The reservation, or None."""
+        ...
+
+    async def live(self, ended_after: datetime | None = None) -> Sequence[Reservation]:
+        """All that have not ended, oldest first; with a time those too that ended after it."""
+        ...
+
+    async def change(self, seen: Reservation, wanted: Reservation) -> Reservation | None:
+        """Replace `seen` by `wanted`, with the next version; None, and nothing changed: it is not as seen.
+
+        `changed_at` is set, and `ended_at` when `wanted` has ended.
+        """
+        ...
+
+    async def forget(self, ended_before: datetime) -> int:
+        """Remove those that ended before; how many there were."""
+        ...
+
+    async def now(self) -> datetime:
+        """The store's clock, UTC."""
+        ...
+
+
 class JobStore(Protocol):
     """Jobs, the queue and the workflow mutex.
 
@@ -183,6 +225,10 @@ class JobStore(Protocol):
         """Pending jobs whose time has come, by (rank, id), without those queued for `passing_over`."""
         ...
 
+    async def due_for(self, requester: Requester, limit: int) -> Sequence[Job]:
+        """Those of them that are queued for one requester, in the same order."""
+        ...
+
     async def unowned(self, limit: int) -> Sequence[Job]:
         """Running or finalizing jobs whose lease has run out or was handed over, oldest first."""
         ...
@@ -200,14 +246,21 @@ class JobStore(Protocol):
         ...
 
     async def lease(
-        self, seen: Job, owner: Owner, ttl: timedelta, running_limit: int | None = None
+        self,
+        seen: Job,
+        owner: Owner,
+        ttl: timedelta,
+        running_limit: int | None = None,
+        session_id: str | None = None,
     ) -> Job | None:
         """pending→running: fence+1, attempt+1.
 
         With a limit the requester it is queued for never has more jobs leased so than that, however
         many processes lease at once: the job takes one of that many slots in the same write.
+        With a session it takes that session's only permit in the same way, and needs no slot.
 
-        None: somebody else has had it since it was seen, it is not due, or the limit is reached.
+        None: somebody else has had it since it was seen, it is not due, the limit is reached, or
+        another job has the permit.
         """
         ...
 

@@ -7,6 +7,7 @@ Beside the fields of `Job` it keeps:
 - `asked_by`: everybody who ever asked; `requesters` shrinks when somebody withdraws.
 - `lease.token`: random, so that a writer whose answer got lost knows its own lease again.
 - `running_slot`: which of the running limit's slots a leased job has; `holds_slot` tells whether it has one.
+- `holds_permit`: it is leased for the session that `session_id` names.
 - `not_before`: never missing; equal to `enqueued_at` it means "at once".
 """
 
@@ -52,6 +53,8 @@ def new_job(submission: Submission, now: datetime, rank: int) -> Document:
         "queued_for": submission.requester,
         "running_slot": None,
         "holds_slot": False,
+        "session_id": None,
+        "holds_permit": False,
         "requesters": [submission.requester],
         "asked_by": [submission.requester],
         "source": submission.source.to_json(),
@@ -105,6 +108,7 @@ def to_job(document: Mapping[str, Any]) -> Job:
         # Jobs of earlier versions have neither.
         queued_for=Requester(document.get("queued_for", "")),
         rank=document.get("rank", 0),
+        session_id=document.get("session_id"),
         attempt=document["attempt"],
         fence=Fence(document["fence"]),
         lease=_to_lease(document["lease"]),

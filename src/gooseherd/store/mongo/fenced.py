@@ -21,7 +21,12 @@ OPEN_ATTEMPT: Final[Mapping[str, Any]] = {"attempts": {"$elemMatch": {"ended_at"
 """Matches while an attempt is under way, and makes `attempts.$` its record."""
 
 
-NOT_HELD: Final[Mapping[str, Any]] = {"lease": None, "running_slot": None, "holds_slot": False}
+NOT_HELD: Final[Mapping[str, Any]] = {
+    "lease": None,
+    "running_slot": None,
+    "holds_slot": False,
+    "holds_permit": False,
+}
 """What a job without a holder has."""
 
 

@@ -5,7 +5,7 @@
 | ∅→pending | none: insert; the index `one_active_job` refuses a second | the whole document, active |
 | attach | active | add requester, least priority, cancel_requested=false |
 | attach, better place | pending, rank as seen | the same, rank, queued_for |
-| pending→running | pending, due, fence as seen, free slot | fence+1, attempt+1, lease, slot, new record |
+| pending→running | pending, due, fence as seen, free slot/permit | fence+1, attempt+1, lease, new record |
 | adopt | fence as seen, leased, lease run out | fence+1, lease |
 | renew | fence, leased, lease has an owner, not cancel_requested | latest of both lease ends |
 | renew, unwanted | fence, leased, lease has an owner | latest of both lease ends |

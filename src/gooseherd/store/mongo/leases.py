@@ -29,12 +29,23 @@ class JobLeases(FencedWrites):
 
     @store_operation
     async def lease(
-        self, seen: Job, owner: Owner, ttl: timedelta, running_limit: int | None = None
+        self,
+        seen: Job,
+        owner: Owner,
+        ttl: timedelta,
+        running_limit: int | None = None,
+        session_id: str | None = None,
     ) -> Job | None:
         """pending→running: fence+1, attempt+1.
 
-        None: somebody else has had it since, it is not due, or its requester's limit is reached.
+        None: somebody else has had it since, it is not due, its requester's limit is reached, or the
+        session's permit is taken.
         """
+        if session_id is not None:
+            try:
+                return await self._lease(seen, owner, ttl, {"session_id": session_id, "holds_permit": True})
+            except DuplicateKeyError:
+                return None
         if running_limit is None:
             return await self._lease(seen, owner, ttl, {})
         for _ in range(running_limit):
@@ -73,6 +84,7 @@ class JobLeases(FencedWrites):
             {
                 "$inc": {"fence": 1, "attempt": 1},
                 "$set": {
+                    "session_id": None,
                     **slot,
                     "status": Status.RUNNING.value,
                     "started_at": seen.started_at or now,

@@ -97,6 +97,13 @@ class JobReads:
         return [to_job(document) for document in await found.to_list()]
 
     @store_operation
+    async def due_for(self, requester: Requester, limit: int) -> Sequence[Job]:
+        """Those of one requester, in the same order."""
+        theirs = {**await self._due_but(()), "queued_for": requester}
+        found = self._jobs.find(theirs, sort=[("rank", 1), ("_id", 1)], limit=limit)
+        return [to_job(document) for document in await found.to_list()]
+
+    @store_operation
     async def unowned(self, limit: int) -> Sequence[Job]:
         """Jobs whose lease has run out or was handed over; the handed-over first, then the longest stale."""
         found = self._jobs.find(

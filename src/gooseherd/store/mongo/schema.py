@@ -27,12 +27,14 @@ FILES: Final = "files"
 BATCHES: Final = "batches"
 BATCH_MEMBERS: Final = "batch_members"
 
+RESERVATIONS: Final = "reservations"
 TURNS: Final = "turns"
 """The last rank given to each requester and priority."""
 
 ONE_ACTIVE: Final = "one_active_job"
 """The workflow mutex."""
 ONE_PER_SLOT: Final = "one_job_per_slot"
+ONE_PER_SESSION: Final = "one_job_per_session"
 
 TURN_SECONDS: Final = 86400
 """A requester's last rank is forgotten a day after it was given."""
@@ -83,6 +85,11 @@ INDEXES: Final[tuple[Index, ...]] = (
         "the running limit: one job in each slot of a requester", unique=True,
         partial={"active": True, "holds_slot": True},
     ),
+    Index(
+        JOBS, ONE_PER_SESSION, (("session_id", 1),),
+        "single flight: one leased job has the permit of a session", unique=True,
+        partial={"active": True, "holds_permit": True},
+    ),
     Index(JOBS, "started", (("started_at", -1),), "how long the newest jobs waited"),
     # Nothing that every heartbeat changes is in an index: jobs under way are few enough to look through.
     Index(JOBS, "workers", (("attempts.worker_id", 1),), "what a worker has worked on"),
@@ -109,6 +116,16 @@ INDEXES: Final[tuple[Index, ...]] = (
         "what of a batch waits, and how much of it is in which state",
     ),
     Index(BATCH_MEMBERS, "by_job", (("job_id", 1),), "which batches want a job"),
+    Index(
+        RESERVATIONS, "one_reservation_per_owner", (("purpose", 1), ("owner", 1)),
+        "one session of a requester", unique=True, partial={"live": True},
+    ),
+    Index(
+        RESERVATIONS, "one_reservation_per_slot", (("purpose", 1), ("slot", 1)),
+        "one worker in each slot of the floor, so many sessions at most", unique=True,
+        partial={"live": True},
+    ),
+    Index(RESERVATIONS, "ended", (("ended_at", 1),), "which ended lately"),
     Index(FILES, "name", (("dcc", 1), ("local_id", 1)), "one entry per name", unique=True),
     Index(FILES, "words", (("words", 1),), "search by the beginning of a word"),
     Index(FILES, "identity", (("identity", 1), ("_id", 1)), "the entries of one content"),

@@ -32,7 +32,7 @@ from gooseherd.store.sql.rows import (
     with_open_attempt,
 )
 from gooseherd.store.sql.schema import job_workers, jobs
-from gooseherd.store.sql.turns import free_slot, in_turn
+from gooseherd.store.sql.turns import free_slot, in_turn, permit_taken
 from gooseherd.store.sql.upserts import insert_if_absent
 from gooseherd.store.sql.writing import ITS_ID, NOT_HELD, NOW, change, closed, demands, end, known, locked
 
@@ -79,14 +79,24 @@ class JobHolding(JobReads):
 
     @writing
     def lease(
-        self, tx: Transaction, seen: Job, owner: Owner, ttl: timedelta, running_limit: int | None = None
+        self,
+        tx: Transaction,
+        seen: Job,
+        owner: Owner,
+        ttl: timedelta,
+        running_limit: int | None = None,
+        session_id: str | None = None,
     ) -> Job | None:
         """pending→running: fence+1, attempt+1.
 
-        None: somebody else has had it since, it is not due, or its requester's limit is reached.
+        None: somebody else has had it since, it is not due, its requester's limit is reached, or the
+        session's permit is taken.
         """
-        if running_limit is not None:
+        running_limit = running_limit if session_id is None else None
+        if running_limit is not None or session_id is not None:
             in_turn(tx, seen.queued_for)
+        if session_id is not None and permit_taken(tx, session_id):
+            return None
         row = locked(tx, edges.LEASE, seen.job_id, seen.fence)
         if row is None:
             return None
@@ -108,6 +118,7 @@ class JobHolding(JobReads):
                     "lease_owner": owner,
                     "lease_expires_at": tx.now + ttl,
                     "running_slot": slot,
+                    "session_id": session_id,
                     "progress": from_progress(Progress()),
                     "attempts": [*row.attempts, new_attempt(number, tx.now)],
                 },

@@ -109,7 +109,31 @@ def _add_batches_and_access_times(tx: Transaction) -> None:
         tx.connection.execute(text(statement))
 
 
-STEPS: Final[Sequence[Step]] = (_rank_the_queue, _add_batches_and_access_times)
+def _reserve_workers(tx: Transaction) -> None:
+    """Workers are reserved, for the warm floor and for sessions; a job takes the permit of a session."""
+    postgres = tx.dialect == "postgresql"
+    words = 'TEXT COLLATE "C"' if postgres else "TEXT"
+    moment = "TIMESTAMP WITH TIME ZONE" if postgres else "BIGINT"
+    live = "live" if postgres else "live = 1"
+    permit = "session_id IS NOT NULL AND status IN ('running', 'finalizing')"
+    columns = (
+        f"id {words} NOT NULL PRIMARY KEY, purpose {words} NOT NULL, owner {words} NOT NULL, "
+        f"slot INTEGER NOT NULL, live BOOLEAN NOT NULL, state {words} NOT NULL, version INTEGER NOT NULL, "
+        f"created_at {moment} NOT NULL, changed_at {moment} NOT NULL, ended_at {moment}, "
+        "details TEXT NOT NULL"
+    )
+    for statement in (
+        f"ALTER TABLE jobs ADD COLUMN session_id {words}",
+        f"CREATE UNIQUE INDEX one_job_per_session ON jobs (session_id) WHERE {permit}",
+        f"CREATE TABLE reservations ({columns})",
+        f"CREATE UNIQUE INDEX one_reservation_per_owner ON reservations (purpose, owner) WHERE {live}",
+        f"CREATE UNIQUE INDEX one_reservation_per_slot ON reservations (purpose, slot) WHERE {live}",
+        "CREATE INDEX reservations_by_end ON reservations (ended_at)",
+    ):
+        tx.connection.execute(text(statement))
+
+
+STEPS: Final[Sequence[Step]] = (_rank_the_queue, _add_batches_and_access_times, _reserve_workers)
 """The first makes schema 2 of schema 1, and so on."""
 
 schema_versions: Final = Table(

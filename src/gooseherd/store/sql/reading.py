@@ -62,6 +62,16 @@ _DUE: Final = (
     .order_by(jobs.c.rank, jobs.c.id)
 )
 
+_DUE_FOR: Final = (
+    select(jobs)
+    .where(
+        _PENDING,
+        jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type),
+        jobs.c.not_before <= bindparam("b_now"),
+    )
+    .order_by(jobs.c.rank, jobs.c.id)
+)
+
 _BEFORE: Final = (
     select(func.count())
     .select_from(jobs)
@@ -149,6 +159,11 @@ class JobReads(Stored):
     def due(self, tx: Transaction, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
         """Pending jobs whose time has come, in queue order (rank, id)."""
         return _all(tx, _without(_DUE, passing_over).limit(limit), {"b_now": tx.now})
+
+    @reading
+    def due_for(self, tx: Transaction, requester: Requester, limit: int) -> Sequence[Job]:
+        """Those of one requester, in the same order."""
+        return _all(tx, _DUE_FOR.limit(limit), {"b_now": tx.now, "b_for": requester})
 
     @reading
     def unowned(self, tx: Transaction, limit: int) -> Sequence[Job]:

@@ -85,6 +85,7 @@ def to_job(row: Row[Any]) -> Job:
         updated_at=row.updated_at,
         queued_for=Requester(row.queued_for),
         rank=row.rank,
+        session_id=row.session_id,
         attempt=row.attempt,
         fence=Fence(row.fence),
         lease=None if row.lease_owner is None else Lease(Owner(row.lease_owner), row.lease_expires_at),

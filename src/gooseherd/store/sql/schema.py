@@ -50,6 +50,8 @@ jobs: Final = Table(
     Column("queued_for", Words, nullable=False),
     # Leased under a running limit: which of that many.
     Column("running_slot", Integer),
+    # Leased for a session, whose permit it has while it is leased.
+    Column("session_id", Words),
     # Who waits now, in the order of asking; job_requesters remembers everybody who ever asked.
     Column("requesters", Json, nullable=False),
     Column("dcc", Words, nullable=False),
@@ -118,6 +120,15 @@ Index(
     unique=True,
     sqlite_where=text("active = 1 AND running_slot IS NOT NULL"),
     postgresql_where=text("active AND running_slot IS NOT NULL"),
+)
+# Single flight: one leased job has the permit of a session.
+_PERMIT: Final = text("session_id IS NOT NULL AND status IN ('running', 'finalizing')")
+Index(
+    "one_job_per_session",
+    jobs.c.session_id,
+    unique=True,
+    sqlite_where=_PERMIT,
+    postgresql_where=_PERMIT,
 )
 # How long the newest jobs waited.
 Index(
@@ -228,6 +239,44 @@ access_times: Final = Table(
     Column("name", PLAIN, primary_key=True),
     Column("at", Moment, nullable=False),
 )
+
+reservations: Final = Table(
+    "reservations",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("purpose", Words, nullable=False),
+    Column("owner", Words, nullable=False),
+    Column("slot", Integer, nullable=False),
+    # True until it has ended.
+    Column("live", Boolean, nullable=False),
+    Column("state", Words, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    # What is only read back.
+    Column("details", Json, nullable=False),
+)
+# One session of a requester.
+Index(
+    "one_reservation_per_owner",
+    reservations.c.purpose,
+    reservations.c.owner,
+    unique=True,
+    sqlite_where=text("live = 1"),
+    postgresql_where=text("live"),
+)
+# One worker in each slot of the floor, and so many sessions at most.
+Index(
+    "one_reservation_per_slot",
+    reservations.c.purpose,
+    reservations.c.slot,
+    unique=True,
+    sqlite_where=text("live = 1"),
+    postgresql_where=text("live"),
+)
+# Which ended lately, and which may be forgotten.
+Index("reservations_by_end", reservations.c.ended_at)
 
 files: Final = Table(
     "files",

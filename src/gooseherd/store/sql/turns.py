@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, func, literal_column, select
 from gooseherd.domain.job import Requester
 from gooseherd.domain.queueing import Priority, next_rank
 from gooseherd.domain.states import Status
+from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import jobs
@@ -23,6 +24,12 @@ _LAST: Final = select(func.max(jobs.c.rank)).where(
 )
 
 _SLOTS: Final = select(jobs.c.running_slot).where(_ITS, jobs.c.active, jobs.c.running_slot.is_not(None))
+
+_PERMIT: Final = select(jobs.c.id).where(
+    jobs.c.session_id == bindparam("b_session", type_=jobs.c.session_id.type),
+    jobs.c.session_id.is_not(None),
+    jobs.c.status.in_([literal_column(f"'{status}'") for status in sorted(s.value for s in LEASED)]),
+)
 
 _LOCK: Final = select(
     func.pg_advisory_xact_lock(func.hashtext("gooseherd queue"), func.hashtext(bindparam("b_for")))
@@ -50,3 +57,8 @@ def free_slot(tx: Transaction, requester: Requester, limit: int) -> int | None:
     if len(taken) >= limit:
         return None
     return next(slot for slot in range(limit) if slot not in taken)
+
+
+def permit_taken(tx: Transaction, session_id: str) -> bool:
+    """Whether a leased job has the session's permit."""
+    return tx.connection.scalar(_PERMIT.limit(1), {"b_session": session_id}) is not None
