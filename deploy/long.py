@@ -63,7 +63,7 @@ def steps() -> Iterator[Step]:
         tests = (dev, "test", "-m", "not long", "-n", "2", "--dist", "loadfile", *SANDBOXED)
         yield Step(f"tests {suite} user, no namespaces", (dev, "fresh", *without, *tests))
     yield Step("pip install on bare machines", (dev, "test", "-m", "long", "-rs", "tests/packaging"))
-    minutes = (dev, "test", "-m", "long", "tests/faults/cloud")
+    minutes = (dev, "test", "-m", "long", "tests/faults")
     yield Step("minutes of faults, starts of 60 s", minutes)
     missing = [name for name in ("chromium", "firefox-esr", "Xvfb", "npm") if not shutil.which(name)]
     yield Step(
