@@ -140,6 +140,13 @@ class Settings(BaseSettings):
     workflow_max_pending_per_requester: int = Field(
         1_000, ge=1, description="Jobs one requester may have waiting."
     )
+    workflow_max_open_batches: int = Field(100, ge=1, description="Batches under way; more get 429.")
+    workflow_max_open_batches_per_requester: int = Field(
+        10, ge=1, description="Batches one requester may have under way."
+    )
+    workflow_batch_ttl_seconds: float = Field(
+        7 * 86400, gt=0, description="Oldest a batch may be; then its files that still wait are given up."
+    )
     workflow_max_running_per_requester: int = Field(
         0,
         ge=0,

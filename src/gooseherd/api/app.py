@@ -27,6 +27,7 @@ from gooseherd.api.problems import (
 )
 from gooseherd.api.request_context import context_of
 from gooseherd.api.routers.artifacts import artifact_routes
+from gooseherd.api.routers.batches import batch_routes
 from gooseherd.api.routers.byte_routes import documented_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
@@ -60,6 +61,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         documented_routes(),
         artifact_routes(dependencies, catalog, names),
         job_routes(dependencies, names),
+        batch_routes(dependencies, catalog),
         file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),
         fleet_routes(dependencies),

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gooseherd.api.holding import Holds
+from gooseherd.control.batches import Batches
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.ports.cache import CacheBackend
@@ -40,6 +41,8 @@ class Dependencies:
     queue: QueueStatistics
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
+    batches: Batches | None = None
+    """Unset: files are prepared one by one only."""
     fleet: Fleet | None = None
     """Unset: there is nothing to show or stop."""
     admin_key: str | None = None

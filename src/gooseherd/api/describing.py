@@ -34,6 +34,10 @@ class Describing:
         self._sources = sources
         self._asking: dict[_Key, asyncio.Task[SourceFile]] = {}
 
+    async def servable(self, dcc: str, local_id: str) -> SourceFile:
+        """The entry, if its bytes may leave (see Catalog.servable)."""
+        return await self._catalog.servable(dcc, local_id)
+
     async def described(self, entry: SourceFile) -> SourceFile:
         """The entry as the store has it once its source was asked for what it lacks.
 

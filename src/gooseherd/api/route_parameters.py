@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE, BodyTooLarge
 from gooseherd.api.request_context import RequestContext, context_of
+from gooseherd.domain.job import Requester
 
 
 def _context(request: Request) -> RequestContext:
@@ -27,6 +28,16 @@ def _admin(request: Request) -> RequestContext:
 
 Admin = Annotated[RequestContext, Depends(_admin)]
 """Raises AdminKeyRequired before the body is read."""
+
+
+def whose(requester: str | None, context: RequestContext) -> Requester | None:
+    """Of a filter: `me`, or for the admin anyone. Raises AdminKeyRequired."""
+    if requester is None:
+        return None
+    if requester == "me":
+        return context.requester
+    context.require_admin()
+    return Requester(requester)
 
 
 async def body_of(request: Request, limit_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import secrets
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,10 @@ from typing import Any
 
 from gooseherd import __version__
 from gooseherd.api.app import Dependencies
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.describing import Describing
 from gooseherd.api.holding import Holds
+from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
@@ -35,6 +39,7 @@ from gooseherd.processing.registry import default_registry, quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache
+from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.store import open_store
@@ -84,6 +89,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         free_slots: Callable[[], int] = lambda: 0  # noqa: E731
         submissions: Submissions | None = None
+        batches: Batches | None = None
         fleet: Fleet | None = None
         if cache is not None:
             submissions = Submissions(
@@ -131,7 +137,14 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 ),
                 tick_seconds=settings.workflow_tick_seconds,
             )
-            loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop]
+            batches, batch_loop = make_batches(
+                settings,
+                store,
+                submissions=submissions,
+                describing=Describing(Catalog(files, time.monotonic), sources),
+                owner=executions.owner,
+            )
+            loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop]
             if settings.workflow_reconcile_seconds:
                 reconciler = make_reconciler(
                     settings, jobs, fleet, follows=executions.follows, unowned=wakeups.unowned
@@ -154,6 +167,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             dependencies=Dependencies(
                 files=files,
                 submissions=submissions,
+                batches=batches,
                 fleet=fleet,
                 jobs=jobs,
                 queue=QueueStatistics(

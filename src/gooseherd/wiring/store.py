@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports.batches import BatchStore
 from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
 from gooseherd.settings import Settings
 from gooseherd.store.report import StoreReport
@@ -28,6 +29,7 @@ class Store:
     jobs: JobStore
     files: FileStore
     reservations: ReservationStore
+    batches: BatchStore
     ping: Callable[[], Awaitable[None]]
     """Raises StoreUnavailable when the store does not answer."""
 
@@ -46,6 +48,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     async with AsyncExitStack() as stack:
         if _scheme(settings) in _MONGO:
             from gooseherd.store.mongo import connect, jobs, schema
+            from gooseherd.store.mongo.batches import MongoBatches
             from gooseherd.store.mongo.files import MongoFiles
             from gooseherd.store.mongo.reservations import MongoReservations
 
@@ -57,9 +60,11 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
                 jobs.MongoJobs(mongo),
                 MongoFiles(mongo),
                 MongoReservations(mongo),
+                MongoBatches(mongo),
                 lambda: connect.ping(mongo),
             )
         else:
+            from gooseherd.store.sql.batches import SqlBatches
             from gooseherd.store.sql.database import ping
             from gooseherd.store.sql.files import SqlFiles
             from gooseherd.store.sql.jobs import SqlJobs
@@ -70,7 +75,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             files = SqlFiles(sql)
             if settings.database_url is None:
                 await take_over(settings.gooseherd_state_dir / "documents", settings.database_name, files)
-            yield Store(SqlJobs(sql), files, SqlReservations(sql), lambda: ping(sql))
+            yield Store(SqlJobs(sql), files, SqlReservations(sql), SqlBatches(sql), lambda: ping(sql))
 
 
 async def _open_sql(settings: Settings) -> SqlDatabase:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import re
 import socket
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,11 @@ import pytest
 import uvicorn
 
 from gooseherd.api.app import Dependencies, create_app
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.describing import Describing
+from gooseherd.control.batch_loop import AdvanceBatch, BatchLoop, BatchTiming
+from gooseherd.control.batches import Batches
+from gooseherd.control.loop import PassReport
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.wakeups import Wakeups
@@ -30,11 +36,13 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.formats import Family
 from gooseherd.domain.job import Job, JobId, Owner
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
+from gooseherd.domain.ports.batches import BatchLimits, BatchStore
 from gooseherd.domain.ports.cache import CacheBackend, StoredObject
 from gooseherd.domain.ports.source import SourceDetails, Upstream
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.local import LocalFsCache
+from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.sqlite import open_sqlite
@@ -187,6 +195,7 @@ class Town:
     readiness: dict[str, str]
     stop: Callable[[], Awaitable[None]]
     """Ends the server, open requests too."""
+    batch_loop: BatchLoop | None = None
     numbers: Any = field(default_factory=itertools.count)
 
     async def register(self, **fields: Any) -> SourceFile:
@@ -275,6 +284,11 @@ class Town:
         finally:
             writer.close()
 
+    async def advance_batches(self) -> PassReport[AdvanceBatch]:
+        """One pass of the loop."""
+        assert self.batch_loop is not None
+        return await self.batch_loop.loop.run_once()
+
     @property
     def address(self) -> tuple[str, int]:
         url = httpx.URL(self.url)
@@ -283,6 +297,7 @@ class Town:
 
 
 Build = Callable[..., Awaitable[Town]]
+_LIMITS = SubmissionLimits(active_jobs=100, pending_per_requester=50)
 
 
 class NoJobs:
@@ -310,29 +325,52 @@ class DictFiles:
 class Builder:
     """Starts APIs over given stores and ends them."""
 
-    def __init__(self, jobs: Any, files: Any, root: Path) -> None:
+    def __init__(self, jobs: Any, files: Any, root: Path, batches: BatchStore | None = None) -> None:
         self._jobs = jobs
         self._files = files
+        self._batches = batches
+        self._numbers = itertools.count(1)
         self._root = root
         self._ending: list[tuple[uvicorn.Server, asyncio.Task[None], httpx.AsyncClient]] = []
 
     async def __call__(
-        self, *, limits: SubmissionLimits | None = None, processing: bool = True, **changes: Any
+        self,
+        *,
+        limits: SubmissionLimits | None = None,
+        processing: bool = True,
+        owner: str = "one",
+        batch_limits: BatchLimits = BatchLimits(20, 4),  # noqa: B008 - frozen
+        batch_ttl: timedelta = timedelta(days=1),
+        **changes: Any,
     ) -> Town:
         """Keyword arguments replace fields of the Dependencies."""
         wakeups, upstream = Wakeups(), Upstreams()
         cache = WatchedCache(LocalFsCache(self._root))
-        numbers = itertools.count(1)
         submissions = Submissions(
             jobs=self._jobs,
             cache=cache,
             recipes=Recipes(),
-            limits=limits or SubmissionLimits(active_jobs=100, pending_per_requester=50),
+            limits=limits or _LIMITS,
             wakeups=wakeups,
-            new_id=lambda: JobId(f"job{next(numbers)}"),
+            new_id=lambda: JobId(f"job{next(self._numbers)}"),
             poll_seconds=0.05,
         )
         readiness = {"store": "ok", "cache": "ok"}
+        batches: Batches | None = None
+        loop: BatchLoop | None = None
+        if self._batches is not None and processing:
+            describing = Describing(Catalog(self._files, time.monotonic), upstream)
+            loop = BatchLoop(
+                batches=self._batches,
+                jobs=self._jobs,
+                submissions=submissions,
+                servable=describing.servable,
+                described=describing.described,
+                owner=Owner(owner),
+                timing=BatchTiming((limits or _LIMITS).pending_per_requester, batch_ttl),
+                tick_seconds=0.2,
+            )
+            batches = Batches(self._batches, limits=batch_limits, wakeup=loop.wakeup)
 
         async def ready() -> Mapping[str, str]:
             return readiness
@@ -346,6 +384,7 @@ class Builder:
                 readiness=ready,
                 submissions=submissions if processing else None,
                 cache=cache if processing else None,
+                batches=batches,
                 admin_key=ADMIN_KEY,
                 wait_max_seconds=15,
                 version="0.1.0",
@@ -387,6 +426,7 @@ class Builder:
             submissions,
             readiness,
             stop,
+            loop,
         )
 
     async def end(self) -> None:
@@ -400,7 +440,7 @@ class Builder:
 async def build_town(tmp_path: Path) -> AsyncIterator[Build]:
     """Starts an API over a file of SQLite."""
     database = await open_sqlite(tmp_path / "gooseherd.db", setting="GOOSEHERD_STATE_DIR")
-    builder = Builder(SqlJobs(database), SqlFiles(database), tmp_path / "cache")
+    builder = Builder(SqlJobs(database), SqlFiles(database), tmp_path / "cache", SqlBatches(database))
     yield builder
     await builder.end()
     await database.close()

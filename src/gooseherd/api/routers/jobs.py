@@ -13,7 +13,7 @@ from gooseherd.api.models.jobs import JobList, JobView, QueueView
 from gooseherd.api.models.response import StatusWord
 from gooseherd.api.names import Names
 from gooseherd.api.request_context import RequestContext
-from gooseherd.api.route_parameters import CurrentRequest, problems
+from gooseherd.api.route_parameters import CurrentRequest, problems, whose
 from gooseherd.api.streaming import until
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Manifest
@@ -24,7 +24,7 @@ from gooseherd.domain.errors import (
     NotFound,
     ProcessingDisabled,
 )
-from gooseherd.domain.job import Job, JobId, Requester
+from gooseherd.domain.job import Job, JobId
 from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.source import parse_dcc, parse_local_id
 from gooseherd.domain.states import Status
@@ -54,7 +54,7 @@ def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
         page = await dependencies.jobs.find(
             JobQuery(
                 status=Status(status) if status else None,
-                requester=_whose(requester, context),
+                requester=whose(requester, context),
                 dcc=parse_dcc(dcc) if dcc else None,
                 local_id=parse_local_id(local_id) if local_id else None,
                 limit=limit,
@@ -119,15 +119,6 @@ def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
         return QueueView.of(await dependencies.queue.snapshot(), admin=context.is_admin)
 
     return router
-
-
-def _whose(requester: str | None, context: RequestContext) -> Requester | None:
-    if requester is None:
-        return None
-    if requester == "me":
-        return context.requester
-    context.require_admin()
-    return Requester(requester)
 
 
 def _processing(dependencies: Dependencies) -> Submissions:

@@ -31,6 +31,7 @@ _ENTRY_POINTS = {
     "openapi": "/openapi.json",
     "files": "/files",
     "jobs": "/jobs",
+    "batches": "/batches",
     "queue": "/queue",
     "health": "/healthz",
     "ready": "/readyz",

@@ -1,0 +1,242 @@
+"""Batches: ask for many files at once, follow them as one thing, see what became of each, cancel."""
+
+# Annotations here name the dependencies of one application, so they are evaluated where they stand.
+
+import hashlib
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import ValidationError
+
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.models.batches import (
+    BatchFile,
+    BatchFileList,
+    BatchList,
+    BatchRequest,
+    BatchView,
+    CatalogQuery,
+    MemberWord,
+)
+from gooseherd.api.request_context import RequestContext
+from gooseherd.api.route_parameters import CurrentRequest, body_of, problems, whose
+from gooseherd.api.streaming import until
+from gooseherd.control.batches import Batches
+from gooseherd.domain.batch import (
+    MOST_FILES,
+    MOST_FILES_WITHOUT_KEY,
+    Batch,
+    BatchId,
+    MemberState,
+    NewBatch,
+)
+from gooseherd.domain.errors import AdminKeyRequired, InvalidInput, NotFound, ProcessingDisabled
+from gooseherd.domain.formats import NAMES, resolve
+from gooseherd.domain.ports.batches import BatchQuery
+from gooseherd.domain.ports.store import FileQuery
+from gooseherd.domain.source import Dcc, LocalId, parse_dcc, parse_local_id
+
+_PAGE: Final = 1000
+"""Catalog entries that are read at a time."""
+_FAILURES_SHOWN: Final = 10
+
+
+def batch_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
+    """The routes under /batches."""
+    router = APIRouter(tags=["batches"])
+
+    def there() -> Batches:
+        if dependencies.batches is None:
+            raise ProcessingDisabled
+        return dependencies.batches
+
+    TheBatches = Annotated[Batches, Depends(there)]  # noqa: N806 - a type
+
+    async def found(batch_id: str, batches: TheBatches) -> Batch:
+        if not batch_id.isprintable():
+            raise NotFound("batch", batch_id)
+        return await batches.batch(BatchId(batch_id))
+
+    TheBatch = Annotated[Batch, Depends(found)]  # noqa: N806 - a type
+
+    async def view(batch: Batch, context: RequestContext) -> BatchView:
+        failures = await there().members(batch.batch_id, MemberState.FAILED, limit=_FAILURES_SHOWN)
+        return BatchView.of(batch, context.link, failures=failures, admin=context.is_admin)
+
+    @router.post(
+        "/batches",
+        status_code=202,
+        responses=problems(401, 413, 422, 429, 503),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": _schema()}},
+            }
+        },
+    )
+    async def create(
+        request: Request,
+        response: Response,
+        context: CurrentRequest,
+        batches: TheBatches,
+        idempotency_key: Annotated[
+            str | None,
+            Header(max_length=255, description="The same key again finds the batch instead of another one."),
+        ] = None,
+    ) -> BatchView:
+        """Prepare many files: up to 50, or 10,000 with the admin key. Follow the batch at `Location`.
+
+        The files of a batch wait behind what people ask for one by one.
+        """
+        wanted = _request(await body_of(request, dependencies.body_limit_bytes))
+        if idempotency_key is not None and not (idempotency_key and idempotency_key.isprintable()):
+            raise InvalidInput("Idempotency-Key", "must be 1 to 255 printable characters")
+        most = MOST_FILES if context.is_admin else MOST_FILES_WITHOUT_KEY
+        files = await _files(wanted, catalog, most)
+        if len(files) > most and not context.is_admin:
+            raise AdminKeyRequired
+        stored = await batches.create(
+            NewBatch(
+                batch_id=BatchId(uuid.uuid4().hex),
+                requester=context.requester,
+                files=tuple(files),
+                request_digest=_digest(wanted),
+                idempotency_key=idempotency_key,
+                retry=wanted.retry,
+            )
+        )
+        response.headers["Location"] = f"{context.prefix}/batches/{stored.batch.batch_id}"
+        return await view(stored.batch, context)
+
+    @router.get("/batches", responses=problems(401, 422, 503))
+    async def list_batches(
+        context: CurrentRequest,
+        batches: TheBatches,
+        requester: Annotated[str | None, Query(description="`me`; the admin may name anyone.")] = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
+    ) -> BatchList:
+        """Batches, newest first."""
+        page = await batches.find(BatchQuery(requester=whose(requester, context), limit=limit, after=after))
+        shown = [BatchView.of(batch, context.link, admin=context.is_admin) for batch in page.batches]
+        return BatchList(batches=shown, next=page.next)
+
+    @router.get("/batches/{batch_id}", responses=problems(404, 503))
+    async def batch(context: CurrentRequest, batch: TheBatch) -> BatchView:
+        """The batch as it stands."""
+        return await view(batch, context)
+
+    @router.get("/batches/{batch_id}/files", responses=problems(404, 422, 503))
+    async def files(
+        context: CurrentRequest,
+        batches: TheBatches,
+        batch: TheBatch,
+        state: MemberWord | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+        after: Annotated[int, Query(ge=-1, description="`next` of the page before.")] = -1,
+    ) -> BatchFileList:
+        """What became of each file, in the order of asking."""
+        wanted = MemberState(state) if state else None
+        members = await batches.members(batch.batch_id, wanted, limit=limit + 1, after=after)
+        page = members[:limit]
+        return BatchFileList(
+            files=[BatchFile.of(member, context.link) for member in page],
+            next=page[-1].number if len(members) > limit else None,
+        )
+
+    @router.get(
+        "/batches/{batch_id}/events", response_class=EventSourceResponse, responses=problems(404, 503)
+    )
+    async def events(
+        context: CurrentRequest, batches: TheBatches, batch: TheBatch
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Event `batch` now and at each change, with the batch as GET returns it; ends with the batch.
+
+        Or when the service stops: a browser connects again by itself.
+        """
+        async for seen in until(dependencies.holds.stopping, batches.changes(batch.batch_id)):
+            shown = await view(seen, context)
+            yield ServerSentEvent(event="batch", raw_data=shown.model_dump_json())
+
+    @router.delete("/batches/{batch_id}", responses=problems(401, 404, 503))
+    async def cancel(context: CurrentRequest, batches: TheBatches, batch: TheBatch) -> BatchView:
+        """Cancel the batch: what waits, and its jobs that nobody else wants. What is ready stays.
+
+        For who asked for it, and the admin. A batch that has ended stays as it is.
+        """
+        if not context.is_admin and (b"x-api-key" in context.headers or context.requester != batch.requester):
+            raise AdminKeyRequired
+        return await view(await batches.cancel(batch.batch_id), context)
+
+    return router
+
+
+def _schema() -> dict[str, Any]:
+    """Of the body, without references: those of OpenAPI's own schemas would be elsewhere."""
+    schema = BatchRequest.model_json_schema()
+    query = schema.pop("$defs")["CatalogQuery"]
+    schema["properties"]["query"] = {"anyOf": [query, {"type": "null"}], "default": None}
+    return schema
+
+
+def _request(body: bytes) -> BatchRequest:
+    try:
+        wanted = BatchRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "body"
+        raise InvalidInput(field, first["msg"]) from None
+    if (wanted.files is None) == (wanted.query is None):
+        raise InvalidInput("body", "must have either `files` or `query`")
+    return wanted
+
+
+def _digest(wanted: BatchRequest) -> str:
+    text = json.dumps(wanted.model_dump(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def _files(wanted: BatchRequest, catalog: Catalog, most: int) -> list[tuple[Dcc, LocalId]]:
+    """Each name once. Raises InvalidInput: a name that none can be, no file at all, or too many."""
+    if wanted.files is not None:
+        names: dict[tuple[Dcc, LocalId], None] = {}
+        for position, name in enumerate(wanted.files):
+            dcc, slash, local_id = name.partition("/")
+            if not slash:
+                raise InvalidInput(f"files[{position}]", "must be DCC/ID")
+            try:
+                names[parse_dcc(dcc), parse_local_id(local_id)] = None
+            except InvalidInput as error:
+                raise InvalidInput(f"files[{position}]", error.problem) from None
+        return list(names)
+    return await _matching(wanted.query or CatalogQuery(), catalog, most)
+
+
+async def _matching(wanted: CatalogQuery, catalog: Catalog, most: int) -> list[tuple[Dcc, LocalId]]:
+    """At most one more than `most`: enough to see that they are too many."""
+    file_format = resolve(wanted.format) if wanted.format else None
+    if wanted.format and file_format is None:
+        known = ", ".join(NAMES)
+        raise InvalidInput("query.format", f"no known format: give an EDAM id or one of {known}")
+    dcc = parse_dcc(wanted.dcc) if wanted.dcc else None
+    found: list[tuple[Dcc, LocalId]] = []
+    after = None
+    while len(found) <= most:
+        limit = min(_PAGE, most + 1 - len(found))
+        page = await catalog.search(
+            FileQuery(dcc=dcc, text=wanted.q or None, file_format=file_format, limit=limit, after=after)
+        )
+        found += [(entry.dcc, entry.local_id) for entry in page.files]
+        after = page.next
+        if after is None:
+            break
+    if not found:
+        raise InvalidInput("query", "no file of the catalog matches")
+    if len(found) > MOST_FILES:
+        raise InvalidInput("query", f"more than {MOST_FILES} files match: ask for fewer")
+    return found

@@ -1,0 +1,80 @@
+"""Batches as callers have them: take one in, follow it, see its files, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from gooseherd.control.wakeups import Wakeup
+from gooseherd.domain.batch import Batch, BatchId, Member, MemberState, NewBatch
+from gooseherd.domain.errors import NotFound
+from gooseherd.domain.ports.batches import BatchLimits, BatchPage, BatchQuery, BatchStore, StoredBatch
+
+_log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS: Final = 1.0
+"""While somebody follows a batch: any process may change it."""
+
+
+class Batches:
+    """`wakeup` is the loop's, which submits the files (batch_loop.py)."""
+
+    def __init__(self, batches: BatchStore, *, limits: BatchLimits, wakeup: Wakeup) -> None:
+        self._batches = batches
+        self._limits = limits
+        self._wakeup = wakeup
+
+    async def create(self, new: NewBatch) -> StoredBatch:
+        """Take a batch in. It is durable when this returns; see BatchStore.create."""
+        stored = await self._batches.create(new, self._limits)
+        if stored.created:
+            _log.info("batch stored", extra={"batch_id": stored.batch.batch_id, "files": stored.batch.total})
+            self._wakeup.notify()
+        return stored
+
+    async def batch(self, batch_id: BatchId) -> Batch:
+        """Raises NotFound."""
+        batch = await self._batches.get(batch_id)
+        if batch is None:
+            raise NotFound("batch", batch_id)
+        return batch
+
+    async def find(self, query: BatchQuery) -> BatchPage:
+        """One page of batches, newest first."""
+        return await self._batches.find(query)
+
+    async def members(
+        self, batch_id: BatchId, state: MemberState | None = None, *, limit: int, after: int = -1
+    ) -> Sequence[Member]:
+        """Members by number."""
+        return await self._batches.members(batch_id, state, limit=limit, after=after)
+
+    async def changes(self, batch_id: BatchId) -> AsyncIterator[Batch]:
+        """The batch now, then at each change that is seen, until all its members have ended.
+
+        Raises:
+            NotFound: before the first one.
+        """
+        batch = await self.batch(batch_id)
+        yield batch
+        while batch.open:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            known, batch = batch, await self.batch(batch_id)
+            if (batch.counts, batch.cancel_requested) != (known.counts, known.cancel_requested):
+                yield batch
+
+    async def cancel(self, batch_id: BatchId) -> Batch:
+        """Submit nothing more of it, and withdraw from its jobs that nobody else wants.
+
+        A file whose job is already finalizing becomes ready all the same.
+
+        Raises:
+            NotFound: no such batch.
+        """
+        batch = await self._batches.cancel(batch_id)
+        if batch is None:
+            raise NotFound("batch", batch_id)
+        self._wakeup.notify()
+        return batch
