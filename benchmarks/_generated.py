@@ -190,9 +190,8 @@ def _bed(draw: random.Random) -> Generated:
     columns = draw.choice((3, 3, 4, 5, 6, 6, 9, 12))
     spaced = draw.random() < 0.15 and not any(" " in name for name in layout.names)
     lines, spelt = [], []
-    for name, begin, end in _spans(draw, layout):
-        if draw.random() < 0.03:
-            end = begin
+    for name, begin, last in _spans(draw, layout):
+        end = begin if draw.random() < 0.03 else last
         more = [_long(draw), str(draw.randrange(1001)), draw.choice("+-."), str(begin), str(end), "0"]
         more += ["1", f"{end - begin},", "0,"]
         plain = [name, str(begin), str(end), *more[: columns - 3]]
