@@ -367,7 +367,7 @@ _ALLELES = (
 
 def _vcf(draw: random.Random) -> Generated:
     layout = _layout(draw)
-    # A name in a header line is made of what VCFv4.5 §1.4.7 allows; the others of _ODD_NAMES are of other formats.
+    # Names in a header line are made of what VCFv4.5 §1.4.7 allows; other formats have the others.
     layout.names = [name for name in layout.names if not set(name) & set(", é{}*")] or ["chr1"]
     structural, samples = draw.random() < 0.5, draw.choice((0, 0, 1, 3))
     records = [
@@ -413,7 +413,7 @@ def _variant(draw: random.Random, span: tuple[str, int, int], samples: int, long
     start = begin + 1
     reach = max(end - start, 1)
     ref = "N" * min(draw.choice((1, 1, 1, 2, 30)), longest - begin)
-    # Of the eighth allele on htslib 1.24 looks for the lengths in the wrong place, so there are at most seven.
+    # From the eighth allele on htslib 1.24 looks for lengths in the wrong place: there are at most seven.
     alleles = [draw.choice(_ALLELES) for _ in range(draw.choice((1, 1, 1, 2, 3, 7)))]
     info = []
     if draw.random() < 0.5:
