@@ -3,12 +3,13 @@
     python benchmarks/differential.py [--files N] [--seed S] [--formats vcf,bed] [--jobs N] [--keep FOLDER]
     python benchmarks/differential.py --one FORMAT:NUMBER [--seed S] [--keep FOLDER]
 
-N files of all formats in turn, of every shape (_generated.py), are made ready as an attempt does it. Then, of each:
-the records are those that were written, in the order that is promised; a region asked of the artifact by its own
-index has the records of a linear scan and the answer of htslib's own index of the same data; a BAM's index counts
-the same reads; of a GTF each transcript lies where gffread has it, and each gene holds what gffread clusters; a
-density counts in a window what a scan counts. Prints JSON. Exit status 1 when anything is unexplained: reasons that
-explain a difference are those of EXPLAINED. The same seed makes the same files.
+N files of all formats in turn, of every shape (_generated.py), are made ready as an attempt does it.
+Then, of each: the records are those that were written, in the order that is promised; a region asked of
+the artifact by its own index has the records of a linear scan and the answer of htslib's own index of
+the same data; a BAM's index counts the same reads; of a GTF each transcript lies where gffread has it,
+and each gene holds what gffread clusters; a density counts in a window what a scan counts. Prints JSON.
+Exit status 1 when anything is unexplained: reasons that explain a difference are those of EXPLAINED. The
+same seed makes the same files.
 """
 
 from __future__ import annotations

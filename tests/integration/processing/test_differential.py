@@ -1,4 +1,4 @@
-"""Generated files against htslib and gffread, a few of each format; benchmarks/differential.py has thousands."""
+"""Generated files against htslib and gffread, a few of each format (see benchmarks/differential.py)."""
 
 from __future__ import annotations
 
