@@ -23,7 +23,7 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Family, Format
 from gooseherd.trial import inputs as made
-from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes
+from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes, check_signal
 from gooseherd.trial.cloud import left_over, running_local_cloud, serving
 from gooseherd.trial.digest import md5_of
 from gooseherd.trial.entries import Entries, termination_interrupts
@@ -211,6 +211,9 @@ def _end_to_end(
     check_ranges(client, data)
     if given.region is None:
         return f"{check_same_bytes(client, data, given.path):,} bytes as they are"
+    if file_format.family is Family.SIGNAL:
+        values = check_signal(client, data, given.path, file_format, given.region)
+        return f"{values:,} values of {given.region}"
     index = client.ready(DCC, local_id, kind=Kind.INDEX, timeout_seconds=timeout_seconds)
     check_ranges(client, index)
     blocks = None

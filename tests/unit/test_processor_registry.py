@@ -36,6 +36,7 @@ def entry(file_format: str, **more: Any) -> SourceFile:
     ("formats", "processor", "kinds"),
     [
         (("csv", "tsv", "bigwig"), "passthrough", {Kind.DATA}),
+        (("bedgraph", "wig"), "signal", {Kind.DATA}),
         (("fasta",), "fasta-index", {Kind.DATA, Kind.INDEX, Kind.GZI}),
         (("sam", "bam", "cram"), "bam-index", {Kind.DATA, Kind.INDEX}),
         (

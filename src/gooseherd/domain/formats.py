@@ -50,6 +50,10 @@ NARROWPEAK: Final = Format("narrowpeak", "format_3613", Family.INTERVALS, ("narr
 BROADPEAK: Final = Format("broadpeak", "format_3614", Family.INTERVALS, ("broadpeak",))
 BIGBED: Final = Format("bigbed", "format_3004", Family.INTERVALS, ("bb", "bigbed"))
 BIGWIG: Final = Format("bigwig", "format_3006", Family.SIGNAL, ("bw", "bigwig"))
+BEDGRAPH: Final = Format(
+    "bedgraph", "format_3583", Family.SIGNAL, ("bedgraph", "bdg", "bg"), aliases=("bedgraph4",)
+)
+WIG: Final = Format("wig", "format_3005", Family.SIGNAL, ("wig", "wiggle"))
 CSV: Final = Format("csv", "format_3752", Family.TABLE, ("csv",), media_type="text/csv")
 TSV: Final = Format(
     "tsv", "format_3475", Family.TABLE, ("tsv", "tab"), media_type="text/tab-separated-values"
@@ -61,7 +65,7 @@ FASTA: Final = Format(
 
 ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
-    FASTA,
+    FASTA, BEDGRAPH, WIG,
 )  # fmt: skip
 
 NAMES: Final = tuple(f.name for f in ALL)

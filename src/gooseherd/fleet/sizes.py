@@ -8,7 +8,7 @@ from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import Family
+from gooseherd.domain.formats import BEDGRAPH, WIG, Family, Format
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
 
@@ -39,6 +39,8 @@ _DISK_FACTOR: Final[Mapping[Family, float]] = {
     Family.SIGNAL: 2.5,
     Family.SEQUENCES: 2.5,
 }
+_DISK_FACTOR_OF: Final[Mapping[Format, float]] = {BEDGRAPH: 10.0, WIG: 10.0}
+"""As intervals, and the values once more."""
 _DISK_FLOOR_GIB: Final = 5
 """The image and the system take their part of the disk (developer guide, ephemeral storage)."""
 _DISK_STEPS_GIB: Final = (LEAST_DISK_GIB, 50, 100, MOST_DISK_GIB)
@@ -161,7 +163,7 @@ def _disk_step(disk_gib: int) -> int:
 def _first_size(need: WorkerNeed, bounds: SizeBounds) -> WorkerSize:
     source = bounds.unknown_source_bytes if need.source_bytes is None else need.source_bytes
     cpu, memory = next((cpu, memory) for below, cpu, memory in _STEPS if source < below)
-    factor = _DISK_FACTOR[need.source_format.family]
+    factor = _DISK_FACTOR_OF.get(need.source_format, _DISK_FACTOR[need.source_format.family])
     disk = _DISK_FLOOR_GIB + -int(-source * factor // _GIB)
     pairs = _pairs(bounds)
     fitting = (pair for pair in pairs if pair[0] >= cpu and pair[1] >= memory)

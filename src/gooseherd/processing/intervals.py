@@ -22,11 +22,13 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import (
     BCF,
+    BEDGRAPH,
     BIGBED,
     GFF,
     GFF3,
     GTF,
     VCF,
+    WIG,
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
@@ -55,7 +57,7 @@ from gooseherd.processing.tools.kernel import LEAST_MEMORY, PROGRAM, KernelCall,
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_stage
 
-_CONVERTED: Final = frozenset({BCF, BIGBED})
+_CONVERTED: Final = frozenset({BCF, BIGBED, WIG})
 """Converted to text by a stage in front, which also decompresses the source."""
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
@@ -173,6 +175,14 @@ class SortedText:
                     "bigbed_to_bed", source, "--report", str(refusal), refusal=refusal, reads_source=True
                 )
                 return (items,), "bed"
+            case f if f is WIG:
+                refusal = context.work / "wig.json"
+                values = program_stage(
+                    "wig_to_bedgraph", source, "--report", str(refusal), refusal=refusal, reads_source=True
+                )
+                return (values,), "bed"
+            case f if f is BEDGRAPH:
+                return (), "bed"
             case f:
                 return (), f.name
 
@@ -333,7 +343,7 @@ class SortedText:
 
     async def _verify(self, context: StepContext, data: Path, index: Path) -> None:
         # BCF is read again by an index of its own.
-        read_again = self.source_format is not BCF
+        read_again = self.source_format not in (BCF, WIG)
         options = ("--source", str(context.source), "--format", self.source_format.name) if read_again else ()
         await context.verify("tabix", data, index, *options)
 

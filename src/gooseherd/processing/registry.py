@@ -18,9 +18,9 @@ from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
 from gooseherd.processing.processors.sequences import FastaProcessor
-from gooseherd.processing.step_context import QUICKEST, QUICKEST_OF_TOOLS, Budget
+from gooseherd.processing.processors.signals import SignalProcessor
+from gooseherd.processing.step_context import Budget, quickest_level
 from gooseherd.processing.tools.isolation import Confinement
-from gooseherd.processing.tools.kernel import find_kernel
 
 _RECIPE: Final = re.compile(rf"\.([0-9])(d?)({SKIPPING}?)$")
 """The end of a version: the compression level, and whether there is a density (Budget.recipe); whether bad
@@ -104,11 +104,6 @@ class ProcessorRegistry:
         return self.processor(recipe).filenames(source)
 
 
-def quickest_level(search_path: str | None = None) -> int:
-    """The lowest compression level that the programs here can make."""
-    return QUICKEST if find_kernel(search_path=search_path) else QUICKEST_OF_TOOLS
-
-
 def default_registry(
     *,
     sort_memory: int,
@@ -140,6 +135,7 @@ def default_registry(
             BamIndexProcessor(so),
             TabixIntervalProcessor(so),
             FastaProcessor(so),
+            SignalProcessor(so),
             UpstreamIndexProcessor(so),
         )
 

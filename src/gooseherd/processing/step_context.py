@@ -49,6 +49,11 @@ _MERGE_ALLOWANCE: Final = 1.2
 _LEAST_SORT_BYTES: Final = 2 << 20
 
 
+def quickest_level(search_path: str | None = None) -> int:
+    """The lowest compression level that the programs here can make."""
+    return QUICKEST if find_kernel(search_path=search_path) else QUICKEST_OF_TOOLS
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What tools may use: bytes of memory for sort and for samtools, threads each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from gooseherd.client.region import Region
 from gooseherd.client.responses import sha256_of
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import Format
-from gooseherd.trial.full_scan import comparable, scan
+from gooseherd.trial.full_scan import bigwig_lines, comparable, scan
 
 
 @dataclass(eq=False)
@@ -89,6 +90,24 @@ def check_region(
     else:
         found = list(client.read_sequence(data, index, blocks, region))
     differ = _difference(comparable(expected, file_format), comparable(found, file_format))
+    _must(not differ, f"{region}: {differ}")
+    return len(expected)
+
+
+def check_signal(
+    client: GooseherdClient, data: ReadyPart, source: Path, file_format: Format, region: Region
+) -> int:
+    """The values of a region in a bigWig are those that a naive scan finds; how many.
+
+    Raises:
+        CheckFailed: they differ; the first difference is named.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.bw"
+        client.download(data.url, path)
+        found = bigwig_lines(path, region)
+    expected = sorted(scan(source, file_format, region))
+    differ = _difference(expected, sorted(found))
     _must(not differ, f"{region}: {differ}")
     return len(expected)
 

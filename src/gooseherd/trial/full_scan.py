@@ -25,6 +25,8 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
         return list(_reads(path, region))
     if file_format.family is Family.SEQUENCES:
         return _sequence(path, region)
+    if file_format.family is Family.SIGNAL:
+        return [_value_line(*found) for found in _values(path) if region.overlaps(*found[:3])]
     if file_format is formats.BCF:
         return list(_variants(path, region))
     if file_format is formats.BIGBED:
@@ -54,6 +56,44 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
     if file_format is formats.GTF:
         return sorted({_place(line) for line in lines if line.split("\t")[2].lower() == "exon"})
     return sorted("\t".join(line.split()) if file_format in _PEAKS else line for line in lines)
+
+
+def bigwig_lines(path: Path, region: Region) -> list[str]:
+    """The values of a bigWig that overlap `region`, by its own index."""
+    import pyBigWig
+
+    file = pyBigWig.open(str(path))
+    try:
+        length = file.chroms().get(region.contig, 0)
+        end = length if region.end is None else min(region.end, length)
+        found = file.intervals(region.contig, region.start, end) if region.start < end else None
+        return [_value_line(region.contig, *row) for row in found or ()]
+    finally:
+        file.close()
+
+
+def _value_line(contig: str, start: int, end: int, value: float) -> str:
+    """As a line of bedGraph."""
+    return f"{contig}\t{start}\t{end}\t{value:g}"
+
+
+def _values(path: Path) -> Iterator[tuple[str, int, int, float]]:
+    """Of bedGraph and of wiggle."""
+    settings: dict[str, str] = {}
+    at = 0
+    for line in _text(path):
+        words = line.split()
+        if line.startswith(("track", "#")):
+            continue
+        if words[0] in ("fixedStep", "variableStep"):
+            settings = dict(word.split("=") for word in words[1:])
+            at = int(settings.get("start", 1)) - 1
+        elif not settings:
+            yield words[0], int(words[1]), int(words[2]), float(words[3])
+        else:
+            start = int(words[0]) - 1 if len(words) > 1 else at
+            yield settings["chrom"], start, start + int(settings.get("span", 1)), float(words[-1])
+            at += int(settings.get("step", 0))
 
 
 def _sequence(path: Path, region: Region) -> list[str]:

@@ -204,6 +204,27 @@ def _fasta(path: Path, salt: str) -> None:
     _lines(path, lines())
 
 
+def _bedgraph(path: Path, salt: str) -> None:
+    lines = []
+    for contig, length in _CONTIGS.items():
+        for number, start in enumerate(range(0, length - 500, 500)):
+            lines.append(f"{contig}\t{start}\t{start + 300}\t{(int(salt, 16) + number) % 1000}")
+    random.Random("bedgraph").shuffle(lines)  # noqa: S311 - made-up order
+    _lines(path, lines, 'track type=bedGraph name="smoke"\n')
+
+
+def _wig(path: Path, salt: str) -> None:
+    def lines() -> Iterator[str]:
+        for contig, length in reversed(_CONTIGS.items()):
+            yield f"fixedStep chrom={contig} start=1 step=400 span=200"
+            yield from (str((int(salt, 16) + number) % 1000) for number in range(length // 800))
+            yield f"variableStep chrom={contig} span=20"
+            for number, start in enumerate(range(length // 2 + 1, length - 500, 500)):
+                yield f"{start} {(int(salt, 16) + number) % 997}"
+
+    _lines(path, lines(), "track type=wiggle_0\n")
+
+
 def _csv(path: Path, salt: str) -> None:
     _lines(path, (f"{salt}.{n},{c},{s},{e}" for n, c, s, e in _spans("table")), "name,contig,start,end\n")
 
@@ -247,6 +268,8 @@ _MAKERS: dict[Format, tuple[Callable[[Path, str], None], Region | None]] = {
     formats.CSV: (_csv, None),
     formats.TSV: (_tsv, None),
     formats.FASTA: (_fasta, _REGION),
+    formats.BEDGRAPH: (_bedgraph, _REGION),
+    formats.WIG: (_wig, _REGION),
 }
 
 FORMATS = tuple(_MAKERS)

@@ -35,7 +35,8 @@ from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
-from gooseherd.processing.registry import default_registry, quickest_level
+from gooseherd.processing.registry import default_registry
+from gooseherd.processing.step_context import quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.storage.local import LocalFsCache

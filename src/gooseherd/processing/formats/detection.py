@@ -12,6 +12,7 @@ from gooseherd.domain.formats import (
     BAM,
     BCF,
     BED,
+    BEDGRAPH,
     BIGBED,
     BIGWIG,
     BROADPEAK,
@@ -23,6 +24,7 @@ from gooseherd.domain.formats import (
     NARROWPEAK,
     SAM,
     VCF,
+    WIG,
     Family,
     Format,
 )  # fmt: skip
@@ -71,7 +73,7 @@ _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE), _HTML),
     (re.compile(rb"\s*<(?:\?xml|!doctype|error|[a-z]+:?[a-z]*\s+xmlns)", re.IGNORECASE), _XML),
     (re.compile(rb"version https://git-lfs\.github\.com/"), _POINTER),
-    (re.compile(rb"(?:(?:track|browser|#)[^\n]*\n)*(?:fixed|variable)Step\s"), "wiggle"),
+    (re.compile(rb"(?:(?:track|browser|#)[^\n]*\n)*(?:fixed|variable)Step\s"), WIG.name),
     (re.compile(rb'\s*\{\s*"'), "JSON"),
     (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), FASTA.name),
     (re.compile(rb"@[^\t\n]*\n[A-Za-z.]+\r?\n\+"), "FASTQ"),
@@ -79,7 +81,8 @@ _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
 _BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG})
 _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
     frozenset({GFF.name, GFF3.name, GTF.name}),
-    frozenset({BED.name, NARROWPEAK.name, BROADPEAK.name}),
+    frozenset({BED.name, NARROWPEAK.name, BROADPEAK.name, BEDGRAPH.name}),
+    frozenset({BEDGRAPH.name, WIG.name}),
 )
 """Formats that cannot be told from each other by their columns: one may stand for the other."""
 _PACKED: Final[dict[Format, frozenset[Compression]]] = {
@@ -99,6 +102,7 @@ _COLUMNS: Final[dict[str, re.Pattern[bytes]]] = {
         (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE)),
         (SAM.name, rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5)),
         (BED.name, rb"%b %b" % (_WHOLE, _WHOLE)),
+        (BEDGRAPH.name, rb"%b %b [-+.\deE]+" % (_WHOLE, _WHOLE)),
     )
 }
 """What the columns of a line without any header look like. A line may look like several formats: it is the

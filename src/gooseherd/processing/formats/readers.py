@@ -15,7 +15,7 @@ MAX_LINE: Final = 16 << 20
 def reader_of(format_name: str) -> Records:
     """The reader of a format by its canonical name."""
     match format_name:
-        case "bed":
+        case "bed" | "bedgraph":
             return Bed("BED", 3)
         case "narrowpeak":
             return Bed("narrowPeak", 9)

@@ -1,6 +1,6 @@
 """Verifies a finished pair of data and index by queries, before it is published.
 
-    python -m gooseherd.processing.programs.verify tabix|bam|fasta DATA INDEX --report FILE --seed WORD
+    python -m gooseherd.processing.programs.verify tabix|bam|fasta|bigwig DATA INDEX --report FILE --seed WORD
         [--source FILE --format NAME] [--ours] [--gzi FILE]
     python -m gooseherd.processing.programs.verify FORMAT < WORDS
         the same of a source of FORMAT, as a JSON list of words, when they come
@@ -41,6 +41,7 @@ from gooseherd.processing.verification.sampling import (
     reads_in_blocks,
 )
 from gooseherd.processing.verification.sequences import check_sequences
+from gooseherd.processing.verification.signals import check_signal
 
 STRETCHES = 6
 
@@ -48,7 +49,7 @@ STRETCHES = 6
 def main(argv: Sequence[str]) -> int:
     """Run as the module's docstring says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("tabix", "bam", "fasta"))
+    parser.add_argument("kind", choices=("tabix", "bam", "fasta", "bigwig"))
     parser.add_argument("data", type=Path)
     parser.add_argument("index", type=Path)
     parser.add_argument("--report", type=Path, required=True)
@@ -113,7 +114,12 @@ def sequences(given: argparse.Namespace, chance: random.Random) -> dict[str, int
     return {"regions": check_sequences(given.data, given.index, given.gzi, given.source, chance)}
 
 
-_CHECKS: Final = {"tabix": intervals, "bam": alignments, "fasta": sequences}
+def signals(given: argparse.Namespace, _: random.Random) -> dict[str, int]:
+    """Check a bigWig; in place of an index, the report of who wrote it."""
+    return {"regions": check_signal(given.data, given.index)}
+
+
+_CHECKS: Final = {"tabix": intervals, "bam": alignments, "fasta": sequences, "bigwig": signals}
 
 
 def compare(queries: IndexQueries, samples: list[Sample], chance: random.Random) -> int:
