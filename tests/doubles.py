@@ -76,6 +76,7 @@ class FleetDouble(Fleet):
         live = self._live()
         same = next((worker for worker in live if worker.attempt == attempt), None)
         idle = next((worker for worker in live if worker.attempt is None and worker.owner is self), None)
+        idle = None if need.reserved else idle
         worker = same or idle
         if worker is None:
             if len(live) >= self.max_workers:
@@ -93,6 +94,15 @@ class FleetDouble(Fleet):
 
     def _live(self) -> list[WorkerDouble]:
         return [worker for worker in self.machine.values() if worker.diagnosis is None]
+
+    async def take(
+        self, worker_id: WorkerId, attempt: AttemptId, *, reserved: bool = False
+    ) -> WorkerHandle | None:
+        worker = self.machine.get(worker_id)
+        if worker is None or worker.diagnosis is not None or worker.running not in (None, attempt):
+            return None
+        worker.attempt, worker.owner = str(attempt), self
+        return worker.handle
 
     async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
         worker = self.machine.get(worker_id)
@@ -223,6 +233,9 @@ class LinkDouble(WorkerLink):
         await self._workers.may_stop.wait()
         if worker.running == attempt:
             worker.running = None
+
+    async def keep(self, seconds: float) -> Mapping[str, Any]:
+        return await self.describe()
 
     async def describe(self) -> Mapping[str, Any]:
         worker = self._worker()

@@ -256,6 +256,13 @@ class Settings(BaseSettings):
         "gooseherd", description="Marks our tasks (startedBy); two deployments in one cluster need two names."
     )
     ecs_max_workers: int = Field(20, ge=1, le=1000, description="Workers at a time, of all API processes.")
+    ecs_warm_workers: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Idle workers of the smallest size kept ready, by all API processes together, so that a "
+        "small file waits for no cold start. One of 1 vCPU costs some 30 dollars a month.",
+    )
     ecs_start_timeout_seconds: float = Field(
         300, gt=0, description="From RunTask to healthy; a cold start on Fargate takes 60 s and more."
     )
@@ -358,6 +365,12 @@ class Settings(BaseSettings):
             raise Misconfigured(
                 "WORKFLOW_STALE_SECONDS",
                 "must be at least twice WORKFLOW_HEARTBEAT_SECONDS, or live jobs get replaced",
+            )
+        if self.ecs_warm_workers and self.ecs_cluster is None:
+            raise Misconfigured("ECS_WARM_WORKERS", "local workers are not kept ready: leave it unset")
+        if self.ecs_warm_workers >= self.ecs_max_workers:
+            raise Misconfigured(
+                "ECS_WARM_WORKERS", "must be less than ECS_MAX_WORKERS, or larger files never get a worker"
             )
         if self.source_file_roots and self.profile is Profile.AWS:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for workers on this machine only")

@@ -67,6 +67,18 @@ LAUNCH_BREAKER: Final = Gauge(
     "1 while this process leases at most one job at a time because workers end before they begin.",
     registry=REGISTRY,
 )
+RESERVATIONS: Final = Gauge(
+    "gooseherd_reservations",
+    "Workers reserved, by what for (floor, session) and their state; of all API processes.",
+    ["purpose", "state"],
+    registry=REGISTRY,
+)
+RESERVATIONS_ENDED: Final = Counter(
+    "gooseherd_reservations_ended_total",
+    "Reservations that this process ended, by why; taken: a job got a worker of the warm floor.",
+    ["purpose", "reason"],
+    registry=REGISTRY,
+)
 FINALIZERS: Final = Gauge(
     "gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY
 )

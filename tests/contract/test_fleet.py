@@ -128,6 +128,16 @@ async def view_of(fleet: Fleet, worker: WorkerHandle) -> WorkerView:
     return view
 
 
+async def view_of_other(fleet: Fleet, worker: WorkerHandle) -> WorkerView:
+    """The one live worker that is not that."""
+    [view] = [
+        view
+        for view in await fleet.survey()
+        if view.worker_id != worker.worker_id and view.health is not WorkerHealth.GONE
+    ]
+    return view
+
+
 async def stays_undone(task: asyncio.Task[str]) -> bool:
     return not (await asyncio.wait({task}, timeout=0.2))[0]
 
@@ -245,6 +255,37 @@ async def test_a_process_that_leaves_stops_idle_workers_and_leaves_busy_ones(pla
     async with asyncio.timeout(60):
         while await other.find(idle.worker_id) is not None:  # noqa: ASYNC110 - a fleet tells nobody
             await asyncio.sleep(0.05)
+
+
+async def test_a_reserved_worker_is_taken_for_one_attempt_after_the_other(place: Place) -> None:
+    fleet, other = place.fleet(), place.fleet()
+    reserved = WorkerNeed(AttemptId(JobId(f"session-{uuid.uuid4().hex}"), 1), BED, 0, reserved=True)
+    worker = await fleet.acquire(reserved)
+    assert await fleet.acquire(reserved) == worker
+    for taker in (fleet, other):
+        assert await taker.take(worker.worker_id, need().attempt, reserved=True) == worker
+        await taker.disown(worker.worker_id)
+        assert await taker.acquire(need()) != worker
+        await taker.stop((await view_of_other(taker, worker)).worker_id, "the test goes on")
+        await until_slots(taker, WORKERS - 1)
+    assert await fleet.take(place.stranger, need().attempt) is None
+    await place.kill(worker)
+    await fleet.gone(worker.worker_id)
+    assert await fleet.take(worker.worker_id, need().attempt) is None
+
+
+async def test_a_reservation_never_gets_a_warm_worker_and_one_that_is_not_reserved_any_more_is_warm(
+    place: Place,
+) -> None:
+    fleet, first, second = place.fleet(), need(), need()
+    warm = await fleet.acquire(first)
+    await fleet.release(warm.worker_id, reusable=True, attempt=first.attempt)
+    reserved = WorkerNeed(AttemptId(JobId(f"floor-{uuid.uuid4().hex}"), 1), BED, 0, reserved=True)
+    worker = await fleet.acquire(reserved)
+    assert worker != warm
+    assert await fleet.take(worker.worker_id, second.attempt) == worker
+    await fleet.release(worker.worker_id, reusable=True, attempt=second.attempt)
+    assert (await view_of(fleet, worker)).warm
 
 
 async def test_a_caller_that_gives_up_leaves_no_worker_taken(place: Place) -> None:

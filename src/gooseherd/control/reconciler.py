@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | young, or of unknown age, or told to end | | left alone |
 | lives | one at work names it, or it was launched for its attempt | left alone, whatever its health |
+| lives | it is reserved, or was lately | left alone: control/warm_floor.py and sessions.py decide |
 | older than its lifetime | none at work | stop |
 | its health checks fail | none at work | stop |
 | idle, and this process may hand it out | none at work | left alone: its idle timeout ends it |
@@ -40,7 +41,7 @@ from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import NotFound, WorkerInUse
 from gooseherd.domain.job import Fence, Job, JobId, WorkerId
 from gooseherd.domain.ports.fleet import Fleet, WorkerHealth, WorkerView
-from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.store import JobStore, ReservationStore
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class FleetSnapshot:
     """All at work, and those that have something to do with a worker that none of them uses."""
     followed: Collection[JobId] = ()
     """Jobs that this very process follows: it learns of the end of their workers itself."""
+    reserved: Collection[str] = ()
+    """Names of workers of reservations: their own, and those under which they were launched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ def decide(
             lease = _lease_to_shorten(worker, users, seen)
             if lease is not None:
                 found["lease", lease.job_id, str(lease.seen), lease.worker_id or ""] = lease
-        elif user_of(worker, users) is None:
+        elif user_of(worker, users) is None and not _is_reserved(worker, seen.reserved):
             stop = _stop(worker, seen, limits)
             if stop is not None:
                 found["stop", worker.worker_id, stop.cause] = stop
@@ -143,6 +146,10 @@ def decide(
     live = sum(worker.health is not WorkerHealth.GONE for worker in seen.workers)
     allowed = max(1, live // _SHARE)
     return Decision((*leases, *stops[:allowed]), suspicions, max(0, len(stops) - allowed))
+
+
+def _is_reserved(worker: WorkerView, names: Collection[str]) -> bool:
+    return any(name in names for name in (worker.worker_id, worker.launched_for, worker.attempt))
 
 
 def _stop(worker: WorkerView, seen: FleetSnapshot, limits: ReconcilerLimits) -> StopWorker | None:
@@ -207,6 +214,7 @@ class Reconciler:
         *,
         jobs: JobStore,
         fleet: Fleet,
+        reservations: ReservationStore | None = None,
         limits: ReconcilerLimits,
         tick_seconds: float,
         follows: Callable[[JobId], bool] = lambda _: False,
@@ -214,6 +222,7 @@ class Reconciler:
     ) -> None:
         self._jobs = jobs
         self._fleet = fleet
+        self._reservations = reservations
         self._limits = limits
         self._follows = follows
         self._unowned = unowned
@@ -247,10 +256,22 @@ class Reconciler:
         now = await self._jobs.now()
         at_work = await self._jobs.at_work()
         users = users_of(at_work)
-        unused = [worker for worker in workers if worker.stoppable and user_of(worker, users) is None]
+        reserved = await self._reserved(now)
+        unused = [
+            worker
+            for worker in workers
+            if worker.stoppable and user_of(worker, users) is None and not _is_reserved(worker, reserved)
+        ]
         jobs = {job.job_id: job for job in [*await self._past(unused, now), *at_work]}
         followed = frozenset(job_id for job_id in jobs if self._follows(job_id))
-        return FleetSnapshot(now, workers, list(jobs.values()), followed)
+        return FleetSnapshot(now, workers, list(jobs.values()), followed, reserved)
+
+    async def _reserved(self, now: datetime) -> Collection[str]:
+        """Also of those that ended lately: a job may have their worker and not have written it down."""
+        if self._reservations is None:
+            return ()
+        found = await self._reservations.live(now - self._limits.orphan_grace)
+        return frozenset(name for reservation in found for name in reservation.names)
 
     async def _past(self, workers: Sequence[WorkerView], now: datetime) -> Iterable[Job]:
         """What jobs have to do with workers that none at work uses."""
@@ -291,6 +312,8 @@ class Reconciler:
                 job = user_of(worker, users_of(await self._jobs.at_work()))
                 if job is not None:
                     raise WorkerInUse(worker.worker_id, job.job_id)
+                if _is_reserved(worker, await self._reserved(await self._jobs.now())):
+                    return
                 with suppress(NotFound):
                     await self._fleet.stop(worker.worker_id, f"{cause}: {why}")
                     telemetry.RECONCILER_ACTIONS.labels(f"stop_{cause}").inc()

@@ -113,6 +113,8 @@ class Reservation:
     launches: int = 0
     """Workers asked for so far, the one that replaces another included."""
     worker_id: WorkerId | None = None
+    address: str = ""
+    """Of that worker, host:port."""
     kept_at: datetime | None = None
     """When its launch was last seen under way, or its worker last answered."""
     ready_at: datetime | None = None

@@ -2,6 +2,7 @@
 
     acquire:  the worker that has this attempt already
               → a warm one of ours that is large enough and, asked itself, is idle and of our build
+              → one of the warm floor, if it is large enough, asked in the same way
               → a launch, when fewer than `max_workers` live (a warm one too small or too old makes room)
 
 Warm workers belong to the process that released them: no two processes hand out one worker,
@@ -21,10 +22,18 @@ from dataclasses import replace
 from typing import Final
 
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import LaunchFailed, Misconfigured, NoCapacity, NotFound, WorkerLost
+from gooseherd.domain.errors import (
+    LaunchFailed,
+    Misconfigured,
+    NoCapacity,
+    NotFound,
+    StoreUnavailable,
+    WorkerLost,
+)
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.domain.formats import BAM
+from gooseherd.domain.job import JobId, WorkerId
+from gooseherd.domain.ports.fleet import WarmWorkers, WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
@@ -59,7 +68,8 @@ class EcsFleet(AcquiringFleet):
     Two processes that launch in the same moment may exceed it by what both have under way.
     All times are in seconds. `idle_timeout` is that of the workers, `start_timeout` is from RunTask to
     healthy, `survey_timeout` bounds how long a survey waits for ECS; a warm worker is not asked whether
-    it is idle within `sure_for` of its release.
+    it is idle within `sure_for` of its release. Idle workers of the `floor` count as free; one that is taken
+    from there is asked by `unreserve`, which also makes it an ordinary one.
     Closing it closes the discovery, the provisioner and the api as well.
     """
 
@@ -77,6 +87,8 @@ class EcsFleet(AcquiringFleet):
         idle_timeout: float = 60.0,
         survey_timeout: float = 20.0,
         sure_for: float = 1.0,
+        floor: WarmWorkers | None = None,
+        unreserve: Describe | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(max_workers, kind="workers")
@@ -89,6 +101,8 @@ class EcsFleet(AcquiringFleet):
         self._idle_timeout = idle_timeout
         self._survey_timeout = survey_timeout
         self._sure_for = sure_for
+        self._floor = floor
+        self._unreserve = unreserve or describe
         self._clock = clock
         self._inventory = WorkerInventory(discovery.states, clock)
         self._launching: set[str] = set()
@@ -113,6 +127,25 @@ class EcsFleet(AcquiringFleet):
         # For which attempt is not said; a guess would keep the one that has it from releasing it.
         self._inventory.hold(worker_id, self._inventory.held_for(worker_id) or "")
         return WorkerHandle(worker_id, address)
+
+    async def take(
+        self, worker_id: WorkerId, attempt: AttemptId, *, reserved: bool = False
+    ) -> WorkerHandle | None:
+        """Waits for ECS to show it, as `find`."""
+        if not _is_task_id(worker_id):
+            return None
+        state = await self._discovery.look_up(worker_id)
+        if state.gone or self._discovery.address(worker_id) is None:
+            return None
+        self._inventory.hold(worker_id, str(attempt))
+        handle = None
+        try:
+            ask = self._describe if reserved else self._unreserve
+            handle = await self._still_idle(worker_id, self._clock() - self._sure_for, ask)
+        finally:
+            if handle is None:
+                self._inventory.let_go(worker_id)
+        return handle
 
     async def gone(self, worker_id: WorkerId) -> str:
         """STOPPED, or missing twice after it had been seen."""
@@ -158,7 +191,7 @@ class EcsFleet(AcquiringFleet):
 
     def slots(self) -> int:
         self._discovery.start()
-        idle = self._inventory.idle()
+        idle = {*self._inventory.idle(), *(self._floor.ready() if self._floor is not None else ())}
         return self._free_slots(
             self._user_of(worker_id)
             for worker_id, state in self._discovery.states().items()
@@ -223,17 +256,46 @@ class EcsFleet(AcquiringFleet):
             self._inventory.hold(mine, attempt)
             return await self._launches.healthy(mine)
         longest = self._idle_timeout * _FRESH_SHARE
-        while (warm := self._inventory.take(attempt, size, longest)) is not None:
-            handle = await self._still_idle(*warm)
-            if handle is not None:
-                log.info("warm worker reused", extra={"worker": handle.worker_id, "attempt": attempt})
+        if not need.reserved:
+            while (warm := self._inventory.take(attempt, size, longest)) is not None:
+                handle = await self._still_idle(*warm)
+                if handle is not None:
+                    log.info("warm worker reused", extra={"worker": handle.worker_id, "attempt": attempt})
+                    return handle
+            if (handle := await self._from_floor(need.attempt, size)) is not None:
                 return handle
-        await self._make_room(attempt)
+        await self._make_room(attempt, reserved=need.reserved)
         try:
-            worker_id = await self._launches.launch(need.attempt, size)
+            worker_id = await self._launches.launch(need.attempt, size, reserved=need.reserved)
         finally:
             self._launching.discard(attempt)
         return await self._launches.healthy(worker_id)
+
+    async def _from_floor(self, attempt: AttemptId, size: WorkerSize) -> WorkerHandle | None:
+        """One of the warm floor, if its size will do; None: none is to be had."""
+        if self._floor is None or not self._floor_size().covers(size):
+            return None
+        while (worker_id := await self._floor_worker()) is not None:
+            handle = await self.take(worker_id, attempt)
+            if handle is not None:
+                log.info("worker of the floor used", extra={"worker": worker_id, "attempt": str(attempt)})
+                return handle
+            await self._launches.stop(worker_id, "it was warm and cannot be used")
+        return None
+
+    async def _floor_worker(self) -> WorkerId | None:
+        assert self._floor is not None
+        try:
+            return await self._floor.take()
+        except StoreUnavailable as error:
+            log.warning("the warm floor cannot be used", extra={"error": str(error)})
+            return None
+
+    def _floor_size(self) -> WorkerSize:
+        """Of the floor's workers: the smallest."""
+        return size_for(
+            WorkerNeed(AttemptId(JobId(""), 0), BAM, 0, reserved=True), self._bounds, self._sizes()
+        )
 
     def _known_end(self, worker_id: WorkerId | None) -> Reason:
         state = None if worker_id is None else self._discovery.states().get(worker_id)
@@ -275,7 +337,9 @@ class EcsFleet(AcquiringFleet):
                 return worker_id
         return None
 
-    async def _still_idle(self, worker_id: WorkerId, since: float) -> WorkerHandle | None:
+    async def _still_idle(
+        self, worker_id: WorkerId, since: float, ask: Describe | None = None
+    ) -> WorkerHandle | None:
         """Ask a warm worker whether it may be used; None: another process has it, or it does not answer."""
         address = self._discovery.address(worker_id)
         assert address is not None
@@ -284,7 +348,7 @@ class EcsFleet(AcquiringFleet):
             return handle  # It answered this process a moment ago.
         try:
             async with asyncio.timeout(DESCRIBE_SECONDS):
-                answer = await self._describe(handle)
+                answer = await (ask or self._describe)(handle)
         except (WorkerLost, Misconfigured, TimeoutError) as error:
             log.info("warm worker silent", extra={"worker": worker_id, "error": type(error).__name__})
             self._inventory.mark_unresponsive(worker_id, since)
@@ -300,13 +364,19 @@ class EcsFleet(AcquiringFleet):
         self._discovery.poll_soon(worker_id)
         return None
 
-    async def _make_room(self, attempt: str) -> None:
-        """Take a slot for a launch. Raises NoCapacity when all workers are in use."""
+    async def _make_room(self, attempt: str, *, reserved: bool = False) -> None:
+        """Take a slot for a launch. Raises NoCapacity when all workers are in use.
+
+        For a reservation nobody makes room: what is idle is as good as what it would get.
+        """
         while self._used() >= self._max_workers:
-            idle = self._inventory.idle()
-            if not idle:
+            idle = {} if reserved else self._inventory.idle()
+            if idle:
+                victim = min(idle, key=lambda worker_id: idle[worker_id])
+            elif self._floor is None or reserved or (taken := await self._floor_worker()) is None:
                 raise self._no_capacity(self._max_workers)
-            victim = min(idle, key=lambda worker_id: idle[worker_id])
+            else:
+                victim = taken
             self._inventory.let_go(victim)
             await self._launches.stop(victim, "makes room for another size")
             try:

@@ -38,6 +38,16 @@ def describe_over_wool(workers: WoolWorkers) -> Describe:
     return describe
 
 
+def keep_over_wool(workers: WoolWorkers, seconds: float) -> Describe:
+    """The same, and it stays for so long although it is idle."""
+
+    async def keep(worker: WorkerHandle) -> Mapping[str, Any]:
+        async with workers.connect(worker) as link:
+            return await link.keep(seconds)
+
+    return keep
+
+
 class EcsLaunches:
     """Starts and stops FleetTasks; `start_timeout` is from RunTask to healthy, in seconds."""
 
@@ -59,13 +69,13 @@ class EcsLaunches:
         self._start_timeout = start_timeout
         self._connecting: set[asyncio.Task[None]] = set()
 
-    async def launch(self, attempt: AttemptId, size: WorkerSize) -> WorkerId:
+    async def launch(self, attempt: AttemptId, size: WorkerSize, *, reserved: bool = False) -> WorkerId:
         """Request a worker of that size, held for the attempt from now on.
 
         Raises:
             NoCapacity, LaunchFailed, Misconfigured: as EcsProvisioner.launch.
         """
-        launching = asyncio.create_task(self._provisioner.launch(attempt, size))
+        launching = asyncio.create_task(self._provisioner.launch(attempt, size, reserved=reserved))
         try:
             worker_id = await asyncio.shield(launching)
         except asyncio.CancelledError:

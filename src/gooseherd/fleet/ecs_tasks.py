@@ -14,6 +14,8 @@ ATTEMPT_VARIABLE: Final = "WORKER_LAUNCHED_FOR"
 """In the container's environment, where it outlives StopTask; tags do not."""
 MEMORY_VARIABLE: Final = "WORKER_MEMORY_BYTES"
 """The task's own: a limit of the whole task is in no control group that its container sees."""
+KEEP_VARIABLE: Final = "WORKER_KEEP_SECONDS"
+"""Of a reserved worker: how long it stays although idle, unless somebody speaks to it."""
 THREADS_VARIABLE: Final = "WORKER_THREADS"
 """Of its tools, unless the settings say how many: its container sees the host's cores."""
 

@@ -30,8 +30,13 @@ class Launcher:
         self._environment = environment
         self._start_timeout = start_timeout
 
-    def spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
-        """Start it in a session of its own, so that it outlives us and our terminal. Blocks briefly."""
+    def spawn(
+        self, worker_id: WorkerId, work: Path, more: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start it in a session of its own, so that it outlives us and our terminal. Blocks briefly.
+
+        `more` is added to its environment.
+        """
         with self._records.log(worker_id).open("wb") as out:
             return subprocess.Popen(
                 [
@@ -43,7 +48,7 @@ class Launcher:
                 stdout=out,
                 stderr=out,
                 cwd="/",
-                env=self._environment,
+                env={**self._environment, **(more or {})},
                 start_new_session=True,
             )
 

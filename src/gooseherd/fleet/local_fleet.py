@@ -82,6 +82,20 @@ class LocalFleet(AcquiringFleet):
         self._processes.watch(record)
         return WorkerHandle(worker_id, record.address)
 
+    async def take(
+        self, worker_id: WorkerId, attempt: AttemptId, *, reserved: bool = False
+    ) -> WorkerHandle | None:
+        """Held by this process from now on."""
+        record = await self._records.under_lock(lambda: self._take(worker_id, str(attempt), reserved))
+        if record is None or record.address is None:
+            return None
+        self._processes.watch(record)
+        try:
+            await probe(record.address)
+        except WorkerLost:
+            return None
+        return WorkerHandle(worker_id, record.address)
+
     async def gone(self, worker_id: WorkerId) -> str:
         """Killed by which signal, or exited with which status, where that can be known."""
         while (watching := self._processes.watching(worker_id)) is None:
@@ -168,7 +182,7 @@ class LocalFleet(AcquiringFleet):
         while True:
             for dead in [record for record in await in_thread(self._records.entries) if not record.alive]:
                 await self._processes.clean_up(dead)
-            record, fresh = await self._records.under_lock(lambda: self._reserve(attempt))
+            record, fresh = await self._records.under_lock(lambda: self._reserve(attempt, need.reserved))
             if fresh:
                 record = await self._processes.launch(record)
                 assert record.address is not None
@@ -192,11 +206,27 @@ class LocalFleet(AcquiringFleet):
             if folder.name not in known:
                 sweep(folder)
 
-    def _reserve(self, attempt: str) -> tuple[WorkerRecord, bool]:
+    def _take(self, worker_id: WorkerId, attempt: str, reserved: bool) -> WorkerRecord | None:
+        """The record of a reserved worker on which nothing runs, now held for the attempt."""
+        record = self._records.get(worker_id)
+        if (
+            record is None
+            or not record.alive
+            or record.address is None
+            or record.build != self._build
+            or is_draining(record.work)
+            or any(running != attempt for running in live_attempts(record.work))
+        ):
+            return None
+        record = replace(record, attempt=attempt, owner=self._me, reserved=reserved)
+        self._records.put(record)
+        return record
+
+    def _reserve(self, attempt: str, reserved: bool) -> tuple[WorkerRecord, bool]:
         """The worker of the attempt, else a warm one, else a record to launch one for (True)."""
         records = [record for record in self._records.entries() if record.alive]
         same = [record for record in records if record.attempt == attempt]
-        warm = [record for record in records if self._is_warm(record)]
+        warm = [] if reserved else [record for record in records if self._is_warm(record)]
         for record in (*same, *reversed(warm)):
             taken = replace(record, attempt=attempt, owner=self._me)
             self._records.put(taken)
@@ -211,6 +241,7 @@ class LocalFleet(AcquiringFleet):
             started_at=time.time(),
             launcher=self._me,
             attempt=attempt,
+            reserved=reserved,
             owner=self._me,
         )
         self._records.put(record)
@@ -228,14 +259,18 @@ class LocalFleet(AcquiringFleet):
 
     def _take_idle(self) -> list[WorkerRecord]:
         """All idle workers, taken so that no other process is given one while it is being stopped."""
-        idle = [record for record in self._records.entries() if record.alive and record.attempt is None]
+        idle = [
+            record
+            for record in self._records.entries()
+            if record.alive and record.attempt is None and not record.reserved
+        ]
         taken = [replace(record, attempt=_BEING_STOPPED, owner=self._me) for record in idle]
         for record in taken:
             self._records.put(record)
         return taken
 
     def _is_idle(self, record: WorkerRecord) -> bool:
-        if record.address is None or is_draining(record.work):
+        if record.reserved or record.address is None or is_draining(record.work):
             return False
         # Held for an API process that died, with nothing running: nobody will come and release it.
         orphaned = record.owner is None or not record.owner.alive

@@ -15,9 +15,10 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import Misconfigured, NoCapacity
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.quantities import tool_threads
+from gooseherd.domain.reservation import KEEP_SECONDS
 from gooseherd.fleet.ecs_api import AlreadyLaunched, EcsApi
 from gooseherd.fleet.ecs_rate import TokenBucket
-from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, MEMORY_VARIABLE, THREADS_VARIABLE
+from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, KEEP_VARIABLE, MEMORY_VARIABLE, THREADS_VARIABLE
 from gooseherd.fleet.sizes import CPU_UNITS, WorkerSize
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,11 @@ class EcsProvisioner:
         self._rate = rate or TokenBucket(20, 20)
         self._launching: dict[AttemptId, asyncio.Task[WorkerId]] = {}
 
-    async def launch(self, attempt: AttemptId, size: WorkerSize) -> WorkerId:
+    async def launch(self, attempt: AttemptId, size: WorkerSize, *, reserved: bool = False) -> WorkerId:
         """Start a worker for the attempt; concurrent and repeated calls for one attempt name one worker.
 
-        It is asked for, not yet started. A caller that is cancelled does not take the launch back.
+        `reserved`: the attempt is a reservation's name, and the worker is kept. It is asked for, not yet
+        started. A caller that is cancelled does not take the launch back.
 
         Raises:
             NoCapacity: there is none now, on no kind of capacity that is allowed.
@@ -89,7 +91,7 @@ class EcsProvisioner:
         """
         task = self._launching.get(attempt)
         if task is None:
-            task = asyncio.create_task(self._launch(attempt, size), name=f"launch {attempt}")
+            task = asyncio.create_task(self._launch(attempt, size, reserved), name=f"launch {attempt}")
             self._launching[attempt] = task
             task.add_done_callback(lambda done: self._launched(attempt, done))
         return await asyncio.shield(task)
@@ -103,22 +105,22 @@ class EcsProvisioner:
         if not task.cancelled():
             task.exception()  # Looked at: every caller may have left.
 
-    async def _launch(self, attempt: AttemptId, size: WorkerSize) -> WorkerId:
+    async def _launch(self, attempt: AttemptId, size: WorkerSize, reserved: bool) -> WorkerId:
         match self._template.placement:
             case Placement.FARGATE:
-                return await self._run(attempt, size, spot=False)
+                return await self._run(attempt, size, spot=False, reserved=reserved)
             case Placement.SPOT:
-                return await self._run(attempt, size, spot=True)
+                return await self._run(attempt, size, spot=True, reserved=reserved)
             case Placement.SPOT_FIRST:
                 try:
-                    return await self._run(attempt, size, spot=True)
+                    return await self._run(attempt, size, spot=True, reserved=reserved)
                 except NoCapacity as error:
                     log.info("no Spot capacity", extra={"attempt": str(attempt), "detail": error.detail})
-                return await self._run(attempt, size, spot=False)
+                return await self._run(attempt, size, spot=False, reserved=reserved)
 
-    async def _run(self, attempt: AttemptId, size: WorkerSize, *, spot: bool) -> WorkerId:
+    async def _run(self, attempt: AttemptId, size: WorkerSize, *, spot: bool, reserved: bool) -> WorkerId:
         await self._rate.take()
-        request = launch_request(self._template, attempt, size, spot=spot)
+        request = launch_request(self._template, attempt, size, spot=spot, reserved=reserved)
         try:
             worker_id = (await self._api.run_task(request)).worker_id
         except AlreadyLaunched as error:
@@ -149,7 +151,7 @@ def client_token(attempt: AttemptId, *, spot: bool) -> str:
 
 
 def launch_request(
-    template: LaunchTemplate, attempt: AttemptId, size: WorkerSize, *, spot: bool
+    template: LaunchTemplate, attempt: AttemptId, size: WorkerSize, *, spot: bool, reserved: bool = False
 ) -> dict[str, Any]:
     """The parameters of RunTask, without the cluster. Equal arguments give equal requests."""
     environment = {
@@ -157,6 +159,7 @@ def launch_request(
         **template.environment,
         ATTEMPT_VARIABLE: str(attempt),
         MEMORY_VARIABLE: str(size.memory_mib << 20),
+        **({KEEP_VARIABLE: f"{KEEP_SECONDS:g}"} if reserved else {}),
     }
     network: dict[str, Any] = {
         "subnets": [subnet for subnet in template.subnets if subnet],

@@ -104,6 +104,12 @@ class _WoolLink(WorkerLink):
     async def describe(self) -> dict[str, Any]:
         return await self._ask(routines.describe)
 
+    async def keep(self, seconds: float) -> dict[str, Any]:
+        message = await self._ask(lambda: routines.keep(seconds))
+        if "build" not in message:
+            raise WorkerLost(_unexpected(message))
+        return message
+
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         last_message_at = time.monotonic() + self._dispatch

@@ -15,6 +15,7 @@ from typing import Final
 from gooseherd.blocking import in_thread
 from gooseherd.domain.errors import LaunchFailed, WorkerLost
 from gooseherd.domain.job import WorkerId
+from gooseherd.domain.reservation import KEEP_SECONDS
 from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.probe import probe
 from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
@@ -53,7 +54,7 @@ class WorkerProcesses:
         worker_id = record.worker_id
         try:
             self._oom_kills_before[worker_id] = oom_kills()
-            child = await in_thread(self._spawn, worker_id, record.work)
+            child = await in_thread(self._spawn, worker_id, record.work, record.reserved)
             record = replace(record, process=ProcessId.of_child(child.pid))
             await self._put(record)
             announced = await self._launcher.announced(worker_id, child)
@@ -73,9 +74,10 @@ class WorkerProcesses:
         log.info("worker launched", extra={"worker": worker_id, "address": record.address})
         return record
 
-    def _spawn(self, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, worker_id: WorkerId, work: Path, reserved: bool) -> subprocess.Popen[bytes]:
         """Kept in the same thread: a caller that is cancelled meanwhile gets no answer."""
-        child = self._children[worker_id] = self._launcher.spawn(worker_id, work)
+        kept = {"WORKER_KEEP_SECONDS": f"{KEEP_SECONDS:g}"} if reserved else {}
+        child = self._children[worker_id] = self._launcher.spawn(worker_id, work, kept)
         return child
 
     async def _put(self, record: WorkerRecord) -> None:

@@ -38,6 +38,8 @@ class WorkerRecord:
     """Folder of the worker's sockets, outside of everything else because paths of sockets are short."""
     attempt: str | None = None
     """Who uses it; None: idle."""
+    reserved: bool = False
+    """For a session: nobody else is handed it."""
     owner: ProcessId | None = None
     """On whose behalf: the API process that acquired or found it."""
 
@@ -58,6 +60,7 @@ class WorkerRecord:
             "address": self.address,
             "runtime": self.runtime and str(self.runtime),
             "attempt": self.attempt,
+            "reserved": self.reserved,
             "holder": self.owner and self.owner.to_json(),
         }
 
@@ -75,6 +78,7 @@ class WorkerRecord:
             address=data["address"],
             runtime=Path(runtime) if runtime else None,
             attempt=data["attempt"],
+            reserved=bool(data.get("reserved", False)),
             owner=ProcessId.from_json(owner) if owner else None,
         )
 

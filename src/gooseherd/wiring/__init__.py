@@ -29,7 +29,8 @@ from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
-from gooseherd.control.wakeups import Wakeups
+from gooseherd.control.wakeups import Wakeup, Wakeups
+from gooseherd.control.warm_floor import FloorWorkers, WarmFloor
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
@@ -46,6 +47,7 @@ from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
 
+_FLOOR_TICK_SECONDS = 20.0
 _PROBE = CacheKey("readiness-probe")
 _PROCESSING_OFF = (
     "off: upstream's bytes and indexes are served as they are; "
@@ -104,7 +106,11 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 wakeups=wakeups,
                 new_id=lambda: JobId(uuid.uuid4().hex),
             )
-            fleet, workers = await open_fleet(settings, state)
+            floor_wakeup = Wakeup()
+            floor_workers = FloorWorkers(store.reservations, build_id(), floor_wakeup)
+            fleet, workers = await open_fleet(
+                settings, state, floor_workers if settings.ecs_warm_workers else None
+            )
             stack.push_async_callback(fleet.close)
             executions = Executions(
                 jobs=jobs,
@@ -146,9 +152,30 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 owner=executions.owner,
             )
             loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop]
+            if settings.ecs_cluster is not None:
+                # Without a floor too: what an earlier deployment kept ready is let go.
+                warm_floor = WarmFloor(
+                    reservations=store.reservations,
+                    fleet=fleet,
+                    workers=workers,
+                    floor_workers=floor_workers,
+                    wakeup=floor_wakeup,
+                    work=wakeups.work,
+                    floor=settings.ecs_warm_workers,
+                    max_workers=settings.ecs_max_workers,
+                    build=build_id(),
+                    tick_seconds=min(_FLOOR_TICK_SECONDS, 4 * settings.workflow_tick_seconds),
+                )
+                loops.append(warm_floor.loop)
+                stack.push_async_callback(warm_floor.close)
             if settings.workflow_reconcile_seconds:
                 reconciler = make_reconciler(
-                    settings, jobs, fleet, follows=executions.follows, unowned=wakeups.unowned
+                    settings,
+                    jobs,
+                    fleet,
+                    store.reservations,
+                    follows=executions.follows,
+                    unowned=wakeups.unowned,
                 )
                 loops.append(reconciler.loop)
             await stack.enter_async_context(

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.fleet import Fleet, WarmWorkers
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.quantities import tool_threads
 from gooseherd.fleet.deferred_workers import DeferredWoolWorkers
@@ -28,14 +28,16 @@ _LEAST_LOCAL_CAP: Final = 256 << 20
 """Bytes: of a machine with many workers and little memory; hardly ever do all sort at once."""
 
 
-async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Workers]:
-    """The fleet and how to talk to its workers; the caller closes the fleet.
+async def open_fleet(
+    settings: Settings, state: StateDir, floor: WarmWorkers | None = None
+) -> tuple[Fleet, Workers]:
+    """The fleet and how to talk to its workers; the caller closes the fleet. On ECS it uses the warm `floor`.
 
     Raises:
         Misconfigured: naming the variable.
     """
     if settings.ecs_cluster is not None:
-        return _ecs(settings)
+        return _ecs(settings, floor)
     inherited = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
     if settings.workflow_s3_bucket is not None:
         inherited |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
@@ -50,12 +52,12 @@ async def open_fleet(settings: Settings, state: StateDir) -> tuple[Fleet, Worker
     return fleet, DeferredWoolWorkers(silence_seconds=settings.worker_silence_seconds)
 
 
-def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
+def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]:
     from gooseherd.fleet.discovery import EcsDiscovery, PollPace
     from gooseherd.fleet.ecs_api import EcsApi
     from gooseherd.fleet.ecs_fleet import EcsFleet
     from gooseherd.fleet.ecs_health import http_probe
-    from gooseherd.fleet.ecs_launches import describe_over_wool
+    from gooseherd.fleet.ecs_launches import describe_over_wool, keep_over_wool
     from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate, Placement
     from gooseherd.fleet.sizes import SizeBounds
     from gooseherd.fleet.wool_workers import WoolWorkers
@@ -107,6 +109,9 @@ def _ecs(settings: Settings) -> tuple[Fleet, Workers]:
         ),
         start_timeout=settings.ecs_start_timeout_seconds,
         idle_timeout=settings.worker_idle_timeout_seconds,
+        floor=floor,
+        # Long enough for its attempt to begin; afterwards its own idle timeout counts.
+        unreserve=keep_over_wool(workers, settings.worker_idle_timeout_seconds),
     )
     return fleet, workers
 

@@ -10,7 +10,7 @@ from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.fleet import Fleet
-from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.store import JobStore, ReservationStore
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.fleet import open_fleet
@@ -21,6 +21,7 @@ def make_reconciler(
     settings: Settings,
     jobs: JobStore,
     fleet: Fleet,
+    reservations: ReservationStore,
     *,
     follows: Callable[[JobId], bool] = lambda _: False,
     unowned: Wakeup | None = None,
@@ -30,6 +31,7 @@ def make_reconciler(
     return Reconciler(
         jobs=jobs,
         fleet=fleet,
+        reservations=reservations,
         limits=ReconcilerLimits(
             orphan_grace=timedelta(
                 seconds=max(settings.worker_orphan_grace_seconds, 2 * settings.worker_idle_timeout_seconds)
@@ -60,4 +62,4 @@ async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
         store = await stack.enter_async_context(open_store(settings))
         fleet, _ = await open_fleet(settings, state)
         stack.push_async_callback(fleet.close)
-        yield make_reconciler(settings, store.jobs, fleet)
+        yield make_reconciler(settings, store.jobs, fleet, store.reservations)

@@ -24,7 +24,7 @@ from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM, FULL_DISK
-from gooseherd.worker.folders import AttemptFolder, is_draining
+from gooseherd.worker.folders import AttemptFolder, is_draining, keep
 from gooseherd.worker.journal import JournalReader
 from gooseherd.worker.resources import oom_kills
 from gooseherd.worker.spawning import Spawned, Spawner
@@ -157,6 +157,11 @@ class AttemptSupervisor:
             "attempts": [str(name) for name, attempt in list(self._attempts.items()) if attempt.is_active()],
             "draining": is_draining(self._work),
         }
+
+    def keep(self, seconds: float) -> Message:
+        """The worker does not end for being idle for so long, from now on. Answers as `describe`. Blocks."""
+        keep(self._work, seconds)
+        return self.describe()
 
     def start(self, order: Mapping[str, Any]) -> Message:
         """Start the attempt unless it was started before. Blocks; not interruptible, hence atomic."""

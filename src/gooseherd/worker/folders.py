@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from gooseherd.processes import ProcessId, end_session
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\.[0-9]{1,9}")
 _DRAINING: Final = "draining"
+_KEEP: Final = "keep"
+_KEEP_DRAFT: Final = "keep.draft"
+_MARKS: Final = frozenset({_DRAINING, _KEEP, _KEEP_DRAFT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def claim(work: Path) -> None:
     """
     try:
         if work.exists() and any(
-            not (path.name == _DRAINING or (_NAME.fullmatch(path.name) and path.is_dir()))
+            not (path.name in _MARKS or (_NAME.fullmatch(path.name) and path.is_dir()))
             for path in work.iterdir()
         ):
             raise Misconfigured("WORKER_WORK_DIR", "holds other files: it must be this worker's alone")
@@ -142,6 +146,21 @@ def set_draining(work: Path, draining: bool) -> None:
 def is_draining(work: Path) -> bool:
     """Whether the worker takes no new attempts."""
     return (work / _DRAINING).exists()
+
+
+def keep(work: Path, seconds: float) -> None:
+    """For so long, from now on, the worker does not end for being idle; replaces what was said before."""
+    draft = work / _KEEP_DRAFT
+    draft.write_text(repr(time.monotonic() + seconds))
+    draft.replace(work / _KEEP)
+
+
+def kept_until(work: Path) -> float:
+    """Until when it does not end for being idle, by time.monotonic(); 0.0: nobody asked."""
+    try:
+        return float((work / _KEEP).read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def write_json(path: Path, data: object) -> None:

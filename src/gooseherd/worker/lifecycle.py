@@ -18,7 +18,7 @@ from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import ProcessId
 from gooseherd.worker import container, tls
-from gooseherd.worker.folders import claim, sweep, write_json
+from gooseherd.worker.folders import claim, keep, sweep, write_json
 from gooseherd.worker.health_check import HealthCheck, ServerState
 from gooseherd.worker.options import Options
 from gooseherd.worker.settings import WorkerPlace, WorkerSettings, build_id
@@ -95,6 +95,8 @@ class Worker:
     async def _begin(self) -> None:
         await asyncio.to_thread(claim, self._work)
         self._claimed = True
+        if self._settings.keep:
+            keep(self._work, self._settings.keep)
         # Wool binds a socket below XDG_RUNTIME_DIR, and a socket's path may have 107 bytes at most.
         base = os.environ.get("XDG_RUNTIME_DIR", "")
         if not 0 < len(base) <= 40:

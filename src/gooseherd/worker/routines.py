@@ -57,6 +57,12 @@ async def describe() -> dict[str, Any]:
     return await _safely(lambda supervisor: supervisor.describe())
 
 
+@wool.routine  # type: ignore[untyped-decorator]
+async def keep(seconds: float) -> dict[str, Any]:
+    """Do not end for being idle for so long, from now on; answers as `describe`."""
+    return await _safely(lambda supervisor: supervisor.keep(seconds))
+
+
 async def _safely(call: Callable[[AttemptSupervisor], dict[str, Any]]) -> dict[str, Any]:
     def body() -> dict[str, Any]:
         try:

@@ -101,6 +101,8 @@ class WorkerSettings:
     """AWS_ENDPOINT_URL of a cloud other than AWS."""
     idle_timeout: float = environment.IDLE_TIMEOUT_SECONDS
     """WORKER_IDLE_TIMEOUT_SECONDS: with no live attempt for that long it ends. 0: never."""
+    keep: float = 0.0
+    """WORKER_KEEP_SECONDS: so long after its start it does not end for being idle; `keep` prolongs it."""
     max_lifetime: float = environment.MAX_LIFETIME_SECONDS
     """WORKER_MAX_LIFETIME_SECONDS: after that it takes no new attempts. 0: never."""
     sort_memory: int = 0
@@ -134,6 +136,7 @@ class WorkerSettings:
             region=env.get("AWS_REGION") or environment.REGION,
             endpoint_url=env.get("AWS_ENDPOINT_URL") or None,
             idle_timeout=read(env, "WORKER_IDLE_TIMEOUT_SECONDS", environment.seconds, cls.idle_timeout),
+            keep=read(env, "WORKER_KEEP_SECONDS", environment.seconds, cls.keep),
             max_lifetime=read(env, "WORKER_MAX_LIFETIME_SECONDS", environment.seconds, cls.max_lifetime),
             sort_memory=read(env, "CFDB_SORT_MEMORY_CAP", environment.cap, cls.sort_memory),
             samtools_memory=read(env, "CFDB_SAMTOOLS_MEMORY_CAP", environment.cap, cls.samtools_memory),

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from gooseherd.worker.folders import attempt_folders, live_attempts, set_draining
+from gooseherd.worker.folders import attempt_folders, kept_until, live_attempts, set_draining
 from gooseherd.worker.watchdog import STOP_SECONDS
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 async def until_idle_or_expired(work: Path, *, idle_timeout: float, max_lifetime: float) -> None:
     """Return when no attempt has run for `idle_timeout`, or `max_lifetime` is over and none runs.
 
-    Seconds; 0: never. The worker is draining when this returns.
+    Seconds; 0: never. A worker that is kept (folders.keep) is not idle. It is draining when this returns.
     """
     pause = min([1.0, *(seconds / 4 for seconds in (idle_timeout, max_lifetime) if seconds)])
     began = busy_at = time.monotonic()
@@ -29,7 +29,7 @@ async def until_idle_or_expired(work: Path, *, idle_timeout: float, max_lifetime
             set_draining(work, True)
         if live_attempts(work):
             busy_at = now
-        elif expired or (idle_timeout and now - busy_at > idle_timeout):
+        elif expired or (idle_timeout and now - busy_at > idle_timeout and now > kept_until(work)):
             set_draining(work, True)
             # Checked again while draining: an attempt may have started between the two.
             if not live_attempts(work):

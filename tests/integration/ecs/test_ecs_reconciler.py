@@ -188,6 +188,9 @@ class Deaf:
         await asyncio.Event().wait()
         yield Event(1, EventKind.ACCEPTED, 0.0)
 
+    async def keep(self, seconds) -> Mapping[str, Any]:
+        return {}
+
     async def describe(self) -> Mapping[str, Any]:
         return {}
 

@@ -55,6 +55,9 @@ class Starved:
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         return None
 
+    async def keep(self, seconds: float) -> Mapping[str, Any]:
+        return {}
+
     async def describe(self) -> Mapping[str, Any]:
         return {}
 

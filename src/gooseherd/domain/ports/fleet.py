@@ -80,6 +80,18 @@ class WorkerView:
     size: str = ""
 
 
+class WarmWorkers(Protocol):
+    """The warm floor's workers, of which each is handed out once, by whichever process is first."""
+
+    def ready(self) -> Collection[WorkerId]:
+        """Those that could be taken, as far as this process knows; does not wait."""
+        ...
+
+    async def take(self) -> WorkerId | None:
+        """One of them, which is no longer the floor's; None: there is none. Raises StoreUnavailable."""
+        ...
+
+
 class Fleet(Protocol):
     """Workers: launched for work, reused while warm, found again after a restart."""
 
@@ -90,6 +102,17 @@ class Fleet(Protocol):
             NoCapacity: none to be had now.
             LaunchFailed: one was started and did not become healthy.
             Misconfigured: no retry heals it.
+        """
+        ...
+
+    async def take(
+        self, worker_id: WorkerId, attempt: AttemptId, *, reserved: bool = False
+    ) -> WorkerHandle | None:
+        """A worker that was launched for a reservation, for this attempt.
+
+        None: it does not live, does not answer, is of another build or works for somebody else. Not
+        `reserved`: it is an ordinary worker from now on. Else its reservation goes on, and `disown` ends
+        the use of it.
         """
         ...
 

@@ -35,6 +35,10 @@ class WorkerLink(Protocol):
         """End the attempt's process group; returns when it is gone. Unknown attempts are fine."""
         ...
 
+    async def keep(self, seconds: float) -> Mapping[str, Any]:
+        """For so long from now on it does not end for being idle; the last call counts. As `describe`."""
+        ...
+
     async def describe(self) -> Mapping[str, Any]:
         """The worker's `build`, `uptime_seconds`, `attempts` at work (names) and whether it is `draining`."""
         ...
