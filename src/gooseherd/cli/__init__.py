@@ -12,6 +12,7 @@ import typer
 
 from gooseherd.cli import (
     add,
+    batches,
     certs,
     devcloud,
     files,
@@ -45,8 +46,10 @@ app = typer.Typer(
 app.command("up", cls=up.RootsFromHere)(up.up)
 app.command("add")(add.add)
 app.command("get")(get.get)
+app.command("prepare")(batches.prepare)
 app.command("show")(show.show)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(batches.app, name="batches")
 app.command("queue")(queue.queue)
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")

@@ -9,122 +9,100 @@ from typing import Annotated, Any
 import typer
 
 from gooseherd.cli import formatting, options
-from gooseherd.cli.connection import connect, local_service, split_name
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.cli.connection import local_service, split_name
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
+from gooseherd.cli.service_command import Service, service_command
 
 app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("ls")
+@service_command
 def ls(
+    service: Service,
     text: Annotated[
         str | None, typer.Argument(help="Beginning of an id or of a word of the file name.")
     ] = None,
     dcc: Annotated[str | None, typer.Option(help="Only of this namespace.")] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="Only of this format.")] = None,
     limit: options.Limit = 50,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """List the catalog."""
+    with service.connected() as client:
+        files = list(client.files(dcc=dcc, text=text, file_format=file_format, limit=limit))
+    if service.emitted({"files": files}):
+        return
+    from gooseherd.cli.tables import Rounded, show_table
 
-    def command() -> None:
-        with connect(url, api_key, state_dir) as client:
-            files = list(client.files(dcc=dcc, text=text, file_format=file_format, limit=limit))
-        if as_json:
-            emit({"files": files})
-            return
-        from gooseherd.cli.tables import Rounded, show_table
-
-        rows = [
-            (
-                f"{f['dcc']}/{f['local_id']}",
-                f["file_format"],
-                Rounded(f.get("size_in_bytes"), formatting.size(f.get("size_in_bytes"))),
-                f.get("filename"),
-            )
-            for f in files
-        ]
-        show_table(
-            ("file", "format", "size", "name"), rows, empty="no files; add one with: gooseherd add PATH"
+    rows = [
+        (
+            f"{f['dcc']}/{f['local_id']}",
+            f["file_format"],
+            Rounded(f.get("size_in_bytes"), formatting.size(f.get("size_in_bytes"))),
+            f.get("filename"),
         )
-
-    raise typer.Exit(run(command, as_json=as_json))
+        for f in files
+    ]
+    show_table(("file", "format", "size", "name"), rows, empty="no files; add one with: gooseherd add PATH")
 
 
 @app.command("import")
+@service_command
 def import_(
+    service: Service,
     source: Annotated[
         str, typer.Argument(metavar="FILE.jsonl|-", help="One JSON entry a line; - for stdin.")
     ],
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Register every line of a dump."""
-
-    def command() -> None:
-        if source != "-" and not Path(source).is_file():
-            raise CommandError(Exit.USAGE, f"{source}: no such file")
-        with connect(url, api_key, state_dir) as client:
-            if source == "-":
-                counts = client.import_files(sys.stdin.buffer)
-            else:
-                with Path(source).open("rb") as lines:
-                    counts = client.import_files(lines)
-        if as_json:
-            emit(counts)
+    if source != "-" and not Path(source).is_file():
+        raise CommandError(Exit.USAGE, f"{source}: no such file")
+    with service.connected() as client:
+        if source == "-":
+            counts = client.import_files(sys.stdin.buffer)
         else:
-            _report_import(counts)
-        if counts.get("failed"):
-            raise typer.Exit(Exit.FAILED)
-
-    raise typer.Exit(run(command, as_json=as_json))
+            with Path(source).open("rb") as lines:
+                counts = client.import_files(lines)
+    if not service.emitted(counts):
+        _report_import(counts)
+    if counts.get("failed"):
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command("rm")
+@service_command
 def rm(
+    service: Service,
     names: Annotated[list[str], typer.Argument(metavar="DCC/ID...", help="As `gooseherd files ls` says it.")],
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Take entries out of the catalog; a job on content that no other entry has is cancelled.
 
     The source files stay, and so do finished artifacts in the cache; a copy of what `gooseherd add -`
     read from a pipe goes.
     """
+    from gooseherd.cli.piped_input import remove_piped
+    from gooseherd.client import Missing
 
-    def command() -> None:
-        from gooseherd.cli.piped_input import remove_piped
-        from gooseherd.client import Missing
-
-        wanted = [split_name(name) for name in names]
-        removed: list[dict[str, Any]] = []
-        missing: list[str] = []
-        with connect(url, api_key, state_dir) as client:
-            ours = local_service(client.base_url, state_dir)
-            for dcc, local_id in wanted:
-                try:
-                    removed.append(client.remove(dcc, local_id))
-                except Missing:
-                    missing.append(f"{dcc}/{local_id}")
-                    print_status(f"no file {dcc}/{local_id}")
-                    continue
-                if ours is not None and not removed[-1].get("same_content"):
-                    remove_piped(str(removed[-1].get("access_url") or ""), ours)
-                if not as_json:
-                    print_status(_removal_text(removed[-1]))
-        if as_json:
-            emit({"removed": removed, "missing": missing})
-        if missing:
-            raise typer.Exit(Exit.REFUSED)
-
-    raise typer.Exit(run(command, as_json=as_json))
+    wanted = [split_name(name) for name in names]
+    removed: list[dict[str, Any]] = []
+    missing: list[str] = []
+    with service.connected() as client:
+        ours = local_service(client.base_url, service.state_dir)
+        for dcc, local_id in wanted:
+            try:
+                removed.append(client.remove(dcc, local_id))
+            except Missing:
+                missing.append(f"{dcc}/{local_id}")
+                print_status(f"no file {dcc}/{local_id}")
+                continue
+            if ours is not None and not removed[-1].get("same_content"):
+                remove_piped(str(removed[-1].get("access_url") or ""), ours)
+            if not service.as_json:
+                print_status(_removal_text(removed[-1]))
+    if service.as_json:
+        emit({"removed": removed, "missing": missing})
+    if missing:
+        raise typer.Exit(Exit.REFUSED)
 
 
 def _removal_text(removal: dict[str, Any]) -> str:

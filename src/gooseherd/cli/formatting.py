@@ -45,6 +45,11 @@ def span(seconds: float | None) -> str:
     raise AssertionError("days have no end")
 
 
+def line(name: str, value: object) -> str:
+    """One line of a record: its name, and what it is."""
+    return f"{name:17} {value}"
+
+
 def number(count: int) -> str:
     """A count with its thousands apart."""
     return f"{count:,}"

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from gooseherd.cli import formatting, options
-from gooseherd.cli.connection import connect
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 from gooseherd.cli.progress import job_bar, percent, phase
+from gooseherd.cli.service_command import Service, service_command
 
 app = typer.Typer(help="Jobs: what is being made.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,115 +18,87 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, o
 
 
 @app.command("ls")
+@service_command
 def ls(
+    service: Service,
     status: Annotated[str | None, typer.Option(help="Only with this status.")] = None,
     limit: options.Limit = 20,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """List jobs, the newest first."""
+    with service.connected() as client:
+        jobs = list(client.jobs(status=status, limit=limit))
+    if service.emitted({"jobs": jobs}):
+        return
+    from gooseherd.cli.tables import Rounded, show_table
 
-    def command() -> None:
-        with connect(url, api_key, state_dir) as client:
-            jobs = list(client.jobs(status=status, limit=limit))
-        if as_json:
-            emit({"jobs": jobs})
-            return
-        from gooseherd.cli.tables import Rounded, show_table
-
-        rows = [
-            (
-                j["job_id"],
-                j["status"],
-                f"{percent(j):.0f}%",
-                file_of(j),
-                j.get("reason") or "",
-                Rounded(j["created_at"], formatting.moment(j["created_at"])),
-                formatting.waiting(j),
-            )
-            for j in jobs
-        ]
-        show_table(("job", "status", "done", "file", "reason", "created", ""), rows, empty="no jobs")
-
-    raise typer.Exit(run(command, as_json=as_json))
+    rows = [
+        (
+            j["job_id"],
+            j["status"],
+            f"{percent(j):.0f}%",
+            file_of(j),
+            j.get("reason") or "",
+            Rounded(j["created_at"], formatting.moment(j["created_at"])),
+            formatting.waiting(j),
+        )
+        for j in jobs
+    ]
+    show_table(("job", "status", "done", "file", "reason", "created", ""), rows, empty="no jobs")
 
 
 @app.command("show")
+@service_command
 def show(
+    service: Service,
     job: JobArgument,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Show one job with all its attempts."""
-
-    def command() -> None:
-        with connect(url, api_key, state_dir) as client:
-            record = client.job(job_id(job))
-        if as_json:
-            emit(record)
-            return
-        for line in job_lines(record):
-            print(line)
-
-    raise typer.Exit(run(command, as_json=as_json))
+    with service.connected() as client:
+        record = client.job(job_id(job))
+    if service.emitted(record):
+        return
+    for line in job_lines(record):
+        print(line)
 
 
 @app.command("watch")
+@service_command
 def watch(
+    service: Service,
     job: JobArgument,
     timeout: Annotated[float | None, typer.Option(help="Seconds; the job goes on after.")] = None,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Follow one job to its end; the exit code says whether it was completed."""
-
-    def command() -> None:
-        last: dict[str, Any] = {}
-        wanted = job_id(job)
-        with connect(url, api_key, state_dir) as client, job_bar(wanted, quiet=as_json) as bar:
-            for last in client.follow(wanted, timeout_seconds=timeout):
-                bar(last)
-                if as_json:
-                    emit(last)
-        if last.get("status") != "completed":
-            why = ": ".join(str(last[part]) for part in ("reason", "detail") if last.get(part))
-            print_status(
-                f"job {wanted} {last.get('status')}: {why}" if why else f"job {wanted} {last.get('status')}"
-            )
-            raise typer.Exit(Exit.FAILED)
-        if not as_json:
-            print_status(f"job {wanted} completed")
-            for line in formatting.note_lines(last):
-                print_status(line)
-
-    raise typer.Exit(run(command, as_json=as_json))
+    last: dict[str, Any] = {}
+    wanted = job_id(job)
+    with service.connected() as client, job_bar(wanted, quiet=service.as_json) as bar:
+        for last in client.follow(wanted, timeout_seconds=timeout):
+            bar(last)
+            if service.as_json:
+                emit(last)
+    if last.get("status") != "completed":
+        why = ": ".join(str(last[part]) for part in ("reason", "detail") if last.get(part))
+        print_status(
+            f"job {wanted} {last.get('status')}: {why}" if why else f"job {wanted} {last.get('status')}"
+        )
+        raise typer.Exit(Exit.FAILED)
+    if not service.as_json:
+        print_status(f"job {wanted} completed")
+        for line in formatting.note_lines(last):
+            print_status(line)
 
 
 @app.command("cancel")
+@service_command
 def cancel(
+    service: Service,
     job: JobArgument,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Cancel a job; what it has published so far stays."""
-
-    def command() -> None:
-        with connect(url, api_key, state_dir) as client:
-            record = client.cancel(job_id(job))
-        if as_json:
-            emit(record)
-        else:
-            print_status(f"job {record.get('job_id', job)}: {_cancellation_text(record)}")
-
-    raise typer.Exit(run(command, as_json=as_json))
+    with service.connected() as client:
+        record = client.cancel(job_id(job))
+    if not service.emitted(record):
+        print_status(f"job {record.get('job_id', job)}: {_cancellation_text(record)}")
 
 
 _TIMES = frozenset({"created_at", "enqueued_at", "updated_at", "started_at", "finished_at", "not_before"})
@@ -139,26 +111,22 @@ def job_lines(job: dict[str, Any]) -> Iterator[str]:
         if name in _APART or value in (None, "", [], {}):
             continue
         shown = formatting.moment(value) if name in _TIMES else value
-        yield _line(name, ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown))
+        yield formatting.line(name, ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown))
     progress = job.get("progress") or {}
     if job.get("status") == "running":
-        yield _line("progress", _progress_text(job, progress))
+        yield formatting.line("progress", _progress_text(job, progress))
     if why := formatting.waiting(job):
-        yield _line("waiting", why.removeprefix("waiting: "))
+        yield formatting.line("waiting", why.removeprefix("waiting: "))
     for attempt in job.get("attempts") or ():
-        yield _line("attempt", _attempt_text(attempt))
+        yield formatting.line("attempt", _attempt_text(attempt))
     for part in job.get("parts") or ():
-        yield _line(
+        yield formatting.line(
             part["kind"], f"{part['filename']}  {formatting.size(part['size'])}  sha256 {part['sha256']}"
         )
     if counts := job.get("counts"):
-        yield _line("counts", formatting.counts_text(counts))
+        yield formatting.line("counts", formatting.counts_text(counts))
     for note in job.get("notes") or ():
-        yield _line("note", str(note))
-
-
-def _line(name: str, value: str) -> str:
-    return f"{name:17} {value}"
+        yield formatting.line("note", str(note))
 
 
 def _progress_text(job: dict[str, Any], progress: dict[str, Any]) -> str:

@@ -77,6 +77,55 @@ def byte_bar(name: str, *, quiet: bool) -> Iterator[OnBytes]:
         yield lambda there, size: progress.update(task, completed=there, total=size)
 
 
+@contextlib.contextmanager
+def batch_bar(*, quiet: bool) -> Iterator[OnJob]:
+    """Shows how many files of a batch are ready; call the given function with each record of it."""
+    if quiet:
+        yield lambda batch: None
+        return
+    if not sys.stderr.isatty():
+        yield _batch_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(batch: Mapping[str, Any]) -> None:
+            ended = batch_ended_count(batch)
+            progress.update(task, completed=ended, total=batch["total"], description=batch_text(batch))
+
+        yield show
+
+
+def batch_text(batch: Mapping[str, Any]) -> str:
+    """How many files of a batch are where, in one line: `12 ready, 1 failed, 37 waiting`."""
+    order = ("ready", "failed", "cancelled", "running", "pending", "waiting")
+    return ", ".join(
+        f"{formatting.number(batch['counts'][name])} {name}" for name in order if batch["counts"].get(name)
+    )
+
+
+def batch_ended_count(batch: Mapping[str, Any]) -> int:
+    """Files of a batch that have ended."""
+    return sum(int(batch["counts"].get(name) or 0) for name in ("ready", "failed", "cancelled"))
+
+
+def _batch_lines() -> OnJob:
+    last, printed_at = "", 0.0
+
+    def show(batch: Mapping[str, Any]) -> None:
+        nonlocal last, printed_at
+        now, what = time.monotonic(), batch_text(batch)
+        if what != last and now - printed_at > _LINE_EVERY_SECONDS:
+            print_status(f"{batch_ended_count(batch)} of {batch['total']}: {what}")
+            last, printed_at = what, now
+
+    return show
+
+
 def phase(job: Mapping[str, Any], *, remaining: float | None = None) -> str:
     """What a job does just now, in a few words; `remaining` are the seconds to its next try, if known."""
     step = str((job.get("progress") or {}).get("step") or "")

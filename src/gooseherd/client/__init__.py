@@ -1,5 +1,6 @@
 """The Python SDK: files in, ready artifacts out, over the HTTP contract and nothing else."""
 
+from gooseherd.client.async_client import AsyncGooseherdClient
 from gooseherd.client.errors import (
     Busy,
     Changed,
@@ -20,6 +21,7 @@ from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind
 
 __all__ = [
+    "AsyncGooseherdClient",
     "Busy",
     "Changed",
     "Damaged",

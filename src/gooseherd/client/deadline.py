@@ -10,10 +10,11 @@ from gooseherd.client.errors import TookTooLong
 class Deadline:
     """When a wait ends, which may be never."""
 
-    def __init__(self, seconds: float | None, job_id: str | None = None) -> None:
+    def __init__(self, seconds: float | None, job_id: str | None = None, what: str = "job") -> None:
         self._seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
         self.job_id = job_id
+        self._what = what
 
     @property
     def remaining(self) -> float:
@@ -32,4 +33,4 @@ class Deadline:
     def check(self) -> None:
         """Raises TookTooLong."""
         if self._end is not None and self.remaining <= 0:
-            raise TookTooLong(self._seconds or 0.0, self.job_id)
+            raise TookTooLong(self._seconds or 0.0, self.job_id, self._what)

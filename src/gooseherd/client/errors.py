@@ -69,13 +69,16 @@ class JobEnded(Rejected):
 
 @dataclass(eq=False)
 class TookTooLong(Unavailable):
-    """The artifact was not ready in time; its job goes on."""
+    """It was not ready in time; the job or batch (`what`) goes on."""
 
     seconds: float
     job_id: str | None = None
+    what: str = "job"
 
     def __str__(self) -> str:
-        return f"not ready after {self.seconds:g} s" + (f"; job {self.job_id} goes on" if self.job_id else "")
+        return f"not ready after {self.seconds:g} s" + (
+            f"; {self.what} {self.job_id} goes on" if self.job_id else ""
+        )
 
 
 @dataclass(eq=False)

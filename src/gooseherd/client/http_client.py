@@ -2,81 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
-from urllib.parse import quote, urljoin, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from gooseherd import __version__
 from gooseherd.client import reading, sequences, transfer
+from gooseherd.client.batches import BatchCalls
+from gooseherd.client.calls import QUIET_SECONDS
 from gooseherd.client.deadline import Deadline
 from gooseherd.client.errors import (
     Busy,
     JobEnded,
-    Missing,
-    NotReachable,
     TookTooLong,
     UnexpectedResponse,
 )
 from gooseherd.client.parts import Job, PartResponse, ReadyPart, data_path, index_path, part_path, status_path
 from gooseherd.client.region import Region, parse_region
 from gooseherd.client.responses import check, content_length, filename, json_object, reaching, retry_after
-from gooseherd.client.sse import parse_events
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.states import TERMINAL, Status
 
 OnJob = Callable[[Job], None]
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_POLL_SECONDS = (0.2, 2.0)
-"""First and longest wait between two looks at a job when its events cannot be had."""
-_OUTAGE_SECONDS = 60.0
-"""How long a service that was there may be gone while a job is followed: a restart takes seconds."""
-_QUIET_SECONDS = 30.0
-"""A stream of events that sends nothing for so long is given up for polling."""
 
-
-class GooseherdClient:
-    """One service. Safe to share between threads; `close()` or `with` frees its connections.
-
-    Every call may raise NotReachable, and Refused (Missing, Denied, Busy) for an error response.
-    """
-
-    def __init__(self, base_url: str, api_key: str | None = None, *, timeout_seconds: float = 30.0) -> None:
-        self.base_url = base_url.rstrip("/")
-        self._timeout_seconds = timeout_seconds
-        headers = {"User-Agent": f"gooseherd/{__version__}"}
-        if api_key:
-            headers["X-API-Key"] = api_key
-        self.http = httpx.Client(
-            base_url=self.base_url,
-            headers=headers,
-            timeout=timeout_seconds,
-            # A proxy of the environment cannot reach this machine's loopback.
-            trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
-            # Loading the certificates takes longer than a local call; redirects are never followed.
-            verify=urlsplit(self.base_url).scheme == "https",
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the connections; idempotent."""
-        self.http.close()
-
-    def url(self, path: str) -> str:
-        """`path` as an absolute URL."""
-        return urljoin(self.base_url + "/", path.lstrip("/")) if "://" not in path else path
+class GooseherdClient(BatchCalls):
+    """The whole HTTP contract: catalog, jobs, batches, artifacts (see HttpCalls)."""
 
     def is_ready(self) -> bool:
         """Whether the service and its dependencies are ready."""
@@ -158,27 +112,14 @@ class GooseherdClient:
         return self._json("DELETE", f"/jobs/{quote(job_id, safe='')}")
 
     def events(
-        self, job_id: str, *, quiet_seconds: float = _QUIET_SECONDS
+        self, job_id: str, *, quiet_seconds: float = QUIET_SECONDS
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """(event name, data) as the service sends them, to the end of the stream.
 
         Raises:
             NotReachable: also when not even a keep-alive came for `quiet_seconds`.
         """
-        url = self.url(f"/jobs/{quote(job_id, safe='')}/events")
-        wait = httpx.Timeout(self._timeout_seconds, read=quiet_seconds)
-        with (
-            reaching(url),
-            self.http.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=wait) as response,
-        ):
-            check(response)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise UnexpectedResponse(url, "the response is no stream of events")
-            for event in parse_events(response.iter_lines()):
-                with contextlib.suppress(ValueError):
-                    data = json.loads(event.data)
-                    if isinstance(data, dict):
-                        yield event.event, data
+        yield from self._events(f"/jobs/{quote(job_id, safe='')}", quiet_seconds)
 
     def follow(self, job_id: str, *, timeout_seconds: float | None = None) -> Iterator[Job]:
         """The job now and after each change, to its end: by events, by polling when those fail.
@@ -188,32 +129,12 @@ class GooseherdClient:
         Raises:
             TookTooLong: not at its end in time. The job goes on.
         """
-        deadline = Deadline(timeout_seconds, job_id)
-        job = self.job(job_id)
-        yield job
-        if not _ended(job):
-            try:
-                for _, data in self.events(job_id, quiet_seconds=deadline.at_most(_QUIET_SECONDS)):
-                    deadline.check()
-                    if data.get("job_id") == job_id and "status" in data:
-                        job = data
-                        yield job
-            except (NotReachable, UnexpectedResponse, Busy, Missing):
-                pass  # polling shows whether the service is gone or only its events
-        pause, seen_at = _POLL_SECONDS[0], time.monotonic()
-        while not _ended(job):
-            deadline.check()
-            time.sleep(deadline.at_most(pause))
-            pause = min(pause * 1.3, _POLL_SECONDS[1])
-            try:
-                now, seen_at = self.job(job_id), time.monotonic()
-            except (NotReachable, Busy):
-                if time.monotonic() - seen_at > _OUTAGE_SECONDS:
-                    raise
-                continue
-            if now != job:
-                job = now
-                yield job
+        yield from self._follow(
+            f"/jobs/{quote(job_id, safe='')}",
+            id_name="job_id",
+            ended=lambda job: job.get("status") in TERMINAL,
+            deadline=Deadline(timeout_seconds, job_id),
+        )
 
     # -- fleet -----------------------------------------------------------------------------
 
@@ -371,28 +292,3 @@ class GooseherdClient:
         if not job_id:
             raise UnexpectedResponse(url, "202 without the Location of a job")
         return PartResponse(job_id=job_id, retry_after_seconds=retry_after(response) or 1.0)
-
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        url = self.url(path)
-        with reaching(url):
-            response = self.http.request(method, url, **options)
-        return json_object(check(response))
-
-    def _pages(
-        self, path: str, name: str, query: Mapping[str, str | None], limit: int | None
-    ) -> Iterator[dict[str, Any]]:
-        wanted = {key: value for key, value in query.items() if value is not None}
-        remaining = limit
-        while remaining is None or remaining > 0:
-            page = self._json("GET", path, params={**wanted, "limit": min(remaining or 200, 200)})
-            items = page.get(name, [])
-            yield from items[:remaining]
-            remaining = None if remaining is None else remaining - len(items)
-            after = page.get("next")
-            if not after or not items:
-                return
-            wanted["after"] = after
-
-
-def _ended(job: Mapping[str, Any]) -> bool:
-    return job.get("status") in TERMINAL

@@ -15,26 +15,37 @@ class ServerEvent:
     id: str = ""
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
-    """The events of a stream, given its lines without their ends.
+class EventParser:
+    """Takes a stream line by line, without their ends.
 
     An event that the end of the stream cuts off is not dispatched (HTML, 9.2.6).
     """
-    data: list[str] = []
-    event, last_id = "", ""
-    for line in lines:
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+        self._event, self._last_id = "", ""
+
+    def feed(self, line: str) -> ServerEvent | None:
+        """The event that this line completes, if it does."""
         if not line:
-            if data:
-                yield ServerEvent("\n".join(data), event or "message", last_id)
-            data, event = [], ""
-            continue
-        if line.startswith(":"):
-            continue
+            data, event = self._data, self._event
+            self._data, self._event = [], ""
+            return ServerEvent("\n".join(data), event or "message", self._last_id) if data else None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
-            data.append(value)
+            self._data.append(value)
         elif name == "event":
-            event = value
+            self._event = value
         elif name == "id" and "\0" not in value:
-            last_id = value
+            self._last_id = value
+        return None
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
+    """The events of a stream, given its lines."""
+    parser = EventParser()
+    for line in lines:
+        event = parser.feed(line)
+        if event is not None:
+            yield event

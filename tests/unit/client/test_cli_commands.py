@@ -500,3 +500,72 @@ def test_show_of_an_unknown_file_is_refused(gooseherd: Any) -> None:
 def test_what_programs_read_is_not_rounded(gooseherd: Any, service: Any, reply: Any) -> None:
     service.on("GET /files", reply(200, {"files": [{**ENTRY, "filename": "f.bed"}], "next": None}))
     assert gooseherd("files", "ls").stdout == "d/f\tbed\t21300000\tf.bed\n"
+
+
+QUEUE: dict[str, Any] = {
+    "pending": 1203,
+    "running": 2,
+    "finalizing": 1,
+    "active": 1206,
+    "pending_by_priority": {"interactive": 3, "normal": 0, "batch": 1200},
+    "oldest_seconds": 125.0,
+    "wait_seconds": {"p50": 0.42, "p95": 61.0},
+    "finalizers_active": 1,
+    "finalizers_owned": [{"job_id": "j1", "seconds": 12.0}],
+    "finalizer_defers_total": 0,
+    "requesters_running": 2,
+}
+
+
+def test_queue_tells_who_waits_and_for_how_long(gooseherd: Any, service: Any, reply: Any) -> None:
+    requesters = {"admin": {"pending": 1200, "running": 1}, "10.0.0.7": {"pending": 3, "running": 1}}
+    service.on("GET /queue", reply(200, {**QUEUE, "requesters": requesters}))
+    result = gooseherd("queue")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "pending           1203 (interactive 3, normal 0, batch 1200)",
+        "running           2",
+        "finalizing        1",
+        "oldest waits      2 min 5 s",
+        "waited lately     0.4 s (median), 1 min 1 s (95th percentile)",
+        "finalizes         j1, for 12 s",
+        "admin\t1200\t1",
+        "10.0.0.7\t3\t1",
+    ]
+
+
+def test_an_empty_queue_says_nothing_of_waits_and_who_has_no_key_sees_no_requesters(
+    gooseherd: Any, service: Any, reply: Any
+) -> None:
+    empty = {
+        **QUEUE,
+        "pending": 0,
+        "running": 0,
+        "finalizing": 0,
+        "pending_by_priority": {"interactive": 0, "normal": 0, "batch": 0},
+        "oldest_seconds": None,
+        "wait_seconds": {"p50": None, "p95": None},
+        "finalizers_owned": [],
+    }
+    service.on("GET /queue", reply(200, empty), reply(200, {**empty, "requesters": {}}))
+    result = gooseherd("queue")
+    assert result.stdout.splitlines() == [
+        "pending           0 (interactive 0, normal 0, batch 0)",
+        "running           0",
+        "finalizing        0",
+    ]
+    assert result.stderr == "with the admin key: by requester, too\n"
+    assert gooseherd("queue").stderr == "nobody waits\n"
+
+
+def test_queue_as_json_is_the_record(gooseherd: Any, service: Any, reply: Any) -> None:
+    service.on("GET /queue", reply(200, QUEUE))
+    result = gooseherd("queue", "--json")
+    assert (json.loads(result.stdout), result.stderr) == (QUEUE, "")
+
+
+def test_queue_without_a_service_is_exit_code_3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("GOOSEHERD_URL", raising=False)
+    result = CliRunner().invoke(app, ["queue", "--state-dir", str(tmp_path), "--json"])
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["error"]["detail"] == "no service is running here"
