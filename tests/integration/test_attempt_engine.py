@@ -19,12 +19,12 @@ from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Even
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured, UnsupportedFormat
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import BED, Format
+from gooseherd.domain.formats import BED, CRAM, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.cache import StoredObject
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
-from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.worker import publication
 from gooseherd.worker.engine import WEAK_NOTE, run_attempt
@@ -403,6 +403,14 @@ async def test_a_source_without_checksum_is_noted(bench: Bench) -> None:
     bench.source = replace(SOURCE, md5=None, version_tag="v1")
     await bench.run()
     assert WEAK_NOTE in (await bench.manifest()).notes
+
+
+async def test_an_index_of_upstreams_that_the_format_has_not_is_left_out_and_noted(bench: Bench) -> None:
+    index = Sidecar(SidecarKind.BAI, "https://example.org/x.bai")
+    bench.source = replace(SOURCE, file_format=CRAM, sidecars=(index,))
+    await bench.run()
+    notes = (await bench.manifest()).notes
+    assert "upstream's bai index is left out: a cram is not served with one" in notes
 
 
 async def test_cancellation_leaves_no_scratch_and_no_last_event(bench: Bench) -> None:

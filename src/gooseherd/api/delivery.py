@@ -137,9 +137,10 @@ class _PartRequest:
         """Upstream's bytes, the artifact's bytes, or the job that makes them."""
         name = self.named.name if self.named is not None else None
         if self.kind is Kind.INDEX:
-            sidecar = self.named.sidecar if self.named is not None else upstream_index(self.entry)
-            if self.named is None and not self._as_upstream and self.entry.index_to_check is not None:
-                sidecar = None  # One that fits is in the artifact.
+            if self.named is not None:
+                sidecar = self.named.sidecar
+            else:
+                sidecar = upstream_index(self.entry, as_upstream=self._as_upstream)
             if sidecar is not None:
                 await self._upstream(sidecar.access_url, name or f"{self.entry.filename}.{sidecar.kind}")
                 return
@@ -345,8 +346,13 @@ class _PartRequest:
 _SERVED: Final = {kind: telemetry.BYTES_SERVED.labels(kind.value) for kind in Kind}
 
 
-def upstream_index(entry: SourceFile) -> Sidecar | None:
-    """The index that upstream publishes beside the file: what viewers read (tbi, bai) before the rest."""
+def upstream_index(entry: SourceFile, *, as_upstream: bool) -> Sidecar | None:
+    """The index that is served as upstream has it: what viewers read (tbi, bai) before the rest.
+
+    `as_upstream`: so are the data. Otherwise one that can be checked is in the artifact, if it fits.
+    """
+    if not as_upstream:
+        return entry.unchecked_index if entry.is_upstreams_pair else None
     order = list(SidecarKind)
     return min(entry.sidecars, key=lambda sidecar: order.index(sidecar.kind), default=None)
 

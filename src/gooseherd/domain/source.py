@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NewType, Self, TypeVar
@@ -60,7 +60,8 @@ class SidecarKind(StrEnum):
 
 CHECKED_KINDS = (SidecarKind.TBI, SidecarKind.BAI, SidecarKind.CSI)
 CHECKED_FORMATS = frozenset({BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK})
-"""Of which this service can make an index itself, of the bytes as they are."""
+"""Of which this service can make an index itself, of the bytes as they are. Of the others a TBI, BAI or CSI
+leads nowhere: they become another format here (SAM, CRAM, BCF, bigBed), or have an index in them."""
 
 
 class IdentityKind(StrEnum):
@@ -135,14 +136,28 @@ class SourceFile:
     @property
     def index_to_check(self) -> Sidecar | None:
         """The index that upstream publishes and that is served only if it fits; else another one is made."""
-        kinds = CHECKED_KINDS if self.file_format in CHECKED_FORMATS else ()
+        return self._first(CHECKED_KINDS) if self.file_format in CHECKED_FORMATS else None
+
+    def _first(self, kinds: Sequence[SidecarKind]) -> Sidecar | None:
         found = (sidecar for kind in kinds for sidecar in self.sidecars if sidecar.kind is kind)
         return next(found, None)
 
     @property
     def is_upstreams_pair(self) -> bool:
         """Data and index are served as upstream has them."""
-        return bool(self.sidecars) and self.index_to_check is None
+        return self.unchecked_index is not None and self.index_to_check is None
+
+    @property
+    def unchecked_index(self) -> Sidecar | None:
+        """The index of upstream's that is served as it is, of a kind that nothing here reads."""
+        return self._first(tuple(kind for kind in SidecarKind if kind not in CHECKED_KINDS))
+
+    @property
+    def left_out(self) -> tuple[Sidecar, ...]:
+        """Indexes of upstream's that cannot be of what is served: the format has none of that kind."""
+        if self.file_format in CHECKED_FORMATS or self.is_upstreams_pair:
+            return ()
+        return tuple(sidecar for sidecar in self.sidecars if sidecar.kind in CHECKED_KINDS)
 
     @property
     def name(self) -> str:

@@ -60,7 +60,7 @@ class ProcessorRegistry:
             raise UnsupportedFormat(source.file_format.name, tuple(sorted(f.name for f in self._by_format)))
         if source.index_to_check is not None and self._with_index is not None:
             processor = self._with_index
-        elif source.sidecars:
+        elif source.is_upstreams_pair:
             processor = self._unchanged
         return Recipe(processor.name, processor.version(source.file_format), source.file_format)
 

@@ -174,6 +174,11 @@ def _place(package: Entry, entry: Entry, unpacked: Path, folder: Path) -> None:
 def _unpack_from_index(index: Index, package: Entry, entries: Sequence[Entry], into: Path) -> None:
     archive = into / package["file"]
     index.download(PinnedFile(package["name"], archive.name, package["size"], package["sha256"]), archive)
+    save_members(archive, entries, into)
+
+
+def save_members(archive: Path, entries: Sequence[Entry], into: Path) -> None:
+    """Put the members of a zip or tar archive that the entries name below a folder."""
     sizes = {str(entry["member"]): int(entry["size"]) for entry in entries}
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:

@@ -22,7 +22,7 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
-from gooseherd.domain.source import IdentityKind, Sidecar
+from gooseherd.domain.source import IdentityKind, Sidecar, SourceFile
 from gooseherd.worker.failure_reason import failure_of
 from gooseherd.worker.progress import FETCH_PERCENT, Emit, ProgressReporter
 from gooseherd.worker.publication import Publication
@@ -140,8 +140,7 @@ class _Run:
             processor_version=processor.version(self._spec.recipe.source_format),
             receipts=done,
         )
-        if self._spec.source.identity.kind is IdentityKind.WEAK:
-            manifest = dataclasses.replace(manifest, notes=(*manifest.notes, WEAK_NOTE))
+        manifest = dataclasses.replace(manifest, notes=(*manifest.notes, *_notes_on(self._spec.source)))
         return await self._publication.conclude(manifest)
 
     def _shares(self, steps: tuple[Step, ...], to_run: list[Step]) -> Mapping[str, float]:
@@ -257,6 +256,15 @@ class _Run:
 
 def _part(receipts: list[StepReceipt], kind: Kind) -> Part:
     return next(part for receipt in receipts for part in receipt.parts if part.kind is kind)
+
+
+def _notes_on(source: SourceFile) -> tuple[str, ...]:
+    """What is to be told of the catalog's entry, whatever was made of the bytes."""
+    left_out = tuple(
+        f"upstream's {sidecar.kind} index is left out: a {source.file_format.name} is not served with one"
+        for sidecar in source.left_out
+    )
+    return ((WEAK_NOTE,) if source.identity.kind is IdentityKind.WEAK else ()) + left_out
 
 
 def _make_anew(folder: Path) -> None:

@@ -374,6 +374,18 @@ async def test_upstreams_index_that_can_be_checked_is_served_when_it_was(town):
     assert (await town.http.get(f"/files/{entry.name}/a.bed.beddb")).content == b"an index"
 
 
+@pytest.mark.parametrize("filename", ["a.sam", "a.bb", "a.bcf", "a.csv"])
+async def test_upstreams_index_of_a_format_that_has_none_is_not_served_with_what_is_made(town, filename):
+    sidecar = {"kind": "bai", "access_url": "https://files.example.org/a.bai"}
+    entry = await town.register(filename=filename, sidecars=[sidecar])
+    town.upstream.files[sidecar["access_url"]] = b"BAI\1"
+    town.upstream.files[entry.access_url] = b"unchecked"
+    assert (await town.http.get(f"/data/{entry.name}")).status_code == 202
+    assert (await town.http.get(f"/index/{entry.name}/status")).content != b'{"ready":true}'
+    assert (await town.http.get(f"/index/{entry.name}")).status_code == (404 if "csv" in filename else 202)
+    assert (await town.http.get(f"/index/{entry.name}?raw=true")).content == b"BAI\1"
+
+
 async def test_a_raw_index_without_a_sidecar_is_404_and_starts_nothing(town):
     entry = await town.register()
     assert (await town.http.get(f"/index/{entry.name}?raw=true")).status_code == 404

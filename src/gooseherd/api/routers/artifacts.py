@@ -93,8 +93,8 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
 async def _readiness(
     dependencies: Dependencies, context: RequestContext, entry: SourceFile, kind: Kind
 ) -> PartReadiness:
-    checked = dependencies.submissions is not None and entry.index_to_check is not None
-    if kind is Kind.INDEX and not checked and upstream_index(entry) is not None:
+    as_upstream = dependencies.submissions is None
+    if kind is Kind.INDEX and upstream_index(entry, as_upstream=as_upstream) is not None:
         return PartReadiness(ready=True)
     if dependencies.submissions is None:
         if kind is not Kind.DATA:
