@@ -461,6 +461,8 @@ REFUSED: Final = [
     Refused("BED called VCF", "vcf", BED, "the catalog says vcf, but the file is bed", runners=STEP_ONLY),
     Refused("BED called GFF3", "gff3",
         b"chr1\t10\t20\t7\t100\t+\t10\t20\t0\n", "the catalog says gff3, but the file is bed", runners=STEP_ONLY),
+    Refused("PLINK's BED", "bed", b"\x6c\x1b\x01\xdc\x0f\xe7\x0f\x6b\x01",
+        "the catalog says bed, but the file is a genotype table of PLINK", runners=STEP_ONLY),
     Refused("GFF called BED", "bed", g("5", "6"), "the catalog says bed, but the file is gff", runners=STEP_ONLY),
     Refused("GFF3 called VCF", "vcf",
         GFF + g("5", "6"), "the catalog says vcf, but the file is gff3", runners=STEP_ONLY),

@@ -57,6 +57,9 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"TBI\1", "a tabix index"),
     (b"BAI\1", "a BAM index"),
     (b"CSI\1", "a CSI index"),
+    # A BED file of PLINK is something else altogether (PLINK 1.9, formats).
+    (b"\x6c\x1b\x01", "a genotype table of PLINK"),
+    (b"\x6c\x1b\x00", "a genotype table of PLINK"),
     (b"%PDF-", "a PDF document"),
     (b"\x89PNG", "an image"),
     # A text may begin with the sequence PAR1; of a table, a Thrift structure follows.
