@@ -3,7 +3,8 @@
     python benchmarks/fleet.py [--small] [--json] [--warm N] [--cold N] [--idle SECONDS]
 
 The real service on a local cloud: RunTask starts a process per task, Wool speaks mutual TLS, artifacts go to
-S3. One job at a time, each with a source of its own. A cold job launches its worker, a warm one finds one.
+S3. One job at a time, each with a source of its own. A cold job launches its worker, a warm one finds one; on
+the floor it takes the one that ECS_WARM_WORKERS keeps ready: a cold file with and without.
 Everything runs on one machine, hence by one clock; figures are milliseconds. Where they come from:
 
     get_to_202     the client's clock around a GET that makes a new job
@@ -107,6 +108,14 @@ class Trial:
     def close(self) -> None:
         self._http.close()
 
+    def await_floor(self) -> None:
+        """Return when a worker of the floor is ready."""
+        wanted = 'gooseherd_reservations{purpose="floor",state="ready"} 1.0'
+        deadline = time.monotonic() + 60
+        while wanted not in self._http.get("/metrics").text:
+            assert time.monotonic() < deadline, "no worker of the floor becomes ready"
+            time.sleep(0.1)
+
     def job(self, name: str, *, cold: bool) -> Timeline:
         """Register a new file, ask for it, wait for its bytes."""
         path = inputs.make(BED, self._folder, name).path
@@ -165,7 +174,7 @@ def _seconds(stamp: str) -> float:
 
 
 @contextlib.contextmanager
-def trial(folder: Path, idle_seconds: float) -> Iterator[tuple[Trial, LocalCloudAdmin]]:
+def trial(folder: Path, idle_seconds: float, floor: int = 0) -> Iterator[tuple[Trial, LocalCloudAdmin]]:
     for name in ("inputs", "site"):
         (folder / name).mkdir(parents=True)
     with serving(folder / "inputs") as base, running_local_cloud(folder / "site") as cloud:
@@ -175,6 +184,7 @@ def trial(folder: Path, idle_seconds: float) -> Iterator[tuple[Trial, LocalCloud
             "SOURCE_ALLOW_HTTP": "true",
             "SOURCE_ALLOW_NETWORKS": "127.0.0.1/32",
             "WORKER_IDLE_TIMEOUT_SECONDS": str(idle_seconds),
+            "ECS_WARM_WORKERS": str(floor),
         }
         with (
             running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
@@ -193,6 +203,17 @@ def cold(folder: Path, jobs: int) -> list[Timeline]:
         for n in range(jobs):
             found.append(it.job(f"cold{n}", cold=True))
             time.sleep(COLD_IDLE_SECONDS)  # Until the worker is not handed out again.
+        return found
+
+
+def on_the_floor(folder: Path, jobs: int) -> list[Timeline]:
+    """As cold ones, but a worker is kept ready; each job takes it, and the next waits for another."""
+    with trial(folder, COLD_IDLE_SECONDS, floor=1) as (it, _):
+        found = []
+        for n in range(jobs):
+            it.await_floor()
+            found.append(it.job(f"floor{n}", cold=False))
+            time.sleep(2 * COLD_IDLE_SECONDS)
         return found
 
 
@@ -245,8 +266,9 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="gooseherd-bench-") as scratch:
         warm_ones, calls = warm(Path(scratch) / "warm", jobs[0], given.idle or (5 if given.small else 60))
         cold_ones = cold(Path(scratch) / "cold", jobs[1])
+        floor_ones = on_the_floor(Path(scratch) / "floor", jobs[1])
     report = {
-        "ms": {"warm": summary(warm_ones), "cold": summary(cold_ones)},
+        "ms": {"warm": summary(warm_ones), "cold": summary(cold_ones), "floor": summary(floor_ones)},
         "aims_ms": AIMS_MS,
         "calls_per_minute": {
             "1": calls,
@@ -267,15 +289,18 @@ def simulated(count: int) -> Mapping[str, Any]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    warm_ones, cold_ones = report["ms"]["warm"], report["ms"]["cold"]
-    lines = [f"{'ms':34}{'warm p50':>10}{'p99':>8}{'cold p50':>10}{'p99':>8}"]
+    warm_ones, cold_ones, floor_ones = (report["ms"][kind] for kind in ("warm", "cold", "floor"))
+    lines = [f"{'ms':34}{'warm p50':>10}{'p99':>8}{'cold p50':>10}{'p99':>8}{'floor p50':>10}{'p99':>8}"]
     for name in cold_ones:
         if name == "jobs":
             continue
-        shown = [warm_ones.get(name), cold_ones[name]]
+        shown = [warm_ones.get(name), cold_ones[name], floor_ones.get(name)]
         cells = [f"{one['p50']:>10}{one['p99']:>8}" if one else f"{'-':>10}{'-':>8}" for one in shown]
         lines.append(f"{name:34}{''.join(cells)}")
-    lines.append(f"{warm_ones['jobs']} warm and {cold_ones['jobs']} cold jobs, {report['machine']}")
+    lines.append(
+        f"{warm_ones['jobs']} warm and {cold_ones['jobs']} cold jobs, as many on the floor; "
+        f"{report['machine']}"
+    )
     for count, calls in report["calls_per_minute"].items():
         lines.append(f"calls a minute at {count} workers: {calls}")
     return "\n".join(lines)
