@@ -22,7 +22,7 @@ static const char usage[] =
     "SOURCE is a path, or - for standard input; plain text, gzip, BGZF or Zstandard. OUT, INDEX and REPORT are paths or\n"
     "fd:N.\n"
     "\n"
-    "  --format F         bed narrowpeak broadpeak gff gff3 gtf (which becomes GFF3) vcf\n"
+    "  --format F         bed narrowpeak broadpeak gappedpeak tagalign interact gff gff3 gtf (which becomes GFF3) vcf\n"
     "  --out OUT          the records, BGZF\n"
     "  --index INDEX      TBI, or CSI when an end lies beyond 2^29 (the report says which)\n"
     "  --density FILE     how many records lie where, as a table (density.h); a kept source's too. None, when it fails\n"

@@ -35,12 +35,15 @@ def entry(file_format: str, **more: Any) -> SourceFile:
 @pytest.mark.parametrize(
     ("formats", "processor", "kinds"),
     [
-        (("csv", "tsv", "bigwig"), "passthrough", {Kind.DATA}),
+        (("csv", "tsv", "bigwig", "2bit", "hic", "cool", "mcool"), "passthrough", {Kind.DATA}),
         (("bedgraph", "wig"), "signal", {Kind.DATA}),
         (("fasta",), "fasta-index", {Kind.DATA, Kind.INDEX, Kind.GZI}),
         (("sam", "bam", "cram"), "bam-index", {Kind.DATA, Kind.INDEX}),
         (
-            ("vcf", "bcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak", "bigbed"),
+            (
+                *("vcf", "bcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak", "bigbed"),
+                *("gappedpeak", "tagalign", "interact"),
+            ),
             "tabix-interval",
             {Kind.DATA, Kind.INDEX},
         ),

@@ -24,3 +24,6 @@ static void finish(struct reader *r, bool any_records, bool as_found, struct tex
 const struct format format_bed = {.name = "bed", .title = "BED", .columns = 3, OF_BED};
 const struct format format_narrowpeak = {.name = "narrowpeak", .title = "narrowPeak", .columns = 9, OF_BED};
 const struct format format_broadpeak = {.name = "broadpeak", .title = "broadPeak", .columns = 9, OF_BED};
+const struct format format_gappedpeak = {.name = "gappedpeak", .title = "gappedPeak", .columns = 15, OF_BED};
+const struct format format_tagalign = {.name = "tagalign", .title = "tagAlign", .columns = 6, OF_BED};
+const struct format format_interact = {.name = "interact", .title = "interact", .columns = 18, OF_BED};

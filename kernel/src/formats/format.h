@@ -67,8 +67,8 @@ struct format {
     void (*check)(const struct reader *reader);
 };
 
-extern const struct format format_bed, format_narrowpeak, format_broadpeak, format_gff, format_gff3, format_gtf,
-    format_vcf;
+extern const struct format format_bed, format_narrowpeak, format_broadpeak, format_gappedpeak, format_tagalign,
+    format_interact, format_gff, format_gff3, format_gtf, format_vcf;
 
 const struct format *format_named(const char *name); /* NULL: no such */
 

@@ -4,7 +4,8 @@
 #include "formats/format.h"
 
 static const struct format *const formats[] = {
-    &format_bed, &format_narrowpeak, &format_broadpeak, &format_gff, &format_gff3, &format_gtf, &format_vcf,
+    &format_bed,      &format_narrowpeak, &format_broadpeak, &format_gappedpeak, &format_tagalign,
+    &format_interact, &format_gff,        &format_gff3,      &format_gtf,        &format_vcf,
 };
 
 const struct format *format_named(const char *name)

@@ -4,7 +4,7 @@
 
 #include "formats/reader.h"
 
-enum { MOST_COLUMNS = 10 };
+enum { MOST_COLUMNS = 20 };
 
 struct coordinate {
     uint32_t value;

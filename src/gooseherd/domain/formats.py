@@ -19,14 +19,15 @@ class Family(StrEnum):
     TABLE = "table"
     SIGNAL = "signal"
     SEQUENCES = "sequences"
+    MATRIX = "matrix"
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """One file format.
 
-    `name` is the canonical spelling, used in keys and on the wire. `suffixes` are
-    lowercase and without a compression suffix.
+    `name` is the canonical spelling, used in keys and on the wire. `edam` is empty where the ontology knows
+    none. `suffixes` are lowercase and without a compression suffix.
     """
 
     name: str
@@ -40,16 +41,35 @@ class Format:
 BAM: Final = Format("bam", "format_2572", Family.ALIGNMENTS, ("bam",))
 SAM: Final = Format("sam", "format_2573", Family.ALIGNMENTS, ("sam",))
 CRAM: Final = Format("cram", "format_3462", Family.ALIGNMENTS, ("cram",))
-VCF: Final = Format("vcf", "format_3016", Family.INTERVALS, ("vcf",))
+VCF: Final = Format("vcf", "format_3016", Family.INTERVALS, ("vcf", "gvcf"))
 BCF: Final = Format("bcf", "format_3020", Family.INTERVALS, ("bcf",))
 GFF: Final = Format("gff", "format_2305", Family.INTERVALS, ("gff", "gff2"), aliases=("format_1974",))
-GFF3: Final = Format("gff3", "format_1975", Family.INTERVALS, ("gff3",))
+GFF3: Final = Format("gff3", "format_1975", Family.INTERVALS, ("gff3", "gvf"), aliases=("format_3019",))
 GTF: Final = Format("gtf", "format_2306", Family.INTERVALS, ("gtf",))
-BED: Final = Format("bed", "format_3003", Family.INTERVALS, ("bed",))
+BED: Final = Format(
+    "bed",
+    "format_3003",
+    Family.INTERVALS,
+    ("bed", "bed3", "bed4", "bed5", "bed6", "bed9", "bed12", "bedmethyl"),
+    aliases=("format_3584", "format_3585", "format_3586", "beddetail"),
+)
 NARROWPEAK: Final = Format("narrowpeak", "format_3613", Family.INTERVALS, ("narrowpeak",))
 BROADPEAK: Final = Format("broadpeak", "format_3614", Family.INTERVALS, ("broadpeak",))
-BIGBED: Final = Format("bigbed", "format_3004", Family.INTERVALS, ("bb", "bigbed"))
+GAPPEDPEAK: Final = Format("gappedpeak", "", Family.INTERVALS, ("gappedpeak",))
+TAGALIGN: Final = Format("tagalign", "", Family.INTERVALS, ("tagalign",))
+INTERACT: Final = Format("interact", "", Family.INTERVALS, ("interact",))
+BIGBED: Final = Format(
+    "bigbed",
+    "format_3004",
+    Family.INTERVALS,
+    ("bb", "bigbed", "biginteract", "bignarrowpeak", "biggenepred"),
+    aliases=("bigpsl", "bigmaf", "bigchain", "bigbarchart", "biglolly", "bigrmsk"),
+)
 BIGWIG: Final = Format("bigwig", "format_3006", Family.SIGNAL, ("bw", "bigwig"))
+TWOBIT: Final = Format("2bit", "format_3009", Family.SEQUENCES, ("2bit",))
+HIC: Final = Format("hic", "", Family.MATRIX, ("hic",))
+COOL: Final = Format("cool", "", Family.MATRIX, ("cool",))
+MCOOL: Final = Format("mcool", "", Family.MATRIX, ("mcool",))
 BEDGRAPH: Final = Format(
     "bedgraph", "format_3583", Family.SIGNAL, ("bedgraph", "bdg", "bg"), aliases=("bedgraph4",)
 )
@@ -65,18 +85,26 @@ FASTA: Final = Format(
 
 ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
-    FASTA, BEDGRAPH, WIG,
+    FASTA, BEDGRAPH, WIG, GAPPEDPEAK, TAGALIGN, INTERACT, TWOBIT, HIC, COOL, MCOOL,
 )  # fmt: skip
 
 NAMES: Final = tuple(f.name for f in ALL)
 """What a user may call them, among other names."""
 
 _COMPRESSION = ("gz", "bgz", "bgzf", "bz2", "xz", "zst", "zstd")
+_PACKED_NAME = re.compile(rf"_({'|'.join(_COMPRESSION)})$")
+"""As 4DN has it: vcf_gz."""
 _EDAM = re.compile(r"(?:https?://edamontology\.org/)?(format)[_:](\d{4})$")
 
 _BY_NAME: Final[dict[str, Format]] = {
-    word: f for f in ALL for word in (f.name, f.edam, *f.suffixes, *f.aliases)
+    word: f for f in ALL for word in (f.name, f.edam, *f.suffixes, *f.aliases) if word
 }
+
+_NARROWED: Final = frozenset(
+    {(BED, kind) for kind in (NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, BEDGRAPH, INTERACT)}
+    | {(GFF, GFF3), (GFF, GTF)}
+)
+"""Containers, and what more exact names they may have."""
 
 
 def resolve(text: str) -> Format | None:
@@ -86,14 +114,25 @@ def resolve(text: str) -> Format | None:
     'bam'
     >>> resolve("VCF.GZ").name
     'vcf'
+    >>> resolve("bed narrowPeak").name
+    'narrowpeak'
     """
     word = text.strip().lower().lstrip(".")
+    if len(words := word.split()) > 1:
+        return _of_two_words(*words[:2])
+    word = _PACKED_NAME.sub(r".\1", word)
     edam = _EDAM.match(word)
     if edam:
         word = f"{edam[1]}_{edam[2]}"
     if word in _BY_NAME:
         return _BY_NAME[word]
     return from_filename(f"x.{word}")
+
+
+def _of_two_words(first: str, second: str) -> Format | None:
+    """ENCODE's "bed narrowPeak", "bigBed bed6+", "gff gff3": the container, then what the records are."""
+    container, content = resolve(first), resolve(second)
+    return content if (container, content) in _NARROWED else container
 
 
 def from_filename(filename: str) -> Format | None:

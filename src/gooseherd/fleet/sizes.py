@@ -38,6 +38,7 @@ _DISK_FACTOR: Final[Mapping[Family, float]] = {
     Family.TABLE: 8.0,
     Family.SIGNAL: 2.5,
     Family.SEQUENCES: 2.5,
+    Family.MATRIX: 2.5,
 }
 _DISK_FACTOR_OF: Final[Mapping[Format, float]] = {BEDGRAPH: 10.0, WIG: 10.0}
 """As intervals, and the values once more."""

@@ -17,7 +17,7 @@ from typing import Final
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import ALL, BAM, BIGWIG, Family, Format
+from gooseherd.domain.formats import ALL, BAM, BIGWIG, COOL, HIC, MCOOL, TWOBIT, Family, Format
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import CHECKED_FORMATS, Sidecar, SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
@@ -29,13 +29,15 @@ from gooseherd.processing.step_context import Budget, StepContext, hard_link
 from gooseherd.processing.tools.stages import program_stage
 
 _NOTE: Final = "data and index are upstream's own bytes; the index was checked"
+_DESCRIBED: Final = frozenset({TWOBIT, HIC, COOL, MCOOL})
+"""Of which a program of ours reads the header."""
 _OURS: Final = frozenset({Reason.OUT_OF_DISK, Reason.OUT_OF_MEMORY})
 """Failures of a fetch that say nothing of upstream."""
 
 
 @dataclass(frozen=True)
 class PassthroughProcessor:
-    """Tables and bigWig; and whatever upstream has an index for, which fits only those bytes."""
+    """Tables, bigWig, 2bit, matrices; and what upstream has an index for, which fits only those bytes."""
 
     budget: Budget
     name: str = "passthrough"
@@ -93,9 +95,21 @@ class AsItIs:
             # Its tree of positions stands at its end.
             await given.arriving.whole()
             contigs = await context.bigwig_contigs(self.source_format)
+        elif self.source_format in _DESCRIBED:
+            await given.arriving.whole()
+            contigs = await self._described(context)
         await given.arriving.whole()
         given.report(1.0, given.path.stat().st_size, 0)
         return StepOutput(files=(produced,), contigs=contigs, notes=notes)
+
+    async def _described(self, context: StepContext) -> tuple[Contig, ...]:
+        """The sequences that the file names."""
+        report = context.work / "described.json"
+        argv = (self.source_format.name, str(context.source), "--report", str(report))
+        found = await context.output_of(
+            program_stage("describe_file", *argv, refusal=report, reads_source=True)
+        )
+        return tuple(Contig(name, length) for name, length in json.loads(found)["contigs"])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import Misconfigured, UnsupportedFormat
-from gooseherd.domain.formats import BIGWIG, CSV, TSV, Format
+from gooseherd.domain.formats import BIGWIG, COOL, CSV, HIC, MCOOL, TSV, TWOBIT, Format
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.processing import Processor
 from gooseherd.domain.source import SourceFile
@@ -143,5 +143,8 @@ def default_registry(
     *of_formats, with_index = processors_at(new, density, skip_bad_lines)
     by_format: dict[Format, Processor] = {f: p for p in of_formats for f in p.formats}
     return ProcessorRegistry(
-        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG), unchanged)}, unchanged, processors_at, with_index
+        {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG, TWOBIT, HIC, COOL, MCOOL), unchanged)},
+        unchanged,
+        processors_at,
+        with_index,
     )

@@ -15,7 +15,16 @@ from gooseherd.client.region import Region
 from gooseherd.domain import formats
 from gooseherd.domain.formats import Family, Format
 
-_PEAKS = frozenset({formats.BED, formats.NARROWPEAK, formats.BROADPEAK})
+_PEAKS = frozenset(
+    {
+        formats.BED,
+        formats.NARROWPEAK,
+        formats.BROADPEAK,
+        formats.GAPPEDPEAK,
+        formats.TAGALIGN,
+        formats.INTERACT,
+    }
+)
 _GENES = frozenset({formats.GFF, formats.GFF3, formats.GTF})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -174,6 +175,57 @@ def _peaks(salt: str) -> Iterator[tuple[int, str]]:
         yield n, f"{c}\t{s}\t{e}\t{salt}.{n}\t{n}\t.\t{n / 10:.1f}\t{n / 100:.2f}\t-1"
 
 
+def _gappedpeak(path: Path, salt: str) -> None:
+    _lines(
+        path,
+        (
+            f"{c}\t{s}\t{e}\t{salt}.{n}\t{n}\t.\t{s}\t{e}\t0\t1\t{e - s}\t0\t{n / 10:.1f}\t-1\t-1"
+            for n, c, s, e in _spans("gapped")
+        ),
+    )
+
+
+def _tagalign(path: Path, salt: str) -> None:
+    _lines(path, (f"{c}\t{s}\t{e}\t{salt}{n}\t1000\t{'+-'[n % 2]}" for n, c, s, e in _spans("tags")))
+
+
+def _interact(path: Path, salt: str) -> None:
+    def lines() -> Iterator[str]:
+        for n, c, s, e in _spans("pairs"):
+            middle = (s + e) // 2
+            ends = f"{c}\t{s}\t{middle}\ta\t.\t{c}\t{middle}\t{e}\tb\t."
+            yield f"{c}\t{s}\t{e}\t{salt}.{n}\t{n}\t{n / 10}\tx\t0\t{ends}"
+
+    _lines(path, lines(), "track type=interact\n")
+
+
+def _twobit(path: Path, salt: str) -> None:
+    """Sequences of T alone, which two zero bits stand for, and one byte of the salt."""
+    names = "".join(chr(len(name)) + name + "%s" for name in _CONTIGS)
+    at = 16 + len(names) + 2 * len(_CONTIGS)
+    index, records = b"", b""
+    for name, length in _CONTIGS.items():
+        index += bytes((len(name),)) + name.encode() + struct.pack("<I", at + len(records))
+        letters = bytes((int(salt, 16) % 256,)) + bytes(length // 4 - 1)
+        records += struct.pack("<4I", length, 0, 0, 0) + letters
+    path.write_bytes(struct.pack("<4I", 0x1A412743, 0, len(_CONTIGS), 0) + index + records)
+
+
+def _hic(path: Path, salt: str) -> None:
+    """The header of a matrix without contacts."""
+    chromosomes = b"".join(b"%b\0" % n.encode() + struct.pack("<i", size) for n, size in _CONTIGS.items())
+    head = b"smoke-%b\0" % salt.encode() + struct.pack("<ii", 0, len(_CONTIGS)) + chromosomes
+    head += struct.pack("<ii", 0, 0)
+    path.write_bytes(b"HIC\0" + struct.pack("<iq", 8, 16 + len(head)) + head + struct.pack("<ii", 4, 0))
+
+
+def _cool(path: Path, salt: str) -> None:
+    """A container without groups: the superblock of HDF5 (version 2)."""
+    content = salt.encode() * 20
+    head = b"\x89HDF\r\n\x1a\n" + bytes((2, 8, 8, 0))
+    path.write_bytes(head + struct.pack("<4qI", 0, -1, 48 + len(content), 48, 0) + content)
+
+
 def _bigbed(path: Path, salt: str) -> None:
     items = sorted((c, s, e, f"{salt}.{n}\t{n}\t{'+-'[n % 2]}") for n, c, s, e in _spans("bigbed"))
     write_bigbed(path, _CONTIGS, items, columns=6)
@@ -270,6 +322,13 @@ _MAKERS: dict[Format, tuple[Callable[[Path, str], None], Region | None]] = {
     formats.FASTA: (_fasta, _REGION),
     formats.BEDGRAPH: (_bedgraph, _REGION),
     formats.WIG: (_wig, _REGION),
+    formats.GAPPEDPEAK: (_gappedpeak, _REGION),
+    formats.TAGALIGN: (_tagalign, _REGION),
+    formats.INTERACT: (_interact, _REGION),
+    formats.TWOBIT: (_twobit, None),
+    formats.HIC: (_hic, None),
+    formats.COOL: (_cool, None),
+    formats.MCOOL: (_cool, None),
 }
 
 FORMATS = tuple(_MAKERS)

@@ -16,13 +16,20 @@ from gooseherd.domain.formats import (
     BIGBED,
     BIGWIG,
     BROADPEAK,
+    COOL,
     CRAM,
     FASTA,
+    GAPPEDPEAK,
     GFF,
     GFF3,
     GTF,
+    HIC,
+    INTERACT,
+    MCOOL,
     NARROWPEAK,
     SAM,
+    TAGALIGN,
+    TWOBIT,
     VCF,
     WIG,
     Family,
@@ -40,6 +47,7 @@ _HTML: Final = "a web page (HTML)"
 _XML: Final = "XML"
 _POINTER: Final = "a Git LFS pointer instead of the file"
 _ARCHIVE: Final = "a tar archive"
+_HDF5: Final = "an HDF5 file"
 _UTF_16: Final = "UTF-16 text"
 _UTF_32: Final = "UTF-32 text"
 _NO_TABLES: Final = frozenset({_HTML, _XML, _POINTER, _ARCHIVE, _UTF_16, _UTF_32})
@@ -64,7 +72,10 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x89PNG", "an image"),
     # A text may begin with the sequence PAR1; of a table, a Thrift structure follows.
     (b"PAR1\x15", "a Parquet table"),
-    (b"\x89HDF", "an HDF5 file"),
+    (b"\x89HDF", _HDF5),
+    (b"HIC\0", HIC.name),
+    (b"\x43\x27\x41\x1a", TWOBIT.name),
+    (b"\x1a\x41\x27\x43", TWOBIT.name),
     (b"PK\x03\x04", "a zip archive"),
     # Seen only behind a first compression.
     *((magic, TWICE) for magic in (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0")),
@@ -81,10 +92,10 @@ _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), FASTA.name),
     (re.compile(rb"@[^\t\n]*\n[A-Za-z.]+\r?\n\+"), "FASTQ"),
 )
-_BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG})
+_BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG, TWOBIT, HIC, COOL, MCOOL})
 _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
     frozenset({GFF.name, GFF3.name, GTF.name}),
-    frozenset({BED.name, NARROWPEAK.name, BROADPEAK.name, BEDGRAPH.name}),
+    frozenset(f.name for f in (BED, NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, INTERACT, BEDGRAPH)),
     frozenset({BEDGRAPH.name, WIG.name}),
 )
 """Formats that cannot be told from each other by their columns: one may stand for the other."""
@@ -95,6 +106,10 @@ _PACKED: Final[dict[Format, frozenset[Compression]]] = {
     CRAM: frozenset({Compression.PLAIN}),
     BIGBED: frozenset({Compression.PLAIN}),
     BIGWIG: frozenset({Compression.PLAIN}),
+    TWOBIT: frozenset({Compression.PLAIN}),
+    HIC: frozenset({Compression.PLAIN}),
+    COOL: frozenset({Compression.PLAIN}),
+    MCOOL: frozenset({Compression.PLAIN}),
 }
 _OWN: Final = frozenset({Compression.GZIP, Compression.BGZF})
 _WHOLE: Final = rb"\d{1,10}"
@@ -160,6 +175,12 @@ def require(path: Path, wanted: Format) -> Detection:
             Reason.SOURCE_INVALID, f"the {wanted.name} is {found.compression}-compressed: unpack it first"
         )
     content = found.content
+    if content == _HDF5 and wanted in (COOL, MCOOL):
+        content = wanted.name
+        if found.compression is not Compression.PLAIN:
+            raise StepFailed.because(
+                Reason.SOURCE_INVALID, f"the {wanted.name} is {found.compression}-compressed: unpack it first"
+            )
     if content == TWICE and found.compression in _PACKED.get(wanted, frozenset()) - _OWN:
         content = wanted.name
     if content is None and wanted.family is not Family.TABLE:

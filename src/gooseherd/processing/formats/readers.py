@@ -21,6 +21,12 @@ def reader_of(format_name: str) -> Records:
             return Bed("narrowPeak", 9)
         case "broadpeak":
             return Bed("broadPeak", 9)
+        case "gappedpeak":
+            return Bed("gappedPeak", 15)
+        case "tagalign":
+            return Bed("tagAlign", 6)
+        case "interact":
+            return Bed("interact", 18)
         case "vcf" | "bcf":
             return Vcf("VCF")
         case "gff":

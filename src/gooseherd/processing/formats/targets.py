@@ -10,10 +10,13 @@ from gooseherd.domain.formats import (
     BED,
     BIGBED,
     BROADPEAK,
+    GAPPEDPEAK,
     GFF,
     GFF3,
     GTF,
+    INTERACT,
     NARROWPEAK,
+    TAGALIGN,
     VCF,
     Format,
 )  # fmt: skip
@@ -37,5 +40,8 @@ TARGETS: Final[dict[Format, Target]] = {
     BED: Target("bed", "bed", 2),
     NARROWPEAK: Target("narrowPeak", "bed", 2),
     BROADPEAK: Target("broadPeak", "bed", 2),
+    GAPPEDPEAK: Target("gappedPeak", "bed", 2),
+    TAGALIGN: Target("tagAlign", "bed", 2),
+    INTERACT: Target("interact", "bed", 2),
     BIGBED: Target("bed", "bed", 2),
 }

@@ -13,7 +13,9 @@ from gooseherd.processing.bundled import find_program, is_program
 
 PROGRAM: Final = "gooseherd-intervals"
 
-FORMATS: Final = frozenset({"bed", "narrowpeak", "broadpeak", "gff", "gff3", "gtf", "vcf"})
+FORMATS: Final = frozenset(
+    ("bed", "narrowpeak", "broadpeak", "gappedpeak", "tagalign", "interact", "gff", "gff3", "gtf", "vcf")
+)
 """`gtf` becomes GFF3."""
 
 LEAST_MEMORY: Final = 80 << 20
