@@ -3,7 +3,9 @@
     ./dev bench processing [--small] [--json] [--rounds N] [--only CASE,…] [--data FOLDER] [--codec]
 
 Runs are interleaved, figures are medians. Ours is a process of its own that runs all steps, checks
-included; its start is part of the figure. `rss_mb` is of the largest process, `disk_mb` the most that
+included; its start is part of the figure, except with `--small`: there, or with `--prepared`, it waits
+with what a worker prepares before it has an order (worker/preparation.py), and wall time begins with the
+order. CPU time is all of it in either case. `rss_mb` is of the largest process, `disk_mb` the most that
 stood in the work folder, `bytes` the size of the data that came out. `--codec` adds what decoding the
 source and encoding the result alone would cost in CPU seconds. `--data` keeps the generated files.
 On a busy machine trust the CPU ratios.
@@ -36,11 +38,14 @@ from gooseherd.processing.tools import limits
 if TYPE_CHECKING:  # what is measured is what a process imports, too
     from gooseherd.domain.artifact import Kind
     from gooseherd.processing.tools.isolation import Confinement
+    from gooseherd.processing.tools.verifier import LoadedVerifier
 
 FULL, SMALL = 8_000_000, 400_000
 """BED records; the other formats have a share of it."""
 MIB = 1 << 20
 WORKER_MEMORY = 4 << 30
+_PREPARING_SECONDS = 1.0
+"""More than Python and pysam take to load."""
 SORT_MEMORY = SAMTOOLS_MEMORY = limits.sort_memory(WORKER_MEMORY)
 """What a worker of that size tells the kernel, and `samtools sort` as a whole, to sort in."""
 
@@ -203,6 +208,7 @@ async def steps(
     sort_memory: int = SORT_MEMORY,
     samtools_memory: int = SAMTOOLS_MEMORY,
     confinement: Confinement | None = None,
+    verifier: LoadedVerifier | None = None,
 ) -> Mapping[Kind, Path]:
     """Run the processor's steps as an attempt does; the parts."""
     from gooseherd.domain.processing import StepInput
@@ -218,6 +224,7 @@ async def steps(
         threads=threads,
         level=level,
         confinement=confinement,
+        verifier=verifier,
     )
     parts: dict[Kind, Path] = {}
     for step in registry.processor(registry.recipe(source)).steps(source.file_format):
@@ -227,6 +234,25 @@ async def steps(
         output = await step.run(given)
         parts.update({made.kind: made.path for made in output.files})
     return parts
+
+
+async def prepared_steps(file_format: str, path: Path, work: Path, level: int) -> Mapping[Kind, Path]:
+    """The same, prepared as a worker's spare process is: says so, and waits for a line."""
+    from gooseherd.processing import registry  # noqa: F401 - what a fork server has imported
+    from gooseherd.processing.step_context import environment_of_tools
+    from gooseherd.processing.tools.isolation import Confinement
+    from gooseherd.processing.tools.verifier import LoadedVerifier
+
+    confined = Confinement()
+    loaded = await LoadedVerifier.start(work, environment=environment_of_tools(work), confinement=confined)
+    try:
+        await asyncio.sleep(_PREPARING_SECONDS)
+        sys.stdout.write("prepared\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+        return await steps(file_format, path, work, level, confinement=confined, verifier=loaded)
+    finally:
+        await loaded.end()
 
 
 # --- measuring ---
@@ -256,12 +282,19 @@ def watched(folder: Path) -> Iterator[list[int]]:
         looking.join()
 
 
-def measured(*argv: str, scratch: Path) -> Cost:
+def measured(*argv: str, scratch: Path, prepared: bool = False) -> Cost:
     """This program again, with a part of its work: only so is its CPU time, and its children's, known."""
     with tempfile.TemporaryDirectory(dir=scratch) as work, watched(Path(work)) as disk:
         began = time.perf_counter()
-        with subprocess.Popen([sys.executable, __file__, *argv, work], stdout=subprocess.PIPE) as child:
+        command = [sys.executable, __file__, *(("--prepared",) if prepared else ()), *argv, work]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdin is not None
             assert child.stdout is not None
+            if prepared:
+                child.stdout.readline()
+                began = time.perf_counter()
+            child.stdin.write(b"\n")
+            child.stdin.close()
             output = child.stdout.read()
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
@@ -276,7 +309,8 @@ def compare(case: Case, source: Path, scratch: Path, given: argparse.Namespace) 
     costs: dict[str, list[Cost]] = {"baseline": [], "ours": [], **({"codec": []} if given.codec else {})}
     for _ in range(given.rounds):
         for who, made in costs.items():
-            made.append(measured("--one", who, case.name, str(source), str(given.level), scratch=scratch))
+            argv = ("--one", who, case.name, str(source), str(given.level))
+            made.append(measured(*argv, scratch=scratch, prepared=given.prepared and who == "ours"))
     base, own = (
         {key: middle(costs[who], key) for key in Cost.__annotations__} for who in ("baseline", "ours")
     )
@@ -316,7 +350,7 @@ def codec(case: Case, source: Path, work: Path, level: int) -> None:
         run((*read, str(source)), ("bgzip", "-c", "-@", "2", "-l", str(level)), to=work / "x.gz")
 
 
-def one(who: str, name: str, source: Path, level: int, work: Path) -> int:
+def one(who: str, name: str, source: Path, level: int, work: Path, *, prepared: bool) -> int:
     """What a measured process does; the data's size."""
     case = next(case for case in CASES if case.name == name)
     if who == "baseline":
@@ -326,7 +360,8 @@ def one(who: str, name: str, source: Path, level: int, work: Path) -> int:
         return 0
     from gooseherd.domain.artifact import Kind
 
-    return asyncio.run(steps(case.format, source, work, level))[Kind.DATA].stat().st_size
+    ours = prepared_steps if prepared else steps
+    return asyncio.run(ours(case.format, source, work, level))[Kind.DATA].stat().st_size
 
 
 def line_of(row: dict[str, object]) -> str:
@@ -354,12 +389,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--make", action="store_true", help="make the files and measure nothing")
     parser.add_argument("--level", type=int, default=0, help="of our compression")
     parser.add_argument("--codec", action="store_true", help="decoding and encoding alone, too")
+    parser.add_argument("--prepared", action="store_true", help="ours waits prepared, as a worker keeps it")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.one:
         who, name, source, level, work = given.one
-        print(one(who, name, Path(source), int(level), Path(work)))
+        print(one(who, name, Path(source), int(level), Path(work), prepared=given.prepared))
         return 0
+    given.prepared = given.prepared or given.small
     records = given.records or (SMALL if given.small else FULL)
     wanted = given.only.split(",") if given.only else [case.name for case in CASES]
     rows = []

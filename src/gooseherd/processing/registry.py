@@ -21,6 +21,7 @@ from gooseherd.processing.processors.sequences import FastaProcessor
 from gooseherd.processing.processors.signals import SignalProcessor
 from gooseherd.processing.step_context import Budget, quickest_level
 from gooseherd.processing.tools.isolation import Confinement
+from gooseherd.processing.tools.verifier import LoadedVerifier
 
 _RECIPE: Final = re.compile(rf"\.([0-9])(d?)({SKIPPING}?)$")
 """The end of a version: the compression level, and whether there is a density (Budget.recipe); whether bad
@@ -114,6 +115,7 @@ def default_registry(
     skip_bad_lines: bool = False,
     search_path: str | None = None,
     confinement: Confinement | None = None,
+    verifier: LoadedVerifier | None = None,
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
@@ -126,6 +128,7 @@ def default_registry(
         threads,
         search_path=search_path,
         confinement=confinement or Confinement(),
+        verifier=verifier,
     )
     unchanged = PassthroughProcessor(budget)
 

@@ -28,7 +28,7 @@ from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.source_feed import Feed
 from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage, program_stage
-from gooseherd.processing.tools.verifier import Verifier
+from gooseherd.processing.tools.verifier import LoadedVerifier, Verifier
 
 QUICKEST: Final = 0
 """BGZF compression level: ISA-L's, by the kernel alone; some seven times the speed of the tools' own
@@ -71,6 +71,8 @@ class Budget:
     """Where tools are found; None: where this process finds its own."""
     confinement: Confinement = field(default_factory=Confinement)
     """What holds each of them."""
+    verifier: LoadedVerifier | None = None
+    """Loaded before there was a source."""
 
     @property
     def recipe(self) -> str:
@@ -103,14 +105,7 @@ class StepContext:
     @property
     def environment(self) -> dict[str, str]:
         """All variables that tools see: no locale, no credentials, no place to fetch references from."""
-        nowhere = str(self.work / "no-references")
-        return {
-            "LC_ALL": "C",
-            "PATH": self.budget.search_path or os.pathsep.join(os.get_exec_path()),
-            "TMPDIR": str(self.work),
-            "REF_PATH": nowhere,
-            "REF_CACHE": nowhere,
-        }
+        return environment_of_tools(self.work, self.budget.search_path)
 
     @property
     def kernel(self) -> Path | None:
@@ -274,8 +269,10 @@ class StepContext:
         self._verifier = verifier = Verifier(
             self.run,
             self.work,
-            source_format=self.given.source.file_format.name,
+            source_format=self.given.source.file_format,
             seed=str(self.given.source.identity),
+            scratch_bytes=self.given.scratch_bytes,
+            loaded=self.budget.verifier,
         )
         try:
             yield
@@ -305,6 +302,18 @@ class StepContext:
             path.unlink()
         path.symlink_to(target.resolve())
         return path
+
+
+def environment_of_tools(work: Path, search_path: str | None = None) -> dict[str, str]:
+    """All variables of tools that work in `work`."""
+    nowhere = str(work / "no-references")
+    return {
+        "LC_ALL": "C",
+        "PATH": search_path or os.pathsep.join(os.get_exec_path()),
+        "TMPDIR": str(work),
+        "REF_PATH": nowhere,
+        "REF_CACHE": nowhere,
+    }
 
 
 def hard_link(source: Path, name: Path) -> Path:

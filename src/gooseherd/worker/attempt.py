@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
@@ -33,6 +33,9 @@ from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal
 from gooseherd.worker.settings import WorkerSettings
 from gooseherd.worker.watchdog import LAST_EVENT_SECONDS, Watchdog
+
+if TYPE_CHECKING:
+    from gooseherd.worker.preparation import Preparation
 
 log = logging.getLogger(__name__)
 
@@ -68,22 +71,37 @@ class _Stopping:
                 self.run.cancel()
 
 
-def run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
+def run(
+    folder: AttemptFolder,
+    entrypoint: ProcessId,
+    watchdog: int,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    preparation: Preparation | None = None,
+) -> int:
     """Run the order of `folder`; exit status 0 when its last event is written, else EXIT_NO_ROOM.
 
     `watchdog` is a stream socket whose other end the worker's server process holds: it is
     closed with that process, and a byte written to it means that the journal has grown.
+    `preparation` was made in `loop`.
     """
     try:
-        return _run(folder, entrypoint, watchdog)
+        return _run(folder, entrypoint, watchdog, loop or asyncio.new_event_loop(), preparation)
     except OSError as error:
         if not lacks_room(error):
             raise
         return EXIT_NO_ROOM
 
 
-def _run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
-    me = _prepare_process(folder)
+def _run(
+    folder: AttemptFolder,
+    entrypoint: ProcessId,
+    watchdog: int,
+    loop: asyncio.AbstractEventLoop,
+    preparation: Preparation | None,
+) -> int:
+    name_process()
+    me = _work_in(folder)
     configure_logging()
     spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)
     worker_socket = socket.socket(fileno=watchdog)
@@ -94,8 +112,9 @@ def _run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
 
     journal = Journal(folder.journal, grown=notify)
     journal.append(EventKind.ACCEPTED)
+    if preparation is not None:
+        loop.run_until_complete(preparation.move_to(folder.scratch))
     folder.temporary.mkdir(parents=True)
-    loop = asyncio.new_event_loop()
 
     def force_end(seconds: float, failure: Failure) -> None:
         time.sleep(seconds)
@@ -127,7 +146,7 @@ def _run(folder: AttemptFolder, entrypoint: ProcessId, watchdog: int) -> int:
     ).start()
     threading.Thread(target=_write_heartbeats, args=(journal,), name="heartbeat", daemon=True).start()
     try:
-        return _run_loop(loop, spec, folder, journal, stopping)
+        return _run_loop(loop, spec, folder, journal, stopping, preparation)
     finally:
         end_session(me, spare=os.getpid())
         shutil.rmtree(folder.scratch, ignore_errors=True)
@@ -140,6 +159,7 @@ def _run_loop(
     folder: AttemptFolder,
     journal: Journal,
     stopping: _Stopping,
+    preparation: Preparation | None,
 ) -> int:
     def stop(number: int) -> None:
         if folder.cancelled.exists():
@@ -152,7 +172,7 @@ def _run_loop(
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, stop, number)
         try:
-            runner.run(_perform(spec, folder, journal, stopping))
+            runner.run(_perform(spec, folder, journal, stopping, preparation))
         except asyncio.CancelledError:
             log.info("attempt cancelled")
         except BaseException as error:
@@ -167,7 +187,13 @@ def _run_loop(
     return 0
 
 
-async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, stopping: _Stopping) -> None:
+async def _perform(
+    spec: AttemptSpec,
+    folder: AttemptFolder,
+    journal: Journal,
+    stopping: _Stopping,
+    preparation: Preparation | None,
+) -> None:
     stopping.run = asyncio.current_task()
     if stopping.failure is not None:
         return
@@ -176,10 +202,23 @@ async def _perform(spec: AttemptSpec, folder: AttemptFolder, journal: Journal, s
     from gooseherd.worker.engine import run_attempt
 
     settings = WorkerSettings.from_env()
-    async with open_dependencies(spec, settings, folder.scratch) as (cache, sources, registry):
-        await run_attempt(
-            spec, cache=cache, sources=sources, registry=registry, work=folder.scratch, emit=journal.append
-        )
+    try:
+        async with open_dependencies(spec, settings, folder.scratch, preparation) as (
+            cache,
+            sources,
+            registry,
+        ):
+            await run_attempt(
+                spec,
+                cache=cache,
+                sources=sources,
+                registry=registry,
+                work=folder.scratch,
+                emit=journal.append,
+            )
+    finally:
+        if preparation is not None:
+            await preparation.close()
 
 
 def _bounded(spec: AttemptSpec, folder: AttemptFolder) -> AttemptSpec:
@@ -189,9 +228,23 @@ def _bounded(spec: AttemptSpec, folder: AttemptFolder) -> AttemptSpec:
     return replace(spec, limits=limits)
 
 
-def _prepare_process(folder: AttemptFolder) -> ProcessId:
-    """Work in `folder`, without core dumps and at low priority; returns this process's id."""
+def lower_priority() -> None:
+    """Of this process and all that it starts from now on: it is the first to go, and leaves no core dump."""
     os.umask(0o077)
+    with suppress(OSError):
+        os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # Where memory runs out, the largest of the tools goes and not the worker.
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+
+
+def name_process(name: bytes = b"attempt") -> None:
+    """For people who look at processes: the command line is still the fork server's."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name, 0, 0, 0)
+
+
+def _work_in(folder: AttemptFolder) -> ProcessId:
+    """Work in `folder` and log there; returns this process's id."""
     log_file = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
     for standard in (1, 2):
         os.dup2(log_file, standard)
@@ -199,13 +252,6 @@ def _prepare_process(folder: AttemptFolder) -> ProcessId:
     os.chdir(folder.path)
     os.environ["TMPDIR"] = str(folder.temporary)
     tempfile.tempdir = None
-    with suppress(OSError):
-        os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):  # Where memory runs out, the largest of the tools goes and not the worker.
-        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
-    # For people who look at processes: the command line is still the fork server's.
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"attempt", 0, 0, 0)
     me = ProcessId.of(os.getpid())
     assert me is not None
     return me

@@ -13,20 +13,25 @@ from gooseherd.domain.keys import artifact_prefix
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.source import Sources
 from gooseherd.processing.registry import default_registry
-from gooseherd.processing.tools.isolation import confinement
+from gooseherd.processing.tools.isolation import Confinement, confinement
+from gooseherd.processing.tools.limits import ToolLimits
+from gooseherd.processing.tools.verifier import LoadedVerifier
 from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
 from gooseherd.worker.engine import Processors
+from gooseherd.worker.preparation import Preparation
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
 from gooseherd.worker.settings import WorkerSettings
 
 
 @asynccontextmanager
 async def open_dependencies(
-    spec: AttemptSpec, settings: WorkerSettings, scratch: Path
+    spec: AttemptSpec, settings: WorkerSettings, scratch: Path, preparation: Preparation | None = None
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Processors]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
+
+    What is prepared for `scratch` is used, and stays the caller's.
 
     Tools may write to `scratch` only, where there is a sandbox. The cache is opened by its first
     call: that takes longer than asking a source for its first bytes, which need not wait for it.
@@ -36,12 +41,13 @@ async def open_dependencies(
     """
     settings = with_machine_sizes(settings)
     limits = tool_limits(settings, spec.limits.wall_seconds)
-    async with confinement(settings.sandbox, limits, scratch) as confined:
+    async with _confinement(settings, limits, scratch, preparation) as (confined, verifier):
         registry = default_registry(
             sort_memory=settings.sort_memory,
             samtools_memory=settings.samtools_memory,
             threads=settings.threads,
             confinement=confined,
+            verifier=verifier,
         )
         sources = settings.outbound.sources()
         backend = LazyCache(partial(artifact_cache, settings))
@@ -51,6 +57,18 @@ async def open_dependencies(
         finally:
             await sources.close()
             await backend.close()
+
+
+@asynccontextmanager
+async def _confinement(
+    settings: WorkerSettings, limits: ToolLimits, scratch: Path, preparation: Preparation | None
+) -> AsyncIterator[tuple[Confinement, LoadedVerifier | None]]:
+    """That of the preparation, if there is any, with the attempt's own limits; else one of its own."""
+    if preparation is not None and preparation.confinement is not None:
+        yield preparation.confinement.with_limits(limits), preparation.verifier
+    else:
+        async with confinement(settings.sandbox, limits, scratch) as confined:
+            yield confined, None
 
 
 def artifact_cache(settings: WorkerSettings) -> CacheBackend:

@@ -25,6 +25,8 @@ _DRAINING: Final = "draining"
 _KEEP: Final = "keep"
 _KEEP_DRAFT: Final = "keep.draft"
 _MARKS: Final = frozenset({_DRAINING, _KEEP, _KEEP_DRAFT})
+SPARE: Final = "spare-"
+"""Of the names of folders in which processes without an order prepare (preparation.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +116,17 @@ def claim(work: Path) -> None:
     """
     try:
         if work.exists() and any(
-            not (path.name in _MARKS or (_NAME.fullmatch(path.name) and path.is_dir()))
-            for path in work.iterdir()
+            not (path.name in _MARKS or (_is_ours(path.name) and path.is_dir())) for path in work.iterdir()
         ):
             raise Misconfigured("WORKER_WORK_DIR", "holds other files: it must be this worker's alone")
         sweep(work)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Misconfigured("WORKER_WORK_DIR", f"cannot be made ({error.strerror})") from error
+
+
+def _is_ours(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) or name.startswith(SPARE)
 
 
 def sweep(work: Path) -> None:

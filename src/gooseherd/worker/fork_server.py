@@ -8,6 +8,9 @@
              {"folder", "process"}    sent by the attempt itself, once it leads a session
              {"folder", "code"}       once the attempt has ended; -n for signal n
 
+While there is no attempt it keeps a spare: a process that has prepared all that needs no order
+(preparation.py), and becomes the attempt when the order comes. Where there is none, one is forked.
+
 It has no threads, no event loop and no connections: what it forks begins as clean as if it
 had been started anew.
 """
@@ -15,15 +18,17 @@ had been started anew.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import os
 import select
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,20 +41,24 @@ MESSAGE_BYTES: Final = 64 << 10
 """Of the longest message; paths and process names are all they hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ForkedAttempt:
-    """The arguments of attempt.run in a forked process."""
+Role = Callable[[], int]
+"""What a forked process does once it has unwound the fork server's stack; its exit status."""
 
-    folder: AttemptFolder
-    entrypoint: ProcessId
-    watchdog: int
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """A process that waits for an order on `orders`."""
+
+    pid: int
+    pidfd: int
+    orders: socket.socket
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the worker goes; in each fork: be the attempt, and return its exit status."""
     parser = argparse.ArgumentParser(prog="gooseherd.worker.fork_server")
     parser.add_argument("--socket", type=int, required=True, help="descriptor of the fork server's end")
-    parser.add_argument("--work", required=True, help="the worker's folder; shown in lists of processes only")
+    parser.add_argument("--work", required=True, type=Path, help="the worker's folder")
     given = parser.parse_args(argv)
     _import_all()
     # Objects that exist now are never collected, so that their pages stay shared.
@@ -58,12 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fork_once()
     worker = socket.socket(fileno=given.socket)
     _send(worker, {"warm": True})
-    forked = _serve(worker)
-    if forked is None:
-        return 0
-    from gooseherd.worker import attempt
-
-    return attempt.run(forked.folder, forked.entrypoint, forked.watchdog)
+    role = _ForkServer(worker, given.work).serve()
+    return 0 if role is None else role()
 
 
 def _import_all() -> None:
@@ -73,6 +78,7 @@ def _import_all() -> None:
         attempt,
         dependencies,
         engine,
+        preparation,
     )
 
     try:
@@ -93,45 +99,135 @@ def _fork_once() -> None:
     os.waitpid(pid, 0)
 
 
-def _serve(worker: socket.socket) -> _ForkedAttempt | None:
-    """Fork attempts until the worker has gone: None. Returns in each forked process with its arguments."""
-    children: dict[int, tuple[int, str]] = {}
-    poll = select.poll()
-    poll.register(worker, select.POLLIN)
-    while True:
-        for fd, _ in poll.poll():
-            if fd != worker.fileno():
-                poll.unregister(fd)
-                pid, folder = children.pop(fd)
-                os.close(fd)
-                _, status = os.waitpid(pid, 0)
-                _send(worker, {"folder": folder, "code": os.waitstatus_to_exitcode(status)})
-                continue
-            message, descriptors, *_ = socket.recv_fds(worker, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-            if not message:
+class _ForkServer:
+    """The loop of the process, and what it has forked."""
+
+    def __init__(self, worker: socket.socket, work: Path) -> None:
+        self._worker = worker
+        self._work = work
+        self._children: dict[int, tuple[int, str | None]] = {}
+        """pid and folder by pidfd; no folder: a spare that ended before it had one."""
+        self._spare: _Spare | None = None
+        self._poll = select.poll()
+        self._poll.register(worker, select.POLLIN)
+
+    def serve(self) -> Role | None:
+        """Fork attempts until the worker has gone: None. Returns in each forked process with its role."""
+        role = self._fork_spare()
+        while role is None:
+            for fd, _ in self._poll.poll():
+                if fd == self._worker.fileno():
+                    order, descriptors, *_ = socket.recv_fds(
+                        self._worker, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+                    )
+                    if not order:
+                        return None
+                    role = self._start(order, descriptors[0])
+                elif self._spare is not None and fd == self._spare.pidfd:
+                    # Another is made after the next attempt: what ended this one may end that one, too.
+                    self._give_up_spare(self._spare)
+                    self._reap(fd)
+                else:
+                    self._reap(fd)
+                    role = self._fork_spare()
+                if role is not None:
+                    break
+        return role
+
+    def _start(self, order: bytes, watchdog: int) -> Role | None:
+        folder = str(json.loads(order)["folder"])
+        spare = self._spare
+        if spare is not None:
+            self._give_up_spare(spare, folder)
+            try:
+                socket.send_fds(spare.orders, [order], [watchdog])
+            except OSError:  # It has just ended.
+                self._children[spare.pidfd] = spare.pid, None
+            else:
+                os.close(watchdog)
                 return None
-            order, watchdog = json.loads(message), descriptors[0]
-            pid = os.fork()
-            if pid == 0:
-                for pidfd in children:
-                    os.close(pidfd)
-                return _become_attempt(order, watchdog, worker)
-            os.close(watchdog)
-            pidfd = os.pidfd_open(pid)
-            children[pidfd] = pid, order["folder"]
-            poll.register(pidfd, select.POLLIN)
+            finally:
+                spare.orders.close()
+        pid = os.fork()
+        if pid == 0:
+            self._close_in_child()
+            return partial(_be_attempt, order, watchdog, self._worker)
+        os.close(watchdog)
+        self._watch(pid, folder)
+        return None
+
+    def _fork_spare(self) -> Role | None:
+        if self._spare is not None or self._children:
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._close_in_child()
+            return partial(_be_spare, theirs, self._work, self._worker)
+        theirs.close()
+        self._spare = _Spare(pid, os.pidfd_open(pid), ours)
+        self._poll.register(self._spare.pidfd, select.POLLIN)
+        return None
+
+    def _give_up_spare(self, spare: _Spare, folder: str | None = None) -> None:
+        self._spare = None
+        self._children[spare.pidfd] = spare.pid, folder
+
+    def _watch(self, pid: int, folder: str) -> None:
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = pid, folder
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _reap(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        pid, folder = self._children.pop(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        if folder is not None:
+            _send(self._worker, {"folder": folder, "code": os.waitstatus_to_exitcode(status)})
+
+    def _close_in_child(self) -> None:
+        for pidfd in self._children:
+            os.close(pidfd)
+        if self._spare is not None:
+            os.close(self._spare.pidfd)
+            self._spare.orders.close()
 
 
-def _become_attempt(order: Mapping[str, Any], watchdog: int, worker: socket.socket) -> _ForkedAttempt:
+def _be_attempt(order: bytes, watchdog: int, worker: socket.socket) -> int:
+    from gooseherd.worker import attempt
+
+    _lead_session()
+    return attempt.run(*_introduce(order, worker), watchdog)
+
+
+def _be_spare(orders: socket.socket, work: Path, worker: socket.socket) -> int:
+    from gooseherd.worker import attempt, preparation
+
+    _lead_session()
+    loop = asyncio.new_event_loop()
+    prepared = preparation.Preparation(work)
+    received = loop.run_until_complete(preparation.until_ordered(prepared, orders))
+    if received is None:
+        return 0
+    order, watchdog = received
+    return attempt.run(*_introduce(order, worker), watchdog, loop=loop, preparation=prepared)
+
+
+def _lead_session() -> None:
     # Before the process id is sent: an attempt is ended by its session.
     os.setsid()
+
+
+def _introduce(order: bytes, worker: socket.socket) -> tuple[AttemptFolder, ProcessId]:
+    """Tell the worker which process it is; its folder and the worker's entrypoint."""
+    given = json.loads(order)
     me = ProcessId.of(os.getpid())
     assert me is not None
-    _send(worker, {"folder": order["folder"], "process": me.to_json()})
+    _send(worker, {"folder": given["folder"], "process": me.to_json()})
     worker.close()
-    return _ForkedAttempt(
-        AttemptFolder(Path(order["folder"])), ProcessId.from_json(order["entrypoint"]), watchdog
-    )
+    return AttemptFolder(Path(given["folder"])), ProcessId.from_json(given["entrypoint"])
 
 
 def _send(worker: socket.socket, message: Mapping[str, Any]) -> None:

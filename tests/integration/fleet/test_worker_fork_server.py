@@ -1,4 +1,4 @@
-"""Attempts are forked from a fork server; they must not depend on it afterwards."""
+"""An attempt is forked by a fork server, or is the spare it keeps; it must not depend on it afterwards."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 
 from gooseherd.domain.attempt import EventKind
 from gooseherd.processes import ProcessId
+from gooseherd.worker.folders import SPARE
 
 pytestmark = pytest.mark.integration
 
 
-def templates(root: Path) -> list[int]:
-    """Live templates of workers below `root`; an attempt has the same command line, but a name of its own."""
-    found = []
+def forked(root: Path) -> dict[int, str]:
+    """Name by pid of the live fork servers of workers below `root`, and of what they forked."""
+    found = {}
     for path in Path("/proc").iterdir():
         if not path.name.isdigit():
             continue
@@ -26,9 +27,37 @@ def templates(root: Path) -> list[int]:
         except OSError:
             continue
         ours = any(word.startswith(str(root).encode()) for word in content)
-        if ours and b"gooseherd.worker.fork_server" in content and named != "attempt":
+        if ours and b"gooseherd.worker.fork_server" in content and ProcessId.of(int(path.name)):
+            found[int(path.name)] = named
+    return found
+
+
+def fork_servers(root: Path) -> list[int]:
+    return [pid for pid, name in forked(root).items() if name not in ("attempt", "spare attempt")]
+
+
+def spares(root: Path) -> list[int]:
+    """Those that have prepared what they can: the program that checks results waits."""
+    return [pid for pid, name in forked(root).items() if name == "spare attempt" and waiting_check(root)]
+
+
+def waiting_check(root: Path) -> list[int]:
+    """Live processes of programs/verify.py that were started in a spare's folder below `root`."""
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            content = (path / "cmdline").read_bytes()
+            environment = (path / "environ").read_bytes()
+        except OSError:
+            continue
+        started_ahead = f"TMPDIR={root}".encode() in environment and SPARE.encode() in environment
+        if started_ahead and b"programs.verify" in content and ProcessId.of(int(path.name)):
             found.append(int(path.name))
-    return [pid for pid in found if ProcessId.of(pid)]
+    return found
+
+
+def spare_folders(root: Path) -> list[Path]:
+    return list((root / "work").glob(f"*/{SPARE}*"))
 
 
 async def last_event(yard, worker, spec):
@@ -36,15 +65,15 @@ async def last_event(yard, worker, spec):
         return [event async for event in link.watch_attempt(spec.attempt, 1)][-1]
 
 
-async def test_an_attempt_outlives_its_template_and_the_next_one_gets_another(yard, until) -> None:
+async def test_an_attempt_outlives_its_fork_server_and_the_next_one_gets_another(yard, until) -> None:
     fleet, spec = yard.fleet(), yard.spec("hold")
     worker = await fleet.acquire(yard.need(spec))
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
     await yard.pids()
-    (template,) = templates(yard.root)
-    os.kill(template, signal.SIGKILL)
-    await until(lambda: not templates(yard.root))
+    (fork_server,) = fork_servers(yard.root)
+    os.kill(fork_server, signal.SIGKILL)
+    await until(lambda: not fork_servers(yard.root))
     yard.open_gate()
     assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
     after = yard.spec("quick")
@@ -53,9 +82,70 @@ async def test_an_attempt_outlives_its_template_and_the_next_one_gets_another(ya
     assert (await last_event(yard, worker, after)).kind is EventKind.DONE
 
 
-async def test_a_worker_without_work_keeps_one_template_and_takes_it_along(yard, until) -> None:
+async def test_a_worker_without_work_keeps_a_fork_server_and_a_spare_and_takes_both_along(
+    yard, until
+) -> None:
     fleet, spec = yard.fleet(), yard.spec("quick")
     worker = await fleet.acquire(yard.need(spec))
-    assert len(templates(yard.root)) == 1
+    await until(lambda: spares(yard.root))
+    assert len(fork_servers(yard.root)) == len(spares(yard.root)) == len(spare_folders(yard.root)) == 1
     await fleet.release(worker.worker_id, reusable=False)
-    await until(lambda: not templates(yard.root))
+    await until(lambda: not forked(yard.root))
+    await until(lambda: not waiting_check(yard.root))
+
+
+async def test_the_spare_becomes_the_attempt_and_the_next_one_gets_another(yard, until) -> None:
+    fleet = yard.fleet()
+    worker = await fleet.acquire(yard.need(yard.spec("quick")))
+    for _ in range(2):
+        await until(lambda: spares(yard.root))
+        (spare,) = spares(yard.root)
+        (prepared,) = spare_folders(yard.root)
+        inode = prepared.stat().st_ino
+        spec = yard.spec("hold")
+        scratch = yard.folder(worker, spec) / "scratch"
+        async with yard.workers.connect(worker) as link:
+            await link.start_attempt(spec)
+        attempt, *_ = await yard.pids()
+        assert attempt == spare
+        assert scratch.stat().st_ino == inode
+        assert not spare_folders(yard.root), "nobody prepares while an attempt runs"
+        yard.open_gate()
+        assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
+        await until(lambda scratch=scratch: not scratch.exists())
+        for file in ("pids", "open"):
+            (yard.root / file).unlink()
+
+
+async def test_an_attempt_whose_spare_was_killed_is_forked(yard, until) -> None:
+    fleet, spec = yard.fleet(), yard.spec("quick")
+    worker = await fleet.acquire(yard.need(spec))
+    await until(lambda: spares(yard.root))
+    (spare,) = spares(yard.root)
+    os.kill(spare, signal.SIGKILL)
+    async with yard.workers.connect(worker) as link:
+        await link.start_attempt(spec)
+    assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
+    await until(lambda: spare not in forked(yard.root))
+
+
+async def test_an_attempt_whose_prepared_folder_is_gone_makes_its_own(yard, until) -> None:
+    fleet, spec = yard.fleet(), yard.spec("quick")
+    worker = await fleet.acquire(yard.need(spec))
+    await until(lambda: spares(yard.root))
+    (prepared,) = spare_folders(yard.root)
+    prepared.rename(yard.root / "elsewhere")
+    async with yard.workers.connect(worker) as link:
+        await link.start_attempt(spec)
+    assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
+
+
+async def test_nothing_prepared_outlives_a_worker_that_is_killed(yard, until) -> None:
+    fleet, spec = yard.fleet(), yard.spec("quick")
+    worker = await fleet.acquire(yard.need(spec))
+    await until(lambda: spares(yard.root))
+    for pid in (yard.entry(worker).process.pid, yard.child(worker)):
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not forked(yard.root))
+    await until(lambda: not waiting_check(yard.root))
+    await until(lambda: not spare_folders(yard.root))

@@ -19,6 +19,7 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Sidecar, SourceFile
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
+from gooseherd.processing.tools.isolation import SandboxUse, try_sandbox
 from gooseherd.trial.bigbed import write_bigbed
 
 
@@ -71,6 +72,13 @@ def children() -> set[str]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found.update((task / "children").read_text().split())
     return found
+
+
+@pytest.fixture(scope="session")
+def sandbox_refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Why there is no sandbox on this machine; empty when there is one."""
+    there, how = asyncio.run(try_sandbox(SandboxUse.AUTO, tmp_path_factory.mktemp("trial")))
+    return "" if there else how
 
 
 @pytest.fixture(autouse=True)

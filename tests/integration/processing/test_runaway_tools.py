@@ -21,7 +21,7 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.tools import isolation as confining
 from gooseherd.processing.tools import limits as limiting
-from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement, try_sandbox
+from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement
 from gooseherd.processing.tools.limits import ToolLimits
 from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.stages import Stage
@@ -36,13 +36,6 @@ while len([name for name in os.listdir("/proc") if name.isdigit()]) > 3:
 """
 """Ends well once only itself, its init and the keeper are left: init sees the others off."""
 SCRATCH = 8 << 20
-
-
-@pytest.fixture(scope="session")
-def sandbox_refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Why there is no sandbox on this machine; empty when there is one."""
-    there, how = asyncio.run(try_sandbox(SandboxUse.AUTO, tmp_path_factory.mktemp("trial")))
-    return "" if there else how
 
 
 @pytest.fixture

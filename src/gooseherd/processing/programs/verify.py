@@ -2,8 +2,8 @@
 
     python -m gooseherd.processing.programs.verify tabix|bam|fasta|bigwig DATA INDEX --report FILE --seed WORD
         [--source FILE --format NAME] [--ours] [--gzi FILE]
-    python -m gooseherd.processing.programs.verify FORMAT < WORDS
-        the same of a source of FORMAT, as a JSON list of words, when they come
+    python -m gooseherd.processing.programs.verify FORMAT|- < WORDS
+        the same of a source of FORMAT (-: of most), as a JSON list of words, when they come
 
 Stretches of the data, read without the index, and records of the source, read without either, must come
 back through the index: for all regions asked the same lines, no more, no fewer. Which ones follows from

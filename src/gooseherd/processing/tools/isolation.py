@@ -52,6 +52,10 @@ class Confinement:
         self._filtered = filtered
         self._hold = find_hold()
 
+    def with_limits(self, limits: ToolLimits) -> Confinement:
+        """The same sandbox and filter with these limits."""
+        return Confinement(limits, self._sandbox_task, filtered=self._filtered)
+
     async def prefix(self, file_bytes: int, cwd: Path) -> Prefix:
         """What to put before a tool's argv; waits for the sandbox if it is still being made.
 

@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -80,9 +80,82 @@ async def run_pipeline(
     """
     prefix = await (confinement or Confinement()).prefix(scratch_bytes, cwd)
     run = _Pipeline(tuple(stages), cwd, dict(environment), prefix, scratch_bytes, watch)
+    return await _until_result(run, lambda: run.start(stdin, stdout))
+
+
+class WaitingProgram:
+    """A program that was started before there is anything for it to do, and waits for its standard input.
+
+    Made by `start`; `run` gives it its input, or `end` ends it unused.
+    """
+
+    def __init__(self, running: RunningStage, stdin: int) -> None:
+        self._running = running
+        self._stdin = stdin
+
+    @classmethod
+    async def start(
+        cls,
+        stage: Stage,
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        file_bytes: int,
+        stdout: Path,
+        confinement: Confinement,
+    ) -> WaitingProgram:
+        """Start it as `run_pipeline` does; no file of it may grow past `file_bytes`."""
+        prefix = await confinement.prefix(file_bytes, cwd)
+        run = _Pipeline((stage,), cwd, dict(environment), prefix, file_bytes, None)
+        reading, writing = os.pipe()
+        try:
+            await run.start_reading(reading, stdout)
+        except BaseException:
+            os.close(writing)
+            await run.end()
+            raise
+        finally:
+            os.close(reading)
+        return cls(run.running[0], writing)
+
+    @property
+    def alive(self) -> bool:
+        return self._running.alive
+
+    def pids(self) -> list[int]:
+        """As `RunningStage.pids`."""
+        return self._running.pids()
+
+    async def run(self, stage: Stage, stdin: Feed, *, cwd: Path, scratch_bytes: int) -> PipelineResult:
+        """As `run_pipeline` of this one stage, which runs already with the limits of its start; once.
+
+        Raises as `run_pipeline` does.
+        """
+        self._running.stage = stage
+        run = _Pipeline((stage,), cwd, {}, Prefix((), self._running.sandboxed), scratch_bytes, None)
+
+        async def hand_over() -> None:
+            run.running.append(self._running)
+            pipe, self._stdin = self._stdin, -1
+            run.start_feed(stdin, pipe)
+
+        return await _until_result(run, hand_over)
+
+    async def end(self) -> None:
+        """The process is gone when this returns."""
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
+        interrupted = await end_stages([self._running])
+        if interrupted is not None:
+            raise interrupted
+
+
+async def _until_result(run: _Pipeline, start: Callable[[], Awaitable[None]]) -> PipelineResult:
+    """Start, wait, end; raises as `run_pipeline` says."""
     started = time.monotonic()
     try:
-        await run.start(stdin, stdout)
+        await start()
         await run.until_over()
     finally:
         await run.end()
@@ -124,10 +197,15 @@ class _Pipeline:
                 reading, pipe = os.pipe()
                 ends.callback(os.close, reading)
                 _widen(pipe)
-                self._start_feed(source, pipe)
+                self.start_feed(source, pipe)
             else:
                 reading = await in_thread_or_undo(os.close, os.open, source or os.devnull, os.O_RDONLY)
                 ends.callback(os.close, reading)
+            await self.start_reading(reading, stdout)
+
+    async def start_reading(self, reading: int, stdout: Path | None) -> None:
+        """Spawn them; the first one reads `reading`, which stays the caller's."""
+        with contextlib.ExitStack() as ends:
             # A tool before may have left anything under that name.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | (os.O_NOFOLLOW if stdout else 0)
             last = await in_thread_or_undo(os.close, os.open, stdout or os.devnull, flags, 0o644)
@@ -146,7 +224,7 @@ class _Pipeline:
                         os.close(writing)
                 reading = following
 
-    def _start_feed(self, feed: Feed, pipe: int) -> None:
+    def start_feed(self, feed: Feed, pipe: int) -> None:
         feed.start(pipe)
         self.feed = feed
         self.feed_task = asyncio.create_task(feed.follow())
