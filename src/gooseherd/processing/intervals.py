@@ -219,6 +219,8 @@ class SortedText:
             keep=self.source_format not in _CONVERTED,
         )
         async with context.verifying():
+            if self._is_read_again:
+                await context.read_source_ahead()
             async with context.checked(
                 lambda: _refuse_truncated(context.source, self.source_format, detected)
             ):
@@ -237,15 +239,12 @@ class SortedText:
             if data is out:
                 await asyncio.to_thread(call.index.rename, beside)
             return report
-        try:
-            size = await asyncio.to_thread(text_bytes, out)
-        except ValueError as broken:
-            raise wrong_output(str(broken)) from None
-        if not await asyncio.to_thread(has_end_marker, out):
-            raise wrong_output("no end marker")
-        if size != report.size:
-            raise wrong_output(f"{size} bytes of text instead of {report.size}")
-        await self._verify(context, out, await asyncio.to_thread(call.index.rename, beside))
+        index = await asyncio.to_thread(call.index.rename, beside)
+        # Both at once: the blocks are counted here, the queries are made in another process.
+        checks = (asyncio.to_thread(_check_blocks, out, report.size), self._verify(context, out, index))
+        for found_wrong in await asyncio.gather(*checks, return_exceptions=True):
+            if found_wrong is not None:
+                raise found_wrong
         return report
 
     async def _run_kernel_for(
@@ -341,10 +340,14 @@ class SortedText:
             watch=Watch(records, out, size // 4, context.given.report, reading=0.5, span=(0.4, 0.9)),
         )
 
+    @property
+    def _is_read_again(self) -> bool:
+        """Whether records of the source are looked for in the data: a BCF's only by an index of its own."""
+        return self.source_format not in (BCF, WIG)
+
     async def _verify(self, context: StepContext, data: Path, index: Path) -> None:
-        # BCF is read again by an index of its own.
-        read_again = self.source_format not in (BCF, WIG)
-        options = ("--source", str(context.source), "--format", self.source_format.name) if read_again else ()
+        source = ("--source", str(context.source), "--format", self.source_format.name)
+        options = source if self._is_read_again else ()
         await context.verify("tabix", data, index, *options)
 
     async def _check(self, context: StepContext, out: Path, report: NormaliserReport) -> None:
@@ -374,6 +377,17 @@ class SortedText:
 def _refuse_bomb(path: Path, size: int) -> None:
     with path.open("rb") as stream:
         refuse_decompression_bomb(stream, size=size, max_bytes=MAX_BYTES)
+
+
+def _check_blocks(out: Path, text_size: int) -> None:
+    try:
+        size = text_bytes(out)
+    except ValueError as broken:
+        raise wrong_output(str(broken)) from None
+    if not has_end_marker(out):
+        raise wrong_output("no end marker")
+    if size != text_size:
+        raise wrong_output(f"{size} bytes of text instead of {text_size}")
 
 
 async def _refuse_truncated(path: Path, source_format: Format, detected: Detection) -> None:

@@ -280,6 +280,11 @@ class StepContext:
             self._verifier = None
             await verifier.end()
 
+    async def read_source_ahead(self) -> None:
+        """Let `verify` read records of a source of text while the data is made, if all of it is there."""
+        if self._verifier is not None and self.given.arriving.complete:
+            await self._verifier.read_source(self.source, self.given.source.file_format.name)
+
     async def verify(self, kind: str, data: Path, index: Path, *options: str) -> Mapping[str, int]:
         """Query data and index of `kind` (tabix, bam) for records that must be there; see verify.py.
 

@@ -3,7 +3,8 @@
     python -m gooseherd.processing.programs.verify tabix|bam|fasta|bigwig DATA INDEX --report FILE --seed WORD
         [--source FILE --format NAME] [--ours] [--gzi FILE]
     python -m gooseherd.processing.programs.verify FORMAT|- < WORDS
-        the same of a source of FORMAT (-: of most), as a JSON list of words, when they come
+        the same of a source of FORMAT (-: of most), as a JSON list of words, when they come; before them
+        may come a list ["read-source", SOURCE, NAME, WORD]: the source is read then
 
 Stretches of the data, read without the index, and records of the source, read without either, must come
 back through the index: for all regions asked the same lines, no more, no fewer. Which ones follows from
@@ -24,8 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gooseherd.domain import formats
 from gooseherd.domain.failures import Reason
+from gooseherd.processing.formats.targets import TARGETS
 from gooseherd.processing.verification.index_queries import (
+    PRESETS,
     BamQueries,
     Disagreement,
     IndexQueries,
@@ -35,9 +39,10 @@ from gooseherd.processing.verification.index_queries import (
 )
 from gooseherd.processing.verification.sampling import (
     Sample,
+    SourceLines,
+    lines_of_source,
     of_alignments,
     of_blocks,
-    of_source,
     reads_in_blocks,
 )
 from gooseherd.processing.verification.sequences import check_sequences
@@ -58,11 +63,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--format")
     parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
     parser.add_argument("--gzi", type=Path)
-    words = argv if len(argv) > 1 else read_order(*argv)
+    words, source = (argv, None) if len(argv) > 1 else read_orders(*argv)
     if not words:
         return 0
-    given = parser.parse_args(words)
-    chance = random.Random(given.seed)  # noqa: S311 - the same seed must ask the same
+    given = parser.parse_args(words, argparse.Namespace(lines=source))
+    chance = chance_of(given.seed)
     try:
         finding = _CHECKS[given.kind](given, chance)
     except Disagreement as found:
@@ -74,15 +79,35 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def read_order(source_format: str) -> list[str]:
-    """The arguments, read from standard input once they are written; [] if it ends without."""
+def read_orders(source_format: str) -> tuple[list[str], SourceLines | None]:
+    """The arguments, read from standard input once they are written; none if it ends without.
+
+    With them lines of the source, if it was to be read before.
+    """
     import pysam  # noqa: F401 - takes longer than anything that is asked
 
     if source_format == "bigbed":
         import pyBigWig  # noqa: F401 - takes still longer: numpy comes with it
 
+    source = None
+    words = _next_order()
+    if words[:1] == ["read-source"]:
+        _, path, name, seed = words
+        source = lines_of_source(Path(path), name, chance_of(seed, "source"))
+        if (read := formats.resolve(name)) in TARGETS:
+            source = source.placed_ahead(PRESETS[TARGETS[read].preset])
+        words = _next_order()
+    return words, source
+
+
+def _next_order() -> list[str]:
     words: list[str] = json.loads(sys.stdin.buffer.readline() or b"[]")
     return words
+
+
+def chance_of(seed: str, *more: str) -> random.Random:
+    """The same seed must ask the same."""
+    return random.Random(" ".join((seed, *more)))  # noqa: S311
 
 
 def refuse(report: Path, reason: Reason, detail: str) -> int:
@@ -91,12 +116,15 @@ def refuse(report: Path, reason: Reason, detail: str) -> int:
     return 65
 
 
-def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
-    """Check text in BGZF with TBI or CSI."""
+def intervals(given: argparse.Namespace, chance: random.Random, source: SourceLines | None) -> dict[str, int]:
+    """Check text in BGZF with TBI or CSI; `source` is what was read of it already."""
     with TabixQueries(given.data, given.index) as queries:
         samples = of_blocks(given.data, queries.place, STRETCHES, chance)
         if given.source is not None:
-            samples.append(of_source(given.source, given.format, queries.place, chance))
+            source: SourceLines = given.lines or lines_of_source(
+                given.source, given.format, chance_of(given.seed, "source")
+            )
+            samples.append(source.placed(queries.columns))
         return {"contigs": len(queries.names), "regions": compare(queries, samples, chance)}
 
 

@@ -20,33 +20,44 @@ _STEP: Final = 1 << 20
 
 
 class PendingFile:
-    """`Arriving` for a small file of ours that is written later, in one go."""
+    """`Arriving` for a small file of ours that is written later, in one go or more."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
         self.path = path
         self.size: int | None = None
-        self._there = asyncio.Event()
+        self._there = 0
+        self._grown = asyncio.Event()
 
-    async def write(self, data: bytes) -> None:
-        """Write the whole file; can be called once."""
-        await in_thread(self.path.write_bytes, data)
-        self.size = len(data)
-        self._there.set()
+    async def append(self, data: bytes, *, last: bool = False) -> None:
+        """Write so much of it; nothing can follow the `last`."""
+        await in_thread(self._append, data)
+        self._there += len(data)
+        if last:
+            self.size = self._there
+        self._grown.set()
+
+    def _append(self, data: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(data)
 
     @property
     def complete(self) -> bool:
-        """Whether it is written."""
+        """Whether all is written."""
         return self.size is not None
 
     async def at_least(self, size: int) -> int:
-        """Wait until it is written, whatever `size`."""
-        await self._there.wait()
-        return self.size or 0
+        """Wait until so much is written, or all; how much is there."""
+        while self._there < size and not self.complete:
+            self._grown.clear()
+            await self._grown.wait()
+        return self._there
 
     async def whole(self) -> None:
-        """Wait until it is written."""
-        await self._there.wait()
+        """Wait until all is written."""
+        while not self.complete:
+            self._grown.clear()
+            await self._grown.wait()
 
 
 class Feed:

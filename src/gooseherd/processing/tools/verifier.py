@@ -18,6 +18,9 @@ from gooseherd.tasks import ended
 LOADS_MORE: Final = frozenset({BIGBED, CRAM})
 """Their check needs another library, or an environment of its own: a process is started for each."""
 
+READ_SOURCE: Final = "read-source"
+"""The first word of an order that precedes the one to verify."""
+
 _FILE_BYTES: Final = 256 << 20
 """Of the largest file that the check writes: it copies the beginning of some sources."""
 _OUTPUT: Final = "verified"
@@ -106,6 +109,11 @@ class Verifier:
             running = run(stage, stdin=feed, stdout=self._output)
         self._running = asyncio.create_task(running, name="verify")
 
+    async def read_source(self, source: Path, format_name: str) -> None:
+        """Read records of the source, all of which is there, while its index is made; before `verify`."""
+        argv = (READ_SOURCE, str(source), format_name, self._seed)
+        await self._order.append(json.dumps(argv).encode() + b"\n")
+
     async def verify(self, kind: str, data: Path, index: Path, *options: str) -> Mapping[str, int]:
         """Check one pair; can be called once. `kind` and `options` are those of verify.py.
 
@@ -113,7 +121,7 @@ class Verifier:
             StepFailed: tool_failed; data and index do not agree.
         """
         argv = (kind, str(data), str(index), *options, "--report", str(self._refusal), "--seed", self._seed)
-        await self._order.write(json.dumps(argv).encode() + b"\n")
+        await self._order.append(json.dumps(argv).encode() + b"\n", last=True)
         await self._running
         counts: Mapping[str, int] = json.loads(await asyncio.to_thread(self._output.read_bytes))
         return counts

@@ -41,6 +41,23 @@ class Placed(NamedTuple):
     content: str
 
 
+class Columns(NamedTuple):
+    """Where a line has its place, as TBI and CSI say it; counted from 1. `preset` with its flags."""
+
+    preset: int
+    name: int
+    begin: int
+    end: int
+
+
+PRESETS: Final = {
+    "bed": Columns(0x10000, 1, 2, 3),
+    "gff": Columns(0, 1, 4, 5),
+    "vcf": Columns(2, 1, 2, 0),
+}
+"""Those of `tabix -p`."""
+
+
 @dataclass(eq=False)
 class Disagreement(Exception):
     """The index does not find what the data or the source holds."""
@@ -92,7 +109,7 @@ class TabixQueries:
         import pysam
 
         try:
-            columns, self.names = _described(index)
+            self.columns, self.names = _described(index)
         except (OSError, ValueError, EOFError, struct.error) as error:
             raise _does_not_open(error) from None
         try:
@@ -102,7 +119,7 @@ class TabixQueries:
                 if _CONTROL.search(stream.read(_HEAD_BYTES)):
                     raise NotText from None
             raise _does_not_open(error) from None
-        self.place = _placer(*columns)
+        self.place = placer(self.columns)
 
     def __enter__(self) -> Self:
         return self
@@ -206,8 +223,8 @@ def content_of(read: Any) -> str:
     )
 
 
-def _described(index: Path) -> tuple[tuple[int, int, int, int], list[str]]:
-    """((preset, columns of name, begin and end from 1), the names) of a TBI or CSI."""
+def _described(index: Path) -> tuple[Columns, list[str]]:
+    """(the columns, the names) of a TBI or CSI."""
     with gzip.open(index) as stream:
         head = stream.read(_NAMES_AT)
         if head[:4] == b"CSI\1":
@@ -218,10 +235,12 @@ def _described(index: Path) -> tuple[tuple[int, int, int, int], list[str]]:
         names = stream.read(length)
     if len(names) != length:
         raise ValueError("cut within the names")
-    return (preset, name, begin, end), names.decode("latin-1").split("\0")[:-1]
+    return Columns(preset, name, begin, end), names.decode("latin-1").split("\0")[:-1]
 
 
-def _placer(preset: int, name: int, begin: int, end: int) -> Callable[[str], Placed]:
+def placer(columns: Columns) -> Callable[[str], Placed]:
+    """What finds the place of a line."""
+    preset, name, begin, end = columns
     zero_based = bool(preset & 0x10000)  # TBX_UCSC (the tabix format)
     vcf = preset & 0xFFFF == 2  # TBX_VCF
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -20,7 +21,7 @@ from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.formats.records import MAX_COORDINATE
 from gooseherd.processing.programs.bigbed_to_bed import lines_of
 from gooseherd.processing.programs.normalise import normalise
-from gooseherd.processing.verification.index_queries import Placed, Region, content_of
+from gooseherd.processing.verification.index_queries import Columns, Placed, Region, content_of, placer
 
 _SOURCE_BYTES: Final = 1 << 18
 """Bytes of text that are read from the start of a source: tens of milliseconds."""
@@ -50,8 +51,15 @@ class Sample:
     whole: bool = False
     regions: int = 1
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[Placed]]:
+        found: dict[str, list[Placed]] = {}
+        for record in self.records:
+            found.setdefault(record.name, []).append(record)
+        return found
+
     def names(self) -> set[str]:
-        return {record.name for record in self.records}
+        return set(self._by_name)
 
     def region(self, chance: random.Random) -> Region | None:
         """A random region for which this sample knows the answer; None: there is none."""
@@ -62,8 +70,8 @@ class Sample:
             end = record.begin + chance.randrange(width) + 1
             return Region(record.name, begin, min(end, MAX_COORDINATE))
         # Outside of a stretch there may be more records with its first or last start.
-        starts = [r.begin for r in self.records if r.name == record.name]
-        low, high = starts[0] + 1, starts[-1]
+        of_name = self._by_name[record.name]
+        low, high = of_name[0].begin + 1, of_name[-1].begin
         return Region(record.name, low, high) if low < high else None
 
     def within(self, region: Region) -> Counter[str]:
@@ -78,7 +86,7 @@ class Sample:
         return chance.choice(found) if found else None
 
     def _starting_in(self, region: Region) -> list[Placed]:
-        return [r for r in self.records if r.name == region.name and region.begin <= r.begin < region.end]
+        return [r for r in self._by_name.get(region.name, ()) if region.begin <= r.begin < region.end]
 
 
 def of_blocks(data: Path, place: Place, stretches: int, chance: random.Random) -> list[Sample]:
@@ -93,10 +101,33 @@ def of_blocks(data: Path, place: Place, stretches: int, chance: random.Random) -
     return samples
 
 
-def of_source(source: Path, format_name: str, place: Place, chance: random.Random) -> Sample:
-    """Records of the source as they must stand in the data; none when it is not cheap to read."""
+@dataclass(frozen=True)
+class SourceLines:
+    """Records of a source as they must stand in the data; `whole`: all there are."""
+
+    lines: list[str]
+    whole: bool = False
+    ahead: tuple[Columns, list[Placed]] | None = None
+    """Their places, if these should be the columns."""
+
+    def placed_ahead(self, columns: Columns) -> SourceLines:
+        """The same, faster to place where an index turns out to have these columns."""
+        place = placer(columns)
+        return replace(self, ahead=(columns, [place(line) for line in self.lines]))
+
+    def placed(self, columns: Columns) -> Sample:
+        """The same with their places."""
+        if self.ahead is not None and self.ahead[0] == columns:
+            records = self.ahead[1]
+        else:
+            records = [placer(columns)(line) for line in self.lines]
+        return Sample(records, complete=self.whole, whole=self.whole, regions=_SOURCE_REGIONS)
+
+
+def lines_of_source(source: Path, format_name: str, chance: random.Random) -> SourceLines:
+    """Some, or all of a small source; none when it is not cheap to read."""
     if format_name == "bigbed":
-        return _of_bigbed(source, place, chance)
+        return _of_bigbed(source, chance)
     reader, found = reader_of(format_name), Inflation()
     reader.skip_bad_lines = True  # There are none, or they were left out.
     with source.open("rb") as stream:
@@ -104,7 +135,7 @@ def of_source(source: Path, format_name: str, place: Place, chance: random.Rando
         try:
             records = [line for block in normalise(beginning, reader) for line in _lines(block)]
         except StepFailed:
-            return Sample([])
+            return SourceLines([])
         if beginning.whole:
             records += _lines(reader.added())
         if not beginning.whole and not reader.over:
@@ -115,8 +146,7 @@ def of_source(source: Path, format_name: str, place: Place, chance: random.Rando
                 # From the middle of a file, lines may be misread: a refusal means nothing here.
                 with suppress(StepFailed):
                     records += _lines(reader.block(1, text)) if text else []
-    whole = beginning.whole
-    return Sample([place(record) for record in records], complete=whole, whole=whole, regions=_SOURCE_REGIONS)
+    return SourceLines(records, beginning.whole)
 
 
 def of_alignments(path: Path, format_name: str, work: Path) -> Sample:
@@ -243,11 +273,11 @@ def _middle(stream: BinaryIO, compression: Compression, chance: random.Random) -
     return stream.read(BLOCK_BYTES) if compression is Compression.PLAIN else b""
 
 
-def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
+def _of_bigbed(source: Path, chance: random.Random) -> SourceLines:
     """Items of a few windows."""
     import pyBigWig
 
-    records: list[Placed] = []
+    lines: list[str] = []
     try:
         opened: Any = pyBigWig.open(str(source))
         contigs = sorted((contig, length) for contig, length in opened.chroms().items() if length > 0)
@@ -255,10 +285,10 @@ def _of_bigbed(source: Path, place: Place, chance: random.Random) -> Sample:
             contig, length = chance.choice(contigs)
             at = chance.randrange(length)
             found = opened.entries(contig, at, min(at + 1_000_000, length)) or ()
-            records += [place(line) for line in _lines(lines_of(contig, found[:_STRETCH_RECORDS]))]
+            lines += _lines(lines_of(contig, found[:_STRETCH_RECORDS]))
     except RuntimeError:
-        return Sample([])
-    return Sample(records, regions=_SOURCE_REGIONS)
+        return SourceLines([])
+    return SourceLines(lines)
 
 
 def _beginning_of_sam(source: Path, to: Path) -> tuple[Path, bool]:
