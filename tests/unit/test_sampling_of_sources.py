@@ -11,13 +11,8 @@ from typing import Any
 
 import pytest
 
-from gooseherd.processing.verification.index_queries import Placed
-from gooseherd.processing.verification.sampling import of_source
-
-
-def place(line: str) -> Placed:
-    name, begin, end, *_ = line.split("\t")
-    return Placed(name, int(begin), int(end), line)
+from gooseherd.processing.verification.index_queries import PRESETS
+from gooseherd.processing.verification.sampling import lines_of_source
 
 
 def member_with_an_extra_field(text: bytes) -> bytes:
@@ -38,7 +33,7 @@ def test_members_behind_blocks_are_no_blocks(tmp_path: Path) -> None:
     source = tmp_path / "x.bed.gz"
     source.write_bytes(packed + member_with_an_extra_field(lines[:2000].replace(b"c\t", b"d\t")))
     for seed in range(8):
-        assert of_source(source, "bed", place, random.Random(seed)).records
+        assert lines_of_source(source, "bed", random.Random(seed)).placed(PRESETS["bed"]).records
 
 
 def test_a_bigbed_whose_sequences_have_no_length_has_nothing_to_sample(
@@ -54,4 +49,16 @@ def test_a_bigbed_whose_sequences_have_no_length_has_nothing_to_sample(
         return Empty()
 
     monkeypatch.setattr(pyBigWig, "open", opened)
-    assert of_source(tmp_path / "x.bb", "bigbed", place, random.Random(1)).records == []
+    assert lines_of_source(tmp_path / "x.bb", "bigbed", random.Random(1)).lines == []
+
+
+def test_places_that_were_found_ahead_are_used_only_where_the_index_has_the_same_columns(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "x.bed"
+    source.write_bytes(b"c\t5\t9\n")
+    ahead = lines_of_source(source, "bed", random.Random(1)).placed_ahead(PRESETS["bed"])
+    (record,) = ahead.placed(PRESETS["bed"]).records
+    assert record[:3] == ("c", 5, 9)
+    (record,) = ahead.placed(PRESETS["bed"]._replace(preset=0)).records
+    assert record[:3] == ("c", 4, 9), "counted from 1"

@@ -116,15 +116,15 @@ def refuse(report: Path, reason: Reason, detail: str) -> int:
     return 65
 
 
-def intervals(given: argparse.Namespace, chance: random.Random, source: SourceLines | None) -> dict[str, int]:
-    """Check text in BGZF with TBI or CSI; `source` is what was read of it already."""
+def intervals(given: argparse.Namespace, chance: random.Random) -> dict[str, int]:
+    """Check text in BGZF with TBI or CSI; `given.lines` is what was read of the source already."""
     with TabixQueries(given.data, given.index) as queries:
         samples = of_blocks(given.data, queries.place, STRETCHES, chance)
         if given.source is not None:
-            source: SourceLines = given.lines or lines_of_source(
-                given.source, given.format, chance_of(given.seed, "source")
-            )
-            samples.append(source.placed(queries.columns))
+            lines: SourceLines | None = given.lines
+            if lines is None:
+                lines = lines_of_source(given.source, given.format, chance_of(given.seed, "source"))
+            samples.append(lines.placed(queries.columns))
         return {"contigs": len(queries.names), "regions": compare(queries, samples, chance)}
 
 
