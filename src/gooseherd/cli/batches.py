@@ -11,7 +11,7 @@ from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import split_name
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 from gooseherd.cli.progress import batch_bar, batch_text
-from gooseherd.cli.service_command import Service, service_command
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient
@@ -29,7 +29,7 @@ _FAILURES_SHOWN: Final = 10
 
 @service_command
 def prepare(
-    service: Service,
+    service: ServiceConnection,
     queries: Annotated[
         list[str] | None,
         typer.Argument(
@@ -90,7 +90,7 @@ def _create(
 @app.command("ls")
 @service_command
 def ls(
-    service: Service,
+    service: ServiceConnection,
     mine: Annotated[bool, typer.Option("--mine", help="Only those asked for from here.")] = False,
     limit: options.Limit = 20,
 ) -> None:
@@ -115,7 +115,7 @@ def ls(
 
 @app.command("show")
 @service_command
-def show(service: Service, batch: BatchArgument) -> None:
+def show(service: ServiceConnection, batch: BatchArgument) -> None:
     """Show one batch with every file that is not ready, and why."""
     with service.connected() as client:
         record = client.batch(batch_id(batch))
@@ -136,7 +136,7 @@ def show(service: Service, batch: BatchArgument) -> None:
 
 @app.command("watch")
 @service_command
-def watch(service: Service, batch: BatchArgument, timeout: Timeout = None) -> None:
+def watch(service: ServiceConnection, batch: BatchArgument, timeout: Timeout = None) -> None:
     """Follow one batch to its end; the exit code says whether every file is ready."""
     with service.connected() as client:
         _follow(service, client, batch_id(batch), timeout)
@@ -144,14 +144,14 @@ def watch(service: Service, batch: BatchArgument, timeout: Timeout = None) -> No
 
 @app.command("cancel")
 @service_command
-def cancel(service: Service, batch: BatchArgument) -> None:
+def cancel(service: ServiceConnection, batch: BatchArgument) -> None:
     """Cancel a batch; what is ready stays, and so do jobs that somebody else wants."""
     record = service.call(lambda client: client.cancel_batch(batch_id(batch)))
     if not service.emitted(record):
         print_status(f"batch {record['batch_id']}: {_state_text(record)}")
 
 
-def _follow(service: Service, client: GooseherdClient, wanted: str, timeout: float | None) -> None:
+def _follow(service: ServiceConnection, client: GooseherdClient, wanted: str, timeout: float | None) -> None:
     """Show the batch until it ends; raises typer.Exit unless every file is ready."""
     last: dict[str, Any] = {}
     try:

@@ -11,7 +11,7 @@ import typer
 from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import local_service, split_name
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
-from gooseherd.cli.service_command import Service, service_command
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -19,7 +19,7 @@ app = typer.Typer(help="The catalog.", no_args_is_help=True, rich_markup_mode=No
 @app.command("ls")
 @service_command
 def ls(
-    service: Service,
+    service: ServiceConnection,
     text: Annotated[
         str | None, typer.Argument(help="Beginning of an id or of a word of the file name.")
     ] = None,
@@ -49,7 +49,7 @@ def ls(
 @app.command("import")
 @service_command
 def import_(
-    service: Service,
+    service: ServiceConnection,
     source: Annotated[
         str, typer.Argument(metavar="FILE.jsonl|-", help="One JSON entry a line; - for stdin.")
     ],
@@ -72,7 +72,7 @@ def import_(
 @app.command("rm")
 @service_command
 def rm(
-    service: Service,
+    service: ServiceConnection,
     names: Annotated[list[str], typer.Argument(metavar="DCC/ID...", help="As `gooseherd files ls` says it.")],
 ) -> None:
     """Take entries out of the catalog; a job on content that no other entry has is cancelled.

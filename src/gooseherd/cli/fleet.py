@@ -8,7 +8,7 @@ import typer
 
 from gooseherd.cli import formatting
 from gooseherd.cli.outcome import print_status
-from gooseherd.cli.service_command import Service, service_command
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 app = typer.Typer(help="Workers: what works, and on what.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -16,7 +16,7 @@ app = typer.Typer(help="Workers: what works, and on what.", no_args_is_help=True
 @app.command("ls")
 @service_command
 def ls(
-    service: Service,
+    service: ServiceConnection,
     ended: Annotated[bool, typer.Option("--ended", help="Also those that ended lately, and why.")] = False,
 ) -> None:
     """List workers, the oldest first."""
@@ -38,7 +38,7 @@ def ls(
 @app.command("stop")
 @service_command
 def stop(
-    service: Service,
+    service: ServiceConnection,
     worker: Annotated[str, typer.Argument(metavar="WORKER", help="The worker's id.")],
     force: Annotated[
         bool, typer.Option("--force", help="Although a job works on it; the job is tried again.")

@@ -10,7 +10,7 @@ import typer
 from gooseherd.cli import formatting, options
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 from gooseherd.cli.progress import job_bar, percent, phase
-from gooseherd.cli.service_command import Service, service_command
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 app = typer.Typer(help="Jobs: what is being made.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -20,7 +20,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, o
 @app.command("ls")
 @service_command
 def ls(
-    service: Service,
+    service: ServiceConnection,
     status: Annotated[str | None, typer.Option(help="Only with this status.")] = None,
     limit: options.Limit = 20,
 ) -> None:
@@ -49,7 +49,7 @@ def ls(
 @app.command("show")
 @service_command
 def show(
-    service: Service,
+    service: ServiceConnection,
     job: JobArgument,
 ) -> None:
     """Show one job with all its attempts."""
@@ -64,7 +64,7 @@ def show(
 @app.command("watch")
 @service_command
 def watch(
-    service: Service,
+    service: ServiceConnection,
     job: JobArgument,
     timeout: Annotated[float | None, typer.Option(help="Seconds; the job goes on after.")] = None,
 ) -> None:
@@ -91,7 +91,7 @@ def watch(
 @app.command("cancel")
 @service_command
 def cancel(
-    service: Service,
+    service: ServiceConnection,
     job: JobArgument,
 ) -> None:
     """Cancel a job; what it has published so far stays."""

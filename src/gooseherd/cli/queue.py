@@ -7,12 +7,12 @@ from typing import Any
 
 from gooseherd.cli import formatting
 from gooseherd.cli.outcome import print_status
-from gooseherd.cli.service_command import Service, service_command
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 
 @service_command
 def queue(
-    service: Service,
+    service: ServiceConnection,
 ) -> None:
     """Show the queue: how many jobs wait and for how long, and whose they are."""
     with service.connected() as client:

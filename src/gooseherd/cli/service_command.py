@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient
 
 
-class Service:
+class ServiceConnection:
     """The service that a command was given, and how its result is to be shown."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Service:
 def service_command(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options of a service; expected errors become a message and an exit code.
 
-    Its own first parameter is the Service, the others are its arguments and options as typer reads them.
+    Its own first parameter is the ServiceConnection, the others are its arguments and options as typer reads them.
     """
     hints = get_type_hints(command, include_extras=True)
     shared = {
@@ -72,10 +72,10 @@ def service_command(command: Callable[..., None]) -> Callable[..., None]:
     def framed(**given: Any) -> None:
         of_service = {name: given.pop(name) for name in shared}
         as_json = of_service.pop("as_json")
-        service = Service(**of_service, as_json=as_json)
+        service = ServiceConnection(**of_service, as_json=as_json)
         raise typer.Exit(run(lambda: command(service, **given), as_json=as_json))
 
-    # What typer looks at; without the original it would find the Service there.
+    # What typer looks at; without the original it would find the ServiceConnection there.
     del framed.__wrapped__
     framed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     framed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -47,11 +47,11 @@ Role = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class _Spare:
-    """A process that waits for an order on `orders`."""
+    """A process that waits for an order on `channel`."""
 
     pid: int
     pidfd: int
-    orders: socket.socket
+    channel: socket.socket
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,14 +140,14 @@ class _ForkServer:
         if spare is not None:
             self._give_up_spare(spare, folder)
             try:
-                socket.send_fds(spare.orders, [order], [watchdog])
+                socket.send_fds(spare.channel, [order], [watchdog])
             except OSError:  # It has just ended.
                 self._children[spare.pidfd] = spare.pid, None
             else:
                 os.close(watchdog)
                 return None
             finally:
-                spare.orders.close()
+                spare.channel.close()
         pid = os.fork()
         if pid == 0:
             self._close_in_child()
@@ -192,7 +192,7 @@ class _ForkServer:
             os.close(pidfd)
         if self._spare is not None:
             os.close(self._spare.pidfd)
-            self._spare.orders.close()
+            self._spare.channel.close()
 
 
 def _be_attempt(order: bytes, watchdog: int, worker: socket.socket) -> int:
@@ -202,13 +202,13 @@ def _be_attempt(order: bytes, watchdog: int, worker: socket.socket) -> int:
     return attempt.run(*_introduce(order, worker), watchdog)
 
 
-def _be_spare(orders: socket.socket, work: Path, worker: socket.socket) -> int:
+def _be_spare(channel: socket.socket, work: Path, worker: socket.socket) -> int:
     from gooseherd.worker import attempt, preparation
 
     _lead_session()
     loop = asyncio.new_event_loop()
     prepared = preparation.Preparation(work)
-    received = loop.run_until_complete(preparation.until_ordered(prepared, orders))
+    received = loop.run_until_complete(preparation.until_ordered(prepared, channel))
     if received is None:
         return 0
     order, watchdog = received

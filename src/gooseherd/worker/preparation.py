@@ -96,18 +96,18 @@ class Preparation:
                     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def until_ordered(preparation: Preparation, orders: socket.socket) -> tuple[bytes, int] | None:
+async def until_ordered(preparation: Preparation, channel: socket.socket) -> tuple[bytes, int] | None:
     """Prepare, and wait for an order; it, and the descriptor that comes with it.
 
-    None when none will come: the other end of `orders` is closed, and all that was prepared is gone.
+    None when none will come: the other end of `channel` is closed, and all that was prepared is gone.
     """
     lower_priority()
     name_process(b"spare attempt")
     making = asyncio.create_task(preparation.make())
     try:
-        order, watchdog = await _receive(orders)
+        order, watchdog = await _receive(channel)
     finally:
-        orders.close()
+        channel.close()
     if watchdog is None:
         await ended(making)
         await preparation.close()
@@ -116,15 +116,15 @@ async def until_ordered(preparation: Preparation, orders: socket.socket) -> tupl
     return order, watchdog
 
 
-async def _receive(orders: socket.socket) -> tuple[bytes, int | None]:
+async def _receive(channel: socket.socket) -> tuple[bytes, int | None]:
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(orders, readable.set)
+    loop.add_reader(channel, readable.set)
     try:
         await readable.wait()
     finally:
-        loop.remove_reader(orders)
+        loop.remove_reader(channel)
     try:
-        order, descriptors, *_ = socket.recv_fds(orders, _ORDER_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        order, descriptors, *_ = socket.recv_fds(channel, _ORDER_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         return b"", None
     return order, descriptors[0] if descriptors else None

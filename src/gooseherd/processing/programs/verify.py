@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--format")
     parser.add_argument("--ours", action="store_true", help="samtools wrote the BAM: no read crosses a block")
     parser.add_argument("--gzi", type=Path)
-    words, source = (argv, None) if len(argv) > 1 else read_orders(*argv)
+    words, source = (argv, None) if len(argv) > 1 else read_arguments(*argv)
     if not words:
         return 0
     given = parser.parse_args(words, argparse.Namespace(lines=source))
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def read_orders(source_format: str) -> tuple[list[str], SourceLines | None]:
+def read_arguments(source_format: str) -> tuple[list[str], SourceLines | None]:
     """The arguments, read from standard input once they are written; none if it ends without.
 
     With them lines of the source, if it was to be read before.

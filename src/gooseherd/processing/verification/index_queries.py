@@ -41,7 +41,7 @@ class Placed(NamedTuple):
     content: str
 
 
-class Columns(NamedTuple):
+class PlaceColumns(NamedTuple):
     """Where a line has its place, as TBI and CSI say it; counted from 1. `preset` with its flags."""
 
     preset: int
@@ -51,9 +51,9 @@ class Columns(NamedTuple):
 
 
 PRESETS: Final = {
-    "bed": Columns(0x10000, 1, 2, 3),
-    "gff": Columns(0, 1, 4, 5),
-    "vcf": Columns(2, 1, 2, 0),
+    "bed": PlaceColumns(0x10000, 1, 2, 3),
+    "gff": PlaceColumns(0, 1, 4, 5),
+    "vcf": PlaceColumns(2, 1, 2, 0),
 }
 """Those of `tabix -p`."""
 
@@ -223,7 +223,7 @@ def content_of(read: Any) -> str:
     )
 
 
-def _described(index: Path) -> tuple[Columns, list[str]]:
+def _described(index: Path) -> tuple[PlaceColumns, list[str]]:
     """(the columns, the names) of a TBI or CSI."""
     with gzip.open(index) as stream:
         head = stream.read(_NAMES_AT)
@@ -235,10 +235,10 @@ def _described(index: Path) -> tuple[Columns, list[str]]:
         names = stream.read(length)
     if len(names) != length:
         raise ValueError("cut within the names")
-    return Columns(preset, name, begin, end), names.decode("latin-1").split("\0")[:-1]
+    return PlaceColumns(preset, name, begin, end), names.decode("latin-1").split("\0")[:-1]
 
 
-def placer(columns: Columns) -> Callable[[str], Placed]:
+def placer(columns: PlaceColumns) -> Callable[[str], Placed]:
     """What finds the place of a line."""
     preset, name, begin, end = columns
     zero_based = bool(preset & 0x10000)  # TBX_UCSC (the tabix format)

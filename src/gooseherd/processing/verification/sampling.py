@@ -21,7 +21,7 @@ from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.formats.records import MAX_COORDINATE
 from gooseherd.processing.programs.bigbed_to_bed import lines_of
 from gooseherd.processing.programs.normalise import normalise
-from gooseherd.processing.verification.index_queries import Columns, Placed, Region, content_of, placer
+from gooseherd.processing.verification.index_queries import PlaceColumns, Placed, Region, content_of, placer
 
 _SOURCE_BYTES: Final = 1 << 18
 """Bytes of text that are read from the start of a source: tens of milliseconds."""
@@ -107,15 +107,15 @@ class SourceLines:
 
     lines: list[str]
     whole: bool = False
-    ahead: tuple[Columns, list[Placed]] | None = None
+    ahead: tuple[PlaceColumns, list[Placed]] | None = None
     """Their places, if these should be the columns."""
 
-    def placed_ahead(self, columns: Columns) -> SourceLines:
+    def placed_ahead(self, columns: PlaceColumns) -> SourceLines:
         """The same, faster to place where an index turns out to have these columns."""
         place = placer(columns)
         return replace(self, ahead=(columns, [place(line) for line in self.lines]))
 
-    def placed(self, columns: Columns) -> Sample:
+    def placed(self, columns: PlaceColumns) -> Sample:
         """The same with their places."""
         if self.ahead is not None and self.ahead[0] == columns:
             records = self.ahead[1]
