@@ -50,7 +50,7 @@ class ServiceConnection:
 def service_command(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` the options of a service; expected errors become a message and an exit code.
 
-    Its own first parameter is the ServiceConnection, the others its arguments and options as typer reads them.
+    Its own first parameter is the ServiceConnection, the others are its arguments and options for typer.
     """
     hints = get_type_hints(command, include_extras=True)
     shared = {
