@@ -45,6 +45,9 @@ target.getCollection("jobs").createIndex({"asked_by": 1, "created_at": -1}, {"na
 // the list of one file's jobs
 target.getCollection("jobs").createIndex({"source.dcc": 1, "source.local_id": 1, "created_at": -1}, {"name": "source"});
 
+// forgets jobs that ended long ago
+target.getCollection("jobs").createIndex({"expires_at": 1}, {"name": "ended", "expireAfterSeconds": 0});
+
 // forgets requesters that no longer ask
 target.getCollection("turns").createIndex({"at": 1}, {"name": "at", "expireAfterSeconds": 86400});
 

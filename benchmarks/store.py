@@ -9,7 +9,8 @@ what bare sqlite3 takes for the same update and commit (`bare`). Latencies are m
 in milliseconds of at most 300 calls or N seconds per process; `/s` is what all processes did together.
 
 Jobs: `claim` a new key, `lease` a pending job, `renew` its lease, `position` of a pending one,
-the jobs `due` to a dispatcher, the `depth` of the queue by requester, with that many jobs pending
+the jobs `due` to a dispatcher, the `depth` of the queue by requester, a `batch of 10,000` files stored, its
+counts, what of it waits, eight files changed, and those whose jobs moved, with that many jobs pending
 (`./dev bench queue`: these alone, at 1e3 to 1e5 jobs and with 1 to 16 processes, as JSON). Catalog: `list`
 and `search` are pages of 50 by several filters and texts, `import` is entries
 put per second. Queues and catalogs are filled behind the store's back where it has a quicker way. The
@@ -41,17 +42,21 @@ from sqlalchemy import insert
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain import formats
+from gooseherd.domain.batch import MOST_FILES, BatchId, MemberChange, MemberState, NewBatch
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.ports.batches import BatchLimits, BatchStore
 from gooseherd.domain.ports.store import FileQuery, FileStore, JobStore
 from gooseherd.domain.queueing import Priority, first_rank
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.store.mongo.batches import MongoBatches
 from gooseherd.store.mongo.connect import connect
 from gooseherd.store.mongo.documents import new_job as new_document
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
 from gooseherd.store.mongo.schema import ensure_indexes
+from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
@@ -174,10 +179,13 @@ async def measure(
 ) -> dict[str, list[float]]:
     """Seconds of each call of one process, by operation."""
     taken: dict[str, list[float]] = {}
-    async with place.open() as (job_store, file_store, _):
+    async with place.open() as (job_store, file_store, database):
         await job_store.now()
         calls = job_calls if what == "jobs" else catalog_calls
-        async for name, call in calls(job_store, file_store, count, process, tag):
+        all_calls = [call async for call in calls(job_store, file_store, count, process, tag)]
+        if what == "jobs":
+            all_calls += batch_calls(batch_store(place, database), process, tag)
+        for name, call in all_calls:
             times = taken.setdefault(name, [])
             until = time.perf_counter() + seconds
             for number in range(CALLS):
@@ -225,6 +233,44 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
     yield "position", position
     yield "due", due
     yield "depth", depth
+
+
+def batch_store(place: Place, database: Any) -> BatchStore:
+    return MongoBatches(database) if place.kind == "mongo" else SqlBatches(database)
+
+
+def batch_calls(store: BatchStore, process: int, tag: str) -> list[tuple[str, Any]]:
+    """Batches of ten thousand files: stored, counted, and changed as the loop does, eight at a time."""
+    names = tuple((Dcc("4dn"), LocalId(f"f{number}")) for number in range(MOST_FILES))
+    made: list[BatchId] = []
+
+    async def create(number: int) -> None:
+        made.append(BatchId(f"{tag}-{process}-{number}"))
+        new = NewBatch(made[-1], Requester(f"r{process}"), names, "digest")
+        await store.create(new, BatchLimits(LIMIT, LIMIT))
+
+    async def counts(_: int) -> None:
+        await store.get(made[0])
+
+    async def waiting(_: int) -> None:
+        await store.members(made[0], MemberState.WAITING, limit=8)
+
+    async def record(number: int) -> None:
+        members = range(8 * number, 8 * number + 8)
+        job_id = JobId("p0000000")
+        seen, then = MemberState.WAITING, MemberState.PENDING
+        await store.record(made[0], [MemberChange(member, seen, then, job_id) for member in members])
+
+    async def moved(_: int) -> None:
+        await store.moved(made[0], 500)
+
+    return [
+        ("batch of 10,000", create),
+        ("its counts", counts),
+        ("8 that wait", waiting),
+        ("8 changed", record),
+        ("what moved", moved),
+    ]
 
 
 async def catalog_calls(_: JobStore, store: FileStore, count: int, process: int, tag: str) -> Any:
@@ -405,7 +451,7 @@ async def run_store(kind: str, folder: Path, options: argparse.Namespace) -> lis
 def line(row: dict[str, Any]) -> str:
     size = f"{row['jobs']} jobs" if "jobs" in row else f"{row['entries']} entries"
     figures = f"{row.get('p50_ms', ''):>10} {row.get('p95_ms', ''):>10} {row['per_second']:>10}"
-    return f"{row['store']:12} {size:>16} {row['processes']:>3} {row['operation']:10} {figures}"
+    return f"{row['store']:12} {size:>16} {row['processes']:>3} {row['operation']:16} {figures}"
 
 
 def numbers(text: str) -> list[int]:

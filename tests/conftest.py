@@ -20,14 +20,17 @@ from tests.servers.document_server import PROGRAM, DocumentServer
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports.access import AccessTimes
 from gooseherd.domain.ports.batches import BatchStore
 from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
+from gooseherd.store.mongo.access import MongoAccessTimes
 from gooseherd.store.mongo.batches import MongoBatches
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
 from gooseherd.store.mongo.reservations import MongoReservations
 from gooseherd.store.mongo.schema import ensure_indexes
+from gooseherd.store.sql.access import SqlAccessTimes
 from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import SqlDatabase
@@ -140,6 +143,9 @@ class StoreUnderTest(Protocol):
     def batches(self) -> BatchStore: ...
 
     @property
+    def access(self) -> AccessTimes: ...
+
+    @property
     def reservations(self) -> ReservationStore: ...
 
     async def records(self) -> dict[str, dict[str, Any]]:
@@ -159,7 +165,7 @@ class MongoStore:
     def __init__(self, url: str, database: Database) -> None:
         self.url, self.name, self.database = url, database.name, database
         self.jobs, self.files = MongoJobs(database), MongoFiles(database)
-        self.batches = MongoBatches(database)
+        self.batches, self.access = MongoBatches(database), MongoAccessTimes(database)
         self.reservations = MongoReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
@@ -177,7 +183,7 @@ class SqlStore:
     def __init__(self, url: str, name: str, database: SqlDatabase) -> None:
         self.url, self.name, self.database = url, name, database
         self.jobs, self.files = SqlJobs(database), SqlFiles(database)
-        self.batches = SqlBatches(database)
+        self.batches, self.access = SqlBatches(database), SqlAccessTimes(database)
         self.reservations = SqlReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:

@@ -634,6 +634,33 @@ async def test_jobs_that_waited_too_long_fail_with_queue_expired(jobs):
 # -- whose turn it is ----------------------------------------------------------------------
 
 
+async def test_a_job_that_waited_too_long_names_its_last_try(jobs):
+    job = await leased(jobs)
+    await jobs.requeue(job.job_id, job.fence, Failure(Reason.LAUNCH_FAILED, "no such subnet"), LONG)
+    (ended,) = await jobs.expire(await jobs.now() + LONG, 10)
+    assert ended.reason is Reason.QUEUE_EXPIRED
+    last = "its last try of 1 ended with launch_failed: no such subnet"
+    assert ended.detail == f"waited in the queue for too long; {last}"
+    assert [attempt.reason for attempt in ended.attempts] == [Reason.LAUNCH_FAILED]
+
+
+async def test_ended_jobs_are_forgotten_oldest_first_and_never_an_active_one(jobs):
+    ended = [await claimed(jobs, f"ended {number}") for number in range(3)]
+    for job in ended:
+        await jobs.request_cancel(job.job_id, None)
+    pending, running = await claimed(jobs, "pending"), await leased(jobs, "running")
+    now = await jobs.now()
+    assert await jobs.forget_ended(now - LONG, 10) == 0
+    assert await jobs.forget_ended(now + LONG, 2) == 2
+    assert await jobs.forget_ended(now + LONG, 10) == 1
+    assert await jobs.forget_ended(now + LONG, 10) == 0
+    assert [await jobs.get(job.job_id) for job in ended] == [None, None, None]
+    assert {job.job_id for job in (await jobs.find(JobQuery(requester=ANNE))).jobs} == {
+        pending.job_id,
+        running.job_id,
+    }
+
+
 async def test_the_first_file_of_a_newcomer_goes_before_the_second_of_who_asked_for_many(jobs):
     many = [await claimed(jobs, f"many{n}") for n in range(20)]
     one = await claimed(jobs, "one", requester=BERT)

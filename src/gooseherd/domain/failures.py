@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -94,6 +95,16 @@ class Retry:
     """Put the job back; due after `delay`."""
 
     delay: timedelta
+
+
+def queue_expired_detail(tried: Sequence[tuple[str | None, str]]) -> str:
+    """Why a job that waited too long was not started, by how its attempts ended (reason and detail)."""
+    waited = "waited in the queue for too long"
+    ended = [(reason, detail) for reason, detail in tried if reason is not None]
+    if not ended:
+        return waited
+    reason, detail = ended[-1]
+    return f"{waited}; its last try of {len(ended)} ended with {reason}" + (f": {detail}" if detail else "")
 
 
 def retryable(reason: Reason) -> bool:

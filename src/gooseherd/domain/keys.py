@@ -34,10 +34,7 @@ class Recipe:
 
 def artifact_prefix(identity: Identity, recipe: Recipe) -> str:
     """The folder that holds all objects of one artifact, ending in a slash."""
-    return (
-        f"p{PIPELINE_VERSION}/{identity.value[:2]}/{identity}/"
-        f"{recipe.processor}-{recipe.processor_version}-{recipe.source_format.name}/"
-    )
+    return f"p{PIPELINE_VERSION}/{identity.value[:2]}/{identity}/{recipe_name(recipe)}/"
 
 
 def cache_key(identity: Identity, recipe: Recipe, name: str) -> CacheKey:
@@ -51,3 +48,15 @@ def workflow_key(identity: Identity, recipe: Recipe) -> WorkflowKey:
         f"{identity}:{recipe.source_format.name}:{recipe.processor}-{recipe.processor_version}"
         f":p{PIPELINE_VERSION}"
     )
+
+
+def recipe_name(recipe: Recipe) -> str:
+    """The recipe as it stands in an artifact's prefix."""
+    return f"{recipe.processor}-{recipe.processor_version}-{recipe.source_format.name}"
+
+
+def workflow_key_of(prefix: str) -> WorkflowKey:
+    """The mutex key of the artifact below `prefix`, as `artifact_prefix` makes it."""
+    pipeline, _, identity, recipe, _ = prefix.split("/")
+    made_by, _, source_format = recipe.rpartition("-")
+    return WorkflowKey(f"{identity}:{source_format}:{made_by}:{pipeline}")

@@ -44,6 +44,9 @@ class LazyCache(CacheBackend):
         async for found in (await self._opened()).list(prefix):
             yield found
 
+    async def sweep(self, older_than_seconds: float) -> int:
+        return await (await self._opened()).sweep(older_than_seconds)
+
     async def close(self) -> None:
         if self._made is None:
             return

@@ -66,5 +66,9 @@ class MemoryCache(CacheBackend):
             if found := await self.head(key):
                 yield found
 
+    async def sweep(self, older_than_seconds: float) -> int:
+        """Nothing is left."""
+        return 0
+
     async def close(self) -> None:
         """What is stored stays."""

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -277,6 +277,11 @@ class S3Cache(CacheBackend):
                         yield StoredObject(key, found["size"], found["last_modified"].timestamp())
                     elif path.encode() > prefix.encode():
                         return
+
+    async def sweep(self, older_than_seconds: float) -> int:
+        """Abort uploads below the prefix that were begun so long ago and not completed."""
+        begun_before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return await in_thread(self._control.abort_older, self._prefix, begun_before)
 
     async def close(self) -> None:
         await in_thread(self._control.close)

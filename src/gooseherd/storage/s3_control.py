@@ -22,6 +22,7 @@ _CREDENTIALS_FOR: Final = timedelta(minutes=10)
 """botocore renews ten minutes before they expire, so none is used past its time. obstore asks
 again five minutes before we say they end: with less it would ask for every request."""
 _ATTEMPTS: Final = 5
+_ABORTED_AT_ONCE: Final = 1000
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 60
 
@@ -139,6 +140,20 @@ class S3Control:
             )
         except (BotoCoreError, ClientError) as error:
             log.warning("a multipart upload was not aborted: %s", type(error).__name__)
+
+    def abort_older(self, prefix: str, begun_before: datetime) -> int:
+        """Abort uploads to keys below `prefix` that were begun before; how many, at most `_ABORTED_AT_ONCE`."""
+        aborted = 0
+        with self._responding("list_multipart_uploads"):
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                for found in page.get("Uploads", ()):
+                    if aborted == _ABORTED_AT_ONCE:
+                        return aborted
+                    if found["Initiated"] < begun_before:
+                        self.abort(Upload(found["Key"], found["UploadId"]))
+                        aborted += 1
+        return aborted
 
     def close(self) -> None:
         """Free the connections."""

@@ -101,6 +101,9 @@ class WatchedCache:
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
         return self.inner.list(prefix)
 
+    async def sweep(self, older_than_seconds: float) -> int:
+        return await self.inner.sweep(older_than_seconds)
+
     async def close(self) -> None:
         await self.inner.close()
 

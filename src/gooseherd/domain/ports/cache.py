@@ -60,6 +60,10 @@ class CacheBackend(Protocol):
         """All objects whose key starts with `prefix`, in key order."""
         ...
 
+    async def sweep(self, older_than_seconds: float) -> int:
+        """Free what writers that died have left under no key, if untouched for that long; how many."""
+        ...
+
     async def close(self) -> None:
         """Free connections and handles; idempotent."""
         ...

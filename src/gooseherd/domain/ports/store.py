@@ -342,7 +342,11 @@ class JobStore(Protocol):
         ...
 
     async def expire(self, created_before: datetime, limit: int) -> Sequence[Job]:
-        """Pending jobs created before that fail with queue_expired; returns those it ended."""
+        """Pending jobs created before that fail with queue_expired, naming how their last try ended."""
+        ...
+
+    async def forget_ended(self, ended_before: datetime, limit: int) -> int:
+        """Remove jobs that ended before that, the oldest first; how many. Never one that is active."""
         ...
 
     async def hand_over(self, owner: Owner) -> int:

@@ -14,7 +14,7 @@ from gooseherd.store import edges
 from gooseherd.store.edges import Edge
 from gooseherd.store.mongo.connect import Document, store_operation
 from gooseherd.store.mongo.documents import from_parts
-from gooseherd.store.mongo.fenced import NOT_HELD, OPEN_ATTEMPT, FencedWrites, ended, lost
+from gooseherd.store.mongo.fenced import NOT_HELD, OPEN_ATTEMPT, FencedWrites, lost
 
 
 class JobEndWrites(FencedWrites):
@@ -41,7 +41,7 @@ class JobEndWrites(FencedWrites):
         now = await self._clock.now()
         update = {
             "$set": {
-                **ended(Status.COMPLETED, now),
+                **self._ended(Status.COMPLETED, now),
                 **_attempt_ended(Reason.PUBLISHED, "", now),
                 "reason": Reason.PUBLISHED.value,
                 "manifest_digest": manifest_digest,
@@ -69,7 +69,7 @@ class JobEndWrites(FencedWrites):
         now = await self._clock.now()
         update = {
             "$set": {
-                **ended(status, now),
+                **self._ended(status, now),
                 **_attempt_ended(failure.reason, failure.detail, now),
                 "reason": failure.reason.value,
                 "detail": failure.detail,

@@ -47,6 +47,17 @@ class FencedWrites(JobReads):
             wanted["cancel_requested"] = True
         return (await self._jobs.update_one(wanted, update)).matched_count == 1
 
+    def _ended(self, status: Status, now: datetime) -> Document:
+        """Fields of a job that has just ended: it holds neither the mutex nor a lease, and goes some day."""
+        return {
+            "status": status.value,
+            "active": False,
+            "finished_at": now,
+            "updated_at": now,
+            "expires_at": None if self._keep_ended is None else now + self._keep_ended,
+            **NOT_HELD,
+        }
+
     async def _same(self, job_id: JobId, fence: Fence, operation: str, already: Callable[[Job], bool]) -> Job:
         """The job, if what stands in the way of the write is the write itself."""
         job = await self._load(job_id)
@@ -63,8 +74,3 @@ def lost(job_id: JobId, fence: Fence, operation: str) -> LeaseLost:
     """The error of a write that came too late, which is logged."""
     _log.warning("late write refused", extra={"job_id": job_id, "fence": fence, "operation": operation})
     return LeaseLost(job_id, fence)
-
-
-def ended(status: Status, now: datetime) -> Document:
-    """Fields of a job that has just ended: it holds neither the mutex nor a lease."""
-    return {"status": status.value, "active": False, "finished_at": now, "updated_at": now, **NOT_HELD}

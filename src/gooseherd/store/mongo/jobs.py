@@ -43,7 +43,7 @@ from typing import Final
 from pymongo.errors import DuplicateKeyError
 
 from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, StoreUnavailable
-from gooseherd.domain.failures import Reason
+from gooseherd.domain.failures import Reason, queue_expired_detail
 from gooseherd.domain.job import Job, JobId, Requester, Submission
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import Claim
@@ -53,7 +53,6 @@ from gooseherd.store import edges
 from gooseherd.store.mongo.connect import Document, store_operation
 from gooseherd.store.mongo.documents import new_job, to_job
 from gooseherd.store.mongo.ends import JobEndWrites
-from gooseherd.store.mongo.fenced import ended
 from gooseherd.store.mongo.leases import JobLeases
 
 _TRIES: Final = 16
@@ -149,7 +148,7 @@ class MongoJobs(JobLeases, JobEndWrites):
                     "withdrawn by an operator" if requester is None else "withdrawn by everybody who asked"
                 )
                 change |= {
-                    **ended(Status.CANCELLED, now),
+                    **self._ended(Status.CANCELLED, now),
                     "reason": Reason.CANCELLED.value,
                     "detail": detail,
                 }
@@ -166,14 +165,30 @@ class MongoJobs(JobLeases, JobEndWrites):
     async def expire(self, created_before: datetime, limit: int) -> Sequence[Job]:
         """Pending jobs created before that fail with queue_expired; returns those this call ended."""
         old: Document = {"status": Status.PENDING.value, "created_at": {"$lt": created_before}}
-        found = await self._jobs.find(old, projection={"_id": 1}, limit=limit).to_list()
+        found = await self._jobs.find(old, projection={"attempts": 1}, limit=limit).to_list()
         job_ids: list[str] = []
-        for row in found:
+        for document in found:
             now = await self._clock.now()
-            reason = {"reason": Reason.QUEUE_EXPIRED.value, "detail": "waited in the queue for too long"}
-            change = {"$set": {**ended(Status.FAILED, now), **reason}}
-            if (await self._jobs.update_one({**old, **row}, change)).matched_count:
-                job_ids.append(row["_id"])
+            tried = [(attempt["reason"], attempt["detail"]) for attempt in document["attempts"]]
+            reason = {"reason": Reason.QUEUE_EXPIRED.value, "detail": queue_expired_detail(tried)}
+            change = {"$set": {**self._ended(Status.FAILED, now), **reason}}
+            if (await self._jobs.update_one({**old, "_id": document["_id"]}, change)).matched_count:
+                job_ids.append(document["_id"])
         if not job_ids:
             return []
         return [to_job(document) for document in await self._jobs.find({"_id": {"$in": job_ids}}).to_list()]
+
+    @store_operation
+    async def forget_ended(self, ended_before: datetime, limit: int) -> int:
+        """By age, so that few that go on are looked at in vain. By `expires_at` the server forgets, too."""
+        old: Document = {"created_at": {"$lt": ended_before}, "active": False}
+        found = self._jobs.find(
+            {**old, "finished_at": {"$lt": ended_before}},
+            projection={"_id": 1},
+            sort=[("created_at", 1)],
+            limit=limit,
+        )
+        ids = [document["_id"] for document in await found.to_list()]
+        if not ids:
+            return 0
+        return (await self._jobs.delete_many({"_id": {"$in": ids}, "active": False})).deleted_count

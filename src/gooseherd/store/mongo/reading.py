@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
@@ -36,7 +36,15 @@ class JobReads:
     server answers such a filter by a scan of the whole collection.
     """
 
-    def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        clock_refresh_seconds: float = REFRESH_SECONDS,
+        keep_ended: timedelta | None = None,
+    ) -> None:
+        """`keep_ended`: how long jobs stay after their end; None: for ever."""
+        self._keep_ended = keep_ended
         self._jobs = durable(db, JOBS)
         self._turns = Turns(db)
         self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)

@@ -27,6 +27,9 @@ FILES: Final = "files"
 BATCHES: Final = "batches"
 BATCH_MEMBERS: Final = "batch_members"
 
+ACCESS_TIMES: Final = "access_times"
+"""When artifacts were used; found by their names, which are the documents' _id."""
+
 RESERVATIONS: Final = "reservations"
 TURNS: Final = "turns"
 """The last rank given to each requester and priority."""
@@ -99,6 +102,9 @@ INDEXES: Final[tuple[Index, ...]] = (
     Index(
         JOBS, "source", (("source.dcc", 1), ("source.local_id", 1), ("created_at", -1)),
         "the list of one file's jobs",
+    ),
+    Index(
+        JOBS, "ended", (("expires_at", 1),), "forgets jobs that ended long ago", expire_after_seconds=0
     ),
     Index(
         TURNS, "at", (("at", 1),), "forgets requesters that no longer ask",

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, StoreUnavailable
-from gooseherd.domain.failures import Reason
+from gooseherd.domain.failures import Reason, queue_expired_detail
 from gooseherd.domain.job import Job, JobId, Requester, Submission
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import Claim
@@ -35,8 +35,19 @@ _ACTIVE: Final = (
 )
 
 _OLD: Final = (
-    select(jobs.c.id)
+    select(jobs.c.id, jobs.c.attempts)
     .where(*demands(edges.EXPIRE), jobs.c.created_at < bindparam("b_before"))
+    .order_by(jobs.c.created_at, jobs.c.id)
+    .with_for_update()
+)
+
+_LONG_ENDED: Final = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.created_at < bindparam("b_before"),
+        ~jobs.c.active,
+        jobs.c.finished_at < bindparam("b_before"),
+    )
     .order_by(jobs.c.created_at, jobs.c.id)
     .with_for_update()
 )
@@ -109,10 +120,20 @@ class SqlJobs(JobHolding):
     @writing
     def expire(self, tx: Transaction, created_before: datetime, limit: int) -> Sequence[Job]:
         """Pending jobs created before that fail with queue_expired, oldest first; returns those it ended."""
-        old = tx.connection.scalars(_OLD.limit(limit), {"b_before": created_before}).all()
-        values = {"reason": Reason.QUEUE_EXPIRED.value, "detail": "waited in the queue for too long"}
-        rows = [end(tx, edges.EXPIRE, JobId(job_id), None, values) for job_id in old]
-        return [to_job(row) for row in rows if row is not None]
+        ended = []
+        for row in tx.connection.execute(_OLD.limit(limit), {"b_before": created_before}).all():
+            tried = [(attempt["reason"], attempt["detail"]) for attempt in row.attempts]
+            values = {"reason": Reason.QUEUE_EXPIRED.value, "detail": queue_expired_detail(tried)}
+            ended.append(end(tx, edges.EXPIRE, JobId(row.id), None, values))
+        return [to_job(row) for row in ended if row is not None]
+
+    @writing
+    def forget_ended(self, tx: Transaction, ended_before: datetime, limit: int) -> int:
+        """By age, so that few that still go on are looked at in vain."""
+        ids = tx.connection.scalars(_LONG_ENDED.limit(limit), {"b_before": ended_before}).all()
+        if ids:
+            tx.connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+        return len(ids)
 
 
 def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
