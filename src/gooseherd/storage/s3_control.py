@@ -142,7 +142,7 @@ class S3Control:
             log.warning("a multipart upload was not aborted: %s", type(error).__name__)
 
     def abort_older(self, prefix: str, begun_before: datetime) -> int:
-        """Abort uploads to keys below `prefix` that were begun before; how many, at most `_ABORTED_AT_ONCE`."""
+        """Abort uploads to keys below `prefix` that were begun before; how many, a thousand at most."""
         aborted = 0
         with self._responding("list_multipart_uploads"):
             pages = self._client.get_paginator("list_multipart_uploads")
