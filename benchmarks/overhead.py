@@ -104,7 +104,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         ):
             for number in range(rounds + 1):
                 for file_format in inputs.FORMATS:
-                    path = inputs.make(file_format, given, f"r{number}").path
+                    path = inputs.make(file_format, given, f"{number:04x}").path
                     spent = through(http, path, file_format), bare(path, file_format, scratch)
                     if number:  # The first round starts the worker and fills caches.
                         for what, seconds in zip(("get_to_200", "bare"), spent, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,12 +44,13 @@ class Attempt:
 
     async def verify(self, data: bytes, index_of: bytes, tool: Tool, kind: Format = BED) -> int:
         """How many regions were asked."""
-        work = Path(tempfile.mkdtemp(dir=self._scratch))
+        work = self._scratch / "step"
+        work.mkdir(exist_ok=True)
         paths = []
         for name, text in (("data", data), ("other", index_of)):
             paths.append(work / f"{name}.bed.gz")
             paths[-1].write_bytes(tool("bgzip", "-c", stdin=text))
-        tool("tabix", "-p", "bed", str(paths[1]))
+        tool("tabix", "-f", "-p", "bed", str(paths[1]))
 
         async def run(stage: Stage, /, *, stdin: Feed, stdout: Path) -> PipelineResult:
             self.started += 1

@@ -23,7 +23,7 @@ class PendingFile:
     """`Arriving` for a small file of ours that is written later, in one go or more."""
 
     def __init__(self, path: Path) -> None:
-        path.touch()
+        path.write_bytes(b"")  # One before it may have had the same name.
         self.path = path
         self.size: int | None = None
         self._there = 0
