@@ -50,7 +50,7 @@ class Attempt:
         paths = []
         self._asked += 1
         # Shorter each time: nothing of an earlier question may be taken for part of the next.
-        for name, text in (("d" * (9 - self._asked), data), ("other", index_of)):
+        for name, text in (("d" * (9 - 3 * self._asked), data), ("other", index_of)):
             paths.append(work / f"{name}.bed.gz")
             paths[-1].write_bytes(tool("bgzip", "-c", stdin=text))
         tool("tabix", "-f", "-p", "bed", str(paths[1]))
