@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from gooseherd.processing.formats.bigbed_edges import empty_edge_items
+from gooseherd.processing.formats.bbi import BrokenParts, all_items, empty_edge_items, sequences
 from gooseherd.processing.programs.bigbed_to_bed import _WINDOW, items_declared, texts_of
 from gooseherd.trial.bigbed import Item, write_bigbed
 
@@ -57,6 +60,49 @@ def test_items_of_all_lengths_come_once_and_in_order(tmp_path: Path) -> None:
     assert sorted(found) == sorted(map(line_of, items))
     starts = [(line.split("\t")[0], int(line.split("\t")[1])) for line in found]
     assert starts == sorted(starts)
+
+
+def big_endian(magic: int, lengths: dict[str, int], items: list[tuple[int, int, int, bytes]]) -> bytes:
+    """With all items in one block."""
+    block = zlib.compress(b"".join(struct.pack(">III", *item[:3]) + item[3] + b"\0" for item in items))
+    key = max(map(len, lengths))
+    names = struct.pack(">IIIIQQ", 0x78CA8C91, len(lengths), key, 8, len(lengths), 0)
+    names += struct.pack(">BBH", 1, 0, len(lengths))
+    for number, (name, length) in enumerate(lengths.items()):
+        names += name.encode().ljust(key, b"\0") + struct.pack(">II", number, length)
+    data_at = 64 + len(names)
+    places_at = data_at + 8 + len(block)
+    end = max(item[2] for item in items)
+    places = struct.pack(">IIQIIIIQII", 0x2468ACE0, 256, 1, 0, 0, items[-1][0], end, places_at, 1, 0)
+    places += struct.pack(">BBH", 1, 0, 1)
+    places += struct.pack(">IIIIQQ", 0, 0, items[-1][0], end, data_at + 8, len(block))
+    head = struct.pack(">IHHQQQHHQQIQ", magic, 4, 0, 64, data_at, places_at, 4, 3, 0, 0, 1 << 16, 0)
+    return head + names + struct.pack(">Q", len(items)) + block + places
+
+
+BIG_ENDIAN_ITEMS = [(0, 0, 0, b"empty\t1"), (0, 5, 90, b"a\t2"), (1, 7, 9, b"b\t3")]
+
+
+def test_a_big_endian_file_has_all_its_items(tmp_path: Path) -> None:
+    path = tmp_path / "x.bb"
+    path.write_bytes(big_endian(0x8789F2EB, {"c1": 100, "c22": 20}, BIG_ENDIAN_ITEMS))
+    assert sequences(path) == {"c1": 100, "c22": 20}
+    assert lines(path) == ["c1\t0\t0\tempty\t1", "c1\t5\t90\ta\t2", "c22\t7\t9\tb\t3"]
+    assert items_declared(str(path)) == 3
+
+
+def test_a_damaged_big_endian_file_is_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.bb"
+    whole = big_endian(0x8789F2EB, {"c1": 100, "c22": 20}, BIG_ENDIAN_ITEMS)
+    chance = random.Random(5)
+    for _ in range(500):
+        broken = bytearray(whole)
+        for _ in range(2):
+            broken[chance.randrange(4, len(broken))] = chance.randrange(256)
+        path.write_bytes(broken[: chance.choice((len(broken), chance.randrange(4, len(broken))))])
+        with suppress(BrokenParts):
+            assert all(length >= 0 for _, length in sequences(path).items())
+            assert sum(len(items) for _, items in all_items(path)) >= 0
 
 
 def test_a_damaged_file_is_left_to_its_reader(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_a_bigbed_whose_sequences_have_no_length_has_nothing_to_sample(
     def opened(_: str) -> Any:
         return Empty()
 
+    (tmp_path / "x.bb").touch()
     monkeypatch.setattr(pyBigWig, "open", opened)
     assert lines_of_source(tmp_path / "x.bb", "bigbed", random.Random(1)).lines == []
 

@@ -22,6 +22,7 @@ from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, S
 from gooseherd.domain.source import CHECKED_FORMATS, Sidecar, SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.formats.bam_header import contigs_of_bam
+from gooseherd.processing.formats.bbi import is_big_endian
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import is_text
 from gooseherd.processing.intervals import TabixIntervalProcessor
@@ -31,6 +32,9 @@ from gooseherd.processing.tools.stages import program_stage
 _NOTE: Final = "data and index are upstream's own bytes; the index was checked"
 _DESCRIBED: Final = frozenset({TWOBIT, HIC, COOL, MCOOL})
 """Of which a program of ours reads the header."""
+_BIG_ENDIAN_NOTE: Final = (
+    "its numbers are big-endian: readers in browsers know that order, pyBigWig and what is built on it do not"
+)
 _OURS: Final = frozenset({Reason.OUT_OF_DISK, Reason.OUT_OF_MEMORY})
 """Failures of a fetch that say nothing of upstream."""
 
@@ -95,6 +99,8 @@ class AsItIs:
             # Its tree of positions stands at its end.
             await given.arriving.whole()
             contigs = await context.bigwig_contigs(self.source_format)
+            if await asyncio.to_thread(is_big_endian, context.source):
+                notes = (_BIG_ENDIAN_NOTE,)
         elif self.source_format in _DESCRIBED:
             await given.arriving.whole()
             contigs = await self._described(context)

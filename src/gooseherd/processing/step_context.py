@@ -19,6 +19,7 @@ from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.processing import StepFailed, StepInput
+from gooseherd.processing.formats.bbi import BrokenParts, sequences
 from gooseherd.processing.formats.decompression import Compression
 from gooseherd.processing.formats.detection import TWICE, Detection, require
 from gooseherd.processing.formats.normaliser_report import NormaliserReport
@@ -235,12 +236,16 @@ class StepContext:
         """The sequences of the source, a bigWig or bigBed, all of which is there.
 
         Raises:
-            StepFailed: it does not open.
+            StepFailed: source_invalid; it does not open.
         """
-        refusal = self.work / f"{kind.name}.json"
-        argv = (kind.name, str(self.source), "--report", str(refusal))
-        found = await self.output_of(program_stage("open_bigwig", *argv, refusal=refusal, reads_source=True))
-        return tuple(Contig(name, length) for name, length in json.loads(found)["contigs"])
+        try:
+            lengths = await asyncio.to_thread(sequences, self.source)
+            if not lengths:
+                raise BrokenParts("it has no contigs")
+        except BrokenParts as error:
+            name = "bigWig" if kind.name == "bigwig" else "bigBed"
+            raise StepFailed.because(Reason.SOURCE_INVALID, f"not a readable {name}: {error}") from None
+        return tuple(Contig(contig, length) for contig, length in lengths.items())
 
     async def unpack(self, wanted: Format) -> Detection:
         """Decompress the source, and make the result the source from now on; its detected format.

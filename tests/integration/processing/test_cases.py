@@ -103,6 +103,35 @@ async def test_a_bigbeds_sequences_have_their_lengths(
         assert density.chroms() == {"c1": 1_000_000, "c2": 1_000_000}
 
 
+def big_endian(magic: int) -> bytes:
+    """A bigWig or bigBed of one sequence with one item, in the order of bytes that Sparc and PowerPC had."""
+    block = struct.pack(">III", 0, 5, 9) + b"name\0"
+    if magic == 0x888FFC26:
+        block = struct.pack(">IIIIIBBHIIf", 0, 5, 9, 0, 0, 1, 0, 1, 5, 9, 2.5)
+    names = struct.pack(">IIIIQQBBH2sII", 0x78CA8C91, 1, 2, 8, 1, 0, 1, 0, 1, b"c1", 0, 900)
+    data_at = 64 + len(names)
+    end = data_at + 8 + len(block)
+    places = struct.pack(">IIQIIIIQIIBBH", 0x2468ACE0, 256, 1, 0, 5, 0, 9, end, 1, 0, 1, 0, 1)
+    places += struct.pack(">IIIIQQ", 0, 5, 0, 9, data_at + 8, len(block))
+    head = struct.pack(">IHHQQQHHQQIQ", magic, 4, 0, 64, data_at, end, 4, 3, 0, 0, 0, 0)
+    return head + names + struct.pack(">Q", 1) + block + places
+
+
+async def test_a_big_endian_bigbed_is_read(process: Process, with_density: ProcessorRegistry) -> None:
+    made = await process(big_endian(0x8789F2EB), "bigbed", using=with_density)
+    assert made.failure is None
+    assert [(c.name, c.length) for c in made.outputs[0].contigs] == [("c1", 900)]
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert list(opened.fetch("c1", 8, 9)) == ["c1\t5\t9\tname"]
+
+
+async def test_a_big_endian_bigwig_is_passed_on_and_named_as_one(process: Process) -> None:
+    made = await process(big_endian(0x888FFC26), "bigwig")
+    assert made.failure is None
+    assert [(c.name, c.length) for c in made.outputs[0].contigs] == [("c1", 900)]
+    assert "big-endian" in made.notes
+
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.formats.bigbed_edges import Edges, empty_edge_items
+from gooseherd.processing.formats.bbi import BrokenParts, Edges, all_items, empty_edge_items, is_big_endian
 
 _WINDOW: Final = 10_000_000
 """Bases asked for at once: bounds the items held in memory."""
@@ -60,6 +60,12 @@ def texts_of(source: str) -> Iterator[tuple[int, bytes]]:
     Raises:
         StepFailed: source_invalid.
     """
+    if is_big_endian(Path(source)):
+        try:
+            yield from ((len(items), lines_of(contig, items)) for contig, items in all_items(Path(source)))
+        except BrokenParts as error:
+            raise StepFailed.because(Reason.SOURCE_INVALID, f"not a readable bigBed: {error}") from None
+        return
     import pyBigWig
 
     try:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 from gooseherd.domain.bgzf import BLOCK_BYTES, HEADER_BYTES, htslib_header
 from gooseherd.domain.bgzf import inflate as inflate_block
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.bbi import all_items, is_big_endian
 from gooseherd.processing.formats.decompression import Compression, Inflation, inflate
 from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.formats.records import MAX_COORDINATE
@@ -274,9 +275,13 @@ def _middle(stream: BinaryIO, compression: Compression, chance: random.Random) -
 
 
 def _of_bigbed(source: Path, chance: random.Random) -> SourceLines:
-    """Items of a few windows."""
+    """Items of a few windows; the first ones of a file that the library cannot read."""
     import pyBigWig
 
+    if is_big_endian(source):
+        items = ((name, item) for name, found in all_items(source) for item in found)
+        texts = (lines_of(name, [item]) for name, item in islice(items, _STRETCH_RECORDS))
+        return SourceLines([line for text in texts for line in _lines(text)])
     lines: list[str] = []
     try:
         opened: Any = pyBigWig.open(str(source))
