@@ -9,14 +9,16 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.quantities import MOST_THREADS, size_in_bytes
+from gooseherd.domain.quantities import MOST_THREADS
+from gooseherd.setting_types import Cap, Flag, Folder, Paths, Size, Switch, Text, Words
+from gooseherd.settings_page import settings_page
 
 
 class Profile(StrEnum):
@@ -25,41 +27,6 @@ class Profile(StrEnum):
     EMBEDDED = "embedded"
     DEVCLOUD = "devcloud"
     AWS = "aws"
-
-
-def _size(value: object) -> object:
-    return size_in_bytes(value) if isinstance(value, str) else value
-
-
-def _split(separator: str) -> BeforeValidator:
-    def split(value: object) -> object:
-        return environment.words(value, separator) if isinstance(value, str) else value
-
-    return BeforeValidator(split)
-
-
-def _flag(value: object) -> object:
-    return environment.switch(value) if isinstance(value, str) else value
-
-
-def _blank_is_unset(value: object) -> object:
-    return None if value == "" else value
-
-
-def _enabled_or_disabled(value: object) -> object:
-    """ECS's own words for this setting, as they stand in a service's network configuration."""
-    word = value.strip().lower() if isinstance(value, str) else value
-    return {"enabled": True, "disabled": False}.get(word, word) if isinstance(word, str) else word
-
-
-Size = Annotated[int, BeforeValidator(_size)]
-Cap = Annotated[int, BeforeValidator(_size), AfterValidator(environment.checked_cap)]
-Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
-Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Switch = Annotated[bool, BeforeValidator(_enabled_or_disabled)]
-Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
-Folder = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
 
 
 def default_state_dir() -> Path:
@@ -102,6 +69,29 @@ class Settings(BaseSettings):
         None, description="Bucket for artifacts; takes precedence over the folder."
     )
     workflow_s3_prefix: str = Field("", description="Key prefix inside the bucket.")
+    artifact_max_idle_seconds: float = Field(
+        0, ge=0, description="Artifacts that nobody read for so long go, two days at least; 0: they stay."
+    )
+    artifact_max_total_bytes: Size = Field(
+        0, ge=0, description="Above it artifacts that nobody read for longest go; 0: no limit."
+    )
+    artifact_superseded_seconds: float = Field(
+        0,
+        ge=0,
+        description="What a version of a processor made that is not current goes after so long, 30 days "
+        "at least (a rollback needs it); 0: it stays.",
+    )
+    artifact_unlisted_seconds: float = Field(
+        0,
+        ge=0,
+        description="Artifacts whose content no catalog entry has go when nobody read them for so long, two "
+        "days at least; 0: they stay.",
+    )
+    artifact_unfinished_seconds: float = Field(
+        7 * 86400,
+        ge=2 * 86400,
+        description="What attempts left of artifacts that were never published goes after so long.",
+    )
     aws_endpoint_url: Text = Field(None, description="Another endpoint than AWS's own: a local cloud.")
     aws_region: str = Field(environment.REGION, description="Region of bucket and cluster.")
 
@@ -129,6 +119,16 @@ class Settings(BaseSettings):
     )
     workflow_reconcile_seconds: float = Field(
         60, ge=0, description="How often the fleet is reconciled with the jobs; 0: not by this process."
+    )
+    workflow_retention_seconds: float = Field(
+        3600,
+        ge=0,
+        description="How often a part of what is kept is looked at for what may go; 0: not by this process.",
+    )
+    workflow_keep_ended_seconds: float = Field(
+        30 * 86400,
+        ge=0,
+        description="How long ended jobs and batches stay in the store, at least a day; 0: for ever.",
     )
     workflow_shutdown_grace_seconds: float = Field(
         20,
@@ -366,6 +366,14 @@ class Settings(BaseSettings):
                 "WORKFLOW_STALE_SECONDS",
                 "must be at least twice WORKFLOW_HEARTBEAT_SECONDS, or live jobs get replaced",
             )
+        for name, least, days in (
+            ("artifact_max_idle_seconds", 2 * 86400, "two days, or 0"),
+            ("artifact_unlisted_seconds", 2 * 86400, "two days, or 0"),
+            ("artifact_superseded_seconds", 30 * 86400, "30 days, or 0: a rollback needs what it made"),
+            ("workflow_keep_ended_seconds", 86400, "a day, or 0"),
+        ):
+            if 0 < getattr(self, name) < least:
+                raise Misconfigured(name.upper(), f"must be at least {days}")
         if self.ecs_warm_workers and self.ecs_cluster is None:
             raise Misconfigured("ECS_WARM_WORKERS", "local workers are not kept ready: leave it unset")
         if self.ecs_warm_workers >= self.ecs_max_workers:
@@ -382,35 +390,7 @@ class Settings(BaseSettings):
 
 def reference() -> str:
     """The settings page, in Markdown."""
-    rows = [
-        "# Settings",
-        "",
-        "All come from the environment; on a laptop none needs to be set. Generated from `settings.py`.",
-        "",
-        "| variable | default | bounds | what and why |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, field in Settings.model_fields.items():
-        bounds = ", ".join(filter(None, (_bound(item) for item in field.metadata)))
-        rows.append(
-            f"| `{name.upper()}` | {_default(name, field.default)} | {bounds} | {field.description} |"
-        )
-    return "\n".join(rows) + "\n"
-
-
-def _default(name: str, value: Any) -> str:
-    if name == "gooseherd_state_dir":
-        return "`$XDG_STATE_HOME/gooseherd`"
-    if name == "worker_max_local":
-        return "number of cores, at most 8"
-    if value in (None, (), ""):
-        return "unset"
-    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
-
-
-def _bound(item: object) -> str:
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    return next((f"{sign} {getattr(item, name)}" for name, sign in signs.items() if hasattr(item, name)), "")
+    return settings_page(Settings)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,17 @@ RECONCILER_HELD_BACK: Final = Gauge(
     "Workers to be stopped that the last pass left alone because they were too many.",
     registry=REGISTRY,
 )
+RETENTION_REMOVED: Final = Counter(
+    "gooseherd_retention_removed_total",
+    "Artifacts, ended jobs and batches, and drafts of killed writers that were removed.",
+    ["what"],
+    registry=REGISTRY,
+)
+ARTIFACT_BYTES: Final = Gauge(
+    "gooseherd_artifact_bytes",
+    "Bytes of published artifacts, as retention last counted them all.",
+    registry=REGISTRY,
+)
 FLEET_WORKERS: Final = Gauge(
     "gooseherd_fleet_workers",
     "Workers as the reconciler last saw them; gone: those still remembered.",

@@ -17,6 +17,7 @@ from gooseherd.cli import (
     devcloud,
     files,
     fleet,
+    gc,
     get,
     jobs,
     queue,
@@ -55,6 +56,7 @@ app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(store.app, name="store")
 app.command("reconcile")(reconcile.reconcile)
+app.command("gc")(gc.gc)
 app.add_typer(certs.app, name="certs")
 app.add_typer(devcloud.app, name="devcloud")
 app.command("smoke")(trials.smoke)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.cli.outcome import CommandError, Exit, run
+from gooseherd.cli.passes import run_passes
 
 if TYPE_CHECKING:
-    from gooseherd.control.loop import PassReport
     from gooseherd.control.reconciler import Action
     from gooseherd.settings import Settings
 
@@ -57,33 +57,18 @@ def _refuse_beside_a_service(settings: Settings) -> None:
 
 
 async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: bool) -> None:
-    import asyncio
-
     from gooseherd.wiring.reconciling import reconciling
 
     async with reconciling(settings) as reconciler:
-        while True:
-            report = await reconciler.run_once(dry_run=dry_run)
-            _print_report(report, dry_run=dry_run, as_json=as_json)
-            if not report.seen or report.errors:
-                print_status(_what_failed(report))
-                if once:
-                    raise typer.Exit(Exit.FAILED)
-            if once:
-                return
-            await asyncio.sleep(settings.workflow_reconcile_seconds or 60.0)
-
-
-def _print_report(report: PassReport[Action], *, dry_run: bool, as_json: bool) -> None:
-    planned = [_plain(action) for action in report.planned]
-    if as_json:
-        done = {"lost_races": report.lost_races, "errors": report.errors}
-        emit({"seen": report.seen, "dry_run": dry_run, "actions": planned, **done})
-        return
-    for action in planned:
-        print(("would " if dry_run else "") + _action_text(action))
-    if report.seen and not planned:
-        print_status("nothing to do")
+        await run_passes(
+            lambda: reconciler.run_once(dry_run=dry_run),
+            every_seconds=None if once else settings.workflow_reconcile_seconds or 60.0,
+            plain=_plain,
+            text=_action_text,
+            unseen="fleet or store could not be seen completely; nothing was done",
+            dry_run=dry_run,
+            as_json=as_json,
+        )
 
 
 def _action_text(action: Mapping[str, Any]) -> str:
@@ -109,9 +94,3 @@ def _plain(action: Action) -> Mapping[str, Any]:
         "worker_id": action.worker_id,
         "why": action.diagnosis,
     }
-
-
-def _what_failed(report: PassReport[Action]) -> str:
-    if not report.seen:
-        return "fleet or store could not be seen completely; nothing was done"
-    return f"{report.errors} of {len(report.planned)} actions failed; the log says why"

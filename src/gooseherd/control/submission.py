@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, workflo
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.store import Claim, JobStore
 from gooseherd.domain.queueing import Priority
+from gooseherd.domain.retention import READ_REMEMBERED
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 
@@ -29,7 +31,9 @@ _log = logging.getLogger(__name__)
 
 _MANIFEST_BYTES_KEPT = 32 << 20
 """Of manifests held in memory, as they are stored: a few KB each, but tens of MB for some. They never
-change, so they never go stale."""
+change."""
+_REMEMBERED_SECONDS = READ_REMEMBERED.total_seconds()
+"""Retention removes nothing that was read since, so what is remembered is there."""
 _QUICKLY_READ = 1 << 18
 """Bytes of a manifest that is read on the event loop: a few milliseconds."""
 
@@ -71,7 +75,10 @@ class Submissions:
         wakeups: Wakeups,
         new_id: Callable[[], JobId],
         poll_seconds: float = 1.0,
+        on_read: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`on_read` is called with the prefix of each artifact that is found published."""
         self._jobs = jobs
         self._cache = cache
         self._recipes = recipes
@@ -79,8 +86,10 @@ class Submissions:
         self._wakeups = wakeups
         self._new_id = new_id
         self._poll_seconds = poll_seconds
+        self._on_read = on_read
+        self._clock = clock
         self._watches = JobWatches(self.changes)
-        self._manifests: OrderedDict[CacheKey, tuple[Manifest, int]] = OrderedDict()
+        self._manifests: OrderedDict[CacheKey, tuple[Manifest, int, float]] = OrderedDict()
         self._manifest_bytes = 0
 
     def recipe(self, source: SourceFile, kind: Kind) -> Recipe:
@@ -108,18 +117,21 @@ class Submissions:
         """The artifact's manifest if it is published. One read of the cache at most; none when remembered."""
         key = cache_key(source.identity, recipe, MANIFEST)
         known = self._manifests.get(key)
-        if known is not None:
+        if known is not None and self._clock() - known[2] < _REMEMBERED_SECONDS:
             self._manifests.move_to_end(key)
+            self._on_read(key.removesuffix(MANIFEST))
             return known[0]
         data = b"".join([chunk async for chunk in self._cache.get(key)])
         if not data:
+            self._forget(key)
             return None
+        self._on_read(key.removesuffix(MANIFEST))
         if len(data) <= _QUICKLY_READ:
             manifest = Manifest.from_bytes(data)
         else:
             manifest = await asyncio.to_thread(Manifest.from_bytes, data)
         self._forget(key)
-        self._manifests[key] = manifest, len(data)
+        self._manifests[key] = manifest, len(data), self._clock()
         self._manifest_bytes += len(data)
         while self._manifest_bytes > _MANIFEST_BYTES_KEPT:
             self._forget(next(iter(self._manifests)))
@@ -132,6 +144,10 @@ class Submissions:
     def forget(self, source: SourceFile, recipe: Recipe) -> None:
         """Stop trusting the remembered manifest: one of its parts was not there."""
         self._forget(cache_key(source.identity, recipe, MANIFEST))
+
+    def forget_manifest(self, key: CacheKey) -> None:
+        """The manifest of that key was removed."""
+        self._forget(key)
 
     async def submit(
         self,

@@ -37,6 +37,11 @@ def artifact_prefix(identity: Identity, recipe: Recipe) -> str:
     return f"p{PIPELINE_VERSION}/{identity.value[:2]}/{identity}/{recipe_name(recipe)}/"
 
 
+def cache_shards(pipeline_version: str) -> tuple[str, ...]:
+    """The 256 prefixes below which all artifacts of that version lie, in the order of their keys."""
+    return tuple(f"p{pipeline_version}/{number:02x}/" for number in range(256))
+
+
 def cache_key(identity: Identity, recipe: Recipe, name: str) -> CacheKey:
     """The key of one object (a part's name, or `MANIFEST`) of the artifact."""
     return CacheKey(artifact_prefix(identity, recipe) + name)

@@ -10,7 +10,7 @@
 | the cache is larger than `total_bytes` | those that were not used for longest, as many as it takes |
 
 "Used" is published or read. A read is noted at most once a day, so who was read a moment ago may say
-yesterday: hence the guard. What of the policy is None is never a reason.
+the day before yesterday: hence the guard. What of the policy is None is never a reason.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from gooseherd.domain.keys import CacheKey
 
 READ_NOTED_EVERY: Final = timedelta(days=1)
 """How often it is written down that an artifact is read."""
-GUARD: Final = READ_NOTED_EVERY + timedelta(hours=1)
-"""Nothing that was used since goes, whatever the policy."""
+READ_REMEMBERED: Final = timedelta(hours=12)
+"""How long a process does not look again whether a read is to be noted."""
+GUARD: Final = timedelta(days=2)
+"""Nothing that was used since goes, whatever the policy: longer than the two above together."""
 SUPERSEDED_LEAST: Final = timedelta(days=30)
 """What a version before the present one has made stays so long at least: a rollback needs it."""
 UNFINISHED_LEAST: Final = timedelta(days=2)
@@ -123,7 +125,9 @@ class SizeCutoff:
 
 
 def used_at(artifact: StoredArtifact, snapshot: RetentionSnapshot) -> datetime:
-    """When it was last published or read, as far as that was noted."""
+    """When it was last published or read, as far as that was noted; what is not published nobody reads."""
+    if not artifact.published:
+        return artifact.changed_at
     read = snapshot.read_at.get(artifact.prefix, snapshot.reads_noted_since)
     return max(artifact.changed_at, read)
 
@@ -151,9 +155,7 @@ def _cause(
 ) -> RemovalCause | None:
     unused = snapshot.now - used
     if not artifact.published:
-        # Nobody reads it, so that nothing was noted says nothing.
-        old = snapshot.now - artifact.changed_at >= policy.unfinished
-        return RemovalCause.UNFINISHED if old else None
+        return RemovalCause.UNFINISHED if unused >= policy.unfinished else None
     if policy.superseded is not None and artifact.recipe not in snapshot.current_recipes:
         since = snapshot.superseded_since.get(artifact.recipe)
         if since is not None and min(snapshot.now - since, unused) >= policy.superseded:

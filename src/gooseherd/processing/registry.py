@@ -11,7 +11,7 @@ from typing import Final
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import Misconfigured, UnsupportedFormat
 from gooseherd.domain.formats import BIGWIG, COOL, CSV, HIC, MCOOL, TSV, TWOBIT, Format
-from gooseherd.domain.keys import Recipe
+from gooseherd.domain.keys import Recipe, recipe_name
 from gooseherd.domain.processing import Processor
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
@@ -49,6 +49,15 @@ class ProcessorRegistry:
     def formats(self) -> Iterable[Format]:
         """All formats that have a processor."""
         return self._by_format.keys()
+
+    @property
+    def recipe_names(self) -> frozenset[str]:
+        """All recipes that are made now, as they stand in artifacts' prefixes."""
+        return frozenset(
+            recipe_name(Recipe(processor.name, processor.version(made_of), made_of))
+            for processor in self._by_name.values()
+            for made_of in processor.formats
+        )
 
     def recipe(self, source: SourceFile) -> Recipe:
         """What will be made of this source.

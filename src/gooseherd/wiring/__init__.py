@@ -8,7 +8,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -26,24 +26,24 @@ from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.loop import Loop
 from gooseherd.control.queue_statistics import QueueStatistics
+from gooseherd.control.read_notes import ReadNotes
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.control.warm_floor import FloorWorkers, WarmFloor
-from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.errors import GooseherdError, StoreUnavailable
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
-from gooseherd.processing.registry import default_registry
-from gooseherd.processing.step_context import quickest_level
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
-from gooseherd.storage.local import LocalFsCache
+from gooseherd.wiring.artifacts import make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.reconciling import make_reconciler
+from gooseherd.wiring.retention import make_retention, removes_objects
 from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
 
@@ -76,25 +76,19 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         store = await stack.enter_async_context(open_store(settings))
         jobs, files = store.jobs, store.files
 
-        cache = _cache(settings)
+        cache = open_cache(settings)
         if cache is not None:
             stack.push_async_callback(cache.close)
         sources = outbound_rules(settings).sources()
         stack.push_async_callback(sources.close)
-        registry = default_registry(
-            sort_memory=settings.cfdb_sort_memory_cap,
-            samtools_memory=settings.cfdb_samtools_memory_cap,
-            threads=settings.worker_threads,
-            level=_compression_level(settings),
-            density=settings.workflow_density,
-            skip_bad_lines=settings.source_bad_lines == "skip",
-        )
+        registry = make_registry(settings)
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         free_slots: Callable[[], int] = lambda: 0  # noqa: E731
         submissions: Submissions | None = None
         batches: Batches | None = None
         fleet: Fleet | None = None
         if cache is not None:
+            read_notes = ReadNotes(store.access, tick_seconds=settings.workflow_tick_seconds)
             submissions = Submissions(
                 jobs=jobs,
                 cache=cache,
@@ -105,6 +99,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 ),
                 wakeups=wakeups,
                 new_id=lambda: JobId(uuid.uuid4().hex),
+                on_read=read_notes.note,
             )
             floor_wakeup = Wakeup()
             floor_workers = FloorWorkers(store.reservations, build_id(), floor_wakeup)
@@ -151,7 +146,17 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 describing=Describing(Catalog(files, time.monotonic), sources),
                 owner=executions.owner,
             )
-            loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop]
+            loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop, read_notes.loop]
+            if settings.workflow_retention_seconds:
+                retention = make_retention(
+                    settings,
+                    store,
+                    cache if removes_objects(settings) else None,
+                    registry,
+                    forget=submissions.forget_manifest,
+                )
+                loops.append(retention.loop)
+            stack.push_async_callback(_flush, read_notes)
             if settings.ecs_cluster is not None:
                 # Without a floor too: what an earlier deployment kept ready is let go.
                 warm_floor = WarmFloor(
@@ -239,25 +244,6 @@ def _most_holds() -> int:
     return max(100, (65536 if soft == resource.RLIM_INFINITY else soft) // 2)
 
 
-def _compression_level(settings: Settings) -> int:
-    """The one that is asked for, or what local workers have instead; the images of others have all."""
-    level = settings.workflow_compression_level
-    return level if settings.ecs_cluster is not None else max(level, quickest_level())
-
-
-def _cache(settings: Settings) -> CacheBackend | None:
-    if settings.workflow_s3_bucket is not None:
-        from gooseherd.storage.s3 import S3Cache
-
-        return S3Cache(
-            settings.workflow_s3_bucket,
-            prefix=settings.workflow_s3_prefix,
-            endpoint_url=settings.aws_endpoint_url,
-            region=settings.aws_region,
-        )
-    return LocalFsCache(settings.artifacts_dir) if settings.artifacts_dir is not None else None
-
-
 def _timing(settings: Settings) -> Timing:
     return Timing(
         lease=timedelta(seconds=settings.workflow_stale_seconds),
@@ -289,3 +275,8 @@ async def _readiness(
     except (GooseherdError, TimeoutError) as error:
         states["cache"] = str(error) or "did not answer in 3 s"
     return states
+
+
+async def _flush(read_notes: ReadNotes) -> None:
+    with suppress(StoreUnavailable):  # Who was read today is noted again tomorrow.
+        await read_notes.flush()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.ports.access import AccessTimes
 from gooseherd.domain.ports.batches import BatchStore
 from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
 from gooseherd.settings import Settings
@@ -30,6 +32,7 @@ class Store:
     files: FileStore
     reservations: ReservationStore
     batches: BatchStore
+    access: AccessTimes
     ping: Callable[[], Awaitable[None]]
     """Raises StoreUnavailable when the store does not answer."""
 
@@ -48,6 +51,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
     async with AsyncExitStack() as stack:
         if _scheme(settings) in _MONGO:
             from gooseherd.store.mongo import connect, jobs, schema
+            from gooseherd.store.mongo.access import MongoAccessTimes
             from gooseherd.store.mongo.batches import MongoBatches
             from gooseherd.store.mongo.files import MongoFiles
             from gooseherd.store.mongo.reservations import MongoReservations
@@ -57,13 +61,15 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             await schema.ensure_indexes(mongo)
             await schema.rank_older_jobs(mongo)
             yield Store(
-                jobs.MongoJobs(mongo),
+                jobs.MongoJobs(mongo, keep_ended=_keep_ended(settings)),
                 MongoFiles(mongo),
                 MongoReservations(mongo),
                 MongoBatches(mongo),
+                MongoAccessTimes(mongo),
                 lambda: connect.ping(mongo),
             )
         else:
+            from gooseherd.store.sql.access import SqlAccessTimes
             from gooseherd.store.sql.batches import SqlBatches
             from gooseherd.store.sql.database import ping
             from gooseherd.store.sql.files import SqlFiles
@@ -75,7 +81,14 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             files = SqlFiles(sql)
             if settings.database_url is None:
                 await take_over(settings.gooseherd_state_dir / "documents", settings.database_name, files)
-            yield Store(SqlJobs(sql), files, SqlReservations(sql), SqlBatches(sql), lambda: ping(sql))
+            yield Store(
+                SqlJobs(sql),
+                files,
+                SqlReservations(sql),
+                SqlBatches(sql),
+                SqlAccessTimes(sql),
+                lambda: ping(sql),
+            )
 
 
 async def _open_sql(settings: Settings) -> SqlDatabase:
@@ -148,3 +161,8 @@ def _scheme(settings: Settings) -> str:
             "DATABASE_URL", "must begin with sqlite:///, postgresql://, mongodb:// or mongodb+srv://"
         )
     return scheme
+
+
+def _keep_ended(settings: Settings) -> timedelta | None:
+    seconds = settings.workflow_keep_ended_seconds
+    return timedelta(seconds=seconds) if seconds else None

@@ -1,0 +1,51 @@
+"""The frame of commands that run a control loop without a service: passes, and what each did or would do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gooseherd.cli.outcome import Exit, emit, print_status
+
+if TYPE_CHECKING:
+    from gooseherd.control.loop import PassReport
+
+
+async def run_passes(
+    one_pass: Callable[[], Awaitable[PassReport[Any]]],
+    *,
+    every_seconds: float | None,
+    plain: Callable[[Any], Mapping[str, Any]],
+    text: Callable[[Mapping[str, Any]], str],
+    unseen: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make passes, printing each; one only when `every_seconds` is None, which then decides the exit code.
+
+    `plain` makes an action data, `text` makes that a line for people; `unseen` says what it means
+    that a pass saw nothing.
+    """
+    import asyncio
+
+    while True:
+        report = await one_pass()
+        planned = [plain(action) for action in report.planned]
+        if as_json:
+            done = {"lost_races": report.lost_races, "errors": report.errors}
+            emit({"seen": report.seen, "dry_run": dry_run, "actions": planned, **done})
+        else:
+            for action in planned:
+                print(("would " if dry_run else "") + text(action))
+            if report.seen and not planned:
+                print_status("nothing to do")
+        if not report.seen or report.errors:
+            failed = f"{report.errors} of {len(planned)} actions failed; the log says why"
+            print_status(failed if report.seen else unseen)
+            if every_seconds is None:
+                raise typer.Exit(Exit.FAILED)
+        if every_seconds is None:
+            return
+        await asyncio.sleep(every_seconds)

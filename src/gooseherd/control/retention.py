@@ -1,0 +1,317 @@
+"""Deletes what nobody needs: ended jobs and batches, artifacts by policy, what killed writers left.
+
+A pass looks at some of the cache: shards (keys.py: the first two digits of a content's identity), one after
+the other, until enough objects were listed; the next pass goes on behind them. The bytes that each day's
+artifacts take are added up on the way. Only when that was done for the whole cache is it known whether it
+is too large, so artifacts go for their size from the second round on.
+
+An artifact is removed manifest first: from then on it is not published, and who asks for it starts a new
+job. Each decision is checked again just before: a live job, or a read that was noted since, undoes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from gooseherd import telemetry
+from gooseherd.control.loop import Loop, PassReport
+from gooseherd.control.wakeups import Wakeup
+from gooseherd.domain.errors import Conflict
+from gooseherd.domain.keys import MANIFEST, PIPELINE_VERSION, CacheKey, cache_shards, workflow_key_of
+from gooseherd.domain.ports.access import AccessTimes
+from gooseherd.domain.ports.batches import BatchStore
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.store import FileStore, JobStore
+from gooseherd.domain.retention import (
+    UNFINISHED_LEAST,
+    RemovalCause,
+    RemoveArtifact,
+    RetentionPolicy,
+    RetentionSnapshot,
+    SizeCutoff,
+    StoredArtifact,
+    day_of,
+    gathered,
+    plan_removals,
+    size_cutoff,
+    used_at,
+)
+from gooseherd.domain.source import Identity, IdentityKind
+
+_log = logging.getLogger(__name__)
+
+OBJECTS_PER_PASS: Final = 20_000
+REMOVALS_PER_PASS: Final = 200
+FORGOTTEN_PER_PASS: Final = 1000
+"""Ended jobs, and ended batches; deleted a hundred at a time, so that others get to write."""
+_FORGOTTEN_AT_ONCE: Final = 100
+_RECIPE: Final = "recipe "
+_READS_NOTED: Final = "reads noted"
+"""Names in the store beside the prefixes of artifacts, none of which has a space."""
+_RECIPE_NOTED_EVERY: Final = timedelta(hours=12)
+_FOR_EVER: Final = timedelta(days=36_500)
+"""Names touched with it keep the time when they were noted first."""
+
+
+class ArtifactInUse(Conflict):
+    """A job works on its content, or it was read since it was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetEnded:
+    """Remove jobs and batches that ended before that."""
+
+    ended_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCache:
+    """Free what killed writers left under no key."""
+
+    older_than_seconds: float
+
+
+Action = ForgetEnded | SweepCache | RemoveArtifact
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRound:
+    """How far the cache was looked at; `by_day` are the bytes of this round, `cutoff` is the last round's."""
+
+    next_shard: int = 0
+    by_day: dict[int, int] = field(default_factory=dict)
+    cutoff: SizeCutoff | None = None
+    complete: bool = False
+    """This round has come to the end of the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a pass saw: of the cache some shards, if it is to be looked at at all."""
+
+    now: datetime
+    cache: RetentionSnapshot | None
+    round_over: bool = False
+
+
+def plan(
+    seen: Observation, policy: RetentionPolicy, keep_ended: timedelta | None, most: int = REMOVALS_PER_PASS
+) -> list[Action]:
+    """What goes: by the tables of domain/retention.py, and by age."""
+    actions: list[Action] = []
+    if keep_ended is not None:
+        actions.append(ForgetEnded(seen.now - keep_ended))
+    if seen.cache is not None:
+        actions += plan_removals(seen.cache, policy, most)
+        if seen.round_over:
+            actions.append(SweepCache(UNFINISHED_LEAST.total_seconds()))
+    return actions
+
+
+class Retention:
+    """Any number of processes may run it: each removal is idempotent, and bounded per pass.
+
+    `recipes` are those that are current, as they stand in prefixes. Without `cache` only jobs and batches
+    are looked at.
+    """
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        files: FileStore,
+        batches: BatchStore,
+        access: AccessTimes,
+        cache: CacheBackend | None,
+        recipes: Collection[str],
+        policy: RetentionPolicy,
+        keep_ended: timedelta | None,
+        tick_seconds: float,
+        forget: Callable[[CacheKey], None] = lambda _: None,
+        objects_per_pass: int = OBJECTS_PER_PASS,
+    ) -> None:
+        self._jobs = jobs
+        self._files = files
+        self._batches = batches
+        self._access = access
+        self._cache = cache
+        self._recipes = frozenset(recipes)
+        self._policy = policy
+        self._keep_ended = keep_ended
+        self._forget = forget
+        self._objects_per_pass = objects_per_pass
+        self._round = CacheRound()
+        self.loop: Loop[Observation, Action] = Loop(
+            "retention",
+            observe=self._observe,
+            plan=self._plan,
+            act=self._act,
+            wakeup=Wakeup(),
+            tick_seconds=tick_seconds,
+        )
+
+    async def run_rounds(self, *, dry_run: bool = False) -> PassReport[Action]:
+        """Passes over the whole cache; twice when its size matters, which the first round finds out."""
+        planned: list[Action] = []
+        lost = errors = 0
+        for _ in range(2 if self._policy.total_bytes is not None else 1):
+            while True:
+                report = await self.loop.run_once(dry_run=dry_run)
+                if not report.seen:
+                    return PassReport(False, planned, lost, errors)
+                # What the first round finds is found again by the second.
+                known = {_name(action) for action in planned}
+                planned += [action for action in report.planned if _name(action) not in known]
+                lost, errors = lost + report.lost_races, errors + report.errors
+                if self._round.complete:
+                    break
+        return PassReport(True, planned, lost, errors)
+
+    # -- observing ---------------------------------------------------------------------------
+
+    async def _observe(self) -> Observation:
+        now = await self._jobs.now()
+        if self._cache is None:
+            self._round = CacheRound(complete=True)
+            return Observation(now, None)
+        await self._access.touch([_READS_NOTED], _FOR_EVER)
+        await self._access.touch([_RECIPE + recipe for recipe in self._recipes], _RECIPE_NOTED_EVERY)
+        artifacts, shard = await self._list_some(self._cache, self._round.next_shard)
+        over = shard == len(cache_shards(PIPELINE_VERSION))
+        snapshot = await self._snapshot(now, artifacts)
+        by_day = {} if self._round.complete else dict(self._round.by_day)
+        for artifact in artifacts:
+            if artifact.published:
+                day = day_of(used_at(artifact, snapshot))
+                by_day[day] = by_day.get(day, 0) + artifact.size
+        cutoff = size_cutoff(by_day, self._policy.total_bytes) if over else self._round.cutoff
+        self._round = CacheRound(0 if over else shard, by_day, cutoff, over)
+        if over:
+            telemetry.ARTIFACT_BYTES.set(sum(by_day.values()))
+        return Observation(now, snapshot, over)
+
+    async def _list_some(self, cache: CacheBackend, shard: int) -> tuple[list[StoredArtifact], int]:
+        """Artifacts of this shard and those behind it, up to so many objects; where to go on."""
+        shards = cache_shards(PIPELINE_VERSION)
+        found: list[tuple[CacheKey, int, datetime]] = []
+        while shard < len(shards) and len(found) < self._objects_per_pass:
+            found += [
+                (stored.key, stored.size, datetime.fromtimestamp(stored.modified_at, UTC))
+                async for stored in cache.list(shards[shard])
+            ]
+            shard += 1
+        artifacts, others = await asyncio.to_thread(gathered, found, MANIFEST)
+        if others:
+            _log.warning("objects in the cache that belong to no artifact", extra={"objects": len(others)})
+        return artifacts, shard
+
+    async def _snapshot(self, now: datetime, artifacts: Sequence[StoredArtifact]) -> RetentionSnapshot:
+        read_at: dict[str, datetime] = {}
+        for above in sorted({artifact.prefix[: artifact.prefix.index("/", 3) + 1] for artifact in artifacts}):
+            read_at |= await self._access.below(above)
+        recipes = await self._access.below(_RECIPE)
+        strange = {a.recipe for a in artifacts} - {name.removeprefix(_RECIPE) for name in recipes}
+        if strange:
+            # Made by a version that noted nothing: from now on it is known not to be current.
+            await self._access.touch([_RECIPE + recipe for recipe in strange], _FOR_EVER)
+        noted = await self._access.below(_READS_NOTED)
+        return RetentionSnapshot(
+            now=now,
+            artifacts=artifacts,
+            read_at=read_at,
+            reads_noted_since=noted.get(_READS_NOTED, now),
+            current_recipes=self._recipes,
+            superseded_since={
+                name.removeprefix(_RECIPE): moment
+                for name, moment in recipes.items()
+                if name.removeprefix(_RECIPE) not in self._recipes
+            },
+            unlisted=await self._unlisted(artifacts),
+            cutoff=self._round.cutoff,
+        )
+
+    async def _unlisted(self, artifacts: Sequence[StoredArtifact]) -> Collection[str]:
+        if self._policy.unlisted is None:
+            return frozenset()
+        return {
+            identity
+            for identity in {artifact.identity for artifact in artifacts}
+            if not await self._files.of_identity(_identity(identity), 1)
+        }
+
+    def _plan(self, seen: Observation) -> Sequence[Action]:
+        actions = plan(seen, self._policy, self._keep_ended)
+        cutoff = self._round.cutoff
+        if cutoff is not None and seen.cache is not None and seen.cache.cutoff is not None:
+            # What goes here need not go elsewhere; a removal that fails is found by the next round.
+            freed = sum(action.artifact.size for action in actions if isinstance(action, RemoveArtifact))
+            if not seen.round_over:
+                self._round = replace(self._round, cutoff=replace(cutoff, excess=cutoff.excess - freed))
+        return actions
+
+    # -- acting ------------------------------------------------------------------------------
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case ForgetEnded(ended_before):
+                await self._forget_ended(ended_before)
+            case SweepCache(older_than_seconds):
+                assert self._cache is not None
+                swept = await self._cache.sweep(older_than_seconds)
+                telemetry.RETENTION_REMOVED.labels("draft").inc(swept)
+            case RemoveArtifact():
+                await self._remove(action)
+
+    async def _forget_ended(self, ended_before: datetime) -> None:
+        for forget, what in ((self._jobs.forget_ended, "job"), (self._batches.forget_ended, "batch")):
+            forgotten = 0
+            while forgotten < FORGOTTEN_PER_PASS:
+                some = await forget(ended_before, _FORGOTTEN_AT_ONCE)
+                forgotten += some
+                if some < _FORGOTTEN_AT_ONCE:
+                    break
+            telemetry.RETENTION_REMOVED.labels(what).inc(forgotten)
+            if forgotten:
+                _log.info("ended long ago, forgotten", extra={"what": what, "count": forgotten})
+
+    async def _remove(self, action: RemoveArtifact) -> None:
+        assert self._cache is not None
+        artifact = action.artifact
+        await self._refuse_busy(artifact)
+        if not await self._access.forget(artifact.prefix, action.read_at):
+            raise ArtifactInUse(artifact.prefix)
+        if action.cause is RemovalCause.UNLISTED and await self._files.of_identity(
+            _identity(artifact.identity), 1
+        ):
+            raise ArtifactInUse(artifact.prefix)
+        manifest = CacheKey(artifact.prefix + MANIFEST)
+        if action.cause is RemovalCause.UNFINISHED and await self._cache.head(manifest) is not None:
+            raise ArtifactInUse(artifact.prefix)
+        # Manifest first: what is published is whole. Who finds a part gone asks for it anew.
+        for key in sorted(artifact.keys, key=lambda key: key != manifest):
+            await self._cache.delete(key)
+        self._forget(manifest)
+        telemetry.RETENTION_REMOVED.labels("artifact").inc()
+        _log.info(
+            "artifact removed",
+            extra={"prefix": artifact.prefix, "cause": str(action.cause), "bytes": artifact.size},
+        )
+
+    async def _refuse_busy(self, artifact: StoredArtifact) -> None:
+        job = await self._jobs.latest(workflow_key_of(artifact.prefix))
+        if job is not None and not job.status.terminal:
+            raise ArtifactInUse(artifact.prefix)
+
+
+def _identity(text: str) -> Identity:
+    kind, _, value = text.partition("-")
+    return Identity(IdentityKind(kind), value)
+
+
+def _name(action: Action) -> str:
+    return action.artifact.prefix if isinstance(action, RemoveArtifact) else type(action).__name__

@@ -1,0 +1,48 @@
+"""How settings are read from text: sizes, lists, switches, what is blank."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+from gooseherd import environment
+from gooseherd.domain.quantities import size_in_bytes
+
+
+def _size(value: object) -> object:
+    return size_in_bytes(value) if isinstance(value, str) else value
+
+
+def _split(separator: str) -> BeforeValidator:
+    def split(value: object) -> object:
+        return environment.words(value, separator) if isinstance(value, str) else value
+
+    return BeforeValidator(split)
+
+
+def _flag(value: object) -> object:
+    return environment.switch(value) if isinstance(value, str) else value
+
+
+def _blank_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+def _enabled_or_disabled(value: object) -> object:
+    """ECS's own words for this setting, as they stand in a service's network configuration."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    return {"enabled": True, "disabled": False}.get(word, word) if isinstance(word, str) else word
+
+
+Size = Annotated[int, BeforeValidator(_size)]
+Cap = Annotated[int, BeforeValidator(_size), AfterValidator(environment.checked_cap)]
+Words = Annotated[tuple[str, ...], NoDecode, _split(",")]
+Paths = Annotated[tuple[Path, ...], NoDecode, _split(os.pathsep)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Switch = Annotated[bool, BeforeValidator(_enabled_or_disabled)]
+Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+Folder = Annotated[Path | None, BeforeValidator(_blank_is_unset)]

@@ -1,0 +1,41 @@
+"""Where artifacts lie and what makes them, from settings."""
+
+from __future__ import annotations
+
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.processing.registry import ProcessorRegistry, default_registry
+from gooseherd.processing.step_context import quickest_level
+from gooseherd.settings import Settings
+from gooseherd.storage.local import LocalFsCache
+
+
+def make_registry(settings: Settings) -> ProcessorRegistry:
+    """All processors, with the settings that new artifacts are made by."""
+    return default_registry(
+        sort_memory=settings.cfdb_sort_memory_cap,
+        samtools_memory=settings.cfdb_samtools_memory_cap,
+        threads=settings.worker_threads,
+        level=compression_level(settings),
+        density=settings.workflow_density,
+        skip_bad_lines=settings.source_bad_lines == "skip",
+    )
+
+
+def open_cache(settings: Settings) -> CacheBackend | None:
+    """The place for artifacts; None: there is none, and processing is off."""
+    if settings.workflow_s3_bucket is not None:
+        from gooseherd.storage.s3 import S3Cache
+
+        return S3Cache(
+            settings.workflow_s3_bucket,
+            prefix=settings.workflow_s3_prefix,
+            endpoint_url=settings.aws_endpoint_url,
+            region=settings.aws_region,
+        )
+    return LocalFsCache(settings.artifacts_dir) if settings.artifacts_dir is not None else None
+
+
+def compression_level(settings: Settings) -> int:
+    """The one that is asked for, or what local workers have instead; the images of others have all."""
+    level = settings.workflow_compression_level
+    return level if settings.ecs_cluster is not None else max(level, quickest_level())
