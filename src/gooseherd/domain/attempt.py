@@ -126,7 +126,9 @@ class Event:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, defaults left out."""
-        return {k: v for k, v in asdict(self).items() if v not in ("", None, ()) or k == "seq"}
+        found = {k: v for k, v in asdict(self).items() if v not in ("", None, ()) or k == "seq"}
+        # Of the enumerations only the words: what crosses the wire names no class of ours.
+        return found | {k: str(found[k]) for k in ("kind", "reason") if k in found}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pickle import UnpicklingError
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -196,8 +197,8 @@ def _outcome(task: asyncio.Task[T]) -> T:
             ) from error
         case wool.NoWorkersAvailable():
             raise WorkerLost("the worker did not take the call") from error
-        case ModuleNotFoundError() | AttributeError():
-            # Functions go by name: it has not the one that was called.
+        case ModuleNotFoundError() | AttributeError() | UnpicklingError():
+            # Functions go by name: it has not the one that was called, or answers with what we have not.
             raise Misconfigured("build", "the worker runs other code than its caller") from error
         case _:
             raise WorkerLost(f"the call failed ({type(error).__name__})") from error

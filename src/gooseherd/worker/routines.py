@@ -17,11 +17,15 @@ import wool
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
+from gooseherd.worker.unpickling import restrict_unpickling
 
 if TYPE_CHECKING:
     from gooseherd.worker.attempt_supervisor import AttemptSupervisor
 
 log = logging.getLogger(__name__)
+
+# Here, because nobody speaks to the other side without this module.
+restrict_unpickling()
 
 
 @wool.routine  # type: ignore[untyped-decorator]
