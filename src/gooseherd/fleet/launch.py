@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from gooseherd.domain.errors import LaunchFailed
 from gooseherd.domain.job import WorkerId
+from gooseherd.fleet.local_certificates import LocalCertificates
 from gooseherd.fleet.worker_records import WorkerRecords
 from gooseherd.processes import describe_exit
 
@@ -23,12 +24,19 @@ _PATH = re.compile(r"(?:/[^\s/'\":,]+)+/")
 
 
 class Launcher:
-    """`environment` is the whole environment of workers; `start_timeout` in seconds."""
+    """`environment` is all that workers see, but for what they serve with; `start_timeout` in seconds."""
 
-    def __init__(self, records: WorkerRecords, environment: Mapping[str, str], start_timeout: float) -> None:
+    def __init__(
+        self,
+        records: WorkerRecords,
+        environment: Mapping[str, str],
+        start_timeout: float,
+        certificates: LocalCertificates | None = None,
+    ) -> None:
         self._records = records
         self._environment = environment
         self._start_timeout = start_timeout
+        self._certificates = certificates
 
     def spawn(
         self, worker_id: WorkerId, work: Path, more: Mapping[str, str] | None = None
@@ -37,6 +45,7 @@ class Launcher:
 
         `more` is added to its environment.
         """
+        serving = {} if self._certificates is None else self._certificates.of_workers().by_name
         with self._records.log(worker_id).open("wb") as out:
             return subprocess.Popen(
                 [
@@ -48,7 +57,7 @@ class Launcher:
                 stdout=out,
                 stderr=out,
                 cwd="/",
-                env={**self._environment, **(more or {})},
+                env={**self._environment, **serving, **(more or {})},
                 start_new_session=True,
             )
 

@@ -24,6 +24,7 @@ from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.launch import Launcher
+from gooseherd.fleet.local_certificates import LocalCertificates
 from gooseherd.fleet.probe import probe
 from gooseherd.fleet.worker_processes import WorkerProcesses
 from gooseherd.fleet.worker_records import WorkerRecord, WorkerRecords
@@ -44,7 +45,7 @@ class LocalFleet(AcquiringFleet):
 
     `environment` is the workers' whole environment (PATH included): what they may know is
     for the caller to choose. `build` names the code they run; warm workers of another
-    build are not reused.
+    build are not reused. Without `certificates` their ports are open to all users of the machine.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class LocalFleet(AcquiringFleet):
         build: str,
         start_timeout: float = 60.0,
         idle_timeout: float = 60.0,
+        certificates: LocalCertificates | None = None,
     ) -> None:
         super().__init__(max_workers, kind="local workers")
         me = ProcessId.of(os.getpid())
@@ -66,7 +68,7 @@ class LocalFleet(AcquiringFleet):
         self._build = build
         idle = {"WORKER_IDLE_TIMEOUT_SECONDS": f"{idle_timeout:g}"}
         self._processes = WorkerProcesses(
-            self._records, Launcher(self._records, {**environment, **idle}, start_timeout)
+            self._records, Launcher(self._records, {**environment, **idle}, start_timeout, certificates)
         )
         self._swept = False
 

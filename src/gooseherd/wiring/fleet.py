@@ -10,6 +10,7 @@ from gooseherd.domain.ports.fleet import Fleet, WarmWorkers
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.quantities import tool_threads
 from gooseherd.fleet.deferred_workers import DeferredWoolWorkers
+from gooseherd.fleet.local_certificates import LocalCertificates
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.processing.tools.limits import sort_memory
 from gooseherd.settings import Settings
@@ -41,6 +42,7 @@ async def open_fleet(
     inherited = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
     if settings.workflow_s3_bucket is not None:
         inherited |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
+    certificates = LocalCertificates(state.path / "certs")
     fleet = LocalFleet(
         state_dir=state.path,
         max_workers=settings.worker_max_local,
@@ -48,8 +50,10 @@ async def open_fleet(
         idle_timeout=settings.worker_idle_timeout_seconds,
         environment=inherited | local_share(settings) | worker_environment(settings),
         build=build_id(),
+        certificates=certificates,
     )
-    return fleet, DeferredWoolWorkers(silence_seconds=settings.worker_silence_seconds)
+    workers = DeferredWoolWorkers(silence_seconds=settings.worker_silence_seconds, certificates=certificates)
+    return fleet, workers
 
 
 def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]:

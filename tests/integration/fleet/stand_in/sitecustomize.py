@@ -102,3 +102,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 sys.meta_path.insert(0, _Finder())
+
+if "ANSWERS_WITH" in os.environ:
+    # A worker that was taken over: whatever it is asked, it answers with this pickle.
+    from wool.runtime.serializer import CloudpickleSerializer
+
+    _forged = Path(os.environ["ANSWERS_WITH"]).read_bytes()
+    CloudpickleSerializer.dumps = lambda self, obj: _forged
