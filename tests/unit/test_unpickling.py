@@ -20,7 +20,7 @@ from wool.runtime.routine.task import Task
 from gooseherd.domain.attempt import Event, EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.worker import routines
-from gooseherd.worker.unpickling import Refused, loads
+from gooseherd.worker.unpickling import ForeignPickle, loads
 
 
 class Calls:
@@ -116,7 +116,7 @@ def test_what_is_sent_arrives(thing: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [ValueError, TimeoutError, ModuleNotFoundError, Refused, wool.NoWorkersAvailable]
+    "kind", [ValueError, TimeoutError, ModuleNotFoundError, ForeignPickle, wool.NoWorkersAvailable]
 )
 def test_exceptions_arrive_without_the_other_sides_traceback(kind: type[Exception]) -> None:
     try:
@@ -137,7 +137,7 @@ def test_an_event_names_no_class_of_ours() -> None:
 
 
 def test_a_pickle_of_megabytes_is_not_begun() -> None:
-    with pytest.raises(Refused, match="bytes"):
+    with pytest.raises(ForeignPickle, match="bytes"):
         loads(pickle.dumps(b"x" * (5 << 20)))
 
 
@@ -151,14 +151,14 @@ def test_wool_reads_tasks_and_answers_through_it(tmp_path: Path) -> None:
     """Fails when another release of Wool unpickles in another place."""
     marker = tmp_path / "done"
     forged = pickle.dumps(Calls(os.system, f"touch {marker}"))
-    with pytest.raises(Refused):
+    with pytest.raises(ForeignPickle):
         wool.__serializer__.loads(forged)
     for field in ("callable", "args", "kwargs", "proxy"):
         task = protocol.Task(
             id=str(uuid.uuid4()),
             **dict.fromkeys(("callable", "args", "kwargs", "proxy"), pickle.dumps(None)) | {field: forged},
         )
-        with pytest.raises(Refused):
+        with pytest.raises(ForeignPickle):
             Task.from_protobuf(task)
     assert not marker.exists()
 

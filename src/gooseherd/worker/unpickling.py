@@ -40,7 +40,7 @@ _MOST_BYTES: Final = 4 << 20
 """Of one pickle. Ours are some kilobytes; the longest holds the notes of a finished artifact."""
 
 
-class Refused(pickle.UnpicklingError):
+class ForeignPickle(pickle.UnpicklingError):
     """The pickle wants something that is not on the list."""
 
 
@@ -63,11 +63,11 @@ def loads(data: bytes) -> Any:
     """The object, if all that it names is on the list.
 
     Raises:
-        Refused: it is not; nothing was called.
+        ForeignPickle: it is not; nothing was called.
         pickle.UnpicklingError: no pickle.
     """
     if len(data) > _MOST_BYTES:
-        raise Refused(f"{len(data)} bytes")
+        raise ForeignPickle(f"{len(data)} bytes")
     try:
         return _Reader(io.BytesIO(data)).load()
     except (pickle.UnpicklingError, RecursionError, MemoryError):
@@ -121,7 +121,7 @@ def _is_exception(thing: object) -> bool:
 
 def _require(holds: bool, wanted: str) -> None:
     if not holds:
-        raise Refused(wanted[:200])
+        raise ForeignPickle(wanted[:200])
 
 
 @cache
@@ -161,10 +161,10 @@ class _Reader(_PythonReader):  # type: ignore[misc]
             found = vars(sys.modules[module]).get(name)
             if _is_exception(found):
                 return found
-        raise Refused(f"{module[:100]}.{name[:100]}")
+        raise ForeignPickle(f"{module[:100]}.{name[:100]}")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise Refused("a persistent id")
+        raise ForeignPickle("a persistent id")
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -191,7 +191,7 @@ class _Reader(_PythonReader):  # type: ignore[misc]
         super().load_build()
 
     def refuse(self) -> None:
-        raise Refused("an operation that our side does not write")
+        raise ForeignPickle("an operation that our side does not write")
 
     def _make(self, kind: Any, args: Any, keywords: Any) -> None:
         self._require_callable(kind)
