@@ -154,6 +154,15 @@ class Settings(BaseSettings):
         "fewer than there may be workers, so that slow files of one leave a worker to the others; as many as "
         "workers when there are only one or two.",
     )
+    workflow_max_sessions: int = Field(
+        4, ge=0, le=1000, description="Sessions at a time, of all API processes; a requester has one at most."
+    )
+    workflow_session_idle_seconds: float = Field(
+        900,
+        gt=0,
+        le=86400,
+        description="A session with nothing in flight for this long ends, unless it asks.",
+    )
     workflow_compression_level: int = Field(
         0,
         ge=0,

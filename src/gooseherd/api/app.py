@@ -34,6 +34,7 @@ from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
+from gooseherd.api.routers.sessions import session_routes
 from gooseherd.domain.errors import GooseherdError, NotFound
 
 __all__ = ["ERROR_STATUS", "Dependencies", "create_app"]
@@ -62,6 +63,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         artifact_routes(dependencies, catalog, names),
         job_routes(dependencies, names),
         batch_routes(dependencies, catalog),
+        session_routes(dependencies, catalog, names),
         file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),
         fleet_routes(dependencies),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from gooseherd.api.holding import Holds
 from gooseherd.control.batches import Batches
 from gooseherd.control.queue_statistics import QueueStatistics
+from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
@@ -42,6 +43,10 @@ class Dependencies:
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
     batches: Batches | None = None
+    sessions: Sessions | None = None
+    """Unset: processing is off."""
+    session_idle_seconds: float = 900.0
+    """Of a session that does not say how long it may be idle."""
     """Unset: files are prepared one by one only."""
     fleet: Fleet | None = None
     """Unset: there is nothing to show or stop."""

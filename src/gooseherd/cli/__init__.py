@@ -22,6 +22,7 @@ from gooseherd.cli import (
     jobs,
     queue,
     reconcile,
+    sessions,
     show,
     store,
     trials,
@@ -54,6 +55,7 @@ app.add_typer(batches.app, name="batches")
 app.command("queue")(queue.queue)
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(store.app, name="store")
 app.command("reconcile")(reconcile.reconcile)
 app.command("gc")(gc.gc)

@@ -154,6 +154,46 @@ class GooseherdClient(BatchCalls):
         query = {"force": "true"} if force else {}
         return self._json("DELETE", f"/fleet/{quote(worker_id, safe='')}", params=query)
 
+    # -- sessions --------------------------------------------------------------------------
+
+    def start_session(
+        self,
+        *,
+        owner: str | None = None,
+        size: str = "small",
+        idle_seconds: float | None = None,
+        max_age_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Keep a worker for `owner` (default: who asks), whose jobs run on it one after the other.
+
+        The owner's live session if there is one. Its worker comes later: see `session`. Needs the admin
+        key. Busy when there are as many sessions as may be.
+        """
+        wanted = {
+            "owner": owner,
+            "size": size,
+            "idle_seconds": idle_seconds,
+            "max_age_seconds": max_age_seconds,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return self._json("POST", "/sessions", json=given)
+
+    def sessions(self, *, ended: bool = False) -> dict[str, Any]:
+        """Live `sessions`, oldest first, with `ended` those of the last day too; needs the admin key."""
+        return self._json("GET", "/sessions", params={"ended": "true"} if ended else {})
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        """The session as it stands; needs the admin key. Raises Missing."""
+        return self._json("GET", f"/sessions/{quote(session_id, safe='')}")
+
+    def end_session(self, session_id: str) -> dict[str, Any]:
+        """End it; what is in flight goes on. Needs the admin key. Raises Missing."""
+        return self._json("DELETE", f"/sessions/{quote(session_id, safe='')}")
+
+    def dispatch(self, session_id: str, file: str) -> Job:
+        """Have a file (DCC/ID) prepared on the session's worker; its job. Needs the admin key."""
+        return self._json("POST", f"/sessions/{quote(session_id, safe='')}/dispatch", json={"file": file})
+
     # -- artifacts -------------------------------------------------------------------------
 
     def ask(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gooseherd.control.executions import Executions
 from gooseherd.control.loop import Loop
+from gooseherd.control.session_permits import SessionPermits, SessionSeat, runs_outside
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports.fleet import Fleet
@@ -24,6 +25,10 @@ class DispatchSnapshot:
     due: Sequence[Job]
     running: Mapping[Requester, int]
     slots: int
+    for_sessions: Sequence[Job] = ()
+    """The next job of each session that is ready and has none in flight; they need no slot."""
+    seats: Mapping[Requester, SessionSeat] = field(default_factory=dict)
+    """Live sessions: their owners' jobs are kept for them, and are not in `due`."""
     unwanted: Sequence[JobId] = ()
     """Jobs followed here that somebody has cancelled."""
     unconfirmed: Sequence[Job] = ()
@@ -35,6 +40,8 @@ class LeaseJob:
     """Try to lease this job and follow it."""
 
     job: Job
+    session_id: str | None = None
+    """The session under whose permit it runs; None: of nobody."""
 
     def __repr__(self) -> str:  # Goes into the log, where addresses of sources do not belong.
         return f"LeaseJob({self.job.job_id!r})"
@@ -64,6 +71,7 @@ def plan(seen: DispatchSnapshot, *, running_limit: int) -> list[Action]:
     """
     actions: list[Action] = [StopJob(job_id) for job_id in seen.unwanted]
     actions += [FollowJob(job) for job in seen.unconfirmed]
+    actions += [LeaseJob(job, seen.seats[job.queued_for].session_id) for job in seen.for_sessions]
     running = Counter(seen.running)
     free = seen.slots - len(seen.unconfirmed)
     for job in seen.due:
@@ -89,7 +97,9 @@ class Dispatcher:
         wakeups: Wakeups,
         running_limit: int,
         tick_seconds: float,
+        permits: SessionPermits | None = None,
     ) -> None:
+        self._permits = permits
         self._jobs = jobs
         self._fleet = fleet
         self._executions = executions
@@ -108,12 +118,16 @@ class Dispatcher:
         owned = await self._jobs.owned(self._executions.owner) if some else ()
         launching = self._executions.launching
         slots = self._executions.breaker.allows(self._fleet.slots() - launching, launching)
+        seats = await self._permits.seats() if self._permits is not None else {}
+        for_sessions, outside = await self._due_for_sessions(seats) if seats else ((), ())
         running: Mapping[Requester, int] = {}
         due: Sequence[Job] = ()
-        if slots > 0 and (due := await self._jobs.due(_LOOK_AHEAD)):
+        if slots > 0 and (due := [*outside, *await self._jobs.due(_LOOK_AHEAD, seats.keys())]):
             running = await self._jobs.running_by_requester()
-            due = await self._due_in_turn(due, running, slots)
+            due = await self._due_in_turn(due, running, slots, seats.keys())
         return DispatchSnapshot(
+            for_sessions=for_sessions,
+            seats=seats,
             due=due,
             running=running,
             slots=slots,
@@ -121,13 +135,31 @@ class Dispatcher:
             unconfirmed=[job for job in owned if self._executions.is_unconfirmed(job)],
         )
 
+    async def _due_for_sessions(
+        self, seats: Mapping[Requester, SessionSeat]
+    ) -> tuple[Sequence[Job], Sequence[Job]]:
+        """The next job of each session that may have one; and those that need a larger worker than that."""
+        in_flight = {job.session_id for job in await self._jobs.at_work()}
+        next_ones, outside = [], []
+        for owner, seat in seats.items():
+            waiting = await self._jobs.due_for(owner, _LOOK_AHEAD)
+            outside += [job for job in waiting if runs_outside(job)]
+            inside = [job for job in waiting if not runs_outside(job)]
+            if inside and seat.ready and seat.session_id not in in_flight:
+                next_ones.append(inside[0])
+        return next_ones, outside
+
     async def _due_in_turn(
-        self, first: Sequence[Job], running: Mapping[Requester, int], slots: int
+        self,
+        first: Sequence[Job],
+        running: Mapping[Requester, int],
+        slots: int,
+        with_session: Collection[Requester],
     ) -> Sequence[Job]:
         """In queue order, enough for all slots although some requesters are passed over at their limit."""
         due = {job.job_id: job for job in first}
         page = first
-        while len(page) == _LOOK_AHEAD:
+        while len(page) >= _LOOK_AHEAD:
             wanted = Counter(running) + Counter(job.queued_for for job in due.values())
             passed_over = {requester for requester, jobs in wanted.items() if jobs >= self._running_limit}
             takes = Counter(job.queued_for for job in due.values())
@@ -137,7 +169,7 @@ class Dispatcher:
             )
             if fitting >= slots or not passed_over:
                 break
-            page = await self._jobs.due(_LOOK_AHEAD, passed_over)
+            page = await self._jobs.due(_LOOK_AHEAD, passed_over | set(with_session))
             due |= {job.job_id: job for job in page}
         return sorted(due.values(), key=lambda job: (job.rank, job.job_id))
 
@@ -147,5 +179,8 @@ class Dispatcher:
                 self._executions.cancel(job_id)
             case FollowJob(job):
                 self._executions.start_unconfirmed(job)
-            case LeaseJob(job):
+            case LeaseJob(job, None):
                 await self._executions.lease(job, self._running_limit)
+            case LeaseJob(job, str(session_id)):
+                if self._permits is not None and await self._permits.use(session_id):
+                    await self._executions.lease(job, self._running_limit, session_id)

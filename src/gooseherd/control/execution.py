@@ -28,7 +28,7 @@ class Execution:
         job_ends: JobEnds,
     ) -> None:
         self.lease_holder = lease_holder
-        self.counted_by_fleet = adopted
+        self.counted_by_fleet = adopted or lease_holder.job.session_id is not None
         """Whether its worker takes a slot of the fleet; counted twice it would keep a slot empty."""
         self._adopted = adopted
         self._watcher = watcher

@@ -13,6 +13,7 @@ from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import AttemptBounds, Timing
+from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.unconfirmed_leases import UnconfirmedLeases
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import WorkerAssignment
@@ -50,6 +51,7 @@ class Executions:
         owner: Owner,
         timing: Timing,
         bounds: AttemptBounds,
+        permits: SessionPermits | None = None,
     ) -> None:
         self.owner = owner
         self.timing = timing
@@ -66,7 +68,7 @@ class Executions:
             bounds=bounds,
             breaker=self.breaker,
         )
-        self._assignment = WorkerAssignment(jobs=jobs, fleet=fleet)
+        self._assignment = WorkerAssignment(jobs=jobs, fleet=fleet, permits=permits)
         self._job_ends = JobEnds(
             jobs=jobs,
             fleet=fleet,
@@ -95,10 +97,13 @@ class Executions:
         """Of those, the ones whose worker is not there yet and so not counted by the fleet."""
         return sum(not followed.execution.counted_by_fleet for followed in self._followed.values())
 
-    async def lease(self, seen: Job, running_limit: int) -> None:
-        """Lease a pending job and follow it, unless somebody else was faster or its requester has enough."""
+    async def lease(self, seen: Job, running_limit: int, session_id: str | None = None) -> None:
+        """Lease a pending job and follow it, unless somebody else was faster or its requester has enough.
+
+        With a session: under its permit, unless another job has that.
+        """
         try:
-            job = await self._jobs.lease(seen, self.owner, self.timing.lease, running_limit)
+            job = await self._jobs.lease(seen, self.owner, self.timing.lease, running_limit, session_id)
         except StoreUnavailable:
             self.unconfirmed.note(seen.job_id, adopted=False)
             raise

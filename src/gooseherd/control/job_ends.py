@@ -22,6 +22,7 @@ from gooseherd.domain.job import Job, WorkerId
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet, Shortage
 from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.session import next_try as next_try_in_session
 from gooseherd.domain.states import Status
 from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOBS_ENDED
 
@@ -145,7 +146,8 @@ class JobEnds:
         job = lease_holder.job
         ATTEMPTS_ENDED.labels(failure.reason).inc()
         ended_so = 1 + sum(earlier.reason is failure.reason for earlier in job.attempts)
-        again = next_try(failure.reason, ended_so, self._timing.backoff_scale)
+        tries = next_try if job.session_id is None else next_try_in_session
+        again = tries(failure.reason, ended_so, self._timing.backoff_scale)
         if again is not None and failure.reason in SHORTAGES:
             limit = self._fleet.limit_reached(worker_need(job, Shortage(failure.reason, worker_id)))
             if limit is not None:  # The same again would end the same way.

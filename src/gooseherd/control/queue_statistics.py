@@ -12,6 +12,7 @@ from typing import Final
 
 from gooseherd import telemetry
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.session_permits import SessionPermits, runs_outside
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports.store import JobStore, QueueDepth, Start
 from gooseherd.domain.queueing import Priority, expected_wait, percentile
@@ -19,6 +20,9 @@ from gooseherd.domain.states import ACTIVE, Status
 
 _STARTS: Final = 500
 """The newest first leases that waits and the estimate are computed from."""
+
+_OWN_LOOK: Final = 1000
+"""Jobs of a session's owner that are looked through for a position."""
 
 _FRESH_SECONDS: Final = 1.0
 """A snapshot is shared for so long: many poll, and counting a long queue takes tens of milliseconds."""
@@ -86,12 +90,14 @@ class QueueStatistics:
         finalizers: Finalizers | None = None,
         slots: Callable[[], int] = lambda: 0,
         running_limit: int | None = None,
+        permits: SessionPermits | None = None,
         fresh_seconds: float = _FRESH_SECONDS,
     ) -> None:
         self._jobs = jobs
         self._finalizers = finalizers or Finalizers()
         self._slots = slots
         self._running_limit = running_limit
+        self._permits = permits
         self._fresh_seconds = fresh_seconds
         self._reading = asyncio.Lock()
         self._snapshot: tuple[float, QueueSnapshot] | None = None
@@ -101,7 +107,12 @@ class QueueStatistics:
         if job.status is not Status.PENDING:
             return None
         running, snapshot = await asyncio.gather(self._jobs.running_by_requester(), self.snapshot())
-        limited = {
+        seats = await self._permits.seats() if self._permits is not None else {}
+        if job.queued_for in seats and not runs_outside(job):
+            before = await self._jobs.due_for(job.queued_for, _OWN_LOOK)
+            position = sum((other.rank, other.job_id) < (job.rank, job.job_id) for other in before)
+            return QueuePlace(position, None, at_limit=False)
+        limited = set(seats) | {
             requester
             for requester, count in running.items()
             if self._running_limit is not None and count >= self._running_limit

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
 from gooseherd.control.lease_holder import LeaseHolder
+from gooseherd.control.session_permits import SessionPermits
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, LeaseLost, Misconfigured, NoCapacity, Unavailable
 from gooseherd.domain.failures import Failure, Reason
@@ -38,6 +40,9 @@ SHORTAGES = frozenset({Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK})
 
 _DIAGNOSIS_SECONDS = 5.0
 
+_SESSION_SECONDS = 30.0
+"""How long a session's worker is waited for; the fleet would as long as it is not known to be gone."""
+
 _RETURN_SECONDS = 5.0
 """How long giving workers back may delay the end of the process: one call to the fleet each."""
 
@@ -53,9 +58,10 @@ class NoWorker(Exception):
 class WorkerAssignment:
     """Gets workers for jobs and gives them back; for all jobs of this process."""
 
-    def __init__(self, *, jobs: JobStore, fleet: Fleet) -> None:
+    def __init__(self, *, jobs: JobStore, fleet: Fleet, permits: SessionPermits | None = None) -> None:
         self._jobs = jobs
         self._fleet = fleet
+        self._permits = permits
         self._returns: set[asyncio.Task[None]] = set()
 
     async def worker(self, lease_holder: LeaseHolder, *, adopted: bool) -> WorkerHandle | None:
@@ -110,7 +116,7 @@ class WorkerAssignment:
         job = lease_holder.job
         try:
             worker = await lease_holder.unless_unwanted(
-                self._fleet.acquire(worker_need(job)),
+                self._worker_for(job),
                 undo=lambda acquired: self._to_its_end(self._return_unused(job, acquired)),
             )
         except NoCapacity as error:
@@ -130,6 +136,35 @@ class WorkerAssignment:
             raise NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
         return worker
 
+    async def _worker_for(self, job: Job) -> WorkerHandle:
+        """The one of the job's session, as long as that takes jobs; else any."""
+        if job.session_id is None or self._permits is None:
+            return await self._fleet.acquire(worker_need(job))
+        session = await self._permits.ready(job.session_id)
+        if session is None or session.worker_id is None:
+            return await self._fleet.acquire(worker_need(job))
+        attempt = AttemptId(job.job_id, job.attempt)
+        worker = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SESSION_SECONDS):
+                worker = await self._fleet.take(session.worker_id, attempt, reserved=True)
+        if worker is None:
+            # Whether it has ended is looked into; meanwhile the job keeps its place and loses no try.
+            self._permits.wakeup.notify()
+            raise NoCapacity("(the session's worker does not answer)")
+        return worker
+
+    async def _is_sessions(self, job: Job, worker_id: WorkerId) -> bool:
+        """Whether the worker is that of the job's session, which decides what becomes of it."""
+        if job.session_id is None or self._permits is None:
+            return False
+        return await self._permits.has_worker(job.session_id, worker_id)
+
+    async def _leave_to_session(self, worker_id: WorkerId) -> None:
+        await self._fleet.disown(worker_id)
+        if self._permits is not None:
+            self._permits.wakeup.notify()
+
     async def _to_its_end(self, giving_back: Coroutine[Any, Any, None]) -> None:
         """Also when the caller is cancelled meanwhile: a worker that nobody gave back would stay taken."""
         task = asyncio.create_task(giving_back)
@@ -141,6 +176,9 @@ class WorkerAssignment:
         if isinstance(outcome, Ended) and outcome.in_use:
             await self._fleet.disown(worker_id)
             return
+        if await self._is_sessions(job, worker_id):
+            await self._leave_to_session(worker_id)
+            return
         reusable = _keeps_worker(outcome)
         # What this process has never seen it cannot keep, only stop.
         if not held and reusable and await self._fleet.find(worker_id) is None:
@@ -149,6 +187,9 @@ class WorkerAssignment:
 
     async def _return_unused(self, job: Job, worker: WorkerHandle) -> None:
         """For a worker on which the attempt was not started."""
+        if await self._is_sessions(job, worker.worker_id):
+            await self._leave_to_session(worker.worker_id)
+            return
         attempt = AttemptId(job.job_id, job.attempt)
         await self._fleet.release(worker.worker_id, reusable=True, attempt=attempt)
 

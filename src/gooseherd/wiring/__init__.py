@@ -28,6 +28,8 @@ from gooseherd.control.loop import Loop
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.read_notes import ReadNotes
 from gooseherd.control.reaper import Reaper, ReaperLimits
+from gooseherd.control.session_permits import SessionPermits
+from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.control.wakeups import Wakeup, Wakeups
@@ -86,6 +88,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         free_slots: Callable[[], int] = lambda: 0  # noqa: E731
         submissions: Submissions | None = None
         batches: Batches | None = None
+        sessions: Sessions | None = None
+        permits: SessionPermits | None = None
         fleet: Fleet | None = None
         if cache is not None:
             read_notes = ReadNotes(store.access, tick_seconds=settings.workflow_tick_seconds)
@@ -103,6 +107,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             )
             floor_wakeup = Wakeup()
             floor_workers = FloorWorkers(store.reservations, build_id(), floor_wakeup)
+            session_wakeup = Wakeup()
+            permits = SessionPermits(store.reservations, session_wakeup)
             fleet, workers = await open_fleet(
                 settings, state, floor_workers if settings.ecs_warm_workers else None
             )
@@ -117,6 +123,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 owner=Owner(state.remembered("instance", lambda: uuid.uuid4().hex)),
                 timing=_timing(settings),
                 bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
+                permits=permits,
             )
             free_slots = partial(_free_slots, fleet, executions)
             dispatcher = Dispatcher(
@@ -126,6 +133,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 wakeups=wakeups,
                 running_limit=_running_limit(settings),
                 tick_seconds=settings.workflow_tick_seconds,
+                permits=permits,
             )
             reaper = Reaper(
                 jobs=jobs,
@@ -157,6 +165,20 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 )
                 loops.append(retention.loop)
             stack.push_async_callback(_flush, read_notes)
+            sessions = Sessions(
+                reservations=store.reservations,
+                jobs=jobs,
+                fleet=fleet,
+                workers=workers,
+                submissions=submissions,
+                wakeups=wakeups,
+                wakeup=session_wakeup,
+                most_sessions=settings.workflow_max_sessions,
+                build=build_id(),
+                tick_seconds=settings.workflow_tick_seconds,
+            )
+            loops.append(sessions.loop)
+            stack.push_async_callback(sessions.close)
             if settings.ecs_cluster is not None:
                 # Without a floor too: what an earlier deployment kept ready is let go.
                 warm_floor = WarmFloor(
@@ -201,6 +223,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 files=files,
                 submissions=submissions,
                 batches=batches,
+                sessions=sessions,
+                session_idle_seconds=settings.workflow_session_idle_seconds,
                 fleet=fleet,
                 jobs=jobs,
                 queue=QueueStatistics(
@@ -208,6 +232,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                     finalizers=finalizers,
                     slots=free_slots,
                     running_limit=_running_limit(settings),
+                    permits=permits,
                 ),
                 cache=cache,
                 sources=sources,

@@ -132,6 +132,7 @@ class JobView(ResponseModel):
     finished_at: datetime | None
     not_before: datetime | None
     waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
+    session_id: str | None = Field(description="The session whose worker it has, or had last.")
     attempt: int
     attempts: list[AttemptView]
     cancel_requested: bool
@@ -194,6 +195,7 @@ class JobView(ResponseModel):
             waiting=WaitingView.of(job, now, place=place),
             attempt=job.attempt,
             attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
+            session_id=job.session_id,
             cancel_requested=job.cancel_requested,
             steps_completed=list(job.steps_completed),
             parts=[PartView.of(part, link(paths[part.kind])) for part in job.parts],

@@ -1,0 +1,118 @@
+"""Sessions: a worker kept for one requester, whose jobs run on it in turn. All need the admin key."""
+
+# Annotations here name the dependencies of one application, so they are evaluated where they stand.
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.describing import Describing
+from gooseherd.api.models.jobs import JobView
+from gooseherd.api.models.sessions import DispatchRequest, SessionList, SessionRequest, SessionView
+from gooseherd.api.names import Names
+from gooseherd.api.route_parameters import Admin, problems
+from gooseherd.control.sessions import SessionRequest as Wanted
+from gooseherd.control.sessions import Sessions
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.errors import InvalidInput, NotFound, ProcessingDisabled
+from gooseherd.domain.job import Requester
+from gooseherd.domain.reservation import ReservationId, ReservedSize
+from gooseherd.domain.source import parse_dcc, parse_local_id
+
+
+def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
+    """The routes under /sessions."""
+    router = APIRouter(tags=["sessions"])
+    describing = Describing(catalog, dependencies.sources)
+
+    def there() -> Sessions:
+        if dependencies.sessions is None:
+            raise ProcessingDisabled
+        return dependencies.sessions
+
+    TheSessions = Annotated[Sessions, Depends(there)]  # noqa: N806 - a type
+
+    def named(session_id: str) -> ReservationId:
+        if not session_id.isprintable():
+            raise NotFound("session", session_id)
+        return ReservationId(session_id)
+
+    Named = Annotated[ReservationId, Depends(named)]  # noqa: N806 - a type
+
+    @router.post("/sessions", status_code=201, responses=problems(401, 422, 429, 503))
+    async def create(
+        context: Admin, sessions: TheSessions, wanted: SessionRequest, response: Response
+    ) -> SessionView:
+        """Keep a worker for an owner: 201, or 200 with the session that the owner has already.
+
+        Its jobs wait for the worker from now on, and then run on it one at a time, in their order.
+        """
+        owner = context.requester if wanted.owner is None else Requester(wanted.owner)
+        if not owner.isprintable():
+            raise InvalidInput("owner", "must be printable")
+        session, new = await sessions.open(
+            Wanted(
+                owner=owner,
+                size=ReservedSize(wanted.size),
+                idle_seconds=wanted.idle_seconds or dependencies.session_idle_seconds,
+                max_age_seconds=wanted.max_age_seconds,
+            )
+        )
+        response.status_code = 201 if new else 200
+        response.headers["Location"] = f"{context.prefix}/sessions/{session.reservation_id}"
+        return SessionView.of(session, context.link)
+
+    @router.get("/sessions", responses=problems(401, 503))
+    async def list_sessions(
+        context: Admin,
+        sessions: TheSessions,
+        ended: Annotated[bool, Query(description="Also those that ended within a day.")] = False,
+    ) -> SessionList:
+        """Sessions, the oldest first."""
+        found = await sessions.sessions(ended=ended)
+        return SessionList(sessions=[SessionView.of(session, context.link) for session in found])
+
+    @router.get("/sessions/{session_id}", responses=problems(401, 404, 503))
+    async def session(context: Admin, sessions: TheSessions, session_id: Named) -> SessionView:
+        """The session as it stands; after its end for a day."""
+        return SessionView.of(await sessions.session(session_id), context.link)
+
+    @router.delete("/sessions/{session_id}", status_code=202, responses=problems(401, 404, 503))
+    async def end(context: Admin, sessions: TheSessions, session_id: Named) -> SessionView:
+        """End it: it takes no more jobs, and its worker is stopped when nothing is in flight."""
+        return SessionView.of(await sessions.end(session_id), context.link)
+
+    @router.post(
+        "/sessions/{session_id}/dispatch",
+        status_code=202,
+        responses=problems(401, 403, 404, 422, 429, 503),
+    )
+    async def dispatch(
+        context: Admin,
+        sessions: TheSessions,
+        session_id: Named,
+        wanted: DispatchRequest,
+        response: Response,
+    ) -> JobView:
+        """Ask for a file in the name of the session's owner; the job runs on the session's worker."""
+        dcc, slash, local_id = wanted.file.partition("/")
+        if not slash:
+            raise InvalidInput("file", "must be DCC/ID")
+        entry = await describing.servable(parse_dcc(dcc), parse_local_id(local_id))
+        entry = await describing.described(entry)
+        assert dependencies.submissions is not None  # there are sessions
+        recipe = dependencies.submissions.recipe(entry, Kind.DATA)
+        job = await sessions.dispatch(session_id, entry, recipe)
+        response.headers["Location"] = f"{context.prefix}/jobs/{job.job_id}"
+        return JobView.of(
+            job,
+            context.link,
+            names.paths_of_job(job),
+            now=await dependencies.jobs.now(),
+            place=await dependencies.queue.place(job),
+            admin=True,
+        )
+
+    return router

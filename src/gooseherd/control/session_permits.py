@@ -1,0 +1,68 @@
+"""Which jobs go to which session's worker: one job at a time for each session, under its permit.
+
+The permit itself is the store's (JobStore.lease): a leased job has it exactly as long as it is leased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gooseherd.control.wakeups import Wakeup
+from gooseherd.domain.errors import StoreUnavailable
+from gooseherd.domain.job import Job, Requester, WorkerId
+from gooseherd.domain.ports.store import ReservationStore
+from gooseherd.domain.reservation import Purpose, Reservation, ReservationId, ReservationState
+from gooseherd.domain.session import LIVE, OUTSIDE
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSeat:
+    """A live session, as the dispatcher sees it; not `ready`, it keeps its owner's jobs waiting."""
+
+    session_id: str
+    ready: bool
+
+
+def runs_outside(job: Job) -> bool:
+    """Whether it needs a larger worker than a session's, as one of its attempts has shown."""
+    return any(attempt.reason in OUTSIDE for attempt in job.attempts)
+
+
+class SessionPermits:
+    """Reads sessions for those who dispatch and assign; `wakeup` is that of the sessions' loop."""
+
+    def __init__(self, reservations: ReservationStore, wakeup: Wakeup) -> None:
+        self._reservations = reservations
+        self.wakeup = wakeup
+
+    async def seats(self) -> Mapping[Requester, SessionSeat]:
+        """Live sessions by owner. Raises StoreUnavailable."""
+        return {
+            one.owner: SessionSeat(one.reservation_id, one.state is ReservationState.READY)
+            for one in await self._reservations.live()
+            if one.purpose is Purpose.SESSION and one.state in LIVE
+        }
+
+    async def use(self, session_id: str) -> bool:
+        """Before a job is leased for it: it is not idle from now on. False: it takes no jobs."""
+        session = await self.ready(session_id)
+        if session is None:
+            return False
+        return (
+            session.idle_since is None
+            or await self._reservations.change(session, replace(session, idle_since=None)) is not None
+        )
+
+    async def ready(self, session_id: str) -> Reservation | None:
+        """The session, if it takes jobs now. Raises StoreUnavailable."""
+        session = await self._reservations.get(ReservationId(session_id))
+        return session if session is not None and session.state is ReservationState.READY else None
+
+    async def has_worker(self, session_id: str, worker_id: WorkerId) -> bool:
+        """Whether that is the session's worker, to be left to it; in doubt it is."""
+        try:
+            session = await self._reservations.get(ReservationId(session_id))
+        except StoreUnavailable:
+            return True
+        return session is not None and session.worker_id == worker_id

@@ -1,0 +1,146 @@
+"""A worker kept for one requester: what becomes of it, and of the jobs that run on it; pure.
+
+| session | what is seen | decision |
+| --- | --- | --- |
+| reserving, starting | nobody has looked after its launch for a minute | end it: reconcile_stale |
+| ready | its worker has ended, for the first time | launch another, once |
+| ready | its worker has ended again | end it: worker_missing |
+| ready | its worker is unhealthy, and nothing is in flight | end it: worker_unhealthy |
+| ready | its worker is not seen, and silent for longer than it lives by itself | end it: reconcile_stale |
+| ready | older than its maximum age, or than a day | end it: reconcile_stale |
+| ready | nothing in flight and nothing waits, for its idle time | end it: idle_timeout |
+| ready | nothing in flight and nothing waits, from now on | note since when |
+| ready | its worker has not been spoken to for a while | speak to it |
+| ending | something in flight on its worker | left alone: it goes on to its end |
+| ending | nothing in flight, or its worker has ended | stop its worker, then ended |
+
+A session that was just made is not judged: each row demands that something is known of it. Not seeing a
+worker is not its end. What an attempt's end means for the session is in `_TRIES` below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from gooseherd.domain.failures import Reason, Retry
+from gooseherd.domain.failures import next_try as next_ordinary_try
+from gooseherd.domain.job import Requester, WorkerId
+from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
+from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationState
+from gooseherd.domain.warm_floor import (
+    SPEAK_SECONDS,
+    EndReservation,
+    FinishEnding,
+    ReplaceWorker,
+    SpeakTo,
+    if_dead,
+)
+
+OLDEST: Final = timedelta(hours=24)
+"""No session lives longer, whatever it asked for."""
+
+MOST_LAUNCHES: Final = 2
+"""The first worker, and one in its place."""
+
+_TRIES: Final[Mapping[Reason, int]] = {
+    # The source or the tool: the session is kept, the same again would end the same way.
+    Reason.TOOL_FAILED: 1,
+    # What may pass: the session is kept, and the job is tried once more.
+    Reason.SOURCE_UNAVAILABLE: 2,
+    Reason.STORE_UNAVAILABLE: 2,
+    Reason.WORKER_DRAINED: 2,
+}
+"""How often attempts on a session's worker may end so, where that is less than elsewhere (failures.RETRY).
+
+Of a worker that does not answer while its task runs the session is kept, and the job goes back into the
+queue; of one whose task is gone the worker is replaced once, then the session ends. Out of memory or disk the
+job goes on with a larger worker outside of the session, which is kept.
+"""
+
+OUTSIDE: Final = frozenset({Reason.OUT_OF_MEMORY, Reason.OUT_OF_DISK})
+"""Jobs one of whose attempts ended so do not run in a session any more: its worker has the size it has."""
+
+LIVE: Final = frozenset({ReservationState.RESERVING, ReservationState.STARTING, ReservationState.READY})
+"""States in which the jobs of its owner are kept for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsSnapshot:
+    """What one process sees."""
+
+    now: datetime
+    sessions: Sequence[Reservation]
+    """Not ended."""
+    in_flight: Mapping[str, Collection[WorkerId | None]]
+    """By session: the workers of its jobs at work; None: not assigned yet."""
+    waiting: Collection[Requester] = ()
+    """Who has jobs that wait."""
+    workers: Sequence[WorkerView] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoteIdle:
+    """From now on nothing is in flight."""
+
+    seen: Reservation
+
+
+SessionAction = EndReservation | ReplaceWorker | FinishEnding | SpeakTo | NoteIdle
+
+
+def plan(seen: SessionsSnapshot) -> list[SessionAction]:
+    """The table above."""
+    workers = {worker.worker_id: worker for worker in seen.workers}
+    actions = []
+    for session in seen.sessions:
+        if session.purpose is Purpose.SESSION and session.live:
+            worker = workers.get(session.worker_id) if session.worker_id is not None else None
+            action = _for(session, worker, seen)
+            if action is not None:
+                actions.append(action)
+    return actions
+
+
+def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot) -> SessionAction | None:
+    # Another worker's job is not in flight here: it was leased for the session as the session ended.
+    busy = any(
+        name is None or name == session.worker_id for name in seen.in_flight.get(session.reservation_id, ())
+    )
+    gone = worker is not None and worker.health is WorkerHealth.GONE
+    if session.state is ReservationState.ENDING:
+        launch = replace(session, state=ReservationState.STARTING)
+        launching = session.worker_id is None and if_dead(launch, None, seen.now) is None
+        return None if (busy and not gone) or launching else FinishEnding(session)
+    if gone and session.launches < MOST_LAUNCHES:
+        assert worker is not None
+        return ReplaceWorker(session, worker.detail)
+    dead = if_dead(session, worker, seen.now)
+    if dead is not None and not (busy and dead.reason is EndReason.WORKER_UNHEALTHY):
+        return dead
+    if session.state is not ReservationState.READY:
+        return None
+    age = seen.now - session.created_at
+    if age > OLDEST or (session.max_age_seconds and age.total_seconds() > session.max_age_seconds):
+        return EndReservation(
+            session, EndReason.RECONCILE_STALE, f"it is {age.total_seconds():.0f} seconds old"
+        )
+    if not busy and session.owner not in seen.waiting:
+        if session.idle_since is None:
+            return NoteIdle(session)
+        idle = (seen.now - session.idle_since).total_seconds()
+        if session.idle_seconds and idle >= session.idle_seconds:
+            return EndReservation(
+                session, EndReason.IDLE_TIMEOUT, f"nothing was in flight for {idle:.0f} seconds"
+            )
+    silent = (seen.now - (session.kept_at or session.created_at)).total_seconds()
+    return SpeakTo(session) if silent >= SPEAK_SECONDS else None
+
+
+def next_try(reason: Reason, ended_so: int, scale: float = 1.0) -> Retry | None:
+    """As failures.next_try, for a job on a session's worker."""
+    if reason in _TRIES and ended_so >= _TRIES[reason]:
+        return None
+    return next_ordinary_try(reason, ended_so, scale)
