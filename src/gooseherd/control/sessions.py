@@ -45,7 +45,7 @@ _REMEMBERED: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRequest:
+class WantedSession:
     """What is asked for; times in seconds."""
 
     owner: Requester
@@ -93,7 +93,7 @@ class Sessions:
 
     # -- for callers ---------------------------------------------------------------------------
 
-    async def open(self, wanted: SessionRequest) -> tuple[Reservation, bool]:
+    async def open(self, wanted: WantedSession) -> tuple[Reservation, bool]:
         """The owner's live session, or a new one, in one write; whether it is new. Its worker comes later.
 
         Raises:

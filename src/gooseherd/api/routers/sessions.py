@@ -13,8 +13,7 @@ from gooseherd.api.models.jobs import JobView
 from gooseherd.api.models.sessions import DispatchRequest, SessionList, SessionRequest, SessionView
 from gooseherd.api.names import Names
 from gooseherd.api.route_parameters import Admin, problems
-from gooseherd.control.sessions import SessionRequest as Wanted
-from gooseherd.control.sessions import Sessions
+from gooseherd.control.sessions import Sessions, WantedSession
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput, NotFound, ProcessingDisabled
 from gooseherd.domain.job import Requester
@@ -53,7 +52,7 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         if not owner.isprintable():
             raise InvalidInput("owner", "must be printable")
         session, new = await sessions.open(
-            Wanted(
+            WantedSession(
                 owner=owner,
                 size=ReservedSize(wanted.size),
                 idle_seconds=wanted.idle_seconds or dependencies.session_idle_seconds,
