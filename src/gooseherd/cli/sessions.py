@@ -9,7 +9,7 @@ import typer
 
 from gooseherd.cli import formatting
 from gooseherd.cli.outcome import print_status
-from gooseherd.cli.service_command import Service, service_command
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 app = typer.Typer(
     help="Sessions: a worker kept for one requester.", no_args_is_help=True, rich_markup_mode=None
@@ -21,7 +21,7 @@ SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="The ses
 @app.command("ls")
 @service_command
 def ls(
-    service: Service,
+    service: ServiceConnection,
     ended: Annotated[bool, typer.Option("--ended", help="Also those that ended within a day.")] = False,
 ) -> None:
     """List sessions, the oldest first."""
@@ -48,7 +48,7 @@ def ls(
 @app.command("start")
 @service_command
 def start(
-    service: Service,
+    service: ServiceConnection,
     owner: Annotated[
         str | None, typer.Option(help="Whose jobs run on it: an address, or admin. Default: yours.")
     ] = None,
@@ -67,7 +67,7 @@ def start(
 
 @app.command("show")
 @service_command
-def show(service: Service, session: SessionArgument) -> None:
+def show(service: ServiceConnection, session: SessionArgument) -> None:
     """Show one session."""
     with service.connected() as client:
         record = client.session(_session_id(session))
@@ -79,7 +79,7 @@ def show(service: Service, session: SessionArgument) -> None:
 
 @app.command("end")
 @service_command
-def end(service: Service, session: SessionArgument) -> None:
+def end(service: ServiceConnection, session: SessionArgument) -> None:
     """End a session: what is in flight goes on, then its worker is stopped."""
     with service.connected() as client:
         record = client.end_session(_session_id(session))
@@ -90,7 +90,7 @@ def end(service: Service, session: SessionArgument) -> None:
 @app.command("dispatch")
 @service_command
 def dispatch(
-    service: Service,
+    service: ServiceConnection,
     session: SessionArgument,
     files: Annotated[list[str], typer.Argument(metavar="DCC/ID...", help="Files of the catalog.")],
 ) -> None:
