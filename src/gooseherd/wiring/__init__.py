@@ -32,8 +32,7 @@ from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
-from gooseherd.control.wakeups import Wakeup, Wakeups
-from gooseherd.control.warm_floor import FloorWorkers, WarmFloor
+from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import GooseherdError, StoreUnavailable
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.keys import CacheKey
@@ -45,11 +44,11 @@ from gooseherd.wiring.artifacts import make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.reconciling import make_reconciler
+from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.retention import make_retention, removes_objects
 from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
 
-_FLOOR_TICK_SECONDS = 20.0
 _PROBE = CacheKey("readiness-probe")
 _PROCESSING_OFF = (
     "off: upstream's bytes and indexes are served as they are; "
@@ -105,13 +104,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 new_id=lambda: JobId(uuid.uuid4().hex),
                 on_read=read_notes.note,
             )
-            floor_wakeup = Wakeup()
-            floor_workers = FloorWorkers(store.reservations, build_id(), floor_wakeup)
-            session_wakeup = Wakeup()
-            permits = SessionPermits(store.reservations, session_wakeup)
-            fleet, workers = await open_fleet(
-                settings, state, floor_workers if settings.ecs_warm_workers else None
-            )
+            reserving = Reserving(settings, store)
+            permits = reserving.permits
+            fleet, workers = await open_fleet(settings, state, reserving.floor_workers)
             stack.push_async_callback(fleet.close)
             executions = Executions(
                 jobs=jobs,
@@ -165,34 +160,10 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 )
                 loops.append(retention.loop)
             stack.push_async_callback(_flush, read_notes)
-            sessions = Sessions(
-                reservations=store.reservations,
-                jobs=jobs,
-                fleet=fleet,
-                workers=workers,
-                submissions=submissions,
-                wakeups=wakeups,
-                wakeup=session_wakeup,
-                most_sessions=settings.workflow_max_sessions,
-                build=build_id(),
-                tick_seconds=settings.workflow_tick_seconds,
-            )
+            sessions = reserving.sessions(fleet, workers, submissions, wakeups)
             loops.append(sessions.loop)
             stack.push_async_callback(sessions.close)
-            if settings.ecs_cluster is not None:
-                # Without a floor too: what an earlier deployment kept ready is let go.
-                warm_floor = WarmFloor(
-                    reservations=store.reservations,
-                    fleet=fleet,
-                    workers=workers,
-                    floor_workers=floor_workers,
-                    wakeup=floor_wakeup,
-                    work=wakeups.work,
-                    floor=settings.ecs_warm_workers,
-                    max_workers=settings.ecs_max_workers,
-                    build=build_id(),
-                    tick_seconds=min(_FLOOR_TICK_SECONDS, 4 * settings.workflow_tick_seconds),
-                )
+            if (warm_floor := reserving.warm_floor(fleet, workers, wakeups.work)) is not None:
                 loops.append(warm_floor.loop)
                 stack.push_async_callback(warm_floor.close)
             if settings.workflow_reconcile_seconds:
