@@ -1,0 +1,169 @@
+"""What becomes of a session, by what is seen: domain/session.py, which does no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.unit.test_control_plans import pending
+
+from gooseherd.control.dispatcher import DispatchSnapshot, LeaseJob
+from gooseherd.control.dispatcher import plan as plan_dispatch
+from gooseherd.control.session_permits import SessionSeat, runs_outside
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.failures import next_try as ordinary_try
+from gooseherd.domain.job import AttemptRecord, Requester, WorkerId
+from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
+from gooseherd.domain.reservation import (
+    EDGES,
+    EndReason,
+    Purpose,
+    Reservation,
+    ReservationId,
+    ReservationState,
+)
+from gooseherd.domain.session import NoteIdle, SessionsSnapshot, next_try, plan
+from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+ANNE = Requester("anne")
+WORKER = WorkerId("w1")
+
+READY = Reservation(
+    ReservationId("s"), Purpose.SESSION, ANNE, 0, ReservationState.READY, "b1", NOW, NOW - 300 * SECOND, NOW,
+    idle_seconds=60.0, launches=1, worker_id=WORKER, ready_at=NOW - 290 * SECOND, kept_at=NOW,
+    idle_since=NOW - 30 * SECOND,
+)  # fmt: skip
+STARTING = replace(READY, state=ReservationState.STARTING, worker_id=None, idle_since=None)
+ENDING = replace(READY, state=ReservationState.ENDING, reason=EndReason.EXPLICIT)
+
+
+def view(health: WorkerHealth = WorkerHealth.HEALTHY) -> WorkerView:
+    return WorkerView(WORKER, health, 1.0, detail="how it is")
+
+
+def decided(session: Reservation, *workers: WorkerView, in_flight=None, waiting=(), now=NOW):
+    seen = SessionsSnapshot(now, [session], in_flight or {}, waiting, workers)
+    actions = plan(seen)
+    assert len(actions) <= 1
+    return actions[0] if actions else None
+
+
+def end(reason: EndReason, action) -> bool:
+    return isinstance(action, EndReservation) and action.reason is reason
+
+
+def test_a_session_that_works_or_waits_to_is_left_alone() -> None:
+    assert decided(READY, view()) is None
+    assert decided(replace(READY, idle_since=NOW - 99 * SECOND), view(), waiting=[ANNE]) is None
+    busy = replace(READY, idle_since=None)
+    assert decided(busy, view(), in_flight={"s": [WORKER]}) is None
+    assert decided(busy, view(), in_flight={"s": [None]}) is None, "its worker is not assigned yet"
+    assert decided(STARTING) is None, "the newborn"
+    assert decided(replace(STARTING, state=ReservationState.RESERVING)) is None
+
+
+def test_idleness_is_counted_from_nothing_in_flight() -> None:
+    assert decided(replace(READY, idle_since=None), view()) == NoteIdle(replace(READY, idle_since=None))
+    assert decided(replace(READY, idle_since=NOW - 59 * SECOND), view()) is None
+    assert end(EndReason.IDLE_TIMEOUT, decided(replace(READY, idle_since=NOW - 60 * SECOND), view()))
+    elsewhere = {"s": [WorkerId("another")]}
+    late = replace(READY, idle_since=NOW - 60 * SECOND)
+    assert end(EndReason.IDLE_TIMEOUT, decided(late, view(), in_flight=elsewhere))
+
+
+@pytest.mark.parametrize("age", [timedelta(hours=25), timedelta(seconds=3601)])
+def test_a_session_has_a_greatest_age(age: timedelta) -> None:
+    asked = 3600.0 if age < timedelta(hours=24) else 0.0
+    old = replace(READY, created_at=NOW - age, max_age_seconds=asked, idle_since=None)
+    assert end(EndReason.RECONCILE_STALE, decided(old, view(), in_flight={"s": [WORKER]}))
+    assert not end(EndReason.RECONCILE_STALE, decided(replace(old, created_at=NOW - 3599 * SECOND), view()))
+
+
+def test_a_worker_that_is_gone_is_replaced_once_and_then_the_session_ends() -> None:
+    gone = view(WorkerHealth.GONE)
+    for in_flight in ({}, {"s": [WORKER]}):
+        assert decided(READY, gone, in_flight=in_flight) == ReplaceWorker(READY, "how it is")
+        again = replace(READY, launches=2)
+        assert end(EndReason.WORKER_MISSING, decided(again, gone, in_flight=in_flight))
+
+
+def test_an_unhealthy_worker_ends_an_idle_session_only() -> None:
+    for health in (WorkerHealth.UNHEALTHY, WorkerHealth.DRAINING):
+        assert end(EndReason.WORKER_UNHEALTHY, decided(READY, view(health)))
+        assert decided(replace(READY, idle_since=None), view(health), in_flight={"s": [WORKER]}) is None
+
+
+def test_not_seeing_a_worker_is_not_its_end_until_it_must_have_ended_itself() -> None:
+    assert decided(READY) is None
+    assert isinstance(decided(replace(READY, kept_at=NOW - 600 * SECOND)), SpeakTo)
+    assert end(EndReason.RECONCILE_STALE, decided(replace(READY, kept_at=NOW - 700 * SECOND)))
+    assert not end(EndReason.RECONCILE_STALE, decided(replace(READY, kept_at=NOW - 700 * SECOND), view()))
+
+
+def test_a_launch_that_nobody_looks_after_is_stale() -> None:
+    for state in (ReservationState.RESERVING, ReservationState.STARTING):
+        launching = replace(STARTING, state=state)
+        assert decided(replace(launching, kept_at=NOW - 60 * SECOND)) is None
+        assert end(EndReason.RECONCILE_STALE, decided(replace(launching, kept_at=NOW - 61 * SECOND)))
+
+
+def test_an_ending_session_waits_for_its_work_and_for_its_launch() -> None:
+    assert decided(ENDING, view(), in_flight={"s": [WORKER]}) is None
+    assert decided(ENDING, view()) == FinishEnding(ENDING)
+    assert decided(ENDING, view(WorkerHealth.GONE), in_flight={"s": [WORKER]}) == FinishEnding(ENDING)
+    launching = replace(ENDING, worker_id=None)
+    assert decided(launching) is None, "who launches stops it"
+    lost = replace(launching, kept_at=NOW - 61 * SECOND)
+    assert decided(lost) == FinishEnding(lost)
+
+
+def test_a_worker_is_spoken_to_once_a_minute() -> None:
+    assert decided(replace(READY, kept_at=NOW - 59 * SECOND), view()) is None
+    silent = replace(READY, kept_at=NOW - 60 * SECOND)
+    assert decided(silent, view()) == SpeakTo(silent)
+
+
+def test_no_edge_leads_out_of_the_end_or_back_from_ending() -> None:
+    assert not [edge for edge in EDGES if edge[0] is ReservationState.ENDED]
+    assert [target for source, target in EDGES if source is ReservationState.ENDING] == [
+        ReservationState.ENDED
+    ]
+    with pytest.raises(ValueError, match="does not go"):
+        ENDING.to(ReservationState.READY)
+
+
+@pytest.mark.parametrize(
+    ("reason", "tries"),
+    [
+        (Reason.SOURCE_INVALID, 1),
+        (Reason.SOURCE_MISSING, 1),
+        (Reason.TOOL_FAILED, 1),
+        (Reason.SOURCE_UNAVAILABLE, 2),
+        (Reason.STORE_UNAVAILABLE, 2),
+        (Reason.WORKER_LOST, 3),
+    ],
+)
+def test_outcomes_of_a_sessions_jobs_follow_a_table(reason: Reason, tries: int) -> None:
+    assert [next_try(reason, ended) is not None for ended in range(1, 5)] == [n < tries for n in range(1, 5)]
+    waits = [(next_try(reason, ended), ordinary_try(reason, ended)) for ended in range(1, tries)]
+    assert all(mine == other for mine, other in waits)
+
+
+# -- which job goes where ------------------------------------------------------------------------
+
+
+def test_the_jobs_of_a_session_need_no_slot_and_no_room_in_the_running_limit() -> None:
+    job = pending("j", "anne")
+    seats = {ANNE: SessionSeat("s", ready=True)}
+    seen = DispatchSnapshot(due=[], running={ANNE: 9}, slots=0, for_sessions=[job], seats=seats)
+    assert plan_dispatch(seen, running_limit=1) == [LeaseJob(job, "s")]
+
+
+def test_a_job_that_ran_out_of_memory_runs_outside() -> None:
+    job = pending("j")
+    assert not runs_outside(job)
+    assert not runs_outside(replace(job, attempts=(AttemptRecord(1, reason=Reason.WORKER_LOST),)))
+    assert runs_outside(replace(job, attempts=(AttemptRecord(1, reason=Reason.OUT_OF_MEMORY),)))
