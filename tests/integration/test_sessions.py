@@ -112,7 +112,7 @@ class Process(FleetDouble, WorkersDouble):
 
     async def until(self, session: ReservationId, *states: ReservationState):
         async with asyncio.timeout(60):
-            while (now := await self.sessions.session(session)).state not in states:
+            while (now := await self.sessions.session(session)).state not in states:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return now
 
@@ -246,7 +246,7 @@ async def test_a_launch_that_fails_ends_the_session_and_its_owners_jobs_go_to_an
     async with process.engine():
         over = await process.until(session, ReservationState.ENDED)
         done = await process.ended(job)
-    assert (over.reason, over.detail) == (EndReason.LAUNCH_FAILED, "no such image")
+    assert (over.reason, over.detail) == (EndReason.LAUNCH_FAILED, "worker did not start: no such image")
     assert (done.status, done.session_id) == (Status.COMPLETED, None)
 
 
@@ -353,7 +353,8 @@ async def test_a_session_whose_process_was_killed_while_it_launched_is_found_sta
     made = await process.reservations.reserve(
         replace(
             await process.sessions.session(await process.open()),
-            reservation_id=ReservationId("lost"), owner=BERT, state=ReservationState.RESERVING, worker_id=None,
+            reservation_id=ReservationId("lost"), owner=BERT, state=ReservationState.RESERVING,
+            worker_id=None,
             kept_at=await process.reservations.now() - timedelta(minutes=2),
         ),
         9,
