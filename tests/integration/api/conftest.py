@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from tests.doubles import FleetDouble, WorkersDouble
 
 from gooseherd.api.app import Dependencies, create_app
 from gooseherd.api.catalog import Catalog
@@ -26,9 +27,11 @@ from gooseherd.control.batch_loop import AdvanceBatch, BatchLoop, BatchTiming
 from gooseherd.control.batches import Batches
 from gooseherd.control.loop import PassReport
 from gooseherd.control.queue_statistics import QueueStatistics
+from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import SubmissionLimits, Submissions
-from gooseherd.control.wakeups import Wakeups
+from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.attempt import AttemptId, Event
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import NotFound, OutboundRefused, UnsupportedFormat, UpstreamUnavailable
@@ -39,12 +42,14 @@ from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.batches import BatchLimits, BatchStore
 from gooseherd.domain.ports.cache import CacheBackend, StoredObject
 from gooseherd.domain.ports.source import SourceDetails, Upstream
+from gooseherd.domain.ports.store import ReservationStore
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.sqlite import open_sqlite
 
 ADMIN_KEY = "the-admin-key"
@@ -199,6 +204,7 @@ class Town:
     stop: Callable[[], Awaitable[None]]
     """Ends the server, open requests too."""
     batch_loop: BatchLoop | None = None
+    sessions: Sessions | None = None
     numbers: Any = field(default_factory=itertools.count)
 
     async def register(self, **fields: Any) -> SourceFile:
@@ -303,6 +309,12 @@ Build = Callable[..., Awaitable[Town]]
 _LIMITS = SubmissionLimits(active_jobs=100, pending_per_requester=50)
 
 
+async def no_events(attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    """Of workers that are only kept."""
+    for event in ():
+        yield event
+
+
 class NoJobs:
     """For what must not touch the job store: every attempt is an error."""
 
@@ -328,7 +340,15 @@ class DictFiles:
 class Builder:
     """Starts APIs over given stores and ends them."""
 
-    def __init__(self, jobs: Any, files: Any, root: Path, batches: BatchStore | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Any,
+        files: Any,
+        root: Path,
+        batches: BatchStore | None = None,
+        reservations: ReservationStore | None = None,
+    ) -> None:
+        self._reservations = reservations
         self._jobs = jobs
         self._files = files
         self._batches = batches
@@ -375,6 +395,21 @@ class Builder:
             )
             batches = Batches(self._batches, limits=batch_limits, wakeup=loop.wakeup)
 
+        sessions: Sessions | None = None
+        if self._reservations is not None and processing:
+            sessions = Sessions(
+                reservations=self._reservations,
+                jobs=self._jobs,
+                fleet=FleetDouble(),
+                workers=WorkersDouble({}, no_events),
+                submissions=submissions,
+                wakeups=wakeups,
+                wakeup=Wakeup(),
+                most_sessions=2,
+                build="test",
+                tick_seconds=0.2,
+            )
+
         async def ready() -> Mapping[str, str]:
             return readiness
 
@@ -388,6 +423,7 @@ class Builder:
                 submissions=submissions if processing else None,
                 cache=cache if processing else None,
                 batches=batches,
+                sessions=sessions,
                 admin_key=ADMIN_KEY,
                 wait_max_seconds=15,
                 version="0.1.0",
@@ -430,6 +466,7 @@ class Builder:
             readiness,
             stop,
             loop,
+            sessions,
         )
 
     async def end(self) -> None:
@@ -443,7 +480,13 @@ class Builder:
 async def build_town(tmp_path: Path) -> AsyncIterator[Build]:
     """Starts an API over a file of SQLite."""
     database = await open_sqlite(tmp_path / "gooseherd.db", setting="GOOSEHERD_STATE_DIR")
-    builder = Builder(SqlJobs(database), SqlFiles(database), tmp_path / "cache", SqlBatches(database))
+    builder = Builder(
+        SqlJobs(database),
+        SqlFiles(database),
+        tmp_path / "cache",
+        SqlBatches(database),
+        SqlReservations(database),
+    )
     yield builder
     await builder.end()
     await database.close()
