@@ -311,7 +311,8 @@ _LIMITS = SubmissionLimits(active_jobs=100, pending_per_requester=50)
 
 async def no_events(attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
     """Of workers that are only kept."""
-    for event in ():
+    nothing: tuple[Event, ...] = ()
+    for event in nothing:
         yield event
 
 
