@@ -505,6 +505,8 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
         "depth": jobs.queue_depth,
         "starts": lambda: jobs.recent_starts(5),
         "lease": lambda: jobs.lease(third, Owner("me"), LONG, 3),
+        "lease for a session": lambda: jobs.lease(third, Owner("me"), LONG, None, "s1"),
+        "due for": lambda: jobs.due_for(Requester("anne"), 5),
         "counts": jobs.counts,
         "pending": lambda: jobs.pending_of(Requester("anne")),
         "renew": lambda: jobs.renew(held.job_id, Fence(1), LONG),

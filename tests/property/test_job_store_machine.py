@@ -8,6 +8,7 @@ clock decides.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
+from gooseherd.domain.reservation import EDGES as RESERVATION_EDGES
+from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import ACTIVE, TERMINAL, Status, may
 
@@ -48,7 +51,12 @@ BEHIND = st.sampled_from([0, 0, 0, 1])
 FAILURES = st.sampled_from([Failure(Reason.WORKER_LOST, "gone"), Failure(Reason.TOOL_FAILED, "exit 1")])
 DIGESTS = st.sampled_from(["d" * 64, "e" * 64])
 LIMITS = st.sampled_from([None, 1, 2])
+SESSIONS = st.sampled_from([None, None, "s1", "s2"])
 WHICH = st.integers(0, 99)
+RESERVERS = st.sampled_from(["anne", "bert", "carol"])
+END_REASONS = st.sampled_from([EndReason.EXPLICIT, EndReason.IDLE_TIMEOUT])
+ENDS = {ReservationState.ENDING, ReservationState.ENDED}
+MOST_RESERVED = 2
 LEASED = {Status.RUNNING, Status.FINALIZING}
 SOURCE = SourceFile(Dcc("4dn"), LocalId("f"), "f.bam", formats.BAM, "https://example.org/f.bam", md5="0" * 32)
 RECIPE = Recipe("bam", "1", formats.BAM)
@@ -73,6 +81,8 @@ class Known:
     digest: str | None = None
     slot: bool = False
     """Leased under a running limit."""
+    session: str | None = None
+    """The session it was leased for last; its permit while it is leased."""
     ends: list[Reason] = field(default_factory=list)
 
     def end(self, status: Status, reason: Reason) -> None:
@@ -85,16 +95,27 @@ class JobStoreMachine(RuleBasedStateMachine):
     def __init__(self, runner: asyncio.Runner, store: Any) -> None:
         super().__init__()
         self.runner, self.store = runner, store
-        self.jobs = store.jobs
+        self.jobs, self.reservations = store.jobs, store.reservations
+        self.reserved: dict[ReservationId, Reservation] = {}
+        self.mark = uuid.uuid4().hex[:8]
         self.known: dict[str, Known] = {}
         self.before: dict[str, dict[str, Any]] = {}
         self.run(store.forget_jobs())
+        self.run(self.forget_reservations())
 
     def run(self, work: Awaitable[Any]) -> Any:
         async def call() -> Any:
             return await work
 
         return self.runner.run(call())
+
+    async def forget_reservations(self) -> None:
+        for one in await self.reservations.live():
+            ending = one if one.state is ReservationState.ENDING else None
+            ending = ending or await self.reservations.change(one, one.to(ReservationState.ENDING))
+            assert ending is not None
+            await self.reservations.change(ending, ending.to(ReservationState.ENDED))
+        await self.reservations.forget(await self.reservations.now() + LONG)
 
     def pick(self, which: int) -> tuple[JobId, Known]:
         ids = sorted(self.known, key=lambda job_id: (self.known[job_id].status in TERMINAL, job_id))
@@ -103,6 +124,9 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     def active(self, key: str) -> str | None:
         return next((i for i, job in self.known.items() if job.key == key and job.status in ACTIVE), None)
+
+    def permits(self) -> set[str | None]:
+        return {job.session for job in self.known.values() if job.status in LEASED and job.session}
 
     def fenced(self, allowed: bool, call: Callable[[], Awaitable[Any]]) -> bool:
         """Make the call; it must succeed exactly when the model allows it."""
@@ -148,17 +172,19 @@ class JobStoreMachine(RuleBasedStateMachine):
     # -- ownership -----------------------------------------------------------------------
 
     @precondition(lambda self: self.known)
-    @rule(which=WHICH, owner=OWNERS, ttl=TTLS, behind=BEHIND, limit=LIMITS)
-    def lease(self, which, owner, ttl, behind, limit):
+    @rule(which=WHICH, owner=OWNERS, ttl=TTLS, behind=BEHIND, limit=LIMITS, session=SESSIONS)
+    def lease(self, which, owner, ttl, behind, limit, session):
         job_id, job = self.pick(which)
         seen = self.run(self.jobs.get(job_id))
         seen = replace(seen, fence=Fence(seen.fence - behind))
-        held = self.run(self.jobs.lease(seen, owner, ttl, limit))
+        held = self.run(self.jobs.lease(seen, owner, ttl, limit, session))
+        limit = limit if session is None else None
         slots = sum(other.slot and other.queued_for == job.queued_for for other in self.known.values())
         below = limit is None or slots < limit
+        below = below and (session is None or session not in self.permits())
         assert (held is not None) == (job.status is Status.PENDING and job.due and behind == 0 and below)
         if held is not None:
-            job.slot = limit is not None
+            job.slot, job.session = limit is not None, session
             job.status, job.owner, job.stale = Status.RUNNING, owner, ttl is OVER
             job.fence += 1
             job.attempt += 1
@@ -326,6 +352,7 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert there["priority"] == job.priority
             assert there["queued_for"] == job.queued_for
             assert (there["running_slot"] is not None) == job.slot
+            assert there["session_id"] == job.session
             assert there["manifest_digest"] == job.digest
             assert there["active"] == (status in ACTIVE)
             closed = [attempt["reason"] for attempt in there["attempts"] if attempt["ended_at"]]
@@ -339,9 +366,65 @@ class JobStoreMachine(RuleBasedStateMachine):
                 assert there["progress"]["percent"] >= before["progress"]["percent"]
                 if was in TERMINAL:
                     assert there == before
+        flights = [job.session for job in self.known.values() if job.status in LEASED and job.session]
+        assert len(flights) == len(set(flights)), "single flight"
         held = [there["workflow_key"] for there in documents.values() if there["active"]]
         assert len(held) == len(set(held))
         self.before = documents
+
+    # -- reservations --------------------------------------------------------------------------
+
+    @rule(owner=RESERVERS, floor=st.booleans(), slot=st.integers(0, 1))
+    def reserve(self, owner, floor, slot):
+        purpose = Purpose.FLOOR if floor else Purpose.SESSION
+        owner = f"floor/{slot}" if floor else owner
+        live = [one for one in self.reserved.values() if one.live and one.purpose is purpose]
+        now = self.run(self.reservations.now())
+        wanted = Reservation(
+            ReservationId(f"r{len(self.reserved)}-{self.mark}"), purpose, Requester(owner), slot,
+            ReservationState.RESERVING, "b1", now, now, now,
+        )  # fmt: skip
+        made = self.run(self.reservations.reserve(wanted, MOST_RESERVED))
+        theirs = [one for one in live if one.owner == owner]
+        if theirs:
+            assert made == theirs[0]
+        elif len(live) >= MOST_RESERVED:
+            assert made is None
+        else:
+            assert made is not None
+            assert made.reservation_id == wanted.reservation_id
+            self.reserved[made.reservation_id] = made
+
+    @precondition(lambda self: self.reserved)
+    @rule(which=WHICH, state=st.sampled_from(list(ReservationState)), behind=BEHIND, why=END_REASONS)
+    def change_reservation(self, which, state, behind, why):
+        seen = list(self.reserved.values())[which % len(self.reserved)]
+        if (seen.state, state) not in RESERVATION_EDGES:
+            return
+        ends = seen.state is not ReservationState.ENDING and state in ENDS
+        wanted = seen.to(state, **({"reason": why} if ends else {}))
+        changed = self.run(self.reservations.change(replace(seen, version=seen.version - behind), wanted))
+        assert (changed is not None) == (behind == 0)
+        if changed is not None:
+            assert changed.version == seen.version + 1
+            self.reserved[seen.reservation_id] = changed
+
+    @invariant()
+    def reservations_are_as_the_model_says(self):
+        live = self.run(self.reservations.live())
+        mine = [one for one in live if one.reservation_id in self.reserved]
+        assert {one.reservation_id: one for one in mine} == {
+            name: one for name, one in self.reserved.items() if one.live
+        }
+        assert len(mine) == len(live)
+        for purpose in Purpose:
+            slots = [one.slot for one in live if one.purpose is purpose]
+            owners = [one.owner for one in live if one.purpose is purpose]
+            assert len(slots) == len(set(slots)) <= MOST_RESERVED, "floor and limit are never exceeded"
+            assert len(owners) == len(set(owners))
+        for name, one in self.reserved.items():
+            if not one.live:
+                assert self.run(self.reservations.get(name)) == one, "ended is ended, with its first reason"
 
     @invariant()
     def due_jobs_stand_in_the_order_of_their_positions(self):
