@@ -64,13 +64,15 @@ class Recipes:
 class Process(FleetDouble, WorkersDouble):
     """The engine of one API process; its fleet of many workers is the machine's."""
 
-    def __init__(self, database: Any, machine: Machine, cache: Any, script: Script, most: int = 3) -> None:
+    def __init__(
+        self, database: Any, machine: Machine, cache: Any, script: Script, most: int = 3, build: str = "b1",
+    ) -> None:  # fmt: skip
         FleetDouble.__init__(self, machine, max_workers=9)
         WorkersDouble.__init__(self, machine, lambda attempt, _: script(self, attempt))
         self.jobs, self.reservations, self.cache = SqlJobs(database), SqlReservations(database), cache
         self.wakeups, wakeup = Wakeups(), Wakeup()
         self.launch_fails = False
-        permits = SessionPermits(self.reservations, wakeup)
+        permits = SessionPermits(self.reservations, wakeup, build)
         self.submissions = Submissions(
             jobs=self.jobs, cache=cache, recipes=Recipes(), limits=SubmissionLimits(99, 99),
             wakeups=self.wakeups, new_id=lambda: JobId(uuid.uuid4().hex), poll_seconds=0.05,
@@ -91,7 +93,7 @@ class Process(FleetDouble, WorkersDouble):
         self.sessions = Sessions(
             reservations=self.reservations, jobs=self.jobs, fleet=self, workers=self,
             submissions=self.submissions, wakeups=self.wakeups, wakeup=wakeup, most_sessions=most,
-            build="b1", tick_seconds=0.05,
+            build=build, tick_seconds=0.05,
         )  # fmt: skip
         self.queue = QueueStatistics(self.jobs, permits=permits, fresh_seconds=0)
 
@@ -363,6 +365,23 @@ async def test_a_session_whose_process_was_killed_while_it_launched_is_found_sta
     async with process.engine():
         over = await process.until(ReservationId("lost"), ReservationState.ENDED)
     assert over.reason is EndReason.RECONCILE_STALE
+
+
+async def test_a_deployment_replaces_a_sessions_worker_and_no_job_runs_on_another_build(make) -> None:
+    old = make(build="b1")
+    session = await old.open()
+    async with old.engine():
+        await old.until(session, ReservationState.READY)
+        await asyncio.sleep(0.01)
+        new = make(build="b2")
+        async with new.engine():
+            async with asyncio.timeout(60):
+                while (now := await new.sessions.session(session)).build != "b2" or now.worker_id is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            done = await new.ended(await old.submit("f"))
+    assert (now.launches, now.lost) == (2, 0), "replaced, and not lost"
+    assert done.session_id == session
+    assert (len(new.started), old.started) == (1, [])
 
 
 async def test_the_record_of_a_job_keeps_what_it_was_dispatched_with(make) -> None:

@@ -23,7 +23,7 @@ from gooseherd.domain.reservation import (
     ReservationId,
     ReservationState,
 )
-from gooseherd.domain.session import NoteIdle, SessionsSnapshot, next_try, plan
+from gooseherd.domain.session import NoteIdle, ReplaceLostWorker, SessionsSnapshot, next_try, plan
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -85,9 +85,22 @@ def test_a_session_has_a_greatest_age(age: timedelta) -> None:
 def test_a_worker_that_is_gone_is_replaced_once_and_then_the_session_ends() -> None:
     gone = view(WorkerHealth.GONE)
     for in_flight in ({}, {"s": [WORKER]}):
-        assert decided(READY, gone, in_flight=in_flight) == ReplaceWorker(READY, "how it is")
-        again = replace(READY, launches=2)
+        assert decided(READY, gone, in_flight=in_flight) == ReplaceLostWorker(READY, "how it is")
+        again = replace(READY, launches=2, lost=1)
         assert end(EndReason.WORKER_MISSING, decided(again, gone, in_flight=in_flight))
+
+
+def test_a_new_build_replaces_the_worker_when_nothing_is_in_flight() -> None:
+    seen = SessionsSnapshot(NOW, [READY], {}, (), [view()], "b2", NOW + SECOND)
+    assert plan(seen) == [ReplaceWorker(READY, "another build is deployed: b2")]
+    assert plan(replace(seen, in_flight={"s": [WORKER]})) == []
+    assert plan(replace(seen, deployed_at=NOW - SECOND)) == [], "an earlier deployment leaves it alone"
+    assert plan(replace(seen, build="b1")) == []
+    lost_once = replace(READY, launches=3, lost=0)
+    gone = [view(WorkerHealth.GONE)]
+    assert plan(replace(seen, sessions=[lost_once], workers=gone)) == [
+        ReplaceLostWorker(lost_once, "how it is")
+    ], "what a deployment replaced was not lost"
 
 
 def test_an_unhealthy_worker_ends_an_idle_session_only() -> None:

@@ -110,8 +110,8 @@ def session_lines(record: dict[str, Any]) -> Iterator[str]:
     yield _line("owner", record["owner"])
     yield _line("size", record["size"])
     yield _line("worker", record.get("worker_id") or "not yet")
-    if record["workers_launched"] > 1:
-        yield _line("replaced", "its first worker was lost")
+    if record["workers_lost"]:
+        yield _line("replaced", "a worker of it was lost")
     yield _line("created", formatting.moment(record["created_at"]))
     if record.get("idle_since"):
         yield _line("idle since", formatting.moment(record["idle_since"]))

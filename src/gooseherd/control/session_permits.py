@@ -30,16 +30,20 @@ def runs_outside(job: Job) -> bool:
 
 
 class SessionPermits:
-    """Reads sessions for those who dispatch and assign; `wakeup` is that of the sessions' loop."""
+    """Reads sessions for those who dispatch and assign; `wakeup` is that of the sessions' loop.
 
-    def __init__(self, reservations: ReservationStore, wakeup: Wakeup) -> None:
+    A worker of another `build` is not used: at a deployment the new processes replace it, or use theirs.
+    """
+
+    def __init__(self, reservations: ReservationStore, wakeup: Wakeup, build: str) -> None:
         self._reservations = reservations
         self.wakeup = wakeup
+        self._build = build
 
     async def seats(self) -> Mapping[Requester, SessionSeat]:
         """Live sessions by owner. Raises StoreUnavailable."""
         return {
-            one.owner: SessionSeat(one.reservation_id, one.state is ReservationState.READY)
+            one.owner: SessionSeat(one.reservation_id, self._usable(one))
             for one in await self._reservations.live()
             if one.purpose is Purpose.SESSION and one.state in LIVE
         }
@@ -57,7 +61,10 @@ class SessionPermits:
     async def ready(self, session_id: str) -> Reservation | None:
         """The session, if it takes jobs now. Raises StoreUnavailable."""
         session = await self._reservations.get(ReservationId(session_id))
-        return session if session is not None and session.state is ReservationState.READY else None
+        return session if session is not None and self._usable(session) else None
+
+    def _usable(self, session: Reservation) -> bool:
+        return session.state is ReservationState.READY and session.build == self._build
 
     async def has_worker(self, session_id: str, worker_id: WorkerId) -> bool:
         """Whether that is the session's worker, to be left to it; in doubt it is."""

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gooseherd.control.loop import Loop
@@ -31,7 +31,7 @@ from gooseherd.domain.reservation import (
     ReservationState,
     ReservedSize,
 )
-from gooseherd.domain.session import NoteIdle, SessionAction, SessionsSnapshot, plan
+from gooseherd.domain.session import NoteIdle, ReplaceLostWorker, SessionAction, SessionsSnapshot, plan
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
 from gooseherd.telemetry import RESERVATIONS
@@ -79,6 +79,7 @@ class Sessions:
         self._wakeup = wakeup
         self._most_sessions = most_sessions
         self._build = build
+        self._deployed_at: datetime | None = None
         self._reserved = ReservedWorkers(
             reservations=reservations, fleet=fleet, workers=workers, changed=self._changed
         )
@@ -109,7 +110,7 @@ class Sessions:
             0,
             ReservationState.RESERVING,
             self._build,
-            deployed_at=now,
+            deployed_at=self._deployed_at or now,
             created_at=now,
             changed_at=now,
             size=wanted.size,
@@ -181,6 +182,7 @@ class Sessions:
         every = await self._reservations.live()
         sessions = [one for one in every if one.purpose is Purpose.SESSION]
         now = await self._reservations.now()
+        self._deployed_at = self._deployed_at or now
         for state in ReservationState:
             if state is not ReservationState.ENDED:
                 RESERVATIONS.labels(Purpose.SESSION, state).set(sum(one.state is state for one in sessions))
@@ -194,7 +196,7 @@ class Sessions:
                 in_flight[job.session_id].append(job.worker_id)
         depth = await self._jobs.queue_depth()
         waiting = frozenset(requester for requester, _ in depth.pending)
-        return SessionsSnapshot(now, sessions, in_flight, waiting, workers)
+        return SessionsSnapshot(now, sessions, in_flight, waiting, workers, self._build, self._deployed_at)
 
     async def _workers_of(self, named: Sequence[WorkerId]) -> Sequence[WorkerView]:
         """How they are; one that the fleet does not show may have ended so long ago that it is forgotten."""
@@ -213,11 +215,17 @@ class Sessions:
             case EndReservation(seen, reason, detail):
                 await self._reserved.end(seen, reason, detail)
             case ReplaceWorker(seen, detail):
+                replaced = await self._reserved.launch(seen, build=self._build, deployed_at=self._deployed_at)
+                if replaced is not None and seen.worker_id is not None:
+                    await self._reserved.stop(seen.worker_id, detail)
+            case ReplaceLostWorker(seen, detail):
                 _log.warning(
                     "the worker of a session is gone, another is launched",
                     extra={"session": seen.reservation_id, "worker": seen.worker_id, "how": detail},
                 )
-                await self._reserved.launch(seen)
+                await self._reserved.launch(
+                    seen, lost=seen.lost + 1, build=self._build, deployed_at=self._deployed_at
+                )
             case FinishEnding(seen):
                 await self._reserved.finish(seen, await self._fleet.view())
             case SpeakTo(seen):

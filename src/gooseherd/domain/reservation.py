@@ -111,7 +111,9 @@ class Reservation:
     max_age_seconds: float = 0.0
     """0: any age."""
     launches: int = 0
-    """Workers asked for so far, the one that replaces another included."""
+    """Workers asked for so far, those that replace others included."""
+    lost: int = 0
+    """Workers that ended by themselves."""
     worker_id: WorkerId | None = None
     address: str = ""
     """Of that worker, host:port."""

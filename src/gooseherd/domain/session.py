@@ -4,6 +4,8 @@
 | --- | --- | --- |
 | reserving, starting | nobody has looked after its launch for a minute | end it: reconcile_stale |
 | ready | its worker has ended, for the first time | launch another, once |
+| ready | of an earlier deployment's build, and nothing in flight | replace its worker by one of this build |
+| ready | of the build of a later deployment | judged as any, and left to its processes to be used |
 | ready | its worker has ended again | end it: worker_missing |
 | ready | its worker is unhealthy, and nothing is in flight | end it: worker_unhealthy |
 | ready | its worker is not seen, and silent for longer than it lives by itself | end it: reconcile_stale |
@@ -42,8 +44,8 @@ from gooseherd.domain.warm_floor import (
 OLDEST: Final = timedelta(hours=24)
 """No session lives longer, whatever it asked for."""
 
-MOST_LAUNCHES: Final = 2
-"""The first worker, and one in its place."""
+MOST_LOST: Final = 1
+"""Workers that are replaced when they end by themselves."""
 
 _TRIES: Final[Mapping[Reason, int]] = {
     # The source or the tool: the session is kept, the same again would end the same way.
@@ -79,6 +81,18 @@ class SessionsSnapshot:
     waiting: Collection[Requester] = ()
     """Who has jobs that wait."""
     workers: Sequence[WorkerView] = ()
+    build: str = ""
+    """Of this process; empty: builds are not looked at."""
+    deployed_at: datetime | None = None
+    """When this process started, by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceLostWorker:
+    """Its worker has ended by itself: launch another in its place."""
+
+    seen: Reservation
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ class NoteIdle:
     seen: Reservation
 
 
-SessionAction = EndReservation | ReplaceWorker | FinishEnding | SpeakTo | NoteIdle
+SessionAction = EndReservation | ReplaceLostWorker | ReplaceWorker | FinishEnding | SpeakTo | NoteIdle
 
 
 def plan(seen: SessionsSnapshot) -> list[SessionAction]:
@@ -114,14 +128,16 @@ def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot
         launch = replace(session, state=ReservationState.STARTING)
         launching = session.worker_id is None and if_dead(launch, None, seen.now) is None
         return None if (busy and not gone) or launching else FinishEnding(session)
-    if gone and session.launches < MOST_LAUNCHES:
+    if gone and session.lost < MOST_LOST:
         assert worker is not None
-        return ReplaceWorker(session, worker.detail)
+        return ReplaceLostWorker(session, worker.detail)
     dead = if_dead(session, worker, seen.now)
     if dead is not None and not (busy and dead.reason is EndReason.WORKER_UNHEALTHY):
         return dead
     if session.state is not ReservationState.READY:
         return None
+    if _of_an_earlier_build(session, seen) and not busy:
+        return ReplaceWorker(session, f"another build is deployed: {seen.build}")
     age = seen.now - session.created_at
     if age > OLDEST or (session.max_age_seconds and age.total_seconds() > session.max_age_seconds):
         return EndReservation(
@@ -137,6 +153,15 @@ def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot
             )
     silent = (seen.now - (session.kept_at or session.created_at)).total_seconds()
     return SpeakTo(session) if silent >= SPEAK_SECONDS else None
+
+
+def _of_an_earlier_build(session: Reservation, seen: SessionsSnapshot) -> bool:
+    return (
+        bool(seen.build)
+        and session.build != seen.build
+        and seen.deployed_at is not None
+        and session.deployed_at < seen.deployed_at
+    )
 
 
 def next_try(reason: Reason, ended_so: int, scale: float = 1.0) -> Retry | None:

@@ -26,7 +26,7 @@ class Reserving:
         self._store = store
         self._floor_wakeup, session_wakeup = Wakeup(), Wakeup()
         self._floor_workers = FloorWorkers(store.reservations, build_id(), self._floor_wakeup)
-        self.permits = SessionPermits(store.reservations, session_wakeup)
+        self.permits = SessionPermits(store.reservations, session_wakeup, build_id())
 
     @property
     def floor_workers(self) -> WarmWorkers | None:

@@ -66,7 +66,8 @@ class SessionView(ResponseModel):
     idle_since: datetime | None = Field(description="Since when nothing is in flight; null: something is.")
     ended_at: datetime | None
     worker_id: str | None
-    workers_launched: int = Field(description="2: the first one was lost, and replaced.")
+    workers_launched: int = Field(description="The first one, and those that replaced others.")
+    workers_lost: int = Field(description="Workers that ended by themselves; of two the session ends.")
     reason: EndWord | None = Field(description="Why it ends; the first reason stands.")
     detail: str
     session_url: str
@@ -88,6 +89,7 @@ class SessionView(ResponseModel):
                 "ended_at": session.ended_at,
                 "worker_id": session.worker_id,
                 "workers_launched": session.launches,
+                "workers_lost": session.lost,
                 "reason": None if session.reason is None else session.reason.value,
                 "detail": session.detail,
                 "session_url": link(f"/sessions/{session.reservation_id}"),
