@@ -1,6 +1,7 @@
 """Generated files through the real processors; what comes out is compared with htslib and gffread.
 
     python benchmarks/differential.py [--files N] [--seed S] [--formats vcf,bed] [--jobs N] [--keep FOLDER]
+        [--check-here]
     python benchmarks/differential.py --one FORMAT:NUMBER [--seed S] [--keep FOLDER]
 
 N files of all formats in turn, of every shape (_generated.py), are made ready as an attempt does it.
@@ -17,7 +18,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import bz2
+import contextlib
+import functools
 import gzip
+import io
 import json
 import lzma
 import os
@@ -34,6 +38,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pyBigWig
 import pysam
@@ -41,9 +46,12 @@ from _generated import FAR, FORMATS, LAST, Generated, bgzipped, generate, in_art
 from backports import zstd
 
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.failures import Failure
 from gooseherd.domain.formats import resolve
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.domain.source import SourceFile
+from gooseherd.processing import step_context
+from gooseherd.processing.programs import verify
 from gooseherd.processing.registry import default_registry
 
 SCRATCH_BYTES = 1 << 30
@@ -125,6 +133,28 @@ async def made_ready(source: Path, file_format: str, home: Path) -> Made:
         made.records = output.counts.get("records", made.records)
         made.window = output.counts.get("density_window", made.window)
     return made
+
+
+class CheckHere:
+    """The check before publishing in this process, where its libraries are loaded already."""
+
+    def __init__(self, _: object, work: Path, *, seed: str, **__: object) -> None:
+        self._report, self._seed = work / "verified.json", seed
+
+    async def read_source(self, *_: object) -> None:
+        pass
+
+    async def verify(self, kind: str, data: Path, index: Path, *options: str) -> dict[str, int]:
+        argv = [kind, str(data), str(index), *options, "--report", str(self._report), "--seed", self._seed]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            refused = verify.main(argv)
+        if refused:
+            raise StepFailed(Failure(**json.loads(self._report.read_bytes())))
+        found: dict[str, int] = json.loads(output.getvalue())
+        return found
+
+    async def end(self) -> None:
+        pass
 
 
 # -- regions ---------------------------------------------------------------------------------
@@ -518,11 +548,15 @@ def resolve_suffix(file_format: str) -> str:
     return known.suffixes[0]
 
 
-def share(file_format: str, seed: int, numbers: Sequence[int], keep: Path | None) -> Tally:
+def share(
+    file_format: str, seed: int, numbers: Sequence[int], keep: Path | None, *, check_here: bool = False
+) -> Tally:
+    """These files of a format, one after the other."""
     pysam.set_verbosity(0)
     tally = Tally()
-    for number in numbers:
-        tally.add(try_one(file_format, seed, number, keep))
+    with mock.patch.object(step_context, "Verifier", CheckHere) if check_here else contextlib.nullcontext():
+        for number in numbers:
+            tally.add(try_one(file_format, seed, number, keep))
     return tally
 
 
@@ -533,6 +567,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="a folder for files that showed a difference")
+    parser.add_argument(
+        "--check-here", action="store_true", help="no process of its own for each check before publishing"
+    )
     parser.add_argument("--one", help="FORMAT:NUMBER, as a difference is called")
     given = parser.parse_args(argv)
     began = time.monotonic()
@@ -547,9 +584,10 @@ def main(argv: Sequence[str]) -> int:
             for first in range(0, -(-given.files // len(formats)), 20)
             for name in formats
         ]
+        work = functools.partial(share, check_here=given.check_here)
         with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
             running = [
-                (name, pool.submit(share, name, given.seed, numbers, given.keep)) for name, numbers in chunks
+                (name, pool.submit(work, name, given.seed, numbers, given.keep)) for name, numbers in chunks
             ]
             for name, future in running:
                 found = future.result()
