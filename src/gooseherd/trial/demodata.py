@@ -38,7 +38,7 @@ FROM_INDEX = "index"
 """The kind of a package that is a wheel or a source archive of a Python package index."""
 
 Entry = Mapping[str, Any]
-"""A file or a package of a manifest."""
+"""A file or a package of a manifest. A package of an index has a `project`, where that is not its name."""
 Unpack = Callable[[Entry, Sequence[Entry], Path], None]
 """Download a package and put those of its members that the entries name below a folder."""
 
@@ -173,7 +173,8 @@ def _place(package: Entry, entry: Entry, unpacked: Path, folder: Path) -> None:
 
 def _unpack_from_index(index: Index, package: Entry, entries: Sequence[Entry], into: Path) -> None:
     archive = into / package["file"]
-    index.download(PinnedFile(package["name"], archive.name, package["size"], package["sha256"]), archive)
+    project = package.get("project", package["name"])
+    index.download(PinnedFile(project, archive.name, package["size"], package["sha256"]), archive)
     save_members(archive, entries, into)
 
 
