@@ -43,6 +43,9 @@ _DIAGNOSIS_SECONDS = 5.0
 _SESSION_SECONDS = 30.0
 """How long a session's worker is waited for; the fleet would as long as it is not known to be gone."""
 
+_SESSION_PAUSES_SECONDS = (0.1, 0.2, 0.4, 0.8)
+"""Between questions for a session's worker, which may be busy with the end of the job before."""
+
 _RETURN_SECONDS = 5.0
 """How long giving workers back may delay the end of the process: one call to the fleet each."""
 
@@ -144,15 +147,16 @@ class WorkerAssignment:
         if session is None or session.worker_id is None:
             return await self._fleet.acquire(worker_need(job))
         attempt = AttemptId(job.job_id, job.attempt)
-        worker = None
         with suppress(TimeoutError):
             async with asyncio.timeout(_SESSION_SECONDS):
-                worker = await self._fleet.take(session.worker_id, attempt, reserved=True)
-        if worker is None:
-            # Whether it has ended is looked into; meanwhile the job keeps its place and loses no try.
-            self._permits.wakeup.notify()
-            raise NoCapacity("(the session's worker does not answer)")
-        return worker
+                for pause in _SESSION_PAUSES_SECONDS:
+                    worker = await self._fleet.take(session.worker_id, attempt, reserved=True)
+                    if worker is not None:
+                        return worker
+                    await asyncio.sleep(pause)
+        # Whether it has ended is looked into; meanwhile the job keeps its place and loses no try.
+        self._permits.wakeup.notify()
+        raise NoCapacity("(the session's worker does not answer)")
 
     async def _is_sessions(self, job: Job, worker_id: WorkerId) -> bool:
         """Whether the worker is that of the job's session, which decides what becomes of it."""

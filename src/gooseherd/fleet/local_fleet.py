@@ -132,9 +132,9 @@ class LocalFleet(AcquiringFleet):
             log.warning("worker could not be released", extra={"worker": worker_id, "error": str(error)})
 
     async def disown(self, worker_id: WorkerId) -> None:
-        """It is idle again when nothing runs on it, or when its user says so."""
+        """It is idle again when nothing runs on it, or its user says so; a reserved one is given back."""
         try:
-            await in_thread(self._records.change, worker_id, owner=None)
+            await self._records.under_lock(lambda: self._disown(worker_id))
         except OSError as error:
             log.warning("worker could not be disowned", extra={"worker": worker_id, "error": str(error)})
 
@@ -208,6 +208,12 @@ class LocalFleet(AcquiringFleet):
             if folder.name not in known:
                 sweep(folder)
 
+    def _disown(self, worker_id: WorkerId) -> None:
+        record = self._records.get(worker_id)
+        if record is not None:
+            attempt = None if record.reserved else record.attempt
+            self._records.put(replace(record, attempt=attempt, owner=None))
+
     def _take(self, worker_id: WorkerId, attempt: str, reserved: bool) -> WorkerRecord | None:
         """The record of a reserved worker on which nothing runs, now held for the attempt."""
         record = self._records.get(worker_id)
@@ -217,8 +223,10 @@ class LocalFleet(AcquiringFleet):
             or record.address is None
             or record.build != self._build
             or is_draining(record.work)
-            or any(running != attempt for running in live_attempts(record.work))
         ):
+            return None
+        # Given back it is idle, although the process of an attempt that is over may still be there.
+        if record.attempt not in (None, attempt) and set(live_attempts(record.work)) - {attempt}:
             return None
         record = replace(record, attempt=attempt, owner=self._me, reserved=reserved)
         self._records.put(record)

@@ -61,6 +61,20 @@ async def test_a_reserved_worker_is_handed_to_nobody_but_whom_it_is_taken_for(ya
     assert await other.find(worker.worker_id) == worker, "who leaves leaves it alone"
 
 
+@pytest.mark.slow
+async def test_a_reserved_worker_is_taken_again_the_moment_its_attempt_is_over(yard) -> None:
+    fleet = yard.fleet(max_workers=1)
+    worker = await fleet.acquire(RESERVED)
+    for _ in range(3):
+        spec = yard.spec("quick")
+        assert await fleet.take(worker.worker_id, spec.attempt, reserved=True) == worker
+        async with yard.workers.connect(worker) as link:
+            await link.start_attempt(spec)
+            events = [event async for event in link.watch_attempt(spec.attempt, 1)]
+        assert events[-1].last
+        await fleet.disown(worker.worker_id)
+
+
 async def test_what_is_kept_does_not_end_and_then_does(tmp_path) -> None:
     waiting = asyncio.create_task(until_idle_or_expired(tmp_path, idle_timeout=0.05, max_lifetime=0))
     keep(tmp_path, 0.6)
