@@ -359,3 +359,9 @@ async def test_a_prefix_that_no_key_has_is_refused(cache: CacheBackend, prefix: 
 async def test_closing_twice_is_fine(cache: CacheBackend) -> None:
     await cache.close()
     await cache.close()
+
+
+async def test_a_sweep_touches_no_object(cache: CacheBackend) -> None:
+    await cache.put_if_absent(KEY, b"bytes")
+    assert await cache.sweep(0) == 0
+    assert await read(cache, KEY) == b"bytes"

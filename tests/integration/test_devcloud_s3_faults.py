@@ -174,6 +174,17 @@ async def test_of_two_uploads_the_first_to_complete_wins(cache: S3Cache, s3: Any
     assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
+async def test_uploads_of_writers_that_died_are_swept_when_they_are_old_and_are_ours(
+    cache: S3Cache, s3: Any, bucket: str
+) -> None:
+    for key in (f"a/b/{KEY}", "another/program"):
+        s3.create_multipart_upload(Bucket=bucket, Key=key)
+    assert await cache.sweep(3600) == 0
+    assert await cache.sweep(-3600) == 1
+    left = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    assert [upload["Key"] for upload in left] == ["another/program"]
+
+
 async def test_storage_that_does_not_answer_is_unavailable(bucket: str) -> None:
     cache = S3Cache(bucket, endpoint_url="http://127.0.0.1:9")
     with pytest.raises(CacheUnavailable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,6 +15,7 @@ from botocore.validate import ParamValidator
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
+from gooseherd.domain.retention import UNFINISHED_LEAST
 from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
 from gooseherd.fleet.provisioner import LaunchTemplate, launch_request
 from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, WorkerSize
@@ -141,6 +143,18 @@ def test_roles_that_are_handed_over_are_those_of_the_worker() -> None:
 
 def test_of_s3_the_api_reads_only() -> None:
     assert {action for action in actions("api-policy.json") if action.startswith("s3:")} == READS
+
+
+def test_of_s3_only_the_policy_of_retention_removes_and_it_writes_nothing() -> None:
+    removing = {"s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"}
+    assert actions("retention-policy.json") == READS | removing
+
+
+def test_the_bucket_forgets_uploads_when_retention_does_and_expires_nothing() -> None:
+    (rule,) = filled("bucket-lifecycle.json")["Rules"]
+    assert set(rule) == {"ID", "Status", "Filter", "AbortIncompleteMultipartUpload"}
+    days = rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+    assert timedelta(days=days) == UNFINISHED_LEAST
 
 
 def test_secrets_are_those_that_the_execution_role_may_read() -> None:
