@@ -21,6 +21,7 @@ from gooseherd.cli import (
     get,
     jobs,
     queue,
+    reap,
     reconcile,
     sessions,
     show,
@@ -58,6 +59,7 @@ app.add_typer(fleet.app, name="fleet")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(store.app, name="store")
 app.command("reconcile")(reconcile.reconcile)
+app.command("reap")(reap.reap)
 app.command("gc")(gc.gc)
 app.add_typer(certs.app, name="certs")
 app.add_typer(devcloud.app, name="devcloud")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gooseherd.cli.outcome import Exit, emit, print_status
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 
 if TYPE_CHECKING:
     from gooseherd.control.loop import PassReport
+    from gooseherd.settings import Settings
 
 
 async def run_passes(
@@ -49,3 +50,17 @@ async def run_passes(
         if every_seconds is None:
             return
         await asyncio.sleep(every_seconds)
+
+
+def refuse_beside_a_service(settings: Settings, does: str, hint: str) -> None:
+    """What lives in the state folder is the service's, which does the same. Raises CommandError."""
+    from gooseherd.client.local_service import find_local
+
+    if settings.database_url is None or settings.ecs_cluster is None:
+        running = find_local(settings.gooseherd_state_dir)
+        if running is not None:
+            raise CommandError(
+                Exit.USAGE,
+                f"a service runs here ({running.url}) and {does}",
+                f"this command is for fleets on ECS with a database server; {hint}",
+            )

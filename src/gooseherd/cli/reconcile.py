@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import CommandError, Exit, run
-from gooseherd.cli.passes import run_passes
+from gooseherd.cli.outcome import run
+from gooseherd.cli.passes import refuse_beside_a_service, run_passes
 
 if TYPE_CHECKING:
     from gooseherd.control.reconciler import Action
@@ -36,24 +36,10 @@ def reconcile(
 
         settings = read_settings(state_dir=state_dir)
         telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
-        _refuse_beside_a_service(settings)
+        refuse_beside_a_service(settings, "reconciles its own workers", "see: gooseherd fleet ls")
         asyncio.run(_passes(settings, once=once, dry_run=dry_run, as_json=as_json))
 
     raise typer.Exit(run(command, as_json=as_json))
-
-
-def _refuse_beside_a_service(settings: Settings) -> None:
-    """What lives in the state folder is the service's own, and it reconciles by itself."""
-    from gooseherd.client.local_service import find_local
-
-    if settings.database_url is None or settings.ecs_cluster is None:
-        running = find_local(settings.gooseherd_state_dir)
-        if running is not None:
-            raise CommandError(
-                Exit.USAGE,
-                f"a service runs here ({running.url}) and reconciles its own workers",
-                "this command is for fleets on ECS with a database server; see: gooseherd fleet ls",
-            )
 
 
 async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: bool) -> None:

@@ -177,6 +177,12 @@ class Executions:
             await self._fleet.release(job.worker_id, reusable=False, attempt=attempt)
         self._wakeups.publish(job.job_id)
 
+    async def wait(self, seconds: float) -> None:
+        """Until the jobs that are followed now have come to their next state, or `seconds` have passed."""
+        tasks = [followed.task for followed in self._followed.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
     async def drain(self, grace: float) -> None:
         """Stop following: finalizers may finish inside `grace` seconds, attempts go on without us.
 

@@ -13,14 +13,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from gooseherd import telemetry
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.loop import Loop
+from gooseherd.control.loop import Loop, PassReport
 from gooseherd.control.wakeups import Wakeups
+from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId
 from gooseherd.domain.ports.store import JobStore
@@ -125,6 +126,23 @@ class Reaper:
             act=self._act,
             wakeup=wakeups.unowned,
             tick_seconds=tick_seconds,
+        )
+
+    async def run_once(self, *, dry_run: bool = False) -> PassReport[Action]:
+        """One pass, whose report has what there was to do and nothing else."""
+        try:
+            oldest = (await self._jobs.queue_depth()).oldest
+        except StoreUnavailable:
+            return PassReport(seen=False)
+        report = await self.loop.run_once(dry_run=dry_run)
+        return replace(
+            report,
+            planned=[
+                action
+                for action in report.planned
+                if not isinstance(action, ExpireQueue)
+                or (oldest is not None and oldest < action.created_before)
+            ],
         )
 
     async def _observe(self) -> JobsSnapshot:

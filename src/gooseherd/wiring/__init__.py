@@ -10,7 +10,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -23,11 +22,9 @@ from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.loop import Loop
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.read_notes import ReadNotes
-from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import SubmissionLimits, Submissions
@@ -43,6 +40,7 @@ from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
+from gooseherd.wiring.reaping import make_executions, make_reaper
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.retention import make_retention, removes_objects
@@ -108,7 +106,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             permits = reserving.permits
             fleet, workers = await open_fleet(settings, state, reserving.floor_workers)
             stack.push_async_callback(fleet.close)
-            executions = Executions(
+            executions = make_executions(
+                settings,
                 jobs=jobs,
                 fleet=fleet,
                 workers=workers,
@@ -116,8 +115,6 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 finalizers=finalizers,
                 wakeups=wakeups,
                 owner=Owner(state.remembered("instance", lambda: uuid.uuid4().hex)),
-                timing=_timing(settings),
-                bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
                 permits=permits,
             )
             free_slots = partial(_free_slots, fleet, executions)
@@ -130,18 +127,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 tick_seconds=settings.workflow_tick_seconds,
                 permits=permits,
             )
-            reaper = Reaper(
-                jobs=jobs,
-                executions=executions,
-                finalizers=finalizers,
-                wakeups=wakeups,
-                limits=ReaperLimits(
-                    finalize_grace=timedelta(seconds=settings.workflow_finalize_grace_seconds),
-                    hard_ceiling=timedelta(seconds=settings.workflow_hard_ceiling_seconds),
-                    queue_ttl=timedelta(seconds=settings.workflow_queue_ttl_seconds),
-                ),
-                tick_seconds=settings.workflow_tick_seconds,
-            )
+            reaper = make_reaper(settings, jobs, executions, finalizers, wakeups)
             batches, batch_loop = make_batches(
                 settings,
                 store,
@@ -238,16 +224,6 @@ def _most_holds() -> int:
     """Half of the connections this process can have: the others are for those who get bytes."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(100, (65536 if soft == resource.RLIM_INFINITY else soft) // 2)
-
-
-def _timing(settings: Settings) -> Timing:
-    return Timing(
-        lease=timedelta(seconds=settings.workflow_stale_seconds),
-        heartbeat=timedelta(seconds=settings.workflow_heartbeat_seconds),
-        attempt_cap=timedelta(seconds=settings.workflow_duration_cap_seconds),
-        silence=timedelta(seconds=settings.worker_silence_seconds),
-        backoff_scale=settings.workflow_backoff_scale,
-    )
 
 
 async def _readiness(

@@ -1,0 +1,172 @@
+"""`gooseherd reap` as a cron runs it: jobs whose API process has gone, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gooseherd.cli import app
+from gooseherd.domain import formats
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission, WorkerId
+from gooseherd.domain.keys import MANIFEST, Recipe, cache_key, workflow_key
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.states import Status
+from gooseherd.settings import Settings
+from gooseherd.storage.local import LocalFsCache
+from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.schema import jobs as jobs_table
+from gooseherd.store.sql.sqlite import open_sqlite
+
+pytestmark = pytest.mark.integration
+
+RECIPE = Recipe("bam-index", "1", formats.BAM)
+OVER, LONG = timedelta(0), timedelta(hours=1)
+
+
+@pytest.fixture
+def reap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("WORKFLOW_FINALIZE_GRACE_SECONDS", "0")
+    monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
+    return lambda *options: CliRunner().invoke(app, ["reap", "--once", *options], prog_name="gooseherd")
+
+
+def source(number: int) -> SourceFile:
+    url = f"https://example.org/{number}.bam"
+    return SourceFile(Dcc("4dn"), LocalId(f"f{number}"), "f.bam", formats.BAM, url, md5=f"{number:032x}")
+
+
+def with_jobs(state: Path, work: Callable[[SqlJobs, Any], Awaitable[Any]]) -> Any:
+    async def call() -> Any:
+        database = await open_sqlite(state / "gooseherd.db", setting="X")
+        try:
+            return await work(SqlJobs(database), database)
+        finally:
+            await database.close()
+
+    return asyncio.run(call())
+
+
+async def left_behind(jobs: SqlJobs, number: int, ttl: timedelta = OVER) -> Job:
+    """A job whose holder has gone while its attempt ran on a worker that has gone, too."""
+    key = workflow_key(source(number).identity, RECIPE)
+    wanted = Submission(JobId(f"j{number}"), key, source(number), RECIPE, Priority.NORMAL, Requester("anne"))
+    job = (await jobs.claim_workflow(wanted)).job
+    held = await jobs.lease(job, Owner("somebody"), ttl)
+    assert held is not None
+    await jobs.assign_worker(held.job_id, held.fence, WorkerId("w-gone"))
+    return held
+
+
+async def publish(state: Path, number: int) -> None:
+    cache = LocalFsCache(state / "artifacts")
+    data = cache_key(source(number).identity, RECIPE, "sorted.bam")
+    await cache.put_if_absent(data, b"bytes")
+    part = Part(Kind.DATA, data, 5, "0" * 64, "sorted.bam")
+    manifest = Manifest(str(source(number).identity), "bam", "bam-index", "1", (part,))
+    await cache.put_if_absent(cache_key(source(number).identity, RECIPE, MANIFEST), manifest.to_bytes())
+    await cache.close()
+
+
+def test_it_says_first_and_then_ends_what_nobody_owns(reap: Callable[..., Any], tmp_path: Path) -> None:
+    async def prepare(jobs: SqlJobs, database: Any) -> None:
+        await left_behind(jobs, 1)
+        published = await left_behind(jobs, 2)
+        await jobs.begin_finalize(published.job_id, published.fence)
+        await publish(tmp_path, 2)
+        await left_behind(jobs, 3, LONG)
+        for number in (4, 5):
+            key = workflow_key(source(number).identity, RECIPE)
+            await jobs.claim_workflow(
+                Submission(JobId(f"j{number}"), key, source(number), RECIPE, Priority.BATCH, Requester("b"))
+            )
+        old = jobs_table.update().where(jobs_table.c.id == "j4")
+        long_ago = (await jobs.now()).replace(year=2020)
+        await database.write("age", lambda tx: tx.connection.execute(old.values(created_at=long_ago)).close())
+
+    async def look(jobs: SqlJobs, _: Any) -> dict[str, Job | None]:
+        return {f"j{number}": await jobs.get(JobId(f"j{number}")) for number in range(1, 6)}
+
+    with_jobs(tmp_path, prepare)
+    before = with_jobs(tmp_path, look)
+    dry = reap("--dry-run", "--json")
+    assert (dry.exit_code, dry.stderr) == (0, "")
+    report = json.loads(dry.stdout)
+    assert (report["seen"], report["dry_run"], report["errors"]) == (True, True, 0)
+    assert sorted((a["action"], a.get("job_id", "")) for a in report["actions"]) == [
+        ("adopt_job", "j1"),
+        ("adopt_job", "j2"),
+        ("expire_queue", ""),
+    ]
+    assert with_jobs(tmp_path, look) == before
+
+    done = reap("--wait", "30")
+    assert done.exit_code == 0, done.stderr
+    assert "adopt job j1: its lease ran out or was handed over" in done.stdout
+    after = with_jobs(tmp_path, look)
+    assert {name: job.status for name, job in after.items()} == {
+        "j1": Status.PENDING,
+        "j2": Status.COMPLETED,
+        "j3": Status.RUNNING,
+        "j4": Status.FAILED,
+        "j5": Status.PENDING,
+    }
+    # Every attempt that ended says why, and who was left alone has the lease that it had.
+    attempts = [attempt for job in after.values() for attempt in job.attempts]
+    assert all((attempt.ended_at is None) == (attempt.reason is None) for attempt in attempts)
+    assert after["j1"].attempts[-1].reason is not None
+    assert after["j4"].reason == "queue_expired"
+    assert after["j3"] == before["j3"]
+
+
+def test_nothing_to_do_is_said_and_is_no_failure(reap: Callable[..., Any]) -> None:
+    result = reap()
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "nothing to do\n")
+
+
+def test_a_job_over_the_hard_ceiling_is_failed_with_its_reason(
+    reap: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKFLOW_HARD_CEILING_SECONDS", "0.001")
+    with_jobs(tmp_path, lambda jobs, _: left_behind(jobs, 1))
+    result = reap("--json")
+    (action,) = json.loads(result.stdout)["actions"]
+    assert (action["action"], action["job_id"]) == ("end_job", "j1")
+    job = with_jobs(tmp_path, lambda jobs, _: jobs.get(JobId("j1")))
+    assert (job.status, job.reason, job.attempts[-1].reason) == (
+        Status.FAILED,
+        "deadline_exceeded",
+        "deadline_exceeded",
+    )
+
+
+def test_beside_a_service_on_the_same_folder_it_is_refused(
+    reap: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Found:
+        url = "http://127.0.0.1:1"
+
+    monkeypatch.setattr("gooseherd.client.local_service.find_local", lambda _: Found())
+    result = reap()
+    assert result.exit_code == 2
+    assert "reaps its own jobs" in result.stderr
+
+
+def test_where_processing_is_off_there_are_no_jobs_to_reap(
+    reap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gooseherd.wiring.reaping.open_cache", lambda _: None)
+    result = reap()
+    assert result.exit_code == 1
+    assert "processing is off" in result.stderr
