@@ -178,7 +178,9 @@ async def test_one_process_submits_the_files_of_a_batch(batches):
     assert taken.count(True) == 1
     holder = Owner(f"o{taken.index(True)}")
     assert await batches.hold(batch.batch_id, holder, LONG)
-    assert (await there(batches, batch)).held_until is not None
+    held = await there(batches, batch)
+    assert held.held_by == holder
+    assert held.held_until is not None
 
 
 async def test_who_holds_a_batch_no_more_is_replaced(batches):

@@ -99,6 +99,7 @@ class JobStoreMachine(RuleBasedStateMachine):
         self.reserved: dict[ReservationId, Reservation] = {}
         self.mark = uuid.uuid4().hex[:8]
         self.known: dict[str, Known] = {}
+        self.made = 0
         self.before: dict[str, dict[str, Any]] = {}
         self.run(store.forget_jobs())
         self.run(self.forget_reservations())
@@ -142,7 +143,8 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS, who=WHO, priority=PRIORITIES)
     def claim(self, key, who, priority):
-        job_id = JobId(f"{len(self.known):03}")
+        job_id = JobId(f"{self.made:03}")
+        self.made += 1
         claim = self.run(
             self.jobs.claim_workflow(Submission(job_id, WorkflowKey(key), SOURCE, RECIPE, priority, who))
         )
@@ -337,6 +339,16 @@ class JobStoreMachine(RuleBasedStateMachine):
         for job_id in pending:
             self.known[job_id].end(Status.FAILED, Reason.QUEUE_EXPIRED)
 
+    @rule(past=st.booleans())
+    def forget_ended(self, past):
+        """Retention: of jobs that ended long enough ago, and never of one that is active."""
+        moment = self.run(self.jobs.now()) + (-LONG if past else LONG)
+        ended = [] if past else [i for i, job in self.known.items() if job.status in TERMINAL]
+        assert self.run(self.jobs.forget_ended(moment, 99)) == len(ended)
+        for job_id in ended:
+            del self.known[job_id]
+            self.before.pop(job_id, None)
+
     # -- what always holds -------------------------------------------------------------------
 
     @invariant()
@@ -357,6 +369,7 @@ class JobStoreMachine(RuleBasedStateMachine):
             assert there["active"] == (status in ACTIVE)
             closed = [attempt["reason"] for attempt in there["attempts"] if attempt["ended_at"]]
             assert closed == job.ends
+            assert None not in closed, "every attempt that ended says why"
             assert len(there["attempts"]) - len(closed) == (status in LEASED)
             if before is not None:
                 was = Status(before["status"])

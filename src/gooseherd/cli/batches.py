@@ -153,12 +153,14 @@ def cancel(service: ServiceConnection, batch: BatchArgument) -> None:
 
 def _follow(service: ServiceConnection, client: GooseherdClient, wanted: str, timeout: float | None) -> None:
     """Show the batch until it ends; raises typer.Exit unless every file is ready."""
+    from gooseherd.client import NotReachable
+
     last: dict[str, Any] = {}
     try:
         with batch_bar(quiet=service.as_json) as bar:
             for last in client.follow_batch(wanted, timeout_seconds=timeout):
                 bar(last)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, NotReachable):
         print_status(
             f"batch {wanted} goes on; follow it with: gooseherd batches watch {wanted}; "
             f"cancel it with: gooseherd batches cancel {wanted}"

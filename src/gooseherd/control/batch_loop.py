@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -70,7 +70,8 @@ _PAGE: Final = 500
 """Members that are read at a time."""
 _AT_ONCE: Final = 8
 """Files that are looked up and submitted at the same time; each is some round trips."""
-_HELD: Final = timedelta(seconds=60)
+_HELD: Final = timedelta(seconds=30)
+"""How long the files of a process that died wait for another one; renewed every ten."""
 _SECONDS_PER_BATCH: Final = 5.0
 """After that long it is another batch's turn."""
 _LOOK_AGAIN_SECONDS: Final = 1.0
@@ -108,7 +109,8 @@ class BatchesSnapshot:
     now: datetime
     batches: Sequence[Batch]
     pending: Mapping[Requester, int]
-    held_here: Collection[BatchId] = ()
+    owner: Owner
+    """Who looks, under the same name after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def plan(seen: BatchesSnapshot, timing: BatchTiming) -> list[AdvanceBatch]:
     mine = [
         batch
         for batch in seen.batches
-        if batch.held_until is None or batch.held_until <= seen.now or batch.batch_id in seen.held_here
+        if batch.held_by in (None, seen.owner) or batch.held_until is None or batch.held_until <= seen.now
     ]
     per_batch = max(1, _SUBMITTED_PER_PASS // max(1, len(mine)))
     of_requester: dict[Requester, list[Batch]] = {}
@@ -166,7 +168,6 @@ class BatchLoop:
         self._servable = servable
         self._described = described
         self._owner = owner
-        self._held: set[BatchId] = set()
         self.wakeup = Wakeup()
         """To be notified when a batch was stored or cancelled."""
         self.loop: Loop[BatchesSnapshot, AdvanceBatch] = Loop(
@@ -180,12 +181,11 @@ class BatchLoop:
 
     async def _observe(self) -> BatchesSnapshot:
         found = await self._batches.unfinished(_MOST_UNFINISHED)
-        self._held &= {batch.batch_id for batch in found}
         if found:
             asyncio.get_running_loop().call_later(_LOOK_AGAIN_SECONDS, self.wakeup.notify)
         waiting = {batch.requester for batch in found if batch.count(MemberState.WAITING)}
         pending = {requester: await self._jobs.pending_of(requester) for requester in sorted(waiting)}
-        return BatchesSnapshot(await self._jobs.now(), found, pending, frozenset(self._held))
+        return BatchesSnapshot(await self._jobs.now(), found, pending, self._owner)
 
     async def _act(self, action: AdvanceBatch) -> None:
         batch = action.batch
@@ -198,14 +198,11 @@ class BatchLoop:
         elif action.room:
             await self._submit_some(batch, action.room)
         if await self._batches.end(batch.batch_id):
-            self._held.discard(batch.batch_id)
             _log.info("batch ended", extra={"batch_id": batch.batch_id, "files": batch.total})
 
     async def _hold(self, batch: Batch) -> None:
         if not await self._batches.hold(batch.batch_id, self._owner, _HELD):
-            self._held.discard(batch.batch_id)
             raise BatchHeld(batch.batch_id)
-        self._held.add(batch.batch_id)
 
     async def _record_outcomes(self, batch: Batch) -> None:
         changes = []

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.job import JobId, Requester
+from gooseherd.domain.job import JobId, Owner, Requester
 from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.states import Status
 
@@ -108,8 +108,9 @@ class Batch:
     retry: bool = False
     cancel_requested: bool = False
     ended_at: datetime | None = None
+    held_by: Owner | None = None
     held_until: datetime | None = None
-    """Until then one process submits its files, and no other does."""
+    """Until then that process submits its files, and no other does."""
 
     def count(self, *states: MemberState) -> int:
         """How many members are in one of these states."""

@@ -237,6 +237,18 @@ async def test_another_process_goes_on_where_one_that_died_stopped(build_town):
     assert await counts(other, made["batch_id"]) == {"cancelled": 2, "pending": 2, "waiting": 1}
 
 
+async def test_a_process_that_was_restarted_goes_on_at_once(build_town):
+    limits = SubmissionLimits(active_jobs=100, pending_per_requester=4)
+    before = await build_town(limits=limits)
+    made = await batch_of(before, await registered(before, 3))
+    await before.advance_batches()
+    after = await build_town(limits=limits)
+    for job in await pending(after):
+        await after.jobs.request_cancel(job.job_id, None)
+    await after.advance_batches()
+    assert await counts(after, made["batch_id"]) == {"cancelled": 2, "pending": 1}
+
+
 async def test_a_file_that_was_submitted_and_not_recorded_gets_no_second_job(town):
     (entry,) = await registered(town, 1)
     made = await batch_of(town, [entry])

@@ -345,6 +345,7 @@ def _batch(document: Document, counts: Mapping[MemberState, int]) -> Batch:
         retry=document["retry"],
         cancel_requested=document["cancel_requested"],
         ended_at=document["ended_at"],
+        held_by=None if document["held_by"] is None else Owner(document["held_by"]),
         held_until=document["held_until"],
     )
 

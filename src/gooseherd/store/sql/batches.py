@@ -337,6 +337,7 @@ def _batches(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Batch]:
             retry=row.retry,
             cancel_requested=row.cancel_requested,
             ended_at=row.ended_at,
+            held_by=None if row.held_by is None else Owner(row.held_by),
             held_until=row.held_until,
         )
         for row in rows
