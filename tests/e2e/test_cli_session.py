@@ -207,6 +207,22 @@ def stalled() -> Iterator[str]:
         thread.join()
 
 
+def test_many_files_are_prepared_as_one(user: Any, bed: Path, name: str) -> None:
+    for number in range(3):
+        (user.home / "files" / f"many{number}.bed").write_text(f"chr1\t{number}\t{number + 5}\n")
+    assert user.run("add", str(user.home / "files"), "--glob", "many*.bed").returncode == 0
+    record = user.json("prepare", "many", name)
+    assert (record["status"], record["total"], record["counts"]["ready"]) == ("completed", 4, 4)
+    assert user.json("get", "local/many1.bed", "-o", "many1.bed.gz")["cached"] is True
+    partial = user.run("prepare", name, "local/nobody")
+    assert (partial.returncode, partial.stdout) == (1, b"")
+    assert "local/nobody: source_missing: no file 'local/nobody'" in partial.stderr.decode()
+    detached = user.run("prepare", "many", "--detach")
+    batch = detached.stdout.decode().strip()
+    assert user.run("batches", "watch", batch).returncode == 0
+    assert [b["batch_id"] for b in user.json("batches", "ls", "--limit", "1")["batches"]] == [batch]
+
+
 def test_a_dump_is_imported_line_by_line(user: Any) -> None:
     good = {"dcc": "dump", "local_id": "a", "access_url": "https://files.example.org/a.bam"}
     dump = json.dumps(good).encode() + b'\nnonsense\n{"dcc": "dump"}\n'
