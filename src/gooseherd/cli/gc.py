@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import formatting, options
-from gooseherd.cli.outcome import run
-from gooseherd.cli.passes import run_passes
+from gooseherd.cli.passes import run_alone, run_passes
 
 if TYPE_CHECKING:
     from gooseherd.control.retention import Action
@@ -26,18 +25,9 @@ def gc(
     Takes its settings from the environment, as the service does. Nothing that was published goes unless
     a setting says so, nothing that was used in the last two days, and nothing that a job works on.
     """
-
-    def command() -> None:
-        import asyncio
-
-        from gooseherd import telemetry
-        from gooseherd.cli.up import read_settings
-
-        settings = read_settings(state_dir=state_dir)
-        telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
-        asyncio.run(_rounds(settings, dry_run=dry_run, as_json=as_json))
-
-    raise typer.Exit(run(command, as_json=as_json))
+    run_alone(
+        lambda settings: _rounds(settings, dry_run=dry_run, as_json=as_json), state_dir, as_json=as_json
+    )
 
 
 async def _rounds(settings: Settings, *, dry_run: bool, as_json: bool) -> None:

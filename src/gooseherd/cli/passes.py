@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 if TYPE_CHECKING:
     from gooseherd.control.loop import PassReport
     from gooseherd.settings import Settings
+
+
+def run_alone(
+    passes: Callable[[Settings], Coroutine[Any, Any, None]], state_dir: Path | None, *, as_json: bool
+) -> None:
+    """Run `passes` with the settings of the environment, and exit with their code."""
+
+    def command() -> None:
+        import asyncio
+
+        from gooseherd import telemetry
+        from gooseherd.cli.up import read_settings
+
+        settings = read_settings(state_dir=state_dir)
+        telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+        asyncio.run(passes(settings))
+
+    raise typer.Exit(run(command, as_json=as_json))
 
 
 async def run_passes(

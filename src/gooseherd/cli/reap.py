@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import formatting, options
-from gooseherd.cli.outcome import run
-from gooseherd.cli.passes import refuse_beside_a_service, run_passes
+from gooseherd.cli.passes import refuse_beside_a_service, run_alone, run_passes
 
 if TYPE_CHECKING:
     from gooseherd.control.reaper import Action
@@ -30,24 +29,17 @@ def reap(
     Takes its settings from the environment, as the service does. An attempt that still runs goes on, and
     its job is handed over to the next API process.
     """
-
-    def command() -> None:
-        import asyncio
-
-        from gooseherd import telemetry
-        from gooseherd.cli.up import read_settings
-
-        settings = read_settings(state_dir=state_dir)
-        telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
-        refuse_beside_a_service(settings, "reaps its own jobs", "see: gooseherd queue")
-        asyncio.run(_passes(settings, once=once, wait=wait, dry_run=dry_run, as_json=as_json))
-
-    raise typer.Exit(run(command, as_json=as_json))
+    run_alone(
+        lambda settings: _passes(settings, once=once, wait=wait, dry_run=dry_run, as_json=as_json),
+        state_dir,
+        as_json=as_json,
+    )
 
 
 async def _passes(settings: Settings, *, once: bool, wait: float, dry_run: bool, as_json: bool) -> None:
     from gooseherd.wiring.reaping import reaping
 
+    refuse_beside_a_service(settings, "reaps its own jobs", "see: gooseherd queue")
     async with reaping(settings, wait_seconds=0.0 if dry_run else wait) as reaper:
         await run_passes(
             lambda: reaper.run_once(dry_run=dry_run),

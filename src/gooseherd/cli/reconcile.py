@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import run
-from gooseherd.cli.passes import refuse_beside_a_service, run_passes
+from gooseherd.cli.passes import refuse_beside_a_service, run_alone, run_passes
 
 if TYPE_CHECKING:
     from gooseherd.control.reconciler import Action
@@ -27,24 +26,17 @@ def reconcile(
     Takes its settings from the environment, as the service does. A pass looks twice, so it
     takes some 15 seconds when there is something to do.
     """
-
-    def command() -> None:
-        import asyncio
-
-        from gooseherd import telemetry
-        from gooseherd.cli.up import read_settings
-
-        settings = read_settings(state_dir=state_dir)
-        telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
-        refuse_beside_a_service(settings, "reconciles its own workers", "see: gooseherd fleet ls")
-        asyncio.run(_passes(settings, once=once, dry_run=dry_run, as_json=as_json))
-
-    raise typer.Exit(run(command, as_json=as_json))
+    run_alone(
+        lambda settings: _passes(settings, once=once, dry_run=dry_run, as_json=as_json),
+        state_dir,
+        as_json=as_json,
+    )
 
 
 async def _passes(settings: Settings, *, once: bool, dry_run: bool, as_json: bool) -> None:
     from gooseherd.wiring.reconciling import reconciling
 
+    refuse_beside_a_service(settings, "reconciles its own workers", "see: gooseherd fleet ls")
     async with reconciling(settings) as reconciler:
         await run_passes(
             lambda: reconciler.run_once(dry_run=dry_run),
