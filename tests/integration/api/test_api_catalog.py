@@ -32,7 +32,7 @@ async def test_an_entry_is_registered_and_looked_up(town):
     assert (found["dcc"], found["file_format"], found["access_url"]) == (
         "hubmap",
         "bed",
-        "https://files.example.org/1.bed",
+        "https://files.example.org",
     )
     assert found["data_url"] == f"{town.url}/files/hubmap/id1/peaks_1.bed"
 
@@ -191,6 +191,42 @@ async def test_files_are_searched_and_paged(town):
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "format=docx", "dcc=.."])
 async def test_absurd_searches_are_422(town, query):
     assert (await town.http.get(f"/files?{query}")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://files.example.org:8443/lab/x.bed?X-Amz-Signature=secret", "https://files.example.org:8443"),
+        ("s3://bucket/secret/x.bed", "s3://bucket"),
+        ("drs://drs.example.org/secret", "drs://drs.example.org"),
+    ],
+)
+async def test_of_an_address_everybody_sees_scheme_and_host(town, address, shown):
+    sidecar = {"kind": "tbi", "access_url": "https://s.example.org/secret.tbi"}
+    given = entry(1, access_url=address, sidecars=[sidecar])
+    assert (await town.http.post("/files", json=given, headers=ADMIN)).status_code == 200
+    for path in ("/files/hubmap/id1", "/files", "/files?q=peaks"):
+        answer = await town.http.get(path)
+        assert "secret" not in answer.text
+        found = answer.json() if path == "/files/hubmap/id1" else answer.json()["files"][0]
+        assert found["access_url"] == shown
+        assert found["sidecars"][0]["access_url"] == "https://s.example.org"
+    found = (await town.http.get("/files/hubmap/id1", headers=ADMIN)).json()
+    assert (found["access_url"], found["sidecars"][0]["access_url"]) == (address, sidecar["access_url"])
+
+
+@pytest.mark.parametrize("field", ["access_url", "sidecars"])
+async def test_an_address_with_a_password_is_refused_and_stored_nowhere(town, field):
+    address = "https://user:pass@files.example.org/x"
+    given = {"access_url": address, "sidecars": [{"kind": "tbi", "access_url": address}]}[field]
+    answer = await town.http.post("/files", json=entry(1, **{field: given}), headers=ADMIN)
+    assert answer.status_code == 422
+    assert "user name or password" in answer.text
+    assert "pass@" not in answer.text
+    lines = json.dumps(entry(1, **{field: given})) + "\n" + json.dumps(entry(2)) + "\n"
+    imported = (await town.http.post("/files/import", content=lines, headers=ADMIN)).json()
+    assert (imported["imported"], imported["failed"]) == (1, 1)
+    assert (await town.http.get("/files/hubmap/id1", headers=ADMIN)).status_code == 404
 
 
 async def test_addresses_of_files_that_are_not_public_are_the_admins(town):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,13 +22,16 @@ class SidecarView(ResponseModel):
 
 
 class FileView(ResponseModel):
-    """A catalog entry. Only the admin sees the addresses of files that are not public."""
+    """A catalog entry. Addresses, which may carry a signature or a path of ours, are the admin's to see."""
 
     dcc: str
     local_id: str
     filename: str
     file_format: str
-    access_url: str | None
+    access_url: str | None = Field(
+        description="For the admin the address; for others its scheme and host, and nothing of a file "
+        "that is not public."
+    )
     md5: str | None
     sha256: str | None
     size_in_bytes: int | None
@@ -44,9 +48,10 @@ class FileView(ResponseModel):
     def of(cls, entry: SourceFile, link: Link, paths: Mapping[Kind, str], *, admin: bool) -> FileView:
         """The entry as a client or the admin sees it; `paths` is where its parts are."""
         fields: dict[str, Any] = entry.to_json()
-        if entry.access_level is not AccessLevel.PUBLIC and not admin:
-            fields["access_url"] = None
-            fields["sidecars"] = [{**sidecar, "access_url": None} for sidecar in fields["sidecars"]]
+        if not admin:
+            public = entry.access_level is AccessLevel.PUBLIC
+            for shown in (fields, *fields["sidecars"]):
+                shown["access_url"] = _origin(shown["access_url"]) if public else None
         return cls(
             **fields,
             identity=str(entry.identity),
@@ -54,6 +59,13 @@ class FileView(ResponseModel):
             index_url=link(paths[Kind.INDEX]),
             names_url=link(f"/files/{entry.name}/"),
         )
+
+
+def _origin(url: str) -> str:
+    """Scheme and host; of a file on the service's own disk the scheme."""
+    scheme, _, rest = url.partition("://")
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return f"{scheme}://{host}" if host else f"{scheme}:"
 
 
 class FileList(ResponseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -227,7 +228,9 @@ def _entry(item: object, sources: Sources) -> SourceFile:
 
 
 def _judge(url: str, field_name: str, sources: Sources) -> None:
-    """Raises InvalidInput for an address that would be refused when it is fetched."""
+    """Raises InvalidInput for an address that would be refused when it is fetched, or holds a password."""
+    if "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]:
+        raise InvalidInput(field_name, "holds a user name or password, which would be stored in clear")
     try:
         sources.judge(url)
     except OutboundRefused as refused:
