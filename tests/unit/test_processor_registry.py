@@ -36,6 +36,11 @@ def entry(file_format: str, **more: Any) -> SourceFile:
     ("formats", "processor", "kinds"),
     [
         (("csv", "tsv", "bigwig", "2bit", "hic", "cool", "mcool"), "passthrough", {Kind.DATA}),
+        (
+            ("bedpe", "paf", "pairs"),
+            "two-ended",
+            {Kind.DATA, Kind.INDEX, Kind.SECOND_END, Kind.SECOND_END_INDEX},
+        ),
         (("bedgraph", "wig"), "signal", {Kind.DATA}),
         (("fasta",), "fasta-index", {Kind.DATA, Kind.INDEX, Kind.GZI}),
         (("sam", "bam", "cram"), "bam-index", {Kind.DATA, Kind.INDEX}),
@@ -57,7 +62,7 @@ def test_every_format_has_its_processor(
         assert recipe.processor == processor
         assert registry.kinds(recipe) == kinds
         steps = registry.processor(recipe).steps(recipe.source_format)
-        of_one_pass = processor == "fasta-index"
+        of_one_pass = processor in ("fasta-index", "two-ended")
         assert [step.name for step in steps] == (["data"] if of_one_pass else sorted(map(str, kinds)))
 
 

@@ -25,6 +25,12 @@ RESERVED: Final = frozenset({"", "contigs", "events", "hub.txt", "manifest", "se
 """What stands below /files/{dcc}/{local_id}/ and is no part."""
 _PLAIN: Final = "/:@+="
 """What ids have, and a path may have as it is (RFC 3986 §3.3)."""
+_INDEXED: Final = {
+    Kind.INDEX: Kind.DATA,
+    Kind.ANNOTATION_INDEX: Kind.ANNOTATION,
+    Kind.SECOND_END_INDEX: Kind.SECOND_END,
+}
+"""Which part each index is of. A .csi is known only once it is made."""
 _RENAMED_KEPT: Final = 4096
 
 
@@ -76,8 +82,8 @@ class Names:
             if kind not in found or (published is not None and kind not in published):
                 continue
             name = found[kind]
-            if kind is Kind.INDEX and published is not None:
-                name = f"{found[Kind.DATA]}.{published[kind].filename.rpartition('.')[2]}"
+            if (of := _INDEXED.get(kind)) and published is not None:
+                name = f"{found[of]}.{published[kind].filename.rpartition('.')[2]}"
             names.append(NamedPart(kind, name))
         others = (sidecar for sidecar in entry.sidecars if sidecar.kind not in CHECKED_KINDS)
         data = found[Kind.DATA]

@@ -66,6 +66,9 @@ BIGBED: Final = Format(
     aliases=("bigpsl", "bigmaf", "bigchain", "bigbarchart", "biglolly", "bigrmsk"),
 )
 BIGWIG: Final = Format("bigwig", "format_3006", Family.SIGNAL, ("bw", "bigwig"))
+BEDPE: Final = Format("bedpe", "", Family.INTERVALS, ("bedpe",))
+PAF: Final = Format("paf", "", Family.INTERVALS, ("paf",))
+PAIRS: Final = Format("pairs", "", Family.INTERVALS, ("pairs",))
 TWOBIT: Final = Format("2bit", "format_3009", Family.SEQUENCES, ("2bit",))
 HIC: Final = Format("hic", "", Family.MATRIX, ("hic",))
 COOL: Final = Format("cool", "", Family.MATRIX, ("cool",))
@@ -86,6 +89,7 @@ FASTA: Final = Format(
 ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
     FASTA, BEDGRAPH, WIG, GAPPEDPEAK, TAGALIGN, INTERACT, TWOBIT, HIC, COOL, MCOOL,
+    BEDPE, PAF, PAIRS,
 )  # fmt: skip
 
 NAMES: Final = tuple(f.name for f in ALL)
@@ -101,7 +105,7 @@ _BY_NAME: Final[dict[str, Format]] = {
 }
 
 _NARROWED: Final = frozenset(
-    {(BED, kind) for kind in (NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, BEDGRAPH, INTERACT)}
+    {(BED, kind) for kind in (NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, BEDGRAPH, INTERACT, BEDPE)}
     | {(GFF, GFF3), (GFF, GTF)}
 )
 """Containers, and what more exact names they may have."""

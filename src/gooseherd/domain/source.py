@@ -15,11 +15,14 @@ from gooseherd.domain.formats import (
     BAM,
     BED,
     BROADPEAK,
+    GAPPEDPEAK,
     GFF,
     GFF3,
     GTF,
+    INTERACT,
     NAMES,
     NARROWPEAK,
+    TAGALIGN,
     VCF,
     Format,
     from_filename,
@@ -59,7 +62,9 @@ class SidecarKind(StrEnum):
 
 
 CHECKED_KINDS = (SidecarKind.TBI, SidecarKind.BAI, SidecarKind.CSI)
-CHECKED_FORMATS = frozenset({BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK})
+CHECKED_FORMATS = frozenset(
+    {BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, INTERACT}
+)
 """Of which this service can make an index itself, of the bytes as they are. Of the others a TBI, BAI or CSI
 leads nowhere: they become another format here (SAM, CRAM, BCF, bigBed), or have an index in them."""
 

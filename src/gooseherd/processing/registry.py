@@ -19,6 +19,7 @@ from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
 from gooseherd.processing.processors.sequences import FastaProcessor
 from gooseherd.processing.processors.signals import SignalProcessor
+from gooseherd.processing.processors.two_ended import TwoEndedProcessor
 from gooseherd.processing.step_context import Budget, quickest_level
 from gooseherd.processing.tools.isolation import Confinement
 from gooseherd.processing.tools.verifier import LoadedVerifier
@@ -148,6 +149,7 @@ def default_registry(
             TabixIntervalProcessor(so),
             FastaProcessor(so),
             SignalProcessor(so),
+            TwoEndedProcessor(so),
             UpstreamIndexProcessor(so),
         )
 

@@ -25,6 +25,8 @@ _PEAKS = frozenset(
         formats.INTERACT,
     }
 )
+_FIRST_ENDS = {formats.BEDPE: (0, 1, 2, 0), formats.PAF: (5, 7, 8, 0), formats.PAIRS: (1, 2, 2, 1)}
+"""Columns of name, begin and end, and what places count from."""
 _GENES = frozenset({formats.GFF, formats.GFF3, formats.GTF})
 
 
@@ -44,6 +46,8 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
         return [line for line in _text(path) if not line.startswith("#") and _vcf_overlaps(line, region)]
     if file_format in _PEAKS:
         return [line for line in _text(path) if _bed_overlaps(line, region)]
+    if file_format in _FIRST_ENDS:
+        return [line for line in _text(path) if _first_end_overlaps(line, *_FIRST_ENDS[file_format], region)]
     if file_format in _GENES:
         return [line for line in _features(path) if _gff_overlaps(line, region)]
     raise ValueError(f"no full scan of {file_format.name}")
@@ -190,6 +194,13 @@ def _bed_overlaps(line: str, region: Region) -> bool:
     if len(columns) < 3 or line.startswith(("#", "track", "browser")):
         return False
     return region.overlaps(columns[0], int(columns[1]), int(columns[2]))
+
+
+def _first_end_overlaps(line: str, name: int, begin: int, end: int, lowest: int, region: Region) -> bool:
+    columns = line.split("\t")
+    if line.startswith("#"):
+        return False
+    return region.overlaps(columns[name], int(columns[begin]) - lowest, int(columns[end]))
 
 
 def _gff_overlaps(line: str, region: Region) -> bool:

@@ -199,6 +199,40 @@ def _interact(path: Path, salt: str) -> None:
     _lines(path, lines(), "track type=interact\n")
 
 
+def _two_ended() -> Iterator[tuple[int, tuple[str, int, int], tuple[str, int, int]]]:
+    seconds = ((c, s, e) for _, c, s, e in _spans("second ends"))
+    for (number, contig, start, end), second in zip(_spans("first ends"), seconds, strict=True):
+        yield number, (contig, start, end), second
+
+
+def _bedpe(path: Path, salt: str) -> None:
+    _lines(
+        path,
+        (
+            f"{a[0]}\t{a[1]}\t{a[2]}\t{b[0]}\t{b[1]}\t{b[2]}\t{salt}.{n}\t{n}\t+\t-"
+            for n, a, b in _two_ended()
+        ),
+    )
+
+
+def _paf(path: Path, salt: str) -> None:
+    _lines(
+        path,
+        (
+            f"q{b[0]}\t{_CONTIGS[b[0]]}\t{b[1]}\t{b[2]}\t{'+-'[n % 2]}"
+            f"\t{a[0]}\t{_CONTIGS[a[0]]}\t{a[1]}\t{a[2]}\t{n}\t{a[2] - a[1]}\t60\tsm:Z:{salt}"
+            for n, a, b in _two_ended()
+        ),
+    )
+
+
+def _pairs(path: Path, salt: str) -> None:
+    head = "## pairs format v1.0\n#sorted: none\n#columns: readID chr1 pos1 chr2 pos2 strand1 strand2\n"
+    head += "".join(f"#chromsize: {name} {length}\n" for name, length in _CONTIGS.items())
+    lines = (f"{salt}.{n}\t{a[0]}\t{a[1]}\t{b[0]}\t{b[1]}\t+\t-" for n, a, b in _two_ended())
+    _lines(path, lines, head)
+
+
 def _twobit(path: Path, salt: str) -> None:
     """Sequences of T alone, which two zero bits stand for, and one byte of the salt."""
     names = "".join(chr(len(name)) + name + "%s" for name in _CONTIGS)
@@ -325,6 +359,9 @@ _MAKERS: dict[Format, tuple[Callable[[Path, str], None], Region | None]] = {
     formats.GAPPEDPEAK: (_gappedpeak, _REGION),
     formats.TAGALIGN: (_tagalign, _REGION),
     formats.INTERACT: (_interact, _REGION),
+    formats.BEDPE: (_bedpe, _REGION),
+    formats.PAF: (_paf, _REGION),
+    formats.PAIRS: (_pairs, _REGION),
     formats.TWOBIT: (_twobit, None),
     formats.HIC: (_hic, None),
     formats.COOL: (_cool, None),

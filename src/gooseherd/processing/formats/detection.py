@@ -13,6 +13,7 @@ from gooseherd.domain.formats import (
     BCF,
     BED,
     BEDGRAPH,
+    BEDPE,
     BIGBED,
     BIGWIG,
     BROADPEAK,
@@ -27,6 +28,8 @@ from gooseherd.domain.formats import (
     INTERACT,
     MCOOL,
     NARROWPEAK,
+    PAF,
+    PAIRS,
     SAM,
     TAGALIGN,
     TWOBIT,
@@ -83,6 +86,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
 _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"##fileformat=VCF"), VCF.name),
     (re.compile(rb"##gff-version"), GFF3.name),
+    (re.compile(rb"## pairs format"), PAIRS.name),
     (re.compile(rb"@(?:HD|SQ|RG|PG|CO)\t"), SAM.name),
     (re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE), _HTML),
     (re.compile(rb"\s*<(?:\?xml|!doctype|error|[a-z]+:?[a-z]*\s+xmlns)", re.IGNORECASE), _XML),
@@ -97,6 +101,8 @@ _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
     frozenset({GFF.name, GFF3.name, GTF.name}),
     frozenset(f.name for f in (BED, NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, INTERACT, BEDGRAPH)),
     frozenset({BEDGRAPH.name, WIG.name}),
+    frozenset({BED.name, BEDPE.name}),
+    frozenset({BED.name, PAF.name}),
 )
 """Formats that cannot be told from each other by their columns: one may stand for the other."""
 _PACKED: Final[dict[Format, frozenset[Compression]]] = {
@@ -120,6 +126,9 @@ _COLUMNS: Final[dict[str, re.Pattern[bytes]]] = {
         (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE)),
         (SAM.name, rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5)),
         (BED.name, rb"%b %b" % (_WHOLE, _WHOLE)),
+        (BEDPE.name, rb"-?%b -?%b [^\t]+ -?%b -?%b" % ((_WHOLE,) * 4)),
+        (PAF.name, rb"%b %b %b [+-] [^\t]+ %b %b %b %b %b %b" % ((_WHOLE,) * 9)),
+        (PAIRS.name, rb"[^\t]+ %b [^\t]+ %b(?: [+.-] [+.-])?" % (_WHOLE, _WHOLE)),
         (BEDGRAPH.name, rb"%b %b [-+.\deE]+" % (_WHOLE, _WHOLE)),
     )
 }
