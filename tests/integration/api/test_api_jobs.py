@@ -211,7 +211,10 @@ async def test_contigs_come_in_the_shape_of_an_assembly(town):
     assert (before.status_code, before.json()["retryable"]) == (404, True)
     await town.publish(entry, b"bytes")
     after = await town.http.get(f"/contigs/{entry.name}")
-    assert after.json() == {"contigs": [["chr1", 248956422], ["chrUn", None]]}
+    assert after.json() == {
+        "contigs": [["chr1", 248956422], ["chrUn", None]],
+        "aliases": {"chr1": ["1", "CM000663.2", "NC_000001.11"]},
+    }
 
 
 async def test_health_readiness_and_metrics(town):

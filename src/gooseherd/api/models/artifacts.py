@@ -130,3 +130,7 @@ class Contigs(ResponseModel):
     """Reference sequences, in the shape of a Gosling `assembly`; a length may be unknown (null)."""
 
     contigs: list[tuple[str, int | None]] = Field(examples=[[["chr1", 248956422], ["chr2", 242193529]]])
+    aliases: dict[str, list[str]] = Field(
+        description="Other names of sequences that are known by name and length.",
+        examples=[{"chr1": ["1", "CM000663.2", "NC_000001.11"]}],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -18,6 +19,7 @@ from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
+from gooseherd.domain.assemblies import aliases
 from gooseherd.domain.contig import Contig, in_natural_order
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
 from gooseherd.domain.formats import BCF, VCF, Family
@@ -66,7 +68,11 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         found: Sequence[Contig] = manifest.contigs
         if entry.file_format.family is Family.INTERVALS and entry.file_format not in _DECLARING:
             found = in_natural_order(found)  # the file's own is that of bytes
-        return Contigs(contigs=[(contig.name, contig.length) for contig in found])
+        named = await asyncio.to_thread(aliases, found)
+        return Contigs(
+            contigs=[(contig.name, contig.length) for contig in found],
+            aliases={name: list(others) for name, others in named.items()},
+        )
 
     @router.get("/files/{dcc}/{local_id}/manifest", responses=problems(403, 404, 410, 422, 503))
     async def manifest(
