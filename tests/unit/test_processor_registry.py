@@ -47,7 +47,7 @@ def entry(file_format: str, **more: Any) -> SourceFile:
         (
             (
                 *("vcf", "bcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak", "bigbed"),
-                *("gappedpeak", "tagalign", "interact"),
+                *("gappedpeak", "tagalign", "interact", "seg", "interval_list", "macs", "ucsc_table"),
             ),
             "tabix-interval",
             {Kind.DATA, Kind.INDEX},

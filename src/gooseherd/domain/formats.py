@@ -66,6 +66,12 @@ BIGBED: Final = Format(
     aliases=("bigpsl", "bigmaf", "bigchain", "bigbarchart", "biglolly", "bigrmsk"),
 )
 BIGWIG: Final = Format("bigwig", "format_3006", Family.SIGNAL, ("bw", "bigwig"))
+SEG: Final = Format("seg", "", Family.INTERVALS, ("seg",))
+INTERVAL_LIST: Final = Format("interval_list", "", Family.INTERVALS, ("interval_list", "intervals"))
+MACS: Final = Format("macs", "", Family.INTERVALS, ("xls",), aliases=("macs2", "macs3"))
+UCSC_TABLE: Final = Format(
+    "ucsc_table", "", Family.INTERVALS, ("rmsk", "genepred"), aliases=("refgene", "genepredext", "knowngene")
+)
 BEDPE: Final = Format("bedpe", "", Family.INTERVALS, ("bedpe",))
 PAF: Final = Format("paf", "", Family.INTERVALS, ("paf",))
 PAIRS: Final = Format("pairs", "", Family.INTERVALS, ("pairs",))
@@ -89,7 +95,7 @@ FASTA: Final = Format(
 ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
     FASTA, BEDGRAPH, WIG, GAPPEDPEAK, TAGALIGN, INTERACT, TWOBIT, HIC, COOL, MCOOL,
-    BEDPE, PAF, PAIRS,
+    BEDPE, PAF, PAIRS, SEG, INTERVAL_LIST, MACS, UCSC_TABLE,
 )  # fmt: skip
 
 NAMES: Final = tuple(f.name for f in ALL)

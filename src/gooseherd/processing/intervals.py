@@ -22,18 +22,23 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import (
     BCF,
-    BEDGRAPH,
     BIGBED,
     GFF,
     GFF3,
     GTF,
     VCF,
-    WIG,
     Format,
 )  # fmt: skip
 from gooseherd.domain.processing import Produced, Step, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
-from gooseherd.processing.density import CONTIGS, SUFFIX, Density, density_name
+from gooseherd.processing.converters import (
+    CONVERTED,
+    TABLES,
+    converting,
+    declared_contigs,
+    with_dropped,
+)
+from gooseherd.processing.density import SUFFIX, Density, density_name
 from gooseherd.processing.formats.bgzf import has_end_marker, text_bytes
 from gooseherd.processing.formats.decompression import (
     END_MARKER_MISSING,
@@ -57,8 +62,6 @@ from gooseherd.processing.tools.kernel import LEAST_MEMORY, PROGRAM, KernelCall,
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_stage
 
-_CONVERTED: Final = frozenset({BCF, BIGBED, WIG})
-"""Converted to text by a stage in front, which also decompresses the source."""
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may expand a thousandfold, to lines that take minutes: it is checked for that first."""
@@ -72,7 +75,7 @@ SKIPPING: Final = "s"
 
 def _skips_bad_lines(budget: Budget, source_format: Format) -> bool:
     """What is converted by a library has no lines of its own."""
-    return budget.skip_bad_lines and source_format not in _CONVERTED
+    return budget.skip_bad_lines and source_format not in CONVERTED
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class SortedText:
         context.require_kernel_for_level()
         if not self._can_read(kernel, detected):
             detected = await context.unpack(self.source_format)
-        if kernel is None or self.source_format is BIGBED:
+        if kernel is None or self.source_format is BIGBED or self.source_format in TABLES:
             # A bigBed's tree stands at its end; and without the kernel lines are read from files.
             await given.arriving.whole()
         if detected.compression in _KERNEL_READS and detected.size < _SMALL:
@@ -144,6 +147,7 @@ class SortedText:
             tools = await context.versions(*(() if report.kept else used), *self._converters())
         if report.accounted_lines != report.source_lines:
             raise wrong_output(f"{report.accounted_lines} of {report.source_lines} lines are accounted for")
+        report = await with_dropped(context, report, self.source_format)
         data = given.path if report.kept and not out.exists() else out
         given.report(1.0, context.source.stat().st_size, data.stat().st_size)
         return StepOutput(
@@ -155,36 +159,13 @@ class SortedText:
         )
 
     def _can_read(self, kernel: Path | None, detected: Detection) -> bool:
-        if self.source_format in _CONVERTED:
+        if self.source_format in CONVERTED:
             return self.source_format is not BCF or detected.compression is not Compression.ZSTD
         return kernel is None or detected.compression in _KERNEL_READS
 
     def _data(self, given: StepInput, path: Path) -> Produced:
         name = text_name(given.source, self.source_format, self.target)
         return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
-
-    def _converting(self, context: StepContext, source: str) -> tuple[tuple[Stage, ...], str]:
-        """(the stages that convert the source to text, the format of that text)."""
-        match self.source_format:
-            case f if f is BCF:
-                view = ("bcftools", "view", "--no-version", "-Ov", source)
-                return (Stage("bcftools view", view, reads_source=True),), "vcf"
-            case f if f is BIGBED:
-                refusal = context.work / "bigbed.json"
-                items = program_stage(
-                    "bigbed_to_bed", source, "--report", str(refusal), refusal=refusal, reads_source=True
-                )
-                return (items,), "bed"
-            case f if f is WIG:
-                refusal = context.work / "wig.json"
-                values = program_stage(
-                    "wig_to_bedgraph", source, "--report", str(refusal), refusal=refusal, reads_source=True
-                )
-                return (values,), "bed"
-            case f if f is BEDGRAPH:
-                return (), "bed"
-            case f:
-                return (), f.name
 
     def _watch(
         self,
@@ -194,7 +175,7 @@ class SortedText:
         reading: float,
         span: tuple[float, float],
     ) -> Watch:
-        packed = detected.compression is not Compression.PLAIN or self.source_format in _CONVERTED
+        packed = detected.compression is not Compression.PLAIN or self.source_format in CONVERTED
         expected = detected.size if packed else detected.size // 4
         return Watch(context.source, output, expected, context.given.report, reading=reading, span=span)
 
@@ -213,10 +194,10 @@ class SortedText:
             threads=self.budget.threads,
             level=self.budget.level,
             density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
-            contigs=await self._declared(context, out),
+            contigs=await declared_contigs(context, self.source_format, out),
             refuse_empty=True,
             skip_bad_lines=_skips_bad_lines(self.budget, self.source_format),
-            keep=self.source_format not in _CONVERTED,
+            keep=self.source_format not in CONVERTED,
         )
         async with context.verifying():
             if self._is_read_again:
@@ -272,29 +253,19 @@ class SortedText:
 
     async def _run(self, context: StepContext, kernel: Path, call: KernelCall, detected: Detection) -> None:
         source, feed = context.source_input()
-        before, reader = self._converting(context, source)
+        before, reader = converting(context, self.source_format, source)
         reads = None if before or feed is not None else context.source
         call = replace(call, format=reader, source=reads)
         stage = Stage(PROGRAM, call.argv(kernel), refusal=call.report)
         watch = self._watch(context, detected, call.out, 0.6, (0.0, 0.9))
         await context.run(*before, stage, stdin=feed, watch=watch)
 
-    async def _declared(self, context: StepContext, out: Path) -> Path | None:
-        """A bigBed's sequences in a file: its text has no place for their lengths."""
-        if self.source_format is not BIGBED:
-            return None
-        found = await context.bigwig_contigs(self.source_format)
-        lines = "".join(f"{contig.name}\t{contig.length}\n" for contig in found)
-        path = out.with_name(out.name + CONTIGS)
-        await asyncio.to_thread(path.write_bytes, lines.encode("utf-8", "surrogateescape"))
-        return path
-
     async def _by_sort(self, context: StepContext, out: Path, detected: Detection) -> NormaliserReport:
         """The same by the normaliser in Python, which finds out whether to sort, GNU sort and bgzip."""
-        before, reader = self._converting(context, str(context.source))
+        before, reader = converting(context, self.source_format, str(context.source))
         header, added, records = (context.work / name for name in ("header", "added", "records"))
         source = None if before else context.source
-        contigs = await self._declared(context, out)
+        contigs = await declared_contigs(context, self.source_format, out)
         reading = context.normaliser(
             reader,
             source,
@@ -343,7 +314,7 @@ class SortedText:
     @property
     def _is_read_again(self) -> bool:
         """Whether records of the source are looked for in the data: a BCF's only by an index of its own."""
-        return self.source_format not in (BCF, WIG)
+        return self.source_format is not BCF and self.source_format not in TABLES
 
     async def _verify(self, context: StepContext, data: Path, index: Path) -> None:
         source = ("--source", str(context.source), "--format", self.source_format.name)

@@ -27,6 +27,13 @@ _PEAKS = frozenset(
 )
 _FIRST_ENDS = {formats.BEDPE: (0, 1, 2, 0), formats.PAF: (5, 7, 8, 0), formats.PAIRS: (1, 2, 2, 1)}
 """Columns of name, begin and end, and what places count from."""
+_PLACES = {
+    formats.SEG: (1, 2, 3, 1),
+    formats.INTERVAL_LIST: (0, 1, 2, 1),
+    formats.MACS: (0, 1, 2, 1),
+    formats.UCSC_TABLE: (5, 6, 7, 0),
+}
+"""The same of tables that become BED."""
 _GENES = frozenset({formats.GFF, formats.GFF3, formats.GTF})
 
 
@@ -46,6 +53,8 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
         return [line for line in _text(path) if not line.startswith("#") and _vcf_overlaps(line, region)]
     if file_format in _PEAKS:
         return [line for line in _text(path) if _bed_overlaps(line, region)]
+    if file_format in _PLACES:
+        return list(_rows(path, *_PLACES[file_format], region))
     if file_format in _FIRST_ENDS:
         return [line for line in _text(path) if _first_end_overlaps(line, *_FIRST_ENDS[file_format], region)]
     if file_format in _GENES:
@@ -68,6 +77,8 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
         return sorted("\t".join(line.split("\t")[:5]) for line in lines)
     if file_format is formats.GTF:
         return sorted({_place(line) for line in lines if line.split("\t")[2].lower() == "exon"})
+    if file_format in _PLACES:
+        return sorted("\t".join(line.split("\t")[:3]) for line in lines)
     return sorted("\t".join(line.split()) if file_format in _PEAKS else line for line in lines)
 
 
@@ -194,6 +205,17 @@ def _bed_overlaps(line: str, region: Region) -> bool:
     if len(columns) < 3 or line.startswith(("#", "track", "browser")):
         return False
     return region.overlaps(columns[0], int(columns[1]), int(columns[2]))
+
+
+def _rows(path: Path, name: int, begin: int, end: int, lowest: int, region: Region) -> Iterator[str]:
+    """The places of a table's rows, as BED has them."""
+    for line in _text(path):
+        columns = line.split("\t")
+        if line.startswith(("#", "@")) or len(columns) <= end or not columns[begin].isdigit():
+            continue
+        start = int(columns[begin]) - lowest
+        if region.overlaps(columns[name], start, int(columns[end])):
+            yield f"{columns[name]}\t{start}\t{columns[end]}"
 
 
 def _first_end_overlaps(line: str, name: int, begin: int, end: int, lowest: int, region: Region) -> bool:

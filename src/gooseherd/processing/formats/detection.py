@@ -26,13 +26,17 @@ from gooseherd.domain.formats import (
     GTF,
     HIC,
     INTERACT,
+    INTERVAL_LIST,
+    MACS,
     MCOOL,
     NARROWPEAK,
     PAF,
     PAIRS,
     SAM,
+    SEG,
     TAGALIGN,
     TWOBIT,
+    UCSC_TABLE,
     VCF,
     WIG,
     Family,
@@ -80,6 +84,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x43\x27\x41\x1a", TWOBIT.name),
     (b"\x1a\x41\x27\x43", TWOBIT.name),
     (b"PK\x03\x04", "a zip archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook, or another document of Microsoft Office"),
     # Seen only behind a first compression.
     *((magic, TWICE) for magic in (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0")),
 )
@@ -103,6 +108,11 @@ _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
     frozenset({BEDGRAPH.name, WIG.name}),
     frozenset({BED.name, BEDPE.name}),
     frozenset({BED.name, PAF.name}),
+    frozenset({BED.name, SEG.name}),
+    frozenset({BED.name, INTERVAL_LIST.name}),
+    frozenset({SAM.name, INTERVAL_LIST.name}),
+    frozenset({BED.name, MACS.name}),
+    frozenset({BED.name, UCSC_TABLE.name}),
 )
 """Formats that cannot be told from each other by their columns: one may stand for the other."""
 _PACKED: Final[dict[Format, frozenset[Compression]]] = {

@@ -15,8 +15,12 @@ from gooseherd.domain.formats import (
     GFF3,
     GTF,
     INTERACT,
+    INTERVAL_LIST,
+    MACS,
     NARROWPEAK,
+    SEG,
     TAGALIGN,
+    UCSC_TABLE,
     VCF,
     Format,
 )  # fmt: skip
@@ -43,5 +47,9 @@ TARGETS: Final[dict[Format, Target]] = {
     GAPPEDPEAK: Target("gappedPeak", "bed", 2),
     TAGALIGN: Target("tagAlign", "bed", 2),
     INTERACT: Target("interact", "bed", 2),
+    SEG: Target("bed", "bed", 2),
+    INTERVAL_LIST: Target("bed", "bed", 2),
+    MACS: Target("bed", "bed", 2),
+    UCSC_TABLE: Target("bed", "bed", 2),
     BIGBED: Target("bed", "bed", 2),
 }

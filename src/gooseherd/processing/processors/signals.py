@@ -88,8 +88,7 @@ class BigWigOfText:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         counts = {what: n for what, n in text.counts.items() if what != "max_end"}
-        for more in (found["counts"], await _dropped_by_reader(context, reading)):
-            counts |= {what: n + counts.get(what, 0) for what, n in more.items()}
+        counts |= {what: n + counts.get(what, 0) for what, n in found["counts"].items()}
         notes = (*(note for note in text.notes if note != KEPT_NOTE), *self._notes(text, counts))
         return StepOutput(
             files=(Produced(Kind.DATA, out, "data.bw", self.processor.filenames(given.source)[Kind.DATA]),),
@@ -103,15 +102,6 @@ class BigWigOfText:
         written = "\n".join(text.notes)
         sentences = (sentence for what, sentence in _SENTENCES.items() if counts.get(what))
         return (*(sentence for sentence in sentences if sentence not in written), _LENGTHS_NOTE)
-
-
-async def _dropped_by_reader(context: StepContext, reading: Format) -> Mapping[str, int]:
-    if reading is not WIG:
-        return {}
-    counts: Mapping[str, int] = json.loads(await asyncio.to_thread((context.work / "wig.json").read_bytes))[
-        "counts"
-    ]
-    return counts
 
 
 def _nobody(_: Produced) -> None:
