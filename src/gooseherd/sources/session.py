@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ssl
 from ipaddress import ip_address
-from socket import AddressFamily
+from socket import AI_NUMERICHOST, AI_NUMERICSERV, AddressFamily
 from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from gooseherd.sources.resolver import Resolver
 from gooseherd.sources.retry_policy import RetryPolicy
 from gooseherd.sources.urlguard import UrlGuard
 
@@ -59,13 +60,24 @@ class _GuardedResolver(AbstractResolver):
     def __init__(self, guard: UrlGuard, endpoint: URL | None) -> None:
         self._guard = guard
         self._named = (endpoint.host, endpoint.port) if endpoint is not None else None
-        self._inner = aiohttp.ThreadedResolver()
+        self._resolver = Resolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: AddressFamily = AddressFamily.AF_INET
     ) -> list[ResolveResult]:
         """All addresses of the host; one that is refused refuses them all."""
-        found = await self._inner.resolve(host, port, family)
+        found = [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=of,
+                proto=protocol,
+                flags=AI_NUMERICHOST | AI_NUMERICSERV,
+            )
+            for of, _, protocol, _, address in await self._resolver.addresses(host, port, family)
+            if of in (AddressFamily.AF_INET, AddressFamily.AF_INET6)
+        ]
         if (host, port) == self._named:
             return found
         for one in found:
@@ -76,4 +88,3 @@ class _GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing to free."""
-        await self._inner.close()
