@@ -1,10 +1,10 @@
-"""How settings are read from text: sizes, lists, switches, what is blank."""
+"""What settings are read from: sizes, lists, switches, spans of time."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
@@ -46,3 +46,11 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 Switch = Annotated[bool, BeforeValidator(_enabled_or_disabled)]
 Text = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 Folder = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
+
+LEAST_SPANS: Final = {
+    "artifact_max_idle_seconds": (2 * 86400, "two days, or 0"),
+    "artifact_unlisted_seconds": (2 * 86400, "two days, or 0"),
+    "artifact_superseded_seconds": (30 * 86400, "30 days, or 0: a rollback needs what it made"),
+    "workflow_keep_ended_seconds": (86400, "a day, or 0"),
+}
+"""What a setting must be at least, in seconds and in words, unless it is 0."""

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import MOST_THREADS
-from gooseherd.setting_types import Cap, Flag, Folder, Paths, Size, Switch, Text, Words
+from gooseherd.setting_types import LEAST_SPANS, Cap, Flag, Folder, Paths, Size, Switch, Text, Words
 from gooseherd.settings_page import settings_page
 
 
@@ -121,14 +121,10 @@ class Settings(BaseSettings):
         60, ge=0, description="How often the fleet is reconciled with the jobs; 0: not by this process."
     )
     workflow_retention_seconds: float = Field(
-        3600,
-        ge=0,
-        description="How often a part of what is kept is looked at for what may go; 0: not by this process.",
+        3600, ge=0, description="How often a part of what is kept is looked at for what may go; 0: not here."
     )
     workflow_keep_ended_seconds: float = Field(
-        30 * 86400,
-        ge=0,
-        description="How long ended jobs and batches stay in the store, at least a day; 0: for ever.",
+        30 * 86400, ge=0, description="How long ended jobs and batches stay, at least a day; 0: for ever."
     )
     workflow_shutdown_grace_seconds: float = Field(
         20,
@@ -375,14 +371,9 @@ class Settings(BaseSettings):
                 "WORKFLOW_STALE_SECONDS",
                 "must be at least twice WORKFLOW_HEARTBEAT_SECONDS, or live jobs get replaced",
             )
-        for name, least, days in (
-            ("artifact_max_idle_seconds", 2 * 86400, "two days, or 0"),
-            ("artifact_unlisted_seconds", 2 * 86400, "two days, or 0"),
-            ("artifact_superseded_seconds", 30 * 86400, "30 days, or 0: a rollback needs what it made"),
-            ("workflow_keep_ended_seconds", 86400, "a day, or 0"),
-        ):
+        for name, (least, words) in LEAST_SPANS.items():
             if 0 < getattr(self, name) < least:
-                raise Misconfigured(name.upper(), f"must be at least {days}")
+                raise Misconfigured(name.upper(), f"must be at least {words}")
         if self.ecs_warm_workers and self.ecs_cluster is None:
             raise Misconfigured("ECS_WARM_WORKERS", "local workers are not kept ready: leave it unset")
         if self.ecs_warm_workers >= self.ecs_max_workers:
