@@ -89,6 +89,7 @@ async def test_both_indexes_are_those_that_samtools_makes(
 
 ODD = {
     "carriage returns": (b">a x\r\nACGT\r\nAC\r\n", b">a x\nACGT\nAC\n", {"carriage_returns": 3}, "carriage"),
+    "a space before the name": (b"> a x\nAC\n", b">a x\nAC\n", {"spaces_before_names": 1}, "between > and"),
     "blank lines": (
         b"\n>a\nACGT\n\nAC\n\n>b\nA\n",
         b">a\nACGT\nAC\n>b\nA\n",
@@ -127,7 +128,7 @@ async def test_what_can_be_put_right_is_and_is_told(process: Process, what: str)
 
 REFUSED = {
     "the same name twice": (b">a\nAC\n>b\nA\n>a\nGT\n", "line 5: the name 'a' stands above two sequences"),
-    "a name that is missing": (b">a\nAC\n> b\nGT\n", "line 3: a sequence without a name"),
+    "a name that is missing": (b">a\nAC\n> \nGT\n", "line 3: a sequence without a name"),
     "letters that are none": (b">a\nACGT\nAC1T\n", "line 3: '1' is no letter of a sequence"),
     "NUL": (b">a\nACGT\nAC\0T\n", "line 3: a NUL byte"),
     "letters above all titles": (b"\nACGT\n>a\nACGT\n", "line 2: a sequence without a title"),

@@ -135,9 +135,13 @@ class FastaReader:
     def _title(self, title: bytes) -> None:
         self._end_sequence()
         self.lines += 1
+        if title[1:2].isspace():
+            # To samtools and its readers the name would be empty.
+            self._count("spaces_before_names")
+            title = b">" + title[1:].lstrip()
         words = title[1:].split(None, 1)
-        if not words or title[1:2].isspace():
-            raise refuse(self.lines, "a sequence without a name: it must follow the > at once")
+        if not words:
+            raise refuse(self.lines, "a sequence without a name")
         if b"\0" in title:
             raise refuse(self.lines, "a NUL byte: this is not text")
         name = words[0]

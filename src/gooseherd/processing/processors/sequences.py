@@ -34,6 +34,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "carriage_returns": "carriage returns at line ends were removed",
     "blank_lines": "blank lines were dropped",
     "spaces_in_sequences": "spaces in sequences were removed",
+    "spaces_before_names": "spaces between > and a name were removed",
     "rewrapped_lines": "lines of other lengths than the first of their sequence were wrapped anew",
     EMPTY: "names without a sequence are not in the index",
 }
