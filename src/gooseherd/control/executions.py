@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gooseherd.control.attempt_watcher import AttemptWatcher
@@ -52,14 +54,16 @@ class Executions:
         timing: Timing,
         bounds: AttemptBounds,
         permits: SessionPermits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock` counts seconds since whenever."""
         self.owner = owner
         self.timing = timing
         self._jobs = jobs
         self._fleet = fleet
         self._finalizers = finalizers
         self._wakeups = wakeups
-        self.breaker = LaunchBreaker(timing.backoff_scale)
+        self.breaker = LaunchBreaker(timing.backoff_scale, clock)
         self._watcher = AttemptWatcher(
             fleet=fleet,
             workers=workers,
@@ -78,7 +82,7 @@ class Executions:
             timing=timing,
             breaker=self.breaker,
         )
-        self.unconfirmed = UnconfirmedLeases(timing.lease)
+        self.unconfirmed = UnconfirmedLeases(timing.lease, clock)
         self._followed: dict[JobId, _Followed] = {}
         self._superseded: set[asyncio.Task[None]] = set()
         """Still ending, while their job is followed again."""

@@ -1,0 +1,310 @@
+"""One schedule: jobs come, everything fails at random, everything heals; and what must hold then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.simulation.cloud import Pace, Plan, seconds_since_start
+from tests.simulation.store import MemoryDatabase
+from tests.simulation.virtual_time import NothingLeft, VirtualTimeLoop
+from tests.simulation.world import World, WorldSettings, source
+
+from gooseherd.domain.attempt import AttemptSpec
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.job import JobId
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.states import TERMINAL, Status
+from gooseherd.fleet.discovery import PollPace
+from gooseherd.store.sql.jobs import SqlJobs
+
+TROUBLE_SECONDS: Final = 240.0
+FUTURE_SECONDS: Final = 3 * 3600.0
+"""After everything has healed no job takes longer; most of it are the longest waits between attempts."""
+GONE_SECONDS: Final = 900.0
+"""After the last API process has left no worker lives longer."""
+
+_SLOW_ARTIFACTS: Final = 0.2
+"""Of all schedules: finalizing takes longer than a lease, while processes pause and the store is away."""
+
+_ENDS: Final = (None,) * 8 + (Reason.SOURCE_INVALID, Reason.TOOL_FAILED, Reason.OUT_OF_MEMORY)
+
+
+@dataclass
+class Outcome:
+    """What happened; `violations` is empty when everything held."""
+
+    seed: int
+    violations: list[str] = field(default_factory=list)
+    jobs: Counter[str] = field(default_factory=Counter)
+    trouble: Counter[str] = field(default_factory=Counter)
+    trace: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Something wrong on purpose: a test of the checks."""
+
+    jobs_of: Callable[[SqlJobs], Any] = lambda jobs: jobs
+    finalizer_marker: bool = True
+
+
+class Schedules:
+    """Runs any number of them, one after the other, on one database."""
+
+    def __init__(self, defect: Defect | None = None) -> None:
+        self._defect = defect or Defect()
+        self._database = MemoryDatabase()
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(self._database.prepare())
+
+    def run(self, seed: int) -> Outcome:
+        """The schedule of that seed, the same each time."""
+        outcome = Outcome(seed)
+        self._database.after_write = lambda: None
+        self._database.forget()
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            try:
+                runner.run(self._play(outcome))
+            except NothingLeft:
+                outcome.violations.append("everybody waits for ever")
+        return outcome
+
+    async def _play(self, outcome: Outcome) -> None:
+        await _Schedule(outcome, self._database, self._defect).play()
+
+
+class _Schedule:
+    def __init__(self, outcome: Outcome, database: MemoryDatabase, defect: Defect) -> None:
+        self._outcome = outcome
+        self._chance = chance = random.Random(outcome.seed)
+        self._plans: dict[str, Plan] = {}
+        self._files: list[SourceFile] = []
+        self._promised: set[JobId] = set()
+        self._slow_artifacts = chance.random() < _SLOW_ARTIFACTS
+        self.settings = WorldSettings(
+            processes=chance.choice((1, 1, 2) if self._slow_artifacts else (1, 2, 2, 3)),
+            max_workers=chance.randint(1, 4),
+            running_limit=chance.randint(1, 3),
+            lease=30.0,
+            heartbeat=10.0,
+            tick=15.0,
+            finalizer_marker=defect.finalizer_marker,
+            # Seldom: most of what a schedule takes would be looking at tasks that have not changed.
+            poll=PollPace(young=1.0, starting=4.0, busy=15.0),
+            pace=Pace(
+                provisioning=chance.uniform(1, 20),
+                starting=chance.uniform(1, 40),
+                idle_timeout=chance.choice((20.0, 60.0)),
+            ),
+        )
+        self._world = World(chance, self.settings, database, self._plan, defect.jobs_of)
+
+    def _plan(self, spec: AttemptSpec) -> Plan:
+        return self._plans[spec.source.local_id]
+
+    def _trace(self, words: str) -> None:
+        self._outcome.trace.append(f"{seconds_since_start():9.2f} {words}")
+
+    async def play(self) -> None:
+        world, outcome = self._world, self._outcome
+        world.trace = self._trace
+        names = [f"api{number}" for number in range(self.settings.processes)]
+        for name in names:
+            world.start(name)
+        events = [
+            asyncio.ensure_future(self._jobs_come()),
+            *(map(asyncio.ensure_future, self._troubles(names))),
+        ]
+        await asyncio.wait(events)
+        for event in events:
+            event.result()
+        self._heal(names)
+        await self._until(self._all_ended, FUTURE_SECONDS)
+        self._check_ends()
+        for name in names:
+            await world.api[name].stop()
+        await self._until(lambda: not world.cloud.live(), GONE_SECONDS)
+        for task in world.cloud.live():
+            outcome.violations.append(f"task {task.name} lives although nobody needs it")
+        if world.cloud.most_live > self.settings.processes * self.settings.max_workers:
+            outcome.violations.append(f"{world.cloud.most_live} workers at a time")
+        for row in world.rows():
+            if row.status is Status.COMPLETED and not await self._is_published(row.job_id):
+                outcome.violations.append(f"job {row.job_id} is completed, and nothing is published")
+        outcome.violations += world.violations
+        await world.close()
+
+    # -- what happens ------------------------------------------------------------------------
+
+    async def _jobs_come(self) -> None:
+        chance = self._chance
+        asked: list[asyncio.Task[JobId | None]] = []
+        for number in range(chance.randint(1, 7)):
+            await asyncio.sleep(chance.expovariate(1 / 25))
+            of = source(number, chance.choice((1000, 10**6, 3 * 2**30)))
+            seconds = chance.choice((0.3, 2.0, 30.0, 150.0)) * chance.uniform(0.5, 1.5)
+            self._plans[of.local_id] = Plan(seconds, chance.choice(_ENDS))
+            self._files.append(of)
+            asked.append(self._ask(of))
+            if chance.random() < 0.3:
+                asked.append(self._ask(of))
+        await asyncio.sleep(chance.uniform(0, TROUBLE_SECONDS / 2))
+        if self._files:
+            asked.append(self._ask(chance.choice(self._files)))
+        await asyncio.wait(asked)
+        for task in asked:
+            if not task.cancelled() and (job_id := task.result()) is not None:
+                self._promised.add(job_id)
+
+    def _ask(self, of: SourceFile) -> asyncio.Task[JobId | None]:
+        chance = self._chance
+        api = chance.choice(list(self._world.api.values()))
+        requester, priority = chance.choice(("anne", "bert", "cleo")), chance.choice(list(Priority))
+        self._trace(f"{requester} asks {api.process.name} for {of.local_id}, {priority.label}")
+        return api.submit(of, requester, priority)
+
+    def _troubles(self, names: list[str]) -> list[Any]:
+        chance = self._chance
+        if self._slow_artifacts:
+            self._world.cache_seconds = 150.0
+            few = (self._pause_api, self._store_away, self._store_away)
+            return [
+                chance.choice(few)(chance.uniform(0, TROUBLE_SECONDS), chance.choice(names)) for _ in range(4)
+            ]
+        kinds = (
+            *(self._kill_worker,) * 3,
+            *(self._kill_api,) * 2,
+            *(self._pause_api,) * 2,
+            self._restart_api,
+            self._store_away,
+            self._store_flaky,
+            self._artifacts_slow,
+            self._cancel,
+            self._fleet_trouble,
+        )
+        return [
+            chance.choice(kinds)(chance.uniform(0, TROUBLE_SECONDS), chance.choice(names))
+            for _ in range(chance.randint(0, 8))
+        ]
+
+    def _befalls(self, what: str) -> None:
+        self._outcome.trouble[what.split(maxsplit=1)[0]] += 1
+        self._trace(what)
+
+    async def _kill_worker(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        if live := self._world.cloud.live():
+            task = self._chance.choice(live)
+            self._befalls(f"kill_worker {task.name}")
+            task.kill()
+
+    async def _kill_api(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        api, pause = self._world.api[name], self._chance.uniform(0, 40)
+        if not api.process.dead:
+            self._befalls(f"kill_api {name} for {pause:.0f} s")
+            await api.kill()
+            await asyncio.sleep(pause)
+            self._world.start(name)
+
+    async def _restart_api(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        api = self._world.api[name]
+        if not api.process.dead and api.up.is_set():
+            self._befalls(f"restart_api {name}")
+            await api.stop()
+            if self._world.api[name] is api:
+                self._world.start(name)
+
+    async def _pause_api(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        api, seconds = self._world.api[name], self._chance.choice((5.0, 30.0, 100.0))
+        self._befalls(f"pause_api {name} for {seconds:.0f} s")
+        api.process.pause()
+        await asyncio.sleep(seconds)
+        api.process.go_on()
+
+    async def _store_away(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        seconds = self._chance.choice((40.0, 80.0) if self._slow_artifacts else (2.0, 15.0, 80.0))
+        self._befalls(f"store_away for {seconds:.0f} s")
+        self._world.store_faults.away = True
+        await asyncio.sleep(seconds)
+        self._world.store_faults.away = False
+
+    async def _store_flaky(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        self._befalls("store_flaky")
+        self._world.store_faults.share = self._chance.choice((0.02, 0.2))
+        await asyncio.sleep(60)
+        self._world.store_faults.share = 0.0
+
+    async def _artifacts_slow(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        self._befalls("artifacts_slow")
+        self._world.cache_seconds = self._chance.choice((5.0, 90.0))
+        await asyncio.sleep(120)
+        self._world.cache_seconds = 0.0
+
+    async def _cancel(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        api, rows = self._world.api[name], self._world.rows()
+        if rows and not api.process.dead:
+            row = self._chance.choice(rows)
+            self._befalls(f"cancel {row.job_id}")
+            api.withdraw(JobId(row.job_id))
+
+    async def _fleet_trouble(self, at: float, name: str) -> None:
+        await asyncio.sleep(at)
+        faults, chance = self._world.cloud.faults, self._chance
+        self._befalls("fleet_trouble")
+        faults.no_capacity += chance.choice((0, 2))
+        faults.throttled += chance.choice((0, 5))
+        faults.dies_at_start += chance.choice((0, 1, 4))
+        if chance.random() < 0.3:
+            faults.hidden = True
+            await asyncio.sleep(45)
+            faults.hidden = False
+
+    # -- what must hold ----------------------------------------------------------------------
+
+    def _heal(self, names: list[str]) -> None:
+        world = self._world
+        self._trace("everything heals")
+        world.store_faults.away, world.store_faults.share, world.cache_seconds = False, 0.0, 0.0
+        faults = world.cloud.faults
+        faults.no_capacity = faults.throttled = faults.dies_at_start = 0
+        faults.hidden = False
+        for name in names:
+            world.api[name].process.go_on()
+
+    async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+        deadline = seconds_since_start() + seconds
+        # What is looked at has no event of its own.
+        while not holds() and seconds_since_start() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(10.0)
+
+    def _all_ended(self) -> bool:
+        return all(row.status in TERMINAL for row in self._world.rows())
+
+    def _check_ends(self) -> None:
+        rows, outcome = {row.job_id: row for row in self._world.rows()}, self._outcome
+        outcome.violations += [f"job {job} is not in the store" for job in self._promised - rows.keys()]
+        for row in rows.values():
+            outcome.jobs[row.status.value] += 1
+            if row.status not in TERMINAL:
+                outcome.violations.append(f"job {row.job_id} is {row.status} and has no future")
+            elif row.reason is None:
+                outcome.violations.append(f"job {row.job_id} ended without a reason")
+            elif row.owner is not None or row.slot is not None:
+                outcome.violations.append(f"job {row.job_id} ended and keeps its lease or slot")
+
+    async def _is_published(self, job_id: str) -> bool:
+        job = await self._world.any_jobs.get(JobId(job_id))
+        return job is not None and await self._world.published(job.source)
