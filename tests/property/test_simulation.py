@@ -8,18 +8,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.simulation.schedules import Defect, Outcome, Schedules
 from tests.simulation.world import FENCED
 
-from gooseherd.domain.job import Fence, JobId
+from gooseherd.domain.job import Fence, JobId, Requester
+from gooseherd.domain.reservation import Reservation, ReservationId
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.reservations import SqlReservations
 
 pytestmark = pytest.mark.integration
 
-SCHEDULES = 60
+SCHEDULES = 40
 FAR = 1000
 """The first seed that breaks something is below this."""
 
@@ -50,6 +53,38 @@ class WithoutFence:
         return call
 
 
+class FloorOfItsOwn:
+    """Reservations of which each process sees its own only, so that each holds the whole floor."""
+
+    def __init__(self, reservations: SqlReservations, process: str) -> None:
+        self._reservations = reservations
+        self._first = 100 * (1 + int(process.removeprefix("api")))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reservations, name)
+
+    def _stored(self, one: Reservation) -> Reservation:
+        return replace(one, slot=one.slot + self._first, owner=Requester(f"{one.owner} of {self._first}"))
+
+    def _own(self, one: Reservation | None) -> Reservation | None:
+        if one is None or not self._first <= one.slot < self._first + 100:
+            return None
+        owner = Requester(one.owner.removesuffix(f" of {self._first}"))
+        return replace(one, slot=one.slot - self._first, owner=owner)
+
+    async def reserve(self, wanted: Reservation, limit: int) -> Reservation | None:
+        return self._own(await self._reservations.reserve(self._stored(wanted), 1000))
+
+    async def get(self, reservation_id: ReservationId) -> Reservation | None:
+        return self._own(await self._reservations.get(reservation_id))
+
+    async def live(self) -> list[Reservation]:
+        return [own for one in await self._reservations.live() if (own := self._own(one)) is not None]
+
+    async def change(self, seen: Reservation, wanted: Reservation) -> Reservation | None:
+        return self._own(await self._reservations.change(self._stored(seen), self._stored(wanted)))
+
+
 def first_broken(defect: Defect) -> Outcome:
     schedules = Schedules(defect)
     outcomes = (schedules.run(seed) for seed in range(1, FAR))
@@ -78,3 +113,7 @@ def test_a_store_that_does_not_look_at_the_fence_is_seen() -> None:
 
 def test_a_reaper_that_does_not_look_at_the_finalizers_of_its_process_is_seen() -> None:
     assert "which it is finalizing" in first_broken(Defect(finalizer_marker=False)).violations[0]
+
+
+def test_a_floor_that_each_process_holds_by_itself_is_seen() -> None:
+    assert "the floor is" in first_broken(Defect(reservations_of=FloorOfItsOwn)).violations[0]

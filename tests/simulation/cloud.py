@@ -22,7 +22,7 @@ from gooseherd.domain.keys import MANIFEST, cache_key
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
 from gooseherd.fleet.ecs_api import BATCH, CloudUnavailable, EcsApi
-from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE
+from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, KEEP_VARIABLE
 from gooseherd.storage.memory import MemoryCache
 
 BUILD: Final = "b1"
@@ -86,6 +86,9 @@ class SimulatedTask:
             item["name"]: item["value"] for item in overrides["containerOverrides"][0]["environment"]
         }
         self.launched_for = environment.get(ATTEMPT_VARIABLE)
+        self.keep_seconds = float(environment.get(KEEP_VARIABLE, 0))
+        """Of a reserved worker: as it was launched, or as it was told last."""
+        self.kept_until = 0.0
         self.document: dict[str, Any] = {
             "taskArn": f"arn:aws:ecs:us-east-1:0:task/cluster/{self.name}",
             "startedBy": request["startedBy"],
@@ -139,13 +142,16 @@ class SimulatedTask:
             self._end("EssentialContainerExited", "Essential container in task exited", exit_code=137)
             return
         self.ready = True
+        self.keep(self.keep_seconds)
         healthy = asyncio.get_running_loop().call_later(10.0, self._be_healthy)
         while True:
             if self.running is not None:
                 self._work.clear()
                 await self._first(self._stop, self._work)
-            elif not await self._first(self._stop, self._work, timeout=pace.idle_timeout):
-                break  # Nobody needs it.
+            else:
+                kept = self.kept_until - asyncio.get_running_loop().time()
+                if not await self._first(self._stop, self._work, timeout=max(pace.idle_timeout, kept)):
+                    break  # Nobody needs it.
             self._work.clear()
             if self._stop.is_set():
                 break
@@ -227,6 +233,16 @@ class SimulatedTask:
     @property
     def running(self) -> SimulatedAttempt | None:
         return next((attempt for attempt in self.attempts.values() if not attempt.over), None)
+
+    def keep(self, seconds: float) -> None:
+        """For so long from now on it does not end for being idle."""
+        self.kept_until = asyncio.get_running_loop().time() + seconds
+        self._work.set()
+
+    @property
+    def waits_for_the_floor(self) -> bool:
+        """Launched as a reserved worker, and nothing has been started on it."""
+        return self.keep_seconds > 0 and not self.attempts and not self.stopped
 
     def start(self, spec: AttemptSpec) -> None:
         if spec.attempt in self.attempts:
@@ -416,6 +432,11 @@ class ProcessWorkers(Workers):
         async with self.connect(worker) as link:
             return await link.describe()
 
+    async def unreserve(self, worker: WorkerHandle) -> Mapping[str, Any]:
+        """The same of one of the floor, which is an ordinary one from then on."""
+        async with self.connect(worker) as link:
+            return await link.keep(self._cloud.pace.idle_timeout)
+
     async def probe(self, address: str) -> bool:
         """Whether the worker there is ready; a question to one that starts waits a while."""
 
@@ -483,6 +504,13 @@ class _Link(WorkerLink):
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         await self._process.call(lambda: self._live().cancel(attempt))
+
+    async def keep(self, seconds: float) -> Mapping[str, Any]:
+        async def tell() -> None:
+            self._live().keep(seconds)
+
+        await self._process.call(tell)
+        return await self.describe()
 
     async def describe(self) -> Mapping[str, Any]:
         async def look() -> Mapping[str, Any]:

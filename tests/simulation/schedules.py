@@ -22,10 +22,13 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import TERMINAL, Status
 from gooseherd.fleet.discovery import PollPace
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.reservations import SqlReservations
 
 TROUBLE_SECONDS: Final = 240.0
 FUTURE_SECONDS: Final = 3 * 3600.0
 """After everything has healed no job takes longer; most of it are the longest waits between attempts."""
+FLOOR_SECONDS: Final = 1800.0
+"""After the last job has ended; a launch may be put off for five minutes by those that failed before."""
 GONE_SECONDS: Final = 900.0
 """After the last API process has left no worker lives longer."""
 
@@ -51,6 +54,7 @@ class Defect:
     """Something wrong on purpose: a test of the checks."""
 
     jobs_of: Callable[[SqlJobs], Any] = lambda jobs: jobs
+    reservations_of: Callable[[SqlReservations, str], Any] = lambda reservations, _: reservations
     finalizer_marker: bool = True
 
 
@@ -89,7 +93,8 @@ class _Schedule:
         self._slow_artifacts = chance.random() < _SLOW_ARTIFACTS
         self.settings = WorldSettings(
             processes=chance.choice((1, 1, 2) if self._slow_artifacts else (1, 2, 2, 3)),
-            max_workers=chance.randint(1, 4),
+            max_workers=(workers := chance.randint(1, 4)),
+            floor=min(workers, chance.choice((0, 0, 1, 2))),
             running_limit=chance.randint(1, 3),
             lease=30.0,
             heartbeat=10.0,
@@ -103,7 +108,9 @@ class _Schedule:
                 idle_timeout=chance.choice((20.0, 60.0)),
             ),
         )
-        self._world = World(chance, self.settings, database, self._plan, defect.jobs_of)
+        self._world = World(
+            chance, self.settings, database, self._plan, defect.jobs_of, defect.reservations_of
+        )
 
     def _plan(self, spec: AttemptSpec) -> Plan:
         return self._plans[spec.source.local_id]
@@ -127,6 +134,10 @@ class _Schedule:
         self._heal(names)
         await self._until(self._all_ended, FUTURE_SECONDS)
         self._check_ends()
+        await self._until(self._floor_is_held, FLOOR_SECONDS)
+        if not self._floor_is_held():
+            kept = [task.waits_for_the_floor for task in world.cloud.live()]
+            outcome.violations.append(f"the floor is {self.settings.floor}, workers are kept: {kept}")
         for name in names:
             await world.api[name].stop()
         await self._until(lambda: not world.cloud.live(), GONE_SECONDS)
@@ -292,6 +303,12 @@ class _Schedule:
 
     def _all_ended(self) -> bool:
         return all(row.status in TERMINAL for row in self._world.rows())
+
+    def _floor_is_held(self) -> bool:
+        """Nobody works any more: just the floor's workers are there, unused and ready."""
+        live = self._world.cloud.live()
+        held = all(task.ready and task.waits_for_the_floor for task in live)
+        return held and len(live) == self.settings.floor
 
     def _check_ends(self) -> None:
         rows, outcome = {row.job_id: row for row in self._world.rows()}, self._outcome

@@ -24,7 +24,8 @@ from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
-from gooseherd.control.wakeups import Wakeups
+from gooseherd.control.wakeups import Wakeup, Wakeups
+from gooseherd.control.warm_floor import FloorWorkers, WarmFloor
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.attempt import AttemptSpec
@@ -34,6 +35,7 @@ from gooseherd.domain.job import Fence, JobId, Owner, Requester
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.domain.queueing import Priority
+from gooseherd.domain.reservation import ReservationId
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import TERMINAL, Status, may
 from gooseherd.fleet.discovery import EcsDiscovery, PollPace
@@ -42,11 +44,13 @@ from gooseherd.fleet.ecs_rate import TokenBucket
 from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.reservations import SqlReservations
 
 RECIPE: Final = Recipe("bam-index", "1", formats.BAM)
 _LOOK: Final = (
     "SELECT id, status, fence, attempt, reason, queued_for, running_slot, workflow_key, lease_owner FROM jobs"
 )
+_FLOOR: Final = "SELECT count(*) FROM reservations WHERE purpose = 'floor' AND live"
 
 FENCED: Final = frozenset(
     {"renew", "assign_worker", "record_progress", "record_step_complete"}
@@ -62,6 +66,7 @@ class WorldSettings:
     processes: int = 2
     max_workers: int = 3
     running_limit: int = 2
+    floor: int = 0
     lease: float = 60.0
     heartbeat: float = 20.0
     tick: float = 10.0
@@ -131,6 +136,9 @@ class ProcessCache(CacheBackend):
     async def delete(self, key: CacheKey) -> bool:
         raise AssertionError("an API process removes no artifacts")
 
+    async def sweep(self, older_than_seconds: float) -> int:
+        raise AssertionError("an API process sweeps only when it is told to")
+
     def list(self, prefix: str = "") -> Any:
         return self._shared.list(prefix)
 
@@ -171,6 +179,10 @@ class SimulatedApi:
         self.cache = ProcessCache(world, process)
         self.workers = ProcessWorkers(world.cloud, process)
         self.wakeups = Wakeups()
+        database = ProcessDatabase(world.database, process, world.store_faults)
+        self.reservations = world.reservations_of(SqlReservations(database), name)
+        self._floor_wakeup = Wakeup()
+        floor_workers = FloorWorkers(self.reservations, BUILD, self._floor_wakeup)
         self.finalizers = Finalizers(enabled=settings.finalizer_marker)
         api = ProcessEcs(world.cloud, process)
         template = LaunchTemplate(fleet="simulated", task_definition="worker", subnets=("subnet",))
@@ -190,6 +202,8 @@ class SimulatedApi:
             build=BUILD,
             max_workers=settings.max_workers,
             idle_timeout=settings.pace.idle_timeout,
+            floor=floor_workers if settings.floor else None,
+            unreserve=self.workers.unreserve,
             clock=clock,
         )
         self.executions = Executions(
@@ -217,6 +231,19 @@ class SimulatedApi:
             limits=SubmissionLimits(settings.active_jobs, settings.pending_per_requester),
             wakeups=self.wakeups,
             new_id=world.new_id,
+        )
+        self.warm_floor = WarmFloor(
+            reservations=self.reservations,
+            fleet=self.fleet,
+            workers=self.workers,
+            floor_workers=floor_workers,
+            wakeup=self._floor_wakeup,
+            work=self.wakeups.work,
+            floor=settings.floor,
+            max_workers=settings.max_workers,
+            build=BUILD,
+            tick_seconds=20.0,
+            new_id=lambda: ReservationId(world.new_id()),
         )
         self._supervisor = Supervisor(
             jobs=self.jobs,
@@ -254,7 +281,8 @@ class SimulatedApi:
             follows=self.executions.follows,
             unowned=self.wakeups.unowned,
         )
-        return [dispatcher.loop, reaper.loop, reconciler.loop]
+        loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, reconciler.loop]
+        return [*loops, self.warm_floor.loop] if settings.floor else loops
 
     def start(self) -> None:
         """Begin; when the store is away it is tried again, as whoever keeps services running does."""
@@ -269,6 +297,7 @@ class SimulatedApi:
                 break
             except GooseherdError:
                 await asyncio.sleep(1.0)
+        await self.warm_floor.close()
         await self.fleet.close()
 
     async def stop(self) -> None:
@@ -328,7 +357,8 @@ class Violation(AssertionError):
 class World:
     """A store, a cloud and artifacts that all processes share, and what must hold of them.
 
-    `jobs_of` may put something between each process and its store: a defect, for a test of the checks.
+    `jobs_of` and `reservations_of` may put something between each process (by name) and its store: a defect,
+    for a test of the checks.
     """
 
     def __init__(
@@ -338,6 +368,7 @@ class World:
         database: MemoryDatabase,
         plan: Callable[[AttemptSpec], Plan],
         jobs_of: Callable[[SqlJobs], Any] = lambda jobs: jobs,
+        reservations_of: Callable[[SqlReservations, str], Any] = lambda reservations, _: reservations,
         *,
         watch: bool = True,
     ) -> None:
@@ -345,6 +376,7 @@ class World:
         self.settings = settings
         self.database = database
         self.jobs_of = jobs_of
+        self.reservations_of = reservations_of
         self.cache = MemoryCache()
         self.store_faults = StoreFaults(chance)
         self.cache_seconds = 0.0
@@ -398,6 +430,9 @@ class World:
             if row.slot is not None and row.status not in TERMINAL and not 0 <= row.slot < limit:
                 self.violations.append(f"job {row.job_id} has slot {row.slot}, the limit is {limit}")
         self._before = now
+        (reserved,) = self.database.driver.execute(_FLOOR).fetchone()
+        if reserved > self.settings.floor:
+            self.violations.append(f"{reserved} workers are reserved, the floor is {self.settings.floor}")
 
     def _compare(self, before: Seen, row: Seen) -> None:
         if before.status in TERMINAL and (row.status, row.reason) != (before.status, before.reason):

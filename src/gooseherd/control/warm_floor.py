@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -94,7 +94,9 @@ class WarmFloor:
         max_workers: int,
         build: str,
         tick_seconds: float,
+        new_id: Callable[[], ReservationId] = lambda: ReservationId(uuid.uuid4().hex),
     ) -> None:
+        self._new_id = new_id
         self._reservations = reservations
         self._fleet = fleet
         self._floor_workers = floor_workers
@@ -175,7 +177,7 @@ class WarmFloor:
         now = await self._reservations.now()
         assert self._deployed_at is not None
         wanted = Reservation(
-            ReservationId(uuid.uuid4().hex),
+            self._new_id(),
             Purpose.FLOOR,
             Requester(f"floor/{slot}"),
             slot,
