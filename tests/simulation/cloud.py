@@ -120,6 +120,12 @@ class SimulatedTask:
         self._work = asyncio.Event()
         self._life = outside(self._live())
 
+    def paid_until(self, end: float) -> float:
+        """Seconds for which it had to be paid, up to then by the virtual clock."""
+        if self.paid_since is None:
+            return 0.0
+        return self.paid if self.stopped else end - self.paid_since
+
     # -- life --------------------------------------------------------------------------------
 
     @property

@@ -1,6 +1,7 @@
 """All control loops on a virtual clock, with everything failing at random: `./dev simulate`.
 
     ./dev simulate [--seed N] [--schedules M] [--processes P] [--show]
+    ./dev simulate --day [--seed N] [--files 10000] [--floor 0,1,3]
 
 The real control loops, SQL store and ECS fleet; ECS, workers and artifacts are simulated, and time passes at
 once. Each seed is one schedule, the same each time: jobs come, processes are killed and stand still, workers
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from tests.simulation.day import simulate_day
 from tests.simulation.schedules import Outcome, Schedules
 
 _CHUNK = 20
@@ -44,6 +46,14 @@ def _run(seeds: Sequence[int]) -> list[Outcome]:
     return [schedules.run(seed) for seed in seeds]
 
 
+def days(seed: int, files: int, floors: Sequence[int]) -> int:
+    """A line of JSON for each; 1 when a day left something undone."""
+    reports = [simulate_day(seed, files, floor) for floor in floors]
+    for report in reports:
+        print(json.dumps(report.as_json()))
+    return int(any(report.unfinished for report in reports))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="./dev simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,7 +62,12 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--show", action="store_true", help="print what happens")
+    parser.add_argument("--day", action="store_true", help="no trouble, but a bursty day: cost and waits")
+    parser.add_argument("--files", type=int, default=10_000, help="of that day")
+    parser.add_argument("--floor", default="0,1,3", help="warm floors, one day each")
     given = parser.parse_args()
+    if given.day:
+        return days(given.seed or 1, given.files, [int(floor) for floor in given.floor.split(",")])
     first = random.randrange(1 << 31) if given.seed is None else given.seed
     begun = time.monotonic()
     broken: list[int] = []

@@ -54,6 +54,11 @@ class MemoryDatabase(SqlDatabase):
         self.after_write()
         return result
 
+    def unfinished(self) -> int:
+        """How many jobs have not ended."""
+        (count,) = self.driver.execute("SELECT count(*) FROM jobs WHERE active").fetchone()
+        return int(count)
+
     def forget(self) -> None:
         """Empty every table."""
         names = [
