@@ -147,8 +147,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="Jobs one requester may have running, over all API processes; more wait. 0: one "
-        "fewer than there may be workers, so that slow files of one leave a worker to the others; as many as "
-        "workers when there are only one or two.",
+        "fewer than there may be workers, so that slow files of one leave a worker to others; all of them "
+        "on a loopback address without proxies (API_TRUSTED_PROXIES), where everybody is one requester.",
     )
     workflow_max_sessions: int = Field(
         4, ge=0, le=1000, description="Sessions at a time, of all API processes; a requester has one at most."

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import size_in_bytes
 from gooseherd.settings import Profile, Settings, reference
+from gooseherd.wiring.limits import running_limit
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +67,27 @@ def test_a_public_address_is_asked_for_in_no_other_words(monkeypatch: pytest.Mon
     monkeypatch.setenv("ECS_WORKER_ASSIGN_PUBLIC_IP", "perhaps")
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies", "workers", "limit"),
+    [
+        ("127.0.0.1", "0", "2", 2),  # everybody is one requester
+        ("127.0.0.1", "1", "2", 1),
+        ("0.0.0.0", "0", "2", 1),
+        ("0.0.0.0", "0", "8", 7),
+        ("0.0.0.0", "0", "1", 1),
+    ],
+)
+def test_one_requester_leaves_a_worker_to_others_if_there_can_be_others(
+    monkeypatch: pytest.MonkeyPatch, host: str, proxies: str, workers: str, limit: int
+) -> None:
+    monkeypatch.setenv("API_HOST", host)
+    monkeypatch.setenv("API_TRUSTED_PROXIES", proxies)
+    monkeypatch.setenv("WORKER_MAX_LOCAL", workers)
+    assert running_limit(Settings()) == limit
+    monkeypatch.setenv("WORKFLOW_MAX_RUNNING_PER_REQUESTER", "5")
+    assert running_limit(Settings()) == 5
 
 
 @pytest.mark.parametrize(("text", "size"), [("256M", 2**28), ("2GiB", 2**31), ("10", 10), ("1 kb", 1024)])

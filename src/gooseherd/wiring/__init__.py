@@ -40,6 +40,7 @@ from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
+from gooseherd.wiring.limits import running_limit
 from gooseherd.wiring.reaping import make_executions, make_reaper
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
@@ -123,7 +124,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 fleet=fleet,
                 executions=executions,
                 wakeups=wakeups,
-                running_limit=_running_limit(settings),
+                running_limit=running_limit(settings),
                 tick_seconds=settings.workflow_tick_seconds,
                 permits=permits,
             )
@@ -188,7 +189,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                     jobs,
                     finalizers=finalizers,
                     slots=free_slots,
-                    running_limit=_running_limit(settings),
+                    running_limit=running_limit(settings),
                     permits=permits,
                 ),
                 cache=cache,
@@ -207,13 +208,6 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             ),
             settings=settings,
         )
-
-
-def _running_limit(settings: Settings) -> int:
-    if settings.workflow_max_running_per_requester:
-        return settings.workflow_max_running_per_requester
-    workers = settings.worker_max_local if settings.ecs_cluster is None else settings.ecs_max_workers
-    return workers if workers <= 2 else workers - 1
 
 
 def _free_slots(fleet: Fleet, executions: Executions) -> int:
