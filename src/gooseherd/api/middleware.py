@@ -17,10 +17,13 @@ from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
 from gooseherd.api.streaming import ClientDisconnected
+from gooseherd.api.wrong_keys import WrongKeys
 from gooseherd.domain.artifact import OWN_ADDRESS
 from gooseherd.domain.errors import GooseherdError
 
 _log = logging.getLogger(__name__)
+_audit = logging.getLogger("gooseherd.audit")
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 HEADERS_LIMIT_BYTES: Final = 32 * 1024
 PATH_LIMIT_BYTES: Final = 2048
@@ -55,6 +58,7 @@ class EdgeMiddleware:
         self._inside = inside
         self._dependencies = dependencies
         self._cors = _Cors(dependencies.cors_origins)
+        self._wrong_keys = WrongKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (other kinds of scope pass through)."""
@@ -91,6 +95,8 @@ class EdgeMiddleware:
                 await _options(scope, headers, send_with_headers)
             else:
                 _refuse_malformed(scope)
+                if context.has_wrong_key:
+                    self._wrong_keys.note(context.address)
                 await self._inside(scope, receive, send_with_headers)
         except ClientDisconnected:
             pass
@@ -106,6 +112,20 @@ class EdgeMiddleware:
                 await send_problem(send_with_headers, context, error, method=scope["method"])
         finally:
             telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
+            if scope["method"] not in _READING and context.is_admin:
+                _note_for_audit(context, scope["method"], status)
+
+
+def _note_for_audit(context: RequestContext, method: str, status: int) -> None:
+    """What was done with the admin key, by whom, and what came of it."""
+    extra = {
+        "request_id": context.request_id,
+        "address": context.address,
+        "method": method,
+        "path": context.path,
+        "status": status or 499,
+    }
+    _audit.info("admin call", extra=extra)
 
 
 def _log_error(error: Exception, context: RequestContext, scope: Scope, *, begun: bool) -> None:

@@ -86,6 +86,12 @@ class RequestContext:
         wanted = hashlib.sha256(self._dependencies.admin_key.encode()).digest()
         return hmac.compare_digest(hashlib.sha256(given).digest(), wanted)
 
+    @property
+    def has_wrong_key(self) -> bool:
+        """Whether there is a key in the request, and it is none; where none is configured, none is wrong."""
+        configured = bool(self._dependencies.admin_key)
+        return configured and b"x-api-key" in self.headers and not self.is_admin
+
     def require_admin(self) -> None:
         """Raises AdminKeyRequired."""
         if not self.is_admin:
@@ -94,13 +100,14 @@ class RequestContext:
     @property
     def requester(self) -> Requester:
         """The admin, else the client's address."""
-        if self.is_admin:
-            return ADMIN
+        return ADMIN if self.is_admin else Requester(self.address)
+
+    @property
+    def address(self) -> str:
+        """The client's, as far as proxies of ours tell it."""
         client = self._scope.get("client")
         peer = client[0] if client else "unknown"
-        return Requester(
-            client_address(peer, self._text(b"x-forwarded-for"), self._dependencies.trusted_proxies)
-        )
+        return client_address(peer, self._text(b"x-forwarded-for"), self._dependencies.trusted_proxies)
 
     @property
     def prefix(self) -> str:
