@@ -1,7 +1,7 @@
 /* A seccomp filter (seccomp(2), Documentation/userspace-api/seccomp_filter.rst of the kernel), put together here
  * because the numbers of system calls are the compiler's: one source serves every architecture we build for.
  *
- * It refuses little: new sockets other than AF_UNIX, and the parts of the kernel that programs reading files and
+ * It refuses little: new sockets other than pairs of AF_UNIX, and the parts of the kernel that programs reading files and
  * writing files have no use for and that its holes are mostly found in. What is refused with EPERM may be asked for
  * by a library that can do without; what nobody asks for by accident ends the process (SIGSYS). */
 #define _GNU_SOURCE
@@ -148,15 +148,6 @@ static void skip_unless(int number, uint8_t instructions)
     add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, instructions);
 }
 
-static void only_unix(int call)
-{
-    skip_unless(call, 4);
-    load_argument(0);
-    add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
-    answer(SECCOMP_RET_ALLOW);
-    answer(SECCOMP_RET_ERRNO | EPERM);
-}
-
 static void put_together(void)
 {
     load(offsetof(struct seccomp_data, arch));
@@ -175,8 +166,14 @@ static void put_together(void)
         skip_unless(refused[i], 1);
         answer(SECCOMP_RET_ERRNO | EPERM);
     }
-    only_unix(SYS_socket);
-    only_unix(SYS_socketpair);
+    /* Of AF_UNIX too: other programs' sockets lie in the file system, which tools can see. A pair has no address. */
+    skip_unless(SYS_socket, 1);
+    answer(SECCOMP_RET_ERRNO | EPERM);
+    skip_unless(SYS_socketpair, 4);
+    load_argument(0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
+    answer(SECCOMP_RET_ALLOW);
+    answer(SECCOMP_RET_ERRNO | EPERM);
     /* Its flags lie in memory, where a filter cannot look; C libraries go on with clone. */
     skip_unless(SYS_clone3, 1);
     answer(SECCOMP_RET_ERRNO | ENOSYS);

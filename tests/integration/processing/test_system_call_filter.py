@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,7 +48,8 @@ FATAL: list[list[Any]] = [
 REFUSED: list[list[Any]] = [
     ["ptrace", 0, 0, None, None], ["personality", 0x0040000], ["sethostname", None, 1],
     ["process_vm_readv", 1, None, 0, None, 0, 0], ["acct", None], ["quotactl", 0, None, 0, None],
-    ["socket", 2, 1, 0], ["socket", 10, 2, 0], ["socket", 16, 3, 0], ["socket", 17, 3, 0],
+    ["socket", 1, 1, 0], ["socket", 1, 2, 0], ["socket", 2, 1, 0], ["socket", 10, 2, 0],
+    ["socket", 16, 3, 0], ["socket", 17, 3, 0],
     ["socket", 38, 5, 0],
     ["socketpair", 2, 1, 0, None], ["ioctl", 0, 0x5412, None],
     ["syscall", 425, 0, None], ["syscall", 438, -1, 0, 0],
@@ -58,7 +60,7 @@ REFUSED_ON_X86_64: list[list[Any]] = [
     ["syscall", 298, None, 0, 0, 0, 0], ["syscall", 323, -1],
     ["syscall", 56, 0x10000011, None, None, None, 0],
 ]  # fmt: skip
-HARMLESS: list[list[Any]] = [["personality", -1], ["socket", 1, 1, 0], ["getpid"]]
+HARMLESS: list[list[Any]] = [["personality", -1], ["getpid"]]
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +125,25 @@ async def test_threads_processes_and_local_sockets_work(run) -> None:
         "one, other = socket.socketpair(); one.send(b'socket'); print(other.recv(9).decode())"
     )
     assert await run(code) == "thread\nchild\nsocket\n"
+
+
+@pytest.mark.parametrize("use", [SandboxUse.OFF, SandboxUse.AUTO])
+async def test_a_socket_of_another_program_on_this_machine_is_out_of_reach(
+    run, tmp_path: Path, use: SandboxUse
+) -> None:
+    """A tool sees the folders in which programs keep them: a container engine's, a database's."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        code = (
+            f"import socket; socket.socket(socket.AF_UNIX).connect({str(tmp_path / 's')!r}); print('heard')"
+        )
+        subprocess.run([sys.executable, "-I", "-c", code], check=True)  # noqa: ASYNC221 - it is short
+        (tmp_path / "work").mkdir()
+        async with confinement(SandboxUse.AUTO, LIMITS, tmp_path / "work") as confined:
+            failure = await run(code, Confinement(LIMITS) if use is SandboxUse.OFF else confined)
+    assert isinstance(failure, Failure), failure
+    assert "Operation not permitted" in failure.detail
 
 
 async def test_being_ended_for_a_call_is_the_tools_failure_and_says_so(run) -> None:
