@@ -278,6 +278,15 @@ async def test_a_pass_looks_at_a_part_of_the_cache_and_the_next_one_goes_on(plac
     assert found[3] == {}
 
 
+async def test_a_loop_removes_so_many_at_a_time_and_the_command_all(place, monkeypatch):
+    monkeypatch.setattr("gooseherd.control.retention.REMOVALS_PER_PASS", 2)
+    for number in range(5):
+        await place.publish(entry(number), days=60 + number)
+    await noted(place, 60)
+    assert len(removals(await place.retention(IDLE).loop.run_once())) == 2
+    assert len(removals(await place.retention(IDLE).run_rounds())) == 3
+
+
 async def test_ended_jobs_and_batches_are_forgotten_and_the_cache_is_swept(place):
     source = entry(1)
     key = workflow_key(source.identity, RECIPE)

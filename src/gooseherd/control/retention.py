@@ -99,9 +99,7 @@ class Observation:
     round_over: bool = False
 
 
-def plan(
-    seen: Observation, policy: RetentionPolicy, keep_ended: timedelta | None, most: int = REMOVALS_PER_PASS
-) -> list[Action]:
+def plan(seen: Observation, policy: RetentionPolicy, keep_ended: timedelta | None, most: int) -> list[Action]:
     """What goes: by the tables of domain/retention.py, and by age."""
     actions: list[Action] = []
     if keep_ended is not None:
@@ -146,6 +144,7 @@ class Retention:
         self._forget = forget
         self._objects_per_pass = objects_per_pass
         self._round = CacheRound()
+        self._most = REMOVALS_PER_PASS
         self.loop: Loop[Observation, Action] = Loop(
             "retention",
             observe=self._observe,
@@ -156,7 +155,11 @@ class Retention:
         )
 
     async def run_rounds(self, *, dry_run: bool = False) -> PassReport[Action]:
-        """Passes over the whole cache; twice when its size matters, which the first round finds out."""
+        """Passes over the whole cache, removing all that may go; twice when its size matters.
+
+        The first round finds out how large it is.
+        """
+        self._most = OBJECTS_PER_PASS
         planned: list[Action] = []
         lost = errors = 0
         for _ in range(2 if self._policy.total_bytes is not None else 1):
@@ -245,7 +248,7 @@ class Retention:
         }
 
     def _plan(self, seen: Observation) -> Sequence[Action]:
-        actions = plan(seen, self._policy, self._keep_ended)
+        actions = plan(seen, self._policy, self._keep_ended, self._most)
         cutoff = self._round.cutoff
         if cutoff is not None and seen.cache is not None and seen.cache.cutoff is not None:
             # What goes here need not go elsewhere; a removal that fails is found by the next round.
