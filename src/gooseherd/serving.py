@@ -8,15 +8,14 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
-
-import uvicorn
 
 from gooseherd import telemetry
 from gooseherd.api.app import create_app
-from gooseherd.api.holding import Holds
+from gooseherd.api.server.http_server import HttpServer
+from gooseherd.api.server.limits import HttpLimits, connections_within_descriptors
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
@@ -30,37 +29,6 @@ _OPEN_FILES = 65536
 """Connections and files of this process; the usual soft limit of 1,024 is for programs that select()."""
 
 _BACKLOG = 2048
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that reports when it accepts requests, without its signal handling.
-
-    Its own handling raises the signal again before we have cleaned up.
-    """
-
-    def __init__(self, config: uvicorn.Config, holds: Holds) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-        self._holds = holds
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then set `accepting`."""
-        await super().startup(sockets=sockets)
-        self.accepting.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Redirect what is held, and let the other requests end.
-
-        What is held wakes up when this first waits: the listener is closed by then, so that a redirected
-        request waits for the next process, instead of coming back to this one for redirect after redirect.
-        """
-        self._holds.stop()
-        await super().shutdown(sockets=sockets)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the caller."""
-        yield
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
@@ -81,7 +49,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
             if not await _first(starting, stop_requested):
                 return
             service = starting.result()
-            server = _Server(_config(service), service.dependencies.holds)
+            server = _server(settings, service)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             serving.add_done_callback(lambda _: server.accepting.set())
             if await _first(asyncio.create_task(server.accepting.wait()), stop_requested) and server.started:
@@ -129,15 +97,31 @@ async def _first(work: asyncio.Future[Any], stop_requested: asyncio.Future[None]
     return True
 
 
-def _config(service: Service) -> uvicorn.Config:
-    return uvicorn.Config(
-        create_app(service.dependencies),
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # API_TRUSTED_PROXIES decides
-        lifespan="off",
-        timeout_graceful_shutdown=_OPEN_REQUESTS_SECONDS,
-        server_header=False,
+def _server(settings: Settings, service: Service) -> HttpServer:
+    dependencies = service.dependencies
+    return HttpServer(
+        create_app(dependencies),
+        limits=_http_limits(settings),
+        holds=dependencies.holds,
+        cors_origins=dependencies.cors_origins,
+        shutdown_seconds=_OPEN_REQUESTS_SECONDS,
+    )
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    return HttpLimits(
+        request_line_bytes=settings.api_max_request_line_bytes,
+        header_lines=settings.api_max_header_lines,
+        header_bytes=settings.api_max_header_bytes,
+        body_bytes=settings.api_max_body_bytes,
+        head_seconds=settings.api_head_seconds,
+        body_seconds=settings.api_body_seconds,
+        idle_seconds=settings.api_idle_seconds,
+        unread_seconds=settings.unread_seconds,
+        connections=connections_within_descriptors(settings.api_max_connections),
+        connections_per_network=0
+        if settings.api_trusted_proxies
+        else settings.api_max_connections_per_address,
     )
 
 

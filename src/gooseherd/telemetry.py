@@ -124,6 +124,13 @@ REQUESTS_HELD: Final = Gauge(
 WRONG_KEYS: Final = Counter(
     "gooseherd_http_wrong_keys_total", "Requests with a key that is none.", registry=REGISTRY
 )
+CONNECTIONS: Final = Gauge("gooseherd_http_connections", "Open connections of clients.", registry=REGISTRY)
+CONNECTIONS_ENDED: Final = Counter(
+    "gooseherd_http_connections_ended_total",
+    "Connections that a limit ended or turned away: refused, descriptors, head, body, unread, replaced.",
+    ["limit"],
+    registry=REGISTRY,
+)
 REQUESTS: Final = Counter(
     "gooseherd_http_requests_total",
     "HTTP requests by route and status.",

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.head import HeadByGet
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.middleware import EdgeMiddleware
 from gooseherd.api.names import Names
@@ -71,7 +72,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     ):
         framework.include_router(router)
     _add_error_handlers(framework)
-    return EdgeMiddleware(Delivery(framework, dependencies, catalog, names), dependencies)
+    return EdgeMiddleware(Delivery(HeadByGet(framework), dependencies, catalog, names), dependencies)
 
 
 def _add_error_handlers(framework: FastAPI) -> None:
@@ -92,7 +93,7 @@ def _add_error_handlers(framework: FastAPI) -> None:
             return await known(request, NotFound("page", context.path))
         if error.status_code == 405:
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-            return await known(request, MethodNotAllowed(headers.get("allow", "")))
+            return await known(request, MethodNotAllowed(_allowed(headers.get("allow", ""))))
         return _response(
             request,
             plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id),
@@ -128,6 +129,12 @@ def _add_error_handlers(framework: FastAPI) -> None:
     framework.add_exception_handler(GooseherdError, known)
     framework.add_exception_handler(HTTPException, refused)
     framework.add_exception_handler(RequestValidationError, invalid)
+
+
+def _allowed(methods: str) -> str:
+    """The framework's list, with what is understood wherever GET is, and everywhere."""
+    known = {word.strip() for word in methods.split(",")} - {""}
+    return ", ".join(sorted(known | {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())))
 
 
 def _response(request: Request, rendered: Problem) -> Response:

@@ -14,8 +14,9 @@ from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.pages import problem_page
-from gooseherd.api.problems import HeadersTooLarge, MalformedRequest, Pairs, Stopping, problem, problem_type
+from gooseherd.api.problems import MalformedRequest, Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
+from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.api.wrong_keys import WrongKeys
 from gooseherd.domain.artifact import OWN_ADDRESS
@@ -25,7 +26,6 @@ _log = logging.getLogger(__name__)
 _audit = logging.getLogger("gooseherd.audit")
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-HEADERS_LIMIT_BYTES: Final = 32 * 1024
 PATH_LIMIT_BYTES: Final = 2048
 
 _FORBIDDEN_PATH = re.compile(
@@ -43,6 +43,8 @@ _REQUEST_HEADERS: Final = (
     b"Authorization, Range, If-Range, If-Match, If-None-Match, Prefer, Cache-Control, Content-Type, "
     b"Last-Event-ID, X-API-Key, X-Request-Id"
 )
+_ESSENTIAL: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What is answered although all connections are taken, beside the admin's calls."""
 _READ = b"GET, HEAD, OPTIONS"
 _WRITE = b"GET, HEAD, POST, DELETE, OPTIONS"
 
@@ -57,7 +59,7 @@ class EdgeMiddleware:
     def __init__(self, inside: ASGIApp, dependencies: Dependencies) -> None:
         self._inside = inside
         self._dependencies = dependencies
-        self._cors = _Cors(dependencies.cors_origins)
+        self._cors = Cors(dependencies.cors_origins)
         self._wrong_keys = WrongKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,6 +93,10 @@ class EdgeMiddleware:
             await send(message)
 
         try:
+            if REFUSAL_KEY in scope:
+                raise scope[REFUSAL_KEY]
+            if ESSENTIAL_KEY in scope and scope["path"] not in _ESSENTIAL and not context.is_admin:
+                raise scope[ESSENTIAL_KEY]
             if scope["method"] == "OPTIONS":
                 await _options(scope, headers, send_with_headers)
             else:
@@ -156,7 +162,7 @@ async def send_problem(
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else rendered.body})
 
 
-class _Cors:
+class Cors:
     """Which pages may read responses. No credentials are ever allowed, so `*` is safe."""
 
     def __init__(self, origins: Iterable[str]) -> None:
@@ -165,6 +171,7 @@ class _Cors:
         self._always: Pairs = [(b"cross-origin-resource-policy", b"cross-origin")]
 
     def headers(self, request: Headers) -> Pairs:
+        """Those of the response to a request with these."""
         if self._open:
             return [*_allowed(b"*"), *self._always]
         vary = (b"vary", b"Origin")
@@ -203,8 +210,6 @@ def _refuse_malformed(scope: MutableMapping[str, Any]) -> None:
         raise MalformedRequest(f"paths are limited to {PATH_LIMIT_BYTES} bytes")
     if _FORBIDDEN_PATH.search(raw) or not scope["path"].isprintable():
         raise MalformedRequest("the path holds an encoded slash, a control byte or a broken escape")
-    if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADERS_LIMIT_BYTES:
-        raise HeadersTooLarge(HEADERS_LIMIT_BYTES)
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:

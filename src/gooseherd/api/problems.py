@@ -43,13 +43,52 @@ class HeadersTooLarge(errors.Rejected):
 
 
 @dataclass(eq=False)
+class TargetTooLong(errors.Rejected):
+    """The request line names more than any address of ours has."""
+
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"paths with their query are limited to {self.limit_bytes} bytes"
+
+
+@dataclass(eq=False)
+class UnknownTransferCoding(errors.Rejected):
+    """The body is framed by something other than a length or chunks."""
+
+    def __str__(self) -> str:
+        return "of transfer codings only chunked is known here"
+
+
+@dataclass(eq=False)
+class RequestTooSlow(errors.Rejected):
+    """Headers or body did not arrive in the time there is for them."""
+
+    what: str
+    limit_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.what} took longer than {self.limit_seconds:g} seconds"
+
+
+@dataclass(eq=False)
+class TooManyConnections(errors.Unavailable):
+    """This client, or all of them, hold as many connections as there may be."""
+
+    limit: int
+
+    def __str__(self) -> str:
+        return "too many connections are open; finish with some, then ask again"
+
+
+@dataclass(eq=False)
 class BodyTooLarge(errors.Rejected):
     """The body of a request is longer than the call takes."""
 
     limit_bytes: int
 
     def __str__(self) -> str:
-        return f"request bodies are limited to {self.limit_bytes} bytes; /files/import takes any length"
+        return f"request bodies are limited to {self.limit_bytes} bytes; /files/import takes the most"
 
 
 @dataclass(eq=False)
@@ -138,6 +177,13 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         404, "not-yet-published", "Not published yet", retryable=True, fields=_same("what", "name")
     ),
     MethodNotAllowed: ProblemType(405, "method-not-allowed", "Method not allowed"),
+    RequestTooSlow: ProblemType(
+        408,
+        "request-too-slow",
+        "The request did not arrive in time",
+        retryable=True,
+        fields=_same("limit_seconds"),
+    ),
     errors.NotCancellable: ProblemType(
         409,
         "not-cancellable",
@@ -155,6 +201,9 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     ),
     PreconditionFailed: ProblemType(412, "precondition-failed", "If-Match names another version"),
     BodyTooLarge: ProblemType(413, "body-too-large", "The body is too large", fields=_same("limit_bytes")),
+    TargetTooLong: ProblemType(
+        414, "target-too-long", "The address is too long", fields=_same("limit_bytes")
+    ),
     errors.RangeNotSatisfiable: ProblemType(
         416, "range-not-satisfiable", "The range starts past the end", fields=_same("size")
     ),
@@ -183,6 +232,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     HeadersTooLarge: ProblemType(
         431, "headers-too-large", "The headers are too large", fields=_same("limit_bytes")
     ),
+    UnknownTransferCoding: ProblemType(501, "unknown-transfer-coding", "The transfer coding is unknown"),
     errors.OutboundRefused: ProblemType(
         502,
         "source-refused",
@@ -212,6 +262,9 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         "The artifact cache did not answer",
         retryable=True,
         fields=_same("operation"),
+    ),
+    TooManyConnections: ProblemType(
+        503, "too-many-connections", "Too many connections", retryable=True, fields=_same("limit")
     ),
     NotReady: ProblemType(503, "not-ready", "The file is being made", retryable=True, fields=_same("job_id")),
     Stopping: ProblemType(503, "stopping", "The service is being restarted", retryable=True),

@@ -17,12 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from tests.doubles import FleetDouble, WorkersDouble
 
 from gooseherd.api.app import Dependencies, create_app
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.describing import Describing
+from gooseherd.api.server.http_server import HttpServer
+from gooseherd.api.server.limits import HttpLimits
 from gooseherd.control.batch_loop import AdvanceBatch, BatchLoop, BatchTiming
 from gooseherd.control.batches import Batches
 from gooseherd.control.loop import PassReport
@@ -355,7 +356,7 @@ class Builder:
         self._batches = batches
         self._numbers = itertools.count(1)
         self._root = root
-        self._ending: list[tuple[uvicorn.Server, asyncio.Task[None], httpx.AsyncClient]] = []
+        self._ending: list[tuple[HttpServer, asyncio.Task[None], httpx.AsyncClient]] = []
 
     async def __call__(
         self,
@@ -365,6 +366,7 @@ class Builder:
         owner: str = "one",
         batch_limits: BatchLimits = BatchLimits(20, 4),  # noqa: B008 - frozen
         batch_ttl: timedelta = timedelta(days=1),
+        http_limits: HttpLimits = HttpLimits(),  # noqa: B008 - frozen
         **changes: Any,
     ) -> Town:
         """Keyword arguments replace fields of the Dependencies."""
@@ -433,16 +435,14 @@ class Builder:
             **changes,
         )
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
+        server = HttpServer(
             create_app(dependencies),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,
+            limits=http_limits,
+            holds=dependencies.holds,
+            cors_origins=dependencies.cors_origins,
+            shutdown_seconds=2,
         )
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server._serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             assert not serving.done()
             await asyncio.sleep(0.005)

@@ -1,0 +1,414 @@
+"""One connection: uvicorn's protocol, with limits on what arrives and on the time that it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import re
+import sys
+import termios
+from enum import Enum, auto
+from math import inf
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gooseherd import telemetry
+from gooseherd.api.problems import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTooSlow,
+    TargetTooLong,
+    TooManyConnections,
+    UnknownTransferCoding,
+)
+from gooseherd.api.server.connections import Connections
+from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
+from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::\d*)?|\[[0-9A-Fa-f:.]+\](?::\d*)?")
+"""uri-host [ ":" port ] of RFC 9112 §3.2; it may be empty."""
+_PIPELINED: Final = 32
+"""Requests that may wait for their turn; a client that sends more gets the answers to these alone."""
+_ESSENTIAL_HEAD_SECONDS: Final = 5.0
+_LINGER_SECONDS: Final = 2.0
+"""After a refusal: closing with unread bytes would make the kernel take back the answer (RFC 9112 §9.6)."""
+
+
+class _Phase(Enum):
+    """What of a request is awaited."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    RESPONSE = auto()
+    """Nothing: the request is complete, its response is under way."""
+    ENDING = auto()
+    """Nothing any more: what still comes is dropped."""
+
+
+class _SentAhead(Exception):
+    """More requests wait for their turn than may."""
+
+
+class _LastResponse:
+    """The transport as the last response sees it: closed, it still reads, until the client has its answer."""
+
+    def __init__(self, protocol: LimitedProtocol) -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.linger()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """Refuses by a response of its own, in its turn, and then reads nothing more.
+
+    A response under way is never written into: a request that breaks while it is being answered ends
+    with that answer, and one that cannot be parsed is refused after the answers to those before it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        connections: Connections,
+        network: str,
+        essential: bool,
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._registry = connections
+        self._limits = connections.limits
+        self._network: str | None = network
+        self._essential = essential
+        self._answering: RequestResponseCycle | None = None
+        self._phase = _Phase.HEAD
+        self._begun = False
+        """Whether anything of any request has come."""
+        self._deadline = inf
+        self._enforced_at = 0.0
+        self._url_bytes = self._header_bytes = self._header_lines = self._body_bytes = 0
+        self._undelivered_bytes = 0
+        """Fed to the parser since it last called back: what it holds of a header, or skips."""
+        self._read_at = 0.0
+        """When the client last took something of what it is being sent."""
+        self._unread_bytes = 0
+
+    # -- the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count its time from here: a client that connects has something to ask."""
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._registry.watch(self)
+        if self._phase is _Phase.ENDING:
+            transport.close()
+        now = self._enforced_at = self._read_at = self.loop.time()
+        self._deadline = now + self._head_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave, and tell every request that its client is gone."""
+        self._registry.unwatch(self)
+        self.leave()
+        for cycle, _ in self.pipeline:
+            cycle.disconnected = True
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def let_go(self) -> None:
+        """Close it and leave: its place is needed."""
+        telemetry.CONNECTIONS_ENDED.labels("replaced").inc()
+        self.leave()
+        self._phase = _Phase.ENDING
+        if self.transport is not None:  # else: accepted a moment ago
+            self.transport.close()
+
+    def leave(self) -> None:
+        """Give its place back, once."""
+        if self._network is not None:
+            self._registry.leave(self, self._network)
+            self._network = None
+
+    # -- what arrives
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, as long as there is something to expect."""
+        if self._phase is _Phase.ENDING:
+            return
+        self._undelivered_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+            if self._undelivered_bytes > self._limits.header_bytes + len(data):
+                # Within one header, chunk extension or trailer: the parser would keep or skip it for ever.
+                raise self._endless()
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if isinstance(cause, _SentAhead):
+                self._last_is(self.cycle)
+            else:
+                self._refuse(cause if isinstance(cause, _REFUSALS) else MalformedRequest(_NOT_HTTP))
+        except httptools.HttpParserUpgrade:
+            # Nothing is spoken here beside HTTP/1.1, in which the request is answered.
+            self._last_is(self.cycle)
+        except httptools.HttpParserError:
+            self._refuse(MalformedRequest(_NOT_HTTP))
+        except _REFUSALS as error:
+            self._refuse(error)
+
+    def _endless(self) -> Exception:
+        if self._phase is _Phase.IDLE or not self._begun:
+            return MalformedRequest(_NOT_HTTP)
+        return HeadersTooLarge(self._limits.header_bytes)
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        if len(self.pipeline) >= _PIPELINED:
+            raise _SentAhead
+        super().on_message_begin()
+        self._begun = True
+        if self._phase is not _Phase.HEAD:  # else: the first one, timed from the connection's start
+            self._phase = _Phase.HEAD
+            self._deadline = self.loop.time() + self._head_seconds
+        self._url_bytes = self._header_bytes = self._header_lines = self._body_bytes = 0
+        self._undelivered_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target."""
+        self._url_bytes += len(url)
+        if self._url_bytes > self._limits.request_line_bytes:
+            raise TargetTooLong(self._limits.request_line_bytes)
+        self._undelivered_bytes = 0
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header line; a trailer is counted like one and dropped (RFC 9110 §6.5.1)."""
+        self._undelivered_bytes = 0
+        self._header_lines += 1
+        self._header_bytes += len(name) + len(value)
+        limits = self._limits
+        if self._header_lines > limits.header_lines or self._header_bytes > limits.header_bytes:
+            raise HeadersTooLarge(limits.header_bytes)
+        if self._phase is _Phase.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the request, or raise why it cannot be one."""
+        self._check_head()
+        self._registry.has_request(self)
+        self._phase = _Phase.BODY
+        self._undelivered_bytes = 0
+        self._deadline = self.loop.time() + self._limits.body_seconds
+        if self._essential:
+            cast("dict[str, Any]", self.scope)[ESSENTIAL_KEY] = TooManyConnections(self._limits.connections)
+        super().on_headers_complete()
+        if self._essential:
+            self.cycle.keep_alive = False
+
+    def _check_head(self) -> None:
+        """RFC 9112 §3.2 on Host, §6 on framing."""
+        hosts = codings = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+                if not _HOST.fullmatch(value):
+                    raise MalformedRequest("the Host header is not the name of a host")
+            elif name == b"transfer-encoding":
+                codings += 1
+                if codings > 1 or value.strip().lower() != b"chunked":
+                    raise UnknownTransferCoding
+            elif name == b"content-length":
+                if not value.isdigit():
+                    raise MalformedRequest("the Content-Length header is not a number")
+                if len(value) > 18 or int(value) > self._limits.body_bytes:
+                    raise BodyTooLarge(self._limits.body_bytes)
+        version = self.parser.get_http_version()
+        if hosts > 1 or (not hosts and version != "1.0"):
+            raise MalformedRequest("a request names its host in exactly one Host header")
+        if codings and version == "1.0":
+            raise MalformedRequest("HTTP/1.0 knows no transfer codings")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._undelivered_bytes = 0
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:
+            raise BodyTooLarge(self._limits.body_bytes)
+        self._deadline += len(body) / MIN_BODY_BYTES_A_SECOND
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        super().on_message_complete()
+        self._undelivered_bytes = 0
+        if self.cycle.response_complete:
+            self._wait_for_request()
+        else:
+            self._phase = _Phase.RESPONSE
+            self._deadline = inf
+
+    def on_response_complete(self) -> None:
+        """Start the next request if it is there, or wait for it."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing() or (self._phase is _Phase.ENDING and not self.pipeline):
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._phase is _Phase.RESPONSE:
+            self._wait_for_request()
+
+    def _wait_for_request(self) -> None:
+        self._phase = _Phase.IDLE
+        self._deadline = self.loop.time() + self._limits.idle_seconds
+        self._registry.awaits_request(self)
+
+    @property
+    def _head_seconds(self) -> float:
+        if self._essential:
+            return min(self._limits.head_seconds, _ESSENTIAL_HEAD_SECONDS)
+        return self._limits.head_seconds
+
+    # -- refusals
+
+    def _refuse(self, error: BaseException) -> None:
+        """Answer with `error`, after what is being answered, and read no more."""
+        begun = self._begun and self._phase in (_Phase.HEAD, _Phase.BODY)
+        broken = self.cycle if self._phase is _Phase.BODY else None
+        self._phase = _Phase.ENDING
+        self._deadline = inf
+        self._registry.has_request(self)
+        if broken is not None and (broken.response_started or broken.response_complete):
+            self._last_is(broken)
+            return
+        if broken is not None:
+            broken.disconnected = True
+            broken.message_event.set()
+            self.pipeline = type(self.pipeline)(entry for entry in self.pipeline if entry[0] is not broken)
+        self.cycle = self._refusal(error, of_request=begun)
+        answering = self._answering
+        if answering is None or answering is broken or answering.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _refusal(self, error: BaseException, *, of_request: bool) -> RequestResponseCycle:
+        """A request for this error, made of what is known of the one that it is about."""
+        if not of_request:
+            super().on_message_begin()
+        elif self._url_bytes:
+            self.scope["method"] = self.parser.get_method().decode()
+        scope: dict[str, Any] = {
+            "method": "GET",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            **self.scope,
+            REFUSAL_KEY: error,
+        }
+        cycle = RequestResponseCycle(
+            scope=cast("Any", scope),
+            transport=cast("asyncio.Transport", _LastResponse(self)),
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        cycle.more_body = False
+        return cycle
+
+    def _last_is(self, cycle: RequestResponseCycle) -> None:
+        """Close the connection after this response, or now if it is complete."""
+        self._phase = _Phase.ENDING
+        self._deadline = inf
+        cycle.keep_alive = False
+        if cycle.response_complete:
+            self.linger()
+        else:
+            cycle.transport = cast("asyncio.Transport", _LastResponse(self))
+
+    def linger(self) -> None:
+        """Close for writing now and for reading soon: the client shall find the answer it was sent."""
+        if self.transport.is_closing():
+            return
+        self._phase = _Phase.ENDING
+        self._deadline = self.loop.time() + _LINGER_SECONDS
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    # -- time
+
+    def enforce(self, now: float) -> None:
+        """Let go of what has overrun its time; `now` is the loop's."""
+        since, self._enforced_at = now - self._enforced_at, now
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            unread += self._unacknowledged_bytes()
+        if unread != self._unread_bytes or not unread:
+            self._unread_bytes, self._read_at = unread, now
+        elif now - self._read_at > self._limits.unread_seconds:
+            telemetry.CONNECTIONS_ENDED.labels("unread").inc()
+            self.transport.abort()
+            return
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self._deadline += since  # the client may be sending; it is this side that does not read
+        elif now > self._deadline:
+            self._overdue()
+
+    def _unacknowledged_bytes(self) -> int:
+        """What the kernel still holds of what was written: it makes room for more in large steps only."""
+        number = self.transport.get_extra_info("socket").fileno()
+        if number < 0:
+            return 0
+        try:
+            held = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ of tcp(7)
+        except OSError:
+            return 0
+        return int.from_bytes(held, sys.byteorder)
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what was written."""
+        self._read_at = self.loop.time()
+        super().resume_writing()
+
+    def _overdue(self) -> None:
+        match self._phase:
+            case _Phase.HEAD if not self._begun:
+                self.transport.close()  # a browser that connected ahead of any request
+            case _Phase.HEAD:
+                telemetry.CONNECTIONS_ENDED.labels("head").inc()
+                self._refuse(RequestTooSlow("the headers", self._head_seconds))
+            case _Phase.BODY:
+                telemetry.CONNECTIONS_ENDED.labels("body").inc()
+                self._refuse(RequestTooSlow("the body", self._limits.body_seconds))
+            case _:
+                self.transport.close()
+
+
+_NOT_HTTP: Final = "this is not HTTP/1.1"
+_REFUSALS: Final = (BodyTooLarge, HeadersTooLarge, MalformedRequest, TargetTooLong, UnknownTransferCoding)

@@ -1,0 +1,10 @@
+"""What the server tells the application about a request, beside what ASGI has a place for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+REFUSAL_KEY: Final = "gooseherd.refusal"
+"""Of a scope: the error to answer with. What was sent never became a request."""
+ESSENTIAL_KEY: Final = "gooseherd.essential_only"
+"""Of a scope: the error to answer with unless the request is one that an operator needs."""
