@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import MOST_THREADS
+from gooseherd.http_settings import HttpSettings
 from gooseherd.setting_types import LEAST_SPANS, Cap, Flag, Folder, Paths, Size, Switch, Text, Words
 from gooseherd.settings_page import settings_page
 
@@ -35,7 +36,7 @@ def default_state_dir() -> Path:
     return Path(home) / "gooseherd"
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """Read from the environment only; nothing needs to be set on a laptop."""
 
     model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, frozen=True, extra="ignore")
@@ -305,93 +306,6 @@ class Settings(BaseSettings):
         None, description="Endpoint of s3: sources; naming it allows it, also plain http. Unset: AWS's own."
     )
     source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
-
-    # -- api
-    api_host: str = Field("127.0.0.1", description="Address to listen on. Loopback unless told.")
-    api_port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    api_admin_key: Text = Field(
-        None,
-        description="Key of admin calls (X-API-Key). Unset: made at first start, kept in the state folder.",
-    )
-    api_public_url: Text = Field(
-        None, description="What clients call this service, for absolute links behind a proxy."
-    )
-    api_wait_max_seconds: float = Field(
-        50, ge=0, le=600, description="Longest a request is held; below common proxy timeouts of 60 s."
-    )
-    api_hold: Literal["viewers", "never"] = Field(
-        "viewers",
-        description="Whether a viewer's request is held until the file is made; never: 202, by name 503.",
-    )
-    api_max_holds_per_requester: int = Field(
-        500, ge=1, le=100_000, description="Most requests that are held at a time for one requester."
-    )
-    api_cors_origins: Words = Field(("*",), description="Origins browsers may call from, comma-separated.")
-    api_trusted_proxies: int = Field(
-        0, ge=0, le=10, description="Proxies in front whose X-Forwarded-* headers are believed."
-    )
-
-    # -- limits of HTTP (docs/adr/0025-limits-while-parsing.md)
-    api_max_request_line_bytes: Size = Field(
-        16 * 2**10,
-        ge=512,
-        le=2**20,
-        description="Longest path with its query; more gets 414. The `next` of a list may have 8 KiB.",
-    )
-    api_max_header_lines: int = Field(
-        100, ge=10, le=10_000, description="Most header lines of a request; more get 431. Browsers send 20."
-    )
-    api_max_header_bytes: Size = Field(
-        32 * 2**10, ge=1024, le=2**20, description="Most bytes of them, counted as they arrive; more get 431."
-    )
-    api_max_body_bytes: Size = Field(
-        2**30,
-        ge=2**10,
-        description="Largest body, counted as it arrives; more gets 413. Only an import is that long, and "
-        "its lines are stored as they come; 500,000 entries of a portal's dump are 1 GiB.",
-    )
-    api_head_seconds: float = Field(
-        20,
-        gt=0,
-        description="For a request's headers; then 408. They fit a packet or two, which a poor mobile "
-        "connection repeats for some seconds.",
-    )
-    api_body_seconds: float = Field(
-        30, gt=0, description="For a body, and a second more for every 500 bytes that came; then 408."
-    )
-    api_idle_seconds: float = Field(
-        75,
-        gt=0,
-        description="A connection without a request is closed after this long: later than load balancers do, "
-        "mostly after 60 s, or they send requests into connections that close.",
-    )
-    api_unread_seconds: float = Field(
-        0,
-        ge=0,
-        description="A client that takes nothing of its response for this long is let go; one that reads "
-        "slowly is not. 0: 60, or an hour where API_HOST is loopback, for whoever pages through "
-        "`samtools view URL | less`.",
-    )
-    api_max_connections: int = Field(
-        4096,
-        ge=1,
-        description="Open connections; fewer where the limit of open files has no room (two for each, and "
-        "256 for the rest). Beyond it whoever has waited longest without a request is closed; if nobody "
-        "waits, 16 more are let in for liveness, readiness, metrics and the admin key, and others get 503.",
-    )
-    api_max_connections_per_address: int = Field(
-        512,
-        ge=1,
-        description="Of one IPv4 address or /64 of IPv6; more get 503. An institute behind one address has "
-        "six for each browser. Not limited when API_TRUSTED_PROXIES is set: then it is the proxy's to do.",
-    )
-
-    @property
-    def unread_seconds(self) -> float:
-        """How long a response may wait for its reader."""
-        if self.api_unread_seconds:
-            return self.api_unread_seconds
-        return 3600.0 if self.api_host in ("localhost", "::1") or self.api_host.startswith("127.") else 60.0
 
     @property
     def profile(self) -> Profile:

@@ -17,7 +17,10 @@ def settings_page(model: type[BaseSettings]) -> str:
         "| variable | default | bounds | what and why |",
         "| --- | --- | --- | --- |",
     ]
-    for name, field in model.model_fields.items():
+    own = [name for name in model.__annotations__ if name in model.model_fields]
+    inherited = [name for name in model.model_fields if name not in own]
+    for name in (*own, *inherited):
+        field = model.model_fields[name]
         bounds = ", ".join(filter(None, (_bound(item) for item in field.metadata)))
         rows.append(
             f"| `{name.upper()}` | {_default(name, field.default)} | {bounds} | {field.description} |"

@@ -14,8 +14,9 @@ from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.pages import problem_page
-from gooseherd.api.problems import MalformedRequest, Pairs, Stopping, problem, problem_type
+from gooseherd.api.problems import Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
+from gooseherd.api.server.refusals import MalformedRequest, TooManyConnections
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.api.wrong_keys import WrongKeys
@@ -146,7 +147,9 @@ def _log_error(error: Exception, context: RequestContext, scope: Scope, *, begun
     if begun:
         _log.warning("the response broke off", extra=extra, exc_info=error)
     elif isinstance(error, GooseherdError):
-        _log.log(logging.WARNING if status >= 500 else logging.DEBUG, "refused", extra=extra)
+        # Too many connections are counted; a line for each would be what a flood is for.
+        loud = status >= 500 and not isinstance(error, TooManyConnections)
+        _log.log(logging.WARNING if loud else logging.DEBUG, "refused", extra=extra)
     else:
         _log.error("request failed", extra=extra, exc_info=error)
 

@@ -12,6 +12,15 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from gooseherd.api.server.refusals import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTooSlow,
+    TargetTooLong,
+    TooManyConnections,
+    UnknownTransferCoding,
+)
 from gooseherd.domain import errors
 from gooseherd.domain.failures import Reason, retryable
 
@@ -20,75 +29,6 @@ RETRY_AFTER_SECONDS: Final = 5
 """What a dependency that did not answer is given to come back."""
 REMEMBERED_SECONDS: Final = 30
 """How long a passing failure is remembered (domain.failures), so how long a retry should wait."""
-
-
-@dataclass(eq=False)
-class MalformedRequest(errors.Rejected):
-    """A request line or header block that no honest client sends."""
-
-    problem: str
-
-    def __str__(self) -> str:
-        return self.problem
-
-
-@dataclass(eq=False)
-class HeadersTooLarge(errors.Rejected):
-    """The header block is longer than any client of ours needs."""
-
-    limit_bytes: int
-
-    def __str__(self) -> str:
-        return f"request headers are limited to {self.limit_bytes} bytes"
-
-
-@dataclass(eq=False)
-class TargetTooLong(errors.Rejected):
-    """The request line names more than any address of ours has."""
-
-    limit_bytes: int
-
-    def __str__(self) -> str:
-        return f"paths with their query are limited to {self.limit_bytes} bytes"
-
-
-@dataclass(eq=False)
-class UnknownTransferCoding(errors.Rejected):
-    """The body is framed by something other than a length or chunks."""
-
-    def __str__(self) -> str:
-        return "of transfer codings only chunked is known here"
-
-
-@dataclass(eq=False)
-class RequestTooSlow(errors.Rejected):
-    """Headers or body did not arrive in the time there is for them."""
-
-    what: str
-    limit_seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.what} took longer than {self.limit_seconds:g} seconds"
-
-
-@dataclass(eq=False)
-class TooManyConnections(errors.Unavailable):
-    """This client, or all of them, hold as many connections as there may be."""
-
-    limit: int
-
-    def __str__(self) -> str:
-        return "too many connections are open; finish with some, then ask again"
-
-
-@dataclass(eq=False)
-class BodyTooLarge(errors.Rejected):
-    """The body of a request is longer than the call takes."""
-
-    limit_bytes: int
-
-    def __str__(self) -> str:
-        return f"request bodies are limited to {self.limit_bytes} bytes; /files/import takes the most"
 
 
 @dataclass(eq=False)

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 
 from gooseherd.api.models.problem import ProblemView
-from gooseherd.api.problems import MEDIA_TYPE, BodyTooLarge
+from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.request_context import RequestContext, context_of
+from gooseherd.api.server.refusals import BodyTooLarge
 from gooseherd.domain.job import Requester
 
 

@@ -1,4 +1,4 @@
-"""The API as clients meet it: uvicorn on a loopback port, the default store, a real cache folder."""
+"""The API as clients meet it: our server on a loopback port, the default store, a real cache folder."""
 
 from __future__ import annotations
 

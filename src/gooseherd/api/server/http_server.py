@@ -13,11 +13,12 @@ from starlette.types import ASGIApp
 
 from gooseherd.api.holding import Holds
 from gooseherd.api.middleware import Cors
-from gooseherd.api.problems import Pairs, TooManyConnections, problem
+from gooseherd.api.problems import Pairs, problem
 from gooseherd.api.server.acceptor import Acceptor
 from gooseherd.api.server.connections import Connections
 from gooseherd.api.server.limits import HttpLimits
 from gooseherd.api.server.protocol import LimitedProtocol
+from gooseherd.api.server.refusals import TooManyConnections
 
 
 class HttpServer(uvicorn.Server):

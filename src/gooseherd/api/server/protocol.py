@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import re
 import sys
 import termios
 from enum import Enum, auto
@@ -18,7 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gooseherd import telemetry
-from gooseherd.api.problems import (
+from gooseherd.api.server.connections import Connections
+from gooseherd.api.server.framing import check_head
+from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
+from gooseherd.api.server.refusals import (
     BodyTooLarge,
     HeadersTooLarge,
     MalformedRequest,
@@ -27,12 +29,8 @@ from gooseherd.api.problems import (
     TooManyConnections,
     UnknownTransferCoding,
 )
-from gooseherd.api.server.connections import Connections
-from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::\d*)?|\[[0-9A-Fa-f:.]+\](?::\d*)?")
-"""uri-host [ ":" port ] of RFC 9112 §3.2; it may be empty."""
 _PIPELINED: Final = 32
 """Requests that may wait for their turn; a client that sends more gets the answers to these alone."""
 _ESSENTIAL_HEAD_SECONDS: Final = 5.0
@@ -206,7 +204,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request, or raise why it cannot be one."""
-        self._check_head()
+        check_head(self.headers, self.parser.get_http_version(), self._limits.body_bytes)
         self._registry.has_request(self)
         self._phase = _Phase.BODY
         self._undelivered_bytes = 0
@@ -216,29 +214,6 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._essential:
             self.cycle.keep_alive = False
-
-    def _check_head(self) -> None:
-        """RFC 9112 §3.2 on Host, §6 on framing."""
-        hosts = codings = 0
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-                if not _HOST.fullmatch(value):
-                    raise MalformedRequest("the Host header is not the name of a host")
-            elif name == b"transfer-encoding":
-                codings += 1
-                if codings > 1 or value.strip().lower() != b"chunked":
-                    raise UnknownTransferCoding
-            elif name == b"content-length":
-                if not value.isdigit():
-                    raise MalformedRequest("the Content-Length header is not a number")
-                if len(value) > 18 or int(value) > self._limits.body_bytes:
-                    raise BodyTooLarge(self._limits.body_bytes)
-        version = self.parser.get_http_version()
-        if hosts > 1 or (not hosts and version != "1.0"):
-            raise MalformedRequest("a request names its host in exactly one Host header")
-        if codings and version == "1.0":
-            raise MalformedRequest("HTTP/1.0 knows no transfer codings")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
