@@ -15,7 +15,14 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BAM, BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
-from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, SizeBounds, WorkerSize, limit_reached, size_for
+from gooseherd.fleet.sizes import (
+    FARGATE_MEMORY_MIB,
+    SizeBounds,
+    WorkerSize,
+    limit_reached,
+    size_for,
+    smallest,
+)
 
 GIB = 1 << 30
 
@@ -142,3 +149,11 @@ def test_each_shortage_gives_more_of_that_and_less_of_nothing_or_a_limit_is_name
         assert later.covers(earlier)
         assert (later == earlier) == (limit_reached(wanted, SizeBounds()) is not None)
         earlier = later
+
+
+@pytest.mark.parametrize("source_format", ALL, ids=lambda known: known.name)
+def test_a_small_file_of_every_format_fits_a_worker_that_is_kept_ready(source_format) -> None:
+    for bounds in (SizeBounds(), SizeBounds(least_cpu=512, least_memory_mib=1024, least_disk_gib=50)):
+        kept = smallest(bounds)
+        assert kept == size_for(need(source_format, 20 * 1024), bounds)
+        assert kept.covers(size_for(need(source_format, GIB - 1), bounds))

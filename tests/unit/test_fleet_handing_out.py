@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,9 @@ async def slow_start(
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def spawn(launcher: Launcher, worker_id: WorkerId, work: Path) -> subprocess.Popen[bytes]:
+    def spawn(
+        launcher: Launcher, worker_id: WorkerId, work: Path, more: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         loop.call_soon_threadsafe(begun.set)
         go_on.wait()
         children.append(subprocess.Popen(["sleep", "600"], start_new_session=True))

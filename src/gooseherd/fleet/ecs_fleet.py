@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -31,15 +30,15 @@ from gooseherd.domain.errors import (
     WorkerLost,
 )
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import BAM
-from gooseherd.domain.job import JobId, WorkerId
+from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WarmWorkers, WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
 from gooseherd.fleet.ecs_launches import DESCRIBE_SECONDS, Describe, EcsLaunches
+from gooseherd.fleet.ecs_tasks import is_task_id
 from gooseherd.fleet.provisioner import EcsProvisioner
-from gooseherd.fleet.sizes import SizeBounds, WorkerSize, limit_reached, size_for
+from gooseherd.fleet.sizes import SizeBounds, WorkerSize, limit_reached, size_for, smallest
 from gooseherd.fleet.worker_inventory import WorkerInventory
 from gooseherd.fleet.worker_state import WorkerState, as_view
 
@@ -49,17 +48,6 @@ _VERDICT_SECONDS: Final = 5.0
 """How long a silent worker's end is waited for: ECS shows a container's some seconds after it."""
 _FRESH_SHARE: Final = 0.9
 """Of the idle timeout: a warm worker closer to its own end is not handed out."""
-
-
-_TASK_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def _is_task_id(worker_id: WorkerId) -> bool:
-    """Whether ECS can be asked for it: one other name makes it refuse the whole question.
-
-    A job may name a local worker, from before its deployment moved to ECS.
-    """
-    return _TASK_ID.fullmatch(worker_id) is not None
 
 
 class EcsFleet(AcquiringFleet):
@@ -118,7 +106,7 @@ class EcsFleet(AcquiringFleet):
 
     async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
         """Waits for ECS as long as it takes, for not seeing a worker is not its end."""
-        if not _is_task_id(worker_id):
+        if not is_task_id(worker_id):
             return None
         state = await self._discovery.look_up(worker_id)
         address = self._discovery.address(worker_id)
@@ -132,7 +120,7 @@ class EcsFleet(AcquiringFleet):
         self, worker_id: WorkerId, attempt: AttemptId, *, reserved: bool = False
     ) -> WorkerHandle | None:
         """Waits for ECS to show it, as `find`."""
-        if not _is_task_id(worker_id):
+        if not is_task_id(worker_id):
             return None
         state = await self._discovery.look_up(worker_id)
         if state.gone or self._discovery.address(worker_id) is None:
@@ -149,7 +137,7 @@ class EcsFleet(AcquiringFleet):
 
     async def gone(self, worker_id: WorkerId) -> str:
         """STOPPED, or missing twice after it had been seen."""
-        if not _is_task_id(worker_id):
+        if not is_task_id(worker_id):
             return "it was a worker of another kind of fleet"
         if worker_id not in self._discovery.states():
             await self._discovery.look_up(worker_id)
@@ -208,7 +196,7 @@ class EcsFleet(AcquiringFleet):
         try:
             async with asyncio.timeout(self._survey_timeout):
                 await self._discovery.swept()
-                unseen = sorted(filter(_is_task_id, set(also) - self._discovery.states().keys()))
+                unseen = sorted(filter(is_task_id, set(also) - self._discovery.states().keys()))
                 described = await self._api.describe_tasks(unseen)
         except TimeoutError:
             raise CloudUnavailable("survey", "the fleet could not be seen in time") from None
@@ -222,7 +210,7 @@ class EcsFleet(AcquiringFleet):
     async def stop(self, worker_id: WorkerId, reason: str) -> None:
         """Does not wait for its end."""
         state = self._discovery.states().get(worker_id)
-        if not _is_task_id(worker_id):
+        if not is_task_id(worker_id):
             raise NotFound("worker", worker_id)
         if state is None or state.task is None:
             task = (await self._api.describe_tasks([worker_id])).tasks.get(worker_id)
@@ -273,7 +261,7 @@ class EcsFleet(AcquiringFleet):
 
     async def _from_floor(self, attempt: AttemptId, size: WorkerSize) -> WorkerHandle | None:
         """One of the warm floor, if its size will do; None: none is to be had."""
-        if self._floor is None or not self._floor_size().covers(size):
+        if self._floor is None or not smallest(self._bounds).covers(size):
             return None
         while (worker_id := await self._floor_worker()) is not None:
             handle = await self.take(worker_id, attempt)
@@ -290,12 +278,6 @@ class EcsFleet(AcquiringFleet):
         except StoreUnavailable as error:
             log.warning("the warm floor cannot be used", extra={"error": str(error)})
             return None
-
-    def _floor_size(self) -> WorkerSize:
-        """Of the floor's workers: the smallest."""
-        return size_for(
-            WorkerNeed(AttemptId(JobId(""), 0), BAM, 0, reserved=True), self._bounds, self._sizes()
-        )
 
     def _known_end(self, worker_id: WorkerId | None) -> Reason:
         state = None if worker_id is None else self._discovery.states().get(worker_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -79,6 +80,17 @@ class FleetTask:
             version=int(payload.get("version") or 0),
             payload=payload,
         )
+
+
+_TASK_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_task_id(worker_id: WorkerId) -> bool:
+    """Whether ECS can be asked for it: one other name makes it refuse the whole question.
+
+    A job may name a local worker, from before its deployment moved to ECS.
+    """
+    return _TASK_ID.fullmatch(worker_id) is not None
 
 
 def _address(payload: Mapping[str, Any]) -> str | None:

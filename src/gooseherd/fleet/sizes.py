@@ -116,6 +116,12 @@ def size_for(need: WorkerNeed, bounds: SizeBounds, known: Sizes | None = None) -
     return size
 
 
+def smallest(bounds: SizeBounds) -> WorkerSize:
+    """What a small source gets, whatever its format; the warm floor's workers have it."""
+    cpu, memory_mib = _pair_for(0, bounds)
+    return WorkerSize(cpu, memory_mib, bounds.least_disk_gib)
+
+
 def limit_reached(need: WorkerNeed, bounds: SizeBounds, known: Sizes | None = None) -> str | None:
     """Which setting keeps the newest shortage from getting a larger size; None: there is a larger one."""
     if not need.shortages:
@@ -163,13 +169,17 @@ def _disk_step(disk_gib: int) -> int:
 
 def _first_size(need: WorkerNeed, bounds: SizeBounds) -> WorkerSize:
     source = bounds.unknown_source_bytes if need.source_bytes is None else need.source_bytes
-    cpu, memory = next((cpu, memory) for below, cpu, memory in _STEPS if source < below)
     factor = _DISK_FACTOR_OF.get(need.source_format, _DISK_FACTOR[need.source_format.family])
     disk = _DISK_FLOOR_GIB + -int(-source * factor // _GIB)
-    pairs = _pairs(bounds)
-    fitting = (pair for pair in pairs if pair[0] >= cpu and pair[1] >= memory)
-    cpu, memory = min(fitting, default=pairs[-1])
+    cpu, memory = _pair_for(source, bounds)
     return WorkerSize(cpu, memory, min(max(_disk_step(disk), bounds.least_disk_gib), bounds.most_disk_gib))
+
+
+def _pair_for(source: int, bounds: SizeBounds) -> tuple[int, int]:
+    """CPU units and MiB, as its bytes ask for, or the most there is."""
+    cpu, memory = next((cpu, memory) for below, cpu, memory in _STEPS if source < below)
+    pairs = _pairs(bounds)
+    return min((pair for pair in pairs if pair[0] >= cpu and pair[1] >= memory), default=pairs[-1])
 
 
 def _pairs(bounds: SizeBounds) -> list[tuple[int, int]]:
