@@ -22,7 +22,7 @@ from gooseherd.store.sql.reservations import SqlReservations
 
 pytestmark = pytest.mark.integration
 
-SCHEDULES = 40
+SCHEDULES = 25
 FAR = 1000
 """The first seed that breaks something is below this."""
 

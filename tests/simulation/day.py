@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -142,9 +143,10 @@ DAY_SETTINGS: Final = WorldSettings(
     heartbeat=300.0,
     # Loops are woken by what happens; as often as the default they would mostly look at nothing.
     tick=60.0,
+    reconcile=3600.0,
     latency=0.005,
 )
-"""The defaults of a deployment, but for the tick."""
+"""The defaults of a deployment, but for how often nothing is looked at."""
 
 
 async def _day(
@@ -161,7 +163,11 @@ async def _day(
     for name in names:
         await world.start(name).up.wait()
     asked: list[asyncio.Task[JobId | None]] = []
+    hour = 0
     for number, request in enumerate(requests):
+        if request.at >= 3600 * (hour + 1):
+            hour = int(request.at // 3600)
+            print(f"simulate: floor {settings.floor}, {hour}:00", file=sys.stderr, flush=True)
         await asyncio.sleep(max(0.0, request.at - seconds_since_start()))
         api = world.api[names[number % len(names)]]
         asked.append(api.submit(request.of, request.requester, request.priority))

@@ -24,7 +24,16 @@ _TIMEOUT_SECONDS: Final = 15.0
 class Requesters:
     """Some threads, from `start` to `stop`. What they have seen is to be read afterwards."""
 
-    def __init__(self, deployment: Deployment, sources: SourceServer, seed: int, threads: int = 4) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        sources: SourceServer,
+        seed: int,
+        *,
+        threads: int = 4,
+        cancelled: float = _CANCELLED,
+    ) -> None:
+        self._cancelled = cancelled
         self._deployment = deployment
         self._sources = sources
         self._over = threading.Event()
@@ -78,7 +87,7 @@ class Requesters:
             known = list(self.entries)
         if len(waiting) < _WAITING:
             self._register(http, url)
-        elif chance.random() < _CANCELLED and self.jobs:
+        elif chance.random() < self._cancelled and self.jobs:
             http.delete(f"{url}/jobs/{chance.choice(list(self.jobs))}")
         else:
             name = chance.choice(waiting if chance.random() < 0.7 else known)

@@ -7,6 +7,7 @@ import random
 import tempfile
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,8 @@ class SourceServer:
         self._chance = random.Random(f"sources {seed}")
         self._files: dict[str, bytes] = {}
         self._slow: set[str] = set()
+        self.fetched: Counter[str] = Counter()
+        """How often the bytes of each were asked for."""
         self.in_a_hurry = False
         """Slow ones are slow no more."""
         sources = self
@@ -107,6 +110,7 @@ class SourceServer:
         request.end_headers()
         if not body:
             return
+        self.fetched[name] += 1
         if name not in self._slow or self.in_a_hurry:
             request.wfile.write(content)
             return
