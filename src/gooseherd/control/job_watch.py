@@ -1,11 +1,11 @@
-"""Waiting for jobs to end: the store is asked once for each job, however many wait for it."""
+"""Waiting for what becomes of jobs: the store is asked once for each job, however many wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gooseherd.domain.job import Job, JobId
 from gooseherd.domain.keys import WorkflowKey
@@ -21,6 +21,14 @@ class JobWatch:
     latest: Job | None = None
     """The job when the store was last asked; None: it was not yet."""
     waiting: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced by another, whenever `latest` is another."""
+
+    def see(self, job: Job) -> None:
+        """It is so now."""
+        self.latest = job
+        self.changed.set()
+        self.changed = asyncio.Event()
 
 
 class JobWatches:
@@ -45,6 +53,26 @@ class JobWatches:
             if not watch.waiting:
                 self._end(job_id, watch)
 
+    async def changes(self, job_id: JobId) -> AsyncIterator[Job]:
+        """The job now, then each change that is seen and not outrun by the next, to the terminal state.
+
+        Raises:
+            NotFound: before the first one.
+        """
+        with self.watching(job_id) as watch:
+            shown: Job | None = None
+            while shown is None or not shown.status.terminal:
+                changed = asyncio.ensure_future(watch.changed.wait())
+                try:
+                    if watch.latest is shown:
+                        await asyncio.wait({watch.ended, changed}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
+                latest = watch.ended.result() if watch.ended.done() else watch.latest
+                if latest is not None and latest is not shown:
+                    shown = latest
+                    yield latest
+
     def live(self, key: WorkflowKey) -> Job | None:
         """The job on this content that somebody waits for, as it was a moment ago; None once it ended."""
         watch = self._of_content.get(key)
@@ -55,7 +83,7 @@ class JobWatches:
     async def _follow(self, job_id: JobId) -> Job:
         watch = self._watches[job_id]
         async for job in self._changes(job_id):
-            watch.latest = job
+            watch.see(job)
             self._of_content[job.workflow_key] = watch
         assert watch.latest is not None
         return watch.latest

@@ -88,7 +88,7 @@ class Submissions:
         self._poll_seconds = poll_seconds
         self._on_read = on_read
         self._clock = clock
-        self._watches = JobWatches(self.changes)
+        self._watches = JobWatches(self._changes_in_store)
         self._manifests: OrderedDict[CacheKey, tuple[Manifest, int, float]] = OrderedDict()
         self._manifest_bytes = 0
 
@@ -218,12 +218,14 @@ class Submissions:
             raise NotFound("job", job_id)
         return job
 
-    async def changes(self, job_id: JobId) -> AsyncIterator[Job]:
+    def changes(self, job_id: JobId) -> AsyncIterator[Job]:
         """The job now, then at each change that is seen, to the terminal state.
 
-        Raises:
-            NotFound: before the first one.
+        The store is asked once for all who follow the job. Raises NotFound before the first one.
         """
+        return self._watches.changes(job_id)
+
+    async def _changes_in_store(self, job_id: JobId) -> AsyncIterator[Job]:
         with self._wakeups.listen(job_id) as wakeup:
             job = await self.job(job_id)
             yield job
