@@ -180,9 +180,13 @@ class BatchLoop:
         )
 
     async def _observe(self) -> BatchesSnapshot:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         found = await self._batches.unfinished(_MOST_UNFINISHED)
         if found:
-            asyncio.get_running_loop().call_later(_LOOK_AGAIN_SECONDS, self.wakeup.notify)
+            # Many large batches take a while to count: a tenth of the time at most.
+            pause = max(_LOOK_AGAIN_SECONDS, 10 * (loop.time() - began))
+            loop.call_later(pause, self.wakeup.notify)
         waiting = {batch.requester for batch in found if batch.count(MemberState.WAITING)}
         pending = {requester: await self._jobs.pending_of(requester) for requester in sorted(waiting)}
         return BatchesSnapshot(await self._jobs.now(), found, pending, self._owner)

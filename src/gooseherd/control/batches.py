@@ -25,6 +25,8 @@ class Batches:
         self._batches = batches
         self._limits = limits
         self._wakeup = wakeup
+        self._looks: dict[BatchId, tuple[float, asyncio.Task[Batch]]] = {}
+        """The last look at each batch that somebody follows, and when it was begun."""
 
     async def create(self, new: NewBatch) -> StoredBatch:
         """Take a batch in. It is durable when this returns; see BatchStore.create."""
@@ -61,9 +63,22 @@ class Batches:
         yield batch
         while batch.open:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            known, batch = batch, await self.batch(batch_id)
+            known, batch = batch, await self._look(batch_id)
             if (batch.counts, batch.cancel_requested) != (known.counts, known.cancel_requested):
                 yield batch
+
+    async def _look(self, batch_id: BatchId) -> Batch:
+        """The batch as it was a moment ago: one look for all who follow it here."""
+        now = asyncio.get_running_loop().time()
+        self._looks = {
+            known: look for known, look in self._looks.items() if now - look[0] < _LOOK_AGAIN_SECONDS * 0.9
+        }
+        if batch_id not in self._looks:
+            task = asyncio.create_task(self.batch(batch_id), name=f"batch {batch_id}")
+            # Looked at here, because everybody who waited may have left.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._looks[batch_id] = now, task
+        return await asyncio.shield(self._looks[batch_id][1])
 
     async def cancel(self, batch_id: BatchId) -> Batch:
         """Submit nothing more of it, and withdraw from its jobs that nobody else wants.

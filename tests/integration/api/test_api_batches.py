@@ -389,6 +389,29 @@ async def test_events_tell_each_change_and_end_with_the_batch(town):
     assert (seen[-1]["status"], seen[-1]["percent"]) == ("completed", 100.0)
 
 
+async def test_all_who_follow_a_batch_cost_one_look_at_a_time(town):
+    made = await batch_of(town, await registered(town, 1))
+    store, looks = town.batch_loop._batches, []
+    get = store.get
+
+    async def counted(batch_id):
+        looks.append(batch_id)
+        return await get(batch_id)
+
+    store.get = counted
+    following = [town.dependencies.batches.changes(made["batch_id"]) for _ in range(20)]
+    for changes in following:
+        await anext(changes)
+    first = len(looks)
+    await store.cancel(made["batch_id"])
+    async with asyncio.timeout(20):
+        seen = await asyncio.gather(*(anext(changes) for changes in following))
+    assert {batch.cancel_requested for batch in seen} == {True}
+    assert len(looks) - first < 5
+    for changes in following:
+        await changes.aclose()
+
+
 async def test_events_end_when_the_service_stops(town):
     made = await batch_of(town, await registered(town, 1))
     async with (
