@@ -216,6 +216,22 @@ def test_lines_with_a_bare_id_are_the_parents(kernel: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "about",
+    [
+        'gene_id\t"G";\ttranscript_id\t"T";\tlevel\t3;',
+        'gene_id "G";\ttranscript_id "T";\tlevel 3',
+        'gene_id "G"; transcript_id "T"\t; level 3;\t',
+    ],
+)
+def test_attributes_that_tabs_split_are_one_column(kernel: Any, about: str) -> None:
+    text = f"c1\tx\texon\t5\t9\t.\t+\t.\t{about}\n"
+    [gene, transcript, exon] = converted(kernel, text)
+    assert (gene.about["ID"], transcript.about["ID"], exon.about["Parent"]) == ("G", "T", "T")
+    assert exon.about["level"] == "3"
+    assert kernel("gtf", text.encode()).found.counts["joined_columns"] == 1
+
+
+@pytest.mark.parametrize(
     ("spelt", "value"),
     [
         (r'note "a \"b\" c"; more "x"', 'a "b" c'),

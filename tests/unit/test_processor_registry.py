@@ -70,9 +70,7 @@ def test_no_format_is_left_out(registry: ProcessorRegistry) -> None:
     assert {registry.recipe(entry(f.name)).source_format for f in ALL} == set(ALL)
 
 
-@pytest.mark.parametrize(
-    ("file_format", "kind"), [("bam", "px2"), ("bed", "beddb"), ("bcf", "csi"), ("csv", "tbi")]
-)
+@pytest.mark.parametrize(("file_format", "kind"), [("bam", "px2"), ("bed", "beddb"), ("csv", "beddb")])
 def test_a_source_with_an_index_that_is_not_checked_goes_through_unchanged(
     registry: ProcessorRegistry, file_format: str, kind: str
 ) -> None:
@@ -80,6 +78,17 @@ def test_a_source_with_an_index_that_is_not_checked_goes_through_unchanged(
     recipe = registry.recipe(entry(file_format, sidecars=sidecars))
     assert recipe.processor == "passthrough"
     assert registry.kinds(recipe) == {Kind.DATA}
+
+
+@pytest.mark.parametrize("file_format", ["bcf", "cram", "sam", "bigbed"])
+@pytest.mark.parametrize("kind", ["tbi", "bai", "csi"])
+def test_an_index_of_a_format_that_has_none_is_left_out(
+    registry: ProcessorRegistry, file_format: str, kind: str
+) -> None:
+    sidecars = [{"kind": kind, "access_url": "https://example.org/x.index"}]
+    indexed = entry(file_format, sidecars=sidecars)
+    assert registry.recipe(indexed) == registry.recipe(entry(file_format))
+    assert [sidecar.kind for sidecar in indexed.left_out] == [kind]
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,6 @@ enum rank { GENE, TRANSCRIPT, PART };
 
 static const char GFF3_VERSION[] = "##gff-version 3\n";
 
-static bool ends_with(const char *text, size_t n, const char *what)
-{
-    size_t length = strlen(what);
-    return n >= length && memcmp(text + n - length, what, length) == 0;
-}
-
 static enum rank rank_of(const char *type, size_t n, bool has_transcript)
 {
     if (ends_with(type, n, "gene") && (!has_transcript || n == strlen("gene")))
@@ -190,19 +184,34 @@ static struct family family_of(struct reader *r, const struct record *record, co
     return of;
 }
 
+/* What stands behind the ninth column belongs to it: some write TABs between attributes, or within them. */
+static const char *joined(struct reader *r, const char *column, size_t n)
+{
+    char *copy = text_reserve(&r->gtf.joined, n);
+    for (size_t i = 0; i < n; i++)
+        copy[i] = column[i] == '\t' ? ' ' : column[i];
+    return copy;
+}
+
 static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, struct record *record)
 {
     const char *line = record->text, *column = line + tabs[ATTRIBUTES - 1] + 1, *stop = line + tabs[ATTRIBUTES];
-    size_t n = record->n, column_n = (size_t)(stop - column);
+    size_t n = record->n, before_n = (size_t)(column - line), column_n = (size_t)(stop - column);
     if (r->gtf.is_gff3)
         return;
     struct attributes *all = &r->gtf.attributes;
-    attributes_read(all, column, stop);
+    bool is_split = column_n < n - before_n;
+    if (is_split) {
+        column_n = n - before_n;
+        column = joined(r, column, column_n);
+    }
+    attributes_read(all, column, column + column_n);
     r->counts[LINE_COMMENTS] += all->has_comment;
     if (all->is_gff3) {
         r->gtf.identified = true;
         return;
     }
+    r->counts[JOINED_COLUMNS] += is_split;
     const char *type = line + tabs[TYPE - 1] + 1;
     size_t type_n = tabs[TYPE] - tabs[TYPE - 1] - 1;
     bool bare = read_bare(all, type, type_n);
@@ -219,7 +228,7 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
     /* An id of another record may be longer than this line. */
     bound += own == NO_PARENT ? 0 : 3 * (size_t)p->names[p->all[own].name].id_n;
     bound += above == NO_PARENT ? 0 : 3 * (size_t)p->names[p->all[above].name].id_n;
-    char *from = text_reserve(&r->gtf.converted, bound), *to = write_bytes(from, line, (size_t)(column - line));
+    char *from = text_reserve(&r->gtf.converted, bound), *to = write_bytes(from, line, before_n);
     bool separate = false;
     if (own != NO_PARENT) {
         to = write_bytes(to, "ID=", 3);
@@ -242,7 +251,6 @@ static void convert(struct reader *r, uint64_t number, const uint32_t *tabs, str
     to = attributes_write(to, all, ALL_ATTRIBUTES, separate);
     if (to == before && !separate)
         *to++ = '.';
-    to = write_bytes(to, stop, (size_t)(line + n - stop));
     record->text = from;
     record->n = (size_t)(to - from);
     if (record->n > MAX_LINE)
@@ -356,6 +364,7 @@ static void check(const struct reader *r)
 void gtf_free(struct gtf *g)
 {
     free(g->converted.bytes);
+    free(g->joined.bytes);
     free(g->attributes.all);
     free(g->attributes.unescaped.bytes);
     parents_free(&g->parents);
@@ -363,8 +372,8 @@ void gtf_free(struct gtf *g)
 
 size_t gtf_memory(const struct gtf *g)
 {
-    return g->converted.room + g->attributes.room * sizeof *g->attributes.all + g->attributes.unescaped.room +
-           g->parents.memory;
+    return g->converted.room + g->joined.room + g->attributes.room * sizeof *g->attributes.all +
+           g->attributes.unescaped.room + g->parents.memory;
 }
 
 const struct format format_gtf = {

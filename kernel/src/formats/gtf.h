@@ -9,6 +9,7 @@ struct gtf {
     struct parents parents;
     struct attributes attributes; /* of the line at hand */
     struct text converted;        /* that line in GFF3 */
+    struct text joined;           /* its attributes, where TABs split them */
     bool is_gff3;                 /* a line says that it is GFF3 already */
     bool version_added;           /* its first line, the version, was added to the header */
     bool identified;              /* some record has an id */

@@ -18,7 +18,7 @@ const char *const oddity_names[ODDITIES] = {
     "byte_order_mark",   "carriage_returns",      "blank_lines",           "comment_lines",      "display_lines",
     "heading_lines",     "repeated_header_lines", "replaced_header_lines", "added_header_lines", "separator_lines",
     "sequence_lines",    "spaced_lines",          "respelt_coordinates",   "line_comments",      "added_genes",
-    "added_transcripts", "respelt_titles",        "wide_records",          "bad_lines",
+    "added_transcripts", "respelt_titles",        "joined_columns",        "wide_records",       "bad_lines",
 };
 
 void reader_start(struct reader *r, const struct format *format, struct contigs *contigs)

@@ -35,6 +35,7 @@ enum oddity {
     ADDED_GENES,
     ADDED_TRANSCRIPTS,
     RESPELT_TITLES,
+    JOINED_COLUMNS,
     WIDE_RECORDS, /* which stay as they are */
     BAD_LINES,
     ODDITIES,

@@ -46,6 +46,12 @@ bool starts_with(const char *line, size_t n, const char *what)
     return n >= length && memcmp(line, what, length) == 0;
 }
 
+bool ends_with(const char *text, size_t n, const char *what)
+{
+    size_t length = strlen(what);
+    return n >= length && memcmp(text + n - length, what, length) == 0;
+}
+
 size_t without_trailing_space(const char *line, size_t n)
 {
     while (n && is_space(line[n - 1]))

@@ -22,6 +22,7 @@ static inline bool is_space(char c)
 }
 
 bool starts_with(const char *line, size_t n, const char *what);
+bool ends_with(const char *text, size_t n, const char *what);
 size_t without_trailing_space(const char *line, size_t n); /* how long it is without */
 
 /* Where the next word from `at` on begins; `at` becomes its end. An empty one: there is none. */

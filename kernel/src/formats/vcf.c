@@ -77,6 +77,8 @@ static void comment(struct reader *r, uint64_t number, const char *line, size_t 
         size_t length = n;
         while (length && line[length - 1] == ' ' && count_tabs(line, n) < VCF_COLUMNS)
             length--; /* with it htslib does not know the line; behind a sample's name it is part of that */
+        if (count_tabs(line, length) == VCF_COLUMNS && ends_with(line, length, "\tFORMAT"))
+            length -= strlen("\tFORMAT"); /* no sample follows: htslib does not read such a line */
         r->counts[RESPELT_TITLES] += length < n && !r->vcf.titles.n;
         n = length;
         bool same = r->vcf.titles.n == n + 1 && memcmp(r->vcf.titles.bytes, line, n) == 0;

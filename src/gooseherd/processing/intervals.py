@@ -65,7 +65,7 @@ from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_sta
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may expand a thousandfold, to lines that take minutes: it is checked for that first."""
-_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3, GTF, VCF), 6)
+_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3), 6) | dict.fromkeys((GTF, VCF), 7)
 """The formats of which something else is made than in shape 5."""
 
 

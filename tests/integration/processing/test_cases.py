@@ -24,6 +24,23 @@ VCF = b"##fileformat=VCFv4.1\n##contig=<ID=chr1,length=249250621>\n##contig=<ID=
 TITLES = b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 
 
+@pytest.mark.parametrize("record", [b"chr1\t5\ta\tC\tG\t.\t.\tX=1\n", b""])
+async def test_a_titles_line_with_a_format_but_no_sample_is_one_that_htslib_reads(
+    process: Process, tool: Tool, record: bytes
+) -> None:
+    made = await process(VCF + TITLES + b"\tFORMAT\n" + record, "vcf")
+    assert made.failure is None
+    assert made.counts["respelt_titles"] == 1
+    assert tool("bcftools", "view", "-H", made.data) == record
+
+
+async def test_records_with_a_format_but_no_sample_stay_as_they_are(process: Process, tool: Tool) -> None:
+    record = b"chr1\t5\ta\tC\tG\t.\t.\tX=1\tGT\n"
+    made = await process(VCF + TITLES + b"\tFORMAT\n" + record, "vcf")
+    assert made.counts["wide_records"] == 1
+    assert tool("bcftools", "view", "-H", made.data) == record.replace(b"\tGT", b"")
+
+
 @pytest.fixture
 def with_density() -> ProcessorRegistry:
     return default_registry(sort_memory=32 << 20, samtools_memory=64 << 20, threads=2, level=1, density=True)

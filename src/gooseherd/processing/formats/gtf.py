@@ -56,11 +56,16 @@ class Gtf(Gff):
     def given(self, number: int, fields: list[bytes]) -> bytes:
         if self.as_is:
             return super().given(number, fields)
-        attributes, already = self.parse(fields[_ATTRIBUTES])
+        # What stands behind the ninth column belongs to it: some write TABs between attributes, or in them.
+        column = b" ".join(fields[_ATTRIBUTES:])
+        attributes, already = self.parse(column)
         if already:
             self.identified = True
             return super().given(number, fields)
-        bare = _read_bare(attributes, fields[_ATTRIBUTES], fields[_TYPE])
+        if len(fields) > _ATTRIBUTES + 1:
+            self.count("joined_columns")
+            del fields[_ATTRIBUTES + 1 :]
+        bare = _read_bare(attributes, column, fields[_TYPE])
         gene, transcript = _id(attributes, b"gene_id"), _id(attributes, b"transcript_id")
         rank = _rank(fields[_TYPE], bool(transcript))
         of_gene, of_transcript = self.family(fields, attributes, rank, gene, transcript, bare=bare)
