@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 
 import pytest
-import uvloop
 
 from gooseherd.domain.errors import LaunchFailed, NoCapacity, NotFound
 from gooseherd.domain.job import WorkerId
@@ -216,24 +215,6 @@ async def test_a_worker_refuses_an_address_others_can_reach(yard) -> None:
     assert worker.returncode == 78
     assert b"mutual TLS" in output
     assert list(yard.root.iterdir()) == []
-
-
-async def test_it_works_on_uvloop_too(yard) -> None:
-    spec = yard.spec("quick")
-
-    async def scenario() -> str:
-        fleet = yard.fleet()
-        worker = await fleet.acquire(yard.need(spec))
-        async with yard.workers.connect(worker) as link:
-            await link.start_attempt(spec)
-            last = [event async for event in link.watch_attempt(spec.attempt, 1)][-1]
-        assert last.kind == "done", last
-        yard.entry(worker).process.signal(signal.SIGKILL)
-        diagnosis: str = await fleet.gone(worker.worker_id)
-        await fleet.close()
-        return diagnosis
-
-    assert await asyncio.to_thread(uvloop.run, scenario()) == "worker process killed by signal 9"
 
 
 async def test_work_folders_that_nobody_knows_are_removed(yard) -> None:

@@ -107,6 +107,9 @@ class Acceptor:
     async def _begin(self, accepted: socket.socket, protocol: LimitedProtocol) -> None:
         try:
             accepted.setblocking(False)
+            # Head and body of a response are two writes: without it the second waits until the client
+            # acknowledges the first, which it may put off for 40 ms.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
             await self._loop.connect_accepted_socket(lambda: protocol, accepted)
