@@ -178,6 +178,18 @@ async def test_a_job_of_a_session_takes_no_slot_of_the_running_limit(store):
     assert await jobs.lease(await claimed(jobs, "k2"), HERE, LONG, 1) is not None
 
 
+async def test_what_was_dispatched_is_kept_with_each_attempt(store):
+    jobs = store.jobs
+    held = await jobs.lease(await claimed(jobs, "k1"), HERE, LONG)
+    sent = {"build": "b1", "limits": {"source_bytes": 1 << 40, "wall_seconds": 0.5}, "session_id": None}
+    await jobs.assign_worker(held.job_id, held.fence, WorkerId("w1"), sent)
+    again = await jobs.lease(await jobs.requeue(held.job_id, held.fence, LOST, AT_ONCE), HERE, LONG)
+    await jobs.assign_worker(again.job_id, again.fence, WorkerId("w2"))
+    await jobs.begin_finalize(again.job_id, again.fence)
+    await jobs.finalize(again.job_id, again.fence, "d" * 64, [])
+    assert [attempt.dispatched for attempt in (await jobs.get(held.job_id)).attempts] == [sent, None]
+
+
 async def test_what_is_leased_without_a_session_after_one_has_none(store):
     jobs = store.jobs
     held = await jobs.lease(await claimed(jobs, "k1"), HERE, LONG, session_id="s1")

@@ -392,3 +392,7 @@ async def test_the_record_of_a_job_keeps_what_it_was_dispatched_with(make) -> No
         await process.ended(await process.sessions.dispatch(session, entry, RECIPE))
         job = (await process.jobs.find(JobQuery(requester=ANNE))).jobs[0]
     assert (job.source, job.recipe, job.session_id) == (entry, RECIPE, session)
+    dispatched = job.attempts[0].dispatched
+    assert dispatched is not None
+    assert (dispatched["build"], dispatched["session_id"]) == ("b1", session)
+    assert dispatched["limits"] == {"source_bytes": 1 << 30, "scratch_bytes": 1 << 30, "wall_seconds": 60.0}

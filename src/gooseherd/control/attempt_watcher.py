@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
-from gooseherd.control.limits import AttemptBounds, Timing
+from gooseherd.control.limits import AttemptBounds, Timing, attempt_spec
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Part
-from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, Event, EventKind
 from gooseherd.domain.errors import (
     AttemptLost,
     LeaseLost,
@@ -202,26 +202,13 @@ class AttemptWatcher:
         job = lease_holder.job
         async with self._workers.connect(worker) as link:
             if not resume:
-                await link.start_attempt(self._spec(lease_holder, attempt))
+                await link.start_attempt(attempt_spec(lease_holder.job, self._timing, self._bounds))
             elif not job.progress.seq:
                 # Whoever had the lease may have ended before the attempt was started; one that was goes on.
                 # A worker of another build may have it, and starts nothing for us.
                 with suppress(Misconfigured):
-                    await link.start_attempt(self._spec(lease_holder, attempt))
+                    await link.start_attempt(attempt_spec(lease_holder.job, self._timing, self._bounds))
             return await reader.read(link, attempt, job.progress.seq + 1 if resume else 1)
-
-    def _spec(self, lease_holder: LeaseHolder, attempt: AttemptId) -> AttemptSpec:
-        return AttemptSpec(
-            attempt=attempt,
-            source=lease_holder.job.source,
-            recipe=lease_holder.job.recipe,
-            limits=AttemptLimits(
-                source_bytes=self._bounds.source_bytes,
-                scratch_bytes=self._bounds.scratch_bytes,
-                wall_seconds=self._timing.attempt_cap.total_seconds(),
-            ),
-            build=self._bounds.build,
-        )
 
     async def _stop(self, worker: WorkerHandle, attempt: AttemptId) -> None:
         try:

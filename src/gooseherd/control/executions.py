@@ -14,7 +14,7 @@ from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
-from gooseherd.control.limits import AttemptBounds, Timing
+from gooseherd.control.limits import AttemptBounds, Timing, archived
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.unconfirmed_leases import UnconfirmedLeases
 from gooseherd.control.wakeups import Wakeups
@@ -72,7 +72,9 @@ class Executions:
             bounds=bounds,
             breaker=self.breaker,
         )
-        self._assignment = WorkerAssignment(jobs=jobs, fleet=fleet, permits=permits)
+        self._assignment = WorkerAssignment(
+            jobs=jobs, fleet=fleet, dispatched=lambda job: archived(job, timing, bounds), permits=permits
+        )
         self._job_ends = JobEnds(
             jobs=jobs,
             fleet=fleet,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+
+from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec
+from gooseherd.domain.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +30,24 @@ class AttemptBounds:
     source_bytes: int
     scratch_bytes: int
     build: str
+
+
+def attempt_spec(job: Job, timing: Timing, bounds: AttemptBounds) -> AttemptSpec:
+    """What the worker of the job's attempt under way is sent."""
+    return AttemptSpec(
+        attempt=AttemptId(job.job_id, job.attempt),
+        source=job.source,
+        recipe=job.recipe,
+        limits=AttemptLimits(
+            source_bytes=bounds.source_bytes,
+            scratch_bytes=bounds.scratch_bytes,
+            wall_seconds=timing.attempt_cap.total_seconds(),
+        ),
+        build=bounds.build,
+    )
+
+
+def archived(job: Job, timing: Timing, bounds: AttemptBounds) -> dict[str, Any]:
+    """What of that is kept with the attempt; the rest is the job's own."""
+    sent = attempt_spec(job, timing, bounds).to_json()
+    return {"build": sent["build"], "limits": sent["limits"], "session_id": job.session_id}

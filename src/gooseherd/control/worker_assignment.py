@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -61,8 +61,16 @@ class NoWorker(Exception):
 class WorkerAssignment:
     """Gets workers for jobs and gives them back; for all jobs of this process."""
 
-    def __init__(self, *, jobs: JobStore, fleet: Fleet, permits: SessionPermits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        fleet: Fleet,
+        dispatched: Callable[[Job], Mapping[str, Any]],
+        permits: SessionPermits | None = None,
+    ) -> None:
         self._jobs = jobs
+        self._dispatched = dispatched
         self._fleet = fleet
         self._permits = permits
         self._returns: set[asyncio.Task[None]] = set()
@@ -80,7 +88,9 @@ class WorkerAssignment:
         worker = await self._acquired(lease_holder)
         try:
             await lease_holder.insist(
-                lambda: self._jobs.assign_worker(job.job_id, job.fence, worker.worker_id)
+                lambda: self._jobs.assign_worker(
+                    job.job_id, job.fence, worker.worker_id, self._dispatched(job)
+                )
             )
         except BaseException:
             await self._to_its_end(self._return_unused(job, worker))

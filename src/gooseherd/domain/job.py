@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NewType
+from typing import Any, NewType
 
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.failures import Reason
@@ -58,6 +59,8 @@ class AttemptRecord:
     ended_at: datetime | None = None
     reason: Reason | None = None
     detail: str = ""
+    dispatched: Mapping[str, Any] | None = None
+    """What its worker was sent beside the job's source and recipe: `build`, `limits`, `session_id`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -88,7 +88,7 @@ class ProgressView(ResponseModel):
 
 
 class AttemptView(ResponseModel):
-    """One try of a job. Only the admin sees its `worker_id`."""
+    """One try of a job. Only the admin sees its `worker_id` and what was `dispatched`."""
 
     number: int
     started_at: datetime | None
@@ -96,6 +96,9 @@ class AttemptView(ResponseModel):
     reason: str | None
     detail: str
     worker_id: str | None = None
+    dispatched: dict[str, Any] | None = Field(
+        default=None, description="What its worker was sent beside the file and the processor: build, limits."
+    )
 
     @classmethod
     def of(cls, record: AttemptRecord, *, admin: bool) -> AttemptView:
@@ -107,6 +110,7 @@ class AttemptView(ResponseModel):
             reason=record.reason,
             detail=record.detail,
             worker_id=record.worker_id if admin else None,
+            dispatched=dict(record.dispatched) if admin and record.dispatched is not None else None,
         )
 
 

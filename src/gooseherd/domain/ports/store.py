@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.failures import Failure
@@ -289,8 +289,10 @@ class JobStore(Protocol):
         """
         ...
 
-    async def assign_worker(self, job_id: JobId, fence: Fence, worker_id: WorkerId) -> None:
-        """Record, before the attempt starts there, which worker runs it."""
+    async def assign_worker(
+        self, job_id: JobId, fence: Fence, worker_id: WorkerId, dispatched: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record, before the attempt starts there, which worker runs it and what it is sent (plain data)."""
         ...
 
     async def record_progress(self, job_id: JobId, fence: Fence, progress: Progress) -> None:

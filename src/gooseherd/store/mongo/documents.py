@@ -201,4 +201,5 @@ def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
         ended_at=data["ended_at"],
         reason=_to_reason(data["reason"]),
         detail=data["detail"],
+        dispatched=data.get("dispatched"),
     )

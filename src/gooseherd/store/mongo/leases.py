@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from pymongo.errors import DuplicateKeyError
 
@@ -165,9 +165,17 @@ class JobLeases(FencedWrites):
     # -- news of an attempt ----------------------------------------------------------------
 
     @store_operation
-    async def assign_worker(self, job_id: JobId, fence: Fence, worker_id: WorkerId) -> None:
+    async def assign_worker(
+        self, job_id: JobId, fence: Fence, worker_id: WorkerId, dispatched: Mapping[str, Any] | None = None
+    ) -> None:
         """Record, before the attempt starts there, which worker runs it."""
-        update = {"$set": {"attempts.$.worker_id": worker_id, "updated_at": await self._clock.now()}}
+        update = {
+            "$set": {
+                "attempts.$.worker_id": worker_id,
+                "attempts.$.dispatched": dispatched,
+                "updated_at": await self._clock.now(),
+            }
+        }
         if not await self._fenced(edges.ASSIGN_WORKER, job_id, fence, update, OPEN_ATTEMPT):
             raise lost(job_id, fence, "assign_worker")
 

@@ -7,7 +7,7 @@ effect is what stands in the way: after StoreUnavailable callers write again wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -165,12 +165,19 @@ class JobHolding(JobReads):
     # -- news of an attempt ----------------------------------------------------------------
 
     @writing
-    def assign_worker(self, tx: Transaction, job_id: JobId, fence: Fence, worker_id: WorkerId) -> None:
+    def assign_worker(
+        self,
+        tx: Transaction,
+        job_id: JobId,
+        fence: Fence,
+        worker_id: WorkerId,
+        dispatched: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record, before the attempt starts there, which worker runs it."""
         row = locked(tx, edges.ASSIGN_WORKER, job_id, fence)
         if row is None:
             raise lost(job_id, fence, "assign_worker")
-        attempts = with_open_attempt(row.attempts, {"worker_id": worker_id})
+        attempts = with_open_attempt(row.attempts, {"worker_id": worker_id, "dispatched": dispatched})
         change(tx, edges.ASSIGN_WORKER, job_id, fence, {"attempts": attempts})
         row_of_worker = {"worker_id": worker_id, "job_id": job_id}
         tx.connection.execute(insert_if_absent(tx.dialect, job_workers), row_of_worker)

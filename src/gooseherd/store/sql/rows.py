@@ -187,6 +187,7 @@ def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
         ended_at=_to_moment(data["ended_at"]),
         reason=None if data["reason"] is None else Reason(data["reason"]),
         detail=data["detail"],
+        dispatched=data.get("dispatched"),
     )
 
 
