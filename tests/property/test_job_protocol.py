@@ -1,4 +1,4 @@
-"""The model of the job table's protocol (job_protocol.pml) is searched in all its states by spin."""
+"""The models of the job table's protocol and of the warm floor (*.pml), searched in all their states by spin."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from conftest import Needs
 
 MODEL = Path(__file__).with_name("job_protocol.pml")
+FLOOR = Path(__file__).with_name("warm_floor.pml")
 STEPS = 1_000_000
 """Longer than the longest run of the model, so that none is cut short."""
 
 
-def search(folder: Path, needs: Needs, *options: str) -> tuple[str, int]:
+def search(folder: Path, needs: Needs, *options: str, model: Path = MODEL) -> tuple[str, int]:
     """(the first assertion that fails or "", how many states there are); `options` are the model's."""
     spin, gcc = needs("spin", "gcc")
-    subprocess.run([str(spin), "-a", *options, str(MODEL)], cwd=folder, check=True, capture_output=True)
+    subprocess.run([str(spin), "-a", *options, str(model)], cwd=folder, check=True, capture_output=True)
     compile_it = [str(gcc), "-w", "-O2", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=4000", "-o", "pan", "pan.c"]
     subprocess.run(compile_it, cwd=folder, check=True, capture_output=True)
     ran = subprocess.run(["./pan", f"-m{STEPS}"], cwd=folder, check=True, capture_output=True, text=True)
@@ -75,4 +76,21 @@ def test_no_order_of_more_events_breaks_the_protocol(
 )
 def test_the_model_sees_what_is_missing(tmp_path: Path, needs: Needs, without: str, breaks: str) -> None:
     violated, _ = search(tmp_path, needs, without)
+    assert breaks in violated
+
+
+@pytest.mark.parametrize("trouble", [(), ("-DCRASHES=2", "-DDEATHS=2", "-DTAKEN=3")], ids=" ".join)
+def test_no_order_of_events_exceeds_the_floor_or_leaves_it_unheld(
+    tmp_path: Path, needs: Needs, trouble: tuple[str, ...]
+) -> None:
+    violated, states = search(tmp_path, needs, *trouble, model=FLOOR)
+    assert not violated
+    assert states > 10_000, "the model does hardly anything"
+
+
+@pytest.mark.parametrize(("without", "breaks"), [("-DPER_PROCESS", "<=2"), ("-DBLIND", "!(worker[")])
+def test_the_model_sees_a_floor_that_is_not_held_together(
+    tmp_path: Path, needs: Needs, without: str, breaks: str
+) -> None:
+    violated, _ = search(tmp_path, needs, without, model=FLOOR)
     assert breaks in violated

@@ -1,6 +1,6 @@
 """A bursty day in some seconds: what the workers cost, what they worked, and how long people waited.
 
-    ./dev simulate --day [--files 10000] [--floor 0,1,3] [--seed N]
+    ./dev simulate --day [--files 10000] [--hours 24] [--floor 0,1,3] [--seed N]
 
 A generated day of one deployment: people click on files, and collections are prepared as batches.
 The real control loops, store and ECS fleet decide when workers are launched and let go; nothing fails.
@@ -27,11 +27,12 @@ from gooseherd.domain.job import JobId
 from gooseherd.domain.queueing import Priority, percentile
 from gooseherd.domain.source import SourceFile
 
-HOURS: Final = 24
+DAY_HOURS: Final = 24.0
+"""Fewer are those around three in the afternoon, which is when most comes."""
 CLICKED: Final = 0.2
 """Of all files: asked for by somebody who waits, most of them in the afternoon."""
 BATCHES: Final = 12
-"""The others, as collections: each in a batch of its own, asked for within a minute."""
+"""The others of a day, as collections: each in a batch of its own, asked for within a minute."""
 
 _OVERHEAD_SECONDS: Final = 0.36
 """Of a small file on a warm worker (docs/performance.md)."""
@@ -82,18 +83,23 @@ class DayReport:
         return {**rounded, "worked_share": round(self.worked_share, 3)}
 
 
-def trace(seed: int, files: int) -> list[Request]:
-    """The day's requests, in order; equal arguments give equal days."""
+def trace(seed: int, files: int, hours: float = DAY_HOURS) -> list[Request]:
+    """The requests of so many hours, in order; equal arguments give equal days."""
     chance = random.Random(f"day {seed}")
     clicks = int(files * CLICKED)
     found = [
-        Request(_by_day(chance), _file(chance, number), f"person{chance.randrange(60)}", Priority.INTERACTIVE)
+        Request(
+            _by_day(chance, hours),
+            _file(chance, number),
+            f"person{chance.randrange(60)}",
+            Priority.INTERACTIVE,
+        )
         for number in range(clicks)
     ]
-    shares = [chance.expovariate(1.0) + 0.1 for _ in range(BATCHES)]
+    shares = [chance.expovariate(1.0) + 0.1 for _ in range(max(1, round(BATCHES * hours / DAY_HOURS)))]
     number = clicks
     for batch, share in enumerate(shares):
-        begins, size = _by_day(chance), round((files - clicks) * share / sum(shares))
+        begins, size = _by_day(chance, hours), round((files - clicks) * share / sum(shares))
         for _ in range(size):
             of = _file(chance, number)
             found.append(Request(begins + chance.uniform(0, 60), of, f"batch{batch}", Priority.BATCH))
@@ -101,11 +107,13 @@ def trace(seed: int, files: int) -> list[Request]:
     return sorted(found, key=lambda request: request.at)
 
 
-def _by_day(chance: random.Random) -> float:
-    """A moment of the day: at three in the afternoon four times as often as in the morning at three."""
+def _by_day(chance: random.Random, hours: float) -> float:
+    """A moment of those hours: at three in the afternoon four times as often as in the morning at three."""
+    begin = (15 - hours / 2) % DAY_HOURS
     while True:
-        at = chance.uniform(0, HOURS * 3600)
-        if chance.random() < 0.625 - 0.375 * math.cos((at / 3600 - 3) / 24 * 2 * math.pi):
+        at = chance.uniform(0, hours * 3600)
+        clock = begin + at / 3600
+        if chance.random() < 0.625 - 0.375 * math.cos((clock - 3) / DAY_HOURS * 2 * math.pi):
             return at
 
 
@@ -132,7 +140,7 @@ def simulate_day(seed: int, files: int, floor: int, settings: WorldSettings | No
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(database.prepare())
         chosen = replace(settings or DAY_SETTINGS, floor=floor)
-        return runner.run(_day(trace(seed, files), database, chosen, seed))
+        return runner.run(_day(trace(seed, files, hours), hours, database, chosen, seed))
 
 
 DAY_SETTINGS: Final = WorldSettings(
@@ -150,7 +158,11 @@ DAY_SETTINGS: Final = WorldSettings(
 
 
 async def _day(
-    requests: Sequence[Request], database: MemoryDatabase, settings: WorldSettings, seed: int
+    requests: Sequence[Request],
+    hours: float,
+    database: MemoryDatabase,
+    settings: WorldSettings,
+    seed: int,
 ) -> DayReport:
     started: dict[str, float] = {}
 
@@ -173,10 +185,10 @@ async def _day(
         asked.append(api.submit(request.of, request.requester, request.priority))
     await asyncio.wait(asked)
     # At the day's end the floor would go on; what it costs in a day is what counts.
-    deadline = HOURS * 3600 + 6 * 3600
+    deadline = (hours + 6) * 3600
     while (left := database.unfinished()) and seconds_since_start() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(30)
-    end = max(HOURS * 3600.0, seconds_since_start())
+    end = max(hours * 3600, seconds_since_start())
     tasks = list(world.cloud.tasks.values())
     paid = sum(task.paid_until(end) for task in tasks)
     worked = sum(task.worked for task in tasks)

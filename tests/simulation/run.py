@@ -1,7 +1,7 @@
 """All control loops on a virtual clock, with everything failing at random: `./dev simulate`.
 
     ./dev simulate [--seed N] [--schedules M] [--processes P] [--show]
-    ./dev simulate --day [--seed N] [--files 10000] [--floor 0,1,3]
+    ./dev simulate --day [--seed N] [--files 10000] [--hours 24] [--floor 0,1,3]
 
 The real control loops, SQL store and ECS fleet; ECS, workers and artifacts are simulated, and time passes at
 once. Each seed is one schedule, the same each time: jobs come, processes are killed and stand still, workers
@@ -46,9 +46,9 @@ def _run(seeds: Sequence[int]) -> list[Outcome]:
     return [schedules.run(seed) for seed in seeds]
 
 
-def days(seed: int, files: int, floors: Sequence[int]) -> int:
+def days(seed: int, files: int, hours: float, floors: Sequence[int]) -> int:
     """A line of JSON for each; 1 when a day left something undone."""
-    reports = [simulate_day(seed, files, floor) for floor in floors]
+    reports = [simulate_day(seed, files, floor, hours) for floor in floors]
     for report in reports:
         print(json.dumps(report.as_json()))
     return int(any(report.unfinished for report in reports))
@@ -64,10 +64,11 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print what happens")
     parser.add_argument("--day", action="store_true", help="no trouble, but a bursty day: cost and waits")
     parser.add_argument("--files", type=int, default=10_000, help="of that day")
+    parser.add_argument("--hours", type=float, default=24.0, help="of that day, the busiest ones")
     parser.add_argument("--floor", default="0,1,3", help="warm floors, one day each")
     given = parser.parse_args()
     if given.day:
-        return days(given.seed or 1, given.files, [int(floor) for floor in given.floor.split(",")])
+        return days(given.seed or 1, given.files, given.hours, list(map(int, given.floor.split(","))))
     first = random.randrange(1 << 31) if given.seed is None else given.seed
     begun = time.monotonic()
     broken: list[int] = []
