@@ -133,7 +133,9 @@ def seconds_of_work(of: SourceFile) -> float:
     return _OVERHEAD_SECONDS + (of.size_in_bytes or 0) / _BYTES_A_SECOND
 
 
-def simulate_day(seed: int, files: int, floor: int, settings: WorldSettings | None = None) -> DayReport:
+def simulate_day(
+    seed: int, files: int, floor: int, hours: float = DAY_HOURS, settings: WorldSettings | None = None
+) -> DayReport:
     """One day with that warm floor."""
     logging.disable(logging.CRITICAL)
     database = MemoryDatabase()
