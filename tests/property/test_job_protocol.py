@@ -1,4 +1,4 @@
-"""The models of the job table's protocol and of the warm floor (*.pml), searched in all their states by spin."""
+"""The models of the job table's protocol and of the warm floor (*.pml), searched in all states by spin."""
 
 from __future__ import annotations
 
