@@ -399,6 +399,8 @@ MENDED: Final = [
     Mended("a version of GFF3", "gff3", GFF, GFF),
     Mended("comments of GFF", "gff", b"# none\n", b"# none\n"),
     Mended("comments of GTF", "gtf", b"# none\n", GFF + b"# none\n", {"added_header_lines": 1}, _GTF),
+    Mended("a comment in the header of VCF", "vcf", VCF.replace(b"\n", b"\n# by hand\n#x\n", 1) + v("5"),
+        VCF + v("5"), {"comment_lines": 2}),
     Mended("comments of BED", "bed", b"# none\n", b"# none\n"),
     Mended("track lines", "narrowpeak", b"track name=x\n", b"", {"display_lines": 1}),
     Mended("headings", "bed", b"chrom\tstart\tend\n", b"", {"heading_lines": 1}),

@@ -93,6 +93,10 @@ static void comment(struct reader *r, uint64_t number, const char *line, size_t 
         r->counts[REPEATED_HEADER_LINES]++;
         return;
     }
+    if (!starts_with(line, n, "##")) {
+        r->counts[COMMENT_LINES]++; /* htslib would take it for that of the titles */
+        return;
+    }
     /* htslib knows a VCF by its first line, and there can be only one: the first of them goes on top. */
     if (starts_with(line, n, "##fileformat=")) {
         r->vcf.has_version |= starts_with(line, n, "##fileformat=VCF");

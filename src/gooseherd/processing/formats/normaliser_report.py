@@ -12,7 +12,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "byte_order_mark": "the byte order mark at the start was removed",
     "carriage_returns": "carriage returns at line ends were removed",
     "blank_lines": "blank lines were dropped",
-    "comment_lines": "comment lines below the first record were dropped",
+    "comment_lines": "comments below the first record, or in the header of a VCF, were dropped",
     "display_lines": "track and browser lines were dropped",
     "heading_lines": "lines of column headings were dropped",
     "repeated_header_lines": "repeated header lines were dropped",

@@ -155,6 +155,10 @@ class Vcf(Records):
         if self.records or self.titles is not None:
             self.count("repeated_header_lines")
             return
+        if not line.startswith(b"##"):
+            # htslib would take it for that of the titles.
+            self.count("comment_lines")
+            return
         # htslib knows a VCF by its first line, and there can be only one.
         first = b"##fileformat="
         if line.startswith(first) and any(above.startswith(first) for above in self.header):
