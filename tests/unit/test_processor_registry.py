@@ -41,6 +41,11 @@ def entry(file_format: str, **more: Any) -> SourceFile:
             "two-ended",
             {Kind.DATA, Kind.INDEX, Kind.SECOND_END, Kind.SECOND_END_INDEX},
         ),
+        (
+            ("genbank", "embl"),
+            "flatfile",
+            {Kind.DATA, Kind.INDEX, Kind.GZI, Kind.ANNOTATION, Kind.ANNOTATION_INDEX},
+        ),
         (("bedgraph", "wig"), "signal", {Kind.DATA}),
         (("fasta",), "fasta-index", {Kind.DATA, Kind.INDEX, Kind.GZI}),
         (("sam", "bam", "cram"), "bam-index", {Kind.DATA, Kind.INDEX}),
@@ -62,7 +67,7 @@ def test_every_format_has_its_processor(
         assert recipe.processor == processor
         assert registry.kinds(recipe) == kinds
         steps = registry.processor(recipe).steps(recipe.source_format)
-        of_one_pass = processor in ("fasta-index", "two-ended")
+        of_one_pass = processor in ("fasta-index", "two-ended", "flatfile")
         assert [step.name for step in steps] == (["data"] if of_one_pass else sorted(map(str, kinds)))
 
 

@@ -140,7 +140,7 @@ def _urls(client: GooseherdClient, one: Added) -> dict[str, str | None]:
     """Where what is made of the file can be had; None: nothing of that kind is."""
     from gooseherd.client import part_path, status_path
     from gooseherd.domain.artifact import Kind
-    from gooseherd.domain.formats import FASTA, Family, resolve
+    from gooseherd.domain.formats import EMBL, FASTA, GENBANK, Family, resolve
 
     dcc, local_id = one.entry["dcc"], one.entry["local_id"]
     known = resolve(one.entry["file_format"])
@@ -149,7 +149,7 @@ def _urls(client: GooseherdClient, one: Added) -> dict[str, str | None]:
     is_sorted = family in {Family.ALIGNMENTS, Family.INTERVALS}
     kinds = {
         Kind.DATA: True,
-        Kind.INDEX: is_sorted or as_it_is or known is FASTA,
+        Kind.INDEX: is_sorted or as_it_is or known in (FASTA, GENBANK, EMBL),
         Kind.DENSITY: is_sorted and not as_it_is,
     }
     urls = {

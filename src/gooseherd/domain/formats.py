@@ -79,6 +79,8 @@ TWOBIT: Final = Format("2bit", "format_3009", Family.SEQUENCES, ("2bit",))
 HIC: Final = Format("hic", "", Family.MATRIX, ("hic",))
 COOL: Final = Format("cool", "", Family.MATRIX, ("cool",))
 MCOOL: Final = Format("mcool", "", Family.MATRIX, ("mcool",))
+GENBANK: Final = Format("genbank", "format_1936", Family.SEQUENCES, ("gb", "gbk", "genbank", "gbff", "gbf"))
+EMBL: Final = Format("embl", "format_1927", Family.SEQUENCES, ("embl",))
 BEDGRAPH: Final = Format(
     "bedgraph", "format_3583", Family.SIGNAL, ("bedgraph", "bdg", "bg"), aliases=("bedgraph4",)
 )
@@ -96,6 +98,7 @@ ALL: Final[tuple[Format, ...]] = (
     BAM, SAM, CRAM, VCF, BCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, BIGBED, BIGWIG, CSV, TSV,
     FASTA, BEDGRAPH, WIG, GAPPEDPEAK, TAGALIGN, INTERACT, TWOBIT, HIC, COOL, MCOOL,
     BEDPE, PAF, PAIRS, SEG, INTERVAL_LIST, MACS, UCSC_TABLE,
+    GENBANK, EMBL,
 )  # fmt: skip
 
 NAMES: Final = tuple(f.name for f in ALL)

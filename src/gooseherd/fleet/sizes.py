@@ -8,7 +8,7 @@ from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import BEDGRAPH, WIG, Family, Format
+from gooseherd.domain.formats import BEDGRAPH, BEDPE, EMBL, GENBANK, PAF, PAIRS, WIG, Family, Format
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
 
@@ -40,8 +40,18 @@ _DISK_FACTOR: Final[Mapping[Family, float]] = {
     Family.SEQUENCES: 2.5,
     Family.MATRIX: 2.5,
 }
-_DISK_FACTOR_OF: Final[Mapping[Format, float]] = {BEDGRAPH: 10.0, WIG: 10.0}
-"""As intervals, and the values once more."""
+_DISK_FACTOR_OF: Final[Mapping[Format, float]] = {
+    # As intervals, and the values once more.
+    BEDGRAPH: 10.0,
+    WIG: 10.0,
+    # Both texts, and what is made of them.
+    GENBANK: 12.0,
+    EMBL: 12.0,
+    # The records unpacked, the runs of their sort, and two results.
+    BEDPE: 16.0,
+    PAF: 16.0,
+    PAIRS: 16.0,
+}
 _DISK_FLOOR_GIB: Final = 5
 """The image and the system take their part of the disk (developer guide, ephemeral storage)."""
 _DISK_STEPS_GIB: Final = (LEAST_DISK_GIB, 50, 100, MOST_DISK_GIB)

@@ -17,6 +17,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
+from gooseherd.processing.processors.flatfiles import FlatfileProcessor
 from gooseherd.processing.processors.sequences import FastaProcessor
 from gooseherd.processing.processors.signals import SignalProcessor
 from gooseherd.processing.processors.two_ended import TwoEndedProcessor
@@ -150,6 +151,7 @@ def default_registry(
             FastaProcessor(so),
             SignalProcessor(so),
             TwoEndedProcessor(so),
+            FlatfileProcessor(so),
             UpstreamIndexProcessor(so),
         )
 

@@ -42,7 +42,7 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
     if file_format.family is Family.ALIGNMENTS:
         return list(_reads(path, region))
     if file_format.family is Family.SEQUENCES:
-        return _sequence(path, region)
+        return _sequence(path, region) if file_format is formats.FASTA else _of_flatfile(path, region)
     if file_format.family is Family.SIGNAL:
         return [_value_line(*found) for found in _values(path) if region.overlaps(*found[:3])]
     if file_format is formats.BCF:
@@ -128,6 +128,25 @@ def _sequence(path: Path, region: Region) -> list[str]:
             wanted = line[1:].split()[0] == region.contig
         elif wanted:
             letters += line
+    return _wrapped(letters, region)
+
+
+def _of_flatfile(path: Path, region: Region) -> list[str]:
+    """The same of GenBank and EMBL."""
+    letters, wanted, within = "", False, False
+    for line in _text(path):
+        if line.startswith(("LOCUS", "ID   ", "VERSION")):
+            wanted = line.split()[1].rstrip(";").split(".")[0] == region.contig.split(".")[0]
+        if line.startswith(("ORIGIN", "SQ   ")):
+            within = True
+        elif line.startswith("//"):
+            within = False
+        elif within and wanted:
+            letters += "".join(word for word in line.split() if word.isalpha())
+    return _wrapped(letters.upper(), region)
+
+
+def _wrapped(letters: str, region: Region) -> list[str]:
     letters = letters[region.start : region.end]
     return [f">{region}", *(letters[at : at + 60] for at in range(0, len(letters), 60))]
 

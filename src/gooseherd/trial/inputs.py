@@ -234,6 +234,8 @@ _MAKERS: dict[Format, tuple[Callable[[Path, str], None], Region | None]] = {
     formats.BEDPE: (more.bedpe, _REGION),
     formats.PAF: (more.paf, _REGION),
     formats.PAIRS: (more.pairs, _REGION),
+    formats.GENBANK: (more.genbank, _REGION),
+    formats.EMBL: (more.embl, Region("chr1.1", _REGION.start, _REGION.end)),
     formats.TWOBIT: (more.twobit, None),
     formats.HIC: (more.hic, None),
     formats.COOL: (more.cool, None),

@@ -156,3 +156,45 @@ def wig(path: Path, salt: str) -> None:
                 yield f"{start} {(int(salt, 16) + number) % 997}"
 
     write_lines(path, lines(), "track type=wiggle_0\n")
+
+
+def genbank(path: Path, salt: str) -> None:
+    def lines() -> Iterator[str]:
+        for contig, length in CONTIGS.items():
+            yield f"LOCUS       {contig:<16} {length:>11} bp    DNA     linear   UNK 01-JAN-1980"
+            yield f"DEFINITION  smoke {salt}."
+            yield f"ACCESSION   {contig}"
+            yield f"VERSION     {contig}"
+            yield "FEATURES             Location/Qualifiers"
+            for name, place in (("gene", "101..900"), ("CDS", "join(101..400,501..900)")):
+                yield f"     {name:<16}{place}"
+                yield f'                     /gene="g{salt}"'
+            yield "ORIGIN"
+            yield from _numbered(f"{salt} {contig}", length, "{at:>9} {letters}")
+            yield "//"
+
+    write_lines(path, lines())
+
+
+def embl(path: Path, salt: str) -> None:
+    def lines() -> Iterator[str]:
+        for contig, length in CONTIGS.items():
+            yield f"ID   {contig}; SV 1; linear; genomic DNA; STD; UNC; {length} BP."
+            yield "XX"
+            yield f"DE   smoke {salt}"
+            yield "FH   Key             Location/Qualifiers"
+            yield "FT   gene            complement(101..900)"
+            yield f'FT                   /gene="g{salt}"'
+            yield f"SQ   Sequence {length} BP;"
+            yield from _numbered(f"{salt} {contig}", length, "     {letters} {end:>9}")
+            yield "//"
+
+    write_lines(path, lines())
+
+
+def _numbered(seed: str, length: int, line: str) -> Iterator[str]:
+    chance = random.Random(seed)  # noqa: S311 - made-up sequences
+    for at in range(0, length, 60):
+        end = min(at + 60, length)
+        words = ["".join(chance.choices("acgt", k=min(10, end - n))) for n in range(at, end, 10)]
+        yield line.format(at=at + 1, end=end, letters=" ".join(words))

@@ -135,7 +135,7 @@ REFUSED = {
     "carriage returns alone": (b">a\rACGT\r", "carriage returns alone"),
     "reads": (b"@r1\nACGT\n+\nIIII\n", "the file is FASTQ"),
     "intervals": (b"chr1\t5\t9\n", "the file is bed"),
-    "a GenBank record": (b"LOCUS       AB1 10 bp\n", "is no letter of a sequence"),
+    "a GenBank record": (b"LOCUS       AB1 10 bp\n", "the file is genbank"),
     "UTF-16": (">a\nACGT\n".encode("utf-16"), "UTF-16"),
     "a web page": (b"<!DOCTYPE html><html>", "HTML"),
     "nothing": (b"", "empty"),
