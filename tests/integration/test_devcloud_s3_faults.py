@@ -5,19 +5,27 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from gooseherd.control.retention import Retention
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured
 from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.retention import RetentionPolicy
 from gooseherd.storage.s3 import S3Cache
+from gooseherd.store.sql.access import SqlAccessTimes
+from gooseherd.store.sql.batches import SqlBatches
+from gooseherd.store.sql.files import SqlFiles
+from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.sqlite import open_sqlite
 
 pytestmark = pytest.mark.integration
 
@@ -184,6 +192,46 @@ async def test_uploads_of_writers_that_died_are_swept_when_they_are_old_and_are_
     assert await cache.sweep(3600) == 1
     left = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     assert [upload["Key"] for upload in left] == ["another/program"]
+
+
+class Later(SqlJobs):
+    """The store in two months."""
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(days=60)
+
+
+async def test_retention_removes_from_a_bucket_what_nobody_read_and_nothing_while_s3_is_away(
+    cache: S3Cache, cloud_admin: LocalCloudAdmin, s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    for shard in ("00", "ab", "ff"):
+        for name in ("sorted.bam", "manifest.json"):
+            await cache.put_if_absent(CacheKey(f"p1/{shard}/md5-{shard}/bam-1-bam/{name}"), b"bytes")
+    database = await open_sqlite(tmp_path / "store.sqlite", setting="X")
+    retention = Retention(
+        jobs=Later(database),
+        files=SqlFiles(database),
+        batches=SqlBatches(database),
+        access=SqlAccessTimes(database),
+        cache=cache,
+        recipes={"bam-1-bam"},
+        policy=RetentionPolicy(idle=timedelta(days=30)),
+        keep_ended=None,
+        tick_seconds=60,
+    )
+    cloud_admin.inject(
+        Fault(kind=Kind.ERROR, service="s3", operations=("ListObjectsV2",), code="AccessDenied", status=403)
+    )
+    assert not (await retention.run_rounds()).seen
+    cloud_admin.clear()
+    dry = await retention.run_rounds(dry_run=True)
+    assert len([found async for found in cache.list()]) == 6
+    report = await retention.run_rounds()
+    assert report.planned == dry.planned
+    assert (report.errors, report.lost_races) == (0, 0)
+    assert [found async for found in cache.list()] == []
+    assert s3.list_objects_v2(Bucket=bucket).get("Contents", []) == []
+    await database.close()
 
 
 async def test_storage_that_does_not_answer_is_unavailable(bucket: str) -> None:
