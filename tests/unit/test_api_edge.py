@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gooseherd.api.addresses import network_of
 from gooseherd.api.app import ERROR_STATUS, Dependencies, create_app
 from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
 from gooseherd.api.problems import INTERNAL, problem, problem_type
@@ -90,11 +91,31 @@ def test_hosts_paths_and_secrets_stay_in_the_log(error):
         ("10.0.0.2", "", 1, "10.0.0.2"),
         ("10.0.0.2", "[2001:DB8::1]", 1, "2001:db8::1"),
         ("10.0.0.2", "nonsense", 1, "10.0.0.2"),
+        ("10.0.0.2", "1.1.1.1:4711", 1, "1.1.1.1"),
+        ("10.0.0.2", "[2001:db8::1]:4711", 1, "2001:db8::1"),
+        ("10.0.0.2", '"[2001:db8::1]:4711"', 1, "2001:db8::1"),
+        ("10.0.0.2", "2001:db8::1", 1, "2001:db8::1"),
+        ("10.0.0.2", "1.1.1.1:x", 1, "10.0.0.2"),
         ("10.0.0.2", " , ", 3, "10.0.0.2"),
     ],
 )
 def test_the_client_is_counted_from_the_right(peer, forwarded, proxies, client):
     assert client_address(peer, forwarded, proxies) == client
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_all_addresses_of_one_customer_are_one_client(address: str, client: str) -> None:
+    assert network_of(address) == client
 
 
 def test_header_lines_of_one_name_are_joined():

@@ -9,7 +9,7 @@ from typing import Final
 from gooseherd.api.catalog import Catalog
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.ports.source import SourceDetails, Sources
-from gooseherd.domain.source import Dcc, IdentityKind, LocalId, SourceFile
+from gooseherd.domain.source import MOST_BYTES, Dcc, IdentityKind, LocalId, SourceFile, is_storable
 
 _log = logging.getLogger(__name__)
 
@@ -76,9 +76,11 @@ class Describing:
             problem = str(error) or "no answer in time"
             _log.info("a file's size is not known", extra={"file": stored.name, "problem": problem})
             return await self._catalog.refreshed(stored)
+        size, tag = details.size_in_bytes, details.version_tag
         wanted = SourceDetails(
-            details.size_in_bytes,
+            # What a host says of itself may be more than a store holds.
+            size if size is not None and 0 <= size <= MOST_BYTES else None,
             # Beside a digest a version says nothing.
-            details.version_tag if stored.identity.kind is IdentityKind.WEAK else None,
+            tag if stored.identity.kind is IdentityKind.WEAK and tag and is_storable(tag) else None,
         )
         return await self._catalog.fill_in(stored, wanted)

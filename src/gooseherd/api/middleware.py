@@ -103,7 +103,7 @@ class EdgeMiddleware:
             else:
                 _refuse_malformed(scope)
                 if context.has_wrong_key:
-                    self._wrong_keys.note(context.address)
+                    self._wrong_keys.note(context.network)
                 await self._inside(scope, receive, send_with_headers)
         except ClientDisconnected:
             pass

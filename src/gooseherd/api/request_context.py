@@ -6,10 +6,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from gooseherd.api.addresses import network_of, without_port
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.domain.errors import AdminKeyRequired
 from gooseherd.domain.job import Requester
@@ -40,7 +40,7 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
     chain = [hop for hop in (word.strip() for word in forwarded_for.split(",")) if hop] + [peer]
     address = chain[max(len(chain) - 1 - proxies, 0)]
     try:
-        return str(ip_address(address.strip("[]")))
+        return without_port(address)
     except ValueError:
         return peer
 
@@ -99,8 +99,13 @@ class RequestContext:
 
     @property
     def requester(self) -> Requester:
-        """The admin, else the client's address."""
-        return ADMIN if self.is_admin else Requester(self.address)
+        """The admin, else the client's address, of IPv6 its /64: all of those are one customer's."""
+        return ADMIN if self.is_admin else Requester(self.network)
+
+    @property
+    def network(self) -> str:
+        """What counts as one client."""
+        return network_of(self.address)
 
     @property
     def address(self) -> str:

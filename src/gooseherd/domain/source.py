@@ -36,6 +36,9 @@ LocalId = NewType("LocalId", str)
 
 E = TypeVar("E", bound=StrEnum)
 
+MOST_BYTES = 2**63 - 1
+"""Largest size that every store holds (a signed 64-bit integer)."""
+
 _OF_IDENTITY = ("access_url", "md5", "sha256", "size_in_bytes", "version_tag")
 
 _DCC = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -251,7 +254,14 @@ def _text(data: Mapping[str, Any], field: str) -> str | None:
         raise InvalidInput(field, "must be a string")
     if len(value) > 4096 or any(ord(c) < 32 for c in value):
         raise InvalidInput(field, "at most 4096 characters and no control characters")
+    if not is_storable(value):
+        raise InvalidInput(field, "half of a character (a lone surrogate)")
     return value
+
+
+def is_storable(text: str) -> bool:
+    """Whether it is made of whole characters: JSON can write half of one (a lone surrogate), no store can."""
+    return text.isprintable() or not any(0xD800 <= ord(c) < 0xE000 for c in text)
 
 
 def _format(name: str | None, filename: str) -> Format:
@@ -275,6 +285,8 @@ def _size(data: Mapping[str, Any]) -> int | None:
     value = data.get("size_in_bytes")
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise InvalidInput("size_in_bytes", "must be a whole number of bytes")
+    if value is not None and value > MOST_BYTES:
+        raise InvalidInput("size_in_bytes", f"at most {MOST_BYTES}")
     return value
 
 

@@ -324,3 +324,39 @@ async def test_without_processing_files_are_removed_too(build_town):
     town = await build_town(processing=False)
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     assert (await town.http.delete("/files/hubmap/id1", headers=ADMIN)).status_code == 200
+
+
+BEYOND_ANY_STORE = [
+    ("size_in_bytes", 2**63),
+    ("size_in_bytes", 10**400),
+    ("filename", "half\ud800.bed"),
+    ("version_tag", "\udfff"),
+    ("access_url", "https://files.example.org/\ud83d"),
+    ("sidecars", [{"kind": "tbi", "access_url": "https://files.example.org/a.tbi", "size_in_bytes": 2**64}]),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), BEYOND_ANY_STORE)
+async def test_what_no_store_can_hold_is_422_and_costs_an_import_only_its_line(town, field, value):
+    bad = json.dumps(entry(7) | {field: value})
+    refused = await town.http.post("/files", content=bad, headers=ADMIN)
+    named = "size_in_bytes" if field == "sidecars" else field
+    assert (refused.status_code, refused.json()["field"]) == (422, named)
+    lines = "\n".join([json.dumps(entry(1)), bad, json.dumps(entry(2))])
+    imported = (await town.http.post("/files/import", content=lines, headers=ADMIN)).json()
+    assert (imported["imported"], imported["failed"], imported["errors"][0]["line"]) == (2, 1, 2)
+
+
+async def test_of_a_list_with_one_entry_that_no_store_can_hold_none_is_stored(town):
+    many = [entry(number) for number in range(600)]
+    many[-1]["size_in_bytes"] = 2**63
+    refused = await town.http.post("/files", content=json.dumps(many), headers=ADMIN)
+    assert (refused.status_code, refused.json()["field"]) == (422, "[599].size_in_bytes")
+    assert (await town.http.get("/files")).json()["files"] == []
+
+
+async def test_the_largest_size_that_a_store_can_hold_is_taken(town):
+    largest = entry(1) | {"size_in_bytes": 2**63 - 1}
+    assert (await town.http.post("/files", json=largest, headers=ADMIN)).status_code == 200
+    (listed,) = (await town.http.get("/files")).json()["files"]
+    assert listed["size_in_bytes"] == 2**63 - 1

@@ -261,7 +261,7 @@ async def test_unknown_pages_and_methods_are_problems(town):
     missing = await town.http.get("/no/such")
     assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found")
     wrong = await town.http.put("/jobs", content=b"")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 async def until(condition, seconds=10.0):

@@ -138,7 +138,7 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
         batch: TheBatch,
         state: MemberWord | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-        after: Annotated[int, Query(ge=-1, description="`next` of the page before.")] = -1,
+        after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="`next` of the page before.")] = -1,
     ) -> BatchFileList:
         """What became of each file, in the order of asking."""
         wanted = MemberState(state) if state else None

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gooseherd import telemetry
-from gooseherd.api.server.connections import Admission, Connections, network_of
+from gooseherd.api.addresses import network_of
+from gooseherd.api.server.connections import Admission, Connections
 from gooseherd.api.server.limits import reserved_descriptors
 from gooseherd.api.server.protocol import LimitedProtocol
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from enum import Enum, auto
-from ipaddress import IPv6Address, ip_address
 from typing import Final, Protocol
 
 from gooseherd import telemetry
@@ -33,19 +32,6 @@ class Watched(Protocol):
 
     def let_go(self) -> None:
         """Close it and leave: its place is needed."""
-
-
-def network_of(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 that one customer of IPv6 gets."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
-    return str(parsed)
 
 
 class Connections:
