@@ -25,18 +25,18 @@ async def test_a_named_part_is_served_by_its_name_and_by_data_with_a_query(hot_t
         assert (await hot_town.http.get(f"/data/{entry.name}?part={kind}")).content == content
 
 
-async def test_the_manifest_the_listing_and_the_job_say_where_named_parts_are(hot_town):
-    entry = await hot_town.register(filename="parts.bam")
-    accepted = await hot_town.http.get(f"/data/{entry.name}")
-    job = await hot_town.run(accepted.json()["job_id"])
-    await hot_town.complete(job, await hot_town.publish(entry, b"data", b"index", more=MORE))
-    manifest = (await hot_town.http.get(f"/files/{entry.name}/manifest")).json()
-    record = (await hot_town.http.get(f"/jobs/{job.job_id}")).json()
-    listing = (await hot_town.http.get(f"/files/{entry.name}/")).json()
+async def test_the_manifest_the_listing_and_the_job_say_where_named_parts_are(town):
+    entry = await town.register(filename="parts.bam")
+    accepted = await town.http.get(f"/data/{entry.name}")
+    job = await town.run(accepted.json()["job_id"])
+    await town.complete(job, await town.publish(entry, b"data", b"index", more=MORE))
+    manifest = (await town.http.get(f"/files/{entry.name}/manifest")).json()
+    record = (await town.http.get(f"/jobs/{job.job_id}")).json()
+    listing = (await town.http.get(f"/files/{entry.name}/")).json()
     for parts in (manifest["parts"], record["parts"], listing["names"]):
         places = {part["kind"]: part["url"] for part in parts}
         assert list(places) == ["data", "index", "gzi", "second_end"]
-        assert (await hot_town.http.get(places["gzi"])).content == MORE[Kind.GZI]
+        assert (await town.http.get(places["gzi"])).content == MORE[Kind.GZI]
 
 
 async def test_a_part_that_there_is_not_is_refused_in_words(hot_town):
