@@ -141,7 +141,7 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         ),
     )
     async def register(request: Request, context: Admin) -> Registered:
-        """Insert or replace one entry or a list; one that cannot be used refuses them all, and none is stored."""
+        """Insert or replace one entry or a list; one that cannot be used refuses them all."""
         entries = _entries(await body_of(request, dependencies.body_limit_bytes), dependencies.sources)
         return Registered(imported=len(entries), new=await catalog.put(entries))
 
