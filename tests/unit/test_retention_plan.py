@@ -128,6 +128,14 @@ def test_of_a_cache_that_is_too_large_those_go_that_were_not_used_for_longest():
     assert size_cutoff({}, 0) is None
 
 
+def test_what_was_never_published_does_not_count_for_the_size():
+    left = artifact("left", 100, published=False, size=1000)
+    there = [artifact("a", 50), artifact("b", 40), left]
+    cutoff = size_cutoff({day_of(a.changed_at): a.size for a in there if a.published}, 100)
+    found = causes(seen(*there, cutoff=cutoff), RetentionPolicy(total_bytes=100))
+    assert found == {"left": RemovalCause.UNFINISHED, "a": RemovalCause.SIZE}
+
+
 def test_no_more_goes_at_once_than_allowed_and_the_oldest_first():
     there = [artifact(f"{number}", 100 + number) for number in range(9)]
     assert list(causes(seen(*there), EVERYTHING, 3)) == ["8", "7", "6"]

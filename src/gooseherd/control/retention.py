@@ -252,7 +252,11 @@ class Retention:
         cutoff = self._round.cutoff
         if cutoff is not None and seen.cache is not None and seen.cache.cutoff is not None:
             # What goes here need not go elsewhere; a removal that fails is found by the next round.
-            freed = sum(action.artifact.size for action in actions if isinstance(action, RemoveArtifact))
+            freed = sum(
+                action.artifact.size
+                for action in actions
+                if isinstance(action, RemoveArtifact) and action.artifact.published
+            )
             if not seen.round_over:
                 self._round = replace(self._round, cutoff=replace(cutoff, excess=cutoff.excess - freed))
         return actions

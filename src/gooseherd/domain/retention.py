@@ -145,7 +145,7 @@ def plan_removals(snapshot: RetentionSnapshot, policy: RetentionPolicy, most: in
             small_enough = excess <= 0 or day_of(used) > snapshot.cutoff.day
             cause = None if small_enough else RemovalCause.SIZE
         if cause is not None:
-            excess -= artifact.size
+            excess -= artifact.size if artifact.published else 0
             found.append(RemoveArtifact(artifact, cause, used, snapshot.read_at.get(artifact.prefix)))
     return found[:most]
 
