@@ -117,7 +117,9 @@ def test_a_third_file_starts_next_and_no_order_is_told_that_does_not_happen(
         # What the queue says now of those that are next, and then how they start.
         waiting = [one for one in admin.jobs(status="pending") if "many" in one["local_id"]]
         views = [admin.job(one["job_id"]) for one in waiting[-WATCHED:]]  # The newest are listed first.
-        told = [view for view in views if view["position"] is not None]
+        # Just when a slow file is tried again, which happens on a machine that is too busy, nobody is at the
+        # limit, and five hundred stand before.
+        told = [view for view in views if view["position"] is not None and view["position"] < FILES]
         starts = {one["job_id"]: service.ended(one["job_id"], 200)["started_at"] for one in told}
         of_slow = [one for one in admin.jobs(status="running") if "slow" in one["local_id"]]
         started = [
