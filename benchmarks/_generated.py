@@ -74,7 +74,8 @@ def _layout(draw: random.Random, odd_names: bool = True) -> Layout:
     draw.shuffle(names)
     longest = draw.choice((300, 1 << 14, 1 << 17, 250_000_000, 250_000_000, FAR - 1, FAR + 5_000_000, LAST))
     if len(names) > 100:
-        longest = min(longest, 1 << 24)  # Bases of all sequences take memory in an index: no genome has 10^12.
+        # An index takes memory for every base of every sequence, and no genome has 10^12.
+        longest = min(longest, 1 << 24)
     order = draw.choice(("as drawn", "as drawn", "sorted", "blocks"))
     return Layout(names, longest, count, order, draw.random() < 0.2)
 
