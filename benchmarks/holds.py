@@ -161,6 +161,8 @@ def measure(held: int, files: int, seconds: float) -> dict[str, Any]:
             "SOURCE_ALLOW_HTTP": "true",
             "SOURCE_ALLOW_NETWORKS": "127.0.0.1/32",
             "API_MAX_HOLDS_PER_REQUESTER": str(held + 10),
+            "API_MAX_CONNECTIONS": str(2 * held + 200),
+            "API_MAX_CONNECTIONS_PER_ADDRESS": str(2 * held + 100),
             "WORKER_MAX_LOCAL": "1",
         }
         with (

@@ -111,6 +111,7 @@ def test_the_client_is_counted_from_the_right(peer, forwarded, proxies, client):
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::1"),
         ("unknown", "unknown"),
     ],
 )

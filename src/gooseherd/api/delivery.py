@@ -317,6 +317,7 @@ class _PartRequest:
             self.kind,
             method=self.method,
             headers=self.context.headers,
+            max_bytes=self.dependencies.source_max_bytes,
             receive=self.receive,
             send=self.send,
         )

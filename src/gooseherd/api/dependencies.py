@@ -62,6 +62,8 @@ class Dependencies:
     cors_origins: tuple[str, ...] = ("*",)
     trusted_proxies: int = 0
     """Proxies in front whose X-Forwarded-* headers are believed."""
+    source_max_bytes: int = 2**63 - 1
+    """Largest file whose own bytes are passed on."""
     version: str = "0"
     build: str = "unknown"
     body_limit_bytes: int = 8 * 1024 * 1024

@@ -153,6 +153,9 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     InvalidRequest: ProblemType(
         422, "invalid-input", "A value cannot be used", fields=_same("field", "problem", "errors")
     ),
+    errors.SourceTooLarge: ProblemType(
+        422, "source-too-large", "The file is too large", fields=_same("limit_bytes")
+    ),
     errors.UnsupportedFormat: ProblemType(
         422, "unsupported-format", "No processor reads this format", fields=_same("file_format", "supported")
     ),

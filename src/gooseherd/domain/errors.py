@@ -102,6 +102,16 @@ class UnsupportedFormat(Rejected):
 
 
 @dataclass(eq=False)
+class SourceTooLarge(Rejected):
+    """The file is larger than any that is fetched here."""
+
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"sources are limited to {self.limit_bytes} bytes"
+
+
+@dataclass(eq=False)
 class MalformedRange(Rejected):
     """A Range header that is not RFC 9110 `bytes=`."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import secrets
 import time
 import uuid
@@ -18,6 +17,7 @@ from gooseherd.api.app import Dependencies
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.describing import Describing
 from gooseherd.api.holding import Holds
+from gooseherd.api.server.limits import connections_within_descriptors
 from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
@@ -199,9 +199,10 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 public_url=settings.api_public_url,
                 wait_max_seconds=settings.api_wait_max_seconds,
                 hold_viewers=settings.api_hold == "viewers",
-                holds=Holds(per_requester=settings.api_max_holds_per_requester, total=_most_holds()),
+                holds=Holds(per_requester=settings.api_max_holds_per_requester, total=_most_holds(settings)),
                 cors_origins=settings.api_cors_origins,
                 trusted_proxies=settings.api_trusted_proxies,
+                source_max_bytes=settings.source_max_bytes,
                 version=__version__,
                 build=build_id(),
                 readiness=readiness,
@@ -214,10 +215,9 @@ def _free_slots(fleet: Fleet, executions: Executions) -> int:
     return fleet.slots() - executions.launching
 
 
-def _most_holds() -> int:
+def _most_holds(settings: Settings) -> int:
     """Half of the connections this process can have: the others are for those who get bytes."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(100, (65536 if soft == resource.RLIM_INFINITY else soft) // 2)
+    return max(1, connections_within_descriptors(settings.api_max_connections) // 2)
 
 
 async def _readiness(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+import httpx
 import pytest
 
 from gooseherd.control.submission import SubmissionLimits
@@ -334,6 +335,55 @@ async def test_raw_tells_what_upstream_said(town):
     assert "inner.example" not in broken.text
 
 
+async def test_a_range_of_nothing_is_416_with_the_size_that_upstream_tells(town):
+    entry = await town.register()
+    town.upstream.files[entry.access_url] = bytes(5000)
+    town.upstream.reply = (416, {"content-range": "bytes */5000"})
+    answer = await town.http.get(f"/data/{entry.name}?raw=true", headers={"Range": "bytes=-0"})
+    assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */5000")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "headers"),
+    [
+        (None, 206, {"content-range": "bytes 0-99/5000", "content-length": "100"}),
+        ("bytes=0-9,20-29", 206, {"content-range": "bytes 0-99/5000", "content-length": "100"}),
+        ("bytes=100-199", 206, {"content-range": "bytes 0-99/5000", "content-length": "100"}),
+        ("bytes=100-199", 206, {"content-range": "bytes 100-299/5000", "content-length": "200"}),
+        ("bytes=100-199", 206, {"content-range": "bytes 100-199/5000", "content-length": "300"}),
+        ("bytes=100-199", 206, {"content-range": "bytes 100-199/150", "content-length": "100"}),
+        ("bytes=100-199", 206, {"content-range": "bytes 199-100/5000"}),
+        ("bytes=-100", 206, {"content-range": "bytes 0-99/5000", "content-length": "100"}),
+        (None, 304, {}),
+        (None, 416, {"content-range": "bytes */5000"}),
+    ],
+)
+async def test_an_answer_to_what_was_not_asked_is_502(town, wanted, status, headers):
+    entry = await town.register()
+    town.upstream.files[entry.access_url] = bytes(5000)
+    town.upstream.reply = (status, headers)
+    asked = {"Range": wanted} if wanted else {}
+    answer = await town.http.get(f"/data/{entry.name}?raw=true", headers=asked)
+    assert (answer.status_code, answer.json()["upstream_status"]) == (502, status)
+    assert town.upstream.open_bodies == 0
+
+
+async def test_larger_files_than_are_fetched_are_not_passed_on(build_town):
+    town = await build_town(source_max_bytes=4000)
+    entry = await town.register()
+    path = f"/data/{entry.name}?raw=true"
+    town.upstream.files[entry.access_url] = bytes(4000)
+    assert (await town.http.get(path)).content == bytes(4000)
+    town.upstream.files[entry.access_url] = bytes(4001)
+    for headers in ({}, {"Range": "bytes=0-9"}):
+        answer = await town.http.get(path, headers=headers)
+        assert (answer.status_code, answer.json()["limit_bytes"]) == (422, 4000)
+    town.upstream.reply = (200, {})  # of no length
+    with pytest.raises(httpx.RemoteProtocolError):
+        await town.http.get(path)
+    assert town.upstream.open_bodies == 0
+
+
 async def test_an_address_that_may_not_be_fetched_is_the_catalogs_fault(town):
     entry = await town.register(access_url="http://10.0.0.1/x.bam")
     answer = await town.http.get(f"/data/{entry.name}?raw=true")
@@ -463,7 +513,7 @@ async def test_behind_a_proxy_of_ours_the_client_is_who_it_says(build_town):
     }
     answer = await town.http.get(f"/data/{entry.name}", headers=headers)
     assert answer.json()["job_url"] == "https://herd.example/jobs/job1"
-    assert (await only_job(town)).requesters == ("2001:db8::1",)
+    assert (await only_job(town)).requesters == ("2001:db8::/64",)
 
 
 async def test_the_real_sources_pass_a_local_file_through(build_town, tmp_path):
