@@ -119,10 +119,12 @@ class EcsFleet(AcquiringFleet):
     async def take(
         self, worker_id: WorkerId, attempt: AttemptId, *, reserved: bool = False
     ) -> WorkerHandle | None:
-        """Waits for ECS to show it, as `find`."""
+        """Waits for ECS to show one that it has not shown yet; the worker itself is asked in any case."""
         if not is_task_id(worker_id):
             return None
-        state = await self._discovery.look_up(worker_id)
+        state = self._discovery.states().get(worker_id)
+        if state is None or state.task is None:
+            state = await self._discovery.look_up(worker_id)
         if state.gone or self._discovery.address(worker_id) is None:
             return None
         self._inventory.hold(worker_id, str(attempt))

@@ -76,6 +76,34 @@ def test_a_session_from_its_request_to_its_idle_end_with_its_worker_killed_in_th
         assert api.completed(api.ask(name)) == ["published"]
 
 
+def test_a_session_goes_on_when_the_process_that_made_it_is_killed(
+    cloud: Cloud, until: Callable[..., Any]
+) -> None:
+    mark = uuid.uuid4().hex[:6]
+    shared = {
+        "DATABASE_URL": f"sqlite:///{cloud.folder}/{mark}.sqlite",
+        "ECS_FLEET": f"fleet-{mark}",
+        "WORKFLOW_S3_PREFIX": f"{mark}/",
+        "WORKER_IDLE_TIMEOUT_SECONDS": "2",
+    }
+    with cloud.api(**shared) as survivor:
+        with cloud.api(**shared) as maker:
+            session = maker.client.start_session(owner="admin", idle_seconds=4)["session_id"]
+            until(lambda: maker.client.session(session)["state"] == "ready", "it is ready")
+            held = files(maker, mark, 1, held=True)[0]
+            running = maker.client.dispatch(session, f"t/{held}")["job_id"]
+            assert maker.library.halfway[held].wait(60)
+            maker.kill()
+        behind = survivor.client.dispatch(session, f"t/{files(survivor, f'{mark}-b', 1)[0]}")["job_id"]
+        maker.library.let_go(held)
+        assert survivor.completed(running)[-1] == "published"
+        assert survivor.completed(behind) == ["published"]
+        worker = survivor.client.session(session)["worker_id"]
+        assert workers_of(survivor, running) == workers_of(survivor, behind) == [worker]
+        until(lambda: survivor.client.session(session)["state"] == "ended", "it ends")
+        assert survivor.client.session(session)["reason"] == "idle_timeout"
+
+
 def test_a_session_whose_worker_dies_twice_ends_and_no_job_is_lost(
     cloud: Cloud, until: Callable[..., Any]
 ) -> None:
