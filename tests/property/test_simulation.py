@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.simulation.day import simulate_day, trace
 from tests.simulation.schedules import Defect, Outcome, Schedules
 from tests.simulation.world import FENCED
 
@@ -117,3 +118,11 @@ def test_a_reaper_that_does_not_look_at_the_finalizers_of_its_process_is_seen() 
 
 def test_a_floor_that_each_process_holds_by_itself_is_seen() -> None:
     assert "the floor is" in first_broken(Defect(reservations_of=FloorOfItsOwn)).violations[0]
+
+
+def test_a_small_day_is_done_and_says_what_it_cost() -> None:
+    assert trace(1, 100) == trace(1, 100) != trace(2, 100)
+    report = simulate_day(1, 40, 1, hours=0.5)
+    assert report.unfinished == 0
+    assert 0 < report.worked_seconds < report.paid_seconds
+    assert report.interactive_p95 is not None
