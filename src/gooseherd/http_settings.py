@@ -32,6 +32,12 @@ class HttpSettings(BaseSettings):
     api_max_holds_per_requester: int = Field(
         500, ge=1, le=100_000, description="Most requests that are held at a time for one requester."
     )
+    api_max_retries_per_requester: int = Field(
+        20,
+        ge=0,
+        description="Most new tries of failed files (`?retry=true`) of one requester within ten minutes, but "
+        "for the admin key; more get 429. Each costs a worker an attempt.",
+    )
     api_cors_origins: Words = Field(("*",), description="Origins browsers may call from, comma-separated.")
     api_trusted_proxies: int = Field(
         0, ge=0, le=10, description="Proxies in front whose X-Forwarded-* headers are believed."

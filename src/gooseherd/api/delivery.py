@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,8 +22,9 @@ from gooseherd.api.pages import waiting_page
 from gooseherd.api.problems import MethodNotAllowed, NotReady, Pairs
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.request_options import RequestOptions, options_of
+from gooseherd.api.retries import Retries, TooManyRetries
 from gooseherd.api.streaming import closing, hold, relay
-from gooseherd.api.upstream import serve_upstream
+from gooseherd.api.upstream import serve_upstream, upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Manifest, Part
 from gooseherd.domain.byterange import ByteRange
@@ -39,7 +41,7 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import CacheKey, Recipe
 from gooseherd.domain.ports.cache import CacheBackend
-from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
+from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Delivery:
         self._catalog = catalog
         self._names = names
         self._describing = Describing(catalog, dependencies.sources)
+        self._retries = Retries(dependencies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Errors are raised; the middleware answers them."""
@@ -87,6 +90,7 @@ class Delivery:
         await _PartRequest(
             self._dependencies,
             self._describing,
+            self._retries,
             self._names,
             context,
             entry,
@@ -122,6 +126,7 @@ class _PartRequest:
 
     dependencies: Dependencies
     describing: Describing
+    retries: Retries
     names: Names
     context: RequestContext
     entry: SourceFile
@@ -193,14 +198,20 @@ class _PartRequest:
             known, self.entry = self.entry.identity, await self.describing.described(self.entry)
             if self.entry.identity != known and await self._served(submissions, cache, recipe):
                 return None
-        claim = await submissions.submit(
+        asked = partial(
+            submissions.submit,
             self.entry,
             recipe,
             requester=self.context.requester,
             priority=self.options.priority,
-            retry=self.options.retry,
         )
-        return claim.job
+        try:
+            return (await asked()).job
+        except AlreadyFailed:
+            if not self.options.retry:
+                raise
+        self.retries.take(self.context)
+        return (await asked(retry=True)).job
 
     async def _waited(self, submissions: Submissions, job: Job) -> Job:
         """The job when it has ended, or as it stands when the client's patience, or ours, is at an end."""
@@ -238,6 +249,8 @@ class _PartRequest:
                 with submissions.watching(job.job_id) as watch:
                     await hold(self.receive, seconds, watch.ended, holds.stopping)
                     ended = watch.ended.result() if watch.ended.done() else None
+            except TooManyRetries:
+                raise
             except (LimitReached, Unavailable) as trouble:
                 _log.info(
                     "a held request has no job yet",
@@ -345,17 +358,6 @@ class _PartRequest:
 
 
 _SERVED: Final = {kind: telemetry.BYTES_SERVED.labels(kind.value) for kind in Kind}
-
-
-def upstream_index(entry: SourceFile, *, as_upstream: bool) -> Sidecar | None:
-    """The index that is served as upstream has it: what viewers read (tbi, bai) before the rest.
-
-    `as_upstream`: so are the data. Otherwise one that can be checked is in the artifact, if it fits.
-    """
-    if not as_upstream:
-        return entry.unchecked_index if entry.is_upstreams_pair else None
-    order = list(SidecarKind)
-    return min(entry.sidecars, key=lambda sidecar: order.index(sidecar.kind), default=None)
 
 
 def retry_after(job: Job) -> int:

@@ -64,6 +64,8 @@ class Dependencies:
     """Proxies in front whose X-Forwarded-* headers are believed."""
     source_max_bytes: int = 2**63 - 1
     """Largest file whose own bytes are passed on."""
+    retries_per_requester: int = 20
+    """Within ten minutes; each costs an attempt. The admin's are not counted."""
     version: str = "0"
     build: str = "unknown"
     body_limit_bytes: int = 8 * 1024 * 1024

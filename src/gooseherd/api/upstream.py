@@ -26,7 +26,7 @@ from gooseherd.domain.errors import (
     UpstreamUnavailable,
 )
 from gooseherd.domain.ports.source import Sources, Upstream
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
 
 _PASSED_ON: Final = (b"if-range", b"if-none-match", b"if-modified-since")
 _UNKNOWN_SIZE = 1 << 62
@@ -91,6 +91,17 @@ async def serve_upstream(
         body = None if head or status == 304 else _bounded(upstream.body, max_bytes)
         sent = await relay(status, response_headers, body, receive=receive, send=send)
         telemetry.BYTES_SERVED.labels(f"upstream_{kind.value}").inc(sent)
+
+
+def upstream_index(entry: SourceFile, *, as_upstream: bool) -> Sidecar | None:
+    """The index that is served as upstream has it: what viewers read (tbi, bai) before the rest.
+
+    `as_upstream`: so are the data. Otherwise one that can be checked is in the artifact, if it fits.
+    """
+    if not as_upstream:
+        return entry.unchecked_index if entry.is_upstreams_pair else None
+    order = list(SidecarKind)
+    return min(entry.sidecars, key=lambda sidecar: order.index(sidecar.kind), default=None)
 
 
 def _request(headers: Headers, *, head: bool) -> dict[str, str]:

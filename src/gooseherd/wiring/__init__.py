@@ -203,6 +203,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 cors_origins=settings.api_cors_origins,
                 trusted_proxies=settings.api_trusted_proxies,
                 source_max_bytes=settings.source_max_bytes,
+                retries_per_requester=settings.api_max_retries_per_requester,
                 version=__version__,
                 build=build_id(),
                 readiness=readiness,

@@ -259,6 +259,29 @@ async def test_a_reached_limit_says_its_numbers(build_town):
     assert (await town.http.get(f"/data/{first.name}")).status_code == 202  # attaching is always allowed
 
 
+async def test_a_failed_file_is_tried_again_only_so_often(build_town):
+    town = await build_town(retries_per_requester=2)
+    entry = await town.register()
+    path = f"/data/{entry.name}"
+    accepted = await town.http.get(path)
+    for _ in range(2):
+        job = await town.run(accepted.json()["job_id"])
+        await town.fail(job, Reason.SOURCE_INVALID)
+        assert (await town.http.get(path)).status_code == 422
+        accepted = await town.http.get(path, params={"retry": "true"})
+        assert accepted.status_code == 202
+        # Whoever asks while it is tried again attaches, and uses nothing up.
+        assert (await town.http.get(path, params={"retry": "true"})).status_code == 202
+    await town.fail(await town.run(accepted.json()["job_id"]), Reason.SOURCE_INVALID)
+    refused = await town.http.get(path, params={"retry": "true"})
+    assert (refused.status_code, refused.json()["allowed"]) == (429, 2)
+    assert 500 < int(refused.headers["retry-after"]) <= 601
+    viewer = await town.http.get(path, params={"retry": "true"}, headers={"Sec-Fetch-Mode": "cors"})
+    assert viewer.status_code == 429
+    admin = await town.http.get(path, params={"retry": "true"}, headers={"X-API-Key": "the-admin-key"})
+    assert admin.status_code == 202
+
+
 async def test_a_store_that_does_not_answer_is_503_and_retryable(town, monkeypatch):
     async def broken(*_):
         raise StoreUnavailable("read")

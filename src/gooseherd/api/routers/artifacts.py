@@ -9,7 +9,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.delivery import upstream_index
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.artifacts import Contigs, ManifestView, PartReadiness
 from gooseherd.api.models.response import PartWord
@@ -17,6 +16,7 @@ from gooseherd.api.names import Names
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
+from gooseherd.api.upstream import upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.assemblies import aliases
