@@ -1,4 +1,4 @@
-"""New tries of files whose last job has failed: each costs a worker an attempt, so a requester has so many."""
+"""New tries of files whose last job has failed: each costs an attempt, so a requester has so many."""
 
 from __future__ import annotations
 
