@@ -117,7 +117,7 @@ async def test_wiggle_of_both_kinds_and_bedgraph_among_it(process: Process, pack
     assert in_bigwig(made) == OF_WIG
     dropped = {k: v for k, v in made.counts.items() if k != "records"}
     assert dropped == {"display_lines": 2, "comment_lines": 1, "blank_lines": 1}
-    for words in ("track and browser", "comment", "blank lines"):
+    for words in ("track and browser", "comment lines", "blank lines"):
         assert words in made.notes
 
 
@@ -163,7 +163,12 @@ ODD: dict[str, tuple[bytes, Values, dict[str, int], str]] = {
         {"heading_lines": 1},
         "headings",
     ),
-    "comments": (b"#a\nc\t6\t7\t2\n#b\n", {"c": [(6, 7, 2)]}, {"comment_lines": 2}, "comment lines"),
+    "comments": (
+        b"#a\nc\t6\t7\t2\n#b\n",
+        {"c": [(6, 7, 2)]},
+        {"comment_lines": 2},
+        "comments below the first record",
+    ),
 }
 
 

@@ -1,8 +1,8 @@
 """Tables of intervals as lines of BED with their other columns behind: seg, Picard's interval lists, peaks of
 MACS, dumps of UCSC's tables.
 
-Each line of the source is a record, a heading or a comment; what is neither is refused with its number. Where
-the names of columns are known they stand above the records, in a comment.
+Comments stay as they are. Any other line of the source is a record or a heading; what is neither is refused
+with its number. Where the names of columns are known they stand above the records, in a comment.
 """
 
 from __future__ import annotations
@@ -114,8 +114,7 @@ class Seg(TableReader):
 
     def line(self, text: bytes) -> bytes:
         if text.startswith((b"#", b"track")):
-            self.count("comment_lines")
-            return b""
+            return text + b"\n"
         fields = self.columns(text, 5)
         sample, chrom, begin, end, *between, mean = (field.strip(b'"') for field in fields)
         if self._first and not begin[:1].isdigit():
@@ -153,8 +152,7 @@ class MacsPeaks(TableReader):
 
     def line(self, text: bytes) -> bytes:
         if text.startswith(b"#"):
-            self.count("comment_lines")
-            return b""
+            return text + b"\n"
         fields = self.columns(text, 4)
         if fields[:3] == [b"chr", b"start", b"end"]:
             self._named = fields
@@ -187,8 +185,7 @@ class UcscTable(TableReader):
             if any(set(names) <= set(named) for names in _NAMES):
                 self._named = named
                 return self._heading()
-            self.count("comment_lines")
-            return b""
+            return text + b"\n"
         fields = self.columns(text, 4)
         if not self._named:
             self._named = self._known(fields)

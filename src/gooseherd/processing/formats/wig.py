@@ -69,7 +69,7 @@ class WigReader:
         if not text:
             self._count("blank_lines")
         elif text.startswith(b"#"):
-            self._count("comment_lines")
+            return text + b"\n"
         elif text.startswith((b"track", b"browser")):
             self._count("display_lines")
             self._chrom = b""

@@ -99,9 +99,9 @@ class BigWigOfText:
         )
 
     def _notes(self, text: StepOutput, counts: Mapping[str, int]) -> tuple[str, ...]:
-        written = "\n".join(text.notes)
-        sentences = (sentence for what, sentence in _SENTENCES.items() if counts.get(what))
-        return (*(sentence for sentence in sentences if sentence not in written), _LENGTHS_NOTE)
+        # What was dropped on the way to the text, its own notes say.
+        own = (what for what in _SENTENCES if counts.get(what) and not text.counts.get(what))
+        return (*(_SENTENCES[what] for what in own), _LENGTHS_NOTE)
 
 
 def _nobody(_: Produced) -> None:
