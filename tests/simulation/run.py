@@ -32,7 +32,9 @@ def outcomes(seeds: Sequence[int], processes: int) -> Iterator[Outcome]:
     """Of those schedules, as they are done."""
     logging.disable(logging.CRITICAL)  # Trouble is what they are about.
     if processes == 1:
-        yield from _run(seeds)
+        schedules = Schedules()
+        for seed in seeds:
+            yield schedules.run(seed)
         return
     chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
