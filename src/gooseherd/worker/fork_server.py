@@ -210,7 +210,8 @@ def _be_spare(channel: socket.socket, work: Path, worker: socket.socket) -> int:
     prepared = preparation.Preparation(work)
     received = loop.run_until_complete(preparation.until_ordered(prepared, channel))
     if received is None:
-        return 0
+        prepared.abandon()
+        os._exit(0)  # What was being prepared is in its midst, and nobody waits for it.
     order, watchdog = received
     return attempt.run(*_introduce(order, worker), watchdog, loop=loop, preparation=prepared)
 

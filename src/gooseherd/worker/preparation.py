@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import socket
 import tempfile
@@ -18,10 +19,10 @@ from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processes import ProcessId, end_session
 from gooseherd.processing.step_context import environment_of_tools
 from gooseherd.processing.tools.isolation import Confinement, confinement
 from gooseherd.processing.tools.verifier import LoadedVerifier
-from gooseherd.tasks import ended
 from gooseherd.worker.attempt import lower_priority, name_process
 from gooseherd.worker.folders import SPARE
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
@@ -81,6 +82,17 @@ class Preparation:
                 if self.verifier is not None:
                     self.verifier.folder = scratch
 
+    def abandon(self) -> None:
+        """End all that it started and remove its folder, at once; the process is to end then. Blocks.
+
+        Not by `close`: who waits for something that just starts may wait for long.
+        """
+        me = ProcessId.of(os.getpid())
+        assert me is not None
+        end_session(me, spare=me.pid)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     async def close(self) -> None:
         """End what it started, and remove its folder, if no attempt has that."""
         await self._discard()
@@ -99,7 +111,7 @@ class Preparation:
 async def until_ordered(preparation: Preparation, channel: socket.socket) -> tuple[bytes, int] | None:
     """Prepare, and wait for an order; it, and the descriptor that comes with it.
 
-    None when none will come: the other end of `channel` is closed, and all that was prepared is gone.
+    None when none will come: the other end of `channel` is closed. What was prepared is there still.
     """
     lower_priority()
     name_process(b"spare attempt")
@@ -109,8 +121,6 @@ async def until_ordered(preparation: Preparation, channel: socket.socket) -> tup
     finally:
         channel.close()
     if watchdog is None:
-        await ended(making)
-        await preparation.close()
         return None
     await making
     return order, watchdog

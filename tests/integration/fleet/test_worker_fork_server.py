@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +56,19 @@ def waiting_check(root: Path) -> list[int]:
             continue
         started_ahead = f"TMPDIR={root}".encode() in environment and SPARE.encode() in environment
         if started_ahead and b"programs.verify" in content and ProcessId.of(int(path.name)):
+            found.append(int(path.name))
+    return found
+
+
+def sandboxes(work: Path) -> list[int]:
+    """Live processes of bubblewrap around a spare's folder below `work`."""
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            content = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if content.startswith(b"bwrap") and str(work).encode() in content and ProcessId.of(int(path.name)):
             found.append(int(path.name))
     return found
 
@@ -149,3 +166,27 @@ async def test_nothing_prepared_outlives_a_worker_that_is_killed(yard, until) ->
     await until(lambda: not forked(yard.root))
     await until(lambda: not waiting_check(yard.root))
     await until(lambda: not spare_folders(yard.root))
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 32, 4))
+def test_a_spare_whose_worker_goes_leaves_nothing_however_far_it_is(
+    tmp_path: Path, milliseconds: int
+) -> None:
+    work = tmp_path / "work" / "w"
+    work.mkdir(parents=True)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    options = ("--socket", str(theirs.fileno()), "--work", str(work))
+    with ours, theirs:
+        fork_server = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gooseherd.worker.fork_server", *options],
+            env={"PATH": os.environ["PATH"], "SYNC_DATA_DIR": str(tmp_path)},
+            pass_fds=(theirs.fileno(),),
+        )
+        theirs.close()
+        assert ours.recv(1000)
+        time.sleep(milliseconds / 1000)
+    fork_server.wait(30)
+    deadline = time.monotonic() + 30
+    while forked(tmp_path) or waiting_check(tmp_path) or sandboxes(work) or spare_folders(tmp_path):
+        assert time.monotonic() < deadline, (forked(tmp_path), sandboxes(work), spare_folders(tmp_path))
+        time.sleep(0.02)

@@ -19,6 +19,7 @@ from typing import Final
 
 from gooseherd.processes import signal_child
 from gooseherd.processing.tools.tool_errors import scrub
+from gooseherd.tasks import to_its_end
 
 _START_SECONDS: Final = 10.0
 """A kernel that refuses does so in milliseconds; this is for a machine that is very busy."""
@@ -62,20 +63,27 @@ class Sandbox:
         where = str(await asyncio.to_thread(folder.resolve))
         reading, writing = os.pipe()
         try:
-            keeper = await asyncio.create_subprocess_exec(
-                *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"),
-                *("--die-with-parent", "--ro-bind", "/", "/", *_DEVICES),
-                *("--proc", "/proc", "--bind", where, where, "--chdir", where),
-                *("--info-fd", str(writing), "--", "cat"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(writing,),
+            starting = asyncio.create_task(
+                asyncio.create_subprocess_exec(
+                    *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"),
+                    *("--die-with-parent", "--ro-bind", "/", "/", *_DEVICES),
+                    *("--proc", "/proc", "--bind", where, where, "--chdir", where),
+                    *("--info-fd", str(writing), "--", "cat"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    pass_fds=(writing,),
+                )
             )
+            # Cancelled in its midst, asyncio kills bubblewrap alone, and the process inside, which has not
+            # been told yet to die with it, waits for ever and holds the pipes that asyncio then waits for.
+            interrupted = await to_its_end(starting)
             os.close(writing)
             writing = -1
-            made = cls(keeper, 0)
+            made = cls(starting.result(), 0)
             try:
+                if interrupted is not None:
+                    raise interrupted
                 async with asyncio.timeout(_START_SECONDS):
                     await made._wait_until_ready(reading)
             except BaseException as error:
