@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
+import grpc
 import pytest
 import wool
 from wool import protocol
@@ -72,6 +73,10 @@ def forgeries(path: Path) -> dict[str, bytes]:
         "a change of a class": b"\x80\x04" + global_of("uuid", "UUID") + b"N}(V__init__\nVx\nu\x86b.",
         "a change of the class of an exception": b"\x80\x04" + global_of("builtins", "ValueError")
         + b")R}(V__class__\nVx\nub.",
+        "an attribute of an allowed class": pickle.dumps(Calls(getattr, uuid.UUID, "__init__")),
+        "an attribute of an allowed enumeration": pickle.dumps(Calls(getattr, grpc.Compression, "__class__")),
+        "an attribute of a routine": b"\x80\x04" + global_of("builtins", "getattr") + b"(" + routine
+        + b"V__globals__\ntR.",
         "an object of a class that was not named": pickle.dumps(Path(path)),
         "an exception that ends the process": pickle.dumps(SystemExit(0)),
         "an old operation": b"(ios\nsystem\n.",
@@ -134,6 +139,16 @@ def test_an_event_names_no_class_of_ours() -> None:
              if opcode.name in ("GLOBAL", "STACK_GLOBAL")]  # fmt: skip
     assert names == []
     assert Event.from_json(event.to_json()) == event
+
+
+def test_a_member_of_an_enumeration_may_be_named_by_getattr() -> None:
+    """As Python 3.11.2 does it."""
+    assert loads(pickle.dumps(Calls(getattr, grpc.Compression, "Gzip"))) is grpc.Compression.Gzip
+
+
+def test_the_proxy_that_travels_with_every_call_arrives() -> None:
+    worker = wool.WorkerMetadata(uid=uuid.uuid4(), address="127.0.0.1:1", pid=0, version="1")
+    assert loads(cloudpickled(worker)) == worker
 
 
 def test_a_pickle_of_megabytes_is_not_begun() -> None:

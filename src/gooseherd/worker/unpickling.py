@@ -17,6 +17,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Mapping
+from enum import EnumMeta
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final
@@ -115,6 +116,13 @@ def _builtin_type(name: str) -> type:
     return types.MappingProxyType
 
 
+def _member(kind: Any, name: str) -> Any:
+    """For getattr(), by which Python 3.11.0 to 3.11.3 pickle members of enumerations."""
+    _require(any(kind is one for one in _callables().values()), "an attribute of something else")
+    _require(isinstance(kind, EnumMeta) and name in kind.__members__, f"the attribute {name}")
+    return kind[name]
+
+
 def _is_exception(thing: object) -> bool:
     return isinstance(thing, type) and issubclass(thing, BaseException) and thing not in _END_THE_PROCESS
 
@@ -129,6 +137,7 @@ def _callables() -> Mapping[tuple[str, str], Any]:
     """What may be called to make an object, by the names that pickles have for it."""
     found: dict[tuple[str, str], Any] = {
         ("uuid", "UUID"): uuid.UUID,
+        ("builtins", "getattr"): _member,
         ("cloudpickle.cloudpickle", "_builtin_type"): _builtin_type,
         ("tblib.pickling_support", "unpickle_exception"): _exception,
         ("tblib.pickling_support", "unpickle_exception_with_attrs"): _exception_with_attributes,
