@@ -270,6 +270,31 @@ async def test_a_submitted_job_is_followed_to_completion_and_keeps_its_worker_wa
     assert manifest.digest == job.manifest_digest
 
 
+async def test_who_looked_before_the_artifact_was_published_and_asks_after_gets_the_job_that_made_it(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    assert await stage.submissions.published(SOURCE, RECIPE) is None
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    claim = await stage.submissions.submit(SOURCE, RECIPE, requester=Requester("slower"))
+    assert (claim.job.job_id, claim.created) == (job.job_id, False)
+    assert await stage.submissions.published(SOURCE, RECIPE) is not None
+
+
+@pytest.mark.parametrize("key", [PART.key, cache_key(SOURCE.identity, RECIPE, MANIFEST)])
+async def test_an_artifact_that_has_lost_an_object_since_is_made_by_a_new_job(
+    database: Database, key: CacheKey
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+        await stage.cache.delete(key)
+        again = await stage.submissions.submit(SOURCE, RECIPE, requester=ME)
+        assert again.created
+        assert again.job.job_id != job.job_id
+
+
 async def _nothing_is_released(*_: Any, **__: Any) -> None:
     return None
 

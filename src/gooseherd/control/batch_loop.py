@@ -287,6 +287,8 @@ class BatchLoop:
             return _failed(member, Reason(error.reason), error.detail, JobId(error.job_id))
         except LimitReached:
             return None
+        if job.status is Status.COMPLETED:
+            return _becomes(member, MemberState.READY, job.job_id)
         running = job.status is not Status.PENDING
         return _becomes(member, MemberState.RUNNING if running else MemberState.PENDING, job.job_id)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from gooseherd import telemetry
 from gooseherd.control.job_watch import JobWatch, JobWatches
+from gooseherd.control.manifest_verification import verify_published
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
@@ -160,7 +161,8 @@ class Submissions:
     ) -> Claim:
         """Claim the mutex for this content or attach to the job that holds it.
 
-        `retry` asks for a new job although the last one failed a moment ago.
+        A job that has published the artifact since the caller looked for it is the answer too: it has
+        ended. `retry` asks for a new job although the last one failed a moment ago.
 
         Raises:
             AlreadyFailed: the last job failed and nothing has changed since.
@@ -174,6 +176,10 @@ class Submissions:
         last, counts, pending = await asyncio.gather(
             self._jobs.latest(key), self._jobs.counts(), self._jobs.pending_of(requester)
         )
+        if last is not None and last.status is Status.COMPLETED:
+            whole = await verify_published(self._cache, source, recipe)
+            if whole.manifest is not None:
+                return Claim(last, created=False)
         if not retry:
             await self._refuse_known_failure(last)
         self._refuse_over_limit(sum(counts.values()), pending)

@@ -261,6 +261,26 @@ async def test_a_file_that_was_submitted_and_not_recorded_gets_no_second_job(tow
     assert len(await pending(town)) == 1
 
 
+async def test_a_file_that_was_published_since_it_was_looked_up_is_ready(town, monkeypatch):
+    (entry,) = await registered(town, 1)
+    claim = await town.submissions.submit(
+        entry, town.submissions.recipe(entry, Kind.DATA), requester=ME, priority=Priority.BATCH
+    )
+    made = await batch_of(town, [entry])
+    published = town.submissions.published
+
+    async def published_meanwhile(*asked):
+        found = await published(*asked)
+        monkeypatch.undo()
+        await town.complete(await town.run(claim.job.job_id), await town.publish(entry, b"bytes"))
+        return found
+
+    monkeypatch.setattr(town.submissions, "published", published_meanwhile)
+    await town.advance_batches()
+    assert await counts(town, made["batch_id"]) == {"ready": 1}
+    assert await pending(town) == ()
+
+
 async def test_a_file_whose_job_waited_too_long_in_the_queue_waits_again(town):
     made = await batch_of(town, await registered(town, 1))
     await town.advance_batches()

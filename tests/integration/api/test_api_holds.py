@@ -217,6 +217,26 @@ async def test_an_artifact_that_goes_away_in_mid_view_is_made_again_before_the_v
     assert (mixed.status_code, mixed.content) == (200, b"other bytes")
 
 
+@pytest.mark.parametrize("headers", [VIEWER, {}], ids=["viewer", "client"])
+async def test_what_was_published_since_a_request_looked_for_it_is_served_and_not_made_again(
+    town, monkeypatch, headers
+):
+    entry = await town.register()
+    published = town.submissions.published
+
+    async def published_meanwhile(*asked):
+        found = await published(*asked)
+        monkeypatch.undo()
+        await town.http.get(f"/data/{entry.name}", headers={"Prefer": "respond-async"})
+        await make(town, entry, b"bytes")
+        return found
+
+    monkeypatch.setattr(town.submissions, "published", published_meanwhile)
+    answer = await town.http.get(f"/data/{entry.name}", headers=headers)
+    assert (answer.status_code, answer.content) == (200, b"bytes")
+    assert len((await town.jobs.find(JobQuery())).jobs) == 1
+
+
 async def test_a_stop_answers_held_requests_at_once(town):
     entry = await town.register()
     viewer = asyncio.create_task(town.http.get(f"/data/{entry.name}", headers=VIEWER))

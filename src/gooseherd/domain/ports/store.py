@@ -93,7 +93,7 @@ class FileStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The live job of a workflow key; `created` tells whether this call made it."""
+    """The job of a workflow key to wait for; `created` tells whether this call made it."""
 
     job: Job
     created: bool
