@@ -28,6 +28,7 @@ from gooseherd.store.sql.columns import whole_milliseconds
 from gooseherd.store.sql.database import Transaction, Work
 from gooseherd.store.sql.filesystem import refuse_network_file_system
 from gooseherd.store.sql.migrations import bring_up_to_date
+from gooseherd.store.sql.write_queue import WriteQueue
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,13 @@ _ENDED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 """Extended codes begin with these; no retry heals them."""
 
 
+_HELD_BY_ANOTHER: Final = "another process holds the store's write lock"
+
+
+class _NotOurTurn(Exception):
+    """To write."""
+
+
 class SqliteDatabase:
     """The SqlDatabase port over a file. Make it with `open_sqlite`."""
 
@@ -70,6 +78,7 @@ class SqliteDatabase:
         # Each thread keeps its connection: a pool's checks take longer than a statement.
         self._mine = threading.local()
         self._opened: list[Connection] = []
+        self._queue = WriteQueue(path.with_name(f"{path.name}-writer"))
         self._closed = False
 
     async def read(self, operation: str, work: Work[R]) -> R:
@@ -91,6 +100,7 @@ class SqliteDatabase:
         while self._opened:
             self._opened.pop().close()
         self._engine.dispose()
+        self._queue.close()
 
     def _transact(self, work: Work[R], *, writes: bool) -> R:
         connection: Connection | None = getattr(self._mine, "connection", None)
@@ -101,8 +111,22 @@ class SqliteDatabase:
             driver = connection.connection.driver_connection
             if writes and driver is not None:
                 driver.execute("PRAGMA busy_timeout = 0")  # see _begin
-        with connection.begin():
-            return work(Transaction(connection, _now))
+        if not writes:
+            with connection.begin():
+                return work(Transaction(connection, _now))
+        self._enter()
+        try:
+            with connection.begin():
+                return work(Transaction(connection, _now))
+        finally:
+            self._queue.leave()
+
+    def _enter(self) -> None:
+        try:
+            if not self._queue.enter(self._busy_seconds):
+                raise _NotOurTurn(_HELD_BY_ANOTHER)
+        except OSError as error:
+            raise _NotOurTurn(f"the file of the write lock cannot be made ({error.strerror})") from error
 
     def _begin(self, connection: Connection) -> None:
         driver = connection.connection.driver_connection
@@ -111,7 +135,7 @@ class SqliteDatabase:
             driver.execute("BEGIN")
             return
         # IMMEDIATE: a transaction that read first could not begin to write once somebody else has written.
-        # SQLite's own waiting doubles its pauses, so that who has waited long loses to who just came.
+        # It is this process's turn, but other programs open the file too: a backup, a shell.
         began = time.monotonic()
         while True:
             try:
@@ -120,8 +144,7 @@ class SqliteDatabase:
                 waited = time.monotonic() - began
                 if not error.sqlite_errorname.startswith("SQLITE_BUSY") or waited > self._busy_seconds:
                     raise
-                # Who has waited longer looks more often.
-                time.sleep(_PAUSE_SECONDS / (1 + 20 * waited))
+                time.sleep(_PAUSE_SECONDS)
             else:
                 return
 
@@ -130,6 +153,9 @@ class SqliteDatabase:
             raise StoreUnavailable(operation)
         try:
             return await in_executor(executor, call)
+        except _NotOurTurn as error:
+            _log.warning(str(error), extra={"operation": operation})
+            raise StoreUnavailable(operation) from error
         except DBAPIError as error:
             raise self._translated(operation, error.orig) from error
         except sqlite3.Error as error:  # when connecting
@@ -141,7 +167,7 @@ class SqliteDatabase:
             return Misconfigured(self._setting, f"{self._path.name} is damaged ({error}): restore a copy")
         extra = {"operation": operation, "error": name, "detail": str(error)}
         if name.startswith("SQLITE_BUSY"):
-            _log.warning("another process holds the store's write lock", extra=extra)
+            _log.warning(_HELD_BY_ANOTHER, extra=extra)
         elif name == "SQLITE_FULL":
             _log.error("no space left for the store", extra=extra)
         else:
