@@ -38,7 +38,20 @@ class HttpSettings(BaseSettings):
         description="Most new tries of failed files (`?retry=true`) of one requester within ten minutes, but "
         "for the admin key; more get 429. Each costs a worker an attempt.",
     )
-    api_cors_origins: Words = Field(("*",), description="Origins browsers may call from, comma-separated.")
+    api_cors_origins: Words = Field(
+        (),
+        description="Origins whose pages may read everything, comma-separated; `*`: all. Unset: all; but "
+        "where API_HOST is loopback and there are no proxies only pages of this machine, and others public "
+        "entries of files that are elsewhere (https, drs, s3).",
+    )
+    api_allow_origins: Words = Field(
+        (), description="Origins that may read everything beside those (`gooseherd up --allow-origin`)."
+    )
+    api_allow_hosts: Words = Field(
+        (),
+        description="Names in Host that are this service's, beside localhost and API_PUBLIC_URL's, where "
+        "API_HOST is loopback and there are no proxies; others get 421 (DNS rebinding). Addresses pass.",
+    )
     api_trusted_proxies: int = Field(
         0, ge=0, le=10, description="Proxies in front whose X-Forwarded-* headers are believed."
     )
@@ -99,8 +112,16 @@ class HttpSettings(BaseSettings):
     )
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this machine can connect."""
+        return self.api_host in ("localhost", "::1") or self.api_host.startswith("127.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether whoever asks is of this machine: no proxy brings others."""
+        return self.is_loopback and not self.api_trusted_proxies
+
+    @property
     def unread_seconds(self) -> float:
         """How long a response may wait for its reader."""
-        if self.api_unread_seconds:
-            return self.api_unread_seconds
-        return 3600.0 if self.api_host in ("localhost", "::1") or self.api_host.startswith("127.") else 60.0
+        return self.api_unread_seconds or (3600.0 if self.is_loopback else 60.0)

@@ -103,7 +103,7 @@ def _server(settings: Settings, service: Service) -> HttpServer:
         create_app(dependencies),
         limits=_http_limits(settings),
         holds=dependencies.holds,
-        cors_origins=dependencies.cors_origins,
+        cors_origins=dependencies.origins.allowed,
         shutdown_seconds=_OPEN_REQUESTS_SECONDS,
     )
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -358,6 +359,9 @@ class Settings(HttpSettings):
             )
         if self.source_file_roots and self.profile is Profile.AWS:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for workers on this machine only")
+        for origin in self.api_allow_origins:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+/?|null|\*", origin, re.IGNORECASE):
+                raise Misconfigured("API_ALLOW_ORIGINS", f"{origin!r} is no origin, as https://host:port is")
         for root in self.source_file_roots:
             if not root.is_dir():
                 raise Misconfigured("SOURCE_FILE_ROOTS", f"{root}: no such folder")

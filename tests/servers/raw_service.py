@@ -47,7 +47,7 @@ class Service:
 
     def get(self, path: str = "/healthz", *headers: str, source: str = "127.0.0.1") -> bytes:
         """The response to an honest request."""
-        lines = [f"GET {path} HTTP/1.1", "Host: here", "Connection: close", *headers]
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
         return self.ask("".join(f"{line}\r\n" for line in lines).encode() + b"\r\n", source)
 
     def answers(self) -> bool:
@@ -72,7 +72,7 @@ class Service:
         }
         body = json.dumps(entry).encode()
         head = (
-            f"POST /files HTTP/1.1\r\nHost: here\r\nConnection: close\r\nX-API-Key: {self.admin_key}\r\n"
+            f"POST /files HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-API-Key: {self.admin_key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         answer = self.ask(head.encode() + body)

@@ -72,7 +72,8 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     ):
         framework.include_router(router)
     _add_error_handlers(framework)
-    return EdgeMiddleware(Delivery(HeadByGet(framework), dependencies, catalog, names), dependencies)
+    inside = Delivery(HeadByGet(framework), dependencies, catalog, names)
+    return EdgeMiddleware(inside, dependencies, catalog)
 
 
 def _add_error_handlers(framework: FastAPI) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gooseherd.api.holding import Holds
+from gooseherd.api.origins import OriginRules
 from gooseherd.control.batches import Batches
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.sessions import Sessions
@@ -59,7 +60,7 @@ class Dependencies:
     hold_viewers: bool = True
     """Hold what viewers ask for until it is made; else it is 202, or 503 by name."""
     holds: Holds = field(default_factory=_holds)
-    cors_origins: tuple[str, ...] = ("*",)
+    origins: OriginRules = field(default_factory=OriginRules)
     trusted_proxies: int = 0
     """Proxies in front whose X-Forwarded-* headers are believed."""
     source_max_bytes: int = 2**63 - 1

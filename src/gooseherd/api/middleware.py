@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
+from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
+from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
@@ -36,10 +38,6 @@ _FORBIDDEN_PATH = re.compile(
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ARTIFACT = re.compile(rf"/(?:{'|'.join(OWN_ADDRESS)})/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
 
-_EXPOSED: Final = (
-    b"Content-Range, Content-Length, Accept-Ranges, ETag, Location, Retry-After, "
-    b"Preference-Applied, Content-Disposition, X-Request-Id"
-)
 _REQUEST_HEADERS: Final = (
     b"Authorization, Range, If-Range, If-Match, If-None-Match, Prefer, Cache-Control, Content-Type, "
     b"Last-Event-ID, X-API-Key, X-Request-Id"
@@ -57,10 +55,10 @@ class EdgeMiddleware:
     problem, one after it ends the connection, so that no client takes half for the whole.
     """
 
-    def __init__(self, inside: ASGIApp, dependencies: Dependencies) -> None:
+    def __init__(self, inside: ASGIApp, dependencies: Dependencies, catalog: Catalog) -> None:
         self._inside = inside
         self._dependencies = dependencies
-        self._cors = Cors(dependencies.cors_origins)
+        self._origins = Origins(dependencies.origins, catalog)
         self._wrong_keys = WrongKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,8 +72,10 @@ class EdgeMiddleware:
             request_id = self._dependencies.new_request_id().encode()
         context = RequestContext(scope, headers, request_id.decode(), self._dependencies)
         scope[SCOPE_KEY] = context
+        foreign = self._origins.is_foreign(headers)
+        opened = await self._origins.opened(scope, headers) if foreign else None
         always = [
-            *self._cors.headers(headers),
+            *(opened or self._origins.cors(headers)),
             (b"x-request-id", request_id),
             (b"x-content-type-options", b"nosniff"),
         ]
@@ -98,10 +98,13 @@ class EdgeMiddleware:
                 raise scope[REFUSAL_KEY]
             if ESSENTIAL_KEY in scope and scope["path"] not in _ESSENTIAL and not context.is_admin:
                 raise scope[ESSENTIAL_KEY]
+            self._origins.check_host(headers)
             if scope["method"] == "OPTIONS":
-                await _options(scope, headers, send_with_headers)
+                await _options(scope, headers, send_with_headers, foreign=foreign and opened is None)
             else:
                 _refuse_malformed(scope)
+                if foreign and opened is None:
+                    raise self._origins.refuse(headers)
                 if context.has_wrong_key:
                     self._wrong_keys.note(context.network)
                 await self._inside(scope, receive, send_with_headers)
@@ -165,39 +168,16 @@ async def send_problem(
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else rendered.body})
 
 
-class Cors:
-    """Which pages may read responses. No credentials are ever allowed, so `*` is safe."""
-
-    def __init__(self, origins: Iterable[str]) -> None:
-        self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
-        self._open = b"*" in self._origins
-        self._always: Pairs = [(b"cross-origin-resource-policy", b"cross-origin")]
-
-    def headers(self, request: Headers) -> Pairs:
-        """Those of the response to a request with these."""
-        if self._open:
-            return [*_allowed(b"*"), *self._always]
-        vary = (b"vary", b"Origin")
-        origin = request.get(b"origin")
-        return (
-            [vary, *_allowed(origin), *self._always]
-            if origin in self._origins and origin
-            else [vary, *self._always]
-        )
-
-
-def _allowed(origin: bytes) -> Pairs:
-    return [
-        (b"access-control-allow-origin", origin),
-        (b"access-control-expose-headers", _EXPOSED),
-        (b"timing-allow-origin", origin),
-    ]
-
-
-async def _options(scope: MutableMapping[str, Any], headers: Headers, send: Send) -> None:
+async def _options(
+    scope: MutableMapping[str, Any], headers: Headers, send: Send, *, foreign: bool = False
+) -> None:
+    """`foreign`: a page asks that is let in nowhere, and nothing is allowed to it."""
     allow = _READ if _ARTIFACT.fullmatch(scope["path"]) else _WRITE
     response_headers: Pairs = [(b"allow", allow), (b"cache-control", b"no-store")]
-    if b"access-control-request-method" in headers:
+    if b"access-control-request-method" in headers and not foreign:
+        if headers.get(b"access-control-request-private-network") == b"true":
+            # Chromium asks before a public page reaches a private address; CORS above says who may.
+            response_headers.append((b"access-control-allow-private-network", b"true"))
         response_headers += [
             (b"access-control-allow-methods", allow),
             (b"access-control-allow-headers", _REQUEST_HEADERS),

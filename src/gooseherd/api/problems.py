@@ -42,6 +42,26 @@ class MethodNotAllowed(errors.Rejected):
 
 
 @dataclass(eq=False)
+class OriginRefused(errors.Rejected):
+    """A page of another origin asks for what only pages of this machine, or those let in, may have."""
+
+    origin: str
+
+    def __str__(self) -> str:
+        return f"pages of {self.origin} may read public files that are elsewhere, and nothing else here"
+
+
+@dataclass(eq=False)
+class ForeignHost(errors.Rejected):
+    """The Host header names another service: DNS rebinding, or a proxy that nobody has told of."""
+
+    host: str
+
+    def __str__(self) -> str:
+        return f"this service is not called {self.host}"
+
+
+@dataclass(eq=False)
 class PreconditionFailed(errors.Rejected):
     """If-Match names another version than the one there is."""
 
@@ -109,6 +129,9 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     errors.AccessDenied: ProblemType(
         403, "access-denied", "The file is not public", fields=_same("access_level")
     ),
+    OriginRefused: ProblemType(
+        403, "origin-refused", "The page may not ask for this", fields=_same("origin")
+    ),
     errors.NotFound: ProblemType(404, "not-found", "Not found", fields=_same("what", "name")),
     errors.NoSuchPart: ProblemType(
         404, "no-such-part", "The artifact has no such part", fields=_same("what", "name")
@@ -147,6 +170,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     errors.RangeNotSatisfiable: ProblemType(
         416, "range-not-satisfiable", "The range starts past the end", fields=_same("size")
     ),
+    ForeignHost: ProblemType(421, "foreign-host", "The request is for another host", fields=_same("host")),
     errors.InvalidInput: ProblemType(
         422, "invalid-input", "A value cannot be used", fields=_same("field", "problem")
     ),

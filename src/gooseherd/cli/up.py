@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,13 @@ def up(
             "more (SOURCE_FILE_ROOTS). Default on a laptop: the current folder."
         ),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin whose pages may read everything, such as https://viewer.example.org; repeat for "
+            "more (API_ALLOW_ORIGINS). Pages of this machine may, others public files from elsewhere."
+        ),
+    ] = None,
     devcloud: options.Devcloud = False,
     worker_image: options.WorkerImage = None,
     as_json: options.Json = False,
@@ -47,10 +55,12 @@ def up(
             raise CommandError(Exit.USAGE, "--worker-image is for --devcloud")
         with _configuration(state_dir, worker_image) if devcloud else nullcontext():
             roots = allow_root or _here(devcloud=devcloud)
-            settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=roots)
+            read = partial(
+                read_settings, host=host, port=port, state_dir=state_dir, allow_origins=allow_origin
+            )
+            settings = read(allow_roots=roots)
             if settings.profile.value == "embedded":
-                roots = [*roots, _folder_of_pipes(settings.gooseherd_state_dir)]
-                settings = read_settings(host=host, port=port, state_dir=state_dir, allow_roots=roots)
+                settings = read(allow_roots=[*roots, _folder_of_pipes(settings.gooseherd_state_dir)])
             _serve(settings, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
@@ -113,6 +123,7 @@ def read_settings(
     port: int | None = None,
     state_dir: Path | None = None,
     allow_roots: list[Path] | None = None,
+    allow_origins: list[str] | None = None,
 ) -> Settings:
     """The environment's settings with the command line on top.
 
@@ -128,9 +139,12 @@ def read_settings(
     overrides = {name: value for name, value in overrides.items() if value is not None}
     try:
         settings = Settings(**overrides)
+        if allow_origins:
+            overrides["api_allow_origins"] = (*settings.api_allow_origins, *allow_origins)
         if allow_roots:
             roots = (*settings.source_file_roots, *(_folder(root) for root in allow_roots))
-            settings = Settings(**overrides, source_file_roots=roots)
+            overrides["source_file_roots"] = roots
+        settings = Settings(**overrides)
         return settings.checked()
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())

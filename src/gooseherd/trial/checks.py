@@ -41,10 +41,12 @@ def check_ranges(client: GooseherdClient, part: ReadyPart) -> int:
     _must(sha256_of(etag) is not None, f"the ETag is no quoted sha256: {etag!r}")
     _must(head.headers.get("accept-ranges") == "bytes", "no Accept-Ranges: bytes")
     _must(size > 0, "no Content-Length")
-    whole = http.get(url, headers={"Accept-Encoding": "identity"})
+    page = httpx.URL(url)
+    origin = f"{page.scheme}://{page.netloc.decode()}"  # a local service shows local files to no other page
+    whole = http.get(url, headers={"Accept-Encoding": "identity", "Origin": origin})
     _must(whole.status_code == 200 and len(whole.content) == size, "a plain GET is not 200 with all bytes")
     _must(hashlib.sha256(whole.content).hexdigest() == sha256_of(etag), "the bytes are not those of the ETag")
-    _must("access-control-allow-origin" in whole.headers, "no CORS header: a page elsewhere cannot read it")
+    _must("access-control-allow-origin" in whole.headers, "no CORS header: a page cannot read it")
 
     def asked(**headers: str) -> httpx.Response:
         return http.get(url, headers={"Accept-Encoding": "identity", **headers})

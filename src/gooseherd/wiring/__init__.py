@@ -41,6 +41,7 @@ from gooseherd.wiring.artifacts import make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.limits import running_limit
+from gooseherd.wiring.origins import origin_rules
 from gooseherd.wiring.reaping import make_executions, make_reaper
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
@@ -200,7 +201,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 wait_max_seconds=settings.api_wait_max_seconds,
                 hold_viewers=settings.api_hold == "viewers",
                 holds=Holds(per_requester=settings.api_max_holds_per_requester, total=_most_holds(settings)),
-                cors_origins=settings.api_cors_origins,
+                origins=origin_rules(settings),
                 trusted_proxies=settings.api_trusted_proxies,
                 source_max_bytes=settings.source_max_bytes,
                 retries_per_requester=settings.api_max_retries_per_requester,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from gooseherd.settings import Settings
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def running_limit(settings: Settings) -> int:
@@ -15,5 +11,4 @@ def running_limit(settings: Settings) -> int:
         return settings.workflow_max_running_per_requester
     workers = settings.worker_max_local if settings.ecs_cluster is None else settings.ecs_max_workers
     # By address they cannot be told apart: there is nobody to leave a worker to.
-    everybody_is_one = settings.api_host in _LOOPBACK and not settings.api_trusted_proxies
-    return workers if everybody_is_one else max(workers - 1, 1)
+    return workers if settings.is_local else max(workers - 1, 1)

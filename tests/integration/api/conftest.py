@@ -444,7 +444,7 @@ class Builder:
             create_app(dependencies),
             limits=http_limits,
             holds=dependencies.holds,
-            cors_origins=dependencies.cors_origins,
+            cors_origins=dependencies.origins.allowed,
             shutdown_seconds=2,
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))

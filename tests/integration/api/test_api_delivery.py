@@ -10,6 +10,7 @@ import random
 import httpx
 import pytest
 
+from gooseherd.api.origins import OriginRules
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Part
 
 DATA = random.Random(7).randbytes(3_000_000)
@@ -204,7 +205,7 @@ async def test_every_kind_of_answer_carries_cors(published, method):
 
 
 async def test_named_origins_are_echoed_and_others_are_not(build_hot_town):
-    town = await build_hot_town(cors_origins=("https://viewer.example",))
+    town = await build_hot_town(origins=OriginRules(("https://viewer.example",)))
     friend = await town.http.get("/healthz", headers={"Origin": "https://viewer.example"})
     assert friend.headers["access-control-allow-origin"] == "https://viewer.example"
     assert friend.headers["vary"] == "Origin"

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.integration
 
 MORE_THAN_ANY_LIMIT = 24 * 2**20
 """Of what is sent while nothing answers: the service would have to keep most of it."""
-GET = b"GET /healthz HTTP/1.1\r\nHost: here\r\n"
-CHUNKED = b"POST /files HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = b"POST /files HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"Connection: close\r\n\r\n"
 
 
@@ -77,7 +77,7 @@ def test_more_header_lines_than_any_client_sends_are_refused(service: Service) -
 
 
 def test_a_body_over_the_limit_is_refused_by_its_length_and_while_it_is_counted(service: Service) -> None:
-    head = f"POST /files/import HTTP/1.1\r\nHost: here\r\nX-API-Key: {service.admin_key}\r\n".encode()
+    head = f"POST /files/import HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {service.admin_key}\r\n".encode()
     declared = service.ask(head + b"Content-Length: 1048577\r\nExpect: 100-continue\r\n\r\n")
     assert status(declared) == 413
     chunk = b"10000\r\n" + b"\n" * 65536 + b"\r\n"
@@ -137,13 +137,13 @@ def test_a_trailer_is_no_header(service: Service) -> None:
     entry = {"dcc": "here", "local_id": "t", "filename": "t.bed", "access_url": "https://example.org/t.bed"}
     body = json.dumps(entry).encode()
     chunks = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
-    head = b"POST /files HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    head = b"POST /files HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
     key = b"X-API-Key: " + service.admin_key.encode() + b"\r\n"
     assert status(service.ask(head + key + b"\r\n" + chunks + b"\r\n")) == 200
     assert status(service.ask(head + b"\r\n" + chunks + key + b"\r\n")) == 401
     path = service.register("trailed", 1000).encode()
     ranged = (
-        b"GET %b HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % path
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % path
     )
     assert status(service.ask(ranged + b"0\r\nRange: bytes=0-9\r\n\r\n")) == 200
 
@@ -160,7 +160,7 @@ def test_bytes_behind_a_long_response_do_not_get_into_it(service: Service) -> No
     size = 8 * 2**20
     path = service.register("long", size).encode()
     client = service.connect(receive_buffer=4096)
-    client.sendall(b"GET %b HTTP/1.1\r\nHost: here\r\n\r\n" % path)
+    client.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
     begun = client.recv(1000)
     client.sendall(b"\x00 this is no request\r\n\r\n")
     head, _, rest_of_it = (begun + rest(client)).partition(b"\r\n\r\n")
@@ -170,7 +170,7 @@ def test_bytes_behind_a_long_response_do_not_get_into_it(service: Service) -> No
 
 
 def test_a_body_that_breaks_is_refused_and_its_request_is_not_served(service: Service) -> None:
-    head = f"POST /files/import HTTP/1.1\r\nHost: here\r\nX-API-Key: {service.admin_key}\r\n".encode()
+    head = f"POST /files/import HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {service.admin_key}\r\n".encode()
     client = service.connect()
     client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     time.sleep(0.2)
@@ -187,7 +187,7 @@ def test_only_so_many_requests_are_answered_ahead(service: Service) -> None:
 
 
 def test_requests_sent_ahead_are_answered_in_order(service: Service) -> None:
-    answer = service.ask(GET + b"\r\n" + b"GET /nothing HTTP/1.1\r\nHost: here\r\n\r\n" + GET + LAST)
+    answer = service.ask(GET + b"\r\n" + b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" + GET + LAST)
     assert [line.split()[1] for line in answer.split(b"HTTP/1.1")[1:]] != []
     assert [int(part.split(None, 1)[0]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200]
 
@@ -203,7 +203,7 @@ def test_another_protocol_that_is_offered_is_not_taken_up(service: Service) -> N
 )
 def test_head_is_answered_wherever_get_is(service: Service, path: str) -> None:
     got = service.get(path)
-    head = service.ask(f"HEAD {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+    head = service.ask(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     assert status(head) == status(got) == 200
     assert head.endswith(b"\r\n\r\n")
     length = [line for line in got.split(b"\r\n\r\n")[0].split(b"\r\n") if line.startswith(b"content-length")]

@@ -28,7 +28,7 @@ def test_one_address_may_have_so_many_connections(small: Service) -> None:
     with small.sockets:
         held = [small.connect("127.0.0.5") for _ in range(5)]
         for client in held:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert status(client.recv(4096)) == 200
         assert status(small.get(source="127.0.0.5")) in (0, 503)  # the request may cross the refusal
         assert status(small.ask(b"", source="127.0.0.5")) == 503
@@ -52,7 +52,7 @@ def test_liveness_metrics_and_the_admin_are_answered_when_all_connections_are_bu
         path = small.register("busy", UNREAD).encode()
         for number in range(12):
             client = small.connect(f"127.0.2.{number + 1}", receive_buffer=4096)
-            client.sendall(b"GET %b HTTP/1.1\r\nHost: here\r\n\r\n" % path)
+            client.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
             assert status(client.recv(100)) == 200
         for essential in ("/healthz", "/readyz", "/metrics"):
             assert status(small.get(essential)) == 200
@@ -77,7 +77,7 @@ def test_when_descriptors_run_out_the_store_and_operators_still_have_some(
         for number in range(300):
             client = service.connect(f"127.0.4.{number % 250 + 1}", receive_buffer=4096)
             try:
-                client.sendall(b"GET %b HTTP/1.1\r\nHost: here\r\n\r\n" % path)
+                client.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
                 client.settimeout(0.05)
                 taken += status(client.recv(100)) == 200
             except (TimeoutError, ConnectionError):

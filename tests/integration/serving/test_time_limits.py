@@ -45,7 +45,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed_without_a_word(service
 def test_a_connection_is_kept_for_the_next_request_for_a_while_and_then_closed(service: Service) -> None:
     client = service.connect()
     for _ in range(2):
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = client.recv(4096)
         while not answer.endswith(b"}"):  # head and body are two writes
             answer += client.recv(4096)
@@ -55,7 +55,7 @@ def test_a_connection_is_kept_for_the_next_request_for_a_while_and_then_closed(s
 
 
 def test_a_body_that_does_not_come_is_408_and_a_slow_one_is_taken(service: Service) -> None:
-    head = f"POST /files/import HTTP/1.1\r\nHost: here\r\nX-API-Key: {service.admin_key}\r\n".encode()
+    head = f"POST /files/import HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {service.admin_key}\r\n".encode()
     stuck = service.connect()
     stuck.sendall(head + b"Content-Length: 1000\r\n\r\n{")
     slow = service.connect()
@@ -70,7 +70,7 @@ def test_a_body_that_does_not_come_is_408_and_a_slow_one_is_taken(service: Servi
 
 def test_a_request_whose_body_nobody_waits_for_gives_its_connection_back(service: Service) -> None:
     client = service.connect()
-    client.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n")
+    client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
     answer = rest(client)
     assert (status(answer), answer.count(b"HTTP/1.1 ")) == (200, 1)
 
@@ -79,7 +79,7 @@ def test_a_response_that_is_not_read_is_let_go(service: Service) -> None:
     path = service.register("unread", BIG).encode()
     clients = [service.connect(receive_buffer=4096) for _ in range(10)]
     for client in clients:
-        client.sendall(b"GET %b HTTP/1.1\r\nHost: here\r\n\r\n" % path)
+        client.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
         assert status(client.recv(100)) == 200
     assert service.answers()
     time.sleep(6)
@@ -93,7 +93,7 @@ def test_a_response_that_is_read_slowly_is_sent_to_its_end(service: Service) -> 
     size = 16 * 2**20
     path = service.register("slow", size).encode()
     client = service.connect(receive_buffer=4096)
-    client.sendall(b"GET %b HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n" % path)
+    client.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path)
     received = 0
     for _ in range(8):  # 8 s, where a client that reads nothing has 3
         received += len(client.recv(65536))
@@ -106,5 +106,5 @@ def test_a_request_that_is_held_outlives_every_limit(service: Service) -> None:
     """Nothing is sent in either direction meanwhile, and nothing is overdue."""
     path = service.register("held", 4 * 2**20).split("?")[0].encode()
     client = service.connect()
-    client.sendall(b"GET %b?wait=6 HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n" % path)
+    client.sendall(b"GET %b?wait=6 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path)
     assert status(rest(client)) in (200, 202, 422)

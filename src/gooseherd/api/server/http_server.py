@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gooseherd.api.holding import Holds
-from gooseherd.api.middleware import Cors
+from gooseherd.api.origins import Cors
 from gooseherd.api.problems import Pairs, problem
 from gooseherd.api.server.acceptor import Acceptor
 from gooseherd.api.server.connections import Connections
