@@ -27,7 +27,6 @@ import lzma
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +42,7 @@ from unittest import mock
 import pyBigWig
 import pysam
 from _generated import FAR, FORMATS, LAST, Generated, bgzipped, generate, in_artifacts_order
+from _gffread import Feature, by_gffread, clustered, extent, features, overlap, transcripts_of
 from backports import zstd
 
 from gooseherd.domain.artifact import Kind
@@ -308,30 +308,6 @@ def judge_density(given: Generated, spans: Sequence[Span], made: Made) -> None:
 # -- GTF -------------------------------------------------------------------------------------
 
 
-class Feature(NamedTuple):
-    """A line of GFF3."""
-
-    contig: str
-    kind: str
-    start: int
-    end: int
-    strand: str
-    about: dict[str, str]
-
-    @property
-    def place(self) -> tuple[str, int, int, str]:
-        return self.contig, self.start, self.end, self.strand
-
-
-def features(lines: Sequence[str]) -> list[Feature]:
-    found = []
-    for line in lines:
-        columns = line.split("\t")
-        about = dict(item.split("=", 1) for item in columns[8].split(";"))
-        found.append(Feature(columns[0], columns[2], int(columns[3]), int(columns[4]), columns[6], about))
-    return found
-
-
 def judge_gtf(given: Generated, lines: Sequence[bytes], home: Path, tally: Tally) -> None:
     """Every line is there; parents hold their children, and those that were added stand above them."""
     found = features([line.decode() for line in lines])
@@ -366,22 +342,13 @@ def judge_gtf(given: Generated, lines: Sequence[bytes], home: Path, tally: Tally
 def judge_places(given: Generated, found: Sequence[Feature], home: Path, tally: Tally) -> None:
     plain = home / "generated.gtf"
     plain.write_bytes(b"".join(line + b"\n" for line in given.lines))
-    transcripts = [one for one in found if one.kind == "transcript"]
-    expected = [one for one in by_gffread(plain) if one.kind == "transcript"]
-    if sorted(one.place for one in transcripts) != sorted(one.place for one in expected):
-        raise Wrong(f"{len(transcripts)} transcripts are not where gffread has its {len(expected)}")
+    made, expected = transcripts_of(found), transcripts_of(by_gffread(plain))
+    if made != expected:
+        raise Wrong(f"{len(made)} transcripts are not where gffread has its {len(expected)}")
     if any(line.split(b"\t", 3)[2] == b"gene" for line in given.lines):
         return  # The genes are those that have lines; gffread leaves these out.
-    genes = {(one.contig, one.about["ID"]): one for one in found if one.kind == "gene"}
-    above = {(one.place, one.about["transcript_id"]): one.about["Parent"] for one in transcripts}
-    spans: dict[tuple[str, str], list[Feature]] = {}
-    loci: dict[tuple[str, str], list[tuple[str, Feature]]] = {}
-    for one in by_gffread(plain, "--cluster-only"):
-        if one.kind == "transcript":
-            gene = above[one.place, one.about["ID"]]
-            spans.setdefault((one.contig, gene), []).append(one)
-            loci.setdefault((one.about["geneID"], one.about["locus"]), []).append((gene, one))
-    for (name, _), of_locus in loci.items():
+    by_cluster = clustered(plain, found)
+    for (name, _), of_locus in by_cluster.loci.items():
         if len({gene for gene, _ in of_locus}) > 1:
             if not overlap([one for _, one in of_locus]):
                 tally.explained[A_NEIGHBOUR] += 1
@@ -389,25 +356,14 @@ def judge_places(given: Generated, found: Sequence[Feature], home: Path, tally: 
                 tally.explained[A_BRIDGE] += 1
             else:
                 raise Wrong(f"what gffread clusters of {name} has several genes")
-    if spans.keys() != genes.keys():
-        raise Wrong(f"{len(genes)} genes, by gffread {len(spans)}")
-    for key, inside in spans.items():
+    if by_cluster.inside.keys() != by_cluster.genes.keys():
+        raise Wrong(f"{len(by_cluster.genes)} genes, by gffread {len(by_cluster.inside)}")
+    for key, inside in by_cluster.inside.items():
         if not overlap(inside):
             raise Wrong(f"gene {key} holds what does not overlap")
-        extent = min(one.start for one in inside), max(one.end for one in inside)
-        if (genes[key].start, genes[key].end) != extent:
+        gene = by_cluster.genes[key]
+        if (gene.start, gene.end) != extent(inside):
             raise Wrong(f"gene {key} has another extent than its transcripts")
-
-
-def overlap(features: Sequence[Feature]) -> bool:
-    """Whether they are one stretch."""
-    ordered = sorted(features, key=lambda one: one.start)
-    reach = ordered[0].end
-    for one in ordered:
-        if one.start > reach:
-            return False
-        reach = max(reach, one.end)
-    return True
 
 
 def stand_apart(given: Generated, gene: str) -> bool:
@@ -418,12 +374,6 @@ def stand_apart(given: Generated, gene: str) -> bool:
         if columns[2] == b"transcript" and f'gene_id "{gene}"'.encode() in columns[8]:
             places.setdefault((columns[0], columns[6]), []).append(int(columns[3]))
     return any(starts != sorted(starts) for starts in places.values())
-
-
-def by_gffread(source: Path, *options: str) -> list[Feature]:
-    argv = ["gffread", "-F", *options, str(source)]
-    done = subprocess.run(argv, capture_output=True, check=True, text=True)
-    return features([line for line in done.stdout.splitlines() if line and not line.startswith("#")])
 
 
 # -- alignments ------------------------------------------------------------------------------

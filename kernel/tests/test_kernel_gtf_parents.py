@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import random
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.benchmark_modules import load_benchmark
 
 from gooseherd.processing.formats.readers import reader_of
 from gooseherd.processing.programs.normalise import normalise
 
+if TYPE_CHECKING:
+    from _gffread import Feature
+
+gffread = load_benchmark("_gffread")
+
 APART = 20_000_000
 """Between places of one id on a strand: further than any gene is long."""
-
-
-class Feature(NamedTuple):
-    """A line of GFF3."""
-
-    contig: str
-    kind: str
-    start: int
-    end: int
-    strand: str
-    about: dict[str, str]
-
-    @property
-    def place(self) -> tuple[str, int, int, str]:
-        return self.contig, self.start, self.end, self.strand
-
-
-def features(text: str) -> list[Feature]:
-    found = []
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            columns = line.split("\t")
-            about = dict(item.split("=", 1) for item in columns[8].split(";"))
-            found.append(Feature(columns[0], columns[2], int(columns[3]), int(columns[4]), columns[6], about))
-    return found
 
 
 def line(
@@ -74,11 +54,6 @@ def placed(draw: random.Random, start: int, strand: str, gene: str, contig: str)
             begin = end + draw.choice((60, 2_000, 300_000))
 
 
-def by_gffread(source: Path, *options: str) -> list[Feature]:
-    argv = ["gffread", "-F", *options, str(source)]
-    return features(subprocess.run(argv, capture_output=True, check=True, text=True).stdout)
-
-
 def by_python(text: str) -> list[str]:
     reader = reader_of("gtf")
     body = b"".join(normalise([text.encode()], reader))
@@ -92,7 +67,7 @@ def converted(kernel: Any, text: str) -> list[Feature]:
     assert made.status == 0, made.found.detail
     lines = [line.decode() for line in made.records()]
     assert sorted(lines) == sorted(by_python(text))
-    found = features("\n".join(lines))
+    found: list[Feature] = gffread.features(lines)
     is_a_tree(found)
     return found
 
@@ -116,28 +91,15 @@ def test_parents_are_where_gffread_has_them(seed: int, kernel: Any, tmp_path: Pa
     source = tmp_path / "generated.gtf"
     source.write_text(text)
     found = converted(kernel, text)
-    transcripts = [one for one in found if one.kind == "transcript"]
-    expected = [one for one in by_gffread(source) if one.kind == "transcript"]
-    assert sorted(one.place for one in transcripts) == sorted(one.place for one in expected)
+    assert gffread.transcripts_of(found) == gffread.transcripts_of(gffread.by_gffread(source))
 
-    genes = {(one.contig, one.about["ID"]): one for one in found if one.kind == "gene"}
-    above = {(one.place, one.about["transcript_id"]): one.about["Parent"] for one in transcripts}
-    spans: dict[tuple[str, str], list[Feature]] = {}
-    loci: dict[tuple[str, str], set[str]] = {}
-    for one in by_gffread(source, "--cluster-only"):
-        if one.kind == "transcript":
-            gene = above[one.place, one.about["ID"]]
-            spans.setdefault((one.contig, gene), []).append(one)
-            loci.setdefault((one.about["geneID"], one.about["locus"]), set()).add(gene)
+    clusters = gffread.clustered(source, found)
     # What gffread clusters has one gene, and a gene holds nothing but what overlaps.
-    assert all(len(of_locus) == 1 for of_locus in loci.values())
-    assert spans.keys() == genes.keys()
-    for key, inside in spans.items():
-        reach = 0
-        for one in sorted(inside, key=lambda one: one.start):
-            assert not reach or one.start <= reach
-            reach = max(reach, one.end)
-        assert (genes[key].start, genes[key].end) == (min(one.start for one in inside), reach)
+    assert all(len({gene for gene, _ in of_locus}) == 1 for of_locus in clusters.loci.values())
+    assert clusters.inside.keys() == clusters.genes.keys()
+    for key, inside in clusters.inside.items():
+        assert gffread.overlap(inside)
+        assert (clusters.genes[key].start, clusters.genes[key].end) == gffread.extent(inside)
 
 
 def test_a_gene_on_two_strands_is_two_genes(kernel: Any) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.benchmark_modules import load_benchmark
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import BED
@@ -23,14 +22,7 @@ EACH = 3
 
 @pytest.fixture(scope="module")
 def corruption() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "corruption.py"
-    spec = importlib.util.spec_from_file_location("corruption", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["corruption"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("corruption")
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.benchmark_modules import load_benchmark
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 FORMATS = ("vcf", "bed", "gff3", "gtf", "bam", "gff", "narrowpeak", "broadpeak", "sam")
 EACH = 4
 
 
 @pytest.fixture(scope="module")
 def differential() -> ModuleType:
-    loaded("_generated")
-    return loaded("differential")
-
-
-def loaded(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("differential")
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.benchmark_modules import load_benchmark
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 MEMORY = 40 << 20
 PYTHON_ITSELF_MB = 64
 """The interpreter that runs the steps, with what it imports; the kernel and samtools have MEMORY."""
@@ -17,17 +15,7 @@ PYTHON_ITSELF_MB = 64
 
 @pytest.fixture(scope="module")
 def large() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        spec = importlib.util.spec_from_file_location("large", BENCHMARKS / "large.py")
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["large"] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return module
+    return load_benchmark("large")
 
 
 @pytest.mark.slow
