@@ -188,7 +188,7 @@ def trial(folder: Path, idle_seconds: float, floor: int = 0) -> Iterator[tuple[T
         }
         with (
             running_service(state_dir=folder / "state", allow_roots=(), environ=environ) as service,
-            LocalCloudAdmin(cloud["AWS_ENDPOINT_URL"]) as cloud_admin,
+            LocalCloudAdmin.of(cloud) as cloud_admin,
         ):
             made = Trial(service, folder / "site", folder / "inputs", base)
             try:

@@ -33,7 +33,7 @@ def slow_herd(
 ) -> Iterator[Herd]:
     """A service on the local cloud, without a worker; each takes a minute to start."""
     mark = uuid.uuid4().hex[:8]
-    with LocalCloudAdmin(cloud["AWS_ENDPOINT_URL"]) as admin:
+    with LocalCloudAdmin.of(cloud) as admin:
         admin.clear()
         admin.spoil_tasks(Kind.SLOW_START, times=9, seconds=START_SECONDS)
         environ = {**cloud, "ECS_FLEET": f"fleet-{mark}", "WORKFLOW_S3_PREFIX": f"{mark}/"}

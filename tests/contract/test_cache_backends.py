@@ -18,7 +18,9 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cloud_key import CLOUD_KEY, ENVIRONMENT
 
+from gooseherd.devcloud.admin_client import SignedBy
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput, RangeNotSatisfiable
@@ -65,15 +67,14 @@ def local_cloud() -> str:
     open_until_exit = ExitStack()
     atexit.register(open_until_exit.close)
     state = open_until_exit.enter_context(tempfile.TemporaryDirectory())
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "devcloud")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "devcloud")
+    os.environ.update(ENVIRONMENT)
     return open_until_exit.enter_context(running_cloud(Path(state), images={}))
 
 
 @asynccontextmanager
 async def s3() -> AsyncIterator[CacheBackend]:
     url, bucket = local_cloud(), f"cache-{uuid.uuid4()}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, auth=SignedBy(CLOUD_KEY)) as http:
         (await http.put(f"/{bucket}")).raise_for_status()
     cache = S3Cache(bucket, prefix="/artifacts/", endpoint_url=url)
     yield cache

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from tests.cloud_key import CLOUD_KEY
 
-from gooseherd.devcloud.admin_client import LocalCloudAdmin
+from gooseherd.devcloud.admin_client import LocalCloudAdmin, SignedBy
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
 
@@ -34,19 +35,22 @@ def until(seen: Callable[[], Any], what: str = "") -> Any:
     return value
 
 
+OWNER = SignedBy(CLOUD_KEY)
+
+
 class Cloud:
     """The local cloud as a test talks to it: one cluster, tasks that are shell scripts."""
 
     def __init__(self, url: str, cluster: str) -> None:
         self.url = url
         self.cluster = cluster
-        self.cloud_admin = LocalCloudAdmin(url)
+        self.cloud_admin = LocalCloudAdmin(url, CLOUD_KEY)
         self.ecs = boto3.client(
             "ecs",
             endpoint_url=url,
             region_name="eu-west-1",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
+            aws_access_key_id=CLOUD_KEY.key_id,
+            aws_secret_access_key=CLOUD_KEY.secret,
             config=Config(retries={"total_max_attempts": 1}),
         )
 
@@ -527,7 +531,7 @@ def test_calls_are_counted_by_operation(cloud: Cloud) -> None:
 
 def test_an_order_that_makes_no_sense_is_refused(cloud: Cloud) -> None:
     for order in ({"kind": "nonsense"}, {"kind": "error"}, {"kind": "capacity", "tims": 2}, 7):
-        answer = httpx.post(f"{cloud.url}/_devcloud/faults", json=order, trust_env=False)
+        answer = httpx.post(f"{cloud.url}/_devcloud/faults", json=order, trust_env=False, auth=OWNER)
         assert answer.status_code == 400, order
     assert cloud.cloud_admin.faults() == []
     assert Fault.from_json({"kind": "capacity", "times": 2}).to_json() == {"kind": "capacity", "times": 2}
@@ -536,7 +540,9 @@ def test_an_order_that_makes_no_sense_is_refused(cloud: Cloud) -> None:
 @pytest.mark.parametrize("headers", [{"Origin": "https://example.org"}, {"Host": "rebound.example.org"}])
 def test_a_web_page_cannot_start_processes(cloud: Cloud, headers: dict[str, str]) -> None:
     target = {"X-Amz-Target": "AmazonEC2ContainerServiceV20141113.ListClusters"}
-    assert httpx.post(cloud.url, json={}, headers=target, trust_env=False).status_code == 200
+    signed = httpx.post(cloud.url, json={}, headers=target, trust_env=False, auth=OWNER)
+    assert signed.status_code == 200
     for path, extra in (("", target), ("/_devcloud/faults", {})):
-        answer = httpx.post(cloud.url + path, json={}, headers={**extra, **headers}, trust_env=False)
+        given = {**extra, **headers}
+        answer = httpx.post(cloud.url + path, json={}, headers=given, trust_env=False, auth=OWNER)
         assert answer.status_code == 403

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.cloud_key import CLOUD_KEY
 from tests.doubles import FleetDouble, Machine
 from tests.integration.ecs.conftest import STAND_IN, Site
 from tests.integration.fleet.conftest import Yard
@@ -88,7 +89,7 @@ class Doubled:
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Deployment]]:
     images = {WORKER_IMAGE: [sys.executable, "-S", "-E", str(STAND_IN)]}
     with running_cloud(tmp_path_factory.mktemp("ecs"), images=images, options=["--scale", "0.02"]) as url:
-        yield url, bootstrap(url, stop_timeout_seconds=30)
+        yield url, bootstrap(url, key=CLOUD_KEY, stop_timeout_seconds=30)
 
 
 @pytest.fixture(params=["local", "ecs", "double"])
@@ -101,10 +102,10 @@ async def place(
             yield Local(yard)
             await yard.close()
         case "ecs":
-            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
             url, deployment = request.getfixturevalue("cloud")
-            with LocalCloudAdmin(url) as cloud_admin:
+            with LocalCloudAdmin(url, CLOUD_KEY) as cloud_admin:
                 site = Site(url, deployment, cloud_admin, f"contract-{uuid.uuid4().hex[:8]}")
                 yield Ecs(site)
                 await site.close()

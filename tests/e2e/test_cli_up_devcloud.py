@@ -13,6 +13,8 @@ from typing import Any
 import boto3
 import pytest
 
+from gooseherd.devcloud.access_key import AccessKey
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 BED = b"chr2\t5\t9\tc\nchr1\t30\t40\tb\nchr1\t1\t2\ta\n"
@@ -81,15 +83,17 @@ def test_a_file_elsewhere_is_refused(laptop: Any) -> None:
 
 def test_an_object_of_a_bucket_of_the_local_cloud_is_added_and_prepared(laptop: Any) -> None:
     endpoint = (laptop.state / "devcloud" / "endpoint").read_text().strip()
+    key = AccessKey.read(laptop.state / "devcloud")
+    assert key is not None
     s3 = boto3.client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
-        aws_access_key_id="devcloud",
-        aws_secret_access_key="devcloud",
+        aws_access_key_id=key.key_id,
+        aws_secret_access_key=key.secret,
     )
     s3.create_bucket(Bucket="inputs")
-    s3.put_object(Bucket="inputs", Key="some folder/b.bed", Body=BED)
+    s3.put_object(Bucket="inputs", Key="some folder/b.bed", Body=BED, ACL="public-read")
     s3.close()
     name = added(laptop, "s3://inputs/some folder/b.bed")
     assert prepared(laptop, name).splitlines()[-1] == b"chr2\t5\t9\tc"

@@ -227,5 +227,6 @@ def test_the_api_s_image_makes_what_a_deployment_needs(api: Image, tmp_path: Pat
     """As the service `setup` of deploy/compose.yaml does."""
     with running_local_cloud(tmp_path) as site:
         words = ("gooseherd", "devcloud", "make", "--json", "--endpoint", site["AWS_ENDPOINT_URL"])
-        status, output = api.run(*words, "--certs=/state/certs")
+        key = {name: site[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        status, output = api.run(*words, "--certs=/state/certs", environ=key)
         assert (status, json.loads(output)["WORKER_TLS_CERT"]) == (0, "/state/certs/api.pem")

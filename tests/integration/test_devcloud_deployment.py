@@ -6,6 +6,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from tests.cloud_key import CLOUD_KEY, ENVIRONMENT
 
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.deployment import make_configuration
@@ -13,7 +14,9 @@ from gooseherd.devcloud.deployment import make_configuration
 pytestmark = pytest.mark.integration
 
 
-def test_making_it_again_changes_nothing(tmp_path: Path) -> None:
+def test_making_it_again_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     with running_cloud(tmp_path, images={}) as url:
         first = make_configuration(url, tmp_path / "certs", "gooseherd-worker:1")
         assert make_configuration(url, tmp_path / "certs", "gooseherd-worker:1") == first
@@ -21,8 +24,8 @@ def test_making_it_again_changes_nothing(tmp_path: Path) -> None:
             "ecs",
             endpoint_url=url,
             region_name=first["AWS_REGION"],
-            aws_access_key_id="devcloud",
-            aws_secret_access_key="devcloud",
+            aws_access_key_id=CLOUD_KEY.key_id,
+            aws_secret_access_key=CLOUD_KEY.secret,
         )
         family = first["ECS_WORKER_TASK_DEFINITION"]
         assert len(ecs.list_task_definitions(familyPrefix=family)["taskDefinitionArns"]) == 1

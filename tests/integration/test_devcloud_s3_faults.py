@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.control.retention import Retention
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
@@ -42,15 +43,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def cloud_admin(url: str) -> Iterator[LocalCloudAdmin]:
-    with LocalCloudAdmin(url) as cloud_admin:
+    with LocalCloudAdmin(url, CLOUD_KEY) as cloud_admin:
         yield cloud_admin
         cloud_admin.clear()
 
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.bootstrap import Deployment, bootstrap
 from gooseherd.devcloud.child_process import LocalCloud
@@ -39,12 +40,16 @@ async def cloud(tmp_path: Path) -> AsyncIterator[LocalCloud]:
 
 def ecs_of(url: str) -> Any:
     return boto3.client(
-        "ecs", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        "ecs",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=CLOUD_KEY.key_id,
+        aws_secret_access_key=CLOUD_KEY.secret,
     )
 
 
 def deploy(url: str) -> Deployment:
-    return bootstrap(url, worker_command=[DESCENDANTS], health_command=["CMD", "/bin/true"])
+    return bootstrap(url, key=CLOUD_KEY, worker_command=[DESCENDANTS], health_command=["CMD", "/bin/true"])
 
 
 def start_tasks(url: str, count: int) -> None:

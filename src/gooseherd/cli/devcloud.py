@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,9 +55,10 @@ def start(
             raise CommandError(Exit.USAGE, f"--pace {pace}: one of {', '.join(PACES)}")
         with running_local_cloud(_state(state_dir), port=port, pace=pace) as environment:
             if as_json:
-                emit(environment)
+                emit(_without_secrets(environment, _state(state_dir)))
             else:
-                for name, value in environment.items():
+                print(f"unset {' '.join(_UNSET)}")
+                for name, value in _without_secrets(environment, _state(state_dir)).items():
                     print(f"export {name}={shlex.quote(value)}", flush=True)
                 print_status(f"local cloud at {environment['AWS_ENDPOINT_URL']} until Ctrl-C")
             _until_signalled()
@@ -88,6 +89,17 @@ def make(
                 print(f"export {name}={shlex.quote(value)}")
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+_UNSET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+
+
+def _without_secrets(environment: Mapping[str, str], state_dir: Path) -> dict[str, str]:
+    """The file of the key instead of the key: what is printed ends up in files that others can read."""
+    from gooseherd.devcloud.access_key import FILE, folder_of
+
+    shown = {name: value for name, value in environment.items() if name not in _UNSET}
+    return {**shown, "AWS_SHARED_CREDENTIALS_FILE": str(folder_of(state_dir) / FILE)}
 
 
 def _until_signalled() -> None:
@@ -229,15 +241,17 @@ def _with(
     url: str | None, state_dir: Path | None, act: Callable[[LocalCloudAdmin], None], *, as_json: bool
 ) -> None:
     def command() -> None:
+        from gooseherd.devcloud.access_key import of_endpoint, recorded_endpoint
         from gooseherd.devcloud.admin_client import LocalCloudAdmin
-        from gooseherd.devcloud.deployment import endpoint as recorded_endpoint
 
-        where = url or recorded_endpoint(_state(state_dir))
+        state = _state(state_dir)
+        where = url or recorded_endpoint(state)
         if where is None:
             raise CommandError(
                 Exit.NOT_THERE, "no local cloud runs here", "start one: gooseherd devcloud start"
             )
-        with LocalCloudAdmin(where) as cloud_admin:
+        # Its own key, whatever else the environment names: no other opens it.
+        with LocalCloudAdmin(where, of_endpoint(where, state)) as cloud_admin:
             act(cloud_admin)
 
     raise typer.Exit(run(command, as_json=as_json))

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from gooseherd.devcloud.access_key import AccessKey
 from gooseherd.devcloud.faults import Fault, Kind
-from gooseherd.domain.errors import InvalidInput, NotFound, Unavailable
+from gooseherd.domain.errors import InvalidInput, Misconfigured, NotFound, Unavailable
+
+
+class SignedBy(httpx.Auth):
+    """Signs requests as those to AWS are signed. The secret itself is never sent."""
+
+    requires_request_body = True
+
+    def __init__(self, key: AccessKey | None) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Adds the headers."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        unsigned = AWSRequest(request.method, str(request.url), data=request.content)
+        SigV4Auth(self._credentials(), "devcloud", "us-east-1").add_auth(unsigned)
+        request.headers.update(dict(unsigned.headers.items()))
+        yield request
+
+    def _credentials(self) -> Any:
+        from botocore.credentials import Credentials
+        from botocore.session import get_session
+
+        if self._key is not None:
+            return Credentials(self._key.key_id, self._key.secret)
+        found = get_session().get_credentials()
+        if found is None:
+            raise Misconfigured("AWS credentials", "found none for the local cloud")
+        return found.get_frozen_credentials()
 
 
 class LocalCloudAdmin:
     """Blocking calls to the local cloud at `endpoint_url`. Use as a context manager or close it.
 
-    All methods raise InvalidInput for a fault that makes no sense, NotFound for a task or
-    route that is not there, and Unavailable when nothing answers.
+    Without a `key` credentials are found as boto3 finds them. All methods raise InvalidInput for a fault
+    that makes no sense, NotFound for a task or route that is not there, Misconfigured for another key than
+    the cloud's, and Unavailable when nothing answers.
     """
 
-    def __init__(self, endpoint_url: str) -> None:
-        self._http = httpx.Client(base_url=endpoint_url, timeout=30, trust_env=False)
+    def __init__(self, endpoint_url: str, key: AccessKey | None = None) -> None:
+        self._http = httpx.Client(base_url=endpoint_url, timeout=30, trust_env=False, auth=SignedBy(key))
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Of the cloud that these variables point an API process at."""
+        key = AccessKey(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
+        return cls(environment["AWS_ENDPOINT_URL"], key)
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +162,8 @@ class LocalCloudAdmin:
             response = self._http.request(method, f"/_devcloud/{path}", json=body)
         except httpx.HTTPError as error:
             raise Unavailable(f"the local cloud did not answer: {type(error).__name__}") from error
+        if response.status_code == 403:
+            raise Misconfigured("AWS credentials", f"not those of the local cloud at {self._http.base_url}")
         if response.status_code == 404:
             raise NotFound("task or route of the local cloud", path)
         if response.status_code != 200:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Response
 
 from gooseherd.devcloud.admin import Admin
+from gooseherd.devcloud.callers import Caller, Callers, Session, credentials_of
 from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.ecs import TARGET, TaskApi
 from gooseherd.devcloud.faults import PER_CALL, FaultTable, Kind
-from gooseherd.devcloud.objects import read_object
+from gooseherd.devcloud.objects import is_public, object_exists, read_object
+from gooseherd.devcloud.policies import Access, wanted_by
 from gooseherd.devcloud.run_task import ApiError, Json
+from gooseherd.devcloud.signatures import Unsigned
 from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_documents import metadata, task_metadata
 from gooseherd.devcloud.task_table import TaskTable
@@ -29,20 +32,23 @@ from gooseherd.devcloud.wsgi import (
     break_connection,
     cut,
     drain,
+    fault_on_s3,
     is_foreign,
     read_body,
     refusal,
     s3_error,
     s3_operation,
+    security_token_error,
 )
 from gooseherd.domain.errors import InvalidInput, NotFound
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_REGION: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/")
 _OWNER: Final = "AWS4-HMAC-SHA256 Credential=devcloud/20200101/us-east-1/s3/aws4_request"
 _LOOP_SECONDS: Final = 30.0
+_ROLE_SECONDS: Final = 3600.0
+"""Credentials of a task's role last an hour at least (they are renewed long before)."""
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -57,8 +63,10 @@ class CloudEndpoint:
         task_table: TaskTable,
         faults: FaultTable,
         calls: CallCounter,
+        callers: Callers,
     ) -> None:
         self._loop = loop
+        self._callers = callers
         self._operations = {**registry.operations, **api.operations}
         self._task_table = task_table
         self._faults = faults
@@ -70,25 +78,55 @@ class CloudEndpoint:
         """Answer one request."""
         path: str = environ["PATH_INFO"]
         target: str = environ.get("HTTP_X_AMZ_TARGET", "")
-        if not (target or path.startswith(("/_devcloud", "/v4/", "/moto-api"))):
-            return self._s3(environ, start_response)
+        on_s3 = not (target or path.startswith(("/_devcloud", "/v2/", "/v4/", "/moto-api")))
         application: Wsgi
-        if is_foreign(environ):
+        if not on_s3 and is_foreign(environ):
             read_body(environ)
             application = as_json({"error": "for programs on this machine only"}, 403)
-        elif path.startswith("/_devcloud"):
-            application = self._administrate(environ)
         elif path.startswith("/v4/"):
-            application = self._metadata(path)
-        elif target.startswith(TARGET):
-            application = self._ecs(target.removeprefix(TARGET), environ)
+            application = self._metadata(path)  # Not signed, as on AWS: the path holds a secret.
+        elif path.startswith("/v2/"):
+            application = self._role_credentials(path)
         else:
-            application = self._moto
+            try:
+                application = self._application(environ, path, target, on_s3)
+            except ApiError as error:
+                drain(environ)
+                application = s3_error(error.code, error.message, error.status) if on_s3 else refusal(error)
         return application(environ, start_response)
+
+    def _application(self, environ: dict[str, Any], path: str, target: str, on_s3: bool) -> Wsgi:
+        """What answers the request. Raises ApiError: it is nobody's, or not for its caller."""
+        try:
+            caller = self._callers.identify(environ)
+        except Unsigned:
+            if on_s3 and is_public(environ):
+                return partial(self._s3, None)
+            message = "the request is not signed; the key is in the file `credentials` of the local cloud"
+            raise ApiError("AccessDenied" if on_s3 else "MissingAuthenticationToken", message, 403) from None
+        if caller.signature.service == "sts" and path == "/":
+            return self._security_token_service(environ, caller)
+        if on_s3:
+            return partial(self._s3, caller)
+        if caller.session is not None:
+            raise ApiError("AccessDeniedException", "a session may do nothing here but on S3", 403)
+        if path.startswith("/_devcloud"):
+            return self._administrate(environ)
+        if target.startswith(TARGET):
+            return self._ecs(target.removeprefix(TARGET), environ, caller.signature.region)
+        return self._moto
+
+    def _security_token_service(self, environ: dict[str, Any], caller: Caller) -> Wsgi:
+        try:
+            answer = self._callers.security_token_service(read_body(environ), caller)
+        except ApiError as error:
+            return security_token_error(error)
+        self._calls.count("sts:AssumeRole")
+        return Response(answer, 200, content_type="text/xml")
 
     # -- ECS ----------------------------------------------------------------------------------
 
-    def _ecs(self, operation: str, environ: dict[str, Any]) -> Wsgi:
+    def _ecs(self, operation: str, environ: dict[str, Any], region: str) -> Wsgi:
         self._calls.count(f"ecs:{operation}")
         body = read_body(environ)
         for fault in self._faults.hit("ecs", operation, PER_CALL):
@@ -108,11 +146,9 @@ class CloudEndpoint:
             return refusal(
                 ApiError("UnsupportedFeatureException", f"{operation} is not part of the local cloud")
             )
-        return self._call(method, body, environ)
+        return self._call(method, body, region)
 
-    def _call(self, method: Callable[[Json, str], Json], body: bytes, environ: dict[str, Any]) -> Response:
-        scope = _REGION.search(environ.get("HTTP_AUTHORIZATION", ""))
-        region = scope[1] if scope else "us-east-1"
+    def _call(self, method: Callable[[Json, str], Json], body: bytes, region: str) -> Response:
         try:
             request = json.loads(body or b"{}")
             # Put into words on the loop as well: documents change there.
@@ -126,9 +162,12 @@ class CloudEndpoint:
 
     # -- S3, and whatever else moto was installed with ------------------------------------------
 
-    def _s3(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def _s3(self, caller: Caller | None, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         operation = s3_operation(environ)
         self._calls.count(f"s3:{operation}")
+        if caller is not None and caller.session is not None and not self._may(caller.session, environ):
+            drain(environ)
+            return s3_error("AccessDenied", "Access Denied", 403)(environ, start_response)
         after: int | None = None
         for fault in self._faults.hit("s3", operation, PER_CALL):
             match fault.kind:
@@ -140,12 +179,21 @@ class CloudEndpoint:
                     after = fault.after_bytes
                 case _:
                     drain(environ)
-                    return s3_error(fault)(environ, start_response)
-        if "Signature=" not in environ["QUERY_STRING"]:
-            # Nobody is asked who he is; moto would hide from strangers why a read is refused (416, 304).
-            environ.setdefault("HTTP_AUTHORIZATION", _OWNER)
+                    return fault_on_s3(fault)(environ, start_response)
+        if "X-Amz-Signature=" not in environ["QUERY_STRING"]:
+            # Who it is was asked above; moto would hide from strangers why a read is refused (416, 304).
+            environ["HTTP_AUTHORIZATION"] = _OWNER
         body = (read_object(environ) or self._moto)(environ, start_response)
         return body if after is None else cut(body, after, environ)
+
+    def _may(self, session: Session, environ: dict[str, Any]) -> bool:
+        """Whether its policy allows the request; what is not there is hidden from who may not list it."""
+        wanted = wanted_by(environ)
+        if wanted is None or not session.may(wanted):
+            return False
+        if wanted.action != "s3:GetObject" or object_exists(environ):
+            return True
+        return session.may(Access("s3:ListBucket", wanted.resource.partition("/")[0], {}))
 
     # -- the rest -------------------------------------------------------------------------------
 
@@ -183,6 +231,14 @@ class CloudEndpoint:
 
         answer = self._on_loop(find)
         return as_json(answer or {}, 404 if answer is None else 200)
+
+    def _role_credentials(self, path: str) -> Response:
+        """What a task's role may do here is everything on S3."""
+        token = path.removeprefix("/v2/credentials/")
+        task = self._on_loop(lambda: self._task_table.of_metadata(token))
+        if task is None or not task.plan.role_arn:
+            return as_json({}, 404)
+        return as_json(credentials_of(self._callers.begin(None, _ROLE_SECONDS), task.plan.role_arn))
 
     def _on_loop(self, call: Callable[[], T]) -> T:
         """Its result, or exception, from the thread that owns the tasks."""

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import gooseherd.worker
+from gooseherd.devcloud.access_key import AccessKey
 
 WORKER_IMAGE: Final = "gooseherd-worker:dev"
+WORKER_ROLE: Final = "arn:aws:iam::123456789012:role/gooseherd-worker"
 HEALTH_COMMAND: Final = ("CMD", "bash", str(Path(gooseherd.worker.__file__).with_name("healthy.sh")))
 """What the image has as `gooseherd-healthy`: the local cloud looks from outside the image."""
 
@@ -24,14 +26,15 @@ class Deployment:
     subnets: tuple[str, ...] = ("subnet-local",)
     security_groups: tuple[str, ...] = ("sg-local",)
 
-    def environment(self, endpoint_url: str, region: str = "us-east-1") -> dict[str, str]:
+    def environment(
+        self, endpoint_url: str, region: str = "us-east-1", *, key: AccessKey | None = None
+    ) -> dict[str, str]:
         """The variables that point an API process at it."""
         return {
             "AWS_ENDPOINT_URL": endpoint_url,
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
-            "AWS_ACCESS_KEY_ID": "devcloud",
-            "AWS_SECRET_ACCESS_KEY": "devcloud",
+            **(key.environment() if key is not None else {}),
             "WORKFLOW_S3_BUCKET": self.bucket,
             "ECS_CLUSTER": self.cluster,
             "ECS_WORKER_TASK_DEFINITION": self.task_definition,
@@ -53,10 +56,12 @@ def bootstrap(
     health_command: Sequence[str] = HEALTH_COMMAND,
     stop_timeout_seconds: int = 120,
     region: str = "us-east-1",
+    key: AccessKey | None = None,
 ) -> Deployment:
     """Make them, or leave them as they are: a second call with the same arguments changes nothing.
 
-    `worker_command` stands behind the image's entry point. Blocks for some 100 ms.
+    `worker_command` stands behind the image's entry point. Without a `key` credentials are found as boto3
+    finds them. Blocks for some 100 ms.
     """
     import boto3
 
@@ -65,8 +70,8 @@ def bootstrap(
             service,
             endpoint_url=endpoint_url,
             region_name=region,
-            aws_access_key_id="devcloud",
-            aws_secret_access_key="devcloud",  # noqa: S106 - the local cloud takes any
+            aws_access_key_id=key.key_id if key is not None else None,
+            aws_secret_access_key=key.secret if key is not None else None,
         )
 
     ecs, s3 = client("ecs"), client("s3")
@@ -81,6 +86,7 @@ def bootstrap(
         "requiresCompatibilities": ["FARGATE"],
         "cpu": "1024",
         "memory": "4096",
+        "taskRoleArn": WORKER_ROLE,
         "containerDefinitions": [
             {
                 "name": container,

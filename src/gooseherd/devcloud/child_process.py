@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from gooseherd.devcloud.access_key import AccessKey
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import signal_child
@@ -100,13 +101,18 @@ class LocalCloud:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     @property
+    def key(self) -> AccessKey | None:
+        """Its access key, once it was started."""
+        return AccessKey.read(self._state_dir)
+
+    @property
     def logs(self) -> Path:
         """A file per container, named by the task's id."""
         return self._state_dir / "logs"
 
     def cloud_admin(self) -> LocalCloudAdmin:
         """A client of its admin routes; the caller closes it."""
-        return LocalCloudAdmin(self._url)
+        return LocalCloudAdmin(self._url, self.key)
 
     async def start(self) -> str:
         """Start it and wait until it answers; gives the URL.

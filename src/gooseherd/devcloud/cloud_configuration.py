@@ -56,6 +56,4 @@ class CloudConfiguration:
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
-            "AWS_ACCESS_KEY_ID": "devcloud",
-            "AWS_SECRET_ACCESS_KEY": "devcloud",
         }

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd import certs
+from gooseherd.devcloud.access_key import AccessKey, endpoint_file, folder_of, names_credentials
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, bootstrap
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.image import unpack
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.installation import extra_remedy
 
-_CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "devcloud", "AWS_SECRET_ACCESS_KEY": "devcloud"}
-"""No cloud of this kind looks at them, but AWS's libraries want some."""
+_ANY: Final = AccessKey("devcloud", "devcloud")
+"""For a cloud that does not look at credentials (LocalStack): AWS's libraries want some."""
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def running_local_cloud(
     """
     if importlib.util.find_spec("moto") is None:
         raise Misconfigured("local cloud", f"its packages are not installed; {extra_remedy('devcloud')}")
-    folder = _folder(state_dir)
+    folder = folder_of(state_dir)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pairs = folder / "certs"
     if not pairs.exists():
@@ -53,15 +54,17 @@ def running_local_cloud(
     elif build:
         options += ["--pass-env", "GOOSEHERD_BUILD"]
     images = {WORKER_IMAGE: worker}
-    with running_cloud(folder, images=images, options=options) as url, _noted(folder / "endpoint", url):
+    with running_cloud(folder, images=images, options=options) as url, _noted(endpoint_file(state_dir), url):
+        key = AccessKey.read(folder)
         made = bootstrap(
             url,
+            key=key,
             environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
         )
         same_build = {"GOOSEHERD_BUILD": build} if build else {}
         # Without it s3: sources are AWS's public buckets; who has named another endpoint keeps it.
         s3_sources = {} if os.environ.get("SOURCE_S3_ENDPOINT") else {"SOURCE_S3_ENDPOINT": url}
-        yield made.environment(url) | _tls(pairs, "api", text=False) | same_build | s3_sources
+        yield made.environment(url, key=key) | _tls(pairs, "api", text=False) | same_build | s3_sources
 
 
 def make_configuration(endpoint_url: str, pairs: Path, image: str) -> dict[str, str]:
@@ -71,26 +74,16 @@ def make_configuration(endpoint_url: str, pairs: Path, image: str) -> dict[str, 
     """
     if not pairs.exists():
         certs.make_all(pairs)
-    reachable = {"AWS_ENDPOINT_URL": endpoint_url, **_CREDENTIALS}
+    key = None if names_credentials(os.environ) else _ANY
+    reachable = {"AWS_ENDPOINT_URL": endpoint_url, **(key.environment() if key is not None else {})}
     made = bootstrap(
         endpoint_url,
+        key=key,
         image=image,
         environment=_tls(pairs, "worker", text=True) | reachable,
         health_command=("CMD", "gooseherd-healthy"),
     )
-    return made.environment(endpoint_url) | _tls(pairs, "api", text=False)
-
-
-def endpoint(state_dir: Path) -> str | None:
-    """Where the local cloud below `state_dir` listens, if one does."""
-    try:
-        return (_folder(state_dir) / "endpoint").read_text().strip() or None
-    except OSError:
-        return None
-
-
-def _folder(state_dir: Path) -> Path:
-    return state_dir.absolute() / "devcloud"
+    return made.environment(endpoint_url, key=key) | _tls(pairs, "api", text=False)
 
 
 @contextmanager
@@ -110,6 +103,8 @@ def _tls(pairs: Path, side: str, *, text: bool) -> dict[str, str]:
 
 def enter(environment: Mapping[str, str]) -> None:
     """Put the variables into this process's environment, where settings and AWS's libraries look."""
+    # A token belongs to a key, and the key is another one now.
+    os.environ.pop("AWS_SESSION_TOKEN", None)
     os.environ.update(environment)
 
 

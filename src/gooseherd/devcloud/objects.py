@@ -38,17 +38,37 @@ def read_object(environ: dict[str, Any]) -> Response | None:
         name in environ for name in _LEFT_TO_MOTO
     ):
         return None
-    bucket, _, name = path_of(environ).lstrip("/").partition("/")
-    if not bucket or not name:
-        return None
-    try:
-        key = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, name)
-    except S3ClientError:
-        return None
+    key = _key(environ)
     wanted = environ.get("HTTP_IF_MATCH")
     if key is None or (wanted is not None and wanted.strip('"') != key.etag.strip('"')):
         return None
     return _answer(key, environ)
+
+
+def object_exists(environ: dict[str, Any]) -> bool:
+    """Whether there is an object by the request's path."""
+    return _key(environ) is not None
+
+
+def is_public(environ: dict[str, Any]) -> bool:
+    """Whether the request reads an object that its owner has let everybody read (ACL public-read)."""
+    if environ["REQUEST_METHOD"] not in {"GET", "HEAD"} or environ["QUERY_STRING"] not in {
+        "",
+        "x-id=GetObject",
+    }:
+        return False
+    key = _key(environ)
+    return key is not None and key.acl is not None and bool(key.acl.public_read)
+
+
+def _key(environ: dict[str, Any]) -> Any:
+    bucket, _, name = path_of(environ).lstrip("/").partition("/")
+    if not bucket or not name:
+        return None
+    try:
+        return s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, name)
+    except S3ClientError:
+        return None
 
 
 def path_of(environ: dict[str, Any]) -> str:

@@ -82,6 +82,8 @@ class TaskPlan:
     memory: str
     disk_gib: int
     subnet: str
+    role_arn: str
+    """Of the task, whose credentials its containers find; empty: they find none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def plan_task(definition: Json, request: Json) -> TaskPlan:
         memory=memory,
         disk_gib=disk or _DEFAULT_DISK_GIB,
         subnet=_subnet(request),
+        role_arn=overrides.get("taskRoleArn") or definition.get("taskRoleArn") or "",
     )
 
 

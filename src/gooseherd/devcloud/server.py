@@ -6,6 +6,9 @@ r"""The local cloud as a program: S3 and ECS on one loopback port, tasks as proc
 With AWS_ENDPOINT_URL=http://127.0.0.1:4566 boto3, obstore and the aws command line work as
 against AWS. SIGTERM or SIGINT ends all tasks, then the server; whatever ends the server
 otherwise ends the tasks with it. S3 keeps its objects as long as the server runs.
+
+It takes requests that are signed by its access key, which it makes and keeps in `credentials` of its state
+folder (AWS_SHARED_CREDENTIALS_FILE), and answers nobody else; see access_key.py.
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ from typing import Final
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from gooseherd.devcloud.access_key import AccessKey
 from gooseherd.devcloud.addresses import AddressPool, own_network
 from gooseherd.devcloud.app import CloudEndpoint
+from gooseherd.devcloud.callers import Callers
 from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.ecs import TaskApi
@@ -74,17 +79,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _log_to(state / "devcloud.log")
     try:
+        key = _access_key(state)
+    except ValueError as error:
+        sys.stderr.write(f"devcloud: {error}\n")
+        return 2
+    try:
         listener = _listen(asked.port)
     except OSError as error:
         sys.stderr.write(f"devcloud: port {asked.port}: {error.strerror}\n")
         return 2
     try:
-        return asyncio.run(_serve(asked, state, listener))
+        return asyncio.run(_serve(asked, state, listener, key))
     finally:
         os.close(lock)
 
 
-async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket) -> int:
+def _access_key(state: Path) -> AccessKey:
+    """The one that the environment names; else that of an earlier life, which its users have; else new."""
+    given = AccessKey.from_env(os.environ)
+    key = given or AccessKey.read(state) or AccessKey.made()
+    key.write(state)
+    return key
+
+
+async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket, key: AccessKey) -> int:
     port: int = listener.getsockname()[1]
     pace = PACES[asked.pace]
     configuration = CloudConfiguration(
@@ -115,7 +133,7 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     api = TaskApi(
         configuration, registry, task_table, faults, AddressPool(asked.addresses or own_network(port))
     )
-    door = CloudEndpoint(loop, registry, api, task_table, faults, CallCounter())
+    door = CloudEndpoint(loop, registry, api, task_table, faults, CallCounter(), Callers(key))
     server = _http(listener, door)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     _log.info("devcloud ready on %s", configuration.url)

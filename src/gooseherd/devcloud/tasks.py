@@ -214,8 +214,17 @@ class CloudTask:
             # All tasks share one network namespace: whoever listens has to say on which address.
             "BIND_HOST": address,
             "ECS_CONTAINER_METADATA_URI_V4": f"{self._configuration.url}/v4/{self.token}-{index}",
+            **self._role(),
             **plan.environment,
         }
+
+    def _role(self) -> dict[str, str]:
+        """Where the containers find credentials, if the task has a role."""
+        if not self.plan.role_arn:
+            return {}
+        # By the whole address: what ECS gives is relative to one that is the task's alone.
+        url = f"{self._configuration.url}/v2/credentials/{self.token}"
+        return {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
 
     def _argv(
         self, plan: ContainerPlan, environment: dict[str, str], scratch: Path, address: str

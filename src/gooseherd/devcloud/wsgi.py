@@ -8,8 +8,10 @@ import ipaddress
 import json
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import unquote_plus
+from xml.sax.saxutils import escape
 
 from werkzeug.wrappers import Response
 
@@ -54,16 +56,29 @@ def refusal(error: ApiError) -> Response:
     return Response(json.dumps(body), error.status, {"x-amzn-ErrorType": error.code}, content_type=AMZ_JSON)
 
 
-def s3_error(fault: Fault) -> Response:
+def s3_error(code: str, message: str, status: int) -> Response:
     """An error as S3 words it."""
-    status = fault.status or (503 if fault.kind is Kind.THROTTLE else 500)
-    code = fault.code or ("SlowDown" if status == 503 else "InternalError")
-    message = fault.message or "Please try again."
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
     )
     return Response(body, status, content_type="application/xml")
+
+
+def fault_on_s3(fault: Fault) -> Response:
+    """The error that was asked for."""
+    status = fault.status or (503 if fault.kind is Kind.THROTTLE else 500)
+    code = fault.code or ("SlowDown" if status == 503 else "InternalError")
+    return s3_error(code, fault.message or "Please try again.", status)
+
+
+def security_token_error(error: ApiError) -> Response:
+    """An error as STS words it."""
+    body = (
+        '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
+        f"<Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error></ErrorResponse>"
+    )
+    return Response(body, error.status, content_type="text/xml")
 
 
 def break_connection(environ: dict[str, Any]) -> None:
@@ -104,6 +119,12 @@ def is_foreign(environ: dict[str, Any]) -> bool:
         return "HTTP_ORIGIN" in environ or not ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return True
+
+
+def query_of(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The parameters of the request, decoded."""
+    pairs = (part.partition("=") for part in environ.get("QUERY_STRING", "").split("&") if part)
+    return [(unquote_plus(name), unquote_plus(value)) for name, _, value in pairs]
 
 
 def s3_operation(environ: dict[str, Any]) -> str:

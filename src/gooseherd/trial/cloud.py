@@ -41,7 +41,7 @@ def serving(folder: Path) -> Iterator[str]:
 
 def left_over(cloud: Mapping[str, str]) -> dict[str, int]:
     """Tasks, processes of tasks and unfinished uploads that are still there, after a time to settle."""
-    cloud_admin = LocalCloudAdmin(cloud["AWS_ENDPOINT_URL"])
+    cloud_admin = LocalCloudAdmin.of(cloud)
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         tasks = cloud_admin.tasks()

@@ -7,6 +7,7 @@ from gooseherd.processing.registry import ProcessorRegistry, default_registry
 from gooseherd.processing.step_context import quickest_level
 from gooseherd.settings import Settings
 from gooseherd.storage.local import LocalFsCache
+from gooseherd.wiring.local_cloud import use_key_of_local_cloud
 
 
 def make_registry(settings: Settings) -> ProcessorRegistry:
@@ -26,6 +27,7 @@ def open_cache(settings: Settings) -> CacheBackend | None:
     if settings.workflow_s3_bucket is not None:
         from gooseherd.storage.s3 import S3Cache
 
+        use_key_of_local_cloud(settings)
         return S3Cache(
             settings.workflow_s3_bucket,
             prefix=settings.workflow_s3_prefix,

@@ -16,12 +16,14 @@ from gooseherd.processing.tools.limits import sort_memory
 from gooseherd.settings import Settings
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
+from gooseherd.wiring.local_cloud import use_key_of_local_cloud
 from gooseherd.worker.resources import cores, memory_bytes
 from gooseherd.worker.settings import build_id
 
 _SYSTEM: Final = ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD", "AWS_ENDPOINT_URL")
 _CREDENTIALS: Final = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    "AWS_SHARED_CREDENTIALS_FILE",
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
 
@@ -69,6 +71,7 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
 
     if settings.workflow_s3_bucket is None:
         raise Misconfigured("WORKFLOW_S3_BUCKET", "tasks on ECS publish to a bucket; name it")
+    use_key_of_local_cloud(settings)
     certificates = Certificates.from_env(os.environ)
     if certificates is None:
         raise Misconfigured(

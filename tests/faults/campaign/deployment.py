@@ -232,7 +232,7 @@ def deployed(folder: Path, *, store: str, processes: int) -> Iterator[Deployment
     try:
         with (
             running_local_cloud(folder) as cloud_environment,
-            LocalCloudAdmin(cloud_environment["AWS_ENDPOINT_URL"]) as cloud,
+            LocalCloudAdmin.of(cloud_environment) as cloud,
         ):
             environment = {**own_environment(), **cloud_environment, **SETTINGS, "DATABASE_URL": url}
             deployment = Deployment(environment, cloud, server, folder, processes)

@@ -222,7 +222,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     library = Library()
     with (
         running_local_cloud(folder) as environment,
-        LocalCloudAdmin(environment["AWS_ENDPOINT_URL"]) as cloud_admin,
+        LocalCloudAdmin.of(environment) as cloud_admin,
     ):
         yield Cloud(environment, cloud_admin, library, folder)
     library.close()

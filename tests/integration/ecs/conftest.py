@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.bootstrap import WORKER_IMAGE, Deployment, bootstrap
@@ -123,6 +124,7 @@ class Site:
         """A task definition of the worker itself."""
         made = bootstrap(
             self.url,
+            key=CLOUD_KEY,
             family=f"real-{self.run}",
             image=REAL_IMAGE,
             environment=environment,
@@ -162,13 +164,13 @@ def ecs_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, D
     }
     state = tmp_path_factory.mktemp("ecs")
     with running_cloud(state, images=images, options=["--scale", "0.02"]) as url:
-        yield url, bootstrap(url, stop_timeout_seconds=30)
+        yield url, bootstrap(url, key=CLOUD_KEY, stop_timeout_seconds=30)
 
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ async def site(
 ) -> AsyncIterator[Site]:
     url, deployment = ecs_cloud
     name = "".join(sign if sign.isalnum() else "-" for sign in request.node.name)[:128]
-    with LocalCloudAdmin(url) as cloud_admin:
+    with LocalCloudAdmin(url, CLOUD_KEY) as cloud_admin:
         site = Site(url, deployment, cloud_admin, name)
         yield site
         await site.close()

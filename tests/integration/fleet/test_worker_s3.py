@@ -10,6 +10,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest
@@ -34,8 +35,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def bucket(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
     name = f"bucket-{uuid.uuid4()}"
     client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
     client.create_bucket(Bucket=name)
@@ -80,7 +81,8 @@ async def test_an_artifact_goes_to_the_bucket_below_its_prefix(yard, url, bucket
         WORKFLOW_S3_BUCKET=bucket,
         AWS_ENDPOINT_URL=url,
         AWS_REGION="us-east-1",
-        AWS_ACCESS_KEY_ID="a",
+        AWS_ACCESS_KEY_ID=CLOUD_KEY.key_id,
+        AWS_SECRET_ACCESS_KEY=CLOUD_KEY.secret,
     )
     assert events[-1].kind is EventKind.DONE, events[-1]
     key = cache_key(spec.source.identity, spec.recipe, MANIFEST)
@@ -101,7 +103,8 @@ async def test_a_bucket_that_is_not_there_ends_the_attempt_by_name(yard, url, bu
         SOURCE_FILE_ROOTS=inbox,
         WORKFLOW_S3_BUCKET="no-such-bucket",
         AWS_ENDPOINT_URL=url,
-        AWS_ACCESS_KEY_ID="a",
+        AWS_ACCESS_KEY_ID=CLOUD_KEY.key_id,
+        AWS_SECRET_ACCESS_KEY=CLOUD_KEY.secret,
     )
     assert events[-1].reason is Reason.MISCONFIGURED
     assert "WORKFLOW_S3_BUCKET" in events[-1].detail

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
 from gooseherd.devcloud.child_process import running_cloud
@@ -51,8 +52,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def bucket(cloud: str, new_bucket: Callable[[str], Bucket], monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
     return new_bucket(cloud)
 
 
@@ -103,7 +104,8 @@ def fleet(yard: Any, cloud: str, bucket: Bucket) -> Any:
         SOURCE_ALLOW_NETWORKS="127.0.0.0/8",
         WORKFLOW_S3_BUCKET=bucket.name,
         AWS_ENDPOINT_URL=cloud,
-        AWS_ACCESS_KEY_ID="a",
+        AWS_ACCESS_KEY_ID=CLOUD_KEY.key_id,
+        AWS_SECRET_ACCESS_KEY=CLOUD_KEY.secret,
     )
 
 
@@ -148,7 +150,7 @@ async def test_it_ends_as_drained_with_nothing_left_and_the_next_attempt_does_th
 async def test_storage_that_hangs_does_not_take_its_reason_away(
     yard: Any, cloud: str, bucket: Bucket, upstream: Upstream, until: Any, how: str
 ) -> None:
-    with LocalCloudAdmin(cloud) as cloud_admin:
+    with LocalCloudAdmin(cloud, CLOUD_KEY) as cloud_admin:
         cloud_admin.spoil_storage(Trouble.LATENCY, "UploadPart", seconds=120.0)
         try:
             workers, spec = fleet(yard, cloud, bucket), order(yard, upstream.url)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.cloud_key import ENVIRONMENT
 
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest, Part
@@ -324,8 +325,7 @@ def local_cloud() -> str:
     open_until_exit = ExitStack()
     atexit.register(open_until_exit.close)
     state = open_until_exit.enter_context(tempfile.TemporaryDirectory())
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "devcloud")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "devcloud")
+    os.environ.update(ENVIRONMENT)
     return open_until_exit.enter_context(running_cloud(Path(state), images={}))
 
 
