@@ -19,8 +19,9 @@ from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import MOST_THREADS
 from gooseherd.http_settings import HttpSettings
-from gooseherd.setting_types import LEAST_SPANS, Cap, Flag, Folder, Paths, Size, Switch, Text, Words
+from gooseherd.setting_types import LEAST_SPANS, Cap, Folder, Size, Switch, Text, Words
 from gooseherd.settings_page import settings_page
+from gooseherd.source_settings import SourceSettings
 
 
 class Profile(StrEnum):
@@ -37,7 +38,7 @@ def default_state_dir() -> Path:
     return Path(home) / "gooseherd"
 
 
-class Settings(HttpSettings):
+class Settings(SourceSettings, HttpSettings):
     """Read from the environment only; nothing needs to be set on a laptop."""
 
     model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, frozen=True, extra="ignore")
@@ -279,34 +280,6 @@ class Settings(HttpSettings):
     worker_health_port: int = Field(
         environment.WORKER_HEALTH_PORT, ge=1, le=65535, description="Health port of workers in tasks."
     )
-
-    # -- sources
-    source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
-    source_bad_lines: Literal["refuse", "skip"] = Field(
-        "refuse",
-        description="Lines of VCF, GFF, GTF, BED and peaks that make no record: the file is refused, or up "
-        "to 100 are left out, counted and named. Part of these files' keys: after a change they are prepared "
-        "anew when they are asked for.",
-    )
-    source_file_roots: Paths = Field(
-        (),
-        description="Folders below which file: sources are allowed, `:` between. For workers on this "
-        "machine: the embedded profile and the local cloud.",
-    )
-    source_allow_hosts: Words = Field(
-        (), description="Host patterns sources may come from, comma-separated. Empty: any public host."
-    )
-    source_allow_networks: Words = Field(
-        (), description="Networks (CIDR) that are allowed although private, comma-separated: a local cloud."
-    )
-    source_allow_http: Flag = Field(False, description="Allow plain http: sources.")
-    source_drs_prefixes: Words = Field(
-        (), description="Where compact DRS ids live: prefix=https://host/path/{id}, comma-separated."
-    )
-    source_s3_endpoint: Text = Field(
-        None, description="Endpoint of s3: sources; naming it allows it, also plain http. Unset: AWS's own."
-    )
-    source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
 
     @property
     def profile(self) -> Profile:

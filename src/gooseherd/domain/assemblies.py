@@ -6,6 +6,7 @@ these, a page can look up the names that another file or service uses.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Final
@@ -227,10 +228,29 @@ chrM 85779 MT Mito AJ011856.1 NC_001224.1
 """An assembly begins with # and its name; a line has a name, the length in bases, and the other names."""
 
 
+_OTHER_NAMES: Final[Mapping[str, str]] = {
+    "grch38": "hg38",
+    "grch37": "hg19",
+    "b37": "hg19",
+    "hs37d5": "hg19",
+    "chm13": "hs1",
+    "t2t-chm13": "hs1",
+    "grcm39": "mm39",
+    "grcm38": "mm10",
+    "ncbim37": "mm9",
+    "bdgp6": "dm6",
+    "wbcel235": "ce11",
+    "grcz11": "danrer11",
+    "r64-1-1": "saccer3",
+}
+_PATCH: Final = re.compile(r"(?:\.p\d+|v\d+(?:\.\d+)*)$")
+
+
 class _Assembly:
     """The molecules of one, found by any of their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, called: str) -> None:
+        self.called = called
         self.names: dict[str, tuple[int, tuple[str, ...]]] = {}
 
     def has(self, contig: Contig) -> bool:
@@ -245,9 +265,7 @@ def aliases(contigs: Sequence[Contig]) -> Mapping[str, tuple[str, ...]]:
     Which assembly it is follows from all names and lengths together. Where several fit as well, only names
     on which they agree are given: `chr1` without a length is `1` in all of them, and no accession.
     """
-    fitting = [(sum(map(assembly.has, contigs)), assembly) for assembly in _assemblies()]
-    most = max(count for count, _ in fitting)
-    best = [assembly for count, assembly in fitting if count == most] if most else []
+    best = _fitting(contigs)
     found = {}
     for contig in contigs:
         lists = [assembly.names[contig.name][1] for assembly in best if assembly.has(contig)]
@@ -258,18 +276,40 @@ def aliases(contigs: Sequence[Contig]) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
+def assembly_name(name: str) -> str:
+    """One spelling for all names of an assembly that is known here; of others their own in lower case."""
+    word = _PATCH.sub("", name.strip().lower())
+    return _OTHER_NAMES.get(word, word)
+
+
+def known_assemblies() -> frozenset[str]:
+    """The assemblies of the table, as `assembly_name` spells them."""
+    return frozenset(assembly_name(assembly.called) for assembly in _assemblies())
+
+
+def fitting_assemblies(contigs: Sequence[Contig]) -> frozenset[str]:
+    """Those of which these sequences are, by names and lengths together: none, one, or several alike."""
+    return frozenset(assembly_name(assembly.called) for assembly in _fitting(contigs))
+
+
+def _fitting(contigs: Sequence[Contig]) -> list[_Assembly]:
+    fitting = [(sum(map(assembly.has, contigs)), assembly) for assembly in _assemblies()]
+    most = max(count for count, _ in fitting)
+    return [assembly for count, assembly in fitting if count == most] if most else []
+
+
 @cache
 def _assemblies() -> tuple[_Assembly, ...]:
     return tuple(_read(_TABLE))
 
 
 def _read(table: str) -> Iterator[_Assembly]:
-    assembly = _Assembly()
+    assembly = _Assembly("")
     for line in table.splitlines():
         if line.startswith("#"):
             if assembly.names:
                 yield assembly
-            assembly = _Assembly()
+            assembly = _Assembly(line.removeprefix("# "))
             continue
         name, length, *others = line.split()
         names = (name, *others)

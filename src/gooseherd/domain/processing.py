@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # Programs that tools are made of import this module for Step
     from gooseherd.domain.artifact import Kind
     from gooseherd.domain.contig import Contig
     from gooseherd.domain.formats import Format
+    from gooseherd.domain.reference import BroughtReferences, ReferenceSequence
     from gooseherd.domain.source import Sidecar, SourceFile
 
 Report = Callable[[float, int, int], None]
@@ -104,6 +105,22 @@ async def _nothing(_: Sidecar, __: Path) -> None:
     raise StepFailed.because(Reason.SOURCE_MISSING, "there is no upstream")
 
 
+class BringReferences(Protocol):
+    """Called with sequences that are needed, and others that are worth keeping when they are met."""
+
+    def __call__(
+        self, needed: Sequence[ReferenceSequence], also: Sequence[ReferenceSequence], /
+    ) -> Awaitable[BroughtReferences]: ...
+
+
+async def _no_references(
+    _: Sequence[ReferenceSequence], __: Sequence[ReferenceSequence]
+) -> BroughtReferences:
+    from gooseherd.domain.reference import BroughtReferences
+
+    return BroughtReferences(Path("no-references"), configured=False)
+
+
 @dataclass(frozen=True, slots=True)
 class StepInput:
     """What a step works on.
@@ -129,6 +146,11 @@ class StepInput:
     """
     fetch_index: Callable[[Sidecar, Path], Awaitable[None]] = _nothing
     """Download an index that upstream publishes beside the source; StepFailed as when a source is fetched."""
+    bring_references: BringReferences = _no_references
+    """Bring reference sequences that the source leaves out, as many as can be had; they stay for the attempt.
+
+    StepFailed when some are missing and a source that may have them cannot be had.
+    """
 
 
 @dataclass(frozen=True, slots=True)

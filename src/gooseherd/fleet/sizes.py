@@ -8,7 +8,7 @@ from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import BEDGRAPH, BEDPE, EMBL, GENBANK, PAF, PAIRS, WIG, Family, Format
+from gooseherd.domain.formats import BEDGRAPH, BEDPE, CRAM, EMBL, GENBANK, PAF, PAIRS, WIG, Family, Format
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
 
@@ -41,6 +41,8 @@ _DISK_FACTOR: Final[Mapping[Family, float]] = {
     Family.MATRIX: 2.5,
 }
 _DISK_FACTOR_OF: Final[Mapping[Format, float]] = {
+    # Reads take twice as much room in a BAM.
+    CRAM: 8.0,
     # As intervals, and the values once more.
     BEDGRAPH: 10.0,
     WIG: 10.0,
@@ -51,6 +53,10 @@ _DISK_FACTOR_OF: Final[Mapping[Format, float]] = {
     BEDPE: 16.0,
     PAF: 16.0,
     PAIRS: 16.0,
+}
+_DISK_MORE_GIB: Final[Mapping[Format, int]] = {
+    # The sequences of a genome's reference, and the FASTA they are read from.
+    CRAM: 6,
 }
 _DISK_FLOOR_GIB: Final = 5
 """The image and the system take their part of the disk (developer guide, ephemeral storage)."""
@@ -180,7 +186,7 @@ def _disk_step(disk_gib: int) -> int:
 def _first_size(need: WorkerNeed, bounds: SizeBounds) -> WorkerSize:
     source = bounds.unknown_source_bytes if need.source_bytes is None else need.source_bytes
     factor = _DISK_FACTOR_OF.get(need.source_format, _DISK_FACTOR[need.source_format.family])
-    disk = _DISK_FLOOR_GIB + -int(-source * factor // _GIB)
+    disk = _DISK_FLOOR_GIB + _DISK_MORE_GIB.get(need.source_format, 0) + -int(-source * factor // _GIB)
     cpu, memory = _pair_for(source, bounds)
     return WorkerSize(cpu, memory, min(max(_disk_step(disk), bounds.least_disk_gib), bounds.most_disk_gib))
 

@@ -24,7 +24,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.density import SUFFIX, Density, density_name
 from gooseherd.processing.formats.bam_header import contigs_of_bam
 from gooseherd.processing.formats.bgzf import has_bytes_behind
-from gooseherd.processing.formats.cram import reads_declared
+from gooseherd.processing.formats.cram_references import CramReferences, bring_references
 from gooseherd.processing.formats.decompression import END_MARKER_MISSING, FOREIGN_BYTES, Compression
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.sam_header import contigs_of
@@ -55,6 +55,7 @@ _UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a s
 _BEYOND: Final = re.compile(r"cannot be stored in a \w+ index|csi index", re.IGNORECASE)
 _UNDECLARED: Final = re.compile(r"unrecognized reference name")
 _REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
+_SPELT_M5: Final = re.compile(rb"\tM5:[0-9a-fA-F]{32}")
 _UNDECLARED_NOTE: Final = (
     "reads on reference sequences that the header does not declare (@SQ) stand at the end, without a place"
 )
@@ -103,13 +104,31 @@ class SortedBam:
 
     async def run(self, given: StepInput) -> StepOutput:
         context = StepContext(given, self.budget)
+        header, references = b"", None
+        if self.source_format is CRAM:
+            # Before anything that reads its records is started.
+            header, references = await self._open_cram(context)
         async with context.verifying():
             try:
-                return await self._make(context)
+                return await self._make(context, header, references)
             except PipelineFailed as failed:
-                if not any(_BEYOND.search(end.stderr) for end in failed.result.stages):
+                errors = [end.stderr for end in failed.result.stages]
+                if references is not None and (missing := references.missing(errors)) is not None:
+                    raise missing from None
+                if not any(_BEYOND.search(error) for error in errors):
                     raise
                 raise await self._beyond(context) or failed from None
+
+    async def _open_cram(self, context: StepContext) -> tuple[bytes, CramReferences]:
+        """Its header; and its references, where its tools look for them."""
+        await context.detect(CRAM)
+        await context.given.arriving.whole()
+        await _refuse_truncated(context)
+        header = await _source_header(context)
+        contigs_of(header)
+        found = await bring_references(context.source, header, context.given.bring_references)
+        context.references = found.folder
+        return header, found
 
     async def _beyond(self, context: StepContext) -> StepFailed | None:
         """No index of sequences as long as the header says holds the position of some read: which one."""
@@ -132,7 +151,9 @@ class SortedBam:
             f"{found['length']} bases long (LN)",
         )
 
-    async def _make(self, context: StepContext) -> StepOutput:
+    async def _make(
+        self, context: StepContext, header: bytes, references: CramReferences | None
+    ) -> StepOutput:
         given, detected = context.given, await context.detect(self.source_format)
         if not self._streams(detected):
             await given.arriving.whole()
@@ -160,29 +181,27 @@ class SortedBam:
             if kept:
                 out = await asyncio.to_thread(_keep, context.given.path, index)
                 notes = (KEPT_NOTE,)
-        else:
+        elif self.source_format is BAM:
             await _refuse_truncated(context)
-            header = await _source_header(context)
-            of_bam = self.source_format is BAM
-            contigs = (
-                await asyncio.to_thread(contigs_of_bam, context.source) if of_bam else contigs_of(header)
-            )
-            if self.source_format is BAM:
-                out = await self._sort_unblocked(context, detected.compression)
-                index = await index_of_sorted(context, out, contigs)
-                reads = await reads_in(context, out, index, BAM)
-                if detected.compression is Compression.PLAIN:
-                    notes = (_NO_END_NOTE,)
-            else:
-                declared = await asyncio.to_thread(reads_declared, context.source)
-                out = await self._sort_cram(context, header)
-                index = await index_of_sorted(context, out, contigs)
-                # A reader of a CRAM opens the address of the reference that its header names.
-                reads = await reads_in(context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
-                if declared not in (None, reads):
-                    raise StepFailed.because(
-                        Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
-                    )
+            await _source_header(context)
+            contigs = await asyncio.to_thread(contigs_of_bam, context.source)
+            out = await self._sort_unblocked(context, detected.compression)
+            index = await index_of_sorted(context, out, contigs)
+            reads = await reads_in(context, out, index, BAM)
+            if detected.compression is Compression.PLAIN:
+                notes = (_NO_END_NOTE,)
+        else:
+            assert references is not None
+            contigs = contigs_of(header)
+            declared = references.containers.reads
+            out = await self._sort_cram(context, header)
+            index = await index_of_sorted(context, out, contigs)
+            # A reader of a CRAM opens the address of the reference that its header names.
+            reads = await reads_in(context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
+            if declared not in (None, reads):
+                raise StepFailed.because(
+                    Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
+                )
         if not kept:
             await context.run(Stage("samtools quickcheck", ("samtools", "quickcheck", "-v", str(out))))
         if packed:
@@ -253,12 +272,18 @@ class SortedBam:
         return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
 
     async def _sort_cram(self, context: StepContext, header: bytes) -> Path:
-        """Remove the addresses of references (UR) from the header first: htslib would open them."""
-        if not _REFERENCE_PLACE.search(header):
+        """Remove the addresses of references (UR) from the header first: htslib would open them.
+
+        References are looked for under the M5 as it is spelt.
+        """
+        clean = _REFERENCE_PLACE.sub(b"", header)
+        if context.references is not None:
+            clean = _SPELT_M5.sub(lambda found: found[0][:4] + found[0][4:].lower(), clean)
+        if clean == header:
             return (await self._sort(context, (), str(context.source)))[0]
-        clean = context.work / "header.sam"
-        await asyncio.to_thread(clean.write_bytes, _REFERENCE_PLACE.sub(b"", header))
-        argv = ("samtools", "reheader", "-P", str(clean), str(context.source))
+        path = context.work / "header.sam"
+        await asyncio.to_thread(path.write_bytes, clean)
+        argv = ("samtools", "reheader", "-P", str(path), str(context.source))
         # It tries to add missing checksums (M5) and reports an error when it cannot; that is harmless.
         reheader = Stage(
             "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"

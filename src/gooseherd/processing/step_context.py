@@ -101,12 +101,14 @@ class StepContext:
         self.work = given.work.absolute()
         # A name of ours: htslib gives some file names a meaning (x##idx##y, http://).
         self.source = self.link(given.path, "source")
+        self.references: Path | None = None
+        """A folder of reference sequences by their M5, where the source needs some; tools read them."""
         self._verifier: Verifier | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """All variables that tools see: no locale, no credentials, no place to fetch references from."""
-        return environment_of_tools(self.work, self.budget.search_path)
+        return environment_of_tools(self.work, self.budget.search_path, self.references)
 
     @property
     def kernel(self) -> Path | None:
@@ -314,15 +316,18 @@ class StepContext:
         return path
 
 
-def environment_of_tools(work: Path, search_path: str | None = None) -> dict[str, str]:
-    """All variables of tools that work in `work`."""
+def environment_of_tools(
+    work: Path, search_path: str | None = None, references: Path | None = None
+) -> dict[str, str]:
+    """All variables of tools that work in `work`, and read references of no other folder than that."""
     nowhere = str(work / "no-references")
     return {
         "LC_ALL": "C",
         "PATH": search_path or os.pathsep.join(os.get_exec_path()),
         "TMPDIR": str(work),
         "REF_PATH": nowhere,
-        "REF_CACHE": nowhere,
+        # A per cent sign would begin a place for a part of the name (samtools(1), REF_CACHE).
+        "REF_CACHE": nowhere if references is None else f"{references}/%s",
     }
 
 

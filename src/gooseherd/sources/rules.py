@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.environment import read, switch, words
+from gooseherd.domain.quantities import size_in_bytes
+from gooseherd.environment import REFERENCES_MAX_BYTES, read, switch, words
+from gooseherd.sources.references import ReferenceSource, parse_references
 
 if TYPE_CHECKING:
     from gooseherd.sources.http import HttpSources
@@ -30,6 +32,10 @@ class OutboundRules:
     """`prefix=https://host/path/{id}`, for compact DRS ids."""
     s3_endpoint: str | None = None
     s3_region: str | None = None
+    references: tuple[str, ...] = ()
+    """`name=url`, for reference sequences that files leave out."""
+    references_max_bytes: int = REFERENCES_MAX_BYTES
+    references_dir: Path | None = None
 
     def sources(self) -> HttpSources:
         """Sources that keep to the rules; the caller closes them.
@@ -50,6 +56,10 @@ class OutboundRules:
         return HttpSources(
             guard, drs_prefixes=self._prefixes(), s3_endpoint=self._endpoint(), s3_region=self.s3_region
         )
+
+    def reference_sources(self) -> tuple[ReferenceSource, ...]:
+        """Raises Misconfigured naming the variable."""
+        return parse_references(self.references)
 
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Raises Misconfigured for what is no CIDR."""
@@ -85,6 +95,11 @@ class OutboundRules:
             drs_prefixes=read(environment, "SOURCE_DRS_PREFIXES", words, ()),
             s3_endpoint=environment.get("SOURCE_S3_ENDPOINT") or None,
             s3_region=environment.get("SOURCE_S3_REGION") or None,
+            references=read(environment, "SOURCE_REFERENCES", words, ()),
+            references_max_bytes=read(
+                environment, "SOURCE_REFERENCES_MAX_BYTES", size_in_bytes, REFERENCES_MAX_BYTES
+            ),
+            references_dir=Path(folder) if (folder := environment.get("SOURCE_REFERENCES_DIR")) else None,
         )
 
     def to_env(self) -> dict[str, str]:
@@ -97,4 +112,7 @@ class OutboundRules:
             "SOURCE_DRS_PREFIXES": ",".join(self.drs_prefixes),
             "SOURCE_S3_ENDPOINT": self.s3_endpoint or "",
             "SOURCE_S3_REGION": self.s3_region or "",
+            "SOURCE_REFERENCES": ",".join(self.references),
+            "SOURCE_REFERENCES_MAX_BYTES": str(self.references_max_bytes),
+            "SOURCE_REFERENCES_DIR": str(self.references_dir or ""),
         }

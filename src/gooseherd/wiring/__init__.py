@@ -39,7 +39,7 @@ from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
-from gooseherd.wiring.fleet import open_fleet, outbound_rules
+from gooseherd.wiring.fleet import check_references, open_fleet, outbound_rules
 from gooseherd.wiring.limits import running_limit
 from gooseherd.wiring.origins import origin_rules
 from gooseherd.wiring.reaping import make_executions, make_reaper
@@ -82,6 +82,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             stack.push_async_callback(cache.close)
         sources = outbound_rules(settings).sources()
         stack.push_async_callback(sources.close)
+        check_references(settings, sources)
         registry = make_registry(settings)
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         free_slots: Callable[[], int] = lambda: 0  # noqa: E731

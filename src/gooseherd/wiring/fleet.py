@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.errors import GooseherdError, Misconfigured
 from gooseherd.domain.ports.fleet import Fleet, WarmWorkers
+from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.quantities import tool_threads
 from gooseherd.fleet.deferred_workers import DeferredWoolWorkers
@@ -14,6 +15,7 @@ from gooseherd.fleet.local_certificates import LocalCertificates
 from gooseherd.fleet.local_fleet import LocalFleet
 from gooseherd.processing.tools.limits import sort_memory
 from gooseherd.settings import Settings
+from gooseherd.sources.references import SETTING as SOURCE_REFERENCES
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.local_cloud import use_key_of_local_cloud
@@ -27,6 +29,8 @@ _CREDENTIALS: Final = (
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
 
+_MOST_REFERENCES_CHARACTERS: Final = 4096
+"""ECS takes 8192 for all overrides of a RunTask."""
 _LEAST_LOCAL_CAP: Final = 256 << 20
 """Bytes: of a machine with many workers and little memory; hardly ever do all sort at once."""
 
@@ -50,7 +54,10 @@ async def open_fleet(
         max_workers=settings.worker_max_local,
         start_timeout=settings.worker_start_timeout_seconds,
         idle_timeout=settings.worker_idle_timeout_seconds,
-        environment=inherited | local_share(settings) | worker_environment(settings),
+        environment=inherited
+        | local_share(settings)
+        | worker_environment(settings)
+        | {"SOURCE_REFERENCES_DIR": str(settings.source_references_dir or state.path / "references")},
         build=build_id(),
         certificates=certificates,
     )
@@ -72,6 +79,12 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
     if settings.workflow_s3_bucket is None:
         raise Misconfigured("WORKFLOW_S3_BUCKET", "tasks on ECS publish to a bucket; name it")
     use_key_of_local_cloud(settings)
+    if len(",".join(settings.source_references)) > _MOST_REFERENCES_CHARACTERS:
+        raise Misconfigured(
+            SOURCE_REFERENCES,
+            f"at most {_MOST_REFERENCES_CHARACTERS} characters can be handed to a task: name assemblies "
+            "instead of single sequences, or use {m5} in a URL",
+        )
     certificates = Certificates.from_env(os.environ)
     if certificates is None:
         raise Misconfigured(
@@ -133,7 +146,23 @@ def outbound_rules(settings: Settings) -> OutboundRules:
         drs_prefixes=settings.source_drs_prefixes,
         s3_endpoint=settings.source_s3_endpoint,
         s3_region=settings.source_s3_region,
+        references=settings.source_references,
+        references_max_bytes=settings.source_references_max_bytes,
+        references_dir=settings.source_references_dir,
     )
+
+
+def check_references(settings: Settings, sources: Sources) -> None:
+    """Refuse at start what would fail with the first CRAM.
+
+    Raises:
+        Misconfigured: an entry of SOURCE_REFERENCES cannot be read, or its URL is against the rules.
+    """
+    for reference in outbound_rules(settings).reference_sources():
+        try:
+            sources.judge(reference.url_of("0" * 32))
+        except GooseherdError as error:
+            raise Misconfigured(SOURCE_REFERENCES, f"{reference.name}: {error}") from None
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:

@@ -198,15 +198,14 @@ async def _perform(
     if stopping.failure is not None:
         return
     # Imported late: signals and the watchdog are in place first where no fork server has imported them.
-    from gooseherd.worker.dependencies import open_dependencies
+    from gooseherd.worker.dependencies import open_dependencies, open_references
     from gooseherd.worker.engine import run_attempt
 
     settings = WorkerSettings.from_env()
     try:
-        async with open_dependencies(spec, settings, folder.scratch, preparation) as (
-            cache,
-            sources,
-            registry,
+        async with (
+            open_dependencies(spec, settings, folder.scratch, preparation) as (cache, sources, registry),
+            open_references(settings, sources, folder) as references,
         ):
             await run_attempt(
                 spec,
@@ -215,6 +214,7 @@ async def _perform(
                 registry=registry,
                 work=folder.scratch,
                 emit=journal.append,
+                references=references,
             )
     finally:
         if preparation is not None:

@@ -20,7 +20,9 @@ from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
 from gooseherd.worker.engine import Processors
+from gooseherd.worker.folders import AttemptFolder, references_below
 from gooseherd.worker.preparation import Preparation
+from gooseherd.worker.references import ReferenceRules, References
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
 from gooseherd.worker.settings import WorkerSettings
 
@@ -69,6 +71,27 @@ async def _confinement(
     else:
         async with confinement(settings.sandbox, limits, scratch) as confined:
             yield confined, None
+
+
+@asynccontextmanager
+async def open_references(
+    settings: WorkerSettings, sources: Sources, folder: AttemptFolder
+) -> AsyncIterator[References]:
+    """The reference sequences that the attempt may ask for; it uses them until the block ends.
+
+    Raises:
+        Misconfigured: naming the variable.
+    """
+    rules = ReferenceRules(
+        sources=settings.outbound.reference_sources(),
+        most_bytes=settings.outbound.references_max_bytes,
+        folder=settings.outbound.references_dir or references_below(folder.path.parent),
+    )
+    references = References(rules, sources, folder.scratch / "references")
+    try:
+        yield references
+    finally:
+        await references.close()
 
 
 def artifact_cache(settings: WorkerSettings) -> CacheBackend:

@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,10 +22,12 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
+from gooseherd.domain.reference import BroughtReferences, ReferenceSequence
 from gooseherd.domain.source import IdentityKind, Sidecar, SourceFile
 from gooseherd.worker.failure_reason import failure_of
 from gooseherd.worker.progress import FETCH_PERCENT, Emit, ProgressReporter
 from gooseherd.worker.publication import Publication
+from gooseherd.worker.references import References
 from gooseherd.worker.streaming_source import OnFetched, StreamingSource
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,14 @@ class Processors(Protocol):
 
 
 async def run_attempt(
-    spec: AttemptSpec, *, cache: CacheBackend, sources: Sources, registry: Processors, work: Path, emit: Emit
+    spec: AttemptSpec,
+    *,
+    cache: CacheBackend,
+    sources: Sources,
+    registry: Processors,
+    work: Path,
+    emit: Emit,
+    references: References | None = None,
 ) -> None:
     """Publish the artifact that the spec orders, emitting events up to the last one.
 
@@ -56,7 +65,7 @@ async def run_attempt(
     Every failure becomes a last event. Cancellation removes the scratch and is raised
     without a last event: only the caller knows the reason.
     """
-    run = _Run(spec, cache, sources, registry, work, emit)
+    run = _Run(spec, cache, sources, registry, work, emit, references)
     try:
         try:
             manifest = await run.publish()
@@ -84,8 +93,10 @@ class _Run:
         registry: Processors,
         work: Path,
         emit: Emit,
+        references: References | None,
     ) -> None:
         self._spec = spec
+        self._references = references
         self._sources = sources
         self._registry = registry
         self._work = work
@@ -189,8 +200,16 @@ class _Run:
                 arriving,
                 self._publication.announce,
                 self._fetch_index,
+                self._bring_references,
             )
         )
+
+    async def _bring_references(
+        self, needed: Sequence[ReferenceSequence], also: Sequence[ReferenceSequence], /
+    ) -> BroughtReferences:
+        if self._references is None:
+            return BroughtReferences(self._work, configured=False)
+        return await self._references.bring(needed, also, self._progress.waiting)
 
     async def _fetch_index(self, sidecar: Sidecar, into: Path) -> None:
         source = dataclasses.replace(

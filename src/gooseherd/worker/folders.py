@@ -25,6 +25,8 @@ _DRAINING: Final = "draining"
 _KEEP: Final = "keep"
 _KEEP_DRAFT: Final = "keep.draft"
 _MARKS: Final = frozenset({_DRAINING, _KEEP, _KEEP_DRAFT})
+REFERENCES: Final = "references"
+"""The folder of reference sequences of a worker that shares none with others (reference_store.py)."""
 SPARE: Final = "spare-"
 """Of the names of folders in which processes without an order prepare (preparation.py)."""
 
@@ -126,7 +128,12 @@ def claim(work: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) or name.startswith(SPARE)
+    return bool(_NAME.fullmatch(name)) or name.startswith(SPARE) or name == REFERENCES
+
+
+def references_below(work: Path) -> Path:
+    """Where a worker that works in `work` keeps reference sequences, if it is not told otherwise."""
+    return work / REFERENCES
 
 
 def sweep(work: Path) -> None:

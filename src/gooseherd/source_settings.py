@@ -1,0 +1,58 @@
+"""The settings of what is fetched, and from where; `Settings` has them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from gooseherd import environment
+from gooseherd.setting_types import Flag, Folder, Paths, Size, Text, Words
+
+
+class SourceSettings(BaseSettings):
+    """Sources, and the reference sequences that some of them leave out."""
+
+    source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
+    source_bad_lines: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="Lines of VCF, GFF, GTF, BED and peaks that make no record: the file is refused, or up "
+        "to 100 are left out, counted and named. Part of these files' keys: after a change they are prepared "
+        "anew when they are asked for.",
+    )
+    source_file_roots: Paths = Field(
+        (),
+        description="Folders below which file: sources are allowed, `:` between. For workers on this "
+        "machine: the embedded profile and the local cloud.",
+    )
+    source_allow_hosts: Words = Field(
+        (), description="Host patterns sources may come from, comma-separated. Empty: any public host."
+    )
+    source_allow_networks: Words = Field(
+        (), description="Networks (CIDR) that are allowed although private, comma-separated: a local cloud."
+    )
+    source_allow_http: Flag = Field(False, description="Allow plain http: sources.")
+    source_drs_prefixes: Words = Field(
+        (), description="Where compact DRS ids live: prefix=https://host/path/{id}, comma-separated."
+    )
+    source_s3_endpoint: Text = Field(
+        None, description="Endpoint of s3: sources; naming it allows it, also plain http. Unset: AWS's own."
+    )
+    source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
+    source_references: Words = Field(
+        (),
+        description="FASTA files of the reference sequences that CRAMs leave out: NAME=URL, comma-separated; "
+        "NAME is an assembly (hg38) or the M5 of a sequence, {m5} in the URL stands for the M5 of each.",
+    )
+    source_references_max_bytes: Size = Field(
+        environment.REFERENCES_MAX_BYTES,
+        gt=0,
+        description="Most that the reference sequences of a machine may take on disk, and a FASTA of them; a "
+        "human genome takes 3 GB. Never more than half of the disk.",
+    )
+    source_references_dir: Folder = Field(
+        None,
+        description="Folder of them, shared by the workers of a machine. Unset: in the state folder; of a "
+        "task, its own.",
+    )
