@@ -38,6 +38,27 @@ class HttpSettings(BaseSettings):
         description="Most new tries of failed files (`?retry=true`) of one requester within ten minutes, but "
         "for the admin key; more get 429. Each costs a worker an attempt.",
     )
+    api_max_event_streams_per_requester: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="Most streams of events (`/jobs/{id}/events`) that one requester may have open; more get "
+        "429. Half of API_MAX_CONNECTIONS for all together.",
+    )
+    api_max_raw_per_requester: int = Field(
+        64,
+        ge=1,
+        le=100_000,
+        description="Most responses at a time with a source's own bytes (`?raw=true`, and all while "
+        "processing is off) for one requester; more get 429. Each holds a connection to the source's host.",
+    )
+    api_max_bytes_per_minute_per_requester: Size | None = Field(
+        None,
+        ge=0,
+        description="Most bytes a minute for one requester, but for the admin key, by each API process. Who "
+        "took more gets 429 for bytes until time has made up for it. 0: no limit. Unset: 16 GiB, far more "
+        "than viewers read; none where API_HOST is loopback and there are no proxies: there all are one.",
+    )
     api_cors_origins: Words = Field(
         (),
         description="Origins whose pages may read everything, comma-separated; `*`: all. Unset: all; but "
@@ -120,6 +141,14 @@ class HttpSettings(BaseSettings):
     def is_local(self) -> bool:
         """Whether whoever asks is of this machine: no proxy brings others."""
         return self.is_loopback and not self.api_trusted_proxies
+
+    @property
+    def bytes_per_minute(self) -> int:
+        """Most of one requester; 0: no limit."""
+        chosen = self.api_max_bytes_per_minute_per_requester
+        if chosen is not None:
+            return chosen
+        return 0 if self.is_local else 16 * 2**30
 
     @property
     def unread_seconds(self) -> float:

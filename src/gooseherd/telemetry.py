@@ -121,6 +121,9 @@ BYTES_SERVED: Final = Counter(
 REQUESTS_HELD: Final = Gauge(
     "gooseherd_http_requests_held", "Requests that wait for a file to be made.", registry=REGISTRY
 )
+EVENT_STREAMS: Final = Gauge(
+    "gooseherd_http_event_streams", "Open streams of events of jobs and batches.", registry=REGISTRY
+)
 WRONG_KEYS: Final = Counter(
     "gooseherd_http_wrong_keys_total", "Requests with a key that is none.", registry=REGISTRY
 )

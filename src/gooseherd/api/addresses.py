@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 _WITH_PORT = re.compile(r"\[(?P<bracketed>[^\]]*)\](?::\d{1,5})?|(?P<plain>[^:]*):\d{1,5}")
@@ -22,6 +23,7 @@ def without_port(hop: str) -> str:
     return str(ip_address(word))
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """What counts as one client: an IPv4 address, or the /64 that one customer of IPv6 gets."""
     try:

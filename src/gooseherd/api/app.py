@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.head import HeadByGet
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.middleware import EdgeMiddleware
@@ -52,6 +53,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     """The whole API as one ASGI application. Starts nothing and needs no lifespan."""
     catalog = Catalog(dependencies.files, dependencies.clock)
     names = Names(dependencies.submissions)
+    streams = EventStreams(dependencies)
     framework = FastAPI(
         title="gooseherd",
         version=dependencies.version,
@@ -62,8 +64,8 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     for router in (
         documented_routes(),
         artifact_routes(dependencies, catalog, names),
-        job_routes(dependencies, names),
-        batch_routes(dependencies, catalog),
+        job_routes(dependencies, names, streams),
+        batch_routes(dependencies, catalog, streams),
         session_routes(dependencies, catalog, names),
         file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),

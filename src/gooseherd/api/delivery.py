@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gooseherd import telemetry
+from gooseherd.api.allowances import Concurrent
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import ConditionalResponse, decide
 from gooseherd.api.dependencies import Dependencies
@@ -65,6 +66,7 @@ class Delivery:
         self._names = names
         self._describing = Describing(catalog, dependencies.sources)
         self._retries = Retries(dependencies)
+        self._raw = Concurrent("raw responses", per_requester=dependencies.raw_per_requester)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Errors are raised; the middleware answers them."""
@@ -91,6 +93,7 @@ class Delivery:
             self._dependencies,
             self._describing,
             self._retries,
+            self._raw,
             self._names,
             context,
             entry,
@@ -127,6 +130,7 @@ class _PartRequest:
     dependencies: Dependencies
     describing: Describing
     retries: Retries
+    raw: Concurrent
     names: Names
     context: RequestContext
     entry: SourceFile
@@ -322,18 +326,19 @@ class _PartRequest:
         _SERVED[self.kind].inc(sent)
 
     async def _upstream(self, url: str, filename: str) -> None:
-        await serve_upstream(
-            self.dependencies.sources,
-            self.entry,
-            url,
-            filename,
-            self.kind,
-            method=self.method,
-            headers=self.context.headers,
-            max_bytes=self.dependencies.source_max_bytes,
-            receive=self.receive,
-            send=self.send,
-        )
+        with self.raw.place(self.context.requester):
+            await serve_upstream(
+                self.dependencies.sources,
+                self.entry,
+                url,
+                filename,
+                self.kind,
+                method=self.method,
+                headers=self.context.headers,
+                max_bytes=self.dependencies.source_max_bytes,
+                receive=self.receive,
+                send=self.send,
+            )
 
     async def _accepted(self, job: Job) -> None:
         accepted = Accepted.of(

@@ -67,6 +67,13 @@ class Dependencies:
     """Largest file whose own bytes are passed on."""
     retries_per_requester: int = 20
     """Within ten minutes; each costs an attempt. The admin's are not counted."""
+    raw_per_requester: int = 64
+    """Responses at a time with upstream's own bytes; each holds a connection to the source's host."""
+    event_streams_per_requester: int = 100
+    event_streams: int = 2000
+    """Of all requesters together."""
+    bytes_per_minute: int = 0
+    """Of one requester; 0: as many as it can take. The admin's are not counted."""
     version: str = "0"
     build: str = "unknown"
     body_limit_bytes: int = 8 * 1024 * 1024

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final
 
 from gooseherd import telemetry
-from gooseherd.domain.errors import LimitReached
+from gooseherd.api.allowances import Concurrent
 from gooseherd.domain.job import Requester
 
 SHORT_HOLDS: Final = (2.0, 2.0, 2.0, 5.0, 5.0, 10.0, 10.0)
@@ -28,7 +27,6 @@ RETRY_SECONDS: Final = 5.0
 
 _VIEWERS_MODES: Final = frozenset({b"cors", b"same-origin", b"no-cors"})
 _HOP: Final = re.compile(rb"(?:^|(?<=&))hop=[^&]*(?:&|$)")
-_RETRY_AFTER_LIMIT: Final = 2
 
 
 class Client(Enum):
@@ -81,10 +79,8 @@ class Holds:
     """The requests that are held now, bounded for each requester and in all."""
 
     def __init__(self, *, per_requester: int, total: int) -> None:
-        self._per_requester = per_requester
-        self._total = total
-        self._held: Counter[Requester] = Counter()
-        self._count = 0
+        held = telemetry.REQUESTS_HELD.set
+        self._held = Concurrent("held requests", per_requester=per_requester, total=total, on_change=held)
         self._stopping: asyncio.Future[None] | None = None
         self._stopped = False
 
@@ -108,30 +104,10 @@ class Holds:
                 self._stopping.set_result(None)
         return self._stopping
 
-    @contextmanager
-    def place(self, requester: Requester) -> Iterator[None]:
+    def place(self, requester: Requester) -> AbstractContextManager[None]:
         """Count one more held request for as long as the block lasts.
 
         Raises:
             LimitReached: this requester has too many, or there are too many in all.
         """
-        if self._held[requester] >= self._per_requester:
-            raise LimitReached(
-                "held requests of this requester",
-                self._per_requester,
-                self._held[requester],
-                _RETRY_AFTER_LIMIT,
-            )
-        if self._count >= self._total:
-            raise LimitReached("held requests", self._total, self._count, _RETRY_AFTER_LIMIT)
-        self._held[requester] += 1
-        self._count += 1
-        telemetry.REQUESTS_HELD.inc()
-        try:
-            yield
-        finally:
-            telemetry.REQUESTS_HELD.dec()
-            self._count -= 1
-            self._held[requester] -= 1
-            if not self._held[requester]:
-                del self._held[requester]
+        return self._held.place(requester)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
+from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 _audit = logging.getLogger("gooseherd.audit")
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
+_REFUSED: Final = 400
 PATH_LIMIT_BYTES: Final = 2048
 
 _FORBIDDEN_PATH = re.compile(
@@ -36,7 +38,7 @@ _FORBIDDEN_PATH = re.compile(
 )
 """Encoded slashes, backslashes and control bytes: no id has them, and readers disagree about them."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_ARTIFACT = re.compile(rf"/(?:{'|'.join(OWN_ADDRESS)})/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
+_ARTIFACT = re.compile(rf"/(?:{'|'.join(OWN_ADDRESS)}|artifacts)/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
 
 _REQUEST_HEADERS: Final = (
     b"Authorization, Range, If-Range, If-Match, If-None-Match, Prefer, Cache-Control, Content-Type, "
@@ -60,6 +62,11 @@ class EdgeMiddleware:
         self._dependencies = dependencies
         self._origins = Origins(dependencies.origins, catalog)
         self._wrong_keys = WrongKeys()
+        self._bytes = (
+            ByteBudget(dependencies.bytes_per_minute, dependencies.clock)
+            if dependencies.bytes_per_minute
+            else None
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (other kinds of scope pass through)."""
@@ -80,17 +87,23 @@ class EdgeMiddleware:
             (b"x-content-type-options", b"nosniff"),
         ]
         status, complete = 0, False
+        budget = None if self._bytes is None or context.is_admin else self._bytes
+        payer = context.requester if budget is not None else ""
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *always]
+                if budget is not None and status < _REFUSED:
+                    message["headers"] += budget.fields(payer)
                 if self._dependencies.holds.stopped:
                     # The next request of this client is for the process that follows.
                     message["headers"].append((b"connection", b"close"))
             elif message["type"] == "http.response.body":
                 complete = not message.get("more_body", False)
+                if budget is not None:
+                    budget.spend(payer, len(message.get("body", b"")))
             await send(message)
 
         try:
@@ -107,6 +120,8 @@ class EdgeMiddleware:
                     raise self._origins.refuse(headers)
                 if context.has_wrong_key:
                     self._wrong_keys.note(context.network)
+                if budget is not None and scope["method"] == "GET" and _ARTIFACT.fullmatch(scope["path"]):
+                    budget.check(payer)
                 await self._inside(scope, receive, send_with_headers)
         except ClientDisconnected:
             pass

@@ -36,7 +36,7 @@ _EXPOSED: Final = (
     b"Preference-Applied, Content-Disposition, X-Request-Id, RateLimit, RateLimit-Policy"
 )
 _CROSS_ORIGIN: Final = (b"cross-origin-resource-policy", b"cross-origin")
-_SAME_SITE: Final = (b"cross-origin-resource-policy", b"same-site")
+_EMBEDDED_NEARBY: Final = (b"cross-origin-resource-policy", b"same-site")
 _VARY: Final = (b"vary", b"Origin")
 
 
@@ -61,7 +61,7 @@ class Cors:
         self._open = b"*" in self._origins
         self._local = local and not self._open
         self.for_everybody: Pairs = [*_allowed(b"*"), _CROSS_ORIGIN]
-        self._closed: Pairs = [_VARY, _SAME_SITE if self._local else _CROSS_ORIGIN]
+        self._closed: Pairs = [_VARY, _EMBEDDED_NEARBY if self._local else _CROSS_ORIGIN]
 
     def headers(self, request: Headers) -> Pairs:
         """Those of the response to a request with these."""

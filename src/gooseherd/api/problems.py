@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from gooseherd.api.allowances import limit_field, policy_field
 from gooseherd.api.server.refusals import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -283,7 +284,13 @@ def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
     again = kind.retryable
     headers: Pairs = []
     match error:
-        case errors.LimitReached() | NotReady():
+        case errors.LimitReached():
+            headers += [
+                (b"retry-after", b"%d" % error.retry_after_seconds),
+                policy_field(error.limit, error.allowed, error.window_seconds, error.unit),
+                limit_field(error.limit, 0, error.retry_after_seconds),
+            ]
+        case NotReady():
             headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
         case errors.AlreadyFailed():
             again = _may_pass(error.reason)

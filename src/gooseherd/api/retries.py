@@ -35,5 +35,9 @@ class Retries:
             self._allowance.take(context.requester)
         except LimitReached as reached:
             raise TooManyRetries(
-                reached.limit, reached.allowed, reached.current, reached.retry_after_seconds
+                reached.limit,
+                reached.allowed,
+                reached.current,
+                reached.retry_after_seconds,
+                reached.window_seconds,
             ) from None

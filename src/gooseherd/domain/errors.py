@@ -159,6 +159,10 @@ class LimitReached(Rejected):
     allowed: int
     current: int
     retry_after_seconds: int = 30
+    window_seconds: int | None = None
+    """Of a limit on what is done within a time; None: on what there is at a time."""
+    unit: str = "request"
+    """What is counted, as the registry of quota units names it (draft-ietf-httpapi-ratelimit-headers-10)."""
 
     def __str__(self) -> str:
         return f"{self.limit}: {self.current} of {self.allowed}"

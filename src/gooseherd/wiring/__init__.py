@@ -201,11 +201,17 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 public_url=settings.api_public_url,
                 wait_max_seconds=settings.api_wait_max_seconds,
                 hold_viewers=settings.api_hold == "viewers",
-                holds=Holds(per_requester=settings.api_max_holds_per_requester, total=_most_holds(settings)),
+                holds=Holds(
+                    per_requester=settings.api_max_holds_per_requester, total=_half_of_connections(settings)
+                ),
                 origins=origin_rules(settings),
                 trusted_proxies=settings.api_trusted_proxies,
                 source_max_bytes=settings.source_max_bytes,
                 retries_per_requester=settings.api_max_retries_per_requester,
+                raw_per_requester=settings.api_max_raw_per_requester,
+                event_streams_per_requester=settings.api_max_event_streams_per_requester,
+                event_streams=_half_of_connections(settings),
+                bytes_per_minute=settings.bytes_per_minute,
                 version=__version__,
                 build=build_id(),
                 readiness=readiness,
@@ -218,8 +224,8 @@ def _free_slots(fleet: Fleet, executions: Executions) -> int:
     return fleet.slots() - executions.launching
 
 
-def _most_holds(settings: Settings) -> int:
-    """Half of the connections this process can have: the others are for those who get bytes."""
+def _half_of_connections(settings: Settings) -> int:
+    """Of those this process can have, for who waits: the others are for those who get bytes."""
     return max(1, connections_within_descriptors(settings.api_max_connections) // 2)
 
 

@@ -143,7 +143,8 @@ def test_a_trailer_is_no_header(service: Service) -> None:
     assert status(service.ask(head + b"\r\n" + chunks + key + b"\r\n")) == 401
     path = service.register("trailed", 1000).encode()
     ranged = (
-        b"GET %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" % path
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        % path
     )
     assert status(service.ask(ranged + b"0\r\nRange: bytes=0-9\r\n\r\n")) == 200
 

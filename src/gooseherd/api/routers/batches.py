@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.models.batches import (
     BatchFile,
     BatchFileList,
@@ -46,7 +47,7 @@ _PAGE: Final = 1000
 _FAILURES_SHOWN: Final = 10
 
 
-def batch_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
+def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStreams) -> APIRouter:
     """The routes under /batches."""
     router = APIRouter(tags=["batches"])
 
@@ -150,7 +151,10 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog) -> APIRouter:
         )
 
     @router.get(
-        "/batches/{batch_id}/events", response_class=EventSourceResponse, responses=problems(404, 503)
+        "/batches/{batch_id}/events",
+        response_class=EventSourceResponse,
+        responses=problems(404, 429, 503),
+        dependencies=[Depends(streams.place)],
     )
     async def events(
         context: CurrentRequest, batches: TheBatches, batch: TheBatch

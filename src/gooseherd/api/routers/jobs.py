@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.models.jobs import JobList, JobView, QueueView
 from gooseherd.api.models.response import StatusWord
 from gooseherd.api.names import Names
@@ -30,7 +31,7 @@ from gooseherd.domain.source import parse_dcc, parse_local_id
 from gooseherd.domain.states import Status
 
 
-def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
+def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) -> APIRouter:
     """The routes under /jobs, and /queue."""
     router = APIRouter(tags=["jobs"])
 
@@ -79,7 +80,8 @@ def job_routes(dependencies: Dependencies, names: Names) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/events",
         response_class=EventSourceResponse,
-        responses=problems(404, 503),
+        responses=problems(404, 429, 503),
+        dependencies=[Depends(streams.place)],
     )
     async def events(
         context: CurrentRequest,
