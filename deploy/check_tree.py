@@ -16,6 +16,8 @@ MOST_BYTES = 200_000
 BIG: Mapping[str, str] = {
     "deploy/requirements.txt": "hashes of every wheel of every locked dependency",
     "deploy/requirements-dev.txt": "the same, with the tools",
+    "src/gooseherd/api/static/igv-3.8.10-c45dd83d57.js": "igv.js as its package has it",
+    "src/gooseherd/api/static/rapidoc-9.3.8-48abb9e9ac.js": "RapiDoc, likewise, for /docs",
     "tests/browser/viewers/package-lock.json": "the same of the genome browsers that tests draw files with",
 }
 """Files that may be bigger, each with its reason."""

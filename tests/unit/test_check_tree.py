@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "deploy/check_tree.py"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    for name in (
-        "deploy/requirements.txt",
-        "deploy/requirements-dev.txt",
-        "tests/browser/viewers/package-lock.json",
-    ):
+    for name in runpy.run_path(str(SCRIPT))["BIG"]:
         add(tmp_path, name, b"x" * 300_000)
     return tmp_path
 

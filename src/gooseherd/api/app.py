@@ -1,4 +1,4 @@
-"""The application: the edge middleware, byte delivery behind it, the framework behind that."""
+"""The application: the edge middleware, behind it our pages, byte delivery, and the framework last."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.routers.sessions import session_routes
+from gooseherd.api.static_files import StaticFiles
 from gooseherd.domain.errors import GooseherdError, NotFound
 
 __all__ = ["ERROR_STATUS", "Dependencies", "create_app"]
@@ -58,6 +59,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         title="gooseherd",
         version=dependencies.version,
         description=_DESCRIPTION,
+        docs_url=None,  # static_files serves it
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -74,7 +76,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     ):
         framework.include_router(router)
     _add_error_handlers(framework)
-    inside = Delivery(HeadByGet(framework), dependencies, catalog, names)
+    inside = StaticFiles(Delivery(HeadByGet(framework), dependencies, catalog, names))
     return EdgeMiddleware(inside, dependencies, catalog)
 
 

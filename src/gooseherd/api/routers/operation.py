@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from html import escape
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gooseherd import telemetry
@@ -78,13 +77,10 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def front(context: CurrentRequest) -> Response:
+        """For programs; browsers get the page (static_files)."""
         links = {name: context.link(path) for name, path in _ENTRY_POINTS.items()}
-        if b"text/html" not in context.headers.get(b"accept", b""):
-            return JSONResponse({"name": "gooseherd", "version": dependencies.version, **links})
-        items = "".join(f'<li><a href="{escape(url)}">{escape(name)}</a></li>' for name, url in links.items())
-        return HTMLResponse(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>gooseherd</title>'
-            f"<h1>gooseherd {escape(dependencies.version)}</h1><ul>{items}</ul></html>"
+        return JSONResponse(
+            {"name": "gooseherd", "version": dependencies.version, **links}, headers={"Vary": "Accept"}
         )
 
     return router
