@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent / "viewers"
 ROOT = Path(__file__).parents[2]
-_SOURCES = ("package.json", "package-lock.json", "bundle.mjs", "driver.mjs")
+_SOURCES = ("package.json", "package-lock.json", "bundle.mjs", "driver.mjs", "readers.mjs")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ class Origin:
     """Where sources come from. Those that are held back come to their last byte when they are let go."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.let_go = threading.Event()
         self.let_go.set()
         origin = self

@@ -1,4 +1,4 @@
-// node bundle.mjs FOLDER: the viewers and the driver, each as one file, from the node_modules here.
+// node bundle.mjs FOLDER: the viewers, their readers and the driver, each as one file, from the node_modules here.
 import { copyFileSync } from 'node:fs'
 import { build } from 'esbuild'
 
@@ -21,4 +21,10 @@ copyFileSync('node_modules/igv/dist/igv.min.js', `${folder}/igv.js`)
 await build({
   bundle: true, logLevel: 'error', platform: 'node', format: 'cjs', legalComments: 'none',
   entryPoints: ['driver.mjs'], outfile: `${folder}/driver.cjs`,
+})
+await build({
+  bundle: true, logLevel: 'error', platform: 'node', format: 'esm', legalComments: 'none',
+  // What of it is CommonJS requires modules of Node.
+  banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)" },
+  entryPoints: ['readers.mjs'], outfile: `${folder}/readers.mjs`,
 })
