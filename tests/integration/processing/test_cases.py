@@ -183,3 +183,12 @@ async def test_a_table_is_passed_on_as_it_is(process: Process) -> None:
     text = b"name,note\n<b>,version\n"
     made = await process(text, "csv")
     assert await asyncio.to_thread(Path(made.data).read_bytes) == text
+
+
+@pytest.mark.parametrize("begin", [b"0e0", b"134.0", b"+5", b"007"])
+async def test_a_bed_whose_first_position_is_spelt_oddly_is_no_file_of_pairs(
+    process: Process, begin: bytes
+) -> None:
+    made = await process(b"chr1\t" + begin + b"\t200\tn\t10\t-\n", "bed")
+    assert made.failure is None, made.failure
+    assert made.counts["respelt_coordinates"] == 1

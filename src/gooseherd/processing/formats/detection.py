@@ -132,22 +132,34 @@ _PACKED: Final[dict[Format, frozenset[Compression]]] = {
     MCOOL: frozenset({Compression.PLAIN}),
 }
 _OWN: Final = frozenset({Compression.GZIP, Compression.BGZF})
-_WHOLE: Final = rb"\d{1,10}"
-_COLUMNS: Final[dict[str, re.Pattern[bytes]]] = {
-    name: re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?")
-    for name, columns in (
-        (VCF.name, rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % _WHOLE),
-        (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (_WHOLE, _WHOLE)),
-        (SAM.name, rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((_WHOLE,) * 5)),
-        (BED.name, rb"%b %b" % (_WHOLE, _WHOLE)),
-        (BEDPE.name, rb"-?%b -?%b [^\t]+ -?%b -?%b" % ((_WHOLE,) * 4)),
-        (PAF.name, rb"%b %b %b [+-] [^\t]+ %b %b %b %b %b %b" % ((_WHOLE,) * 9)),
-        (PAIRS.name, rb"[^\t]+ %b [^\t]+ %b(?: [+.-] [+.-])?" % (_WHOLE, _WHOLE)),
-        (BEDGRAPH.name, rb"%b %b [-+.\deE]+" % (_WHOLE, _WHOLE)),
-    )
-}
+
+
+def _columns(whole: bytes) -> dict[str, re.Pattern[bytes]]:
+    """What a line of each format looks like, when `whole` is what its numbers look like; a space is a TAB."""
+    return {
+        name: re.compile(rb"[^\t]+\t" + columns.replace(b" ", rb"\t") + rb"(?:\t.*)?")
+        for name, columns in (
+            (
+                VCF.name,
+                rb"%b [^\t]* [ACGTNacgtn]+ [^\t]+ (?:[\d.eE+-]+|\.) [^\t]+ [^\t]*[^\t\d][^\t]*" % whole,
+            ),
+            (GFF.name, rb"[^\t]* [^\t]* %b %b [^\t]+ [+.?-] [012.]" % (whole, whole)),
+            (SAM.name, rb"%b [^\t]+ %b %b (?:\*|(?:\d+[MIDNSHP=X])+) [^\t]+ %b -?%b" % ((whole,) * 5)),
+            (BED.name, rb"%b %b" % (whole, whole)),
+            (BEDPE.name, rb"-?%b -?%b [^\t]+ -?%b -?%b" % ((whole,) * 4)),
+            (PAF.name, rb"%b %b %b [+-] [^\t]+ %b %b %b %b %b %b" % ((whole,) * 9)),
+            (PAIRS.name, rb"[^\t]+ %b [^\t]+ %b(?: [+.-] [+.-])?" % (whole, whole)),
+            (BEDGRAPH.name, rb"%b %b [-+.\deE]+" % (whole, whole)),
+        )
+    }
+
+
+_COLUMNS: Final = _columns(rb"\d{1,10}")
 """What the columns of a line without any header look like. A line may look like several formats: it is the
 one that the catalog names, or else the first of these."""
+_SPELT_ANYHOW: Final = _columns(rb"[\x20+]*\d[\d.eE+\x20]*")
+"""The same where positions are written as the readers of text take them (1e3, 10.0, +7), for the format that
+the catalog names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +274,7 @@ def _by_columns(head: bytes, wanted: Format) -> str | None:
 
 def _of_columns(line: bytes, wanted: Format) -> str | None:
     kin = {wanted.name, *(name for names in _ONE_TEXT if wanted.name in names for name in names)}
-    if any(_COLUMNS[name].fullmatch(line) for name in kin & _COLUMNS.keys()):
+    if any(_SPELT_ANYHOW[name].fullmatch(line) for name in kin & _SPELT_ANYHOW.keys()):
         return wanted.name
     return next((name for name, columns in _COLUMNS.items() if columns.fullmatch(line)), None)
 
