@@ -22,12 +22,14 @@ from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.access import AccessTimes
 from gooseherd.domain.ports.batches import BatchStore
+from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
 from gooseherd.store.mongo.access import MongoAccessTimes
 from gooseherd.store.mongo.batches import MongoBatches
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
+from gooseherd.store.mongo.keys import MongoKeys
 from gooseherd.store.mongo.reservations import MongoReservations
 from gooseherd.store.mongo.schema import ensure_indexes
 from gooseherd.store.sql.access import SqlAccessTimes
@@ -36,6 +38,7 @@ from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.database import SqlDatabase
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.keys import SqlKeys
 from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
@@ -148,6 +151,9 @@ class StoreUnderTest(Protocol):
     @property
     def reservations(self) -> ReservationStore: ...
 
+    @property
+    def keys(self) -> KeyStore: ...
+
     async def records(self) -> dict[str, dict[str, Any]]:
         """All jobs as they are stored, by id."""
         ...
@@ -166,6 +172,7 @@ class MongoStore:
         self.url, self.name, self.database = url, database.name, database
         self.jobs, self.files = MongoJobs(database), MongoFiles(database)
         self.batches, self.access = MongoBatches(database), MongoAccessTimes(database)
+        self.keys = MongoKeys(database)
         self.reservations = MongoReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
@@ -184,6 +191,7 @@ class SqlStore:
         self.url, self.name, self.database = url, name, database
         self.jobs, self.files = SqlJobs(database), SqlFiles(database)
         self.batches, self.access = SqlBatches(database), SqlAccessTimes(database)
+        self.keys = SqlKeys(database)
         self.reservations = SqlReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:

@@ -61,8 +61,9 @@ def submission(
     requester: Requester = ANNE,
     priority: Priority = Priority.NORMAL,
     local_id: str = "f1",
+    source: SourceFile | None = None,
 ) -> Submission:
-    source = SourceFile(
+    source = source or SourceFile(
         dcc=Dcc("4dn"),
         local_id=LocalId(local_id),
         filename="reads.bam",

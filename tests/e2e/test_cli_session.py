@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -234,9 +235,14 @@ def test_a_dump_is_imported_line_by_line(user: Any) -> None:
     assert [f["local_id"] for f in user.json("files", "ls", "--dcc", "dump")["files"]] == ["a"]
 
 
-def test_what_is_not_public_is_denied(user: Any, bed: Path) -> None:
+def test_what_is_not_public_is_for_those_who_may_see_it(user: Any, bed: Path) -> None:
     added = user.json("add", str(bed), "--id", "secret", "--level", "protected")["added"][0]["name"]
-    assert user.run("get", added).returncode == 4
+    assert user.run("get", added).returncode == 0, "the key of the user's own service sees everything"
+    url = json.loads((user.state / "server.json").read_text())["url"]
+    with urllib.request.urlopen(f"{url}/files") as response:
+        assert added not in response.read().decode()
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{url}/data/{added}")
     assert user.run("get", "local/nothing").returncode == 4
 
 

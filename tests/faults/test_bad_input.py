@@ -296,6 +296,6 @@ def test_a_file_that_is_not_public_is_refused_and_starts_nothing(steady: Goosehe
     for part in ("data", "index"):
         for query in ("", "?raw=true", "/status"):
             answer = httpx.get(f"{steady.url}/{part}/{name}{query}", timeout=30)
-            assert answer.status_code == 403, answer.text
+            assert answer.status_code == 404, answer.text
     jobs = httpx.get(f"{steady.url}/jobs", params={"dcc": "t", "local_id": "secret.bed"}, timeout=30).json()
     assert jobs["jobs"] == []

@@ -17,6 +17,7 @@ from gooseherd.api.streaming import ClientDisconnected, hold, relay, wait_for_di
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
 from gooseherd.domain.source import SourceFile
+from gooseherd.domain.visibility import EVERYTHING, PUBLIC_ONLY
 from gooseherd.storage.memory import MemoryCache
 
 
@@ -43,7 +44,7 @@ def test_slugs_are_one_to_a_title():
         (errors.LimitReached("jobs", 5, 5, 7), 429, True, (b"retry-after", b"7")),
         (errors.StoreUnavailable("read"), 503, True, (b"retry-after", b"5")),
         (errors.ProcessingDisabled(), 503, False, None),
-        (errors.AdminKeyRequired(), 401, False, (b"www-authenticate", b'ApiKey realm="gooseherd"')),
+        (errors.AdminKeyRequired(), 401, False, (b"www-authenticate", b'Bearer realm="gooseherd"')),
         (errors.AlreadyFailed("j", "source_invalid", "no header"), 422, False, None),
         (errors.AlreadyFailed("j", "worker_lost", ""), 422, True, (b"retry-after", b"30")),
         (errors.AlreadyFailed("j", "not a reason", ""), 422, False, None),
@@ -156,10 +157,10 @@ async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
     catalog = Catalog(files, lambda: now[0])
     await catalog.put([entry()])
     for now[0] in (0.0, 1.0, 1.9):
-        await catalog.entry("D", "a")
+        await catalog.entry("D", "a", EVERYTHING)
     assert files.reads == 1
     now[0] = 2.0
-    await catalog.entry("d", "a")
+    await catalog.entry("d", "a", EVERYTHING)
     assert files.reads == 2
 
 
@@ -168,13 +169,13 @@ async def test_a_read_that_a_write_overtook_is_not_remembered():
     catalog = Catalog(files, lambda: 0.0)
     await files.put([entry()])
     files.pause.clear()
-    reading = asyncio.create_task(catalog.entry("d", "a"))
+    reading = asyncio.create_task(catalog.entry("d", "a", EVERYTHING))
     await asyncio.sleep(0)
     await catalog.put([entry(data_access_level="protected")])
     files.pause.set()
     await reading
-    with pytest.raises(errors.AccessDenied):
-        await catalog.servable("d", "a")
+    with pytest.raises(errors.NotFound):
+        await catalog.servable("d", "a", PUBLIC_ONLY)
 
 
 async def test_the_memory_of_entries_is_bounded():
@@ -182,10 +183,10 @@ async def test_the_memory_of_entries_is_bounded():
     catalog = Catalog(files, lambda: 0.0)
     await catalog.put([entry(f"f{n}") for n in range(REMEMBERED_ENTRIES + 50)])
     for n in range(REMEMBERED_ENTRIES + 50):
-        await catalog.entry("d", f"f{n}")
+        await catalog.entry("d", f"f{n}", EVERYTHING)
     assert len(catalog._known) == REMEMBERED_ENTRIES
     with pytest.raises(NotFound):
-        await catalog.entry("d", "none")
+        await catalog.entry("d", "none", EVERYTHING)
 
 
 async def never():

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
 from gooseherd.api.dependencies import Dependencies
@@ -52,6 +53,7 @@ ranges. Errors are RFC 9457 problem+json with a stable `type`, and say whether a
 
 def create_app(dependencies: Dependencies) -> ASGIApp:
     """The whole API as one ASGI application. Starts nothing and needs no lifespan."""
+    callers = Callers(dependencies)
     catalog = Catalog(dependencies.files, dependencies.clock)
     names = Names(dependencies.submissions)
     streams = EventStreams(dependencies)
@@ -77,7 +79,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         framework.include_router(router)
     _add_error_handlers(framework)
     inside = StaticFiles(Delivery(HeadByGet(framework), dependencies, catalog, names))
-    return EdgeMiddleware(inside, dependencies, catalog)
+    return EdgeMiddleware(inside, dependencies, catalog, callers)
 
 
 def _add_error_handlers(framework: FastAPI) -> None:

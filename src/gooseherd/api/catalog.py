@@ -1,15 +1,16 @@
-"""The catalog as the API reads it: entries are cached for a moment, and only public ones are served."""
+"""The catalog as the API reads it: entries are cached for a moment, and each caller sees its own."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from gooseherd.domain.errors import AccessDenied, Gone, NotFound
+from gooseherd.domain.errors import Gone, NotFound, NoVisibleFile
 from gooseherd.domain.ports.source import SourceDetails
 from gooseherd.domain.ports.store import FilePage, FileQuery, FileStore
-from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile, parse_dcc, parse_local_id
+from gooseherd.domain.source import Dcc, LocalId, SourceFile, parse_dcc, parse_local_id
+from gooseherd.domain.visibility import EVERYTHING, Visibility
 
 REMEMBERED_SECONDS: Final = 2.0
 """A browser's view asks 14 to 130 ranges of the same few files within seconds; a withdrawn
@@ -28,14 +29,23 @@ class Catalog:
         self._known: OrderedDict[tuple[Dcc, LocalId], tuple[float, SourceFile]] = OrderedDict()
         self._writes = 0
 
-    async def entry(self, dcc: str, local_id: str) -> SourceFile:
+    async def entry(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry by the parts of a path.
+
+        One that is not seen is answered as one that is not there, in the same words and after the same
+        look into the store: else whoever guesses names learns which there are.
 
         Raises:
             InvalidInput: they cannot be ids.
-            NotFound: no such entry.
+            NotFound: no such entry that is seen.
         """
-        ids = parse_dcc(dcc), parse_local_id(local_id)
+        entry = await self._stored(parse_dcc(dcc), parse_local_id(local_id))
+        if not visible.shows(entry):
+            raise NoVisibleFile("file", entry.name, hidden=True)
+        return entry
+
+    async def _stored(self, dcc: Dcc, local_id: LocalId) -> SourceFile:
+        ids = dcc, local_id
         known = self._known.get(ids)
         if known is not None and known[0] > self._clock():
             return known[1]
@@ -43,7 +53,7 @@ class Catalog:
         found = await self._files.get(*ids)
         if found is None:
             self._known.pop(ids, None)
-            raise NotFound("file", f"{ids[0]}/{ids[1]}")
+            raise NoVisibleFile("file", f"{ids[0]}/{ids[1]}")
         if writes == self._writes:  # else what was read may be older than what was written meanwhile
             self._known[ids] = (self._clock() + REMEMBERED_SECONDS, found)
             self._known.move_to_end(ids)
@@ -51,17 +61,14 @@ class Catalog:
                 self._known.popitem(last=False)
         return found
 
-    async def servable(self, dcc: str, local_id: str) -> SourceFile:
+    async def servable(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry, if its bytes may leave.
 
         Raises:
-            AccessDenied: it is not public.
             Gone: it was withdrawn.
-            NotFound: none, or not active.
+            NotFound: none that is seen, or not active.
         """
-        entry = await self.entry(dcc, local_id)
-        if entry.access_level is not AccessLevel.PUBLIC:
-            raise AccessDenied(entry.name, entry.access_level)
+        entry = await self.entry(dcc, local_id, visible)
         status = entry.status.lower()
         if status in WITHDRAWN:
             raise Gone(entry.name, status)
@@ -81,7 +88,7 @@ class Catalog:
     async def refreshed(self, entry: SourceFile) -> SourceFile:
         """The entry as it is stored now, whatever is remembered. Raises NotFound when it is gone."""
         self._known.pop((entry.dcc, entry.local_id), None)
-        return await self.entry(entry.dcc, entry.local_id)
+        return await self.entry(entry.dcc, entry.local_id, EVERYTHING)
 
     async def fill_in(self, seen: SourceFile, details: SourceDetails) -> SourceFile:
         """Store the details that the source gave; the entry as it is stored then (see FileStore.fill_in).
@@ -124,6 +131,10 @@ class Catalog:
     async def of_the_same_content(self, entry: SourceFile, limit: int) -> Sequence[SourceFile]:
         """Entries with the content of `entry`, straight from the store; itself too, while it is there."""
         return await self._files.of_identity(entry.identity, limit)
+
+    async def not_public(self, names: Collection[tuple[Dcc, LocalId]]) -> frozenset[tuple[Dcc, LocalId]]:
+        """Those of the names whose entries are there and not public, straight from the store."""
+        return await self._files.not_public(names)
 
     async def search(self, query: FileQuery) -> FilePage:
         """One page of matching entries, straight from the store."""

@@ -81,7 +81,7 @@ class Delivery:
         context = context_of(scope)
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed("GET, HEAD, OPTIONS")
-        entry = await self._catalog.servable(words[2], words[3])
+        entry = await self._catalog.servable(words[2], words[3], context.caller.visible)
         options = options_of(scope["query_string"], context.headers, self._dependencies.wait_max_seconds)
         named = await self._named(entry, words[4], options, context) if len(words) == 5 else None
         kind = named.kind if named is not None else _KINDS[words[1]]
@@ -198,6 +198,7 @@ class _PartRequest:
 
     async def _submitted(self, submissions: Submissions, cache: CacheBackend, recipe: Recipe) -> Job | None:
         """The job that makes the artifact; None when it was there after all, and was served."""
+        self.context.require_work_on(self.entry)
         if lacks_details(self.entry) and await submissions.active_job(self.entry) is None:
             known, self.entry = self.entry.identity, await self.describing.described(self.entry)
             if self.entry.identity != known and await self._served(submissions, cache, recipe):
@@ -344,7 +345,8 @@ class _PartRequest:
         accepted = Accepted.of(
             job,
             self.context.link,
-            self.names.paths_of_job(job),
+            # Not the job's own entry, which may be another one of the same content.
+            self.names.paths(self.entry, recipe=job.recipe),
             now=await self.dependencies.jobs.now(),
             place=await self.dependencies.queue.place(job),
         )

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
@@ -15,12 +16,17 @@ from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileStore, JobStore
 
 
 def _holds() -> Holds:
     return Holds(per_requester=500, total=4000)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _new_request_id() -> str:
@@ -52,7 +58,9 @@ class Dependencies:
     fleet: Fleet | None = None
     """Unset: there is nothing to show or stop."""
     admin_key: str | None = None
-    """Unset: nobody is admin."""
+    """Unset: nobody is admin but by a key of the store."""
+    keys: KeyStore | None = None
+    """Unset: there are no keys but the admin's."""
     public_url: str | None = None
     """How clients reach this API, path prefix included; unset: as the request says."""
     wait_max_seconds: float = 30.0
@@ -80,6 +88,8 @@ class Dependencies:
     """Largest body of a registration; 1000 entries of a portal's dump are about 2 MB."""
     new_request_id: Callable[[], str] = _new_request_id
     clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], datetime] = _utc_now
+    """What expires is judged by it."""
 
     def __post_init__(self) -> None:
         if (self.cache is None) != (self.submissions is None):

@@ -10,6 +10,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.ports.source import SourceDetails, Sources
 from gooseherd.domain.source import MOST_BYTES, Dcc, IdentityKind, LocalId, SourceFile, is_storable
+from gooseherd.domain.visibility import Visibility
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ class Describing:
         self._sources = sources
         self._asking: dict[_Key, asyncio.Task[SourceFile]] = {}
 
-    async def servable(self, dcc: str, local_id: str) -> SourceFile:
+    async def servable(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry, if its bytes may leave (see Catalog.servable)."""
-        return await self._catalog.servable(dcc, local_id)
+        return await self._catalog.servable(dcc, local_id, visible)
 
     async def described(self, entry: SourceFile) -> SourceFile:
         """The entry as the store has it once its source was asked for what it lacks.

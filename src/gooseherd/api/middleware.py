@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
 from gooseherd.api.allowances import ByteBudget
+from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
@@ -24,7 +25,8 @@ from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.api.wrong_keys import WrongKeys
 from gooseherd.domain.artifact import OWN_ADDRESS
-from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.errors import GooseherdError, InvalidCredential
+from gooseherd.domain.job import Requester
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("gooseherd.audit")
@@ -57,8 +59,11 @@ class EdgeMiddleware:
     problem, one after it ends the connection, so that no client takes half for the whole.
     """
 
-    def __init__(self, inside: ASGIApp, dependencies: Dependencies, catalog: Catalog) -> None:
+    def __init__(
+        self, inside: ASGIApp, dependencies: Dependencies, catalog: Catalog, callers: Callers
+    ) -> None:
         self._inside = inside
+        self._callers = callers
         self._dependencies = dependencies
         self._origins = Origins(dependencies.origins, catalog)
         self._wrong_keys = WrongKeys()
@@ -87,8 +92,8 @@ class EdgeMiddleware:
             (b"x-content-type-options", b"nosniff"),
         ]
         status, complete = 0, False
-        budget = None if self._bytes is None or context.is_admin else self._bytes
-        payer = context.requester if budget is not None else ""
+        budget: ByteBudget | None = None
+        payer = Requester("")
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, complete
@@ -109,17 +114,22 @@ class EdgeMiddleware:
         try:
             if REFUSAL_KEY in scope:
                 raise scope[REFUSAL_KEY]
-            if ESSENTIAL_KEY in scope and scope["path"] not in _ESSENTIAL and not context.is_admin:
+            # Probes and preflights show no credentials, or some that are for others.
+            essential = scope["path"] in _ESSENTIAL
+            if scope["method"] != "OPTIONS" and not essential:
+                _refuse_malformed(scope)
+                self._origins.check_host(headers)
+                await self._identify(context)
+                if self._bytes is not None and not context.is_admin:
+                    budget, payer = self._bytes, context.requester
+            if ESSENTIAL_KEY in scope and not essential and not context.is_admin:
                 raise scope[ESSENTIAL_KEY]
             self._origins.check_host(headers)
             if scope["method"] == "OPTIONS":
                 await _options(scope, headers, send_with_headers, foreign=foreign and opened is None)
             else:
-                _refuse_malformed(scope)
                 if foreign and opened is None:
                     raise self._origins.refuse(headers)
-                if context.has_wrong_key:
-                    self._wrong_keys.note(context.network)
                 if budget is not None and scope["method"] == "GET" and _ARTIFACT.fullmatch(scope["path"]):
                     budget.check(payer)
                 await self._inside(scope, receive, send_with_headers)
@@ -139,6 +149,14 @@ class EdgeMiddleware:
             telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
             if scope["method"] not in _READING and context.is_admin:
                 _note_for_audit(context, scope["method"], status)
+
+    async def _identify(self, context: RequestContext) -> None:
+        """Raises InvalidCredential, or LimitReached for one of many that are none; StoreUnavailable."""
+        try:
+            context.caller = await self._callers.identify(context)
+        except InvalidCredential:
+            self._wrong_keys.note(context.network)
+            raise
 
 
 def _note_for_audit(context: RequestContext, method: str, status: int) -> None:

@@ -13,7 +13,8 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.problems import ForeignHost, OriginRefused, Pairs
 from gooseherd.domain.artifact import OWN_ADDRESS
 from gooseherd.domain.errors import GooseherdError
-from gooseherd.domain.source import AccessLevel, SourceFile
+from gooseherd.domain.source import SourceFile
+from gooseherd.domain.visibility import PUBLIC_ONLY
 
 _log = logging.getLogger(__name__)
 
@@ -155,10 +156,10 @@ class Origins:
 
     async def _is_public_and_remote(self, dcc: str, local_id: str) -> bool:
         try:
-            entry = await self._catalog.entry(dcc, local_id)
+            entry = await self._catalog.entry(dcc, local_id, PUBLIC_ONLY)
         except GooseherdError:
             return False  # also what is not there: a page elsewhere learns nothing of local files
-        return entry.access_level is AccessLevel.PUBLIC and _is_remote(entry)
+        return _is_remote(entry)
 
     def _log_once(self, name: str, message: str) -> None:
         if name not in self._logged and len(self._logged) < _LOGGED_AT_MOST:

@@ -127,8 +127,10 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     MalformedRequest: ProblemType(400, "malformed-request", "The request is malformed"),
     errors.MalformedRange: ProblemType(400, "malformed-range", "The Range header is malformed"),
     errors.AdminKeyRequired: ProblemType(401, "admin-key-required", "The admin key is required"),
-    errors.AccessDenied: ProblemType(
-        403, "access-denied", "The file is not public", fields=_same("access_level")
+    errors.KeyRequired: ProblemType(401, "key-required", "A key is required", fields=_same("scope")),
+    errors.InvalidCredential: ProblemType(401, "invalid-credential", "The key or token cannot be used"),
+    errors.ScopeRequired: ProblemType(
+        403, "scope-required", "The key or token is not for this", fields=_same("scope")
     ),
     OriginRefused: ProblemType(
         403, "origin-refused", "The page may not ask for this", fields=_same("origin")
@@ -298,8 +300,13 @@ def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
                 headers.append((b"retry-after", b"%d" % REMEMBERED_SECONDS))
         case errors.RangeNotSatisfiable():
             headers += [(b"content-range", b"bytes */%d" % error.size), (b"accept-ranges", b"bytes")]
-        case errors.AdminKeyRequired():
-            headers.append((b"www-authenticate", b'ApiKey realm="gooseherd"'))
+        case errors.AdminKeyRequired() | errors.KeyRequired():
+            headers.append((b"www-authenticate", b'Bearer realm="gooseherd"'))
+        case errors.InvalidCredential():
+            headers.append((b"www-authenticate", b'Bearer realm="gooseherd", error="invalid_token"'))
+        case errors.ScopeRequired():
+            challenge = f'Bearer realm="gooseherd", error="insufficient_scope", scope="{error.scope}"'
+            headers.append((b"www-authenticate", challenge.encode()))
         case MethodNotAllowed():
             headers.append((b"allow", error.allow.encode("latin-1", "replace")))
         case PreconditionFailed():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,12 +9,13 @@ from urllib.parse import quote, urlsplit
 
 from gooseherd.api.addresses import network_of, without_port
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.domain.errors import AdminKeyRequired
+from gooseherd.domain.caller import ANONYMOUS, Caller, Scope
+from gooseherd.domain.errors import AdminKeyRequired, KeyRequired, ScopeRequired
 from gooseherd.domain.job import Requester
+from gooseherd.domain.source import SourceFile
 
 Headers = Mapping[bytes, bytes]
 
-ADMIN: Final = Requester("admin")
 SCOPE_KEY: Final = "gooseherd.request_context"
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
@@ -48,7 +47,7 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
 class RequestContext:
     """One request, as everything behind the middleware sees it."""
 
-    __slots__ = ("_dependencies", "_scope", "headers", "request_id")
+    __slots__ = ("_dependencies", "_scope", "caller", "headers", "request_id", "url_token")
 
     def __init__(
         self, scope: Mapping[str, Any], headers: Headers, request_id: str, dependencies: Dependencies
@@ -57,6 +56,10 @@ class RequestContext:
         self._dependencies = dependencies
         self.headers = headers
         self.request_id = request_id
+        self.caller: Caller = ANONYMOUS
+        """Set by the middleware before anything is looked up."""
+        self.url_token = ""
+        """The download token of the query, which every link in the answer has to have again."""
 
     @property
     def path(self) -> str:
@@ -78,29 +81,30 @@ class RequestContext:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the request carries the admin key; without a configured key nobody does."""
-        given = self.headers.get(b"x-api-key")
-        if given is None or not self._dependencies.admin_key:
-            return False
-        # Digests have one length, so the comparison's time tells nothing about the key's.
-        wanted = hashlib.sha256(self._dependencies.admin_key.encode()).digest()
-        return hmac.compare_digest(hashlib.sha256(given).digest(), wanted)
+        """Whether the caller may do everything."""
+        return self.caller.is_admin
 
-    @property
-    def has_wrong_key(self) -> bool:
-        """Whether there is a key in the request, and it is none; where none is configured, none is wrong."""
-        configured = bool(self._dependencies.admin_key)
-        return configured and b"x-api-key" in self.headers and not self.is_admin
+    def require(self, scope: Scope) -> None:
+        """Raises AdminKeyRequired or KeyRequired: nothing was shown; ScopeRequired: what was is less."""
+        if self.caller.may(scope):
+            return
+        if not self.caller.is_anonymous:
+            raise ScopeRequired(scope)
+        raise AdminKeyRequired if scope is Scope.ADMIN else KeyRequired(scope)
+
+    def require_work_on(self, entry: SourceFile) -> None:
+        """Raises ScopeRequired: no job may be started on it. On a public entry anybody's may."""
+        if not self.caller.may_start_work_on(entry):
+            raise ScopeRequired(Scope.SUBMIT)
 
     def require_admin(self) -> None:
-        """Raises AdminKeyRequired."""
-        if not self.is_admin:
-            raise AdminKeyRequired
+        """Raises AdminKeyRequired, ScopeRequired."""
+        self.require(Scope.ADMIN)
 
     @property
     def requester(self) -> Requester:
-        """The admin, else the client's address, of IPv6 its /64: all of those are one customer's."""
-        return ADMIN if self.is_admin else Requester(self.network)
+        """The credential's owner, else the client's address, of IPv6 its /64, which is one customer's."""
+        return self.caller.owner or Requester(self.network)
 
     @property
     def network(self) -> str:

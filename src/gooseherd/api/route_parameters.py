@@ -10,6 +10,7 @@ from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.server.refusals import BodyTooLarge
+from gooseherd.domain.caller import Scope
 from gooseherd.domain.job import Requester
 
 
@@ -29,6 +30,16 @@ def _admin(request: Request) -> RequestContext:
 
 Admin = Annotated[RequestContext, Depends(_admin)]
 """Raises AdminKeyRequired before the body is read."""
+
+
+def _submitter(request: Request) -> RequestContext:
+    context = context_of(request.scope)
+    context.require(Scope.SUBMIT)
+    return context
+
+
+Submitter = Annotated[RequestContext, Depends(_submitter)]
+"""Raises KeyRequired, ScopeRequired before the body is read."""
 
 
 def whose(requester: str | None, context: RequestContext) -> Requester | None:
@@ -60,8 +71,8 @@ async def body_of(request: Request, limit_bytes: int) -> bytes:
 
 _DESCRIPTIONS: Final = {
     400: "The request is malformed",
-    401: "The admin key is required",
-    403: "The file is not public",
+    401: "A key is required, or the one that was shown cannot be used",
+    403: "The key or token has not the scope that this call needs",
     404: "Not found",
     405: "Method not allowed",
     409: "The job can no longer be cancelled, or the worker is in use",

@@ -38,7 +38,6 @@ from gooseherd.domain.batch import (
     member_change,
 )
 from gooseherd.domain.errors import (
-    AccessDenied,
     AlreadyFailed,
     Conflict,
     Gone,
@@ -59,6 +58,7 @@ from gooseherd.domain.ports.store import Claim, JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import Visibility
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ _SECONDS_PER_BATCH: Final = 5.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
 """While batches are under way: their jobs may be ended by any process."""
 
-Servable = Callable[[str, str], Awaitable[SourceFile]]
-"""The catalog's entry if its bytes may leave. Raises NotFound, Gone, AccessDenied, InvalidInput."""
+Servable = Callable[[str, str, Visibility], Awaitable[SourceFile]]
+"""The catalog's entry if it is seen and its bytes may leave. Raises NotFound, Gone, InvalidInput."""
 Described = Callable[[SourceFile], Awaitable[SourceFile]]
 """The entry once its source was asked for a size and version that it lacks."""
 
@@ -231,7 +231,7 @@ class BatchLoop:
                 return
             after = members[-1].number
             # Looked up at once, submitted one after the other: so limits are not exceeded.
-            looked_up = await asyncio.gather(*(self._look_up(member) for member in members))
+            looked_up = await asyncio.gather(*(self._look_up(member, batch.visible) for member in members))
             changes = []
             for member, found in zip(members, looked_up, strict=True):
                 change = (
@@ -251,10 +251,10 @@ class BatchLoop:
                 holding_until = clock() + _HELD.total_seconds() / 3
         self.wakeup.notify()
 
-    async def _look_up(self, member: Member) -> MemberChange | tuple[SourceFile, Recipe]:
+    async def _look_up(self, member: Member, visible: Visibility) -> MemberChange | tuple[SourceFile, Recipe]:
         """What a file that waits has become already, or what is to be submitted."""
         try:
-            entry = await self._servable(member.dcc, member.local_id)
+            entry = await self._servable(member.dcc, member.local_id, visible)
             if entry.is_upstreams_pair:
                 return _becomes(member, MemberState.READY)
             recipe = self._submissions.recipe(entry, Kind.DATA)
@@ -267,8 +267,6 @@ class BatchLoop:
                 return _becomes(member, MemberState.READY)
         except (NotFound, Gone) as error:
             return _failed(member, Reason.SOURCE_MISSING, str(error))
-        except AccessDenied as error:
-            return _failed(member, Reason.SOURCE_FORBIDDEN, str(error))
         except UnsupportedFormat as error:
             return _failed(member, Reason.UNSUPPORTED_FORMAT, str(error))
         except InvalidInput as error:

@@ -12,6 +12,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import JobId, Owner, Requester
 from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import PUBLIC_ONLY, Visibility
 
 BatchId = NewType("BatchId", str)
 
@@ -93,6 +94,8 @@ class NewBatch:
     idempotency_key: str | None = None
     retry: bool = False
     """Ask for new jobs where the last one failed a moment ago."""
+    visible: Visibility = PUBLIC_ONLY
+    """What its requester could see when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ class Batch:
     held_by: Owner | None = None
     held_until: datetime | None = None
     """Until then that process submits its files, and no other does."""
+    visible: Visibility = PUBLIC_ONLY
+    """What its requester could see when it was asked for: other files are not there for it."""
 
     def count(self, *states: MemberState) -> int:
         """How many members are in one of these states."""

@@ -49,6 +49,16 @@ class NoSuchPart(NotFound):
 
 
 @dataclass(eq=False)
+class NoVisibleFile(NotFound):
+    """There is no such entry, or the caller may not see it: `hidden` is for the audit log alone."""
+
+    hidden: bool = False
+
+    def __str__(self) -> str:
+        return f"no {self.what} {self.name!r} that this caller may see"
+
+
+@dataclass(eq=False)
 class Gone(Rejected):
     """The catalog knows the file and says that it was taken back; it will not return."""
 
@@ -61,13 +71,13 @@ class Gone(Rejected):
 
 @dataclass(eq=False)
 class AccessDenied(Rejected):
-    """The file is not public, so it neither leaves nor enters a workflow."""
+    """A source's host refuses to hand it out, or an entry's level is none that may be worked on."""
 
     name: str
     access_level: str
 
     def __str__(self) -> str:
-        return f"{self.name} is {self.access_level}, only public files are served"
+        return f"{self.name} is {self.access_level}"
 
 
 @dataclass(eq=False)
@@ -76,6 +86,36 @@ class AdminKeyRequired(Rejected):
 
     def __str__(self) -> str:
         return "this call needs the admin key in the X-API-Key header"
+
+
+@dataclass(eq=False)
+class KeyRequired(Rejected):
+    """The call came without a credential, and needs one with this scope."""
+
+    scope: str
+
+    def __str__(self) -> str:
+        return f"this call needs a key with the scope {self.scope!r}, as Authorization: Bearer or X-API-Key"
+
+
+@dataclass(eq=False)
+class ScopeRequired(Rejected):
+    """The credential is good, and not for this call."""
+
+    scope: str
+
+    def __str__(self) -> str:
+        return f"this call needs the scope {self.scope!r}, which this credential has not"
+
+
+@dataclass(eq=False)
+class InvalidCredential(Rejected):
+    """A key or token that is none, has expired or was revoked; `problem` says no more than that."""
+
+    problem: str
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 @dataclass(eq=False)

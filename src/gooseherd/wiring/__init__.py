@@ -181,6 +181,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         yield Service(
             dependencies=Dependencies(
                 files=files,
+                keys=store.keys,
                 submissions=submissions,
                 batches=batches,
                 sessions=sessions,

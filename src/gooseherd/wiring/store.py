@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.access import AccessTimes
 from gooseherd.domain.ports.batches import BatchStore
+from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
 from gooseherd.settings import Settings
 from gooseherd.store.report import StoreReport
@@ -33,6 +34,7 @@ class Store:
     reservations: ReservationStore
     batches: BatchStore
     access: AccessTimes
+    keys: KeyStore
     ping: Callable[[], Awaitable[None]]
     """Raises StoreUnavailable when the store does not answer."""
 
@@ -54,6 +56,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             from gooseherd.store.mongo.access import MongoAccessTimes
             from gooseherd.store.mongo.batches import MongoBatches
             from gooseherd.store.mongo.files import MongoFiles
+            from gooseherd.store.mongo.keys import MongoKeys
             from gooseherd.store.mongo.reservations import MongoReservations
 
             mongo = connect.connect(settings.database_url or "", settings.database_name)
@@ -66,6 +69,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
                 MongoReservations(mongo),
                 MongoBatches(mongo),
                 MongoAccessTimes(mongo),
+                MongoKeys(mongo),
                 lambda: connect.ping(mongo),
             )
         else:
@@ -74,6 +78,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             from gooseherd.store.sql.database import ping
             from gooseherd.store.sql.files import SqlFiles
             from gooseherd.store.sql.jobs import SqlJobs
+            from gooseherd.store.sql.keys import SqlKeys
             from gooseherd.store.sql.reservations import SqlReservations
 
             sql = await _open_sql(settings)
@@ -87,6 +92,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
                 SqlReservations(sql),
                 SqlBatches(sql),
                 SqlAccessTimes(sql),
+                SqlKeys(sql),
                 lambda: ping(sql),
             )
 

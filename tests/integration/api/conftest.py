@@ -42,6 +42,7 @@ from gooseherd.domain.job import Job, JobId, Owner
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.batches import BatchLimits, BatchStore
 from gooseherd.domain.ports.cache import CacheBackend, StoredObject
+from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.ports.source import SourceDetails, Upstream
 from gooseherd.domain.ports.store import ReservationStore
 from gooseherd.domain.source import SourceFile
@@ -50,6 +51,7 @@ from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.keys import SqlKeys
 from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.sqlite import open_sqlite
 
@@ -354,7 +356,9 @@ class Builder:
         root: Path,
         batches: BatchStore | None = None,
         reservations: ReservationStore | None = None,
+        keys: KeyStore | None = None,
     ) -> None:
+        self._keys = keys
         self._reservations = reservations
         self._jobs = jobs
         self._files = files
@@ -433,6 +437,7 @@ class Builder:
                 batches=batches,
                 sessions=sessions,
                 admin_key=ADMIN_KEY,
+                keys=self._keys,
                 wait_max_seconds=15,
                 version="0.1.0",
                 build="test",
@@ -492,6 +497,7 @@ async def build_town(tmp_path: Path) -> AsyncIterator[Build]:
         tmp_path / "cache",
         SqlBatches(database),
         SqlReservations(database),
+        SqlKeys(database),
     )
     yield builder
     await builder.end()

@@ -42,7 +42,7 @@ async def test_a_registration_is_seen_at_once(town):
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     assert (await town.http.get("/data/hubmap/id1")).status_code == 202
     await town.http.post("/files", json=entry(1, data_access_level="protected"), headers=ADMIN)
-    assert (await town.http.get("/data/hubmap/id1")).status_code == 403
+    assert (await town.http.get("/data/hubmap/id1")).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,8 @@ async def test_a_registration_is_seen_at_once(town):
 @pytest.mark.parametrize("path", ["/files", "/files/import"])
 async def test_without_the_admin_key_nothing_is_written(town, headers, path):
     answer = await town.http.post(path, json=entry(1), headers=headers)
-    assert (answer.status_code, answer.json()["type"]) == (401, "/problems/admin-key-required")
+    kind = "invalid-credential" if headers else "admin-key-required"
+    assert (answer.status_code, answer.json()["type"]) == (401, f"/problems/{kind}")
     assert await town.files.count() == 0
 
 
@@ -259,7 +260,7 @@ async def test_only_the_admin_removes(town):
     await town.http.post("/files", json=entry(1), headers=ADMIN)
     for headers in ({}, {"X-API-Key": "wrong"}):
         answer = await town.http.delete("/files/hubmap/id1", headers=headers)
-        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/admin-key-required")
+        assert answer.status_code == 401
     assert (await town.http.delete("/files/hubmap/a..b", headers=ADMIN)).status_code == 422
     assert (await town.http.get("/files/hubmap/id1")).status_code == 200
 

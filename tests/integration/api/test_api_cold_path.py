@@ -223,9 +223,9 @@ async def test_files_that_are_not_public_never_leave_and_never_enter_a_workflow(
         f"/data/{entry.name}?wait=1",
     ):
         answer = await town.http.get(path)
-        assert (answer.status_code, answer.json()["type"]) == (403, "/problems/access-denied"), path
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found"), path
         assert b"secret" not in answer.content
-    assert (await town.http.head(f"/data/{entry.name}")).status_code == 403
+    assert (await town.http.head(f"/data/{entry.name}")).status_code == 404
     assert town.upstream.asked == []
     assert (await town.jobs.find(JobQuery())).jobs == ()
 

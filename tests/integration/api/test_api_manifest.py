@@ -69,7 +69,7 @@ async def test_before_there_is_one_it_is_404_and_nothing_is_started(town):
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
-        ({"data_access_level": "protected"}, 403),
+        ({"data_access_level": "protected"}, 404),
         ({"status": "withdrawn"}, 410),
         ({"status": "pending"}, 404),
         ({"file_format": "cram", "filename": "c.cram"}, 422),

@@ -147,8 +147,8 @@ async def test_the_folder_of_a_file_lists_its_names(town):
 
 async def test_names_of_a_file_that_is_not_public_are_not_told(town):
     entry = await town.register(filename="reads.bam", data_access_level="protected")
-    assert (await town.http.get(f"/files/{entry.name}/")).status_code == 403
-    assert (await town.http.get(f"/files/{entry.name}/reads.bam")).status_code == 403
+    assert (await town.http.get(f"/files/{entry.name}/")).status_code == 404
+    assert (await town.http.get(f"/files/{entry.name}/reads.bam")).status_code == 404
 
 
 async def test_what_else_stands_below_a_file_is_no_name(town):

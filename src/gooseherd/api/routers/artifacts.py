@@ -35,7 +35,7 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
     """The routes under /data, /index, /density and /contigs that the framework answers."""
     router = APIRouter(tags=["artifacts"])
 
-    @router.get("/data/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
+    @router.get("/data/{dcc}/{local_id}/status", responses=problems(401, 404, 410, 422, 503))
     async def data_status(
         context: CurrentRequest,
         dcc: str,
@@ -43,22 +43,28 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         part: Annotated[PartWord, Query(description="Of this part instead.")] = "data",
     ) -> PartReadiness:
         """Whether the data could be read now. Starts nothing."""
-        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind(part))
+        return await _readiness(
+            dependencies, context, await catalog.servable(dcc, local_id, context.caller.visible), Kind(part)
+        )
 
-    @router.get("/index/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
+    @router.get("/index/{dcc}/{local_id}/status", responses=problems(401, 404, 410, 422, 503))
     async def index_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:
         """Whether the index could be read now. Starts nothing."""
-        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.INDEX)
+        return await _readiness(
+            dependencies, context, await catalog.servable(dcc, local_id, context.caller.visible), Kind.INDEX
+        )
 
-    @router.get("/density/{dcc}/{local_id}/status", responses=problems(403, 404, 410, 422, 503))
+    @router.get("/density/{dcc}/{local_id}/status", responses=problems(401, 404, 410, 422, 503))
     async def density_status(context: CurrentRequest, dcc: str, local_id: str) -> PartReadiness:
         """Whether the density could be read now. Starts nothing."""
-        return await _readiness(dependencies, context, await catalog.servable(dcc, local_id), Kind.DENSITY)
+        return await _readiness(
+            dependencies, context, await catalog.servable(dcc, local_id, context.caller.visible), Kind.DENSITY
+        )
 
-    @router.get("/contigs/{dcc}/{local_id}", responses=problems(403, 404, 410, 422, 503))
-    async def contigs(dcc: str, local_id: str) -> Contigs:
+    @router.get("/contigs/{dcc}/{local_id}", responses=problems(401, 404, 410, 422, 503))
+    async def contigs(context: CurrentRequest, dcc: str, local_id: str) -> Contigs:
         """Reference names and lengths of a published artifact; 404 and retryable before that."""
-        entry = await catalog.servable(dcc, local_id)
+        entry = await catalog.servable(dcc, local_id, context.caller.visible)
         submissions = dependencies.submissions
         if submissions is None:
             raise ProcessingDisabled
@@ -74,7 +80,7 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
             aliases={name: list(others) for name, others in named.items()},
         )
 
-    @router.get("/files/{dcc}/{local_id}/manifest", responses=problems(403, 404, 410, 422, 503))
+    @router.get("/files/{dcc}/{local_id}/manifest", responses=problems(401, 404, 410, 422, 503))
     async def manifest(
         context: CurrentRequest,
         dcc: str,
@@ -82,7 +88,7 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         contigs: Annotated[bool, Query(description="Reference names and lengths too.")] = False,
     ) -> ManifestView:
         """What was made of a file, by what, and what was noticed; 404 before that. Starts nothing."""
-        entry = await catalog.servable(dcc, local_id)
+        entry = await catalog.servable(dcc, local_id, context.caller.visible)
         submissions = dependencies.submissions
         if submissions is None:
             raise ProcessingDisabled

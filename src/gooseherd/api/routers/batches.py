@@ -24,6 +24,7 @@ from gooseherd.api.models.batches import (
     CatalogQuery,
     MemberWord,
 )
+from gooseherd.api.private_work import sees_batch
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, body_of, problems, whose
 from gooseherd.api.streaming import until
@@ -36,11 +37,13 @@ from gooseherd.domain.batch import (
     MemberState,
     NewBatch,
 )
-from gooseherd.domain.errors import AdminKeyRequired, InvalidInput, NotFound, ProcessingDisabled
+from gooseherd.domain.caller import Scope
+from gooseherd.domain.errors import InvalidInput, NotFound, ProcessingDisabled
 from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.ports.batches import BatchQuery
 from gooseherd.domain.ports.store import FileQuery
 from gooseherd.domain.source import Dcc, LocalId, parse_dcc, parse_local_id
+from gooseherd.domain.visibility import PUBLIC_ONLY, Visibility
 
 _PAGE: Final = 1000
 """Catalog entries that are read at a time."""
@@ -58,10 +61,13 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
 
     TheBatches = Annotated[Batches, Depends(there)]  # noqa: N806 - a type
 
-    async def found(batch_id: str, batches: TheBatches) -> Batch:
+    async def found(batch_id: str, batches: TheBatches, context: CurrentRequest) -> Batch:
         if not batch_id.isprintable():
             raise NotFound("batch", batch_id)
-        return await batches.batch(BatchId(batch_id))
+        batch = await batches.batch(BatchId(batch_id))
+        if not sees_batch(context, batch):
+            raise NotFound("batch", batch_id)
+        return batch
 
     TheBatch = Annotated[Batch, Depends(found)]  # noqa: N806 - a type
 
@@ -72,7 +78,7 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
     @router.post(
         "/batches",
         status_code=202,
-        responses=problems(401, 413, 422, 429, 503),
+        responses=problems(401, 403, 413, 422, 429, 503),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -90,17 +96,20 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
             Header(max_length=255, description="The same key again finds the batch instead of another one."),
         ] = None,
     ) -> BatchView:
-        """Prepare many files: up to 50, or 10,000 with the admin key. Follow the batch at `Location`.
+        """Prepare many files: up to 50, or 10,000 with the scope `submit`. Follow the batch at `Location`.
 
         The files of a batch wait behind what people ask for one by one.
         """
         wanted = _request(await body_of(request, dependencies.body_limit_bytes))
         if idempotency_key is not None and not (idempotency_key and idempotency_key.isprintable()):
             raise InvalidInput("Idempotency-Key", "must be 1 to 255 printable characters")
-        most = MOST_FILES if context.is_admin else MOST_FILES_WITHOUT_KEY
-        files = await _files(wanted, catalog, most)
-        if len(files) > most and not context.is_admin:
-            raise AdminKeyRequired
+        submitter = context.caller.may(Scope.SUBMIT)
+        most = MOST_FILES if submitter else MOST_FILES_WITHOUT_KEY
+        # What is not public is worked on for those alone who may ask for that.
+        visible = context.caller.visible if submitter else PUBLIC_ONLY
+        files = await _files(wanted, catalog, most, visible)
+        if len(files) > most:
+            context.require(Scope.SUBMIT)
         stored = await batches.create(
             NewBatch(
                 batch_id=BatchId(uuid.uuid4().hex),
@@ -109,12 +118,13 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
                 request_digest=_digest(wanted),
                 idempotency_key=idempotency_key,
                 retry=wanted.retry,
+                visible=await _needed(files, catalog, visible),
             )
         )
         response.headers["Location"] = f"{context.prefix}/batches/{stored.batch.batch_id}"
         return await view(stored.batch, context)
 
-    @router.get("/batches", responses=problems(401, 422, 503))
+    @router.get("/batches", responses=problems(401, 403, 422, 503))
     async def list_batches(
         context: CurrentRequest,
         batches: TheBatches,
@@ -123,8 +133,18 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
         after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
     ) -> BatchList:
         """Batches, newest first."""
-        page = await batches.find(BatchQuery(requester=whose(requester, context), limit=limit, after=after))
-        shown = [BatchView.of(batch, context.link, admin=context.is_admin) for batch in page.batches]
+        query = BatchQuery(
+            requester=whose(requester, context),
+            private_of=None if context.is_admin else context.requester,
+            limit=limit,
+            after=after,
+        )
+        page = await batches.find(query)
+        shown = [
+            BatchView.of(batch, context.link, admin=context.is_admin)
+            for batch in page.batches
+            if sees_batch(context, batch)
+        ]
         return BatchList(batches=shown, next=page.next)
 
     @router.get("/batches/{batch_id}", responses=problems(404, 503))
@@ -167,14 +187,16 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
             shown = await view(seen, context)
             yield ServerSentEvent(event="batch", raw_data=shown.model_dump_json())
 
-    @router.delete("/batches/{batch_id}", responses=problems(401, 404, 503))
+    @router.delete("/batches/{batch_id}", responses=problems(401, 403, 404, 503))
     async def cancel(context: CurrentRequest, batches: TheBatches, batch: TheBatch) -> BatchView:
         """Cancel the batch: what waits, and its jobs that nobody else wants. What is ready stays.
 
         For who asked for it, and the admin. A batch that has ended stays as it is.
         """
-        if not context.is_admin and (b"x-api-key" in context.headers or context.requester != batch.requester):
-            raise AdminKeyRequired
+        if not context.caller.is_anonymous:
+            context.require(Scope.SUBMIT)
+        if context.requester != batch.requester:
+            context.require_admin()
         return await view(await batches.cancel(batch.batch_id), context)
 
     return router
@@ -205,7 +227,9 @@ def _digest(wanted: BatchRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-async def _files(wanted: BatchRequest, catalog: Catalog, most: int) -> list[tuple[Dcc, LocalId]]:
+async def _files(
+    wanted: BatchRequest, catalog: Catalog, most: int, visible: Visibility
+) -> list[tuple[Dcc, LocalId]]:
     """Each name once. Raises InvalidInput: a name that none can be, no file at all, or too many."""
     if wanted.files is not None:
         names: dict[tuple[Dcc, LocalId], None] = {}
@@ -218,10 +242,19 @@ async def _files(wanted: BatchRequest, catalog: Catalog, most: int) -> list[tupl
             except InvalidInput as error:
                 raise InvalidInput(f"files[{position}]", error.problem) from None
         return list(names)
-    return await _matching(wanted.query or CatalogQuery(), catalog, most)
+    return await _matching(wanted.query or CatalogQuery(), catalog, most, visible)
 
 
-async def _matching(wanted: CatalogQuery, catalog: Catalog, most: int) -> list[tuple[Dcc, LocalId]]:
+async def _needed(files: list[tuple[Dcc, LocalId]], catalog: Catalog, visible: Visibility) -> Visibility:
+    """What must be seen for these files, of what the caller sees: of public files nothing more."""
+    hidden = frozenset() if visible.public_only else await catalog.not_public(files)
+    dccs = frozenset(dcc for dcc, _ in hidden)
+    return Visibility(collections=dccs if visible.everything else dccs & visible.collections)
+
+
+async def _matching(
+    wanted: CatalogQuery, catalog: Catalog, most: int, visible: Visibility
+) -> list[tuple[Dcc, LocalId]]:
     """At most one more than `most`: enough to see that they are too many."""
     file_format = resolve(wanted.format) if wanted.format else None
     if wanted.format and file_format is None:
@@ -233,7 +266,14 @@ async def _matching(wanted: CatalogQuery, catalog: Catalog, most: int) -> list[t
     while len(found) <= most:
         limit = min(_PAGE, most + 1 - len(found))
         page = await catalog.search(
-            FileQuery(dcc=dcc, text=wanted.q or None, file_format=file_format, limit=limit, after=after)
+            FileQuery(
+                dcc=dcc,
+                text=wanted.q or None,
+                file_format=file_format,
+                limit=limit,
+                after=after,
+                visible=visible,
+            )
         )
         found += [(entry.dcc, entry.local_id) for entry in page.files]
         after = page.next

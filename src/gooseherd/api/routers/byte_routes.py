@@ -50,7 +50,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {**_PART_HEADERS, "Content-Range": {**_TEXT, "example": "bytes 0-65535/21300000"}},
     },
     304: {"description": "Unchanged; also to a ranged request"},
-    **problems(400, 403, 404, 410, 412, 416, 422, 429, 502, 503),
+    **problems(400, 401, 403, 404, 410, 412, 416, 422, 429, 502, 503),
 }
 
 

@@ -32,7 +32,7 @@ from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileQuery
-from gooseherd.domain.source import AccessLevel, SourceFile, parse_dcc
+from gooseherd.domain.source import SourceFile, parse_dcc
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
                 file_format=wanted,
                 limit=limit,
                 after=after,
+                visible=context.caller.visible,
             )
         )
         admin = context.is_admin
@@ -102,7 +103,7 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
     @router.get("/files/{dcc}/{local_id}", responses=problems(404, 422, 503))
     async def file(context: CurrentRequest, dcc: str, local_id: str) -> FileView:
         """One entry."""
-        entry = await catalog.entry(dcc, local_id)
+        entry = await catalog.entry(dcc, local_id, context.caller.visible)
         paths = names.paths(entry, parts=await _published(dependencies.submissions, entry))
         return FileView.of(entry, context.link, paths, admin=context.is_admin)
 
@@ -162,8 +163,8 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
 
 
 async def _published(submissions: Submissions | None, entry: SourceFile) -> Sequence[Part] | None:
-    """The parts of a public file, for their exact names; None while there are none, or none can be seen."""
-    if submissions is None or entry.is_upstreams_pair or entry.access_level is not AccessLevel.PUBLIC:
+    """The parts of a file, for their exact names; None while there are none."""
+    if submissions is None or entry.is_upstreams_pair:
         return None
     try:
         manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))

@@ -13,13 +13,14 @@ from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.models.jobs import JobList, JobView, QueueView
 from gooseherd.api.models.response import StatusWord
 from gooseherd.api.names import Names
+from gooseherd.api.private_work import as_seen, sees_job
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems, whose
 from gooseherd.api.streaming import until
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.caller import Scope
 from gooseherd.domain.errors import (
-    AdminKeyRequired,
     CacheUnavailable,
     InvalidInput,
     NotFound,
@@ -35,13 +36,13 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
     """The routes under /jobs, and /queue."""
     router = APIRouter(tags=["jobs"])
 
-    async def found(job_id: str) -> Job:
+    async def found(job_id: str, context: CurrentRequest) -> Job:
         job = await dependencies.jobs.get(JobId(job_id)) if job_id.isprintable() else None
-        if job is None:
+        if job is None or not sees_job(context, job):
             raise NotFound("job", job_id)
-        return job
+        return as_seen(job, context.caller)
 
-    @router.get("/jobs", responses=problems(422, 503))
+    @router.get("/jobs", responses=problems(401, 403, 422, 503))
     async def jobs(
         context: CurrentRequest,
         status: StatusWord | None = None,
@@ -60,6 +61,7 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
                 local_id=parse_local_id(local_id) if local_id else None,
                 limit=limit,
                 after=after,
+                visible=context.caller.visible,
             )
         )
         admin = context.is_admin
@@ -100,7 +102,7 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
                 id=f"{seen.fence}-{seen.progress.seq}-{seen.status}",
             )
 
-    @router.delete("/jobs/{job_id}", responses=problems(401, 404, 409, 503))
+    @router.delete("/jobs/{job_id}", responses=problems(401, 403, 404, 409, 503))
     async def withdraw(
         context: CurrentRequest,
         job: Annotated[Job, Depends(found)],
@@ -109,10 +111,12 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
         """Withdraw from a job; the last one out cancels it. With the admin key: cancel it for everyone."""
         if context.is_admin:
             whose = None
-        elif b"x-api-key" in context.headers or context.requester not in job.requesters:
-            raise AdminKeyRequired
         else:
             whose = context.requester
+            if not context.caller.is_anonymous:
+                context.require(Scope.SUBMIT)
+            if whose not in job.requesters:
+                context.require_admin()
         return await _view(dependencies, names, await submissions.withdraw(job.job_id, whose), context)
 
     @router.get("/queue", tags=["operation"], responses=problems(503))

@@ -24,12 +24,12 @@ def name_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         response_model=NameList,
         responses={
             200: {"content": {"text/html": {"schema": {"type": "string"}}}},
-            **problems(403, 404, 410, 422, 503),
+            **problems(401, 404, 410, 422, 503),
         },
     )
     async def listing(context: CurrentRequest, dcc: str, local_id: str) -> Response:
         """The names under which the file's parts are served, for tools; starts nothing."""
-        entry = await catalog.servable(dcc, local_id)
+        entry = await catalog.servable(dcc, local_id, context.caller.visible)
         manifest = await _published(dependencies, entry)
         parts = names.of(entry, parts=manifest.parts if manifest is not None else None)
         if b"text/html" in context.headers.get(b"accept", b""):

@@ -1,4 +1,4 @@
-"""Sessions: a worker kept for one requester, whose jobs run on it in turn. All need the admin key."""
+"""Sessions: a worker kept for one requester, whose jobs run on it in turn, for keys with the scope submit."""
 
 # Annotations here name the dependencies of one application, so they are evaluated where they stand.
 
@@ -12,12 +12,13 @@ from gooseherd.api.describing import Describing
 from gooseherd.api.models.jobs import JobView
 from gooseherd.api.models.sessions import DispatchRequest, SessionList, SessionRequest, SessionView
 from gooseherd.api.names import Names
-from gooseherd.api.route_parameters import Admin, problems
+from gooseherd.api.request_context import RequestContext
+from gooseherd.api.route_parameters import Submitter, problems
 from gooseherd.control.sessions import Sessions, WantedSession
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput, NotFound, ProcessingDisabled
 from gooseherd.domain.job import Requester
-from gooseherd.domain.reservation import ReservationId, ReservedSize
+from gooseherd.domain.reservation import Reservation, ReservationId, ReservedSize
 from gooseherd.domain.source import parse_dcc, parse_local_id
 
 
@@ -40,15 +41,25 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
 
     Named = Annotated[ReservationId, Depends(named)]  # noqa: N806 - a type
 
-    @router.post("/sessions", status_code=201, responses=problems(401, 422, 429, 503))
+    async def theirs(context: Submitter, sessions: TheSessions, session_id: Named) -> Reservation:
+        session = await sessions.session(session_id)
+        if not _is_theirs(session, context):
+            raise NotFound("session", session_id)
+        return session
+
+    Theirs = Annotated[Reservation, Depends(theirs)]  # noqa: N806 - a type
+
+    @router.post("/sessions", status_code=201, responses=problems(401, 403, 422, 429, 503))
     async def create(
-        context: Admin, sessions: TheSessions, wanted: SessionRequest, response: Response
+        context: Submitter, sessions: TheSessions, wanted: SessionRequest, response: Response
     ) -> SessionView:
         """Keep a worker for an owner: 201, or 200 with the session that the owner has already.
 
         Its jobs wait for the worker from now on, and then run on it one at a time, in their order.
         """
         owner = context.requester if wanted.owner is None else Requester(wanted.owner)
+        if owner != context.requester:
+            context.require_admin()
         if not owner.isprintable():
             raise InvalidInput("owner", "must be printable")
         session, new = await sessions.open(
@@ -63,25 +74,25 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         response.headers["Location"] = f"{context.prefix}/sessions/{session.reservation_id}"
         return SessionView.of(session, context.link)
 
-    @router.get("/sessions", responses=problems(401, 503))
+    @router.get("/sessions", responses=problems(401, 403, 503))
     async def list_sessions(
-        context: Admin,
+        context: Submitter,
         sessions: TheSessions,
         ended: Annotated[bool, Query(description="Also those that ended within a day.")] = False,
     ) -> SessionList:
-        """Sessions, the oldest first."""
-        found = await sessions.sessions(ended=ended)
+        """Sessions of the key's owner, for the admin all of them, the oldest first."""
+        found = [one for one in await sessions.sessions(ended=ended) if _is_theirs(one, context)]
         return SessionList(sessions=[SessionView.of(session, context.link) for session in found])
 
-    @router.get("/sessions/{session_id}", responses=problems(401, 404, 503))
-    async def session(context: Admin, sessions: TheSessions, session_id: Named) -> SessionView:
+    @router.get("/sessions/{session_id}", responses=problems(401, 403, 404, 503))
+    async def session(context: Submitter, session: Theirs) -> SessionView:
         """The session as it stands; after its end for a day."""
-        return SessionView.of(await sessions.session(session_id), context.link)
+        return SessionView.of(session, context.link)
 
-    @router.delete("/sessions/{session_id}", status_code=202, responses=problems(401, 404, 503))
-    async def end(context: Admin, sessions: TheSessions, session_id: Named) -> SessionView:
+    @router.delete("/sessions/{session_id}", status_code=202, responses=problems(401, 403, 404, 503))
+    async def end(context: Submitter, sessions: TheSessions, session: Theirs) -> SessionView:
         """End it: it takes no more jobs, and its worker is stopped when nothing is in flight."""
-        return SessionView.of(await sessions.end(session_id), context.link)
+        return SessionView.of(await sessions.end(session.reservation_id), context.link)
 
     @router.post(
         "/sessions/{session_id}/dispatch",
@@ -89,9 +100,9 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         responses=problems(401, 403, 404, 422, 429, 503),
     )
     async def dispatch(
-        context: Admin,
+        context: Submitter,
         sessions: TheSessions,
-        session_id: Named,
+        session: Theirs,
         wanted: DispatchRequest,
         response: Response,
     ) -> JobView:
@@ -99,11 +110,11 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         dcc, slash, local_id = wanted.file.partition("/")
         if not slash:
             raise InvalidInput("file", "must be DCC/ID")
-        entry = await describing.servable(parse_dcc(dcc), parse_local_id(local_id))
+        entry = await describing.servable(parse_dcc(dcc), parse_local_id(local_id), context.caller.visible)
         entry = await describing.described(entry)
         assert dependencies.submissions is not None  # there are sessions
         recipe = dependencies.submissions.recipe(entry, Kind.DATA)
-        job = await sessions.dispatch(session_id, entry, recipe)
+        job = await sessions.dispatch(session.reservation_id, entry, recipe)
         response.headers["Location"] = f"{context.prefix}/jobs/{job.job_id}"
         return JobView.of(
             job,
@@ -111,7 +122,11 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
             names.paths_of_job(job),
             now=await dependencies.jobs.now(),
             place=await dependencies.queue.place(job),
-            admin=True,
+            admin=context.is_admin,
         )
 
     return router
+
+
+def _is_theirs(session: Reservation, context: RequestContext) -> bool:
+    return context.is_admin or session.owner == context.requester

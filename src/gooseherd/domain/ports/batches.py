@@ -32,6 +32,8 @@ class BatchQuery:
     """None filters nothing. Newest first."""
 
     requester: Requester | None = None
+    private_of: Requester | None = None
+    """Set: of batches that may hold files that are not public, only this requester's."""
     limit: int = 50
     after: str | None = None
 

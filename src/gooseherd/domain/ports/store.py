@@ -16,6 +16,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.reservation import Reservation, ReservationId
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import EVERYTHING, Visibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class FileQuery:
     limit: int = 50
     after: str | None = None
     """The `next` of the page before."""
+    visible: Visibility = EVERYTHING
+    """Only entries that it shows; no page tells that there are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ class FileStore(Protocol):
         """
         ...
 
+    async def not_public(self, names: Collection[tuple[Dcc, LocalId]]) -> frozenset[tuple[Dcc, LocalId]]:
+        """Those of the names whose entries are there and not public."""
+        ...
+
     async def of_identity(self, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries whose `identity` equals that, kind and value, by (dcc, local_id), at most `limit`.
 
@@ -117,6 +124,8 @@ class JobQuery:
     local_id: LocalId | None = None
     limit: int = 50
     after: str | None = None
+    visible: Visibility = EVERYTHING
+    """Only jobs on entries that it shows, as they were when the job was submitted."""
 
 
 @dataclass(frozen=True, slots=True)

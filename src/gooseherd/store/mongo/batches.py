@@ -32,6 +32,7 @@ from gooseherd.domain.job import JobId, Owner, Requester
 from gooseherd.domain.ports.batches import BatchLimits, BatchPage, BatchQuery, StoredBatch
 from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import from_plain, to_plain
 from gooseherd.store.mongo.bookmarks import bookmark, read_bookmark
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
@@ -132,6 +133,8 @@ class MongoBatches:
         wanted: Document = {"complete": True}
         if query.requester is not None:
             wanted["requester"] = query.requester
+        if query.private_of is not None:
+            wanted["$or"] = [{"visible": None}, {"requester": query.private_of}]
         listed: list[str] = []
         if query.after is not None:
             moment, listed = read_bookmark(query.after)
@@ -304,6 +307,7 @@ def _new_document(new: NewBatch, now: datetime, token: str) -> Document:
         "has_key": new.idempotency_key is not None,
         "request_digest": new.request_digest,
         "retry": new.retry,
+        "visible": to_plain(new.visible),
         "total": len(new.files),
         "created_at": now,
         "cancel_requested": False,
@@ -347,6 +351,7 @@ def _batch(document: Document, counts: Mapping[MemberState, int]) -> Batch:
         ended_at=document["ended_at"],
         held_by=None if document["held_by"] is None else Owner(document["held_by"]),
         held_until=document["held_until"],
+        visible=from_plain(document.get("visible")),
     )
 
 

@@ -36,8 +36,9 @@ from gooseherd.domain.job import (
 )
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import AccessLevel, SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import Visibility
 from gooseherd.store.mongo.connect import Document
 
 
@@ -149,6 +150,19 @@ def from_file(entry: SourceFile) -> Document:
 def file_id(dcc: str, local_id: str) -> str:
     """The `_id` of a catalog entry."""
     return f"{dcc} {local_id}"
+
+
+def only_visible(visible: Visibility, below: str = "") -> Document:
+    """A filter of entries that are seen; `below`: where in a document the entry is."""
+    if visible.everything:
+        return {}
+    public = {f"{below}data_access_level": AccessLevel.PUBLIC.value}
+    others: list[Document] = []
+    if visible.collections:
+        others.append({f"{below}dcc": {"$in": sorted(visible.collections)}})
+    if visible.file is not None:
+        others.append({f"{below}dcc": visible.file[0], f"{below}local_id": visible.file[1]})
+    return {"$or": [public, *others]} if others else public
 
 
 _WORD = re.compile(r"[^\W_]+")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from pymongo import ReplaceOne
@@ -10,9 +10,9 @@ from pymongo.errors import BulkWriteError
 
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.ports.store import FilePage, FileQuery
-from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
+from gooseherd.domain.source import AccessLevel, Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
-from gooseherd.store.mongo.documents import file_id, from_file
+from gooseherd.store.mongo.documents import file_id, from_file, only_visible
 from gooseherd.store.mongo.schema import FILES
 
 _BATCH: Final = 500
@@ -105,6 +105,20 @@ class MongoFiles:
         return SourceFile.from_json(document) if document else None
 
     @store_operation
+    async def not_public(self, names: Collection[tuple[Dcc, LocalId]]) -> frozenset[tuple[Dcc, LocalId]]:
+        """Those of the names whose entries are there and not public."""
+        found: set[tuple[Dcc, LocalId]] = set()
+        ids = sorted(file_id(*name) for name in names)
+        for start in range(0, len(ids), _BATCH):
+            hidden = {
+                "_id": {"$in": ids[start : start + _BATCH]},
+                "data_access_level": {"$ne": AccessLevel.PUBLIC.value},
+            }
+            documents = await self._files.find(hidden, projection={"dcc": 1, "local_id": 1}).to_list()
+            found.update((Dcc(one["dcc"]), LocalId(one["local_id"])) for one in documents)
+        return frozenset(found)
+
+    @store_operation
     async def of_identity(self, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
         found = self._files.find({"identity": str(identity)}, sort=[("_id", 1)], limit=limit)
@@ -124,6 +138,7 @@ class MongoFiles:
             wanted["words"] = {"$all": [{"$elemMatch": {"$gte": p, "$lt": p + _LAST}} for p in prefixes]}
         if query.after is not None:
             wanted["_id"] = {"$gt": query.after}
+        wanted |= only_visible(query.visible)
         documents = await self._files.find(wanted, sort=[("_id", 1)], limit=query.limit + 1).to_list()
         page = documents[: query.limit]
         more = len(documents) > query.limit and page

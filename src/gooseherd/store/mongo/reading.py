@@ -17,7 +17,7 @@ from gooseherd.store.edges import LEASED
 from gooseherd.store.mongo.bookmarks import bookmark, read_bookmark
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
-from gooseherd.store.mongo.documents import to_job
+from gooseherd.store.mongo.documents import only_visible, to_job
 from gooseherd.store.mongo.schema import JOBS
 from gooseherd.store.mongo.turns import Turns
 
@@ -84,6 +84,7 @@ class JobReads:
             wanted["source.dcc"] = query.dcc
         if query.local_id is not None:
             wanted["source.local_id"] = query.local_id
+        wanted |= only_visible(query.visible, "source.")
         seen: list[str] = []
         if query.after is not None:
             moment, seen = read_bookmark(query.after)

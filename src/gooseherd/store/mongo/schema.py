@@ -31,6 +31,12 @@ ACCESS_TIMES: Final = "access_times"
 """When artifacts were used; found by their names, which are the documents' _id."""
 
 RESERVATIONS: Final = "reservations"
+
+API_KEYS: Final = "api_keys"
+TOKEN_VERSIONS: Final = "token_versions"  # noqa: S105 - a collection's name
+SHARED_SECRETS: Final = "shared_secrets"
+"""Found by their _id, as keys and versions are."""
+
 TURNS: Final = "turns"
 """The last rank given to each requester and priority."""
 

@@ -39,6 +39,7 @@ from gooseherd.domain.job import JobId, Owner, Requester
 from gooseherd.domain.ports.batches import BatchLimits, BatchPage, BatchQuery, StoredBatch
 from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import from_plain, to_plain
 from gooseherd.store.sql.bookmarks import bookmark, read_bookmark
 from gooseherd.store.sql.database import Stored, Transaction, reading, writing
 from gooseherd.store.sql.schema import batch_members, batches, jobs
@@ -134,6 +135,7 @@ class SqlBatches(Stored):
                 "idempotency_key": new.idempotency_key,
                 "request_digest": new.request_digest,
                 "retry": new.retry,
+                "visible": to_plain(new.visible),
                 "total": len(new.files),
                 "created_at": tx.now,
                 "cancel_requested": False,
@@ -167,6 +169,8 @@ class SqlBatches(Stored):
         wanted, place = select(batches), tuple_(batches.c.created_at, batches.c.id)
         if query.requester is not None:
             wanted = wanted.where(batches.c.requester == query.requester)
+        if query.private_of is not None:
+            wanted = wanted.where(or_(batches.c.visible.is_(None), batches.c.requester == query.private_of))
         if query.after is not None:
             wanted = wanted.where(place < read_bookmark(query.after))
         ordered = wanted.order_by(batches.c.created_at.desc(), batches.c.id.desc())
@@ -339,6 +343,7 @@ def _batches(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Batch]:
             ended_at=row.ended_at,
             held_by=None if row.held_by is None else Owner(row.held_by),
             held_until=row.held_until,
+            visible=from_plain(row.visible),
         )
         for row in rows
     ]

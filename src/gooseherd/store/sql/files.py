@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql
 
 from gooseherd.domain.ports.store import FilePage, FileQuery
-from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
+from gooseherd.domain.source import AccessLevel, Dcc, Identity, LocalId, SourceFile
 from gooseherd.store.sql import ordered, search, wordindex
 from gooseherd.store.sql.columns import storable, to_json
 from gooseherd.store.sql.database import Stored, Transaction, reading, writing
 from gooseherd.store.sql.rows import to_file
 from gooseherd.store.sql.schema import files
+from gooseherd.store.sql.visible import only_visible
 
 _BATCH: Final = 1000
 """Entries per transaction: others get to write in between."""
+
+_NAMES_AT_ONCE: Final = 400
+"""Two values each; older SQLite takes 999 in a statement."""
 
 _BY_NAME: Final = (files.c.dcc, files.c.local_id)
 
@@ -86,6 +90,19 @@ class SqlFiles(Stored):
         return filled
 
     @reading
+    def not_public(
+        self, tx: Transaction, names: Collection[tuple[Dcc, LocalId]]
+    ) -> frozenset[tuple[Dcc, LocalId]]:
+        """Those of the names whose entries are there and not public."""
+        found: set[tuple[Dcc, LocalId]] = set()
+        ordered_names = sorted(names)
+        for start in range(0, len(ordered_names), _NAMES_AT_ONCE):
+            some = ordered_names[start : start + _NAMES_AT_ONCE]
+            hidden = select(*_BY_NAME).where(tuple_(*_BY_NAME).in_(some), ~files.c.public)
+            found.update((row.dcc, row.local_id) for row in tx.connection.execute(hidden))
+        return frozenset(found)
+
+    @reading
     def of_identity(self, tx: Transaction, identity: Identity, limit: int) -> Sequence[SourceFile]:
         """Entries of exactly that content, by (dcc, local_id), at most `limit`."""
         same = select(files.c.entry).where(files.c.identity == str(identity))
@@ -129,6 +146,7 @@ def file_row(entry: SourceFile) -> dict[str, Any]:
         "revision": 1,
         "file_format": entry.file_format.name,
         "identity": str(entry.identity),
+        "public": entry.access_level is AccessLevel.PUBLIC,
         "names": search.names(entry),
         "words": search.words(entry),
         "entry": to_json(entry.to_json()),
@@ -157,6 +175,9 @@ def _page(tx: Transaction, text: search.Wanted, query: FileQuery) -> Sequence[An
         found = found.where(files.c.file_format == query.file_format.name)
     if query.dcc is not None:
         found = found.where(files.c.dcc == query.dcc)
+    visible = only_visible(files, query.visible)
+    if visible is not None:
+        found = found.where(visible)
     if query.after is not None:
         # A dcc holds no blank.
         dcc, _, local_id = storable(query.after).partition(" ")

@@ -133,7 +133,46 @@ def _reserve_workers(tx: Transaction) -> None:
         tx.connection.execute(text(statement))
 
 
-STEPS: Final[Sequence[Step]] = (_rank_the_queue, _add_batches_and_access_times, _reserve_workers)
+def _add_keys_and_visibility(tx: Transaction) -> None:
+    """API keys; entries and jobs say whether they are public, batches what their requester saw."""
+    postgres = tx.dialect == "postgresql"
+    words = 'TEXT COLLATE "C"' if postgres else "TEXT"
+    moment = "TIMESTAMP WITH TIME ZONE" if postgres else "BIGINT"
+    public, yes, no = ("public", "TRUE", "FALSE") if postgres else ("public = 1", "1", "0")
+    # A quotation mark inside of a text would be escaped. What a program of the schema before still writes
+    # is in no list until it is written again: rather that than an entry that nobody should have seen.
+    is_public = """LIKE '%"data_access_level":"public"%'"""
+    columns = (
+        f"id {words} NOT NULL PRIMARY KEY, digest {words} NOT NULL, owner {words} NOT NULL, "
+        f"scopes TEXT NOT NULL, collections TEXT NOT NULL, all_collections BOOLEAN NOT NULL, "
+        f"label {words} NOT NULL, created_at {moment} NOT NULL, expires_at {moment}, revoked_at {moment}, "
+        f"last_used_at {moment}"
+    )
+    of_versions = (
+        f"subject {words} NOT NULL, resource {words} NOT NULL, version INTEGER NOT NULL, "
+        "PRIMARY KEY (subject, resource)"
+    )
+    for statement in (
+        f"CREATE TABLE api_keys ({columns})",
+        f"CREATE TABLE token_versions ({of_versions})",
+        f"CREATE TABLE shared_secrets (name {words} NOT NULL PRIMARY KEY, value {words} NOT NULL)",
+        f"ALTER TABLE files ADD COLUMN public BOOLEAN NOT NULL DEFAULT {no}",
+        f"UPDATE files SET public = {yes} WHERE entry {is_public}",  # noqa: S608 - literals
+        f"CREATE INDEX files_public_by_name ON files (dcc, local_id) WHERE {public}",
+        f"ALTER TABLE jobs ADD COLUMN public BOOLEAN NOT NULL DEFAULT {no}",
+        f"UPDATE jobs SET public = {yes} WHERE source {is_public}",  # noqa: S608 - literals
+        f"CREATE INDEX jobs_public_by_age ON jobs (created_at, id) WHERE {public}",
+        "ALTER TABLE batches ADD COLUMN visible TEXT",
+    ):
+        tx.connection.execute(text(statement))
+
+
+STEPS: Final[Sequence[Step]] = (
+    _rank_the_queue,
+    _add_batches_and_access_times,
+    _reserve_workers,
+    _add_keys_and_visibility,
+)
 """The first makes schema 2 of schema 1, and so on."""
 
 schema_versions: Final = Table(

@@ -22,6 +22,7 @@ from gooseherd.store.sql.bookmarks import bookmark, read_bookmark
 from gooseherd.store.sql.database import Stored, Transaction, reading
 from gooseherd.store.sql.rows import to_job
 from gooseherd.store.sql.schema import job_requesters, job_workers, jobs
+from gooseherd.store.sql.visible import only_visible
 
 # Those that are asked often are made once: that takes longer than to run them.
 
@@ -148,6 +149,9 @@ class JobReads(Stored):
             wanted = wanted.where(jobs.c.dcc == query.dcc)
         if query.local_id is not None:
             wanted = wanted.where(jobs.c.local_id == query.local_id)
+        visible = only_visible(jobs, query.visible)
+        if visible is not None:
+            wanted = wanted.where(visible)
         if query.after is not None:
             wanted = wanted.where(tuple_(created_at, job_id) < read_bookmark(query.after))
         rows = _all(tx, wanted.order_by(created_at.desc(), job_id.desc()).limit(query.limit + 1))

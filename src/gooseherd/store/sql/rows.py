@@ -48,6 +48,7 @@ def new_job(submission: Submission, now: datetime, rank: int) -> Document:
         "requesters": [submission.requester],
         "dcc": submission.source.dcc,
         "local_id": submission.source.local_id,
+        "public": submission.source.access_level is AccessLevel.PUBLIC,
         "source": submission.source.to_json(),
         "recipe": {
             "processor": submission.recipe.processor,

@@ -56,6 +56,8 @@ jobs: Final = Table(
     Column("requesters", Json, nullable=False),
     Column("dcc", Words, nullable=False),
     Column("local_id", Words, nullable=False),
+    # Whether the entry was public when the job was submitted.
+    Column("public", Boolean, nullable=False),
     Column("source", Json, nullable=False),
     Column("recipe", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
@@ -144,6 +146,14 @@ Index("jobs_by_status", jobs.c.status, jobs.c.created_at, jobs.c.id)
 Index("jobs_by_key", jobs.c.workflow_key, jobs.c.created_at)
 # The list of all jobs, and of one file's.
 Index("jobs_by_age", jobs.c.created_at, jobs.c.id)
+# The same for who sees public ones only, however many others there are.
+Index(
+    "jobs_public_by_age",
+    jobs.c.created_at,
+    jobs.c.id,
+    sqlite_where=text("public = 1"),
+    postgresql_where=text("public"),
+)
 Index("jobs_by_source", jobs.c.dcc, jobs.c.local_id, jobs.c.created_at, jobs.c.id)
 
 job_requesters: Final = Table(
@@ -190,6 +200,8 @@ batches: Final = Table(
     # Which process submits its files, and until when no other does.
     Column("held_by", Words),
     Column("held_until", Moment),
+    # What its requester could see beside public files.
+    Column("visible", Json),
 )
 Index(
     "one_batch_per_key",
@@ -278,6 +290,40 @@ Index(
 # Which ended lately, and which may be forgotten.
 Index("reservations_by_end", reservations.c.ended_at)
 
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    # The public part of a key.
+    Column("id", Words, primary_key=True),
+    # SHA-256 of its whole text.
+    Column("digest", Words, nullable=False),
+    Column("owner", Words, nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("collections", Json, nullable=False),
+    Column("all_collections", Boolean, nullable=False),
+    Column("label", Words, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+)
+
+token_versions: Final = Table(
+    "token_versions",
+    metadata,
+    # Whose tokens, and for what; without a row none was ever revoked.
+    Column("subject", Words, primary_key=True),
+    Column("resource", Words, primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
+shared_secrets: Final = Table(
+    "shared_secrets",
+    metadata,
+    Column("name", Words, primary_key=True),
+    Column("value", Words, nullable=False),
+)
+
 files: Final = Table(
     "files",
     metadata,
@@ -289,6 +335,7 @@ files: Final = Table(
     Column("revision", Integer, nullable=False),
     Column("file_format", PLAIN, nullable=False),
     Column("identity", PLAIN, nullable=False),
+    Column("public", Boolean, nullable=False),
     # What search.py reads, and the words that its index holds.
     Column("names", PLAIN, nullable=False),
     Column("words", PLAIN, nullable=False),
@@ -296,6 +343,14 @@ files: Final = Table(
     Column("entry", PLAIN, nullable=False),
 )
 Index("files_by_name", files.c.dcc, files.c.local_id, unique=True)
+# Pages for who sees public ones only, however many others there are.
+Index(
+    "files_public_by_name",
+    files.c.dcc,
+    files.c.local_id,
+    sqlite_where=text("public = 1"),
+    postgresql_where=text("public"),
+)
 Index("files_by_format", files.c.file_format, files.c.dcc, files.c.local_id)
 Index("files_by_identity", files.c.identity, files.c.dcc, files.c.local_id)
 

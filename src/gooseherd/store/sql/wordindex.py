@@ -13,6 +13,7 @@ from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
 from gooseherd.store.sql.schema import files
 from gooseherd.store.sql.search import FORMAT, LAST, Wanted
+from gooseherd.store.sql.visible import visible_words
 
 _PAGE: Final = """
     SELECT files.entry FROM file_words CROSS JOIN files ON files.id = file_words.rowid
@@ -47,6 +48,9 @@ def sqlite_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: int) -
     for number, token in enumerate(wanted.tokens):
         conditions += f" AND instr(files.names, :token_{number})"
         values[f"token_{number}"] = token
+    seen, seen_values = visible_words(query.visible, "sqlite")
+    conditions += seen
+    values |= seen_values
     page = text(_PAGE.format(conditions=conditions)).columns(files.c.entry)
     return tx.connection.scalars(page, values).all()
 
@@ -99,6 +103,9 @@ def postgresql_page(tx: Transaction, wanted: Wanted, query: FileQuery, limit: in
     for number, token in enumerate(wanted.tokens):
         of_entries += f" AND strpos(names, :token_{number}) > 0"
         values[f"token_{number}"] = token
+    seen, seen_values = visible_words(query.visible, "postgresql")
+    of_entries += seen
+    values |= seen_values
     page = text(_FEW.format(term=term, of_names=of_names, of_entries=of_entries)).columns(files.c.entry)
     return tx.connection.scalars(page, _used(page, values)).all()
 
