@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gooseherd.domain.assemblies import aliases
+from gooseherd.domain.assemblies import aliases, assembly_of, known_assemblies, sequences_of
 from gooseherd.domain.contig import Contig
 
 HG38 = (Contig("chr1", 248956422), Contig("chr2", 242193529), Contig("chrM", 16569))
@@ -38,3 +38,27 @@ def test_what_is_not_known_has_no_aliases() -> None:
     assert aliases(()) == {}
     mixed = aliases((*HG38, Contig("chrUn_KI270302v1", 2274), Contig("chr3", 7)))
     assert sorted(mixed) == ["chr1", "chr2", "chrM"]
+
+
+def test_where_last_records_end_says_how_long_sequences_are_at_least() -> None:
+    measured = (Contig("chr1", 248956400), Contig("chrM", 16000))
+    assert aliases(measured) == {}
+    # hg38 and hg19 are long enough both: what they disagree on is not said.
+    assert aliases(measured, measured=True)["chr1"] == ("1",)
+    assert "NC_000001.10" in aliases((Contig("chr1", 249250000),), measured=True)["chr1"]
+
+
+def test_an_assembly_is_named_when_one_alone_fits() -> None:
+    assert assembly_of(HG38) == "hg38"
+    assert assembly_of((Contig("1", 249250621),)) == "hg19"
+    assert assembly_of((Contig("chr1"),)) is None
+    assert assembly_of(()) is None
+    assert assembly_of((Contig("chr1", 5),)) is None
+
+
+def test_each_known_assembly_is_recognized_by_its_own_sequences() -> None:
+    for name in known_assemblies():
+        sequences = sequences_of(name)
+        assert sequences is not None
+        assert assembly_of(sequences) == name
+    assert sequences_of("hg99") is None

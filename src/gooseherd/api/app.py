@@ -38,6 +38,7 @@ from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.routers.sessions import session_routes
+from gooseherd.api.routers.tracks import track_routes
 from gooseherd.api.static_files import StaticFiles
 from gooseherd.domain.errors import GooseherdError, NotFound
 
@@ -73,6 +74,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         session_routes(dependencies, catalog, names),
         file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),
+        track_routes(dependencies, catalog, names),
         fleet_routes(dependencies),
         operation_routes(dependencies),
     ):

@@ -111,8 +111,8 @@ class Retrieval:
             return {}
 
     def write_region(self, text: str, out: Output | None, *, as_json: bool) -> None:
-        from gooseherd.client.region import parse_region
         from gooseherd.domain.formats import Family
+        from gooseherd.domain.region import parse_region
 
         wanted = parse_region(text)
         file_format = self._format()

@@ -16,9 +16,9 @@ from gooseherd.client.errors import (
 )
 from gooseherd.client.http_client import GooseherdClient
 from gooseherd.client.parts import PartResponse, ReadyPart, data_path, index_path, part_path, status_path
-from gooseherd.client.region import Region, parse_region
 from gooseherd.client.transfer import Received
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.region import Region, parse_region
 
 __all__ = [
     "AsyncGooseherdClient",

@@ -21,9 +21,9 @@ from gooseherd.client.errors import (
     UnexpectedResponse,
 )
 from gooseherd.client.parts import Job, PartResponse, ReadyPart, data_path, index_path, part_path, status_path
-from gooseherd.client.region import Region, parse_region
 from gooseherd.client.responses import check, content_length, filename, json_object, reaching, retry_after
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.region import Region, parse_region
 from gooseherd.domain.states import TERMINAL, Status
 
 OnJob = Callable[[Job], None]

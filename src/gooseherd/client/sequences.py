@@ -15,9 +15,9 @@ import httpx
 from gooseherd.client.errors import UnexpectedResponse
 from gooseherd.client.genomeindex import Chunk
 from gooseherd.client.reading import BlockFile, index_bytes
-from gooseherd.client.region import Region
 from gooseherd.client.transfer import Remote, look
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.region import Region
 
 _LINE: Final = 60
 """Letters of a line of FASTA, as most files have it."""

@@ -251,24 +251,30 @@ class _Assembly:
 
     def __init__(self, called: str) -> None:
         self.called = called
+        self.molecules: list[Contig] = []
         self.names: dict[str, tuple[int, tuple[str, ...]]] = {}
 
-    def has(self, contig: Contig) -> bool:
+    def has(self, contig: Contig, *, measured: bool) -> bool:
         """Whether a molecule has this name, and this length as far as it is known."""
         length, _ = self.names.get(contig.name, (-1, ()))
-        return length >= 0 and contig.length in (None, length)
+        if contig.length is None or length < 0:
+            return length >= 0
+        return contig.length <= length if measured else contig.length == length
 
 
-def aliases(contigs: Sequence[Contig]) -> Mapping[str, tuple[str, ...]]:
+def aliases(contigs: Sequence[Contig], *, measured: bool = False) -> Mapping[str, tuple[str, ...]]:
     """The other names of each of these sequences that is known; those that are not known are left out.
 
     Which assembly it is follows from all names and lengths together. Where several fit as well, only names
-    on which they agree are given: `chr1` without a length is `1` in all of them, and no accession.
+    on which they agree are given: `chr1` without a length is `1` in all of them, and no accession. Lengths
+    that are `measured` are ends of last records: the sequence has that many bases or more.
     """
-    best = _fitting(contigs)
+    best = _fitting(contigs, measured=measured)
     found = {}
     for contig in contigs:
-        lists = [assembly.names[contig.name][1] for assembly in best if assembly.has(contig)]
+        lists = [
+            assembly.names[contig.name][1] for assembly in best if assembly.has(contig, measured=measured)
+        ]
         if lists:
             agreed = [name for name in lists[0] if all(name in other for other in lists[1:])]
             if others := tuple(name for name in agreed if name != contig.name):
@@ -289,13 +295,27 @@ def known_assemblies() -> frozenset[str]:
 
 def fitting_assemblies(contigs: Sequence[Contig]) -> frozenset[str]:
     """Those of which these sequences are, by names and lengths together: none, one, or several alike."""
-    return frozenset(assembly_name(assembly.called) for assembly in _fitting(contigs))
+    return frozenset(assembly_name(assembly.called) for assembly in _fitting(contigs, measured=False))
 
 
-def _fitting(contigs: Sequence[Contig]) -> list[_Assembly]:
-    fitting = [(sum(map(assembly.has, contigs)), assembly) for assembly in _assemblies()]
-    most = max(count for count, _ in fitting)
-    return [assembly for count, assembly in fitting if count == most] if most else []
+def assembly_of(contigs: Sequence[Contig], *, measured: bool = False) -> str | None:
+    """The assembly that these sequences are of, as UCSC calls it; None when none or several fit alike."""
+    best = _fitting(contigs, measured=measured)
+    return best[0].called if len(best) == 1 else None
+
+
+def sequences_of(assembly: str) -> Sequence[Contig] | None:
+    """The assembled molecules by UCSC's names; None for an assembly that is not in the table."""
+    wanted = assembly_name(assembly)
+    return next((known.molecules for known in _assemblies() if assembly_name(known.called) == wanted), None)
+
+
+def _fitting(contigs: Sequence[Contig], *, measured: bool) -> list[_Assembly]:
+    counted = [
+        (sum(known.has(contig, measured=measured) for contig in contigs), known) for known in _assemblies()
+    ]
+    most = max(count for count, _ in counted)
+    return [known for count, known in counted if count == most] if most else []
 
 
 @cache
@@ -304,14 +324,12 @@ def _assemblies() -> tuple[_Assembly, ...]:
 
 
 def _read(table: str) -> Iterator[_Assembly]:
-    assembly = _Assembly("")
-    for line in table.splitlines():
-        if line.startswith("#"):
-            if assembly.names:
-                yield assembly
-            assembly = _Assembly(line.removeprefix("# "))
-            continue
-        name, length, *others = line.split()
-        names = (name, *others)
-        assembly.names.update(dict.fromkeys(names, (int(length), names)))
-    yield assembly
+    for block in table.split("# ")[1:]:
+        called, *lines = block.splitlines()
+        assembly = _Assembly(called)
+        for line in lines:
+            first, length, *others = line.split()
+            names = (first, *others)
+            assembly.molecules.append(Contig(first, int(length)))
+            assembly.names.update(dict.fromkeys(names, (int(length), names)))
+        yield assembly

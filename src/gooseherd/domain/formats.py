@@ -101,6 +101,11 @@ ALL: Final[tuple[Format, ...]] = (
     GENBANK, EMBL,
 )  # fmt: skip
 
+DECLARES_LENGTHS: Final = frozenset(
+    {BAM, SAM, CRAM, VCF, BCF, BIGBED, BIGWIG, INTERVAL_LIST, PAF, PAIRS, FASTA, TWOBIT, HIC, GENBANK, EMBL}
+)
+"""Files of these say how long their sequences are; of others only the end of the last record is known."""
+
 NAMES: Final = tuple(f.name for f in ALL)
 """What a user may call them, among other names."""
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 
 from gooseherd.client import GooseherdClient, ReadyPart
-from gooseherd.client.region import Region
 from gooseherd.client.responses import sha256_of
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import Format
+from gooseherd.domain.region import Region
 from gooseherd.trial.full_scan import bigwig_lines, comparable, scan
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gooseherd.client.region import Region, parse_region
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.formats import Format, resolve
+from gooseherd.domain.region import Region, parse_region
 from gooseherd.trial import demodata
 
 DCC = "demo"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gooseherd.client import GooseherdClient
 from gooseherd.client.local_service import LocalService
-from gooseherd.client.region import Region
+from gooseherd.domain.region import Region
 from gooseherd.trial.demo_files import DCC, DemoFile
 
 _WIDE_COLUMNS = 150

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gooseherd.client.region import Region
 from gooseherd.domain import formats
 from gooseherd.domain.formats import Family, Format
+from gooseherd.domain.region import Region
 
 _PEAKS = frozenset(
     {

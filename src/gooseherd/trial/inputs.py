@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gooseherd.client.region import Region
 from gooseherd.domain import formats
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import Format
+from gooseherd.domain.region import Region
 from gooseherd.trial import more_inputs as more
 from gooseherd.trial.bigbed import write_bigbed
 from gooseherd.trial.spans import CONTIGS, spans, write_lines

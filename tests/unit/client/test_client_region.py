@@ -2,8 +2,8 @@
 
 import pytest
 
-from gooseherd.client.region import Region, parse_region
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.region import Region, parse_region
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
+from fastapi.responses import PlainTextResponse
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
@@ -16,19 +17,17 @@ from gooseherd.api.names import Names
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
+from gooseherd.api.tracks.selecting import contigs_of
 from gooseherd.api.upstream import upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.assemblies import aliases
-from gooseherd.domain.contig import Contig, in_natural_order
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
-from gooseherd.domain.formats import BCF, VCF, Family
+from gooseherd.domain.formats import DECLARES_LENGTHS
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.source import SourceFile
-
-_DECLARING: Final = frozenset({VCF, BCF})
-"""Their headers name the sequences in an order of their own."""
 
 
 def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
@@ -61,8 +60,20 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
             dependencies, context, await catalog.servable(dcc, local_id, context.caller.visible), Kind.DENSITY
         )
 
-    @router.get("/contigs/{dcc}/{local_id}", responses=problems(401, 404, 410, 422, 503))
-    async def contigs(context: CurrentRequest, dcc: str, local_id: str) -> Contigs:
+    @router.get(
+        "/contigs/{dcc}/{local_id}",
+        response_model=Contigs,
+        responses={200: {"content": {"text/plain": {}}}, **problems(401, 404, 410, 422, 503)},
+    )
+    async def contigs(
+        context: CurrentRequest,
+        dcc: str,
+        local_id: str,
+        form: Annotated[
+            Literal["json", "chromsizes"],
+            Query(alias="format", description="`chromsizes`: a line of name and length each, as text."),
+        ] = "json",
+    ) -> Contigs | PlainTextResponse:
         """Reference names and lengths of a published artifact; 404 and retryable before that."""
         entry = await catalog.servable(dcc, local_id, context.caller.visible)
         submissions = dependencies.submissions
@@ -71,10 +82,12 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
         if manifest is None:
             raise NotYetPublished("contigs", entry.name)
-        found: Sequence[Contig] = manifest.contigs
-        if entry.file_format.family is Family.INTERVALS and entry.file_format not in _DECLARING:
-            found = in_natural_order(found)  # the file's own is that of bytes
-        named = await asyncio.to_thread(aliases, found)
+        found: Sequence[Contig] = contigs_of(manifest, entry.file_format)
+        if form == "chromsizes":
+            lines = (f"{contig.name}\t{contig.length}\n" for contig in found if contig.length)
+            return PlainTextResponse("".join(lines))
+        measured = entry.file_format not in DECLARES_LENGTHS
+        named = await asyncio.to_thread(aliases, found, measured=measured)
         return Contigs(
             contigs=[(contig.name, contig.length) for contig in found],
             aliases={name: list(others) for name, others in named.items()},

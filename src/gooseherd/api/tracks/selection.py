@@ -1,0 +1,109 @@
+"""The files that somebody wants to see together, as viewers have to be told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gooseherd.domain import formats
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
+from gooseherd.domain.formats import Family, Format
+from gooseherd.domain.region import Region
+
+BED_LIKE: Final = frozenset(
+    {formats.BED, formats.NARROWPEAK, formats.BROADPEAK, formats.GAPPEDPEAK, formats.TAGALIGN}
+)
+GFF_LIKE: Final = frozenset({formats.GFF, formats.GFF3, formats.GTF})
+TWO_ENDED: Final = frozenset({formats.BEDPE, formats.PAF, formats.PAIRS, formats.INTERACT})
+MATRICES: Final = frozenset({formats.COOL, formats.MCOOL})
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFile:
+    """One file, as it is served."""
+
+    name: str
+    """DCC/ID."""
+    title: str
+    format: Format
+    """Of the bytes that are served, which may be another than the source's."""
+    urls: Mapping[Kind, str]
+    """Where each part is: absolute, for programs on other hosts."""
+    index_type: str | None = None
+    """`bai`, `tbi`, `csi` or `fai`."""
+
+    @property
+    def data(self) -> str:
+        """Where the data is."""
+        return self.urls[Kind.DATA]
+
+    @property
+    def index(self) -> str | None:
+        """Where the index is, if there is one."""
+        return self.urls.get(Kind.INDEX)
+
+    @property
+    def density(self) -> str | None:
+        """Where the density is, if there is one."""
+        return self.urls.get(Kind.DENSITY)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether it can be the reference."""
+        return self.format.family is Family.SEQUENCES
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Files on one reference, and where to look."""
+
+    files: Sequence[ServedFile]
+    contigs: Sequence[Contig]
+    """Of the reference; those without a length cannot be drawn."""
+    assembly: str
+    """Its name at UCSC, or one of our own."""
+    is_known: bool
+    """Whether that is a name others know."""
+    chromsizes_url: str
+    reference: ServedFile | None = None
+    """A FASTA or 2bit with its letters."""
+    region: Region | None = None
+
+    @property
+    def drawn(self) -> Sequence[ServedFile]:
+        """All but the sequences."""
+        return [file for file in self.files if not file.is_sequence]
+
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """Names and lengths in bases."""
+        return [(contig.name, contig.length) for contig in self.contigs if contig.length]
+
+    @property
+    def place(self) -> tuple[str, int, int] | None:
+        """Sequence, start and end of the first view, 0-based and half-open: the first sequence by default."""
+        sizes = self.sizes
+        if self.region is None:
+            return (sizes[0][0], 0, sizes[0][1]) if sizes else None
+        end = self.region.end or dict(sizes).get(self.region.contig)
+        return (self.region.contig, self.region.start, end) if end else None
+
+    @property
+    def locus(self) -> str | None:
+        """The first view as people write it."""
+        place = self.place
+        return None if place is None else f"{place[0]}:{place[1] + 1}-{place[2]}"
+
+
+@dataclass(slots=True)
+class Snippet:
+    """What to copy: as an object where the viewer reads JSON, as text always."""
+
+    text: str
+    spec: Json | None = None
+    notes: list[str] = field(default_factory=list)
+    """What is not shown as one may expect, in words."""

@@ -1,0 +1,133 @@
+"""What the API says to a viewer about files: of what is made, of what is not, alone and together."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
+
+pytestmark = pytest.mark.integration
+
+HG38 = (Contig("chr1", 248956422), Contig("chr2", 242193529))
+
+
+async def made(town, **fields):
+    entry = await town.register(**fields)
+    await town.publish(entry, b"bytes", density=b"bigwig", contigs=HG38)
+    return entry
+
+
+async def told(town, path, **query):
+    answer = await town.http.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+async def test_a_file_that_is_made_is_told_with_its_reference_its_index_and_its_density(town):
+    entry = await made(town)
+    view = (await told(town, f"/files/{entry.name}/tracks", viewer="igv", at="chr1:1,000-2,000")).json()
+    folder = f"{town.url}/files/{entry.name}"
+    assert view["notes"] == []
+    assert view["spec"]["locus"] == "chr1:1000-2000"
+    assert view["spec"]["reference"]["fastaURL"] == (
+        f"{town.url}/tracks/chrom.sizes?files={entry.name}&at=chr1:1000-2000"
+    )
+    density, reads = view["spec"]["tracks"]
+    assert (density["type"], density["format"]) == ("wig", "bigwig")
+    assert reads["url"] == f"{folder}/{quote(entry.filename)}"
+    assert reads["indexURL"] == f"{folder}/{quote(entry.filename)}.bai"
+    assert view["text"].startswith("igv.createBrowser(")
+
+
+async def test_a_file_that_nobody_has_made_is_told_by_the_names_it_will_have(town):
+    entry = await town.register()
+    view = (await told(town, f"/files/{entry.name}/tracks", viewer="jbrowse")).json()
+    adapter = view["spec"]["tracks"][-1]["adapter"]
+    assert adapter["index"]["location"]["uri"] == f"{town.url}/files/{entry.name}/{quote(entry.filename)}.bai"
+    assert "name an assembly" in view["notes"][0]
+    known = (await told(town, f"/files/{entry.name}/tracks", viewer="jbrowse", assembly="hg38")).json()
+    assert known["notes"] == []
+    assert known["spec"]["assemblies"][0]["name"] == "hg38"
+    assert not any((await town.jobs.counts()).values())
+
+
+async def test_files_together_have_one_reference(town):
+    entries = [await made(town) for _ in range(2)]
+    files = ",".join(entry.name for entry in entries)
+    session = (await told(town, "/tracks/igv.json", files=files)).json()
+    assert [track["type"] for track in session["tracks"]] == ["wig", "alignment"] * 2
+    sizes = await town.http.get(session["reference"]["fastaURL"])
+    assert sizes.text.splitlines()[:2] == ["chr1\t248956422", "chr2\t242193529"]
+    assert session["reference"]["id"] == "hg38"
+    spec = (await told(town, "/tracks/gosling.json", files=files)).json()
+    assert spec["assembly"][0] == ["chr1", 248956422]
+    assert spec["xDomain"] == {"chromosome": "chr1", "interval": [0, 248956422]}
+
+
+async def test_a_hub_names_the_assembly_and_what_it_can_draw(town):
+    entry = await made(town)
+    hub = (await told(town, "/hub.txt", files=entry.name)).text
+    stanzas = [dict(line.split(" ", 1) for line in block.splitlines()) for block in hub.strip().split("\n\n")]
+    assert stanzas[0]["useOneFile"] == "on"
+    assert stanzas[1] == {"genome": "hg38"}
+    assert stanzas[2]["type"] == "bam"
+    assert stanzas[2]["bigDataIndex"] == f"{stanzas[2]['bigDataUrl']}.bai"
+    found = (await told(town, "/hub.txt", dcc=entry.dcc)).text
+    assert found == hub
+
+
+async def test_a_reference_is_a_file_with_sequences(town):
+    entry = await made(town)
+    answer = await town.http.get("/tracks", params={"files": entry.name, "reference": entry.name})
+    assert answer.status_code == 422
+    assert "has no sequences" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ({}, "name files"),
+        ({"files": "nothing"}, "is no DCC/ID"),
+        ({"files": "lab/x1", "at": "chr1:9-3"}, "positions start at 1"),
+        ({"files": ",".join(f"lab/x{n}" for n in range(101))}, "at most 100"),
+        ({"q": "x", "format": "docx"}, "is no known format"),
+    ],
+)
+async def test_what_cannot_be_shown_is_said(town, query, problem):
+    await town.register(dcc="lab", local_id="x1")
+    answer = await town.http.get("/tracks", params=query)
+    assert answer.status_code == 422
+    assert problem in answer.json()["detail"]
+
+
+async def test_an_assembly_that_is_not_known_is_refused_with_those_that_are(town):
+    entry = await town.register()
+    answer = await town.http.get("/tracks", params={"files": entry.name, "assembly": "hg99"})
+    assert answer.status_code == 422
+    assert "hg38" in answer.json()["detail"]
+
+
+async def test_files_that_are_not_public_are_neither_shown_nor_found(town):
+    entry = await town.register(dcc="closed", data_access_level="protected")
+    assert (await town.http.get("/tracks", params={"files": entry.name})).status_code in (401, 403, 404)
+    assert entry.local_id not in (await told(town, "/hub.txt", dcc="closed")).text
+
+
+@pytest.mark.parametrize("viewer", ["shell", "python"])
+async def test_programs_are_told_addresses_that_a_shell_cannot_misread(town, viewer):
+    entry = await made(town, filename="it's; rm -rf $HOME.bam")
+    text = (await told(town, f"/files/{entry.name}/tracks", viewer=viewer)).json()["text"]
+    assert "%24HOME" in text
+    assert "; rm" not in text.replace("# it's; rm -rf $HOME.bam", "")
+
+
+async def test_lengths_of_sequences_are_a_text_for_viewers_too(town):
+    entry = await made(town)
+    answer = await told(town, f"/contigs/{entry.name}", format="chromsizes")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.text == "chr1\t248956422\nchr2\t242193529\n"
+    index = (await told(town, f"/files/{entry.name}/")).json()["names"]
+    assert {Kind(name["kind"]) for name in index} >= {Kind.DATA, Kind.INDEX}
