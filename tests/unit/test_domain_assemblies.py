@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gooseherd.domain.assemblies import aliases, assembly_of, known_assemblies, sequences_of
+from gooseherd.domain.assemblies import aliases, assembly_name, assembly_of, known_assemblies, sequences_of
 from gooseherd.domain.contig import Contig
 
 HG38 = (Contig("chr1", 248956422), Contig("chr2", 242193529), Contig("chrM", 16569))
@@ -60,5 +60,6 @@ def test_each_known_assembly_is_recognized_by_its_own_sequences() -> None:
     for name in known_assemblies():
         sequences = sequences_of(name)
         assert sequences is not None
-        assert assembly_of(sequences) == name
+        assert assembly_name(assembly_of(sequences) or "") == name
     assert sequences_of("hg99") is None
+    assert sequences_of("GRCh38.p14") == sequences_of("hg38")

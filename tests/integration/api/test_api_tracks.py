@@ -48,7 +48,7 @@ async def test_a_file_that_nobody_has_made_is_told_by_the_names_it_will_have(tow
     adapter = view["spec"]["tracks"][-1]["adapter"]
     assert adapter["index"]["location"]["uri"] == f"{town.url}/files/{entry.name}/{quote(entry.filename)}.bai"
     assert "name an assembly" in view["notes"][0]
-    known = (await told(town, f"/files/{entry.name}/tracks", viewer="jbrowse", assembly="hg38")).json()
+    known = (await told(town, f"/files/{entry.name}/tracks", viewer="jbrowse", assembly="GRCh38")).json()
     assert known["notes"] == []
     assert known["spec"]["assemblies"][0]["name"] == "hg38"
     assert not any((await town.jobs.counts()).values())

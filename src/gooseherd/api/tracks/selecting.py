@@ -162,6 +162,8 @@ def _sequences(
     if assembly is not None and sequences_of(assembly) is None and of_reference is None:
         known = ", ".join(sorted(known_assemblies()))
         raise InvalidInput("assembly", f"{assembly!r} is none of {known}: name a reference instead")
+    if assembly is not None:
+        assembly = assembly_of(sequences_of(assembly) or ()) or assembly  # as UCSC spells it
     if of_reference is not None:
         found: Sequence[Contig] = of_reference.contigs
         return _longest(found), assembly or assembly_of(found)
