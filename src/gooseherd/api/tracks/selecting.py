@@ -14,13 +14,13 @@ from gooseherd.api.tracks.selection import Selection, ServedFile
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.assemblies import assembly_of, known_assemblies, sequences_of
-from gooseherd.domain.caller import Visibility
 from gooseherd.domain.contig import Contig, in_natural_order
 from gooseherd.domain.errors import GooseherdError, InvalidInput
 from gooseherd.domain.formats import DECLARES_LENGTHS, Format, from_filename
 from gooseherd.domain.ports.store import FileQuery
 from gooseherd.domain.region import Region, parse_region
 from gooseherd.domain.source import SourceFile
+from gooseherd.domain.visibility import Visibility
 
 MOST_FILES_SHOWN: Final = 100
 """In one view: browsers draw some ten well, a hub offers more."""
