@@ -15,7 +15,6 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.wrappers import Response
 
 from gooseherd.devcloud.admin import Admin
-from gooseherd.devcloud.callers import Caller, Callers, Session, credentials_of
 from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.ecs import TARGET, TaskApi
 from gooseherd.devcloud.faults import PER_CALL, FaultTable, Kind
@@ -23,6 +22,7 @@ from gooseherd.devcloud.objects import is_public, object_exists, read_object
 from gooseherd.devcloud.policies import Access, wanted_by
 from gooseherd.devcloud.run_task import ApiError, Json
 from gooseherd.devcloud.signatures import Unsigned
+from gooseherd.devcloud.signers import Session, Signer, Signers, credentials_of
 from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_documents import metadata, task_metadata
 from gooseherd.devcloud.task_table import TaskTable
@@ -63,10 +63,10 @@ class CloudEndpoint:
         task_table: TaskTable,
         faults: FaultTable,
         calls: CallCounter,
-        callers: Callers,
+        signers: Signers,
     ) -> None:
         self._loop = loop
-        self._callers = callers
+        self._signers = signers
         self._operations = {**registry.operations, **api.operations}
         self._task_table = task_table
         self._faults = faults
@@ -98,27 +98,27 @@ class CloudEndpoint:
     def _application(self, environ: dict[str, Any], path: str, target: str, on_s3: bool) -> Wsgi:
         """What answers the request. Raises ApiError: it is nobody's, or not for its caller."""
         try:
-            caller = self._callers.identify(environ)
+            signer = self._signers.identify(environ)
         except Unsigned:
             if on_s3 and is_public(environ):
                 return partial(self._s3, None)
             message = "the request is not signed; the key is in the file `credentials` of the local cloud"
             raise ApiError("AccessDenied" if on_s3 else "MissingAuthenticationToken", message, 403) from None
-        if caller.signature.service == "sts" and path == "/":
-            return self._security_token_service(environ, caller)
+        if signer.signature.service == "sts" and path == "/":
+            return self._security_token_service(environ, signer)
         if on_s3:
-            return partial(self._s3, caller)
-        if caller.session is not None:
+            return partial(self._s3, signer)
+        if signer.session is not None:
             raise ApiError("AccessDeniedException", "a session may do nothing here but on S3", 403)
         if path.startswith("/_devcloud"):
             return self._administrate(environ)
         if target.startswith(TARGET):
-            return self._ecs(target.removeprefix(TARGET), environ, caller.signature.region)
+            return self._ecs(target.removeprefix(TARGET), environ, signer.signature.region)
         return self._moto
 
-    def _security_token_service(self, environ: dict[str, Any], caller: Caller) -> Wsgi:
+    def _security_token_service(self, environ: dict[str, Any], signer: Signer) -> Wsgi:
         try:
-            answer = self._callers.security_token_service(read_body(environ), caller)
+            answer = self._signers.security_token_service(read_body(environ), signer)
         except ApiError as error:
             return security_token_error(error)
         self._calls.count("sts:AssumeRole")
@@ -162,10 +162,10 @@ class CloudEndpoint:
 
     # -- S3, and whatever else moto was installed with ------------------------------------------
 
-    def _s3(self, caller: Caller | None, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def _s3(self, signer: Signer | None, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         operation = s3_operation(environ)
         self._calls.count(f"s3:{operation}")
-        if caller is not None and caller.session is not None and not self._may(caller.session, environ):
+        if signer is not None and signer.session is not None and not self._may(signer.session, environ):
             drain(environ)
             return s3_error("AccessDenied", "Access Denied", 403)(environ, start_response)
         after: int | None = None
@@ -238,7 +238,7 @@ class CloudEndpoint:
         task = self._on_loop(lambda: self._task_table.of_metadata(token))
         if task is None or not task.plan.role_arn:
             return as_json({}, 404)
-        return as_json(credentials_of(self._callers.begin(None, _ROLE_SECONDS), task.plan.role_arn))
+        return as_json(credentials_of(self._signers.begin(None, _ROLE_SECONDS), task.plan.role_arn))
 
     def _on_loop(self, call: Callable[[], T]) -> T:
         """Its result, or exception, from the thread that owns the tasks."""

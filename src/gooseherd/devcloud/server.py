@@ -37,12 +37,12 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from gooseherd.devcloud.access_key import AccessKey
 from gooseherd.devcloud.addresses import AddressPool, own_network
 from gooseherd.devcloud.app import CloudEndpoint
-from gooseherd.devcloud.callers import Callers
 from gooseherd.devcloud.calls import CallCounter
 from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.ecs import TaskApi
 from gooseherd.devcloud.faults import FaultTable
 from gooseherd.devcloud.pace import PACES
+from gooseherd.devcloud.signers import Signers
 from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_table import TaskTable
 
@@ -133,7 +133,7 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     api = TaskApi(
         configuration, registry, task_table, faults, AddressPool(asked.addresses or own_network(port))
     )
-    door = CloudEndpoint(loop, registry, api, task_table, faults, CallCounter(), Callers(key))
+    door = CloudEndpoint(loop, registry, api, task_table, faults, CallCounter(), Signers(key))
     server = _http(listener, door)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     _log.info("devcloud ready on %s", configuration.url)

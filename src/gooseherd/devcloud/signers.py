@@ -42,14 +42,14 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Signer:
     """Who signed a request; without a session: the owner."""
 
     signature: Signature
     session: Session | None
 
 
-class Callers:
+class Signers:
     """Knows the owner's key and all sessions. May be asked from many threads."""
 
     def __init__(self, key: AccessKey) -> None:
@@ -57,7 +57,7 @@ class Callers:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def identify(self, environ: dict[str, Any]) -> Caller:
+    def identify(self, environ: dict[str, Any]) -> Signer:
         """Who signed the request.
 
         Raises:
@@ -67,7 +67,7 @@ class Callers:
         signature = signature_of(environ)
         if signature.key_id == self._key.key_id:
             verify(environ, signature, self._key.secret)
-            return Caller(signature, None)
+            return Signer(signature, None)
         session = self._sessions.get(signature.key_id)
         if session is None:
             message = "the access key id you provided does not exist in our records"
@@ -77,7 +77,7 @@ class Callers:
             raise ApiError("InvalidToken", "the provided token is malformed or otherwise invalid", 400)
         if session.ends_at < time.time():
             raise ApiError("ExpiredToken", "the provided token has expired", 400)
-        return Caller(signature, session)
+        return Signer(signature, session)
 
     def begin(self, policy: Policy | None, seconds: float) -> Session:
         """New temporary credentials."""
@@ -90,12 +90,12 @@ class Callers:
             self._sessions[key.key_id] = session
         return session
 
-    def security_token_service(self, body: bytes, caller: Caller) -> str:
+    def security_token_service(self, body: bytes, signer: Signer) -> str:
         """The answer of STS to AssumeRole, in XML. Raises ApiError."""
         request = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
         if request.get("Action") != "AssumeRole":
             raise ApiError("InvalidAction", "of STS only AssumeRole is part of the local cloud", 400)
-        if caller.session is not None:
+        if signer.session is not None:
             raise ApiError("AccessDenied", "a session may not assume a role here", 403)
         return self._assume_role(request)
 
