@@ -174,6 +174,11 @@ class Settings(SourceSettings, HttpSettings):
         description="New artifacts get a density (how many records lie where, a small bigWig). Part of their "
         "keys: after a change files are prepared anew when they are asked for.",
     )
+    workflow_cram: Literal["bam", "cram"] = Field(
+        "bam",
+        description="What a CRAM becomes: BAM, which all viewers read, or a sorted CRAM with its CRAI, half "
+        "the size, for viewers that have the reference. Part of its keys.",
+    )
     workflow_backoff_scale: float = Field(
         1.0, ge=0, le=10, description="Factor on the waits between attempts."
     )

@@ -405,12 +405,21 @@ async def test_a_source_without_checksum_is_noted(bench: Bench) -> None:
     assert WEAK_NOTE in (await bench.manifest()).notes
 
 
-async def test_an_index_of_upstreams_that_the_format_has_not_is_left_out_and_noted(bench: Bench) -> None:
-    index = Sidecar(SidecarKind.BAI, "https://example.org/x.bai")
-    bench.source = replace(SOURCE, file_format=CRAM, sidecars=(index,))
+@pytest.mark.parametrize(
+    ("file_format", "kind", "words"),
+    [
+        (CRAM, SidecarKind.BAI, "a cram is not served with one"),
+        (CRAM, SidecarKind.CRAI, "what a CRAM is served with is made here"),
+        (BED, SidecarKind.CRAI, "a bed is not served with one"),
+    ],
+)
+async def test_an_index_of_upstreams_that_is_not_served_is_left_out_and_noted(
+    bench: Bench, file_format: Format, kind: SidecarKind, words: str
+) -> None:
+    index = Sidecar(kind, "https://example.org/x.index")
+    bench.source = replace(SOURCE, file_format=file_format, sidecars=(index,))
     await bench.run()
-    notes = (await bench.manifest()).notes
-    assert "upstream's bai index is left out: a cram is not served with one" in notes
+    assert f"upstream's {kind} index is left out: {words}" in (await bench.manifest()).notes
 
 
 async def test_cancellation_leaves_no_scratch_and_no_last_event(bench: Bench) -> None:

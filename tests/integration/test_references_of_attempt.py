@@ -148,6 +148,7 @@ class Bench:
     upstream: Upstream
     references: str = f"genome={FASTA}"
     most_bytes: int = 1 << 30
+    keep_cram: bool = False
     runs: int = 0
 
     @property
@@ -163,7 +164,9 @@ class Bench:
         work = self.home / f"attempt{self.runs}"
         await asyncio.to_thread(work.mkdir)
         self.upstream.files[CRAM] = content
-        registry = default_registry(sort_memory=32 << 20, samtools_memory=64 << 20, threads=1, level=1)
+        registry = default_registry(
+            sort_memory=32 << 20, samtools_memory=64 << 20, threads=1, level=1, keep_cram=self.keep_cram
+        )
         entry = {"dcc": "test", "local_id": "x", "access_url": CRAM, "md5": hashlib.md5(content).hexdigest()}
         source = SourceFile.from_json(entry)
         recipe, cache, events = registry.recipe(source), MemoryCache(), []
@@ -188,13 +191,14 @@ class Bench:
         kind, more = events[-1]
         if kind is EventKind.FAILED:
             return Ended(failure=Failure(more["reason"], more["detail"]))
-        key = cache_key(source.identity, recipe, "data.bam")
+        name = "data.cram" if self.keep_cram else "data.bam"
+        key = cache_key(source.identity, recipe, name)
         data = b"".join([chunk async for chunk in cache.get(key)])
         assert await cache.head(cache_key(source.identity, recipe, MANIFEST)) is not None
-        return Ended(await asyncio.to_thread(self._reads, data), data=data)
+        return Ended({} if self.keep_cram else await asyncio.to_thread(self.read, data), data=data)
 
-    def _reads(self, data: bytes) -> dict[str, list[str]]:
-        path = self.home / "read.bam"
+    def read(self, data: bytes) -> dict[str, list[str]]:
+        path = self.home / "read"
         path.write_bytes(data)
         found: dict[str, list[str]] = {}
         with pysam.AlignmentFile(str(path)) as opened:
@@ -409,6 +413,24 @@ async def test_an_m5_in_capitals_is_the_same_m5(bench: Bench, tmp_path: Path) ->
 
     text = sam("one two")
     assert same(await bench.attempt(with_header(tmp_path, cram(tmp_path, text), in_capitals)), text)
+
+
+async def test_an_unsorted_cram_that_stays_one_is_sorted_with_its_reference(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.keep_cram = True
+    text = sam("one two three", order="unsorted")
+    content = cram(tmp_path, text)
+    made = [await bench.attempt(content) for _ in range(2)]
+    assert made[0].failure is None, made[0].failure
+    assert made[0].data == made[1].data
+    # Who reads it needs the reference, too: here by the same way as tools do.
+    monkeypatch.setenv("REF_CACHE", f"{bench.folder}/sequences/%s")
+    assert same(Ended(bench.read(made[0].data)), text)
+    bench.references = ""
+    failed = await bench.attempt(content)
+    assert failed.failure is not None
+    assert "in SOURCE_REFERENCES" in failed.failure.detail
 
 
 # -- the folder ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import from_filename
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import Recipe
-from gooseherd.domain.source import CHECKED_KINDS, Sidecar, SidecarKind, SourceFile
+from gooseherd.domain.source import MADE_KINDS, Sidecar, SidecarKind, SourceFile
 from gooseherd.domain.states import Status
 
 RESERVED: Final = frozenset({"", "contigs", "events", "hub.txt", "manifest", "search", "status", "tracks"})
@@ -85,7 +85,7 @@ class Names:
             if (of := _INDEXED.get(kind)) and published is not None:
                 name = f"{found[of]}.{published[kind].filename.rpartition('.')[2]}"
             names.append(NamedPart(kind, name))
-        others = (sidecar for sidecar in entry.sidecars if sidecar.kind not in CHECKED_KINDS)
+        others = (sidecar for sidecar in entry.sidecars if sidecar.kind not in MADE_KINDS)
         data = found[Kind.DATA]
         names += [NamedPart(Kind.INDEX, f"{data}.{sidecar.kind}", sidecar) for sidecar in others]
         return _servable(tuple(names))

@@ -106,7 +106,7 @@ class GenomeIndex:
                 self._read_columns(16)
             at = 16 + length
         else:
-            raise BadIndex("neither BAI nor TBI nor CSI")
+            raise BadIndex("neither BAI nor TBI nor CSI; regions of a CRAM: samtools view URL chr1:1-9")
         self.sequences = self._count(at)
         self._agree()
         return at + 4

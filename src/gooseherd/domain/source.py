@@ -62,9 +62,12 @@ class SidecarKind(StrEnum):
     CSI = "csi"
     BEDDB = "beddb"
     PX2 = "px2"
+    CRAI = "crai"
 
 
 CHECKED_KINDS = (SidecarKind.TBI, SidecarKind.BAI, SidecarKind.CSI)
+MADE_KINDS = (*CHECKED_KINDS, SidecarKind.CRAI)
+"""Never served unchecked. A CRAI takes no time to make, so upstream's is never served beside what is made."""
 CHECKED_FORMATS = frozenset(
     {BAM, VCF, GFF, GFF3, GTF, BED, NARROWPEAK, BROADPEAK, GAPPEDPEAK, TAGALIGN, INTERACT}
 )
@@ -158,14 +161,15 @@ class SourceFile:
     @property
     def unchecked_index(self) -> Sidecar | None:
         """The index of upstream's that is served as it is, of a kind that nothing here reads."""
-        return self._first(tuple(kind for kind in SidecarKind if kind not in CHECKED_KINDS))
+        return self._first(tuple(kind for kind in SidecarKind if kind not in MADE_KINDS))
 
     @property
     def left_out(self) -> tuple[Sidecar, ...]:
         """Indexes of upstream's that cannot be of what is served: the format has none of that kind."""
-        if self.file_format in CHECKED_FORMATS or self.is_upstreams_pair:
+        if self.is_upstreams_pair:
             return ()
-        return tuple(sidecar for sidecar in self.sidecars if sidecar.kind in CHECKED_KINDS)
+        others = (SidecarKind.CRAI,) if self.file_format in CHECKED_FORMATS else MADE_KINDS
+        return tuple(sidecar for sidecar in self.sidecars if sidecar.kind in others)
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.density import SUFFIX, Density, density_name
 from gooseherd.processing.formats.bam_header import contigs_of_bam
 from gooseherd.processing.formats.bgzf import has_bytes_behind
-from gooseherd.processing.formats.cram_references import CramReferences, bring_references
+from gooseherd.processing.formats.cram_references import PLACE, CramReferences, bring_references
 from gooseherd.processing.formats.decompression import END_MARKER_MISSING, FOREIGN_BYTES, Compression
 from gooseherd.processing.formats.detection import Detection
 from gooseherd.processing.formats.sam_header import contigs_of
@@ -51,11 +51,9 @@ from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, St
 
 _HEADER_BYTES: Final = 1 << 18
 """Nearly every BAM's header is compressed to less."""
-_UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
+UNSORTED: Final = re.compile(r"unsorted|not continuous|NO_COOR reads not in a single block", re.IGNORECASE)
 _BEYOND: Final = re.compile(r"cannot be stored in a \w+ index|csi index", re.IGNORECASE)
 _UNDECLARED: Final = re.compile(r"unrecognized reference name")
-_REFERENCE_PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
-_SPELT_M5: Final = re.compile(rb"\tM5:[0-9a-fA-F]{32}")
 _UNDECLARED_NOTE: Final = (
     "reads on reference sequences that the header does not declare (@SQ) stand at the end, without a place"
 )
@@ -107,7 +105,7 @@ class SortedBam:
         header, references = b"", None
         if self.source_format is CRAM:
             # Before anything that reads its records is started.
-            header, references = await self._open_cram(context)
+            header, references = await open_cram(context)
         async with context.verifying():
             try:
                 return await self._make(context, header, references)
@@ -117,39 +115,7 @@ class SortedBam:
                     raise missing from None
                 if not any(_BEYOND.search(error) for error in errors):
                     raise
-                raise await self._beyond(context) or failed from None
-
-    async def _open_cram(self, context: StepContext) -> tuple[bytes, CramReferences]:
-        """Its header; and its references, where its tools look for them."""
-        await context.detect(CRAM)
-        await context.given.arriving.whole()
-        await _refuse_truncated(context)
-        header = await _source_header(context)
-        contigs_of(header)
-        found = await bring_references(context.source, header, context.given.bring_references)
-        context.references = found.folder
-        return header, found
-
-    async def _beyond(self, context: StepContext) -> StepFailed | None:
-        """No index of sequences as long as the header says holds the position of some read: which one."""
-        await context.given.arriving.whole()
-        source = str(context.source)
-        reading: tuple[Stage, ...] = ()
-        if self.source_format is SAM:
-            reading, source = (context.normaliser("sam", source, "records.json"),), "-"
-        # Without bases, for which a CRAM may need its reference.
-        bare = ("--input-fmt-option", "required_fields=0x3f") if self.source_format is CRAM else ()
-        argv = ("samtools", "view", "--no-PG", "-h", *bare, "-e", f"endpos > {TBI_END}", source)
-        view = Stage("samtools view", argv, reads_source=True)
-        found = json.loads(await context.output_of(*reading, view, program_stage("read_beyond")))
-        if found is None:
-            return None
-        where = f"{found['contig'][:80]}:{found['position']}"
-        return StepFailed.because(
-            Reason.SOURCE_INVALID,
-            f"read {found['read'][:80]!r} lies at {where}, but by the header {found['contig'][:80]} is "
-            f"{found['length']} bases long (LN)",
-        )
+                raise await read_beyond(context, self.source_format) or failed from None
 
     async def _make(
         self, context: StepContext, header: bytes, references: CramReferences | None
@@ -182,8 +148,8 @@ class SortedBam:
                 out = await asyncio.to_thread(_keep, context.given.path, index)
                 notes = (KEPT_NOTE,)
         elif self.source_format is BAM:
-            await _refuse_truncated(context)
-            await _source_header(context)
+            await refuse_truncated(context)
+            await source_header(context)
             contigs = await asyncio.to_thread(contigs_of_bam, context.source)
             out = await self._sort_unblocked(context, detected.compression)
             index = await index_of_sorted(context, out, contigs)
@@ -194,10 +160,10 @@ class SortedBam:
             assert references is not None
             contigs = contigs_of(header)
             declared = references.containers.reads
-            out = await self._sort_cram(context, header)
+            out = await self._sort_cram(context, header, references)
             index = await index_of_sorted(context, out, contigs)
             # A reader of a CRAM opens the address of the reference that its header names.
-            reads = await reads_in(context, out, index, None if _REFERENCE_PLACE.search(header) else CRAM)
+            reads = await reads_in(context, out, index, None if PLACE.search(header) else CRAM)
             if declared not in (None, reads):
                 raise StepFailed.because(
                     Reason.SOURCE_INVALID, f"corrupt: of {declared} reads only {reads} can be read"
@@ -230,15 +196,15 @@ class SortedBam:
         The index stays beside the BAM, for the next step. Making it reads all of the source, so it
         also proves order and checksums.
         """
-        async with context.checked(lambda: _refuse_truncated(context)):
+        async with context.checked(lambda: refuse_truncated(context)):
             # samtools says best what is wrong with a header; which sequences there are, the dictionary does.
-            await _source_header(context)
+            await source_header(context)
             contigs = await _arriving_contigs(context)
             context.given.announce(_data(context.given, context.given.path))
             try:
                 return contigs, context.source, await index_source(context, contigs), True
             except PipelineFailed as refused:
-                if not any(_UNSORTED.search(end.stderr) for end in refused.result.stages):
+                if not any(UNSORTED.search(end.stderr) for end in refused.result.stages):
                     raise
             source, feed = context.source_input()
             out, _ = await self._sort(context, (), source, feed)
@@ -271,24 +237,12 @@ class SortedBam:
             raise
         return out, any(_UNDECLARED.search(end.stderr) for end in result.stages)
 
-    async def _sort_cram(self, context: StepContext, header: bytes) -> Path:
-        """Remove the addresses of references (UR) from the header first: htslib would open them.
-
-        References are looked for under the M5 as it is spelt.
-        """
-        clean = _REFERENCE_PLACE.sub(b"", header)
-        if context.references is not None:
-            clean = _SPELT_M5.sub(lambda found: found[0][:4] + found[0][4:].lower(), clean)
-        if clean == header:
+    async def _sort_cram(self, context: StepContext, header: bytes, references: CramReferences) -> Path:
+        """Give tools a header without the addresses of references first."""
+        clean = references.clean_header(header)
+        if not clean:
             return (await self._sort(context, (), str(context.source)))[0]
-        path = context.work / "header.sam"
-        await asyncio.to_thread(path.write_bytes, clean)
-        argv = ("samtools", "reheader", "-P", str(path), str(context.source))
-        # It tries to add missing checksums (M5) and reports an error when it cannot; that is harmless.
-        reheader = Stage(
-            "samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference"
-        )
-        return (await self._sort(context, (reheader,), "-"))[0]
+        return (await self._sort(context, (await reheader(context, clean),), "-"))[0]
 
     async def _sort(
         self, context: StepContext, before: tuple[Stage, ...], source: str, feed: Feed | None = None
@@ -315,11 +269,60 @@ class SortedBam:
         return out, result
 
 
+async def open_cram(context: StepContext) -> tuple[bytes, CramReferences]:
+    """Its header, once all of it is there; and its references, where tools look for them."""
+    header = await cram_header(context)
+    found = await bring_references(context.source, header, context.given.bring_references)
+    context.references = found.folder
+    return header, found
+
+
+async def cram_header(context: StepContext) -> bytes:
+    """The header of a CRAM that is all there; refused as `contigs_of` does."""
+    await context.detect(CRAM)
+    await context.given.arriving.whole()
+    await refuse_truncated(context)
+    header = await source_header(context)
+    contigs_of(header)
+    return header
+
+
+async def reheader(context: StepContext, header: bytes) -> Stage:
+    """The stage that gives the source, a CRAM, that header."""
+    path = context.work / "header.sam"
+    await asyncio.to_thread(path.write_bytes, header)
+    argv = ("samtools", "reheader", "-P", str(path), str(context.source))
+    # It tries to add missing checksums (M5) and reports an error when it cannot; that is harmless.
+    return Stage("samtools reheader", argv, reads_source=True, harmless=b"Failed to populate reference")
+
+
+async def read_beyond(context: StepContext, source_format: Format) -> StepFailed | None:
+    """No index of sequences as long as the header says holds the position of some read: which one."""
+    await context.given.arriving.whole()
+    source = str(context.source)
+    reading: tuple[Stage, ...] = ()
+    if source_format is SAM:
+        reading, source = (context.normaliser("sam", source, "records.json"),), "-"
+    # Without bases, for which a CRAM may need its reference.
+    bare = ("--input-fmt-option", "required_fields=0x3f") if source_format is CRAM else ()
+    argv = ("samtools", "view", "--no-PG", "-h", *bare, "-e", f"endpos > {TBI_END}", source)
+    view = Stage("samtools view", argv, reads_source=True)
+    found = json.loads(await context.output_of(*reading, view, program_stage("read_beyond")))
+    if found is None:
+        return None
+    where = f"{found['contig'][:80]}:{found['position']}"
+    return StepFailed.because(
+        Reason.SOURCE_INVALID,
+        f"read {found['read'][:80]!r} lies at {where}, but by the header {found['contig'][:80]} is "
+        f"{found['length']} bases long (LN)",
+    )
+
+
 def _data(given: StepInput, path: Path) -> Produced:
     return Produced(Kind.DATA, path, "data.bam", f"{bam_stem(given.source)}.bam")
 
 
-async def _refuse_truncated(context: StepContext) -> None:
+async def refuse_truncated(context: StepContext) -> None:
     """Quickcheck says what is wrong in bits of its exit status (samtools-quickcheck(1))."""
     argv = ("samtools", "quickcheck", "-v", str(context.source))
     try:
@@ -339,7 +342,7 @@ async def _refuse_truncated(context: StepContext) -> None:
         raise StepFailed.because(Reason.SOURCE_INVALID, problem) from None
 
 
-async def _source_header(context: StepContext) -> bytes:
+async def source_header(context: StepContext) -> bytes:
     source, feed = context.source_input()
     argv = ("samtools", "view", "--no-PG", "-H", source)
     return await context.output_of(Stage("samtools view", argv, reads_source=True), stdin=feed)

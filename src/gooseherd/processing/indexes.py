@@ -138,7 +138,7 @@ async def _index(
     span: tuple[float, float] = (0.0, 0.9),
 ) -> Path:
     """Index `path` into the work folder; fails when it is not sorted."""
-    index, stage = _index_stage(context, str(path), contigs)
+    index, stage = index_stage(context, str(path), contigs)
     watch = Watch(path, index, 1, context.given.report, reading=1.0, span=span)
     await context.run(stage, watch=watch)
     return index
@@ -147,13 +147,13 @@ async def _index(
 async def index_source(context: StepContext, contigs: tuple[Contig, ...]) -> Path:
     """Index the source, which may still arrive."""
     source, feed = context.source_input()
-    index, stage = _index_stage(context, source, contigs)
+    index, stage = index_stage(context, source, contigs)
     watch = Watch(context.source, index, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
     await context.run(replace(stage, reads_source=True), stdin=feed, watch=watch)
     return index
 
 
-def _index_stage(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
+def index_stage(context: StepContext, path: str, contigs: tuple[Contig, ...]) -> tuple[Path, Stage]:
     """(the path of the index, the stage that makes it).
 
     With a density the stage counts in the same pass, and writes the table beside the index.

@@ -10,13 +10,14 @@ from typing import Final
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import Misconfigured, UnsupportedFormat
-from gooseherd.domain.formats import BIGWIG, COOL, CSV, HIC, MCOOL, TSV, TWOBIT, Format
+from gooseherd.domain.formats import BIGWIG, COOL, CRAM, CSV, HIC, MCOOL, TSV, TWOBIT, Format
 from gooseherd.domain.keys import Recipe, recipe_name
 from gooseherd.domain.processing import Processor
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.alignments import BamIndexProcessor
 from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
+from gooseherd.processing.processors.crams import CramIndexProcessor
 from gooseherd.processing.processors.flatfiles import FlatfileProcessor
 from gooseherd.processing.processors.sequences import FastaProcessor
 from gooseherd.processing.processors.signals import SignalProcessor
@@ -39,11 +40,12 @@ class ProcessorRegistry:
         unchanged: Processor,
         processors_at: Callable[[int, bool, bool], Iterable[Processor]] = lambda *_: (),
         with_index: Processor | None = None,
+        others: Iterable[Processor] = (),
     ) -> None:
         self._by_format = MappingProxyType(dict(by_format))
         self._unchanged = unchanged
         self._with_index = with_index
-        named = (*by_format.values(), unchanged, *((with_index,) if with_index else ()))
+        named = (*by_format.values(), unchanged, *((with_index,) if with_index else ()), *others)
         self._by_name = {p.name: p for p in named}
         self._processors_at = processors_at
 
@@ -124,14 +126,15 @@ def default_registry(
     level: int | None = None,
     density: bool = False,
     skip_bad_lines: bool = False,
+    keep_cram: bool = False,
     search_path: str | None = None,
     confinement: Confinement | None = None,
     verifier: LoadedVerifier | None = None,
 ) -> ProcessorRegistry:
     """All processors of this build. Bytes of memory for a tool as a whole; the rest as in `Budget`.
 
-    `level`, `density` and `skip_bad_lines` are what new recipes name; None: the quickest level that there
-    is here. A recipe that exists is followed as it names them.
+    `level`, `density`, `skip_bad_lines` and `keep_cram` (or it becomes BAM) are what new recipes name;
+    None: the quickest level that there is here. A recipe that exists is followed as it names them.
     """
     budget = Budget(
         sort_memory,
@@ -152,15 +155,19 @@ def default_registry(
             SignalProcessor(so),
             TwoEndedProcessor(so),
             FlatfileProcessor(so),
+            CramIndexProcessor(so),
             UpstreamIndexProcessor(so),
         )
 
     new = quickest_level(search_path) if level is None else level
-    *of_formats, with_index = processors_at(new, density, skip_bad_lines)
-    by_format: dict[Format, Processor] = {f: p for p in of_formats for f in p.formats}
+    reads, *of_formats, crams, with_index = processors_at(new, density, skip_bad_lines)
+    by_format: dict[Format, Processor] = {f: p for p in (reads, *of_formats) for f in p.formats}
+    if keep_cram:
+        by_format[CRAM] = crams
     return ProcessorRegistry(
         {**by_format, **dict.fromkeys((CSV, TSV, BIGWIG, TWOBIT, HIC, COOL, MCOOL), unchanged)},
         unchanged,
         processors_at,
         with_index,
+        (crams,),
     )

@@ -19,6 +19,7 @@ def make_registry(settings: Settings) -> ProcessorRegistry:
         level=compression_level(settings),
         density=settings.workflow_density,
         skip_bad_lines=settings.source_bad_lines == "skip",
+        keep_cram=settings.workflow_cram == "cram",
     )
 
 

@@ -18,12 +18,13 @@ from typing import Final, Protocol
 
 from gooseherd.domain.artifact import Kind, Manifest, Part, StepReceipt
 from gooseherd.domain.attempt import AttemptSpec, EventKind
+from gooseherd.domain.formats import CRAM
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.reference import BroughtReferences, ReferenceSequence
-from gooseherd.domain.source import IdentityKind, Sidecar, SourceFile
+from gooseherd.domain.source import IdentityKind, Sidecar, SidecarKind, SourceFile
 from gooseherd.worker.failure_reason import failure_of
 from gooseherd.worker.progress import FETCH_PERCENT, Emit, ProgressReporter
 from gooseherd.worker.publication import Publication
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 _BEGIN_BYTES: Final = 4 << 20
 """Of the source, before the first step begins: a smaller one is whole by then."""
 _MOST_INDEX_BYTES: Final = 1 << 28
+_OWN_INDEX: Final = "what a CRAM is served with is made here"
 WEAK_NOTE: Final = (
     "The source has no published checksum: this artifact stands for its address, size and version tag, "
     "not for bytes that were verified."
@@ -280,10 +282,15 @@ def _part(receipts: list[StepReceipt], kind: Kind) -> Part:
 def _notes_on(source: SourceFile) -> tuple[str, ...]:
     """What is to be told of the catalog's entry, whatever was made of the bytes."""
     left_out = tuple(
-        f"upstream's {sidecar.kind} index is left out: a {source.file_format.name} is not served with one"
+        f"upstream's {sidecar.kind} index is left out: "
+        + (_OWN_INDEX if _is_own(source, sidecar) else f"a {source.file_format.name} is not served with one")
         for sidecar in source.left_out
     )
     return ((WEAK_NOTE,) if source.identity.kind is IdentityKind.WEAK else ()) + left_out
+
+
+def _is_own(source: SourceFile, sidecar: Sidecar) -> bool:
+    return source.file_format is CRAM and sidecar.kind is SidecarKind.CRAI
 
 
 def _make_anew(folder: Path) -> None:

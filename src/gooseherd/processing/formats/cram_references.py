@@ -20,6 +20,8 @@ from gooseherd.processing.formats.cram import Containers, containers_of
 
 _SETTING: Final = "SOURCE_REFERENCES"
 _M5: Final = re.compile(r"[0-9a-fA-F]{32}")
+PLACE: Final = re.compile(rb"\tUR:[^\t\n]*")
+_SPELT_M5: Final = re.compile(rb"\tM5:[0-9a-fA-F]{32}")
 _ANY_M5: Final = re.compile(r"\tM5:([^\t\n]*)")
 _NOT_FETCHED: Final = re.compile(
     r"[Uu]nable to fetch reference #(\d+)|[Ff]ailed to populate reference for id (\d+)"
@@ -44,6 +46,16 @@ class CramReferences:
     def folder(self) -> Path | None:
         """Where tools find them; None: nothing of what they read is there."""
         return self.brought.folder if self.brought is not None and self.brought.configured else None
+
+    def clean_header(self, header: bytes) -> bytes:
+        """The header without places of references (UR), which htslib would open; nothing if it has none.
+
+        References are looked for under the M5 as it is spelt.
+        """
+        clean = PLACE.sub(b"", header)
+        if self.folder is not None:
+            clean = _SPELT_M5.sub(lambda found: found[0][:4] + found[0][4:].lower(), clean)
+        return b"" if clean == header else clean
 
     def missing(self, errors: Iterable[str]) -> StepFailed | None:
         """What tools that lacked a reference meant to say; None: they failed of something else."""
