@@ -39,8 +39,8 @@ _PLACES: Final = ("--input-fmt-option", "required_fields=0x3f")
 _NOT_SORTED: Final = re.compile(r"not sorted", re.IGNORECASE)
 _BEYOND: Final = re.compile(r"cannot be stored in a \w+ index|csi index", re.IGNORECASE)
 _OLD: Final = (
-    "a CRAM of version 2 has no checksums, so it does not stay one here: samtools view -O cram,version=3.0 makes "
-    "a newer one, or set WORKFLOW_CRAM=bam"
+    "a CRAM of version 2 has no checksums, so it does not stay one here: samtools view -O cram,version=3.0 "
+    "makes a newer one, or set WORKFLOW_CRAM=bam"
 )
 _NEEDS_NOTE: Final = (
     "readers need the reference of this CRAM, by the M5 of each sequence; Gosling reads no CRAM, igv.js and "
