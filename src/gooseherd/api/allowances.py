@@ -183,3 +183,8 @@ class ByteBudget:
             full_at = now
         self._full_at[client] = max(full_at, now) + count / self._per_second
         self._full_at.move_to_end(client)
+
+
+def byte_budget(per_minute: int, clock: Callable[[], float]) -> ByteBudget | None:
+    """None: no limit."""
+    return ByteBudget(per_minute, clock) if per_minute else None

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from gooseherd.api.allowances import byte_budget
 from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
@@ -18,6 +19,7 @@ from gooseherd.api.head import HeadByGet
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.middleware import EdgeMiddleware
 from gooseherd.api.names import Names
+from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import (
     ERROR_STATUS,
@@ -28,6 +30,7 @@ from gooseherd.api.problems import (
     problem,
     problem_type,
 )
+from gooseherd.api.published_parts import PublishedFirst, PublishedParts
 from gooseherd.api.request_context import context_of
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.batches import batch_routes
@@ -80,8 +83,11 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     ):
         framework.include_router(router)
     _add_error_handlers(framework)
-    inside = StaticFiles(Delivery(HeadByGet(framework), dependencies, catalog, names))
-    return EdgeMiddleware(inside, dependencies, catalog, callers)
+    origins = Origins(dependencies.origins, catalog)
+    budget = byte_budget(dependencies.bytes_per_minute, dependencies.clock)
+    parts = PublishedParts(dependencies, catalog, origins, budget)
+    inside = StaticFiles(Delivery(HeadByGet(framework), dependencies, catalog, names, parts))
+    return PublishedFirst(parts, EdgeMiddleware(inside, dependencies, origins, budget, callers))
 
 
 def _add_error_handlers(framework: FastAPI) -> None:

@@ -61,6 +61,11 @@ class Catalog:
                 self._known.popitem(last=False)
         return found
 
+    def remembered(self, ids: tuple[Dcc, LocalId]) -> SourceFile | None:
+        """The entry, if it was looked up a moment ago."""
+        known = self._known.get(ids)
+        return known[1] if known is not None and known[0] > self._clock() else None
+
     async def servable(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry, if its bytes may leave.
 

@@ -34,7 +34,9 @@ class ConditionalResponse:
     length: int = 0
 
 
-def decide(part: Part, headers: Headers, *, head: bool = False) -> ConditionalResponse:
+def decide(
+    part: Part, headers: Headers, *, head: bool = False, cache_control: bytes = CACHE_CONTROL
+) -> ConditionalResponse:
     """The answer to a GET (or HEAD) of `part`, in the order of RFC 9110 §13.2.2.
 
     Raises:
@@ -48,7 +50,7 @@ def decide(part: Part, headers: Headers, *, head: bool = False) -> ConditionalRe
     if_none_match = headers.get(b"if-none-match")
     if if_none_match is not None and names_tag(if_none_match, etag, weak=True):
         return ConditionalResponse(
-            304, [(b"etag", etag), (b"cache-control", CACHE_CONTROL), (b"accept-ranges", b"bytes")]
+            304, [(b"etag", etag), (b"cache-control", cache_control), (b"accept-ranges", b"bytes")]
         )
     wanted = None if head else headers.get(b"range")  # Range has a meaning for GET alone (§14.2)
     if_range = headers.get(b"if-range")
@@ -56,9 +58,11 @@ def decide(part: Part, headers: Headers, *, head: bool = False) -> ConditionalRe
         wanted = None  # a weak tag or a date never proves that the bytes are the same (§13.1.5)
     spans = parse_range(wanted.decode("latin-1"), part.size) if wanted is not None else None
     if spans is None:
-        return _whole(part, head=head)
+        return _whole(part, cache_control, head=head)
     spans = coalesce(spans)
-    return _single(part, spans[0]) if len(spans) == 1 else _multi(part, spans)
+    if len(spans) == 1:
+        return _single(part, spans[0], cache_control)
+    return _multi(part, spans, cache_control)
 
 
 def coalesce(spans: Sequence[ByteRange]) -> tuple[ByteRange, ...]:
@@ -78,37 +82,38 @@ def coalesce(spans: Sequence[ByteRange]) -> tuple[ByteRange, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _fixed(part: Part) -> tuple[tuple[bytes, bytes], ...]:
+def fixed_headers(part: Part, cache_control: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Those that responses with bytes of `part` have, whichever bytes."""
     return (
         (b"etag", part.etag.encode()),
         (b"accept-ranges", b"bytes"),
-        (b"cache-control", CACHE_CONTROL),
+        (b"cache-control", cache_control),
         (b"content-disposition", disposition(part.filename)),
     )
 
 
-def _whole(part: Part, *, head: bool) -> ConditionalResponse:
+def _whole(part: Part, cache_control: bytes, *, head: bool) -> ConditionalResponse:
     headers = [
         (b"content-type", part.media_type.encode("latin-1")),
         (b"content-length", b"%d" % part.size),
-        *_fixed(part),
+        *fixed_headers(part, cache_control),
     ]
     if head or not part.size:
         return ConditionalResponse(200, headers)
     return ConditionalResponse(200, headers, (ByteRange(0, part.size),), part.size)
 
 
-def _single(part: Part, span: ByteRange) -> ConditionalResponse:
+def _single(part: Part, span: ByteRange, cache_control: bytes) -> ConditionalResponse:
     headers = [
         (b"content-type", part.media_type.encode("latin-1")),
         (b"content-length", b"%d" % len(span)),
         (b"content-range", span.content_range(part.size).encode()),
-        *_fixed(part),
+        *fixed_headers(part, cache_control),
     ]
     return ConditionalResponse(206, headers, (span,), len(span))
 
 
-def _multi(part: Part, spans: tuple[ByteRange, ...]) -> ConditionalResponse:
+def _multi(part: Part, spans: tuple[ByteRange, ...], cache_control: bytes) -> ConditionalResponse:
     # Nobody can write content that holds its own digest's digest, so the boundary is not in the body.
     boundary = hashlib.sha256(part.etag.encode()).hexdigest()[:32].encode()
     segments: list[bytes | ByteRange] = []
@@ -124,7 +129,7 @@ def _multi(part: Part, spans: tuple[ByteRange, ...]) -> ConditionalResponse:
     headers = [
         (b"content-type", b"multipart/byteranges; boundary=" + boundary),
         (b"content-length", b"%d" % length),
-        *_fixed(part),
+        *fixed_headers(part, cache_control),
     ]
     return ConditionalResponse(206, headers, tuple(segments), length)
 

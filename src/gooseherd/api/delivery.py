@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gooseherd import telemetry
 from gooseherd.api.allowances import Concurrent
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.conditional import ConditionalResponse, decide
+from gooseherd.api.conditional import CACHE_CONTROL
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing, lacks_details
 from gooseherd.api.holding import RETRY_SECONDS, Client, client_of, hold_seconds, next_query
 from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.names import RESERVED, NamedPart, Names
 from gooseherd.api.pages import waiting_page
+from gooseherd.api.part_response import PartMissing, PartRequest, send_part
 from gooseherd.api.problems import MethodNotAllowed, NotReady, Pairs
+from gooseherd.api.published_parts import PublishedParts, zero_copy
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.request_options import RequestOptions, options_of
 from gooseherd.api.retries import Retries, TooManyRetries
-from gooseherd.api.streaming import closing, hold, relay
+from gooseherd.api.streaming import hold
 from gooseherd.api.upstream import serve_upstream, upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Manifest, Part
-from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import (
     AlreadyFailed,
     CacheUnavailable,
@@ -36,11 +35,10 @@ from gooseherd.domain.errors import (
     LimitReached,
     NoSuchPart,
     NotFound,
-    RangeNotSatisfiable,
     Unavailable,
 )
 from gooseherd.domain.job import Job
-from gooseherd.domain.keys import CacheKey, Recipe
+from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
@@ -50,20 +48,22 @@ _log = logging.getLogger(__name__)
 _KINDS: Final = {kind.value: kind for kind in OWN_ADDRESS}
 
 
-class _PartMissing(Exception):
-    """The manifest names the part and the cache has it no more."""
-
-
 class Delivery:
     """Serves /data/{dcc}/{id}, /index/…, /density/… and /files/{dcc}/{id}/{name}; the framework the rest."""
 
     def __init__(
-        self, framework: ASGIApp, dependencies: Dependencies, catalog: Catalog, names: Names
+        self,
+        framework: ASGIApp,
+        dependencies: Dependencies,
+        catalog: Catalog,
+        names: Names,
+        parts: PublishedParts,
     ) -> None:
         self._framework = framework
         self._dependencies = dependencies
         self._catalog = catalog
         self._names = names
+        self._parts = parts
         self._describing = Describing(catalog, dependencies.sources)
         self._retries = Retries(dependencies)
         self._raw = Concurrent("raw responses", per_requester=dependencies.raw_per_requester)
@@ -95,12 +95,13 @@ class Delivery:
             self._retries,
             self._raw,
             self._names,
+            self._parts,
+            scope,
             context,
             entry,
             kind,
             named,
             options,
-            scope["method"],
             receive,
             send,
         ).run()
@@ -132,15 +133,22 @@ class _PartRequest:
     retries: Retries
     raw: Concurrent
     names: Names
+    parts: PublishedParts
+    scope: Scope
     context: RequestContext
     entry: SourceFile
     kind: Kind
     named: NamedPart | None
     """What it was asked for by; None: by its kind."""
     options: RequestOptions
-    method: str
     receive: Receive
     send: Send
+
+    @property
+    def method(self) -> str:
+        """GET or HEAD."""
+        method: str = self.scope["method"]
+        return method
 
     async def run(self) -> None:
         """Upstream's bytes, the artifact's bytes, or the job that makes them."""
@@ -303,28 +311,26 @@ class _PartRequest:
         if self.named is not None and self.named.name != part.filename:
             # Asked for before it was made, when another kind of index was expected.
             raise NotFound("file", f"{self.entry.name}/{self.named.name}")
-        answer = decide(part, self.context.headers, head=self.method == "HEAD")
+        request = PartRequest(
+            self.method,
+            self.context.headers,
+            self.receive,
+            self.send,
+            zero_copy=zero_copy(self.scope),
+            preferred_wait=self.options.preferred,
+        )
         try:
-            await self._send(cache, part, answer)
-        except _PartMissing:
+            await send_part(cache, part, request, cache_control=CACHE_CONTROL)
+        except PartMissing:
             _log.warning(
                 "published part is gone", extra={"key": part.key, "request_id": self.context.request_id}
             )
             submissions.forget(self.entry, recipe)
             return False
+        if not self.context.query:
+            key = cache_key(self.entry.identity, recipe, MANIFEST)
+            self.parts.remember(self.scope, self.entry, key, manifest, part, CACHE_CONTROL)
         return True
-
-    async def _send(self, cache: CacheBackend, part: Part, answer: ConditionalResponse) -> None:
-        # What the answer's own first read will not tell must be asked for: a HEAD, an empty
-        # object, and a multipart body, which starts with words of ours.
-        unread = answer.status == 200 and not answer.segments
-        if (unread or len(answer.segments) > 1) and await cache.head(part.key) is None:
-            raise _PartMissing
-        if self.options.preferred is not None:
-            answer.headers.append((b"preference-applied", b"wait=%d" % self.options.preferred))
-        body = _chunks(cache, part.key, answer.segments) if answer.segments else None
-        sent = await relay(answer.status, answer.headers, body, receive=self.receive, send=self.send)
-        _SERVED[self.kind].inc(sent)
 
     async def _upstream(self, url: str, filename: str) -> None:
         with self.raw.place(self.context.requester):
@@ -364,32 +370,7 @@ class _PartRequest:
         await self.send({"type": "http.response.body", "body": body})
 
 
-_SERVED: Final = {kind: telemetry.BYTES_SERVED.labels(kind.value) for kind in Kind}
-
-
 def retry_after(job: Job) -> int:
     """Seconds until asking again is worth it: soon for small jobs, never far apart for long ones."""
     eta = job.progress.eta_seconds
     return 2 if eta is None else max(1, min(round(eta), 30))
-
-
-async def _chunks(
-    cache: CacheBackend, key: CacheKey, segments: tuple[bytes | ByteRange, ...]
-) -> AsyncIterator[bytes]:
-    for segment in segments:
-        if isinstance(segment, bytes):
-            yield segment
-            continue
-        got = 0
-        try:
-            async with closing(cache.get(key, segment)) as stream:
-                async for chunk in stream:
-                    got += len(chunk)
-                    yield chunk
-        except RangeNotSatisfiable:
-            # The client's range lies in the part; it is the stored object that is too short.
-            raise CacheUnavailable("reading a part that is shorter than it was") from None
-        if not got and segment is segments[0]:
-            raise _PartMissing
-        if got != len(segment):
-            raise CacheUnavailable("reading a part to its end")

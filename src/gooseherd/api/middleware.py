@@ -13,13 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gooseherd import telemetry
 from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.callers import Callers
-from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
+from gooseherd.api.server.exchange import ZERO_COPY
 from gooseherd.api.server.refusals import MalformedRequest, TooManyConnections
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 from gooseherd.api.streaming import ClientDisconnected
@@ -33,13 +33,14 @@ _audit = logging.getLogger("gooseherd.audit")
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _REFUSED: Final = 400
+_BODY: Final = frozenset({"http.response.body", ZERO_COPY})
 PATH_LIMIT_BYTES: Final = 2048
 
 _FORBIDDEN_PATH = re.compile(
     rb"%(?:2f|5c|[01][0-9a-f]|7f)|%(?![0-9a-f]{2})|[\x00-\x20\x7f-\xff\\]", re.IGNORECASE
 )
 """Encoded slashes, backslashes and control bytes: no id has them, and readers disagree about them."""
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ARTIFACT = re.compile(rf"/(?:{'|'.join(OWN_ADDRESS)}|artifacts)/[^/]*/[^/]*|/files/[^/]*/[^/]*/[^/]*")
 
 _REQUEST_HEADERS: Final = (
@@ -60,18 +61,19 @@ class EdgeMiddleware:
     """
 
     def __init__(
-        self, inside: ASGIApp, dependencies: Dependencies, catalog: Catalog, callers: Callers
+        self,
+        inside: ASGIApp,
+        dependencies: Dependencies,
+        origins: Origins,
+        budget: ByteBudget | None,
+        callers: Callers,
     ) -> None:
         self._inside = inside
         self._callers = callers
         self._dependencies = dependencies
-        self._origins = Origins(dependencies.origins, catalog)
+        self._origins = origins
         self._wrong_keys = WrongKeys()
-        self._bytes = (
-            ByteBudget(dependencies.bytes_per_minute, dependencies.clock)
-            if dependencies.bytes_per_minute
-            else None
-        )
+        self._bytes = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (other kinds of scope pass through)."""
@@ -80,7 +82,7 @@ class EdgeMiddleware:
             return
         headers = header_map(scope["headers"])
         request_id = headers.get(b"x-request-id", b"")
-        if not _REQUEST_ID.fullmatch(request_id):
+        if not REQUEST_ID.fullmatch(request_id):
             request_id = self._dependencies.new_request_id().encode()
         context = RequestContext(scope, headers, request_id.decode(), self._dependencies)
         scope[SCOPE_KEY] = context
@@ -105,10 +107,10 @@ class EdgeMiddleware:
                 if self._dependencies.holds.stopped:
                     # The next request of this client is for the process that follows.
                     message["headers"].append((b"connection", b"close"))
-            elif message["type"] == "http.response.body":
+            elif message["type"] in _BODY:
                 complete = not message.get("more_body", False)
                 if budget is not None:
-                    budget.spend(payer, len(message.get("body", b"")))
+                    budget.spend(payer, message.get("count") or len(message.get("body", b"")))
             await send(message)
 
         try:

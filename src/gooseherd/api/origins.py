@@ -59,14 +59,15 @@ class Cors:
 
     def __init__(self, allowed: Iterable[str], *, local: bool = False) -> None:
         self._origins = frozenset(origin.rstrip("/").encode() for origin in allowed)
-        self._open = b"*" in self._origins
-        self._local = local and not self._open
+        self.is_open = b"*" in self._origins
+        """All pages may read every response."""
+        self._local = local and not self.is_open
         self.for_everybody: Pairs = [*_allowed(b"*"), _CROSS_ORIGIN]
         self._closed: Pairs = [_VARY, _EMBEDDED_NEARBY if self._local else _CROSS_ORIGIN]
 
     def headers(self, request: Headers) -> Pairs:
         """Those of the response to a request with these."""
-        if self._open:
+        if self.is_open:
             return self.for_everybody
         origin = request.get(b"origin")
         if origin is None or not self.allows(origin):
@@ -76,7 +77,7 @@ class Cors:
     def allows(self, origin: bytes) -> bool:
         """Whether pages of this origin may read every response."""
         return (
-            self._open
+            self.is_open
             or origin in self._origins
             or (self._local and _LOOPBACK_ORIGIN.fullmatch(origin) is not None)
         )
@@ -96,6 +97,20 @@ class Origins:
     def cors(self, request: Headers) -> Pairs:
         """The CORS headers of the response, unless `opened` says more."""
         return self._cors.headers(request)
+
+    def usual_cors(self, host: bytes | None) -> Pairs | None:
+        """The CORS headers of the response to a request without an origin, or that everybody may read.
+
+        None: the name in Host has to be looked at first.
+        """
+        if self._hosts is not None and host not in self._known_hosts:
+            return None
+        return self._cors.headers({})
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether the CORS headers are the same for all of them."""
+        return self._cors.is_open
 
     def is_foreign(self, request: Headers) -> bool:
         """Whether a page asks that may not read everything, and what it asks for has to be looked at."""

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from starlette.types import Receive, Send
 
 from gooseherd.api.problems import Pairs
+from gooseherd.api.server.exchange import IN_MEMORY, ZERO_COPY
+from gooseherd.domain.ports.cache import FileSpan
 
 T = TypeVar("T")
 
@@ -69,8 +71,16 @@ async def until(stop: asyncio.Future[Any], items: AsyncIterator[T]) -> AsyncIter
             yield item
 
 
+Chunk = bytes | FileSpan
+
+
 async def relay(
-    status: int, headers: Pairs, body: AsyncIterator[bytes] | None, *, receive: Receive, send: Send
+    status: int,
+    headers: Pairs,
+    body: AsyncIterator[bytes] | AsyncIterator[Chunk] | None,
+    *,
+    receive: Receive,
+    send: Send,
 ) -> int:
     """Send a response, chunk by chunk as fast as the client reads; returns how many bytes of body went out.
 
@@ -82,29 +92,47 @@ async def relay(
         await send(start)
         await send({"type": "http.response.body", "body": b""})
         return 0
-    async with closing(body):
-        chunk = await anext(body, b"")
+    chunks: AsyncIterator[Chunk] = body
+    async with closing(chunks):
+        chunk = await anext(chunks, b"")
         await send(start)
         length = next((int(value) for name, value in headers if name == b"content-length"), None)
-        if length == len(chunk):
+        if length == _length(chunk):
             # Most ranges of a genome browser fit one chunk: no watcher for those.
-            await send({"type": "http.response.body", "body": chunk})
+            await send(_message(chunk, more=False))
             return length
-        return await _stream(chunk, body, length, receive, send)
+        return await _stream(chunk, chunks, length, receive, send)
+
+
+def _length(chunk: Chunk) -> int:
+    return len(chunk) if isinstance(chunk, bytes) else chunk.count
+
+
+def _message(chunk: Chunk, *, more: bool) -> dict[str, Any]:
+    if isinstance(chunk, bytes):
+        return {"type": "http.response.body", "body": chunk, "more_body": more}
+    return {
+        "type": ZERO_COPY,
+        "file": chunk.descriptor,
+        "offset": chunk.offset,
+        "count": chunk.count,
+        IN_MEMORY: chunk.in_memory,
+        "more_body": more,
+    }
 
 
 async def _stream(
-    first: bytes, body: AsyncIterator[bytes], length: int | None, receive: Receive, send: Send
+    first: Chunk, body: AsyncIterator[Chunk], length: int | None, receive: Receive, send: Send
 ) -> int:
     watching = asyncio.ensure_future(wait_for_disconnect(receive))
-    sent = len(first)
+    sent = _length(first)
     try:
-        await send({"type": "http.response.body", "body": first, "more_body": True})
+        await send(_message(first, more=True))
         async for chunk in body:
             if watching.done():
                 return sent
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            sent += len(chunk)
+            await send(_message(chunk, more=True))
+            sent += _length(chunk)
         if length is None or sent == length:
             await send({"type": "http.response.body", "body": b""})
         # Too short: left unfinished, the server breaks the connection and the client knows.

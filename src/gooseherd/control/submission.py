@@ -117,11 +117,9 @@ class Submissions:
     async def published(self, source: SourceFile, recipe: Recipe) -> Manifest | None:
         """The artifact's manifest if it is published. One read of the cache at most; none when remembered."""
         key = cache_key(source.identity, recipe, MANIFEST)
-        known = self._manifests.get(key)
-        if known is not None and self._clock() - known[2] < _REMEMBERED_SECONDS:
-            self._manifests.move_to_end(key)
-            self._on_read(key.removesuffix(MANIFEST))
-            return known[0]
+        known = self.remembered(key)
+        if known is not None:
+            return known
         data = b"".join([chunk async for chunk in self._cache.get(key)])
         if not data:
             self._forget(key)
@@ -137,6 +135,15 @@ class Submissions:
         while self._manifest_bytes > _MANIFEST_BYTES_KEPT:
             self._forget(next(iter(self._manifests)))
         return manifest
+
+    def remembered(self, key: CacheKey) -> Manifest | None:
+        """The manifest of that key, if it is remembered; it is read now. Quick: for each byte range."""
+        known = self._manifests.get(key)
+        if known is None or self._clock() - known[2] >= _REMEMBERED_SECONDS:
+            return None
+        self._manifests.move_to_end(key)
+        self._on_read(key.removesuffix(MANIFEST))
+        return known[0]
 
     def _forget(self, key: CacheKey) -> None:
         if known := self._manifests.pop(key, None):

@@ -16,10 +16,11 @@ from gooseherd.blocking import in_thread, in_thread_or_undo, in_thread_until
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, FileSpan, LocalObjects, StoredObject
 from gooseherd.storage.draft import Draft, open_regular, sweep
 from gooseherd.storage.keys import check_key, check_prefix
 from gooseherd.storage.openfiles import OpenFile, OpenFiles
+from gooseherd.storage.page_cache import is_cached
 from gooseherd.storage.tree import FileTree
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class _Scratch(threading.local):
         self.bytes = bytearray(INLINE)
 
 
-class LocalFsCache(CacheBackend):
+class LocalFsCache(CacheBackend, LocalObjects):
     """CacheBackend below `root`, safe for many processes on one file system.
 
     `root` is made if need be, and drafts of killed writers that are older than an hour are
@@ -95,6 +96,37 @@ class LocalFsCache(CacheBackend):
                     data = await self._chunk(file, at, min(CHUNK, span.stop - at))
                 at += len(data)
                 yield data
+        finally:
+            self._files.give_back(file)
+
+    def read_now(self, key: CacheKey, span: ByteRange) -> memoryview | None:
+        """From page cache, of an object that is open, up to INLINE bytes."""
+        size = len(span)
+        if size > INLINE or not self._nowait or self._closed:
+            return None
+        file = self._files.kept(key)
+        if file is None:
+            return None
+        buffer = memoryview(self._scratch.bytes)[:size]
+        try:
+            return buffer if os.preadv(file.fd, [buffer], span.start, _NOWAIT) == size else None
+        except OSError:
+            return None  # whoever asks again in the usual way is told what is wrong
+
+    async def spans(self, key: CacheKey, span: ByteRange) -> AsyncIterator[FileSpan]:
+        """Raises RangeNotSatisfiable: `span` does not lie in the object."""
+        check_key(key)
+        with self._responding("spans"):
+            file = await self._files.borrow(key)
+        if file is None:
+            return
+        try:
+            if span.stop > file.size:
+                raise RangeNotSatisfiable(file.size)
+            for at in range(span.start, span.stop, CHUNK):
+                count = min(CHUNK, span.stop - at)
+                # Where reads cannot be told not to wait (NFS), sending may wait although all is cached.
+                yield FileSpan(file.fd, at, count, self._nowait and is_cached(file.fd, at, count))
         finally:
             self._files.give_back(file)
 

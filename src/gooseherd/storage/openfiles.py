@@ -46,6 +46,10 @@ class OpenFiles:
         file.borrowers += 1
         return file
 
+    def kept(self, key: CacheKey) -> OpenFile | None:
+        """The object if it is open already, for use before anything else happens on the loop."""
+        return self._current(key)
+
     def give_back(self, file: OpenFile) -> None:
         """The borrower reads no more."""
         file.borrowers -= 1

@@ -41,7 +41,7 @@ from gooseherd.domain.formats import Family
 from gooseherd.domain.job import Job, JobId, Owner
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.batches import BatchLimits, BatchStore
-from gooseherd.domain.ports.cache import CacheBackend, StoredObject
+from gooseherd.domain.ports.cache import FileSpan, StoredObject
 from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.ports.source import SourceDetails, Upstream
 from gooseherd.domain.ports.store import ReservationStore
@@ -82,7 +82,7 @@ class Recipes:
 class WatchedCache:
     """A real cache that counts the readers it has open."""
 
-    def __init__(self, inner: CacheBackend) -> None:
+    def __init__(self, inner: LocalFsCache) -> None:
         self.inner = inner
         self.open_readers = 0
 
@@ -95,6 +95,20 @@ class WatchedCache:
         try:
             async for chunk in stream:
                 yield chunk
+        finally:
+            self.open_readers -= 1
+            assert isinstance(stream, AsyncGenerator)
+            await stream.aclose()
+
+    def read_now(self, key: CacheKey, span: ByteRange) -> memoryview | None:
+        return self.inner.read_now(key, span)
+
+    async def spans(self, key: CacheKey, span: ByteRange) -> AsyncIterator[FileSpan]:
+        self.open_readers += 1
+        stream = self.inner.spans(key, span)
+        try:
+            async for part in stream:
+                yield part
         finally:
             self.open_readers -= 1
             assert isinstance(stream, AsyncGenerator)

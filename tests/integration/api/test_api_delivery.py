@@ -6,12 +6,14 @@ import asyncio
 import email
 import email.policy
 import random
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from gooseherd.api.origins import OriginRules
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Part
+from gooseherd.domain.byterange import ByteRange
 
 DATA = random.Random(7).randbytes(3_000_000)
 INDEX = b"BAI\1" + random.Random(8).randbytes(5000)
@@ -342,8 +344,15 @@ async def test_an_object_that_breaks_off_never_looks_whole(hot_town):
     part = manifest.part(Kind.DATA)
     await town.cache.delete(part.key)
     await town.cache.put_if_absent(part.key, bytes(3 << 20))
-    original = town.cache.inner.get
-    town.cache.inner.get = lambda key, span=None: original(key, None if key == part.key else span)
+    original = town.cache.inner.spans
+
+    async def as_if_whole(key, span):
+        async for found in original(key, ByteRange(0, 3 << 20)):
+            yield found
+        yield replace(found, offset=3 << 20)
+        yield replace(found, offset=4 << 20)
+
+    town.cache.inner.spans = as_if_whole
     with pytest.raises(httpx.RemoteProtocolError):
         await town.http.get(f"/data/{entry.name}")
     assert town.cache.open_readers == 0

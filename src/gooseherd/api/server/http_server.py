@@ -19,6 +19,7 @@ from gooseherd.api.server.connections import Connections
 from gooseherd.api.server.limits import HttpLimits
 from gooseherd.api.server.protocol import LimitedProtocol
 from gooseherd.api.server.refusals import TooManyConnections
+from gooseherd.api.server.scope import Answered
 
 
 class HttpServer(uvicorn.Server):
@@ -50,6 +51,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self.accepting = asyncio.Event()
+        self._answered: Answered | None = getattr(app, "answered", None)
         self._holds = holds
         self._connections = Connections(limits)
         self._refusal = _too_many(limits, Cors(cors_origins))
@@ -73,6 +75,7 @@ class HttpServer(uvicorn.Server):
             connections=self._connections,
             network=network,
             essential=essential,
+            answered=self._answered,
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

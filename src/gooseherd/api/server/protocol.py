@@ -9,6 +9,7 @@ import termios
 from enum import Enum, auto
 from math import inf
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -18,6 +19,7 @@ from uvicorn.server import ServerState
 
 from gooseherd import telemetry
 from gooseherd.api.server.connections import Connections
+from gooseherd.api.server.exchange import EXTENSIONS, Exchange, LastResponse
 from gooseherd.api.server.framing import check_head
 from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
 from gooseherd.api.server.refusals import (
@@ -29,7 +31,7 @@ from gooseherd.api.server.refusals import (
     TooManyConnections,
     UnknownTransferCoding,
 )
-from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
+from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Answered
 
 _PIPELINED: Final = 32
 """Requests that may wait for their turn; a client that sends more gets the answers to these alone."""
@@ -54,22 +56,6 @@ class _SentAhead(Exception):
     """More requests wait for their turn than may."""
 
 
-class _LastResponse:
-    """The transport as the last response sees it: closed, it still reads, until the client has its answer."""
-
-    def __init__(self, protocol: LimitedProtocol) -> None:
-        self._protocol = protocol
-
-    def write(self, data: bytes) -> None:
-        self._protocol.transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._protocol.transport.is_closing()
-
-    def close(self) -> None:
-        self._protocol.linger()
-
-
 class LimitedProtocol(HttpToolsProtocol):
     """Refuses by a response of its own, in its turn, and then reads nothing more.
 
@@ -86,6 +72,7 @@ class LimitedProtocol(HttpToolsProtocol):
         connections: Connections,
         network: str,
         essential: bool,
+        answered: Answered | None = None,
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -93,7 +80,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits = connections.limits
         self._network: str | None = network
         self._essential = essential
-        self._answering: RequestResponseCycle | None = None
+        self._answered = answered
+        self._answering: Exchange | None = None
         self._phase = _Phase.HEAD
         self._begun = False
         """Whether anything of any request has come."""
@@ -111,6 +99,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count its time from here: a client that connects has something to ask."""
         super().connection_made(cast("asyncio.Transport", transport))
+        # Writing pauses as soon as the kernel takes no more: of a slow reader nothing piles up here.
+        self.transport.set_write_buffer_limits(0)
         self._registry.watch(self)
         if self._phase is _Phase.ENDING:
             transport.close()
@@ -121,8 +111,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """Leave, and tell every request that its client is gone."""
         self._registry.unwatch(self)
         self.leave()
-        for cycle, _ in self.pipeline:
-            cycle.disconnected = True
+        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cast("Exchange", cycle).disconnect()
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -209,14 +200,41 @@ class LimitedProtocol(HttpToolsProtocol):
         self._phase = _Phase.BODY
         self._undelivered_bytes = 0
         self._deadline = self.loop.time() + self._limits.body_seconds
-        if self._essential:
-            cast("dict[str, Any]", self.scope)[ESSENTIAL_KEY] = TooManyConnections(self._limits.connections)
-        super().on_headers_complete()
-        if self._essential:
-            self.cycle.keep_alive = False
+        scope = cast("dict[str, Any]", self.scope)
+        self._describe(scope)
+        essential = self._essential
+        if essential:
+            scope[ESSENTIAL_KEY] = TooManyConnections(self._limits.connections)
+        before = cast("Exchange | None", self.cycle)
+        self.cycle = exchange = Exchange(
+            self,
+            scope,
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=not essential and scope["http_version"] == "1.1" and self.parser.should_keep_alive(),
+        )
+        if before is None or before.response_complete:
+            self._answering = exchange
+            if self._answered is None or not self._answered(scope, exchange.respond):
+                self._start_asgi_task(exchange, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def _describe(self, scope: dict[str, Any]) -> None:
+        """What the request line says. Raises HttpParserInvalidURLError."""
+        url = httptools.parse_url(self.url)
+        raw: bytes = url.path
+        path = raw.decode("ascii")
+        version = self.parser.get_http_version()
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw
+        scope["query_string"] = url.query or b""
+        scope["extensions"] = EXTENSIONS
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
+        self._answering = cast("Exchange", cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
@@ -274,8 +292,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._last_is(broken)
             return
         if broken is not None:
-            broken.disconnected = True
-            broken.message_event.set()
+            cast("Exchange", broken).disconnect()
             self.pipeline = type(self.pipeline)(entry for entry in self.pipeline if entry[0] is not broken)
         self.cycle = self._refusal(error, of_request=begun)
         answering = self._answering
@@ -284,7 +301,7 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def _refusal(self, error: BaseException, *, of_request: bool) -> RequestResponseCycle:
+    def _refusal(self, error: BaseException, *, of_request: bool) -> Exchange:
         """A request for this error, made of what is known of the one that it is about."""
         if not of_request:
             super().on_message_begin()
@@ -298,18 +315,8 @@ class LimitedProtocol(HttpToolsProtocol):
             **self.scope,
             REFUSAL_KEY: error,
         }
-        cycle = RequestResponseCycle(
-            scope=cast("Any", scope),
-            transport=cast("asyncio.Transport", _LastResponse(self)),
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=False,
-            on_response=self.on_response_complete,
+        cycle = Exchange(
+            self, scope, transport=LastResponse(self), expect_100_continue=False, keep_alive=False
         )
         cycle.more_body = False
         return cycle
@@ -322,7 +329,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if cycle.response_complete:
             self.linger()
         else:
-            cycle.transport = cast("asyncio.Transport", _LastResponse(self))
+            cycle.transport = cast("asyncio.Transport", LastResponse(self))
 
     def linger(self) -> None:
         """Close for writing now and for reading soon: the client shall find the answer it was sent."""
@@ -340,6 +347,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Let go of what has overrun its time; `now` is the loop's."""
         since, self._enforced_at = now - self._enforced_at, now
         unread = self.transport.get_write_buffer_size()
+        if self._answering is not None:
+            unread += self._answering.unsent_bytes
         if unread:
             unread += self._unacknowledged_bytes()
         if unread != self._unread_bytes or not unread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.keys import CacheKey
@@ -66,4 +66,34 @@ class CacheBackend(Protocol):
 
     async def close(self) -> None:
         """Free connections and handles; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """`count` bytes from `offset` of the open file `descriptor`."""
+
+    descriptor: int
+    offset: int
+    count: int
+    in_memory: bool = False
+    """A moment ago they were all in page cache: to send them waits for no disk."""
+
+
+@runtime_checkable
+class LocalObjects(Protocol):
+    """What a cache can do beside whose objects are files of this machine."""
+
+    def read_now(self, key: CacheKey, span: ByteRange) -> memoryview | None:
+        """The bytes of `span`, if nothing has to be waited for; None: ask `get`.
+
+        They are overwritten by the next call of the same thread.
+        """
+        ...
+
+    def spans(self, key: CacheKey, span: ByteRange) -> AsyncIterator[FileSpan]:
+        """As `get`, without reading: where the bytes are, at most 1 MiB at a time, to be sent from there.
+
+        The file is open until the iterator is asked again or closed.
+        """
         ...

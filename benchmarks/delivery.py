@@ -1,0 +1,402 @@
+"""What delivering a byte range costs, beside nginx and beside the least that an ASGI server can do.
+
+    ./dev bench delivery [--seconds S] [--sizes 4096,65536,1048576] [--connections 1,16,64] [--servers a,b]
+
+Needs nginx and wrk. The real service on SQLite, its artifacts published before; random single ranges of
+200 MB in page cache over kept-alive connections. All servers share one core, wrk has another; in every cell
+(a size, a number of connections) they are asked one after the other, so a ratio compares what was measured
+in the same moments. Servers:
+
+    nginx      the artifacts' folder, sendfile; without tcp_nopush, which costs 40 ms a response
+    bare       uvicorn and one pread (_bare_room.py)
+    proxy      /files/…/reads.bam of the service, the default
+    artifacts  /artifacts/… of the service: a redirect's second hop where no other server is named
+    hop2       nginx at the address to which ARTIFACT_DELIVERY=redirect with ARTIFACT_REDIRECT_URL leads
+    redirect   the first hop, not followed: what a client pays once in some minutes
+    accel      nginx in front, which asks the service and sends the file (deploy/nginx.conf)
+
+One row a cell and server; then the memory that 100 clients cost who read 10 GB and stop. Prints JSON; exit
+code 1 when an aim is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.keys import MANIFEST, CacheKey, cache_key
+from gooseherd.domain.source import SourceFile
+from gooseherd.settings import Settings
+from gooseherd.trial.private_service import running_service
+from gooseherd.wiring.artifacts import make_registry
+
+ROOT = Path(__file__).resolve().parents[1]
+SERVERS = ("nginx", "bare", "proxy", "artifacts", "hop2", "redirect", "accel")
+FILE_BYTES = 200 * 10**6
+LARGE_BYTES = 10 * 10**9
+SLOW_READERS = 100
+AIMS = {
+    "proxy": ("ratio_bare", 0.75),
+    "hop2": ("ratio_nginx", 0.9),
+    "accel": ("ratio_nginx", 0.9),
+}
+P99_TIMES = 3.0
+"""Of the server that its aim compares with."""
+SLOW_MIB = 100.0
+
+_WRK = """
+local size, count = tonumber(os.getenv("FILE_BYTES")), tonumber(os.getenv("RANGE_BYTES"))
+request = function()
+  local first = math.random(0, size - count)
+  return wrk.format("GET", nil, {["Range"] = "bytes=" .. first .. "-" .. (first + count - 1)})
+end
+done = function(summary, latency)
+  local errors = summary.errors
+  io.write(string.format('\\n{"requests":%d,"us":%d,"p50":%d,"p99":%d,"errors":%d}\\n', summary.requests,
+    summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
+_NGINX = """
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 2048; }}
+http {{
+    access_log off;
+    default_type application/octet-stream;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    sendfile on;
+    sendfile_max_chunk 2m;
+    keepalive_requests 1000000;
+    open_file_cache max=100;
+    server {{ listen 127.0.0.1:{port}; root {artifacts}; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to ask, and whose CPU time that costs."""
+
+    url: str
+    processes: tuple[int, ...]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def publish(artifacts: Path, local_id: str, size: int, *, random_bytes: bool) -> tuple[SourceFile, Manifest]:
+    """As a worker does, without one: a BAM with an index, and its manifest."""
+    entry = SourceFile.from_json(
+        {
+            "dcc": "bench",
+            "local_id": local_id,
+            "filename": "reads.bam",
+            "access_url": f"https://files.example.org/{local_id}.bam",
+            "md5": hashlib.md5(local_id.encode()).hexdigest(),
+            "size_in_bytes": size,
+        }
+    )
+    recipe = make_registry(Settings()).recipe(entry)
+    content = random.Random(1)
+    parts = []
+    for kind, name, length in ((Kind.DATA, "reads.bam", size), (Kind.INDEX, "reads.bam.bai", 10**6)):
+        key = cache_key(entry.identity, recipe, name)
+        path = artifacts / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            if random_bytes:
+                for start in range(0, length, 1 << 20):
+                    piece = content.randbytes(min(1 << 20, length - start))
+                    digest.update(piece)
+                    file.write(piece)
+            file.truncate(length)
+        digest.update(f"{local_id} {kind}".encode())  # nobody compares it with the bytes here
+        parts.append(Part(kind, CacheKey(key), length, digest.hexdigest(), name))
+    manifest = Manifest(
+        source=str(entry.identity),
+        source_format="bam",
+        processor=recipe.processor,
+        processor_version=recipe.processor_version,
+        parts=tuple(parts),
+    )
+    (artifacts / cache_key(entry.identity, recipe, MANIFEST)).write_bytes(manifest.to_bytes())
+    return entry, manifest
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started in the block stays on that core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def program(command: Sequence[str | Path], port: int) -> Iterator[int]:
+    """Runs it until the block ends; its pid, once something listens on the port."""
+    child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 20
+        while True:
+            assert child.poll() is None, f"{command[0]} ended"
+            assert time.monotonic() < end, f"{command[0]} does not listen"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        yield child.pid
+    finally:
+        child.terminate()
+        child.wait(20)
+
+
+def with_children(pid: int) -> tuple[int, ...]:
+    """nginx works in a child."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return (pid, *map(int, children))
+
+
+def cpu_seconds(processes: Sequence[int]) -> float:
+    total = 0
+    for pid in processes:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(processes: Sequence[int]) -> float:
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in processes)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def ask(
+    server: Server, size: int, connections: int, seconds: float, script: Path, core: int
+) -> dict[str, Any]:
+    """One cell for one server."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), server.url]
+    environ = {**os.environ, "FILE_BYTES": str(FILE_BYTES), "RANGE_BYTES": str(size)}
+    before, memory = cpu_seconds(server.processes), memory_mib(server.processes)
+    with on_core(core):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found["requests"], done.stdout
+    assert not found["errors"], done.stdout
+    return {
+        "requests_s": round(found["requests"] / found["us"] * 1e6),
+        "p50_ms": round(found["p50"] / 1000, 3),
+        "p99_ms": round(found["p99"] / 1000, 3),
+        "cpu_us": round((cpu_seconds(server.processes) - before) / found["requests"] * 1e6, 1),
+        "memory_mib": round(memory_mib(server.processes), 1),
+        "memory_more_bytes": max(
+            0, round((memory_mib(server.processes) - memory) * 2**20 / found["requests"])
+        ),
+    }
+
+
+def slow_readers(server: Server, path: str) -> dict[str, Any]:
+    """What `SLOW_READERS` clients cost that ask for 10 GB and stop reading."""
+    address = httpx.URL(server.url)
+    assert address.port is not None
+    before, clients = memory_mib(server.processes), []
+    for _ in range(SLOW_READERS):
+        client = socket.create_connection((address.host, address.port))
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
+        clients.append(client)
+    for _ in range(8):
+        for client in clients:
+            assert client.recv(65536)
+        time.sleep(0.25)
+    more = memory_mib(server.processes) - before
+    for client in clients:
+        client.close()
+    return {"readers": SLOW_READERS, "of_bytes": LARGE_BYTES, "more_mib": round(more, 1)}
+
+
+def check(server: Server, expected: int) -> str:
+    """The right status and the right length, before anything is measured; the address that was measured."""
+    answer = httpx.get(server.url, headers={"Range": "bytes=100-4195"}, trust_env=False)
+    assert answer.status_code == expected, (server.url, answer.status_code, answer.text[:300])
+    assert expected != 206 or len(answer.content) == 4096
+    return str(answer.headers.get("location", ""))
+
+
+@contextlib.contextmanager
+def servers(
+    folder: Path, wanted: Sequence[str], core: int
+) -> Iterator[tuple[dict[str, Server], dict[str, str]]]:
+    """All servers of one run, and for some of them where the large file is."""
+    artifacts = folder / "artifacts"
+    entry, manifest = publish(artifacts, "reads", FILE_BYTES, random_bytes=True)
+    large, large_manifest = publish(artifacts, "large", LARGE_BYTES, random_bytes=False)
+    part, large_part = manifest.parts[0], large_manifest.parts[0]
+    found: dict[str, Server] = {}
+    large_at: dict[str, str] = {}
+    environ = {
+        **os.environ,
+        "SYNC_DATA_DIR": str(artifacts),
+        "WORKER_MAX_LOCAL": "1",
+        "WORKFLOW_DENSITY": "true",
+    }
+
+    def service(stack: contextlib.ExitStack, name: str, **settings: str) -> tuple[str, int]:
+        started = stack.enter_context(
+            running_service(state_dir=folder / name, allow_roots=[], environ={**environ, **settings})
+        )
+        registered = httpx.post(
+            f"{started.url}/files",
+            json=[each.to_json() for each in (entry, large)],
+            headers={"X-API-Key": started.admin_key or ""},
+            trust_env=False,
+        )
+        registered.raise_for_status()
+        return started.url, started.pid
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(on_core(core))
+        port = free_port()
+        config = folder / "nginx.conf"
+        config.write_text(_NGINX.format(folder=folder, port=port, artifacts=artifacts))
+        nginx = f"http://127.0.0.1:{port}"
+        pid = stack.enter_context(program(["nginx", "-c", config, "-e", folder / "error.log"], port))
+        found["nginx"] = Server(f"{nginx}/{part.key}", with_children(pid))
+        large_at["nginx"] = f"/{large_part.key}"
+        if "bare" in wanted:
+            port = free_port()
+            room = [
+                sys.executable,
+                str(ROOT / "benchmarks/_bare_room.py"),
+                str(artifacts / part.key),
+                str(port),
+            ]
+            found["bare"] = Server(f"http://127.0.0.1:{port}/", (stack.enter_context(program(room, port)),))
+        if {"proxy", "artifacts"} & {*wanted}:
+            url, pid = service(stack, "proxy")
+            found["proxy"] = Server(f"{url}/files/bench/reads/reads.bam", (pid,))
+            large_at["proxy"] = "/files/bench/large/reads.bam"
+        yield found, large_at
+
+
+def rows(
+    found: dict[str, Server],
+    sizes: Sequence[int],
+    connections: Sequence[int],
+    seconds: float,
+    script: Path,
+    core: int,
+) -> Iterator[dict[str, Any]]:
+    for size in sizes:
+        for count in connections:
+            cell: dict[str, dict[str, Any]] = {}
+            for name, server in found.items():
+                cell[name] = ask(server, size, count, seconds, script, core)
+            for name, row in cell.items():
+                ratios = {
+                    f"ratio_{base}": round(row["requests_s"] / cell[base]["requests_s"], 3)
+                    if base in cell
+                    else None
+                    for base in ("nginx", "bare")
+                }
+                yield {"server": name, "bytes": size, "connections": count, **row, **ratios}
+
+
+def missed(report: Sequence[dict[str, Any]], slow: dict[str, Any]) -> list[str]:
+    """The aims that were not met, in words."""
+    at = {(row["server"], row["bytes"], row["connections"]): row for row in report}
+    found = []
+    for (name, size, count), row in at.items():
+        if name not in AIMS:
+            continue
+        ratio, least = AIMS[name]
+        base = at.get((ratio.removeprefix("ratio_"), size, count))
+        where = f"{name} at {size} over {count}"
+        if row[ratio] is not None and row[ratio] < least:
+            found.append(f"{where}: {row[ratio]} instead of {least}")
+        if base is not None and row["p99_ms"] > P99_TIMES * base["p99_ms"]:
+            found.append(f"{where}: p99 {row['p99_ms']} ms, of {base['server']} {base['p99_ms']}")
+    if "proxy" in slow and slow["proxy"]["more_mib"] > SLOW_MIB:
+        found.append(f"slow readers: {slow['proxy']['more_mib']} MiB")
+    return found
+
+
+def numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",") if word]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="of a server in a cell (default: %(default)s)"
+    )
+    parser.add_argument("--sizes", type=numbers, default=[4096, 65536, 1 << 20], help="bytes of a range")
+    parser.add_argument("--connections", type=numbers, default=[1, 16, 64])
+    parser.add_argument("--servers", default=",".join(SERVERS))
+    parser.add_argument("--no-slow", action="store_true", help="without the slow readers")
+    options = parser.parse_args()
+    lacking = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
+    if lacking:
+        parser.exit(2, f"needs {' and '.join(lacking)}: apt-get install {' '.join(lacking)}\n")
+    wanted = [name for name in options.servers.split(",") if name]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    cores = sorted(os.sched_getaffinity(0))
+    server_core, client_core = cores[0], cores[-1]
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="gooseherd-delivery-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # for nginx's worker, if it gives its rights up
+        script = folder / "ranges.lua"
+        script.write_text(_WRK)
+        with servers(folder, wanted, server_core) as (all_found, large_at):
+            found = {name: server for name, server in all_found.items() if name in wanted}
+            for each, server in found.items():
+                check(server, 307 if each == "redirect" else 206)
+            report = list(
+                rows(found, options.sizes, options.connections, options.seconds, script, client_core)
+            )
+            slow = {
+                name: slow_readers(all_found[name], path)
+                for name, path in large_at.items()
+                if name in found and not options.no_slow
+            }
+    failures = missed(report, slow)
+    print(
+        json.dumps(
+            {"rows": report, "slow_readers": slow, "missed": failures, "load": load, "cores": len(cores)},
+            indent=1,
+        )
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The quickest way to a byte range: parts that were just served, with what every response of theirs repeats.
+
+In front of everything else. What is unusual about a request (a condition, a key, several ranges, an origin
+that is not known) is left to what stands behind, which also finds a part for the first time.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from prometheus_client import Counter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gooseherd import telemetry
+from gooseherd.api.addresses import network_of
+from gooseherd.api.allowances import ByteBudget
+from gooseherd.api.catalog import Catalog
+from gooseherd.api.conditional import fixed_headers
+from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.middleware import REQUEST_ID
+from gooseherd.api.origins import Origins
+from gooseherd.api.part_response import BYTES_SERVED
+from gooseherd.api.problems import Pairs
+from gooseherd.api.request_context import client_address
+from gooseherd.api.server.exchange import JOINED_BYTES, ZERO_COPY
+from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Respond
+from gooseherd.domain.artifact import Manifest, Part
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports.cache import LocalObjects
+from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 4096
+"""Addresses; the one that was found longest ago is forgotten first."""
+_HOSTS: Final = 16
+_ONE_RANGE: Final = re.compile(rb"bytes=(\d{1,18})-(\d{1,18})?")
+_ELSEWHERE: Final = frozenset(
+    (b"if-match", b"if-range", b"if-none-match", b"prefer", b"authorization", b"x-api-key", b"connection")
+)
+"""Headers that make a request one for the rooms behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A part at an address, and by what it was found: it is there as long as both are remembered."""
+
+    entry: SourceFile
+    ids: tuple[Dcc, LocalId]
+    manifest_key: CacheKey
+    manifest: Manifest
+    part: Part
+    head: bytes
+    """The header lines that all its ranges share."""
+    range_lines: bytes
+    """Of Content-Range, what is behind the range."""
+    requests: Counter
+    bytes_served: Counter
+
+
+class PublishedParts:
+    """What Delivery has served from this machine's disk, by path and query."""
+
+    def __init__(
+        self, dependencies: Dependencies, catalog: Catalog, origins: Origins, budget: ByteBudget | None
+    ) -> None:
+        self._dependencies = dependencies
+        cache: object = dependencies.cache
+        self._cache = cache if isinstance(cache, LocalObjects) else None
+        self._catalog = catalog
+        self._origins = origins
+        self._budget = budget
+        self._cors_lines: dict[bytes | None, bytes] = {}
+        """By Host, where one is looked at."""
+        self._found: OrderedDict[bytes, Found] = OrderedDict()
+
+    def remember(
+        self,
+        scope: Scope,
+        entry: SourceFile,
+        manifest_key: CacheKey,
+        manifest: Manifest,
+        part: Part,
+        cache_control: bytes,
+    ) -> None:
+        """It was found at that address, for everybody to read."""
+        if entry.access_level is not AccessLevel.PUBLIC:
+            return
+        shared: Pairs = [
+            (b"content-type", part.media_type.encode("latin-1")),
+            *fixed_headers(part, cache_control),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        lines = header_lines(shared)
+        if lines.count(b"\n") != len(shared) or lines.count(b"\r") != len(shared):
+            return  # a name with a line break: whoever sends it is refused
+        address = _address(scope)
+        self._found[address] = Found(
+            entry,
+            (entry.dcc, entry.local_id),
+            manifest_key,
+            manifest,
+            part,
+            lines,
+            b"/%d\r\n" % part.size,
+            telemetry.REQUESTS.labels(scope["gooseherd.route"], "206"),
+            BYTES_SERVED[part.kind],
+        )
+        self._found.move_to_end(address)
+        if len(self._found) > _REMEMBERED:
+            self._found.popitem(last=False)
+
+    def answered(self, scope: Scope, respond: Respond) -> bool:
+        """Whether the response was sent; else nothing was."""
+        found = self._found.get(_address(scope))
+        if (
+            found is None
+            or scope["method"] != "GET"
+            or REFUSAL_KEY in scope
+            or ESSENTIAL_KEY in scope
+            or self._dependencies.holds.stopped
+        ):
+            return False
+        wanted: bytes | None = None
+        request_id, host, forwarded = b"", None, b""
+        for name, value in scope["headers"]:
+            if name == b"range":
+                if wanted is not None:
+                    return False
+                wanted = value
+            elif name == b"x-request-id":
+                request_id = value
+            elif name == b"host":
+                host = value
+            elif name == b"x-forwarded-for":
+                forwarded = forwarded + b", " + value if forwarded else value
+            elif (name == b"origin" and not self._origins.are_alike) or name in _ELSEWHERE:
+                return False
+        span, always = _span(wanted, found.part.size), self._cors(host)
+        if span is None or always is None:
+            return False
+        if self._budget is None:
+            return self._send(found, span, always, request_id, respond)
+        client = scope["client"]
+        peer = client[0] if client else "unknown"
+        payer = _payer(peer, forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
+        if self._budget.left(payer) <= 0:
+            return False
+        always += header_lines(self._budget.fields(payer))
+        if not self._send(found, span, always, request_id, respond):
+            return False
+        self._budget.spend(payer, len(span))
+        return True
+
+    def _cors(self, host: bytes | None) -> bytes | None:
+        lines = self._cors_lines.get(host)
+        if lines is None:
+            pairs = self._origins.usual_cors(host)
+            if pairs is None:
+                return None
+            lines = header_lines(pairs)
+            if len(self._cors_lines) < _HOSTS:
+                self._cors_lines[host] = lines
+        return lines
+
+    def _send(
+        self, found: Found, span: ByteRange, always: bytes, request_id: bytes, respond: Respond
+    ) -> bool:
+        cache, submissions = self._cache, self._dependencies.submissions
+        if (
+            cache is None
+            or submissions is None
+            or self._catalog.remembered(found.ids) is not found.entry
+            or submissions.remembered(found.manifest_key) is not found.manifest
+        ):
+            return False
+        body = cache.read_now(found.part.key, span)
+        if body is None:
+            return False
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = self._dependencies.new_request_id().encode()
+        head = b"".join(
+            (
+                found.head,
+                always,
+                b"content-length: %d\r\ncontent-range: bytes %d-%d" % (len(body), span.start, span.stop - 1),
+                found.range_lines,
+                b"x-request-id: %b\r\n" % request_id,
+            )
+        )
+        if not respond(206, head, body):
+            return False
+        found.requests.inc()
+        found.bytes_served.inc(len(body))
+        return True
+
+
+def _address(scope: Scope) -> bytes:
+    path: bytes = scope.get("raw_path", b"")
+    query: bytes = scope.get("query_string", b"")
+    return b"%b?%b" % (path, query) if query else path
+
+
+def header_lines(pairs: Pairs) -> bytes:
+    """As they go out."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+
+
+@lru_cache(maxsize=4096)
+def _payer(peer: str, forwarded_for: str, proxies: int) -> str:
+    """Whose bytes these are: as RequestContext.requester without a key."""
+    return network_of(client_address(peer, forwarded_for, proxies))
+
+
+def _span(wanted: bytes | None, size: int) -> ByteRange | None:
+    """The one range that is asked for, if it is a small one that the object has."""
+    match = _ONE_RANGE.fullmatch(wanted) if wanted is not None else None
+    if match is None:
+        return None
+    start, last = int(match[1]), int(match[2]) if match[2] else size - 1
+    stop = min(last + 1, size)
+    return ByteRange(start, stop) if start < stop <= start + JOINED_BYTES else None
+
+
+class PublishedFirst:
+    """Answers from PublishedParts what they can answer, and passes the rest on.
+
+    A server that knows `answered` asks it first, and starts a task for the rest alone.
+    """
+
+    def __init__(self, parts: PublishedParts, inside: ASGIApp) -> None:
+        self._parts = parts
+        self._inside = inside
+
+    def answered(self, scope: Scope, respond: Respond) -> bool:
+        """Whether the response to an HTTP request was sent; else nothing was."""
+        try:
+            return self._parts.answered(scope, respond)
+        except Exception:
+            _log.exception("the quick way failed")
+            return False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._inside(scope, receive, send)
+
+
+def zero_copy(scope: Scope) -> bool:
+    """Whether the server sends files by itself."""
+    return ZERO_COPY in scope.get("extensions", ())
