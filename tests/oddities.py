@@ -392,6 +392,11 @@ MENDED: Final = [
         b"chr1\t5\t17\tA\tC\t.\t.\t.\n", b"chr1\t5\t17\tA\tC\t.\t.\t.\n"),
     Mended("a sequence called PAR1", "bed", b"PAR1\t5\t9\n", b"PAR1\t5\t9\n"),
     Mended("a sequence called CRAM", "bed", b"CRAM\t5\t9\n", b"CRAM\t5\t9\n"),
+    Mended("BED under the header of the VCF that it was made of", "bed", VCF + BED, VCF + BED),
+    Mended("BED under more of such a header than is looked at first", "bed",
+        VCF + b"##x\n" * 30_000 + BED, VCF + b"##x\n" * 30_000 + BED),
+    Mended("peaks under the header of a GFF3", "broadpeak",
+        b"##gff-version 3\nchr1\t5\t9\tp\t0\t.\t1\t2\t3\n", b"##gff-version 3\nchr1\t5\t9\tp\t0\t.\t1\t2\t3\n"),
     # -- nothing but a header
     Mended("a header of VCF", "vcf", VCF, VCF),
     Mended("a header of VCF in blocks", "vcf", bgzf(VCF), VCF),

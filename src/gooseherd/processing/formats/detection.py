@@ -105,6 +105,9 @@ _TEXT: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb">[^\t\n]*\n[A-Za-z*-]+\r?\n"), FASTA.name),
     (re.compile(rb"@[^\t\n]*\n[A-Za-z.]+\r?\n\+"), "FASTQ"),
 )
+_BY_COMMENT: Final = frozenset({VCF.name, GFF3.name, PAIRS.name})
+"""Formats that begin with a comment, which programs pass on to what they make of such a file."""
+_MOST_COMMENTS: Final = 4 << 20
 _BINARY: Final = frozenset({BAM, CRAM, BCF, BIGBED, BIGWIG, TWOBIT, HIC, COOL, MCOOL})
 _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
     frozenset({GFF.name, GFF3.name, GTF.name}),
@@ -220,6 +223,9 @@ def require(path: Path, wanted: Format) -> Detection:
         content = wanted.name
     if content is None and wanted.family is not Family.TABLE:
         content = _by_columns(found.head, wanted)
+    elif content in _BY_COMMENT and content != wanted.name and _kin(wanted) & _SPELT_ANYHOW.keys():
+        # What is left of a file that this one was made of: what its records are is what it is.
+        content = wanted.name if _by_records(path, wanted) == wanted.name else content
     if content is None and wanted in _BINARY:
         what = "text" if is_text(found.head) else "something else"
         if found.compression is Compression.ZIP:
@@ -272,9 +278,26 @@ def _by_columns(head: bytes, wanted: Format) -> str | None:
     return None
 
 
+def _by_records(path: Path, wanted: Format) -> str | None:
+    """The format of the first record behind comments, however many these are; None: there is none."""
+    rest = b""
+    with path.open("rb") as stream:
+        read = 0
+        for part in inflate(stream, Inflation(), size=path.stat().st_size, max_bytes=1 << 40):
+            read += len(part)
+            *lines, rest = (rest + part).split(b"\n")
+            record = next((line for line in lines if line.strip() and not line.startswith(b"#")), None)
+            if record is not None or read > _MOST_COMMENTS:
+                return None if record is None else _of_columns(record.rstrip(b"\r"), wanted)
+    return _of_columns(rest, wanted) if rest and not rest.startswith(b"#") else None
+
+
+def _kin(wanted: Format) -> frozenset[str]:
+    return frozenset({wanted.name, *(name for names in _ONE_TEXT if wanted.name in names for name in names)})
+
+
 def _of_columns(line: bytes, wanted: Format) -> str | None:
-    kin = {wanted.name, *(name for names in _ONE_TEXT if wanted.name in names for name in names)}
-    if any(_SPELT_ANYHOW[name].fullmatch(line) for name in kin & _SPELT_ANYHOW.keys()):
+    if any(_SPELT_ANYHOW[name].fullmatch(line) for name in _kin(wanted) & _SPELT_ANYHOW.keys()):
         return wanted.name
     return next((name for name, columns in _COLUMNS.items() if columns.fullmatch(line)), None)
 
