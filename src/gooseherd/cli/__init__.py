@@ -28,6 +28,7 @@ from gooseherd.cli import (
     store,
     trials,
     up,
+    view,
 )
 
 
@@ -47,6 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("up", cls=up.RootsFromHere)(up.up)
+app.command("view")(view.view)
 app.command("add")(add.add)
 app.command("get")(get.get)
 app.command("prepare")(batches.prepare)

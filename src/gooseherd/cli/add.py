@@ -96,7 +96,8 @@ def add(
                     _report(client, adding, as_json=False)
                 raise
             _report(client, adding, as_json=as_json)
-            failed = _wait(client, adding.added, as_json=as_json) if wait else 0
+            ids = [(one.entry["dcc"], one.entry["local_id"]) for one in adding.added]
+            failed = make(client, ids, as_json=as_json) if wait else 0
         if adding.failed or failed or not adding.added:
             raise typer.Exit(Exit.FAILED)
 
@@ -159,26 +160,26 @@ def _urls(client: GooseherdClient, one: Added) -> dict[str, str | None]:
     return {**urls, "status_url": client.url(status_path(Kind.DATA, dcc, local_id))}
 
 
-def _wait(client: GooseherdClient, added: Sequence[Added], *, as_json: bool) -> int:
-    """Have all of them made; how many could not be."""
+def make(client: GooseherdClient, files: Sequence[tuple[str, str]], *, as_json: bool) -> int:
+    """Have all of these (dcc, local_id) made, with a bar for each; how many could not be."""
     from gooseherd.client import JobEnded, Refused
 
     failed, asked = 0, 0
-    for at, one in enumerate(added):
-        ids = one.entry["dcc"], one.entry["local_id"]
-        for ahead in added[asked : at + _AHEAD]:
+    for at, ids in enumerate(files):
+        name = "/".join(ids)
+        for ahead in files[asked : at + _AHEAD]:
             with contextlib.suppress(Refused):  # its own turn reports it
-                client.ask(ahead.entry["dcc"], ahead.entry["local_id"])
+                client.ask(*ahead)
             asked += 1
         try:
-            with job_bar(one.name, quiet=as_json) as bar:
+            with job_bar(name, quiet=as_json) as bar:
                 part = client.ready(*ids, on_job=bar)
         except (JobEnded, Refused) as error:
             failed += 1
-            print_status(f"{one.name}: {error}")
+            print_status(f"{name}: {error}")
             continue
         if not as_json:
-            print_status(f"{one.name} is ready" + ("" if part.job else " (it was already)"))
+            print_status(f"{name} is ready" + ("" if part.job else " (it was already)"))
             for line in formatting.note_lines(part.job or {}):
                 print_status(line)
     return failed
