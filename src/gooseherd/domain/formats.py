@@ -70,7 +70,11 @@ SEG: Final = Format("seg", "", Family.INTERVALS, ("seg",))
 INTERVAL_LIST: Final = Format("interval_list", "", Family.INTERVALS, ("interval_list", "intervals"))
 MACS: Final = Format("macs", "", Family.INTERVALS, ("xls",), aliases=("macs2", "macs3"))
 UCSC_TABLE: Final = Format(
-    "ucsc_table", "", Family.INTERVALS, ("rmsk", "genepred"), aliases=("refgene", "genepredext", "knowngene")
+    "ucsc_table",
+    "",
+    Family.INTERVALS,
+    ("rmsk", "genepred", "refflat"),
+    aliases=("refgene", "genepredext", "knowngene"),
 )
 BEDPE: Final = Format("bedpe", "", Family.INTERVALS, ("bedpe",))
 PAF: Final = Format("paf", "", Family.INTERVALS, ("paf",))

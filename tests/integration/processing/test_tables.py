@@ -106,6 +106,27 @@ MADE: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
         b"chr1\t100\t900\tNM_1\t0\t-\t150\t800\t0\t2\t100,400\t0,400\tGENE\n",
         {},
     ),
+    (
+        "genes of knownGene",
+        "ucsc_table",
+        b"uc1\tchr1\t-\t100\t900\t150\t800\t2\t100,500,\t200,900,\tB7ZGX9\tuc1\n",
+        b"chr1\t100\t900\tuc1\t0\t-\t150\t800\t0\t2\t100,400\t0,400\t.\n",
+        {},
+    ),
+    (
+        "genes of refFlat",
+        "ucsc_table",
+        b"ISG15\tNM_1\tchr1\t-\t100\t900\t150\t800\t2\t100,500,\t200,900,\n",
+        b"chr1\t100\t900\tNM_1\t0\t-\t150\t800\t0\t2\t100,400\t0,400\tISG15\n",
+        {},
+    ),
+    (
+        "genes of ten columns with a bin",
+        "ucsc_table",
+        b"585\tNM_1\tchr1\t-\t100\t900\t150\t800\t2\t100,500,\t200,900,\n",
+        b"chr1\t100\t900\tNM_1\t0\t-\t150\t800\t0\t2\t100,400\t0,400\t.\n",
+        {},
+    ),
 ]
 
 

@@ -24,6 +24,13 @@ _GENEPRED: Final = (
     b"cdsStartStat cdsEndStat exonFrames"
 ).split()
 """hgdownload.soe.ucsc.edu: rmsk.sql, refGene.sql. Older tables, and those without bin, lack some."""
+_TEN: Final = _GENEPRED[1:11]
+_GENES: Final = (
+    _GENEPRED, _GENEPRED[:11], _GENEPRED[1:], _TEN,
+    [*_TEN, b"proteinID", b"alignID"],
+    [b"geneName", *_TEN],
+)  # fmt: skip
+"""The columns of tables of genes without a heading; the last two are knownGene and refFlat."""
 _NAMES: Final = (
     (b"genoName", b"genoStart", b"genoEnd"),
     (b"chrom", b"txStart", b"txEnd"),
@@ -215,12 +222,12 @@ class UcscTable(TableReader):
         """The names of the columns of a table without a heading, by the shape of its first record."""
         if len(fields) == len(_RMSK) and _WHOLE.fullmatch(fields[6]) and fields[9] in (b"+", b"-"):
             return _RMSK
-        genes = _GENEPRED if _WHOLE.fullmatch(fields[0]) else _GENEPRED[1:]
-        shift = len(genes) - len(_GENEPRED) + 1
-        if len(fields) in (len(genes), len(_GENEPRED[: 10 + shift])) and fields[2 + shift] in (b"+", b"-"):
-            return genes[: len(fields)]
+        for names in _GENES:
+            if len(fields) == len(names) and _fits(dict(zip(names, fields, strict=True))):
+                return names
         raise self.refused(
-            "a table without a heading (#bin chrom ...) that is neither rmsk nor genes (genePred)"
+            "a table without a heading (#bin chrom ...) that is neither rmsk nor genes "
+            "(genePred, knownGene, refFlat)"
         )
 
     def _gene(self, found: dict[bytes, bytes]) -> bytes:
@@ -239,9 +246,16 @@ class UcscTable(TableReader):
             found[b"txEnd"],
             (
                 *(found[b"name"], _SCORE, found[b"strand"], found[b"cdsStart"], found[b"cdsEnd"], b"0"),
-                *(b"%d" % len(begins), sizes, offsets, found.get(b"name2", b".")),
+                *(b"%d" % len(begins), sizes, offsets, found.get(b"name2", found.get(b"geneName", b"."))),
             ),
         )
+
+
+def _fits(gene: dict[bytes, bytes]) -> bool:
+    """Whether a line may be one of a table of genes with these names."""
+    return gene[b"strand"] in (b"+", b"-") and all(
+        _WHOLE.fullmatch(gene[name]) for name in (b"bin", b"txStart", b"txEnd", b"exonCount") if name in gene
+    )
 
 
 READERS: Final[dict[str, type[TableReader]]] = {
