@@ -19,6 +19,13 @@ class HttpSettings(BaseSettings):
         None,
         description="Key of admin calls (X-API-Key). Unset: made at first start, kept in the state folder.",
     )
+    api_token_seconds: float = Field(
+        12 * 3600,
+        ge=60,
+        le=30 * 86400,
+        description="For so long a caller's download token (`?token=`) stays the same, so that URLs do; it "
+        "ends after at most twice that.",
+    )
     api_public_url: Text = Field(
         None, description="What clients call this service, for absolute links behind a proxy."
     )

@@ -38,6 +38,7 @@ from gooseherd.api.routers.byte_routes import documented_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
+from gooseherd.api.routers.keys import key_routes
 from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.routers.sessions import session_routes
@@ -79,6 +80,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         name_routes(dependencies, catalog, names),
         track_routes(dependencies, catalog, names),
         fleet_routes(dependencies),
+        key_routes(dependencies, catalog, names, callers),
         operation_routes(dependencies),
     ):
         framework.include_router(router)
@@ -95,6 +97,7 @@ def _add_error_handlers(framework: FastAPI) -> None:
 
     async def known(request: Request, error: Exception) -> Response:
         context = context_of(request.scope)
+        context.error = error
         if problem_type(error).status >= 500:
             _log.warning(
                 "refused", extra={"request_id": context.request_id, "path": context.path, "error": str(error)}

@@ -40,6 +40,7 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
 from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 
@@ -219,12 +220,17 @@ class _PartRequest:
             priority=self.options.priority,
         )
         try:
-            return (await asked()).job
+            return self._noted(await asked())
         except AlreadyFailed:
             if not self.options.retry:
                 raise
         self.retries.take(self.context)
-        return (await asked(retry=True)).job
+        return self._noted(await asked(retry=True))
+
+    def _noted(self, claim: Claim) -> Job:
+        if claim.created:
+            self.context.affected = f"job {claim.job.job_id}"
+        return claim.job
 
     async def _waited(self, submissions: Submissions, job: Job) -> Job:
         """The job when it has ended, or as it stands when the client's patience, or ours, is at an end."""
@@ -279,7 +285,7 @@ class _PartRequest:
         """To this very request, once more."""
         target = f"{self.context.target}?{next_query(self.context.query, self.options.hop)}"
         # IGV desktop follows absolute addresses only; a path is right behind any proxy.
-        location = self.context.prefix + target if browser else self.context.link(target)
+        location = self.context.prefix + target if browser else self.context.address_of(target)
         headers: Pairs = [
             (b"location", location.encode("latin-1")),
             (b"cache-control", b"no-store"),
@@ -290,10 +296,10 @@ class _PartRequest:
 
     async def _page(self, job: Job) -> None:
         """For a person: how far the job is, and then the file."""
-        page = waiting_page(job, self.context.prefix, self.entry.filename)
+        page = waiting_page(job, self.context.location, self.entry.filename)
         headers: Pairs = [
             *page.headers,
-            (b"location", f"{self.context.prefix}/jobs/{job.job_id}".encode()),
+            (b"location", self.context.location(f"/jobs/{job.job_id}").encode()),
             (b"retry-after", b"%d" % retry_after(job)),
         ]
         await self.send({"type": "http.response.start", "status": 202, "headers": headers})
@@ -360,7 +366,7 @@ class _PartRequest:
         headers: Pairs = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            (b"location", f"{self.context.prefix}/jobs/{job.job_id}".encode()),
+            (b"location", self.context.location(f"/jobs/{job.job_id}").encode()),
             (b"retry-after", b"%d" % retry_after(job)),
             (b"cache-control", b"no-store"),
         ]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
@@ -14,11 +15,25 @@ from gooseherd.control.batches import Batches
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import Submissions
+from gooseherd.domain.caller import Caller
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileStore, JobStore
+
+
+class IdentityProvider(Protocol):
+    """Tells callers by the tokens of an identity provider."""
+
+    async def caller(self, text: str) -> Caller:
+        """Who shows this token.
+
+        Raises:
+            InvalidCredential: it is none, for somebody else, or has expired.
+            Unavailable: it cannot be judged now.
+        """
+        ...
 
 
 def _holds() -> Holds:
@@ -61,6 +76,10 @@ class Dependencies:
     """Unset: nobody is admin but by a key of the store."""
     keys: KeyStore | None = None
     """Unset: there are no keys but the admin's."""
+    identity_provider: IdentityProvider | None = None
+    """Unset: no bearer tokens of others are looked at."""
+    token_seconds: float = 12 * 3600.0
+    """For so long a caller's download token stays the same; it ends after at most twice that."""
     public_url: str | None = None
     """How clients reach this API, path prefix included; unset: as the request says."""
     wait_max_seconds: float = 30.0

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gooseherd import telemetry
 from gooseherd.api.allowances import ByteBudget
+from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
@@ -29,8 +30,6 @@ from gooseherd.domain.errors import GooseherdError, InvalidCredential
 from gooseherd.domain.job import Requester
 
 _log = logging.getLogger(__name__)
-_audit = logging.getLogger("gooseherd.audit")
-_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _REFUSED: Final = 400
 _BODY: Final = frozenset({"http.response.body", ZERO_COPY})
@@ -74,6 +73,7 @@ class EdgeMiddleware:
         self._origins = origins
         self._wrong_keys = WrongKeys()
         self._bytes = budget
+        self._audit = Audit(dependencies.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (other kinds of scope pass through)."""
@@ -102,6 +102,8 @@ class EdgeMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *always]
+                if not context.caller.is_anonymous or context.url_token:
+                    message["headers"] = _for_one_caller(message["headers"])
                 if budget is not None and status < _REFUSED:
                     message["headers"] += budget.fields(payer)
                 if self._dependencies.holds.stopped:
@@ -143,14 +145,14 @@ class EdgeMiddleware:
                 raise
             await send_problem(send_with_headers, context, Stopping(), method=scope["method"])
         except Exception as error:
+            context.error = error
             if not complete:
                 _log_error(error, context, scope, begun=bool(status))
             if not status:
                 await send_problem(send_with_headers, context, error, method=scope["method"])
         finally:
             telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
-            if scope["method"] not in _READING and context.is_admin:
-                _note_for_audit(context, scope["method"], status)
+            self._audit.note(context, status, context.error)
 
     async def _identify(self, context: RequestContext) -> None:
         """Raises InvalidCredential, or LimitReached for one of many that are none; StoreUnavailable."""
@@ -161,16 +163,15 @@ class EdgeMiddleware:
             raise
 
 
-def _note_for_audit(context: RequestContext, method: str, status: int) -> None:
-    """What was done with the admin key, by whom, and what came of it."""
-    extra = {
-        "request_id": context.request_id,
-        "address": context.address,
-        "method": method,
-        "path": context.path,
-        "status": status or 499,
-    }
-    _audit.info("admin call", extra=extra)
+def _for_one_caller(headers: Pairs) -> Pairs:
+    """To whoever showed a credential: no cache keeps it for others, and no page passes its URL on."""
+    kept = [
+        (name, value.replace(b"public", b"private", 1)) if name == b"cache-control" else (name, value)
+        for name, value in headers
+    ]
+    if all(name != b"referrer-policy" for name, _ in kept):
+        kept.append((b"referrer-policy", b"no-referrer"))
+    return [*kept, (b"vary", b"Authorization, X-API-Key")]
 
 
 def _log_error(error: Exception, context: RequestContext, scope: Scope, *, begun: bool) -> None:

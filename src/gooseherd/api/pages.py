@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -47,10 +47,10 @@ class Page:
     body: bytes
 
 
-def waiting_page(job: Job, prefix: str, filename: str) -> Page:
-    """How far `job` is, live; it goes on to the file when that is ready. `prefix` is the API's in front."""
+def waiting_page(job: Job, location: Callable[[str], str], filename: str) -> Page:
+    """How far `job` is, live; it goes on to the file when that is ready. `location`: of a path here."""
     doing = job.progress.step or ("in the queue" if job.status is Status.PENDING else STARTING)
-    path = escape(f"{prefix}/jobs/{job.job_id}")
+    path, events = (escape(location(f"/jobs/{job.job_id}{rest}")) for rest in ("", "/events"))
     percent = f"{job.progress.percent:.0f}"
     return _page(
         f"{filename} is being made",
@@ -60,7 +60,7 @@ def waiting_page(job: Job, prefix: str, filename: str) -> Page:
         f'<p><small>Job <a href="{path}">{escape(job.job_id)}</a></small></p>'
         f"<script>{_SCRIPT}</script>",
         head=f'<noscript><meta http-equiv="refresh" content="{_REFRESH_SECONDS}"></noscript>',
-        body=f' data-events="{path}/events"',
+        body=f' data-events="{events}"',
     )
 
 

@@ -47,7 +47,16 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
 class RequestContext:
     """One request, as everything behind the middleware sees it."""
 
-    __slots__ = ("_dependencies", "_scope", "caller", "headers", "request_id", "url_token")
+    __slots__ = (
+        "_dependencies",
+        "_scope",
+        "affected",
+        "caller",
+        "error",
+        "headers",
+        "request_id",
+        "url_token",
+    )
 
     def __init__(
         self, scope: Mapping[str, Any], headers: Headers, request_id: str, dependencies: Dependencies
@@ -58,8 +67,18 @@ class RequestContext:
         self.request_id = request_id
         self.caller: Caller = ANONYMOUS
         """Set by the middleware before anything is looked up."""
+        self.affected = ""
+        """What was made or changed, where the path does not name it: for the audit log."""
+        self.error: BaseException | None = None
+        """What refused the request, if anything did."""
         self.url_token = ""
         """The download token of the query, which every link in the answer has to have again."""
+
+    @property
+    def method(self) -> str:
+        """Of the request."""
+        method: str = self._scope["method"]
+        return method
 
     @property
     def path(self) -> str:
@@ -124,8 +143,21 @@ class RequestContext:
         public = self._dependencies.public_url
         return urlsplit(public).path.rstrip("/") if public else ""
 
+    def location(self, path: str) -> str:
+        """`path` as a redirect or Location has it, behind any proxy, with the token of the request's URL."""
+        return self.prefix + self._with_token(path)
+
+    def _with_token(self, path: str) -> str:
+        if not self.url_token:
+            return path
+        return f"{path}{'&' if '?' in path else '?'}token={quote(self.url_token, safe='')}"
+
     def link(self, path: str) -> str:
-        """An absolute URL of `path` (which starts with a slash)."""
+        """An absolute URL of `path` (which starts with a slash), with the token of the request's URL."""
+        return self.address_of(self._with_token(path))
+
+    def address_of(self, path: str) -> str:
+        """An absolute URL of `path` as it is, which may have the token already."""
         if self._dependencies.public_url:
             return self._dependencies.public_url.rstrip("/") + path
         scheme, host = self._scope.get("scheme", "http"), self._text(b"host")

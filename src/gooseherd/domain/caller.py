@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final
 
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import SourceFile
@@ -68,10 +68,6 @@ class Caller:
     def may_start_work_on(self, entry: SourceFile) -> bool:
         """Whether a job may be started. On a public entry anybody's may: a key takes nothing away."""
         return self.sees(entry) and (PUBLIC_ONLY.shows(entry) or self.may(Scope.SUBMIT))
-
-    def only_reading(self) -> Self:
-        """The same without any scope but `read`, as a token has it."""
-        return replace(self, scopes=self.scopes & {Scope.READ})
 
 
 ANONYMOUS: Final = Caller()

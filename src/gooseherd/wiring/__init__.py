@@ -182,6 +182,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             dependencies=Dependencies(
                 files=files,
                 keys=store.keys,
+                token_seconds=settings.api_token_seconds,
                 submissions=submissions,
                 batches=batches,
                 sessions=sessions,

@@ -34,7 +34,8 @@ def name_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         parts = names.of(entry, parts=manifest.parts if manifest is not None else None)
         if b"text/html" in context.headers.get(b"accept", b""):
             page = listing_page(
-                entry.name, [(part.path(entry).rpartition("/")[2], part.name) for part in parts]
+                entry.name,
+                [(context.location(part.path(entry)).rpartition("/")[2], part.name) for part in parts],
             )
             response = HTMLResponse(page.body)
             response.raw_headers = page.headers

@@ -76,6 +76,8 @@ class LimitedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # It asks whether its logger has any handler, and would write whole URLs, which may have a token.
+        self.access_log = False
         self._registry = connections
         self._limits = connections.limits
         self._network: str | None = network
