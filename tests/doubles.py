@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.errors import NoCapacity, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
@@ -179,6 +179,8 @@ class WorkersDouble(Workers):
         self.worked_on = machine
         self.play = script
         self.started: list[AttemptId] = []
+        self.specs: list[AttemptSpec] = []
+        self.renewed: list[tuple[AttemptId, TemporaryCredentials]] = []
         self.watched_from: list[int] = []
         self.cancelled: list[AttemptId] = []
         self.stopping = asyncio.Event()
@@ -203,6 +205,11 @@ class LinkDouble(WorkerLink):
             raise WorkerLost("nothing listens")
         return worker
 
+    async def renew_credentials(self, attempt: AttemptId, credentials: TemporaryCredentials) -> None:
+        if attempt not in self._worker().known:
+            raise NotFound("attempt", str(attempt))
+        self._workers.renewed.append((attempt, credentials))
+
     async def start_attempt(self, spec: AttemptSpec) -> None:
         worker = self._worker()
         if spec.attempt in worker.known:
@@ -210,6 +217,7 @@ class LinkDouble(WorkerLink):
         if worker.running is not None:
             raise WorkerBusy(str(worker.running))
         self._workers.started.append(spec.attempt)
+        self._workers.specs.append(spec)
         worker.running = spec.attempt
         worker.known.add(spec.attempt)
 

@@ -72,6 +72,11 @@ class Settings(SourceSettings, HttpSettings):
         None, description="Bucket for artifacts; takes precedence over the folder."
     )
     workflow_s3_prefix: str = Field("", description="Key prefix inside the bucket.")
+    workflow_s3_attempt_role: Text = Field(
+        None,
+        description="Role (ARN) that the API assumes for each attempt, narrowed to its artifact; tasks then "
+        "need no role. Unset: workers use that of their task, for the whole bucket.",
+    )
     artifact_max_idle_seconds: float = Field(
         0, ge=0, description="Artifacts that nobody read for so long go, two days at least; 0: they stay."
     )

@@ -8,9 +8,18 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from gooseherd.domain.errors import Misconfigured
+
+_SECRETS: Final = (
+    *("admin-key", "certs", "gooseherd.db", "gooseherd.db-wal", "devcloud/credentials", "devcloud/certs"),
+)
+
+
+def secrets_of(state_dir: Path) -> tuple[Path, ...]:
+    """What of a state folder is not for tools that read foreign bytes, whether it exists or not."""
+    return tuple(state_dir.absolute() / name for name in _SECRETS)
 
 
 class StateDir:

@@ -13,7 +13,7 @@ import pytest
 from tests.doubles import FleetDouble, WorkersDouble
 from tests.integration.fleet.conftest import Yard
 
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.errors import NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
@@ -162,6 +162,17 @@ async def test_a_cancelled_attempt_makes_room_for_another(place: Place) -> None:
         assert list((await link.describe())["attempts"]) == []
         await link.start_attempt(other)
         assert (await told(link, other))[-1].kind is EventKind.DONE
+
+
+async def test_credentials_of_a_running_attempt_are_renewed_and_of_no_other(place: Place) -> None:
+    credentials = TemporaryCredentials("ID", "secret", "token", 2e9)
+    spec = replace(place.spec("hold"), credentials=credentials)
+    async with place.workers.connect(place.worker) as link:
+        with pytest.raises(NotFound):
+            await link.renew_credentials(spec.attempt, credentials)
+        await link.start_attempt(spec)
+        await link.renew_credentials(spec.attempt, replace(credentials, key_id="NEW"))
+        await link.cancel_attempt(spec.attempt)
 
 
 async def test_a_worker_that_ended_answers_nothing(place: Place) -> None:

@@ -18,7 +18,7 @@ from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import JobId
-from gooseherd.domain.keys import MANIFEST, cache_key
+from gooseherd.domain.keys import cache_key, result_name
 from gooseherd.domain.ports.source import Fetched, Pausing, ignore_pause
 from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
@@ -89,7 +89,7 @@ async def published(work: Path, files: dict[str, bytes]) -> tuple[Manifest, dict
     async def stored(key: Any) -> bytes:
         return b"".join([chunk async for chunk in cache.get(key)])
 
-    manifest = Manifest.from_bytes(await stored(cache_key(source.identity, recipe, MANIFEST)))
+    manifest = Manifest.from_bytes(await stored(cache_key(source.identity, recipe, result_name("job.1"))))
     return manifest, {part.kind: await stored(part.key) for part in manifest.parts}
 
 

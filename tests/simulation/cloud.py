@@ -15,7 +15,7 @@ from tests.simulation.process import Process, outside
 from tests.simulation.store import START, virtual_now
 
 from gooseherd.domain.artifact import Kind, Manifest, Part
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import MANIFEST, cache_key
@@ -473,6 +473,9 @@ class _Link(WorkerLink):
             self._live().start(spec)
 
         await self._process.call(start)
+
+    async def renew_credentials(self, attempt: AttemptId, credentials: TemporaryCredentials) -> None:
+        self._live()
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         async def find() -> SimulatedAttempt:

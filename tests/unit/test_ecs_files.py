@@ -15,11 +15,13 @@ from botocore.validate import ParamValidator
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
+from gooseherd.domain.keys import MANIFEST
 from gooseherd.domain.retention import UNFINISHED_LEAST
 from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
 from gooseherd.fleet.provisioner import LaunchTemplate, launch_request
 from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, WorkerSize
 from gooseherd.settings import Profile, Settings
+from gooseherd.storage.s3_credentials import ONLY_NEW, S3Credentials
 from gooseherd.wiring.fleet import worker_environment
 from gooseherd.worker.tls import VARIABLES
 
@@ -135,14 +137,44 @@ def test_what_the_image_writes_to_is_mounted_and_its_health_command_is_asked(tas
     assert asked == body.replace('"$API_PORT"', "8080")
 
 
-def test_roles_that_are_handed_over_are_those_of_the_worker() -> None:
+def test_the_role_that_is_handed_over_is_the_worker_s_for_its_secrets() -> None:
     (passed,) = [one for one in filled("api-policy.json")["Statement"] if one["Action"] == "iam:PassRole"]
     worker = filled("worker-task.json")
-    assert set(passed["Resource"]) == {worker["taskRoleArn"], worker["executionRoleArn"]}
+    assert "taskRoleArn" not in worker
+    assert passed["Resource"] == worker["executionRoleArn"]
 
 
-def test_of_s3_the_api_reads_only() -> None:
-    assert {action for action in actions("api-policy.json") if action.startswith("s3:")} == READS
+def test_attempts_get_the_role_that_the_api_may_assume() -> None:
+    (assumed,) = [one for one in filled("api-policy.json")["Statement"] if one["Action"] == "sts:AssumeRole"]
+    given = {one["name"]: one["value"] for one in container("api")["environment"]}
+    assert assumed["Resource"] == given["WORKFLOW_S3_ATTEMPT_ROLE"]
+    (trust,) = filled("attempt-trust-policy.json")["Statement"]
+    assert trust["Principal"]["AWS"] == filled("api-task.json")["taskRoleArn"]
+    # What the session policy allows the role must allow, too.
+    narrowed = S3Credentials(
+        given["WORKFLOW_S3_ATTEMPT_ROLE"], SAID["BUCKET"], "", endpoint_url=None, region="eu-north-1"
+    ).policy("p1/ab/")
+    assert set(narrowed["Statement"][0]["Action"]) == set(
+        filled("attempt-policy.json")["Statement"][0]["Action"]
+    )
+
+
+def test_the_bucket_denies_what_a_session_policy_denies() -> None:
+    policy = filled("bucket-policy.json")
+    (replaced,) = [one for one in policy["Statement"] if one["Sid"] == "NothingIsReplaced"]
+    assert replaced["Condition"] == ONLY_NEW["Condition"]
+    assert refused("PutBucketPolicy", {"Bucket": "artifacts", "Policy": json.dumps(policy)}, "s3") == ""
+
+
+def test_of_s3_the_api_reads_and_writes_manifests_only() -> None:
+    assert {action for action in actions("api-policy.json") if action.startswith("s3:")} == {
+        *READS,
+        "s3:PutObject",
+    }
+    (writes,) = [one for one in filled("api-policy.json")["Statement"] if one["Action"] == "s3:PutObject"]
+    assert writes["Resource"].endswith(f"/{MANIFEST}")
+    (denied,) = [one for one in filled("attempt-policy.json")["Statement"] if one["Effect"] == "Deny"]
+    assert denied["Resource"] == writes["Resource"]
 
 
 def test_of_s3_only_the_policy_of_retention_removes_and_it_writes_nothing() -> None:
@@ -151,7 +183,8 @@ def test_of_s3_only_the_policy_of_retention_removes_and_it_writes_nothing() -> N
 
 
 def test_the_bucket_forgets_uploads_when_retention_does_and_expires_nothing() -> None:
-    (rule,) = filled("bucket-lifecycle.json")["Rules"]
+    rule, versions = filled("bucket-lifecycle.json")["Rules"]
+    assert versions["Expiration"] == {"ExpiredObjectDeleteMarker": True}, "no object that is there"
     assert set(rule) == {"ID", "Status", "Filter", "AbortIncompleteMultipartUpload"}
     days = rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
     assert timedelta(days=days) == UNFINISHED_LEAST

@@ -7,14 +7,16 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from gooseherd.control.attempt_credentials import AttemptCredentials
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import AttemptBounds, Timing, attempt_spec
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Part
-from gooseherd.domain.attempt import AttemptId, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.errors import (
     AttemptLost,
+    CacheUnavailable,
     LeaseLost,
     Misconfigured,
     NotFound,
@@ -23,7 +25,7 @@ from gooseherd.domain.errors import (
     WorkerLost,
 )
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import JobId, Progress
+from gooseherd.domain.job import Job, JobId, Progress
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.fleet import Fleet, WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
@@ -88,7 +90,9 @@ class AttemptWatcher:
         timing: Timing,
         bounds: AttemptBounds,
         breaker: LaunchBreaker,
+        credentials: AttemptCredentials,
     ) -> None:
+        self._credentials = credentials
         self._breaker = breaker
         self._fleet = fleet
         self._workers = workers
@@ -121,6 +125,7 @@ class AttemptWatcher:
         unwanted = asyncio.create_task(lease_holder.unwanted.wait())
         lost = asyncio.create_task(lease_holder.lost.wait())
         watched: set[asyncio.Task[object]] = {reading, ending, unwanted, lost}
+        beside = {asyncio.create_task(self._credentials.keep_renewed(job, worker, at_once=resume))}
         try:
             await asyncio.wait(
                 watched, timeout=self._time_left(lease_holder), return_when=asyncio.FIRST_COMPLETED
@@ -146,9 +151,9 @@ class AttemptWatcher:
             cap = self._timing.attempt_cap.total_seconds()
             return Ended(Failure(Reason.DEADLINE_EXCEEDED, f"the attempt ran longer than {cap:g} seconds"))
         finally:
-            for task in watched:
+            for task in watched | beside:
                 task.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
+            await asyncio.gather(*watched, *beside, return_exceptions=True)
 
     async def _end_of(self, worker: WorkerHandle) -> str:
         while True:
@@ -183,6 +188,8 @@ class AttemptWatcher:
             return Ended(Failure(Reason.LAUNCH_FAILED, str(error)), in_use=True)
         except Misconfigured as error:
             return Ended(Failure(Reason.MISCONFIGURED, str(error)))
+        except CacheUnavailable as error:  # No credentials could be made for it.
+            return Ended(Failure(Reason.STORE_UNAVAILABLE, str(error)))
         except LeaseLost:
             raise
         except Exception as error:
@@ -202,13 +209,16 @@ class AttemptWatcher:
         job = lease_holder.job
         async with self._workers.connect(worker) as link:
             if not resume:
-                await link.start_attempt(attempt_spec(lease_holder.job, self._timing, self._bounds))
+                await link.start_attempt(await self._credentials.added_to(self._spec(job)))
             elif not job.progress.seq:
                 # Whoever had the lease may have ended before the attempt was started; one that was goes on.
                 # A worker of another build may have it, and starts nothing for us.
                 with suppress(Misconfigured):
-                    await link.start_attempt(attempt_spec(lease_holder.job, self._timing, self._bounds))
+                    await link.start_attempt(await self._credentials.added_to(self._spec(job)))
             return await reader.read(link, attempt, job.progress.seq + 1 if resume else 1)
+
+    def _spec(self, job: Job) -> AttemptSpec:
+        return attempt_spec(job, self._timing, self._bounds)
 
     async def _stop(self, worker: WorkerHandle, attempt: AttemptId) -> None:
         try:

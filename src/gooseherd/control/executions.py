@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gooseherd.control.attempt_credentials import AttemptCredentials
 from gooseherd.control.attempt_watcher import AttemptWatcher
 from gooseherd.control.execution import Execution
 from gooseherd.control.finalizers import Finalizers
@@ -24,6 +25,7 @@ from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.failures import Failure
 from gooseherd.domain.job import Fence, Job, JobId, Owner
 from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.credentials import CredentialIssuer
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.ports.worker import Workers
@@ -54,6 +56,7 @@ class Executions:
         timing: Timing,
         bounds: AttemptBounds,
         permits: SessionPermits | None = None,
+        issuer: CredentialIssuer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` counts seconds since whenever."""
@@ -71,6 +74,7 @@ class Executions:
             timing=timing,
             bounds=bounds,
             breaker=self.breaker,
+            credentials=AttemptCredentials(workers, issuer),
         )
         self._assignment = WorkerAssignment(
             jobs=jobs, fleet=fleet, dispatched=lambda job: archived(job, timing, bounds), permits=permits

@@ -12,10 +12,11 @@ from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import Timing
-from gooseherd.control.manifest_verification import verify_published
+from gooseherd.control.manifest_verification import publish_verified
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import SHORTAGES, worker_need
 from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import StillWanted, StoreUnavailable
 from gooseherd.domain.failures import Failure, Reason, next_try
 from gooseherd.domain.job import Job, WorkerId
@@ -83,7 +84,9 @@ class JobEnds:
             return
         with self._finalizers.finalizing(job.job_id):
             verification = await lease_holder.insist(
-                lambda: verify_published(self._cache, job.source, job.recipe)
+                lambda: publish_verified(
+                    self._cache, job.source, job.recipe, AttemptId(job.job_id, job.attempt)
+                )
             )
             if verification.manifest is None:
                 failure = outcome.failure if isinstance(outcome, Ended) else verification.failure

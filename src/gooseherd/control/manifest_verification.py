@@ -1,16 +1,31 @@
-"""Whether an artifact is published whole: the manifest is there and every part has its size."""
+"""Publishes what an attempt made, once it is seen to be there and to be what the attempt says.
+
+The attempt writes its manifest under a name of its own; that it becomes the artifact's manifest, whose
+presence is publication, is decided here (docs/adr/0030-what-a-worker-may-do.md).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 from dataclasses import dataclass
+from typing import Final
 
-from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.artifact import MOST_BYTES, Manifest, Part
+from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, artifact_prefix, cache_key, result_name
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.source import SourceFile
+
+DIGESTED_BYTES: Final = 8 << 20
+"""Parts up to here are read and digested: most indexes and small files. Of larger ones the size is compared:
+reading them would take as long again as storing them did."""
+_MOST_PARTS: Final = 64
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_MEDIA_TYPE: Final = re.compile(r"[a-z]+/[A-Za-z0-9.+-]+(; ?[a-z]+=[A-Za-z0-9-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +37,106 @@ class Verification:
 
 
 async def verify_published(cache: CacheBackend, source: SourceFile, recipe: Recipe) -> Verification:
-    """Compare the manifest with what is stored. Raises CacheUnavailable; never writes.
+    """Compare the artifact's manifest with what is stored. Raises CacheUnavailable; never writes.
 
-    Sizes are compared, digests are not: the worker computed them from what it stored, and
-    every later reader gets them as ETag.
+    Sizes are compared, digests are not: that was done when it was published.
     """
-    data = b"".join([chunk async for chunk in cache.get(cache_key(source.identity, recipe, MANIFEST))])
+    found = await _read(cache, cache_key(source.identity, recipe, MANIFEST))
+    return await _verify(cache, source, recipe, found, published=True)
+
+
+async def publish_verified(
+    cache: CacheBackend, source: SourceFile, recipe: Recipe, attempt: AttemptId
+) -> Verification:
+    """The artifact's manifest; that of the attempt becomes it, if there is none and everything is as it says.
+
+    Again it changes nothing. Raises CacheUnavailable.
+    """
+    key = cache_key(source.identity, recipe, MANIFEST)
+    if await cache.head(key) is not None:
+        return await verify_published(cache, source, recipe)
+    result = await _read(cache, cache_key(source.identity, recipe, result_name(str(attempt))))
+    verification = await _verify(cache, source, recipe, result, published=False)
+    if verification.manifest is None or await cache.put_if_absent(key, result):
+        return verification
+    # Another attempt's was first: what readers get counts.
+    return await verify_published(cache, source, recipe)
+
+
+async def _verify(
+    cache: CacheBackend, source: SourceFile, recipe: Recipe, data: bytes, *, published: bool
+) -> Verification:
     if not data:
         return _failed("the attempt ended without a manifest")
     try:
         manifest = Manifest.from_bytes(data)
     except InvalidInput:
         return _failed("the manifest is unreadable")
-    objects = await asyncio.gather(*(cache.head(part.key) for part in manifest.parts))
-    for part, stored in zip(manifest.parts, objects, strict=True):
-        if stored is None or stored.size != part.size:
-            return _failed(f"the {part.kind} part is missing or cut short")
+    if not published:
+        try:
+            wrong = _wrong(manifest, source, recipe)
+        except (
+            TypeError,
+            AttributeError,
+        ):  # It was written by whoever runs the worker: it may hold anything.
+            wrong = "its fields are of other types"
+        if wrong is not None:
+            return _failed(f"the manifest is not that of this artifact: {wrong}")
+    checks = (_check(cache, part, digest=not published) for part in manifest.parts)
+    for problem in await asyncio.gather(*checks):
+        if problem is not None:
+            return _failed(problem)
     return Verification(manifest, Failure(Reason.PUBLISHED, ""))
+
+
+def _wrong(manifest: Manifest, source: SourceFile, recipe: Recipe) -> str | None:
+    """What it says that the attempt's order did not, if anything: readers are served by what it says."""
+    prefix = artifact_prefix(source.identity, recipe)
+    if manifest.source != str(source.identity) or manifest.source_format != recipe.source_format.name:
+        return "another source"
+    if (manifest.processor, manifest.processor_version) != (recipe.processor, recipe.processor_version):
+        return "another processor"
+    texts = (*manifest.notes, *manifest.counts, *manifest.tools, *manifest.tools.values())
+    texts += tuple(contig.name for contig in manifest.contigs)
+    numbers = (*manifest.counts.values(), *(contig.length or 0 for contig in manifest.contigs))
+    if {type(text) for text in texts} - {str} or {type(number) for number in numbers} - {int}:
+        return "its fields are of other types"
+    kinds = {part.kind for part in manifest.parts}
+    if not 0 < len(manifest.parts) == len(kinds) <= _MOST_PARTS:
+        return "no parts, or two of a kind"
+    for part in manifest.parts:
+        name = part.key.removeprefix(prefix)
+        # A key elsewhere would have the bytes of other artifacts served, whoever may read those.
+        if name == part.key or not name or "/" in name or name == MANIFEST:
+            return f"the {part.kind} part lies elsewhere"
+        if not _SHA256.fullmatch(part.sha256):
+            return f"the {part.kind} part has no digest"
+        if not part.filename.isprintable() or set(part.filename) & set('/\\"') or not part.filename:
+            return f"the {part.kind} part has no usable name"
+        if not _MEDIA_TYPE.fullmatch(part.media_type):
+            return f"the {part.kind} part has no media type"
+    return None
+
+
+async def _check(cache: CacheBackend, part: Part, *, digest: bool) -> str | None:
+    stored = await cache.head(part.key)
+    if stored is None or stored.size != part.size:
+        return f"the {part.kind} part is missing or cut short"
+    if not digest or part.size > DIGESTED_BYTES:
+        return None
+    sha256 = hashlib.sha256()
+    async for chunk in cache.get(part.key):
+        sha256.update(chunk)
+    return None if sha256.hexdigest() == part.sha256 else f"the {part.kind} part has another digest"
+
+
+async def _read(cache: CacheBackend, key: CacheKey) -> bytes:
+    data = bytearray()
+    async for chunk in cache.get(key):
+        data += chunk
+        if len(data) > MOST_BYTES:
+            return b"too large"
+    return bytes(data)
 
 
 def _failed(detail: str) -> Verification:

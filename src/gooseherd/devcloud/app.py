@@ -92,7 +92,7 @@ class CloudEndpoint:
                 application = self._application(environ, path, target, on_s3)
             except ApiError as error:
                 drain(environ)
-                application = s3_error(error.code, error.message, error.status) if on_s3 else refusal(error)
+                application = _refused(environ, error, on_s3)
         return application(environ, start_response)
 
     def _application(self, environ: dict[str, Any], path: str, target: str, on_s3: bool) -> Wsgi:
@@ -252,3 +252,10 @@ class CloudEndpoint:
 
         self._loop.call_soon_threadsafe(run)
         return done.result(_LOOP_SECONDS)
+
+
+def _refused(environ: dict[str, Any], error: ApiError, on_s3: bool) -> Response:
+    """In the words of the service that was asked."""
+    if "/sts/aws4_request" in environ.get("HTTP_AUTHORIZATION", ""):
+        return security_token_error(error)
+    return s3_error(error.code, error.message, error.status) if on_s3 else refusal(error)

@@ -11,7 +11,8 @@ import gooseherd.worker
 from gooseherd.devcloud.access_key import AccessKey
 
 WORKER_IMAGE: Final = "gooseherd-worker:dev"
-WORKER_ROLE: Final = "arn:aws:iam::123456789012:role/gooseherd-worker"
+ATTEMPT_ROLE: Final = "arn:aws:iam::123456789012:role/gooseherd-attempt"
+"""Need not exist here: the session policy alone counts."""
 HEALTH_COMMAND: Final = ("CMD", "bash", str(Path(gooseherd.worker.__file__).with_name("healthy.sh")))
 """What the image has as `gooseherd-healthy`: the local cloud looks from outside the image."""
 
@@ -36,6 +37,7 @@ class Deployment:
             "AWS_DEFAULT_REGION": region,
             **(key.environment() if key is not None else {}),
             "WORKFLOW_S3_BUCKET": self.bucket,
+            "WORKFLOW_S3_ATTEMPT_ROLE": ATTEMPT_ROLE,
             "ECS_CLUSTER": self.cluster,
             "ECS_WORKER_TASK_DEFINITION": self.task_definition,
             "ECS_WORKER_SUBNETS": ",".join(self.subnets),
@@ -57,11 +59,12 @@ def bootstrap(
     stop_timeout_seconds: int = 120,
     region: str = "us-east-1",
     key: AccessKey | None = None,
+    role: str | None = None,
 ) -> Deployment:
     """Make them, or leave them as they are: a second call with the same arguments changes nothing.
 
     `worker_command` stands behind the image's entry point. Without a `key` credentials are found as boto3
-    finds them. Blocks for some 100 ms.
+    finds them. With a `role` workers have credentials of their own. Blocks for some 100 ms.
     """
     import boto3
 
@@ -86,7 +89,7 @@ def bootstrap(
         "requiresCompatibilities": ["FARGATE"],
         "cpu": "1024",
         "memory": "4096",
-        "taskRoleArn": WORKER_ROLE,
+        **({"taskRoleArn": role} if role is not None else {}),
         "containerDefinitions": [
             {
                 "name": container,

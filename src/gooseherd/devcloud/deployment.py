@@ -20,6 +20,7 @@ from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.image import unpack
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.installation import extra_remedy
+from gooseherd.statedir import secrets_of
 
 _ANY: Final = AccessKey("devcloud", "devcloud")
 """For a cloud that does not look at credentials (LocalStack): AWS's libraries want some."""
@@ -59,7 +60,9 @@ def running_local_cloud(
         made = bootstrap(
             url,
             key=key,
-            environment=_tls(pairs, "worker", text=True) | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"},
+            environment=_tls(pairs, "worker", text=True)
+            | {"WORKER_IDLE_TIMEOUT_SECONDS": "60"}
+            | {"WORKER_HIDDEN_PATHS": os.pathsep.join(map(str, secrets_of(state_dir)))},
         )
         same_build = {"GOOSEHERD_BUILD": build} if build else {}
         # Without it s3: sources are AWS's public buckets; who has named another endpoint keeps it.
@@ -75,12 +78,11 @@ def make_configuration(endpoint_url: str, pairs: Path, image: str) -> dict[str, 
     if not pairs.exists():
         certs.make_all(pairs)
     key = None if names_credentials(os.environ) else _ANY
-    reachable = {"AWS_ENDPOINT_URL": endpoint_url, **(key.environment() if key is not None else {})}
     made = bootstrap(
         endpoint_url,
         key=key,
         image=image,
-        environment=_tls(pairs, "worker", text=True) | reachable,
+        environment=_tls(pairs, "worker", text=True) | {"AWS_ENDPOINT_URL": endpoint_url},
         health_command=("CMD", "gooseherd-healthy"),
     )
     return made.environment(endpoint_url, key=key) | _tls(pairs, "api", text=False)

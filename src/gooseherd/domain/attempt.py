@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
@@ -34,6 +34,29 @@ class AttemptLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class TemporaryCredentials:
+    """What an attempt signs with where its artifact is stored; good for that artifact and for a time."""
+
+    key_id: str
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
+    expires_at: float
+    """Unix seconds, by the clock of whoever issued them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the wire and for the attempt process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`. Raises ValueError, TypeError or KeyError for anything else."""
+        words = {name: data[name] for name in ("key_id", "secret", "token")}
+        if not all(isinstance(word, str) and word.isprintable() for word in words.values()):
+            raise ValueError("credentials are words")
+        return cls(**words, expires_at=float(data["expires_at"]))
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptSpec:
     """The whole order for one attempt; a worker needs nothing else but its own settings."""
 
@@ -43,10 +66,14 @@ class AttemptSpec:
     limits: AttemptLimits
     build: str
     """Build id of the sender; a worker of another build refuses (Reason.MISCONFIGURED)."""
+    credentials: TemporaryCredentials | None = None
+    """For where the artifact goes; None: the worker has some of its own, or needs none."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the wire and for the attempt process."""
+        credentials = {} if self.credentials is None else {"credentials": self.credentials.to_json()}
         return {
+            **credentials,
             "job_id": self.attempt.job_id,
             "number": self.attempt.number,
             "source": self.source.to_json(),
@@ -72,6 +99,9 @@ class AttemptSpec:
             recipe=Recipe(recipe["processor"], recipe["processor_version"], source_format),
             limits=AttemptLimits(**data["limits"]),
             build=data["build"],
+            credentials=TemporaryCredentials.from_json(data["credentials"])
+            if "credentials" in data
+            else None,
         )
 
 
@@ -88,7 +118,7 @@ class EventKind(StrEnum):
     STEP_COMPLETE = "step_complete"
     """A step's parts and receipt are stored; `parts` lists them (Part as plain data)."""
     DONE = "done"
-    """The manifest is stored; `manifest_digest`. Last event."""
+    """All parts and the manifest are stored; `manifest_digest`. Last event."""
     FAILED = "failed"
     """`reason` and `detail`. Last event."""
 

@@ -47,6 +47,11 @@ def cache_key(identity: Identity, recipe: Recipe, name: str) -> CacheKey:
     return CacheKey(artifact_prefix(identity, recipe) + name)
 
 
+def result_name(attempt: str) -> str:
+    """What the attempt calls its manifest, which becomes MANIFEST once it is verified."""
+    return f"result-{attempt}.json"
+
+
 def workflow_key(identity: Identity, recipe: Recipe) -> WorkflowKey:
     """The mutex key; data and index of one source share it, so one job makes both."""
     return WorkflowKey(

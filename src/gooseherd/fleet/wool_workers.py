@@ -21,7 +21,7 @@ import wool
 from wool import protocol
 
 from gooseherd.certs import WORKER_IDENTITY
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, TemporaryCredentials
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
@@ -100,6 +100,15 @@ class _WoolLink(WorkerLink):
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         message = await self._ask(lambda: routines.cancel_attempt(attempt.job_id, attempt.number))
         if "cancelled" not in message:
+            raise WorkerLost(_unexpected(message))
+
+    async def renew_credentials(self, attempt: AttemptId, credentials: TemporaryCredentials) -> None:
+        message = await self._ask(
+            lambda: routines.renew_credentials(attempt.job_id, attempt.number, credentials.to_json())
+        )
+        if "unknown" in message:
+            raise NotFound("attempt", str(attempt))
+        if "renewed" not in message:
             raise WorkerLost(_unexpected(message))
 
     async def describe(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.errors import InvalidInput, Misconfigured
 from gooseherd.domain.keys import CacheKey
 
 RESERVED: Final = ".gooseherd-"
@@ -39,6 +39,17 @@ def check_prefix(prefix: str) -> str:
         # What follows the last slash may still grow, so nothing there is as good as anything.
         _check(prefix.removesuffix("/").split("/"), prefix)
     return prefix
+
+
+def normal_prefix(prefix: str) -> str:
+    """Without slashes around it, and with one behind it unless it is empty. Raises Misconfigured."""
+    stripped = prefix.strip().strip("/")
+    if not stripped:
+        return ""
+    try:
+        return check_key(stripped) + "/"
+    except InvalidInput as error:
+        raise Misconfigured("WORKFLOW_S3_PREFIX", error.problem) from None
 
 
 def _check(segments: list[str], text: str) -> None:

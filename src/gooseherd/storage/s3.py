@@ -27,7 +27,7 @@ from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
-from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix
+from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix, normal_prefix
 from gooseherd.storage.s3_control import Exists, KeyChanged, S3Control
 from gooseherd.storage.s3_parts import file_parts, gathered, put_in_parts, slices
 
@@ -55,7 +55,8 @@ class S3Cache(CacheBackend):
     """CacheBackend in `bucket`, below `prefix`; keys do not show the prefix.
 
     `endpoint_url` is for a cloud other than AWS. Credentials are found as boto3 finds them,
-    task roles included. An upload holds `part_bytes` times (`concurrency` + 1) of memory.
+    task roles included, or are those of the file `credentials` (credentials_file.py), which may neither
+    list nor delete. An upload holds `part_bytes` times (`concurrency` + 1) of memory.
 
     Raises:
         Misconfigured: no bucket, a prefix that no key can have, no credentials.
@@ -70,15 +71,22 @@ class S3Cache(CacheBackend):
         region: str = "us-east-1",
         part_bytes: int = PART,
         concurrency: int = 4,
+        credentials: Path | None = None,
     ) -> None:
         if not bucket.strip():
             raise Misconfigured("WORKFLOW_S3_BUCKET", "must not be empty")
-        self._prefix = _normal_prefix(prefix)
+        self._prefix = normal_prefix(prefix)
         self._part_bytes = part_bytes
         self._concurrency = concurrency
         self._control = S3Control(
-            bucket, endpoint_url=endpoint_url, region=region, connections=concurrency + 2
+            bucket,
+            endpoint_url=endpoint_url,
+            region=region,
+            connections=concurrency + 2,
+            credentials=credentials,
         )
+        # Whoever may not list a bucket is not told what is absent: S3 answers 403 then.
+        self._refused_is_absent = credentials is not None
         self._control.credentials()  # early, with a word about what is missing
         self._store = _open_store(bucket, endpoint_url, region, self._control)
 
@@ -95,7 +103,7 @@ class S3Cache(CacheBackend):
         with _responding("head"):
             try:
                 found = await obstore.head_async(self._store, path)
-            except FileNotFoundError:
+            except self._absent:
                 return None
         return StoredObject(key, found["size"], found["last_modified"].timestamp())
 
@@ -118,7 +126,7 @@ class S3Cache(CacheBackend):
                 async for data in self._stream(path, left):
                     failures = 0
                     yield data
-            except FileNotFoundError:
+            except self._absent:
                 if left.etag is None:
                     return
                 raise CacheUnavailable("get") from None  # deleted while it was read
@@ -164,6 +172,14 @@ class S3Cache(CacheBackend):
         found = await self.head(key)
         if found is not None and span.stop > found.size:
             raise RangeNotSatisfiable(found.size)
+
+    @property
+    def _absent(self) -> tuple[type[Exception], ...]:
+        """What obstore raises when there is no such object."""
+        from obstore.exceptions import PermissionDeniedError
+
+        # A write that is refused is not hidden by this: it raises.
+        return (FileNotFoundError, PermissionDeniedError) if self._refused_is_absent else (FileNotFoundError,)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -244,7 +260,7 @@ class S3Cache(CacheBackend):
         with _responding("head"):
             try:
                 found = await obstore.get_async(self._store, path, options={"head": True})
-            except FileNotFoundError:
+            except self._absent:
                 return None
         return str(found.attributes.get(_WRITER, ""))
 
@@ -342,17 +358,6 @@ def _open_store(bucket: str, endpoint_url: str | None, region: str, control: S3C
             "backoff": {"init_backoff": _FIRST_PAUSE, "max_backoff": _LONGEST_PAUSE, "base": 2},
         },
     )
-
-
-def _normal_prefix(prefix: str) -> str:
-    """Without slashes around it, and one behind it unless it is empty. Raises Misconfigured."""
-    stripped = prefix.strip().strip("/")
-    if not stripped:
-        return ""
-    try:
-        return check_key(stripped) + "/"
-    except InvalidInput as error:
-        raise Misconfigured("WORKFLOW_S3_PREFIX", error.problem) from None
 
 
 def _broken() -> tuple[type[Exception], ...]:

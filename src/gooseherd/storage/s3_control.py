@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured
+from gooseherd.storage.credentials_file import session_of
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +59,26 @@ class Upload:
 class S3Control:
     """One bucket. The client is made at its first use and may be used from many threads."""
 
-    def __init__(self, bucket: str, *, endpoint_url: str | None, region: str, connections: int) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint_url: str | None,
+        region: str,
+        connections: int,
+        credentials: Path | None = None,
+    ) -> None:
         import boto3
 
         self._bucket = bucket
         self._endpoint_url = endpoint_url
         self._region = region
         self._connections = connections
-        self._session = _preloaded.pop(region, None) or boto3.Session(region_name=region)
+        self._session = (
+            _preloaded.pop(region, None) or boto3.Session(region_name=region)
+            if credentials is None
+            else session_of(credentials, region)
+        )
 
     def credentials(self) -> dict[str, Any]:
         """What obstore signs with, and until when. Raises Misconfigured: there are none."""

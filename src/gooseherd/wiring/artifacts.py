@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.credentials import CredentialIssuer
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 from gooseherd.processing.step_context import quickest_level
 from gooseherd.settings import Settings
@@ -36,6 +37,23 @@ def open_cache(settings: Settings) -> CacheBackend | None:
             region=settings.aws_region,
         )
     return LocalFsCache(settings.artifacts_dir) if settings.artifacts_dir is not None else None
+
+
+def open_issuer(settings: Settings) -> CredentialIssuer | None:
+    """Of credentials for attempts; None: their workers have some of their own, or need none."""
+    if settings.workflow_s3_bucket is None or settings.workflow_s3_attempt_role is None:
+        return None
+    from gooseherd.storage.keys import normal_prefix
+    from gooseherd.storage.s3_credentials import S3Credentials
+
+    use_key_of_local_cloud(settings)
+    return S3Credentials(
+        settings.workflow_s3_attempt_role,
+        settings.workflow_s3_bucket,
+        normal_prefix(settings.workflow_s3_prefix),
+        endpoint_url=settings.aws_endpoint_url,
+        region=settings.aws_region,
+    )
 
 
 def compression_level(settings: Settings) -> int:

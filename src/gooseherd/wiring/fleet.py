@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.errors import GooseherdError, Misconfigured
@@ -17,8 +18,9 @@ from gooseherd.processing.tools.limits import sort_memory
 from gooseherd.settings import Settings
 from gooseherd.sources.references import SETTING as SOURCE_REFERENCES
 from gooseherd.sources.rules import OutboundRules
-from gooseherd.statedir import StateDir
+from gooseherd.statedir import StateDir, secrets_of
 from gooseherd.wiring.local_cloud import use_key_of_local_cloud
+from gooseherd.worker.hidden_paths import VARIABLE
 from gooseherd.worker.resources import cores, memory_bytes
 from gooseherd.worker.settings import build_id
 
@@ -46,7 +48,7 @@ async def open_fleet(
     if settings.ecs_cluster is not None:
         return _ecs(settings, floor)
     inherited = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
-    if settings.workflow_s3_bucket is not None:
+    if settings.workflow_s3_bucket is not None and settings.workflow_s3_attempt_role is None:
         inherited |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
     certificates = LocalCertificates(state.path / "certs")
     fleet = LocalFleet(
@@ -57,6 +59,7 @@ async def open_fleet(
         environment=inherited
         | local_share(settings)
         | worker_environment(settings)
+        | _hidden(state.path)
         | {"SOURCE_REFERENCES_DIR": str(settings.source_references_dir or state.path / "references")},
         build=build_id(),
         certificates=certificates,
@@ -136,6 +139,11 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
     return fleet, workers
 
 
+def _hidden(state_dir: Path) -> dict[str, str]:
+    """Keys of the service, which tools on this machine could read otherwise."""
+    return {VARIABLE: os.pathsep.join(map(str, secrets_of(state_dir)))}
+
+
 def outbound_rules(settings: Settings) -> OutboundRules:
     """The SOURCE_ variables as rules, the same for the API and its workers."""
     return OutboundRules(
@@ -174,6 +182,8 @@ def worker_environment(settings: Settings) -> dict[str, str]:
             "WORKFLOW_S3_BUCKET": settings.workflow_s3_bucket,
             "WORKFLOW_S3_PREFIX": settings.workflow_s3_prefix,
             "AWS_REGION": settings.aws_region,
+            # Each order brings credentials: nobody is to be asked for others, which takes seconds.
+            **({"AWS_EC2_METADATA_DISABLED": "true"} if settings.workflow_s3_attempt_role else {}),
         }
     )
     return {

@@ -22,7 +22,7 @@ from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
-from gooseherd.wiring.artifacts import open_cache
+from gooseherd.wiring.artifacts import open_cache, open_issuer
 from gooseherd.wiring.fleet import open_fleet
 from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
@@ -52,6 +52,7 @@ def make_executions(
         timing=_timing(settings),
         bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
         permits=permits,
+        issuer=open_issuer(settings),
     )
 
 

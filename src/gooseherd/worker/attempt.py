@@ -203,8 +203,13 @@ async def _perform(
 
     settings = WorkerSettings.from_env()
     try:
+        credentials = folder.credentials if folder.credentials.exists() else None
         async with (
-            open_dependencies(spec, settings, folder.scratch, preparation) as (cache, sources, registry),
+            open_dependencies(spec, settings, folder.scratch, preparation, credentials) as (
+                cache,
+                sources,
+                registry,
+            ),
             open_references(settings, sources, folder) as references,
         ):
             await run_attempt(

@@ -16,15 +16,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.processes import ProcessId, describe_exit, end_session
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM, FULL_DISK
-from gooseherd.worker.folders import AttemptFolder, is_draining, keep
+from gooseherd.worker.folders import AttemptFolder, is_draining, keep, write_secret
 from gooseherd.worker.journal import JournalReader
 from gooseherd.worker.resources import oom_kills
 from gooseherd.worker.spawning import Spawned, Spawner
@@ -77,6 +78,7 @@ class _RunningAttempt:
         # The tools of a killed attempt have lost their parent, not their lives.
         end_session(self._identity)
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
+        self.folder.credentials.unlink(missing_ok=True)
         with suppress(OSError):
             self._wakeup_socket.shutdown(socket.SHUT_RDWR)
         self.ended.set()
@@ -189,7 +191,9 @@ class AttemptSupervisor:
                 return {"draining": True}
             self._forget_old()
             try:
-                folder.spec.write_text(json.dumps(spec.to_json()))
+                if spec.credentials is not None:
+                    write_secret(folder.credentials, spec.credentials.to_json())
+                folder.spec.write_text(json.dumps(replace(spec, credentials=None).to_json()))
                 self._attempts[spec.attempt] = self._spawn(spec, folder)
             except BaseException:
                 shutil.rmtree(folder.path, ignore_errors=True)
@@ -258,6 +262,16 @@ class AttemptSupervisor:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(_POLL_SECONDS, sent_at + heartbeat_seconds - now)):
                         await wakeup.wait()
+
+    def renew_credentials(self, name: AttemptId, credentials: Mapping[str, Any]) -> Message:
+        """Replace those of an attempt that had some. Blocks."""
+        renewed = TemporaryCredentials.from_json(credentials)
+        attempt = self._attempts.get(name)
+        if attempt is None or attempt.ended.is_set():
+            return {"unknown": True}
+        if attempt.folder.credentials.exists():
+            write_secret(attempt.folder.credentials, renewed.to_json())
+        return {"renewed": True}
 
     def cancel(self, name: AttemptId) -> Message:
         """End the attempt and remove its folder; `failed` when its processes do not go. Blocks."""

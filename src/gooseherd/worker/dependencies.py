@@ -21,6 +21,7 @@ from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
 from gooseherd.worker.engine import Processors
 from gooseherd.worker.folders import AttemptFolder, references_below
+from gooseherd.worker.hidden_paths import hidden_paths
 from gooseherd.worker.preparation import Preparation
 from gooseherd.worker.references import ReferenceRules, References
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
@@ -29,11 +30,16 @@ from gooseherd.worker.settings import WorkerSettings
 
 @asynccontextmanager
 async def open_dependencies(
-    spec: AttemptSpec, settings: WorkerSettings, scratch: Path, preparation: Preparation | None = None
+    spec: AttemptSpec,
+    settings: WorkerSettings,
+    scratch: Path,
+    preparation: Preparation | None = None,
+    credentials: Path | None = None,
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Processors]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
 
-    What is prepared for `scratch` is used, and stays the caller's.
+    What is prepared for `scratch` is used, and stays the caller's. `credentials`: the file of those that came
+    with the order.
 
     Tools may write to `scratch` only, where there is a sandbox. The cache is opened by its first
     call: that takes longer than asking a source for its first bytes, which need not wait for it.
@@ -52,7 +58,7 @@ async def open_dependencies(
             verifier=verifier,
         )
         sources = settings.outbound.sources()
-        backend = LazyCache(partial(artifact_cache, settings))
+        backend = LazyCache(partial(artifact_cache, settings, credentials))
         try:
             prefix = artifact_prefix(spec.source.identity, spec.recipe)
             yield PrefixCache(backend, prefix), sources, registry
@@ -69,7 +75,8 @@ async def _confinement(
     if preparation is not None and preparation.confinement is not None:
         yield preparation.confinement.with_limits(limits), preparation.verifier
     else:
-        async with confinement(settings.sandbox, limits, scratch) as confined:
+        hidden = hidden_paths(scratch.parent.parent)
+        async with confinement(settings.sandbox, limits, scratch, hidden) as confined:
             yield confined, None
 
 
@@ -94,7 +101,7 @@ async def open_references(
         await references.close()
 
 
-def artifact_cache(settings: WorkerSettings) -> CacheBackend:
+def artifact_cache(settings: WorkerSettings, credentials: Path | None = None) -> CacheBackend:
     """The bucket if one is named, else the folder. Blocks while it looks for credentials.
 
     Raises:
@@ -108,6 +115,7 @@ def artifact_cache(settings: WorkerSettings) -> CacheBackend:
             prefix=settings.bucket_prefix,
             endpoint_url=settings.endpoint_url,
             region=settings.region,
+            credentials=credentials,
         )
     if settings.data_dir is None:
         raise Misconfigured("WORKFLOW_S3_BUCKET", "the worker has no place for artifacts; nor SYNC_DATA_DIR")

@@ -61,7 +61,7 @@ async def run_attempt(
     emit: Emit,
     references: References | None = None,
 ) -> None:
-    """Publish the artifact that the spec orders, emitting events up to the last one.
+    """Make the artifact that the spec orders, emitting events up to the last one.
 
     `work` is a folder for scratch of this attempt alone; it is removed before the last event.
     Every failure becomes a last event. Cancellation removes the scratch and is raised
@@ -104,7 +104,7 @@ class _Run:
         self._work = work
         self._emit = emit
         self._progress = ProgressReporter(emit)
-        self._publication = Publication(cache, spec.source.identity, spec.recipe)
+        self._publication = Publication(cache, spec.source.identity, spec.recipe, spec.attempt)
         self._source = work / "source" / spec.source.filename
         self._streaming_source: StreamingSource | None = None
         self._made: dict[Kind, Path] = {}

@@ -24,7 +24,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\.[0-9]{1,9}")
 _DRAINING: Final = "draining"
 _KEEP: Final = "keep"
 _KEEP_DRAFT: Final = "keep.draft"
-_MARKS: Final = frozenset({_DRAINING, _KEEP, _KEEP_DRAFT})
+SECRETS: Final = "secrets"
+"""Of the work folder: what no tool may read, a file an attempt."""
+_MARKS: Final = frozenset({_DRAINING, _KEEP, _KEEP_DRAFT, SECRETS})
 REFERENCES: Final = "references"
 """The folder of reference sequences of a worker that shares none with others (reference_store.py)."""
 SPARE: Final = "spare-"
@@ -49,6 +51,14 @@ class AttemptFolder:
     def spec(self) -> Path:
         """The order, as JSON."""
         return self.path / "spec.json"
+
+    @property
+    def credentials(self) -> Path:
+        """What it signs with, renewed while it runs; there only when its order brought some.
+
+        In a folder that tools in a sandbox do not see.
+        """
+        return self.path.parent / SECRETS / f"{self.path.name}.json"
 
     @property
     def journal(self) -> Path:
@@ -87,10 +97,11 @@ class AttemptFolder:
         write_json(self.path / "process.json", process.to_json())
 
     def end(self, timeout: float = 5.0) -> None:
-        """Kill what still runs of it and remove its scratch. Blocks."""
+        """Kill what still runs of it and remove its scratch and credentials. Blocks."""
         process = self.process()
         if process is not None:
             end_session(process, timeout=timeout)
+        self.credentials.unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
@@ -123,6 +134,7 @@ def claim(work: Path) -> None:
             raise Misconfigured("WORKER_WORK_DIR", "holds other files: it must be this worker's alone")
         sweep(work)
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (work / SECRETS).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise Misconfigured("WORKER_WORK_DIR", f"cannot be made ({error.strerror})") from error
 
@@ -177,6 +189,17 @@ def kept_until(work: Path) -> float:
 
 def write_json(path: Path, data: object) -> None:
     """Replace a small file so that readers see the old one or the new one."""
+    _replace(path, data, 0o666)
+
+
+def write_secret(path: Path, data: object) -> None:
+    """The same for what only this user may read."""
+    _replace(path, data, 0o600)
+
+
+def _replace(path: Path, data: object, mode: int) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(data, separators=(",", ":")))
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(file, "w", encoding="utf-8") as text:
+        text.write(json.dumps(data, separators=(",", ":")))
     draft.replace(path)

@@ -25,6 +25,7 @@ from gooseherd.processing.tools.isolation import Confinement, confinement
 from gooseherd.processing.tools.verifier import LoadedVerifier
 from gooseherd.worker.attempt import lower_priority, name_process
 from gooseherd.worker.folders import SPARE
+from gooseherd.worker.hidden_paths import hidden_paths
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
 from gooseherd.worker.settings import WorkerSettings
 
@@ -61,7 +62,7 @@ class Preparation:
         self._folder = Path(tempfile.mkdtemp(prefix=SPARE, dir=self._work))
         limits = replace(tool_limits(settings), cpu_seconds=_CPU_SECONDS)
         self.confinement = confined = await self._owned.enter_async_context(
-            confinement(settings.sandbox, limits, self._folder)
+            confinement(settings.sandbox, limits, self._folder, hidden_paths(self._work))
         )
         environment = environment_of_tools(self._folder)
         self.verifier = await LoadedVerifier.start(

@@ -1,10 +1,10 @@
-"""How an attempt's files become objects that stay: parts, then the step's receipt, the manifest last.
+"""How an attempt's files become objects that stay: parts, then the step's receipt, its manifest last.
 
 What a step announces is on its way while it is made, and withheld until the step is done.
 
-A killed attempt can leave parts under keys that no receipt speaks for. Such a part is
-kept when its bytes are the same, and replaced when they are not; a part that a receipt
-speaks for is never touched.
+A killed attempt can leave parts under keys that no receipt speaks for. Such a part is taken over when its
+bytes are the same; when they are not, another key is used. Nothing that is stored is ever replaced or
+removed: an attempt has no right to (docs/adr/0030-what-a-worker-may-do.md).
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import asyncio
 import hashlib
 import logging
 import os
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gooseherd.domain.artifact import MOST_BYTES, Manifest, Part, StepReceipt
+from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, result_name
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.processing import Produced, StepFailed, StepOutput
 from gooseherd.domain.source import Identity
@@ -29,16 +31,15 @@ from gooseherd.worker.streaming_upload import StreamingUpload
 
 log = logging.getLogger(__name__)
 
-_TRIES: Final = 3
-"""Of a write that another attempt keeps getting in the way of."""
 _CHUNK: Final = 1 << 20
 
 
 class Publication:
     """The objects of one artifact. Raises CacheUnavailable as the cache does."""
 
-    def __init__(self, cache: CacheBackend, identity: Identity, recipe: Recipe) -> None:
+    def __init__(self, cache: CacheBackend, identity: Identity, recipe: Recipe, attempt: AttemptId) -> None:
         self._cache = cache
+        self._attempt = attempt
         self._identity = identity
         self._recipe = recipe
         self._uploads: dict[str, StreamingUpload] = {}
@@ -52,11 +53,10 @@ class Publication:
     async def receipt(self, step: str) -> StepReceipt | None:
         """What an earlier attempt finished of that step.
 
-        A receipt that cannot be read, or whose parts are missing or of another size, is
-        void: it is removed, so that the parts that remain count as nobody's.
+        A receipt that cannot be read, or whose parts are missing or of another size, is void: as if there
+        were none.
         """
-        key = self._receipt_key(step)
-        raw = await self._read(key)
+        raw = await self._read(self._receipt_key(step))
         if raw is None:
             return None
         try:
@@ -66,7 +66,6 @@ class Publication:
         if receipt is not None and await self._all_there(receipt.parts):
             return receipt
         log.warning("receipt is void", extra={"step": step})
-        await self._cache.delete(key)
         return None
 
     def announce(self, produced: Produced) -> None:
@@ -90,7 +89,8 @@ class Publication:
     async def step(self, name: str, output: StepOutput) -> StepReceipt:
         """Store what a step made, then its receipt; returns the receipt that stands.
 
-        That is another attempt's when it finished the same step in the meantime.
+        That is another attempt's when it finished the same step in the meantime. Where a void one has the
+        key, this one is not stored: a later attempt makes the step again.
 
         Raises:
             StepFailed: source_invalid; nobody could be asked to read all its sequence names.
@@ -112,24 +112,19 @@ class Publication:
                 return stored
             parts.append(stored)
         mine = replace(receipt, parts=tuple(parts))
-        for _ in range(_TRIES):
-            if await self._cache.put_if_absent(self._receipt_key(name), mine.to_bytes()):
-                return mine
-            theirs = await self.receipt(name)
-            if theirs is not None:
-                return theirs
-        raise CacheUnavailable("publishing a receipt")
+        if await self._cache.put_if_absent(self._receipt_key(name), mine.to_bytes()):
+            return mine
+        return await self.receipt(name) or mine
 
     async def conclude(self, manifest: Manifest) -> Manifest:
-        """Publish: the manifest is written if every part is there; returns the one that stands."""
+        """Hand it over: written under the attempt's own name, if every part is there.
+
+        Whoever follows the attempt publishes it. Returns the one that stands.
+        """
         if not await self._all_there(manifest.parts):
             raise CacheUnavailable("publication: a part went away")
-        if await self._cache.put_if_absent(self._key(MANIFEST), manifest.to_bytes()):
-            return manifest
-        theirs = await self.manifest()
-        if theirs is None:
-            raise CacheUnavailable("publication: the manifest went away")
-        return theirs
+        await self._cache.put_if_absent(self._key(result_name(str(self._attempt))), manifest.to_bytes())
+        return manifest
 
     async def download(self, part: Part, into: Path) -> None:
         """Write a stored part's bytes to a file, verified."""
@@ -157,19 +152,16 @@ class Publication:
             filename=produced.filename,
             media_type=produced.media_type,
         )
-        if sent:
+        if sent or await self._cache.put_if_absent(part.key, produced.path) or await self._same(part):
             return part
-        for _ in range(_TRIES):
-            if await self._cache.put_if_absent(part.key, produced.path):
-                return part
-            if await self._same(part):
-                return part
-            theirs = await self.receipt(step)
-            if theirs is not None:
-                return theirs
-            log.warning("replacing a part that no receipt speaks for", extra={"step": step})
-            await self._cache.delete(part.key)
-        raise CacheUnavailable("publishing a part")
+        theirs = await self.receipt(step)
+        if theirs is not None:
+            return theirs
+        log.warning("a part that no receipt speaks for has the key", extra={"step": step})
+        part = replace(part, key=self._key(f"{secrets.token_hex(8)}-{produced.name}"))
+        if not await self._cache.put_if_absent(part.key, produced.path):
+            raise CacheUnavailable("publishing a part")
+        return part
 
     async def _same(self, part: Part) -> bool:
         stored = await self._cache.head(part.key)

@@ -56,6 +56,14 @@ async def cancel_attempt(job_id: str, number: int) -> dict[str, Any]:
 
 
 @wool.routine  # type: ignore[untyped-decorator]
+async def renew_credentials(job_id: str, number: int, credentials: dict[str, Any]) -> dict[str, Any]:
+    """Replace those of an attempt; answers `renewed` or `unknown`."""
+    return await _safely(
+        lambda supervisor: supervisor.renew_credentials(AttemptId(JobId(job_id), number), credentials)
+    )
+
+
+@wool.routine  # type: ignore[untyped-decorator]
 async def describe() -> dict[str, Any]:
     """`build`, `uptime_seconds`, `attempts`, `draining`."""
     return await _safely(lambda supervisor: supervisor.describe())

@@ -24,7 +24,7 @@ from gooseherd.sources.rules import OutboundRules
 
 _FOR_ATTEMPTS: Final = frozenset(
     {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR"}
-    | {"WORKER_THREADS", "WORKER_MEMORY_BYTES", "WORKER_SANDBOX"}
+    | {"WORKER_THREADS", "WORKER_MEMORY_BYTES", "WORKER_SANDBOX", "WORKER_HIDDEN_PATHS"}
     | {
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",

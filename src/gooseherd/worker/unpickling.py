@@ -23,7 +23,9 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 _ROUTINES: Final = "gooseherd.worker.routines"
-_OUR_CALLS: Final = frozenset({"start_attempt", "watch_attempt", "cancel_attempt", "describe", "keep"})
+_OUR_CALLS: Final = frozenset(
+    {"start_attempt", "watch_attempt", "cancel_attempt", "renew_credentials", "describe", "keep"}
+)
 _OF_WOOL: Final = frozenset(
     {
         ("wool", "ChannelOptions"),

@@ -133,8 +133,9 @@ def left_in_bucket(environment: Mapping[str, str]) -> list[str]:
         if key.endswith("/manifest.json"):
             manifest = Manifest.from_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
             known |= {key, *(part.key for part in manifest.parts)}
-            receipts = key.removesuffix("manifest.json") + "step-"
-            known |= {other for other in keys if other.startswith(receipts) and other.endswith(".json")}
+            folder = key.removesuffix("manifest.json")
+            statements = (f"{folder}step-", f"{folder}result-")
+            known |= {other for other in keys if other.startswith(statements) and other.endswith(".json")}
     found = [f"object {key} belongs to no published artifact" for key in sorted(keys - known)]
     if uploads := unfinished_uploads(environment):
         found.append(f"{uploads} unfinished uploads")

@@ -188,6 +188,8 @@ class Deaf:
         await asyncio.Event().wait()
         yield Event(1, EventKind.ACCEPTED, 0.0)
 
+    async def renew_credentials(self, attempt, credentials) -> None: ...
+
     async def keep(self, seconds) -> Mapping[str, Any]:
         return {}
 

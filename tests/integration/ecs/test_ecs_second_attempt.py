@@ -16,7 +16,7 @@ from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
@@ -53,6 +53,9 @@ class Starved:
         yield Event(1, EventKind.FAILED, 0.0, reason=Reason.OUT_OF_MEMORY, detail="sort ran out of memory")
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
+        return None
+
+    async def renew_credentials(self, attempt: AttemptId, credentials: TemporaryCredentials) -> None:
         return None
 
     async def keep(self, seconds: float) -> Mapping[str, Any]:

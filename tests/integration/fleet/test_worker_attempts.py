@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gooseherd.domain.attempt import AttemptId, Event, EventKind
+from gooseherd.domain.attempt import AttemptId, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import JobId, WorkerId
@@ -178,6 +179,32 @@ async def test_an_attempt_does_not_see_the_workers_credentials(yard) -> None:
         assert b"SYNC_DATA_DIR" in environment
         assert os.getpriority(os.PRIO_PROCESS, attempt) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
         assert os.getsid(attempt) == attempt
+
+
+async def test_the_credentials_of_an_order_are_for_its_attempt_alone_and_go_with_it(yard) -> None:
+    credentials = TemporaryCredentials("ID", "the-secret", "token", 2e9)
+    fleet, spec = yard.fleet(), replace(yard.spec("hold"), credentials=credentials)
+    worker = await fleet.acquire(yard.need(spec))
+    folder = yard.folder(worker, spec)
+    file = folder.parent / "secrets" / f"{folder.name}.json"
+
+    def look() -> tuple[int, str, bool]:
+        """(mode, key id, whether another file of the work folder has the secret)"""
+        others = [path for path in folder.rglob("*") if path.is_file()]
+        leaked = any(b"the-secret" in path.read_bytes() for path in others)
+        return file.stat().st_mode & 0o777, json.loads(file.read_text())["key_id"], leaked
+
+    async with yard.workers.connect(worker) as link:
+        await link.start_attempt(spec)
+        await yard.pids()
+        assert await asyncio.to_thread(look) == (0o600, "ID", False)
+        await link.renew_credentials(spec.attempt, replace(credentials, key_id="NEW"))
+        assert await asyncio.to_thread(look) == (0o600, "NEW", False)
+        await link.cancel_attempt(spec.attempt)
+        assert not file.exists()
+        with pytest.raises(NotFound):
+            await link.renew_credentials(spec.attempt, credentials)
+        assert not file.exists()
 
 
 async def test_a_routine_can_be_asked_what_the_worker_does(yard) -> None:

@@ -20,7 +20,7 @@ from gooseherd.domain.attempt import AttemptId, EventKind
 from gooseherd.domain.errors import WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
-from gooseherd.domain.keys import MANIFEST, cache_key
+from gooseherd.domain.keys import cache_key, result_name
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.processes import ProcessId
 from gooseherd.processing.registry import default_registry
@@ -59,7 +59,7 @@ def order(yard, file: SourceFile, number: int = 1):
 
 async def manifest(yard, spec) -> Manifest:
     cache = LocalFsCache(yard.root / "cache")
-    key = cache_key(spec.source.identity, spec.recipe, MANIFEST)
+    key = cache_key(spec.source.identity, spec.recipe, result_name(str(spec.attempt)))
     raw = b"".join([chunk async for chunk in cache.get(key)])
     await cache.close()
     return Manifest.from_bytes(raw)

@@ -17,7 +17,7 @@ from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
-from gooseherd.domain.keys import MANIFEST, CacheKey, artifact_prefix, cache_key
+from gooseherd.domain.keys import CacheKey, artifact_prefix, cache_key, result_name
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.s3 import S3Cache
@@ -85,7 +85,7 @@ async def test_an_artifact_goes_to_the_bucket_below_its_prefix(yard, url, bucket
         AWS_SECRET_ACCESS_KEY=CLOUD_KEY.secret,
     )
     assert events[-1].kind is EventKind.DONE, events[-1]
-    key = cache_key(spec.source.identity, spec.recipe, MANIFEST)
+    key = cache_key(spec.source.identity, spec.recipe, result_name(str(spec.attempt)))
     published = Manifest.from_bytes(await whole(cache, key))
     data = published.part(Kind.DATA)
     assert data is not None

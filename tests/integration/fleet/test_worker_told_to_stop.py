@@ -23,7 +23,7 @@ from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
-from gooseherd.domain.keys import MANIFEST, cache_key
+from gooseherd.domain.keys import cache_key, result_name
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.processing.registry import default_registry
 from gooseherd.storage.s3 import S3Cache
@@ -137,7 +137,8 @@ async def test_it_ends_as_drained_with_nothing_left_and_the_next_attempt_does_th
         last = (await events(link, second))[-1]
     assert last.kind is EventKind.DONE, last
     cache = S3Cache(bucket.name, endpoint_url=cloud)
-    raw = b"".join([c async for c in cache.get(cache_key(first.source.identity, first.recipe, MANIFEST))])
+    key = cache_key(second.source.identity, second.recipe, result_name(str(second.attempt)))
+    raw = b"".join([c async for c in cache.get(key)])
     data = Manifest.from_bytes(raw).part(Kind.DATA)
     assert data is not None
     stored = b"".join([chunk async for chunk in cache.get(data.key)])

@@ -237,6 +237,32 @@ async def test_the_mounts_of_the_sandbox_cannot_be_undone_from_inside(
     assert failure.detail.startswith("mount failed with status")
 
 
+async def test_what_is_hidden_from_tools_is_empty_to_them(run, scratch, tmp_path, sandbox_refusal) -> None:
+    if sandbox_refusal:
+        pytest.skip(f"no sandbox: {sandbox_refusal}")
+    folder, key, plain = tmp_path / "secrets", tmp_path / "admin-key", tmp_path / "plain"
+    folder.mkdir(mode=0o700)
+    for file in (folder / "a.json", key, plain):
+        file.write_text("readable")
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    look = (
+        "import os\n"
+        f"assert open({str(plain)!r}).read() == 'readable'\n"
+        "try:\n"
+        f"    assert open({str(key)!r}).read() == ''\n"
+        "except PermissionError:\n"
+        "    pass\n"
+        f"assert os.listdir({str(folder)!r}) == os.listdir({str(link)!r}) == []\n"
+        f"open({str(folder / 'new')!r}, 'w')"
+    )
+    async with confinement(SandboxUse.ON, LIMITS, scratch, (link, key, tmp_path / "none")) as hiding:
+        failure = await run(hiding, python(look))
+    assert failure is not None
+    assert "Read-only file system" in failure.detail
+    assert (folder / "a.json").read_text() == key.read_text() == "readable"
+
+
 async def test_no_other_process_is_seen_or_reached(run, sandboxed) -> None:
     look = (
         "import os\n"

@@ -25,7 +25,7 @@ from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, Event, EventKind
 from gooseherd.domain.job import JobId
-from gooseherd.domain.keys import MANIFEST, cache_key
+from gooseherd.domain.keys import cache_key, result_name
 from gooseherd.domain.processing import StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
@@ -187,7 +187,7 @@ class Attempt:
         return any(feed.position > size + MIB for feed in self.fed)
 
     async def manifest(self) -> Manifest:
-        key = cache_key(self.spec.source.identity, self.spec.recipe, MANIFEST)
+        key = cache_key(self.spec.source.identity, self.spec.recipe, result_name(str(self.spec.attempt)))
         return Manifest.from_bytes(b"".join([chunk async for chunk in self.cache.get(key)]))
 
     async def part(self, kind: Kind) -> Part:

@@ -44,7 +44,7 @@ async def test_parts_are_in_s3_before_the_source_has_arrived(
         "data.bed.gz",
         "density.bw",
         "index",
-        "manifest.json",
+        "result-job.1.json",
         "step-data.json",
         "step-density.json",
         "step-index.json",

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event
+from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, TemporaryCredentials
 from gooseherd.domain.ports.fleet import WorkerHandle
 
 
@@ -33,6 +33,10 @@ class WorkerLink(Protocol):
 
     async def cancel_attempt(self, attempt: AttemptId) -> None:
         """End the attempt's process group; returns when it is gone. Unknown attempts are fine."""
+        ...
+
+    async def renew_credentials(self, attempt: AttemptId, credentials: TemporaryCredentials) -> None:
+        """Replace those of a running attempt. Raises NotFound when the worker knows no such attempt."""
         ...
 
     async def keep(self, seconds: float) -> Mapping[str, Any]:

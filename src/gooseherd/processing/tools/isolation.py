@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,12 +75,19 @@ class Confinement:
 
 
 @asynccontextmanager
-async def confinement(use: SandboxUse, limits: ToolLimits, folder: Path) -> AsyncIterator[Confinement]:
-    """Confine the tools of an attempt that works in `folder`; the sandbox is made in the background."""
+async def confinement(
+    use: SandboxUse, limits: ToolLimits, folder: Path, hidden: Sequence[Path] = ()
+) -> AsyncIterator[Confinement]:
+    """Confine the tools of an attempt that works in `folder`; the sandbox is made in the background.
+
+    In it paths that are `hidden` cannot be read.
+    """
     if use is SandboxUse.OFF:
         yield Confinement(limits, filtered=False)
         return
-    sandbox_task = asyncio.create_task(_open_sandbox(folder, required=use is SandboxUse.ON), name="sandbox")
+    sandbox_task = asyncio.create_task(
+        _open_sandbox(folder, hidden, required=use is SandboxUse.ON), name="sandbox"
+    )
     try:
         yield Confinement(limits, sandbox_task)
     finally:
@@ -120,9 +127,9 @@ async def try_filter(use: SandboxUse) -> tuple[bool, str]:
     return (True, "seccomp") if probe.returncode == 0 else (False, scrub(output.decode(errors="replace")))
 
 
-async def _open_sandbox(folder: Path, *, required: bool) -> Sandbox | None:
+async def _open_sandbox(folder: Path, hidden: Sequence[Path], *, required: bool) -> Sandbox | None:
     try:
-        sandbox = await Sandbox.open(folder)
+        sandbox = await Sandbox.open(folder, hidden)
     except (NoSandbox, OSError) as error:
         if required:
             raise error if isinstance(error, NoSandbox) else NoSandbox(type(error).__name__) from None

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,21 @@ _DEVICES: Final = (
 which cannot be entered together with the rest."""
 
 
+def _masks(hidden: Sequence[Path]) -> list[str]:
+    """Options that put what cannot be read, or is empty, in front of each path that exists."""
+    options: list[str] = []
+    for path in hidden:
+        try:
+            real = path.resolve(strict=True)
+        except OSError:
+            continue
+        if real.is_dir():
+            options += ["--tmpfs", str(real), "--remount-ro", str(real)]
+        else:
+            options += ["--ro-bind", "/dev/null", str(real)]
+    return options
+
+
 class NoSandbox(Exception):
     """This machine has no sandbox; the text is the reason, without paths."""
 
@@ -51,8 +67,8 @@ class Sandbox:
         self._pid = pid
 
     @classmethod
-    async def open(cls, folder: Path) -> Sandbox:
-        """A sandbox in which `folder` is writable and nothing else.
+    async def open(cls, folder: Path, hidden: Sequence[Path] = ()) -> Sandbox:
+        """A sandbox in which `folder` is writable and nothing else, and what is `hidden` is empty.
 
         Raises:
             NoSandbox: bubblewrap is missing or the kernel refuses, as it does in most containers.
@@ -61,12 +77,14 @@ class Sandbox:
             if shutil.which(program) is None:
                 raise NoSandbox(f"{program} is not installed")
         where = str(await asyncio.to_thread(folder.resolve))
+        masks = await asyncio.to_thread(_masks, hidden)
         reading, writing = os.pipe()
         try:
             starting = asyncio.create_task(
                 asyncio.create_subprocess_exec(
                     *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"),
                     *("--die-with-parent", "--ro-bind", "/", "/", *_DEVICES),
+                    *masks,
                     *("--proc", "/proc", "--bind", where, where, "--chdir", where),
                     *("--info-fd", str(writing), "--", "cat"),
                     stdin=asyncio.subprocess.PIPE,

@@ -80,7 +80,7 @@ def _dependencies() -> types.ModuleType:
             return Processor()
 
     @asynccontextmanager
-    async def open_dependencies(spec, settings, scratch, preparation=None):
+    async def open_dependencies(spec, settings, scratch, preparation=None, credentials=None):
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
     module = types.ModuleType("gooseherd.worker.dependencies")

@@ -1,0 +1,148 @@
+"""What a worker says it made becomes the artifact only when it is seen to be so."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gooseherd.control import manifest_verification
+from gooseherd.control.manifest_verification import publish_verified, verify_published
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.failures import Reason
+from gooseherd.domain.formats import BED
+from gooseherd.domain.job import JobId
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, result_name
+from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.storage.memory import MemoryCache
+
+SOURCE = SourceFile(Dcc("lab"), LocalId("x"), "x.bed", BED, "https://files.example.org/x.bed", md5="ab" * 16)
+RECIPE = Recipe("tabix", "1", BED)
+ATTEMPT = AttemptId(JobId("job"), 1)
+DATA, INDEX = b"data" * 100, b"index"
+
+
+def key(name: str) -> CacheKey:
+    return cache_key(SOURCE.identity, RECIPE, name)
+
+
+def part(kind: Kind, name: str, data: bytes) -> Part:
+    return Part(kind, key(name), len(data), hashlib.sha256(data).hexdigest(), f"x.{name}")
+
+
+MADE = Manifest(
+    source=str(SOURCE.identity),
+    source_format=BED.name,
+    processor="tabix",
+    processor_version="1",
+    parts=(part(Kind.DATA, "data", DATA), part(Kind.INDEX, "index", INDEX)),
+    notes=("a note",),
+)
+
+
+@pytest.fixture
+async def cache() -> MemoryCache:
+    cache = MemoryCache()
+    await cache.put_if_absent(key("data"), DATA)
+    await cache.put_if_absent(key("index"), INDEX)
+    return cache
+
+
+async def written(cache: MemoryCache, manifest: Manifest | bytes, attempt: AttemptId = ATTEMPT) -> None:
+    data = manifest if isinstance(manifest, bytes) else manifest.to_bytes()
+    await cache.put_if_absent(key(result_name(str(attempt))), data)
+
+
+async def published(cache: MemoryCache) -> bytes:
+    return b"".join([chunk async for chunk in cache.get(key(MANIFEST))])
+
+
+async def test_what_is_there_as_it_is_said_is_published(cache: MemoryCache) -> None:
+    assert (await verify_published(cache, SOURCE, RECIPE)).manifest is None
+    await written(cache, MADE)
+    assert (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).manifest == MADE
+    assert await published(cache) == MADE.to_bytes()
+    assert (await verify_published(cache, SOURCE, RECIPE)).manifest == MADE
+    assert (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).manifest == MADE
+
+
+async def test_of_two_attempts_the_first_is_published_and_both_learn_which(cache: MemoryCache) -> None:
+    second = AttemptId(JobId("job"), 2)
+    await written(cache, MADE)
+    await written(cache, replace(MADE, notes=("another",)), second)
+    both = await asyncio.gather(
+        publish_verified(cache, SOURCE, RECIPE, ATTEMPT), publish_verified(cache, SOURCE, RECIPE, second)
+    )
+    assert both[0].manifest == both[1].manifest == Manifest.from_bytes(await published(cache))
+
+
+def lie(**fields: Any) -> Manifest:
+    return replace(MADE, **fields)
+
+
+def lie_of_data(**fields: Any) -> Manifest:
+    return replace(MADE, parts=(replace(MADE.parts[0], **fields), MADE.parts[1]))
+
+
+@pytest.mark.parametrize(
+    ("claim", "problem"),
+    [
+        (lie_of_data(sha256="0" * 64), "another digest"),
+        (lie_of_data(sha256="A" * 64), "no digest"),
+        (lie_of_data(sha256=7), "other types"),
+        (lie_of_data(size=3), "missing or cut short"),
+        (lie_of_data(size="400"), "missing or cut short"),
+        (lie_of_data(key=CacheKey("p1/cd/md5-cd/tabix-1-bed/data")), "lies elsewhere"),
+        (lie_of_data(key=CacheKey("data")), "lies elsewhere"),
+        (lie_of_data(key=key("")), "lies elsewhere"),
+        (lie_of_data(key=CacheKey(key("") + "../other/data")), "lies elsewhere"),
+        (lie_of_data(key=key(MANIFEST)), "lies elsewhere"),
+        (lie_of_data(key=key("none")), "missing"),
+        (lie_of_data(filename='x"; filename=y'), "no usable name"),
+        (lie_of_data(filename="../x"), "no usable name"),
+        (lie_of_data(filename="x\r\nSet-Cookie: y"), "no usable name"),
+        (lie_of_data(media_type="text/html\r\nX: y"), "no media type"),
+        (lie(source="md5-" + "cd" * 16), "another source"),
+        (lie(source_format="bam"), "another source"),
+        (lie(processor_version="2"), "another processor"),
+        (lie(parts=()), "no parts"),
+        (lie(parts=(MADE.parts[0], MADE.parts[0])), "two of a kind"),
+        (lie(notes=(7,)), "other types"),
+        (lie(counts={"records": "many"}), "other types"),
+        (b"{", "unreadable"),
+        (b"[]", "unreadable"),
+        (json.dumps({"parts": 7}).encode(), "unreadable"),
+    ],
+)
+async def test_what_is_not_as_it_is_said_is_not_published(
+    cache: MemoryCache, claim: Manifest | bytes, problem: str
+) -> None:
+    await written(cache, claim)
+    verification = await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)
+    assert verification.manifest is None
+    assert verification.failure.reason is Reason.TOOL_FAILED
+    assert problem in verification.failure.detail
+    assert await published(cache) == b""
+    # And the next attempt is not in its way.
+    second = AttemptId(JobId("job"), 2)
+    await written(cache, MADE, second)
+    assert (await publish_verified(cache, SOURCE, RECIPE, second)).manifest == MADE
+
+
+async def test_a_large_part_is_not_read_again(cache: MemoryCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_verification, "DIGESTED_BYTES", 10)
+    await written(cache, lie_of_data(sha256="0" * 64))
+    assert (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).manifest is not None
+
+
+async def test_a_manifest_that_is_too_large_is_not_kept_in_memory(
+    cache: MemoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_verification, "MOST_BYTES", 100)
+    await written(cache, MADE)
+    assert "unreadable" in (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).failure.detail
