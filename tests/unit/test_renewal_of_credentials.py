@@ -72,7 +72,7 @@ class Followed:
 
 
 async def renewed(link: Link, issuer: Issuer, times: int, *, at_once: bool = True) -> list[str]:
-    workers: Workers = link  # type: ignore[assignment]
+    workers: Workers = link
     renewing = asyncio.create_task(
         AttemptCredentials(workers, issuer).keep_renewed(Followed(), WORKER, at_once=at_once)  # type: ignore[arg-type]
     )

@@ -83,8 +83,12 @@ def _dependencies() -> types.ModuleType:
     async def open_dependencies(spec, settings, scratch, preparation=None, credentials=None):
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
+    @asynccontextmanager
+    async def open_references(settings, sources, folder):
+        yield None
+
     module = types.ModuleType("gooseherd.worker.dependencies")
-    vars(module)["open_dependencies"] = open_dependencies
+    vars(module).update(open_dependencies=open_dependencies, open_references=open_references)
     return module
 
 
