@@ -17,13 +17,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gooseherd.client import GooseherdClient
+from gooseherd.client import GooseherdClient, ReadyPart
 from gooseherd.client.local_service import default_state_dir, find_local
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Family, Format
 from gooseherd.trial import inputs as made
-from gooseherd.trial.checks import attempt, check_ranges, check_region, check_same_bytes, check_signal
+from gooseherd.trial.checks import (
+    attempt,
+    check_annotation,
+    check_ranges,
+    check_region,
+    check_same_bytes,
+    check_second_end,
+    check_signal,
+)
 from gooseherd.trial.cloud import left_over, running_local_cloud, serving
 from gooseherd.trial.digest import md5_of
 from gooseherd.trial.entries import Entries, termination_interrupts
@@ -221,7 +229,19 @@ def _end_to_end(
         blocks = client.ready(DCC, local_id, kind=Kind.GZI, timeout_seconds=timeout_seconds)
         check_ranges(client, blocks)
     records = check_region(client, data, index, given.path, file_format, given.region, blocks)
-    return f"{records:,} records of {given.region}"
+    detail = f"{records:,} records of {given.region}"
+
+    def part(kind: Kind) -> ReadyPart:
+        return client.ready(DCC, local_id, kind=kind, timeout_seconds=timeout_seconds)
+
+    if (region := made.SECOND_ENDS.get(file_format)) is not None:
+        ends = part(Kind.SECOND_END), part(Kind.SECOND_END_INDEX)
+        seconds = check_second_end(client, *ends, given.path, file_format, region)
+        detail += f", {seconds:,} by the second end"
+    if (gene := made.GENES.get(file_format)) is not None:
+        features = check_annotation(client, part(Kind.ANNOTATION), part(Kind.ANNOTATION_INDEX), gene)
+        detail += f", {features:,} features of {gene}"
+    return detail
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from gooseherd.client.responses import sha256_of
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.formats import Format
 from gooseherd.domain.region import Region
-from gooseherd.trial.full_scan import bigwig_lines, comparable, scan
+from gooseherd.trial.full_scan import bigwig_lines, comparable, scan, scan_second_end
 
 
 @dataclass(eq=False)
@@ -94,6 +94,39 @@ def check_region(
     differ = _difference(comparable(expected, file_format), comparable(found, file_format))
     _must(not differ, f"{region}: {differ}")
     return len(expected)
+
+
+def check_second_end(
+    client: GooseherdClient,
+    data: ReadyPart,
+    index: ReadyPart,
+    source: Path,
+    file_format: Format,
+    region: Region,
+) -> int:
+    """The same of records that have two places, by the second of them.
+
+    Raises:
+        CheckFailed: they differ; the first difference is named.
+    """
+    expected = scan_second_end(source, file_format, region)
+    found = list(client.read_region(data, index, region))
+    differ = _difference(sorted(expected), sorted(found))
+    _must(not differ, f"the second end in {region}: {differ}")
+    return len(expected)
+
+
+def check_annotation(client: GooseherdClient, data: ReadyPart, index: ReadyPart, gene: Region) -> int:
+    """The features of a gene, of which `gene` is the place, are found there; how many.
+
+    Raises:
+        CheckFailed: the gene itself is not.
+    """
+    found = [line.split("\t") for line in client.read_region(data, index, gene)]
+    place = [str(gene.start + 1), str(gene.end)]
+    there = any(columns[2] == "gene" and columns[3:5] == place for columns in found)
+    _must(there, f"no gene at {gene} among {len(found)} features")
+    return len(found)
 
 
 def check_signal(

@@ -27,6 +27,7 @@ _PEAKS = frozenset(
 )
 _FIRST_ENDS = {formats.BEDPE: (0, 1, 2, 0), formats.PAF: (5, 7, 8, 0), formats.PAIRS: (1, 2, 2, 1)}
 """Columns of name, begin and end, and what places count from."""
+_SECOND_ENDS = {formats.BEDPE: (3, 4, 5, 0), formats.PAF: (0, 2, 3, 0), formats.PAIRS: (3, 4, 4, 1)}
 _PLACES = {
     formats.SEG: (1, 2, 3, 1),
     formats.INTERVAL_LIST: (0, 1, 2, 1),
@@ -56,10 +57,15 @@ def scan(path: Path, file_format: Format, region: Region) -> list[str]:
     if file_format in _PLACES:
         return list(_rows(path, *_PLACES[file_format], region))
     if file_format in _FIRST_ENDS:
-        return [line for line in _text(path) if _first_end_overlaps(line, *_FIRST_ENDS[file_format], region)]
+        return [line for line in _text(path) if _end_overlaps(line, *_FIRST_ENDS[file_format], region)]
     if file_format in _GENES:
         return [line for line in _features(path) if _gff_overlaps(line, region)]
     raise ValueError(f"no full scan of {file_format.name}")
+
+
+def scan_second_end(path: Path, file_format: Format, region: Region) -> list[str]:
+    """The same for the second of the two places that a record has."""
+    return [line for line in _text(path) if _end_overlaps(line, *_SECOND_ENDS[file_format], region)]
 
 
 def comparable(lines: list[str], file_format: Format) -> list[str]:
@@ -237,7 +243,7 @@ def _rows(path: Path, name: int, begin: int, end: int, lowest: int, region: Regi
             yield f"{columns[name]}\t{start}\t{columns[end]}"
 
 
-def _first_end_overlaps(line: str, name: int, begin: int, end: int, lowest: int, region: Region) -> bool:
+def _end_overlaps(line: str, name: int, begin: int, end: int, lowest: int, region: Region) -> bool:
     columns = line.split("\t")
     if line.startswith("#"):
         return False

@@ -244,3 +244,11 @@ _MAKERS: dict[Format, tuple[Callable[[Path, str], None], Region | None]] = {
 
 FORMATS = tuple(_MAKERS)
 """Every format, in the order of the report."""
+SECOND_ENDS = {
+    formats.BEDPE: _REGION,
+    formats.PAF: Region("qchr1", _REGION.start, _REGION.end),
+    formats.PAIRS: _REGION,
+}
+"""Where to look for the second end of the records of these formats."""
+GENES = {formats.GENBANK: Region("chr1", 100, 900), formats.EMBL: Region("chr1.1", 100, 900)}
+"""The place of a gene in the files of these formats."""
