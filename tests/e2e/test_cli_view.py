@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from gooseherd.client import GooseherdClient
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 BED = "chr1\t500\t900\tb\nchr1\t100\t400\ta\n"
@@ -55,6 +57,10 @@ def test_a_service_is_started_for_a_folder_and_ends_with_the_command(stranger: A
             )
         session = json.loads(fetched(f"{service}/tracks/igv.json?{url.query}"))
         assert session["locus"] == "chr1:1-1000"
+        with GooseherdClient(service) as client:
+            told_python = client.tracks(told["files"], viewer="python", at="chr1:1-1000")
+        compile(told_python["text"], "told", "exec")
+        assert "pysam.TabixFile" in told_python["text"]
         process.send_signal(signal.SIGINT)
         log = process.stderr.read().decode()
         assert process.wait(60) == 130, log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
@@ -91,6 +91,29 @@ class GooseherdClient(BatchCalls):
         return self._json("GET", path, params=query)
 
     # -- jobs ------------------------------------------------------------------------------
+
+    def tracks(
+        self,
+        files: Sequence[str],
+        *,
+        viewer: str = "igv",
+        at: str | None = None,
+        reference: str | None = None,
+        assembly: str | None = None,
+    ) -> dict[str, Any]:
+        """What to write so that a viewer draws `files` (DCC/ID) in one view: `text`, `spec` and `notes`.
+
+        `viewer` is gosling, igv, jbrowse, ucsc, shell or python; `at` the first view, chr7:1,000-2,000;
+        `reference` the DCC/ID of a FASTA or 2bit. Starts nothing.
+        """
+        query = {
+            "files": ",".join(files),
+            "viewer": viewer,
+            "at": at,
+            "reference": reference,
+            "assembly": assembly,
+        }
+        return self._json("GET", "/tracks", params={k: v for k, v in query.items() if v is not None})
 
     def job(self, job_id: str) -> Job:
         """The job's record. Raises Missing."""

@@ -66,4 +66,4 @@ def _reading(file: ServedFile, place: str) -> tuple[str, str]:
     if file.format in (formats.CSV, formats.TSV):
         separator = r', sep="\t"' if file.format is formats.TSV else ""
         return "pandas", f"print(pandas.read_csv({url}{separator}))"
-    return "urllib.request", f"urllib.request.urlretrieve({url}, {file.data.rpartition('/')[2]!r})"
+    return "urllib.request", f"urllib.request.urlretrieve({url}, {file.title!r})"
