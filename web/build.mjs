@@ -55,7 +55,7 @@ for (const name of ['gooseherd.js', 'gooseherd.d.ts']) writeFileSync(join(here, 
 // -- the pages
 const igv = vendored('igv', 'dist/igv.esm.min.js')
 const rapidoc = vendored('rapidoc', 'dist/rapidoc-min.js')
-const page = await bundled('src/page.tsx', { define: { IGV_FILE: JSON.stringify(`./${igv}`) } })
+const page = await bundled('src/page.tsx', { define: { IGV_FILE: JSON.stringify(`./${igv}`) }, external: ['./igv-*'] })
 const docs = await bundled('src/docs.ts')
 const html = (name, names) =>
   add(name, Object.entries(names).reduce((text, [key, file]) => text.replaceAll(`{${key}}`, file), read(`src/${name}`)))

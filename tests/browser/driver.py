@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,68 @@ class PageRun:
             for request in self.of(url)
             if 200 <= request["status"] < 300 and "json" in (request["type"] or "")
         ]
+
+
+class Tab:
+    """An open page and what a person does with it."""
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
+
+    def open(self, url: str) -> None:
+        self._step("open", url=url)
+
+    def value(self, code: str) -> Any:
+        """What the expression gives in the page."""
+        return self._step("evaluate", code=code)
+
+    def until(self, code: str, seconds: float = 30) -> None:
+        """Until the expression is true in the page."""
+        self._step("wait", code=code, seconds=seconds)
+
+    def until_text(self, text: str, selector: str = "body", seconds: float = 30) -> None:
+        self.until(f"document.querySelector({selector!r})?.innerText.includes({text!r})", seconds)
+
+    def click(self, selector: str) -> None:
+        self._step("click", selector=selector)
+
+    def write(self, text: str, selector: str | None = None) -> None:
+        self._step("type", text=text, selector=selector)
+
+    def press(self, key: str) -> None:
+        self._step("press", key=key)
+
+    def look(self, *, dark: bool = False, width: int = 1200, height: int = 900) -> None:
+        """With the colours and the window of another device."""
+        self._step("look", dark=dark, width=width, height=height)
+
+    def coloured(self, selector: str) -> int:
+        """How many pixels of the element are neither white nor grey."""
+        found: int = self._step("pixels", selector=selector)
+        return found
+
+    def load(self, script: Path) -> None:
+        """Run a script in the page, whatever its policy."""
+        self._step("script", path=str(script))
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self._step("picture")))
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._step("log")["requests"]
+        return found
+
+    @property
+    def console(self) -> list[str]:
+        found: list[str] = self._step("log")["lines"]
+        return found
+
+    @property
+    def failed(self) -> list[str]:
+        """Requests without a response."""
+        found: list[str] = self._step("log")["failed"]
+        return found
 
 
 class Driver:
@@ -106,6 +169,35 @@ class Driver:
             result["text"],
             result["values"],
         )
+
+    @contextmanager
+    def tab(self, args: Sequence[str] = ()) -> Iterator[Tab]:
+        """A page that stays open for as long as the block lasts."""
+        self._runs += 1
+        profile = self._folder / f"profile{self._runs}"
+        profile.mkdir()
+        order = {
+            "browser": self._browser,
+            "program": str(self._program),
+            "profile": str(profile),
+            "args": list(args),
+            "steps": True,
+        }
+        self._send(order)
+        first = self._receive()
+        assert "error" not in first, first["error"]
+        try:
+            yield Tab(self._step)
+        finally:
+            self._send({"do": "close"})
+            self._receive()
+            shutil.rmtree(profile, ignore_errors=True)
+
+    def _step(self, do: str, **step: Any) -> Any:
+        self._send({"do": do, **step})
+        found = self._receive()
+        assert "error" not in found, f"{found['error']}\n\nthe page:\n{found['text'][:1500]}"
+        return found["result"]
 
     def _send(self, order: Mapping[str, Any]) -> None:
         assert self._node.stdin is not None

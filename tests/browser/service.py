@@ -89,7 +89,8 @@ class Herd:
     def __init__(self, home: Path, origin: Origin, host: str = "127.0.0.1", **environ: str) -> None:
         self.home, self.origin = home, origin
         self._listener = socket.create_server((host, 0), backlog=256)
-        self.url = f"http://{host}:{self._listener.getsockname()[1]}"
+        self._address: tuple[str, int] = self._listener.getsockname()[:2]
+        self.url = f"http://{host}:{self._address[1]}"
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | {
             "GOOSEHERD_STATE_DIR": str(home / "state"),
             "SOURCE_ALLOW_HTTP": "true",
@@ -123,6 +124,17 @@ class Herd:
         self._up.send_signal(how)
         self._up.wait(60)
         self._up = None
+
+    def away(self) -> None:
+        """Stopped, and nobody listens."""
+        self.stop()
+        self._listener.close()
+
+    def back(self) -> None:
+        """Again at the same address."""
+        host, port = self._address
+        self._listener = socket.create_server((host, port), backlog=256)
+        self.start()
 
     def close(self) -> None:
         if self._up is not None:

@@ -1,5 +1,76 @@
+// The page at /: files, what is made of them, and a viewer.
 import './page.css'
 import { render } from 'preact'
-declare const IGV_FILE: string
-console.log(IGV_FILE)
-render(<p>gooseherd</p>, document.getElementById('page')!)
+import { useEffect } from 'preact/hooks'
+import { view, type View } from './address'
+import { AddDialog, adding, HelpDialog, helping, KeyDialog } from './dialogs'
+import { findBatches, queue } from './jobs'
+import { FileList, Filters, Selection } from './list'
+import { at, away, key, notice } from './service'
+import { Viewer } from './viewer'
+import { ActiveBatches, Jobs, QueueView } from './work'
+
+const VIEWS: Record<View, string> = { files: 'Files', jobs: 'Jobs', queue: 'Queue' }
+
+function Head() {
+  const numbers = queue.value
+  return (
+    <header>
+      <h1>gooseherd</h1>
+      <nav aria-label="Views">
+        {(Object.entries(VIEWS) as [View, string][]).map(([id, title]) => (
+          <button key={id} aria-current={view.value === id ? 'page' : undefined} onClick={() => (view.value = id)}>{title}</button>
+        ))}
+      </nav>
+      <span class="dim numbers">{numbers && `${numbers.running + numbers.finalizing} being made, ${numbers.pending} waiting`}</span>
+      <span class="right">
+        {key.value && <button class="quiet" onClick={() => (key.value = '')} title="The key is kept in this tab alone">Forget the key</button>}
+        <button onClick={() => (adding.value = true)}>Add a file</button>
+        <a href={at('docs')}>API</a>
+        <button class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => (helping.value = true)}>?</button>
+      </span>
+    </header>
+  )
+}
+
+function Page() {
+  useEffect(() => {
+    void findBatches()
+    const keys = (event: KeyboardEvent): void => {
+      const from = event.target as HTMLElement
+      if (from.closest('input, select, textarea, dialog') || event.ctrlKey || event.metaKey || event.altKey) return
+      const acts: Record<string, () => void> = {
+        '/': () => {
+          view.value = 'files'
+          requestAnimationFrame(() => document.getElementById('search')?.focus())
+        },
+        '?': () => (helping.value = true), a: () => (adding.value = true),
+      }
+      if (!acts[event.key]) return
+      event.preventDefault()
+      acts[event.key]!()
+    }
+    addEventListener('keydown', keys)
+    return () => removeEventListener('keydown', keys)
+  }, [])
+  return (
+    <>
+      <Head />
+      {away.value && <p class="banner" role="alert">The service does not answer. What is being made goes on; this page goes on when it is back.</p>}
+      <main>
+        {view.value === 'files' && <section class="files" aria-label="Files"><Filters /><ActiveBatches /><FileList /><Selection /></section>}
+        {view.value === 'jobs' && <Jobs />}
+        {view.value === 'queue' && <QueueView />}
+        {view.value === 'files' && <Viewer />}
+      </main>
+      <div class="notice" role="status" hidden={!notice.value}>
+        {notice.value && <span class={notice.value.bad ? 'bad' : ''}>{notice.value.text} <button class="quiet" aria-label="Dismiss" onClick={() => (notice.value = null)}>✕</button></span>}
+      </div>
+      <KeyDialog />
+      <AddDialog />
+      <HelpDialog />
+    </>
+  )
+}
+
+render(<Page />, document.getElementById('page')!)

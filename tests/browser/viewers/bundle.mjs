@@ -18,6 +18,7 @@ await browser(`
   export { createElement } from 'react'
   export { createRoot } from 'react-dom/client'`, 'jbrowse', 'jbrowse.js')
 copyFileSync('node_modules/igv/dist/igv.min.js', `${folder}/igv.js`)
+copyFileSync('node_modules/axe-core/axe.min.js', `${folder}/axe.js`)
 await build({
   bundle: true, logLevel: 'error', platform: 'node', format: 'cjs', legalComments: 'none',
   entryPoints: ['driver.mjs'], outfile: `${folder}/driver.cjs`,

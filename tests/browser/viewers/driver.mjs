@@ -1,5 +1,7 @@
 // node driver.cjs: opens the pages that lines of JSON on standard input name, and prints what became of each.
 // {browser, program, profile, args, url, seconds, until, acts, value} -> {enough, pixels, image, requests, console, …}
+// With `steps` the page stays open: each further line is one step, {do, …}, and is answered, until {do: 'close'}.
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import puppeteer from 'puppeteer-core'
 
@@ -56,6 +58,7 @@ const run = async order => {
     page.on('console', message => lines.push(`${message.type()}: ${message.text()}`))
     page.on('pageerror', error => lines.push(`error: ${error.message ?? error}`))
     page.on('dialog', dialog => { lines.push(`dialog: ${dialog.message()}`); dialog.dismiss() })
+    if (order.steps) return await steps(browser, page, order, { requests, lines, failed })
     await page.goto(order.url, { waitUntil: 'domcontentloaded', timeout: 60_000 })
     const drawn = async () => {
       const end = Date.now() + order.seconds * 1000
@@ -80,6 +83,50 @@ const run = async order => {
   } finally {
     await browser.close()
   }
+}
+
+// What a test does with a page, one thing at a time.
+const STEPS = {
+  open: ({ page }, { url }) => page.goto(url, { waitUntil: 'domcontentloaded', timeout: 60_000 }),
+  evaluate: ({ page }, { code }) => page.evaluate(code),
+  wait: ({ page }, { code, seconds }) => page.waitForFunction(code, { timeout: seconds * 1000, polling: 100 }),
+  click: ({ page }, { selector }) => page.locator(selector).setTimeout(15_000).click(),
+  type: async ({ page }, { selector, text }) => {
+    if (selector) await page.focus(selector)
+    await page.keyboard.type(text)
+  },
+  press: ({ page }, { key }) => page.keyboard.press(key),
+  look: async ({ page }, { dark, width, height }) => {
+    await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }])
+    await page.setViewport({ width, height })
+  },
+  picture: ({ page }) => page.screenshot({ encoding: 'base64' }),
+  pixels: async ({ browser, page }, { selector }) => {
+    const box = await page.evaluate(`(({ x, y, width, height }) => [x, y, width, height])(document.querySelector(${JSON.stringify(selector)}).getBoundingClientRect())`)
+    const image = await page.screenshot({ encoding: 'base64' })
+    const blank = await browser.newPage()
+    const [found] = await coloured(blank, image, [box])
+    await blank.close()
+    await page.bringToFront()
+    return found
+  },
+  script: ({ page }, { path }) => page.evaluate(readFileSync(path, 'utf8')),
+  log: ({ log }) => log,
+}
+const steps = async (browser, page, order, log) => {
+  console.log(JSON.stringify({ result: null }))
+  for (let line; (line = await next());) {
+    const step = JSON.parse(line)
+    if (step.do === 'close') break
+    try {
+      const result = await STEPS[step.do]({ browser, page, log }, step)
+      const told = ['open', 'wait', 'script'].includes(step.do) ? null : result ?? null
+      console.log(JSON.stringify({ result: told }))
+    } catch (error) {
+      console.log(JSON.stringify({ error: String(error?.stack ?? error), text: await page.evaluate('document.body.innerText').catch(() => '') }))
+    }
+  }
+  return { closed: true }
 }
 
 const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]()

@@ -1,0 +1,277 @@
+"""The page at /: what a person does with it, in Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.browser.driver import Driver, Tab
+from tests.browser.service import Herd, Origin
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def tab(chromium: Driver) -> Iterator[Tab]:
+    with chromium.tab() as tab:
+        yield tab
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Any:
+    """Keep a picture where somebody wants to see them."""
+
+    def picture(tab: Tab, name: str) -> None:
+        if folder := os.environ.get("GOOSEHERD_SCREENSHOTS"):
+            tab.picture(Path(folder) / f"page-{name}.png")
+
+    return picture
+
+
+def row(local_id: str) -> str:
+    return f'.scroll [role=row]:has([title$="(lab/{local_id})"])'
+
+
+def nothing_left_the_host(tab: Tab, herd: Herd) -> bool:
+    elsewhere = [
+        one["url"] for one in tab.requests if not one["url"].startswith((f"{herd.url}/", "data:", "blob:"))
+    ]
+    blocked = [line for line in tab.console if "Content Security Policy" in line]
+    assert elsewhere == []
+    assert blocked == []
+    return True
+
+
+def test_a_file_is_added_by_its_address_and_opened(tab: Tab, herd: Herd, origin: Origin, keep: Any) -> None:
+    tab.open(herd.url)
+    tab.until_text("no file matches")
+    tab.press("a")
+    tab.until("document.activeElement.placeholder?.startsWith('https://')")
+    tab.write(f"{origin.url}/regions.bed")
+    keep(tab, "add")
+    tab.press("Enter")
+    tab.until_text("A key is needed", "dialog[aria-label='A key is needed']")
+    tab.write("wrong", "input[type=password]")
+    tab.press("Enter")
+    tab.until_text("not the right one")
+    tab.write("key", "input[type=password]")
+    tab.press("Enter")
+    tab.until_text("regions.bed", ".scroll")
+    tab.until("location.search.startsWith('?files=local/regions.bed')")
+    tab.until_text("ready", ".scroll", 60)
+    keep(tab, "added")
+    assert tab.value("sessionStorage.length") == 1
+    assert tab.value("localStorage.length") == 0
+    assert nothing_left_the_host(tab, herd)
+
+
+def test_a_file_is_prepared_and_watched_until_it_is_ready(
+    tab: Tab, herd: Herd, origin: Origin, keep: Any
+) -> None:
+    local_id = herd.register("many.sam")
+    origin.let_go.clear()
+    try:
+        tab.open(f"{herd.url}/?dcc=lab")
+        tab.until_text("not prepared", row(local_id))
+        tab.value(f"document.querySelector({row(local_id)!r}).focus()")
+        tab.press("p")
+        tab.until(f"document.querySelector({row(local_id)!r}).querySelector('progress')")
+        tab.until_text("%", row(local_id))
+        keep(tab, "watching")
+    finally:
+        origin.let_go.set()
+    tab.until_text("ready", row(local_id), 60)
+    assert nothing_left_the_host(tab, herd)
+
+
+def test_several_files_are_prepared_as_a_batch_and_one_that_fails_says_why(
+    tab: Tab, herd: Herd, keep: Any, sources: Path
+) -> None:
+    (sources / "broken.vcf").write_text("this is no VCF\n")
+    good, bad = herd.register("calls.vcf"), herd.register("broken.vcf")
+    tab.open(f"{herd.url}/?dcc=lab")
+    for local_id in (good, bad):
+        tab.until_text("not prepared", row(local_id))
+        tab.click(f"{row(local_id)} input")
+    tab.until_text("2 selected", ".selection")
+    tab.click(".selection button.main")
+    tab.until_text("ready", row(good), 60)
+    tab.until_text("failed: ", row(bad), 60)
+    assert tab.value(f"document.querySelector({row(bad)!r}).innerText").strip().endswith("Open")
+    keep(tab, "failed")
+    tab.until_text("The batch of 2 files has ended.", ".notice")
+    tab.click("header nav button:nth-child(2)")
+    tab.until_text("1 of 2 ready, 1 failed", ".batches")
+    keep(tab, "jobs")
+    before = len(herd.jobs("failed"))
+    tab.click("button[aria-label='Retry lab/" + bad + "']")
+    herd.until(lambda: len(herd.jobs("failed")) > before, "the new try")
+    tab.until("document.querySelectorAll('tbody .bad').length > 1")
+
+
+def test_a_job_is_cancelled_from_its_row(tab: Tab, herd: Herd, origin: Origin) -> None:
+    local_id = herd.register("mapped.bam")
+    origin.let_go.clear()
+    try:
+        tab.open(f"{herd.url}/?q={local_id}")
+        tab.until_text("not prepared", row(local_id))
+        tab.value(f"document.querySelector({row(local_id)!r}).focus()")
+        tab.press("p")
+        tab.click(f"{row(local_id)} button[aria-label^=Cancel]")
+        tab.until_text("not prepared", row(local_id), 60)
+        assert herd.jobs("cancelled")
+    finally:
+        origin.let_go.set()
+
+
+def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
+    tab: Tab, herd: Herd, origin: Origin, keep: Any
+) -> None:
+    local_id = herd.register("reads.sam")
+    origin.let_go.clear()
+    try:
+        tab.open(f"{herd.url}/?q={local_id}")
+        tab.until_text("not prepared", row(local_id))
+        tab.value(f"document.querySelector({row(local_id)!r}).focus()")
+        tab.press("p")
+        tab.until_text("%", row(local_id))
+        herd.away()
+        tab.until_text("The service does not answer", ".banner", 60)
+        keep(tab, "away")
+    finally:
+        herd.back()
+        origin.let_go.set()
+    tab.until("!document.querySelector('.banner')", 60)
+    tab.until_text("ready", row(local_id), 90)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 420])
+def test_axe_finds_nothing_to_mend(
+    tab: Tab, herd: Herd, bundle: Path, keep: Any, dark: bool, width: int
+) -> None:
+    """WCAG 2.2 A and AA, and axe's own advice."""
+    for name in ("regions.bed", "genes.gff3"):
+        herd.register(name)
+    tab.look(dark=dark, width=width)
+    tab.open(f"{herd.url}/?dcc=lab")
+    tab.until("document.querySelectorAll('.scroll [role=row]').length > 1")
+    tab.until_text("not prepared", ".scroll")
+    tab.load(bundle / "axe.js")
+    found = {}
+
+    def check(name: str) -> None:
+        keep(tab, f"{name}-{'dark' if dark else 'light'}-{width}")
+        violations = tab.value(
+            "axe.run(document, { exclude: [['.igv']] }).then(({ violations }) => violations)"
+        )
+        found[name] = [(one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in violations]
+
+    tab.click(".scroll [role=row] input")
+    check("files")
+    for view, name in ((2, "jobs"), (3, "queue")):
+        tab.click(f"header nav button:nth-child({view})")
+        tab.until("document.querySelector('main h2')")
+        check(name)
+    tab.click("header nav button:nth-child(1)")
+    tab.press("?")
+    tab.until("document.querySelector('dialog')")
+    check("keys")
+    tab.press("Escape")
+    tab.press("a")
+    tab.until("document.querySelector('dialog form')")
+    check("add")
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_the_keyboard_goes_through_the_list_and_to_the_search(tab: Tab, herd: Herd) -> None:
+    ids = [herd.register("regions.bed") for _ in range(3)]
+    tab.open(f"{herd.url}/?dcc=lab&format=bed")
+    tab.until(f"document.querySelectorAll('.scroll [role=row]').length >= {len(ids)}")
+    tab.press("/")
+    tab.until("document.activeElement.id === 'search'")
+    tab.write(ids[1])
+    tab.until("document.querySelectorAll('.scroll [role=row]').length === 1")
+    assert f"q={ids[1]}" in tab.value("location.search")
+    for key in (
+        "Tab",
+        "Tab",
+        "Tab",
+        "Tab",
+        "Tab",
+    ):  # collection, format, state, clear, the list's current row
+        tab.press(key)
+    tab.until("document.activeElement.role === 'row'")
+    tab.press("Space")
+    tab.until_text("1 selected")
+    tab.press("Enter")
+    tab.until(f"location.search.includes('files=lab/{ids[1]}')")
+
+
+def test_a_list_of_100_000_entries_is_there_at_once_and_scrolls_without_a_gap(
+    chromium: Driver, origin: Origin, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tests.browser.service import running
+
+    with running(tmp_path_factory.mktemp("large"), origin) as herd, chromium.tab() as tab:
+        for start in range(0, 100_000, 20_000):
+            lines = "".join(
+                json.dumps(
+                    {
+                        "dcc": "4dn" if number % 2 else "encode",
+                        "local_id": f"file{number:06}",
+                        "filename": f"sample{number:06}.bam",
+                        "access_url": f"{origin.url}/mapped.bam",
+                        "version_tag": f"v{number}",
+                    }
+                )
+                + "\n"
+                for number in range(start, start + 20_000)
+            )
+            with httpx.Client(trust_env=False, timeout=120) as http:
+                done = http.post(f"{herd.url}/files/import", content=lines, headers={"X-API-Key": "key"})
+            assert done.json()["imported"] == 20_000, done.text
+        tab.open(herd.url)
+        tab.until("document.querySelectorAll('.scroll [role=row]').length > 10")
+        first = tab.value(
+            "performance.getEntriesByType('resource').filter(one => one.name.includes('/files?'))[0].responseEnd"
+        )
+        painted = tab.value("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+        print(f"first paint {painted:.0f} ms, first page of the list {first:.0f} ms after the navigation")
+        # Each step is a screen further; where a row should be there has to be one, within two frames.
+        gaps = tab.value(
+            """(async () => {
+                const box = document.querySelector('.scroll'), frame = () => new Promise(requestAnimationFrame)
+                let gaps = 0, times = [], before = performance.now()
+                for (let step = 0; step < 120; step += 1) {
+                    box.scrollTop += box.clientHeight
+                    await frame(); await frame()
+                    times.push(performance.now() - before); before = performance.now()
+                    const { left, top, height } = box.getBoundingClientRect()
+                    for (let y = top + 5; y < top + height; y += 40)
+                        if (!document.elementFromPoint(left + 100, y)?.closest('[role=row]')) gaps += 1
+                }
+                times.sort((a, b) => a - b)
+                return { gaps, top: box.scrollTop, median: times[60], longest: times[119], rows: document.querySelectorAll('.scroll [role=row]').length }
+            })()"""
+        )
+        print(gaps)
+        assert gaps["gaps"] == 0
+        assert gaps["rows"] < 100
+        assert gaps["top"] > 34 * 1000
+        tab.write("file0999", "#search")
+        tab.until("document.querySelector('.count').innerText === '100 files'")
+
+
+def test_the_documentation_of_the_api_is_drawn_without_the_internet(tab: Tab, herd: Herd, keep: Any) -> None:
+    tab.open(f"{herd.url}/docs")
+    inside = "document.querySelector('rapi-doc')?.shadowRoot?.textContent ?? ''"
+    tab.until(f"({inside}).includes('/jobs/{{job_id}}')", 60)
+    keep(tab, "docs")
+    assert [one["status"] for one in tab.requests if one["status"] >= 400] == []
+    assert nothing_left_the_host(tab, herd)

@@ -1,0 +1,128 @@
+// Dialogs: adding a file, the key, the keyboard's shortcuts.
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { signal } from '@preact/signals'
+import type { ComponentChildren } from 'preact'
+import { show } from './address'
+import { reload } from './catalog'
+import { FORMATS } from './list'
+import { asking, call, Problem, tell } from './service'
+
+export const adding = signal(false)
+export const helping = signal(false)
+
+function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
+  const box = useRef<HTMLDialogElement>(null)
+  useEffect(() => {
+    const dialog = box.current!
+    if (!dialog.open) dialog.showModal()
+  }, [])
+  return (
+    <dialog ref={box} aria-label={title} onCancel={event => { event.preventDefault(); close() }}>
+      <h2>{title}</h2>
+      {children}
+    </dialog>
+  )
+}
+
+export function KeyDialog() {
+  const question = asking.value
+  const [given, setGiven] = useState('')
+  if (!question) return null
+  const answer = (text: string | null): void => {
+    setGiven('')
+    question.answer(text)
+  }
+  return (
+    <Dialog title="A key is needed" close={() => answer(null)}>
+      <form onSubmit={event => { event.preventDefault(); if (given) answer(given) }}>
+        {question.wrong && <p class="bad">The key that was given is not the right one.</p>}
+        <p>This call needs a key. <code>gooseherd up</code> keeps the admin's in its state folder. It is kept in this tab alone, until the tab is closed.</p>
+        <label>Key <input type="password" autoComplete="off" autoFocus value={given} onInput={event => setGiven((event.target as HTMLInputElement).value)} /></label>
+        <p class="buttons"><button class="main" type="submit" disabled={!given}>Use it</button> <button type="button" onClick={() => answer(null)}>Go on without</button></p>
+      </form>
+    </Dialog>
+  )
+}
+
+const ID = /[^A-Za-z0-9._-]+/g
+
+export function AddDialog() {
+  const [source, setSource] = useState('')
+  const [dcc, setDcc] = useState('local')
+  const [id, setId] = useState('')
+  const [format, setFormat] = useState('')
+  const [problem, setProblem] = useState('')
+  const [busy, setBusy] = useState(false)
+  if (!adding.value) return null
+  const url = source.trim().startsWith('/') ? `file://${source.trim().split('/').map(encodeURIComponent).join('/')}` : source.trim()
+  const filename = decoded(url.split(/[?#]/)[0]!.split('/').pop() ?? '')
+  const localId = id || filename.replace(ID, '-').toLowerCase()
+  const text = (event: Event): string => (event.target as HTMLInputElement | HTMLSelectElement).value
+  const close = (): void => {
+    adding.value = false
+    setProblem('')
+  }
+  const add = async (event: Event): Promise<void> => {
+    event.preventDefault()
+    setBusy(true)
+    try {
+      const entry = { dcc, local_id: localId, filename, access_url: url, ...(format ? { file_format: format } : {}) }
+      const done = await call<{ new: number }>('files', { method: 'POST', body: entry })
+      tell(`${dcc}/${localId} is ${done.new ? 'added' : 'replaced'}.`)
+      reload()
+      show(`${dcc}/${localId}`)
+      setSource('')
+      setId('')
+      close()
+    } catch (error) {
+      setProblem(error instanceof Problem ? `${error.title}: ${error.message}` : String(error))
+    } finally {
+      setBusy(false)
+    }
+  }
+  return (
+    <Dialog title="Add a file" close={close}>
+      <form onSubmit={event => void add(event)}>
+        <label>Address, or path on the machine of the service
+          <input autoFocus required value={source} placeholder="https://… or /data/reads.bam" onInput={event => setSource(text(event))} /></label>
+        <div class="pair">
+          <label>Collection <input required value={dcc} maxLength={64} onInput={event => setDcc(text(event).trim())} /></label>
+          <label>Id <input value={id} placeholder={localId || 'from the name'} onInput={event => setId(text(event).trim())} /></label>
+          <label>Format
+            <select value={format} onChange={event => setFormat(text(event))}>
+              <option value="">from the name</option>
+              {FORMATS.map(one => <option key={one} value={one}>{one}</option>)}
+            </select></label>
+        </div>
+        {problem && <p class="bad" role="alert">{problem}</p>}
+        <p class="buttons"><button class="main" type="submit" disabled={busy || !filename}>Add and open</button> <button type="button" onClick={close}>Cancel</button></p>
+      </form>
+    </Dialog>
+  )
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+const KEYS: [string, string][] = [
+  ['/', 'to the search'], ['↑ ↓ PgUp PgDn Home End', 'through the list'], ['Space', 'select the file'], ['Enter', 'open it in the viewer'],
+  ['p', 'prepare it'], ['a', 'add a file'], ['?', 'this list'], ['Esc', 'close'],
+]
+
+export function HelpDialog() {
+  if (!helping.value) return null
+  const close = (): void => {
+    helping.value = false
+  }
+  return (
+    <Dialog title="Keys" close={close}>
+      <dl class="keys">{KEYS.map(([key, words]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{words}</dd></div>)}</dl>
+      <p class="buttons"><button class="main" autoFocus onClick={close}>Close</button></p>
+    </Dialog>
+  )
+}

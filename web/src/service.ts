@@ -1,0 +1,198 @@
+// Requests to the service that this page came from: its key, its problems, whether it answers.
+import { computed, effect, signal } from '@preact/signals'
+
+/** Where the service is, whatever path a proxy shows it under. */
+export const BASE = new URL('.', document.baseURI)
+export const at = (path: string): string => String(new URL(path, BASE))
+
+/** What the service says when it refuses (RFC 9457), or that it cannot be reached. */
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    readonly title: string,
+    detail: string,
+    readonly retryable: boolean,
+  ) {
+    super(detail || title)
+  }
+}
+
+const KEY = 'gooseherd-key'
+/** Of the admin, or one's own; for this tab only. */
+export const key = signal(sessionStorage.getItem(KEY) ?? '')
+effect(() => {
+  if (key.value) sessionStorage.setItem(KEY, key.value)
+  else sessionStorage.removeItem(KEY)
+})
+
+/** Set while somebody has to be asked for the key; called with it, or with null. */
+export const asking = signal<{ wrong: boolean; answer: (given: string | null) => void } | null>(null)
+
+const awayTimes = signal(0)
+/** Whether the service answered the last request. */
+export const away = computed(() => awayTimes.value > 0)
+/** Counts the times it came back, or the key changed: what is shown has to be read again. */
+export const epoch = signal(0)
+
+export interface Call {
+  method?: string
+  body?: unknown
+  signal?: AbortSignal
+  headers?: Record<string, string>
+}
+
+const headersOf = (call: Call): Record<string, string> => ({
+  Accept: 'application/json',
+  ...(call.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+  ...(key.value ? { 'X-API-Key': key.value } : {}),
+  ...call.headers,
+})
+
+/** The response as JSON; asks for the key where one is needed. Rejects with a Problem, or when `signal` aborts. */
+export async function call<T>(path: string, options: Call = {}): Promise<T> {
+  for (;;) {
+    const used = key.value
+    const response = await send(path, options)
+    if (response.ok) return response.json() as Promise<T>
+    const problem = await problemOf(response)
+    if (response.status === 401 && key.value !== used) continue
+    // What the page reads by itself asks once, and not again after a no.
+    if (response.status !== 401 || (declined && !options.method)) throw problem
+    const given = await askForKey()
+    if (given === null) {
+      declined = true
+      throw problem
+    }
+    if (given !== key.value) epoch.value += 1
+    key.value = given
+  }
+}
+
+async function send(path: string, options: Call, redirect: RequestRedirect = 'follow'): Promise<Response> {
+  let response: Response
+  try {
+    response = await fetch(at(path), {
+      method: options.method ?? 'GET', headers: headersOf(options), cache: 'no-store', redirect,
+      ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+      ...(options.signal ? { signal: options.signal } : {}),
+    })
+  } catch (error) {
+    options.signal?.throwIfAborted()
+    lost()
+    throw new Problem(0, 'The service does not answer', String(error), true)
+  }
+  // A proxy's, not ours: ours say what is wrong as JSON.
+  if ([502, 503, 504].includes(response.status) && !response.headers.get('Content-Type')?.includes('json')) lost()
+  else found()
+  return response
+}
+
+async function problemOf(response: Response): Promise<Problem> {
+  const body = await response.json().catch(() => ({}))
+  const detail = body.reason_detail ?? body.detail ?? ''
+  return new Problem(response.status, body.title ?? `HTTP ${response.status}`, detail, body.retryable ?? response.status >= 500)
+}
+
+let declined = false
+let asked: Promise<string | null> | undefined
+
+/** One question for all who wait for its answer. */
+const askForKey = (): Promise<string | null> =>
+  (asked ??= new Promise(resolve => {
+    asking.value = {
+      wrong: Boolean(key.value),
+      answer: given => {
+        asking.value = null
+        asked = undefined
+        resolve(given)
+      },
+    }
+  }))
+
+/** Begin to make what is at `path`: the job's id, or null when it is ready. */
+export async function begin(path: string): Promise<string | null> {
+  const response = await send(path, { headers: { Range: 'bytes=0-0' } }, 'manual')
+  if (response.status === 202) return ((await response.json()) as { job_id: string }).job_id
+  // A redirect: its bytes are elsewhere. 416: it has none.
+  if (!response.ok && response.type !== 'opaqueredirect' && response.status !== 416) throw await problemOf(response)
+  void response.body?.cancel()
+  return null
+}
+
+let looking: ReturnType<typeof setTimeout> | undefined
+const LOOK_MS = 2000
+
+function found(): void {
+  if (!awayTimes.value) return
+  awayTimes.value = 0
+  clearTimeout(looking)
+  looking = undefined
+  epoch.value += 1
+}
+
+function lost(): void {
+  awayTimes.value += 1
+  looking ??= setTimeout(() => {
+    looking = undefined
+    if (away.value) void send('healthz', {}).catch(() => undefined)
+  }, LOOK_MS)
+}
+
+/** Events of a stream, each with its data as JSON, until it ends by itself; connects again after a break.
+ *
+ * With fetch, because an EventSource sends no key. `last`: whether that was the last event to wait for.
+ */
+export async function follow<T>(path: string, onEvent: (data: T) => void, last: (data: T) => boolean, signal: AbortSignal): Promise<void> {
+  for (let ended = false; !ended && !signal.aborted; ) {
+    try {
+      const response = await send(path, { signal, headers: { Accept: 'text/event-stream' } })
+      if (!response.ok || !response.body) {
+        const problem = await problemOf(response)
+        if (!problem.retryable) throw problem
+      } else {
+        let text = ''
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+        for (;;) {
+          const { value, done } = await reader.read()
+          if (done) break
+          text += value.replaceAll('\r', '')
+          const parts = text.split('\n\n')
+          text = parts.pop() ?? ''
+          for (const part of parts) {
+            const data = part.split('\n').filter(line => line.startsWith('data:')).map(line => line.slice(5)).join('\n')
+            if (!data) continue
+            const event = JSON.parse(data) as T
+            onEvent(event)
+            ended ||= last(event)
+          }
+        }
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      if (error instanceof Problem && !error.retryable) throw error
+    }
+    if (!ended) await new Promise(resolve => setTimeout(resolve, 1000))
+  }
+}
+
+/** One short message for everybody, such as what could not be done. */
+export const notice = signal<{ text: string; bad: boolean } | null>(null)
+let fading: ReturnType<typeof setTimeout> | undefined
+
+export function tell(text: string, bad = false): void {
+  notice.value = { text, bad }
+  clearTimeout(fading)
+  if (!bad) fading = setTimeout(() => (notice.value = null), 6000)
+}
+
+/** Do it, and say what went wrong. */
+export async function trying<T>(doing: string, work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'AbortError') return undefined
+    const title = error instanceof Problem && error.title !== error.message ? `${error.title}: ` : ''
+    tell(`${doing}: ${title}${error instanceof Error ? error.message : error}`, true)
+    return undefined
+  }
+}

@@ -1,0 +1,242 @@
+// Files that are open: igv.js on them once they are ready, and what to copy for other viewers.
+import { useEffect, useRef } from 'preact/hooks'
+import { effect, signal } from '@preact/signals'
+import { NotReady, ready, type Progress } from '../client/gooseherd'
+import { close, open, place } from './address'
+import { pathOf, refresh } from './jobs'
+import { at, call, epoch, key, tell } from './service'
+
+declare const IGV_FILE: string
+
+interface TrackView {
+  text: string
+  spec: Spec | null
+  notes: string[]
+}
+interface Spec {
+  reference?: unknown
+  locus?: string
+  tracks: Track[]
+}
+interface Track {
+  name: string
+  url: string
+}
+interface Browser {
+  on(event: 'locuschange', act: () => void): void
+  currentLoci(): string | string[]
+  search(place: string): Promise<unknown>
+  loadTrack(track: unknown): Promise<unknown>
+  findTracks(test: (track: { config?: Track; url?: string }) => boolean): unknown[]
+  removeTrack(track: unknown): void
+}
+
+/** How far each open file is: not there: not asked yet. */
+const opening = signal<Record<string, { done: boolean; text: string; percent?: number; failed?: NotReady }>>({})
+const notes = signal<string[]>([])
+const trouble = signal('')
+
+const set = (name: string, state: (typeof opening.value)[string]): void => {
+  opening.value = { ...opening.value, [name]: state }
+}
+
+const waiting = new Map<string, AbortController>()
+
+function wait(name: string, retry = false): void {
+  waiting.get(name)?.abort()
+  const stop = new AbortController()
+  waiting.set(name, stop)
+  set(name, { done: false, text: 'asked for' })
+  const onProgress = (progress: Progress): void => set(name, { done: false, text: progress.text, percent: progress.percent })
+  const headers = key.peek() ? { 'X-API-Key': key.peek() } : undefined
+  ready(at(`data/${pathOf(name)}`), { signal: stop.signal, onProgress, retry, headers }).then(
+    () => set(name, { done: true, text: 'ready' }),
+    (error: unknown) => {
+      if (stop.signal.aborted) return
+      const failed = error instanceof NotReady ? error : new NotReady(name, 'failed', String(error), true)
+      set(name, { done: false, text: failed.message, failed })
+    },
+  ).finally(refresh)
+}
+
+effect(() => {
+  const wanted = new Set(open.value)
+  for (const [name, stop] of waiting) {
+    if (wanted.has(name)) continue
+    stop.abort()
+    waiting.delete(name)
+    const { [name]: _, ...others } = opening.peek()
+    opening.value = others
+  }
+  for (const name of wanted) if (!waiting.has(name)) wait(name)
+})
+
+const query = (viewer: string, names: string[], where: string): string =>
+  `tracks?${new URLSearchParams({ viewer, files: names.join(','), ...(where ? { at: where } : {}) })}`
+
+// -- igv.js, one browser for all open files
+
+let browser: Browser | undefined
+let reference = ''
+let drawn = new Map<string, Track>()
+let drawing: Promise<void> = Promise.resolve()
+
+async function draw(box: HTMLElement, names: string[]): Promise<void> {
+  const { spec, notes: found } = await call<TrackView>(query('igv', names, place.peek()))
+  notes.value = found
+  trouble.value = ''
+  if (!spec?.reference) return
+  const tracks = new Map(spec.tracks.map(track => [track.url, track]))
+  const fresh = JSON.stringify({ ...(spec.reference as object), fastaURL: undefined })
+  const igv = (await import(/* a file of its own, loaded when first needed */ IGV_FILE)).default
+  if (browser && fresh === reference) {
+    for (const [url] of drawn) {
+      if (!tracks.has(url)) browser.findTracks(track => track.config?.url === url || track.url === url).forEach(track => browser!.removeTrack(track))
+    }
+    for (const [url, track] of tracks) if (!drawn.has(url)) await browser.loadTrack(track)
+  } else {
+    forget(igv)
+    browser = (await igv.createBrowser(box, {
+      ...spec,
+      // Nothing from other hosts: no list of genomes, no search of names there.
+      loadDefaultGenomes: false, search: false, queryParametersSupported: false, showSVGButton: false,
+    })) as Browser
+    reference = fresh
+    browser.on('locuschange', () => {
+      const loci = browser?.currentLoci()
+      const now = Array.isArray(loci) ? loci.join(' ') : loci
+      if (now && !now.startsWith('undefined')) place.value = now.replaceAll(',', '')
+    })
+  }
+  drawn = tracks
+}
+
+function forget(igv: { removeAllBrowsers(): void }): void {
+  if (browser) igv.removeAllBrowsers()
+  browser = undefined
+  reference = ''
+  drawn = new Map()
+}
+
+function Igv() {
+  const box = useRef<HTMLDivElement>(null)
+  const there = open.value.filter(name => opening.value[name]?.done)
+  const names = there.join(',')
+  useEffect(() => {
+    if (!names) return
+    // One after the other: each compares with what is drawn then.
+    drawing = drawing
+      .then(() => (box.current && names === open.peek().filter(name => opening.peek()[name]?.done).join(',') ? draw(box.current, names.split(',')) : undefined))
+      .catch((error: unknown) => {
+        trouble.value = error instanceof Error ? error.message : String(error)
+      })
+  }, [names, epoch.value])
+  useEffect(() => () => {
+    if (browser) void import(IGV_FILE).then(module => forget(module.default))
+  }, [])
+  return <div class="igv" ref={box} hidden={!names} />
+}
+
+// -- what to copy
+
+const TABS: Record<string, string> = { gosling: 'Gosling', igv: 'igv.js', jbrowse: 'JBrowse', ucsc: 'UCSC', shell: 'Shell', python: 'Python' }
+const tab = signal<string | null>(null)
+const snippet = signal<{ text: string; notes: string[] } | null>(null)
+let snippetTurn = 0
+effect(() => {
+  const viewer = tab.value, names = open.value, where = place.value
+  void epoch.value
+  const turn = ++snippetTurn
+  if (!viewer || !names.length) {
+    snippet.value = null
+    return
+  }
+  // Panning changes the place many times a second.
+  setTimeout(() => {
+    if (turn !== snippetTurn) return
+    call<TrackView>(query(viewer, names, where)).then(
+      found => turn === snippetTurn && (snippet.value = found),
+      (error: Error) => turn === snippetTurn && (snippet.value = { text: '', notes: [error.message] }),
+    )
+  }, 250)
+})
+
+async function copy(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text)
+  } catch {
+    // Over plain http there is no clipboard: the old way, from a field.
+    const field = document.createElement('textarea')
+    field.value = text
+    document.body.append(field)
+    field.select()
+    document.execCommand('copy')
+    field.remove()
+  }
+  tell('Copied.')
+}
+
+function Snippets() {
+  const shown = tab.value
+  const keys = (event: KeyboardEvent): void => {
+    const names = Object.keys(TABS), here = names.indexOf(shown ?? '')
+    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0
+    if (!step) return
+    event.preventDefault()
+    const next = names[(here + step + names.length) % names.length]!
+    tab.value = next
+    document.getElementById(`tab-${next}`)?.focus()
+  }
+  return (
+    <section class="snippets" aria-label="Use these files elsewhere">
+      <div class="bar">
+        <span class="dim">Use in</span>
+        <div role="tablist" aria-label="Viewers" onKeyDown={keys}>
+          {Object.entries(TABS).map(([id, title], number) => (
+            <button key={id} role="tab" id={`tab-${id}`} aria-selected={shown === id} {...(shown === id ? { 'aria-controls': 'snippet' } : {})}
+              tabIndex={shown === id || (!shown && !number) ? 0 : -1} onClick={() => (tab.value = shown === id ? null : id)}>
+              {title}
+            </button>
+          ))}
+        </div>
+        {snippet.value?.text && <button onClick={() => void copy(snippet.value!.text)}>Copy</button>}
+      </div>
+      {shown && (
+        <div role="tabpanel" id="snippet" aria-labelledby={`tab-${shown}`}>
+          {snippet.value?.notes.map(note => <p class="note" key={note}>{note}</p>)}
+          {snippet.value?.text && <pre tabIndex={0} aria-label={`Text for ${TABS[shown]}`}>{snippet.value.text}</pre>}
+        </div>
+      )}
+    </section>
+  )
+}
+
+export function Viewer() {
+  const names = open.value
+  if (!names.length) return null
+  return (
+    <section class="viewer" aria-label="Viewer">
+      <ul class="opened" aria-label="Open files">
+        {names.map(name => {
+          const state = opening.value[name]
+          return (
+            <li key={name}>
+              <span class="name">{name}</span>
+              {!state?.done && !state?.failed && (
+                <span class="live"><progress max={100} value={state?.percent ?? 0} aria-label={`Progress of ${name}`} /> {state?.text ?? '…'}</span>
+              )}
+              {state?.failed && <span class="bad">{state.text}</span>}
+              {state?.failed && <button onClick={() => wait(name, true)}>Retry</button>}
+              <button class="quiet" aria-label={`Close ${name}`} title="Close" onClick={() => close(name)}>✕</button>
+            </li>
+          )
+        })}
+        {names.length > 1 && <li><button class="quiet" onClick={() => { open.value = []; place.value = '' }}>Close all</button></li>}
+      </ul>
+      {trouble.value && <p class="bad" role="alert">{trouble.value}</p>}
+      {notes.value.map(note => <p class="note" key={note}>{note}</p>)}
+      <Igv />
+      <Snippets />
+    </section>
+  )
+}
