@@ -22,6 +22,7 @@ from gooseherd.settings import Settings
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.sqlite import open_sqlite
+from gooseherd.worker.reference_store import ReferenceStore
 
 pytestmark = pytest.mark.integration
 
@@ -80,6 +81,22 @@ def test_it_says_first_and_then_removes(gc: Callable[..., Any], tmp_path: Path) 
     assert not (tmp_path / "artifacts" / PREFIX).exists()
     assert not asyncio.run(is_there(tmp_path, "j1"))
     assert "remove_artifact" not in gc("--json").stdout
+
+
+def test_reference_sequences_that_nobody_used_for_a_month_go(gc: Callable[..., Any], tmp_path: Path) -> None:
+    assert gc().exit_code == 0
+    assert not (tmp_path / "references").exists()
+    store = ReferenceStore(tmp_path / "references", 1 << 30)
+    old, used, young = (store.sequences / (digit * 32) for digit in "abc")
+    for path in (old, used, young):
+        path.write_bytes(b"ACGT")
+    for path in (old, used):
+        os.utime(path, (1, 1))
+    use = store.begin_use()
+    use.add([used.name])
+    assert gc().exit_code == 0
+    use.close()
+    assert [path.exists() for path in (old, used, young)] == [False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ import pysam
 import pytest
 from tests.doubles import SourcesDouble
 
+from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import JobId
-from gooseherd.domain.keys import MANIFEST, cache_key
+from gooseherd.domain.keys import CacheKey, cache_key, result_name
 from gooseherd.domain.ports.source import Fetched, Pausing, ignore_pause
 from gooseherd.domain.processing import StepFailed
 from gooseherd.domain.source import SourceFile
@@ -191,10 +192,14 @@ class Bench:
         kind, more = events[-1]
         if kind is EventKind.FAILED:
             return Ended(failure=Failure(more["reason"], more["detail"]))
-        name = "data.cram" if self.keep_cram else "data.bam"
-        key = cache_key(source.identity, recipe, name)
-        data = b"".join([chunk async for chunk in cache.get(key)])
-        assert await cache.head(cache_key(source.identity, recipe, MANIFEST)) is not None
+
+        async def stored(key: CacheKey) -> bytes:
+            return b"".join([chunk async for chunk in cache.get(key)])
+
+        manifest = Manifest.from_bytes(await stored(cache_key(source.identity, recipe, result_name("job.1"))))
+        part = manifest.part(Kind.DATA)
+        assert part is not None
+        data = await stored(part.key)
         return Ended({} if self.keep_cram else await asyncio.to_thread(self.read, data), data=data)
 
     def read(self, data: bytes) -> dict[str, list[str]]:

@@ -70,7 +70,8 @@ def _action_text(action: Mapping[str, Any]) -> str:
             return f"forget jobs and batches that ended before {formatting.moment(action['ended_before'])}"
         case "sweep_cache":
             age = formatting.span(action["older_than_seconds"])
-            return f"free what writers that died left in the cache, when it is older than {age}"
+            old = "and reference sequences that nobody used for 30 days"
+            return f"free what writers that died left in the cache, when it is older than {age}, {old}"
         case _:
             return (
                 f"remove {action['prefix']} ({action['cause']}, {formatting.size(action['bytes'])}, "

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -71,7 +71,7 @@ class ForgetEnded:
 
 @dataclass(frozen=True, slots=True)
 class SweepCache:
-    """Free what killed writers left under no key."""
+    """Free what killed writers left under no key, and reference sequences that nobody used for long."""
 
     older_than_seconds: float
 
@@ -115,7 +115,7 @@ class Retention:
     """Any number of processes may run it: each removal is idempotent, and bounded per pass.
 
     `recipes` are those that are current, as they stand in prefixes. Without `cache` only jobs and batches
-    are looked at.
+    are looked at. `sweep_references` removes what is too old or too much of them; how many.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class Retention:
         keep_ended: timedelta | None,
         tick_seconds: float,
         forget: Callable[[CacheKey], None] = lambda _: None,
+        sweep_references: Callable[[], Awaitable[int]] | None = None,
         objects_per_pass: int = OBJECTS_PER_PASS,
     ) -> None:
         self._jobs = jobs
@@ -142,6 +143,7 @@ class Retention:
         self._policy = policy
         self._keep_ended = keep_ended
         self._forget = forget
+        self._sweep_references = sweep_references
         self._objects_per_pass = objects_per_pass
         self._round = CacheRound()
         self._most = REMOVALS_PER_PASS
@@ -271,6 +273,8 @@ class Retention:
                 assert self._cache is not None
                 swept = await self._cache.sweep(older_than_seconds)
                 telemetry.RETENTION_REMOVED.labels("draft").inc(swept)
+                if self._sweep_references is not None:
+                    telemetry.RETENTION_REMOVED.labels("reference").inc(await self._sweep_references())
             case RemoveArtifact():
                 await self._remove(action)
 

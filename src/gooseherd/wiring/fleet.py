@@ -60,7 +60,7 @@ async def open_fleet(
         | local_share(settings)
         | worker_environment(settings)
         | _hidden(state.path)
-        | {"SOURCE_REFERENCES_DIR": str(settings.source_references_dir or state.path / "references")},
+        | {"SOURCE_REFERENCES_DIR": str(references_folder(settings, state.path))},
         build=build_id(),
         certificates=certificates,
     )
@@ -158,6 +158,11 @@ def outbound_rules(settings: Settings) -> OutboundRules:
         references_max_bytes=settings.source_references_max_bytes,
         references_dir=settings.source_references_dir,
     )
+
+
+def references_folder(settings: Settings, state: Path) -> Path:
+    """The folder of reference sequences of the workers on this machine."""
+    return settings.source_references_dir or state / "references"
 
 
 def check_references(settings: Settings, sources: Sources) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
+from gooseherd.blocking import in_thread
 from gooseherd.control.retention import Retention
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import CacheBackend
@@ -13,6 +14,7 @@ from gooseherd.domain.retention import RetentionPolicy
 from gooseherd.processing.registry import ProcessorRegistry
 from gooseherd.settings import Settings
 from gooseherd.wiring.artifacts import make_registry, open_cache
+from gooseherd.wiring.fleet import references_folder
 from gooseherd.wiring.store import Store, open_store
 
 
@@ -52,6 +54,7 @@ def make_retention(
         keep_ended=_span(settings.workflow_keep_ended_seconds),
         tick_seconds=settings.workflow_retention_seconds or 3600.0,
         forget=forget,
+        sweep_references=_sweeper(settings),
     )
 
 
@@ -69,6 +72,22 @@ async def retaining(settings: Settings) -> AsyncIterator[Retention]:
         if cache is not None:
             stack.push_async_callback(cache.close)
         yield make_retention(settings, store, cache, make_registry(settings))
+
+
+def _sweeper(settings: Settings) -> Callable[[], Awaitable[int]] | None:
+    """Of the folder that the local workers share; tasks have one each, which goes with them."""
+    if settings.ecs_cluster is not None:
+        return None
+    folder = references_folder(settings, settings.gooseherd_state_dir.absolute())
+
+    async def sweep() -> int:
+        from gooseherd.worker.reference_store import ReferenceStore
+
+        if not folder.is_dir():
+            return 0
+        return await in_thread(ReferenceStore(folder, settings.source_references_max_bytes).sweep)
+
+    return sweep
 
 
 def _span(seconds: float) -> timedelta | None:

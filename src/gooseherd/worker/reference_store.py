@@ -145,28 +145,34 @@ class ReferenceStore:
             StepFailed: out_of_disk; what is in use leaves too little.
         """
         with self._locked():
-            _remove_dead(self._drafts)
-            used = self._in_use()
-            sequences = sorted(
-                (found.st_mtime, found.st_size, path)
-                for path, found in _stats(self.sequences)
-                if path.name not in used
-            )
-            held = sum(found.st_size for _, found in _stats(self.sequences))
-            free = shutil.disk_usage(self._root).free
-            most = min(self._most_bytes, (held + free) // _SHARE_OF_DISK)
-            horizon = time.time() - _UNUSED_SECONDS
-            for used_at, held_by_it, path in sequences:
-                if held + size <= most and used_at > horizon:
-                    break
-                path.unlink(missing_ok=True)
-                held -= held_by_it
+            held, most, _ = self._evict(size)
             if held + size > most:
                 raise StepFailed.because(
                     Reason.OUT_OF_DISK,
                     f"reference sequences of {size} bytes do not fit: {held} bytes are in use, and at most "
                     f"{most} may be ({SETTING}, and half of the disk)",
                 )
+
+    def sweep(self) -> int:
+        """Remove what is beyond the bound or was not used for long, and is not used; how many sequences."""
+        with self._locked():
+            return self._evict(0)[2]
+
+    def _evict(self, size: int) -> tuple[int, int, int]:
+        """(bytes that are left, how many may be, how many sequences went)."""
+        _remove_dead(self._drafts)
+        used = self._in_use()
+        stats = list(_stats(self.sequences))
+        held = sum(found.st_size for _, found in stats)
+        most = min(self._most_bytes, (held + shutil.disk_usage(self._root).free) // _SHARE_OF_DISK)
+        horizon, gone = time.time() - _UNUSED_SECONDS, 0
+        for path, found in sorted(stats, key=lambda pair: pair[1].st_mtime):
+            if held + size <= most and found.st_mtime > horizon:
+                break
+            if path.name not in used:
+                path.unlink(missing_ok=True)
+                held, gone = held - found.st_size, gone + 1
+        return held, most, gone
 
     def lock_of(self, name: str) -> BinaryIO | None:
         """The lock of that source, held until it is closed; None while another process has it."""
