@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from gooseherd.client.local_service import find_local
 from gooseherd.domain.errors import GooseherdError
+from gooseherd.http_settings import PRESIGNED
 from gooseherd.processing.tools.isolation import SandboxUse
 from gooseherd.processing.tools.preflight import Check, Report, disk, existing, soft_limit, tools, writable
 from gooseherd.settings import Profile, Settings
@@ -33,6 +34,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
         checks.append(Check("tools", "ok", where))
     checks += _store(settings)
     checks += _folders(settings)
+    checks += _delivery(settings)
     checks += [_port(settings), _open_files(), _process_count()]
     return Report(settings.profile.value, tuple(checks))
 
@@ -86,6 +88,26 @@ def _folders(settings: Settings) -> Iterator[Check]:
             "file system", "warn", "work and artifacts lie on two: every artifact is copied once more", remedy
         )
     yield disk(artifacts)
+
+
+def _delivery(settings: Settings) -> Iterator[Check]:
+    mode, folder = settings.artifact_delivery, settings.artifacts_dir
+    if mode == "redirect":
+        where = settings.artifact_redirect_url or "/artifacts of this service"
+        signed = settings.artifact_redirect_secret or where == PRESIGNED or where.startswith("/")
+        rest = "" if signed else "; files that are not public are sent by this process"
+        yield Check("delivery", "ok", f"redirects to {where}{rest}")
+    elif mode == "accel" and folder is not None:
+        closed = [
+            path for path in (folder, *folder.parents) if path.exists() and not path.stat().st_mode & 0o11
+        ]
+        if closed:
+            remedy = "let nginx's user in (a group and chmod g+x), or keep artifacts elsewhere: SYNC_DATA_DIR"
+            yield Check(
+                "delivery", "warn", f"nginx sends files, and {closed[-1]} is for its owner alone", remedy
+            )
+        else:
+            yield Check("delivery", "ok", "nginx sends files (deploy/nginx.conf)")
 
 
 def _port(settings: Settings) -> Check:

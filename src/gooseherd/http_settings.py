@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from gooseherd.domain.errors import Misconfigured
 from gooseherd.setting_types import Size, Text, Words
 
 
@@ -82,6 +84,30 @@ class HttpSettings(BaseSettings):
     )
     api_trusted_proxies: int = Field(
         0, ge=0, le=10, description="Proxies in front whose X-Forwarded-* headers are believed."
+    )
+
+    # -- who sends the bytes of artifacts (docs/adr/0029-delivery.md)
+    artifact_delivery: Literal["proxy", "redirect", "accel"] = Field(
+        "proxy",
+        description="Who sends them: this process; whoever is at the address of a 307 that may be kept; or "
+        "the nginx in front, which has the artifacts' folder (deploy/nginx.conf).",
+    )
+    artifact_redirect_url: Text = Field(
+        None,
+        description="Where redirects lead. Unset: /artifacts of this service, for a CDN in front. presigned: "
+        "the S3 bucket, by signed addresses. Else the address below which a CDN or nginx has the artifacts' "
+        "folder or bucket (with its prefix).",
+    )
+    artifact_redirect_secret: Text = Field(
+        None,
+        description="Signs addresses below ARTIFACT_REDIRECT_URL, as secure_link_md5 of nginx reads them. "
+        "Unset: they are open, and files that are not public are sent by this process.",
+    )
+    artifact_redirect_seconds: int = Field(
+        300,
+        ge=1,
+        le=86400,
+        description="How long clients may keep a redirect; a signed address is valid three times as long.",
     )
 
     # -- limits while parsing (docs/adr/0025-limits-while-parsing.md)
@@ -161,3 +187,35 @@ class HttpSettings(BaseSettings):
     def unread_seconds(self) -> float:
         """How long a response may wait for its reader."""
         return self.api_unread_seconds or (3600.0 if self.is_loopback else 60.0)
+
+
+PRESIGNED: Final = "presigned"
+
+
+def check_delivery(settings: HttpSettings, *, in_bucket: bool) -> None:
+    """Refuse combinations in which clients would get no bytes.
+
+    Raises:
+        Misconfigured: naming the variable.
+    """
+    mode, url = settings.artifact_delivery, settings.artifact_redirect_url
+    if mode == "accel" and in_bucket:
+        raise Misconfigured(
+            "ARTIFACT_DELIVERY", "accel is for artifacts in a folder; for a bucket take redirect or proxy"
+        )
+    if mode != "redirect" and (url or settings.artifact_redirect_secret):
+        name = "ARTIFACT_REDIRECT_URL" if url else "ARTIFACT_REDIRECT_SECRET"
+        raise Misconfigured(name, "is for ARTIFACT_DELIVERY=redirect alone")
+    if url == PRESIGNED:
+        if not in_bucket:
+            raise Misconfigured("ARTIFACT_REDIRECT_URL", "presigned is for artifacts in an S3 bucket")
+        if settings.artifact_redirect_secret:
+            raise Misconfigured("ARTIFACT_REDIRECT_SECRET", "presigned addresses are signed by S3")
+    elif url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise Misconfigured("ARTIFACT_REDIRECT_URL", "must be presigned, or http(s)://host/path")
+        if parts.username is not None:
+            raise Misconfigured("ARTIFACT_REDIRECT_URL", "must not hold a user name: every client sees it")
+    elif settings.artifact_redirect_secret:
+        raise Misconfigured("ARTIFACT_REDIRECT_SECRET", "is for addresses below ARTIFACT_REDIRECT_URL")

@@ -18,7 +18,7 @@ from pydantic_settings import SettingsConfigDict
 from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import MOST_THREADS
-from gooseherd.http_settings import HttpSettings
+from gooseherd.http_settings import HttpSettings, check_delivery
 from gooseherd.setting_types import LEAST_SPANS, Cap, Folder, Size, Switch, Text, Words
 from gooseherd.settings_page import settings_page
 from gooseherd.source_settings import SourceSettings
@@ -340,6 +340,7 @@ class Settings(SourceSettings, HttpSettings):
             raise Misconfigured(
                 "ECS_WARM_WORKERS", "must be less than ECS_MAX_WORKERS, or larger files never get a worker"
             )
+        check_delivery(self, in_bucket=self.workflow_s3_bucket is not None)
         if self.source_file_roots and self.profile is Profile.AWS:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for workers on this machine only")
         for origin in self.api_allow_origins:

@@ -74,7 +74,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         documented_routes(),
         artifact_routes(dependencies, catalog, names),
         job_routes(dependencies, names, streams),
-        batch_routes(dependencies, catalog, streams),
+        batch_routes(dependencies, catalog, names, streams),
         session_routes(dependencies, catalog, names),
         file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),

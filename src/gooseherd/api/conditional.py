@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
+from gooseherd.api.coded_parts import may_be_coded
 from gooseherd.api.problems import Pairs, PreconditionFailed
 from gooseherd.api.request_context import Headers
 from gooseherd.domain.artifact import Part
@@ -18,6 +19,11 @@ from gooseherd.domain.byterange import ByteRange, parse_range
 CACHE_CONTROL: Final = b"public, max-age=300, no-transform"
 """The URL is mutable (a changed source gives other bytes), so minutes, not years; a viewer
 revalidates with the strong ETag. `no-transform`: a proxy that compresses breaks ranges."""
+PRIVATE: Final = b"private, max-age=300, no-transform"
+"""Of an entry that is not for everybody: no shared cache keeps it."""
+IMMUTABLE: Final = b"public, max-age=31536000, immutable, no-transform"
+PRIVATE_IMMUTABLE: Final = b"private, max-age=31536000, immutable, no-transform"
+"""What is at such an address never changes."""
 
 _OVERHEAD = 160
 """About what the framing of one more part costs; smaller gaps are sent rather than framed."""
@@ -49,9 +55,7 @@ def decide(
         raise PreconditionFailed(part.etag)
     if_none_match = headers.get(b"if-none-match")
     if if_none_match is not None and names_tag(if_none_match, etag, weak=True):
-        return ConditionalResponse(
-            304, [(b"etag", etag), (b"cache-control", cache_control), (b"accept-ranges", b"bytes")]
-        )
+        return _not_modified(part, etag, cache_control)
     wanted = None if head else headers.get(b"range")  # Range has a meaning for GET alone (§14.2)
     if_range = headers.get(b"if-range")
     if if_range is not None and if_range.strip() != etag:
@@ -63,6 +67,29 @@ def decide(
     if len(spans) == 1:
         return _single(part, spans[0], cache_control)
     return _multi(part, spans, cache_control)
+
+
+def decide_coded(
+    part: Part, coded: bytes, headers: Headers, *, head: bool, cache_control: bytes
+) -> ConditionalResponse:
+    """The same for the gzip-coded part, without If-Match, Range and If-Range. It has an ETag of its own."""
+    etag = f'"{part.sha256}-gzip"'.encode()
+    if_none_match = headers.get(b"if-none-match")
+    for tag in (etag, part.etag.encode()):  # whoever has the bytes uncoded has them
+        if if_none_match is not None and names_tag(if_none_match, tag, weak=True):
+            return _not_modified(part, tag, cache_control)
+    pairs = [
+        (b"content-type", part.media_type.encode("latin-1")),
+        (b"content-encoding", b"gzip"),
+        (b"content-length", b"%d" % len(coded)),
+        *((name, etag if name == b"etag" else value) for name, value in fixed_headers(part, cache_control)),
+    ]
+    return ConditionalResponse(200, pairs, () if head else (coded,), 0 if head else len(coded))
+
+
+def _not_modified(part: Part, etag: bytes, cache_control: bytes) -> ConditionalResponse:
+    kept = [pair for pair in fixed_headers(part, cache_control) if pair[0] in (b"vary", b"accept-ranges")]
+    return ConditionalResponse(304, [(b"etag", etag), (b"cache-control", cache_control), *kept])
 
 
 def coalesce(spans: Sequence[ByteRange]) -> tuple[ByteRange, ...]:
@@ -84,7 +111,9 @@ def coalesce(spans: Sequence[ByteRange]) -> tuple[ByteRange, ...]:
 @lru_cache(maxsize=4096)
 def fixed_headers(part: Part, cache_control: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Those that responses with bytes of `part` have, whichever bytes."""
+    varies = ((b"vary", b"Accept-Encoding"),) if may_be_coded(part) else ()
     return (
+        *varies,
         (b"etag", part.etag.encode()),
         (b"accept-ranges", b"bytes"),
         (b"cache-control", cache_control),

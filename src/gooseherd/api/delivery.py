@@ -11,16 +11,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gooseherd.api.allowances import Concurrent
 from gooseherd.api.catalog import Catalog
-from gooseherd.api.conditional import CACHE_CONTROL
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing, lacks_details
 from gooseherd.api.holding import RETRY_SECONDS, Client, client_of, hold_seconds, next_query
 from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.names import RESERVED, NamedPart, Names
 from gooseherd.api.pages import waiting_page
-from gooseherd.api.part_response import PartMissing, PartRequest, send_part
+from gooseherd.api.part_response import PartMissing
 from gooseherd.api.problems import MethodNotAllowed, NotReady, Pairs
-from gooseherd.api.published_parts import PublishedParts, zero_copy
+from gooseherd.api.published_delivery import ArtifactRoute, Connection, FoundPart, PublishedDelivery
+from gooseherd.api.published_parts import PublishedParts
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.request_options import RequestOptions, options_of
 from gooseherd.api.retries import Retries, TooManyRetries
@@ -38,7 +38,7 @@ from gooseherd.domain.errors import (
     Unavailable,
 )
 from gooseherd.domain.job import Job
-from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
+from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.source import SourceFile
@@ -64,7 +64,9 @@ class Delivery:
         self._dependencies = dependencies
         self._catalog = catalog
         self._names = names
-        self._parts = parts
+        cache = dependencies.cache
+        self._published = PublishedDelivery(dependencies, cache, parts) if cache is not None else None
+        self._artifacts = ArtifactRoute(dependencies, catalog, names, self._published)
         self._describing = Describing(catalog, dependencies.sources)
         self._retries = Retries(dependencies)
         self._raw = Concurrent("raw responses", per_requester=dependencies.raw_per_requester)
@@ -76,12 +78,17 @@ class Delivery:
             scope["gooseherd.route"] = f"/{words[1]}"
         elif len(words) == 5 and words[1] == "files" and words[4] not in RESERVED and not words[0]:
             scope["gooseherd.route"] = "/files/name"
+        elif len(words) == 4 and words[1] == "artifacts" and not words[0]:
+            scope["gooseherd.route"] = "/artifacts"
         else:
             await self._framework(scope, receive, send)
             return
         context = context_of(scope)
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed("GET, HEAD, OPTIONS")
+        if words[1] == "artifacts":
+            await self._artifacts.serve(words[2], words[3], Connection(scope, receive, send))
+            return
         entry = await self._catalog.servable(words[2], words[3], context.caller.visible)
         options = options_of(scope["query_string"], context.headers, self._dependencies.wait_max_seconds)
         named = await self._named(entry, words[4], options, context) if len(words) == 5 else None
@@ -96,7 +103,7 @@ class Delivery:
             self._retries,
             self._raw,
             self._names,
-            self._parts,
+            self._published,
             scope,
             context,
             entry,
@@ -134,7 +141,7 @@ class _PartRequest:
     retries: Retries
     raw: Concurrent
     names: Names
-    parts: PublishedParts
+    published: PublishedDelivery | None
     scope: Scope
     context: RequestContext
     entry: SourceFile
@@ -317,25 +324,16 @@ class _PartRequest:
         if self.named is not None and self.named.name != part.filename:
             # Asked for before it was made, when another kind of index was expected.
             raise NotFound("file", f"{self.entry.name}/{self.named.name}")
-        request = PartRequest(
-            self.method,
-            self.context.headers,
-            self.receive,
-            self.send,
-            zero_copy=zero_copy(self.scope),
-            preferred_wait=self.options.preferred,
-        )
+        assert self.published is not None  # there is one where there is a cache
+        connection = Connection(self.scope, self.receive, self.send, self.options.preferred)
         try:
-            await send_part(cache, part, request, cache_control=CACHE_CONTROL)
+            await self.published.deliver(FoundPart(self.entry, recipe, manifest, part), connection)
         except PartMissing:
             _log.warning(
                 "published part is gone", extra={"key": part.key, "request_id": self.context.request_id}
             )
             submissions.forget(self.entry, recipe)
             return False
-        if not self.context.query:
-            key = cache_key(self.entry.identity, recipe, MANIFEST)
-            self.parts.remember(self.scope, self.entry, key, manifest, part, CACHE_CONTROL)
         return True
 
     async def _upstream(self, url: str, filename: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from gooseherd.api.artifact_delivery import ArtifactDelivery
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
 from gooseherd.control.batches import Batches
@@ -101,6 +102,7 @@ class Dependencies:
     """Of all requesters together."""
     bytes_per_minute: int = 0
     """Of one requester; 0: as many as it can take. The admin's are not counted."""
+    delivery: ArtifactDelivery = field(default_factory=ArtifactDelivery)
     version: str = "0"
     build: str = "unknown"
     body_limit_bytes: int = 8 * 1024 * 1024

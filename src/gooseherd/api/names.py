@@ -118,10 +118,31 @@ class Names:
             paths[part.kind] = part.path(entry)
         return paths
 
+    def artifact_paths(
+        self, entry: SourceFile, recipe: Recipe | None, parts: Sequence[Part]
+    ) -> Mapping[Kind, str]:
+        """Where the bytes of each part are for good: the address names their digest."""
+        try:
+            named = {part.kind: part.name for part in self.of(entry, recipe=recipe, parts=parts)}
+        except GooseherdError:
+            named = {}
+        return {part.kind: artifact_path(entry, part, named.get(part.kind, part.filename)) for part in parts}
+
+    def artifact_paths_of_job(self, job: Job) -> Mapping[Kind, str]:
+        """Of what `job` has made; nothing before it is completed."""
+        made = job.parts if job.status is Status.COMPLETED else ()
+        return self.artifact_paths(job.source, job.recipe, made)
+
     def paths_of_job(self, job: Job) -> Mapping[Kind, str]:
         """Where what `job` makes is served, or will be."""
         made = job.parts if job.status is Status.COMPLETED else None
         return self.paths(job.source, recipe=job.recipe, parts=made)
+
+
+def artifact_path(entry: SourceFile, part: Part, name: str) -> str:
+    """Where the bytes with the part's digest are served for good, to those who may see the entry."""
+    where = f"/artifacts/{part.sha256}/{quote(name, safe='')}"
+    return f"{where}?of={quote(entry.name, safe=_PLAIN)}"
 
 
 def _with_suffix(filename: str, entry: SourceFile) -> str:

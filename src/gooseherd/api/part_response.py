@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from starlette.types import Receive, Send
 
 from gooseherd import telemetry
-from gooseherd.api.conditional import ConditionalResponse, decide
+from gooseherd.api.artifact_delivery import ACCEL_PREFIX, PLAIN
+from gooseherd.api.coded_parts import CodedParts, accepts_gzip, may_be_coded
+from gooseherd.api.conditional import ConditionalResponse, decide, decide_coded, fixed_headers
+from gooseherd.api.problems import Pairs
 from gooseherd.api.request_context import Headers
 from gooseherd.api.server.exchange import JOINED_BYTES
 from gooseherd.api.streaming import Chunk, closing, relay
@@ -20,6 +24,10 @@ from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import CacheBackend, LocalObjects
 
 BYTES_SERVED: Final = {kind: telemetry.BYTES_SERVED.labels(kind.value) for kind in Kind}
+
+
+_UNCODED: Final = frozenset({b"range", b"if-range", b"if-match"})
+"""Requests with one of these are about the bytes as they are stored."""
 
 
 class PartMissing(Exception):
@@ -40,35 +48,83 @@ class PartRequest:
     """The wait granted to a Prefer header, to be told back."""
 
 
-async def send_part(cache: CacheBackend, part: Part, request: PartRequest, *, cache_control: bytes) -> None:
-    """The response to `request`, in the order of RFC 9110 §13.2.2.
+class PartResponses:
+    """Answers with the bytes of parts, coded where that pays and the client takes it, or lets nginx do it."""
 
-    Raises:
-        PartMissing, CacheUnavailable, PreconditionFailed, MalformedRange, RangeNotSatisfiable: before
-            anything is sent.
+    def __init__(self, cache: CacheBackend, *, by_nginx: bool) -> None:
+        self._cache = cache
+        self._coded = CodedParts(cache)
+        self._by_nginx = by_nginx
+
+    async def send(self, part: Part, request: PartRequest, *, cache_control: bytes) -> None:
+        """The response to `request`, in the order of RFC 9110 §13.2.2.
+
+        Raises:
+            PartMissing, CacheUnavailable, PreconditionFailed, MalformedRange, RangeNotSatisfiable: before
+                anything is sent.
+        """
+        headers, head = request.headers, request.method == "HEAD"
+        coded = await self._coded.of(part) if _takes_coded(part, headers) else None
+        if coded is not None:
+            answer = decide_coded(part, coded, headers, head=head, cache_control=cache_control)
+        else:
+            answer = decide(part, headers, head=head, cache_control=cache_control)
+        accel = self._by_nginx and coded is None and bool(answer.segments) and takes_accel(headers)
+        # What the answer's own first read will not tell must be asked for: a HEAD, an empty
+        # object, and a multipart body, which starts with words of ours.
+        unread = answer.status == 200 and not answer.segments
+        if (unread or accel or coded or len(answer.segments) > 1) and await self._cache.head(
+            part.key
+        ) is None:
+            raise PartMissing
+        if request.preferred_wait is not None:
+            answer.headers.append((b"preference-applied", b"wait=%d" % request.preferred_wait))
+        if accel:
+            await _send_by_nginx(part, answer, request.send, cache_control)
+            BYTES_SERVED[part.kind].inc(answer.length)
+            return
+        body = _chunks(self._cache, part.key, answer.segments, zero_copy=request.zero_copy)
+        sent = await relay(
+            answer.status,
+            answer.headers,
+            body if answer.segments else None,
+            receive=request.receive,
+            send=request.send,
+        )
+        BYTES_SERVED[part.kind].inc(sent)
+
+
+def takes_accel(headers: Headers) -> bool:
+    """Whether nginx is in front and sends files (its configuration says so), and may judge the conditions.
+
+    If-Match it would compare with what it has itself.
     """
-    answer = decide(part, request.headers, head=request.method == "HEAD", cache_control=cache_control)
-    # What the answer's own first read will not tell must be asked for: a HEAD, an empty
-    # object, and a multipart body, which starts with words of ours.
-    unread = answer.status == 200 and not answer.segments
-    if (unread or len(answer.segments) > 1) and await cache.head(part.key) is None:
-        raise PartMissing
-    if request.preferred_wait is not None:
-        answer.headers.append((b"preference-applied", b"wait=%d" % request.preferred_wait))
-    sent = await relay(
-        answer.status,
-        answer.headers,
-        _body(cache, part.key, answer, zero_copy=request.zero_copy),
-        receive=request.receive,
-        send=request.send,
+    return headers.get(b"x-sendfile-type", b"").lower() == b"x-accel-redirect" and b"if-match" not in headers
+
+
+def accel_headers(part: Part, cache_control: bytes) -> Pairs:
+    """What nginx needs to send the part; the range it takes from the request."""
+    path = ACCEL_PREFIX + quote(part.key, safe=PLAIN)
+    return [
+        (b"content-type", part.media_type.encode("latin-1")),
+        (b"content-length", b"0"),
+        *fixed_headers(part, cache_control),
+        (b"x-accel-redirect", path.encode("ascii")),
+    ]
+
+
+async def _send_by_nginx(part: Part, answer: ConditionalResponse, send: Send, cache_control: bytes) -> None:
+    headers = accel_headers(part, cache_control)
+    headers += [pair for pair in answer.headers if pair[0] == b"preference-applied"]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    # `count` is of what nginx sends, for whoever counts bytes.
+    await send({"type": "http.response.body", "body": b"", "count": answer.length})
+
+
+def _takes_coded(part: Part, headers: Headers) -> bool:
+    return (
+        may_be_coded(part) and _UNCODED.isdisjoint(headers) and accepts_gzip(headers.get(b"accept-encoding"))
     )
-    BYTES_SERVED[part.kind].inc(sent)
-
-
-def _body(
-    cache: CacheBackend, key: CacheKey, answer: ConditionalResponse, *, zero_copy: bool
-) -> AsyncIterator[Chunk] | None:
-    return _chunks(cache, key, answer.segments, zero_copy=zero_copy) if answer.segments else None
 
 
 async def _chunks(

@@ -10,7 +10,7 @@ import logging
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from prometheus_client import Counter
@@ -24,10 +24,10 @@ from gooseherd.api.conditional import fixed_headers
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.middleware import REQUEST_ID
 from gooseherd.api.origins import Origins
-from gooseherd.api.part_response import BYTES_SERVED
+from gooseherd.api.part_response import BYTES_SERVED, accel_headers
 from gooseherd.api.problems import Pairs
 from gooseherd.api.request_context import client_address
-from gooseherd.api.server.exchange import JOINED_BYTES, ZERO_COPY
+from gooseherd.api.server.exchange import JOINED_BYTES
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Respond
 from gooseherd.domain.artifact import Manifest, Part
 from gooseherd.domain.byterange import ByteRange
@@ -56,11 +56,14 @@ class Found:
     manifest_key: CacheKey
     manifest: Manifest
     part: Part
+    accel: bytes
+    """The whole response by which nginx sends it; empty: this process does."""
     head: bytes
     """The header lines that all its ranges share."""
     range_lines: bytes
     """Of Content-Range, what is behind the range."""
     requests: Counter
+    handed_over: Counter
     bytes_served: Counter
 
 
@@ -74,6 +77,7 @@ class PublishedParts:
         cache: object = dependencies.cache
         self._cache = cache if isinstance(cache, LocalObjects) else None
         self._catalog = catalog
+        self._accel = dependencies.delivery.mode == "accel"
         self._origins = origins
         self._budget = budget
         self._cors_lines: dict[bytes | None, bytes] = {}
@@ -107,9 +111,11 @@ class PublishedParts:
             manifest_key,
             manifest,
             part,
+            header_lines(accel_headers(part, cache_control)) if self._accel else b"",
             lines,
             b"/%d\r\n" % part.size,
             telemetry.REQUESTS.labels(scope["gooseherd.route"], "206"),
+            telemetry.REQUESTS.labels(scope["gooseherd.route"], "200"),
             BYTES_SERVED[part.kind],
         )
         self._found.move_to_end(address)
@@ -128,7 +134,7 @@ class PublishedParts:
         ):
             return False
         wanted: bytes | None = None
-        request_id, host, forwarded = b"", None, b""
+        request_id, host, forwarded, by_nginx = b"", None, b"", False
         for name, value in scope["headers"]:
             if name == b"range":
                 if wanted is not None:
@@ -140,20 +146,26 @@ class PublishedParts:
                 host = value
             elif name == b"x-forwarded-for":
                 forwarded = forwarded + b", " + value if forwarded else value
+            elif name == b"x-sendfile-type":
+                by_nginx = self._accel and value.lower() == b"x-accel-redirect"
             elif (name == b"origin" and not self._origins.are_alike) or name in _ELSEWHERE:
                 return False
         span, always = _span(wanted, found.part.size), self._cors(host)
         if span is None or always is None:
             return False
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = self._dependencies.new_request_id().encode()
+        always = b"%bx-request-id: %b\r\n" % (always, request_id)
+        send = partial(self._send_by_nginx if by_nginx else self._send, found, span, respond)
         if self._budget is None:
-            return self._send(found, span, always, request_id, respond)
+            return send(always)
         client = scope["client"]
         peer = client[0] if client else "unknown"
         payer = _payer(peer, forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
         if self._budget.left(payer) <= 0:
             return False
         always += header_lines(self._budget.fields(payer))
-        if not self._send(found, span, always, request_id, respond):
+        if not send(always):
             return False
         self._budget.spend(payer, len(span))
         return True
@@ -169,9 +181,31 @@ class PublishedParts:
                 self._cors_lines[host] = lines
         return lines
 
-    def _send(
-        self, found: Found, span: ByteRange, always: bytes, request_id: bytes, respond: Respond
-    ) -> bool:
+    def _send(self, found: Found, span: ByteRange, respond: Respond, always: bytes) -> bool:
+        body = self._read(found, span) if len(span) <= JOINED_BYTES else None
+        if body is None:
+            return False
+        length_and_range = b"content-length: %d\r\ncontent-range: bytes %d-%d" % (
+            len(body),
+            span.start,
+            span.stop - 1,
+        )
+        if not respond(206, b"".join((found.head, always, length_and_range, found.range_lines)), body):
+            return False
+        found.requests.inc()
+        found.bytes_served.inc(len(body))
+        return True
+
+    def _send_by_nginx(self, found: Found, span: ByteRange, respond: Respond, always: bytes) -> bool:
+        # A byte of it is read to see that it is there: nginx, which looks later, would say 404.
+        if self._read(found, ByteRange(0, 1)) is None or not respond(200, found.accel + always, b""):
+            return False
+        found.handed_over.inc()
+        found.bytes_served.inc(len(span))
+        return True
+
+    def _read(self, found: Found, span: ByteRange) -> memoryview | None:
+        """The bytes, if they are still what is at this address, and in memory."""
         cache, submissions = self._cache, self._dependencies.submissions
         if (
             cache is None
@@ -179,26 +213,8 @@ class PublishedParts:
             or self._catalog.remembered(found.ids) is not found.entry
             or submissions.remembered(found.manifest_key) is not found.manifest
         ):
-            return False
-        body = cache.read_now(found.part.key, span)
-        if body is None:
-            return False
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = self._dependencies.new_request_id().encode()
-        head = b"".join(
-            (
-                found.head,
-                always,
-                b"content-length: %d\r\ncontent-range: bytes %d-%d" % (len(body), span.start, span.stop - 1),
-                found.range_lines,
-                b"x-request-id: %b\r\n" % request_id,
-            )
-        )
-        if not respond(206, head, body):
-            return False
-        found.requests.inc()
-        found.bytes_served.inc(len(body))
-        return True
+            return None
+        return cache.read_now(found.part.key, span)
 
 
 def _address(scope: Scope) -> bytes:
@@ -219,13 +235,13 @@ def _payer(peer: str, forwarded_for: str, proxies: int) -> str:
 
 
 def _span(wanted: bytes | None, size: int) -> ByteRange | None:
-    """The one range that is asked for, if it is a small one that the object has."""
+    """The one range that is asked for, if the object has it."""
     match = _ONE_RANGE.fullmatch(wanted) if wanted is not None else None
     if match is None:
         return None
     start, last = int(match[1]), int(match[2]) if match[2] else size - 1
     stop = min(last + 1, size)
-    return ByteRange(start, stop) if start < stop <= start + JOINED_BYTES else None
+    return ByteRange(start, stop) if start < stop else None
 
 
 class PublishedFirst:
@@ -249,8 +265,3 @@ class PublishedFirst:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         await self._inside(scope, receive, send)
-
-
-def zero_copy(scope: Scope) -> bool:
-    """Whether the server sends files by itself."""
-    return ZERO_COPY in scope.get("extensions", ())

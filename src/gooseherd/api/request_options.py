@@ -34,6 +34,8 @@ class RequestOptions:
     hop: int = 0
     """How often the request was held and redirected already."""
     priority: Priority = Priority.INTERACTIVE
+    of: str | None = None
+    """Of an artifact's address: the entry, DCC/ID, by which it may be read."""
     part: Kind | None = None
     """The part that is asked for; None: the one whose address it is."""
 
@@ -64,6 +66,7 @@ def options_of(query: bytes, headers: Mapping[bytes, bytes], longest_wait: float
         asynchronous=bool("wait" in params or asked or _RESPOND_ASYNC.search(preference)),
         hop=_hop(params.get("hop")),
         priority=_priority(params.get("priority")),
+        of=params["of"][-1] if "of" in params else None,
         part=_part(params.get("part")),
     )
 

@@ -24,7 +24,7 @@ from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput, Misconfigured, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, SignedObjects, StoredObject
 from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix, normal_prefix
@@ -51,7 +51,7 @@ _REQUEST: Final = timedelta(seconds=60)
 """For one request, its body included; a read that takes longer goes on where it stopped."""
 
 
-class S3Cache(CacheBackend):
+class S3Cache(CacheBackend, SignedObjects):
     """CacheBackend in `bucket`, below `prefix`; keys do not show the prefix.
 
     `endpoint_url` is for a cloud other than AWS. Credentials are found as boto3 finds them,
@@ -180,6 +180,14 @@ class S3Cache(CacheBackend):
 
         # A write that is refused is not hidden by this: it raises.
         return (FileNotFoundError, PermissionDeniedError) if self._refused_is_absent else (FileNotFoundError,)
+
+    async def signed_url(self, key: CacheKey, seconds: int) -> str:
+        """Of no use any more when the credentials that sign it end, as a task role's do after some hours."""
+        import obstore
+
+        path = self._path(key)
+        with _responding("sign"):
+            return await obstore.sign_async(self._store, "GET", path, timedelta(seconds=seconds))
 
     # -- writing --------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
-from gooseherd.wiring.artifacts import make_registry, open_cache
+from gooseherd.wiring.artifacts import make_delivery, make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import check_references, open_fleet, outbound_rules
 from gooseherd.wiring.limits import running_limit
@@ -201,6 +201,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 admin_key=settings.api_admin_key
                 or state.remembered("admin-key", lambda: secrets.token_urlsafe(24)),
                 public_url=settings.api_public_url,
+                delivery=make_delivery(settings, cache),
                 wait_max_seconds=settings.api_wait_max_seconds,
                 hold_viewers=settings.api_hold == "viewers",
                 holds=Holds(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.api.artifact_delivery import ArtifactDelivery
+from gooseherd.domain.ports.cache import CacheBackend, SignedObjects
 from gooseherd.domain.ports.credentials import CredentialIssuer
+from gooseherd.http_settings import PRESIGNED
 from gooseherd.processing.registry import ProcessorRegistry, default_registry
 from gooseherd.processing.step_context import quickest_level
 from gooseherd.settings import Settings
@@ -53,6 +55,19 @@ def open_issuer(settings: Settings) -> CredentialIssuer | None:
         normal_prefix(settings.workflow_s3_prefix),
         endpoint_url=settings.aws_endpoint_url,
         region=settings.aws_region,
+    )
+
+
+def make_delivery(settings: Settings, cache: CacheBackend | None) -> ArtifactDelivery:
+    """Who sends the bytes."""
+    presigned = settings.artifact_redirect_url == PRESIGNED
+    storage: object = cache
+    return ArtifactDelivery(
+        mode=settings.artifact_delivery,
+        base_url=None if presigned else settings.artifact_redirect_url,
+        secret=settings.artifact_redirect_secret,
+        signed=storage if presigned and isinstance(storage, SignedObjects) else None,
+        redirect_seconds=settings.artifact_redirect_seconds,
     )
 
 

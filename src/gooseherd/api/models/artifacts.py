@@ -37,6 +37,7 @@ class NameView(ResponseModel):
     ready: bool
     size: int | None
     sha256: str | None
+    artifact_url: str | None = Field(description="Where these bytes are served for good, by their digest.")
 
 
 class NameList(ResponseModel):
@@ -54,6 +55,7 @@ class ManifestPart(ResponseModel):
     filename: str
     media_type: str
     url: str
+    artifact_url: str = Field(description="Where these bytes are served for good, by their digest.")
 
 
 class ManifestView(ResponseModel):
@@ -78,7 +80,14 @@ class ManifestView(ResponseModel):
 
     @classmethod
     def of(
-        cls, entry: SourceFile, manifest: Manifest, link: Link, paths: Mapping[Kind, str], *, contigs: bool
+        cls,
+        entry: SourceFile,
+        manifest: Manifest,
+        link: Link,
+        paths: Mapping[Kind, str],
+        artifacts: Mapping[Kind, str],
+        *,
+        contigs: bool,
     ) -> ManifestView:
         """The manifest as clients see it: without the cache's keys."""
         return cls(
@@ -97,6 +106,7 @@ class ManifestView(ResponseModel):
                     filename=part.filename,
                     media_type=part.media_type,
                     url=link(paths[part.kind]),
+                    artifact_url=link(artifacts[part.kind]),
                 )
                 for part in manifest.parts
             ],

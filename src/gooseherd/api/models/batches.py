@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gooseherd.api.models.response import Link, ResponseModel
+from gooseherd.api.models.response import Link, PartWord, ResponseModel
+from gooseherd.domain.artifact import Kind
 from gooseherd.domain.batch import MOST_FILES, Batch, Member, MemberState
 from gooseherd.domain.failures import retryable
 
@@ -72,9 +73,14 @@ class BatchFile(ResponseModel):
     job_id: str | None
     job_url: str | None
     data_url: str
+    artifact_urls: dict[PartWord, str] | None = Field(
+        default=None,
+        description="With `?artifacts=true`, of one that is ready: where the bytes of its parts are served "
+        "for good, by their digest.",
+    )
 
     @classmethod
-    def of(cls, member: Member, link: Link) -> BatchFile:
+    def of(cls, member: Member, link: Link, artifacts: Mapping[Kind, str] | None = None) -> BatchFile:
         """The member as clients see it."""
         return cls(
             number=member.number,
@@ -87,6 +93,7 @@ class BatchFile(ResponseModel):
             job_id=member.job_id,
             job_url=link(f"/jobs/{member.job_id}") if member.job_id else None,
             data_url=link(f"/data/{quote(f'{member.dcc}/{member.local_id}', safe=_PLAIN)}"),
+            artifact_urls={kind.value: link(path) for kind, path in artifacts.items()} if artifacts else None,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gooseherd.api.models.response import Link, ResponseModel
+from gooseherd.api.models.response import Link, PartWord, ResponseModel
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.source import AccessLevel, SourceFile
 
@@ -43,9 +43,22 @@ class FileView(ResponseModel):
     data_url: str
     index_url: str
     names_url: str = Field(description="The names of its parts, as a folder.")
+    artifact_urls: dict[PartWord, str] | None = Field(
+        default=None,
+        description="Where the bytes of its parts are served for good, by their digest; only for a single "
+        "entry, once it is made.",
+    )
 
     @classmethod
-    def of(cls, entry: SourceFile, link: Link, paths: Mapping[Kind, str], *, admin: bool) -> FileView:
+    def of(
+        cls,
+        entry: SourceFile,
+        link: Link,
+        paths: Mapping[Kind, str],
+        *,
+        admin: bool,
+        artifacts: Mapping[Kind, str] | None = None,
+    ) -> FileView:
         """The entry as a client or the admin sees it; `paths` is where its parts are."""
         fields: dict[str, Any] = entry.to_json()
         if not admin:
@@ -58,6 +71,7 @@ class FileView(ResponseModel):
             data_url=link(paths[Kind.DATA]),
             index_url=link(paths[Kind.INDEX]),
             names_url=link(f"/files/{entry.name}/"),
+            artifact_urls={kind.value: link(path) for kind, path in artifacts.items()} if artifacts else None,
         )
 
 

@@ -62,9 +62,12 @@ class PartView(ResponseModel):
     filename: str
     media_type: str
     url: str = Field(description="Where it is served once the job is completed.")
+    artifact_url: str | None = Field(
+        description="Where its bytes are served for good, by their digest; null before the job is completed."
+    )
 
     @classmethod
-    def of(cls, part: Part, url: str) -> PartView:
+    def of(cls, part: Part, url: str, artifact_url: str | None) -> PartView:
         """The part as clients see it."""
         return cls(
             kind=part.kind.value,
@@ -74,6 +77,7 @@ class PartView(ResponseModel):
             filename=part.filename,
             media_type=part.media_type,
             url=url,
+            artifact_url=artifact_url,
         )
 
 
@@ -168,6 +172,7 @@ class JobView(ResponseModel):
         link: Link,
         paths: Mapping[Kind, str],
         *,
+        artifacts: Mapping[Kind, str],
         now: datetime,
         place: QueuePlace | None = None,
         manifest: Manifest | None = None,
@@ -175,8 +180,8 @@ class JobView(ResponseModel):
     ) -> JobView:
         """The job as a client or the admin sees it; `now` is by the store's clock.
 
-        `paths` is where its parts are, or will be; `manifest` is what it published, None when its notes
-        and counts are not to be shown.
+        `paths` is where its parts are, or will be; `artifacts` where their bytes are for good; `manifest`
+        is what it published, None when its notes and counts are not to be shown.
         """
         progress = job.progress
         return cls(
@@ -202,7 +207,14 @@ class JobView(ResponseModel):
             session_id=job.session_id,
             cancel_requested=job.cancel_requested,
             steps_completed=list(job.steps_completed),
-            parts=[PartView.of(part, link(paths[part.kind])) for part in job.parts],
+            parts=[
+                PartView.of(
+                    part,
+                    link(paths[part.kind]),
+                    link(artifacts[part.kind]) if part.kind in artifacts else None,
+                )
+                for part in job.parts
+            ],
             progress=ProgressView(
                 step=progress.step
                 or (STARTING if job.status is Status.RUNNING and not job.worker_id else ""),

@@ -110,7 +110,8 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         if found is None:
             raise NotYetPublished("manifest", entry.name)
         paths = names.paths(entry, recipe=recipe, parts=found.parts)
-        return ManifestView.of(entry, found, context.link, paths, contigs=contigs)
+        artifacts = names.artifact_paths(entry, recipe, found.parts)
+        return ManifestView.of(entry, found, context.link, paths, artifacts, contigs=contigs)
 
     return router
 

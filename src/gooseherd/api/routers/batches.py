@@ -2,10 +2,11 @@
 
 # Annotations here name the dependencies of one application, so they are evaluated where they stand.
 
+import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -24,21 +25,24 @@ from gooseherd.api.models.batches import (
     CatalogQuery,
     MemberWord,
 )
+from gooseherd.api.names import Names
 from gooseherd.api.private_work import sees_batch
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, body_of, problems, whose
 from gooseherd.api.streaming import until
 from gooseherd.control.batches import Batches
+from gooseherd.domain.artifact import Kind
 from gooseherd.domain.batch import (
     MOST_FILES,
     MOST_FILES_WITHOUT_KEY,
     Batch,
     BatchId,
+    Member,
     MemberState,
     NewBatch,
 )
 from gooseherd.domain.caller import Scope
-from gooseherd.domain.errors import InvalidInput, NotFound, ProcessingDisabled
+from gooseherd.domain.errors import GooseherdError, InvalidInput, NotFound, ProcessingDisabled
 from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.ports.batches import BatchQuery
 from gooseherd.domain.ports.store import FileQuery
@@ -48,9 +52,13 @@ from gooseherd.domain.visibility import PUBLIC_ONLY, Visibility
 _PAGE: Final = 1000
 """Catalog entries that are read at a time."""
 _FAILURES_SHOWN: Final = 10
+_WITH_ARTIFACTS: Final = 200
+_LOOKED_UP_AT_ONCE: Final = 16
 
 
-def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStreams) -> APIRouter:
+def batch_routes(
+    dependencies: Dependencies, catalog: Catalog, names: Names, streams: EventStreams
+) -> APIRouter:
     """The routes under /batches."""
     router = APIRouter(tags=["batches"])
 
@@ -160,13 +168,18 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
         state: MemberWord | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
         after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="`next` of the page before.")] = -1,
+        artifacts: Annotated[
+            bool, Query(description="Addresses by digest of those that are ready; `limit` 200 at most.")
+        ] = False,
     ) -> BatchFileList:
         """What became of each file, in the order of asking."""
         wanted = MemberState(state) if state else None
+        limit = min(limit, _WITH_ARTIFACTS) if artifacts else limit
         members = await batches.members(batch.batch_id, wanted, limit=limit + 1, after=after)
         page = members[:limit]
+        found = await _artifact_paths(dependencies, catalog, names, page, context) if artifacts else {}
         return BatchFileList(
-            files=[BatchFile.of(member, context.link) for member in page],
+            files=[BatchFile.of(member, context.link, found.get(member.number)) for member in page],
             next=page[-1].number if len(members) > limit else None,
         )
 
@@ -200,6 +213,32 @@ def batch_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
         return await view(await batches.cancel(batch.batch_id), context)
 
     return router
+
+
+async def _artifact_paths(
+    dependencies: Dependencies,
+    catalog: Catalog,
+    names: Names,
+    members: Sequence[Member],
+    context: RequestContext,
+) -> Mapping[int, Mapping[Kind, str]]:
+    """By number, where the parts of those that are ready have their bytes for good."""
+    submissions, at_once = dependencies.submissions, asyncio.Semaphore(_LOOKED_UP_AT_ONCE)
+
+    async def of(member: Member) -> Mapping[Kind, str]:
+        if submissions is None or member.state is not MemberState.READY:
+            return {}
+        try:
+            async with at_once:
+                entry = await catalog.entry(member.dcc, member.local_id, context.caller.visible)
+                recipe = submissions.recipe(entry, Kind.DATA)
+                manifest = await submissions.published(entry, recipe)
+        except GooseherdError:
+            return {}
+        return names.artifact_paths(entry, recipe, manifest.parts) if manifest is not None else {}
+
+    found = await asyncio.gather(*(of(member) for member in members))
+    return {member.number: paths for member, paths in zip(members, found, strict=True)}
 
 
 def _schema() -> dict[str, Any]:

@@ -104,8 +104,15 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
     async def file(context: CurrentRequest, dcc: str, local_id: str) -> FileView:
         """One entry."""
         entry = await catalog.entry(dcc, local_id, context.caller.visible)
-        paths = names.paths(entry, parts=await _published(dependencies.submissions, entry))
-        return FileView.of(entry, context.link, paths, admin=context.is_admin)
+        parts = await _published(dependencies.submissions, entry)
+        return FileView.of(
+            entry,
+            context.link,
+            names.paths(entry, parts=parts),
+            admin=context.is_admin,
+            # Its bytes are for whoever could read them now.
+            artifacts=names.artifact_paths(entry, None, parts) if parts else None,
+        )
 
     @router.delete("/files/{dcc}/{local_id}", responses=problems(401, 404, 422, 503))
     async def remove(context: Admin, dcc: str, local_id: str) -> Removed:

@@ -68,7 +68,14 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
         now = await dependencies.jobs.now()
         return JobList(
             jobs=[
-                JobView.of(job, context.link, names.paths_of_job(job), now=now, admin=admin)
+                JobView.of(
+                    job,
+                    context.link,
+                    names.paths_of_job(job),
+                    artifacts=names.artifact_paths_of_job(job),
+                    now=now,
+                    admin=admin,
+                )
                 for job in page.jobs
             ],
             next=page.next,
@@ -138,6 +145,7 @@ async def _view(dependencies: Dependencies, names: Names, job: Job, context: Req
         job,
         context.link,
         names.paths_of_job(job),
+        artifacts=names.artifact_paths_of_job(job),
         now=await dependencies.jobs.now(),
         place=await dependencies.queue.place(job),
         manifest=await _published_by(dependencies, job),

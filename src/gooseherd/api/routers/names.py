@@ -40,6 +40,7 @@ def name_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
             response = HTMLResponse(page.body)
             response.raw_headers = page.headers
             return response
+        artifacts = names.artifact_paths(entry, None, manifest.parts) if manifest is not None else {}
         views = []
         for part in parts:
             made = manifest.part(part.kind) if manifest is not None and part.sidecar is None else None
@@ -51,6 +52,7 @@ def name_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
                     ready=made is not None or part.sidecar is not None or dependencies.submissions is None,
                     size=made.size if made is not None else None,
                     sha256=made.sha256 if made is not None else None,
+                    artifact_url=context.link(artifacts[part.kind]) if made is not None else None,
                 )
             )
         return JSONResponse(

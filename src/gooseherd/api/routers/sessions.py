@@ -120,6 +120,7 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
             job,
             context.link,
             names.paths_of_job(job),
+            artifacts=names.artifact_paths_of_job(job),
             now=await dependencies.jobs.now(),
             place=await dependencies.queue.place(job),
             admin=context.is_admin,

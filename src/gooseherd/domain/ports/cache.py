@@ -97,3 +97,16 @@ class LocalObjects(Protocol):
         The file is open until the iterator is asked again or closed.
         """
         ...
+
+
+@runtime_checkable
+class SignedObjects(Protocol):
+    """What a cache can do beside whose storage lets others read by a signed address."""
+
+    async def signed_url(self, key: CacheKey, seconds: int) -> str:
+        """An address at which anybody can GET the object, by range too, for so long.
+
+        Raises:
+            CacheUnavailable: it cannot be signed now.
+        """
+        ...

@@ -1,0 +1,166 @@
+"""The quick way to a range: what it answers is what the usual way answers, for as long as that is so."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+
+import pytest
+
+from gooseherd import telemetry
+
+DATA = random.Random(7).randbytes(900_000)
+OWN = ("date", "x-request-id")
+
+
+@pytest.fixture
+async def published(build_hot_town):
+    """(town, path)."""
+    town = await build_hot_town()
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    return town, f"/data/{entry.name}"
+
+
+async def ask(town, request: bytes) -> bytes:
+    return await town.raw(request.replace(b"\n", b"\r\n"))
+
+
+def head_of(answer: bytes) -> dict[str, str]:
+    lines = answer.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")[1:]
+    return {name: value for name, _, value in (line.partition(": ") for line in lines) if name not in OWN}
+
+
+@pytest.mark.parametrize("wanted", ["0-0", "5-4100", "899990-", "899990-9999999", "0-131071", "0-131072"])
+async def test_a_range_that_is_remembered_is_answered_as_it_was_found(published, wanted):
+    town, path = published
+    request = f"GET {path} HTTP/1.1\nHost: x\nConnection: close\nRange: bytes={wanted}\n\n".encode()
+    found = await ask(town, request)  # Connection: close is none of the quick way's
+    remembered = await town.http.get(path, headers={"Range": f"bytes={wanted}", "Connection": "keep-alive"})
+    quick = await asyncio.open_connection(*town.address)
+    quick[1].write(f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes={wanted}\r\n\r\n".encode())
+    head = await quick[0].readuntil(b"\r\n\r\n")
+    body = await quick[0].readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+    quick[1].close()
+    assert body == found.partition(b"\r\n\r\n")[2] == remembered.content
+    expected = head_of(found)
+    assert expected.pop("connection") == "close"
+    assert head_of(head) == expected
+
+
+async def test_requests_that_come_at_once_are_answered_in_their_order(published):
+    town, path = published
+    await town.http.get(path, headers={"Range": "bytes=0-9"})
+    spans = [(n * 1000, n * 1000 + 499) for n in range(20)]
+    requests = [f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes={a}-{b}\r\n" for a, b in spans]
+    # Some take the usual way, in between.
+    requests[7] += 'If-Range: "other"\r\n'
+    requests[12] += "Prefer: wait=1\r\n"
+    requests[-1] += "Connection: close\r\n"
+    answer = await town.raw("".join(request + "\r\n" for request in requests).encode())
+    bodies = []
+    while answer:
+        head, _, answer = answer.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        bodies.append(answer[:length])
+        answer = answer[length:]
+    expected = [DATA[a : b + 1] for a, b in spans]
+    expected[7] = DATA
+    assert bodies == expected
+
+
+async def test_an_entry_that_is_removed_is_gone_at_once(build_town):
+    town = await build_town()
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    path, wanted = f"/data/{entry.name}", {"Range": "bytes=0-99"}
+    for _ in range(3):
+        assert (await town.http.get(path, headers=wanted)).status_code == 206
+    removed = await town.http.delete(f"/files/{entry.name}", headers={"X-API-Key": "the-admin-key"})
+    assert removed.status_code == 200
+    assert (await town.http.get(path, headers=wanted)).status_code == 404
+
+
+async def test_an_entry_that_is_closed_is_closed_at_once(build_town):
+    town = await build_town()
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    path, wanted = f"/data/{entry.name}", {"Range": "bytes=0-99"}
+    for _ in range(3):
+        assert (await town.http.get(path, headers=wanted)).status_code == 206
+    closed = {**entry.to_json(), "data_access_level": "protected"}
+    await town.http.post("/files", json=closed, headers={"X-API-Key": "the-admin-key"})
+    assert (await town.http.get(path, headers=wanted)).status_code in (403, 404)
+
+
+async def test_what_was_deleted_from_the_cache_is_made_again(build_town):
+    town = await build_town()
+    entry = await town.register()
+    manifest = await town.publish(entry, DATA)
+    path, wanted = f"/data/{entry.name}", {"Range": "bytes=0-99"}
+    for _ in range(3):
+        assert (await town.http.get(path, headers=wanted)).status_code == 206
+    for part in manifest.parts:
+        await town.cache.delete(part.key)
+    await town.cache.delete(manifest.parts[0].key.rpartition("/")[0] + "/manifest.json")
+    assert (await town.http.get(path, headers=wanted)).status_code == 202
+
+
+async def test_requests_and_bytes_are_counted_whichever_way_they_take(published):
+    town, path = published
+
+    def counted():
+        requests = {"route": "/data", "status": "206"}
+        return (
+            telemetry.REGISTRY.get_sample_value("gooseherd_http_requests_total", requests) or 0.0,
+            telemetry.REGISTRY.get_sample_value("gooseherd_bytes_served_total", {"kind": "data"}) or 0.0,
+        )
+
+    before = counted()
+    for _ in range(5):
+        await town.http.get(path, headers={"Range": "bytes=0-999"})
+    for _ in range(2):
+        await town.http.get(path, headers={"Range": "bytes=0-499999"})
+    after = counted()
+    assert (after[0] - before[0], after[1] - before[1]) == (7, 5 * 1000 + 2 * 500_000)
+
+
+async def test_a_read_is_noted_for_retention_whichever_way_it_takes(published):
+    town, path = published
+    noted = []
+    town.submissions._on_read = noted.append
+    for _ in range(4):
+        await town.http.get(path, headers={"Range": "bytes=0-9"})
+    assert len(noted) == 4
+
+
+async def test_a_request_id_that_cannot_be_kept_is_replaced(published):
+    town, path = published
+    for _ in range(2):
+        kept = await town.http.get(path, headers={"Range": "bytes=0-9", "X-Request-Id": "abc"})
+        made = await town.http.get(path, headers={"Range": "bytes=0-9", "X-Request-Id": "a b"})
+        assert (kept.headers["x-request-id"], made.headers["x-request-id"] != "a b") == ("abc", True)
+
+
+async def test_bytes_beyond_the_allowance_are_refused_whichever_way_they_take(build_hot_town):
+    town = await build_hot_town(bytes_per_minute=10_000)
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    path, wanted = f"/data/{entry.name}", {"Range": "bytes=0-999"}
+    answers = [await town.http.get(path, headers=wanted) for _ in range(15)]
+    served = [answer for answer in answers if answer.status_code == 206]
+    assert 9 <= len(served) <= 12
+    assert {answer.status_code for answer in answers[len(served) :]} == {429}
+    assert {answer.headers["ratelimit-policy"] for answer in served} == {
+        served[0].headers["ratelimit-policy"]
+    }
+
+
+async def test_a_long_range_counts_against_the_allowance(build_hot_town):
+    town = await build_hot_town(bytes_per_minute=10_000)
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    first = await town.http.get(f"/data/{entry.name}", headers={"Range": "bytes=0-499999"})
+    assert (first.status_code, len(first.content)) == (206, 500_000)
+    assert (await town.http.get(f"/data/{entry.name}", headers={"Range": "bytes=0-9"})).status_code == 429
