@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, quote
 
 from starlette.types import Receive, Scope, Send
 
@@ -102,7 +101,8 @@ class PublishedDelivery:
             preferred_wait=connection.preferred_wait,
         )
         await self._responses.send(found.part, request, cache_control=cache_control)
-        if not scope["query_string"] or cache_control is IMMUTABLE:
+        query = scope["query_string"]
+        if not query or (cache_control is IMMUTABLE and b"token" not in query):
             key = cache_key(found.entry.identity, found.recipe, MANIFEST)
             self._parts.remember(scope, found.entry, key, found.manifest, found.part, cache_control)
 
@@ -110,12 +110,9 @@ class PublishedDelivery:
         if not self._own:
             return await self._redirects.elsewhere(found.entry, found.part)
         path = artifact_path(found.entry, found.part, found.part.filename)
-        token = parse_qs(context.query.decode("latin-1")).get("token")
-        if token:
-            path += f"&token={quote(token[-1], safe='')}"
         # IGV desktop follows absolute addresses only; a path is right behind any proxy.
         viewer = client_of(context.headers) is Client.VIEWER
-        return context.prefix + path if viewer else context.link(path)
+        return context.path_link(path) if viewer else context.link(path)
 
     async def _redirect(self, found: FoundPart, context: RequestContext, location: str, send: Send) -> None:
         wanted = context.headers.get(b"if-none-match")

@@ -156,6 +156,10 @@ class RequestContext:
         """An absolute URL of `path` (which starts with a slash), with the token of the request's URL."""
         return self.address_of(self._with_token(path))
 
+    def path_link(self, path: str) -> str:
+        """The same without scheme and host: right behind any proxy."""
+        return self.prefix + self._with_token(path)
+
     def address_of(self, path: str) -> str:
         """An absolute URL of `path` as it is, which may have the token already."""
         if self._dependencies.public_url:

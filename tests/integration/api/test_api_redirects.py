@@ -48,13 +48,31 @@ async def test_names_and_indexes_lead_on_as_well(build_hot_town):
         assert (answer.status_code, [one.status_code for one in answer.history]) == (200, [307])
 
 
-async def test_a_token_in_the_address_is_kept_and_goes_to_nobody_else(build_hot_town):
-    town, entry, _ = await published(build_hot_town, ArtifactDelivery(mode="redirect"))
-    location = (await town.http.get(f"/data/{entry.name}?token=a%20b")).headers["location"]
-    assert parse_qs(urlsplit(location).query)["token"] == ["a b"]
-    away = ArtifactDelivery(mode="redirect", base_url=ELSEWHERE)
-    other, entry, _ = await published(build_hot_town, away)
-    assert "token" not in (await other.http.get(f"/data/{entry.name}?token=a")).headers["location"]
+@pytest.mark.parametrize("headers", [VIEWER, {}])
+async def test_a_token_in_the_address_is_kept_and_opens_the_second_hop(build_town, headers):
+    delivery = ArtifactDelivery(mode="redirect")
+    town, entry, _ = await published(build_town, delivery, data_access_level="protected")
+    wanted, key = {"file": entry.name}, {"X-API-Key": "the-admin-key"}
+    token = (await town.http.post("/tokens", json=wanted, headers=key)).json()["token"]
+    first = await town.http.get(f"/data/{entry.name}", params={"token": token}, headers=headers)
+    assert (first.status_code, first.headers["cache-control"]) == (307, "private, max-age=300")
+    location = first.headers["location"]
+    assert parse_qs(urlsplit(location).query)["token"] == [token]
+    for _ in range(2):
+        second = await town.http.get(location, headers={**headers, "Range": "bytes=0-99"})
+        assert (second.status_code, second.content) == (206, DATA[:100])
+        assert second.headers["cache-control"].startswith("private")
+        assert (await town.http.get(location.partition("&token=")[0])).status_code in (403, 404)
+
+
+async def test_a_token_goes_to_nobody_else(build_town):
+    delivery = ArtifactDelivery(mode="redirect", base_url=ELSEWHERE, secret="s3cret")
+    town, entry, _ = await published(build_town, delivery, data_access_level="protected")
+    wanted, key = {"file": entry.name}, {"X-API-Key": "the-admin-key"}
+    token = (await town.http.post("/tokens", json=wanted, headers=key)).json()["token"]
+    answer = await town.http.get(f"/data/{entry.name}", params={"token": token})
+    assert answer.status_code == 307
+    assert token not in answer.headers["location"]
 
 
 async def test_whoever_has_the_bytes_is_told_so_at_the_first_hop(build_hot_town):

@@ -23,8 +23,14 @@ async def published(build_hot_town):
     return town, f"/data/{entry.name}"
 
 
-async def ask(town, request: bytes) -> bytes:
+async def ask(town, request):
     return await town.raw(request.replace(b"\n", b"\r\n"))
+
+
+def length_in(head: bytes) -> int:
+    found = re.search(rb"content-length: (\d+)", head)
+    assert found is not None
+    return int(found[1])
 
 
 def head_of(answer: bytes) -> dict[str, str]:
@@ -41,7 +47,7 @@ async def test_a_range_that_is_remembered_is_answered_as_it_was_found(published,
     quick = await asyncio.open_connection(*town.address)
     quick[1].write(f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes={wanted}\r\n\r\n".encode())
     head = await quick[0].readuntil(b"\r\n\r\n")
-    body = await quick[0].readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+    body = await quick[0].readexactly(length_in(head))
     quick[1].close()
     assert body == found.partition(b"\r\n\r\n")[2] == remembered.content
     expected = head_of(found)
@@ -62,7 +68,7 @@ async def test_requests_that_come_at_once_are_answered_in_their_order(published)
     bodies = []
     while answer:
         head, _, answer = answer.partition(b"\r\n\r\n")
-        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        length = length_in(head)
         bodies.append(answer[:length])
         answer = answer[length:]
     expected = [DATA[a : b + 1] for a, b in spans]
@@ -128,7 +134,7 @@ async def test_requests_and_bytes_are_counted_whichever_way_they_take(published)
 
 async def test_a_read_is_noted_for_retention_whichever_way_it_takes(published):
     town, path = published
-    noted = []
+    noted: list[str] = []
     town.submissions._on_read = noted.append
     for _ in range(4):
         await town.http.get(path, headers={"Range": "bytes=0-9"})
