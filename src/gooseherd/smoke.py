@@ -26,6 +26,7 @@ from gooseherd.trial import inputs as made
 from gooseherd.trial.checks import (
     attempt,
     check_annotation,
+    check_cram,
     check_ranges,
     check_region,
     check_same_bytes,
@@ -224,6 +225,8 @@ def _end_to_end(
         return f"{values:,} values of {given.region}"
     index = client.ready(DCC, local_id, kind=Kind.INDEX, timeout_seconds=timeout_seconds)
     check_ranges(client, index)
+    if (data.filename or "").endswith(".cram"):  # WORKFLOW_CRAM=cram
+        return f"{check_cram(client, data, index, given.path, given.region):,} records of {given.region}"
     blocks = None
     if file_format.family is Family.SEQUENCES:
         blocks = client.ready(DCC, local_id, kind=Kind.GZI, timeout_seconds=timeout_seconds)

@@ -13,9 +13,9 @@ import httpx
 from gooseherd.client import GooseherdClient, ReadyPart
 from gooseherd.client.responses import sha256_of
 from gooseherd.domain.errors import GooseherdError
-from gooseherd.domain.formats import Format
+from gooseherd.domain.formats import CRAM, Format
 from gooseherd.domain.region import Region
-from gooseherd.trial.full_scan import bigwig_lines, comparable, scan, scan_second_end
+from gooseherd.trial.full_scan import bigwig_lines, comparable, cram_lines, scan, scan_second_end
 
 
 @dataclass(eq=False)
@@ -92,6 +92,25 @@ def check_region(
     else:
         found = list(client.read_sequence(data, index, blocks, region))
     differ = _difference(comparable(expected, file_format), comparable(found, file_format))
+    _must(not differ, f"{region}: {differ}")
+    return len(expected)
+
+
+def check_cram(
+    client: GooseherdClient, data: ReadyPart, index: ReadyPart, source: Path, region: Region
+) -> int:
+    """The same of a CRAM that stayed one and has its bases in it.
+
+    Raises:
+        CheckFailed: they differ; the first difference is named.
+    """
+    expected = scan(source, CRAM, region)
+    with tempfile.TemporaryDirectory() as folder:
+        path, beside = Path(folder) / "data.cram", Path(folder) / "data.cram.crai"
+        client.download(data.url, path)
+        client.download(index.url, beside)
+        found = cram_lines(path, beside, region)
+    differ = _difference(comparable(expected, CRAM), comparable(found, CRAM))
     _must(not differ, f"{region}: {differ}")
     return len(expected)
 

@@ -88,6 +88,13 @@ def comparable(lines: list[str], file_format: Format) -> list[str]:
     return sorted("\t".join(line.split()) if file_format in _PEAKS else line for line in lines)
 
 
+def cram_lines(path: Path, index: Path, region: Region) -> list[str]:
+    """The reads of a CRAM that overlap `region`, by its index."""
+    pysam = _quiet_htslib()
+    with pysam.AlignmentFile(str(path), index_filename=str(index)) as file:
+        return [read.to_string() for read in file.fetch(region.contig, region.start, region.end)]
+
+
 def bigwig_lines(path: Path, region: Region) -> list[str]:
     """The values of a bigWig that overlap `region`, by its own index."""
     import pyBigWig
