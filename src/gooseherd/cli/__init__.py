@@ -20,6 +20,7 @@ from gooseherd.cli import (
     gc,
     get,
     jobs,
+    keys,
     queue,
     reap,
     reconcile,
@@ -58,6 +59,7 @@ app.add_typer(batches.app, name="batches")
 app.command("queue")(queue.queue)
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(store.app, name="store")
 app.command("reconcile")(reconcile.reconcile)

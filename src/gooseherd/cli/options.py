@@ -18,9 +18,10 @@ Url = Annotated[
 ApiKey = Annotated[
     str | None,
     typer.Option(
+        "--key",
         "--api-key",
-        envvar="API_ADMIN_KEY",
-        help="The admin key; default: the one the service on this machine made for itself.",
+        envvar=["GOOSEHERD_API_KEY", "API_ADMIN_KEY"],
+        help="An API key or the admin key; default: what the service on this machine made for itself.",
         show_envvar=True,
     ),
 ]

@@ -6,12 +6,20 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from gooseherd.domain.errors import GooseherdError, InvalidInput, Misconfigured, UnsupportedFormat
 
 _KEPT_BYTES = 8 << 20
 """Of a list, before it goes to a temporary file."""
+
+
+_HINTS: Final = {
+    "401": "show a key: --key (or --api-key) or GOOSEHERD_API_KEY; the admin makes one by gooseherd keys create",
+    "invalid-credential": "show another key: --key (or --api-key) or GOOSEHERD_API_KEY; the admin has new ones",
+    "scope-required": "ask the admin for a key with that scope; what this one may do: gooseherd keys whoami",
+}
+"""What to do about it, by the kind of problem."""
 
 
 class Exit(IntEnum):
@@ -121,7 +129,7 @@ def _command_error(error: GooseherdError) -> CommandError:
         case errors.UnexpectedResponse():
             return CommandError(Exit.NOT_THERE, str(error), "is this a gooseherd service?")
         case errors.Missing() | errors.Denied():
-            hint = "give the admin key with --api-key or API_ADMIN_KEY" if error.status == 401 else ""
+            hint = _HINTS.get(error.kind, _HINTS["401"] if error.status == 401 else "")
             return CommandError(Exit.REFUSED, str(error), hint, **_problem(error))
         case errors.Refused():
             return CommandError(Exit.FAILED, str(error), **_problem(error))

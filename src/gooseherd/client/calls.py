@@ -35,7 +35,7 @@ def connection_options(base_url: str, api_key: str | None, timeout_seconds: floa
     where = urlsplit(base_url)
     headers = {"User-Agent": f"gooseherd/{__version__}"}
     if api_key:
-        headers["X-API-Key"] = api_key
+        headers["Authorization"] = f"Bearer {api_key}"
     return {
         "base_url": base_url,
         "headers": headers,

@@ -48,7 +48,7 @@ class Missing(Refused):
 
 
 class Denied(Refused):
-    """401 or 403: the file is not public, or the call needs the admin key."""
+    """401 or 403: the call needs a key, the key is none (any more), or it has not the scope."""
 
 
 class Busy(Refused):

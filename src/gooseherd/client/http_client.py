@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from gooseherd.client import reading, sequences, transfer
-from gooseherd.client.batches import BatchCalls
+from gooseherd.client.access import AccessCalls
 from gooseherd.client.calls import QUIET_SECONDS
 from gooseherd.client.deadline import Deadline
 from gooseherd.client.errors import (
@@ -29,7 +29,7 @@ from gooseherd.domain.states import TERMINAL, Status
 OnJob = Callable[[Job], None]
 
 
-class GooseherdClient(BatchCalls):
+class GooseherdClient(AccessCalls):
     """The whole HTTP contract: catalog, jobs, batches, artifacts (see HttpCalls)."""
 
     def is_ready(self) -> bool:

@@ -188,7 +188,7 @@ def test_a_running_service_is_found_with_its_key(
     (state / "admin-key").write_text("secret\n")
     service.on("GET /files", reply(200, {"files": [], "next": None}))
     assert gooseherd("files", "ls").exit_code == 0
-    assert service.asked[-1].headers["X-API-Key"] == "secret"
+    assert service.asked[-1].headers["Authorization"] == "Bearer secret"
 
 
 def test_the_local_key_is_not_sent_to_another_host(
@@ -200,7 +200,7 @@ def test_the_local_key_is_not_sent_to_another_host(
     (state / "admin-key").write_text("secret\n")
     service.on("GET /files", reply(200, {"files": [], "next": None}))
     gooseherd("files", "ls")
-    assert "X-API-Key" not in service.asked[-1].headers
+    assert "Authorization" not in service.asked[-1].headers
 
 
 def test_what_a_dead_service_left_behind_is_not_a_service(

@@ -214,7 +214,7 @@ def test_an_import_in_which_no_line_was_good_still_tells_the_counts(
     service.on("POST /files/import", reply(422, {"imported": 0, "new": 0, "failed": 1, "errors": []}))
     assert client.import_files([b'{"a": 1}', b"{}\n"])["failed"] == 1
     assert service.asked[-1].body == b'{"a": 1}\n{}\n'
-    assert service.asked[-1].headers["X-API-Key"] == "the-key"
+    assert service.asked[-1].headers["Authorization"] == "Bearer the-key"
 
 
 def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, reply: Any) -> None:
