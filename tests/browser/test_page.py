@@ -277,3 +277,42 @@ def test_the_documentation_of_the_api_is_drawn_without_the_internet(tab: Tab, he
     keep(tab, "docs")
     assert [one["status"] for one in tab.requests if one["status"] >= 400] == []
     assert nothing_left_the_host(tab, herd)
+
+
+def test_a_region_is_opened_panned_and_shared_by_its_address(chromium: Driver, herd: Herd, keep: Any) -> None:
+    reads, calls = herd.register("mapped.bam"), herd.register("calls.vcf")
+    shown = "document.querySelector('.igv')?.shadowRoot"
+    with chromium.tab() as tab:
+        tab.open(f"{herd.url}/?dcc=lab&at=chr1:90001-110000")
+        tab.until_text("not prepared", row(reads))
+        before = [one["url"] for one in tab.requests if "/static/igv-" in one["url"]]
+        assert before == []  # 432 kB, only for who opens a region
+        for local_id in (reads, calls):
+            tab.click(f"{row(local_id)} [aria-label^=Open]")
+        tab.until(f"{shown}?.textContent.includes('calls.vcf')", 90)
+        tab.until(f"{shown}?.textContent.includes('mapped.bam, density')", 60)
+        herd.until(lambda: tab.coloured(".igv") > 3000, "reads and their density are drawn")
+        keep(tab, "viewer")
+        # By the box of igv.js, and by the page's own address.
+        tab.value(
+            f"(box => {{ box.value = 'chr2:20,001-24,000'; box.dispatchEvent(new Event('change')) }})"
+            f"({shown}.querySelector('.igv-search-input'))"
+        )
+        tab.until("location.search.includes('at=chr2:20001-24000')", 30)
+        address = tab.value("location.href")
+        assert nothing_left_the_host(tab, herd)
+    with chromium.tab() as other:
+        other.open(address)
+        other.until(f"{shown}?.textContent.includes('calls.vcf')", 60)
+        other.until("location.search.includes('at=chr2:20001-24000')", 30)
+        assert other.value("location.href") == address
+        other.click("#tab-gosling")
+        other.until_text('"indexUrl"', "#snippet")
+        other.click("#tab-shell")
+        other.until_text("samtools view", "#snippet")
+        other.click("#tab-python")
+        other.until_text("import", "#snippet")
+        keep(other, "shared")
+        other.click(f"[aria-label='Close lab/{calls}']")
+        other.until(f"!{shown}.textContent.includes('calls.vcf')", 30)
+        assert nothing_left_the_host(other, herd)

@@ -104,12 +104,21 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
     reference = fresh
     browser.on('locuschange', () => {
       const loci = browser?.currentLoci()
-      const now = Array.isArray(loci) ? loci.join(' ') : loci
-      if (now && !now.startsWith('undefined')) place.value = now.replaceAll(',', '')
+      const now = written(Array.isArray(loci) ? loci.join(' ') : (loci ?? ''))
+      if (now) place.value = now
     })
   }
   drawn = tracks
 }
+
+/** Whole bases, without separators; empty before igv.js knows its place. */
+const written = (loci: string): string =>
+  loci.includes('undefined') ? '' : loci.replaceAll(',', '').replace(/\d+\.\d+/g, number => String(Math.round(Number(number))))
+
+// Back and forward go to the place that the address had.
+addEventListener('popstate', () => {
+  if (browser && place.value) void browser.search(place.value)
+})
 
 function forget(igv: { removeAllBrowsers(): void }): void {
   if (browser) igv.removeAllBrowsers()
