@@ -110,6 +110,28 @@ class HttpSettings(BaseSettings):
         description="How long clients may keep a redirect; a signed address is valid three times as long.",
     )
 
+    # -- identity provider
+    oidc_issuer: Text = Field(
+        None,
+        description="OpenID Connect provider whose bearer tokens are taken, as it writes itself. Needs the "
+        "extra `oidc`. Unset: none are.",
+    )
+    oidc_audience: Text = Field(None, description="What its tokens must be for (`aud`); required with it.")
+    oidc_grants: Words = Field(
+        (),
+        description="What tokens allow, comma-separated: CLAIM=VALUE:SCOPES@COLLECTIONS, as "
+        "`groups=4dn-lab:read+submit@4dn`; VALUE `*` is any, COLLECTIONS `*` all, nested claims `a.b`.",
+    )
+    oidc_owner_claim: str = Field("sub", description="The claim that says whose jobs a token's are.")
+    oidc_allow_hosts: Words = Field(
+        (), description="Other hosts its keys may be published on, comma-separated."
+    )
+    oidc_allow_networks: Words = Field(
+        (),
+        description="Networks (CIDR) where it may be although they are private, comma-separated; then also "
+        "by plain http.",
+    )
+
     # -- limits while parsing (docs/adr/0025-limits-while-parsing.md)
     api_max_request_line_bytes: Size = Field(
         16 * 2**10,

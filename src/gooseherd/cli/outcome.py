@@ -15,8 +15,8 @@ _KEPT_BYTES = 8 << 20
 
 
 _HINTS: Final = {
-    "401": "show a key: --key (or --api-key) or GOOSEHERD_API_KEY; the admin makes one by gooseherd keys create",
-    "invalid-credential": "show another key: --key (or --api-key) or GOOSEHERD_API_KEY; the admin has new ones",
+    "401": "show a key: --key (--api-key) or GOOSEHERD_API_KEY; the admin makes one: gooseherd keys create",
+    "invalid-credential": "show another key: --key (or --api-key) or GOOSEHERD_API_KEY; the admin has them",
     "scope-required": "ask the admin for a key with that scope; what this one may do: gooseherd keys whoami",
 }
 """What to do about it, by the kind of problem."""

@@ -17,6 +17,7 @@ from gooseherd.sources.references import ReferenceSource, parse_references
 
 if TYPE_CHECKING:
     from gooseherd.sources.http import HttpSources
+    from gooseherd.sources.urlguard import UrlGuard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +46,23 @@ class OutboundRules:
         """
         # Late: who only passes the rules on need not wait for an HTTP client's imports.
         from gooseherd.sources.http import HttpSources
+
+        return HttpSources(
+            self.guard(),
+            drs_prefixes=self._prefixes(),
+            s3_endpoint=self._endpoint(),
+            s3_region=self.s3_region,
+        )
+
+    def guard(self) -> UrlGuard:
+        """What judges each address. Raises Misconfigured naming the variable."""
         from gooseherd.sources.urlguard import UrlGuard
 
-        guard = UrlGuard(
+        return UrlGuard(
             schemes=frozenset({"https", "http"} if self.allow_http else {"https"}),
             allow_hosts=self.allow_hosts,
             allow_networks=self.networks(),
             file_roots=self.file_roots,
-        )
-        return HttpSources(
-            guard, drs_prefixes=self._prefixes(), s3_endpoint=self._endpoint(), s3_region=self.s3_region
         )
 
     def reference_sources(self) -> tuple[ReferenceSource, ...]:

@@ -40,6 +40,7 @@ from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import make_delivery, make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import check_references, open_fleet, outbound_rules
+from gooseherd.wiring.identity import open_identity_provider
 from gooseherd.wiring.limits import running_limit
 from gooseherd.wiring.origins import origin_rules
 from gooseherd.wiring.reaping import make_executions, make_reaper
@@ -80,6 +81,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         cache = open_cache(settings)
         if cache is not None:
             stack.push_async_callback(cache.close)
+        provider = open_identity_provider(settings)
+        if provider is not None:
+            stack.push_async_callback(provider[1])
         sources = outbound_rules(settings).sources()
         stack.push_async_callback(sources.close)
         check_references(settings, sources)
@@ -182,6 +186,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             dependencies=Dependencies(
                 files=files,
                 keys=store.keys,
+                identity_provider=provider[0] if provider is not None else None,
                 token_seconds=settings.api_token_seconds,
                 submissions=submissions,
                 batches=batches,
