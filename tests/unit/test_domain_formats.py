@@ -51,6 +51,7 @@ from gooseherd.domain.source import SourceFile
         ("interval_list", "interval_list"),
         ("peaks.xls", "macs"),
         ("rmsk", "ucsc_table"),
+        ("RepeatMasker", "ucsc_table"),
         ("pairs.gz", "pairs"),
         ("pairs_gz", "pairs"),
         ("mcool", "mcool"),

@@ -74,7 +74,7 @@ UCSC_TABLE: Final = Format(
     "",
     Family.INTERVALS,
     ("rmsk", "genepred", "refflat"),
-    aliases=("refgene", "genepredext", "knowngene"),
+    aliases=("refgene", "genepredext", "knowngene", "repeatmasker"),
 )
 BEDPE: Final = Format("bedpe", "", Family.INTERVALS, ("bedpe",))
 PAF: Final = Format("paf", "", Family.INTERVALS, ("paf",))

@@ -43,6 +43,15 @@ GENES = (
     b"1\tNM_2\tchr1\t+\t10\t90\t20\t80\t1\t10,\t90,\t0\tOTHER\tcmpl\tcmpl\t0,\n"
 )
 
+REPEATMASKER = b"""\
+   SW   perc perc perc  query     position in query    matching  repeat              position in repeat
+score   div. del. ins.  sequence  begin end   (left)   repeat    class/family      begin  end    (left)     ID
+
+  463    1.3  0.6  1.7  chr1      10001 10468 (249240153) + (TAACCC)n Simple_repeat      1  463    (0)      1
+ 3612   11.4 21.5  1.3  chr1        101   468 (248944975) C TAR1      Satellite/telo   (399) 1712    483      2 *
+  239   29.4  1.9  1.0  chr1        700   700 (9) C L3 LINE/CR1 (1) 9 1
+"""
+
 MADE: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
     (
         "segments",
@@ -89,6 +98,24 @@ MADE: list[tuple[str, str, bytes, bytes, dict[str, int]]] = [
         RMSK,
         b"chr1\t100\t468\tTAR1\t0\t-\t3612\t114\t270\t13\t-248944975\tSatellite\ttelo\t-399\t1712\t483\t2\n"
         b"chr1\t10000\t10468\t(CCCTAA)n\t0\t+\t1504\t13\t4\t13\t-248945954\tSimple_repeat\tSimple_repeat\t1\t463\t0\t1\n",
+        {},
+    ),
+    (
+        "the output of RepeatMasker",
+        "ucsc_table",
+        REPEATMASKER,
+        b"#chrom\tchromStart\tchromEnd\tname\tscore\tstrand\tswScore\tpercDiv\tpercDel\tpercIns\tgenoLeft"
+        b"\trepClassFamily\trepStart\trepEnd\trepLeft\tid\n"
+        b"chr1\t100\t468\tTAR1\t0\t-\t3612\t11.4\t21.5\t1.3\t(248944975)\tSatellite/telo\t483\t1712\t(399)\t2\n"
+        b"chr1\t699\t700\tL3\t0\t-\t239\t29.4\t1.9\t1.0\t(9)\tLINE/CR1\t1\t9\t(1)\t.\n"
+        b"chr1\t10000\t10468\t(TAACCC)n\t0\t+\t463\t1.3\t0.6\t1.7\t(249240153)\tSimple_repeat\t1\t463\t(0)\t1\n",
+        {"replaced_header_lines": 1, "heading_lines": 1, "blank_lines": 1},
+    ),
+    (
+        "the output of RepeatMasker without its headings",
+        "ucsc_table",
+        b"  239   29.4  1.9  1.0  chr1        700   900 (9) + L3 LINE/CR1 1 201 (1) 7\n",
+        b"chr1\t699\t900\tL3\t0\t+\t239\t29.4\t1.9\t1.0\t(9)\tLINE/CR1\t1\t201\t(1)\t7\n",
         {},
     ),
     (
@@ -172,6 +199,8 @@ REFUSED = [
     ("macs", b"PK\x03\x04" + bytes(60), "zip"),
     ("ucsc_table", b"a\tb\tc\td\te\n", "line 1: a table without a heading"),
     ("ucsc_table", b"", "empty"),
+    ("ucsc_table", REPEATMASKER + b"not a repeat\n", "line 7: no record of RepeatMasker's output"),
+    ("ucsc_table", REPEATMASKER.replace(b"10001 10468", b"10469 10468"), "line 4: '10469' to '10468' is no"),
     ("seg", b"##fileformat=VCFv4.2\n", "the file is vcf"),
 ]
 

@@ -31,6 +31,14 @@ _GENES: Final = (
     [b"geneName", *_TEN],
 )  # fmt: skip
 """The columns of tables of genes without a heading; the last two are knownGene and refFlat."""
+_REPEATMASKER: Final = (
+    b"swScore percDiv percDel percIns genoLeft repClassFamily repStart repEnd repLeft id"
+).split()
+"""What is behind the strand of a record of RepeatMasker's own output, in BED's terms: where a repeat lies on
+the other strand, that output has its last three places the other way round."""
+_HEADING: Final = ((b"SW", b"perc"), (b"score", b"div."), (b"bit", b"perc"), (b"score", b"div"))
+"""First words of its two lines of headings; `bit` with HMMER."""
+_FRACTION: Final = re.compile(rb"\d{1,3}(?:\.\d+)?")
 _NAMES: Final = (
     (b"genoName", b"genoStart", b"genoEnd"),
     (b"chrom", b"txStart", b"txEnd"),
@@ -175,7 +183,8 @@ class MacsPeaks(TableReader):
 
 
 class UcscTable(TableReader):
-    """A dump of a table of UCSC: with its heading (#bin chrom ...), or else of rmsk or genes.
+    """A dump of a table of UCSC: with its heading (#bin chrom ...), or else of rmsk or genes; or what rmsk is
+    made of, the output of RepeatMasker (.out), by its headings or the shape of its first record.
 
     Genes become BED of twelve columns.
     """
@@ -185,6 +194,8 @@ class UcscTable(TableReader):
     def __init__(self) -> None:
         super().__init__()
         self._named: list[bytes] = []
+        self._repeatmasker = False
+        """It is no table but the output of RepeatMasker that rmsk is made of."""
 
     def line(self, text: bytes) -> bytes:
         if text.startswith(b"#"):
@@ -193,6 +204,14 @@ class UcscTable(TableReader):
                 self._named = named
                 return self._heading()
             return text + b"\n"
+        if not self._named and (self._repeatmasker or b"\t" not in text):
+            if tuple(text.split()[:2]) in _HEADING:
+                return self._heading_of_repeatmasker()
+            if (repeat := _repeat(text.split())) is not None:
+                self._repeatmasker = True
+                return self._repeat(*repeat)
+            if self._repeatmasker:
+                raise self.refused("no record of RepeatMasker's output")
         fields = self.columns(text, 4)
         if not self._named:
             self._named = self._known(fields)
@@ -206,6 +225,19 @@ class UcscTable(TableReader):
         name = found.get(b"repName", found.get(b"name", b"."))
         strand = found.get(b"strand", b".")
         return self.bed(found[chrom], found[begin], found[end], (name, _SCORE, strand, *rest))
+
+    def _heading_of_repeatmasker(self) -> bytes:
+        if self._repeatmasker:
+            self.count("heading_lines")
+            return b""
+        self._repeatmasker = True
+        return self.heading(b"name\tscore\tstrand", _REPEATMASKER)
+
+    def _repeat(self, chrom: bytes, begin: bytes, end: bytes, rest: Sequence[bytes]) -> bytes:
+        # Unlike UCSC's tables it counts from 1.
+        if not 0 < int(begin) <= int(end):
+            raise self.refused(f"{_shown(begin)} to {_shown(end)} is no interval")
+        return self.bed(chrom, b"%d" % (int(begin) - 1), end, rest)
 
     def _heading(self) -> bytes:
         if b"exonStarts" in self._named:
@@ -249,6 +281,27 @@ class UcscTable(TableReader):
                 *(b"%d" % len(begins), sizes, offsets, found.get(b"name2", found.get(b"geneName", b"."))),
             ),
         )
+
+
+def _repeat(words: list[bytes]) -> tuple[bytes, bytes, bytes, tuple[bytes, ...]] | None:
+    """(sequence, begin, end, the other columns) of a record of RepeatMasker's output.
+
+    As repeatmasker.org/webrepeatmaskerhelp.html has it. The number of the repeat is not in all versions; a
+    star at the end marks one that a better one overlaps.
+    """
+    if words[-1:] == [b"*"]:
+        words = words[:-1]
+    if len(words) not in (14, 15) or words[8] not in (b"+", b"C"):
+        return None
+    score, div, deleted, inserted, chrom, begin, end, left, strand, name, kind, one, two, three, *number = (
+        words
+    )
+    fractions = all(_FRACTION.fullmatch(word) for word in (div, deleted, inserted))
+    if not fractions or not all(_WHOLE.fullmatch(word) for word in (score, begin, end, two)):
+        return None
+    repeat = (one, two, three) if strand == b"+" else (three, two, one)
+    rest = (score, div, deleted, inserted, left, kind, *repeat, *(number or (b".",)))
+    return chrom, begin, end, (name, _SCORE, b"+" if strand == b"+" else b"-", *rest)
 
 
 def _fits(gene: dict[bytes, bytes]) -> bool:
