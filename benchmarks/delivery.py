@@ -7,11 +7,11 @@ Needs nginx and wrk. The real service on SQLite, its artifacts published before;
 (a size, a number of connections) they are asked one after the other, so a ratio compares what was measured
 in the same moments. Servers:
 
-    nginx      the artifacts' folder, sendfile; without tcp_nopush, which costs 40 ms a response
+    nginx      the artifacts' folder, sendfile
     bare       uvicorn and one pread (_bare_room.py)
     proxy      /files/…/reads.bam of the service, the default
     artifacts  /artifacts/… of the service: a redirect's second hop where no other server is named
-    hop2       nginx at the address to which ARTIFACT_DELIVERY=redirect with ARTIFACT_REDIRECT_URL leads
+    hop2       nginx where ARTIFACT_DELIVERY=redirect with ARTIFACT_REDIRECT_URL and a secret leads
     redirect   the first hop, not followed: what a client pays once in some minutes
     accel      nginx in front, which asks the service and sends the file (deploy/nginx.conf)
 
@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import _nginx
 import httpx
 
 from gooseherd.domain.artifact import Kind, Manifest, Part
@@ -53,6 +54,7 @@ SERVERS = ("nginx", "bare", "proxy", "artifacts", "hop2", "redirect", "accel")
 FILE_BYTES = 200 * 10**6
 LARGE_BYTES = 10 * 10**9
 SLOW_READERS = 100
+SECRET = "of-this-run"
 AIMS = {
     "proxy": ("ratio_bare", 0.75),
     "hop2": ("ratio_nginx", 0.9),
@@ -75,24 +77,6 @@ done = function(summary, latency)
     errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end
 """
-_NGINX = """
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 2048; }}
-http {{
-    access_log off;
-    default_type application/octet-stream;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    sendfile on;
-    sendfile_max_chunk 2m;
-    keepalive_requests 1000000;
-    open_file_cache max=100;
-    server {{ listen 127.0.0.1:{port}; root {artifacts}; }}
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -101,12 +85,6 @@ class Server:
 
     url: str
     processes: tuple[int, ...]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def publish(artifacts: Path, local_id: str, size: int, *, random_bytes: bool) -> tuple[SourceFile, Manifest]:
@@ -197,11 +175,9 @@ def memory_mib(processes: Sequence[int]) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def ask(
-    server: Server, size: int, connections: int, seconds: float, script: Path, core: int
-) -> dict[str, Any]:
+def ask(server: Server, size: int, connections: int, seconds: int, script: Path, core: int) -> dict[str, Any]:
     """One cell for one server."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), server.url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), server.url]
     environ = {**os.environ, "FILE_BYTES": str(FILE_BYTES), "RANGE_BYTES": str(size)}
     before, memory = cpu_seconds(server.processes), memory_mib(server.processes)
     with on_core(core):
@@ -281,15 +257,18 @@ def servers(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_core(core))
-        port = free_port()
-        config = folder / "nginx.conf"
-        config.write_text(_NGINX.format(folder=folder, port=port, artifacts=artifacts))
-        nginx = f"http://127.0.0.1:{port}"
-        pid = stack.enter_context(program(["nginx", "-c", config, "-e", folder / "error.log"], port))
-        found["nginx"] = Server(f"{nginx}/{part.key}", with_children(pid))
+        port, hop_port, front_port = (_nginx.free_port() for _ in range(3))
+        sites = [_nginx.plain(artifacts, port), _nginx.second_hop(artifacts, hop_port, SECRET)]
+        accel_pid = 0
+        if "accel" in wanted:
+            accel, accel_pid = service(stack, "accel", ARTIFACT_DELIVERY="accel", API_TRUSTED_PROXIES="1")
+            sites.append(_nginx.in_front(accel.removeprefix("http://"), artifacts, front_port))
+        pid = stack.enter_context(_nginx.running(folder / "nginx", sites, port))
+        processes = with_children(pid)
+        found["nginx"] = Server(f"http://127.0.0.1:{port}/{part.key}", processes)
         large_at["nginx"] = f"/{large_part.key}"
         if "bare" in wanted:
-            port = free_port()
+            port = _nginx.free_port()
             room = [
                 sys.executable,
                 str(ROOT / "benchmarks/_bare_room.py"),
@@ -300,7 +279,24 @@ def servers(
         if {"proxy", "artifacts"} & {*wanted}:
             url, pid = service(stack, "proxy")
             found["proxy"] = Server(f"{url}/files/bench/reads/reads.bam", (pid,))
+            found["artifacts"] = Server(f"{url}/artifacts/{part.sha256}/reads.bam?of=bench/reads", (pid,))
             large_at["proxy"] = "/files/bench/large/reads.bam"
+        if {"hop2", "redirect"} & {*wanted}:
+            base = f"http://127.0.0.1:{hop_port}"
+            url, pid = service(
+                stack,
+                "redirect",
+                ARTIFACT_DELIVERY="redirect",
+                ARTIFACT_REDIRECT_URL=base,
+                ARTIFACT_REDIRECT_SECRET=SECRET,
+                ARTIFACT_REDIRECT_SECONDS="3600",
+            )
+            found["redirect"] = Server(f"{url}/files/bench/reads/reads.bam", (pid,))
+            found["hop2"] = Server(check(found["redirect"], 307), processes)
+        if "accel" in wanted:
+            where = f"http://127.0.0.1:{front_port}/files/bench/reads/reads.bam"
+            found["accel"] = Server(where, (*processes, accel_pid))
+            large_at["accel"] = "/files/bench/large/reads.bam"
         yield found, large_at
 
 
@@ -308,7 +304,7 @@ def rows(
     found: dict[str, Server],
     sizes: Sequence[int],
     connections: Sequence[int],
-    seconds: float,
+    seconds: int,
     script: Path,
     core: int,
 ) -> Iterator[dict[str, Any]]:
@@ -354,9 +350,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--seconds", type=float, default=2.0, help="of a server in a cell (default: %(default)s)"
-    )
+    parser.add_argument("--seconds", type=int, default=2, help="of a server in a cell (default: %(default)s)")
     parser.add_argument("--sizes", type=numbers, default=[4096, 65536, 1 << 20], help="bytes of a range")
     parser.add_argument("--connections", type=numbers, default=[1, 16, 64])
     parser.add_argument("--servers", default=",".join(SERVERS))

@@ -102,19 +102,20 @@ def takes_accel(headers: Headers) -> bool:
     return headers.get(b"x-sendfile-type", b"").lower() == b"x-accel-redirect" and b"if-match" not in headers
 
 
-def accel_headers(part: Part, cache_control: bytes) -> Pairs:
+def accel_headers(part: Part, cache_control: bytes, *, partial: bool) -> Pairs:
     """What nginx needs to send the part; the range it takes from the request."""
     path = ACCEL_PREFIX + quote(part.key, safe=PLAIN)
     return [
         (b"content-type", part.media_type.encode("latin-1")),
         (b"content-length", b"0"),
-        *fixed_headers(part, cache_control),
+        # With a whole file nginx says itself that it knows ranges, with a range it does not.
+        *(pair for pair in fixed_headers(part, cache_control) if partial or pair[0] != b"accept-ranges"),
         (b"x-accel-redirect", path.encode("ascii")),
     ]
 
 
 async def _send_by_nginx(part: Part, answer: ConditionalResponse, send: Send, cache_control: bytes) -> None:
-    headers = accel_headers(part, cache_control)
+    headers = accel_headers(part, cache_control, partial=answer.status == 206)
     headers += [pair for pair in answer.headers if pair[0] == b"preference-applied"]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     # `count` is of what nginx sends, for whoever counts bytes.

@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _REMEMBERED: Final = 4096
 """Addresses; the one that was found longest ago is forgotten first."""
 _HOSTS: Final = 16
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _ONE_RANGE: Final = re.compile(rb"bytes=(\d{1,18})-(\d{1,18})?")
 _ELSEWHERE: Final = frozenset(
     (b"if-match", b"if-range", b"if-none-match", b"prefer", b"authorization", b"x-api-key", b"connection")
@@ -99,7 +100,7 @@ class PublishedParts:
         shared: Pairs = [
             (b"content-type", part.media_type.encode("latin-1")),
             *fixed_headers(part, cache_control),
-            (b"x-content-type-options", b"nosniff"),
+            _NOSNIFF,
         ]
         lines = header_lines(shared)
         if lines.count(b"\n") != len(shared) or lines.count(b"\r") != len(shared):
@@ -111,7 +112,9 @@ class PublishedParts:
             manifest_key,
             manifest,
             part,
-            header_lines(accel_headers(part, cache_control)) if self._accel else b"",
+            header_lines([*accel_headers(part, cache_control, partial=True), _NOSNIFF])
+            if self._accel
+            else b"",
             lines,
             b"/%d\r\n" % part.size,
             telemetry.REQUESTS.labels(scope["gooseherd.route"], "206"),
