@@ -22,6 +22,14 @@ def secrets_of(state_dir: Path) -> tuple[Path, ...]:
     return tuple(state_dir.absolute() / name for name in _SECRETS)
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder, or keep other users out of one of ours: it holds the catalog and keys."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    about = folder.stat()
+    if about.st_mode & 0o007 and about.st_uid == os.geteuid():
+        folder.chmod(about.st_mode & 0o770)
+
+
 class StateDir:
     """Locked for as long as the block lasts."""
 
@@ -30,7 +38,7 @@ class StateDir:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.path)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

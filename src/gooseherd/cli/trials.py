@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gooseherd.cli import options
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+
+if TYPE_CHECKING:
+    from gooseherd.settings import Settings
 
 
 def smoke(
@@ -106,6 +109,9 @@ def demo(
 
 def doctor(
     state_dir: options.StateDir = None,
+    exposure: Annotated[
+        bool, typer.Option("--exposure", help="Instead: what of this host is open to whom.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Say what this machine lacks, and how to get it."""
@@ -114,6 +120,9 @@ def doctor(
         from gooseherd import doctor as it
         from gooseherd.cli.up import read_settings
 
+        if exposure:
+            _show_exposure(read_settings(state_dir=state_dir), as_json=as_json)
+            return
         report = it.examine(read_settings(state_dir=state_dir), os.environ)
         if as_json:
             emit(report.to_json())
@@ -129,6 +138,24 @@ def doctor(
             raise typer.Exit(Exit.NOT_THERE)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+def _show_exposure(settings: Settings, *, as_json: bool) -> None:
+    from gooseherd.cli.tables import show_table
+    from gooseherd.exposure import examine_exposure
+
+    report = examine_exposure(settings, os.environ)
+    if as_json:
+        emit(report.to_json())
+    else:
+        marks = {"ok": "ok", "note": "note", "open": "OPEN"}
+        rows = [(one.name, marks[one.state], one.reach, one.credential) for one in report.found]
+        show_table(("what", "", "open to", "by"), rows)
+        for one in report.found:
+            if one.remedy and one.state != "ok":
+                print_status(f"{one.name}: {one.remedy}")
+    if not report.ok:
+        raise typer.Exit(Exit.FAILED)
 
 
 def version(as_json: options.Json = False) -> None:

@@ -20,7 +20,7 @@ from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.image import unpack
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.installation import extra_remedy
-from gooseherd.statedir import secrets_of
+from gooseherd.statedir import make_private, secrets_of
 
 _ANY: Final = AccessKey("devcloud", "devcloud")
 """For a cloud that does not look at credentials (LocalStack): AWS's libraries want some."""
@@ -43,7 +43,8 @@ def running_local_cloud(
     if importlib.util.find_spec("moto") is None:
         raise Misconfigured("local cloud", f"its packages are not installed; {extra_remedy('devcloud')}")
     folder = folder_of(state_dir)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(state_dir.absolute())
+    make_private(folder)
     pairs = folder / "certs"
     if not pairs.exists():
         certs.make_all(pairs)
