@@ -455,6 +455,14 @@ async def test_the_folder_stays_within_its_bound_and_what_was_not_used_goes_firs
     assert M5["two"] not in bench.kept
 
 
+async def test_a_folder_that_cannot_be_used_is_named_by_its_setting(bench: Bench, tmp_path: Path) -> None:
+    bench.folder.write_text("a file where the folder should be")
+    ended = await bench.attempt(cram(tmp_path, sam("one")))
+    assert ended.failure is not None
+    assert ended.failure.reason is Reason.MISCONFIGURED
+    assert "SOURCE_REFERENCES_DIR" in ended.failure.detail
+
+
 def test_nothing_goes_that_a_living_attempt_uses(tmp_path: Path) -> None:
     store = ReferenceStore(tmp_path / "r", 100)
     use = store.begin_use()

@@ -25,11 +25,13 @@ from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.processing.formats.decompression import MAX_BYTES
 from gooseherd.processing.formats.reference_fasta import SequenceSink, sequences_of
 from gooseherd.sources.references import SETTING, ReferenceSource, in_order
+from gooseherd.worker.failure_reason import lacks_room
 from gooseherd.worker.reference_store import DraftSequence, ReferenceStore, ReferenceUse
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.5
+_POLLS_TOLD_EVERY: Final = 60
 _ROOM_CHECKED_EVERY: Final = 16 << 20
 """Bytes that go into the folder without looking again whether there is room."""
 _MOST_NAMES: Final = 200_000
@@ -84,27 +86,33 @@ class References:
         if not self._rules.sources:
             return BroughtReferences(self._rules.folder, configured=False)
         if self._store is None:
-            self._store = await in_thread(ReferenceStore, self._rules.folder, self._rules.most_bytes)
-            self._use = await in_thread(self._store.begin_use)
+            try:
+                self._store = await in_thread(ReferenceStore, self._rules.folder, self._rules.most_bytes)
+                self._use = await in_thread(self._store.begin_use)
+            except OSError as error:
+                if lacks_room(error):
+                    raise
+                problem = f"the folder of reference sequences cannot be used ({error.strerror})"
+                raise StepFailed.because(Reason.MISCONFIGURED, f"{problem}: SOURCE_REFERENCES_DIR") from error
         found = set(await self._kept({sequence.m5 for sequence in wanted}))
         missing = [sequence for sequence in wanted if sequence.m5 not in found]
         different: dict[str, tuple[str, str]] = {}
-        problem: StepFailed | None = None
+        first_problem: StepFailed | None = None
         for source in in_order(self._rules.sources, missing):
             for url, sequences in _requests(source, [s for s in missing if s.m5 not in found]):
                 try:
                     split = await self._from(source, url, sequences, also, pausing)
                 except StepFailed as failed:
                     if not (source.by_m5 and failed.failure.reason is Reason.SOURCE_MISSING):
-                        problem = problem or _problem(source, failed)
+                        first_problem = first_problem or _problem(source, failed)
                     continue
                 found |= split.found
                 for sequence in sequences:
                     m5 = split.contents.get(sequence.name, sequence.m5)
                     if m5 != sequence.m5:
                         different[sequence.name] = (source.name, m5)
-        if problem is not None and any(sequence.m5 not in found for sequence in missing):
-            raise problem
+        if first_problem is not None and any(sequence.m5 not in found for sequence in missing):
+            raise first_problem
         return BroughtReferences(self._store.sequences, frozenset(found), different)
 
     async def close(self) -> None:
@@ -130,8 +138,12 @@ class References:
         """Read one file, if it is not known to lack what is missing; one attempt of the machine at a time."""
         assert self._store is not None
         name, m5s = hashlib.sha256(url.encode()).hexdigest(), {sequence.m5 for sequence in missing}
+        polls = 0
         while (lock := await in_thread(self._store.lock_of, name)) is None:
-            pausing(f"another attempt fetches the reference {source.name}", _POLL_SECONDS)
+            if polls % _POLLS_TOLD_EVERY == 0:
+                seconds = _POLL_SECONDS * _POLLS_TOLD_EVERY
+                pausing(f"another attempt fetches the reference {source.name}", seconds)
+            polls += 1
             await asyncio.sleep(_POLL_SECONDS)
         try:
             # Another attempt may have brought them in the meantime.
