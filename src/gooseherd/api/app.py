@@ -17,8 +17,10 @@ from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.head import HeadByGet
 from gooseherd.api.holding import Client, client_of
+from gooseherd.api.methods import Methods, routes_of
 from gooseherd.api.middleware import EdgeMiddleware
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import described, operation_id
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import (
@@ -34,7 +36,7 @@ from gooseherd.api.published_parts import PublishedFirst, PublishedParts
 from gooseherd.api.request_context import context_of
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.batches import batch_routes
-from gooseherd.api.routers.byte_routes import documented_routes
+from gooseherd.api.routers.byte_routes import documented_names, documented_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
@@ -69,8 +71,9 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         docs_url=None,  # static_files serves it
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
     )
-    for router in (
+    routers = (
         documented_routes(),
         artifact_routes(dependencies, catalog, names),
         job_routes(dependencies, names, streams),
@@ -82,17 +85,22 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         fleet_routes(dependencies),
         key_routes(dependencies, catalog, names, callers),
         operation_routes(dependencies),
-    ):
+        documented_names(),
+    )
+    for router in routers:
         framework.include_router(router)
-    _add_error_handlers(framework)
+    routes = routes_of(routers)
+    methods = Methods(routes)
+    framework.openapi = described(framework, routes)  # type: ignore[method-assign]
+    _add_error_handlers(framework, methods)
     origins = Origins(dependencies.origins, catalog)
     budget = byte_budget(dependencies.bytes_per_minute, dependencies.clock)
     parts = PublishedParts(dependencies, catalog, origins, budget)
     inside = StaticFiles(Delivery(HeadByGet(framework), dependencies, catalog, names, parts))
-    return PublishedFirst(parts, EdgeMiddleware(inside, dependencies, origins, budget, callers))
+    return PublishedFirst(parts, EdgeMiddleware(inside, dependencies, origins, budget, callers, methods))
 
 
-def _add_error_handlers(framework: FastAPI) -> None:
+def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
     """Every error behind the routes becomes a problem+json of one shape."""
 
     async def known(request: Request, error: Exception) -> Response:
@@ -110,8 +118,7 @@ def _add_error_handlers(framework: FastAPI) -> None:
         if error.status_code == 404:
             return await known(request, NotFound("page", context.path))
         if error.status_code == 405:
-            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-            return await known(request, MethodNotAllowed(_allowed(headers.get("allow", ""))))
+            return await known(request, MethodNotAllowed(methods.allowed(context.path)))
         return _response(
             request,
             plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id),
@@ -147,12 +154,6 @@ def _add_error_handlers(framework: FastAPI) -> None:
     framework.add_exception_handler(GooseherdError, known)
     framework.add_exception_handler(HTTPException, refused)
     framework.add_exception_handler(RequestValidationError, invalid)
-
-
-def _allowed(methods: str) -> str:
-    """The framework's list, with what is understood wherever GET is, and everywhere."""
-    known = {word.strip() for word in methods.split(",")} - {""}
-    return ", ".join(sorted(known | {"OPTIONS"} | ({"HEAD"} if "GET" in known else set())))
 
 
 def _response(request: Request, rendered: Problem) -> Response:

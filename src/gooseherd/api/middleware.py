@@ -16,6 +16,7 @@ from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
+from gooseherd.api.methods import Methods
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import Pairs, Stopping, problem, problem_type
@@ -48,8 +49,6 @@ _REQUEST_HEADERS: Final = (
 )
 _ESSENTIAL: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered although all connections are taken, beside the admin's calls."""
-_READ = b"GET, HEAD, OPTIONS"
-_WRITE = b"GET, HEAD, POST, DELETE, OPTIONS"
 
 
 class EdgeMiddleware:
@@ -66,7 +65,9 @@ class EdgeMiddleware:
         origins: Origins,
         budget: ByteBudget | None,
         callers: Callers,
+        methods: Methods,
     ) -> None:
+        self._methods = methods
         self._inside = inside
         self._callers = callers
         self._dependencies = dependencies
@@ -130,7 +131,8 @@ class EdgeMiddleware:
                 raise scope[ESSENTIAL_KEY]
             self._origins.check_host(headers)
             if scope["method"] == "OPTIONS":
-                await _options(scope, headers, send_with_headers, foreign=foreign and opened is None)
+                allow = self._methods.allowed(scope["path"]).encode()
+                await _options(allow, headers, send_with_headers, foreign=foreign and opened is None)
             else:
                 if foreign and opened is None:
                     raise self._origins.refuse(headers)
@@ -204,11 +206,8 @@ async def send_problem(
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else rendered.body})
 
 
-async def _options(
-    scope: MutableMapping[str, Any], headers: Headers, send: Send, *, foreign: bool = False
-) -> None:
+async def _options(allow: bytes, headers: Headers, send: Send, *, foreign: bool = False) -> None:
     """`foreign`: a page asks that is let in nowhere, and nothing is allowed to it."""
-    allow = _READ if _ARTIFACT.fullmatch(scope["path"]) else _WRITE
     response_headers: Pairs = [(b"allow", allow), (b"cache-control", b"no-store")]
     if b"access-control-request-method" in headers and not foreign:
         if headers.get(b"access-control-request-private-network") == b"true":

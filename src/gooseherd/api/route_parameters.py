@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 
 from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE
@@ -40,6 +41,14 @@ def _submitter(request: Request) -> RequestContext:
 
 Submitter = Annotated[RequestContext, Depends(_submitter)]
 """Raises KeyRequired, ScopeRequired before the body is read."""
+
+
+def needs_key(route: APIRoute) -> bool:
+    """Whether nothing of it is for who shows no key."""
+    found = list(route.dependant.dependencies)
+    return any(each.call in (_admin, _submitter) for each in found) or any(
+        each.call in (_admin, _submitter) for outer in found for each in outer.dependencies
+    )
 
 
 def whose(requester: str | None, context: RequestContext) -> Requester | None:
@@ -79,6 +88,7 @@ _DESCRIPTIONS: Final = {
     410: "The file was taken back",
     412: "If-Match names another version",
     413: "The body is too large",
+    414: "The address is too long",
     416: "The range starts past the end; Content-Range has the size",
     422: "A value cannot be used, or the artifact could not be made",
     429: "A limit is reached; Retry-After says when to ask again",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
 
 from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.models.response import PartWord
@@ -12,6 +13,7 @@ from gooseherd.api.route_parameters import problems
 
 _BYTES: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _TEXT: Final = {"schema": {"type": "string"}}
+_RANGE: Final = r"^bytes=([0-9]+-[0-9]*|-[0-9]+)(, ?([0-9]+-[0-9]*|-[0-9]+))*$"
 _PART_HEADERS: Final = {
     "ETag": {**_TEXT, "description": "sha256 of the bytes, strong", "example": '"9f86d081884c7d65…"'},
     "Accept-Ranges": {**_TEXT, "example": "bytes"},
@@ -50,6 +52,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {**_PART_HEADERS, "Content-Range": {**_TEXT, "example": "bytes 0-65535/21300000"}},
     },
     304: {"description": "Unchanged; also to a ranged request"},
+    307: {"description": "To a viewer: still being made, ask again at Location"},
     **problems(400, 401, 403, 404, 410, 412, 416, 422, 429, 502, 503),
 }
 
@@ -83,6 +86,24 @@ def documented_routes() -> APIRouter:
     return router
 
 
+def documented_names() -> APIRouter:
+    """GET and HEAD of parts by name; included after what else is in a file's folder."""
+    router = APIRouter(tags=["artifacts"])
+    for method in ("GET", "HEAD"):
+        router.add_api_route(
+            "/files/{dcc}/{local_id}/{name}",
+            _served_by_name,
+            methods=[method],
+            operation_id=f"{method.lower()}_file_by_name",
+            summary="Bytes of a part by its name" if method == "GET" else "Headers of a part by its name",
+            description="As /data and /index, under names that tools know: reads.bam, reads.bam.bai. Held "
+            "until it is made, then redirected to itself; never 202.",
+            responses={code: answer for code, answer in _RESPONSES.items() if code != 202},
+            response_class=Response,
+        )
+    return router
+
+
 async def _served_by_delivery(
     dcc: str,
     local_id: str,
@@ -90,7 +111,10 @@ async def _served_by_delivery(
         bool, Query(description="Upstream's own bytes (index: its own sidecar only; density: none).")
     ] = False,
     wait: Annotated[
-        float, Query(ge=0, description="Seconds to hold the request until the bytes are there.")
+        Annotated[float, Field(ge=0, le=999_999_999)] | Literal["true"],
+        Query(
+            description="Seconds to hold the request until the bytes are there, `true` for as long as may be."
+        ),
     ] = 0,
     retry: Annotated[
         bool, Query(description="Start over although the last job failed a moment ago.")
@@ -99,9 +123,19 @@ async def _served_by_delivery(
     part: Annotated[
         PartWord | None, Query(description="Of /data: this part of the artifact instead.")
     ] = None,
-    range_: Annotated[str | None, Header(alias="Range", examples=["bytes=0-65535"])] = None,
+    range_: Annotated[str | None, Header(alias="Range", pattern=_RANGE, examples=["bytes=0-65535"])] = None,
     if_range: Annotated[str | None, Header(description="Strong ETags only.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header(examples=["wait=30"])] = None,
+) -> Response:
+    raise AssertionError("api/delivery.py serves these")
+
+
+async def _served_by_name(
+    dcc: str,
+    local_id: str,
+    name: str,
+    range_: Annotated[str | None, Header(alias="Range", pattern=_RANGE, examples=["bytes=0-65535"])] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     raise AssertionError("api/delivery.py serves these")

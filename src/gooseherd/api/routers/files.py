@@ -32,7 +32,7 @@ from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileQuery
-from gooseherd.domain.source import SourceFile, parse_dcc
+from gooseherd.domain.source import MOST_BYTES, SidecarKind, SourceFile, parse_dcc
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +56,50 @@ _EXAMPLE: Final = {
 }
 
 
-def _body(media_type: str, schema: Mapping[str, Any], example: object) -> dict[str, Any]:
+_TEXT: Final = {"type": ["string", "null"], "maxLength": 4096}
+_ENTRY_SCHEMA: Final[dict[str, Any]] = {
+    "title": "Entry",
+    "type": "object",
+    "required": ["dcc", "local_id", "access_url"],
+    "properties": {
+        "dcc": {"type": "string", "minLength": 1, "maxLength": 64},
+        "local_id": {"type": "string", "minLength": 1, "maxLength": 255},
+        "access_url": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 4096,
+            "description": "https://, drs:// or s3://; file:// and http:// where settings allow them.",
+        },
+        "filename": {**_TEXT, "description": "Unset: the end of the address."},
+        "file_format": {**_TEXT, "description": "Name or EDAM id. Unset: by the file name's suffix."},
+        "md5": _TEXT,
+        "sha256": _TEXT,
+        "size_in_bytes": {"type": ["integer", "null"], "minimum": 0, "maximum": MOST_BYTES},
+        "version_tag": {**_TEXT, "description": "Upstream's ETag or date: the identity without a digest."},
+        "data_access_level": {**_TEXT, "description": "public (unset), consortium or protected."},
+        "status": {**_TEXT, "description": "active (unset); deleted and withdrawn files are 410."},
+        "sidecars": {
+            "type": ["array", "null"],
+            "items": {
+                "type": "object",
+                "required": ["kind", "access_url"],
+                "properties": {
+                    "kind": {"enum": [str(kind) for kind in SidecarKind]},
+                    "access_url": {"type": "string", "minLength": 1, "maxLength": 4096},
+                    "size_in_bytes": {"type": ["integer", "null"], "minimum": 0, "maximum": MOST_BYTES},
+                },
+            },
+        },
+    },
+}
+"""What domain.source reads; a portal's dump may have more members."""
+
+
+def _body(
+    media_type: str, schema: Mapping[str, Any], example: object, *, required: bool = True
+) -> dict[str, Any]:
     return {
-        "requestBody": {"required": True, "content": {media_type: {"schema": schema, "example": example}}}
+        "requestBody": {"required": required, "content": {media_type: {"schema": schema, "example": example}}}
     }
 
 
@@ -141,8 +182,8 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
             "application/json",
             {
                 "oneOf": [
-                    {"type": "object"},
-                    {"type": "array", "items": {"type": "object"}, "maxItems": LIST_LIMIT},
+                    _ENTRY_SCHEMA,
+                    {"type": "array", "items": _ENTRY_SCHEMA, "minItems": 1, "maxItems": LIST_LIMIT},
                 ]
             },
             _EXAMPLE,
@@ -157,7 +198,9 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         "/files/import",
         response_model=Imported,
         responses={**problems(401, 503), 422: {"model": Imported, "description": "Not one line was good"}},
-        openapi_extra=_body("application/x-ndjson", {"type": "string"}, json.dumps(_EXAMPLE) + "\n"),
+        openapi_extra=_body(
+            "application/x-ndjson", {"type": "string"}, json.dumps(_EXAMPLE) + "\n", required=False
+        ),
     )
     async def bulk(request: Request, context: Admin) -> JSONResponse:
         """Insert or replace entries given as JSON lines, any number; a bad line costs only itself."""

@@ -49,7 +49,14 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
 
     Theirs = Annotated[Reservation, Depends(theirs)]  # noqa: N806 - a type
 
-    @router.post("/sessions", status_code=201, responses=problems(401, 403, 422, 429, 503))
+    @router.post(
+        "/sessions",
+        status_code=201,
+        responses={
+            200: {"model": SessionView, "description": "The owner has one already: this one"},
+            **problems(401, 403, 422, 429, 503),
+        },
+    )
     async def create(
         context: Submitter, sessions: TheSessions, wanted: SessionRequest, response: Response
     ) -> SessionView:
