@@ -61,10 +61,7 @@ def operation_id(route: APIRoute) -> str:
 def described(framework: FastAPI, routes: Iterable[APIRoute]) -> Callable[[], dict[str, Any]]:
     """What makes the description of `framework`, once."""
     with_key = {
-        (route.path, method.lower())
-        for route in routes
-        if needs_key(route)
-        for method in route.methods or ()
+        (route.path, method.lower()) for route in routes if needs_key(route) for method in route.methods or ()
     }
     made: dict[str, Any] = {}
     plain = framework.openapi

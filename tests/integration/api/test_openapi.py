@@ -43,7 +43,7 @@ async def schemathesis(town: Any, folder: Path, *options: str) -> None:
 async def test_no_answer_differs_from_its_description(
     described: Any, tmp_path: Path, key: tuple[str, ...]
 ) -> None:
-    await schemathesis(described, tmp_path, "--phases", "examples,coverage,fuzzing", "-n", "3", *key)
+    await schemathesis(described, tmp_path, "--phases", "examples,coverage,fuzzing", "-n", "2", *key)
 
 
 @pytest.mark.long

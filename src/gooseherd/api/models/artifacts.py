@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from gooseherd.api.models.response import Link, PartWord, ResponseModel, StatusWord
 from gooseherd.domain.artifact import Kind, Manifest
@@ -15,6 +15,16 @@ NOTES_SHOWN: Final = 50
 COUNTS_SHOWN: Final = 200
 CONTIGS_SHOWN: Final = 10_000
 _NOTE_CHARACTERS: Final = 1000
+
+
+NameAndLength = Annotated[
+    tuple[str, int | None],
+    # Not as pydantic has it, by prefixItems, which few readers of OpenAPI know.
+    WithJsonSchema(
+        {"type": "array", "items": {"type": ["string", "integer", "null"]}, "minItems": 2, "maxItems": 2}
+    ),
+]
+"""A sequence's name and length."""
 
 
 class PartReadiness(ResponseModel):
@@ -73,7 +83,7 @@ class ManifestView(ResponseModel):
     notes: list[str] = Field(description="What was dropped, changed or could not be done, for people.")
     tools: dict[str, str] = Field(description="Versions of the programs that made it.")
     contig_count: int
-    contigs: list[tuple[str, int | None]] | None = Field(
+    contigs: list[NameAndLength] | None = Field(
         default=None, description="With `?contigs=true`: the first 10000; `contigs_url` has all."
     )
     contigs_url: str
@@ -139,7 +149,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 class Contigs(ResponseModel):
     """Reference sequences, in the shape of a Gosling `assembly`; a length may be unknown (null)."""
 
-    contigs: list[tuple[str, int | None]] = Field(examples=[[["chr1", 248956422], ["chr2", 242193529]]])
+    contigs: list[NameAndLength] = Field(examples=[[["chr1", 248956422], ["chr2", 242193529]]])
     aliases: dict[str, list[str]] = Field(
         description="Other names of sequences that are known by name and length.",
         examples=[{"chr1": ["1", "CM000663.2", "NC_000001.11"]}],
