@@ -21,6 +21,8 @@ WORKER_PORT: Final = 50051
 WORKER_HEALTH_PORT: Final = 8080
 """Each task has an address of its own, so that ports can be the same for all."""
 REFERENCES_MAX_BYTES: Final = 16 << 30
+MIN_BYTES_PER_SECOND: Final = 16 << 10
+SLOW_SECONDS: Final = 60.0
 
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "f", "no", "n", "off"})

@@ -40,6 +40,15 @@ class SourceSettings(BaseSettings):
         None, description="Endpoint of s3: sources; naming it allows it, also plain http. Unset: AWS's own."
     )
     source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
+    source_min_bytes_per_second: Size = Field(
+        environment.MIN_BYTES_PER_SECOND,
+        ge=0,
+        description="Slowest that a source may send, on average over SOURCE_SLOW_SECONDS: it holds a worker. "
+        "Below it the download is tried once more and ends with source_unavailable. 0: any speed.",
+    )
+    source_slow_seconds: float = Field(
+        environment.SLOW_SECONDS, gt=0, le=3600, description="How long a source may be slower than that."
+    )
     source_references: Words = Field(
         (),
         description="FASTA files of the reference sequences that CRAMs leave out: NAME=URL, comma-separated; "

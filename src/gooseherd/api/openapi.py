@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.route_parameters import needs_key, problems
 
 _WORD: Final = {"pattern": r"^[A-Za-z0-9_-]+$", "maxLength": 128}
@@ -101,6 +102,10 @@ def _complete(operation: dict[str, Any], *, in_path: str) -> None:
     framework_own = "#/components/schemas/HTTPValidationError"
     if framework_own in str(responses.get("422", "")):
         responses["422"] = _problem(refusals["422"])
+    for code, answer in responses.items():
+        if code[0] in "45" and MEDIA_TYPE in answer.get("content", ()):
+            # The framework adds application/json, which no refusal is.
+            answer["content"] = {MEDIA_TYPE: answer["content"][MEDIA_TYPE]}
     for code in ("400", "414"):
         responses.setdefault(code, _problem(refusals[code]))
     for code, words in (("4XX", "The request is refused"), ("5XX", "The service cannot answer it")):

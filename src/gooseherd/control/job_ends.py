@@ -13,6 +13,7 @@ from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import Timing
 from gooseherd.control.manifest_verification import publish_verified
+from gooseherd.control.source_hosts import SourceHosts
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import SHORTAGES, worker_need
 from gooseherd.domain.artifact import Manifest
@@ -52,6 +53,7 @@ class JobEnds:
         breaker: LaunchBreaker,
     ) -> None:
         self._breaker = breaker
+        self._source_hosts = SourceHosts()
         self._jobs = jobs
         self._fleet = fleet
         self._cache = cache
@@ -117,6 +119,7 @@ class JobEnds:
         )
 
     async def _report_completed(self, job: Job) -> None:
+        self._source_hosts.worked(job.source.access_url)
         self._wakeups.publish(job.job_id)  # Whoever waits need not wait until the worker is given back.
         ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
         JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
@@ -150,7 +153,10 @@ class JobEnds:
         ATTEMPTS_ENDED.labels(failure.reason).inc()
         ended_so = 1 + sum(earlier.reason is failure.reason for earlier in job.attempts)
         tries = next_try if job.session_id is None else next_try_in_session
-        again = tries(failure.reason, ended_so, self._timing.backoff_scale)
+        of_host = 0
+        if failure.reason is Reason.SOURCE_UNAVAILABLE:
+            of_host = self._source_hosts.failed(job.source.access_url)
+        again = tries(failure.reason, ended_so, self._timing.backoff_scale, of_host=of_host)
         if again is not None and failure.reason in SHORTAGES:
             limit = self._fleet.limit_reached(worker_need(job, Shortage(failure.reason, worker_id)))
             if limit is not None:  # The same again would end the same way.

@@ -80,6 +80,8 @@ _MEMORY: Final[dict[Reason, timedelta]] = {
 
 MAX_BACKOFF: Final = timedelta(minutes=10)
 _MOST_DOUBLINGS: Final = 20
+_MOST_OF_HOST: Final = 3
+"""A host that is back gives many files that wait; they should not wait much longer than it was away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +114,17 @@ def retryable(reason: Reason) -> bool:
     return reason in RETRY
 
 
-def next_try(reason: Reason, ended_so: int, scale: float = 1.0) -> Retry | None:
+def next_try(reason: Reason, ended_so: int, scale: float = 1.0, *, of_host: int = 0) -> Retry | None:
     """What follows when `ended_so` attempts of a job, the last one included, ended with `reason`.
 
-    None means the job fails with that reason. `scale` shortens the waits in tests.
+    None means the job fails with that reason. `scale` shortens the waits in tests. `of_host` attempts of
+    all files of the source's host ended so in a row: the wait is as long as if they were this job's, up to
+    eight times the first.
     """
     rule = RETRY.get(reason, _FINAL)
     if rule.tries is not None and ended_so >= rule.tries:
         return None
-    doublings = min(max(ended_so - 1, 0), _MOST_DOUBLINGS)
+    doublings = min(max(ended_so - 1, min(of_host - 1, _MOST_OF_HOST), 0), _MOST_DOUBLINGS)
     delay: timedelta = min(rule.backoff * 2**doublings, MAX_BACKOFF)
     return Retry(delay * scale)
 

@@ -168,10 +168,10 @@ _SOON: Final = timedelta(seconds=2)
 """Until a session's worker that does not answer is found to be gone, and then the job waits for the next."""
 
 
-def next_try(reason: Reason, ended_so: int, scale: float = 1.0) -> Retry | None:
+def next_try(reason: Reason, ended_so: int, scale: float = 1.0, *, of_host: int = 0) -> Retry | None:
     """As failures.next_try, for a job on a session's worker."""
     if reason in (Reason.NO_CAPACITY, Reason.LAUNCH_FAILED):
         return Retry(_SOON * scale)
     if reason in _TRIES and ended_so >= _TRIES[reason]:
         return None
-    return next_ordinary_try(reason, ended_so, scale)
+    return next_ordinary_try(reason, ended_so, scale, of_host=of_host)

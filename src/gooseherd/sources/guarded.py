@@ -121,9 +121,10 @@ class GuardedHttp:
                 waited += clock() - since
                 received += len(chunk)
                 yield chunk
-                if waited > self._patience.read_seconds:
+                if waited > self._patience.floor_seconds:
                     if received < waited * self._patience.floor_bytes:
-                        raise TransientFailure(display_url, response.status, "sends too slowly")
+                        problem = f"sends too slowly: {received / waited / 1024:.1f} KiB/s"
+                        raise TransientFailure(display_url, response.status, problem, slow=True)
                     waited, received = 0.0, 0
         except (ClientError, OSError) as error:
             raise TransientFailure(display_url, response.status, _words(error, "broke off")) from error

@@ -218,7 +218,7 @@ class HttpSources(Sources):
         pausing: Pausing,
     ) -> None:
         download = Download(self._http, source, sink, limit, report)
-        failures, best, doubted = 0, 0, False
+        failures, slow, best, doubted = 0, 0, 0, False
         while True:
             try:
                 place = await self._place(source.access_url)
@@ -234,6 +234,9 @@ class HttpSources(Sources):
                 if sink.size >= best + _PROGRESS:
                     failures, best = 0, sink.size
                 failures += 1
+                slow += faltered.slow
+                if slow >= self._patience.slow_tries:
+                    raise
                 await self._pause(failures, faltered, self._patience.tries, pausing)
 
     async def _attempt(self, download: Download, place: Place, sink: Sink) -> None:

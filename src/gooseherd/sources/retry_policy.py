@@ -16,9 +16,13 @@ class RetryPolicy:
 
     connect_seconds: float = 10.0
     read_seconds: float = 30.0
-    """Nothing received for so long is a stall, and so is less than `floor_bytes` on average."""
-    floor_bytes: int = 1024
-    """Per second: slower than this never ends, and may be meant not to."""
+    """Nothing received for so long is a stall."""
+    floor_bytes: int = 16 * 1024
+    """Per second, on average over `floor_seconds`: slower than this never ends, and may be meant not to."""
+    floor_seconds: float = 60.0
+    """Of waiting for upstream; what we take to write does not count."""
+    slow_tries: int = 2
+    """Slow connections, however much came through them, until a download is given up: each holds a worker."""
     tries: int = 6
     """Failures without progress, in a row, until a download is given up."""
     open_tries: int = 2
@@ -48,6 +52,8 @@ class TransientFailure(UpstreamUnavailable):
     retry_after: float | None = None
     again: bool = True
     """Whether the same request may work in a moment."""
+    slow: bool = False
+    """Bytes came, and too few."""
 
     def __str__(self) -> str:
         return f"upstream {self.problem} for {self.url}"

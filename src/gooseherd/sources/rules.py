@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import size_in_bytes
-from gooseherd.environment import REFERENCES_MAX_BYTES, read, switch, words
+from gooseherd.environment import (
+    MIN_BYTES_PER_SECOND,
+    REFERENCES_MAX_BYTES,
+    SLOW_SECONDS,
+    read,
+    switch,
+    words,
+)
 from gooseherd.sources.references import ReferenceSource, parse_references
 
 if TYPE_CHECKING:
@@ -37,6 +44,8 @@ class OutboundRules:
     """`name=url`, for reference sequences that files leave out."""
     references_max_bytes: int = REFERENCES_MAX_BYTES
     references_dir: Path | None = None
+    min_bytes_per_second: int = MIN_BYTES_PER_SECOND
+    slow_seconds: float = SLOW_SECONDS
 
     def sources(self) -> HttpSources:
         """Sources that keep to the rules; the caller closes them.
@@ -46,9 +55,11 @@ class OutboundRules:
         """
         # Late: who only passes the rules on need not wait for an HTTP client's imports.
         from gooseherd.sources.http import HttpSources
+        from gooseherd.sources.retry_policy import RetryPolicy
 
         return HttpSources(
             self.guard(),
+            patience=RetryPolicy(floor_bytes=self.min_bytes_per_second, floor_seconds=self.slow_seconds),
             drs_prefixes=self._prefixes(),
             s3_endpoint=self._endpoint(),
             s3_region=self.s3_region,
@@ -108,6 +119,10 @@ class OutboundRules:
                 environment, "SOURCE_REFERENCES_MAX_BYTES", size_in_bytes, REFERENCES_MAX_BYTES
             ),
             references_dir=Path(folder) if (folder := environment.get("SOURCE_REFERENCES_DIR")) else None,
+            min_bytes_per_second=read(
+                environment, "SOURCE_MIN_BYTES_PER_SECOND", size_in_bytes, MIN_BYTES_PER_SECOND
+            ),
+            slow_seconds=read(environment, "SOURCE_SLOW_SECONDS", float, SLOW_SECONDS),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -123,4 +138,6 @@ class OutboundRules:
             "SOURCE_REFERENCES": ",".join(self.references),
             "SOURCE_REFERENCES_MAX_BYTES": str(self.references_max_bytes),
             "SOURCE_REFERENCES_DIR": str(self.references_dir or ""),
+            "SOURCE_MIN_BYTES_PER_SECOND": str(self.min_bytes_per_second),
+            "SOURCE_SLOW_SECONDS": f"{self.slow_seconds:g}",
         }

@@ -157,6 +157,8 @@ def outbound_rules(settings: Settings) -> OutboundRules:
         references=settings.source_references,
         references_max_bytes=settings.source_references_max_bytes,
         references_dir=settings.source_references_dir,
+        min_bytes_per_second=settings.source_min_bytes_per_second,
+        slow_seconds=settings.source_slow_seconds,
     )
 
 

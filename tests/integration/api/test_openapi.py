@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parents[2] / "openapi"
-PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}}
 EXAMPLE = {"dcc": "4dn", "local_id": "4dnfi1"}
 
 
@@ -69,8 +68,7 @@ async def test_every_operation_has_a_name_that_stays_and_says_how_it_refuses(tow
         assert operation["security"], path
         for code, answer in operation["responses"].items():
             if code[0] in "45" and method != "head" and (path, code) not in OTHER_REFUSALS:
-                (content,) = answer["content"].items()
-                assert content[0] == "application/problem+json", (method, path, code)
+                assert list(answer["content"]) == ["application/problem+json"], (method, path, code)
         assert {"4XX", "5XX"} <= set(operation["responses"])
         if method == "post":
             (body,) = operation["requestBody"]["content"].values()
@@ -100,7 +98,7 @@ async def test_allow_lists_exactly_what_a_path_knows_and_head_is_where_get_is(de
     schema = (await town.http.get("/openapi.json")).json()
     key = {"X-API-Key": "the-admin-key"}
     paths = {re.sub(r"\{(\w+)\}", lambda w: EXAMPLE.get(w[1], "none"), path) for path in schema["paths"]}
-    for path in {*paths, "/", "/docs", "/openapi.json"}:
+    for path in {*paths, "/", "/openapi.json"}:
         allow = set((await town.http.options(path)).headers["allow"].split(", "))
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
             answer = await town.http.request(method, path, headers=key, content=b"\xff")
@@ -110,6 +108,9 @@ async def test_allow_lists_exactly_what_a_path_knows_and_head_is_where_get_is(de
             if method == "DELETE":
                 await town.register(**EXAMPLE)
         get, head = await town.http.get(path, headers=key), await town.http.head(path, headers=key)
+        if get.status_code == 202:
+            assert head.status_code == 404  # HEAD starts no work
+            continue
         assert head.status_code == get.status_code, path
         assert head.content == b""
         assert head.headers.get("content-type") == get.headers.get("content-type"), path

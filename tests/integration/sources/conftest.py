@@ -25,7 +25,13 @@ from gooseherd.sources.retry_policy import RetryPolicy
 from gooseherd.sources.urlguard import UrlGuard
 
 QUICK = RetryPolicy(
-    connect_seconds=5, read_seconds=0.3, tries=4, open_tries=2, backoff_seconds=0.001, max_wait_seconds=0.05
+    connect_seconds=5,
+    read_seconds=0.3,
+    floor_seconds=0.3,
+    tries=4,
+    open_tries=2,
+    backoff_seconds=0.001,
+    max_wait_seconds=0.05,
 )
 
 
@@ -53,6 +59,7 @@ class Reply:
     drop_after: int | None = None
     stall_after: int | None = None
     drip_seconds: float | None = None
+    drip_bytes: int = 1
     times: float = 1
     """How often the body is sent; infinity never ends."""
 
@@ -139,10 +146,10 @@ class Server:
         cut = reply.drop_after if reply.drop_after is not None else reply.stall_after
         body = reply.body[:cut]
         if reply.drip_seconds is not None:
-            for byte in body:
+            for start in range(0, len(body), reply.drip_bytes):
                 if self._leaving.is_set():
                     return False
-                writer.write(bytes([byte]))
+                writer.write(body[start : start + reply.drip_bytes])
                 await writer.drain()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), reply.drip_seconds)

@@ -279,6 +279,28 @@ async def test_a_body_that_only_drips_is_given_up(
     assert "sends too slowly" in detail
 
 
+async def test_a_slow_source_is_given_up_at_its_second_connection_however_much_came(
+    make_sources: Any, server: Any, entry: Any, into: Path
+) -> None:
+    """It would hold a worker for days: what makes up for a break does not make up for that."""
+    slow = RetryPolicy(
+        read_seconds=30,
+        floor_seconds=0.3,
+        floor_bytes=1 << 40,
+        slow_tries=2,
+        tries=100,
+        backoff_seconds=0.001,
+    )
+    sources = make_sources(patience=slow)
+    big = os.urandom(40 * MIB)
+    url = server.serve("/a", big, faults=({"drip_seconds": 0.02, "drip_bytes": 256 * 1024},) * 100)
+    reason, detail = await failed(sources.fetch(entry(url), into, limit=LIMIT, report=quiet), into)
+    assert reason is Reason.SOURCE_UNAVAILABLE
+    assert "sends too slowly" in detail
+    assert "KiB/s" in detail
+    assert len(server.starts) == 2
+
+
 async def test_headers_that_never_come_are_given_up(
     make_sources: Any, entry: Any, into: Path, kit: Any
 ) -> None:

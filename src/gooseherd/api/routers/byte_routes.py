@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.models.response import PartWord
@@ -13,7 +13,10 @@ from gooseherd.api.route_parameters import problems
 
 _BYTES: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _TEXT: Final = {"schema": {"type": "string"}}
-_RANGE: Final = r"^bytes=([0-9]+-[0-9]*|-[0-9]+)(, ?([0-9]+-[0-9]*|-[0-9]+))*$"
+_RANGE_SCHEMA: Final = {
+    "type": "string",
+    "pattern": r"^bytes=([0-9]+-[0-9]*|-[0-9]+)(, ?([0-9]+-[0-9]*|-[0-9]+))*$",
+}
 _PART_HEADERS: Final = {
     "ETag": {**_TEXT, "description": "sha256 of the bytes, strong", "example": '"9f86d081884c7d65…"'},
     "Accept-Ranges": {**_TEXT, "example": "bytes"},
@@ -123,7 +126,9 @@ async def _served_by_delivery(
     part: Annotated[
         PartWord | None, Query(description="Of /data: this part of the artifact instead.")
     ] = None,
-    range_: Annotated[str | None, Header(alias="Range", pattern=_RANGE, examples=["bytes=0-65535"])] = None,
+    range_: Annotated[
+        str | None, WithJsonSchema(_RANGE_SCHEMA), Header(alias="Range", examples=["bytes=0-65535"])
+    ] = None,
     if_range: Annotated[str | None, Header(description="Strong ETags only.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header(examples=["wait=30"])] = None,
@@ -135,7 +140,9 @@ async def _served_by_name(
     dcc: str,
     local_id: str,
     name: str,
-    range_: Annotated[str | None, Header(alias="Range", pattern=_RANGE, examples=["bytes=0-65535"])] = None,
+    range_: Annotated[
+        str | None, WithJsonSchema(_RANGE_SCHEMA), Header(alias="Range", examples=["bytes=0-65535"])
+    ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     raise AssertionError("api/delivery.py serves these")

@@ -59,7 +59,7 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
     def selected(
         where: Shown,
         files: Annotated[
-            str | None, Query(max_length=16_384, description="DCC/ID, several with commas between.")
+            str | None, Query(max_length=12_000, description="DCC/ID, several with commas between.")
         ] = None,
         q: Annotated[str | None, Query(max_length=200, description="Or a search, as in /files.")] = None,
         dcc: Annotated[str | None, Query(max_length=64)] = None,
