@@ -17,9 +17,10 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST
 from gooseherd.domain.retention import UNFINISHED_LEAST
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
 from gooseherd.fleet.provisioner import LaunchTemplate, launch_request
-from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB, WorkerSize
+from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB
 from gooseherd.settings import Profile, Settings
 from gooseherd.storage.s3_credentials import ONLY_NEW, S3Credentials
 from gooseherd.wiring.fleet import worker_environment

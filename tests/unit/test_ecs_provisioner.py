@@ -10,6 +10,7 @@ import pytest
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import LaunchFailed, Misconfigured, NoCapacity, NotFound
 from gooseherd.domain.job import JobId, WorkerId
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.ecs_api import AlreadyLaunched, CloudUnavailable, EcsApi, _meaning
 from gooseherd.fleet.ecs_rate import TokenBucket
 from gooseherd.fleet.provisioner import (
@@ -19,7 +20,6 @@ from gooseherd.fleet.provisioner import (
     client_token,
     launch_request,
 )
-from gooseherd.fleet.sizes import WorkerSize
 
 ATTEMPT = AttemptId(JobId("4f" * 16), 2)
 TEMPLATE: dict[str, Any] = {"fleet": "gooseherd/test", "task_definition": "worker", "subnets": ["subnet-1"]}

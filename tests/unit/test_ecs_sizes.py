@@ -15,10 +15,10 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, BAM, BED
 from gooseherd.domain.job import JobId, WorkerId
 from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.sizes import (
     FARGATE_MEMORY_MIB,
     SizeBounds,
-    WorkerSize,
     limit_reached,
     size_for,
     smallest,

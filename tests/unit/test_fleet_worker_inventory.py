@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from gooseherd.domain.job import WorkerId
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.ecs_tasks import FleetTask
-from gooseherd.fleet.sizes import WorkerSize
 from gooseherd.fleet.worker_inventory import WorkerInventory
 from gooseherd.fleet.worker_state import WorkerState
 

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from gooseherd.control.executions import Executions
 from gooseherd.control.loop import Loop
 from gooseherd.control.session_permits import SessionPermits, SessionSeat, runs_outside
 from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.job import Job, JobId, Requester
-from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.control.worker_assignment import worker_need
+from gooseherd.domain.job import Job, JobId, Requester, WorkerId
+from gooseherd.domain.launching import Placement, Placements, Supply, forecasts
+from gooseherd.domain.ports.fleet import Capacity, Fleet
 from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.worker_size import WorkerSize
 
 _LOOK_AHEAD = 32
 """Pending jobs read at once; more when a requester at the limit would hide the ones behind."""
+
+_FAR_AHEAD = 512
+"""Pending jobs read now and then, to see how many workers a batch is worth: as many as may wait of it."""
+
+_FAR_PAUSE_PER_LAUNCH = 0.25
+"""How long until then again, as a part of the time that a launch takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,10 @@ class DispatchSnapshot:
     """Jobs followed here that somebody has cancelled."""
     unconfirmed: Sequence[Job] = ()
     """Jobs under a lease of ours that was granted while the answer to us got lost."""
+    supply: Supply | None = None
+    """Workers that live, and what a launch costs; None: nothing."""
+    sizes: Mapping[JobId, WorkerSize] = field(default_factory=dict)
+    """What each job that is due needs, if there is a supply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +75,20 @@ class FollowJob:
     job: Job
 
 
-Action = LeaseJob | StopJob | FollowJob
+@dataclass(frozen=True, slots=True)
+class SpareWorker:
+    """No job needs it: the warm floor may have it, else it may end."""
+
+    worker_id: WorkerId
+    end: bool
+
+
+Action = LeaseJob | StopJob | FollowJob | SpareWorker
 
 
 def plan(seen: DispatchSnapshot, *, running_limit: int) -> list[Action]:
-    """Which jobs to lease: queue order, skipping requesters that run `running_limit` jobs already.
+    """Which jobs to lease: queue order, skipping requesters that run `running_limit` jobs already, and jobs
+    that had better wait for a worker that lives (domain/launching.py).
 
     Whether the limit still holds when it comes to leasing is the store's to say: other processes lease too.
     """
@@ -74,14 +97,19 @@ def plan(seen: DispatchSnapshot, *, running_limit: int) -> list[Action]:
     actions += [LeaseJob(job, seen.seats[job.queued_for].session_id) for job in seen.for_sessions]
     running = Counter(seen.running)
     free = seen.slots - len(seen.unconfirmed)
+    placements = None if seen.supply is None else Placements(seen.supply)
     for job in seen.due:
         if free <= 0:
-            break
+            return actions
         if running[job.queued_for] >= running_limit:
+            continue
+        if placements is not None and placements.place(job, seen.sizes[job.job_id]) is Placement.WAIT:
             continue
         running[job.queued_for] += 1
         free -= 1
         actions.append(LeaseJob(job))
+    if placements is not None:
+        actions += [SpareWorker(worker_id, end) for worker_id, end in placements.spare()]
     return actions
 
 
@@ -104,6 +132,7 @@ class Dispatcher:
         self._fleet = fleet
         self._executions = executions
         self._running_limit = running_limit
+        self._looked_far_at: datetime | None = None
         self.loop: Loop[DispatchSnapshot, Action] = Loop(
             "dispatcher",
             observe=self._observe,
@@ -114,6 +143,7 @@ class Dispatcher:
         )
 
     async def _observe(self) -> DispatchSnapshot:
+        capacity = self._fleet.capacity()
         some = self._executions.following or self._executions.unconfirmed
         owned = await self._jobs.owned(self._executions.owner) if some else ()
         launching = self._executions.launching
@@ -122,10 +152,15 @@ class Dispatcher:
         for_sessions, outside = await self._due_for_sessions(seats) if seats else ((), ())
         running: Mapping[Requester, int] = {}
         due: Sequence[Job] = ()
-        if slots > 0 and (due := [*outside, *await self._jobs.due(_LOOK_AHEAD, seats.keys())]):
+        supply = None
+        if slots > 0 and capacity.launch_seconds:
+            due, running, supply = await self._due_with_supply(capacity, slots, outside, seats)
+        elif slots > 0 and (due := [*outside, *await self._jobs.due(_LOOK_AHEAD, seats.keys())]):
             running = await self._jobs.running_by_requester()
             due = await self._due_in_turn(due, running, slots, seats.keys())
         return DispatchSnapshot(
+            supply=supply,
+            sizes={} if supply is None else {job.job_id: self._size(job) for job in due},
             for_sessions=for_sessions,
             seats=seats,
             due=due,
@@ -134,6 +169,34 @@ class Dispatcher:
             unwanted=[job.job_id for job in owned if job.cancel_requested],
             unconfirmed=[job for job in owned if self._executions.is_unconfirmed(job)],
         )
+
+    async def _due_with_supply(
+        self,
+        capacity: Capacity,
+        slots: int,
+        outside: Sequence[Job],
+        seats: Mapping[Requester, SessionSeat],
+    ) -> tuple[Sequence[Job], Mapping[Requester, int], Supply | None]:
+        """Due jobs, who runs how many, and the workers that live: launches cost something."""
+        now = await self._jobs.now()
+        pause = timedelta(seconds=_FAR_PAUSE_PER_LAUNCH * capacity.launch_seconds)
+        far = self._looked_far_at is None or now - self._looked_far_at >= pause
+        look_ahead = _FAR_AHEAD if far else _LOOK_AHEAD
+        page = await self._jobs.due(look_ahead, seats.keys())
+        if far and page:
+            self._looked_far_at = now
+        idle = any(worker.idle_seconds is not None for worker in capacity.workers)
+        if not (due := [*outside, *page]) and not idle:
+            return (), {}, None
+        at_work = await self._jobs.at_work()
+        running = Counter(job.queued_for for job in at_work)
+        if due:
+            due = list(await self._due_in_turn(due, running, slots, seats.keys()))
+        workers = forecasts(capacity, at_work, now, self._size)
+        return due, running, Supply(capacity.launch_seconds, workers, now, far or len(page) < look_ahead)
+
+    def _size(self, job: Job) -> WorkerSize:
+        return self._fleet.size_for(worker_need(job))
 
     async def _due_for_sessions(
         self, seats: Mapping[Requester, SessionSeat]
@@ -179,6 +242,8 @@ class Dispatcher:
                 self._executions.cancel(job_id)
             case FollowJob(job):
                 self._executions.start_unconfirmed(job)
+            case SpareWorker(worker_id, end):
+                await self._fleet.spare(worker_id, end=end)
             case LeaseJob(job, None):
                 await self._executions.lease(job, self._running_limit)
             case LeaseJob(job, str(session_id)):

@@ -75,10 +75,13 @@ class ReservedWorkers:
         self._changed = changed
         self._launching: dict[ReservationId, asyncio.Task[None]] = {}
 
-    async def launch(self, seen: Reservation, **fields: object) -> Reservation | None:
+    async def launch(
+        self, seen: Reservation, worker: WorkerHandle | None = None, **fields: object
+    ) -> Reservation | None:
         """Begin to launch a worker for it, in place of one that it has; None: it is no longer as seen.
 
-        Returns before the worker is there: the reservation then is ready, or ends with launch_failed.
+        Returns before the worker is there: the reservation then is ready, or ends with launch_failed. A
+        `worker` that the fleet has reserved for it already is used instead of a launch.
         """
         now = await self._reservations.now()
         wanted = seen.to(
@@ -93,10 +96,12 @@ class ReservedWorkers:
         starting = await self._reservations.change(seen, wanted)
         if starting is not None:
             name = starting.reservation_id
-            task = asyncio.create_task(self._start(starting), name=f"launch {starting.launch}")
+            task = asyncio.create_task(self._start(starting, worker), name=f"launch {starting.launch}")
             self._launching[name] = task
             task.add_done_callback(lambda done: self._launched(name, done))
             self._changed(starting)
+        elif worker is not None:
+            await self._fleet.release(worker.worker_id, reusable=True, attempt=wanted.launch)
         return starting
 
     async def speak_to(self, seen: Reservation) -> bool:
@@ -187,8 +192,21 @@ class ReservedWorkers:
 
     # -- launching ---------------------------------------------------------------------------
 
-    async def _start(self, starting: Reservation) -> None:
-        acquiring = asyncio.create_task(self._fleet.acquire(need_of(starting)))
+    async def _acquire(self, starting: Reservation, reserved: WorkerHandle | None) -> WorkerHandle:
+        if reserved is not None:
+            try:
+                async with asyncio.timeout(_SPEAK_TIMEOUT_SECONDS), self._workers.connect(reserved) as link:
+                    await link.keep(KEEP_SECONDS)
+                return reserved
+            except (WorkerLost, Misconfigured, TimeoutError):
+                await self._fleet.release(reserved.worker_id, reusable=False, attempt=starting.launch)
+            except BaseException:
+                await self._fleet.disown(reserved.worker_id)  # It ends by its idle timeout.
+                raise
+        return await self._fleet.acquire(need_of(starting))
+
+    async def _start(self, starting: Reservation, worker: WorkerHandle | None) -> None:
+        acquiring = asyncio.create_task(self._acquire(starting, worker))
         current: Reservation | None = starting
         try:
             while not (await asyncio.wait({acquiring}, timeout=_LOOK_SECONDS))[0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -33,6 +34,9 @@ _log = logging.getLogger(__name__)
 _PAUSE: Final = timedelta(seconds=5)
 """After a launch that failed; doubled with each in a row."""
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
+_RETURN: Final = timedelta(seconds=10)
+"""How long a worker that a job has taken is waited for, before another one is launched in its place: most
+files are small, and a launch takes longer."""
 _MOST_DOUBLINGS: Final = 10
 _REMEMBERED: Final = timedelta(days=1)
 """How long an ended reservation can still be looked at."""
@@ -46,9 +50,24 @@ class FloorWorkers(WarmWorkers):
         self._build = build
         self._taken = taken
         self._ready: frozenset[WorkerId] = frozenset()
+        self.offered: set[WorkerId] = set()
+        """Idle workers that no job needs, since that was looked at."""
+        self.lacking = 0
+        """Slots that are empty."""
+        self.taken = False
+        """One was handed out by this process, since that was looked at."""
 
     def ready(self) -> Collection[WorkerId]:
         return self._ready
+
+    def offer(self, worker_id: WorkerId) -> bool:
+        if self.lacking:
+            self.offered.add(worker_id)
+            self._taken.notify()
+        return self.lacking > 0
+
+    def wants(self) -> int:
+        return self.lacking
 
     def seen(self, reservations: Sequence[Reservation]) -> None:
         """What the floor is now."""
@@ -64,6 +83,8 @@ class FloorWorkers(WarmWorkers):
                 if await self._reservations.change(one, ended) is not None:
                     RESERVATIONS_ENDED.labels(Purpose.FLOOR, EndReason.TAKEN).inc()
                     self._ready -= {one.worker_id} if one.worker_id is not None else set()
+                    self.taken = True
+                    self.lacking += 1
                     self._taken.notify()
                     return one.worker_id
             if not usable:
@@ -108,6 +129,7 @@ class WarmFloor:
         self._deployed_at: datetime | None = None
         self._failures = 0
         self._pause_until: datetime | None = None
+        self._may_return_until: datetime | None = None
         self._reserved = ReservedWorkers(
             reservations=reservations, fleet=fleet, workers=workers, changed=self._changed
         )
@@ -137,12 +159,17 @@ class WarmFloor:
 
     async def _observe(self) -> FloorSnapshot:
         now = await self._reservations.now()
+        idle = sorted(self._floor_workers.offered)
+        self._floor_workers.offered.clear()
+        if self._floor_workers.taken:
+            self._floor_workers.taken, self._may_return_until = False, now + _RETURN
         if self._deployed_at is None:
             self._deployed_at = now
             await self._reservations.forget(now - _REMEMBERED)
         every = await self._reservations.live()
         reservations = [one for one in every if one.purpose is Purpose.FLOOR]
         self._floor_workers.seen(reservations)
+        self._floor_workers.lacking = max(self._floor - len(reservations), 0)
         for state in ReservationState:
             if state is not ReservationState.ENDED:
                 RESERVATIONS.labels(Purpose.FLOOR, state).set(sum(one.state is state for one in reservations))
@@ -158,12 +185,14 @@ class WarmFloor:
             workers=workers,
             launches_pause_until=self._pause_until,
             free=self._max_workers - sum(worker.stoppable for worker in workers),
+            idle=idle,
+            may_return_until=self._may_return_until,
         )
 
     async def _act(self, action: Action) -> None:
         match action:
-            case ReserveSlot(slot):
-                await self._reserve(slot)
+            case ReserveSlot(slot, idle):
+                await self._reserve(slot, idle)
             case EndReservation(seen, reason, detail):
                 await self._reserved.end(seen, reason, detail)
             case ReplaceWorker(seen, detail):
@@ -173,7 +202,7 @@ class WarmFloor:
             case SpeakTo(seen):
                 await self._reserved.speak_to(seen)
 
-    async def _reserve(self, slot: int) -> None:
+    async def _reserve(self, slot: int, idle: WorkerId | None) -> None:
         now = await self._reservations.now()
         assert self._deployed_at is not None
         wanted = Reservation(
@@ -187,9 +216,15 @@ class WarmFloor:
             created_at=now,
             changed_at=now,
         )
+        launch = replace(wanted, launches=1).launch
+        worker = None if idle is None else await self._fleet.reserve(idle, launch)
+        if idle is not None and worker is None:
+            return  # It has got a job meanwhile.
         made = await self._reservations.reserve(wanted, self._floor)
         if made is not None and made.reservation_id == wanted.reservation_id:
-            await self._reserved.launch(made)
+            await self._reserved.launch(made, worker)
+        elif worker is not None:
+            await self._fleet.release(worker.worker_id, reusable=True, attempt=launch)
 
     async def _replace(self, seen: Reservation, detail: str) -> None:
         replaced = await self._reserved.launch(seen, build=self._build, deployed_at=self._deployed_at)

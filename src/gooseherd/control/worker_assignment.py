@@ -17,6 +17,7 @@ from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Job, WorkerId
 from gooseherd.domain.ports.fleet import Fleet, Shortage, WorkerHandle, WorkerNeed
 from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
@@ -220,6 +221,7 @@ def worker_need(job: Job, *newest: Shortage) -> WorkerNeed:
         job.source.file_format,
         job.source.size_in_bytes,
         (*earlier, *newest),
+        leaves_floor=job.priority is Priority.BATCH,
     )
 
 

@@ -5,7 +5,8 @@ never makes more workers than there are slots.
 
 | slot | what is seen | decision |
 | --- | --- | --- |
-| below the floor, empty | no newer deployment, and launches do not fail just now | reserve it |
+| below the floor, empty | no newer deployment, and an idle worker of its size is here | reserve it for that |
+| below the floor, empty | neither; launches do not fail just now, and none may come back soon | reserve it |
 | at or above the floor | live | end it: surplus |
 | any | of the build of an earlier deployment | replace its worker by one of this build, in place |
 | any | of the build of a later deployment | left to its processes |
@@ -60,13 +61,18 @@ class FloorSnapshot:
     """Launches of this process failed: none before."""
     free: int = 1_000_000
     """How many more workers the fleet may have."""
+    idle: Sequence[WorkerId] = ()
+    """Idle workers of the floor's size that no job needs: they spare a launch."""
+    may_return_until: datetime | None = None
+    """A job has taken a worker of the floor: until then it may be through with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReserveSlot:
-    """Reserve it and launch its worker, unless another process does."""
+    """Reserve it, for an idle worker or for one that is launched, unless another process does."""
 
     slot: int
+    idle: WorkerId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +123,16 @@ def plan(seen: FloorSnapshot) -> list[Action]:
         for one in of_floor
         if one.state is not ReservationState.ENDING
     )
-    paused = seen.launches_pause_until is not None and seen.now < seen.launches_pause_until
-    if superseded or paused:
+    if superseded:
         return actions
     taken = {one.slot for one in of_floor}
     empty = [slot for slot in range(seen.floor) if slot not in taken]
+    actions += [ReserveSlot(slot, worker) for slot, worker in zip(empty, seen.idle, strict=False)]
+    empty = empty[len(seen.idle) :]
+    if any(
+        until is not None and seen.now < until for until in (seen.launches_pause_until, seen.may_return_until)
+    ):
+        return actions
     launching = sum(one.state in _LAUNCHING and one.worker_id is None for one in of_floor)
     return actions + [ReserveSlot(slot) for slot in empty[: max(0, seen.free - launching)]]
 

@@ -173,8 +173,10 @@ class EcsDiscovery:
         """It answered a health request: healthy from now on, unless ECS knows better."""
         state = self._known.get(worker_id)
         if state is not None and not state.probed and not state.gone:
+            now = self._clock()
+            at = now if state.healthy_at is None else state.healthy_at
             self._take_in(
-                {worker_id: replace(state, probed=True, been_healthy=True, changed_at=self._clock())}
+                {worker_id: replace(state, probed=True, been_healthy=True, healthy_at=at, changed_at=now)}
             )
 
     # -- Wool ------------------------------------------------------------------------------

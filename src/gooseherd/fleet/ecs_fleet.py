@@ -2,7 +2,7 @@
 
     acquire:  the worker that has this attempt already
               → a warm one of ours that is large enough and, asked itself, is idle and of our build
-              → one of the warm floor, if it is large enough, asked in the same way
+              → one of the warm floor, if it is large enough, asked in the same way; not for a batch
               → a launch, when fewer than `max_workers` live (a warm one too small or too old makes room)
 
 Warm workers belong to the process that released them: no two processes hand out one worker,
@@ -17,7 +17,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from gooseherd.domain.attempt import AttemptId
@@ -31,14 +30,25 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.ports.fleet import WarmWorkers, WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.domain.ports.fleet import (
+    Capacity,
+    WarmWorkers,
+    WorkerHandle,
+    WorkerHealth,
+    WorkerNeed,
+    WorkerView,
+)
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import CloudUnavailable, EcsApi
+from gooseherd.fleet.ecs_capacity import is_of, launches_under_way, live_workers, user_of, views
 from gooseherd.fleet.ecs_launches import DESCRIBE_SECONDS, Describe, EcsLaunches
+from gooseherd.fleet.ecs_sizing import EcsSizing
 from gooseherd.fleet.ecs_tasks import is_task_id
+from gooseherd.fleet.no_floor import NoFloor
 from gooseherd.fleet.provisioner import EcsProvisioner
-from gooseherd.fleet.sizes import SizeBounds, WorkerSize, limit_reached, size_for, smallest
+from gooseherd.fleet.sizes import SizeBounds
 from gooseherd.fleet.worker_inventory import WorkerInventory
 from gooseherd.fleet.worker_state import WorkerState, as_view
 
@@ -84,12 +94,13 @@ class EcsFleet(AcquiringFleet):
         self._discovery = discovery
         self._describe = describe
         self._build = build
-        self._bounds = bounds or SizeBounds()
+        self._sizing = EcsSizing(bounds or SizeBounds(), discovery.states)
+        self._floor_size = self._sizing.smallest
         self._start_timeout = start_timeout
         self._idle_timeout = idle_timeout
         self._survey_timeout = survey_timeout
         self._sure_for = sure_for
-        self._floor = floor
+        self._floor = floor or NoFloor()
         self._unreserve = unreserve or describe
         self._clock = clock
         self._inventory = WorkerInventory(discovery.states, clock)
@@ -102,6 +113,7 @@ class EcsFleet(AcquiringFleet):
             inventory=self._inventory,
             describe=describe,
             start_timeout=start_timeout,
+            clock=clock,
         )
 
     async def find(self, worker_id: WorkerId) -> WorkerHandle | None:
@@ -154,10 +166,10 @@ class EcsFleet(AcquiringFleet):
                     await self._discovery.until(
                         worker_id, lambda state: state.gone or state.reason is Reason.OUT_OF_MEMORY
                     )
-        return self._known_end(worker_id)
+        return self._sizing.known_end(worker_id)
 
     def limit_reached(self, need: WorkerNeed) -> str | None:
-        return limit_reached(self._judged(need), self._bounds, self._sizes())
+        return self._sizing.limit_reached(need)
 
     async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
         """Does not wait for the end of one that is stopped."""
@@ -181,17 +193,45 @@ class EcsFleet(AcquiringFleet):
 
     def slots(self) -> int:
         self._discovery.start()
-        idle = {*self._inventory.idle(), *(self._floor.ready() if self._floor is not None else ())}
+        idle = {*self._inventory.idle(), *self._floor.ready()}
         return self._free_slots(
-            self._user_of(worker_id)
+            user_of(worker_id, self._discovery.states(), self._inventory)
             for worker_id, state in self._discovery.states().items()
             if not state.gone and worker_id not in idle
         )
 
+    def capacity(self) -> Capacity:
+        launching = self._launching | launches_under_way(self._discovery.states(), self._inventory)
+        live = live_workers(self._discovery, self._inventory, self._floor.ready(), self._clock())
+        return Capacity(self._launches.seconds, live, launching, self._floor.wants(), self._floor_size)
+
+    def size_for(self, need: WorkerNeed) -> WorkerSize:
+        return self._sizing.size_for(need)
+
+    async def spare(self, worker_id: WorkerId, *, end: bool) -> None:
+        state = self._discovery.states().get(worker_id)
+        if state is None or state.task is None or not self._inventory.is_warm(worker_id):
+            return
+        if state.task.size == self._floor_size and self._floor.offer(worker_id):
+            return
+        if end:
+            self._inventory.let_go(worker_id)
+            await self._launches.stop(worker_id, "no job needs it")
+
+    async def reserve(self, worker_id: WorkerId, launch: AttemptId) -> WorkerHandle | None:
+        """Only of the floor's size: a larger one would cost more for as long as it is kept."""
+        idle, state = self._inventory.idle(), self._discovery.states().get(worker_id)
+        if worker_id not in idle or state is None or state.task is None:
+            return None
+        if state.task.size != self._floor_size or not state.healthy:
+            return None
+        self._inventory.hold(worker_id, str(launch))
+        return await self._still_idle(worker_id, idle[worker_id])
+
     async def view(self) -> Sequence[WorkerView]:
         """Those that ended are shown for a while, with their diagnosis."""
         self._discovery.start()
-        return self._views()
+        return views(self._discovery, self._inventory)
 
     async def survey(self, also: Collection[WorkerId] = ()) -> Sequence[WorkerView]:
         """Of `also`, one that ECS does not know (any more) is not in the answer."""
@@ -205,9 +245,12 @@ class EcsFleet(AcquiringFleet):
         found = [
             WorkerState(task.worker_id, 0.0, task, gone=task.stopped) for task in described.tasks.values()
         ]
-        views = [*self._views(), *(as_view(state) for state in found if self._is_ours(state))]
+        shown = [
+            *views(self._discovery, self._inventory),
+            *(as_view(state) for state in found if is_of(self._discovery.fleet, state)),
+        ]
         # One that ECS never showed may be a worker of another cluster that a job named.
-        return [view for view in views if view.health is not WorkerHealth.GONE or view.started_at]
+        return [view for view in shown if view.health is not WorkerHealth.GONE or view.started_at]
 
     async def stop(self, worker_id: WorkerId, reason: str) -> None:
         """Does not wait for its end."""
@@ -217,7 +260,7 @@ class EcsFleet(AcquiringFleet):
         if state is None or state.task is None:
             task = (await self._api.describe_tasks([worker_id])).tasks.get(worker_id)
             state = WorkerState(worker_id, 0.0, task, gone=task is None or task.stopped)
-        if state.gone or not self._is_ours(state):
+        if state.gone or not is_of(self._discovery.fleet, state):
             raise NotFound("worker", worker_id)
         if self._inventory.held_for(worker_id) is None:
             self._inventory.let_go(worker_id)
@@ -240,7 +283,7 @@ class EcsFleet(AcquiringFleet):
 
     async def _acquire(self, need: WorkerNeed) -> WorkerHandle:
         await self._seen_once()
-        attempt, size = str(need.attempt), size_for(self._judged(need), self._bounds, self._sizes())
+        attempt, size = str(need.attempt), self.size_for(need)
         mine = self._launched_for(attempt)
         if mine is not None:
             self._inventory.hold(mine, attempt)
@@ -252,7 +295,7 @@ class EcsFleet(AcquiringFleet):
                 if handle is not None:
                     log.info("warm worker reused", extra={"worker": handle.worker_id, "attempt": attempt})
                     return handle
-            if (handle := await self._from_floor(need.attempt, size)) is not None:
+            if not need.leaves_floor and (handle := await self._from_floor(need.attempt, size)) is not None:
                 return handle
         await self._make_room(attempt, reserved=need.reserved)
         try:
@@ -263,7 +306,7 @@ class EcsFleet(AcquiringFleet):
 
     async def _from_floor(self, attempt: AttemptId, size: WorkerSize) -> WorkerHandle | None:
         """One of the warm floor, if its size will do; None: none is to be had."""
-        if self._floor is None or not smallest(self._bounds).covers(size):
+        if not self._floor_size.covers(size):
             return None
         while (worker_id := await self._floor_worker()) is not None:
             handle = await self.take(worker_id, attempt)
@@ -274,33 +317,11 @@ class EcsFleet(AcquiringFleet):
         return None
 
     async def _floor_worker(self) -> WorkerId | None:
-        assert self._floor is not None
         try:
             return await self._floor.take()
         except StoreUnavailable as error:
             log.warning("the warm floor cannot be used", extra={"error": str(error)})
             return None
-
-    def _known_end(self, worker_id: WorkerId | None) -> Reason:
-        state = None if worker_id is None else self._discovery.states().get(worker_id)
-        return Reason.WORKER_LOST if state is None else state.reason
-
-    def _judged(self, need: WorkerNeed) -> WorkerNeed:
-        """Without workers that were merely lost; with those that are now known to have run out of memory."""
-        judged = (
-            replace(shortage, reason=self._known_end(shortage.worker_id))
-            if shortage.reason is Reason.WORKER_LOST
-            else shortage
-            for shortage in need.shortages
-        )
-        return replace(need, shortages=tuple(s for s in judged if s.reason is not Reason.WORKER_LOST))
-
-    def _sizes(self) -> dict[WorkerId, WorkerSize]:
-        return {
-            worker_id: state.task.size
-            for worker_id, state in self._discovery.states().items()
-            if state.task is not None
-        }
 
     async def _seen_once(self) -> None:
         """What runs already counts, so nothing is launched before it was seen."""
@@ -357,7 +378,7 @@ class EcsFleet(AcquiringFleet):
             idle = {} if reserved else self._inventory.idle()
             if idle:
                 victim = min(idle, key=lambda worker_id: idle[worker_id])
-            elif self._floor is None or reserved or (taken := await self._floor_worker()) is None:
+            elif reserved or (taken := await self._floor_worker()) is None:
                 raise self._no_capacity(self._max_workers)
             else:
                 victim = taken
@@ -375,24 +396,3 @@ class EcsFleet(AcquiringFleet):
         live = [state for state in self._discovery.states().values() if not state.gone]
         seen = {state.task.launched_for for state in live if state.task is not None}
         return len(live) + len(self._launching - seen)
-
-    # -- small things ----------------------------------------------------------------------
-
-    def _views(self) -> list[WorkerView]:
-        return [
-            as_view(state, self._held_by(worker_id), warm=self._inventory.is_warm(worker_id))
-            for worker_id, state in self._discovery.states().items()
-            if self._is_ours(state)
-        ]
-
-    def _held_by(self, worker_id: WorkerId) -> str | None:
-        return None if self._inventory.held_for(worker_id) is None else self._user_of(worker_id)
-
-    def _user_of(self, worker_id: WorkerId) -> str | None:
-        """The attempt that has it, or, as long as nobody has, the one it was launched for."""
-        task = self._discovery.states()[worker_id].task
-        return self._inventory.held_for(worker_id) or (task.launched_for if task is not None else None)
-
-    def _is_ours(self, state: WorkerState) -> bool:
-        """A job may name a worker of another fleet; what was just launched was not seen yet."""
-        return state.task is None or state.task.started_by == self._discovery.fleet

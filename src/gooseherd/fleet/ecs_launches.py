@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -12,11 +13,11 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import GooseherdError, LaunchFailed, Misconfigured, NotFound, WorkerLost
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.diagnosis import as_error, diagnose, starting_late
 from gooseherd.fleet.discovery import EcsDiscovery
 from gooseherd.fleet.ecs_api import EcsApi
 from gooseherd.fleet.provisioner import EcsProvisioner
-from gooseherd.fleet.sizes import WorkerSize
 from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.fleet.worker_inventory import WorkerInventory
 
@@ -48,6 +49,12 @@ def keep_over_wool(workers: WoolWorkers, seconds: float) -> Describe:
     return keep
 
 
+_FIRST_SECONDS: Final = 60.0
+"""What a launch is taken to last before there was one: a cold start on Fargate."""
+_NEWEST: Final = 0.3
+"""The newest launch's share in how long they are taken to last."""
+
+
 class EcsLaunches:
     """Starts and stops FleetTasks; `start_timeout` is from RunTask to healthy, in seconds."""
 
@@ -60,6 +67,7 @@ class EcsLaunches:
         inventory: WorkerInventory,
         describe: Describe,
         start_timeout: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._provisioner = provisioner
@@ -68,6 +76,14 @@ class EcsLaunches:
         self._describe = describe
         self._start_timeout = start_timeout
         self._connecting: set[asyncio.Task[None]] = set()
+        self._clock = clock
+        self._requested_at: dict[WorkerId, float] = {}
+        self._measured: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From RunTask to healthy, as launches of this process went lately."""
+        return _FIRST_SECONDS if self._measured is None else self._measured
 
     async def launch(self, attempt: AttemptId, size: WorkerSize, *, reserved: bool = False) -> WorkerId:
         """Request a worker of that size, held for the attempt from now on.
@@ -75,6 +91,7 @@ class EcsLaunches:
         Raises:
             NoCapacity, LaunchFailed, Misconfigured: as EcsProvisioner.launch.
         """
+        began = self._clock()
         launching = asyncio.create_task(self._provisioner.launch(attempt, size, reserved=reserved))
         try:
             worker_id = await asyncio.shield(launching)
@@ -84,6 +101,7 @@ class EcsLaunches:
                 await self.stop(await launching, "nobody waits for it any more")
             raise
         self._inventory.hold(worker_id, str(attempt))
+        self._requested_at[worker_id] = began
         self._discovery.expect(worker_id)
         return worker_id
 
@@ -104,7 +122,11 @@ class EcsLaunches:
         except asyncio.CancelledError:
             await asyncio.shield(self._give_up(worker_id))
             raise
+        finally:
+            began = self._requested_at.pop(worker_id, None)
         if state.healthy:
+            if began is not None:
+                self._measure(self._clock() - began)
             address = self._discovery.address(worker_id)
             assert address is not None
             handle = WorkerHandle(worker_id, address)
@@ -134,6 +156,10 @@ class EcsLaunches:
             connecting.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         await self._provisioner.close()
+
+    def _measure(self, seconds: float) -> None:
+        before = seconds if self._measured is None else self._measured
+        self._measured = before + _NEWEST * (seconds - before)
 
     async def _connect(self, worker: WorkerHandle) -> None:
         """Open the connection to a new worker while its caller writes down that it has it."""

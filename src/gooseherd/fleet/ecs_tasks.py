@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from gooseherd.domain.job import WorkerId
-from gooseherd.fleet.sizes import WorkerSize
+from gooseherd.domain.worker_size import WorkerSize
 
 ATTEMPT_VARIABLE: Final = "WORKER_LAUNCHED_FOR"
 """In the container's environment, where it outlives StopTask; tags do not."""

@@ -16,10 +16,11 @@ from gooseherd.domain.errors import Misconfigured, NoCapacity
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.quantities import tool_threads
 from gooseherd.domain.reservation import KEEP_SECONDS
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.ecs_api import AlreadyLaunched, EcsApi
 from gooseherd.fleet.ecs_rate import TokenBucket
 from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, KEEP_VARIABLE, MEMORY_VARIABLE, THREADS_VARIABLE
-from gooseherd.fleet.sizes import CPU_UNITS, WorkerSize
+from gooseherd.fleet.sizes import CPU_UNITS
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
@@ -11,6 +12,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BEDGRAPH, BEDPE, CRAM, EMBL, GENBANK, PAF, PAIRS, WIG, Family, Format
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import Shortage, WorkerNeed
+from gooseherd.domain.worker_size import WorkerSize
 
 _GIB: Final = 1 << 30
 CPU_UNITS: Final = 1024
@@ -70,21 +72,6 @@ _STEPS: Final[tuple[tuple[int, int, int], ...]] = (
     (8 * _GIB, 2048, 4096),
     (1 << 63, 4096, 8192),
 )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class WorkerSize:
-    """CPU units, MiB of memory, GiB of disk. Ordered by cpu, then memory, then disk."""
-
-    cpu: int
-    memory_mib: int
-    disk_gib: int = 20
-
-    def covers(self, other: WorkerSize) -> bool:
-        """Whether work made for `other` can run in it."""
-        return (
-            self.cpu >= other.cpu and self.memory_mib >= other.memory_mib and self.disk_gib >= other.disk_gib
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +185,7 @@ def _pair_for(source: int, bounds: SizeBounds) -> tuple[int, int]:
     return min((pair for pair in pairs if pair[0] >= cpu and pair[1] >= memory), default=pairs[-1])
 
 
+@cache
 def _pairs(bounds: SizeBounds) -> list[tuple[int, int]]:
     return sorted(
         (cpu, memory)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gooseherd.domain.job import WorkerId
-from gooseherd.fleet.sizes import WorkerSize
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.worker_state import WorkerState
 
 _RETRY_SECONDS: Final = 5.0

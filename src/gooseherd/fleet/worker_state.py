@@ -44,6 +44,8 @@ class WorkerState:
     probed: bool = False
     """It answered our own health request, which is sooner than ECS says so."""
     been_healthy: bool = False
+    healthy_at: float | None = None
+    """When it was first seen to be."""
     gone: bool = False
     changed_at: float = 0.0
 
@@ -92,7 +94,8 @@ def observe(
         if before.gone or (before.task is not None and task.version < before.task.version):
             continue
         after = replace(before, task=task, gone=task.stopped, absences=0)
-        after = replace(after, been_healthy=before.been_healthy or after.healthy)
+        if after.healthy and not before.been_healthy:
+            after = replace(after, been_healthy=True, healthy_at=now)
         if after != known.get(worker_id):
             changed[worker_id] = replace(after, changed_at=now)
     for worker_id in missing:

@@ -9,10 +9,10 @@ import pytest
 
 from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.domain.errors import LaunchFailed, Misconfigured, NoCapacity
+from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.discovery import EcsDiscovery, PollPace
 from gooseherd.fleet.ecs_api import CloudUnavailable
 from gooseherd.fleet.provisioner import EcsProvisioner, Placement
-from gooseherd.fleet.sizes import WorkerSize
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 

@@ -11,6 +11,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.job import WorkerId
+from gooseherd.domain.worker_size import WorkerSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class WorkerNeed:
     source_bytes: int | None
     shortages: tuple[Shortage, ...] = ()
     """How earlier attempts of the job ended, oldest first: each asks for a larger worker."""
+    leaves_floor: bool = False
+    """It takes no worker of the warm floor, which is for those who wait."""
     reserved: bool = False
     """For a reservation, under whose name in place of an attempt's: a new worker, which does not end for
     being idle as long as somebody speaks to it (reservation.KEEP_SECONDS)."""
@@ -80,6 +83,37 @@ class WorkerView:
     size: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LiveWorker:
+    """A worker as far as it matters for whether another one is launched."""
+
+    worker_id: WorkerId
+    size: WorkerSize
+    ready: bool
+    ready_seconds: float = 0.0
+    """For how long it has been ready."""
+    idle_seconds: float | None = None
+    """For how long it has been idle, if this process may hand it out; None: it may not."""
+    of_floor: bool = False
+    """Idle, of the warm floor."""
+    launched_for: str | None = None
+    """The attempt or the reservation it was launched for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a fleet has, and what more of it costs. By default launches cost nothing worth a thought."""
+
+    launch_seconds: float = 0.0
+    """From the decision to launch a worker to its first attempt, as it was lately."""
+    workers: Sequence[LiveWorker] = ()
+    launching: Collection[str] = ()
+    """Attempts for which this process has decided to launch a worker, and reservations by their launch."""
+    floor_wants: int = 0
+    """How many workers the warm floor lacks, and has not begun to launch."""
+    floor_size: WorkerSize | None = None
+
+
 class WarmWorkers(Protocol):
     """The warm floor's workers, of which each is handed out once, by whichever process is first."""
 
@@ -89,6 +123,14 @@ class WarmWorkers(Protocol):
 
     async def take(self) -> WorkerId | None:
         """One of them, which is no longer the floor's; None: there is none. Raises StoreUnavailable."""
+        ...
+
+    def wants(self) -> int:
+        """How many it lacks, as far as this process knows."""
+        ...
+
+    def offer(self, worker_id: WorkerId) -> bool:
+        """An idle worker of the floor's size that no job needs; whether the floor wants it. Does not wait."""
         ...
 
 
@@ -153,6 +195,25 @@ class Fleet(Protocol):
     def slots(self) -> int:
         """How many more workers could be acquired now."""
         ...
+
+    def capacity(self) -> Capacity:
+        """What lives and what a launch costs, as known now; does not wait."""
+        return Capacity()
+
+    def size_for(self, need: WorkerNeed) -> WorkerSize:
+        """What would be launched for it."""
+        return WorkerSize(0, 0, 0)
+
+    async def spare(self, worker_id: WorkerId, *, end: bool) -> None:
+        """No job needs a worker that this process may hand out: the warm floor has it, or it may `end`.
+
+        Nothing happens to one that is not idle any more.
+        """
+        return
+
+    async def reserve(self, worker_id: WorkerId, launch: AttemptId) -> WorkerHandle | None:
+        """Such a worker of the smallest size for a reservation, by a launch's name; None: not to be had."""
+        return None
 
     async def view(self) -> Sequence[WorkerView]:
         """All workers of this fleet as they are known now; does not wait."""
