@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, tuple_
+from sqlalchemy import Integer, Select, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import UnaryExpression
@@ -57,10 +57,34 @@ def _likely(condition: _Likely, compiler: SQLCompiler, **options: Any) -> str:
 _IN_THE_QUEUE: Final = _Likely(_PENDING)
 """Pending, found by an index of pending jobs and not by that of all statuses."""
 
+_LIMIT: Final = bindparam("b_limit", type_=Integer)
+
+_LEASED: Final = jobs.c.status.in_(
+    [literal_column(f"'{status}'") for status in sorted(s.value for s in LEASED)]
+)
+
+_UNOWNED: Final = (
+    select(jobs)
+    .where(_LEASED, jobs.c.lease_expires_at <= bindparam("b_now"))
+    .order_by(jobs.c.lease_expires_at, jobs.c.id)
+    .limit(_LIMIT)
+)
+
+_OWNED: Final = select(jobs).where(
+    _LEASED,
+    jobs.c.lease_owner == bindparam("b_owner", type_=jobs.c.lease_owner.type),
+    jobs.c.lease_expires_at > bindparam("b_now"),
+)
+
+_AT_WORK: Final = select(jobs).where(_LEASED)
+
+_RUNNING: Final = select(jobs.c.queued_for).where(_LEASED)
+
 _DUE: Final = (
     select(jobs)
     .where(_IN_THE_QUEUE, jobs.c.not_before <= bindparam("b_now"))
     .order_by(jobs.c.rank, jobs.c.id)
+    .limit(_LIMIT)
 )
 
 _DUE_FOR: Final = (
@@ -162,7 +186,7 @@ class JobReads(Stored):
     @reading
     def due(self, tx: Transaction, limit: int, passing_over: Collection[Requester] = ()) -> Sequence[Job]:
         """Pending jobs whose time has come, in queue order (rank, id)."""
-        return _all(tx, _without(_DUE, passing_over).limit(limit), {"b_now": tx.now})
+        return _all(tx, _without(_DUE, passing_over), {"b_now": tx.now, "b_limit": limit})
 
     @reading
     def due_for(self, tx: Transaction, requester: Requester, limit: int) -> Sequence[Job]:
@@ -172,21 +196,17 @@ class JobReads(Stored):
     @reading
     def unowned(self, tx: Transaction, limit: int) -> Sequence[Job]:
         """Jobs whose lease has run out or was handed over; the handed-over first, then the longest stale."""
-        over = select(jobs).where(_leased(), jobs.c.lease_expires_at <= tx.now)
-        return _all(tx, over.order_by(jobs.c.lease_expires_at, jobs.c.id).limit(limit))
+        return _all(tx, _UNOWNED, {"b_now": tx.now, "b_limit": limit})
 
     @reading
     def owned(self, tx: Transaction, owner: Owner) -> Sequence[Job]:
         """Running or finalizing jobs under that owner's unexpired lease."""
-        return _all(
-            tx,
-            select(jobs).where(_leased(), jobs.c.lease_owner == owner, jobs.c.lease_expires_at > tx.now),
-        )
+        return _all(tx, _OWNED, {"b_now": tx.now, "b_owner": owner})
 
     @reading
     def at_work(self, tx: Transaction) -> Sequence[Job]:
         """All running and finalizing jobs, leases fresh or not."""
-        return _all(tx, select(jobs).where(_leased()))
+        return _all(tx, _AT_WORK)
 
     @reading
     def naming(self, tx: Transaction, worker_ids: Collection[WorkerId], since: datetime) -> Sequence[Job]:
@@ -204,7 +224,7 @@ class JobReads(Stored):
     @reading
     def running_by_requester(self, tx: Transaction) -> Mapping[Requester, int]:
         """Running and finalizing jobs per requester; there are never more of them than workers."""
-        return Counter(map(Requester, tx.connection.scalars(select(jobs.c.queued_for).where(_leased()))))
+        return Counter(map(Requester, tx.connection.scalars(_RUNNING)))
 
     @reading
     def queue_depth(self, tx: Transaction) -> QueueDepth:
@@ -238,10 +258,6 @@ class JobReads(Stored):
 
 def _without(wanted: Select[Any], passing_over: Collection[Requester]) -> Select[Any]:
     return wanted.where(jobs.c.queued_for.not_in(sorted(passing_over))) if passing_over else wanted
-
-
-def _leased() -> ColumnElement[bool]:
-    return jobs.c.status.in_(sorted(status.value for status in LEASED))
 
 
 def load(tx: Transaction, job_id: JobId) -> Job | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import Row, bindparam, delete, func, or_, select, update
 
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId
 from gooseherd.store.reservation_details import details_of, reservation_from
@@ -19,6 +19,26 @@ _LIVE_OF_PURPOSE: Final = select(reservations).where(
     reservations.c.purpose == bindparam("b_purpose"), reservations.c.live
 )
 _BY_ID: Final = select(reservations).where(reservations.c.id == bindparam("b_id"))
+_LIVE: Final = (
+    select(reservations).where(reservations.c.live).order_by(reservations.c.created_at, reservations.c.id)
+)
+_LIVE_OR_LATE: Final = (
+    select(reservations)
+    .where(or_(reservations.c.live, reservations.c.ended_at > bindparam("b_after")))
+    .order_by(reservations.c.created_at, reservations.c.id)
+)
+_CHANGING: Final = (
+    update(reservations)
+    .where(
+        reservations.c.id == bindparam("b_id"),
+        reservations.c.version == bindparam("b_version"),
+        reservations.c.live,
+    )
+    .values(
+        {column.name: bindparam(f"b_new_{column.name}") for column in reservations.c if column.name != "id"}
+    )
+    .returning(reservations)
+)
 _LOCK: Final = select(func.pg_advisory_xact_lock(func.hashtext("gooseherd reservations")))
 
 
@@ -55,12 +75,10 @@ class SqlReservations(Stored):
     @reading
     def live(self, tx: Transaction, ended_after: datetime | None = None) -> Sequence[Reservation]:
         """All that have not ended, and those that ended after that time; oldest first."""
-        wanted: ColumnElement[bool] = reservations.c.live
-        if ended_after is not None:
-            wanted = or_(wanted, reservations.c.ended_at > ended_after)
-        rows = tx.connection.execute(
-            select(reservations).where(wanted).order_by(reservations.c.created_at, reservations.c.id)
-        )
+        if ended_after is None:
+            rows = tx.connection.execute(_LIVE)
+        else:
+            rows = tx.connection.execute(_LIVE_OR_LATE, {"b_after": ended_after})
         return [to_reservation(row) for row in rows]
 
     @writing
@@ -70,17 +88,9 @@ class SqlReservations(Stored):
         made = replace(wanted, version=seen.version + 1, changed_at=tx.now, ended_at=ended_at)
         values = _row(made)
         del values["id"]
-        changing = (
-            update(reservations)
-            .where(
-                reservations.c.id == seen.reservation_id,
-                reservations.c.version == seen.version,
-                reservations.c.live,
-            )
-            .values(values)
-            .returning(reservations)
-        )
-        return _read(tx.connection.execute(changing).one_or_none())
+        parameters = {f"b_new_{name}": value for name, value in values.items()}
+        parameters |= {"b_id": seen.reservation_id, "b_version": seen.version}
+        return _read(tx.connection.execute(_CHANGING, parameters).one_or_none())
 
     @writing
     def forget(self, tx: Transaction, ended_before: datetime) -> int:
