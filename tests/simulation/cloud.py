@@ -18,9 +18,10 @@ from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
 from gooseherd.domain.errors import Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.keys import MANIFEST, cache_key
+from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
+from gooseherd.domain.source import SourceFile
 from gooseherd.fleet.ecs_api import BATCH, CloudUnavailable, EcsApi
 from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, KEEP_VARIABLE
 from gooseherd.storage.memory import MemoryCache
@@ -112,6 +113,8 @@ class SimulatedTask:
         self.paid_since: float | None = None
         self.paid = 0.0
         self.worked = 0.0
+        self.standby = 0.0
+        """Seconds for which it was kept for the floor, and idle."""
         self.ready = False
         self.draining = False
         self.ended = asyncio.Event()
@@ -155,8 +158,12 @@ class SimulatedTask:
                 self._work.clear()
                 await self._first(self._stop, self._work)
             else:
-                kept = self.kept_until - asyncio.get_running_loop().time()
-                if not await self._first(self._stop, self._work, timeout=max(pace.idle_timeout, kept)):
+                idle_since = asyncio.get_running_loop().time()
+                kept = self.kept_until - idle_since
+                needed = await self._first(self._stop, self._work, timeout=max(pace.idle_timeout, kept))
+                if kept > pace.idle_timeout:
+                    self.standby += asyncio.get_running_loop().time() - idle_since
+                if not needed:
                     break  # Nobody needs it.
             self._work.clear()
             if self._stop.is_set():
@@ -247,8 +254,9 @@ class SimulatedTask:
 
     @property
     def waits_for_the_floor(self) -> bool:
-        """Launched as a reserved worker, and nothing has been started on it."""
-        return self.keep_seconds > 0 and not self.attempts and not self.stopped
+        """Idle, and told to stay."""
+        kept = self.kept_until - asyncio.get_running_loop().time()
+        return kept > self._cloud.pace.idle_timeout and self.running is None and not self.stopped
 
     def start(self, spec: AttemptSpec) -> None:
         if spec.attempt in self.attempts:
@@ -281,15 +289,8 @@ class SimulatedTask:
             self._work.set()
 
     async def _publish(self, attempt: SimulatedAttempt) -> None:
-        spec, cache = attempt.spec, self._cloud.cache
-        key = cache_key(spec.source.identity, spec.recipe, "data")
-        await cache.put_if_absent(key, b"data")
-        part = Part(Kind.DATA, key, 4, "1" * 64, "data")
+        await publish(self._cloud.cache, attempt.spec.source, attempt.spec.recipe)
         attempt.write(EventKind.STEP_COMPLETE, step="data", percent=90.0)
-        manifest = Manifest(
-            str(spec.source.identity), spec.recipe.source_format.name, spec.recipe.processor, "1", (part,)
-        )
-        await cache.put_if_absent(cache_key(spec.source.identity, spec.recipe, MANIFEST), manifest.to_bytes())
 
     async def _end_attempt(self, attempt: SimulatedAttempt, reason: Reason | None) -> None:
         if attempt.running is not None:
@@ -303,6 +304,15 @@ class SimulatedTask:
             await self._end_attempt(attempt, Reason.CANCELLED)
             self.attempts.pop(name, None)
             self._work.set()
+
+
+async def publish(cache: MemoryCache, of: SourceFile, recipe: Recipe) -> None:
+    """The artifact of the file: its part, then its manifest."""
+    key = cache_key(of.identity, recipe, "data")
+    await cache.put_if_absent(key, b"data")
+    part = Part(Kind.DATA, key, 4, "1" * 64, "data")
+    manifest = Manifest(str(of.identity), recipe.source_format.name, recipe.processor, "1", (part,))
+    await cache.put_if_absent(cache_key(of.identity, recipe, MANIFEST), manifest.to_bytes())
 
 
 @dataclass(frozen=True, slots=True)

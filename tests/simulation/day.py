@@ -61,6 +61,8 @@ class DayReport:
     files: int
     paid_seconds: float
     worked_seconds: float
+    standby_seconds: float
+    """For which workers of the floor were ready and had nothing to do, which is what they are for."""
     launches: int
     interactive_p50: float | None
     interactive_p95: float | None
@@ -74,13 +76,23 @@ class DayReport:
         """Of the paid worker-seconds."""
         return self.worked_seconds / self.paid_seconds if self.paid_seconds else 0.0
 
+    @property
+    def worked_share_without_standby(self) -> float:
+        """Of the paid worker-seconds that no floor was ready in."""
+        paid = self.paid_seconds - self.standby_seconds
+        return self.worked_seconds / paid if paid else 0.0
+
     def as_json(self) -> dict[str, Any]:
         rounded = {
             name: round(value, 2) if isinstance(value, float) else value
             for name in self.__slots__
             for value in (getattr(self, name),)
         }
-        return {**rounded, "worked_share": round(self.worked_share, 3)}
+        return {
+            **rounded,
+            "worked_share": round(self.worked_share, 3),
+            "worked_share_without_standby": round(self.worked_share_without_standby, 3),
+        }
 
 
 def trace(seed: int, files: int, hours: float = DAY_HOURS) -> list[Request]:
@@ -153,6 +165,7 @@ DAY_SETTINGS: Final = WorldSettings(
     heartbeat=300.0,
     # Loops are woken by what happens; as often as the default they would mostly look at nothing.
     tick=60.0,
+    dispatch_tick=5.0,
     reconcile=3600.0,
     latency=0.005,
 )
@@ -207,6 +220,7 @@ async def _day(
         files=len(requests),
         paid_seconds=paid,
         worked_seconds=worked,
+        standby_seconds=sum(task.standby for task in tasks),
         launches=len(tasks),
         interactive_p50=percentile(
             [started[r.of.local_id] - r.at for r in interactive if r.of.local_id in started], 50

@@ -7,17 +7,21 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from tests.simulation.cloud import Pace, Plan, seconds_since_start
 from tests.simulation.store import MemoryDatabase
 from tests.simulation.virtual_time import NothingLeft, VirtualTimeLoop
-from tests.simulation.world import World, WorldSettings, source
+from tests.simulation.world import RECIPE, World, WorldSettings, source
 
 from gooseherd.domain.attempt import AttemptSpec
+from gooseherd.domain.batch import BatchId, MemberState
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import JobId
+from gooseherd.domain.keys import MANIFEST, cache_key
 from gooseherd.domain.queueing import Priority
+from gooseherd.domain.retention import RetentionPolicy
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import TERMINAL, Status
 from gooseherd.fleet.discovery import PollPace
@@ -34,6 +38,13 @@ GONE_SECONDS: Final = 900.0
 
 _SLOW_ARTIFACTS: Final = 0.2
 """Of all schedules: finalizing takes longer than a lease, while processes pause and the store is away."""
+
+SESSIONS_SECONDS: Final = 1200.0
+"""After the last job has ended: the longest idle time, and an end whose worker is looked for."""
+
+_PEOPLE: Final = ("anne", "bert", "cleo")
+_RETENTION: Final = RetentionPolicy(idle=timedelta(days=3))
+"""Of what was there before anything began some is older."""
 
 _ENDS: Final = (None,) * 8 + (Reason.SOURCE_INVALID, Reason.TOOL_FAILED, Reason.OUT_OF_MEMORY)
 
@@ -90,11 +101,15 @@ class _Schedule:
         self._plans: dict[str, Plan] = {}
         self._files: list[SourceFile] = []
         self._promised: set[JobId] = set()
+        self._batches: set[BatchId] = set()
         self._slow_artifacts = chance.random() < _SLOW_ARTIFACTS
         self.settings = WorldSettings(
             processes=chance.choice((1, 1, 2) if self._slow_artifacts else (1, 2, 2, 3)),
             max_workers=(workers := chance.randint(1, 4)),
             floor=min(workers, chance.choice((0, 0, 1, 2))),
+            sessions=chance.choice((0, 0, 1, 2)),
+            batches=chance.random() < 0.5,
+            retention=_RETENTION if chance.random() < 0.3 else None,
             running_limit=chance.randint(1, 3),
             lease=30.0,
             heartbeat=10.0,
@@ -122,10 +137,14 @@ class _Schedule:
         world, outcome = self._world, self._outcome
         world.trace = self._trace
         names = [f"api{number}" for number in range(self.settings.processes)]
+        if self.settings.retention is not None:
+            await self._things_are_old()
         for name in names:
             world.start(name)
         events = [
             asyncio.ensure_future(self._jobs_come()),
+            *((asyncio.ensure_future(self._sessions_come()),) if self.settings.sessions else ()),
+            *((asyncio.ensure_future(self._batch_comes()),) if self.settings.batches else ()),
             *(map(asyncio.ensure_future, self._troubles(names))),
         ]
         await asyncio.wait(events)
@@ -134,6 +153,9 @@ class _Schedule:
         self._heal(names)
         await self._until(self._all_ended, FUTURE_SECONDS)
         self._check_ends()
+        await self._check_batches()
+        await self._until(lambda: not self._world.live_sessions(), SESSIONS_SECONDS)
+        outcome.violations += [f"session {name} has no end" for name in self._world.live_sessions()]
         await self._until(self._floor_is_held, FLOOR_SECONDS)
         if not self._floor_is_held():
             kept = [task.waits_for_the_floor for task in world.cloud.live()]
@@ -148,6 +170,7 @@ class _Schedule:
         for row in world.rows():
             if row.status is Status.COMPLETED and not await self._is_published(row.job_id):
                 outcome.violations.append(f"job {row.job_id} is completed, and nothing is published")
+        await self._check_retention()
         outcome.violations += world.violations
         await world.close()
 
@@ -158,10 +181,7 @@ class _Schedule:
         asked: list[asyncio.Task[JobId | None]] = []
         for number in range(chance.randint(1, 7)):
             await asyncio.sleep(chance.expovariate(1 / 25))
-            of = source(number, chance.choice((1000, 10**6, 3 * 2**30)))
-            seconds = chance.choice((0.3, 2.0, 30.0, 150.0)) * chance.uniform(0.5, 1.5)
-            self._plans[of.local_id] = Plan(seconds, chance.choice(_ENDS))
-            self._files.append(of)
+            of = self._file(number)
             asked.append(self._ask(of))
             if chance.random() < 0.3:
                 asked.append(self._ask(of))
@@ -173,10 +193,56 @@ class _Schedule:
             if not task.cancelled() and (job_id := task.result()) is not None:
                 self._promised.add(job_id)
 
+    def _file(self, number: int, *, small: bool = False) -> SourceFile:
+        """A new one, and what its attempts will do."""
+        chance = self._chance
+        of = source(number, chance.choice((1000,) if small else (1000, 10**6, 3 * 2**30)))
+        seconds = chance.choice((0.3, 2.0) if small else (0.3, 2.0, 30.0, 150.0)) * chance.uniform(0.5, 1.5)
+        self._plans[of.local_id] = Plan(seconds, chance.choice(_ENDS))
+        self._world.files[of.local_id] = of
+        self._files.append(of)
+        return of
+
+    async def _things_are_old(self) -> None:
+        """Artifacts that nobody has read for days, and for longer it has been noted who is read."""
+        await self._world.note_reads_since(days=30)
+        for number in range(100, 100 + self._chance.randint(1, 3)):
+            await self._world.put_old(self._file(number, small=True), self._chance.choice((1.0, 9.0)))
+
+    async def _sessions_come(self) -> None:
+        chance = self._chance
+        for _ in range(chance.randint(1, 3)):
+            await asyncio.sleep(chance.uniform(0, TROUBLE_SECONDS / 2))
+            owner, idle = chance.choice(_PEOPLE), chance.choice((10.0, 60.0, 300.0))
+            api = chance.choice(list(self._world.api.values()))
+            self._trace(f"{owner} asks {api.process.name} for a session, idle for {idle:.0f} s at most")
+            await asyncio.wait({api.open_session(owner, idle)})
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.uniform(0, TROUBLE_SECONDS / 4))
+            self._trace("sessions are ended")
+            await asyncio.wait({chance.choice(list(self._world.api.values())).end_sessions()})
+
+    async def _batch_comes(self) -> None:
+        chance = self._chance
+        await asyncio.sleep(chance.uniform(0, TROUBLE_SECONDS / 3))
+        files = [self._file(number, small=True) for number in range(50, 50 + chance.randint(2, 5))]
+        files += chance.sample(self._files[: -len(files)], k=min(1, len(self._files) - len(files)))
+        api, owner = chance.choice(list(self._world.api.values())), chance.choice(_PEOPLE)
+        self._trace(f"{owner} asks {api.process.name} for {len(files)} files in a batch")
+        asked = api.ask_for_batch(files, owner)
+        await asyncio.wait({asked})
+        batch = None if asked.cancelled() else asked.result()
+        if batch is not None:
+            self._batches.add(batch)
+            if chance.random() < 0.25:
+                await asyncio.sleep(chance.uniform(0, 60))
+                self._trace("the batch is cancelled")
+                await asyncio.wait({chance.choice(list(self._world.api.values())).cancel_batch(batch)})
+
     def _ask(self, of: SourceFile) -> asyncio.Task[JobId | None]:
         chance = self._chance
         api = chance.choice(list(self._world.api.values()))
-        requester, priority = chance.choice(("anne", "bert", "cleo")), chance.choice(list(Priority))
+        requester, priority = chance.choice(_PEOPLE), chance.choice(list(Priority))
         self._trace(f"{requester} asks {api.process.name} for {of.local_id}, {priority.label}")
         return api.submit(of, requester, priority)
 
@@ -302,7 +368,7 @@ class _Schedule:
             await asyncio.sleep(10.0)
 
     def _all_ended(self) -> bool:
-        return all(row.status in TERMINAL for row in self._world.rows())
+        return all(row.status in TERMINAL for row in self._world.rows()) and not self._world.open_batches()
 
     def _floor_is_held(self) -> bool:
         """Nobody works any more: just the floor's workers are there, unused and ready."""
@@ -321,6 +387,37 @@ class _Schedule:
                 outcome.violations.append(f"job {row.job_id} ended without a reason")
             elif row.owner is not None or row.slot is not None:
                 outcome.violations.append(f"job {row.job_id} ended and keeps its lease or slot")
+
+    async def _check_batches(self) -> None:
+        """Each that was promised is there and has ended, and so has each of its files, with a reason."""
+        outcome = self._outcome
+        for batch_id in sorted(self._batches):
+            batch = await self._world.any_batches.get(batch_id)
+            if batch is None:
+                outcome.violations.append(f"batch {batch_id} is not in the store")
+                continue
+            outcome.jobs[f"batch {batch.status}"] += 1
+            if batch.open or batch.ended_at is None:
+                outcome.violations.append(f"batch {batch_id} has no end: {dict(batch.counts)}")
+            for member in await self._world.any_batches.members(batch_id, limit=100):
+                if member.state is MemberState.READY:
+                    if not await self._world.published(self._world.files[member.local_id]):
+                        outcome.violations.append(f"{member.local_id} of a batch is ready, and is not there")
+                elif member.reason is None:
+                    outcome.violations.append(
+                        f"{member.local_id} of a batch is {member.state}, for no reason"
+                    )
+
+    async def _check_retention(self) -> None:
+        """What nobody has read for days is gone, what was made or read a moment ago is not, all is whole."""
+        if self.settings.retention is None:
+            return
+        outcome, world = self._outcome, self._world
+        for of in self._files:
+            manifest, data = (cache_key(of.identity, RECIPE, name) for name in (MANIFEST, "data"))
+            if await world.cache.head(manifest) is not None and await world.cache.head(data) is None:
+                outcome.violations.append(f"the artifact of {of.local_id} lacks a part")
+        outcome.jobs["artifacts removed"] += world.removals
 
     async def _is_published(self, job_id: str) -> bool:
         job = await self._world.any_jobs.get(JobId(job_id))

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from tests.simulation.cloud import BUILD, PORT, Cloud, Pace, Plan, ProcessEcs, ProcessWorkers
+from sqlalchemy import insert
+from tests.simulation.cloud import BUILD, PORT, Cloud, Pace, Plan, ProcessEcs, ProcessWorkers, publish
 from tests.simulation.process import LATENCY_SECONDS, Process, note_owners
-from tests.simulation.store import MemoryDatabase, ProcessDatabase, StoreFaults
+from tests.simulation.store import MemoryDatabase, ProcessDatabase, StoreFaults, virtual_now
 
+from gooseherd.control.batch_loop import BatchLoop, BatchTiming
+from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.loop import Loop
+from gooseherd.control.read_notes import ReadNotes
 from gooseherd.control.reaper import Reaper, ReaperLimits
 from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
+from gooseherd.control.retention import Retention
+from gooseherd.control.session_permits import SessionPermits
+from gooseherd.control.sessions import Sessions, WantedSession
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.control.wakeups import Wakeup, Wakeups
@@ -29,13 +36,16 @@ from gooseherd.control.warm_floor import FloorWorkers, WarmFloor
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.attempt import AttemptSpec
+from gooseherd.domain.batch import BatchId, NewBatch
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.job import Fence, JobId, Owner, Requester
-from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, recipe_name
+from gooseherd.domain.ports.batches import BatchLimits
 from gooseherd.domain.ports.cache import Body, CacheBackend, StoredObject
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.reservation import ReservationId
+from gooseherd.domain.reservation import ReservationId, ReservedSize
+from gooseherd.domain.retention import RetentionPolicy
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import TERMINAL, Status, may
 from gooseherd.fleet.discovery import EcsDiscovery, PollPace
@@ -43,14 +53,21 @@ from gooseherd.fleet.ecs_fleet import EcsFleet
 from gooseherd.fleet.ecs_rate import TokenBucket
 from gooseherd.fleet.provisioner import EcsProvisioner, LaunchTemplate
 from gooseherd.storage.memory import MemoryCache
+from gooseherd.store.sql.access import SqlAccessTimes
+from gooseherd.store.sql.batches import SqlBatches
+from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.reservations import SqlReservations
+from gooseherd.store.sql.schema import access_times
 
 RECIPE: Final = Recipe("bam-index", "1", formats.BAM)
 _LOOK: Final = (
     "SELECT id, status, fence, attempt, reason, queued_for, running_slot, workflow_key, lease_owner FROM jobs"
 )
 _FLOOR: Final = "SELECT count(*) FROM reservations WHERE purpose = 'floor' AND live"
+
+_SESSIONS: Final = "SELECT id FROM reservations WHERE purpose = 'session' AND live"
+_BATCHES: Final = "SELECT count(*) FROM batches WHERE ended_at IS NULL"
 
 FENCED: Final = frozenset(
     {"renew", "assign_worker", "record_progress", "record_step_complete"}
@@ -67,9 +84,15 @@ class WorldSettings:
     max_workers: int = 3
     running_limit: int = 2
     floor: int = 0
+    sessions: int = 0
+    """Sessions at a time."""
+    batches: bool = False
+    retention: RetentionPolicy | None = None
     lease: float = 60.0
     heartbeat: float = 20.0
     tick: float = 10.0
+    dispatch_tick: float | None = None
+    """Of the dispatcher, if another one."""
     reconcile: float = 60.0
     finalize_grace: float = 30.0
     finalizer_marker: bool = True
@@ -106,6 +129,10 @@ def source(number: int, size_in_bytes: int = 1000) -> SourceFile:
     )
 
 
+async def _as_it_is(of: SourceFile) -> SourceFile:
+    return of
+
+
 class ProcessCache(CacheBackend):
     """The artifacts as one process reads them."""
 
@@ -134,10 +161,15 @@ class ProcessCache(CacheBackend):
         raise AssertionError("an API process writes no artifacts")
 
     async def delete(self, key: CacheKey) -> bool:
-        raise AssertionError("an API process removes no artifacts")
+        await self._slowly()
+        return await self._process.call(lambda: self._delete(key))
+
+    async def _delete(self, key: CacheKey) -> bool:
+        self._world.removed(key)
+        return await self._shared.delete(key)
 
     async def sweep(self, older_than_seconds: float) -> int:
-        raise AssertionError("an API process sweeps only when it is told to")
+        return 0
 
     def list(self, prefix: str = "") -> Any:
         return self._shared.list(prefix)
@@ -181,6 +213,11 @@ class SimulatedApi:
         self.wakeups = Wakeups()
         database = ProcessDatabase(world.database, process, world.store_faults)
         self.reservations = world.reservations_of(SqlReservations(database), name)
+        self._world, self._files, self._database = world, world.files, database
+        self._access = SqlAccessTimes(database)
+        self.read_notes = ReadNotes(self._access, tick_seconds=settings.tick, clock=clock)
+        session_wakeup = Wakeup()
+        self.permits = SessionPermits(self.reservations, session_wakeup, BUILD) if settings.sessions else None
         self._floor_wakeup = Wakeup()
         floor_workers = FloorWorkers(self.reservations, BUILD, self._floor_wakeup)
         self.finalizers = Finalizers(enabled=settings.finalizer_marker)
@@ -214,6 +251,7 @@ class SimulatedApi:
             finalizers=self.finalizers,
             wakeups=self.wakeups,
             owner=Owner(name),
+            permits=self.permits,
             timing=Timing(
                 lease=timedelta(seconds=settings.lease),
                 heartbeat=timedelta(seconds=settings.heartbeat),
@@ -231,6 +269,34 @@ class SimulatedApi:
             limits=SubmissionLimits(settings.active_jobs, settings.pending_per_requester),
             wakeups=self.wakeups,
             new_id=world.new_id,
+            on_read=self.read_notes.note,
+            clock=clock,
+        )
+        self.sessions = Sessions(
+            reservations=self.reservations,
+            jobs=self.jobs,
+            fleet=self.fleet,
+            workers=self.workers,
+            submissions=self.submissions,
+            wakeups=self.wakeups,
+            wakeup=session_wakeup,
+            most_sessions=settings.sessions,
+            build=BUILD,
+            tick_seconds=settings.tick,
+            new_id=lambda: ReservationId(world.new_id()),
+        )
+        self.batch_loop = BatchLoop(
+            batches=SqlBatches(database),
+            jobs=self.jobs,
+            submissions=self.submissions,
+            servable=self._servable,
+            described=_as_it_is,
+            owner=Owner(name),
+            timing=BatchTiming(settings.pending_per_requester),
+            tick_seconds=settings.tick,
+        )
+        self.batches = Batches(
+            SqlBatches(database), limits=BatchLimits(100, 10), wakeup=self.batch_loop.wakeup
         )
         self.warm_floor = WarmFloor(
             reservations=self.reservations,
@@ -256,6 +322,9 @@ class SimulatedApi:
         self._leave = asyncio.Event()
         self.up = asyncio.Event()
 
+    async def _servable(self, dcc: str, local_id: str) -> SourceFile:
+        return self._files[local_id]
+
     def _loops(self, settings: WorldSettings) -> list[Loop[Any, Any]]:
         dispatcher = Dispatcher(
             jobs=self.jobs,
@@ -263,7 +332,8 @@ class SimulatedApi:
             executions=self.executions,
             wakeups=self.wakeups,
             running_limit=settings.running_limit,
-            tick_seconds=settings.tick,
+            tick_seconds=settings.dispatch_tick or settings.tick,
+            permits=self.permits,
         )
         reaper = Reaper(
             jobs=self.jobs,
@@ -276,13 +346,36 @@ class SimulatedApi:
         reconciler = Reconciler(
             jobs=self.jobs,
             fleet=self.fleet,
+            reservations=self.reservations,
             limits=ReconcilerLimits(),
             tick_seconds=settings.reconcile,
             follows=self.executions.follows,
             unowned=self.wakeups.unowned,
         )
         loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, reconciler.loop]
-        return [*loops, self.warm_floor.loop] if settings.floor else loops
+        if settings.floor:
+            loops.append(self.warm_floor.loop)
+        if settings.sessions:
+            loops.append(self.sessions.loop)
+        if settings.batches:
+            loops.append(self.batch_loop.loop)
+        if settings.retention is not None:
+            loops += [self.read_notes.loop, self._retention(settings.retention).loop]
+        return loops
+
+    def _retention(self, policy: RetentionPolicy, keep_ended: timedelta | None = None) -> Retention:
+        return Retention(
+            jobs=self.jobs,
+            files=SqlFiles(self._database),
+            batches=SqlBatches(self._database),
+            access=self._access,
+            cache=self.cache,
+            recipes={recipe_name(RECIPE)},
+            policy=policy,
+            keep_ended=keep_ended,
+            tick_seconds=20.0,
+            forget=self.submissions.forget_manifest,
+        )
 
     def start(self) -> None:
         """Begin; when the store is away it is tried again, as whoever keeps services running does."""
@@ -298,6 +391,7 @@ class SimulatedApi:
             except GooseherdError:
                 await asyncio.sleep(1.0)
         await self.warm_floor.close()
+        await self.sessions.close()
         await self.fleet.close()
 
     async def stop(self) -> None:
@@ -322,6 +416,46 @@ class SimulatedApi:
                     )
                     return claim.job.job_id
             return None
+
+        return self.process.start(ask())
+
+    def open_session(self, owner: str, idle_seconds: float) -> asyncio.Task[None]:
+        """A session for that requester, if one is to be had."""
+
+        async def ask() -> None:
+            with suppress(GooseherdError):
+                await self.sessions.open(WantedSession(Requester(owner), ReservedSize.SMALL, idle_seconds, 0))
+
+        return self.process.start(ask())
+
+    def end_sessions(self) -> asyncio.Task[None]:
+        """All of them, as their owners end them."""
+
+        async def ask() -> None:
+            with suppress(GooseherdError):
+                for session in await self.sessions.sessions():
+                    await self.sessions.end(session.reservation_id)
+
+        return self.process.start(ask())
+
+    def ask_for_batch(self, of: Sequence[SourceFile], requester: str) -> asyncio.Task[BatchId | None]:
+        """A batch of these files; None: it is not known whether it was taken."""
+
+        async def ask() -> BatchId | None:
+            names = tuple((one.dcc, one.local_id) for one in of)
+            new = NewBatch(BatchId(self._world.new_id()), Requester(requester), names, "digest")
+            with suppress(GooseherdError):
+                return (await self.batches.create(new)).batch.batch_id
+            return None
+
+        return self.process.start(ask())
+
+    def cancel_batch(self, batch_id: BatchId) -> asyncio.Task[None]:
+        """As its requester cancels it."""
+
+        async def ask() -> None:
+            with suppress(GooseherdError):
+                await self.batches.cancel(batch_id)
 
         return self.process.start(ask())
 
@@ -377,7 +511,11 @@ class World:
         self.database = database
         self.jobs_of = jobs_of
         self.reservations_of = reservations_of
-        self.cache = MemoryCache()
+        self.cache = MemoryCache(lambda: virtual_now().timestamp())
+        self.files: dict[str, SourceFile] = {}
+        """What the catalog has, by local id."""
+        self.old: set[CacheKey] = set()
+        """Manifests that were there before anything began, and that retention may remove."""
         self.store_faults = StoreFaults(chance)
         self.cache_seconds = 0.0
         """The longest that a read of an artifact takes."""
@@ -388,6 +526,9 @@ class World:
         self.trace: Callable[[str], None] = lambda words: None
         self.any_jobs = SqlJobs(database)
         """The store as somebody reads it who never dies."""
+        self.any_batches = SqlBatches(database)
+        self.removals = 0
+        """Artifacts that retention has removed."""
         self._before: dict[str, Seen] = {}
         database.after_write = self._look if watch else lambda: None
         note_owners(asyncio.get_running_loop())
@@ -408,6 +549,15 @@ class World:
         return [
             Seen(row[0], Status(row[1]), *row[2:]) for row in self.database.driver.execute(_LOOK).fetchall()
         ]
+
+    def live_sessions(self) -> list[str]:
+        """Those that have not ended."""
+        return [name for (name,) in self.database.driver.execute(_SESSIONS).fetchall()]
+
+    def open_batches(self) -> int:
+        """How many have not ended."""
+        (count,) = self.database.driver.execute(_BATCHES).fetchone()
+        return int(count)
 
     def fence_of(self, job_id: JobId) -> int:
         """The job's fence now."""
@@ -430,6 +580,8 @@ class World:
             if row.slot is not None and row.status not in TERMINAL and not 0 <= row.slot < limit:
                 self.violations.append(f"job {row.job_id} has slot {row.slot}, the limit is {limit}")
         self._before = now
+        if (sessions := len(self.live_sessions())) > self.settings.sessions:
+            self.violations.append(f"there are {sessions} sessions, the limit is {self.settings.sessions}")
         (reserved,) = self.database.driver.execute(_FLOOR).fetchone()
         if reserved > self.settings.floor:
             self.violations.append(f"{reserved} workers are reserved, the floor is {self.settings.floor}")
@@ -446,6 +598,25 @@ class World:
             holder = self.api.get(row.owner)
             if holder is not None and JobId(row.job_id) in holder.finalizers._since:
                 self.violations.append(f"{row.owner} adopted job {row.job_id}, which it is finalizing")
+
+    def removed(self, key: CacheKey) -> None:
+        """An object of an artifact is being removed."""
+        self.removals += key.endswith(MANIFEST)
+        if key.removesuffix(MANIFEST).removesuffix("data") + MANIFEST not in self.old:
+            self.violations.append(f"{key} is removed, and was made a moment ago")
+
+    async def note_reads_since(self, days: float) -> None:
+        """As a service that has run for so long."""
+        at = virtual_now() - timedelta(days=days)
+        row = {"name": "reads noted", "at": at}
+        await self.database.write("a long time", lambda tx: tx.connection.execute(insert(access_times), row))
+
+    async def put_old(self, of: SourceFile, days: float) -> None:
+        """Publish it as of so many days ago."""
+        cache = MemoryCache(lambda: virtual_now().timestamp() - days * 86400)
+        cache._objects = self.cache._objects
+        await publish(cache, of, RECIPE)
+        self.old.add(cache_key(of.identity, RECIPE, MANIFEST))
 
     async def published(self, of: SourceFile) -> bool:
         """Whether the artifact is there."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -70,7 +70,9 @@ class Sessions:
         most_sessions: int,
         build: str,
         tick_seconds: float,
+        new_id: Callable[[], ReservationId] = lambda: ReservationId(uuid.uuid4().hex),
     ) -> None:
+        self._new_id = new_id
         self._reservations = reservations
         self._jobs = jobs
         self._fleet = fleet
@@ -104,7 +106,7 @@ class Sessions:
         now = await self._reservations.now()
         await self._reservations.forget(now - _REMEMBERED)
         session = Reservation(
-            ReservationId(uuid.uuid4().hex),
+            self._new_id(),
             Purpose.SESSION,
             wanted.owner,
             0,

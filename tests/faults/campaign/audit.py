@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import boto3
 import httpx
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from tests.faults.campaign.deployment import (
     ADMIN_KEY,
     DATABASE,
@@ -27,10 +27,14 @@ from tests.faults.campaign.requesters import PARTS, Requesters
 from gooseherd.client import GooseherdClient, Kind, Missing
 from gooseherd.devcloud.deployment import unfinished_uploads
 from gooseherd.domain.artifact import Manifest
+from gooseherd.domain.batch import ENDED, MemberState
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.states import TERMINAL, Status
 from gooseherd.store.sql.connect import open_database
+from gooseherd.store.sql.schema import batch_members
+from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
+from gooseherd.store.sql.schema import reservations as reservations_table
 from gooseherd.trial.private_service import running_service
 
 Row = Mapping[str, Any]
@@ -39,27 +43,51 @@ _CLEAN_SECONDS: Final = 3.0 * IDLE_SECONDS + 30
 _CALLS: Final = 8
 
 
-def stored_jobs(url: str) -> list[Row]:
-    """All jobs as the store has them, oldest first."""
-
+def _stored(url: str, wanted: Select[Any]) -> list[Row]:
     async def read() -> list[Row]:
         database = await open_database(url, DATABASE)
         try:
-            rows = await database.read(
-                "campaign",
-                lambda tx: (
-                    tx.connection.execute(
-                        select(jobs_table).order_by(jobs_table.c.created_at, jobs_table.c.id)
-                    )
-                    .mappings()
-                    .all()
-                ),
-            )
+            rows = await database.read("campaign", lambda tx: tx.connection.execute(wanted).mappings().all())
             return [dict(row) for row in rows]
         finally:
             await database.close()
 
     return asyncio.run(read())
+
+
+def stored_jobs(url: str) -> list[Row]:
+    """All jobs as the store has them, oldest first."""
+    return _stored(url, select(jobs_table).order_by(jobs_table.c.created_at, jobs_table.c.id))
+
+
+def open_batches(url: str) -> list[Row]:
+    """Batches that have not ended."""
+    return _stored(url, select(batches_table).where(batches_table.c.ended_at.is_(None)))
+
+
+def live_sessions(url: str) -> list[Row]:
+    """Sessions that have not ended."""
+    return _stored(url, select(reservations_table).where(reservations_table.c.live))
+
+
+def left_of_sessions(url: str) -> list[str]:
+    """Sessions that nobody ended, although they were idle for long enough."""
+    return [f"the session of {row['owner']} is {row['state']} for ever" for row in live_sessions(url)]
+
+
+def lost_of_batches(url: str, promised: Collection[str]) -> list[str]:
+    """Batches that a client was told of and that are not there, and files of batches without an end."""
+    there = {row["id"] for row in _stored(url, select(batches_table.c.id))}
+    found = [f"batch {batch} is not in the store" for batch in promised if batch not in there]
+    found += [f"batch {row['id']} has no end" for row in open_batches(url)]
+    ended = {state.value for state in ENDED}
+    for member in _stored(url, select(batch_members)):
+        name = f"{member['local_id']} of batch {member['batch_id']}"
+        if member["state"] not in ended:
+            found.append(f"{name} is {member['state']} for ever")
+        elif member["state"] != MemberState.READY and member["reason"] is None:
+            found.append(f"{name} is {member['state']} without a reason")
+    return found
 
 
 def lost(rows: Sequence[Row], promised: Mapping[str, str]) -> list[str]:

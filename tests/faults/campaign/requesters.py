@@ -19,6 +19,11 @@ _WAITING: Final = 24
 _CANCELLED: Final = 0.01
 """Of all calls."""
 _TIMEOUT_SECONDS: Final = 15.0
+_SESSION_SECONDS: Final = (2.0, 10.0)
+"""How long a session may be idle."""
+_OTHERS_PAUSE_SECONDS: Final = (1.0, 8.0)
+"""Between sessions and batches that are asked for."""
+_BATCH_FILES: Final = (2, 8)
 
 
 class Requesters:
@@ -40,6 +45,10 @@ class Requesters:
         self._lock = threading.Lock()
         self.entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
         """Registered, by local id."""
+        self.batches: set[str] = set()
+        """Those that a client was told of."""
+        self.sessions = 0
+        """That were opened."""
         self.jobs: dict[str, str] = {}
         """The file of each job that a client was told of."""
         self.ready: set[str] = set()
@@ -55,6 +64,8 @@ class Requesters:
             )
             for number in range(threads)
         ]
+        others = random.Random(f"sessions and batches {seed}")
+        self._threads.append(threading.Thread(target=self._run_others, args=(others,), daemon=True))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -64,6 +75,51 @@ class Requesters:
         self._over.set()
         for thread in self._threads:
             thread.join(4 * _TIMEOUT_SECONDS)
+
+    def _run_others(self, chance: random.Random) -> None:
+        """Sessions and batches, now and then."""
+        with httpx.Client(
+            timeout=_TIMEOUT_SECONDS, trust_env=False, headers={"X-API-Key": ADMIN_KEY}
+        ) as http:
+            while not self._over.wait(chance.uniform(*_OTHERS_PAUSE_SECONDS)):
+                if urls := self._deployment.urls():
+                    try:
+                        self._act_on_others(http, chance.choice(urls), chance)
+                    except httpx.HTTPError as error:
+                        self.answers[type(error).__name__] += 1
+
+    def _act_on_others(self, http: httpx.Client, url: str, chance: random.Random) -> None:
+        with self._lock:
+            known = [name for name in self.entries if name in self.ready or name in self.jobs.values()]
+        match chance.choice(("session", "session", "end session", "batch", "batch", "batch", "cancel batch")):
+            case "session":
+                # Somebody who asks for nothing, or the one who asks for all.
+                owner = chance.choice(({"owner": "anne"}, {}))
+                wanted = {**owner, "idle_seconds": chance.uniform(*_SESSION_SECONDS), "max_age_seconds": 60}
+                response = http.post(f"{url}/sessions", json=wanted)
+                self.sessions += response.status_code == 201
+                self._expect(response, 200, 201, 429, 503)
+            case "end session":
+                response = http.get(f"{url}/sessions")
+                self._expect(response, 200, 503)
+                if response.status_code == 200 and (sessions := response.json()["sessions"]):
+                    ended = http.delete(f"{url}/sessions/{sessions[0]['session_id']}")
+                    self._expect(ended, 202, 404, 503)
+            case "batch" if known:
+                names = chance.sample(known, min(len(known), chance.randint(*_BATCH_FILES)))
+                response = http.post(f"{url}/batches", json={"files": [f"t/{name}" for name in names]})
+                self._expect(response, 202, 429, 503)
+                if response.status_code == 202:
+                    self.batches.add(response.json()["batch_id"])
+            case "cancel batch" if self.batches and chance.random() < 0.5:
+                response = http.delete(f"{url}/batches/{chance.choice(sorted(self.batches))}")
+                self._expect(response, 200, 202, 503)
+
+    def _expect(self, response: httpx.Response, *statuses: int) -> None:
+        self.answers[str(response.status_code)] += 1
+        if response.status_code not in statuses:
+            call = f"{response.request.method} {response.request.url.path}"
+            self.unexpected.append(f"{call}: {response.status_code} {response.text[:300]}")
 
     def _run(self, chance: random.Random) -> None:
         with httpx.Client(

@@ -53,6 +53,8 @@ class Report:
     minutes: float
     jobs: int = 0
     files: int = 0
+    batches: int = 0
+    sessions: int = 0
     done: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
@@ -73,6 +75,8 @@ class Report:
             "pauses": sum(times for action, times in self.done.items() if Action(action).pauses),
             **{kind: len(self.findings.get(kind, ())) for kind in kinds},
             "files": self.files,
+            "batches": self.batches,
+            "sessions": self.sessions,
             "done": dict(sorted(self.done.items())),
             "ends": dict(sorted(self.ends.items())),
             "answers": dict(sorted(self.answers.items())),
@@ -195,17 +199,19 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         url = _wait_for_all(deployment)
         _wait_for_ends(deployment)
         during = audit.stored_jobs(deployment.database_url)
+        lost = audit.lost_of_batches(deployment.database_url, requesters.batches)
+        orphaned = audit.left_of_sessions(deployment.database_url)
         report.ends = Counter(
             f"{row['status']}: {row['reason']}" if row["status"] != "completed" else "completed"
             for row in during
         )
         _progress("asking for every file once more")
-        lost = audit.every_file_can_be_had(requesters, url)
+        lost += audit.every_file_can_be_had(requesters, url)
         served = audit.bytes_served(requesters, url)
         _progress("the API processes leave")
         deployment.close_api()
         rows = audit.stored_jobs(deployment.database_url)
-        orphaned = [
+        orphaned += [
             *audit.left_running(deployment),
             *audit.left_in_store(rows),
             *audit.left_in_bucket(deployment.environment),
@@ -214,6 +220,7 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         _progress("making the same files in peace")
         clean = audit.clean_run(folder / "clean", list(requesters.entries.values()))
     report.jobs, report.files, report.answers = len(during), len(requesters.entries), requesters.answers
+    report.batches, report.sessions = len(requesters.batches), requesters.sessions
     report.findings = {
         "lost": lost + audit.lost(rows, requesters.jobs),
         "duplicated": audit.duplicated(rows),
@@ -237,11 +244,13 @@ def _wait_for_all(deployment: Deployment) -> str:
 
 def _wait_for_ends(deployment: Deployment) -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
+    url = deployment.database_url
     while time.monotonic() < deadline:
-        if all(row["status"] in TERMINAL for row in audit.stored_jobs(deployment.database_url)):
+        jobs_ended = all(row["status"] in TERMINAL for row in audit.stored_jobs(url))
+        if jobs_ended and not audit.open_batches(url) and not audit.live_sessions(url):
             return
         time.sleep(1.0)
-    _progress("not every job has ended")
+    _progress("not every job, batch and session has ended")
 
 
 def main() -> int:
