@@ -48,6 +48,7 @@ from gooseherd.domain.reservation import ReservationId, ReservedSize
 from gooseherd.domain.retention import RetentionPolicy
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import TERMINAL, Status, may
+from gooseherd.domain.visibility import Visibility
 from gooseherd.fleet.discovery import EcsDiscovery, PollPace
 from gooseherd.fleet.ecs_fleet import EcsFleet
 from gooseherd.fleet.ecs_rate import TokenBucket
@@ -322,7 +323,7 @@ class SimulatedApi:
         self._leave = asyncio.Event()
         self.up = asyncio.Event()
 
-    async def _servable(self, dcc: str, local_id: str) -> SourceFile:
+    async def _servable(self, dcc: str, local_id: str, seen_by: Visibility) -> SourceFile:
         return self._files[local_id]
 
     def _loops(self, settings: WorldSettings) -> list[Loop[Any, Any]]:
