@@ -17,7 +17,13 @@ from gooseherd.api.request_context import RequestContext
 from gooseherd.domain.apikey import ApiKey, KeyId, id_in
 from gooseherd.domain.caller import ANONYMOUS, Caller, Credential, Scope, admin
 from gooseherd.domain.download_token import DownloadToken, end_of_window, read, sign, signing_secret
-from gooseherd.domain.errors import InvalidCredential, KeyRequired, ScopeRequired, StoreUnavailable
+from gooseherd.domain.errors import (
+    InvalidCredential,
+    KeyRequired,
+    ScopeRequired,
+    StoreUnavailable,
+    TokenOnlyReads,
+)
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.visibility import PUBLIC_ONLY
@@ -143,8 +149,6 @@ class Callers:
         return caller.name
 
     async def _by_token(self, text: str, context: RequestContext) -> Caller:
-        if context.method not in ("GET", "HEAD"):
-            raise InvalidCredential("a token in the URL is for reading; show a key in a header")
         token = read(text, await self._secret())
         if token is None:
             raise InvalidCredential("the token is not known here")
@@ -163,6 +167,8 @@ class Callers:
             # What the key may do now, whatever it could when the token was made.
             owner, may_submit = key.owner, key.caller.may(Scope.SUBMIT)
             visible = visible if key.visible.covers(visible) else PUBLIC_ONLY
+        if context.method not in ("GET", "HEAD"):
+            raise TokenOnlyReads(Scope.SUBMIT)
         scopes = frozenset({Scope.READ, Scope.SUBMIT} if may_submit else {Scope.READ})
         return Caller(Credential.TOKEN, f"{token.subject}:{token.resource}", owner, scopes, visible)
 

@@ -72,7 +72,7 @@ class EdgeMiddleware:
         self._callers = callers
         self._dependencies = dependencies
         self._origins = origins
-        self._wrong_keys = WrongKeys()
+        self._wrong_keys = WrongKeys(dependencies.clock)
         self._bytes = budget
         self._audit = Audit(dependencies.clock)
 
@@ -160,6 +160,7 @@ class EdgeMiddleware:
         """Raises InvalidCredential, or LimitReached for one of many that are none; StoreUnavailable."""
         try:
             context.caller = await self._callers.identify(context)
+            context.identify = self._callers.identify
         except InvalidCredential:
             self._wrong_keys.note(context.network)
             raise

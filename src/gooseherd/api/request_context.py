@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from gooseherd.api.addresses import network_of, without_port
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.domain.caller import ANONYMOUS, Caller, Scope
-from gooseherd.domain.errors import AdminKeyRequired, KeyRequired, ScopeRequired
+from gooseherd.domain.errors import AdminKeyRequired, InvalidCredential, KeyRequired, ScopeRequired
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import SourceFile
 
@@ -54,6 +54,7 @@ class RequestContext:
         "caller",
         "error",
         "headers",
+        "identify",
         "request_id",
         "url_token",
     )
@@ -67,6 +68,8 @@ class RequestContext:
         self.request_id = request_id
         self.caller: Caller = ANONYMOUS
         """Set by the middleware before anything is looked up."""
+        self.identify: Callable[[RequestContext], Awaitable[Caller]] | None = None
+        """Tells who asks, once more. Set by the middleware."""
         self.affected = ""
         """What was made or changed, where the path does not name it: for the audit log."""
         self.error: BaseException | None = None
@@ -102,6 +105,15 @@ class RequestContext:
     def is_admin(self) -> bool:
         """Whether the caller may do everything."""
         return self.caller.is_admin
+
+    async def is_still_known(self) -> bool:
+        """Whether the credential is still good and sees the same, for responses that go on for long."""
+        if self.caller.is_anonymous or self.identify is None:
+            return True
+        try:
+            return (await self.identify(self)).visible == self.caller.visible
+        except InvalidCredential:
+            return False
 
     def require(self, scope: Scope) -> None:
         """Raises AdminKeyRequired or KeyRequired: nothing was shown; ScopeRequired: what was is less."""

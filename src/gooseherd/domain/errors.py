@@ -109,6 +109,14 @@ class ScopeRequired(Rejected):
 
 
 @dataclass(eq=False)
+class TokenOnlyReads(ScopeRequired):
+    """A token in the URL, which whoever sees the URL has, does nothing but read."""
+
+    def __str__(self) -> str:
+        return "a token in the URL is for reading: show a key in a header"
+
+
+@dataclass(eq=False)
 class InvalidCredential(Rejected):
     """A key or token that is none, has expired or was revoked; `problem` says no more than that."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -446,7 +447,7 @@ async def test_a_token_reads_and_does_nothing_else(town: Any) -> None:
     params = {"token": token["token"]}
     assert (await town.http.get(f"/data/{entry.name}", params=params)).status_code == 403, "no work either"
     for method, path in (("POST", "/batches"), ("POST", "/tokens"), ("DELETE", f"/files/{entry.name}")):
-        assert (await town.http.request(method, path, params=params, json={})).status_code == 401
+        assert (await town.http.request(method, path, params=params, json={})).status_code == 403
     assert (await town.http.post("/tokens", json={"file": entry.name})).status_code == 401
 
 
@@ -527,3 +528,18 @@ async def test_published_parts_of_a_hidden_file_are_served_to_its_keys_by_every_
         assert (await town.http.head(path, headers=key)).status_code == 200
         assert (await town.http.head(path)).status_code == 404
     assert Status.COMPLETED.terminal
+
+
+async def test_a_stream_of_events_ends_when_its_key_was_revoked(town: Any) -> None:
+    entry = await hidden(town)
+    made = await make(town)
+    key = bearer(made["key"])
+    job_id = (await town.http.get(f"/data/{entry.name}", headers=key)).json()["job_id"]
+    seen = []
+    async with town.http.stream("GET", f"/jobs/{job_id}/events", headers=key) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data:"):
+                seen.append(json.loads(line.removeprefix("data:"))["status"])
+                await town.http.delete(f"/keys/{made['key_id']}", headers=ADMIN)
+                await town.run(job_id)
+    assert seen == ["pending"]

@@ -197,6 +197,8 @@ def batch_routes(
         Or when the service stops: a browser connects again by itself.
         """
         async for seen in until(dependencies.holds.stopping, batches.changes(batch.batch_id)):
+            if not await context.is_still_known():
+                return
             shown = await view(seen, context)
             yield ServerSentEvent(event="batch", raw_data=shown.model_dump_json())
 

@@ -40,7 +40,7 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
         job = await dependencies.jobs.get(JobId(job_id)) if job_id.isprintable() else None
         if job is None or not sees_job(context, job):
             raise NotFound("job", job_id)
-        return as_seen(job, context.caller)
+        return job
 
     @router.get("/jobs", responses=problems(401, 403, 422, 503))
     async def jobs(
@@ -102,6 +102,8 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
         Or when the service stops: a browser connects again by itself.
         """
         async for seen in until(dependencies.holds.stopping, submissions.changes(job.job_id)):
+            if not await context.is_still_known():
+                return
             view = await _view(dependencies, names, seen, context)
             yield ServerSentEvent(
                 event="job",
@@ -141,11 +143,12 @@ def _processing(dependencies: Dependencies) -> Submissions:
 
 
 async def _view(dependencies: Dependencies, names: Names, job: Job, context: RequestContext) -> JobView:
+    shown = as_seen(job, context.caller)
     return JobView.of(
-        job,
+        shown,
         context.link,
-        names.paths_of_job(job),
-        artifacts=names.artifact_paths_of_job(job),
+        names.paths_of_job(shown),
+        artifacts=names.artifact_paths_of_job(shown),
         now=await dependencies.jobs.now(),
         place=await dependencies.queue.place(job),
         manifest=await _published_by(dependencies, job),
