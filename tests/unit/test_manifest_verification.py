@@ -14,6 +14,7 @@ from gooseherd.control import manifest_verification
 from gooseherd.control.manifest_verification import publish_verified, verify_published
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import JobId
@@ -146,3 +147,18 @@ async def test_a_manifest_that_is_too_large_is_not_kept_in_memory(
     monkeypatch.setattr(manifest_verification, "MOST_BYTES", 100)
     await written(cache, MADE)
     assert "unreadable" in (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).failure.detail
+
+
+async def test_an_api_that_may_not_write_manifests_says_so() -> None:
+    class ReadOnly(MemoryCache):
+        async def put_if_absent(self, key: CacheKey, body: Any) -> bool:
+            if key.endswith(MANIFEST):
+                raise Misconfigured("WORKFLOW_S3_BUCKET", "S3 refuses put_if_absent to these credentials")
+            return await super().put_if_absent(key, body)
+
+    cache = ReadOnly()
+    await cache.put_if_absent(key("data"), DATA)
+    await cache.put_if_absent(key("index"), INDEX)
+    await written(cache, MADE)
+    failure = (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).failure
+    assert (failure.reason, "S3 refuses" in failure.detail) == (Reason.MISCONFIGURED, True)

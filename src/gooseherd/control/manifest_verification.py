@@ -14,7 +14,7 @@ from typing import Final
 
 from gooseherd.domain.artifact import MOST_BYTES, Manifest, Part
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.errors import InvalidInput, Misconfigured
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, artifact_prefix, cache_key, result_name
 from gooseherd.domain.ports.cache import CacheBackend
@@ -57,8 +57,13 @@ async def publish_verified(
         return await verify_published(cache, source, recipe)
     result = await _read(cache, cache_key(source.identity, recipe, result_name(str(attempt))))
     verification = await _verify(cache, source, recipe, result, published=False)
-    if verification.manifest is None or await cache.put_if_absent(key, result):
+    if verification.manifest is None:
         return verification
+    try:
+        if await cache.put_if_absent(key, result):
+            return verification
+    except Misconfigured as error:  # No right to write manifests: another try would end the same way.
+        return Verification(None, Failure(Reason.MISCONFIGURED, f"publishing: {error}"))
     # Another attempt's was first: what readers get counts.
     return await verify_published(cache, source, recipe)
 
