@@ -4,6 +4,7 @@
 import { createInterface } from 'node:readline'
 import { BigWig } from '@gmod/bbi'
 import BED from '@gmod/bed'
+import { CraiIndex, IndexedCramFile } from '@gmod/cram'
 import gff from '@gmod/gff'
 import { BgzipIndexedFasta } from '@gmod/indexedfasta'
 import { TabixIndexedFile } from '@gmod/tabix'
@@ -66,6 +67,21 @@ const KINDS = {
       const { CHROM, POS, REF, ALT, INFO } = parser.parseLine(line)
       return [CHROM, POS, REF, ALT, INFO.END?.[0] ?? null]
     })
+  },
+  // With the reference as a viewer has it, by the number of a sequence; `names` are those of the header.
+  async cram({ data, index, fasta, fai, gzi }, regions, { names }) {
+    const reference = new BgzipIndexedFasta({ fasta: open(fasta), fai: open(fai), gzi: open(gzi) })
+    const reader = new IndexedCramFile({
+      cramFilehandle: open(data),
+      index: new CraiIndex({ filehandle: open(index) }),
+      seqFetch: (number, start, end) => reference.getSequence(names[number], start - 1, end),
+      checkSequenceMD5: true,
+    })
+    const found = await eachRegion(regions, async (name, start, end) => {
+      const records = await reader.getRecordsForRange(names.indexOf(name), start + 1, end)
+      return records.map(record => [record.readName, record.alignmentStart, record.getReadBases()])
+    })
+    return { found, header: '' }
   },
   async bigwig({ data }, regions) {
     const reader = new BigWig({ filehandle: open(data) })
