@@ -181,6 +181,23 @@ async def test_a_table_becomes_bed_with_all_its_columns(
             assert line in list(opened.fetch(chrom, int(start), int(end)))
 
 
+@pytest.mark.parametrize(
+    ("file_format", "line"),
+    [
+        ("seg", b"s\tchr1\t101\t200\t5\t0.1\n"),
+        ("ucsc_table", b"ISG15\tNM_1\t1\t+\t100\t900\t150\t800\t1\t100,\t900,\n"),
+        ("ucsc_table", b"NM_1\t1\t+\t100\t900\t150\t800\t1\t100,\t900,\n"),
+    ],
+)
+async def test_a_table_without_a_heading_is_no_file_of_pairs(
+    process: Process, file_format: str, line: bytes
+) -> None:
+    made = await process(line, file_format)
+    assert made.failure is None, made.failure
+    with pysam.TabixFile(made.data, index=made.index) as opened:
+        assert [row.split("\t")[1] for row in opened.fetch()] == ["100"]
+
+
 async def test_an_interval_list_keeps_the_lengths_of_its_sequences(process: Process) -> None:
     made = await process(INTERVALS, "interval_list")
     assert [(c.name, c.length) for c in made.outputs[0].contigs] == [("chr1", 1000), ("chr2", 500)]

@@ -153,6 +153,12 @@ def _columns(whole: bytes) -> dict[str, re.Pattern[bytes]]:
             (PAF.name, rb"%b %b %b [+-] [^\t]+ %b %b %b %b %b %b" % ((whole,) * 9)),
             (PAIRS.name, rb"[^\t]+ %b [^\t]+ %b(?: [+.-] [+.-])?" % (whole, whole)),
             (BEDGRAPH.name, rb"%b %b [-+.\deE]+" % (whole, whole)),
+            # Too much looks like these for a guess: they are looked for where the catalog says so.
+            (SEG.name, rb"[^\t]+ %b %b [^\t]+" % (whole, whole)),
+            (
+                UCSC_TABLE.name,
+                rb"(?:[^\t]+ )?[^\t]+ [+-]" + rb" %b" * 5 % ((whole,) * 5) + rb" [\d,]+ [\d,]+",
+            ),
         )
     }
 
@@ -160,6 +166,7 @@ def _columns(whole: bytes) -> dict[str, re.Pattern[bytes]]:
 _COLUMNS: Final = _columns(rb"\d{1,10}")
 """What the columns of a line without any header look like. A line may look like several formats: it is the
 one that the catalog names, or else the first of these."""
+_NO_GUESSES: Final = frozenset({SEG.name, UCSC_TABLE.name})
 _SPELT_ANYHOW: Final = _columns(rb"[\x20+]*\d[\d.eE+\x20]*")
 """The same where positions are written as the readers of text take them (1e3, 10.0, +7), for the format that
 the catalog names."""
@@ -299,7 +306,8 @@ def _kin(wanted: Format) -> frozenset[str]:
 def _of_columns(line: bytes, wanted: Format) -> str | None:
     if any(_SPELT_ANYHOW[name].fullmatch(line) for name in _kin(wanted) & _SPELT_ANYHOW.keys()):
         return wanted.name
-    return next((name for name, columns in _COLUMNS.items() if columns.fullmatch(line)), None)
+    guesses = ((name, columns) for name, columns in _COLUMNS.items() if name not in _NO_GUESSES)
+    return next((name for name, columns in guesses if columns.fullmatch(line)), None)
 
 
 def _wide_text(head: bytes) -> str | None:
