@@ -94,17 +94,19 @@ class Text:
         self.preset, self.column = {"vcf": ("vcf", 1), "bcf": ("vcf", 1)}.get(file_format.name, ("bed", 1))
         if file_format.name in ("gff", "gff3", "gtf"):
             self.preset, self.column = "gff", 3
-        if file_format is BIGBED:
-            lines = list(items(source))
-        elif file_format is BCF:
-            lines = tool("bcftools", "view", "--no-version", "-H", source).split(b"\n")[:-1]
-        else:
-            columns = (1,) if file_format is VCF else (self.column, self.column + 1)
-            lines = list(records_of(source, columns, spaced=self.preset == "bed"))
-        self.lines = sorted(lines, key=self.place)
+        self.lines = sorted(self.lines_of(source), key=self.place)
         self.copy = home / "copy.gz"
         with pysam.BGZFile(str(self.copy), "wb", None) as file:
             file.write(b"".join(line + b"\n" for line in self.lines))
+
+    def lines_of(self, source: Path) -> list[bytes]:
+        """The records that have to come out."""
+        if self.format is BIGBED:
+            return list(items(source))
+        if self.format is BCF:
+            return tool("bcftools", "view", "--no-version", "-H", source).split(b"\n")[:-1]
+        columns = (1,) if self.format is VCF else (self.column, self.column + 1)
+        return list(records_of(source, columns, spaced=self.preset == "bed"))
 
     @property
     def records(self) -> int:

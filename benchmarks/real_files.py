@@ -32,10 +32,23 @@ from pathlib import Path
 from typing import Final
 
 import pysam
+from _made_files import make_files
 from _reference import Differs, Reads, Text, tool
+from _reference_of_parts import ENDS, TABLES, Sequences, Table, TwoEnds, Values
 
 from gooseherd.domain.artifact import Kind
-from gooseherd.domain.formats import VCF, Family, Format, from_filename, resolve
+from gooseherd.domain.formats import (
+    BEDGRAPH,
+    EMBL,
+    FASTA,
+    GENBANK,
+    VCF,
+    WIG,
+    Family,
+    Format,
+    from_filename,
+    resolve,
+)
 from gooseherd.domain.processing import StepFailed, StepInput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.registry import default_registry
@@ -51,7 +64,10 @@ REFUSALS: Final = {
     "packed twice": r"compressed twice|-compressed: unpack it first",
     "no sequences": r"names no reference sequences|no usable length",
     "external reference": r"needs an external reference",
-    "positions": r"position -?\d+ in|start \d+ is after end|is not a whole number|ends at \d+, above",
+    "positions": (
+        r"position -?\d+ in|start \d+ is after end|is not a whole number|ends at \d+, above"
+        r"|is no position|is no interval"
+    ),
     "columns": r"\d+ columns, but",
     "no header": r"samples have no names|a record without a header|#CHROM line names|no VCF header",
     "an older BCF": r"only BCFv2\.2 is supported",
@@ -59,6 +75,10 @@ REFUSALS: Final = {
     "truncated": r"truncated|end marker is missing",
     "empty": r"the file is empty|the file has no content",
     "several files": r"these are several VCFs in one file",
+    "sequences": r"stands above two sequences|a sequence without a name|is no letter of a sequence",
+    "no letters": r"has no sequence, only the parts of one",
+    "control characters": r"control characters among its first records",
+    "another table": r"a table without a heading",
     "damaged": r"corrupt|malformed|does not open|cannot be read|error",
 }
 """Why files are refused that are as they are; the words of the refusal have to say so."""
@@ -109,14 +129,22 @@ def compare(source: Path, file_format: Format, parts: dict[Kind, Path], home: Pa
         Differs: naming the first difference.
     """
     data = parts[Kind.DATA]
-    if file_format.family not in (Family.INTERVALS, Family.ALIGNMENTS):
-        if data.read_bytes() != source.read_bytes():
-            raise Differs("not the source's bytes")
-        return
-    reads = file_format.family is Family.ALIGNMENTS
-    reference: Text | Reads = (Reads if reads else Text)(source, file_format, home)
-    row.regions = reference.compare(data, parts[Kind.INDEX])
-    row.records = reference.records
+    if file_format in ENDS:
+        two = TwoEnds(source, file_format)
+        row.records, row.regions = two.records, two.compare(parts)
+    elif file_format in (BEDGRAPH, WIG):
+        values = Values(source)
+        row.records, row.regions = values.records, values.compare(data)
+    elif file_format in (FASTA, GENBANK, EMBL):
+        sequences = Sequences(source, file_format)
+        row.records, row.regions = sequences.records, sequences.compare(parts)
+    elif file_format.family in (Family.INTERVALS, Family.ALIGNMENTS):
+        made_by = Reads if file_format.family is Family.ALIGNMENTS else Text
+        reference = (Table if file_format in TABLES else made_by)(source, file_format, home)
+        row.regions = reference.compare(data, parts[Kind.INDEX])
+        row.records = reference.records
+    elif data.read_bytes() != source.read_bytes():
+        raise Differs("not the source's bytes")
     if file_format is VCF:
         tool("bcftools", "view", "-h", data)
 
@@ -234,10 +262,17 @@ def files(given: argparse.Namespace) -> Iterator[tuple[Path, str, str, Path | No
                 yield path, file_format.name, "", None
         return
     fetch(given.data)
-    for entry in json.loads(MANIFEST.read_text(encoding="utf-8"))["files"]:
+    listed = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    for entry in listed["files"]:
         if given.only in f"{entry['file']} {entry['format']}":
             twin = given.data / entry["twin"] if "twin" in entry else None
             yield given.data / entry["file"], entry["format"], entry.get("refused", ""), twin
+    made, missing = make_files(listed["made"], given.data)
+    for problem in missing:
+        print(f"left out: {problem}", file=sys.stderr)
+    for path, name in made:
+        if given.only in f"{path.name} {name}":
+            yield path, name, "", None
 
 
 def line_of(row: Outcome) -> str:
