@@ -96,7 +96,8 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     origins = Origins(dependencies.origins, catalog)
     budget = byte_budget(dependencies.bytes_per_minute, dependencies.clock)
     parts = PublishedParts(dependencies, catalog, origins, budget)
-    inside = StaticFiles(Delivery(HeadByGet(framework), dependencies, catalog, names, parts))
+    behind = Delivery(HeadByGet(framework), dependencies, catalog, names, parts)
+    inside = StaticFiles(behind, delivery=dependencies.delivery)
     return PublishedFirst(parts, EdgeMiddleware(inside, dependencies, origins, budget, callers, methods))
 
 

@@ -6,13 +6,14 @@ import asyncio
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gooseherd.api.artifact_delivery import ArtifactDelivery
 from gooseherd.api.conditional import names_tag
 from gooseherd.api.problems import MethodNotAllowed, Pairs
 from gooseherd.api.request_context import Headers, context_of
@@ -36,16 +37,22 @@ _REVALIDATED: Final = b"no-cache"
 _GZIP: Final = re.compile(rb"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q\s*=\s*(?:1|0?\.\d*[1-9])\d*\s*)?(?=,|$)")
 
 
-def page_policy(connect: Iterable[str] = ()) -> bytes:
+def page_policy(delivery: ArtifactDelivery | None = None) -> bytes:
     """The Content-Security-Policy of our pages: all from here, no script in the page's text.
 
-    igv.js and RapiDoc put styles into what they draw, and icons as data. `connect`: origins, beside our
-    own, that files are read from.
+    igv.js and RapiDoc put styles into what they draw, and icons as data. Files are read from where requests
+    for them are redirected, too.
     """
-    sources = " ".join(("'self'", "data:", "blob:", *connect))
+    connect = ["'self'", "data:", "blob:"]
+    if delivery is not None and delivery.signed is not None:
+        # Known when an address is signed: the bucket's, or a local cloud's.
+        connect += ["https:", "http://127.0.0.1:*", "http://localhost:*"]
+    elif delivery is not None and delivery.base_url is not None:
+        url = urlsplit(delivery.base_url)
+        connect.append(f"{url.scheme}://{url.netloc}")
     return (
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-        f"connect-src {sources}; object-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"connect-src {' '.join(connect)}; object-src 'none'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     ).encode()
 
@@ -62,11 +69,13 @@ class _File:
 class StaticFiles:
     """Serves our pages to browsers, and /static/NAME to all; the rest goes on."""
 
-    def __init__(self, inside: ASGIApp, *, folder: Path = FOLDER, policy: bytes | None = None) -> None:
+    def __init__(
+        self, inside: ASGIApp, *, folder: Path = FOLDER, delivery: ArtifactDelivery | None = None
+    ) -> None:
         self._inside = inside
         self._folder = folder
         self._names = frozenset(path.name for path in folder.iterdir() if path.suffix in _TYPES)
-        self._policy = policy or page_policy()
+        self._policy = page_policy(delivery)
         self._loading: dict[str, asyncio.Task[_File]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

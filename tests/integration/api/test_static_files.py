@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from gooseherd.api.static_files import FOLDER
+from gooseherd.api.artifact_delivery import ArtifactDelivery
+from gooseherd.api.static_files import FOLDER, page_policy
 
 AS_BROWSER = {"Accept": "text/html,*/*;q=0.8", "Accept-Encoding": "gzip, deflate, br, zstd"}
 
@@ -95,3 +96,9 @@ def test_licences_are_beside_what_they_are_of():
     text = (FOLDER / "licenses.txt").read_text(encoding="utf-8")
     for package in ("preact 1", "@preact/signals 2", "igv 3", "rapidoc 9"):
         assert f"\n{package}" in text
+
+
+def test_pages_may_read_files_from_where_requests_for_them_are_redirected():
+    elsewhere = ArtifactDelivery(mode="redirect", base_url="https://cdn.example.org:8443/artifacts?")
+    assert b"connect-src 'self' data: blob: https://cdn.example.org:8443;" in page_policy(elsewhere)
+    assert b"connect-src 'self' data: blob:;" in page_policy(ArtifactDelivery())
