@@ -19,7 +19,8 @@ class HttpSettings(BaseSettings):
     api_port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_admin_key: Text = Field(
         None,
-        description="Key of admin calls (X-API-Key). Unset: made at first start, kept in the state folder.",
+        description="Key of the admin, who makes the others; it also signs download tokens: one for all API "
+        "processes. Unset: made at first start, kept in the state folder.",
     )
     api_token_seconds: float = Field(
         12 * 3600,

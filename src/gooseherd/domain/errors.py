@@ -95,7 +95,9 @@ class KeyRequired(Rejected):
     scope: str
 
     def __str__(self) -> str:
-        return f"this call needs a key with the scope {self.scope!r}, as Authorization: Bearer or X-API-Key"
+        return (
+            f"this call needs a key with the scope {str(self.scope)!r}, as Authorization: Bearer or X-API-Key"
+        )
 
 
 @dataclass(eq=False)
@@ -105,7 +107,7 @@ class ScopeRequired(Rejected):
     scope: str
 
     def __str__(self) -> str:
-        return f"this call needs the scope {self.scope!r}, which this credential has not"
+        return f"this call needs the scope {str(self.scope)!r}, which this credential has not"
 
 
 @dataclass(eq=False)
