@@ -24,6 +24,17 @@ IN_MEMORY: Final = "gooseherd.in_memory"
 _NO_BODY: Final = frozenset({204, 304})
 
 
+_seconds_lines: tuple[Any, bytes] = ([], b"")
+
+
+def _default_lines(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """The lines of the headers that every response has: one list, until its date is another second's."""
+    global _seconds_lines  # noqa: PLW0603 - for all connections of the one server
+    if _seconds_lines[0] is not pairs:
+        _seconds_lines = pairs, b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+    return _seconds_lines[1]
+
+
 class LastResponse:
     """The transport as the last response sees it: closed, it still reads, until the client has its answer."""
 
@@ -118,7 +129,7 @@ class Exchange(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        lines = self._lines(self.default_headers)
+        lines = _default_lines(self.default_headers)
         self.transport.write(b"".join((STATUS_LINE[status], head, lines, ending, body)))
         self._end()
         return True
