@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
 
 import pytest
 
 from gooseherd import telemetry
+from gooseherd.api.server.limits import HttpLimits
+from gooseherd.storage import local
 
 DATA = random.Random(7).randbytes(900_000)
 OWN = ("date", "x-request-id")
@@ -170,3 +173,72 @@ async def test_a_long_range_counts_against_the_allowance(build_hot_town):
     first = await town.http.get(f"/data/{entry.name}", headers={"Range": "bytes=0-499999"})
     assert (first.status_code, len(first.content)) == (206, 500_000)
     assert (await town.http.get(f"/data/{entry.name}", headers={"Range": "bytes=0-9"})).status_code == 429
+
+
+# -- long ranges, which are sent from the file
+
+
+def connected(town, receive_buffer: int = 4096) -> socket.socket:
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(town.address)
+    client.setblocking(False)
+    return client
+
+
+async def test_a_client_that_reads_nothing_of_a_file_is_let_go(build_hot_town):
+    town = await build_hot_town(http_limits=HttpLimits(unread_seconds=1))
+    entry = await town.register()
+    await town.publish(entry, bytes(64 << 20))
+    loop = asyncio.get_running_loop()
+    with connected(town) as client:
+        await loop.sock_sendall(client, f"GET /data/{entry.name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 200")
+        assert town.cache.open_readers == 1
+        await until(lambda: town.cache.open_readers == 0)
+
+
+async def test_a_client_that_reads_a_file_slowly_gets_all_of_it(build_hot_town):
+    town = await build_hot_town(http_limits=HttpLimits(unread_seconds=1))
+    entry = await town.register()
+    data = random.Random(4).randbytes(16 << 20)
+    await town.publish(entry, data)
+    loop, received = asyncio.get_running_loop(), bytearray()
+    with connected(town) as client:
+        request = f"GET /data/{entry.name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        await loop.sock_sendall(client, request.encode())
+        for _ in range(8):  # longer than a client may take that reads nothing
+            received += await loop.sock_recv(client, 65536)
+            await asyncio.sleep(0.4)
+        while chunk := await loop.sock_recv(client, 1 << 20):
+            received += chunk
+    assert received.partition(b"\r\n\r\n")[2] == data
+
+
+async def test_a_client_that_goes_away_from_a_file_frees_it_at_once(build_hot_town):
+    town = await build_hot_town()
+    entry = await town.register()
+    await town.publish(entry, bytes(64 << 20))
+    loop = asyncio.get_running_loop()
+    with connected(town) as client:
+        await loop.sock_sendall(client, f"GET /data/{entry.name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await loop.sock_recv(client, 100)
+    await until(lambda: town.cache.open_readers == 0)
+
+
+async def test_what_is_not_in_memory_is_sent_by_a_thread_and_all_the_same(build_hot_town, monkeypatch):
+    monkeypatch.setattr(local, "is_cached", lambda *_: False)
+    town = await build_hot_town()
+    entry = await town.register()
+    data = random.Random(5).randbytes(5 << 20)
+    await town.publish(entry, data)
+    answers = await asyncio.gather(*(town.http.get(f"/data/{entry.name}") for _ in range(8)))
+    assert {answer.content == data for answer in answers} == {True}
+
+
+async def until(condition, seconds=15.0):
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not condition():
+        assert loop.time() < end, "it did not happen in time"
+        await asyncio.sleep(0.02)
