@@ -186,6 +186,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/files/{dcc}/{local_id}/"): ENTRYS,
     ("GET", "/files/{dcc}/{local_id}/manifest"): ENTRYS,
     ("GET", "/files/{dcc}/{local_id}/{name}"): Row(of_the_entry, path="/files/4dn/{local_id}/{filename}"),
+    ("HEAD", "/files/{dcc}/{local_id}/{name}"): Row(of_the_entry, path="/files/4dn/{local_id}/{filename}"),
     ("GET", "/artifacts/{digest}/{name}"): Row(
         of_the_entry, path="/artifacts/{digest}/{filename}?of=4dn/{local_id}"
     ),
