@@ -108,6 +108,16 @@ async def test_a_genbank_record_becomes_its_letters_and_its_features(process: Pr
     assert "on other records" in made.notes
 
 
+async def test_a_feature_across_the_ends_of_a_linear_sequence_is_left_out_and_told(process: Process) -> None:
+    source = GENBANK.replace(b"     variation       116^117", b"     variation       116..3")
+    assert source != GENBANK
+    made = await process(source, "genbank", filename="x.gb")
+    assert made.failure is None, made.failure
+    assert made.counts["features_without_place"] == 1
+    assert "whose place is none" in made.notes
+    assert "variation" not in {line.split("\t")[2] for line in lines_of(made)}
+
+
 async def test_an_embl_record_becomes_the_same(process: Process) -> None:
     made = await process(EMBL, "embl", filename="x.embl")
     assert made.failure is None, made.failure

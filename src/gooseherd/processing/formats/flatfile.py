@@ -42,7 +42,7 @@ def features_of(record: Any, source: str, counts: dict[str, int]) -> Iterator[st
     for number, feature in enumerate(record.features, 1):
         parts = _parts(feature, counts)
         if not parts:
-            _count(counts, "features_elsewhere")
+            _count(counts, "features_without_place" if feature.location is None else "features_elsewhere")
             continue
         first, last = min(p[0] for p in parts), max(p[1] for p in parts)
         word = _TYPES.get(feature.type, feature.type)

@@ -24,6 +24,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "translations": "translations were left out: they follow from the sequence",
     "parts_elsewhere": "parts of features that lie on other records were left out",
     "features_elsewhere": "features that lie on other records alone were left out",
+    "features_without_place": "features whose place is none on a sequence like this were left out",
     "parser_warnings": "the reader (Biopython) warned of lines that are not as the format has them",
 }
 
