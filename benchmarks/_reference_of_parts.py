@@ -321,8 +321,11 @@ def of_flatfile(text: str) -> list[tuple[str, str, list[Any]]]:
         for kind, turned, begin, end in _FEATURE.findall(about):
             if kind in ("source", "Location/Qualifiers"):
                 continue
-            # In a circle it may run across the origin.
-            parts = [(begin, len(letters)), (1, end)] if int(begin) > int(end) else [(begin, end)]
+            parts = [(begin, end)]
+            if int(begin) > int(end):
+                # In a circle it runs across the origin; elsewhere this is no place.
+                circle = " circular " in about.split("\n", 1)[0]
+                parts = [(begin, len(letters)), (1, end)] if circle else []
             places += [(int(first), int(last), "-" if turned else "+") for first, last in parts]
         found.append(("", letters, places))
     return found
