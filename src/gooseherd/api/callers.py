@@ -50,6 +50,7 @@ class Remembered(Generic[K, V]):
         self._look_up = look_up
         self._clock = clock
         self._known: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._changes = 0
 
     async def get(self, key: K) -> V:
         """Raises StoreUnavailable: a credential that cannot be looked up is not believed."""
@@ -57,8 +58,10 @@ class Remembered(Generic[K, V]):
         if known is not None and known[0] > self._clock():
             return known[1]
         # The time before the look: what changes during it is seen at the next.
-        until = self._clock() + REMEMBERED_SECONDS
+        until, changes = self._clock() + REMEMBERED_SECONDS, self._changes
         found = await self._look_up(key)
+        if changes != self._changes:
+            return found  # what was read may be older than what was written meanwhile
         self._known[key] = (until, found)
         self._known.move_to_end(key)
         while len(self._known) > _REMEMBERED:
@@ -67,6 +70,7 @@ class Remembered(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         """Look again the next time: this process has just changed it."""
+        self._changes += 1
         self._known.pop(key, None)
 
 

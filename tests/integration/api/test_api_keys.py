@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gooseherd.api.callers import REMEMBERED_SECONDS
+from gooseherd.api.callers import REMEMBERED_SECONDS, Remembered
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.states import Status
 
@@ -543,3 +544,22 @@ async def test_a_stream_of_events_ends_when_its_key_was_revoked(town: Any) -> No
                 await town.http.delete(f"/keys/{made['key_id']}", headers=ADMIN)
                 await town.run(job_id)
     assert seen == ["pending"]
+
+
+async def test_a_look_that_a_revocation_overtook_is_not_remembered() -> None:
+    stored, looking, go_on = ["active"], asyncio.Event(), asyncio.Event()
+
+    async def look_up(name: str) -> str:
+        found = stored[0]
+        looking.set()
+        await go_on.wait()
+        return found
+
+    known = Remembered(look_up, lambda: 0.0)
+    first = asyncio.create_task(known.get("key"))
+    await looking.wait()
+    stored[0] = "revoked"
+    known.forget("key")
+    go_on.set()
+    assert await first == "active"
+    assert await known.get("key") == "revoked"
