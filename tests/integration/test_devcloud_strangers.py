@@ -22,6 +22,8 @@ from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.access_key import ID_VARIABLE, AccessKey
 from gooseherd.devcloud.child_process import running_cloud
+from gooseherd.domain.keys import CacheKey
+from gooseherd.storage.s3 import S3Cache
 
 pytestmark = pytest.mark.integration
 TARGET = "AmazonEC2ContainerServiceV20141113."
@@ -281,3 +283,21 @@ def test_a_path_that_could_be_read_as_another_is_refused_to_a_session(url: str, 
     answer = connection.getresponse()
     assert answer.status == 403
     connection.close()
+
+
+async def test_keys_of_all_kinds_are_signed_alike_by_both_libraries(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CLOUD_KEY.environment().items():
+        monkeypatch.setenv(name, value)
+    cache = S3Cache("made", prefix="a b", endpoint_url=url)
+    key = CacheKey("p1/x y+z*~é.bed")
+    assert await cache.put_if_absent(key, b"small")
+    assert await cache.head(key) is not None
+    assert [found.key async for found in cache.list("p1/x y+")] == [key]
+    presigned = await cache.signed_url(key, 60)
+    await cache.close()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.get(presigned)).content == b"small"
+    body = client("s3", url).get_object(Bucket="made", Key=f"a b/{key}")["Body"].read()
+    assert body == b"small"
