@@ -44,6 +44,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
     stop_requested = _stop_signal()
     with StateDir(settings.gooseherd_state_dir) as state, listen(settings) as listener:
+        settings = as_bound(settings, listener)
         async with AsyncExitStack() as stack:
             starting = asyncio.ensure_future(stack.enter_async_context(running(settings, state)))
             if not await _first(starting, stop_requested):
@@ -159,6 +160,14 @@ def _given_socket() -> socket.socket | None:
     given.set_inheritable(False)
     given.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return given
+
+
+def as_bound(settings: Settings, listener: socket.socket) -> Settings:
+    """With the address that the socket really has: whoever gave it to us knows nothing of API_HOST.
+
+    What only this machine can reach has other rules (pages of other origins, names, limits).
+    """
+    return settings.model_copy(update={"api_host": listener.getsockname()[0]})
 
 
 def listen(settings: Settings) -> socket.socket:

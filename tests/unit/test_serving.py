@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gooseherd.serving import listen
+from gooseherd.serving import as_bound, listen
 from gooseherd.settings import Settings
 
 
@@ -31,7 +31,7 @@ def test_what_is_written_to_a_client_leaves_at_once(settings: Settings) -> None:
 
 GIVEN = """
     import os, socket
-    from gooseherd.serving import listen
+    from gooseherd.serving import as_bound, listen
     from gooseherd.settings import Settings
     os.environ["LISTEN_PID"] = str(os.getpid())
     try:
@@ -79,3 +79,12 @@ def test_anything_but_one_given_socket_is_refused(settings: Settings, count: str
 def test_a_given_socket_that_does_not_listen_is_refused(settings: Settings) -> None:
     with socket.socket() as given:
         assert "exactly one listening" in _started_with(given, "1", settings)
+
+
+@pytest.mark.parametrize(("address", "local"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_rules_for_loopback_are_for_the_address_that_the_socket_has(
+    settings: Settings, address: str, local: bool
+) -> None:
+    """A socket that systemd opened for everybody says nothing of API_HOST, whose default is loopback."""
+    with socket.create_server((address, 0)) as given:
+        assert as_bound(settings, given).is_local is local
