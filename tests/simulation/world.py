@@ -293,7 +293,8 @@ class SimulatedApi:
             servable=self._servable,
             described=_as_it_is,
             owner=Owner(name),
-            timing=BatchTiming(settings.pending_per_requester),
+            # Seldom, for the same reason as everything is looked at seldom.
+            timing=BatchTiming(settings.pending_per_requester, look_again_seconds=5.0),
             tick_seconds=settings.tick,
         )
         self.batches = Batches(
@@ -374,7 +375,7 @@ class SimulatedApi:
             recipes={recipe_name(RECIPE)},
             policy=policy,
             keep_ended=keep_ended,
-            tick_seconds=20.0,
+            tick_seconds=60.0,
             forget=self.submissions.forget_manifest,
         )
 
@@ -618,6 +619,10 @@ class World:
         cache._objects = self.cache._objects
         await publish(cache, of, RECIPE)
         self.old.add(cache_key(of.identity, RECIPE, MANIFEST))
+
+    def was_old(self, of: SourceFile) -> bool:
+        """Whether its artifact was there before anything began."""
+        return cache_key(of.identity, RECIPE, MANIFEST) in self.old
 
     async def published(self, of: SourceFile) -> bool:
         """Whether the artifact is there."""

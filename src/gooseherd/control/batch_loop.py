@@ -74,9 +74,6 @@ _HELD: Final = timedelta(seconds=30)
 """How long the files of a process that died wait for another one; renewed every ten."""
 _SECONDS_PER_BATCH: Final = 5.0
 """After that long it is another batch's turn."""
-_LOOK_AGAIN_SECONDS: Final = 1.0
-"""While batches are under way: their jobs may be ended by any process."""
-
 Servable = Callable[[str, str, Visibility], Awaitable[SourceFile]]
 """The catalog's entry if it is seen and its bytes may leave. Raises NotFound, Gone, InvalidInput."""
 Described = Callable[[SourceFile], Awaitable[SourceFile]]
@@ -95,6 +92,8 @@ class BatchTiming:
     """The limit of a requester's pending jobs; batches take half of it, so that a click still finds room."""
     ttl: timedelta = timedelta(days=7)
     """From when on files that still wait are given up."""
+    look_again_seconds: float = 1.0
+    """While batches are under way: their jobs may be ended by any process."""
 
     @property
     def share(self) -> int:
@@ -168,6 +167,7 @@ class BatchLoop:
         self._servable = servable
         self._described = described
         self._owner = owner
+        self._look_again_seconds = timing.look_again_seconds
         self.wakeup = Wakeup()
         """To be notified when a batch was stored or cancelled."""
         self.loop: Loop[BatchesSnapshot, AdvanceBatch] = Loop(
@@ -185,7 +185,7 @@ class BatchLoop:
         found = await self._batches.unfinished(_MOST_UNFINISHED)
         if found:
             # Many large batches take a while to count: a tenth of the time at most.
-            pause = max(_LOOK_AGAIN_SECONDS, 10 * (loop.time() - began))
+            pause = max(self._look_again_seconds, 10 * (loop.time() - began))
             loop.call_later(pause, self.wakeup.notify)
         waiting = {batch.requester for batch in found if batch.count(MemberState.WAITING)}
         pending = {requester: await self._jobs.pending_of(requester) for requester in sorted(waiting)}

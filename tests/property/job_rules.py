@@ -1,4 +1,4 @@
-"""Any sequence of calls, by holders, late holders, reapers and users: the job store against a small model.
+"""Calls on jobs and reservations, by holders, late holders, reapers and users, against a small model.
 
 The model knows what each call may do. The machine calls with right and with stale fences, and
 after each step compares every job. Leases are either an hour long or over when given, so no
@@ -10,22 +10,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import invariant, precondition, rule
+from tests.property.store_machine import LONG, OVER, OWNERS, WHICH, WHO, StoreMachine
 
 from gooseherd.domain import formats
 from gooseherd.domain.errors import LeaseLost, NotCancellable, StillWanted
@@ -38,12 +28,7 @@ from gooseherd.domain.reservation import EndReason, Purpose, Reservation, Reserv
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import ACTIVE, TERMINAL, Status, may
 
-pytestmark = pytest.mark.integration
-
-LONG, OVER = timedelta(hours=1), timedelta(0)
 KEYS = st.sampled_from(["one", "two"])
-WHO = st.sampled_from([Requester("anne"), Requester("bert")])
-OWNERS = st.sampled_from([Owner("here"), Owner("there")])
 PRIORITIES = st.sampled_from(list(Priority))
 TTLS = st.sampled_from([LONG, OVER])
 BEHIND = st.sampled_from([0, 0, 0, 1])
@@ -52,7 +37,6 @@ FAILURES = st.sampled_from([Failure(Reason.WORKER_LOST, "gone"), Failure(Reason.
 DIGESTS = st.sampled_from(["d" * 64, "e" * 64])
 LIMITS = st.sampled_from([None, 1, 2])
 SESSIONS = st.sampled_from([None, None, "s1", "s2"])
-WHICH = st.integers(0, 99)
 RESERVERS = st.sampled_from(["anne", "bert", "carol"])
 END_REASONS = st.sampled_from([EndReason.EXPLICIT, EndReason.IDLE_TIMEOUT])
 ENDS = {ReservationState.ENDING, ReservationState.ENDED}
@@ -91,24 +75,16 @@ class Known:
         self.status, self.reason, self.owner, self.slot = status, reason, None, False
 
 
-class JobStoreMachine(RuleBasedStateMachine):
+class JobRules(StoreMachine):
     def __init__(self, runner: asyncio.Runner, store: Any) -> None:
-        super().__init__()
-        self.runner, self.store = runner, store
+        super().__init__(runner, store)
         self.jobs, self.reservations = store.jobs, store.reservations
         self.reserved: dict[ReservationId, Reservation] = {}
         self.mark = uuid.uuid4().hex[:8]
         self.known: dict[str, Known] = {}
         self.made = 0
         self.before: dict[str, dict[str, Any]] = {}
-        self.run(store.forget_jobs())
         self.run(self.forget_reservations())
-
-    def run(self, work: Awaitable[Any]) -> Any:
-        async def call() -> Any:
-            return await work
-
-        return self.runner.run(call())
 
     async def forget_reservations(self) -> None:
         for one in await self.reservations.live():
@@ -445,26 +421,3 @@ class JobStoreMachine(RuleBasedStateMachine):
         expected = {i for i, job in self.known.items() if job.status is Status.PENDING and job.due}
         assert {job.job_id for job in due} == expected
         assert [self.run(self.jobs.position(job)) for job in due] == list(range(len(due)))
-
-
-@pytest.mark.slow
-def test_no_sequence_of_calls_breaks_the_life_of_a_job(
-    open_store: Callable[[], AbstractAsyncContextManager[Any]],
-) -> None:
-    with asyncio.Runner() as runner:
-        opened = open_store()
-        store = runner.run(opened.__aenter__())
-        try:
-            run_state_machine_as_test(
-                partial(JobStoreMachine, runner, store),  # type: ignore[arg-type]  # any callable will do
-                settings=settings(
-                    max_examples=50,
-                    stateful_step_count=30,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                    # Not shrunk: each replay goes over the wire, and thirty steps can be read.
-                    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-                ),
-            )
-        finally:
-            runner.run(opened.__aexit__(None, None, None))
