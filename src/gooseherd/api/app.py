@@ -36,7 +36,11 @@ from gooseherd.api.published_parts import PublishedFirst, PublishedParts
 from gooseherd.api.request_context import context_of
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.batches import batch_routes
-from gooseherd.api.routers.byte_routes import documented_names, documented_routes
+from gooseherd.api.routers.byte_routes import (
+    documented_artifacts,
+    documented_names,
+    documented_routes,
+)
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
@@ -75,6 +79,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     )
     routers = (
         documented_routes(),
+        documented_artifacts(),
         artifact_routes(dependencies, catalog, names),
         job_routes(dependencies, names, streams),
         batch_routes(dependencies, catalog, names, streams),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import Field, WithJsonSchema
 
 from gooseherd.api.models.jobs import Accepted
@@ -89,6 +89,24 @@ def documented_routes() -> APIRouter:
     return router
 
 
+def documented_artifacts() -> APIRouter:
+    """GET and HEAD of parts by digest."""
+    router = APIRouter(tags=["artifacts"])
+    for method in ("GET", "HEAD"):
+        router.add_api_route(
+            "/artifacts/{digest}/{name}",
+            _served_by_digest,
+            methods=[method],
+            operation_id=f"{method.lower()}_artifact",
+            summary="Bytes that never change" if method == "GET" else "Headers of bytes that never change",
+            description="A part by the sha256 of its bytes, for caches and redirects; jobs, files and "
+            "batches list these addresses. The access rules are those of the entry. Starts nothing.",
+            responses={code: answer for code, answer in _RESPONSES.items() if code != 202},
+            response_class=Response,
+        )
+    return router
+
+
 def documented_names() -> APIRouter:
     """GET and HEAD of parts by name; included after what else is in a file's folder."""
     router = APIRouter(tags=["artifacts"])
@@ -140,6 +158,18 @@ async def _served_by_name(
     dcc: str,
     local_id: str,
     name: str,
+    range_: Annotated[
+        str | None, WithJsonSchema(_RANGE_SCHEMA), Header(alias="Range", examples=["bytes=0-65535"])
+    ] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    raise AssertionError("api/delivery.py serves these")
+
+
+async def _served_by_digest(
+    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    name: str,
+    of: Annotated[str, Query(description="DCC/ID of an entry with this part.", examples=["4dn/4dnfi1"])],
     range_: Annotated[
         str | None, WithJsonSchema(_RANGE_SCHEMA), Header(alias="Range", examples=["bytes=0-65535"])
     ] = None,
