@@ -190,6 +190,9 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/artifacts/{digest}/{name}"): Row(
         of_the_entry, path="/artifacts/{digest}/{filename}?of=4dn/{local_id}"
     ),
+    ("HEAD", "/artifacts/{digest}/{name}"): Row(
+        of_the_entry, path="/artifacts/{digest}/{filename}?of=4dn/{local_id}"
+    ),
     ("GET", "/files/{dcc}/{local_id}/tracks"): Row(
         of_the_entry, path="/files/4dn/{local_id}/tracks?viewer=igv"
     ),
