@@ -62,7 +62,7 @@ def by_macs(sources: Sequence[Path], target: Path) -> None:
     """MACS 2; of few reads it finds peaks when told to look for any pile."""
     work = target.with_name(f"{target.name}.work")
     work.mkdir(exist_ok=True)
-    broad = ("--broad",) if target.suffix == ".gappedPeak" else ()
+    broad = ("--broad",) if target.suffix in (".gappedPeak", ".broadPeak") else ()
     run(
         *("macs2", "callpeak", "-t", sources[0].resolve(), "-f", "BED", "-g", "hs", "--nomodel"),
         *("--extsize", "2000", "-p", "0.01", "--nolambda", *broad, "-n", "x"),
