@@ -14,13 +14,17 @@ interface TrackView {
   notes: string[]
 }
 interface Spec {
-  reference?: unknown
+  reference?: Reference
   locus?: string
   tracks: Track[]
 }
 interface Track {
   name: string
   url: string
+}
+interface Reference {
+  format?: string
+  fastaURL?: string
 }
 interface Browser {
   on(event: 'locuschange', act: () => void): void
@@ -86,8 +90,8 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
   notes.value = found
   trouble.value = ''
   if (!spec?.reference) return
-  const tracks = new Map(spec.tracks.map(track => [track.url, track]))
-  const fresh = JSON.stringify({ ...(spec.reference as object), fastaURL: undefined })
+  const tracks = new Map(spec.tracks.map(track => [track.url, withKey(track)]))
+  const fresh = JSON.stringify({ ...spec.reference, ...(spec.reference.format ? { fastaURL: '' } : {}) })
   const igv = (await import(/* a file of its own, loaded when first needed */ IGV_FILE)).default
   if (browser && fresh === reference) {
     for (const [url] of drawn) {
@@ -97,11 +101,12 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
   } else {
     forget(igv)
     browser = (await igv.createBrowser(box, {
-      ...spec,
+      ...spec, reference: await readable(spec.reference), tracks: [...tracks.values()],
       // Nothing from other hosts: no list of genomes, no search of names there.
       loadDefaultGenomes: false, search: false, queryParametersSupported: false, showSVGButton: false,
     })) as Browser
     reference = fresh
+    label(box)
     browser.on('locuschange', () => {
       const loci = browser?.currentLoci()
       const now = written(Array.isArray(loci) ? loci.join(' ') : (loci ?? ''))
@@ -109,6 +114,25 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
     })
   }
   drawn = tracks
+}
+
+/** Files that are not public are for the key's owner. Redirected to another host, browsers leave this header out. */
+const withKey = <T extends object>(what: T): T => (key.peek() ? { ...what, headers: { Authorization: `Bearer ${key.peek()}` } } : what)
+
+/** igv.js asks for the lengths of sequences without headers. */
+async function readable(wanted: Reference): Promise<Reference> {
+  if (!key.peek() || wanted.format !== 'chromsizes' || !wanted.fastaURL) return withKey(wanted)
+  const response = await fetch(wanted.fastaURL, { headers: { Authorization: `Bearer ${key.peek()}` } })
+  if (!response.ok) throw new Error(`the lengths of the sequences cannot be read: HTTP ${response.status}`)
+  return { ...wanted, fastaURL: URL.createObjectURL(await response.blob()) }
+}
+
+/** What igv.js leaves without a name for those who cannot see it. */
+function label(box: HTMLElement): void {
+  const names = { 'select': 'Sequence', '.igv-search-input': 'Place', 'input[type=range]': 'Zoom' }
+  for (const [selector, name] of Object.entries(names)) {
+    box.shadowRoot?.querySelectorAll(selector).forEach(one => one.setAttribute('aria-label', name))
+  }
 }
 
 /** Whole bases, without separators; empty before igv.js knows its place. */

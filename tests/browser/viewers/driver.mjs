@@ -89,7 +89,13 @@ const run = async order => {
 const STEPS = {
   open: ({ page }, { url }) => page.goto(url, { waitUntil: 'domcontentloaded', timeout: 60_000 }),
   evaluate: ({ page }, { code }) => page.evaluate(code),
-  wait: ({ page }, { code, seconds }) => page.waitForFunction(code, { timeout: seconds * 1000, polling: 100 }),
+  // Not by waitForFunction: that one looks from a world of its own, without the page's variables.
+  wait: async ({ page }, { code, seconds }) => {
+    for (const end = Date.now() + seconds * 1000; ; await new Promise(later => setTimeout(later, 100))) {
+      if (await page.evaluate(code).catch(() => false)) return
+      if (Date.now() > end) throw new Error(`not within ${seconds} s: ${code}`)
+    }
+  },
   click: ({ page }, { selector }) => page.locator(selector).setTimeout(15_000).click(),
   type: async ({ page }, { selector, text }) => {
     if (selector) await page.focus(selector)
