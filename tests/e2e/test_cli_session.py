@@ -127,7 +127,11 @@ def test_raw_bytes_are_the_source_s_own(user: Any, name: str) -> None:
     assert user.run("get", name, "--raw", "-o", "-").stdout == BED.encode()
 
 
-def test_the_job_is_there_to_be_looked_at(user: Any, name: str) -> None:
+def test_the_job_is_there_to_be_looked_at(user: Any) -> None:
+    # A content of its own: of two entries with one content, the job is of the one that was asked for first.
+    path = user.home / "files" / "looked-at.bed"
+    path.write_text(f"{BED}chr9\t1\t2\tlooked-at\n")
+    name = user.json("add", str(path))["added"][0]["name"]
     user.json("get", name, "-o", "job.bed.gz")
     jobs = user.json("jobs", "ls", "--limit", "200")["jobs"]
     job = next(j for j in jobs if f"{j['dcc']}/{j['local_id']}" == name)
