@@ -97,19 +97,21 @@ export async function ready(urls: string | URL | Iterable<string | URL>, options
           await pause(tries++, options.signal)
           continue
         }
-        if (response.status === 202) {
+        const body = response.status === 202 || PASSING.includes(response.status) ? await response.json().catch(() => ({})) : {}
+        if (body.job_id) {
+          // By /data a 202, by its name a 503: it is being made.
           retry = false
           tries = 0
-          const job: Job & { job_url: string } = await response.json()
-          let following = jobs.get(job.job_url)
+          const address = body.job_url ?? String(new URL(`jobs/${body.job_id}`, serviceOf(url)))
+          let following = jobs.get(address)
           if (!following) {
             const told = new Set<(progress: Progress) => void>()
-            following = { told, end: follow(job.job_url, options, progress => told.forEach(each => each(progress))) }
-            jobs.set(job.job_url, following)
+            following = { told, end: follow(address, options, progress => told.forEach(each => each(progress))) }
+            jobs.set(address, following)
           }
           following.told.add(tell)
           const ended = await following.end
-          jobs.delete(job.job_url)
+          jobs.delete(address)
           if (ended && ended.status !== 'completed') {
             const reason = ended.reason ?? ended.status
             throw new NotReady(url, reason, ended.detail ?? '', ended.retryable ?? false, ended.job_id)
@@ -179,6 +181,14 @@ const once = (url: string, retry: boolean): string => {
   to.searchParams.set('wait', '0')
   if (retry) to.searchParams.set('retry', 'true')
   return String(to)
+}
+
+/** The service's own address in front of a file's. */
+const serviceOf = (url: string): URL => {
+  const to = new URL(url, globalThis.document?.baseURI)
+  to.pathname = to.pathname.replace(/(?:files|data|index|density)\/.*$/, '')
+  to.search = to.hash = ''
+  return to
 }
 
 const pause = (tries: number, signal: AbortSignal | undefined, seconds = 0): Promise<void> =>
