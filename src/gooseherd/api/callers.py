@@ -16,7 +16,7 @@ from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.request_context import RequestContext
 from gooseherd.domain.apikey import ApiKey, KeyId, id_in
 from gooseherd.domain.caller import ANONYMOUS, Caller, Credential, Scope, admin
-from gooseherd.domain.download_token import DownloadToken, end_of_window, read, sign, signing_secret
+from gooseherd.domain.download_token import PREFIX, DownloadToken, end_of_window, read, sign, signing_secret
 from gooseherd.domain.errors import (
     InvalidCredential,
     KeyRequired,
@@ -247,9 +247,9 @@ def _in_headers(context: RequestContext) -> str | None:
 
 
 def _in_query(query: bytes) -> str | None:
-    """The token in the URL; of several the last, as of every parameter."""
+    """The token in the URL; of several the last, as of every parameter. Others' words are not judged."""
     try:
         found = parse_qs(query.decode("latin-1"), max_num_fields=30).get("token")
     except ValueError:
         return None
-    return found[-1] if found else None
+    return found[-1] if found and found[-1].startswith(PREFIX) else None
