@@ -43,7 +43,7 @@ _HOSTS: Final = 16
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _ONE_RANGE: Final = re.compile(rb"bytes=(\d{1,18})-(\d{1,18})?")
 _ELSEWHERE: Final = frozenset(
-    (b"if-match", b"if-range", b"if-none-match", b"prefer", b"authorization", b"x-api-key", b"connection")
+    (b"if-match", b"if-range", b"if-none-match", b"prefer", b"authorization", b"x-api-key")
 )
 """Headers that make a request one for the rooms behind."""
 
@@ -55,7 +55,8 @@ class Found:
     entry: SourceFile
     ids: tuple[Dcc, LocalId]
     manifest_key: CacheKey
-    manifest: Manifest
+    parts: tuple[Part, ...]
+    """The manifest's; the manifest itself, which may be large, is not kept from being forgotten."""
     part: Part
     accel: bytes
     """The whole response by which nginx sends it; empty: this process does."""
@@ -110,7 +111,7 @@ class PublishedParts:
             entry,
             (entry.dcc, entry.local_id),
             manifest_key,
-            manifest,
+            manifest.parts,
             part,
             header_lines([*accel_headers(part, cache_control, partial=True), _NOSNIFF])
             if self._accel
@@ -214,7 +215,8 @@ class PublishedParts:
             cache is None
             or submissions is None
             or self._catalog.remembered(found.ids) is not found.entry
-            or submissions.remembered(found.manifest_key) is not found.manifest
+            or (manifest := submissions.remembered(found.manifest_key)) is None
+            or manifest.parts is not found.parts
         ):
             return None
         return cache.read_now(found.part.key, span)

@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from gooseherd import telemetry
+from gooseherd.api.published_parts import PublishedFirst
 from gooseherd.api.server.limits import HttpLimits
 from gooseherd.storage import local
 
@@ -45,7 +46,7 @@ def head_of(answer: bytes) -> dict[str, str]:
 async def test_a_range_that_is_remembered_is_answered_as_it_was_found(published, wanted):
     town, path = published
     request = f"GET {path} HTTP/1.1\nHost: x\nConnection: close\nRange: bytes={wanted}\n\n".encode()
-    found = await ask(town, request)  # Connection: close is none of the quick way's
+    found = await ask(town, request)  # in the usual way: nothing is remembered yet
     remembered = await town.http.get(path, headers={"Range": f"bytes={wanted}", "Connection": "keep-alive"})
     quick = await asyncio.open_connection(*town.address)
     quick[1].write(f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes={wanted}\r\n\r\n".encode())
@@ -242,3 +243,24 @@ async def until(condition, seconds=15.0):
     while not condition():
         assert loop.time() < end, "it did not happen in time"
         await asyncio.sleep(0.02)
+
+
+async def test_small_ranges_are_answered_at_once_whatever_the_connection_header_says(
+    build_hot_town, monkeypatch
+):
+    at_once, answered = [], PublishedFirst.answered
+
+    def watched(self, scope, respond):
+        at_once.append(answered(self, scope, respond))
+        return at_once[-1]
+
+    monkeypatch.setattr(PublishedFirst, "answered", watched)
+    town = await build_hot_town()
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    browsers = {"Connection": "keep-alive", "Accept-Encoding": "gzip, br", "Sec-Fetch-Mode": "cors"}
+    for wanted in ("0-99", "0-131071", "5-", "0-131072"):
+        answer = await town.http.get(f"/data/{entry.name}", headers={**browsers, "Range": f"bytes={wanted}"})
+        assert answer.status_code == 206
+    await town.http.get(f"/data/{entry.name}", headers={**browsers, "Range": "bytes=899999-"})
+    assert at_once == [False, True, False, False, True]
