@@ -43,6 +43,8 @@ const byId = new Map<string, ServiceJob>()
 const byFile = new Map<string, ServiceJob>()
 /** Files without a job of their own that the service was asked about: of upstream, of the same content, or not made. */
 const asked = new Map<string, { ready: boolean; job: string | null; refused?: string; time: number }>()
+/** When the file's job was last seen to move: what was asked before that is old when it is answered. */
+const changedAt = new Map<string, number>()
 /** Changes with each of the three. */
 export const known = signal(0)
 
@@ -57,7 +59,10 @@ function learn(job: ServiceJob): void {
   const name = nameOf(job), before = byFile.get(name)
   if (!before || before.created_at <= job.created_at) {
     // A job that has just ended says more of the file than what was asked before.
-    if (before?.status !== job.status) asked.delete(name)
+    if (before?.status !== job.status) {
+      asked.delete(name)
+      changedAt.set(name, Date.now())
+    }
     byFile.set(name, byId.get(job.job_id)!)
   }
 }
@@ -105,7 +110,9 @@ function ask(): void {
     asking.add(name)
     void call<{ ready: boolean; job_id: string | null }>(`data/${pathOf(name)}/status`)
       .then(
-        answer => asked.set(name, { ready: answer.ready, job: answer.job_id, time: Date.now() }),
+        answer => {
+          if ((changedAt.get(name) ?? 0) < now) asked.set(name, { ready: answer.ready, job: answer.job_id, time: Date.now() })
+        },
         problem => {
           if (!problem.retryable) asked.set(name, { ready: false, job: null, refused: problem.title, time: now })
           // Else with the next look.
