@@ -45,7 +45,11 @@ class RotationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     overlap_seconds: int = Field(
-        default=86400, ge=0, le=_MONTH_SECONDS, description="For so long the old key goes on working."
+        default=86400,
+        strict=True,  # true is no number
+        ge=0,
+        le=_MONTH_SECONDS,
+        description="For so long the old key goes on working.",
     )
 
 
