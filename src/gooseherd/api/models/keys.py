@@ -36,7 +36,9 @@ class KeyRequest(BaseModel):
         description="Collections (dcc) whose consortium and protected files it opens; `*`: all.",
     )
     label: str = Field(default="", max_length=200, description="What it is for.")
-    expires_in_seconds: int | None = Field(default=None, ge=1, le=_YEARS_SECONDS, description="Unset: never.")
+    expires_in_seconds: int | None = Field(
+        default=None, strict=True, ge=1, le=_YEARS_SECONDS, description="Unset: never."
+    )
 
 
 class RotationRequest(BaseModel):

@@ -35,12 +35,13 @@ class SessionRequest(BaseModel):
     )
     idle_seconds: float | None = Field(
         default=None,
+        strict=True,
         ge=1,
         le=_DAY_SECONDS,
         description="It ends when nothing was in flight for so long. Unset: as the service is set up.",
     )
     max_age_seconds: float = Field(
-        default=_DAY_SECONDS, ge=1, le=_DAY_SECONDS, description="It ends when it is so old."
+        default=_DAY_SECONDS, strict=True, ge=1, le=_DAY_SECONDS, description="It ends when it is so old."
     )
 
 
