@@ -83,8 +83,8 @@ export function standing(name: string): Standing {
   if (job && isLive(job)) return { kind: 'live', text: describe(job), percent: job.progress.percent, job }
   if (answer?.ready) return { kind: 'ready', text: 'ready', ...(job ? { job } : {}) }
   if (job?.status === 'failed') return { kind: 'failed', text: job.detail || job.reason || 'failed', job }
-  if (job?.status === 'completed' && !answer) return { kind: 'ready', text: 'ready', job }
-  if (answer?.job) return { kind: 'live', text: 'being prepared' }
+  if (job?.status === 'completed' && (!answer || answer.job === job.job_id)) return { kind: 'ready', text: 'ready', job }
+  if (answer?.job && !byId.has(answer.job)) return { kind: 'live', text: 'being prepared' }
   return answer || job ? { kind: 'none', text: 'not prepared' } : { kind: 'unknown', text: '…' }
 }
 
