@@ -69,6 +69,8 @@ def shared(start: Start) -> Service:
         API_MAX_BODY_BYTES="1 MiB",
         API_MAX_CONNECTIONS=60,
         API_MAX_CONNECTIONS_PER_ADDRESS=20,
+        # Without a word about origins a page elsewhere reads nothing of a service on loopback.
+        API_CORS_ORIGINS="*",
     )
 
 

@@ -21,6 +21,7 @@ def small(start: Callable[..., Service]) -> Service:
         API_IDLE_SECONDS=60,
         API_HEAD_SECONDS=60,
         API_UNREAD_SECONDS=60,
+        API_CORS_ORIGINS="*",
     )
 
 
