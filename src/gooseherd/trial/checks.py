@@ -35,7 +35,7 @@ def check_ranges(client: GooseherdClient, part: ReadyPart) -> int:
         CheckFailed: naming the first promise that was broken.
     """
     http, url = client.http, part.url
-    head = http.head(url)
+    head = http.head(url, headers={"Accept-Encoding": "identity"})
     _must(head.status_code == 200, f"HEAD got status {head.status_code}")
     etag, size = head.headers.get("etag", ""), int(head.headers.get("content-length", "-1"))
     _must(sha256_of(etag) is not None, f"the ETag is no quoted sha256: {etag!r}")
