@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROUNDS = 1
 ALLOWED = {"200", "201", "202", "503", "404", "ConnectError"}
-"""201: a session was opened. 404: the index of a table. ConnectError: nobody listens for the moment between two lives."""
+"""201: a session was opened. 404: the index of a table.
+ConnectError: nobody listens for the moment between two lives."""
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
