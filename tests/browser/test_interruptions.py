@@ -34,7 +34,8 @@ viewers = pytest.mark.parametrize("viewer", ["gosling", "igv", "jbrowse"])
 @pytest.fixture(scope="module")
 def herd(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Herd]:
     """A service that soon sees that a worker has died."""
-    with running(tmp_path_factory.mktemp("herd"), origin, **SHORT_TIMES) as herd:
+    here = {"API_ALLOW_HOSTS": "herd.example"}
+    with running(tmp_path_factory.mktemp("herd"), origin, **SHORT_TIMES, **here) as herd:
         yield herd
 
 

@@ -48,8 +48,10 @@ def nothing_left_the_host(tab: Tab, herd: Herd) -> bool:
 
 
 def test_a_file_is_added_by_its_address_and_opened(tab: Tab, herd: Herd, origin: Origin, keep: Any) -> None:
-    tab.open(herd.url)
+    tab.open(f"{herd.url}/?dcc=nobody")
     tab.until_text("no file matches")
+    tab.open(herd.url)
+    tab.until_text("Add a file")
     tab.press("a")
     tab.until("document.activeElement.placeholder?.startsWith('https://')")
     tab.write(f"{origin.url}/regions.bed")

@@ -127,6 +127,18 @@ function ask(): void {
   }
 }
 
+/** Files became ready, perhaps without a job of their own: what was told of those that were not is old. */
+function askAgain(): void {
+  const now = Date.now()
+  for (const [name, answer] of asked) {
+    if (answer.ready || answer.refused) continue
+    asked.delete(name)
+    changedAt.set(name, now)
+  }
+  known.value += 1
+  ask()
+}
+
 // -- the loop
 
 let timer: ReturnType<typeof setTimeout> | undefined
@@ -218,9 +230,16 @@ export function watch(batch: Batch): void {
   put(batch)
   if (batch.status !== 'active' || watched.has(batch.batch_id)) return
   const stop = new AbortController()
+  let ready = 0
   watched.set(batch.batch_id, stop)
   void follow<Batch>(`batches/${batch.batch_id}/events`, seen => {
     put(seen)
+    if (seen.counts.ready !== ready) {
+      ready = seen.counts.ready ?? 0
+      askAgain()
+      // A process of the service remembers entries for two seconds.
+      setTimeout(askAgain, 3000)
+    }
     refresh()
   }, seen => seen.status !== 'active', stop.signal)
     .then(() => tell(`The batch of ${batch.total} files has ended.`), problem => tell(`The batch cannot be followed: ${problem.message}`, true))
