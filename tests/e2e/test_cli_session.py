@@ -228,6 +228,27 @@ def test_many_files_are_prepared_as_one(user: Any, bed: Path, name: str) -> None
     assert [b["batch_id"] for b in user.json("batches", "ls", "--limit", "1")["batches"]] == [batch]
 
 
+def test_what_a_batch_made_is_ready_at_once_for_whoever_asks_all_the_time(user: Any, name: str) -> None:
+    """The loop of batches asked the source for its size, which is part of what the file is known by."""
+    assert user.run("get", name).returncode == 0, "a worker is warm"
+    (user.home / "files" / "unsized.bed").write_text("chr1\t7\t9\n")
+    address = (user.home / "files" / "unsized.bed").as_uri()
+    dump = json.dumps({"dcc": "local", "local_id": "unsized", "access_url": address, "format": "bed"})
+    assert user.json("files", "import", "-", given=dump.encode() + b"\n")["imported"] == 1
+    url = json.loads((user.state / "server.json").read_text())["url"]
+
+    def asked(path: str, data: bytes | None = None) -> Any:
+        head = {"Content-Type": "application/json"} if data else {}
+        with urllib.request.urlopen(urllib.request.Request(url + path, data, head), timeout=60) as answer:
+            return json.load(answer)
+
+    batch = asked("/batches", json.dumps({"files": ["local/unsized"]}).encode())
+    status = "/data/local/unsized/status"
+    while asked(f"/batches/{batch['batch_id']}")["status"] == "active":
+        asked(status)
+    assert asked(status)["ready"]
+
+
 def test_a_dump_is_imported_line_by_line(user: Any) -> None:
     good = {"dcc": "dump", "local_id": "a", "access_url": "https://files.example.org/a.bam"}
     dump = json.dumps(good).encode() + b'\nnonsense\n{"dcc": "dump"}\n'

@@ -142,9 +142,8 @@ def test_a_presigned_url_is_good_for_one_object_and_for_its_time(url: str) -> No
     made = client("s3", url)
 
     def presigned(seconds: int) -> str:
-        return made.generate_presigned_url(
-            "get_object", {"Bucket": "made", "Key": "private"}, ExpiresIn=seconds
-        )
+        key = {"Bucket": "made", "Key": "private"}
+        return str(made.generate_presigned_url("get_object", key, ExpiresIn=seconds))
 
     good, short = presigned(300), presigned(1)
     assert httpx.get(good, trust_env=False).content == b"private"

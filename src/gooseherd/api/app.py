@@ -65,7 +65,7 @@ ranges. Errors are RFC 9457 problem+json with a stable `type`, and say whether a
 def create_app(dependencies: Dependencies) -> ASGIApp:
     """The whole API as one ASGI application. Starts nothing and needs no lifespan."""
     callers = Callers(dependencies)
-    catalog = Catalog(dependencies.files, dependencies.clock)
+    catalog = dependencies.catalog or Catalog(dependencies.files, dependencies.clock)
     names = Names(dependencies.submissions)
     streams = EventStreams(dependencies)
     framework = FastAPI(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from gooseherd.api.artifact_delivery import ArtifactDelivery
+from gooseherd.api.catalog import Catalog
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
 from gooseherd.control.batches import Batches
@@ -69,14 +70,16 @@ class Dependencies:
     readiness: Callable[[], Awaitable[Mapping[str, str]]]
     """Dependency name to "ok", "off: …" (on purpose), or a problem, without hosts and paths."""
     queue: QueueStatistics
+    catalog: Catalog | None = None
+    """The one that the batch loop writes through, so that what it learns is known at once. Unset: its own."""
     submissions: Submissions | None = None
     cache: CacheBackend | None = None
     batches: Batches | None = None
+    """Unset: files are prepared one by one only."""
     sessions: Sessions | None = None
     """Unset: processing is off."""
     session_idle_seconds: float = 900.0
     """Of a session that does not say how long it may be idle."""
-    """Unset: files are prepared one by one only."""
     fleet: Fleet | None = None
     """Unset: there is nothing to show or stop."""
     admin_key: str | None = None

@@ -77,6 +77,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings))
         jobs, files = store.jobs, store.files
+        catalog = Catalog(files, time.monotonic)
 
         cache = open_cache(settings)
         if cache is not None:
@@ -139,7 +140,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 settings,
                 store,
                 submissions=submissions,
-                describing=Describing(Catalog(files, time.monotonic), sources),
+                describing=Describing(catalog, sources),
                 owner=executions.owner,
             )
             loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop, read_notes.loop]
@@ -185,6 +186,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         yield Service(
             dependencies=Dependencies(
                 files=files,
+                catalog=catalog,
                 keys=store.keys,
                 identity_provider=provider[0] if provider is not None else None,
                 token_seconds=settings.api_token_seconds,
