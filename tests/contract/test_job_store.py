@@ -164,6 +164,16 @@ async def test_the_newest_job_of_a_key_is_found_ended_or_not(jobs):
     assert await jobs.latest(WorkflowKey("none")) is None
 
 
+async def test_the_newest_job_of_each_of_many_keys_is_found_at_once(jobs):
+    old = await leased(jobs, "one")
+    await jobs.release_workflow(old.job_id, old.fence, Status.FAILED, BROKEN)
+    one, two = await claimed(jobs, "one"), await leased(jobs, "two")
+    await claimed(jobs, "three")
+    keys = [WorkflowKey(name) for name in ("one", "two", "none", *(f"no {n}" for n in range(900)))]
+    assert await jobs.latest_of(keys) == {"one": await there(jobs, one), "two": await there(jobs, two)}
+    assert await jobs.latest_of([]) == {}
+
+
 async def test_a_taken_job_id_is_not_mistaken_for_the_mutex(jobs):
     taken = await claimed(jobs, "one")
     with pytest.raises(InvalidInput, match="job_id"):

@@ -489,6 +489,7 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
         "claim": lambda: jobs.claim_workflow(submission(2)),
         "attach": lambda: jobs.attach(WorkflowKey("k00002"), Requester("bert"), Priority.BATCH),
         "latest": lambda: jobs.latest(WorkflowKey("k00002")),
+        "latest of many": lambda: jobs.latest_of([WorkflowKey(f"k{n:05}") for n in range(9)]),
         "list": lambda: jobs.find(JobQuery()),
         "list of a requester": lambda: jobs.find(JobQuery(requester=Requester("anne"))),
         "list of a file": lambda: jobs.find(JobQuery(dcc=Dcc("4dn"), local_id=LocalId("f"))),

@@ -147,6 +147,12 @@ class JobRules(StoreMachine):
             job.requesters.append(who)
         job.priority, job.cancel = min(job.priority, priority), False
 
+    @rule()
+    def newest(self):
+        found = self.run(self.jobs.latest_of([WorkflowKey(key) for key in ("one", "two", "none")]))
+        newest = {job.key: job_id for job_id, job in sorted(self.known.items())}
+        assert {key: job.job_id for key, job in found.items()} == newest
+
     # -- ownership -----------------------------------------------------------------------
 
     @precondition(lambda self: self.known)

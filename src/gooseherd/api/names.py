@@ -110,13 +110,18 @@ class Names:
         paths = {
             kind: f"/{kind}/{where}" if kind in OWN_ADDRESS else f"/data/{where}?part={kind}" for kind in Kind
         }
+        return paths | self.named_paths(entry, recipe=recipe, parts=parts)
+
+    def named_paths(
+        self, entry: SourceFile, *, recipe: Recipe | None = None, parts: Sequence[Part] | None = None
+    ) -> dict[Kind, str]:
+        """Of the kinds that there are, or will be, where each is served by its name."""
         try:
             named = self.of(entry, recipe=recipe, parts=parts)
         except GooseherdError:
-            return paths
-        for part in reversed(named):  # of several indexes the first is the one that viewers take
-            paths[part.kind] = part.path(entry)
-        return paths
+            return {}
+        # Of several indexes the first is the one that viewers take.
+        return {part.kind: part.path(entry) for part in reversed(named)}
 
     def artifact_paths(
         self, entry: SourceFile, recipe: Recipe | None, parts: Sequence[Part]

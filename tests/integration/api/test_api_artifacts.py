@@ -49,8 +49,9 @@ async def test_an_address_by_digest_has_the_bytes_and_may_be_kept_for_good(publi
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(DATA)))
 
 
-async def test_the_addresses_are_listed_with_the_file_its_names_and_its_manifest(published):
-    town, entry, _ = published
+async def test_the_addresses_are_listed_with_the_file_its_names_and_its_manifest(town):
+    entry = await town.register(filename="reads 1.bam")
+    await town.publish(entry, DATA, INDEX)
     found = await addresses(town, entry)
     listed = (await town.http.get(f"/files/{entry.name}/")).json()["names"]
     file = (await town.http.get(f"/files/{entry.name}")).json()

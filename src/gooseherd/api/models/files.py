@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from gooseherd.api.models.jobs import JobSummary
 from gooseherd.api.models.response import Link, PartWord, ResponseModel
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.source import AccessLevel, SourceFile
@@ -43,10 +44,20 @@ class FileView(ResponseModel):
     data_url: str
     index_url: str
     names_url: str = Field(description="The names of its parts, as a folder.")
+    ready: bool | None = Field(
+        description="Whether its bytes would be answered now; null: not known yet, ask again. A list may say "
+        "so for a minute longer than it is."
+    )
+    job: JobSummary | None = Field(description="The live or last job on its content, if there is one.")
+    problem: str | None = Field(description="Why it cannot be prepared, if so.")
+    urls: dict[PartWord, str] = Field(
+        description="Where each of its parts is, or will be: for good, by its digest, once that is known; "
+        "else by its name."
+    )
     artifact_urls: dict[PartWord, str] | None = Field(
         default=None,
-        description="Where the bytes of its parts are served for good, by their digest; only for a single "
-        "entry, once it is made.",
+        description="Where the bytes of its parts are served for good, by their digest; once it is made and "
+        "that is known, which for a single entry it is.",
     )
 
     @classmethod
@@ -54,12 +65,18 @@ class FileView(ResponseModel):
         cls,
         entry: SourceFile,
         link: Link,
-        paths: Mapping[Kind, str],
+        named: Mapping[Kind, str],
         *,
         admin: bool,
-        artifacts: Mapping[Kind, str] | None = None,
+        ready: bool | None,
+        job: JobSummary | None,
+        problem: str | None,
+        artifacts: Mapping[Kind, str],
     ) -> FileView:
-        """The entry as a client or the admin sees it; `paths` is where its parts are."""
+        """The entry as a client or the admin sees it.
+
+        `named` is where its parts are by their names, `artifacts` where those are for good that are known.
+        """
         fields: dict[str, Any] = entry.to_json()
         if not admin:
             public = entry.access_level is AccessLevel.PUBLIC
@@ -68,9 +85,13 @@ class FileView(ResponseModel):
         return cls(
             **fields,
             identity=str(entry.identity),
-            data_url=link(paths[Kind.DATA]),
-            index_url=link(paths[Kind.INDEX]),
+            data_url=link(named.get(Kind.DATA, f"/data/{entry.name}")),
+            index_url=link(named.get(Kind.INDEX, f"/index/{entry.name}")),
             names_url=link(f"/files/{entry.name}/"),
+            ready=ready,
+            job=job,
+            problem=problem,
+            urls={kind.value: link(path) for kind, path in {**named, **artifacts}.items()},
             artifact_urls={kind.value: link(path) for kind, path in artifacts.items()} if artifacts else None,
         )
 

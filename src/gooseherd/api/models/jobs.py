@@ -90,6 +90,18 @@ class ProgressView(ResponseModel):
     bytes_out: int
     eta_seconds: float | None
 
+    @classmethod
+    def of(cls, job: Job) -> ProgressView:
+        """The job's progress as clients see it."""
+        progress = job.progress
+        return cls(
+            step=progress.step or (STARTING if job.status is Status.RUNNING and not job.worker_id else ""),
+            percent=round(progress.percent, 1),
+            bytes_in=progress.bytes_in,
+            bytes_out=progress.bytes_out,
+            eta_seconds=progress.eta_seconds,
+        )
+
 
 class AttemptView(ResponseModel):
     """One try of a job. Only the admin sees its `worker_id` and what was `dispatched`."""
@@ -183,7 +195,6 @@ class JobView(ResponseModel):
         `paths` is where its parts are, or will be; `artifacts` where their bytes are for good; `manifest`
         is what it published, None when its notes and counts are not to be shown.
         """
-        progress = job.progress
         return cls(
             job_id=job.job_id,
             status=job.status.value,
@@ -215,17 +226,10 @@ class JobView(ResponseModel):
                 )
                 for part in job.parts
             ],
-            progress=ProgressView(
-                step=progress.step
-                or (STARTING if job.status is Status.RUNNING and not job.worker_id else ""),
-                percent=round(progress.percent, 1),
-                bytes_in=progress.bytes_in,
-                bytes_out=progress.bytes_out,
-                eta_seconds=progress.eta_seconds,
-            ),
+            progress=ProgressView.of(job),
             reason=job.reason,
             detail=job.detail,
-            retryable=isinstance(job.reason, Reason) and retryable(job.reason),
+            retryable=_retryable(job),
             manifest_digest=job.manifest_digest,
             notes=notes_of(manifest) if manifest else [],
             counts=counts_of(manifest) if manifest else {},
@@ -241,9 +245,62 @@ class JobView(ResponseModel):
         )
 
 
+def _retryable(job: Job) -> bool:
+    return isinstance(job.reason, Reason) and retryable(job.reason)
+
+
 def _priority(job: Job) -> PriorityWord:
     words: tuple[PriorityWord, ...] = ("interactive", "normal", "batch")
     return words[job.priority]
+
+
+class JobSummary(ResponseModel):
+    """What a list or a page shows of a job; `job_url` has all of it. Times are UTC, by the store's clock."""
+
+    job_id: str
+    status: StatusWord
+    dcc: str
+    local_id: str
+    filename: str
+    file_format: str
+    position: int | None = Field(
+        default=None, description="Jobs before it in the queue; only where one job is asked for."
+    )
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
+    attempt: int
+    cancel_requested: bool
+    progress: ProgressView
+    reason: str | None
+    detail: str
+    retryable: bool
+    job_url: str
+
+    @classmethod
+    def of(cls, job: Job, link: Link, *, now: datetime, place: QueuePlace | None = None) -> JobSummary:
+        """The job in short; `now` is by the store's clock."""
+        return cls(
+            job_id=job.job_id,
+            status=job.status.value,
+            dcc=job.source.dcc,
+            local_id=job.source.local_id,
+            filename=job.source.filename,
+            file_format=job.recipe.source_format.name,
+            position=place.position if place else None,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            waiting=WaitingView.of(job, now, place=place),
+            attempt=job.attempt,
+            cancel_requested=job.cancel_requested,
+            progress=ProgressView.of(job),
+            reason=job.reason,
+            detail=job.detail,
+            retryable=_retryable(job),
+            job_url=link(f"/jobs/{job.job_id}"),
+        )
 
 
 class JobList(ResponseModel):

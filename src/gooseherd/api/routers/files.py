@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
@@ -14,19 +15,21 @@ from fastapi.responses import JSONResponse
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.file_states import FileState, FileStates
 from gooseherd.api.models.files import FileList, FileView, Imported, LineError, Registered, Removed
+from gooseherd.api.models.jobs import JobSummary
 from gooseherd.api.names import Names
+from gooseherd.api.private_work import as_seen
+from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import Admin, CurrentRequest, body_of, problems
+from gooseherd.control.queue_statistics import QueuePlace
 from gooseherd.control.submission import Submissions
-from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.errors import (
-    CacheUnavailable,
     InvalidInput,
     NotCancellable,
     NotFound,
     OutboundRefused,
     StoreUnavailable,
-    UnsupportedFormat,
 )
 from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
@@ -106,6 +109,7 @@ def _body(
 def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /files."""
     router = APIRouter(tags=["catalog"])
+    states = FileStates(dependencies)
 
     @router.get("/files", responses=problems(422, 503))
     async def files(
@@ -135,25 +139,26 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
                 visible=context.caller.visible,
             )
         )
-        admin = context.is_admin
+        found = await states.of(page.files)
+        now = await dependencies.jobs.now() if any(state.job for state in found) else None
         return FileList(
-            files=[FileView.of(entry, context.link, names.paths(entry), admin=admin) for entry in page.files],
+            files=[
+                _view(names, context, entry, state, now)
+                for entry, state in zip(page.files, found, strict=True)
+            ],
             next=page.next,
         )
 
     @router.get("/files/{dcc}/{local_id}", responses=problems(404, 422, 503))
     async def file(context: CurrentRequest, dcc: str, local_id: str) -> FileView:
-        """One entry."""
+        """One entry: what it is, whether it is ready, the job on it, and where all its parts are."""
         entry = await catalog.entry(dcc, local_id, context.caller.visible)
-        parts = await _published(dependencies.submissions, entry)
-        return FileView.of(
-            entry,
-            context.link,
-            names.paths(entry, parts=parts),
-            admin=context.is_admin,
-            # Its bytes are for whoever could read them now.
-            artifacts=names.artifact_paths(entry, None, parts) if parts else None,
-        )
+        state = await states.of_one(entry)
+        now = place = None
+        if state.job is not None:
+            now = await dependencies.jobs.now()
+            place = await dependencies.queue.place(state.job)
+        return _view(names, context, entry, state, now, place)
 
     @router.delete("/files/{dcc}/{local_id}", responses=problems(401, 404, 422, 503))
     async def remove(context: Admin, dcc: str, local_id: str) -> Removed:
@@ -212,15 +217,28 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
     return router
 
 
-async def _published(submissions: Submissions | None, entry: SourceFile) -> Sequence[Part] | None:
-    """The parts of a file, for their exact names; None while there are none."""
-    if submissions is None or entry.is_upstreams_pair:
-        return None
-    try:
-        manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
-    except (CacheUnavailable, InvalidInput, UnsupportedFormat):
-        return None
-    return manifest.parts if manifest is not None else None
+def _view(
+    names: Names,
+    context: RequestContext,
+    entry: SourceFile,
+    state: FileState,
+    now: datetime | None,
+    place: QueuePlace | None = None,
+) -> FileView:
+    """`now` is by the store's clock, where there is a job. Its bytes are for whoever sees the entry."""
+    job = None
+    if state.job is not None and now is not None:
+        job = JobSummary.of(as_seen(state.job, context.caller), context.link, now=now, place=place)
+    return FileView.of(
+        entry,
+        context.link,
+        names.named_paths(entry, recipe=state.recipe, parts=state.parts),
+        admin=context.is_admin,
+        ready=state.ready,
+        job=job,
+        problem=state.obstacle,
+        artifacts=names.artifact_paths(entry, state.recipe, state.parts) if state.parts else {},
+    )
 
 
 async def _end_work_on(

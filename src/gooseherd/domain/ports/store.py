@@ -226,6 +226,10 @@ class JobStore(Protocol):
         """The newest job of that key, active or ended."""
         ...
 
+    async def latest_of(self, keys: Collection[WorkflowKey]) -> Mapping[WorkflowKey, Job]:
+        """The newest job of each key that has one, as `latest` finds it; one look for all."""
+        ...
+
     async def find(self, query: JobQuery) -> JobPage:
         """One page of jobs."""
         ...

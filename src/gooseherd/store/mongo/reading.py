@@ -69,6 +69,24 @@ class JobReads:
         return next((to_job(document) for document in await found.to_list()), None)
 
     @store_operation
+    async def latest_of(self, keys: Collection[WorkflowKey]) -> Mapping[WorkflowKey, Job]:
+        """Two round trips: which they are, and those alone."""
+        if not keys:
+            return {}
+        of_all = self._jobs.find(
+            {"workflow_key": {"$in": sorted(keys)}},
+            projection={"workflow_key": 1, "created_at": 1, "active": 1},
+        )
+        newest: dict[str, tuple[datetime, bool, str]] = {}
+        async for document in of_all:
+            order = document["created_at"], document["active"], document["_id"]
+            known = newest.get(document["workflow_key"])
+            if known is None or order > known:
+                newest[document["workflow_key"]] = order
+        found = self._jobs.find({"_id": {"$in": sorted(job_id for _, _, job_id in newest.values())}})
+        return {job.workflow_key: job for job in map(to_job, await found.to_list())}
+
+    @store_operation
     async def find(self, query: JobQuery) -> JobPage:
         """Newest first. `requester` finds whoever ever asked, also those who withdrew.
 
