@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from gooseherd import telemetry
+from gooseherd import logs
 from gooseherd.api.app import create_app
 from gooseherd.api.server.http_server import HttpServer
 from gooseherd.api.server.limits import HttpLimits, connections_within_descriptors
@@ -41,7 +41,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     """
     settings.checked()
     _raise_open_files()
-    telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+    logs.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
     stop_requested = _stop_signal()
     with StateDir(settings.gooseherd_state_dir) as state, listen(settings) as listener:
         settings = as_bound(settings, listener)

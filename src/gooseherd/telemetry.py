@@ -1,189 +1,237 @@
-"""What the service says about itself: log lines for people and machines, counters for Prometheus.
+"""Counters and gauges for Prometheus, each defined once; docs/metrics.md is made from here.
 
-Metric labels come from closed sets (statuses, reasons, priorities, formats), never from
-what callers send.
+Labels come from closed sets (statuses, reasons, priorities, formats, routes), never from
+what callers send. Importing it imports prometheus_client; who only logs uses logs.py.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-import time
-from typing import Final, TextIO
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # One more series for each counter and histogram, which nobody asks for.
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
+ProcessCollector(registry=REGISTRY)
 
-_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
 
-JOBS_SUBMITTED: Final = Counter(
-    "gooseherd_jobs_submitted_total", "Jobs inserted into the queue.", ["priority"], registry=REGISTRY
+class Extent(StrEnum):
+    """Whose a number is where several API processes run: it decides how they are put together."""
+
+    PROCESS = "process"
+    """Of this process alone: sum over the processes."""
+    ALL = "all"
+    """Of the store or of the fleet, the same from every process: take the maximum."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDefinition:
+    """One row of the page."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    text: str
+    scope: Extent
+
+
+DEFINITIONS: Final[list[MetricDefinition]] = []
+
+
+def _counter(name: str, text: str, labels: Sequence[str] = (), of: Extent = Extent.PROCESS) -> Counter:
+    DEFINITIONS.append(MetricDefinition(name, "counter", tuple(labels), text, of))
+    return Counter(name, text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, labels: Sequence[str] = (), of: Extent = Extent.PROCESS) -> Gauge:
+    DEFINITIONS.append(MetricDefinition(name, "gauge", tuple(labels), text, of))
+    return Gauge(name, text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]) -> Histogram:
+    DEFINITIONS.append(MetricDefinition(name, "histogram", tuple(labels), text, Extent.PROCESS))
+    return Histogram(name, text, labels, buckets=buckets, registry=REGISTRY)
+
+
+_REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_CALL_SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
+_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
+
+JOBS_SUBMITTED: Final = _counter(
+    "gooseherd_jobs_submitted_total", "Jobs inserted into the queue.", ["priority"]
 )
-JOBS_ENDED: Final = Counter(
-    "gooseherd_jobs_ended_total",
-    "Jobs that reached a terminal state.",
-    ["status", "reason"],
-    registry=REGISTRY,
+JOBS_ENDED: Final = _counter(
+    "gooseherd_jobs_ended_total", "Jobs that reached a terminal state.", ["status", "reason"]
 )
-ATTEMPTS_ENDED: Final = Counter(
-    "gooseherd_attempts_ended_total", "Attempts by how they ended.", ["reason"], registry=REGISTRY
+ATTEMPTS_ENDED: Final = _counter("gooseherd_attempts_ended_total", "Attempts by how they ended.", ["reason"])
+JOB_WAIT: Final = _histogram("gooseherd_job_wait_seconds", "From enqueued to first leased.", buckets=_SECONDS)
+JOB_RUN: Final = _histogram(
+    "gooseherd_job_run_seconds", "From submitted to completed.", ["format"], buckets=_SECONDS
 )
-JOB_WAIT: Final = Histogram(
-    "gooseherd_job_wait_seconds", "From enqueued to first leased.", buckets=_SECONDS, registry=REGISTRY
+QUEUE_JOBS: Final = _gauge(
+    "gooseherd_queue_jobs", "Active jobs of all API processes.", ["status"], of=Extent.ALL
 )
-JOB_RUN: Final = Histogram(
-    "gooseherd_job_run_seconds",
-    "From submitted to completed.",
-    ["format"],
-    buckets=_SECONDS,
-    registry=REGISTRY,
+QUEUE_PENDING: Final = _gauge(
+    "gooseherd_queue_pending", "Jobs that wait in the queue.", ["priority"], of=Extent.ALL
 )
-QUEUE_JOBS: Final = Gauge(
-    "gooseherd_queue_jobs", "Active jobs of all API processes.", ["status"], registry=REGISTRY
-)
-QUEUE_PENDING: Final = Gauge(
-    "gooseherd_queue_pending", "Jobs that wait in the queue.", ["priority"], registry=REGISTRY
-)
-QUEUE_OLDEST: Final = Gauge(
+QUEUE_OLDEST: Final = _gauge(
     "gooseherd_queue_oldest_seconds",
     "Age of the pending job that waits longest; 0 when none does.",
-    registry=REGISTRY,
+    of=Extent.ALL,
 )
-QUEUE_WAIT: Final = Gauge(
+QUEUE_WAIT: Final = _gauge(
     "gooseherd_queue_wait_seconds",
     "Percentiles of the time in the queue of the 500 jobs started last.",
-    ["quantile"],
-    registry=REGISTRY,
+    ["percentile"],
+    of=Extent.ALL,
 )
-LAUNCHES_FAILED: Final = Counter(
+LAUNCHES_FAILED: Final = _counter(
     "gooseherd_launches_failed_total",
     "Workers that could not be started or ended before their attempt began.",
-    registry=REGISTRY,
 )
-LAUNCH_BREAKER: Final = Gauge(
+LAUNCH_BREAKER: Final = _gauge(
     "gooseherd_launch_breaker_open",
     "1 while this process leases at most one job at a time because workers end before they begin.",
-    registry=REGISTRY,
 )
-RESERVATIONS: Final = Gauge(
+RESERVATIONS: Final = _gauge(
     "gooseherd_reservations",
     "Workers reserved, by what for (floor, session) and their state; of all API processes.",
     ["purpose", "state"],
-    registry=REGISTRY,
+    of=Extent.ALL,
 )
-RESERVATIONS_ENDED: Final = Counter(
+RESERVATIONS_ENDED: Final = _counter(
     "gooseherd_reservations_ended_total",
     "Reservations that this process ended, by why; taken: a job got a worker of the warm floor.",
     ["purpose", "reason"],
-    registry=REGISTRY,
 )
-FINALIZERS: Final = Gauge(
-    "gooseherd_finalizers_active", "Jobs this process is finalizing.", registry=REGISTRY
+FINALIZERS: Final = _gauge("gooseherd_finalizers_active", "Jobs this process is finalizing.")
+FINALIZER_DEFERS: Final = _counter(
+    "gooseherd_finalizer_defers_total", "Stale jobs left alone because their finalizer lives."
 )
-FINALIZER_DEFERS: Final = Counter(
-    "gooseherd_finalizer_defers_total",
-    "Stale jobs left alone because their finalizer lives.",
-    registry=REGISTRY,
+LOOP_PASSES: Final = _counter(
+    "gooseherd_loop_passes_total", "Passes of the control loops.", ["loop", "outcome"]
 )
-LOOP_PASSES: Final = Counter(
-    "gooseherd_loop_passes_total", "Passes of the control loops.", ["loop", "outcome"], registry=REGISTRY
+RECONCILER_ACTIONS: Final = _counter(
+    "gooseherd_reconciler_actions_total", "What the reconciler did.", ["action"]
 )
-RECONCILER_ACTIONS: Final = Counter(
-    "gooseherd_reconciler_actions_total", "What the reconciler did.", ["action"], registry=REGISTRY
-)
-RECONCILER_HELD_BACK: Final = Gauge(
+RECONCILER_HELD_BACK: Final = _gauge(
     "gooseherd_reconciler_held_back",
     "Workers to be stopped that the last pass left alone because they were too many.",
-    registry=REGISTRY,
 )
-RETENTION_REMOVED: Final = Counter(
+RETENTION_REMOVED: Final = _counter(
     "gooseherd_retention_removed_total",
     "Artifacts, ended jobs and batches, and drafts of killed writers that were removed.",
     ["what"],
-    registry=REGISTRY,
 )
-ARTIFACT_BYTES: Final = Gauge(
+ARTIFACT_BYTES: Final = _gauge(
     "gooseherd_artifact_bytes",
     "Bytes of published artifacts, as retention last counted them all.",
-    registry=REGISTRY,
+    of=Extent.ALL,
 )
-FLEET_WORKERS: Final = Gauge(
+FLEET_WORKERS: Final = _gauge(
     "gooseherd_fleet_workers",
     "Workers as the reconciler last saw them; gone: those still remembered.",
     ["health"],
-    registry=REGISTRY,
+    of=Extent.ALL,
 )
-BYTES_SERVED: Final = Counter(
-    "gooseherd_bytes_served_total", "Artifact bytes sent to clients.", ["kind"], registry=REGISTRY
+BYTES_SERVED: Final = _counter(
+    "gooseherd_bytes_served_total", "Bytes of files sent to clients.", ["kind", "source"]
 )
-REQUESTS_HELD: Final = Gauge(
-    "gooseherd_http_requests_held", "Requests that wait for a file to be made.", registry=REGISTRY
-)
-EVENT_STREAMS: Final = Gauge(
-    "gooseherd_http_event_streams", "Open streams of events of jobs and batches.", registry=REGISTRY
-)
-WRONG_KEYS: Final = Counter(
-    "gooseherd_http_wrong_keys_total", "Requests with a key that is none.", registry=REGISTRY
-)
-CONNECTIONS: Final = Gauge("gooseherd_http_connections", "Open connections of clients.", registry=REGISTRY)
-CONNECTIONS_ENDED: Final = Counter(
+REQUESTS_HELD: Final = _gauge("gooseherd_http_requests_held", "Requests that wait for a file to be made.")
+EVENT_STREAMS: Final = _gauge("gooseherd_http_event_streams", "Open streams of events of jobs and batches.")
+WRONG_KEYS: Final = _counter("gooseherd_http_wrong_keys_total", "Requests with a key that is none.")
+CONNECTIONS: Final = _gauge("gooseherd_http_connections", "Open connections of clients.")
+CONNECTIONS_ENDED: Final = _counter(
     "gooseherd_http_connections_ended_total",
     "Connections that a limit ended or turned away: refused, descriptors, head, body, unread, replaced.",
     ["limit"],
-    registry=REGISTRY,
 )
-REQUESTS: Final = Counter(
-    "gooseherd_http_requests_total",
-    "HTTP requests by route and status.",
-    ["route", "status"],
-    registry=REGISTRY,
+REQUESTS: Final = _counter(
+    "gooseherd_http_requests_total", "HTTP requests by route and status.", ["route", "status"]
 )
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class _Lines(logging.Formatter):
-    """`time level logger event key=value …`, for a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        pairs = " ".join(f"{key}={value}" for key, value in _extra(record).items())
-        event = f"{record.name} {record.getMessage()}"
-        line = f"{_stamp(record)} {record.levelname.lower():7} {event} {pairs}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-class _Json(logging.Formatter):
-    """One JSON object a line, for a log collector."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _stamp(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            **_extra(record),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-def _stamp(record: logging.LogRecord) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-
-
-def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in vars(record).items() if key not in _PLAIN}
-
-
-def configure_logging(*, level: str = "INFO", as_json: bool = False, stream: TextIO | None = None) -> None:
-    """Send all log records to `stream` (standard error by default), once; again replaces it."""
-    out = logging.StreamHandler(stream or sys.stderr)
-    out.setFormatter(_Json() if as_json else _Lines())
-    root = logging.getLogger()
-    root.handlers[:] = [out]
-    root.setLevel(level.upper())
-    for noisy in ("pymongo", "httpx", "wool", "asyncio", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+BUILD_INFO: Final = _gauge(
+    "gooseherd_build_info", "1; what runs, as its labels say.", ["version", "build", "profile"]
+)
+REQUEST_DURATION: Final = _histogram(
+    "gooseherd_http_request_duration_seconds",
+    "From a request's headers to those of its response, without requests that were held.",
+    ["route"],
+    buckets=_REQUEST_SECONDS,
+)
+HOLD_DURATION: Final = _histogram(
+    "gooseherd_http_hold_duration_seconds",
+    "The same of requests that were held until their file was made, or were sent on to wait again.",
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30),
+)
+STORE_DURATION: Final = _histogram(
+    "gooseherd_store_request_duration_seconds",
+    "Calls of the document store by part and operation, whatever their outcome.",
+    ["part", "operation"],
+    buckets=_CALL_SECONDS,
+)
+STORE_ERRORS: Final = _counter(
+    "gooseherd_store_errors_total",
+    "Calls of the document store that it did not answer; a lost race is none.",
+    ["part", "operation"],
+)
+STORE_UP: Final = _gauge(
+    "gooseherd_store_up",
+    "1 if the document store answered when these numbers were asked for; if not, those of all processes "
+    "are as they were.",
+)
+STORAGE_DURATION: Final = _histogram(
+    "gooseherd_storage_request_duration_seconds",
+    "Calls of where artifacts are stored, local or s3; reading: until the first bytes are there.",
+    ["storage", "operation"],
+    buckets=_CALL_SECONDS,
+)
+STORAGE_ERRORS: Final = _counter(
+    "gooseherd_storage_errors_total",
+    "Calls of where artifacts are stored that it did not answer.",
+    ["storage", "operation"],
+)
+OLDEST_ATTEMPT: Final = _gauge(
+    "gooseherd_oldest_attempt_seconds",
+    "Since the current attempt began that runs or finalizes for longest; 0 when none does.",
+    of=Extent.ALL,
+)
+ATTEMPT_LIMIT: Final = _gauge(
+    "gooseherd_attempt_limit_seconds", "WORKFLOW_DURATION_CAP_SECONDS: longest an attempt may run."
+)
+LEASE_OVERDUE: Final = _gauge(
+    "gooseherd_lease_overdue_seconds",
+    "Since the lease ended, of all active jobs without a valid one, that ended first; 0 when all have one.",
+    of=Extent.ALL,
+)
+WORKER_PAID: Final = _counter(
+    "gooseherd_worker_paid_seconds_total",
+    "Seconds that workers lived, added up by the reconciler of each process for all of them.",
+    of=Extent.ALL,
+)
+WORKER_WORKED: Final = _counter(
+    "gooseherd_worker_worked_seconds_total",
+    "Of those, seconds in which a job had the worker.",
+    of=Extent.ALL,
+)
+WARM_FLOOR_WANTED: Final = _gauge(
+    "gooseherd_warm_floor_wanted", "ECS_WARM_WORKERS: idle workers to be kept ready.", of=Extent.ALL
+)
+FILESYSTEM_SIZE: Final = _gauge(
+    "gooseherd_filesystem_size_bytes",
+    "Size of the file system of a folder of this service: state, artifacts (unless they are in a bucket).",
+    ["folder"],
+)
+FILESYSTEM_FREE: Final = _gauge(
+    "gooseherd_filesystem_free_bytes", "What this service may still write there.", ["folder"]
+)

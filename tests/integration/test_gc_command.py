@@ -35,7 +35,7 @@ def gc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path))
-    monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
+    monkeypatch.setattr("gooseherd.logs.configure_logging", lambda **_: None)
     left = tmp_path / "artifacts" / PREFIX / "sorted.bam"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")

@@ -38,7 +38,7 @@ def reap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("WORKFLOW_FINALIZE_GRACE_SECONDS", "0")
-    monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
+    monkeypatch.setattr("gooseherd.logs.configure_logging", lambda **_: None)
     return lambda *options: CliRunner().invoke(app, ["reap", "--once", *options], prog_name="gooseherd")
 
 

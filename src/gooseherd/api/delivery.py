@@ -241,6 +241,7 @@ class _PartRequest:
 
     async def _waited(self, submissions: Submissions, job: Job) -> Job:
         """The job when it has ended, or as it stands when the client's patience, or ours, is at an end."""
+        self.context.held = True
         holds = self.dependencies.holds
         try:
             with holds.place(self.context.requester), submissions.watching(job.job_id) as watch:
@@ -267,6 +268,7 @@ class _PartRequest:
                 raise NotReady(job.job_id, retry_after(job))
             return
         ended: Job | None = None
+        self.context.held = True
         with holds.place(self.context.requester):
             try:
                 job = known or await self._submitted(submissions, cache, recipe)

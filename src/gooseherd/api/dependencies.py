@@ -56,6 +56,10 @@ def _new_request_id() -> str:
     return f"{_OF_THIS_PROCESS}{next(_numbers):x}"
 
 
+async def _nothing() -> None:
+    """There is nothing to refresh."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """Dependencies and settings of the API.
@@ -114,6 +118,8 @@ class Dependencies:
     delivery: ArtifactDelivery = field(default_factory=ArtifactDelivery)
     version: str = "0"
     build: str = "unknown"
+    refresh_metrics: Callable[[], Awaitable[None]] = _nothing
+    """Sets the gauges that are only looked at when somebody asks for them."""
     body_limit_bytes: int = 8 * 1024 * 1024
     """Largest body of a registration; 1000 entries of a portal's dump are about 2 MB."""
     new_request_id: Callable[[], str] = _new_request_id

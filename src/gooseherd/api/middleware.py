@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import MutableMapping
 from typing import Any, Final
 
@@ -94,14 +95,15 @@ class EdgeMiddleware:
             (b"x-request-id", request_id),
             (b"x-content-type-options", b"nosniff"),
         ]
-        status, complete = 0, False
+        status, complete, began = 0, False, time.perf_counter()
+        waited = 0.0
         budget: ByteBudget | None = None
         payer = Requester("")
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, complete
+            nonlocal status, complete, waited
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, waited = message["status"], time.perf_counter() - began
                 message["headers"] = [*message.get("headers", ()), *always]
                 if not context.caller.is_anonymous or context.url_token:
                     message["headers"] = _for_one_caller(message["headers"])
@@ -153,7 +155,11 @@ class EdgeMiddleware:
             if not status:
                 await send_problem(send_with_headers, context, error, method=scope["method"])
         finally:
-            telemetry.REQUESTS.labels(_route(scope), str(status or 499)).inc()
+            route = _route(scope)
+            telemetry.REQUESTS.labels(route, str(status or 499)).inc()
+            if status:
+                duration = telemetry.REQUEST_DURATION.labels(route)
+                (telemetry.HOLD_DURATION if context.held else duration).observe(waited)
             self._audit.note(context, status, context.error)
 
     async def _identify(self, context: RequestContext) -> None:

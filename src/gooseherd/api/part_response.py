@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from prometheus_client import Counter
 from starlette.types import Receive, Send
 
 from gooseherd import telemetry
@@ -23,7 +24,16 @@ from gooseherd.domain.errors import CacheUnavailable, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import CacheBackend, LocalObjects
 
-BYTES_SERVED: Final = {kind: telemetry.BYTES_SERVED.labels(kind.value) for kind in Kind}
+_Counters = Mapping[Kind, Counter]
+
+
+def _counters(source: str) -> _Counters:
+    return {kind: telemetry.BYTES_SERVED.labels(kind.value, source) for kind in Kind}
+
+
+FROM_DISK: Final = _counters("disk")
+BY_NGINX: Final = _counters("nginx")
+_FROM_STORAGE: Final = _counters("storage")
 
 
 _UNCODED: Final = frozenset({b"range", b"if-range", b"if-match"})
@@ -55,6 +65,7 @@ class PartResponses:
         self._cache = cache
         self._coded = CodedParts(cache)
         self._by_nginx = by_nginx
+        self._bytes_served = FROM_DISK if isinstance(cache, LocalObjects) else _FROM_STORAGE
 
     async def send(self, part: Part, request: PartRequest, *, cache_control: bytes) -> None:
         """The response to `request`, in the order of RFC 9110 §13.2.2.
@@ -81,7 +92,7 @@ class PartResponses:
             answer.headers.append((b"preference-applied", b"wait=%d" % request.preferred_wait))
         if accel:
             await _send_by_nginx(part, answer, request.send, cache_control)
-            BYTES_SERVED[part.kind].inc(answer.length)
+            BY_NGINX[part.kind].inc(answer.length)
             return
         body = _chunks(self._cache, part.key, answer.segments, zero_copy=request.zero_copy)
         sent = await relay(
@@ -91,7 +102,7 @@ class PartResponses:
             receive=request.receive,
             send=request.send,
         )
-        BYTES_SERVED[part.kind].inc(sent)
+        self._bytes_served[part.kind].inc(sent)
 
 
 def takes_accel(headers: Headers) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gooseherd import telemetry
@@ -24,7 +25,7 @@ from gooseherd.api.conditional import fixed_headers
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.middleware import REQUEST_ID
 from gooseherd.api.origins import Origins
-from gooseherd.api.part_response import BYTES_SERVED, accel_headers
+from gooseherd.api.part_response import BY_NGINX, FROM_DISK, accel_headers
 from gooseherd.api.problems import Pairs
 from gooseherd.api.request_context import client_address
 from gooseherd.api.server.exchange import JOINED_BYTES
@@ -67,6 +68,13 @@ class Found:
     requests: Counter
     handed_over: Counter
     bytes_served: Counter
+    bytes_handed_over: Counter
+    duration: Histogram
+
+    def took(self, began: float) -> bool:
+        """Count how long the response took, by time.perf_counter(); True."""
+        self.duration.observe(time.perf_counter() - began)
+        return True
 
 
 class PublishedParts:
@@ -120,7 +128,9 @@ class PublishedParts:
             b"/%d\r\n" % part.size,
             telemetry.REQUESTS.labels(scope["gooseherd.route"], "206"),
             telemetry.REQUESTS.labels(scope["gooseherd.route"], "200"),
-            BYTES_SERVED[part.kind],
+            FROM_DISK[part.kind],
+            BY_NGINX[part.kind],
+            telemetry.REQUEST_DURATION.labels(scope["gooseherd.route"]),
         )
         self._found.move_to_end(address)
         if len(self._found) > _REMEMBERED:
@@ -128,6 +138,7 @@ class PublishedParts:
 
     def answered(self, scope: Scope, respond: Respond) -> bool:
         """Whether the response was sent; else nothing was."""
+        began = time.perf_counter()
         found = self._found.get(_address(scope))
         if (
             found is None
@@ -162,7 +173,7 @@ class PublishedParts:
         always = b"%bx-request-id: %b\r\n" % (always, request_id)
         send = partial(self._send_by_nginx if by_nginx else self._send, found, span, respond)
         if self._budget is None:
-            return send(always)
+            return send(always) and found.took(began)
         client = scope["client"]
         peer = client[0] if client else "unknown"
         payer = _payer(peer, forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
@@ -172,7 +183,7 @@ class PublishedParts:
         if not send(always):
             return False
         self._budget.spend(payer, len(span))
-        return True
+        return found.took(began)
 
     def _cors(self, host: bytes | None) -> bytes | None:
         lines = self._cors_lines.get(host)
@@ -205,7 +216,7 @@ class PublishedParts:
         if self._read(found, ByteRange(0, 1)) is None or not respond(200, found.accel + always, b""):
             return False
         found.handed_over.inc()
-        found.bytes_served.inc(len(span))
+        found.bytes_handed_over.inc(len(span))
         return True
 
     def _read(self, found: Found, span: ByteRange) -> memoryview | None:

@@ -54,6 +54,7 @@ class RequestContext:
         "caller",
         "error",
         "headers",
+        "held",
         "identify",
         "request_id",
         "url_token",
@@ -74,6 +75,8 @@ class RequestContext:
         """What was made or changed, where the path does not name it: for the audit log."""
         self.error: BaseException | None = None
         """What refused the request, if anything did."""
+        self.held = False
+        """It waited for a file to be made."""
         self.url_token = ""
         """The download token of the query, which every link in the answer has to have again."""
 

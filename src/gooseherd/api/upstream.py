@@ -90,7 +90,7 @@ async def serve_upstream(
             ]
         body = None if head or status == 304 else _bounded(upstream.body, max_bytes)
         sent = await relay(status, response_headers, body, receive=receive, send=send)
-        telemetry.BYTES_SERVED.labels(f"upstream_{kind.value}").inc(sent)
+        telemetry.BYTES_SERVED.labels(kind.value, "upstream").inc(sent)
 
 
 def upstream_index(entry: SourceFile, *, as_upstream: bool) -> Sidecar | None:

@@ -23,11 +23,11 @@ def run_alone(
     def command() -> None:
         import asyncio
 
-        from gooseherd import telemetry
+        from gooseherd import logs
         from gooseherd.cli.up import read_settings
 
         settings = read_settings(state_dir=state_dir)
-        telemetry.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+        logs.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
         asyncio.run(passes(settings))
 
     raise typer.Exit(run(command, as_json=as_json))

@@ -151,4 +151,16 @@ class QueueStatistics:
             telemetry.QUEUE_PENDING.labels(priority.label).set(max(count, 0))
         telemetry.QUEUE_OLDEST.set(snapshot.oldest_seconds or 0.0)
         for percent in (50, 95):
-            telemetry.QUEUE_WAIT.labels(f"0.{percent}").set(max(snapshot.wait_seconds(percent) or 0.0, 0.0))
+            telemetry.QUEUE_WAIT.labels(str(percent)).set(max(snapshot.wait_seconds(percent) or 0.0, 0.0))
+        ages, overdue = _at_work_seconds(await self._jobs.at_work(), snapshot.now)
+        telemetry.OLDEST_ATTEMPT.set(ages)
+        telemetry.LEASE_OVERDUE.set(overdue)
+
+
+def _at_work_seconds(jobs: Sequence[Job], now: datetime) -> tuple[float, float]:
+    """Since the current attempt began that began first, and since the lease ended that ended first; or 0."""
+    began = [job.current_attempt.started_at for job in jobs if job.current_attempt is not None]
+    leases = [job.lease.expires_at for job in jobs if job.lease is not None]
+    ages = [(now - at).total_seconds() for at in began if at is not None]
+    overdue = [(now - at).total_seconds() for at in leases]
+    return max([0.0, *ages]), max([0.0, *overdue])

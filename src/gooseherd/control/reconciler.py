@@ -227,6 +227,7 @@ class Reconciler:
         self._follows = follows
         self._unowned = unowned
         self._suspected: Mapping[Suspicion, datetime] = {}
+        self._counted_at: datetime | None = None
         self._wakeup = Wakeup()
         self.loop: Loop[FleetSnapshot, Action] = Loop(
             "reconciler",
@@ -299,12 +300,31 @@ class Reconciler:
         for word in WorkerHealth:
             telemetry.FLEET_WORKERS.labels(word).set(health[word])
         telemetry.RECONCILER_HELD_BACK.set(decision.held_back)
+        self._count_worker_seconds(seen)
         if decision.held_back:
             _log.error(
                 "too many workers to stop at once, the others are left to the next pass",
                 extra={"held_back": decision.held_back, "workers": len(seen.workers)},
             )
         return decision.actions
+
+    def _count_worker_seconds(self, seen: FleetSnapshot) -> None:
+        """Since the look before: what each live worker cost, and in how much of it a job had it."""
+        before, self._counted_at = self._counted_at, seen.now
+        if before is None:
+            return
+        users = users_of(seen.jobs)
+        for worker in seen.workers:
+            if worker.health is WorkerHealth.GONE or not worker.started_at:
+                continue
+            since = max(before, datetime.fromtimestamp(worker.started_at, UTC))
+            seconds = max((seen.now - since).total_seconds(), 0.0)
+            telemetry.WORKER_PAID.inc(seconds)
+            if (job := user_of(worker, users)) is not None:
+                current = job.current_attempt
+                begun = current.started_at if current is not None else None
+                worked = (seen.now - max(since, begun or since)).total_seconds()
+                telemetry.WORKER_WORKED.inc(min(max(worked, 0.0), seconds))
 
     async def _act(self, action: Action) -> None:
         match action:

@@ -27,7 +27,7 @@ from gooseherd.domain.warm_floor import (
     SpeakTo,
     plan,
 )
-from gooseherd.telemetry import RESERVATIONS, RESERVATIONS_ENDED
+from gooseherd.telemetry import RESERVATIONS, RESERVATIONS_ENDED, WARM_FLOOR_WANTED
 
 _log = logging.getLogger(__name__)
 
@@ -169,6 +169,7 @@ class WarmFloor:
         every = await self._reservations.live()
         reservations = [one for one in every if one.purpose is Purpose.FLOOR]
         self._floor_workers.seen(reservations)
+        WARM_FLOOR_WANTED.set(self._floor)
         self._floor_workers.lacking = max(self._floor - len(reservations), 0)
         for state in ReservationState:
             if state is not ReservationState.ENDED:

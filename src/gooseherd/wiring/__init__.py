@@ -42,6 +42,7 @@ from gooseherd.wiring.batches import make_batches
 from gooseherd.wiring.fleet import check_references, open_fleet, outbound_rules
 from gooseherd.wiring.identity import open_identity_provider
 from gooseherd.wiring.limits import running_limit
+from gooseherd.wiring.measuring import describe_process, file_systems, measured_cache, measured_store
 from gooseherd.wiring.origins import origin_rules
 from gooseherd.wiring.reaping import make_executions, make_reaper
 from gooseherd.wiring.reconciling import make_reconciler
@@ -75,12 +76,14 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
     """
     wakeups = Wakeups()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        describe_process(settings)
+        store = measured_store(await stack.enter_async_context(open_store(settings)))
         jobs, files = store.jobs, store.files
         catalog = Catalog(files, time.monotonic)
 
         cache = open_cache(settings)
         if cache is not None:
+            cache = measured_cache(cache)
             stack.push_async_callback(cache.close)
         provider = open_identity_provider(settings)
         if provider is not None:
@@ -224,6 +227,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 bytes_per_minute=settings.bytes_per_minute,
                 version=__version__,
                 build=build_id(),
+                refresh_metrics=file_systems(settings),
                 readiness=readiness,
             ),
             settings=settings,

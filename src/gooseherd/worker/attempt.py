@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Final
 
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
+from gooseherd.logs import configure_logging
 from gooseherd.processes import ProcessId, end_session
-from gooseherd.telemetry import configure_logging
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.telemetry import configure_logging
+from gooseherd.logs import configure_logging
 from gooseherd.worker import container, tls
 from gooseherd.worker.lifecycle import EXIT_MISCONFIGURED, NOT_DUMPABLE, START_TIMEOUT_SECONDS, Worker
 from gooseherd.worker.options import check, parse

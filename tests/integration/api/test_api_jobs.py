@@ -182,7 +182,7 @@ async def test_the_gauges_of_the_queue_agree_with_it(town):
     assert 'gooseherd_queue_jobs{status="running"} 1.0' in lines
     assert 'gooseherd_queue_pending{priority="interactive"} 1.0' in lines
     assert 'gooseherd_queue_pending{priority="batch"} 0.0' in lines
-    assert any(line.startswith('gooseherd_queue_wait_seconds{quantile="0.95"}') for line in lines)
+    assert any(line.startswith('gooseherd_queue_wait_seconds{percentile="95"}') for line in lines)
 
 
 async def test_a_job_that_waits_says_how_long_its_turn_will_take(town):

@@ -43,7 +43,7 @@ def reconcile(site, database, database_url, tmp_path, monkeypatch):
         ReconcilerLimits, birth_grace=timedelta(0), observation_gap=timedelta(seconds=0.1)
     )
     monkeypatch.setattr("gooseherd.wiring.reconciling.ReconcilerLimits", hasty)
-    monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
+    monkeypatch.setattr("gooseherd.logs.configure_logging", lambda **_: None)
 
     async def run(*options: str):
         arguments = ["reconcile", "--once", *options]

@@ -339,7 +339,7 @@ def test_beside_a_running_service_reconciling_is_left_to_it(
 ) -> None:
     for name in ("DATABASE_URL", "ECS_CLUSTER"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("gooseherd.telemetry.configure_logging", lambda **_: None)
+    monkeypatch.setattr("gooseherd.logs.configure_logging", lambda **_: None)
     (tmp_path / "state").mkdir()
     running = {"url": service.url, "pid": os.getpid(), "profile": "embedded"}
     (tmp_path / "state" / "server.json").write_text(json.dumps(running))

@@ -66,8 +66,11 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
         """Counters and gauges for Prometheus. Those of the queue stay as they were when the store is away."""
         try:
             async with asyncio.timeout(_READINESS_SECONDS):
+                await dependencies.refresh_metrics()
                 await dependencies.queue.refresh_metrics()
+            telemetry.STORE_UP.set(1)
         except (GooseherdError, TimeoutError) as error:
+            telemetry.STORE_UP.set(0)
             _log.warning("the queue could not be read for its metrics", extra={"error": str(error)})
         return Response(generate_latest(telemetry.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
