@@ -41,6 +41,7 @@ from gooseherd.api.routers.byte_routes import (
     documented_names,
     documented_routes,
 )
+from gooseherd.api.routers.events import event_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
 from gooseherd.api.routers.jobs import job_routes
@@ -82,6 +83,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         documented_artifacts(),
         artifact_routes(dependencies, catalog, names),
         job_routes(dependencies, names, streams),
+        event_routes(dependencies, catalog, streams),
         batch_routes(dependencies, catalog, names, streams),
         session_routes(dependencies, catalog, names),
         file_routes(dependencies, catalog, names),

@@ -28,6 +28,8 @@ class Catalog:
         self._clock = clock
         self._known: OrderedDict[tuple[Dcc, LocalId], tuple[float, SourceFile]] = OrderedDict()
         self._writes = 0
+        self.changes = 0
+        """How often this process has registered or removed entries."""
 
     async def entry(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry by the parts of a path.
@@ -87,6 +89,7 @@ class Catalog:
             return await self._files.put(entries)
         finally:
             self._writes += 1
+            self.changes += 1
             for entry in entries:
                 self._known.pop((entry.dcc, entry.local_id), None)
 
@@ -128,6 +131,7 @@ class Catalog:
         finally:
             # Also when the outcome is unknown: whoever asks next looks into the store.
             self._writes += 1
+            self.changes += 1
             self._known.pop(ids, None)
         if removed is None:
             raise NotFound("file", f"{ids[0]}/{ids[1]}")

@@ -47,6 +47,10 @@ class Batches:
         """One page of batches, newest first."""
         return await self._batches.find(query)
 
+    async def unfinished(self, limit: int) -> Sequence[Batch]:
+        """Batches that have not been ended, oldest first."""
+        return await self._batches.unfinished(limit)
+
     async def members(
         self, batch_id: BatchId, state: MemberState | None = None, *, limit: int, after: int = -1
     ) -> Sequence[Member]:

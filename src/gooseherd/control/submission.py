@@ -15,7 +15,7 @@ from typing import Protocol
 from gooseherd import telemetry
 from gooseherd.control.job_watch import JobWatch, JobWatches
 from gooseherd.control.manifest_verification import verify_published
-from gooseherd.control.wakeups import Wakeups
+from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
 from gooseherd.domain.failures import remembered_for
@@ -203,6 +203,7 @@ class Submissions:
         if claim.created:
             telemetry.JOBS_SUBMITTED.labels(priority.label).inc()
             _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
+            self._wakeups.publish(claim.job.job_id)
             self._wakeups.work.notify()
         return claim
 
@@ -251,6 +252,10 @@ class Submissions:
     def watching(self, job_id: JobId) -> AbstractContextManager[JobWatch]:
         """A watch of the job, shared by all who wait for it (see JobWatches)."""
         return self._watches.watching(job_id)
+
+    def listening(self) -> AbstractContextManager[Wakeup]:
+        """A wake-up at each change of a job that this process makes."""
+        return self._wakeups.listen_to_all()
 
     async def wait(self, job_id: JobId, seconds: float) -> Job:
         """The job when it has ended, or as it stands after `seconds`."""

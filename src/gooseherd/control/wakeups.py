@@ -42,11 +42,22 @@ class Wakeups:
         self.unowned = Wakeup()
         """Notified when there may be jobs without an owner: start-up, a lease handed over."""
         self._listeners: dict[JobId, set[Wakeup]] = {}
+        self._of_all: set[Wakeup] = set()
 
     def publish(self, job_id: JobId) -> None:
         """Wake everyone who listens to this job: it changed."""
-        for wakeup in self._listeners.get(job_id, ()):
+        for wakeup in (*self._listeners.get(job_id, ()), *self._of_all):
             wakeup.notify()
+
+    @contextmanager
+    def listen_to_all(self) -> Iterator[Wakeup]:
+        """A wake-up at each change of any job, for as long as the block lasts."""
+        wakeup = Wakeup()
+        self._of_all.add(wakeup)
+        try:
+            yield wakeup
+        finally:
+            self._of_all.discard(wakeup)
 
     @property
     def listening(self) -> int:

@@ -203,6 +203,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/files"): Row(anybody, lists="{local_id}"),
     ("GET", "/jobs"): Row(anybody, lists="{job_id}"),
     ("GET", "/batches"): Row(anybody, lists="{batch_id}", seen=of_the_batch),
+    ("GET", "/events"): Row(anybody, path="/events?seconds=0"),
     # -- jobs and batches
     ("GET", "/jobs/{job_id}"): Row(of_the_job, lists="{local_id}", seen=of_the_entry),
     ("GET", "/jobs/{job_id}/events"): Row(of_the_job, lists="{local_id}", seen=of_the_entry),

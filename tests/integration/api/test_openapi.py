@@ -107,7 +107,8 @@ async def test_allow_lists_exactly_what_a_path_knows_and_head_is_where_get_is(de
     schema = (await town.http.get("/openapi.json")).json()
     key = {"X-API-Key": "the-admin-key"}
     paths = {re.sub(r"\{(\w+)\}", lambda w: EXAMPLE.get(w[1], "none"), path) for path in schema["paths"]}
-    for path in {*paths, "/", "/openapi.json"}:
+    # A stream that does not end by itself.
+    for path in {*paths - {"/events"}, "/events?seconds=0", "/", "/openapi.json"}:
         allow = set((await town.http.options(path)).headers["allow"].split(", "))
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
             answer = await town.http.request(method, path, headers=key, content=b"\xff")
