@@ -30,6 +30,9 @@ from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOBS_ENDED
 
 _log = logging.getLogger(__name__)
 
+for _reason in Reason:  # There from the start: an increase from nothing is none to Prometheus.
+    ATTEMPTS_ENDED.labels(_reason)
+
 _MAY_HAVE_PUBLISHED = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reason.OUT_OF_MEMORY})
 """Ends that the attempt did not report itself: it may have published before."""
 

@@ -51,6 +51,9 @@ class Loop(Generic[O, A]):
         self._act = act
         self._wakeup = wakeup
         self._tick_seconds = tick_seconds
+        for outcome in ("ok", "errors", "blind", "crashed"):
+            # There from the start: an increase from nothing is none to Prometheus.
+            telemetry.LOOP_PASSES.labels(name, outcome)
 
     async def run_once(self, *, dry_run: bool = False) -> PassReport[A]:
         """One pass. With `dry_run` nothing is done; the report says what would be."""

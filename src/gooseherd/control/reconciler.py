@@ -58,6 +58,11 @@ class Cause(StrEnum):
     OVERDUE = "overdue"
 
 
+# There from the start: an increase from nothing is none to Prometheus, and one orphan is to be seen.
+for _action in (*(f"stop_{cause}" for cause in Cause), "shorten_lease"):
+    telemetry.RECONCILER_ACTIONS.labels(_action)
+
+
 @dataclass(frozen=True, slots=True)
 class ReconcilerLimits:
     """How careful it is. `orphan_grace` must be longer than workers' idle timeout."""
