@@ -14,6 +14,7 @@
 #include "bgzf/blockwriter.h"
 #include "density.h"
 #include "failure.h"
+#include "index_file.h"
 
 /* tabix's own choice for CSI: 16 kb windows, and levels enough for 2^32. */
 enum { MIN_SHIFT = 14, TBI_LEVELS = 5, CSI_LEVELS = 6 };
@@ -155,9 +156,10 @@ static void save_index(const struct output *o)
         snprintf(path, room, "%s%s", target[0] == '/' ? "" : "./", target);
     struct stat found;
     made_index = number_of(target) < 0 && (stat(path, &found) != 0 || S_ISREG(found.st_mode));
-    errno = 0;
-    if (hts_idx_save_as(o->index, NULL, path, o->csi ? HTS_FMT_CSI : HTS_FMT_TBI) < 0)
-        fail_library_io("writing the index");
+    if (o->plan->level == 0 && !o->csi)
+        index_file_save_quickly(o->index, path, o->plan->threads);
+    else
+        index_file_save(o->index, path, o->csi);
     free(path);
 }
 

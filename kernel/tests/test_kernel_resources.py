@@ -126,15 +126,17 @@ def test_a_full_disk_is_named(where: str, big: Path, kernel: Any) -> None:
     assert sorted(p.name for p in planned.out.parent.iterdir()) == ["report.json"]
 
 
-def test_a_disk_without_room_for_the_index_is_named(kernel: Any) -> None:
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_a_disk_without_room_for_the_index_is_named(level: str, kernel: Any) -> None:
     source = kernel.folder / "wide.bed"
     source.write_bytes(b"".join(b"c%d\t%d\t%d\n" % (i, i, i + 1) for i in range(3000)))
     whole = kernel("bed", source)
     most = whole.out.stat().st_size
     assert whole.index.stat().st_size > most // 4
-    argv, planned = kernel.call("bed", source, "--index", "/dev/full")
+    argv, planned = kernel.call("bed", source, "--index", "/dev/full", "--level", level)
     done = subprocess.run(argv, capture_output=True, check=False, timeout=100)
     assert done.returncode == 20
+    assert kernel.outcome(planned, done.returncode, done.stderr).found.reason == "out_of_disk"
     assert not planned.out.exists()
     assert Path("/dev/full").exists()
 

@@ -65,8 +65,8 @@ from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_sta
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may expand a thousandfold, to lines that take minutes: it is checked for that first."""
-_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3), 6) | dict.fromkeys((GTF, VCF), 7)
-"""The formats of which something else is made than in shape 5."""
+_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3), 7) | dict.fromkeys((GTF, VCF), 8)
+"""The formats of which something else is made than in shape 6."""
 
 
 SKIPPING: Final = "s"
@@ -89,7 +89,7 @@ class TabixIntervalProcessor:
     def version(self, source_format: Format) -> str:
         """Shape and level, whether there is a density, and whether bad lines are left out."""
         skipping = SKIPPING if _skips_bad_lines(self.budget, source_format) else ""
-        return f"{_SHAPES.get(source_format, 5)}.{self.budget.recipe}{skipping}"
+        return f"{_SHAPES.get(source_format, 6)}.{self.budget.recipe}{skipping}"
 
     @property
     def kinds(self) -> frozenset[Kind]:
