@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _show(
 ) -> Outcome:
     began, cached = time.monotonic(), False
 
-    def on_job(job: dict[str, Any]) -> None:
+    def on_job(job: Mapping[str, Any]) -> None:
         now = job.get("progress") or {}
         step = now.get("step") if job.get("status") == "running" else job.get("status")
         progress.update(bar, completed=min(float(now.get("percent") or 0), 99), state=step or "")

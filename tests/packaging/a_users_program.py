@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, assert_type
+from typing import assert_type
 
 from gooseherd import __version__
 from gooseherd.client import (
     Busy,
+    File,
     GooseherdClient,
     JobEnded,
     Kind,
@@ -37,7 +38,7 @@ def fetch(client: GooseherdClient, dcc: str, local_id: str, folder: Path) -> int
 
 def names(client: GooseherdClient) -> list[str]:
     """Of the catalog's entries."""
-    return [str(assert_type(entry, dict[str, Any])["local_id"]) for entry in client.files(limit=10)]
+    return [assert_type(assert_type(entry, File).local_id, str) for entry in client.files(limit=10)]
 
 
 def main(url: str) -> str:

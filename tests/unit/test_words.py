@@ -101,6 +101,9 @@ def test_a_class_has_one_meaning() -> None:
     rooms = defaultdict[str, set[str]](set)
     for path, module in modules():
         for node in module.body:
+            # The SDK's records show what other rooms keep, and are named for that.
+            if path.parts[:2] == ("client", "models"):
+                continue
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 # Adapters of one port have the same names by intent.
                 rooms[node.name].add("store" if path.parts[0] == "store" else path.parts[0])

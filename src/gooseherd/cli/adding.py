@@ -172,7 +172,7 @@ class Adding:
         from gooseherd.client import Missing
 
         try:
-            return self._client.file(self._given["dcc"], local_id)
+            return dict(self._client.file(self._given["dcc"], local_id))
         except Missing:
             return None
 

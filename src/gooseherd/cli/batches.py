@@ -67,7 +67,7 @@ def prepare(
 
 def _create(
     client: GooseherdClient, words: list[str], *, dcc: str | None, file_format: str | None, retry: bool
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     names = [word for word in words if "/" in word]
     texts = [word for word in words if "/" not in word]
     if not names and len(texts) <= 1:
@@ -155,7 +155,7 @@ def _follow(service: ServiceConnection, client: GooseherdClient, wanted: str, ti
     """Show the batch until it ends; raises typer.Exit unless every file is ready."""
     from gooseherd.client import NotReachable
 
-    last: dict[str, Any] = {}
+    last: Mapping[str, Any] = {}
     try:
         with batch_bar(quiet=service.as_json) as bar:
             for last in client.follow_batch(wanted, timeout_seconds=timeout):

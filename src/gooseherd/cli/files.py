@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,7 +85,7 @@ def rm(
     from gooseherd.client import Missing
 
     wanted = [split_name(name) for name in names]
-    removed: list[dict[str, Any]] = []
+    removed: list[Mapping[str, Any]] = []
     missing: list[str] = []
     with service.connected() as client:
         ours = local_service(client.base_url, service.state_dir)
@@ -105,7 +106,7 @@ def rm(
         raise typer.Exit(Exit.REFUSED)
 
 
-def _removal_text(removal: dict[str, Any]) -> str:
+def _removal_text(removal: Mapping[str, Any]) -> str:
     name = f"{removal.get('dcc')}/{removal.get('local_id')}"
     job, others = removal.get("job_id"), removal.get("same_content") or ()
     if not job:
@@ -117,7 +118,7 @@ def _removal_text(removal: dict[str, Any]) -> str:
     return f"removed {name}; its job {job} is about to end by itself"
 
 
-def _report_import(counts: dict[str, Any]) -> None:
+def _report_import(counts: Mapping[str, Any]) -> None:
     imported, new = counts.get("imported", 0), counts.get("new", 0)
     print(f"{formatting.number(imported)} imported, {formatting.number(new)} of them new")
     for error in counts.get("errors") or ():

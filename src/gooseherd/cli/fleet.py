@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -52,14 +53,14 @@ def stop(
         print_status(f"worker {worker} was asked to end{lost}")
 
 
-def _age(worker: dict[str, Any]) -> str:
+def _age(worker: Mapping[str, Any]) -> str:
     seconds = worker.get("age_seconds")
     return "" if seconds is None else formatting.span(round(seconds))
 
 
-def _idle(worker: dict[str, Any]) -> str:
+def _idle(worker: Mapping[str, Any]) -> str:
     return "(warm)" if worker.get("warm") else ""
 
 
-def _remark(worker: dict[str, Any]) -> str:
+def _remark(worker: Mapping[str, Any]) -> str:
     return str(worker.get("diagnosis") or worker.get("detail") or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -69,7 +69,7 @@ def watch(
     timeout: Annotated[float | None, typer.Option(help="Seconds; the job goes on after.")] = None,
 ) -> None:
     """Follow one job to its end; the exit code says whether it was completed."""
-    last: dict[str, Any] = {}
+    last: Mapping[str, Any] = {}
     wanted = job_id(job)
     with service.connected() as client, job_bar(wanted, quiet=service.as_json) as bar:
         for last in client.follow(wanted, timeout_seconds=timeout):
@@ -105,7 +105,7 @@ _TIMES = frozenset({"created_at", "enqueued_at", "updated_at", "started_at", "fi
 _APART = frozenset({"attempt", "attempts", "parts", "progress", "waiting", "notes", "counts"})
 
 
-def job_lines(job: dict[str, Any]) -> Iterator[str]:
+def job_lines(job: Mapping[str, Any]) -> Iterator[str]:
     """A job's record for people: what is known of it, a line each."""
     for name, value in job.items():
         if name in _APART or value in (None, "", [], {}):
@@ -129,7 +129,7 @@ def job_lines(job: dict[str, Any]) -> Iterator[str]:
         yield formatting.line("note", str(note))
 
 
-def _progress_text(job: dict[str, Any], progress: dict[str, Any]) -> str:
+def _progress_text(job: Mapping[str, Any], progress: Mapping[str, Any]) -> str:
     parts = [str(progress.get("step") or ""), f"{percent(job):.0f}%"]
     if progress.get("bytes_in"):
         parts.append(f"{formatting.size(progress['bytes_in'])} read")
@@ -140,7 +140,7 @@ def _progress_text(job: dict[str, Any], progress: dict[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _attempt_text(attempt: dict[str, Any]) -> str:
+def _attempt_text(attempt: Mapping[str, Any]) -> str:
     ended = attempt.get("ended_at")
     parts = [
         f"{attempt.get('number')}, {formatting.moment(attempt.get('started_at'))}",
@@ -159,7 +159,7 @@ def job_id(text: str) -> str:
     return word
 
 
-def file_of(job: dict[str, Any]) -> str:
+def file_of(job: Mapping[str, Any]) -> str:
     """DCC/ID of the file a job works on."""
     if "dcc" in job:
         return f"{job['dcc']}/{job.get('local_id')}"
@@ -167,5 +167,5 @@ def file_of(job: dict[str, Any]) -> str:
     return f"{source['dcc']}/{source['local_id']}" if "dcc" in source else ""
 
 
-def _cancellation_text(job: dict[str, Any]) -> str:
+def _cancellation_text(job: Mapping[str, Any]) -> str:
     return "cancelled" if job.get("status") == "cancelled" else f"asked to stop ({phase(job)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -128,10 +129,11 @@ def token(
     if (file is None) == (collection is None):
         raise CommandError(Exit.USAGE, "name either a file (DCC/ID) or a --collection")
     with service.connected() as client:
-        if revoke_it:
-            record = client.revoke_tokens(file, collection=collection)
-        else:
-            record = client.token(file, collection=collection)
+        record: Mapping[str, Any] = (
+            client.revoke_tokens(file, collection=collection)
+            if revoke_it
+            else client.token(file, collection=collection)
+        )
     if service.emitted(record):
         return
     if revoke_it:
@@ -155,7 +157,7 @@ def whoami(service: ServiceConnection) -> None:
     print(f"{'collections':13} {', '.join(record['collections']) or 'none: public files'}")
 
 
-def _show_new(service: ServiceConnection, record: dict[str, Any]) -> None:
+def _show_new(service: ServiceConnection, record: Mapping[str, Any]) -> None:
     if service.emitted(record):
         return
     print(record["key"])

@@ -52,7 +52,12 @@ def print_status(line: str) -> None:
 
 def emit(value: object) -> None:
     """One JSON document, on one line, for programs."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    print(json.dumps(value, ensure_ascii=False, default=_json_value), flush=True)
+
+
+def _json_value(value: object) -> object:
+    """A record of the service as its JSON; what JSON does not know as text."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def emit_list(fields: Mapping[str, Any], name: str, items: Iterable[str]) -> None:
@@ -64,7 +69,7 @@ def emit_list(fields: Mapping[str, Any], name: str, items: Iterable[str]) -> Non
         for number, item in enumerate(items):
             spool.write((", " if number else "") + json.dumps(item, ensure_ascii=False))
         spool.seek(0)
-        head = json.dumps({**fields, name: []}, ensure_ascii=False, default=str)
+        head = json.dumps({**fields, name: []}, ensure_ascii=False, default=_json_value)
         print(head.removesuffix("]}"), end="")
         if sys.stdout is not None:
             shutil.copyfileobj(spool, sys.stdout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gooseherd.cli import formatting
@@ -31,7 +31,7 @@ def queue(
     show_table(("requester", "pending", "running"), rows, empty="nobody waits")
 
 
-def queue_lines(record: dict[str, Any]) -> Iterator[str]:
+def queue_lines(record: Mapping[str, Any]) -> Iterator[str]:
     """The record for people, a line each."""
     by_priority = ", ".join(f"{name} {count}" for name, count in record["pending_by_priority"].items())
     yield formatting.line("pending", f"{record['pending']} ({by_priority})")

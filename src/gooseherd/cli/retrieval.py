@@ -34,7 +34,7 @@ class Retrieval:
     ) -> None:
         self._client, self._dcc, self._local_id = client, dcc, local_id
         self._raw, self._retry, self._timeout, self._quiet = raw, retry, timeout, quiet
-        self._job: dict[str, Any] | None = None
+        self._job: Mapping[str, Any] | None = None
 
     def job_under_way(self) -> str | None:
         """Ask once; the id of the job that is on it now, None when there is nothing to wait for."""
@@ -151,7 +151,7 @@ class Retrieval:
     def _ready(self) -> ReadyPart:
         from gooseherd.client import JobEnded, Refused
 
-        def on_job(job: dict[str, Any]) -> None:
+        def on_job(job: Mapping[str, Any]) -> None:
             self._job = job
             bar(job)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -103,7 +103,7 @@ def dispatch(
         print(job["job_id"])
 
 
-def session_lines(record: dict[str, Any]) -> Iterator[str]:
+def session_lines(record: Mapping[str, Any]) -> Iterator[str]:
     """The record for people, a line each."""
     yield _line("session", record["session_id"])
     yield _line("state", record["state"])

@@ -14,7 +14,7 @@ from gooseherd.cli.jobs import job_lines
 from gooseherd.cli.outcome import emit, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from gooseherd.client import GooseherdClient
 
@@ -73,7 +73,7 @@ def _look(client: GooseherdClient, dcc: str, local_id: str, *, contigs: bool) ->
     }
 
 
-def _or_problem(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _or_problem(call: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     """The response, or why there is none."""
     from gooseherd.client import Refused
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gooseherd.client.models import Job
 from gooseherd.domain.errors import Conflict, GooseherdError, Rejected, Unavailable
 
 
@@ -18,6 +19,13 @@ class NotReachable(Unavailable):
 
     def __str__(self) -> str:
         return f"no response from {self.url}: {self.problem}"
+
+
+class NoService(Unavailable):
+    """No service was named, and none runs on this machine."""
+
+    def __str__(self) -> str:
+        return "no service is running here: start one with `gooseherd up`, or name one (GOOSEHERD_URL)"
 
 
 @dataclass(eq=False)
@@ -59,11 +67,11 @@ class Busy(Refused):
 class JobEnded(Rejected):
     """The job that should have made the artifact ended without it."""
 
-    job: Mapping[str, Any]
+    job: Job
 
     def __str__(self) -> str:
-        text = f"job {self.job.get('job_id')} {self.job.get('status')}"
-        why = ": ".join(str(self.job[part]) for part in ("reason", "detail") if self.job.get(part))
+        text = f"job {self.job.job_id} {self.job.status}"
+        why = ": ".join(part for part in (self.job.reason, self.job.detail) if part)
         return f"{text}: {why}" if why else text
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
+from gooseherd.client.models import Job
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind
-
-Job = dict[str, Any]
-"""A job's record as the service sends it: `job_id`, `status`, `progress`, `reason`, `detail`, …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +53,8 @@ def data_path(dcc: str, local_id: str) -> str:
 def index_path(dcc: str, local_id: str) -> str:
     """Where the index into them is."""
     return part_path(Kind.INDEX, dcc, local_id)
+
+
+def file_path(dcc: str, local_id: str) -> str:
+    """Where the catalog entry is, and below it what belongs to the file."""
+    return f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"

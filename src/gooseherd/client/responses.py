@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -66,9 +68,15 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Retry-After in seconds; None when absent or given as a date."""
+    """Retry-After in seconds, from now if it is a date (as proxies send it); None when absent."""
     text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else None
+    if text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max((at - datetime.now(UTC)).total_seconds(), 0.0) if at.tzinfo else None
 
 
 def filename(response: httpx.Response) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_session_from_its_request_to_its_idle_end_with_its_worker_killed_in_th
         assert workers_of(api, jobs[1]) == [replaced["worker_id"]]
 
         # Nothing is in flight: it ends, and so does its worker.
-        def ended() -> dict[str, Any] | None:
+        def ended() -> Mapping[str, Any] | None:
             record = api.client.session(session["session_id"])
             return record if record["state"] == "ended" else None
 

@@ -228,15 +228,18 @@ def test_add_registers_a_file_and_prints_its_name(
     assert entry["sidecars"] == [{"kind": "bai", "access_url": "https://h/x.bai"}]
 
 
+A_BAM = {"dcc": "local", "local_id": "a.bam"}
+
+
 def test_add_takes_another_id_when_the_name_is_another_file_s(
     gooseherd: Any, service: Any, reply: Any
 ) -> None:
-    service.on("GET /files/local/a.bam", reply(200, {"access_url": "https://other/a.bam"}))
+    service.on("GET /files/local/a.bam", reply(200, {**A_BAM, "access_url": "https://other/a.bam"}))
     service.on("POST /files", reply(200, {"imported": 1, "new": 1}))
     result = gooseherd("add", "https://h/a.bam")
     assert result.stdout == "local/a.bam-2\n"
     assert "identity is weak" in result.stderr
-    service.on("GET /files/local/a.bam", reply(200, {"access_url": "https://h/a.bam"}))
+    service.on("GET /files/local/a.bam", reply(200, {**A_BAM, "access_url": "https://h/a.bam"}))
     assert gooseherd("add", "https://h/a.bam").stdout == "local/a.bam\n"
 
 
@@ -595,8 +598,15 @@ def test_sessions_are_started_listed_shown_and_ended(gooseherd: Any, service: An
     assert gooseherd("sessions", "ls", "--json").stdout.startswith("{")
 
 
+PENDING = {"status": "pending"}
+
+
 def test_files_are_dispatched_to_a_session(gooseherd: Any, service: Any, reply: Any) -> None:
-    service.on("POST /sessions/s1/dispatch", reply(202, {"job_id": "j1"}), reply(202, {"job_id": "j2"}))
+    service.on(
+        "POST /sessions/s1/dispatch",
+        reply(202, PENDING | {"job_id": "j1"}),
+        reply(202, PENDING | {"job_id": "j2"}),
+    )
     result = gooseherd("sessions", "dispatch", "s1", "d/f", "d/g")
     assert (result.exit_code, result.stdout) == (0, "j1\nj2\n")
     assert [json.loads(asked.body) for asked in service.asked] == [{"file": "d/f"}, {"file": "d/g"}]

@@ -18,10 +18,8 @@ PROBLEM = {"Content-Type": "application/problem+json"}
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("calls", "async_client"):
-        monkeypatch.setattr(f"gooseherd.client.{module}.POLL_SECONDS", (0.0, 0.0))
-    for module in ("batches", "async_client"):
-        monkeypatch.setattr(f"gooseherd.client.{module}.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("gooseherd.client.calls.POLL_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("gooseherd.client.job_calls.PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture

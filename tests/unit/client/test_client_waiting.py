@@ -28,12 +28,16 @@ STREAM = {"Content-Type": "text/event-stream"}
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits are counted, not waited."""
     waits: list[float] = []
-    monkeypatch.setattr("gooseherd.client.http_client.time.sleep", waits.append)
+    monkeypatch.setattr("gooseherd.client.transports.time.sleep", waits.append)
     return waits
 
 
 def job(status: str, **more: Any) -> dict[str, Any]:
     return {"job_id": "j1", "status": status, "progress": {"percent": 1.0}, **more}
+
+
+def entry(number: int) -> dict[str, Any]:
+    return {"dcc": "d", "local_id": f"f{number}", "n": number}
 
 
 def stream(*jobs: dict[str, Any]) -> bytes:
@@ -199,12 +203,12 @@ def test_nobody_at_the_address_is_not_reachable() -> None:
 def test_pages_are_walked_to_the_limit(service: Any, client: GooseherdClient, reply: Any) -> None:
     service.on(
         "GET /files",
-        reply(200, {"files": [{"n": 1}, {"n": 2}], "next": "a b"}),
-        reply(200, {"files": [{"n": 3}]}),
+        reply(200, {"files": [entry(1), entry(2)], "next": "a b"}),
+        reply(200, {"files": [entry(3)]}),
     )
     assert [f["n"] for f in client.files(text="x")] == [1, 2, 3]
     assert [a.path for a in service.asked] == ["/files?q=x&limit=200", "/files?q=x&after=a+b&limit=200"]
-    service.on("GET /jobs", reply(200, {"jobs": [{"n": 1}, {"n": 2}], "next": "y"}))
+    service.on("GET /jobs", reply(200, {"jobs": [job("running", n=1), job("running", n=2)], "next": "y"}))
     assert [j["n"] for j in client.jobs(limit=3)] == [1, 2, 1]
 
 
@@ -218,8 +222,8 @@ def test_an_import_in_which_no_line_was_good_still_tells_the_counts(
 
 
 def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, reply: Any) -> None:
-    service.on("GET /files/d/a~b:c+d@e=f", reply(200, {"ok": True}))
-    assert client.file("d", "a~b:c+d@e=f") == {"ok": True}
+    service.on("GET /files/d/a~b:c+d@e=f", reply(200, entry(1)))
+    assert client.file("d", "a~b:c+d@e=f") == entry(1)
     with pytest.raises(Missing):
         client.file("d", "../../jobs/x")
     assert service.asked[-1].path == "/files/d/..%2F..%2Fjobs%2Fx"

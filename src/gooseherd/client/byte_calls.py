@@ -1,0 +1,122 @@
+"""The calls about bytes: whole files, ranges, records and letters of a region."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from gooseherd.client import reading, sequences, transfer
+from gooseherd.client.deadline import Deadline
+from gooseherd.client.errors import UnexpectedResponse
+from gooseherd.client.parts import ReadyPart, data_path, index_path
+from gooseherd.client.ready_calls import OnJob, ReadyCalls
+from gooseherd.domain.artifact import Kind
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.region import Region, parse_region
+
+
+class ByteCalls(ReadyCalls):
+    """Bytes of artifacts. A client of an event loop does this in threads."""
+
+    async def download(
+        self, url: str, target: Path, *, on_bytes: transfer.OnBytes | None = None
+    ) -> transfer.Received:
+        """See `transfer.download`: whole and verified at `target`, resumed where an earlier one stopped."""
+        return await self.transport.work(lambda http: transfer.download(http, url, target, on_bytes=on_bytes))
+
+    async def copy_to(
+        self, url: str, sink: BinaryIO, *, on_bytes: transfer.OnBytes | None = None
+    ) -> transfer.Received:
+        """See `transfer.copy_to`: the bytes, in order, into an open stream."""
+        return await self.transport.work(lambda http: transfer.copy_to(http, url, sink, on_bytes=on_bytes))
+
+    async def read_bytes(self, part: ReadyPart, start: int, stop: int) -> bytes:
+        """The bytes from `start` up to `stop` of a part that is ready, fewer where it ends before.
+
+        Raises:
+            Changed: it was replaced since.
+            InvalidInput: `start` is negative, or after `stop`.
+        """
+        if not 0 <= start <= stop:
+            raise InvalidInput("range", f"{start} to {stop} is none")
+
+        def read(http: httpx.Client) -> bytes:
+            remote = _version(part)
+            if remote.size is None:
+                remote = transfer.look(http, part.url)
+            if remote.size is None:
+                raise UnexpectedResponse(part.url, "the response has no size")
+            span = ByteRange(start, min(stop, remote.size))
+            return (
+                b"".join(transfer.byte_range(http, part.url, remote, span)) if span.start < span.stop else b""
+            )
+
+        return await self.transport.work(read)
+
+    async def records(
+        self,
+        dcc: str,
+        local_id: str,
+        region: Region | str,
+        *,
+        retry: bool = False,
+        timeout_seconds: float | None = None,
+        on_job: OnJob | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """The records that overlap `region`, one line each, once data and index are ready (see `ready`).
+
+        SAM for alignments, else the text line. Read by byte ranges as the iterator advances, in
+        bounded memory; closing it closes the connection.
+
+        Raises:
+            InvalidInput: no region can be read from the text, or the file has no such contig.
+            Missing: the file has no index.
+            UnexpectedResponse: data and index cannot be read together.
+            Changed: the file was replaced while it was read.
+        """
+        wanted = parse_region(region) if isinstance(region, str) else region
+        deadline = Deadline(timeout_seconds)
+        data = await self.ready(
+            dcc, local_id, retry=retry, timeout_seconds=deadline.remaining_or_none, on_job=on_job
+        )
+        index = await self.ready(
+            dcc, local_id, kind=Kind.INDEX, timeout_seconds=deadline.remaining_or_none, on_job=on_job
+        )
+        async with contextlib.aclosing(self.read_region(data, index, wanted)) as lines:
+            async for line in lines:
+                yield line
+
+    def read_region(self, data: ReadyPart, index: ReadyPart, region: Region) -> AsyncGenerator[str, None]:
+        """`records` of parts that are ready."""
+
+        def lines(http: httpx.Client) -> Iterator[str]:
+            return reading.read_region(http, data.url, index.url, region, _version(data))
+
+        return self.transport.items(lines)
+
+    def read_sequence(
+        self, data: ReadyPart, index: ReadyPart, blocks: ReadyPart, region: Region
+    ) -> AsyncGenerator[str, None]:
+        """The bases of `region` as lines of FASTA, of an artifact with `index` (FAI) and `gzi`."""
+
+        def lines(http: httpx.Client) -> Iterator[str]:
+            return sequences.read_sequence(http, data.url, index.url, blocks.url, region, _version(data))
+
+        return self.transport.items(lines)
+
+    def url(self, path: str) -> str:
+        """`path` as an absolute URL."""
+        return self.endpoint.url(path)
+
+    def region_urls(self, dcc: str, local_id: str) -> tuple[str, str]:
+        """The URLs of data and index, for a genome library or a browser. Asks nothing of the service."""
+        return self.url(data_path(dcc, local_id)), self.url(index_path(dcc, local_id))
+
+
+def _version(part: ReadyPart) -> transfer.Remote:
+    return transfer.Remote(part.size, part.etag)

@@ -1,0 +1,73 @@
+"""Where a service is and who asks: what every client, and every display that stays live, is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from gooseherd import __version__
+from gooseherd.client.errors import NoService
+from gooseherd.client.local_service import default_state_dir, find_local
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address, a key, and how long a response may take. The key is in no repr."""
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout_seconds: float = 30.0
+
+    def options(self) -> dict[str, Any]:
+        """What an httpx client is made with."""
+        where = urlsplit(self.base_url)
+        headers = {"User-Agent": f"gooseherd/{__version__}"}
+        if self.api_key:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        return {
+            "base_url": self.base_url,
+            "headers": headers,
+            "timeout": self.timeout_seconds,
+            # A proxy of the environment cannot reach this machine's loopback.
+            "trust_env": where.hostname not in LOOPBACK,
+            # Loading the certificates takes longer than a local call; redirects are never followed.
+            "verify": where.scheme == "https",
+            "limits": httpx.Limits(max_connections=64, max_keepalive_connections=32),
+        }
+
+    def url(self, path: str) -> str:
+        """`path` as an absolute URL."""
+        return urljoin(self.base_url + "/", path.lstrip("/")) if "://" not in path else path
+
+
+def endpoint_of(
+    base_url: str | None,
+    api_key: str | None,
+    timeout_seconds: float,
+    environ: Mapping[str, str] = os.environ,
+) -> Endpoint:
+    """The service at `base_url`; unset, at GOOSEHERD_URL, else the one that `gooseherd up` runs here.
+
+    The key is the given one or GOOSEHERD_API_KEY. The local service's own admin key goes to that service
+    only, never to one that was named.
+
+    Raises:
+        NoService: none was named and none runs.
+    """
+    key = api_key or (None if base_url else environ.get("GOOSEHERD_API_KEY") or None)
+    named = base_url or environ.get("GOOSEHERD_URL")
+    if named:
+        return Endpoint(named.rstrip("/"), key, timeout_seconds)
+    folder: Path = default_state_dir(environ)
+    found = find_local(folder)
+    if found is None:
+        raise NoService
+    return Endpoint(found.url.rstrip("/"), key or found.admin_key, timeout_seconds)

@@ -1,0 +1,202 @@
+"""Two forms of one client: the same calls, awaited or not, and the records they give."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gooseherd.client import (
+    AsyncGooseherdClient,
+    GooseherdClient,
+    InvalidInput,
+    Job,
+    NoService,
+    NotReachable,
+    ReadyPart,
+    UnexpectedResponse,
+)
+from gooseherd.client.transports import run
+
+JOB = {
+    "job_id": "j1",
+    "status": "running",
+    "dcc": "d",
+    "local_id": "f",
+    "created_at": "2026-01-01T00:00:00Z",
+    "progress": {"step": "sort", "percent": 12.5, "eta_seconds": None},
+    "parts": [{"kind": "data", "size": 3}],
+    "attempts": [{"number": 1, "reason": None}],
+    "from_tomorrow": {"a": 1},
+}
+
+
+@pytest.fixture
+async def async_client(service: Any) -> AsyncIterator[AsyncGooseherdClient]:
+    async with AsyncGooseherdClient(service.url, "key") as client:
+        yield client
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: value for name, value in inspect.getmembers(kind) if not name.startswith("_")}
+
+
+def test_both_forms_have_the_same_calls_with_the_same_parameters() -> None:
+    plain, awaited = public(GooseherdClient), public(AsyncGooseherdClient)
+    assert plain.keys() - awaited.keys() == {"close", "endpoint", "to"}
+    assert awaited.keys() - plain.keys() == {"aclose"}
+    for name in plain.keys() & awaited.keys():
+        if callable(plain[name]):
+            assert inspect.signature(plain[name]) == inspect.signature(awaited[name])
+            assert plain[name].__doc__ == awaited[name].__doc__
+
+
+def test_no_call_of_the_plain_form_gives_something_to_await(service: Any, reply: Any) -> None:
+    service.on("GET /jobs/j1", reply(200, JOB))
+    with GooseherdClient(service.url) as client:
+        assert isinstance(client.job("j1"), Job)
+        assert inspect.isgenerator(client.jobs())
+
+
+async def test_the_plain_form_works_where_a_loop_runs(service: Any, reply: Any) -> None:
+    service.on("GET /jobs", reply(200, {"jobs": [JOB, JOB], "next": None}))
+    with GooseherdClient(service.url) as client:
+        assert next(client.jobs()).job_id == "j1"
+        assert len(list(client.jobs())) == 2
+
+
+def test_what_waits_for_a_loop_is_not_taken_for_a_result() -> None:
+    with pytest.raises(RuntimeError, match="event loop"):
+        run(asyncio.sleep(0))
+
+
+def test_a_record_is_typed_and_whole(service: Any, client: GooseherdClient, reply: Any) -> None:
+    service.on("GET /jobs/j1", reply(200, JOB))
+    job = client.job("j1")
+    assert (job.status, job.progress.percent, job.file, job.ended) == ("running", 12.5, "d/f", False)
+    assert job.created_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert (job.parts[0].kind, job.attempts[0].number) == ("data", 1)
+    assert job["created_at"] == "2026-01-01T00:00:00Z"
+    assert dict(job) == job == JOB
+    with pytest.raises(AttributeError):
+        job.status = "failed"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        job["status"] = "failed"  # type: ignore[index]
+
+
+def test_a_record_that_is_kept_has_no_key_in_it(service: Any, client: GooseherdClient, reply: Any) -> None:
+    service.on("GET /jobs/j1", reply(200, JOB))
+    job = client.job("j1")
+    kept = pickle.dumps(job)
+    assert b"the-key" not in kept
+    again = pickle.loads(kept)
+    assert again == job
+    assert again.endpoint is None
+    assert "the-key" not in repr(job) + repr(job.endpoint) + repr(client.endpoint)
+
+
+def test_another_program_s_json_is_no_record(service: Any, client: GooseherdClient, reply: Any) -> None:
+    service.on("GET /jobs/j1", reply(200, {"hello": "world"}))
+    with pytest.raises(UnexpectedResponse, match="no Job: it has no 'job_id'"):
+        client.job("j1")
+
+
+def test_without_an_address_it_is_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("GOOSEHERD_URL", raising=False)
+    with pytest.raises(NoService, match="gooseherd up"):
+        GooseherdClient()
+    monkeypatch.setenv("GOOSEHERD_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("GOOSEHERD_API_KEY", "ghk_1")
+    with GooseherdClient() as client:
+        assert (client.base_url, client.endpoint.api_key) == ("http://127.0.0.1:9", "ghk_1")
+    with GooseherdClient("http://127.0.0.1:10") as client:  # the key is for the service it stands beside
+        assert client.endpoint.api_key is None
+
+
+def test_bytes_are_read_by_range(service: Any, client: GooseherdClient, reply: Any) -> None:
+    part = ReadyPart(f"{service.url}/data/d/f", '"e"', 10, None)
+    service.on("GET /data/d/f", reply(206, b"234", {"ETag": '"e"', "Content-Range": "bytes 2-4/10"}))
+    assert client.read_bytes(part, 2, 5) == b"234"
+    assert service.asked[-1].headers["Range"] == "bytes=2-4"
+    assert client.read_bytes(part, 10, 20) == b""
+    with pytest.raises(InvalidInput):
+        client.read_bytes(part, 5, 2)
+
+
+async def test_files_are_written_in_a_thread(
+    service: Any, async_client: AsyncGooseherdClient, reply: Any, tmp_path: Path
+) -> None:
+    there = reply(200, b"x" * 1000, {"ETag": '"e"'})
+    service.on("HEAD /data/d/f", there)
+    service.on("GET /data/d/f", there)
+    received = await async_client.download(f"{service.url}/data/d/f", tmp_path / "f")
+    assert (received.size, (tmp_path / "f").read_bytes()) == (1000, b"x" * 1000)
+    part = ReadyPart(f"{service.url}/data/d/f", '"e"', 1000, None)
+    service.on("GET /data/d/f", reply(206, b"xx", {"ETag": '"e"', "Content-Range": "bytes 2-3/1000"}))
+    assert await async_client.read_bytes(part, 2, 4) == b"xx"
+
+
+async def test_items_made_in_a_thread_come_in_order_and_end_when_nobody_takes_them(
+    async_client: AsyncGooseherdClient,
+) -> None:
+    closed = []
+
+    def numbers(_: Any) -> Any:
+        try:
+            yield from range(2000)
+        finally:
+            closed.append(True)
+
+    assert [n async for n in async_client.transport.items(numbers)] == list(range(2000))
+    some = async_client.transport.items(numbers)
+    assert await anext(some) == 0
+    await some.aclose()
+    assert closed == [True, True]
+
+
+def test_a_service_that_has_answered_is_waited_for_and_no_other(
+    service: Any, client: GooseherdClient, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("gooseherd.client.transports.time.sleep", pauses.append)
+    accepted = reply(202, {}, {"Location": "/jobs/j1"})
+    lost = reply(200, b"", {"Content-Length": "9"}, cut=True)
+    service.on(
+        "GET /data/d/f", accepted, reply(503, {"title": "stopping"}, {"Retry-After": "3"}), reply(200, b"x")
+    )
+    service.on("GET /jobs/j1", lost, reply(200, {**JOB, "status": "completed"}))
+    assert client.ready("d", "f").size == 1
+    assert 3.0 in pauses
+    with GooseherdClient("http://127.0.0.1:9") as nobody, pytest.raises(NotReachable):
+        nobody.ready("d", "f")
+
+
+def test_retry_after_may_be_a_date(service: Any, client: GooseherdClient, reply: Any) -> None:
+    from gooseherd.client import Busy
+
+    service.on("GET /queue", reply(503, {}, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}))
+    with pytest.raises(Busy) as busy:
+        client.queue()
+    assert busy.value.retry_after_seconds is not None
+    assert busy.value.retry_after_seconds > 1e6
+
+
+def test_importing_it_is_light() -> None:
+    script = (
+        "import sys, gooseherd.client; heavy = {'fastapi', 'pysam', 'boto3', 'botocore', 'numpy', "
+        "'pydantic', 'sqlalchemy', 'IPython', 'anywidget', 'pandas', 'polars', 'aiohttp', 'wool', 'grpc', 'uvicorn'}; "
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
