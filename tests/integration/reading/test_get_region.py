@@ -31,7 +31,7 @@ def start(origin: Any, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]
     pysam.tabix_index(f"{path}.gz", preset="bed")
     origin.objects["/data/d/f"] = Path(f"{path}.gz").read_bytes()
     origin.objects["/index/d/f"] = Path(f"{path}.gz.tbi").read_bytes()
-    origin.objects["/files/d/f"] = json.dumps({"file_format": "bed"}).encode()
+    origin.objects["/files/d/f"] = json.dumps({"dcc": "d", "local_id": "f", "file_format": "bed"}).encode()
     (tmp_path / "here").mkdir()
 
     def run(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
