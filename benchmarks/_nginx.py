@@ -50,8 +50,8 @@ def plain(artifacts: Path, port: int) -> str:
     return _PLAIN.format(artifacts=artifacts, port=port)
 
 
-def in_front(service: str, artifacts: Path, port: int) -> str:
-    """What deploy/nginx.conf has for accel, in front of `service` (host:port)."""
+def in_front(service: str, artifacts: Path, port: int, cache: Path) -> str:
+    """What deploy/nginx.conf has for accel, in front of `service` (host:port). `cache` is for nginx."""
     text, _, _ = CONFIGURATION.read_text().partition("# For ARTIFACT_DELIVERY=redirect")
     return _replaced(
         text,
@@ -59,6 +59,7 @@ def in_front(service: str, artifacts: Path, port: int) -> str:
             "127.0.0.1:8080": service,
             "listen 80;": f"listen 127.0.0.1:{port};",
             "/var/lib/gooseherd/artifacts/": f"{artifacts}/",
+            "/var/cache/gooseherd-nginx": str(cache),
         },
     )
 

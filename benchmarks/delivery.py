@@ -262,7 +262,9 @@ def servers(
         accel_pid = 0
         if "accel" in wanted:
             accel, accel_pid = service(stack, "accel", ARTIFACT_DELIVERY="accel", API_TRUSTED_PROXIES="1")
-            sites.append(_nginx.in_front(accel.removeprefix("http://"), artifacts, front_port))
+            sites.append(
+                _nginx.in_front(accel.removeprefix("http://"), artifacts, front_port, folder / "lookups")
+            )
         pid = stack.enter_context(_nginx.running(folder / "nginx", sites, port))
         processes = with_children(pid)
         found["nginx"] = Server(f"http://127.0.0.1:{port}/{part.key}", processes)

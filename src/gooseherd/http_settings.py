@@ -67,7 +67,8 @@ class HttpSettings(BaseSettings):
         ge=0,
         description="Most bytes a minute for one requester, but for the admin key, by each API process. Who "
         "took more gets 429 for bytes until time has made up for it. 0: no limit. Unset: 16 GiB, far more "
-        "than viewers read; none where API_HOST is loopback and there are no proxies: there all are one.",
+        "than viewers read; none where API_HOST is loopback and there are no proxies: there all are one. "
+        "With ARTIFACT_DELIVERY=accel a limit that is set makes nginx ask for each range, so all count.",
     )
     api_cors_origins: Words = Field(
         (),

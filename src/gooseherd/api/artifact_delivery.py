@@ -38,6 +38,8 @@ class ArtifactDelivery:
     """Of redirects: the objects' own storage signs addresses."""
     redirect_seconds: int = 300
     """How long a redirect may be remembered."""
+    lookups: bool = True
+    """Of accel: nginx may ask for a file once in a moment and send ranges of it by itself, uncounted."""
 
 
 class Redirects:

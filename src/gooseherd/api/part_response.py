@@ -40,6 +40,9 @@ _UNCODED: Final = frozenset({b"range", b"if-range", b"if-match"})
 """Requests with one of these are about the bytes as they are stored."""
 
 
+_BY_FILE: Final = frozenset({b"if-match", b"if-unmodified-since"})
+
+
 class PartMissing(Exception):
     """The manifest names the part and the cache has it no more. Nothing was sent."""
 
@@ -108,9 +111,11 @@ class PartResponses:
 def takes_accel(headers: Headers) -> bool:
     """Whether nginx is in front and sends files (its configuration says so), and may judge the conditions.
 
-    If-Match it would compare with what it has itself.
+    If-Match and If-Unmodified-Since it would compare with what it has itself.
     """
-    return headers.get(b"x-sendfile-type", b"").lower() == b"x-accel-redirect" and b"if-match" not in headers
+    return headers.get(b"x-sendfile-type", b"").lower() == b"x-accel-redirect" and _BY_FILE.isdisjoint(
+        headers
+    )
 
 
 def accel_headers(part: Part, cache_control: bytes, *, partial: bool) -> Pairs:

@@ -23,6 +23,7 @@ from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import fixed_headers
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.file_lookups import EMPTY, KEPT, NO_FILE, NOT_KEPT, is_lookup, lookup_lines
 from gooseherd.api.middleware import REQUEST_ID
 from gooseherd.api.origins import Origins
 from gooseherd.api.part_response import BY_NGINX, FROM_DISK, accel_headers
@@ -41,10 +42,14 @@ _log = logging.getLogger(__name__)
 _REMEMBERED: Final = 4096
 """Addresses; the one that was found longest ago is forgotten first."""
 _HOSTS: Final = 16
+_NOTHING: Final = ByteRange(0, 0)
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _ONE_RANGE: Final = re.compile(rb"bytes=(\d{1,18})-(\d{1,18})?")
 _ELSEWHERE: Final = frozenset(
-    (b"if-match", b"if-range", b"if-none-match", b"prefer", b"authorization", b"x-api-key")
+    (
+        *(b"if-match", b"if-range", b"if-none-match", b"if-unmodified-since"),
+        *(b"prefer", b"authorization", b"x-api-key"),
+    )
 )
 """Headers that make a request one for the rooms behind."""
 
@@ -61,6 +66,8 @@ class Found:
     part: Part
     accel: bytes
     """The whole response by which nginx sends it; empty: this process does."""
+    lookup: bytes
+    """What nginx learns that asks for the file."""
     head: bytes
     """The header lines that all its ranges share."""
     range_lines: bytes
@@ -87,7 +94,9 @@ class PublishedParts:
         cache: object = dependencies.cache
         self._cache = cache if isinstance(cache, LocalObjects) else None
         self._catalog = catalog
-        self._accel = dependencies.delivery.mode == "accel"
+        self.by_nginx = dependencies.delivery.mode == "accel"
+        """nginx is in front, and sends files."""
+        self._looked_up = self.by_nginx and dependencies.delivery.lookups
         self._origins = origins
         self._budget = budget
         self._cors_lines: dict[bytes | None, bytes] = {}
@@ -122,8 +131,9 @@ class PublishedParts:
             manifest.parts,
             part,
             header_lines([*accel_headers(part, cache_control, partial=True), _NOSNIFF])
-            if self._accel
+            if self.by_nginx
             else b"",
+            lookup_lines(part, cache_control) if self._looked_up else NO_FILE,
             lines,
             b"/%d\r\n" % part.size,
             telemetry.REQUESTS.labels(scope["gooseherd.route"], "206"),
@@ -135,6 +145,13 @@ class PublishedParts:
         self._found.move_to_end(address)
         if len(self._found) > _REMEMBERED:
             self._found.popitem(last=False)
+
+    def looked_up(self, scope: Scope) -> tuple[int, bytes]:
+        """Status and header lines for nginx, which asks for the file at an address (file_lookups)."""
+        found = self._found.get(_address(scope))
+        if found is None or self._dependencies.holds.stopped or not self._is_there(found):
+            return NOT_KEPT, NO_FILE + EMPTY
+        return KEPT, found.lookup if self._origins.are_alike else NO_FILE
 
     def answered(self, scope: Scope, respond: Respond) -> bool:
         """Whether the response was sent; else nothing was."""
@@ -162,7 +179,7 @@ class PublishedParts:
             elif name == b"x-forwarded-for":
                 forwarded = forwarded + b", " + value if forwarded else value
             elif name == b"x-sendfile-type":
-                by_nginx = self._accel and value.lower() == b"x-accel-redirect"
+                by_nginx = self.by_nginx and value.lower() == b"x-accel-redirect"
             elif (name == b"origin" and not self._origins.are_alike) or name in _ELSEWHERE:
                 return False
         span, always = _span(wanted, found.part.size), self._cors(host)
@@ -212,12 +229,15 @@ class PublishedParts:
         return True
 
     def _send_by_nginx(self, found: Found, span: ByteRange, respond: Respond, always: bytes) -> bool:
-        # A byte of it is read to see that it is there: nginx, which looks later, would say 404.
-        if self._read(found, ByteRange(0, 1)) is None or not respond(200, found.accel + always, b""):
+        if not self._is_there(found) or not respond(200, found.accel + always, b""):
             return False
         found.handed_over.inc()
         found.bytes_handed_over.inc(len(span))
         return True
+
+    def _is_there(self, found: Found) -> bool:
+        """Whether nginx, which looks later, will find it."""
+        return self._read(found, _NOTHING) is not None
 
     def _read(self, found: Found, span: ByteRange) -> memoryview | None:
         """The bytes, if they are still what is at this address, and in memory."""
@@ -273,6 +293,8 @@ class PublishedFirst:
     def answered(self, scope: Scope, respond: Respond) -> bool:
         """Whether the response to an HTTP request was sent; else nothing was."""
         try:
+            if self._parts.by_nginx and _may_look_up(scope):
+                return respond(*self._parts.looked_up(scope), b"")
             return self._parts.answered(scope, respond)
         except Exception:
             _log.exception("the quick way failed")
@@ -280,4 +302,14 @@ class PublishedFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] == "http" and _may_look_up(scope):
+            status, lines = self._parts.looked_up(scope)
+            pairs = [line.split(b": ", 1) for line in lines.splitlines()]
+            await send({"type": "http.response.start", "status": status, "headers": pairs})
+            await send({"type": "http.response.body", "body": b""})
+            return
         await self._inside(scope, receive, send)
+
+
+def _may_look_up(scope: Scope) -> bool:
+    return is_lookup(scope) and REFUSAL_KEY not in scope and ESSENTIAL_KEY not in scope

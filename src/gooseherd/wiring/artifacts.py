@@ -68,6 +68,8 @@ def make_delivery(settings: Settings, cache: CacheBackend | None) -> ArtifactDel
         secret=settings.artifact_redirect_secret,
         signed=storage if presigned and isinstance(storage, SignedObjects) else None,
         redirect_seconds=settings.artifact_redirect_seconds,
+        # Who sets a limit wants every byte counted; the one that is there by default bounds floods alone.
+        lookups=not settings.api_max_bytes_per_minute_per_requester,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ pytestmark = [
 DATA = "chrom,start,name\n" + "".join(
     f"chr1,{n},{random.Random(n).randbytes(20).hex()}\n" for n in range(20_000)
 )
-OWN = {"date", "server", "x-request-id", "connection", "last-modified"}
+REGIONS = "".join(f"chr1\t{100 * n}\t{100 * n + 50}\tr{n}\n" for n in range(40_000))
+OWN = {"date", "server", "x-request-id", "connection", "last-modified", "ratelimit", "ratelimit-policy"}
 
 
 @dataclass
@@ -31,29 +33,46 @@ class Site:
     service: Service
     url: str
     path: str
+    """Of a table, of which the service is asked for each range."""
+    regions: str
+    """Of a file that nginx sends by itself once it has asked."""
 
     def get(self, path: str | None = None, **headers: str) -> httpx.Response:
         return httpx.get(self.url + (path or self.path), headers=headers, trust_env=False)
 
-    def direct(self, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.service.url}{self.path}", headers=headers, trust_env=False)
+    def direct(self, path: str | None = None, **headers: str) -> httpx.Response:
+        return httpx.get(f"{self.service.url}{path or self.path}", headers=headers, trust_env=False)
+
+    def requests_of_files(self) -> float:
+        """How many the service answered itself, or handed over."""
+        metrics = httpx.get(f"{self.service.url}/metrics", trust_env=False).text
+        lines = [line for line in metrics.splitlines() if "http_requests_total" in line]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if "/files/name" in line)
 
 
-def prepared(service: Service) -> str:
-    """The path of a table that is made."""
-    (service.files / "table.csv").write_text(DATA)
+def prepared(service: Service, local_id: str = "table", filename: str = "table.csv") -> str:
+    """The path of a file that is made."""
+    (service.files / filename).write_text(DATA if filename.endswith(".csv") else REGIONS)
+    register(service, local_id, filename)
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=90) as client:
+        for _ in range(5):
+            address = f"/data/here/{local_id}"
+            if client.get(address, params={"wait": 50}, follow_redirects=False).status_code != 202:
+                break
+    return f"/files/here/{local_id}/{filename}{'' if filename.endswith('.csv') else '.gz'}"
+
+
+def register(service: Service, local_id: str, filename: str, **changed: str) -> None:
     entry = {
         "dcc": "here",
-        "local_id": "table",
-        "filename": "table.csv",
-        "access_url": (service.files / "table.csv").as_uri(),
+        "local_id": local_id,
+        "filename": filename,
+        "access_url": (service.files / filename).as_uri(),
+        **changed,
     }
-    with httpx.Client(base_url=service.url, trust_env=False, timeout=90) as client:
-        client.post("/files", json=entry, headers={"X-API-Key": service.admin_key}).raise_for_status()
-        for _ in range(5):
-            if client.get("/data/here/table", params={"wait": 50}, follow_redirects=False).status_code != 202:
-                break
-    return "/files/here/table/table.csv"
+    httpx.post(
+        f"{service.url}/files", json=entry, headers={"X-API-Key": service.admin_key}, trust_env=False
+    ).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +85,14 @@ def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory) -> It
     folder: Path = tmp_path_factory.mktemp("accel")
     artifacts = folder / "artifacts"
     service = start(ARTIFACT_DELIVERY="accel", SYNC_DATA_DIR=artifacts, API_TRUSTED_PROXIES=1)
-    path = prepared(service)
+    path, regions = prepared(service), prepared(service, "regions", "regions.bed")
     port = nginx.free_port()
     behind = f"{service.url.host}:{service.url.port}"
-    with nginx.running(folder / "nginx", [nginx.in_front(behind, artifacts, port)], port):
-        yield Site(service, f"http://127.0.0.1:{port}", path)
+    with nginx.running(folder / "nginx", [nginx.in_front(behind, artifacts, port, folder / "lookups")], port):
+        yield Site(service, f"http://127.0.0.1:{port}", path, regions)
 
 
+@pytest.mark.parametrize("which", ["path", "regions"])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -84,24 +104,90 @@ def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory) -> It
         {"Range": "bytes=5-9", "If-Range": '"other"'},
         {"Range": "bytes=99999999-"},
         {"Range": "bytes=x"},
+        {"Range": "bytes=0-9, 5000-5009"},
+        {"If-None-Match": "*", "Range": "bytes=0-99"},
+        {"If-Unmodified-Since": "Fri, 01 Jan 2100 00:00:00 GMT", "Range": "bytes=0-99"},
+        {"If-Unmodified-Since": "Fri, 01 Jan 2010 00:00:00 GMT", "Range": "bytes=0-99"},
+        {"Authorization": "Bearer nonsense", "Range": "bytes=0-99"},
+        {"X-API-Key": "nonsense", "Range": "bytes=0-99"},
+        {"X-Request-Id": "mine", "Range": "bytes=0-99"},
         {"If-Match": '"other"'},
         {"Origin": "https://viewer.example", "Range": "bytes=0-99"},
         {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT", "Range": "bytes=0-99"},
     ],
     ids=str,
 )
-def test_a_response_is_the_same_whoever_sends_the_file(site: Site, headers: dict[str, str]) -> None:
-    direct = site.direct(**headers)
-    for _ in range(3):  # as it is found, and as it is remembered
-        by_nginx = site.get(**headers)
+def test_a_response_is_the_same_whoever_sends_the_file(
+    site: Site, headers: dict[str, str], which: str
+) -> None:
+    path = getattr(site, which)
+    direct = site.direct(path, **headers)
+    for _ in range(4):  # as it is found, as it is remembered, as nginx has looked it up
+        by_nginx = site.get(path, **headers)
         assert by_nginx.status_code == direct.status_code
         if direct.is_success:
-            assert by_nginx.content == direct.content
-            ours = {name: value for name, value in direct.headers.items() if name not in OWN}
-            theirs = {name: value for name, value in by_nginx.headers.items() if name not in OWN}
+            several = "," in headers.get("Range", "")
+            own = OWN | ({"content-type", "content-length"} if several else set())  # the boundary is nginx's
+            assert several or by_nginx.content == direct.content
+            assert several == (b"Content-Range" in by_nginx.content)
+            if by_nginx.status_code == 206 and which == "regions":
+                own |= {"accept-ranges"}  # nginx does not repeat what Content-Range says
+            ours = {name: value for name, value in direct.headers.items() if name not in own}
+            theirs = {name: value for name, value in by_nginx.headers.items() if name not in own}
             assert theirs == ours
             assert "last-modified" not in by_nginx.headers
+        elif direct.status_code >= 400:
+            assert by_nginx.json()["type"] == direct.json()["type"]
+            assert len(by_nginx.headers.get_list("content-range")) <= 1
         assert "x-request-id" in by_nginx.headers
+        assert by_nginx.headers["x-request-id"] == headers.get(
+            "X-Request-Id", by_nginx.headers["x-request-id"]
+        )
+
+
+def test_nginx_asks_once_in_a_while_and_sends_the_ranges_by_itself(site: Site) -> None:
+    whole = site.direct(site.regions).content
+    before = site.requests_of_files()
+    with httpx.Client(base_url=site.url, trust_env=False) as client:
+        for start in range(0, 400, 2):
+            got = client.get(site.regions, headers={"Range": f"bytes={start}-{start + 99}"})
+            assert (got.status_code, got.content) == (206, whole[start : start + 100])
+    assert site.requests_of_files() - before < 100
+    head = httpx.head(site.url + site.regions, trust_env=False)
+    assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole)))
+
+
+def test_an_immutable_address_is_looked_up_with_its_own_lifetime(site: Site) -> None:
+    digest = site.direct(site.regions).headers["etag"].strip('"')
+    address = f"/artifacts/{digest}/regions.bed.gz?of=here/regions"
+    for _ in range(4):
+        got = site.get(address, Range="bytes=0-9")
+        assert (got.status_code, len(got.content)) == (206, 10)
+        assert got.headers["cache-control"] == "public, max-age=31536000, immutable, no-transform"
+
+
+def test_a_file_that_is_no_longer_public_is_refused_within_seconds(site: Site) -> None:
+    address = prepared(site.service, "leaving", "leaving.bed")
+    for _ in range(4):
+        assert site.get(address, Range="bytes=0-9").status_code == 206
+    register(site.service, "leaving", "leaving.bed", data_access_level="protected")
+    end = time.monotonic() + 20
+    while (refused := site.get(address, Range="bytes=0-9").status_code) == 206:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert refused in (401, 404)
+    key = {"X-API-Key": site.service.admin_key}
+    for _ in range(4):
+        assert site.get(address, Range="bytes=0-9", **key).status_code == 206
+        assert site.get(address, Range="bytes=0-9").status_code == refused
+
+
+def test_a_client_learns_nothing_by_asking_as_nginx_does(site: Site) -> None:
+    for _ in range(3):
+        got = site.get(site.regions, **{"X-Sendfile-Type": "lookup", "Range": "bytes=0-9"})
+        assert (got.status_code, len(got.content)) == (206, 10)
+        assert "x-artifact-file" not in got.headers
+    assert site.get("/gooseherd-lookup").status_code == 404
 
 
 def test_conditions_with_the_services_tag_hold_through_nginx(site: Site) -> None:
@@ -109,6 +195,13 @@ def test_conditions_with_the_services_tag_hold_through_nginx(site: Site) -> None
     assert site.get(**{"If-None-Match": etag}).status_code == 304
     ranged = site.get(**{"If-Range": etag, "Range": "bytes=3-8"})
     assert (ranged.status_code, ranged.text) == (206, DATA[3:9])
+    of_regions = site.direct(site.regions).headers["etag"]
+    for _ in range(3):
+        assert (
+            site.get(site.regions, **{"If-None-Match": of_regions, "Range": "bytes=0-9"}).status_code == 304
+        )
+        assert site.get(site.regions, **{"If-Match": of_regions, "Range": "bytes=0-9"}).status_code == 206
+        assert site.get(site.regions, **{"If-Range": of_regions, "Range": "bytes=0-9"}).status_code == 206
     matched = site.get(**{"If-Match": etag, "Range": "bytes=3-8"})
     assert (matched.status_code, matched.text) == (206, DATA[3:9])
 
