@@ -1,7 +1,7 @@
 """What nginx in front learns of a file, which it may then send for a moment without asking.
 
 By deploy/nginx.conf it asks by a subrequest (auth_request) for the address that a client asked for, without
-the client's credentials, and keeps the response for two seconds. So it only learns of what everybody may read.
+the client's credentials, and keeps the response for two seconds. It only learns of what everybody may read.
 """
 
 from __future__ import annotations
