@@ -137,6 +137,12 @@ def write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def as_secret(folder: Path, side: str) -> dict[str, str]:
+    """The variables of a `worker` or the `api` with what is in their files: the JSON of a secret."""
+    files = {"CA": "ca.pem", "CERT": f"{side}.pem", "KEY": f"{side}.key"}
+    return {f"WORKER_TLS_{name}": (folder / file).read_text("ascii") for name, file in files.items()}
+
+
 def expiry(cert: bytes) -> datetime:
     """When a PEM certificate ends. InvalidInput: it is none."""
     from cryptography import x509

@@ -19,6 +19,7 @@ from typing import Any
 
 from gooseherd.client import GooseherdClient, ReadyPart
 from gooseherd.client.local_service import default_state_dir, find_local
+from gooseherd.devcloud.stack import stack_on_local_cloud
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Family, Format
@@ -162,6 +163,67 @@ def _on_local_cloud(
                 entries, client, service.profile, formats, where, timeout_seconds, print_status, base
             )
         return replace(report, left_over=left_over(cloud))
+
+
+@dataclass(frozen=True, slots=True)
+class StackReport:
+    """How a stack went: every format through it, what was left when it was deleted, what it did not try."""
+
+    smoke: SmokeReport
+    left_over: Mapping[str, int]
+    only_checked: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """All formats went well and nothing was left."""
+        return self.smoke.ok and not any(self.left_over.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The promised shape: smoke, left_over, only_checked."""
+        return {
+            "smoke": self.smoke.to_json(),
+            "left_over": dict(self.left_over),
+            "only_checked": list(self.only_checked),
+        }
+
+
+def run_on_stack(
+    template_folder: Path,
+    *,
+    keep: bool,
+    timeout_seconds: float,
+    print_status: PrintStatus,
+    formats: Sequence[str] = (),
+) -> StackReport:
+    """Deploy the template of that folder on a local cloud, run it through the API there, delete the stack.
+
+    Raises:
+        InvalidInput: no such format, or no template there.
+        StackFailed: the stack was not created or not deleted, or its service did not become steady.
+    """
+    chosen = _chosen(formats)
+    with termination_interrupts(), _folder(keep, print_status) as folder:
+        where = folder / "inputs"
+        where.mkdir()
+        settings = {
+            "SOURCE_ALLOW_HTTP": "true",
+            "SOURCE_ALLOW_NETWORKS": "127.0.0.1/32",
+            # A cluster with tasks cannot be deleted, and workers end when they have been idle for so long.
+            "WORKER_IDLE_TIMEOUT_SECONDS": "5",
+        }
+        with (
+            serving(where) as base,
+            stack_on_local_cloud(template_folder, folder / "stack", settings=settings) as stack,
+        ):
+            outputs = stack.outputs()
+            print_status(f"deployed: {outputs['ApiPublicUrl']}, {outputs['EcsWorkerTaskDefinition']}")
+            with (
+                GooseherdClient(outputs["ApiPublicUrl"], stack.admin_key()) as client,
+                Entries(client, print_status, keep=keep) as entries,
+            ):
+                report = _all(entries, client, "devcloud", chosen, where, timeout_seconds, print_status, base)
+            stack.delete()
+            return StackReport(report, stack.left_over(), tuple(stack.only_checked()))
 
 
 def _all(

@@ -11,8 +11,10 @@ import pytest
 from gooseherd.devcloud.addresses import AddressPool, NoAddressLeft, own_network
 from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.pace import Pace
+from gooseherd.devcloud.permissions import Permissions
 from gooseherd.devcloud.run_task import ApiError, Placement, place, plan_task
 from gooseherd.devcloud.task_documents import new_task
+from gooseherd.devcloud.task_secrets import TaskSecrets
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
 IMAGES = {"sh": ["/bin/sh", "-c"], "run": ["/bin/sh", "-c", "echo at {address}; cat {env_file}"]}
@@ -50,7 +52,16 @@ def make(folder: Path, command: str, image: str = "sh") -> WatchedTask:
     configuration = CloudConfiguration(state_dir=folder, url="http://127.0.0.1:1", pace=pace, images=IMAGES)
     configuration.logs.mkdir()
     pool = AddressPool(ipaddress.IPv4Network("127.9.9.0/30"))
-    return WatchedTask(document, plan, [], configuration=configuration, addresses=pool, region="r")
+    secrets = TaskSecrets(Permissions())
+    return WatchedTask(
+        document,
+        plan,
+        [],
+        configuration=configuration,
+        addresses=pool,
+        region="r",
+        task_secrets=secrets,
+    )
 
 
 async def test_a_program_that_ends_has_gone_through_all_states(tmp_path: Path) -> None:

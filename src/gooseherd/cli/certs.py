@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gooseherd.cli import options
-from gooseherd.cli.outcome import emit, print_status, run
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 app = typer.Typer(
     help="Certificates between the API and its workers.", no_args_is_help=True, rich_markup_mode=None
@@ -32,6 +32,23 @@ def make(
         _show(folder, as_json=as_json)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+@app.command("secret")
+def secret(
+    folder: Annotated[Path, typer.Argument(help="Folder that `certs make` filled.")],
+    side: Annotated[str, typer.Argument(help="`api` or `worker`.")],
+) -> None:
+    """Print the variables of one side as a JSON object: the content of a secret, private key included."""
+
+    def command() -> None:
+        from gooseherd import certs
+
+        if side not in {"api", "worker"}:
+            raise CommandError(Exit.USAGE, f"{side}: `api` or `worker`")
+        emit(certs.as_secret(folder, side))
+
+    raise typer.Exit(run(command, as_json=True))
 
 
 @app.command("show")

@@ -91,6 +91,43 @@ def make(
     raise typer.Exit(run(command, as_json=as_json))
 
 
+@app.command("deploy")
+def deploy(
+    folder: Annotated[Path, typer.Argument(help="Folder with gooseherd.yaml: deploy/cloudformation.")],
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="Only this format; repeat for more.")
+    ] = None,
+    keep: Annotated[bool, typer.Option(help="Leave the folder it worked in, with the logs.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for each format.")] = 300,
+    as_json: options.Json = False,
+) -> None:
+    """Deploy the CloudFormation template on a local cloud, try every format, delete the stack."""
+
+    def command() -> None:
+        from gooseherd import smoke
+
+        report = smoke.run_on_stack(
+            folder,
+            keep=keep,
+            timeout_seconds=timeout,
+            print_status=(lambda line: None) if as_json else print_status,
+            formats=formats or (),
+        )
+        good = sum(one.ok for one in report.smoke.formats)
+        if as_json:
+            emit(report.to_json())
+        else:
+            for name, count in report.left_over.items():
+                if count:
+                    print_status(f"left over: {count} {name}")
+            print_status(f"only checked: {', '.join(report.only_checked)}")
+            print_status(f"{good} of {len(report.smoke.formats)} formats")
+        if not report.ok:
+            raise typer.Exit(Exit.FAILED)
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
 _UNSET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
 

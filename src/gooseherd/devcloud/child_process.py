@@ -46,13 +46,18 @@ def server_command(
 
 @contextmanager
 def running_cloud(
-    state_dir: Path, *, images: Mapping[str, Sequence[str]], options: Sequence[str] = ()
+    state_dir: Path,
+    *,
+    images: Mapping[str, Sequence[str]],
+    options: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """A local cloud without an event loop, for scripts and tests: gives the URL, ends with the block."""
     process = subprocess.Popen(
         server_command(state_dir, images=images, options=options),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=None if environ is None else dict(environ),
         text=True,
     )
     with process:

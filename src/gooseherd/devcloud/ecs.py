@@ -7,15 +7,26 @@ have no health, and importing it costs a second and 130 MiB.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gooseherd.devcloud.addresses import AddressPool
 from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.faults import CAPACITY_REASON, PER_REQUEST, PER_TASK, FaultTable
-from gooseherd.devcloud.run_task import ApiError, Json, check_request, check_tags, invalid, place, plan_task
+from gooseherd.devcloud.run_task import (
+    ApiError,
+    Json,
+    Placement,
+    TaskPlan,
+    check_request,
+    check_tags,
+    invalid,
+    place,
+    plan_task,
+)
 from gooseherd.devcloud.task_definitions import TaskDefinitions
 from gooseherd.devcloud.task_documents import new_task
+from gooseherd.devcloud.task_secrets import TaskSecrets
 from gooseherd.devcloud.task_table import TaskTable
 from gooseherd.devcloud.tasks import CloudTask, Ending
 
@@ -36,12 +47,14 @@ class TaskApi:
         task_table: TaskTable,
         faults: FaultTable,
         addresses: AddressPool,
+        secrets: TaskSecrets,
     ) -> None:
         self._configuration = configuration
         self._registry = registry
         self._task_table = task_table
         self._faults = faults
         self._addresses = addresses
+        self._secrets = secrets
         self.operations: Final[dict[str, Callable[[Json, str], Json]]] = {
             "RunTask": self.run_task,
             "StopTask": self.stop_task,
@@ -71,6 +84,29 @@ class TaskApi:
         if refused := self._faults.hit("ecs", "RunTask", PER_REQUEST):
             reason = refused[0].message or CAPACITY_REASON
             return {"tasks": [], "failures": [{"reason": reason}] * count}
+        tasks = self._launch(cluster, definition, plan, placements, request, region)
+        if token:
+            self._task_table.remember(cluster["clusterArn"], token, request, tasks)
+        return {"tasks": [task.document for task in tasks], "failures": []}
+
+    def launch(
+        self, cluster: Json, definition: Json, request: Json, region: str, *, count: int
+    ) -> list[CloudTask]:
+        """Tasks of a service: as by RunTask, with the request's network, overrides, group and tags."""
+        placements = place(
+            request, cluster["capacityProviders"], cluster["defaultCapacityProviderStrategy"], count
+        )
+        return self._launch(cluster, definition, plan_task(definition, request), placements, request, region)
+
+    def _launch(
+        self,
+        cluster: Json,
+        definition: Json,
+        plan: TaskPlan,
+        placements: Sequence[Placement],
+        request: Json,
+        region: str,
+    ) -> list[CloudTask]:
         tags = list(request.get("tags") or [])
         if request.get("propagateTags") == "TASK_DEFINITION":
             tags += [
@@ -89,13 +125,16 @@ class TaskApi:
                 configuration=self._configuration,
                 addresses=self._addresses,
                 region=region,
+                task_secrets=self._secrets,
             )
             tasks.append(task)
             self._task_table.open(cluster["clusterArn"], task)
             _log.info("task %s of %s started", task.task_id, plan.family)
-        if token:
-            self._task_table.remember(cluster["clusterArn"], token, request, tasks)
-        return {"tasks": [task.document for task in tasks], "failures": []}
+        return tasks
+
+    def definition_of(self, request: Json, region: str) -> Json:
+        """The task definition that a RunTask names. Raises ApiError."""
+        return self._definition(request, region)
 
     def stop_task(self, request: Json, region: str) -> Json:
         """Ask a task to end; its tags are gone at once."""

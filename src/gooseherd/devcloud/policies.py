@@ -1,6 +1,6 @@
-"""The part of IAM's policy language that session policies for S3 need: who may do what to which object.
+"""The part of IAM's policy language that this service's policies use: who may do what to which resource.
 
-A policy that says something this module does not understand is refused when it is handed in, never misread.
+A policy that says something this module does not understand is refused, never misread.
 """
 
 from __future__ import annotations
@@ -107,24 +107,33 @@ class Policy:
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """Raises ApiError, MalformedPolicyDocument or PackedPolicyTooLarge, as STS does."""
+        """A session policy. Raises ApiError, MalformedPolicyDocument or ValidationError, as STS does."""
         if len(text) > 2048:
             raise ApiError("ValidationError", "the session policy has more than 2048 characters")
         try:
-            document = json.loads(text)
-            statements = document["Statement"]
-            return cls(tuple(_statement(one) for one in _several(statements)))
+            return cls.of(json.loads(text))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ApiError("MalformedPolicyDocument", f"unreadable policy: {error}") from None
+
+    @classmethod
+    def of(cls, *documents: Mapping[str, Any]) -> Self:
+        """All statements of these documents. Raises ValueError or KeyError for what is not understood."""
+        return cls(tuple(_statement(one) for found in documents for one in _several(found["Statement"])))
 
     def allows(self, access: Access) -> bool:
         """Something allows it and nothing denies it."""
         covering = [statement.allows for statement in self.statements if statement.covers(access)]
         return bool(covering) and all(covering)
 
+    def denies(self, access: Access) -> bool:
+        """Something denies it: what counts of a bucket's policy within one account."""
+        return any(not statement.allows and statement.covers(access) for statement in self.statements)
+
 
 def _statement(document: Mapping[str, Any]) -> _Statement:
     unknown = set(document) - {"Sid", "Effect", "Action", "Resource", "Condition"}
+    if document.get("Principal") == "*":
+        unknown.discard("Principal")
     if unknown or document["Effect"] not in {"Allow", "Deny"}:
         raise ValueError(f"not understood here: {', '.join(sorted(unknown)) or document['Effect']}")
     return _Statement(
@@ -144,9 +153,11 @@ def _condition(operator: str, key: str, values: tuple[str, ...]) -> Callable[[Co
         return lambda context: (key not in context) == (values[0].lower() == "true")
     if operator == "Bool":
         return lambda context: context.get(key, "").lower() == values[0].lower()
-    if operator in {"StringEquals", "StringLike"}:
+    if operator in {"StringEquals", "StringLike", "ArnEquals", "ArnLike"}:
+        # Of ARNs both operators know wildcards.
         patterns = [
-            _pattern(value) if operator == "StringLike" else re.compile(re.escape(value)) for value in values
+            re.compile(re.escape(value)) if operator == "StringEquals" else _pattern(value)
+            for value in values
         ]
         return lambda context: key in context and any(one.fullmatch(context[key]) for one in patterns)
     raise ValueError(f"condition {operator} is not understood here")

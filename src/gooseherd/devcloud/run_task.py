@@ -64,7 +64,10 @@ class ContainerPlan:
     """Appended to the image's own command; `replaces` says that it stands instead of it."""
     replaces: bool
     environment: Mapping[str, str]
-    unread_secrets: tuple[str, ...]
+    secrets: Mapping[str, str]
+    """Variable to where its value is: `valueFrom` of the task definition."""
+    environment_files: tuple[str, ...]
+    """ARNs of objects; what they say counts less than `environment`."""
     essential: bool
     health: HealthCheck | None
     stop_timeout: float
@@ -84,6 +87,8 @@ class TaskPlan:
     subnet: str
     role_arn: str
     """Of the task, whose credentials its containers find; empty: they find none."""
+    execution_role_arn: str
+    """Of ECS, which reads secrets for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,7 @@ def plan_task(definition: Json, request: Json) -> TaskPlan:
         disk_gib=disk or _DEFAULT_DISK_GIB,
         subnet=_subnet(request),
         role_arn=overrides.get("taskRoleArn") or definition.get("taskRoleArn") or "",
+        execution_role_arn=overrides.get("executionRoleArn") or definition.get("executionRoleArn") or "",
     )
 
 
@@ -235,7 +241,8 @@ def _plan_container(container: Json, override: Json) -> ContainerPlan:
         argv=(*entry, *command),
         replaces=bool(entry),
         environment=environment,
-        unread_secrets=tuple(item["name"] for item in container.get("secrets") or []),
+        secrets={item["name"]: item["valueFrom"] for item in container.get("secrets") or []},
+        environment_files=tuple(item["value"] for item in container.get("environmentFiles") or []),
         essential=container.get("essential", True),
         health=_health_check(container.get("healthCheck")),
         stop_timeout=min(float(container.get("stopTimeout") or 30), 120.0),

@@ -42,8 +42,11 @@ from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.ecs import TaskApi
 from gooseherd.devcloud.faults import FaultTable
 from gooseherd.devcloud.pace import PACES
+from gooseherd.devcloud.permissions import Permissions
+from gooseherd.devcloud.services import ServiceTable
 from gooseherd.devcloud.signers import Signers
 from gooseherd.devcloud.task_definitions import TaskDefinitions
+from gooseherd.devcloud.task_secrets import TaskSecrets
 from gooseherd.devcloud.task_table import TaskTable
 
 _log = logging.getLogger(__name__)
@@ -130,10 +133,14 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     faults = FaultTable()
     task_table = TaskTable(configuration)
     registry = TaskDefinitions()
-    api = TaskApi(
-        configuration, registry, task_table, faults, AddressPool(asked.addresses or own_network(port))
+    permissions = Permissions()
+    addresses = AddressPool(asked.addresses or own_network(port))
+    api = TaskApi(configuration, registry, task_table, faults, addresses, TaskSecrets(permissions))
+    services = ServiceTable(configuration, registry, api)
+    signers = Signers(key, permissions.may_assume)
+    door = CloudEndpoint(
+        loop, registry, api, task_table, faults, CallCounter(), signers, permissions, services
     )
-    door = CloudEndpoint(loop, registry, api, task_table, faults, CallCounter(), Signers(key))
     server = _http(listener, door)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     _log.info("devcloud ready on %s", configuration.url)
@@ -142,6 +149,7 @@ async def _serve(asked: argparse.Namespace, state: Path, listener: socket.socket
     _leave_pipes(state / "devcloud.out")
     await stop.wait()
     _log.info("stopping")
+    await services.close()
     # Tasks end while the endpoint still answers: they may have something left to say or to store.
     await task_table.close(asked.grace_seconds)
     await asyncio.to_thread(server.shutdown)

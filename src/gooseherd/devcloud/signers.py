@@ -1,6 +1,7 @@
 """Who calls the local cloud: its owner by the access key, or a session that the owner made by AssumeRole.
 
-A session may do what its policy allows until it ends, and only on S3; roles themselves are not looked at.
+A session may do what its policy allows until it ends, and only on S3, unless a stack has made its role: then
+what that role may do (permissions.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,15 +25,17 @@ from gooseherd.devcloud.signatures import Signature, signature_of, verify
 _ROLE: Final = re.compile(r"arn:aws:iam::\d{12}:role/([\w+=,.@/-]{1,512})", re.ASCII)
 _SESSION_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _LONGEST_SECONDS: Final = 12 * 3600
+_LONGEST_CHAINED_SECONDS: Final = 3600
 _NAMESPACE: Final = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Temporary credentials; `policy` None means whatever is on S3."""
+    """Temporary credentials of a role; `policy` None: nothing narrows what the role may do."""
 
     key: AccessKey
     token: str
+    role_arn: str
     policy: Policy | None
     ends_at: float
 
@@ -52,8 +55,12 @@ class Signer:
 class Signers:
     """Knows the owner's key and all sessions. May be asked from many threads."""
 
-    def __init__(self, key: AccessKey) -> None:
+    def __init__(
+        self, key: AccessKey, may_assume: Callable[[str, str], bool] = lambda _by, _role: False
+    ) -> None:
+        """`may_assume(by, role)`: whether a session of one role may assume the other."""
         self._key = key
+        self._may_assume = may_assume
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -79,10 +86,10 @@ class Signers:
             raise ApiError("ExpiredToken", "the provided token has expired", 400)
         return Signer(signature, session)
 
-    def begin(self, policy: Policy | None, seconds: float) -> Session:
+    def begin(self, role_arn: str, policy: Policy | None, seconds: float) -> Session:
         """New temporary credentials."""
         key = AccessKey(f"ASIALOCAL{secrets.token_hex(6).upper()[:11]}", secrets.token_urlsafe(30))
-        session = Session(key, secrets.token_urlsafe(48), policy, time.time() + seconds)
+        session = Session(key, secrets.token_urlsafe(48), role_arn, policy, time.time() + seconds)
         with self._lock:
             now = time.time()
             # A while longer than they live: who comes late learns that they have expired.
@@ -96,10 +103,14 @@ class Signers:
         if request.get("Action") != "AssumeRole":
             raise ApiError("InvalidAction", "of STS only AssumeRole is part of the local cloud", 400)
         if signer.session is not None:
-            raise ApiError("AccessDenied", "a session may not assume a role here", 403)
-        return self._assume_role(request)
+            by, role = signer.session.role_arn, request.get("RoleArn", "")
+            if signer.session.policy is not None or not self._may_assume(by, role):
+                raise ApiError(
+                    "AccessDenied", f"{by} is not authorized to perform sts:AssumeRole on {role}", 403
+                )
+        return self._assume_role(request, chained=signer.session is not None)
 
-    def _assume_role(self, request: Mapping[str, str]) -> str:
+    def _assume_role(self, request: Mapping[str, str], *, chained: bool) -> str:
         role = _ROLE.fullmatch(request.get("RoleArn", ""))
         name = request.get("RoleSessionName", "")
         seconds = request.get("DurationSeconds", "3600")
@@ -107,8 +118,12 @@ class Signers:
             raise ApiError("ValidationError", "RoleArn or RoleSessionName is of another form")
         if not seconds.isdigit() or not 900 <= int(seconds) <= _LONGEST_SECONDS:
             raise ApiError("ValidationError", "DurationSeconds: 900 to 43200")
+        if chained and int(seconds) > _LONGEST_CHAINED_SECONDS:
+            raise ApiError(
+                "ValidationError", "DurationSeconds exceeds the hour of a role that assumes a role"
+            )
         policy = Policy.parsed(request["Policy"]) if "Policy" in request else None
-        session = self.begin(policy, int(seconds))
+        session = self.begin(request["RoleArn"], policy, int(seconds))
         ends = datetime.fromtimestamp(session.ends_at, UTC)
         arn = request["RoleArn"].replace(":iam:", ":sts:").replace(":role/", ":assumed-role/")
         return (

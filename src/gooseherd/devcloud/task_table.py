@@ -105,6 +105,10 @@ class TaskTable:
         task_id = name.rpartition("/")[2]
         return next((tasks[task_id].task for tasks in self._clusters.values() if task_id in tasks), None)
 
+    def has_live(self, cluster_arn: str) -> bool:
+        """Whether the cluster has tasks that have not stopped."""
+        return any(not entry.task.ended for entry in self._clusters.get(cluster_arn, {}).values())
+
     def of_metadata(self, token: str) -> CloudTask | None:
         """The live task whose metadata endpoint has that secret in its path."""
         return self._by_metadata.get(token)

@@ -18,8 +18,9 @@ from gooseherd.devcloud.cloud_configuration import CloudConfiguration
 from gooseherd.devcloud.container_process import CannotStart, Container
 from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.devcloud.pace import SPOT_NOTICE_SECONDS
-from gooseherd.devcloud.run_task import ContainerPlan, Json, TaskPlan
+from gooseherd.devcloud.run_task import ApiError, ContainerPlan, Json, TaskPlan
 from gooseherd.devcloud.task_documents import attach_address, task_health
+from gooseherd.devcloud.task_secrets import TaskSecrets
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class CloudTask:
         configuration: CloudConfiguration,
         addresses: AddressPool,
         region: str,
+        task_secrets: TaskSecrets,
     ) -> None:
         self.document = document
         self.plan = plan
@@ -66,6 +68,7 @@ class CloudTask:
         self._configuration = configuration
         self._addresses = addresses
         self._region = region
+        self._secrets = task_secrets
         self._stop_asked = asyncio.Event()
         self._ending: Ending | None = None
         self._waits_skipped = asyncio.Event()
@@ -188,7 +191,8 @@ class CloudTask:
 
     async def _start(self, scratch: Path, address: str) -> None:
         for index, plan in enumerate(self.plan.containers):
-            environment = self._environment(index, plan, scratch, address)
+            given = await self._given(plan)
+            environment = self._environment(index, plan, given, scratch, address)
             argv = await asyncio.to_thread(self._argv, plan, environment, scratch, address)
             try:
                 container = await Container.start(
@@ -207,7 +211,21 @@ class CloudTask:
         if Kind.DIES in self._faults:
             self.kill()
 
-    def _environment(self, index: int, plan: ContainerPlan, scratch: Path, address: str) -> dict[str, str]:
+    async def _given(self, plan: ContainerPlan) -> dict[str, str]:
+        """What its task definition says, its secrets and environment files read."""
+        try:
+            return await asyncio.to_thread(
+                self._secrets.environment_of, plan, self.plan.execution_role_arn, self._region
+            )
+        except ApiError as error:
+            raise _NotStarted(
+                "ResourceInitializationError: unable to pull secrets or registry auth: "
+                f"execution resource retrieval failed: {error.code}: {error.message}"
+            ) from error
+
+    def _environment(
+        self, index: int, plan: ContainerPlan, given: dict[str, str], scratch: Path, address: str
+    ) -> dict[str, str]:
         return {
             **self._configuration.image_environment(self._region),
             "TMPDIR": str(scratch),
@@ -215,7 +233,7 @@ class CloudTask:
             "BIND_HOST": address,
             "ECS_CONTAINER_METADATA_URI_V4": f"{self._configuration.url}/v4/{self.token}-{index}",
             **self._role(),
-            **plan.environment,
+            **given,
         }
 
     def _role(self) -> dict[str, str]:
@@ -229,11 +247,6 @@ class CloudTask:
     def _argv(
         self, plan: ContainerPlan, environment: dict[str, str], scratch: Path, address: str
     ) -> list[str]:
-        if plan.unread_secrets:
-            names = ", ".join(plan.unread_secrets)
-            _log.warning("task %s: secrets are not read here, unset: %s", self.task_id, names)
-            with self.log_of(plan.name).open("a") as log:
-                log.write(f"devcloud: secrets are not read here, unset: {names}\n")
         if plan.replaces:
             return list(plan.argv)
         env_file = scratch / f"{plan.name}.env"
