@@ -32,6 +32,12 @@ class HttpSettings(BaseSettings):
     api_public_url: Text = Field(
         None, description="What clients call this service, for absolute links behind a proxy."
     )
+    api_organization_name: Text = Field(
+        None, description="Who runs this service, for `/service-info` (GA4GH). Unset: the host's name."
+    )
+    api_organization_url: Text = Field(
+        None, description="Where they are to be found. Unset: the service's own address."
+    )
     api_wait_max_seconds: float = Field(
         50, ge=0, le=600, description="Longest a request is held; below common proxy timeouts of 60 s."
     )

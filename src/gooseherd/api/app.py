@@ -14,9 +14,12 @@ from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.delivery import Delivery
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.describing import Describing
 from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.head import HeadByGet
 from gooseherd.api.holding import Client, client_of
+from gooseherd.api.htsget.refusals import PREFIX, as_htsget
+from gooseherd.api.htsget.route import HtsgetRoute
 from gooseherd.api.methods import Methods, routes_of
 from gooseherd.api.middleware import EdgeMiddleware
 from gooseherd.api.names import Names
@@ -34,6 +37,7 @@ from gooseherd.api.problems import (
 )
 from gooseherd.api.published_parts import PublishedFirst, PublishedParts
 from gooseherd.api.request_context import context_of
+from gooseherd.api.retries import Retries
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.batches import batch_routes
 from gooseherd.api.routers.byte_routes import (
@@ -44,6 +48,7 @@ from gooseherd.api.routers.byte_routes import (
 from gooseherd.api.routers.events import event_routes
 from gooseherd.api.routers.files import file_routes
 from gooseherd.api.routers.fleet import fleet_routes
+from gooseherd.api.routers.htsget import htsget_routes
 from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.keys import key_routes
 from gooseherd.api.routers.names import name_routes
@@ -89,6 +94,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         file_routes(dependencies, catalog, names),
         name_routes(dependencies, catalog, names),
         track_routes(dependencies, catalog, names),
+        htsget_routes(dependencies),
         fleet_routes(dependencies),
         key_routes(dependencies, catalog, names, callers),
         operation_routes(dependencies),
@@ -103,7 +109,9 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     origins = Origins(dependencies.origins, catalog)
     budget = byte_budget(dependencies.bytes_per_minute, dependencies.clock)
     parts = PublishedParts(dependencies, catalog, origins, budget)
-    behind = Delivery(HeadByGet(framework), dependencies, catalog, names, parts)
+    describing, retries = Describing(catalog, dependencies.sources), Retries(dependencies)
+    tickets = HtsgetRoute(HeadByGet(framework), dependencies, catalog, names, callers, describing, retries)
+    behind = Delivery(tickets, dependencies, catalog, names, parts, describing, retries)
     inside = StaticFiles(behind, delivery=dependencies.delivery)
     return PublishedFirst(parts, EdgeMiddleware(inside, dependencies, origins, budget, callers, methods))
 
@@ -165,7 +173,10 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
 
 
 def _response(request: Request, rendered: Problem) -> Response:
-    if client_of(context_of(request.scope).headers) is Client.NAVIGATION:
+    context = context_of(request.scope)
+    if context.path.startswith(PREFIX):
+        rendered = as_htsget(rendered, context.error)
+    elif client_of(context.headers) is Client.NAVIGATION:
         rendered = problem_page(rendered)
     response = Response(rendered.body, status_code=rendered.status)
     response.raw_headers = rendered.headers

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import re
-from collections import OrderedDict
+from functools import partial
 from typing import Final
 
+from gooseherd.api.shared_loads import SharedLoads
 from gooseherd.blocking import in_thread
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.ports.cache import CacheBackend
@@ -42,9 +42,7 @@ class CodedParts:
 
     def __init__(self, cache: CacheBackend) -> None:
         self._cache = cache
-        self._coded: OrderedDict[str, bytes | None] = OrderedDict()
-        self._bytes = 0
-        self._making: dict[str, asyncio.Task[bytes | None]] = {}
+        self._coded: SharedLoads[bytes | None] = SharedLoads(_KEPT_BYTES)
 
     async def of(self, part: Part) -> bytes | None:
         """The coded bytes; None where they are hardly fewer, or the part is not there.
@@ -52,30 +50,11 @@ class CodedParts:
         Raises:
             CacheUnavailable: it could not be read.
         """
-        digest = part.sha256
-        if digest in self._coded:
-            self._coded.move_to_end(digest)
-            return self._coded[digest]
-        making = self._making.get(digest)
-        if making is None:
-            making = self._making[digest] = asyncio.create_task(self._make(part))
-            making.add_done_callback(lambda done: self._made(digest, done))
-        # Whoever asked first may leave; the others still want it.
-        return await asyncio.shield(making)
+        return await self._coded.get(part.sha256, partial(self._make, part))
 
-    async def _make(self, part: Part) -> bytes | None:
+    async def _make(self, part: Part) -> tuple[bytes | None, int]:
         data = b"".join([chunk async for chunk in self._cache.get(part.key)])
         if len(data) != part.size:
-            return None
+            return None, 0
         coded = await in_thread(gzip.compress, data, _LEVEL, mtime=0)
-        return coded if len(coded) < _PAYS * part.size else None
-
-    def _made(self, digest: str, done: asyncio.Task[bytes | None]) -> None:
-        self._making.pop(digest, None)
-        if done.cancelled() or done.exception() is not None:
-            return
-        coded = self._coded[digest] = done.result()
-        self._bytes += len(coded or b"")
-        while self._bytes > _KEPT_BYTES or len(self._coded) > _KEPT_BYTES >> 14:
-            _, oldest = self._coded.popitem(last=False)
-            self._bytes -= len(oldest or b"")
+        return (coded, len(coded)) if len(coded) < _PAYS * part.size else (None, 0)

@@ -12,37 +12,25 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gooseherd.api.allowances import Concurrent
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.describing import Describing, lacks_details
-from gooseherd.api.holding import RETRY_SECONDS, Client, client_of, hold_seconds, next_query
-from gooseherd.api.models.jobs import Accepted
+from gooseherd.api.describing import Describing
+from gooseherd.api.holding import Client, client_of
 from gooseherd.api.names import RESERVED, NamedPart, Names
 from gooseherd.api.pages import waiting_page
 from gooseherd.api.part_response import PartMissing
+from gooseherd.api.prepared_requests import PreparedRequest, retry_after, send_accepted
 from gooseherd.api.problems import MethodNotAllowed, NotReady, Pairs
 from gooseherd.api.published_delivery import ArtifactRoute, Connection, FoundPart, PublishedDelivery
 from gooseherd.api.published_parts import PublishedParts
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.request_options import RequestOptions, options_of
-from gooseherd.api.retries import Retries, TooManyRetries
-from gooseherd.api.streaming import hold
+from gooseherd.api.retries import Retries
 from gooseherd.api.upstream import serve_upstream, upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind, Manifest, Part
-from gooseherd.domain.errors import (
-    AlreadyFailed,
-    CacheUnavailable,
-    InvalidInput,
-    LimitReached,
-    NoSuchPart,
-    NotFound,
-    Unavailable,
-)
+from gooseherd.domain.errors import InvalidInput, NoSuchPart, NotFound
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import Recipe
-from gooseherd.domain.ports.cache import CacheBackend
-from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.source import SourceFile
-from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +47,8 @@ class Delivery:
         catalog: Catalog,
         names: Names,
         parts: PublishedParts,
+        describing: Describing,
+        retries: Retries,
     ) -> None:
         self._framework = framework
         self._dependencies = dependencies
@@ -67,8 +57,8 @@ class Delivery:
         cache = dependencies.cache
         self._published = PublishedDelivery(dependencies, cache, parts) if cache is not None else None
         self._artifacts = ArtifactRoute(dependencies, catalog, names, self._published)
-        self._describing = Describing(catalog, dependencies.sources)
-        self._retries = Retries(dependencies)
+        self._describing = describing
+        self._retries = retries
         self._raw = Concurrent("raw responses", per_requester=dependencies.raw_per_requester)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,18 +164,30 @@ class _PartRequest:
                 raise NotFound(f"upstream {self.kind}", self.entry.name)
             await self._upstream(self.entry.access_url, name or self.entry.filename)
             return
-        await self._artifact(self.dependencies.submissions, self.dependencies.cache)
+        await self._artifact(self.dependencies.submissions)
 
     @property
     def _as_upstream(self) -> bool:
         without = self.dependencies.submissions is None or self.dependencies.cache is None
         return self.options.raw or without
 
-    async def _artifact(self, submissions: Submissions, cache: CacheBackend) -> None:
+    async def _artifact(self, submissions: Submissions) -> None:
         recipe = submissions.recipe(self.entry, self.kind)
-        # A held request that comes back would cost the cache a read and the store a write each time.
-        known = submissions.watched(self.entry, recipe, self.context.requester) if self.options.hop else None
-        if known is None and await self._served(submissions, cache, recipe):
+        preparation = PreparedRequest(
+            self.dependencies,
+            self.describing,
+            self.retries,
+            self.context,
+            submissions,
+            self.entry,
+            recipe,
+            self.options,
+            self.receive,
+            self.send,
+            served=partial(self._served, submissions, recipe),
+        )
+        known = preparation.watched()
+        if known is None and await self._served(submissions, recipe, self.entry):
             return
         if self.method == "HEAD" and self.named is None:
             raise NotFound("artifact", self.entry.name)
@@ -193,115 +195,18 @@ class _PartRequest:
         viewer = client is Client.VIEWER and self.dependencies.hold_viewers
         named = self.named is not None and client is not Client.NAVIGATION
         if (viewer or named) and not self.options.asynchronous:
-            await self._held(submissions, cache, recipe, known, client)
+            await preparation.held(known, browser=client is Client.VIEWER)
             return
-        job = await self._submitted(submissions, cache, recipe)
+        job = await preparation.awaited()
+        self.entry = preparation.entry
         if job is None:
             return
-        if self.options.wait_seconds > 0:
-            job = await self._waited(submissions, job)
-        if job.status is Status.COMPLETED:
-            if not await self._served(submissions, cache, recipe):
-                raise CacheUnavailable("reading what was just published")
-        elif job.status.terminal:
-            raise AlreadyFailed(job.job_id, job.reason or job.status, job.detail)
-        elif client is Client.NAVIGATION:
+        if client is Client.NAVIGATION:
             await self._page(job)
         elif self.named is not None:
             raise NotReady(job.job_id, retry_after(job))
         else:
-            await self._accepted(job)
-
-    async def _submitted(self, submissions: Submissions, cache: CacheBackend, recipe: Recipe) -> Job | None:
-        """The job that makes the artifact; None when it was there after all, and was served."""
-        self.context.require_work_on(self.entry)
-        if lacks_details(self.entry) and await submissions.active_job(self.entry) is None:
-            known, self.entry = self.entry.identity, await self.describing.described(self.entry)
-            if self.entry.identity != known and await self._served(submissions, cache, recipe):
-                return None
-        asked = partial(
-            submissions.submit,
-            self.entry,
-            recipe,
-            requester=self.context.requester,
-            priority=self.options.priority,
-        )
-        try:
-            return self._noted(await asked())
-        except AlreadyFailed:
-            if not self.options.retry:
-                raise
-        self.retries.take(self.context)
-        return self._noted(await asked(retry=True))
-
-    def _noted(self, claim: Claim) -> Job:
-        if claim.created:
-            self.context.affected = f"job {claim.job.job_id}"
-        return claim.job
-
-    async def _waited(self, submissions: Submissions, job: Job) -> Job:
-        """The job when it has ended, or as it stands when the client's patience, or ours, is at an end."""
-        self.context.held = True
-        holds = self.dependencies.holds
-        try:
-            with holds.place(self.context.requester), submissions.watching(job.job_id) as watch:
-                await hold(self.receive, self.options.wait_seconds, watch.ended, holds.stopping)
-                return watch.ended.result() if watch.ended.done() else watch.latest or job
-        except LimitReached:
-            return job
-
-    async def _held(
-        self,
-        submissions: Submissions,
-        cache: CacheBackend,
-        recipe: Recipe,
-        known: Job | None,
-        client: Client,
-    ) -> None:
-        """The bytes when they are made, or a redirect to this very request, or at last 503."""
-        holds, browser = self.dependencies.holds, client is Client.VIEWER
-        longest = self.dependencies.wait_max_seconds if self.dependencies.hold_viewers else 0
-        seconds = hold_seconds(self.options.hop, longest, browser=browser)
-        if not seconds:
-            job = known or await self._submitted(submissions, cache, recipe)
-            if job is not None:
-                raise NotReady(job.job_id, retry_after(job))
-            return
-        ended: Job | None = None
-        self.context.held = True
-        with holds.place(self.context.requester):
-            try:
-                job = known or await self._submitted(submissions, cache, recipe)
-                if job is None:
-                    return
-                with submissions.watching(job.job_id) as watch:
-                    await hold(self.receive, seconds, watch.ended, holds.stopping)
-                    ended = watch.ended.result() if watch.ended.done() else None
-            except TooManyRetries:
-                raise
-            except (LimitReached, Unavailable) as trouble:
-                _log.info(
-                    "a held request has no job yet",
-                    extra={"request_id": self.context.request_id, "problem": str(trouble)},
-                )
-                await hold(self.receive, min(seconds, RETRY_SECONDS), holds.stopping)
-        if ended is not None and ended.status is not Status.COMPLETED:
-            raise AlreadyFailed(ended.job_id, ended.reason or ended.status, ended.detail)
-        if ended is None or not await self._served(submissions, cache, recipe):
-            await self._redirect(browser=browser)
-
-    async def _redirect(self, *, browser: bool) -> None:
-        """To this very request, once more."""
-        target = f"{self.context.target}?{next_query(self.context.query, self.options.hop)}"
-        # IGV desktop follows absolute addresses only; a path is right behind any proxy.
-        location = self.context.prefix + target if browser else self.context.address_of(target)
-        headers: Pairs = [
-            (b"location", location.encode("latin-1")),
-            (b"cache-control", b"no-store"),
-            (b"content-length", b"0"),
-        ]
-        await self.send({"type": "http.response.start", "status": 307, "headers": headers})
-        await self.send({"type": "http.response.body", "body": b""})
+            await send_accepted(preparation, job, self.names)
 
     async def _page(self, job: Job) -> None:
         """For a person: how far the job is, and then the file."""
@@ -314,27 +219,27 @@ class _PartRequest:
         await self.send({"type": "http.response.start", "status": 202, "headers": headers})
         await self.send({"type": "http.response.body", "body": page.body})
 
-    async def _served(self, submissions: Submissions, cache: CacheBackend, recipe: Recipe) -> bool:
+    async def _served(self, submissions: Submissions, recipe: Recipe, entry: SourceFile) -> bool:
         """Serve the published part; False when there is none, and nothing was sent."""
-        manifest: Manifest | None = await submissions.published(self.entry, recipe)
+        manifest: Manifest | None = await submissions.published(entry, recipe)
         if manifest is None:
             return False
         part = manifest.part(self.kind)
         if part is None:
-            raise NoSuchPart(self.kind.value, self.entry.name)
-        part = self.names.served_as(self.entry, recipe, manifest, part)
+            raise NoSuchPart(self.kind.value, entry.name)
+        part = self.names.served_as(entry, recipe, manifest, part)
         if self.named is not None and self.named.name != part.filename:
             # Asked for before it was made, when another kind of index was expected.
-            raise NotFound("file", f"{self.entry.name}/{self.named.name}")
+            raise NotFound("file", f"{entry.name}/{self.named.name}")
         assert self.published is not None  # there is one where there is a cache
         connection = Connection(self.scope, self.receive, self.send, self.options.preferred)
         try:
-            await self.published.deliver(FoundPart(self.entry, recipe, manifest, part), connection)
+            await self.published.deliver(FoundPart(entry, recipe, manifest, part), connection)
         except PartMissing:
             _log.warning(
                 "published part is gone", extra={"key": part.key, "request_id": self.context.request_id}
             )
-            submissions.forget(self.entry, recipe)
+            submissions.forget(entry, recipe)
             return False
         return True
 
@@ -352,31 +257,3 @@ class _PartRequest:
                 receive=self.receive,
                 send=self.send,
             )
-
-    async def _accepted(self, job: Job) -> None:
-        accepted = Accepted.of(
-            job,
-            self.context.link,
-            # Not the job's own entry, which may be another one of the same content.
-            self.names.paths(self.entry, recipe=job.recipe),
-            now=await self.dependencies.jobs.now(),
-            place=await self.dependencies.queue.place(job),
-        )
-        body = accepted.model_dump_json().encode()
-        headers: Pairs = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"location", self.context.location(f"/jobs/{job.job_id}").encode()),
-            (b"retry-after", b"%d" % retry_after(job)),
-            (b"cache-control", b"no-store"),
-        ]
-        if self.options.preferred is not None:
-            headers.append((b"preference-applied", b"wait=%d" % self.options.preferred))
-        await self.send({"type": "http.response.start", "status": 202, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
-
-
-def retry_after(job: Job) -> int:
-    """Seconds until asking again is worth it: soon for small jobs, never far apart for long ones."""
-    eta = job.progress.eta_seconds
-    return 2 if eta is None else max(1, min(round(eta), 30))

@@ -96,6 +96,9 @@ class Dependencies:
     """For so long a caller's download token stays the same; it ends after at most twice that."""
     public_url: str | None = None
     """How clients reach this API, path prefix included; unset: as the request says."""
+    organization_name: str | None = None
+    """Who runs this service, for GA4GH's service-info; unset: the host."""
+    organization_url: str | None = None
     wait_max_seconds: float = 30.0
     """Longest hold of a request; keep it below the timeout of the proxy in front."""
     hold_viewers: bool = True

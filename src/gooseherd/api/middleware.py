@@ -17,6 +17,7 @@ from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
+from gooseherd.api.htsget.refusals import PREFIX, as_htsget
 from gooseherd.api.methods import Methods
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
@@ -207,7 +208,9 @@ async def send_problem(
 ) -> None:
     """Send the error's problem; a HEAD gets its headers."""
     rendered = problem(error, instance=context.path, request_id=context.request_id)
-    if client_of(context.headers) is Client.NAVIGATION:
+    if context.path.startswith(PREFIX):
+        rendered = as_htsget(rendered, error)
+    elif client_of(context.headers) is Client.NAVIGATION:
         rendered = problem_page(rendered)
     await send({"type": "http.response.start", "status": rendered.status, "headers": rendered.headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else rendered.body})

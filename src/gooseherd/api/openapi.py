@@ -9,6 +9,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from gooseherd.api.htsget.refusals import MEDIA_TYPE as HTSGET_MEDIA_TYPE
+from gooseherd.api.htsget.refusals import PREFIX
 from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.route_parameters import needs_key, problems
 
@@ -84,6 +86,8 @@ def _completed(schema: dict[str, Any], with_key: set[tuple[str, str]]) -> dict[s
         for method, operation in operations.items():
             if method in _METHODS:
                 _complete(operation, in_path=path)
+                if path.startswith(PREFIX):
+                    _refuse_as_htsget(operation["responses"])
                 allowed = _READING if method in ("get", _HEAD) else _KEYS
                 operation["security"] = _KEYS if (path, method) in with_key else [{}, *allowed]
     components = schema.setdefault("components", {})
@@ -110,6 +114,15 @@ def _complete(operation: dict[str, Any], *, in_path: str) -> None:
         responses.setdefault(code, _problem(refusals[code]))
     for code, words in (("4XX", "The request is refused"), ("5XX", "The service cannot answer it")):
         responses[code] = _problem({**refusals["400"], "description": f"{words}; `type` says why"})
+
+
+def _refuse_as_htsget(responses: dict[str, Any]) -> None:
+    """What htsget has in place of problems (api/htsget/refusals.py)."""
+    responses.pop("422", None)
+    refusal = {"$ref": "#/components/schemas/HtsgetRefusalView"}
+    for code, response in responses.items():
+        if code[0] in "45":
+            response["content"] = {HTSGET_MEDIA_TYPE.partition(";")[0]: {"schema": refusal}}
 
 
 def _problem(refusal: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from gooseherd.client.genomeindex import SEQUENCES
+from gooseherd.domain.genome_index import SEQUENCES
 
 RECORD_BYTES: Final = 64 << 20
 """Longest record; one read of four million bases with its signal takes some of that."""

@@ -15,11 +15,11 @@ import httpx
 
 from gooseherd.client import alignments, textlines
 from gooseherd.client.errors import UnexpectedResponse
-from gooseherd.client.genomeindex import INDEX_BYTES, Chunk, Columns, GenomeIndex
 from gooseherd.client.transfer import Remote, byte_range, copy_to, look
 from gooseherd.domain.bgzf import BLOCK_BYTES, NotBgzf, inflate, read_header
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.genome_index import INDEX_BYTES, Chunk, Columns, GenomeIndex
 from gooseherd.domain.region import Region
 
 _NEAR_BYTES: Final = 128 << 10

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import httpx
 
 from gooseherd.client.errors import UnexpectedResponse
-from gooseherd.client.genomeindex import Chunk
 from gooseherd.client.reading import BlockFile, index_bytes
 from gooseherd.client.transfer import Remote, look
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.genome_index import Chunk
 from gooseherd.domain.region import Region
 
 _LINE: Final = 60

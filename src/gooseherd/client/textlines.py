@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from gooseherd.client.genomeindex import Columns
+from gooseherd.domain.genome_index import Columns
 
 LINE_BYTES = 64 << 20
 """Longest line; one of a VCF with a million samples takes some of that."""

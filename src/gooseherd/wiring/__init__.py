@@ -211,6 +211,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 admin_key=settings.api_admin_key
                 or state.remembered("admin-key", lambda: secrets.token_urlsafe(24)),
                 public_url=settings.api_public_url,
+                organization_name=settings.api_organization_name,
+                organization_url=settings.api_organization_url,
                 delivery=make_delivery(settings, cache),
                 wait_max_seconds=settings.api_wait_max_seconds,
                 hold_viewers=settings.api_hold == "viewers",

@@ -199,6 +199,13 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/tracks"): Row(of_the_entry, path="/tracks?viewer=igv&files=4dn/{local_id}"),
     ("GET", "/tracks/{document}"): Row(of_the_entry, path="/tracks/igv.json?files=4dn/{local_id}"),
     ("GET", "/hub.txt"): Row(of_the_entry, path="/hub.txt?files=4dn/{local_id}"),
+    ("GET", "/htsget/{datatype}/{dcc}/{local_id}"): Row(of_the_entry, path="/htsget/reads/4dn/{local_id}"),
+    ("HEAD", "/htsget/{datatype}/{dcc}/{local_id}"): Row(of_the_entry, path="/htsget/reads/4dn/{local_id}"),
+    ("POST", "/htsget/{datatype}/{dcc}/{local_id}"): Row(
+        of_the_entry, path="/htsget/reads/4dn/{local_id}", body={}
+    ),
+    ("GET", "/htsget/{datatype}/service-info"): Row(anybody, path="/htsget/reads/service-info"),
+    ("GET", "/service-info"): OPEN,
     # -- lists
     ("GET", "/files"): Row(anybody, lists="{local_id}"),
     ("GET", "/jobs"): Row(anybody, lists="{job_id}"),

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gooseherd.client import Region
-from gooseherd.client.genomeindex import Columns, GenomeIndex
 from gooseherd.client.textlines import BadLine, place, split_lines
+from gooseherd.domain.genome_index import Columns, GenomeIndex
 
 relaxed = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

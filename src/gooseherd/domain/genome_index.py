@@ -73,6 +73,11 @@ class GenomeIndex:
         with _whole():
             self._at = self._read_head()
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self._data)
+
     def chunks(self, sequence: int, start: int, end: int | None) -> list[Chunk]:
         """What may hold records that overlap [start, end), in the file's order; end None: the sequence's end.
 
@@ -81,6 +86,26 @@ class GenomeIndex:
         """
         with _whole():
             return self._chunks(sequence, start, end)
+
+    def placed_end(self) -> int:
+        """Where what has a place on a sequence ends; 0: nothing has. Behind it are unplaced reads.
+
+        Raises:
+            BadIndex: the index is damaged.
+        """
+        last = ((1 << 3 * (self._depth + 1)) - 1) // 7
+        with _whole():
+            at, end = self._at, 0
+            for _ in range(self.sequences):
+                for number, _, where, count in self._bins(at):
+                    # Of the pseudo-bin the first chunk is the whole sequence's, the second counts reads.
+                    for n in range(min(count, 1) if number >= last else count):
+                        end = max(end, _CHUNK.unpack_from(self._data, where + n * _CHUNK.size)[1])
+                at = self._after
+                if not self._csi:
+                    first, entries = self._linear(at)
+                    at = first + entries * 8
+            return end
 
     # --------------------------------------------------------------------------------------
 

@@ -1,0 +1,220 @@
+"""Tickets: which bytes of a published file have the records that were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+from gooseherd.api.htsget.cram_index import END_MARKERS, ContainerIndex
+from gooseherd.api.htsget.published_blocks import FileHeader, PublishedBlocks, Stretch, UnreadableFile, split
+from gooseherd.api.htsget.ticket_request import UNPLACED, TicketRequest
+from gooseherd.api.part_response import PartMissing
+from gooseherd.api.shared_loads import SharedLoads
+from gooseherd.blocking import in_thread
+from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.bgzf import END_MARKER
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import CacheUnavailable, NoSuchPart, NotFound
+from gooseherd.domain.genome_index import INDEX_BYTES, BadIndex, Chunk, GenomeIndex
+from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.region import Region
+
+_KEPT_INDEX_BYTES: Final = 96 << 20
+"""Of indexes in memory, inflated; one of a human genome has 9 MB."""
+_KEPT_HEADER_BYTES: Final = 16 << 20
+_SEQUENCE_BYTES: Final = 150
+"""About what one takes in memory, by name and number."""
+_NEAR_BYTES: Final = 128 << 10
+"""Chunks this near to each other become one: what lies between costs less than another request."""
+_MOST_CHUNKS: Final = 64
+"""Of one ticket; the nearest become one beyond that. Each has two blocks of its own in the ticket at most."""
+
+Class = Literal["header", "body"]
+Entry = tuple[Stretch, Class]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """What a ticket is made of."""
+
+    name: str
+    """DCC/ID."""
+    manifest: Manifest
+    url: str
+    """Of the data, for the client."""
+
+
+class Tickets:
+    """Makes tickets; indexes and headers that were used lately are kept."""
+
+    def __init__(self, cache: CacheBackend) -> None:
+        self._cache = cache
+        self._indexes: SharedLoads[GenomeIndex] = SharedLoads(_KEPT_INDEX_BYTES)
+        self._cram_indexes: SharedLoads[ContainerIndex] = SharedLoads(_KEPT_INDEX_BYTES)
+        self._headers: SharedLoads[FileHeader] = SharedLoads(_KEPT_HEADER_BYTES)
+        self._loading = asyncio.Semaphore(2)
+        """Loads of indexes at a time: each may take INDEX_BYTES."""
+
+    async def ticket(self, file: PublishedFile, request: TicketRequest) -> dict[str, Any]:
+        """The body of the response.
+
+        Raises:
+            NotFound: the file has no such sequence.
+            NoSuchPart: it has no index.
+            PartMissing: one of its parts is gone.
+            CacheUnavailable: its parts cannot be read, or not together.
+        """
+        data, index = file.manifest.part(Kind.DATA), file.manifest.part(Kind.INDEX)
+        if data is None or index is None:
+            raise NoSuchPart("index", file.name)
+        make = self._of_cram if request.format == "CRAM" else self._of_blocks
+        try:
+            entries = await make(file, data, index, request)
+        except (UnreadableFile, BadIndex) as problem:
+            raise CacheUnavailable(f"reading {request.format} and its index: {problem}") from problem
+        urls = [_address(file.url, request.format, *entry) for entry in entries]
+        return {"htsget": {"format": request.format, "urls": urls}}
+
+    # -- BAM and VCF -----------------------------------------------------------------------
+
+    async def _of_blocks(
+        self, file: PublishedFile, data: Part, index: Part, request: TicketRequest
+    ) -> list[Entry]:
+        blocks = PublishedBlocks(self._cache, data)
+        header = await self._headers.get(data.sha256, partial(_header, blocks))
+        end = await blocks.records_end()
+        begin = min(header.end, end)
+        found: list[Entry] = [(stretch, "header") for stretch in await blocks.stretches(Chunk(0, begin))]
+        if request.header_only:
+            return found
+        if request.regions is None:
+            chunks = [Chunk(begin, end)]
+        else:
+            opened = await self._indexes.get(index.sha256, partial(self._open_index, index))
+            chunks = await in_thread(_chunks, file.name, opened, header, request.regions, end)
+        body = await asyncio.gather(*map(blocks.stretches, chunks))
+        found += [(stretch, "body") for stretches in body for stretch in stretches]
+        return [*found, (END_MARKER, "body")]
+
+    async def _open_index(self, part: Part) -> tuple[GenomeIndex, int]:
+        async with self._loading:
+            index = await in_thread(GenomeIndex, await self._whole(part))
+            return index, index.size
+
+    async def _whole(self, part: Part) -> bytes:
+        if part.size > INDEX_BYTES:
+            raise BadIndex("it is larger than any index")
+        data = b"".join([chunk async for chunk in self._cache.get(part.key)])
+        if len(data) != part.size:
+            raise PartMissing
+        return data
+
+    # -- CRAM ------------------------------------------------------------------------------
+
+    async def _of_cram(
+        self, file: PublishedFile, data: Part, index: Part, request: TicketRequest
+    ) -> list[Entry]:
+        marker = await self._end_of_cram(data)
+        end = data.size - len(marker)
+        opened = await self._cram_indexes.get(index.sha256, partial(self._open_cram_index, index))
+        first = min(opened.first(end), end)
+        found: list[Entry] = [(span, "header") for span in split(0, first)]
+        if request.header_only:
+            return found
+        if request.regions is None:
+            spans = [ByteRange(first, end)] if first < end else []
+        else:
+            spans = await in_thread(_containers, file, opened, request.regions, end)
+        found += [(part, "body") for span in spans for part in split(span.start, span.stop)]
+        return [*found, (marker, "body")] if marker else found
+
+    async def _open_cram_index(self, part: Part) -> tuple[ContainerIndex, int]:
+        async with self._loading:
+            content = await self._whole(part)
+            return await in_thread(ContainerIndex, content), 20 * len(content)
+
+    async def _end_of_cram(self, part: Part) -> bytes:
+        span = ByteRange(max(part.size - max(map(len, END_MARKERS)), 0), part.size)
+        tail = b"".join([chunk async for chunk in self._cache.get(part.key, span)])
+        return next((marker for marker in END_MARKERS if tail.endswith(marker)), b"")
+
+
+async def _header(blocks: PublishedBlocks) -> tuple[FileHeader, int]:
+    header = await blocks.header()
+    return header, _SEQUENCE_BYTES * len(header.sequences or ())
+
+
+def _chunks(
+    name: str, index: GenomeIndex, header: FileHeader, regions: Sequence[Region], end: int
+) -> list[Chunk]:
+    numbers = header.sequences
+    if numbers is None:
+        names = index.names or []
+        numbers = {word.decode("utf-8", "surrogateescape"): number for number, word in enumerate(names)}
+    found: list[Chunk] = []
+    for region in regions:
+        if region.contig == UNPLACED and index.names is None:
+            found.append(Chunk(max(index.placed_end(), header.end), end))
+        elif region.contig not in numbers:
+            raise NotFound("sequence", region.contig)
+        else:
+            found += index.chunks(numbers[region.contig], region.start, region.end)
+    return _merged(found)
+
+
+def _containers(
+    file: PublishedFile, index: ContainerIndex, regions: Sequence[Region], end: int
+) -> list[ByteRange]:
+    numbers = {contig.name: number for number, contig in enumerate(file.manifest.contigs)}
+    found: list[ByteRange] = []
+    for region in regions:
+        if region.contig != UNPLACED and region.contig not in numbers:
+            raise NotFound("sequence", region.contig)
+        sequence = None if region.contig == UNPLACED else numbers[region.contig]
+        found += index.containers(sequence, region.start, region.end, end)
+    merged: list[ByteRange] = []
+    for span in sorted(found, key=lambda span: span.start):
+        if merged and span.start <= merged[-1].stop:
+            merged[-1] = ByteRange(merged[-1].start, max(merged[-1].stop, span.stop))
+        else:
+            merged.append(span)
+    return merged
+
+
+def _merged(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """In the file's order, without overlaps, and not more than _MOST_CHUNKS."""
+    merged = _joined(chunks, _NEAR_BYTES)
+    if len(merged) > _MOST_CHUNKS:
+        gaps = sorted(
+            (after.begin >> 16) - (before.end >> 16) for before, after in itertools.pairwise(merged)
+        )
+        merged = _joined(merged, gaps[len(merged) - _MOST_CHUNKS - 1])
+    return merged
+
+
+def _joined(chunks: Iterable[Chunk], near: int) -> list[Chunk]:
+    joined: list[Chunk] = []
+    for chunk in sorted(chunks):
+        if chunk.begin >= chunk.end:
+            continue
+        if joined and (chunk.begin >> 16) - (joined[-1].end >> 16) <= near:
+            joined[-1] = Chunk(joined[-1].begin, max(joined[-1].end, chunk.end))
+        else:
+            joined.append(chunk)
+    return joined
+
+
+def _address(url: str, file_format: str, stretch: Stretch, kind: Class) -> dict[str, Any]:
+    if isinstance(stretch, bytes):
+        text = base64.b64encode(stretch).decode()
+        return {"url": f"data:application/vnd.ga4gh.{file_format.lower()};base64,{text}", "class": kind}
+    return {
+        "url": url,
+        "headers": {"Range": f"bytes={stretch.start}-{stretch.stop - 1}"},
+        "class": kind,
+    }
