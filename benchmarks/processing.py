@@ -3,9 +3,9 @@
     ./dev bench processing [--small] [--json] [--rounds N] [--only CASE,…] [--data FOLDER] [--codec]
 
 Runs are interleaved, figures are medians. Ours is a process of its own that runs all steps, checks
-included; its start is part of the figure, except with `--small`: there, or with `--prepared`, it waits
-with what a worker prepares before it has an order (worker/preparation.py), and wall time begins with the
-order. CPU time is all of it in either case. `rss_mb` is of the largest process, `disk_mb` the most that
+included; its start and its end are part of the figure, as those of the pipeline's are. With `--small`, or
+`--prepared`, both wait until they are told to begin, ours with what a worker prepares before it has an order
+(worker/preparation.py), and wall time is from there until the result is there. CPU time is all of it in either case. `rss_mb` is of the largest process, `disk_mb` the most that
 stood in the work folder, `bytes` the size of the data that came out. `--codec` adds what decoding the
 source and encoding the result alone would cost in CPU seconds. `--data` keeps the generated files.
 On a busy machine trust the CPU ratios.
@@ -236,8 +236,16 @@ async def steps(
     return parts
 
 
-async def prepared_steps(file_format: str, path: Path, work: Path, level: int) -> Mapping[Kind, Path]:
-    """The same, prepared as a worker's spare process is: says so, and waits for a line."""
+def until_told() -> None:
+    """Says that it is prepared, and waits for a line."""
+    sys.stdout.write("prepared\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+
+
+async def prepared_steps(file_format: str, path: Path, work: Path, level: int) -> None:
+    """The same, prepared as a worker's spare process is; prints the data's size before it tidies up."""
+    from gooseherd.domain.artifact import Kind
     from gooseherd.processing import registry  # noqa: F401 - what a fork server has imported
     from gooseherd.processing.step_context import environment_of_tools
     from gooseherd.processing.tools.isolation import Confinement
@@ -247,10 +255,9 @@ async def prepared_steps(file_format: str, path: Path, work: Path, level: int) -
     loaded = await LoadedVerifier.start(work, environment=environment_of_tools(work), confinement=confined)
     try:
         await asyncio.sleep(_PREPARING_SECONDS)
-        sys.stdout.write("prepared\n")
-        sys.stdout.flush()
-        sys.stdin.readline()
-        return await steps(file_format, path, work, level, confinement=confined, verifier=loaded)
+        until_told()
+        parts = await steps(file_format, path, work, level, confinement=confined, verifier=loaded)
+        print(parts[Kind.DATA].stat().st_size, flush=True)
     finally:
         await loaded.end()
 
@@ -295,10 +302,12 @@ def measured(*argv: str, scratch: Path, prepared: bool = False) -> Cost:
                 began = time.perf_counter()
             child.stdin.write(b"\n")
             child.stdin.close()
-            output = child.stdout.read()
+            output = child.stdout.readline()
+            wall = time.perf_counter() - began
             _, status, used = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - began
+        if not prepared:
+            wall = time.perf_counter() - began
         if child.returncode:
             raise SystemExit(f"{argv}: failed")
         size = int(output or 0)
@@ -310,7 +319,7 @@ def compare(case: Case, source: Path, scratch: Path, given: argparse.Namespace) 
     for _ in range(given.rounds):
         for who, made in costs.items():
             argv = ("--one", who, case.name, str(source), str(given.level))
-            made.append(measured(*argv, scratch=scratch, prepared=given.prepared and who == "ours"))
+            made.append(measured(*argv, scratch=scratch, prepared=given.prepared))
     base, own = (
         {key: middle(costs[who], key) for key in Cost.__annotations__} for who in ("baseline", "ours")
     )
@@ -350,18 +359,24 @@ def codec(case: Case, source: Path, work: Path, level: int) -> None:
         run((*read, str(source)), ("bgzip", "-c", "-@", "2", "-l", str(level)), to=work / "x.gz")
 
 
-def one(who: str, name: str, source: Path, level: int, work: Path, *, prepared: bool) -> int:
-    """What a measured process does; the data's size."""
+def one(who: str, name: str, source: Path, level: int, work: Path, *, prepared: bool) -> None:
+    """What a measured process does; prints the data's size."""
     case = next(case for case in CASES if case.name == name)
+    if who == "ours" and prepared:
+        asyncio.run(prepared_steps(case.format, source, work, level))
+        return
+    if prepared:
+        until_told()
     if who == "baseline":
-        return case.pipeline(source, work).stat().st_size
-    if who == "codec":
+        size = case.pipeline(source, work).stat().st_size
+    elif who == "codec":
         codec(case, source, work, level)
-        return 0
-    from gooseherd.domain.artifact import Kind
+        size = 0
+    else:
+        from gooseherd.domain.artifact import Kind
 
-    ours = prepared_steps if prepared else steps
-    return asyncio.run(ours(case.format, source, work, level))[Kind.DATA].stat().st_size
+        size = asyncio.run(steps(case.format, source, work, level))[Kind.DATA].stat().st_size
+    print(size, flush=True)
 
 
 def line_of(row: dict[str, object]) -> str:
@@ -389,12 +404,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--make", action="store_true", help="make the files and measure nothing")
     parser.add_argument("--level", type=int, default=0, help="of our compression")
     parser.add_argument("--codec", action="store_true", help="decoding and encoding alone, too")
-    parser.add_argument("--prepared", action="store_true", help="ours waits prepared, as a worker keeps it")
+    parser.add_argument("--prepared", action="store_true", help="both wait until they are told to begin")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.one:
         who, name, source, level, work = given.one
-        print(one(who, name, Path(source), int(level), Path(work), prepared=given.prepared))
+        one(who, name, Path(source), int(level), Path(work), prepared=given.prepared)
         return 0
     given.prepared = given.prepared or given.small
     records = given.records or (SMALL if given.small else FULL)
