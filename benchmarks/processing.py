@@ -5,9 +5,10 @@
 Runs are interleaved, figures are medians. Ours is a process of its own that runs all steps, checks
 included; its start and its end are part of the figure, as those of the pipeline's are. With `--small`, or
 `--prepared`, both wait until they are told to begin, ours with what a worker prepares before it has an order
-(worker/preparation.py), and wall time is from there until the result is there. CPU time is all of it in either case. `rss_mb` is of the largest process, `disk_mb` the most that
-stood in the work folder, `bytes` the size of the data that came out. `--codec` adds what decoding the
-source and encoding the result alone would cost in CPU seconds. `--data` keeps the generated files.
+(worker/preparation.py), and wall time is from there until the result is there. CPU time is all of it in
+either case. `rss_mb` is of the largest process, `disk_mb` the most that stood in the work folder, `bytes`
+the size of the data that came out. `--codec` adds what decoding the source and encoding the result alone
+would cost in CPU seconds. `--data` keeps the generated files.
 On a busy machine trust the CPU ratios.
 """
 
