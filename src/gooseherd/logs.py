@@ -63,6 +63,13 @@ def hide(text: str | None, instead: str = "[hidden]") -> None:
         _hidden[text] = instead
 
 
+def hide_credentials(environ: Mapping[str, str]) -> None:
+    """What the environment has to sign with, and the packages' place on this machine."""
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        hide(environ.get(name))
+    hide(sys.prefix, "<python>")
+
+
 def redacted(line: str, *, paths: bool = True) -> str:
     """The line as it may be read; with `paths` not replaced for who works on this very machine."""
     for text in sorted(_hidden, key=len, reverse=True):  # A folder's folders before itself.
@@ -80,6 +87,11 @@ class _AddFields(logging.Filter):
         self._of_process = fields
 
     def filter(self, record: logging.LogRecord) -> bool:
+        attempt = vars(record).get("attempt")
+        if isinstance(attempt, str) and attempt.rpartition(".")[2].isdigit():
+            # As AttemptId writes itself: the same two fields everywhere.
+            job_id, _, number = attempt.rpartition(".")
+            vars(record).update(job_id=job_id, attempt=int(number))
         for name, value in {**self._of_process, **_fields.get()}.items():
             if name not in vars(record):
                 setattr(record, name, value)
@@ -150,14 +162,14 @@ class _OnlyJson(logging.StreamHandler[TextIO]):
         text = line.decode("utf-8", "replace").rstrip()
         if not text:
             return
-        if _is_ours(text):  # Of a child process.
-            with suppress(OSError):
-                os.write(self._stderr, line.rstrip() + b"\n")
-            return
-        record = logging.makeLogRecord(
-            {"name": "stderr", "levelno": logging.WARNING, "levelname": "WARNING", "msg": text}
-        )
-        self.handle(record)
+        if not _is_ours(text):  # Not of a child process that logs as we do.
+            level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+            record = logging.makeLogRecord({"name": "stderr", "msg": text, **level})
+            self.filter(record)
+            text = self.format(record)
+        # Not by `handle`: at the end of the process its lock is held by who waits for this thread.
+        with suppress(OSError):
+            os.write(self._stderr, text.encode() + b"\n")
 
     def close(self) -> None:
         """Give standard error back, and write down what is still on its way. Again changes nothing."""

@@ -41,7 +41,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     """
     settings.checked()
     _raise_open_files()
-    logs.configure_logging(level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json)
+    logs.configure_logging(
+        level=settings.gooseherd_log_level, as_json=settings.gooseherd_log_json, only_json=True
+    )
+    _hide_in_logs(settings)
     stop_requested = _stop_signal()
     with StateDir(settings.gooseherd_state_dir) as state, listen(settings) as listener:
         settings = as_bound(settings, listener)
@@ -50,6 +53,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
             if not await _first(starting, stop_requested):
                 return
             service = starting.result()
+            logs.hide(service.dependencies.admin_key)
             server = _server(settings, service)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             serving.add_done_callback(lambda _: server.accepting.set())
@@ -63,6 +67,18 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
             _log.info("stopping")
             server.should_exit = True
             await serving
+
+
+def _hide_in_logs(settings: Settings) -> None:
+    """Secrets that are known by now, and where things lie on this machine."""
+    for secret in (settings.api_admin_key, settings.artifact_redirect_secret):
+        logs.hide(secret)
+    logs.hide_credentials(os.environ)
+    logs.hide(str(settings.gooseherd_state_dir.absolute()), "<state>")
+    if settings.artifacts_dir is not None:
+        logs.hide(str(settings.artifacts_dir), "<artifacts>")
+    for root in settings.source_file_roots:
+        logs.hide(str(root), "<files>")
 
 
 def _raise_open_files() -> None:

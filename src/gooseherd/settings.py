@@ -47,8 +47,12 @@ class Settings(SourceSettings, HttpSettings):
         default_factory=default_state_dir,
         description="Folder of one service: the database unless DATABASE_URL is set, artifacts, work, logs.",
     )
-    gooseherd_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    gooseherd_log_json: bool = Field(False, description="One JSON object a line instead of plain text.")
+    gooseherd_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR; of workers too.")
+    gooseherd_log_json: bool = Field(
+        False,
+        description="One JSON object a line on standard error and nothing else, of workers too, with "
+        "`request_id`, `job_id`, `attempt` and `worker` where there is one; else plain text.",
+    )
 
     # -- state
     database_url: Text = Field(

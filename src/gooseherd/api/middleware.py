@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gooseherd import telemetry
+from gooseherd import logs, telemetry
 from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
@@ -89,6 +89,7 @@ class EdgeMiddleware:
             request_id = self._dependencies.new_request_id().encode()
         context = RequestContext(scope, headers, request_id.decode(), self._dependencies)
         scope[SCOPE_KEY] = context
+        logs.bind(request_id=context.request_id)
         foreign = self._origins.is_foreign(headers)
         opened = await self._origins.opened(scope, headers) if foreign else None
         always = [

@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from gooseherd.cli import options
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.logs import configure_from_environment, logs_json
 
 if TYPE_CHECKING:
     from gooseherd.settings import Settings
@@ -49,6 +50,8 @@ def up(
     """Start the service and keep it running until Ctrl-C."""
 
     def command() -> None:
+        if logs_json(os.environ):  # From the very first line on.
+            configure_from_environment(os.environ, only_json=True)
         if while_stdin_open:
             _stop_when_stdin_closes()
         if worker_image is not None and not devcloud:
@@ -165,7 +168,7 @@ def _serve(settings: Settings, *, as_json: bool) -> None:
     def on_ready(url: str) -> None:
         if as_json:
             emit({"url": url, "pid": os.getpid(), "profile": settings.profile.value})
-        else:
+        elif not settings.gooseherd_log_json:  # Else the log has it.
             print(f"gooseherd is ready at {url}", flush=True)
 
     asyncio.run(serve(settings, on_ready=on_ready))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from gooseherd import logs
 from gooseherd.control.attempt_watcher import AttemptWatcher, Ended, Outcome, Published
 from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.lease_holder import LeaseHolder
@@ -39,6 +40,7 @@ class Execution:
         """All of it. Being cancelled leaves the attempt running, to be adopted."""
         job = self.lease_holder.job
         extra = {"job_id": job.job_id, "attempt": job.attempt, "adopted": self._adopted}
+        logs.bind(job_id=job.job_id, attempt=job.attempt)
         _log.info("following job", extra=extra)
         if not self._adopted and job.attempt == 1:
             JOB_WAIT.observe((job.updated_at - job.enqueued_at).total_seconds())
@@ -54,6 +56,7 @@ class Execution:
                         outcome = Published()
                     else:
                         worker_id, held = worker.worker_id, True
+                        logs.bind(worker=worker_id)
                         outcome = await self._watcher.follow(self.lease_holder, worker, resume=self._adopted)
                 except NoWorker as none:
                     outcome = Ended(none.failure, began=worker_id is not None)

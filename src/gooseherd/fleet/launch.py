@@ -84,5 +84,12 @@ class Launcher:
             lines = self._records.log(worker_id).read_text(errors="replace").splitlines()
         except OSError:
             return ""
-        text = " | ".join(line.strip() for line in lines[-3:] if line.strip())
+        text = " | ".join(_event(line.strip()) for line in lines[-3:] if line.strip())
         return f": {_PATH.sub('', text)[-500:]}" if text else ""
+
+
+def _event(line: str) -> str:
+    """What happened, of a log line that may be JSON."""
+    with suppress(ValueError, AttributeError):
+        return str(json.loads(line).get("event", line))
+    return line

@@ -197,6 +197,12 @@ def worker_environment(settings: Settings) -> dict[str, str]:
         **artifacts,
         **outbound_rules(settings).to_env(),
         "WORKER_SANDBOX": settings.worker_sandbox,
+        **({"GOOSEHERD_LOG_JSON": "true"} if settings.gooseherd_log_json else {}),
+        **(
+            {"GOOSEHERD_LOG_LEVEL": settings.gooseherd_log_level}
+            if settings.gooseherd_log_level != "INFO"
+            else {}
+        ),
         **(
             {"WORKER_MEMORY_BYTES": str(settings.worker_memory_bytes)} if settings.worker_memory_bytes else {}
         ),

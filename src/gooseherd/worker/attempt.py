@@ -24,9 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gooseherd import logs
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.logs import configure_logging
 from gooseherd.processes import ProcessId, end_session
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
@@ -102,8 +102,8 @@ def _run(
 ) -> int:
     name_process()
     me = _work_in(folder)
-    configure_logging()
     spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)
+    logs.bind(job_id=spec.attempt.job_id, attempt=spec.attempt.number)
     worker_socket = socket.socket(fileno=watchdog)
 
     def notify() -> None:
@@ -249,11 +249,18 @@ def name_process(name: bytes = b"attempt") -> None:
 
 
 def _work_in(folder: AttemptFolder) -> ProcessId:
-    """Work in `folder` and log there; returns this process's id."""
+    """Work in `folder` and write there what is written to standard error; returns this process's id.
+
+    For people the log goes there too, and goes with the folder; as JSON it goes to the worker's.
+    """
+    workers = os.fdopen(os.dup(2), "w", encoding="utf-8") if logs.logs_json(os.environ) else None
     log_file = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
     for standard in (1, 2):
         os.dup2(log_file, standard)
     os.close(log_file)
+    logs.configure_from_environment(os.environ, stream=workers)
+    logs.hide_credentials(os.environ)
+    logs.hide(str(folder.path.parent), "<work>")
     os.chdir(folder.path)
     os.environ["TMPDIR"] = str(folder.temporary)
     tempfile.tempdir = None

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gooseherd import logs
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.logs import configure_logging
 from gooseherd.worker import container, tls
 from gooseherd.worker.lifecycle import EXIT_MISCONFIGURED, NOT_DUMPABLE, START_TIMEOUT_SECONDS, Worker
-from gooseherd.worker.options import check, parse
+from gooseherd.worker.options import UNNAMED, check, parse
 from gooseherd.worker.settings import WorkerSettings
 
 log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostly runs as.
@@ -40,8 +40,13 @@ def _report_preflight(work_dir: Path) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one worker; the exit status says how it ended."""
-    configure_logging()
+    logs.configure_from_environment(os.environ, only_json=True)
     options = parse(argv)
+    if options.worker_id != UNNAMED:
+        os.environ[logs.FIELDS] = json.dumps({"worker": options.worker_id})  # For children as well.
+        logs.configure_from_environment(os.environ, only_json=True)
+    logs.hide_credentials(os.environ)
+    logs.hide(str(options.work_dir), "<work>")
     if options.doctor:
         return _report_preflight(options.work_dir)
     try:
@@ -69,7 +74,7 @@ if __name__ == "__mp_main__":  # Wool's child, before Wool sets up logging of it
 
     if os.environ.pop(NOT_DUMPABLE, None):
         container.forbid_dumps()
-    configure_logging()
+    logs.configure_from_environment(os.environ)
     # A worker that could not start its first attempt at once is not ready. If the fork server is not
     # ready in this time, the first attempt reports why.
     spawner().wait_warm(START_TIMEOUT_SECONDS / 2)

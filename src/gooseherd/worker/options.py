@@ -8,10 +8,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
 from gooseherd.worker import container, tls
+
+UNNAMED: Final = "worker"
+"""Of a worker whose fleet names it by its task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         default=env.get("WORKER_PORT") or (WORKER_PORT if in_task else 0),
         help="0: any free port",
     )
-    parser.add_argument("--worker-id", default=env.get("WORKER_ID", "worker"))
+    parser.add_argument("--worker-id", default=env.get("WORKER_ID", UNNAMED))
     parser.add_argument(
         "--work-dir", type=Path, default=env.get("WORKER_WORK_DIR"), help="this worker's alone"
     )

@@ -33,7 +33,7 @@ _FOR_ATTEMPTS: Final = frozenset(
         "COVERAGE_PROCESS_CONFIG",
     }
 )
-_PREFIXES_FOR_ATTEMPTS: Final = ("SOURCE_", "CFDB_", "LC_")
+_PREFIXES_FOR_ATTEMPTS: Final = ("SOURCE_", "CFDB_", "LC_", "GOOSEHERD_LOG_")
 _FOR_ATTEMPTS_ON_S3: Final = frozenset(
     {"WORKFLOW_S3_BUCKET", "WORKFLOW_S3_PREFIX", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE"}
     # A task's role: botocore asks the address these name (ECS: container credentials provider).
