@@ -81,6 +81,13 @@ class Settings(SourceSettings, HttpSettings):
         description="Role (ARN) that the API assumes for each attempt, narrowed to its artifact; tasks then "
         "need no role. Unset: workers use that of their task, for the whole bucket.",
     )
+    workflow_digest_max_bytes: Size | None = Field(
+        None,
+        ge=0,
+        description="Parts up to this size are read by the API and compared with the SHA-256 that the worker "
+        "named, before they are published; of larger ones the size is compared. Unset: all parts where "
+        "WORKFLOW_S3_ATTEMPT_ROLE confines workers to their artifact, else 8 MiB.",
+    )
     artifact_max_idle_seconds: float = Field(
         0, ge=0, description="Artifacts that nobody read for so long go, two days at least; 0: they stay."
     )

@@ -130,7 +130,7 @@ RECONCILER_HELD_BACK: Final = _gauge(
 )
 RETENTION_REMOVED: Final = _counter(
     "gooseherd_retention_removed_total",
-    "Artifacts, ended jobs and batches, and drafts of killed writers that were removed.",
+    "Artifacts, results of attempts, ended jobs and batches, and drafts of killed writers that were removed.",
     ["what"],
 )
 ARTIFACT_BYTES: Final = _gauge(

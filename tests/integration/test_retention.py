@@ -21,10 +21,18 @@ from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.batch import BatchId, MemberChange, MemberState, NewBatch
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import JobId, Requester, Submission
-from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, artifact_prefix, cache_key, workflow_key
+from gooseherd.domain.keys import (
+    MANIFEST,
+    CacheKey,
+    Recipe,
+    artifact_prefix,
+    cache_key,
+    result_name,
+    workflow_key,
+)
 from gooseherd.domain.ports.batches import BatchLimits
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.retention import GUARD, RemovalCause, RemoveArtifact, RetentionPolicy
+from gooseherd.domain.retention import GUARD, RemovalCause, RemoveArtifact, RemoveResults, RetentionPolicy
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.sql.access import SqlAccessTimes
@@ -204,6 +212,43 @@ async def test_what_was_published_since_it_was_seen_unfinished_stays(place):
     with pytest.raises(Exception, match="p1/"):
         await retention._act(action)
     assert MANIFEST in await place.there(prefix)
+
+
+async def test_results_of_attempts_go_a_week_after_one_was_published_and_never_before(place):
+    published, young, unpublished = entry(1), entry(2), entry(3)
+    for source in (published, young, unpublished):
+        for attempt in ("job.1", "job.2"):
+            await place.cache.put_if_absent(cache_key(source.identity, RECIPE, result_name(attempt)), b"{}")
+    old = await place.publish(published, days=8)
+    recent = await place.publish(young, days=6)
+    alone = artifact_prefix(unpublished.identity, RECIPE)
+    place.age(alone, 6)
+    report = await place.retention().run_rounds()
+    assert (report.errors, report.lost_races) == (0, 0)
+    assert await place.there(old) == [MANIFEST, "sorted.bam"]
+    results = ["result-job.1.json", "result-job.2.json"]
+    assert await place.there(recent) == [MANIFEST, *results, "sorted.bam"]
+    assert await place.there(alone) == results
+
+
+async def test_a_result_stays_while_a_job_runs_and_when_the_manifest_went(place):
+    source = entry(1)
+    result = cache_key(source.identity, RECIPE, result_name("j1.1"))
+    await place.cache.put_if_absent(result, b"{}")
+    prefix = await place.publish(source, days=8)
+    key = workflow_key(source.identity, RECIPE)
+    submission = Submission(JobId("j1"), key, source, RECIPE, Priority.NORMAL, ANNE)
+    await place.jobs.claim_workflow(submission)
+    report = await place.retention().run_rounds()
+    assert (report.errors, report.lost_races) == (0, 1)
+    await place.jobs.request_cancel(JobId("j1"), None)
+    retention = place.retention()
+    seen = await retention.loop.run_once(dry_run=True)
+    (action,) = [action for action in seen.planned if isinstance(action, RemoveResults)]
+    await place.cache.delete(cache_key(source.identity, RECIPE, MANIFEST))
+    with pytest.raises(Exception, match="p1/"):
+        await retention._act(action)
+    assert result_name("j1.1") in await place.there(prefix)
 
 
 async def test_a_version_that_is_not_current_goes_30_days_after_it_was_last_current(place):

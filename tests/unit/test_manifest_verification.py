@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gooseherd.control import manifest_verification
-from gooseherd.control.manifest_verification import publish_verified, verify_published
+from gooseherd.control.manifest_verification import Digests, publish_verified, verify_published
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import Misconfigured
@@ -135,10 +135,25 @@ async def test_what_is_not_as_it_is_said_is_not_published(
     assert (await publish_verified(cache, SOURCE, RECIPE, second)).manifest == MADE
 
 
-async def test_a_large_part_is_not_read_again(cache: MemoryCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest_verification, "DIGESTED_BYTES", 10)
+async def test_parts_up_to_a_size_are_read_and_larger_ones_are_measured(
+    cache: MemoryCache,
+) -> None:
     await written(cache, lie_of_data(sha256="0" * 64))
-    assert (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).manifest is not None
+    lied = await publish_verified(cache, SOURCE, RECIPE, ATTEMPT, Digests(len(DATA)))
+    assert (lied.manifest, "another digest" in lied.failure.detail) == (None, True)
+    believed = await publish_verified(cache, SOURCE, RECIPE, ATTEMPT, Digests(len(DATA) - 1))
+    assert believed.manifest is not None
+
+
+@pytest.mark.parametrize(("sha256", "published"), [(None, True), ("0" * 64, False)])
+async def test_of_a_worker_that_is_confined_parts_of_any_size_are_read(
+    cache: MemoryCache, monkeypatch: pytest.MonkeyPatch, sha256: str | None, *, published: bool
+) -> None:
+    monkeypatch.setattr(manifest_verification, "DIGESTED_BYTES", 10)
+    monkeypatch.setattr(manifest_verification, "_INLINE_BYTES", 100)
+    await written(cache, lie_of_data(sha256=sha256) if sha256 else MADE)
+    verification = await publish_verified(cache, SOURCE, RECIPE, ATTEMPT, Digests(None))
+    assert (verification.manifest is not None) == published
 
 
 async def test_a_manifest_that_is_too_large_is_not_kept_in_memory(

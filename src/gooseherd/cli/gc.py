@@ -47,12 +47,15 @@ async def _rounds(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
 
 def _plain(action: Action) -> Mapping[str, Any]:
     from gooseherd.control.retention import ForgetEnded, SweepCache
+    from gooseherd.domain.retention import RemoveResults
 
     match action:
         case ForgetEnded(ended_before):
             return {"action": "forget_ended", "ended_before": ended_before.isoformat()}
         case SweepCache(older_than_seconds):
             return {"action": "sweep_cache", "older_than_seconds": older_than_seconds}
+        case RemoveResults(prefix, keys):
+            return {"action": "remove_results", "prefix": prefix, "objects": len(keys)}
         case _:
             return {
                 "action": "remove_artifact",
@@ -72,6 +75,8 @@ def _action_text(action: Mapping[str, Any]) -> str:
             age = formatting.span(action["older_than_seconds"])
             old = "and reference sequences that nobody used for 30 days"
             return f"free what writers that died left in the cache, when it is older than {age}, {old}"
+        case "remove_results":
+            return f"remove {action['objects']} results of attempts beside {action['prefix']} (published)"
         case _:
             return (
                 f"remove {action['prefix']} ({action['cause']}, {formatting.size(action['bytes'])}, "

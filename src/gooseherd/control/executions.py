@@ -16,6 +16,7 @@ from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import AttemptBounds, Timing, archived
+from gooseherd.control.manifest_verification import Digests
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.unconfirmed_leases import UnconfirmedLeases
 from gooseherd.control.wakeups import Wakeups
@@ -57,6 +58,7 @@ class Executions:
         bounds: AttemptBounds,
         permits: SessionPermits | None = None,
         issuer: CredentialIssuer | None = None,
+        digests: Digests | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` counts seconds since whenever."""
@@ -87,6 +89,7 @@ class Executions:
             wakeups=wakeups,
             timing=timing,
             breaker=self.breaker,
+            digests=digests or Digests(),
         )
         self.unconfirmed = UnconfirmedLeases(timing.lease, clock)
         self._followed: dict[JobId, _Followed] = {}

@@ -12,7 +12,7 @@ from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import Timing
-from gooseherd.control.manifest_verification import publish_verified
+from gooseherd.control.manifest_verification import Digests, publish_verified
 from gooseherd.control.source_hosts import SourceHosts
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import SHORTAGES, worker_need
@@ -54,7 +54,9 @@ class JobEnds:
         wakeups: Wakeups,
         timing: Timing,
         breaker: LaunchBreaker,
+        digests: Digests,
     ) -> None:
+        self._digests = digests
         self._breaker = breaker
         self._source_hosts = SourceHosts()
         self._jobs = jobs
@@ -90,7 +92,11 @@ class JobEnds:
         with self._finalizers.finalizing(job.job_id):
             verification = await lease_holder.insist(
                 lambda: publish_verified(
-                    self._cache, job.source, job.recipe, AttemptId(job.job_id, job.attempt)
+                    self._cache,
+                    job.source,
+                    job.recipe,
+                    AttemptId(job.job_id, job.attempt),
+                    self._digests,
                 )
             )
             if verification.manifest is None:

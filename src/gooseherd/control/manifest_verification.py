@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from gooseherd.blocking import in_thread
 from gooseherd.domain.artifact import MOST_BYTES, Manifest, Part
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import InvalidInput, Misconfigured
@@ -21,8 +22,10 @@ from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.source import SourceFile
 
 DIGESTED_BYTES: Final = 8 << 20
-"""Parts up to here are read and digested: most indexes and small files. Of larger ones the size is compared:
-reading them would take as long again as storing them did."""
+"""Parts up to here are read and digested where nothing else was asked for: most indexes and small files."""
+_DIGESTED_AT_ONCE: Final = 2
+"""Large parts of one process: the others wait, so that readers of what is published get their share."""
+_INLINE_BYTES: Final = 256 << 10
 _MOST_PARTS: Final = 64
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[A-Za-z0-9.+-]+(; ?[a-z]+=[A-Za-z0-9-]+)?")
@@ -36,17 +39,51 @@ class Verification:
     failure: Failure
 
 
+class Digests:
+    """Compares parts with their SHA-256 by reading them: those of up to `most_bytes`, None: all.
+
+    Of larger ones the size alone is compared (docs/adr/0033-digests-before-publication.md).
+    """
+
+    def __init__(self, most_bytes: int | None = DIGESTED_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._places = asyncio.Semaphore(_DIGESTED_AT_ONCE)
+
+    async def differs(self, cache: CacheBackend, part: Part) -> bool:
+        """Whether what is stored is seen to be something else."""
+        if self._most_bytes is not None and part.size > self._most_bytes:
+            return False
+        if part.size <= DIGESTED_BYTES:
+            return await _digest(cache, part.key) != part.sha256
+        async with self._places:
+            return await _digest(cache, part.key) != part.sha256
+
+
+async def _digest(cache: CacheBackend, key: CacheKey) -> str:
+    sha256 = hashlib.sha256()
+    async for chunk in cache.get(key):
+        if len(chunk) < _INLINE_BYTES:
+            sha256.update(chunk)
+        else:  # some milliseconds, during which others are served
+            await in_thread(sha256.update, chunk)
+    return sha256.hexdigest()
+
+
 async def verify_published(cache: CacheBackend, source: SourceFile, recipe: Recipe) -> Verification:
     """Compare the artifact's manifest with what is stored. Raises CacheUnavailable; never writes.
 
     Sizes are compared, digests are not: that was done when it was published.
     """
     found = await _read(cache, cache_key(source.identity, recipe, MANIFEST))
-    return await _verify(cache, source, recipe, found, published=True)
+    return await _verify(cache, source, recipe, found, digests=None)
 
 
 async def publish_verified(
-    cache: CacheBackend, source: SourceFile, recipe: Recipe, attempt: AttemptId
+    cache: CacheBackend,
+    source: SourceFile,
+    recipe: Recipe,
+    attempt: AttemptId,
+    digests: Digests | None = None,
 ) -> Verification:
     """The artifact's manifest; that of the attempt becomes it, if there is none and everything is as it says.
 
@@ -56,7 +93,7 @@ async def publish_verified(
     if await cache.head(key) is not None:
         return await verify_published(cache, source, recipe)
     result = await _read(cache, cache_key(source.identity, recipe, result_name(str(attempt))))
-    verification = await _verify(cache, source, recipe, result, published=False)
+    verification = await _verify(cache, source, recipe, result, digests=digests or Digests())
     if verification.manifest is None:
         return verification
     try:
@@ -69,15 +106,16 @@ async def publish_verified(
 
 
 async def _verify(
-    cache: CacheBackend, source: SourceFile, recipe: Recipe, data: bytes, *, published: bool
+    cache: CacheBackend, source: SourceFile, recipe: Recipe, data: bytes, *, digests: Digests | None
 ) -> Verification:
+    """`digests`: it is not published yet."""
     if not data:
         return _failed("the attempt ended without a manifest")
     try:
         manifest = Manifest.from_bytes(data)
     except InvalidInput:
         return _failed("the manifest is unreadable")
-    if not published:
+    if digests is not None:
         try:
             wrong = _wrong(manifest, source, recipe)
         except (
@@ -87,7 +125,7 @@ async def _verify(
             wrong = "its fields are of other types"
         if wrong is not None:
             return _failed(f"the manifest is not that of this artifact: {wrong}")
-    checks = (_check(cache, part, digest=not published) for part in manifest.parts)
+    checks = (_check(cache, part, digests) for part in manifest.parts)
     for problem in await asyncio.gather(*checks):
         if problem is not None:
             return _failed(problem)
@@ -123,16 +161,13 @@ def _wrong(manifest: Manifest, source: SourceFile, recipe: Recipe) -> str | None
     return None
 
 
-async def _check(cache: CacheBackend, part: Part, *, digest: bool) -> str | None:
+async def _check(cache: CacheBackend, part: Part, digests: Digests | None) -> str | None:
     stored = await cache.head(part.key)
     if stored is None or stored.size != part.size:
         return f"the {part.kind} part is missing or cut short"
-    if not digest or part.size > DIGESTED_BYTES:
+    if digests is None or not await digests.differs(cache, part):
         return None
-    sha256 = hashlib.sha256()
-    async for chunk in cache.get(part.key):
-        sha256.update(chunk)
-    return None if sha256.hexdigest() == part.sha256 else f"the {part.kind} part has another digest"
+    return f"the {part.kind} part has another digest"
 
 
 async def _read(cache: CacheBackend, key: CacheKey) -> bytes:

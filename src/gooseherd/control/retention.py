@@ -31,6 +31,7 @@ from gooseherd.domain.retention import (
     UNFINISHED_LEAST,
     RemovalCause,
     RemoveArtifact,
+    RemoveResults,
     RetentionPolicy,
     RetentionSnapshot,
     SizeCutoff,
@@ -38,6 +39,7 @@ from gooseherd.domain.retention import (
     day_of,
     gathered,
     plan_removals,
+    plan_results,
     size_cutoff,
     used_at,
 )
@@ -76,7 +78,7 @@ class SweepCache:
     older_than_seconds: float
 
 
-Action = ForgetEnded | SweepCache | RemoveArtifact
+Action = ForgetEnded | SweepCache | RemoveArtifact | RemoveResults
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,11 @@ def plan(seen: Observation, policy: RetentionPolicy, keep_ended: timedelta | Non
     if keep_ended is not None:
         actions.append(ForgetEnded(seen.now - keep_ended))
     if seen.cache is not None:
-        actions += plan_removals(seen.cache, policy, most)
+        removals = plan_removals(seen.cache, policy, most)
+        going = {removal.artifact.prefix for removal in removals}
+        results = plan_results(seen.cache, policy, most)
+        actions += removals
+        actions += [results_of for results_of in results if results_of.prefix not in going]
         if seen.round_over:
             actions.append(SweepCache(UNFINISHED_LEAST.total_seconds()))
     return actions
@@ -277,6 +283,8 @@ class Retention:
                     telemetry.RETENTION_REMOVED.labels("reference").inc(await self._sweep_references())
             case RemoveArtifact():
                 await self._remove(action)
+            case RemoveResults(prefix, keys):
+                await self._remove_results(prefix, keys)
 
     async def _forget_ended(self, ended_before: datetime) -> None:
         for forget, what in ((self._jobs.forget_ended, "job"), (self._batches.forget_ended, "batch")):
@@ -293,7 +301,7 @@ class Retention:
     async def _remove(self, action: RemoveArtifact) -> None:
         assert self._cache is not None
         artifact = action.artifact
-        await self._refuse_busy(artifact)
+        await self._refuse_busy(artifact.prefix)
         if not await self._access.forget(artifact.prefix, action.read_at):
             raise ArtifactInUse(artifact.prefix)
         if action.cause is RemovalCause.UNLISTED and await self._files.of_identity(
@@ -313,10 +321,19 @@ class Retention:
             extra={"prefix": artifact.prefix, "cause": str(action.cause), "bytes": artifact.size},
         )
 
-    async def _refuse_busy(self, artifact: StoredArtifact) -> None:
-        job = await self._jobs.latest(workflow_key_of(artifact.prefix))
+    async def _remove_results(self, prefix: str, keys: Sequence[CacheKey]) -> None:
+        assert self._cache is not None
+        await self._refuse_busy(prefix)
+        if await self._cache.head(CacheKey(prefix + MANIFEST)) is None:
+            raise ArtifactInUse(prefix)  # removed since: a result would be published again
+        for key in keys:
+            await self._cache.delete(key)
+        telemetry.RETENTION_REMOVED.labels("result").inc(len(keys))
+
+    async def _refuse_busy(self, prefix: str) -> None:
+        job = await self._jobs.latest(workflow_key_of(prefix))
         if job is not None and not job.status.terminal:
-            raise ArtifactInUse(artifact.prefix)
+            raise ArtifactInUse(prefix)
 
 
 def _identity(text: str) -> Identity:
@@ -325,4 +342,10 @@ def _identity(text: str) -> Identity:
 
 
 def _name(action: Action) -> str:
-    return action.artifact.prefix if isinstance(action, RemoveArtifact) else type(action).__name__
+    match action:
+        case RemoveArtifact():
+            return action.artifact.prefix
+        case RemoveResults():
+            return f"results {action.prefix}"
+        case _:
+            return type(action).__name__

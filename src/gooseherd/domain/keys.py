@@ -52,6 +52,12 @@ def result_name(attempt: str) -> str:
     return f"result-{attempt}.json"
 
 
+def is_result(key: CacheKey) -> bool:
+    """Whether it is an attempt's own manifest."""
+    name = key.rpartition("/")[2]
+    return name.startswith("result-") and name.endswith(".json")
+
+
 def workflow_key(identity: Identity, recipe: Recipe) -> WorkflowKey:
     """The mutex key; data and index of one source share it, so one job makes both."""
     return WorkflowKey(

@@ -5,6 +5,7 @@
 | used within the last `GUARD`, or its content is being worked on | never |
 | no manifest: parts of attempts that did not end well | unchanged for `unfinished` |
 | its recipe is no longer current, since `superseded` or longer | not used for that long either |
+| published, and attempts' results lie beside it | the results alone, unchanged for `unfinished` |
 | no catalog entry has its content | not used for `unlisted` |
 | any | not used for `idle` |
 | the cache is larger than `total_bytes` | those that were not used for longest, as many as it takes |
@@ -21,7 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.keys import CacheKey, is_result
 
 READ_NOTED_EVERY: Final = timedelta(days=1)
 """How often it is written down that an artifact is read."""
@@ -116,6 +117,14 @@ class RemoveArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveResults:
+    """The attempts' own manifests beside the one that is published, which nobody looks at any more."""
+
+    prefix: str
+    keys: tuple[CacheKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SizeCutoff:
     """To make the cache small enough, `excess` bytes of artifacts not used since `day` have to go."""
 
@@ -147,6 +156,19 @@ def plan_removals(snapshot: RetentionSnapshot, policy: RetentionPolicy, most: in
         if cause is not None:
             excess -= artifact.size if artifact.published else 0
             found.append(RemoveArtifact(artifact, cause, used, snapshot.read_at.get(artifact.prefix)))
+    return found[:most]
+
+
+def plan_results(snapshot: RetentionSnapshot, policy: RetentionPolicy, most: int) -> list[RemoveResults]:
+    """Of at most `most` artifacts. Without a manifest a result may yet be published, so it stays."""
+    found = [
+        RemoveResults(artifact.prefix, results)
+        for artifact in snapshot.artifacts
+        if artifact.published
+        and artifact.prefix not in snapshot.busy
+        and snapshot.now - artifact.changed_at >= policy.unfinished
+        and (results := tuple(key for key in artifact.keys if is_result(key)))
+    ]
     return found[:most]
 
 

@@ -11,6 +11,7 @@ from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.loop import PassReport
+from gooseherd.control.manifest_verification import DIGESTED_BYTES, Digests
 from gooseherd.control.reaper import Action, Reaper, ReaperLimits
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.wakeups import Wakeups
@@ -53,6 +54,7 @@ def make_executions(
         bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
         permits=permits,
         issuer=open_issuer(settings),
+        digests=Digests(_digested_bytes(settings)),
     )
 
 
@@ -72,6 +74,15 @@ def make_reaper(
         ),
         tick_seconds=settings.workflow_tick_seconds,
     )
+
+
+def _digested_bytes(settings: Settings) -> int | None:
+    """Up to which size parts are read before they are published; None: all."""
+    chosen = settings.workflow_digest_max_bytes
+    if chosen is not None:
+        return chosen
+    # Workers with more rights than for their own artifact could do worse than name a wrong digest.
+    return None if settings.workflow_s3_attempt_role is not None else DIGESTED_BYTES
 
 
 def _timing(settings: Settings) -> Timing:
