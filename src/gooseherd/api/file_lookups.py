@@ -40,9 +40,9 @@ def lookup_lines(part: Part, cache_control: bytes) -> bytes:
     path = part.key
     if part.media_type != _MEDIA_TYPE or may_be_coded(part) or not (path.isascii() and path.isprintable()):
         return NO_FILE
-    told = [
+    kept = [
         (name, value)
         for name, value in fixed_headers(part, cache_control)
         if name in (b"etag", b"cache-control", b"content-disposition")
     ]
-    return b"".join([b"x-artifact-file: %b\r\n" % path.encode(), *(b"%b: %b\r\n" % pair for pair in told)])
+    return b"".join([b"x-artifact-file: %b\r\n" % path.encode(), *(b"%b: %b\r\n" % pair for pair in kept)])
