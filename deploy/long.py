@@ -75,8 +75,14 @@ def steps() -> Iterator[Step]:
         "kernel: fuzz targets", (dev, "run", "make", "-C", "kernel", "BUILD=../.dev/kernel", "fuzz-minute")
     )
     yield Step("10,000 generated files", (dev, "bench", "differential", "--files", "10000", "--check-here"))
-    engine = any(map(shutil.which, ("docker", "podman", "buildah")))
-    yield Step("images", (dev, "images"), "" if engine else "no docker, podman or buildah")
+    images = subprocess.run(
+        [sys.executable, PROJECT / "deploy/images.py", "--check"], capture_output=True, text=True, check=False
+    )
+    cannot = images.stderr.strip().removeprefix("images: ") if images.returncode else ""
+    yield Step("images, built twice", (dev, "images", "--twice"), cannot)
+    archive = ".dev/images/gooseherd-{}.tar"
+    named = [f"GOOSEHERD_{name.upper()}_IMAGE={PROJECT / archive.format(name)}" for name in ("api", "worker")]
+    yield Step("images at work", ("env", *named, dev, "test", "tests/e2e/test_images.py"), cannot)
 
 
 def run(step: Step, log: Path) -> Result:
