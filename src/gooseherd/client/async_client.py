@@ -6,15 +6,13 @@ from typing import Self
 
 import httpx
 
-from gooseherd.client.access_calls import AccessCalls
-from gooseherd.client.byte_calls import ByteCalls
 from gooseherd.client.endpoint import Endpoint, endpoint_of
-from gooseherd.client.file_calls import FileCalls
 from gooseherd.client.fleet_calls import FleetCalls
+from gooseherd.client.library_calls import LibraryCalls
 from gooseherd.client.transports import AsyncTransport, Transport
 
 
-class AllCalls(FileCalls, ByteCalls, FleetCalls, AccessCalls):
+class AllCalls(LibraryCalls, FleetCalls):
     """The whole HTTP contract, on whichever transport."""
 
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:

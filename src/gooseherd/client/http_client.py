@@ -86,6 +86,8 @@ class GooseherdClient:
     records = blocking_iterator(AllCalls.records)
     read_region = blocking_iterator(AllCalls.read_region)
     read_sequence = blocking_iterator(AllCalls.read_sequence)
+    open = blocking(AllCalls.open)
+    frame = blocking(AllCalls.frame)
 
     # -- jobs and batches
     job = blocking(AllCalls.job)

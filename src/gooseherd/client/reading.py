@@ -56,6 +56,27 @@ def read_region(
         raise UnexpectedResponse(data_url, f"not readable with its index: {error}") from error
 
 
+def header_lines(http: httpx.Client, data_url: str, data: Remote) -> list[str]:
+    """The lines at the top of a text file that begin with `#`.
+
+    Raises:
+        UnexpectedResponse: it is no BGZF.
+    """
+    if data.size is None:
+        data = look(http, data_url)
+    if data.size is None:
+        raise UnexpectedResponse(data_url, "the response has no size")
+    lines = []
+    try:
+        for line in textlines.split_lines(BlockFile(http, data_url, data, data.size).beginning()):
+            if not line.startswith(b"#"):
+                break
+            lines.append(line.decode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise UnexpectedResponse(data_url, f"its header cannot be read: {error}") from error
+    return lines
+
+
 def _reads(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
     names = alignments.sequences(file.beginning())
     tid = _position(names, region)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gooseherd.client.errors import NotReachable, Refused, UnexpectedResponse
 from gooseherd.client.http_client import GooseherdClient
+from gooseherd.client.libraries import library
 from gooseherd.client.models import Batch, Job
 from gooseherd.client.models.display import Live
 from gooseherd.client.notebook.snapshot import html_of
@@ -20,11 +21,8 @@ _following = threading.BoundedSemaphore(_LIVE_AT_MOST)
 
 def display_live(record: Live) -> None:
     """Show the record. In a notebook the output then shows how it stands, until it has ended."""
-    from IPython.core.getipython import get_ipython
-    from IPython.display import display
-
-    handle = display(_shown(record), raw=True, display_id=True)
-    in_notebook = getattr(get_ipython(), "kernel", None) is not None
+    handle = library("IPython.display").display(_shown(record), raw=True, display_id=True)
+    in_notebook = getattr(library("IPython").get_ipython(), "kernel", None) is not None
     if record.ended or record.endpoint is None or handle is None or not in_notebook:
         return
     if _following.acquire(blocking=False):
