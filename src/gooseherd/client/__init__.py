@@ -16,6 +16,8 @@ from gooseherd.client.errors import (
     UnexpectedResponse,
 )
 from gooseherd.client.http_client import GooseherdClient
+from gooseherd.client.job_calls import Change
+from gooseherd.client.libraries import LibraryMissing
 from gooseherd.client.models import (
     Batch,
     BatchFile,
@@ -41,6 +43,7 @@ __all__ = [
     "Batch",
     "BatchFile",
     "Busy",
+    "Change",
     "Changed",
     "Contigs",
     "Damaged",
@@ -52,6 +55,7 @@ __all__ = [
     "Job",
     "JobEnded",
     "Kind",
+    "LibraryMissing",
     "Manifest",
     "Missing",
     "Model",

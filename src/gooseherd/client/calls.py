@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 
@@ -16,7 +16,7 @@ from gooseherd.client.errors import Busy, Missing, NotReachable, UnexpectedRespo
 from gooseherd.client.models import Model, NotThisRecord
 from gooseherd.client.models.display import Live
 from gooseherd.client.responses import check, json_object, reaching
-from gooseherd.client.sse import EventParser
+from gooseherd.client.sse import EventParser, ServerEvent
 from gooseherd.client.transports import Transport
 
 M = TypeVar("M", bound=Model)
@@ -32,27 +32,6 @@ QUIET_SECONDS: Final = 30.0
 """A stream of events that sends nothing for so long is given up for polling."""
 EVENTS: Final = {"Accept": "text/event-stream"}
 PAGE_ITEMS: Final = 200
-
-
-class ServiceCalls(Protocol):
-    """What groups of calls are written on; `Calls` has it."""
-
-    endpoint: Endpoint
-    transport: Transport
-
-    async def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]: ...
-    async def _record(self, model: type[M], method: str, path: str, **options: Any) -> M: ...
-    async def _text(self, path: str, **options: Any) -> str: ...
-    def _model(self, model: type[M], raw: Mapping[str, Any], url: str) -> M: ...
-    def _pages(
-        self, model: type[M], path: str, name: str, query: Mapping[str, str | None], limit: int | None
-    ) -> AsyncGenerator[M, None]: ...
-    def _events(
-        self, path: str, quiet_seconds: float
-    ) -> AsyncGenerator[tuple[str, dict[str, Any]], None]: ...
-    def _follow(
-        self, model: type[L], path: str, id_name: str, deadline: Deadline
-    ) -> AsyncGenerator[L, None]: ...
 
 
 class Calls:
@@ -108,11 +87,22 @@ class Calls:
         self, path: str, quiet_seconds: float
     ) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """(event name, data) of the stream at `path`, to its end."""
+        async with contextlib.aclosing(self._stream(path, quiet_seconds)) as events:
+            async for event, data in events:
+                yield event.event, data
+
+    async def _stream(
+        self, path: str, quiet_seconds: float, last_event_id: str | None = None, **options: Any
+    ) -> AsyncGenerator[tuple[ServerEvent, dict[str, Any]], None]:
+        """Each event of the stream at `path` with its data, to the stream's end."""
+        headers = {**EVENTS, **given({"Last-Event-ID": last_event_id})}
         url = self.endpoint.url(path)
         wait = httpx.Timeout(self.endpoint.timeout_seconds, read=quiet_seconds)
         parser = EventParser()
         with reaching(url):
-            async with self.transport.stream("GET", url, headers=EVENTS, timeout=wait) as response:
+            async with self.transport.stream(
+                "GET", url, headers=headers, timeout=wait, **options
+            ) as response:
                 check(response)
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     raise UnexpectedResponse(url, "the response is no stream of events")
@@ -120,7 +110,7 @@ class Calls:
                     event = parser.feed(line)
                     data = _event_data(event.data) if event else None
                     if event is not None and data is not None:
-                        yield event.event, data
+                        yield event, data
 
     async def _follow(
         self, model: type[L], path: str, id_name: str, deadline: Deadline

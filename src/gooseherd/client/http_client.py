@@ -95,6 +95,7 @@ class GooseherdClient:
     cancel = blocking(AllCalls.cancel)
     events = blocking_iterator(AllCalls.events)
     follow = blocking_iterator(AllCalls.follow)
+    changes = blocking_iterator(AllCalls.changes)
     queue = blocking(AllCalls.queue)
     create_batch = blocking(AllCalls.create_batch)
     batch = blocking(AllCalls.batch)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from gooseherd.client.calls import PAUSE_SECONDS, QUIET_SECONDS, Calls, given
+from gooseherd.client.calls import PAUSE_SECONDS, QUIET_SECONDS, Calls, Outage, given
 from gooseherd.client.deadline import Deadline
-from gooseherd.client.errors import NotReachable
+from gooseherd.client.errors import Busy, NotReachable
 from gooseherd.client.models import Batch, BatchFile, Job, Queue
 
 TRIES: Final = 3
 """Of storing a batch, all with one idempotency key: an answer that was lost makes no second batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of the whole service; `id` is where `changes` can go on behind it."""
+
+    kind: str
+    data: Mapping[str, Any]
+    id: str | None = None
 
 
 class JobCalls(Calls):
@@ -64,6 +75,35 @@ class JobCalls(Calls):
             TookTooLong: not at its end in time. The job goes on.
         """
         return self._follow(Job, _job(job_id), "job_id", Deadline(timeout_seconds, job_id))
+
+    async def changes(
+        self, *, last_event_id: str | None = None, seconds: int | None = None
+    ) -> AsyncGenerator[Change, None]:
+        """What changes in the service from now on: jobs, batches, the catalog, the queue's depth.
+
+        A change of kind `resync` says that some were missed: read again what is shown. The connection is
+        made again when it breaks, after the last change. With `seconds` the stream is asked for once and
+        ends after that.
+
+        Raises:
+            NotReachable: the service cannot be reached, or not any more.
+        """
+        known, outage = last_event_id, None
+        while True:
+            stream = self._stream("/events", QUIET_SECONDS, known, params=given({"seconds": seconds}))
+            try:
+                async with contextlib.aclosing(stream):
+                    async for event, data in stream:
+                        known, outage = event.id or known, Outage()
+                        yield Change(event.event, data, event.id or None)
+                pause = PAUSE_SECONDS
+            except (NotReachable, Busy) as error:
+                if outage is None:
+                    raise
+                pause = outage.pause(error)
+            if seconds is not None:
+                return
+            await self.transport.sleep(pause)
 
     async def queue(self) -> Queue:
         """Who waits and for how long, what runs and who finalizes; `requesters` with the admin key only."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gooseherd.client.models.display import Shown
-from gooseherd.client.models.jobs import JobStatus, Part
+from gooseherd.client.models.jobs import Job, JobStatus, Part
 from gooseherd.client.models.model import Model
 
 
@@ -40,6 +40,10 @@ class File(Shown):
     data_url: str = ""
     index_url: str = ""
     names_url: str = ""
+    ready: bool | None = None
+    job: Job | None = None
+    problem: str | None = None
+    urls: Mapping[str, str] | None = None
     artifact_urls: Mapping[str, str] | None = None
 
     @property
