@@ -48,6 +48,18 @@ target.getCollection("jobs").createIndex({"source.dcc": 1, "source.local_id": 1,
 // forgets jobs that ended long ago
 target.getCollection("jobs").createIndex({"expires_at": 1}, {"name": "ended", "expireAfterSeconds": 0});
 
+// attempts whose usage is to be counted
+target.getCollection("jobs").createIndex({"usage_due": 1}, {"name": "usage_due", "partialFilterExpression": {"usage_due": true}});
+
+// a report of some days; what may be forgotten
+target.getCollection("usage").createIndex({"day": 1, "_id": 1}, {"name": "day"});
+
+// what one requester may still use
+target.getCollection("usage").createIndex({"requester": 1, "day": 1}, {"name": "of_requester"});
+
+// workers that are not known to have ended
+target.getCollection("usage").createIndex({"day": 1, "worker_id": 1}, {"name": "open", "partialFilterExpression": {"open": true}});
+
 // forgets requesters that no longer ask
 target.getCollection("turns").createIndex({"at": 1}, {"name": "at", "expireAfterSeconds": 86400});
 
@@ -86,6 +98,9 @@ target.getCollection("files").createIndex({"words": 1}, {"name": "words"});
 
 // the entries of one content
 target.getCollection("files").createIndex({"identity": 1, "_id": 1}, {"name": "identity"});
+
+// what an import of a package before has stored
+target.getCollection("files").createIndex({"package": 1, "_id": 1}, {"name": "package", "partialFilterExpression": {"package": {"$gt": ""}}});
 
 // the list of one format's files
 target.getCollection("files").createIndex({"file_format": 1, "_id": 1}, {"name": "file_format"});

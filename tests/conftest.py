@@ -23,7 +23,9 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.access import AccessTimes
 from gooseherd.domain.ports.batches import BatchStore
 from gooseherd.domain.ports.keys import KeyStore
-from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import FileStore, JobStore
+from gooseherd.domain.ports.usage import UsageStore
 from gooseherd.store.mongo.access import MongoAccessTimes
 from gooseherd.store.mongo.batches import MongoBatches
 from gooseherd.store.mongo.connect import Database, connect
@@ -32,6 +34,7 @@ from gooseherd.store.mongo.jobs import MongoJobs
 from gooseherd.store.mongo.keys import MongoKeys
 from gooseherd.store.mongo.reservations import MongoReservations
 from gooseherd.store.mongo.schema import ensure_indexes
+from gooseherd.store.mongo.usage import MongoUsage
 from gooseherd.store.sql.access import SqlAccessTimes
 from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.connect import open_database
@@ -42,6 +45,8 @@ from gooseherd.store.sql.keys import SqlKeys
 from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
+from gooseherd.store.sql.schema import usage as usage_table
+from gooseherd.store.sql.usage import SqlUsage
 
 if TYPE_CHECKING:
     from conftest import Needs
@@ -154,6 +159,9 @@ class StoreUnderTest(Protocol):
     @property
     def keys(self) -> KeyStore: ...
 
+    @property
+    def usage(self) -> UsageStore: ...
+
     async def records(self) -> dict[str, dict[str, Any]]:
         """All jobs as they are stored, by id."""
         ...
@@ -172,17 +180,19 @@ class MongoStore:
         self.url, self.name, self.database = url, database.name, database
         self.jobs, self.files = MongoJobs(database), MongoFiles(database)
         self.batches, self.access = MongoBatches(database), MongoAccessTimes(database)
-        self.keys = MongoKeys(database)
+        self.keys, self.usage = MongoKeys(database), MongoUsage(database)
         self.reservations = MongoReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
-        return {document["_id"]: document for document in await self.database["jobs"].find().to_list()}
+        # Whether its usage is counted yet is nobody's business but the usage store's.
+        found = self.database["jobs"].find(projection={"usage_due": 0})
+        return {document["_id"]: document for document in await found.to_list()}
 
     async def set_created_at(self, moment: datetime) -> None:
         await self.database["jobs"].update_many({}, {"$set": {"created_at": moment}})
 
     async def forget_jobs(self) -> None:
-        for name in ("jobs", "batches", "batch_members"):
+        for name in ("jobs", "batches", "batch_members", "usage"):
             await self.database[name].delete_many({})
 
 
@@ -191,7 +201,7 @@ class SqlStore:
         self.url, self.name, self.database = url, name, database
         self.jobs, self.files = SqlJobs(database), SqlFiles(database)
         self.batches, self.access = SqlBatches(database), SqlAccessTimes(database)
-        self.keys = SqlKeys(database)
+        self.keys, self.usage = SqlKeys(database), SqlUsage(database)
         self.reservations = SqlReservations(database)
 
     async def records(self) -> dict[str, dict[str, Any]]:
@@ -207,6 +217,7 @@ class SqlStore:
 
     async def forget_jobs(self) -> None:
         await self._write(delete(batches_table))
+        await self._write(delete(usage_table))
         await self._write(delete(jobs_table))
 
     async def _write(self, statement: Any) -> None:

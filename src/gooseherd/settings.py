@@ -22,6 +22,7 @@ from gooseherd.http_settings import HttpSettings, check_delivery
 from gooseherd.setting_types import LEAST_SPANS, Cap, Folder, Size, Switch, Text, Words
 from gooseherd.settings_page import settings_page
 from gooseherd.source_settings import SourceSettings
+from gooseherd.usage_settings import UsageSettings, check_usage
 
 
 class Profile(StrEnum):
@@ -38,7 +39,7 @@ def default_state_dir() -> Path:
     return Path(home) / "gooseherd"
 
 
-class Settings(SourceSettings, HttpSettings):
+class Settings(SourceSettings, HttpSettings, UsageSettings):
     """Read from the environment only; nothing needs to be set on a laptop."""
 
     model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, frozen=True, extra="ignore")
@@ -351,6 +352,7 @@ class Settings(SourceSettings, HttpSettings):
             raise Misconfigured(
                 "ECS_WARM_WORKERS", "must be less than ECS_MAX_WORKERS, or larger files never get a worker"
             )
+        check_usage(self)
         check_delivery(self, in_bucket=self.workflow_s3_bucket is not None)
         if self.source_file_roots and self.profile is Profile.AWS:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for workers on this machine only")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 from hypothesis import strategies as st
@@ -20,13 +22,25 @@ from tests.property.store_machine import LONG, OVER, OWNERS, WHICH, WHO, StoreMa
 from gooseherd.domain import formats
 from gooseherd.domain.errors import LeaseLost, NotCancellable, StillWanted
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission
+from gooseherd.domain.job import (
+    AttemptEnd,
+    Fence,
+    Job,
+    JobId,
+    Owner,
+    Progress,
+    Requester,
+    Submission,
+    WorkerId,
+)
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.reservation import EDGES as RESERVATION_EDGES
 from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import ACTIVE, TERMINAL, Status, may
+from gooseherd.domain.usage import UsageQuery
+from gooseherd.domain.worker_size import Capacity, WorkerResources, WorkerSize
 
 KEYS = st.sampled_from(["one", "two"])
 PRIORITIES = st.sampled_from(list(Priority))
@@ -42,6 +56,9 @@ END_REASONS = st.sampled_from([EndReason.EXPLICIT, EndReason.IDLE_TIMEOUT])
 ENDS = {ReservationState.ENDING, ReservationState.ENDED}
 MOST_RESERVED = 2
 LEASED = {Status.RUNNING, Status.FINALIZING}
+WORKER = WorkerId("w")
+RESOURCES = WorkerResources(WorkerSize(1024, 2048), Capacity.ON_DEMAND)
+ONE_BYTE = AttemptEnd(bytes_in=1)
 SOURCE = SourceFile(Dcc("4dn"), LocalId("f"), "f.bam", formats.BAM, "https://example.org/f.bam", md5="0" * 32)
 RECIPE = Recipe("bam", "1", formats.BAM)
 
@@ -68,6 +85,8 @@ class Known:
     session: str | None = None
     """The session it was leased for last; its permit while it is leased."""
     ends: list[Reason] = field(default_factory=list)
+    assigned: bool = False
+    """Its attempt has a worker."""
 
     def end(self, status: Status, reason: Reason) -> None:
         if self.status in LEASED:
@@ -84,6 +103,8 @@ class JobRules(StoreMachine):
         self.known: dict[str, Known] = {}
         self.made = 0
         self.before: dict[str, dict[str, Any]] = {}
+        self.used: Counter[Requester] = Counter()
+        """Attempts that ended with a worker; each is said to have read one byte."""
         self.run(self.forget_reservations())
 
     async def forget_reservations(self) -> None:
@@ -101,6 +122,11 @@ class JobRules(StoreMachine):
 
     def active(self, key: str) -> str | None:
         return next((i for i, job in self.known.items() if job.key == key and job.status in ACTIVE), None)
+
+    def attempt_ended(self, job: Known) -> None:
+        """The attempt of the job has ended."""
+        self.used[job.queued_for] += job.assigned
+        job.assigned = False
 
     def permits(self) -> set[str | None]:
         return {job.session for job in self.known.values() if job.status in LEASED and job.session}
@@ -209,11 +235,22 @@ class JobRules(StoreMachine):
     def shorten_lease(self, which, behind):
         job_id, job = self.pick(which)
         allowed = job.status is Status.RUNNING and behind == 0 and job.owner is not None and not job.stale
-        done = self.run(self.jobs.shorten_lease(job_id, Fence(job.fence - behind), None, "gone"))
+        worker = WORKER if job.assigned else None
+        done = self.run(self.jobs.shorten_lease(job_id, Fence(job.fence - behind), worker, "gone"))
         assert done == allowed
         job.stale = job.stale or done
 
     # -- work ------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH, behind=BEHIND)
+    def assign_worker(self, which, behind):
+        job_id, job = self.pick(which)
+        if self.fenced(
+            job.status is Status.RUNNING and behind == 0,
+            lambda: self.jobs.assign_worker(job_id, Fence(job.fence - behind), WORKER, None, RESOURCES),
+        ):
+            job.assigned = True
 
     @precondition(lambda self: self.known)
     @rule(which=WHICH, behind=BEHIND, percent=st.floats(0, 100))
@@ -251,10 +288,11 @@ class JobRules(StoreMachine):
         if (
             self.fenced(
                 (job.status is Status.FINALIZING or again) and behind == 0,
-                lambda: self.jobs.finalize(job_id, Fence(job.fence - behind), digest, []),
+                lambda: self.jobs.finalize(job_id, Fence(job.fence - behind), digest, [], ONE_BYTE),
             )
             and not again
         ):
+            self.attempt_ended(job)
             job.end(Status.COMPLETED, Reason.PUBLISHED)
             job.digest = digest
 
@@ -267,13 +305,14 @@ class JobRules(StoreMachine):
         try:
             taken = self.fenced(
                 ((job.status in LEASED and may(job.status, status)) or again) and behind == 0 and not wanted,
-                lambda: self.jobs.release_workflow(job_id, Fence(job.fence - behind), status, why),
+                lambda: self.jobs.release_workflow(job_id, Fence(job.fence - behind), status, why, ONE_BYTE),
             )
         except StillWanted:
             assert wanted
             assert behind == 0
             return
         if taken and not again:
+            self.attempt_ended(job)
             job.end(status, why.reason)
 
     @precondition(lambda self: self.known)
@@ -284,10 +323,11 @@ class JobRules(StoreMachine):
         if (
             self.fenced(
                 (job.status in LEASED or again) and behind == 0,
-                lambda: self.jobs.requeue(job_id, Fence(job.fence - behind), why, delay),
+                lambda: self.jobs.requeue(job_id, Fence(job.fence - behind), why, delay, ONE_BYTE),
             )
             and not again
         ):
+            self.attempt_ended(job)
             job.end(Status.PENDING, why.reason)
             job.reason, job.due = None, delay is OVER
 
@@ -366,6 +406,15 @@ class JobRules(StoreMachine):
         held = [there["workflow_key"] for there in documents.values() if there["active"]]
         assert len(held) == len(set(held))
         self.before = documents
+
+    @invariant()
+    def every_attempt_with_a_worker_is_counted_once(self):
+        """Also when its job was forgotten since, and however often its end was written."""
+        used = self.run(self.store.usage.sums(UsageQuery(date.min, date.max)))
+        counted = {(one.requester, one.amounts.attempts, one.amounts.bytes_in) for one in used}
+        # At midnight a requester has two sums; no example lasts that long otherwise.
+        if len({one.day for one in used}) <= 1:
+            assert counted == {(who, count, count) for who, count in self.used.items() if count}
 
     # -- reservations --------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.routers.sessions import session_routes
 from gooseherd.api.routers.tracks import track_routes
+from gooseherd.api.routers.usage import usage_routes
 from gooseherd.api.static_files import StaticFiles
 from gooseherd.domain.errors import GooseherdError, NotFound
 
@@ -96,6 +97,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         track_routes(dependencies, catalog, names),
         htsget_routes(dependencies),
         fleet_routes(dependencies),
+        usage_routes(dependencies),
         key_routes(dependencies, catalog, names, callers),
         operation_routes(dependencies),
         documented_names(),

@@ -15,9 +15,11 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
 from gooseherd.control.batches import Batches
+from gooseherd.control.budgets import Budgets
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import Submissions
+from gooseherd.control.usage import ServedBytes, UsageReports
 from gooseherd.domain.caller import Caller
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
@@ -92,6 +94,11 @@ class Dependencies:
     """Unset: there are no keys but the admin's."""
     identity_provider: IdentityProvider | None = None
     """Unset: no bearer tokens of others are looked at."""
+    usage: UsageReports | None = None
+    """Unset: nothing is told of what was used."""
+    budgets: Budgets | None = None
+    served: ServedBytes | None = None
+    """Counts what is sent, by whom it was asked for. Unset: nobody counts."""
     token_seconds: float = 12 * 3600.0
     """For so long a caller's download token stays the same; it ends after at most twice that."""
     public_url: str | None = None

@@ -28,15 +28,18 @@ from gooseherd.api.server.refusals import MalformedRequest, TooManyConnections
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.api.wrong_keys import WrongKeys
+from gooseherd.control.usage import ServedBytes
 from gooseherd.domain.artifact import OWN_ADDRESS
 from gooseherd.domain.errors import GooseherdError, InvalidCredential
 from gooseherd.domain.job import Requester
+from gooseherd.domain.source import Dcc
 
 _log = logging.getLogger(__name__)
 
 _REFUSED: Final = 400
 _BODY: Final = frozenset({"http.response.body", ZERO_COPY})
 PATH_LIMIT_BYTES: Final = 2048
+_WITH_BYTES: Final = frozenset({200, 206})
 
 _FORBIDDEN_PATH = re.compile(
     rb"%(?:2f|5c|[01][0-9a-f]|7f)|%(?![0-9a-f]{2})|[\x00-\x20\x7f-\xff\\]", re.IGNORECASE
@@ -100,10 +103,10 @@ class EdgeMiddleware:
         status, complete, began = 0, False, time.perf_counter()
         waited = 0.0
         budget: ByteBudget | None = None
-        payer = Requester("")
+        payer, sent = Requester(""), 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, complete, waited
+            nonlocal status, complete, waited, sent
             if message["type"] == "http.response.start":
                 status, waited = message["status"], time.perf_counter() - began
                 message["headers"] = [*message.get("headers", ()), *always]
@@ -116,8 +119,10 @@ class EdgeMiddleware:
                     message["headers"].append((b"connection", b"close"))
             elif message["type"] in _BODY:
                 complete = not message.get("more_body", False)
+                count = message.get("count") or len(message.get("body", b""))
+                sent += count
                 if budget is not None:
-                    budget.spend(payer, message.get("count") or len(message.get("body", b"")))
+                    budget.spend(payer, count)
             await send(message)
 
         try:
@@ -163,6 +168,16 @@ class EdgeMiddleware:
                 duration = telemetry.REQUEST_DURATION.labels(route)
                 (telemetry.HOLD_DURATION if context.held else duration).observe(waited)
             self._audit.note(context, status, context.error)
+            if sent and status in _WITH_BYTES and self._dependencies.served is not None:
+                self._count(self._dependencies.served, scope["path"], context, sent)
+
+    @staticmethod
+    def _count(served: ServedBytes, path: str, context: RequestContext, sent: int) -> None:
+        """Bytes of files, whoever asked for them."""
+        if _ARTIFACT.fullmatch(path):
+            room, _, rest = path[1:].partition("/")
+            dcc = "" if room == "artifacts" else rest.partition("/")[0].lower()
+            served.count(context.requester, Dcc(dcc), sent)
 
     async def _identify(self, context: RequestContext) -> None:
         """Raises InvalidCredential, or LimitReached for one of many that are none; StoreUnavailable."""

@@ -199,6 +199,17 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         retryable=True,
         fields={**_same("limit", "allowed", "current"), "retry_after_seconds": "retry_after"},
     ),
+    errors.BudgetSpent: ProblemType(
+        429,
+        "budget-spent",
+        "The budget is used up",
+        retryable=True,
+        fields={
+            **_same("period", "budget", "spent", "currency"),
+            "frees": "frees_at",
+            "retry_after_seconds": "retry_after",
+        },
+    ),
     HeadersTooLarge: ProblemType(
         431, "headers-too-large", "The headers are too large", fields=_same("limit_bytes")
     ),
@@ -286,6 +297,9 @@ def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
     again = kind.retryable
     headers: Pairs = []
     match error:
+        case errors.BudgetSpent():
+            # No RateLimit fields: they count in whole numbers of a registered unit.
+            headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
         case errors.LimitReached():
             headers += [
                 (b"retry-after", b"%d" % error.retry_after_seconds),

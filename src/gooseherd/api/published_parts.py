@@ -33,6 +33,7 @@ from gooseherd.api.server.exchange import JOINED_BYTES
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Respond
 from gooseherd.domain.artifact import Manifest, Part
 from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.job import Requester
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import LocalObjects
 from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile
@@ -189,17 +190,21 @@ class PublishedParts:
             request_id = self._dependencies.new_request_id().encode()
         always = b"%bx-request-id: %b\r\n" % (always, request_id)
         send = partial(self._send_by_nginx if by_nginx else self._send, found, span, respond)
-        if self._budget is None:
+        if self._budget is None and self._dependencies.served is None:
             return send(always) and found.took(began)
         client = scope["client"]
         peer = client[0] if client else "unknown"
         payer = _payer(peer, forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
-        if self._budget.left(payer) <= 0:
-            return False
-        always += header_lines(self._budget.fields(payer))
+        if self._budget is not None:
+            if self._budget.left(payer) <= 0:
+                return False
+            always += header_lines(self._budget.fields(payer))
         if not send(always):
             return False
-        self._budget.spend(payer, len(span))
+        if self._budget is not None:
+            self._budget.spend(payer, len(span))
+        if self._dependencies.served is not None:
+            self._dependencies.served.count(payer, found.ids[0], len(span))
         return found.took(began)
 
     def _cors(self, host: bytes | None) -> bytes | None:
@@ -265,9 +270,9 @@ def header_lines(pairs: Pairs) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _payer(peer: str, forwarded_for: str, proxies: int) -> str:
+def _payer(peer: str, forwarded_for: str, proxies: int) -> Requester:
     """Whose bytes these are: as RequestContext.requester without a key."""
-    return network_of(client_address(peer, forwarded_for, proxies))
+    return Requester(network_of(client_address(peer, forwarded_for, proxies)))
 
 
 def _span(wanted: bytes | None, size: int) -> ByteRange | None:

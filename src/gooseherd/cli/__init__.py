@@ -29,6 +29,7 @@ from gooseherd.cli import (
     store,
     trials,
     up,
+    usage,
     view,
 )
 
@@ -57,6 +58,7 @@ app.command("show")(show.show)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(batches.app, name="batches")
 app.command("queue")(queue.queue)
+app.command("usage")(usage.usage)
 app.add_typer(files.app, name="files")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(keys.app, name="keys")

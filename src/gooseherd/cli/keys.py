@@ -42,6 +42,13 @@ def create(
     expires: Annotated[
         str | None, typer.Option(metavar="SPAN", help="It ends after so long: 90d, 12h. Default: never.")
     ] = None,
+    budget_per_day: Annotated[
+        float | None,
+        typer.Option(min=0, help="What its owner may use in a day, in the price table's currency."),
+    ] = None,
+    budget_per_month: Annotated[
+        float | None, typer.Option(min=0, help="The same for a calendar month.")
+    ] = None,
 ) -> None:
     """Make a key and print it, this once."""
     seconds = None if expires is None else _seconds(expires)
@@ -52,6 +59,8 @@ def create(
             collections=collection or [],
             label=label,
             expires_in_seconds=seconds,
+            budget_per_day=budget_per_day,
+            budget_per_month=budget_per_month,
         )
     _show_new(service, record)
 

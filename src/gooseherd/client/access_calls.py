@@ -25,6 +25,8 @@ class AccessCalls(Calls):
         collections: Iterable[str] = (),
         label: str = "",
         expires_in_seconds: int | None = None,
+        budget_per_day: float | None = None,
+        budget_per_month: float | None = None,
     ) -> NewKey:
         """Make a key. Its text is the attribute `key`, which cannot be had again."""
         body: dict[str, Any] = {
@@ -33,6 +35,8 @@ class AccessCalls(Calls):
             "collections": list(collections),
             "label": label,
             "expires_in_seconds": expires_in_seconds,
+            "budget_per_day": budget_per_day,
+            "budget_per_month": budget_per_month,
         }
         return await self._record(NewKey, "POST", "/keys", json=given(body))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from gooseherd.client.calls import Calls, given
-from gooseherd.client.models import Fleet, FleetMember, Health, Job, Readiness, Session, Sessions
+from gooseherd.client.models import Fleet, FleetMember, Health, Job, Readiness, Session, Sessions, Usage
 from gooseherd.client.responses import check, json_object, reaching
 
 
@@ -35,6 +36,22 @@ class FleetCalls(Calls):
     async def metrics(self) -> str:
         """The metrics, in Prometheus' text form."""
         return await self._text("/metrics")
+
+    async def usage(
+        self,
+        *,
+        first: str | None = None,
+        last: str | None = None,
+        by: Iterable[str] = ("day", "requester"),
+        requester: str | None = None,
+        collection: str | None = None,
+    ) -> Usage:
+        """What was used from the day `first` to `last` (YYYY-MM-DD, UTC; this month), and what it cost.
+
+        Everybody's with the admin key, else one's own. `by`: day, requester, collection, job, capacity.
+        """
+        wanted = {"first": first, "last": last, "requester": requester, "collection": collection}
+        return await self._record(Usage, "GET", "/usage", params={**given(wanted), "by": list(by)})
 
     async def fleet(self) -> Fleet:
         """`workers`, those that `ended` lately, and how many `slots` are left; needs the admin key."""

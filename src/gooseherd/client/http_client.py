@@ -110,6 +110,7 @@ class GooseherdClient:
     readiness = blocking(AllCalls.readiness)
     health = blocking(AllCalls.health)
     metrics = blocking(AllCalls.metrics)
+    usage = blocking(AllCalls.usage)
     fleet = blocking(AllCalls.fleet)
     stop_worker = blocking(AllCalls.stop_worker)
     start_session = blocking(AllCalls.start_session)

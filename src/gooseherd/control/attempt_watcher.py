@@ -50,6 +50,8 @@ _LAST_EVENTS_SECONDS = 5.0
 
 _RETRY_SECONDS = 5.0
 
+_NO_PROGRESS = Progress()
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -57,6 +59,8 @@ class Published:
 
     steps: tuple[str, ...] = ()
     """Those that the job's record does not have yet."""
+    progress: Progress = _NO_PROGRESS
+    """The last that it reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,14 @@ class Ended:
     """The worker refused the attempt because it works for somebody else."""
     began: bool = True
     """The attempt has reported something. If not, its worker's end says nothing of the job."""
+    progress: Progress = _NO_PROGRESS
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Nobody wanted it any more; its process group is gone."""
+
+    progress: Progress = _NO_PROGRESS
 
 
 Outcome = Published | Ended | Stopped
@@ -105,7 +112,9 @@ class AttemptWatcher:
         """As `_follow`, and whether the attempt ever began."""
         reader = _EventReader(lease_holder, self._wakeups, self._writing, self._breaker, began=resume)
         outcome = await self._follow(lease_holder, worker, reader, resume=resume)
-        return replace(outcome, began=reader.began) if isinstance(outcome, Ended) else outcome
+        if isinstance(outcome, Ended):
+            outcome = replace(outcome, began=reader.began)
+        return replace(outcome, progress=reader.progress)
 
     async def _follow(
         self, lease_holder: LeaseHolder, worker: WorkerHandle, reader: _EventReader, *, resume: bool
@@ -263,6 +272,11 @@ class _EventReader:
         self._over = Wakeup()
         self._writing = writing
 
+    @property
+    def progress(self) -> Progress:
+        """The last that was reported, written down or not."""
+        return self._progress
+
     async def read(self, link: WorkerLink, attempt: AttemptId, from_seq: int) -> Outcome:
         """The outcome that the last event reports. Raises WorkerLost when there is none."""
         try:
@@ -359,6 +373,9 @@ def _advance(progress: Progress, event: Event) -> Progress:
             waiting="",
             waiting_until=None,
         )
+    if event.last:  # Its bytes are of the whole attempt, those before of its steps.
+        bytes_in, bytes_out = event.bytes_in or moved.bytes_in, event.bytes_out or moved.bytes_out
+        return replace(moved, bytes_in=bytes_in, bytes_out=bytes_out)
     if event.kind is EventKind.PROGRESS:
         return replace(
             moved,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
 from gooseherd.control.finalizers import Finalizers
@@ -20,7 +20,7 @@ from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import StillWanted, StoreUnavailable
 from gooseherd.domain.failures import Failure, Reason, next_try
-from gooseherd.domain.job import Job, WorkerId
+from gooseherd.domain.job import AttemptEnd, Job, WorkerId
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet, Shortage
 from gooseherd.domain.ports.store import JobStore
@@ -74,6 +74,7 @@ class JobEnds:
             StoreUnavailable: for longer than the lease.
         """
         job = lease_holder.job
+        attempt = self._attempt_end(job, outcome, worker_id)
         began = not isinstance(outcome, Ended) or outcome.began
         if (
             isinstance(outcome, Ended)
@@ -84,10 +85,10 @@ class JobEnds:
         if isinstance(outcome, Stopped) or (
             isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
         ):
-            await self._end_cancelled(lease_holder, worker_id)
+            await self._end_cancelled(lease_holder, attempt, worker_id)
             return
         if isinstance(outcome, Ended) and outcome.failure.reason not in _MAY_HAVE_PUBLISHED:
-            await self._end_attempt(lease_holder, outcome.failure, worker_id)
+            await self._end_attempt(lease_holder, outcome.failure, attempt, worker_id)
             return
         with self._finalizers.finalizing(job.job_id):
             verification = await lease_holder.insist(
@@ -105,10 +106,10 @@ class JobEnds:
                     self._breaker.failed()
                     detail = f"the worker was gone before the attempt began: {failure.detail}"
                     failure = Failure(Reason.LAUNCH_FAILED, detail)
-                await self._end_attempt(lease_holder, failure, worker_id)
+                await self._end_attempt(lease_holder, failure, attempt, worker_id)
                 return
             steps = outcome.steps if isinstance(outcome, Published) else ()
-            await self._complete(lease_holder, verification.manifest, steps)
+            await self._complete(lease_holder, verification.manifest, steps, attempt)
         await self._report_completed(job)
 
     def count(self, job: Job) -> None:
@@ -116,7 +117,19 @@ class JobEnds:
         if job.reason is not None:
             JOBS_ENDED.labels(job.status, job.reason).inc()
 
-    async def _complete(self, lease_holder: LeaseHolder, manifest: Manifest, steps: tuple[str, ...]) -> None:
+    def _attempt_end(self, job: Job, outcome: Outcome, worker_id: WorkerId | None) -> AttemptEnd:
+        """What it used; of a worker that has ended no longer than that lived."""
+        known = None if worker_id is None else self._fleet.known(worker_id)
+        ended_at = None if known is None else known.ended_at
+        return AttemptEnd(
+            outcome.progress.bytes_in or job.progress.bytes_in,
+            outcome.progress.bytes_out or job.progress.bytes_out,
+            None if ended_at is None else datetime.fromtimestamp(ended_at, UTC),
+        )
+
+    async def _complete(
+        self, lease_holder: LeaseHolder, manifest: Manifest, steps: tuple[str, ...], attempt: AttemptEnd
+    ) -> None:
         job = lease_holder.job
         if job.status is not Status.FINALIZING:
             await lease_holder.edge(
@@ -124,7 +137,7 @@ class JobEnds:
             )
         await lease_holder.edge(
             Status.COMPLETED,
-            lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts),
+            lambda: self._jobs.finalize(job.job_id, job.fence, manifest.digest, manifest.parts, attempt),
         )
 
     async def _report_completed(self, job: Job) -> None:
@@ -139,24 +152,26 @@ class JobEnds:
             extra["seconds"] = seconds
         _log.info("job completed", extra=extra)
 
-    async def _end_cancelled(self, lease_holder: LeaseHolder, worker_id: WorkerId | None) -> None:
+    async def _end_cancelled(
+        self, lease_holder: LeaseHolder, attempt: AttemptEnd, worker_id: WorkerId | None
+    ) -> None:
         """Nobody wants the job; unless somebody has asked for it since, while it was being stopped."""
         job = lease_holder.job
         failure = Failure(Reason.CANCELLED, "cancelled by its requester")
         try:
-            await self._release(lease_holder, Status.CANCELLED, failure)
+            await self._release(lease_holder, Status.CANCELLED, failure, attempt)
         except StillWanted:
             if not lease_holder.unwanted.is_set():
                 # No loop without an end: this counts as a try.
                 stray = Failure(Reason.WORKER_LOST, "the attempt was stopped, and nobody had asked for that")
-                await self._end_attempt(lease_holder, stray, worker_id)
+                await self._end_attempt(lease_holder, stray, attempt, worker_id)
                 return
             ATTEMPTS_ENDED.labels(failure.reason).inc()
             _log.info("cancelled attempt, wanted again meanwhile", extra={"job_id": job.job_id})
-            await self._requeue(lease_holder, failure, timedelta(0))
+            await self._requeue(lease_holder, failure, timedelta(0), attempt)
 
     async def _end_attempt(
-        self, lease_holder: LeaseHolder, failure: Failure, worker_id: WorkerId | None
+        self, lease_holder: LeaseHolder, failure: Failure, attempt: AttemptEnd, worker_id: WorkerId | None
     ) -> None:
         job = lease_holder.job
         ATTEMPTS_ENDED.labels(failure.reason).inc()
@@ -178,24 +193,29 @@ class JobEnds:
         }
         if again is None:
             _log.warning("job failed", extra=extra)
-            await self._release(lease_holder, Status.FAILED, failure)
+            await self._release(lease_holder, Status.FAILED, failure, attempt)
             return
         _log.warning(
             "attempt failed, job requeued", extra={**extra, "delay_seconds": again.delay.total_seconds()}
         )
-        await self._requeue(lease_holder, failure, again.delay)
+        await self._requeue(lease_holder, failure, again.delay, attempt)
 
-    async def _requeue(self, lease_holder: LeaseHolder, failure: Failure, delay: timedelta) -> None:
+    async def _requeue(
+        self, lease_holder: LeaseHolder, failure: Failure, delay: timedelta, attempt: AttemptEnd
+    ) -> None:
         job = lease_holder.job
         await lease_holder.edge(
-            Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, delay)
+            Status.PENDING, lambda: self._jobs.requeue(job.job_id, job.fence, failure, delay, attempt)
         )
         loop = asyncio.get_running_loop()
         loop.call_later(delay.total_seconds() + 0.01, self._wakeups.work.notify)
 
-    async def _release(self, lease_holder: LeaseHolder, status: Status, failure: Failure) -> None:
+    async def _release(
+        self, lease_holder: LeaseHolder, status: Status, failure: Failure, attempt: AttemptEnd
+    ) -> None:
         job = lease_holder.job
         await lease_holder.edge(
-            status, lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure)
+            status,
+            lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure, attempt),
         )
         JOBS_ENDED.labels(status, failure.reason).inc()

@@ -41,7 +41,8 @@ from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import NotFound, WorkerInUse
 from gooseherd.domain.job import Fence, Job, JobId, WorkerId
 from gooseherd.domain.ports.fleet import Fleet, WorkerHealth, WorkerView
-from gooseherd.domain.ports.store import JobStore, ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.formats import BAM
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import Fleet, WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
-from gooseherd.domain.ports.store import ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.reservation import (
     KEEP_SECONDS,

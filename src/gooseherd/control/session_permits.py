@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Job, Requester, WorkerId
-from gooseherd.domain.ports.store import ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.session import LIVE, OUTSIDE
 

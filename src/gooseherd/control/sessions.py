@@ -20,7 +20,8 @@ from gooseherd.domain.errors import LimitReached, NotFound
 from gooseherd.domain.job import Job, Requester, WorkerId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.fleet import Fleet, WorkerHealth, WorkerView
-from gooseherd.domain.ports.store import JobStore, ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.reservation import (
@@ -100,9 +101,11 @@ class Sessions:
         """The owner's live session, or a new one, in one write; whether it is new. Its worker comes later.
 
         Raises:
-            LimitReached: there are as many sessions as may be.
+            LimitReached: there are as many sessions as may be, or the owner's budget is used up.
             StoreUnavailable: whether there is one now is not known; asked again it is found.
         """
+        if self._submissions.budgets is not None:
+            await self._submissions.budgets.check(wanted.owner)
         now = await self._reservations.now()
         await self._reservations.forget(now - _REMEMBERED)
         session = Reservation(

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from gooseherd import telemetry
+from gooseherd.control.budgets import Budgets
 from gooseherd.control.job_watch import JobWatch, JobWatches
 from gooseherd.control.manifest_verification import verify_published
 from gooseherd.control.wakeups import Wakeup, Wakeups
@@ -77,9 +78,11 @@ class Submissions:
         new_id: Callable[[], JobId],
         poll_seconds: float = 1.0,
         on_read: Callable[[str], None] = lambda _: None,
+        budgets: Budgets | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_read` is called with the prefix of each artifact that is found published."""
+        self.budgets = budgets
         self._jobs = jobs
         self._cache = cache
         self._recipes = recipes
@@ -173,7 +176,8 @@ class Submissions:
 
         Raises:
             AlreadyFailed: the last job failed and nothing has changed since.
-            LimitReached: the queue, or this requester's share of it, is full.
+            LimitReached: the queue, or this requester's share of it, is full, or its budget is used up
+                (BudgetSpent).
         """
         key = workflow_key(source.identity, recipe)
         job = await self._jobs.attach(key, requester, priority)
@@ -190,6 +194,8 @@ class Submissions:
         if not retry:
             await self._refuse_known_failure(last)
         self._refuse_over_limit(sum(counts.values()), pending)
+        if self.budgets is not None:
+            await self.budgets.check(requester)
         claim = await self._jobs.claim_workflow(
             Submission(
                 job_id=self._new_id(),

@@ -14,7 +14,7 @@ from gooseherd.control.reserved_workers import ReservedWorkers
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.job import Requester, WorkerId
 from gooseherd.domain.ports.fleet import Fleet, WarmWorkers, WorkerView
-from gooseherd.domain.ports.store import ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.warm_floor import (

@@ -87,10 +87,12 @@ class WorkerAssignment:
         if adopted:
             return None if job.status is Status.FINALIZING else await self._found_again(job)
         worker = await self._acquired(lease_holder)
+        known = self._fleet.known(worker.worker_id)
+        resources = None if known is None else known.resources
         try:
             await lease_holder.insist(
                 lambda: self._jobs.assign_worker(
-                    job.job_id, job.fence, worker.worker_id, self._dispatched(job)
+                    job.job_id, job.fence, worker.worker_id, self._dispatched(job), resources
                 )
             )
         except BaseException:

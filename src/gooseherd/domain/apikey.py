@@ -45,6 +45,9 @@ class NewKey:
     all_collections: bool = False
     label: str = ""
     expires_at: datetime | None = None
+    budget_per_day: float | None = None
+    """What its owner may use, in the currency of the prices; None: what the settings say."""
+    budget_per_month: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

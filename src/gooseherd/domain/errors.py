@@ -8,6 +8,7 @@ Leaves carry fields, never host names or paths of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class GooseherdError(Exception):
@@ -216,6 +217,27 @@ class LimitReached(Rejected):
 
     def __str__(self) -> str:
         return f"{self.limit}: {self.current} of {self.allowed}"
+
+
+@dataclass(eq=False)
+class BudgetSpent(LimitReached):
+    """A requester has used what it may in a day or a month; `frees_at` is when there is more."""
+
+    period: str = ""
+    budget: float = 0.0
+    spent: float = 0.0
+    currency: str = ""
+    frees_at: datetime | None = None
+
+    @property
+    def frees(self) -> str | None:
+        """`frees_at` as a word, UTC."""
+        return None if self.frees_at is None else self.frees_at.isoformat().replace("+00:00", "Z")
+
+    def __str__(self) -> str:
+        until = "" if self.frees_at is None else f"; there is more from {self.frees} on"
+        used = f"{self.spent:.4g} of {self.budget:.4g} {self.currency}"
+        return f"{self.limit}: {used} is used up{until}"
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NewType
+from typing import Any, Final, NewType
 
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.failures import Reason
@@ -13,6 +13,7 @@ from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.worker_size import WorkerResources
 
 JobId = NewType("JobId", str)
 Fence = NewType("Fence", int)
@@ -61,6 +62,28 @@ class AttemptRecord:
     detail: str = ""
     dispatched: Mapping[str, Any] | None = None
     """What its worker was sent beside the job's source and recipe: `build`, `limits`, `session_id`."""
+    assigned_at: datetime | None = None
+    """Since when it has its worker."""
+    resources: WorkerResources | None = None
+    """Of that worker, as far as its fleet tells."""
+    worked_until: datetime | None = None
+    """When its worker ended before the attempt's end was known."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """What the end of an attempt is recorded with, beside how it ended."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    worked_until: datetime | None = None
+    """Its worker had ended by then."""
+
+
+NOT_KNOWN: Final = AttemptEnd()
+"""Of an attempt of which only the end itself is known."""
 
 
 @dataclass(frozen=True, slots=True)

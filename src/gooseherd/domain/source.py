@@ -143,6 +143,8 @@ class SourceFile:
     access_level: AccessLevel = AccessLevel.PUBLIC
     status: str = "active"
     sidecars: tuple[Sidecar, ...] = ()
+    package: str | None = None
+    """Which data package it was imported from: the next import of that may remove it."""
 
     @property
     def index_to_check(self) -> Sidecar | None:
@@ -215,6 +217,7 @@ class SourceFile:
                 for s in self.sidecars
             ],
             "data_access_level": str(self.access_level),
+            "package": self.package,
         }
 
     @classmethod
@@ -247,6 +250,7 @@ class SourceFile:
             ),
             status=_text(data, "status") or "active",
             sidecars=_sidecars(data.get("sidecars") or []),
+            package=_text(data, "package"),
         )
 
 

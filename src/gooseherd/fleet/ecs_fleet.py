@@ -168,6 +168,10 @@ class EcsFleet(AcquiringFleet):
                     )
         return self._sizing.known_end(worker_id)
 
+    def known(self, worker_id: WorkerId) -> WorkerView | None:
+        state = self._discovery.states().get(worker_id)
+        return None if state is None else as_view(state)
+
     def limit_reached(self, need: WorkerNeed) -> str | None:
         return self._sizing.limit_reached(need)
 
@@ -291,8 +295,7 @@ class EcsFleet(AcquiringFleet):
         longest = self._idle_timeout * _FRESH_SHARE
         if not need.reserved:
             while (warm := self._inventory.take(attempt, size, longest)) is not None:
-                handle = await self._still_idle(*warm)
-                if handle is not None:
+                if (handle := await self._still_idle(*warm)) is not None:
                     log.info("warm worker reused", extra={"worker": handle.worker_id, "attempt": attempt})
                     return handle
             if not need.leaves_floor and (handle := await self._from_floor(need.attempt, size)) is not None:
@@ -309,8 +312,7 @@ class EcsFleet(AcquiringFleet):
         if not self._floor_size.covers(size):
             return None
         while (worker_id := await self._floor_worker()) is not None:
-            handle = await self.take(worker_id, attempt)
-            if handle is not None:
+            if (handle := await self.take(worker_id, attempt)) is not None:
                 log.info("worker of the floor used", extra={"worker": worker_id, "attempt": str(attempt)})
                 return handle
             await self._launches.stop(worker_id, "it was warm and cannot be used")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.worker_size import WorkerSize
+from gooseherd.domain.worker_size import Capacity, LaunchPurpose, WorkerResources, WorkerSize
 
 ATTEMPT_VARIABLE: Final = "WORKER_LAUNCHED_FOR"
 """In the container's environment, where it outlives StopTask; tags do not."""
@@ -20,6 +20,7 @@ KEEP_VARIABLE: Final = "WORKER_KEEP_SECONDS"
 THREADS_VARIABLE: Final = "WORKER_THREADS"
 """Of its tools, unless the settings say how many: its container sees the host's cores."""
 
+_SPOT: Final = "FARGATE_SPOT"
 _BEFORE_RUNNING: Final = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
 
 
@@ -43,6 +44,24 @@ class FleetTask:
     payload: Mapping[str, Any] = field(compare=False, repr=False)
 
     @property
+    def resources(self) -> WorkerResources:
+        """What is paid for."""
+        spot = self.payload.get("capacityProviderName") == _SPOT
+        return WorkerResources(
+            self.size, Capacity.SPOT if spot else Capacity.ON_DEMAND, LaunchPurpose.of(self.launched_for)
+        )
+
+    @property
+    def paid_from(self) -> float:
+        """From the download of its image on, Unix seconds; 0: it has not begun."""
+        return _unix_seconds(self.payload.get("pullStartedAt"))
+
+    @property
+    def ended_at(self) -> float | None:
+        """Unix seconds; None: it has not ended, or was never paid for."""
+        return _unix_seconds(self.payload.get("stoppedAt")) or None
+
+    @property
     def stopped(self) -> bool:
         """Certainly over."""
         return self.status == "STOPPED"
@@ -62,7 +81,6 @@ class FleetTask:
     @classmethod
     def read(cls, payload: Mapping[str, Any]) -> FleetTask:
         """From a task of DescribeTasks or RunTask. Raises KeyError without ARN or status."""
-        created = payload.get("createdAt")
         return cls(
             worker_id=WorkerId(payload["taskArn"].rpartition("/")[2]),
             status=payload["lastStatus"],
@@ -76,10 +94,14 @@ class FleetTask:
             ),
             launched_for=_launched_for(payload),
             started_by=payload.get("startedBy") or "",
-            created_at=created.timestamp() if isinstance(created, datetime) else 0.0,
+            created_at=_unix_seconds(payload.get("createdAt")),
             version=int(payload.get("version") or 0),
             payload=payload,
         )
+
+
+def _unix_seconds(moment: object) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else 0.0
 
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

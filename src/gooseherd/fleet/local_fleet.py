@@ -22,6 +22,7 @@ from gooseherd.domain.errors import NotFound, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.domain.worker_size import Capacity, WorkerResources, WorkerSize
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.launch import Launcher
 from gooseherd.fleet.local_certificates import LocalCertificates
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 0.05
 _VERDICT_SECONDS: Final = 1.0
 """From a broken connection to the process's end being noticed."""
+_RESOURCES: Final = WorkerResources(WorkerSize(0, 0, 0), Capacity.LOCAL)
+"""They have no sizes: nothing is paid for them but the machine."""
 _BEING_STOPPED: Final = "-"
 """In place of an attempt: taken by a process that leaves, in order to be stopped."""
 
@@ -116,6 +119,10 @@ class LocalFleet(AcquiringFleet):
         if (watching := self._processes.watching(worker_id)) is not None:
             await asyncio.wait({watching}, timeout=_VERDICT_SECONDS)
         return Reason.OUT_OF_MEMORY if self._processes.ran_out_of_memory(worker_id) else Reason.WORKER_LOST
+
+    def known(self, worker_id: WorkerId) -> WorkerView | None:
+        """Reads nothing: what is paid for is known of all alike."""
+        return WorkerView(worker_id, WorkerHealth.HEALTHY, 0.0, resources=_RESOURCES)
 
     def limit_reached(self, need: WorkerNeed) -> str | None:
         """None: there are no sizes here, but next time other programs may leave more room."""
@@ -312,4 +319,6 @@ class LocalFleet(AcquiringFleet):
             launched_for=record.attempt if record.address is None else None,
             warm=alive and self._is_idle(record),
             stoppable=alive,
+            resources=_RESOURCES,
+            paid_from=record.started_at if alive else 0.0,
         )

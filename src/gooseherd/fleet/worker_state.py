@@ -133,6 +133,9 @@ def as_view(state: WorkerState, held_for: str | None = None, *, warm: bool = Fal
         warm=warm and not state.gone,
         stoppable=task.wanted and not state.gone,
         size=f"{task.size.cpu / CPU_UNITS:g} vCPU, {task.size.memory_mib} MiB, {task.size.disk_gib} GiB disk",
+        resources=task.resources,
+        paid_from=task.paid_from,
+        ended_at=task.ended_at,
     )
 
 

@@ -29,6 +29,7 @@ from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
+from gooseherd.control.usage import UsageRecorder
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import GooseherdError, StoreUnavailable
 from gooseherd.domain.job import JobId, Owner
@@ -49,6 +50,7 @@ from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.retention import make_retention, removes_objects
 from gooseherd.wiring.store import open_store
+from gooseherd.wiring.usage import Accounting
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")
@@ -80,6 +82,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         store = measured_store(await stack.enter_async_context(open_store(settings)))
         jobs, files = store.jobs, store.files
         catalog = Catalog(files, time.monotonic)
+        accounting = Accounting(settings, store)
 
         cache = open_cache(settings)
         if cache is not None:
@@ -112,6 +115,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 wakeups=wakeups,
                 new_id=lambda: JobId(uuid.uuid4().hex),
                 on_read=read_notes.note,
+                budgets=accounting.budgets,
             )
             reserving = Reserving(settings, store)
             permits = reserving.permits
@@ -157,6 +161,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 )
                 loops.append(retention.loop)
             stack.push_async_callback(_flush, read_notes)
+            recorder = accounting.recorder(fleet)
+            loops.append(recorder.loop)
+            stack.push_async_callback(_flush, recorder)
             sessions = reserving.sessions(fleet, workers, submissions, wakeups)
             loops.append(sessions.loop)
             stack.push_async_callback(sessions.close)
@@ -191,6 +198,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 files=files,
                 catalog=catalog,
                 keys=store.keys,
+                usage=accounting.reports,
+                budgets=accounting.budgets,
+                served=accounting.served,
                 identity_provider=provider[0] if provider is not None else None,
                 token_seconds=settings.api_token_seconds,
                 submissions=submissions,
@@ -268,6 +278,6 @@ async def _readiness(
     return states
 
 
-async def _flush(read_notes: ReadNotes) -> None:
-    with suppress(StoreUnavailable):  # Who was read today is noted again tomorrow.
-        await read_notes.flush()
+async def _flush(noted: ReadNotes | UsageRecorder) -> None:
+    with suppress(StoreUnavailable):  # Neither is worth to hold up the end of the process.
+        await noted.flush()

@@ -10,7 +10,8 @@ from gooseherd.control.reconciler import Reconciler, ReconcilerLimits
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.fleet import Fleet
-from gooseherd.domain.ports.store import JobStore, ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.fleet import open_fleet

@@ -13,7 +13,9 @@ from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.ports.access import AccessTimes
 from gooseherd.domain.ports.batches import BatchStore
 from gooseherd.domain.ports.keys import KeyStore
-from gooseherd.domain.ports.store import FileStore, JobStore, ReservationStore
+from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import FileStore, JobStore
+from gooseherd.domain.ports.usage import UsageStore
 from gooseherd.settings import Settings
 from gooseherd.store.report import StoreReport
 from gooseherd.wiring.embedded_state import take_over
@@ -35,6 +37,7 @@ class Store:
     batches: BatchStore
     access: AccessTimes
     keys: KeyStore
+    usage: UsageStore
     ping: Callable[[], Awaitable[None]]
     """Raises StoreUnavailable when the store does not answer."""
 
@@ -58,6 +61,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             from gooseherd.store.mongo.files import MongoFiles
             from gooseherd.store.mongo.keys import MongoKeys
             from gooseherd.store.mongo.reservations import MongoReservations
+            from gooseherd.store.mongo.usage import MongoUsage
 
             mongo = connect.connect(settings.database_url or "", settings.database_name)
             stack.push_async_callback(mongo.client.close)
@@ -70,6 +74,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
                 MongoBatches(mongo),
                 MongoAccessTimes(mongo),
                 MongoKeys(mongo),
+                MongoUsage(mongo),
                 lambda: connect.ping(mongo),
             )
         else:
@@ -80,6 +85,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             from gooseherd.store.sql.jobs import SqlJobs
             from gooseherd.store.sql.keys import SqlKeys
             from gooseherd.store.sql.reservations import SqlReservations
+            from gooseherd.store.sql.usage import SqlUsage
 
             sql = await _open_sql(settings)
             stack.push_async_callback(sql.close)
@@ -93,6 +99,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
                 SqlBatches(sql),
                 SqlAccessTimes(sql),
                 SqlKeys(sql),
+                SqlUsage(sql),
                 lambda: ping(sql),
             )
 

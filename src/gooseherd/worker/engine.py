@@ -80,10 +80,16 @@ async def run_attempt(
         failure = failure_of(error)
         log.warning("attempt failed", exc_info=error, extra={"reason": str(failure.reason)})
         await _clear(work)
-        emit(EventKind.FAILED, reason=failure.reason, detail=failure.detail)
+        emit(EventKind.FAILED, reason=failure.reason, detail=failure.detail, bytes_in=run.bytes_in)
     else:
         await _clear(work)
-        emit(EventKind.DONE, manifest_digest=manifest.digest, percent=100.0)
+        emit(
+            EventKind.DONE,
+            manifest_digest=manifest.digest,
+            percent=100.0,
+            bytes_in=run.bytes_in,
+            bytes_out=sum(part.size for part in manifest.parts),
+        )
 
 
 class _Run:
@@ -108,6 +114,11 @@ class _Run:
         self._source = work / "source" / spec.source.filename
         self._streaming_source: StreamingSource | None = None
         self._made: dict[Kind, Path] = {}
+
+    @property
+    def bytes_in(self) -> int:
+        """Of the source, that have arrived."""
+        return self._progress.bytes_arrived
 
     async def end(self) -> None:
         """Cancel the download and the uploads that are still running."""

@@ -41,6 +41,8 @@ class ProgressReporter:
         self._fetched = 0.0
         self._running = 0.0
         self._percent = 0.0
+        self.bytes_arrived = 0
+        """Of the source, whatever was read of them again."""
         self._waiting: dict[str, Any] = {}
         """Part of every progress event, also of a running step's, until more of the source arrives."""
 
@@ -64,6 +66,7 @@ class ProgressReporter:
     def arrived(self, fraction: float, size: int) -> None:
         """That fraction of the source has arrived, `size` bytes."""
         self._waiting = {}
+        self.bytes_arrived = max(self.bytes_arrived, size)
         self._fetched = max(self._fetched, FETCH_PERCENT * min(1.0, fraction))
         self._emit_progress(size, 0)
 

@@ -26,10 +26,12 @@ from gooseherd.api.server.http_server import HttpServer
 from gooseherd.api.server.limits import HttpLimits
 from gooseherd.control.batch_loop import AdvanceBatch, BatchLoop, BatchTiming
 from gooseherd.control.batches import Batches
+from gooseherd.control.budgets import Budget, Budgets
 from gooseherd.control.loop import PassReport
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.sessions import Sessions
 from gooseherd.control.submission import SubmissionLimits, Submissions
+from gooseherd.control.usage import ServedBytes, UsageReports
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, Event
@@ -43,10 +45,12 @@ from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.batches import BatchLimits, BatchStore
 from gooseherd.domain.ports.cache import FileSpan, StoredObject
 from gooseherd.domain.ports.keys import KeyStore
+from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.ports.source import SourceDetails, Upstream
-from gooseherd.domain.ports.store import ReservationStore
+from gooseherd.domain.ports.usage import UsageStore
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.usage_report import Prices
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.files import SqlFiles
@@ -54,6 +58,7 @@ from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.keys import SqlKeys
 from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.sqlite import open_sqlite
+from gooseherd.store.sql.usage import SqlUsage
 
 ADMIN_KEY = "the-admin-key"
 RUNNING_LIMIT = 4
@@ -371,8 +376,10 @@ class Builder:
         batches: BatchStore | None = None,
         reservations: ReservationStore | None = None,
         keys: KeyStore | None = None,
+        usage: UsageStore | None = None,
     ) -> None:
         self._keys = keys
+        self._usage = usage
         self._reservations = reservations
         self._jobs = jobs
         self._files = files
@@ -390,6 +397,8 @@ class Builder:
         batch_limits: BatchLimits = BatchLimits(20, 4),  # noqa: B008 - frozen
         batch_ttl: timedelta = timedelta(days=1),
         http_limits: HttpLimits = HttpLimits(),  # noqa: B008 - frozen
+        prices: Prices = Prices(),  # noqa: B008 - frozen
+        budget: Budget = Budget(),  # noqa: B008 - frozen
         **changes: Any,
     ) -> Town:
         """Keyword arguments replace fields of the Dependencies."""
@@ -404,6 +413,9 @@ class Builder:
             new_id=lambda: JobId(f"job{next(self._numbers)}"),
             poll_seconds=0.05,
         )
+        reports = None if self._usage is None else UsageReports(self._usage, self._jobs, prices)
+        if reports is not None:
+            submissions.budgets = Budgets(reports, budget, self._keys, remembered_seconds=0)
         readiness = {"store": "ok", "cache": "ok"}
         batches: Batches | None = None
         loop: BatchLoop | None = None
@@ -452,6 +464,9 @@ class Builder:
                 sessions=sessions,
                 admin_key=ADMIN_KEY,
                 keys=self._keys,
+                usage=reports,
+                budgets=submissions.budgets,
+                served=ServedBytes("here") if reports is not None else None,
                 wait_max_seconds=15,
                 version="0.1.0",
                 build="test",
@@ -512,6 +527,7 @@ async def build_town(tmp_path: Path) -> AsyncIterator[Build]:
         SqlBatches(database),
         SqlReservations(database),
         SqlKeys(database),
+        SqlUsage(database),
     )
     yield builder
     await builder.end()

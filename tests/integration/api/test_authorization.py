@@ -135,6 +135,12 @@ def token_makers(caller: Shown, level: str) -> int | None:
     return refusal(caller, "read") or of_the_entry(caller, level)
 
 
+def owners(caller: Shown, level: str) -> int | None:
+    if caller.anonymous:
+        return WITHOUT_A_KEY
+    return WITHOUT_THE_SCOPE if caller.token else None
+
+
 def readers(caller: Shown, level: str) -> int | None:
     return refusal(caller, "read")
 
@@ -232,6 +238,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/files"): Row(admins, body=ENTRY),
     ("POST", "/files/import"): Row(admins, body=ENTRY),
     ("DELETE", "/files/{dcc}/{local_id}"): Row(admins, path="/files/4dn/nothing"),
+    ("GET", "/usage"): Row(owners),
     ("GET", "/fleet"): Row(admins),
     ("DELETE", "/fleet/{worker_id}"): Row(admins, path="/fleet/none"),
     ("POST", "/keys"): Row(admins, body={"owner": "x", "scopes": ["read"]}),

@@ -40,6 +40,7 @@ class FileView(ResponseModel):
     data_access_level: str
     status: str
     sidecars: list[SidecarView]
+    package: str | None = Field(default=None, description="Which data package it was imported from.")
     identity: str = Field(description="What keys are made of; `weak-…` when no digest is known.")
     data_url: str
     index_url: str

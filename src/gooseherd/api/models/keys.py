@@ -39,6 +39,17 @@ class KeyRequest(BaseModel):
     expires_in_seconds: int | None = Field(
         default=None, strict=True, ge=1, le=_YEARS_SECONDS, description="Unset: never."
     )
+    budget_per_day: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e9,
+        allow_inf_nan=False,
+        description="What the owner may use in a day (UTC), in the currency of the price table, instead of "
+        "USAGE_BUDGET_PER_DAY; of several keys the largest counts.",
+    )
+    budget_per_month: float | None = Field(
+        default=None, ge=0, le=1e9, allow_inf_nan=False, description="The same for a calendar month."
+    )
 
 
 class RotationRequest(BaseModel):
@@ -68,6 +79,8 @@ class KeyView(ResponseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None = Field(description="Right to the hour.")
+    budget_per_day: float | None
+    budget_per_month: float | None
 
     @classmethod
     def of(cls, key: ApiKey, now: datetime) -> KeyView:
@@ -83,6 +96,8 @@ class KeyView(ResponseModel):
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
             last_used_at=key.last_used_at,
+            budget_per_day=key.budget_per_day,
+            budget_per_month=key.budget_per_month,
         )
 
 

@@ -94,6 +94,8 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
                 all_collections=every,
                 label=_printable(wanted.label, "label"),
                 expires_at=dependencies.wall_clock() + timedelta(seconds=expires) if expires else None,
+                budget_per_day=wanted.budget_per_day,
+                budget_per_month=wanted.budget_per_month,
             )
         )
         context.affected = f"key {key.key_id}"
@@ -133,6 +135,8 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
                 all_collections=key.all_collections,
                 label=key.label,
                 expires_at=key.expires_at,
+                budget_per_day=key.budget_per_day,
+                budget_per_month=key.budget_per_month,
             )
         )
         # The new one first: a failure in between leaves the old one as it was.

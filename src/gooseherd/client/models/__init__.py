@@ -32,8 +32,10 @@ from gooseherd.client.models.jobs import (
     Waits,
 )
 from gooseherd.client.models.model import Model, NotThisRecord
+from gooseherd.client.models.usage import Amounts, Usage, UsageBudget, UsageLine
 
 __all__ = [
+    "Amounts",
     "Attempt",
     "Batch",
     "BatchFile",
@@ -70,6 +72,9 @@ __all__ = [
     "Sidecar",
     "Token",
     "TrackText",
+    "Usage",
+    "UsageBudget",
+    "UsageLine",
     "Waiting",
     "Waits",
 ]

@@ -32,6 +32,8 @@ class Key(Model):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    budget_per_day: float | None = None
+    budget_per_month: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

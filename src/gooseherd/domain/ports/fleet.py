@@ -11,7 +11,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import Format
 from gooseherd.domain.job import WorkerId
-from gooseherd.domain.worker_size import WorkerSize
+from gooseherd.domain.worker_size import WorkerResources, WorkerSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,12 @@ class WorkerView:
     stoppable: bool = True
     """It lives and nobody has asked it to end."""
     size: str = ""
+    resources: WorkerResources | None = None
+    """What is paid for, as far as is known."""
+    paid_from: float = 0.0
+    """Unix seconds; 0: nothing is paid for it yet, or it is not known."""
+    ended_at: float | None = None
+    """Unix seconds; None: it has not ended, or it is not known when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,10 @@ class Fleet(Protocol):
         Waits a few seconds at most for what can be known.
         """
         ...
+
+    def known(self, worker_id: WorkerId) -> WorkerView | None:
+        """The worker as it is known now; None: nothing is known of it. Does not wait."""
+        return None
 
     def limit_reached(self, need: WorkerNeed) -> str | None:
         """The limit, and its setting, that leaves no larger worker after the newest shortage of `need`.

@@ -10,13 +10,24 @@ from typing import Any, Protocol
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.failures import Failure
 from gooseherd.domain.formats import Format
-from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
+from gooseherd.domain.job import (
+    NOT_KNOWN,
+    AttemptEnd,
+    Fence,
+    Job,
+    JobId,
+    Owner,
+    Progress,
+    Requester,
+    Submission,
+    WorkerId,
+)
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.reservation import Reservation, ReservationId
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.domain.visibility import EVERYTHING, Visibility
+from gooseherd.domain.worker_size import WorkerResources
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,8 @@ class FileQuery:
     dcc: Dcc | None = None
     text: str | None = None
     file_format: Format | None = None
+    package: str | None = None
+    """Only entries of that import of a data package; without `text`."""
     limit: int = 50
     after: str | None = None
     """The `next` of the page before."""
@@ -153,53 +166,13 @@ class Start:
     started_at: datetime
 
 
-class ReservationStore(Protocol):
-    """Workers that are reserved. Each method is one write or one read; times are the store's clock.
-
-    All raise StoreUnavailable when the outcome is unknown.
-    """
-
-    async def reserve(self, wanted: Reservation, limit: int) -> Reservation | None:
-        """Insert `wanted`, or return the live reservation that its owner has already, by another id.
-
-        It takes one of `limit` slots of its purpose that no live one has, whatever its own `slot`; one of
-        the floor takes the slot it names. However many processes ask at once, an owner and a slot never
-        have two. Again with the same id changes nothing. Its times are set to the store's.
-
-        None: all slots are taken.
-        """
-        ...
-
-    async def get(self, reservation_id: ReservationId) -> Reservation | None:
-        """The reservation, or None."""
-        ...
-
-    async def live(self, ended_after: datetime | None = None) -> Sequence[Reservation]:
-        """All that have not ended, oldest first; with a time those too that ended after it."""
-        ...
-
-    async def change(self, seen: Reservation, wanted: Reservation) -> Reservation | None:
-        """Replace `seen` by `wanted`, with the next version; None, and nothing changed: it is not as seen.
-
-        `changed_at` is set, and `ended_at` when `wanted` has ended.
-        """
-        ...
-
-    async def forget(self, ended_before: datetime) -> int:
-        """Remove those that ended before; how many there were."""
-        ...
-
-    async def now(self) -> datetime:
-        """The store's clock, UTC."""
-        ...
-
-
 class JobStore(Protocol):
     """Jobs, the queue and the workflow mutex.
 
     Each method that changes a job is one conditional write with majority write concern.
     Methods that take a `fence` raise LeaseLost when the fence is no longer the job's or
-    the job's status does not have the edge; then nothing was changed. All methods raise
+    the job's status does not have the edge; then nothing was changed. Those that end an attempt
+    record in the same write what it used, once (UsageStore). All methods raise
     StoreUnavailable when the outcome is unknown. Times are the store's clock.
     """
 
@@ -303,9 +276,17 @@ class JobStore(Protocol):
         ...
 
     async def assign_worker(
-        self, job_id: JobId, fence: Fence, worker_id: WorkerId, dispatched: Mapping[str, Any] | None = None
+        self,
+        job_id: JobId,
+        fence: Fence,
+        worker_id: WorkerId,
+        dispatched: Mapping[str, Any] | None = None,
+        resources: WorkerResources | None = None,
     ) -> None:
-        """Record, before the attempt starts there, which worker runs it and what it is sent (plain data)."""
+        """Record, before the attempt starts there, which worker runs it and what it is sent (plain data).
+
+        From now on the attempt uses what that worker costs.
+        """
         ...
 
     async def record_progress(self, job_id: JobId, fence: Fence, progress: Progress) -> None:
@@ -326,12 +307,24 @@ class JobStore(Protocol):
         ...
 
     async def finalize(
-        self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]
+        self,
+        job_id: JobId,
+        fence: Fence,
+        manifest_digest: str,
+        parts: Sequence[Part],
+        attempt: AttemptEnd = NOT_KNOWN,
     ) -> None:
         """finalizing→completed; frees the mutex."""
         ...
 
-    async def release_workflow(self, job_id: JobId, fence: Fence, status: Status, failure: Failure) -> Job:
+    async def release_workflow(
+        self,
+        job_id: JobId,
+        fence: Fence,
+        status: Status,
+        failure: Failure,
+        attempt: AttemptEnd = NOT_KNOWN,
+    ) -> Job:
         """→failed or →cancelled; frees the mutex. The first writer's reason stands.
 
         Raises:
@@ -340,7 +333,14 @@ class JobStore(Protocol):
         """
         ...
 
-    async def requeue(self, job_id: JobId, fence: Fence, failure: Failure, delay: timedelta) -> Job:
+    async def requeue(
+        self,
+        job_id: JobId,
+        fence: Fence,
+        failure: Failure,
+        delay: timedelta,
+        attempt: AttemptEnd = NOT_KNOWN,
+    ) -> Job:
         """running/finalizing→pending, due after `delay`; the attempt's record keeps the failure."""
         ...
 

@@ -9,6 +9,7 @@ Beside the fields of `Job` it keeps:
 - `running_slot`: which of the running limit's slots a leased job has; `holds_slot` tells whether it has one.
 - `holds_permit`: it is leased for the session that `session_id` names.
 - `not_before`: never missing; equal to `enqueued_at` it means "at once".
+- `usage_due`: an attempt has ended whose usage is not among the rows of `usage` yet (store/mongo/usage.py).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import AccessLevel, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.domain.visibility import Visibility
+from gooseherd.domain.worker_size import WorkerResources
 from gooseherd.store.mongo.connect import Document
 
 
@@ -216,4 +218,10 @@ def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
         reason=_to_reason(data["reason"]),
         detail=data["detail"],
         dispatched=data.get("dispatched"),
+        # Attempts of earlier versions have none of these.
+        assigned_at=data.get("assigned_at"),
+        resources=None if data.get("resources") is None else WorkerResources.from_json(data["resources"]),
+        worked_until=data.get("worked_until"),
+        bytes_in=data.get("bytes_in", 0),
+        bytes_out=data.get("bytes_out", 0),
     )

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.errors import StillWanted
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import Fence, Job, JobId
+from gooseherd.domain.job import NOT_KNOWN, AttemptEnd, Fence, Job, JobId
 from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.edges import Edge
@@ -32,7 +32,12 @@ class JobEndWrites(FencedWrites):
 
     @store_operation
     async def finalize(
-        self, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]
+        self,
+        job_id: JobId,
+        fence: Fence,
+        manifest_digest: str,
+        parts: Sequence[Part],
+        attempt: AttemptEnd = NOT_KNOWN,
     ) -> None:
         """finalizing→completed; frees the mutex. Again with the same digest changes nothing.
 
@@ -42,7 +47,7 @@ class JobEndWrites(FencedWrites):
         update = {
             "$set": {
                 **self._ended(Status.COMPLETED, now),
-                **_attempt_ended(Reason.PUBLISHED, "", now),
+                **_attempt_ended(Reason.PUBLISHED, "", now, attempt),
                 "reason": Reason.PUBLISHED.value,
                 "manifest_digest": manifest_digest,
                 "parts": from_parts(parts),
@@ -59,7 +64,14 @@ class JobEndWrites(FencedWrites):
             )
 
     @store_operation
-    async def release_workflow(self, job_id: JobId, fence: Fence, status: Status, failure: Failure) -> Job:
+    async def release_workflow(
+        self,
+        job_id: JobId,
+        fence: Fence,
+        status: Status,
+        failure: Failure,
+        attempt: AttemptEnd = NOT_KNOWN,
+    ) -> Job:
         """→failed or →cancelled; frees the mutex. The first writer's reason stands.
 
         Only a leased job can be released: one that went back to the queue has no holder.
@@ -70,7 +82,7 @@ class JobEndWrites(FencedWrites):
         update = {
             "$set": {
                 **self._ended(status, now),
-                **_attempt_ended(failure.reason, failure.detail, now),
+                **_attempt_ended(failure.reason, failure.detail, now, attempt),
                 "reason": failure.reason.value,
                 "detail": failure.detail,
             }
@@ -82,12 +94,19 @@ class JobEndWrites(FencedWrites):
         )  # fmt: skip
 
     @store_operation
-    async def requeue(self, job_id: JobId, fence: Fence, failure: Failure, delay: timedelta) -> Job:
+    async def requeue(
+        self,
+        job_id: JobId,
+        fence: Fence,
+        failure: Failure,
+        delay: timedelta,
+        attempt: AttemptEnd = NOT_KNOWN,
+    ) -> Job:
         """running/finalizing→pending, due after `delay`, at its old place in the queue."""
         now = await self._clock.now()
         update = {
             "$set": {
-                **_attempt_ended(failure.reason, failure.detail, now),
+                **_attempt_ended(failure.reason, failure.detail, now, attempt),
                 "status": Status.PENDING.value,
                 "not_before": now + delay,
                 "updated_at": now,
@@ -132,9 +151,13 @@ def _last_reason(job: Job) -> Reason | None:
     return job.attempts[-1].reason if job.attempts else None
 
 
-def _attempt_ended(reason: Reason, detail: str, now: datetime) -> Document:
+def _attempt_ended(reason: Reason, detail: str, now: datetime, attempt: AttemptEnd) -> Document:
     return {
         "attempts.$.reason": reason.value,
         "attempts.$.detail": detail,
         "attempts.$.ended_at": now,
+        "attempts.$.worked_until": attempt.worked_until,
+        "attempts.$.bytes_in": attempt.bytes_in,
+        "attempts.$.bytes_out": attempt.bytes_out,
+        "usage_due": True,
     }

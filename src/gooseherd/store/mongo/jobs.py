@@ -181,7 +181,8 @@ class MongoJobs(JobLeases, JobEndWrites):
     @store_operation
     async def forget_ended(self, ended_before: datetime, limit: int) -> int:
         """By age, so that few that go on are looked at in vain. By `expires_at` the server forgets, too."""
-        old: Document = {"created_at": {"$lt": ended_before}, "active": False}
+        # What an attempt used is counted before the job that says so is gone.
+        old: Document = {"created_at": {"$lt": ended_before}, "active": False, "usage_due": {"$ne": True}}
         found = self._jobs.find(
             {**old, "finished_at": {"$lt": ended_before}},
             projection={"_id": 1},
@@ -191,4 +192,5 @@ class MongoJobs(JobLeases, JobEndWrites):
         ids = [document["_id"] for document in await found.to_list()]
         if not ids:
             return 0
-        return (await self._jobs.delete_many({"_id": {"$in": ids}, "active": False})).deleted_count
+        still = {"_id": {"$in": ids}, "active": False, "usage_due": {"$ne": True}}
+        return (await self._jobs.delete_many(still)).deleted_count

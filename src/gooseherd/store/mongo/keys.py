@@ -43,6 +43,8 @@ class MongoKeys:
             "expires_at": None if key.expires_at is None else whole_milliseconds(key.expires_at),
             "revoked_at": None,
             "last_used_at": None,
+            "budget_per_day": key.budget_per_day,
+            "budget_per_month": key.budget_per_month,
         }
         with suppress(DuplicateKeyError):
             await self._keys.insert_one(document)
@@ -141,4 +143,7 @@ def _read(document: Mapping[str, Any]) -> ApiKey:
         expires_at=document["expires_at"],
         revoked_at=document["revoked_at"],
         last_used_at=document["last_used_at"],
+        # Keys of earlier versions have none.
+        budget_per_day=document.get("budget_per_day"),
+        budget_per_month=document.get("budget_per_month"),
     )

@@ -14,6 +14,7 @@ from gooseherd.domain.artifact import Part
 from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, WorkerId
 from gooseherd.domain.ports.store import Renewal
 from gooseherd.domain.states import Status
+from gooseherd.domain.worker_size import WorkerResources
 from gooseherd.store import edges
 from gooseherd.store.mongo.connect import Document, store_operation
 from gooseherd.store.mongo.documents import from_parts, new_attempt, to_job
@@ -166,14 +167,22 @@ class JobLeases(FencedWrites):
 
     @store_operation
     async def assign_worker(
-        self, job_id: JobId, fence: Fence, worker_id: WorkerId, dispatched: Mapping[str, Any] | None = None
+        self,
+        job_id: JobId,
+        fence: Fence,
+        worker_id: WorkerId,
+        dispatched: Mapping[str, Any] | None = None,
+        resources: WorkerResources | None = None,
     ) -> None:
         """Record, before the attempt starts there, which worker runs it."""
+        now = await self._clock.now()
         update = {
             "$set": {
                 "attempts.$.worker_id": worker_id,
                 "attempts.$.dispatched": dispatched,
-                "updated_at": await self._clock.now(),
+                "attempts.$.assigned_at": now,
+                "attempts.$.resources": None if resources is None else resources.to_json(),
+                "updated_at": now,
             }
         }
         if not await self._fenced(edges.ASSIGN_WORKER, job_id, fence, update, OPEN_ATTEMPT):

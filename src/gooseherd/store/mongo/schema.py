@@ -40,6 +40,8 @@ SHARED_SECRETS: Final = "shared_secrets"
 TURNS: Final = "turns"
 """The last rank given to each requester and priority."""
 
+USAGE: Final = "usage"
+
 ONE_ACTIVE: Final = "one_active_job"
 """The workflow mutex."""
 ONE_PER_SLOT: Final = "one_job_per_slot"
@@ -113,6 +115,16 @@ INDEXES: Final[tuple[Index, ...]] = (
         JOBS, "ended", (("expires_at", 1),), "forgets jobs that ended long ago", expire_after_seconds=0
     ),
     Index(
+        JOBS, "usage_due", (("usage_due", 1),), "attempts whose usage is to be counted",
+        partial={"usage_due": True},
+    ),
+    Index(USAGE, "day", (("day", 1), ("_id", 1)), "a report of some days; what may be forgotten"),
+    Index(USAGE, "of_requester", (("requester", 1), ("day", 1)), "what one requester may still use"),
+    Index(
+        USAGE, "open", (("day", 1), ("worker_id", 1)), "workers that are not known to have ended",
+        partial={"open": True},
+    ),
+    Index(
         TURNS, "at", (("at", 1),), "forgets requesters that no longer ask",
         expire_after_seconds=TURN_SECONDS,
     ),
@@ -141,6 +153,10 @@ INDEXES: Final[tuple[Index, ...]] = (
     Index(FILES, "name", (("dcc", 1), ("local_id", 1)), "one entry per name", unique=True),
     Index(FILES, "words", (("words", 1),), "search by the beginning of a word"),
     Index(FILES, "identity", (("identity", 1), ("_id", 1)), "the entries of one content"),
+    Index(
+        FILES, "package", (("package", 1), ("_id", 1)), "what an import of a package before has stored",
+        partial={"package": {"$gt": ""}},
+    ),
     Index(FILES, "file_format", (("file_format", 1), ("_id", 1)), "the list of one format's files"),
 )  # fmt: skip
 

@@ -147,6 +147,7 @@ def file_row(entry: SourceFile) -> dict[str, Any]:
         "file_format": entry.file_format.name,
         "identity": str(entry.identity),
         "public": entry.access_level is AccessLevel.PUBLIC,
+        "package": entry.package,
         "names": search.names(entry),
         "words": search.words(entry),
         "entry": to_json(entry.to_json()),
@@ -175,6 +176,8 @@ def _page(tx: Transaction, text: search.Wanted, query: FileQuery) -> Sequence[An
         found = found.where(files.c.file_format == query.file_format.name)
     if query.dcc is not None:
         found = found.where(files.c.dcc == query.dcc)
+    if query.package is not None:
+        found = found.where(files.c.package == storable(query.package))
     visible = only_visible(files, query.visible)
     if visible is not None:
         found = found.where(visible)

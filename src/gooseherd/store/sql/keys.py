@@ -33,6 +33,8 @@ class SqlKeys(Stored):
             "label": key.label,
             "created_at": tx.now,
             "expires_at": key.expires_at,
+            "budget_per_day": key.budget_per_day,
+            "budget_per_month": key.budget_per_month,
         }
         insert = insert_into(tx.dialect, api_keys)
         tx.connection.execute(insert.on_conflict_do_nothing(index_elements=["id"]), row)
@@ -126,4 +128,6 @@ def _to_key(row: Row[Any]) -> ApiKey:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        budget_per_day=row.budget_per_day,
+        budget_per_month=row.budget_per_month,
     )

@@ -16,14 +16,16 @@ from sqlalchemy import Row, bindparam, case, update
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.errors import LeaseLost, StillWanted
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, WorkerId
+from gooseherd.domain.job import NOT_KNOWN, AttemptEnd, Fence, Job, JobId, Owner, Progress, WorkerId
 from gooseherd.domain.ports.store import Renewal
 from gooseherd.domain.states import Status
+from gooseherd.domain.worker_size import WorkerResources
 from gooseherd.store import edges
 from gooseherd.store.sql.columns import Moment, storable
 from gooseherd.store.sql.database import Transaction, writing
 from gooseherd.store.sql.reading import JobReads, load
 from gooseherd.store.sql.rows import (
+    assignment,
     from_parts,
     from_progress,
     new_attempt,
@@ -34,6 +36,7 @@ from gooseherd.store.sql.rows import (
 from gooseherd.store.sql.schema import job_workers, jobs
 from gooseherd.store.sql.turns import free_slot, in_turn, permit_taken
 from gooseherd.store.sql.upserts import insert_if_absent
+from gooseherd.store.sql.usage import record_work
 from gooseherd.store.sql.writing import ITS_ID, NOT_HELD, NOW, change, closed, demands, end, known, locked
 
 _log = logging.getLogger(__name__)
@@ -172,12 +175,13 @@ class JobHolding(JobReads):
         fence: Fence,
         worker_id: WorkerId,
         dispatched: Mapping[str, Any] | None = None,
+        resources: WorkerResources | None = None,
     ) -> None:
         """Record, before the attempt starts there, which worker runs it."""
         row = locked(tx, edges.ASSIGN_WORKER, job_id, fence)
         if row is None:
             raise lost(job_id, fence, "assign_worker")
-        attempts = with_open_attempt(row.attempts, {"worker_id": worker_id, "dispatched": dispatched})
+        attempts = with_open_attempt(row.attempts, assignment(worker_id, dispatched, resources, tx.now))
         change(tx, edges.ASSIGN_WORKER, job_id, fence, {"attempts": attempts})
         row_of_worker = {"worker_id": worker_id, "job_id": job_id}
         tx.connection.execute(insert_if_absent(tx.dialect, job_workers), row_of_worker)
@@ -221,7 +225,13 @@ class JobHolding(JobReads):
 
     @writing
     def finalize(
-        self, tx: Transaction, job_id: JobId, fence: Fence, manifest_digest: str, parts: Sequence[Part]
+        self,
+        tx: Transaction,
+        job_id: JobId,
+        fence: Fence,
+        manifest_digest: str,
+        parts: Sequence[Part],
+        attempt: AttemptEnd = NOT_KNOWN,
     ) -> None:
         """finalizing→completed; frees the mutex. Again with the same digest changes nothing."""
         row = locked(tx, edges.FINALIZE, job_id, fence)
@@ -232,18 +242,24 @@ class JobHolding(JobReads):
             )  # fmt: skip
             return
         values = {
-            "attempts": closed(row, Reason.PUBLISHED, "", tx.now),
+            "attempts": closed(row, Reason.PUBLISHED, "", tx.now, attempt),
             "reason": Reason.PUBLISHED.value,
             "manifest_digest": manifest_digest,
             "parts": from_parts(parts),
             "percent": 100.0,
             "progress": {**row.progress, "eta_seconds": None},
         }
-        end(tx, edges.FINALIZE, job_id, fence, values)
+        record_work(tx, to_job(_certain(end(tx, edges.FINALIZE, job_id, fence, values))))
 
     @writing
     def release_workflow(
-        self, tx: Transaction, job_id: JobId, fence: Fence, status: Status, failure: Failure
+        self,
+        tx: Transaction,
+        job_id: JobId,
+        fence: Fence,
+        status: Status,
+        failure: Failure,
+        attempt: AttemptEnd = NOT_KNOWN,
     ) -> Job:
         """→failed or →cancelled; frees the mutex. The first writer's reason stands.
 
@@ -262,15 +278,21 @@ class JobHolding(JobReads):
                 lambda job: (job.status, job.reason, job.detail) == written,
             )  # fmt: skip
         values = {
-            "attempts": closed(row, failure.reason, failure.detail, tx.now),
+            "attempts": closed(row, failure.reason, failure.detail, tx.now, attempt),
             "reason": failure.reason.value,
             "detail": failure.detail,
         }
-        return to_job(_certain(end(tx, edge, job_id, fence, values)))
+        return record_work(tx, to_job(_certain(end(tx, edge, job_id, fence, values))))
 
     @writing
     def requeue(
-        self, tx: Transaction, job_id: JobId, fence: Fence, failure: Failure, delay: timedelta
+        self,
+        tx: Transaction,
+        job_id: JobId,
+        fence: Fence,
+        failure: Failure,
+        delay: timedelta,
+        attempt: AttemptEnd = NOT_KNOWN,
     ) -> Job:
         """running/finalizing→pending, due after `delay`, at its old place in the queue."""
         row = locked(tx, edges.REQUEUE, job_id, fence)
@@ -280,11 +302,11 @@ class JobHolding(JobReads):
                 lambda job: job.status is Status.PENDING and _last_reason(job) is failure.reason,
             )  # fmt: skip
         values = {
-            "attempts": closed(row, failure.reason, failure.detail, tx.now),
+            "attempts": closed(row, failure.reason, failure.detail, tx.now, attempt),
             "not_before": tx.now + delay,
             **NOT_HELD,
         }
-        return to_job(_certain(change(tx, edges.REQUEUE, job_id, fence, values)))
+        return record_work(tx, to_job(_certain(change(tx, edges.REQUEUE, job_id, fence, values))))
 
 
 def lost(job_id: JobId, fence: Fence, operation: str) -> LeaseLost:

@@ -167,11 +167,43 @@ def _add_keys_and_visibility(tx: Transaction) -> None:
         tx.connection.execute(text(statement))
 
 
+def _add_usage_and_packages(tx: Transaction) -> None:
+    """What was used, by day, and what key owners may use; entries name the package they are of.
+
+    Attempts that ended before have no usage: they did not say since when.
+    """
+    postgres = tx.dialect == "postgresql"
+    words = 'TEXT COLLATE "C"' if postgres else "TEXT"
+    still_open = "open" if postgres else "open = 1"
+    amounts = (
+        "attempts", "milliseconds", "cpu_milliseconds", "memory_milliseconds", "disk_milliseconds",
+        "bytes_in", "bytes_out", "bytes_served",
+    )  # fmt: skip
+    columns = (
+        f"id {words} NOT NULL PRIMARY KEY, kind {words} NOT NULL, day {words} NOT NULL, "
+        f"requester {words} NOT NULL, dcc {words} NOT NULL, capacity {words} NOT NULL, "
+        f"purpose {words} NOT NULL, job_id {words}, worker_id {words}, open BOOLEAN NOT NULL, "
+        + ", ".join(f"{name} BIGINT NOT NULL" for name in amounts)
+    )
+    for statement in (
+        f"CREATE TABLE usage ({columns})",
+        "CREATE INDEX usage_by_day ON usage (day, id)",
+        "CREATE INDEX usage_of_requester ON usage (requester, day)",
+        f"CREATE INDEX usage_open ON usage (day) WHERE {still_open}",
+        "ALTER TABLE api_keys ADD COLUMN budget_per_day DOUBLE PRECISION",
+        "ALTER TABLE api_keys ADD COLUMN budget_per_month DOUBLE PRECISION",
+        f"ALTER TABLE files ADD COLUMN package {words}",
+        "CREATE INDEX files_by_package ON files (package, dcc, local_id) WHERE package IS NOT NULL",
+    ):
+        tx.connection.execute(text(statement))
+
+
 STEPS: Final[Sequence[Step]] = (
     _rank_the_queue,
     _add_batches_and_access_times,
     _reserve_workers,
     _add_keys_and_visibility,
+    _add_usage_and_packages,
 )
 """The first makes schema 2 of schema 1, and so on."""
 

@@ -53,7 +53,7 @@ _NEIGHBOURS: Final = text(
     """
 )
 
-REPLACED: Final = ("file_format", "identity", "public", "names", "words", "entry")
+REPLACED: Final = ("file_format", "identity", "public", "package", "names", "words", "entry")
 """What a new version of an entry brings."""
 
 # Straight to the driver: an import spends its time here, and all values are ready.

@@ -13,6 +13,7 @@ from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import ALL, Format, resolve
 from gooseherd.domain.job import (
+    AttemptEnd,
     AttemptRecord,
     Fence,
     Job,
@@ -28,6 +29,7 @@ from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import AccessLevel, Dcc, LocalId, Sidecar, SidecarKind, SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.worker_size import WorkerResources
 from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
 
 Document = dict[str, Any]
@@ -122,6 +124,7 @@ def to_file(data: Mapping[str, Any]) -> SourceFile:
             Sidecar(SidecarKind(sidecar["kind"]), sidecar["access_url"], sidecar["size_in_bytes"])
             for sidecar in data["sidecars"]
         ),
+        package=data.get("package"),
     )
 
 
@@ -160,9 +163,31 @@ def with_open_attempt(attempts: Sequence[Document], change: Mapping[str, Any]) -
     return [{**attempt, **change} if attempt is current else attempt for attempt in attempts]
 
 
-def attempt_end(reason: Reason, detail: str, now: datetime) -> Document:
+def attempt_end(reason: Reason, detail: str, now: datetime, end: AttemptEnd) -> Document:
     """What closes an attempt."""
-    return {"reason": reason.value, "detail": detail, "ended_at": to_milliseconds(now)}
+    return {
+        "reason": reason.value,
+        "detail": detail,
+        "ended_at": to_milliseconds(now),
+        "worked_until": None if end.worked_until is None else to_milliseconds(end.worked_until),
+        "bytes_in": end.bytes_in,
+        "bytes_out": end.bytes_out,
+    }
+
+
+def assignment(
+    worker_id: WorkerId,
+    dispatched: Mapping[str, Any] | None,
+    resources: WorkerResources | None,
+    now: datetime,
+) -> Document:
+    """What an attempt gets with its worker."""
+    return {
+        "worker_id": worker_id,
+        "dispatched": dispatched,
+        "assigned_at": to_milliseconds(now),
+        "resources": None if resources is None else resources.to_json(),
+    }
 
 
 def _to_recipe(data: Mapping[str, Any]) -> Recipe:
@@ -189,6 +214,12 @@ def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
         reason=None if data["reason"] is None else Reason(data["reason"]),
         detail=data["detail"],
         dispatched=data.get("dispatched"),
+        # Attempts of earlier versions have none of these.
+        assigned_at=_to_moment(data.get("assigned_at")),
+        resources=None if data.get("resources") is None else WorkerResources.from_json(data["resources"]),
+        worked_until=_to_moment(data.get("worked_until")),
+        bytes_in=data.get("bytes_in", 0),
+        bytes_out=data.get("bytes_out", 0),
     )
 
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from gooseherd.domain.states import Status
+from gooseherd.domain.usage import AMOUNTS
 from gooseherd.store.sql.columns import PLAIN, Json, Moment, Words
 from gooseherd.store.sql.word_tables import add_word_index
 
@@ -286,6 +287,36 @@ Index(
 # Which ended lately, and which may be forgotten.
 Index("reservations_by_end", reservations.c.ended_at)
 
+usage: Final = Table(
+    "usage",
+    metadata,
+    # The same whoever writes the row again (domain/usage.py).
+    Column("id", Words, primary_key=True),
+    Column("kind", PLAIN, nullable=False),
+    # YYYY-MM-DD, UTC.
+    Column("day", PLAIN, nullable=False),
+    Column("requester", Words, nullable=False),
+    Column("dcc", Words, nullable=False),
+    Column("capacity", PLAIN, nullable=False),
+    Column("purpose", PLAIN, nullable=False),
+    # No reference: jobs are forgotten before.
+    Column("job_id", Words),
+    Column("worker_id", Words),
+    # Of a worker that is not known to have ended.
+    Column("open", Boolean, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in AMOUNTS),
+)
+# A report of some days; what is old enough to be forgotten.
+Index("usage_by_day", usage.c.day, usage.c.id)
+# What one requester may still use.
+Index("usage_of_requester", usage.c.requester, usage.c.day)
+Index(
+    "usage_open",
+    usage.c.day,
+    sqlite_where=text("open = 1"),
+    postgresql_where=text("open"),
+)
+
 api_keys: Final = Table(
     "api_keys",
     metadata,
@@ -302,6 +333,9 @@ api_keys: Final = Table(
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    # What its owner may use, in the currency of the prices; NULL: what the settings say.
+    Column("budget_per_day", Float(53)),
+    Column("budget_per_month", Float(53)),
 )
 
 token_versions: Final = Table(
@@ -332,6 +366,8 @@ files: Final = Table(
     Column("file_format", PLAIN, nullable=False),
     Column("identity", PLAIN, nullable=False),
     Column("public", Boolean, nullable=False),
+    # Of which import of a data package it is.
+    Column("package", PLAIN),
     # What search.py reads, and the words that its index holds.
     Column("names", PLAIN, nullable=False),
     Column("words", PLAIN, nullable=False),
@@ -346,6 +382,15 @@ Index(
     files.c.local_id,
     sqlite_where=text("public = 1"),
     postgresql_where=text("public"),
+)
+# What an import of a package before has stored, to remove what the next one has not.
+Index(
+    "files_by_package",
+    files.c.package,
+    files.c.dcc,
+    files.c.local_id,
+    sqlite_where=text("package IS NOT NULL"),
+    postgresql_where=text("package IS NOT NULL"),
 )
 Index("files_by_format", files.c.file_format, files.c.dcc, files.c.local_id)
 Index("files_by_identity", files.c.identity, files.c.dcc, files.c.local_id)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Executable, Row, Select, bindparam, literal_column, select, update
 
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.job import Fence, JobId
+from gooseherd.domain.job import AttemptEnd, Fence, JobId
 from gooseherd.store.edges import Edge, LeaseState
 from gooseherd.store.sql.columns import Moment
 from gooseherd.store.sql.database import Transaction
@@ -105,6 +105,8 @@ def end(
     return row
 
 
-def closed(row: Row[Any], reason: Reason, detail: str, now: datetime) -> list[dict[str, Any]]:
+def closed(
+    row: Row[Any], reason: Reason, detail: str, now: datetime, end: AttemptEnd
+) -> list[dict[str, Any]]:
     """The job's attempts with the one under way ended."""
-    return with_open_attempt(row.attempts, attempt_end(reason, detail, now))
+    return with_open_attempt(row.attempts, attempt_end(reason, detail, now, end))
