@@ -100,7 +100,7 @@ target.getCollection("files").createIndex({"words": 1}, {"name": "words"});
 target.getCollection("files").createIndex({"identity": 1, "_id": 1}, {"name": "identity"});
 
 // what an import of a package before has stored
-target.getCollection("files").createIndex({"package": 1, "_id": 1}, {"name": "package", "partialFilterExpression": {"package": {"$gt": ""}}});
+target.getCollection("files").createIndex({"package": 1, "_id": 1}, {"name": "package", "partialFilterExpression": {"of_package": true}});
 
 // the list of one format's files
 target.getCollection("files").createIndex({"file_format": 1, "_id": 1}, {"name": "file_format"});

@@ -205,8 +205,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         "The budget is used up",
         retryable=True,
         fields={
-            **_same("period", "budget", "spent", "currency"),
-            "frees": "frees_at",
+            **_same("period", "budget", "spent", "currency", "frees_at"),
             "retry_after_seconds": "retry_after",
         },
     ),

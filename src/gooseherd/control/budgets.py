@@ -24,7 +24,7 @@ _REMEMBERED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class RequesterBudget:
     """In the currency of the prices; None: no limit."""
 
     per_day: float | None = None
@@ -40,10 +40,12 @@ class Spent:
     this_month: float
 
 
-def budget_of(keys: Sequence[ApiKey], requester: Requester, usual: Budget, now: datetime) -> Budget:
+def budget_of(
+    keys: Sequence[ApiKey], requester: Requester, usual: RequesterBudget, now: datetime
+) -> RequesterBudget:
     """The largest that an active key of the requester has; of the keys that say nothing the usual one."""
     own = [key for key in keys if key.owner == requester and key.state(now) == "active"]
-    return Budget(
+    return RequesterBudget(
         _largest([key.budget_per_day for key in own], usual.per_day),
         _largest([key.budget_per_month for key in own], usual.per_month),
     )
@@ -68,7 +70,7 @@ class Budgets:
     def __init__(
         self,
         reports: UsageReports,
-        usual: Budget,
+        usual: RequesterBudget,
         keys: KeyStore | None,
         clock: Callable[[], float] = time.monotonic,
         remembered_seconds: float = 10.0,
@@ -81,7 +83,7 @@ class Budgets:
         self._spent: OrderedDict[Requester, tuple[float, Spent]] = OrderedDict()
         self._known_keys: tuple[float, Sequence[ApiKey]] | None = None
 
-    async def of(self, requester: Requester) -> Budget:
+    async def of(self, requester: Requester) -> RequesterBudget:
         """The requester's. Raises StoreUnavailable."""
         keys = await self._all_keys()
         return budget_of(keys, requester, self._usual, datetime.now(UTC))
@@ -89,7 +91,7 @@ class Budgets:
     async def check(self, requester: Requester) -> None:
         """Raises BudgetSpent: with what was used and when there is more; StoreUnavailable."""
         budget = await self.of(requester)
-        if budget == Budget():
+        if budget == RequesterBudget():
             return
         spent = await self.spent(requester)
         for allowed, used, month in (
@@ -111,7 +113,7 @@ class Budgets:
             budget=budget,
             spent=used,
             currency=self._reports.prices.currency,
-            frees_at=moment,
+            frees_at=moment.isoformat().replace("+00:00", "Z"),
         )
 
     async def spent(self, requester: Requester) -> Spent:

@@ -8,7 +8,6 @@ Leaves carry fields, never host names or paths of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 
 class GooseherdError(Exception):
@@ -227,17 +226,11 @@ class BudgetSpent(LimitReached):
     budget: float = 0.0
     spent: float = 0.0
     currency: str = ""
-    frees_at: datetime | None = None
-
-    @property
-    def frees(self) -> str | None:
-        """`frees_at` as a word, UTC."""
-        return None if self.frees_at is None else self.frees_at.isoformat().replace("+00:00", "Z")
+    frees_at: str = ""
 
     def __str__(self) -> str:
-        until = "" if self.frees_at is None else f"; there is more from {self.frees} on"
         used = f"{self.spent:.4g} of {self.budget:.4g} {self.currency}"
-        return f"{self.limit}: {used} is used up{until}"
+        return f"{self.limit}: {used} is used up; there is more from {self.frees_at} on"
 
 
 @dataclass(eq=False)

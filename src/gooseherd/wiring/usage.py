@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
-from gooseherd.control.budgets import Budget, Budgets
+from gooseherd.control.budgets import Budgets, RequesterBudget
 from gooseherd.control.usage import ServedBytes, UsageRecorder, UsageReports
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.settings import Settings
@@ -23,7 +23,7 @@ class Accounting:
         self.reports = UsageReports(store.usage, store.jobs, prices(settings))
         self.budgets = Budgets(
             self.reports,
-            Budget(settings.usage_budget_per_day or None, settings.usage_budget_per_month or None),
+            RequesterBudget(settings.usage_budget_per_day or None, settings.usage_budget_per_month or None),
             store.keys,
         )
 

@@ -26,7 +26,7 @@ from gooseherd.api.server.http_server import HttpServer
 from gooseherd.api.server.limits import HttpLimits
 from gooseherd.control.batch_loop import AdvanceBatch, BatchLoop, BatchTiming
 from gooseherd.control.batches import Batches
-from gooseherd.control.budgets import Budget, Budgets
+from gooseherd.control.budgets import Budgets, RequesterBudget
 from gooseherd.control.loop import PassReport
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.sessions import Sessions
@@ -398,7 +398,7 @@ class Builder:
         batch_ttl: timedelta = timedelta(days=1),
         http_limits: HttpLimits = HttpLimits(),  # noqa: B008 - frozen
         prices: Prices = Prices(),  # noqa: B008 - frozen
-        budget: Budget = Budget(),  # noqa: B008 - frozen
+        budget: RequesterBudget = RequesterBudget(),  # noqa: B008 - frozen
         **changes: Any,
     ) -> Town:
         """Keyword arguments replace fields of the Dependencies."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gooseherd.control.budgets import Budget
+from gooseherd.control.budgets import RequesterBudget
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import AttemptEnd, Owner, Requester, WorkerId
 from gooseherd.domain.states import Status
@@ -126,7 +126,7 @@ async def test_bytes_that_are_served_are_counted_by_requester_and_collection(tow
 
 
 async def test_a_budget_that_is_used_up_is_429_with_when_it_frees(build_town: Any) -> None:
-    town = await build_town(prices=DEAR, budget=Budget(per_day=0.02))
+    town = await build_town(prices=DEAR, budget=RequesterBudget(per_day=0.02))
     anne, bert = await key_of(town, "anne"), await key_of(town, "bert")
     await worked(town, anne, 0)
     assert (await usage(town, anne))["budget"]["per_day"] == 0.02
@@ -159,7 +159,7 @@ async def worked_really(town: Any, headers: dict[str, str]) -> None:
 
 
 async def test_a_keys_own_budget_counts_instead_of_the_usual_one(build_town: Any) -> None:
-    town = await build_town(prices=DEAR, budget=Budget(per_month=1e6))
+    town = await build_town(prices=DEAR, budget=RequesterBudget(per_month=1e6))
     poor = await key_of(town, "anne", budget_per_month=0)
     entry = await town.register()
     refused = await town.http.get(f"/data/{entry.name}", headers=poor)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from gooseherd.api.models.response import ResponseModel
-from gooseherd.control.budgets import Budget, Spent, frees_at
+from gooseherd.control.budgets import RequesterBudget, Spent, frees_at
 from gooseherd.domain.usage import Amounts
 from gooseherd.domain.usage_report import GroupBy, Prices, UsageLine, UsageReport
 
@@ -76,7 +76,7 @@ class BudgetView(ResponseModel):
     month_frees_at: datetime
 
     @classmethod
-    def of(cls, budget: Budget, spent: Spent) -> BudgetView:
+    def of(cls, budget: RequesterBudget, spent: Spent) -> BudgetView:
         """As clients see it."""
         return cls(
             per_day=budget.per_day,

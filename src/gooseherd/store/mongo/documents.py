@@ -146,6 +146,7 @@ def from_file(entry: SourceFile) -> Document:
         **entry.to_json(),
         "words": search_words(entry),
         "identity": str(entry.identity),
+        "of_package": entry.package is not None,
     }
 
 

@@ -133,7 +133,7 @@ class MongoFiles:
         if query.file_format is not None:
             wanted["file_format"] = query.file_format.name
         if query.package is not None:
-            wanted["package"] = query.package
+            wanted |= {"package": query.package, "of_package": True}
         prefixes = (query.text or "").lower().split()
         if prefixes:
             # A range within one element, not an anchored expression: every server finds it by index.

@@ -155,7 +155,7 @@ INDEXES: Final[tuple[Index, ...]] = (
     Index(FILES, "identity", (("identity", 1), ("_id", 1)), "the entries of one content"),
     Index(
         FILES, "package", (("package", 1), ("_id", 1)), "what an import of a package before has stored",
-        partial={"package": {"$gt": ""}},
+        partial={"of_package": True},
     ),
     Index(FILES, "file_format", (("file_format", 1), ("_id", 1)), "the list of one format's files"),
 )  # fmt: skip
