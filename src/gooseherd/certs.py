@@ -27,6 +27,8 @@ API_IDENTITY: Final = "api.gooseherd.internal"
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 397
 """A year and a month, the most that public CAs gave when browsers stopped believing in longer ones."""
+EXPIRY_NOTICE: Final = timedelta(days=30)
+"""Before the end of a certificate it is time to replace it: doctor and the log at the start warn."""
 _BACKDATED: Final = timedelta(minutes=5)
 """For clocks that are behind ours."""
 
@@ -145,12 +147,25 @@ def as_secret(folder: Path, side: str) -> dict[str, str]:
 
 def expiry(cert: bytes) -> datetime:
     """When a PEM certificate ends. InvalidInput: it is none."""
+    return expiries(cert)[0]
+
+
+def expiries(certs: bytes) -> list[datetime]:
+    """When each of them ends, in their order; there is one at least. Raises InvalidInput likewise."""
     from cryptography import x509
 
     try:
-        return x509.load_pem_x509_certificate(cert).not_valid_after_utc
+        return [cert.not_valid_after_utc for cert in x509.load_pem_x509_certificates(certs)]
     except ValueError:
         raise InvalidInput("certificate", "is not a PEM certificate") from None
+
+
+def validity(name: str, ends: datetime, now: datetime) -> tuple[bool, str]:
+    """Whether it will last for `EXPIRY_NOTICE` more, and how long in words."""
+    days = (ends - now).days
+    if ends <= now:
+        return False, f"{name} ended on {ends:%Y-%m-%d}"
+    return ends - now > EXPIRY_NOTICE, f"{name} ends on {ends:%Y-%m-%d}, in {days} days"
 
 
 def _builder(now: datetime, days: int, at_most: datetime | None = None) -> x509.CertificateBuilder:

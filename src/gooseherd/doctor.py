@@ -11,12 +11,22 @@ import resource
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from gooseherd.client.local_service import find_local
-from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.errors import GooseherdError, Misconfigured
 from gooseherd.http_settings import PRESIGNED
 from gooseherd.processing.tools.isolation import SandboxUse
-from gooseherd.processing.tools.preflight import Check, Report, disk, existing, soft_limit, tools, writable
+from gooseherd.processing.tools.preflight import (
+    Check,
+    Report,
+    State,
+    disk,
+    existing,
+    soft_limit,
+    tools,
+    writable,
+)
 from gooseherd.settings import Profile, Settings
 
 _OPEN_FILES = 4096
@@ -32,6 +42,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     else:
         where = f"of tasks in {settings.ecs_cluster}: run their image with --doctor"
         checks.append(Check("tools", "ok", where))
+        checks += _certificates(environ)
     checks += _store(settings)
     checks += _folders(settings)
     checks += _delivery(settings)
@@ -44,6 +55,29 @@ def _python() -> Check:
     if (3, 11) <= sys.version_info < (3, 14):
         return Check("python", "ok", found)
     return Check("python", "missing", found, "use Python 3.11, 3.12 or 3.13")
+
+
+def _certificates(environ: Mapping[str, str]) -> Iterator[Check]:
+    from gooseherd.certs import validity
+    from gooseherd.worker.tls import Certificates
+
+    remedy = "`gooseherd certs make` makes them; docs/certificates.md says who needs which"
+    try:
+        certificates = Certificates.from_env(environ)
+        ends = certificates.expiries("the API") if certificates is not None else {}
+    except Misconfigured as error:
+        yield Check("certificates", "missing", str(error), remedy)
+        return
+    if certificates is None:
+        yield Check("certificates", "missing", "WORKER_TLS_CA and its pair are not set", remedy)
+        return
+    now = datetime.now(UTC)
+    found = [validity(f"that of {role}", end, now) for role, end in ends.items()]
+    state: State = "ok" if all(lasts for lasts, _ in found) else "warn"
+    if min(ends.values()) <= now:
+        state = "missing"
+    renew = "`gooseherd certs make --renew FOLDER` replaces the pairs (docs/certificates.md)"
+    yield Check("certificates", state, "; ".join(text for _, text in found), "" if state == "ok" else renew)
 
 
 def _store(settings: Settings) -> Iterator[Check]:

@@ -99,6 +99,12 @@ LAUNCHES_FAILED: Final = _counter(
     "gooseherd_launches_failed_total",
     "Workers that could not be started or ended before their attempt began.",
 )
+CERTIFICATE_EXPIRY: Final = _gauge(
+    "gooseherd_certificate_expiry_timestamp_seconds",
+    "When this process's certificate for calling workers ends (api), and the CA that it trusts (ca), in Unix "
+    "time. Those of local workers, which the service renews, are not in it.",
+    ["role"],
+)
 LAUNCH_BREAKER: Final = _gauge(
     "gooseherd_launch_breaker_open",
     "1 while this process leases at most one job at a time because workers end before they begin.",

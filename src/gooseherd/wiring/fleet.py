@@ -69,6 +69,7 @@ async def open_fleet(
 
 
 def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]:
+    from gooseherd.fleet.certificate_expiry import report_expiry
     from gooseherd.fleet.discovery import EcsDiscovery, PollPace
     from gooseherd.fleet.ecs_api import EcsApi
     from gooseherd.fleet.ecs_fleet import EcsFleet
@@ -93,6 +94,7 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
         raise Misconfigured(
             "WORKER_TLS_CA", "the port of tasks needs mutual TLS: `gooseherd certs make` makes it"
         )
+    report_expiry(certificates)
     workers = WoolWorkers(silence_seconds=settings.worker_silence_seconds, credentials=certificates.to_call())
     api = EcsApi(
         settings.ecs_cluster or "", region=settings.aws_region, endpoint_url=settings.aws_endpoint_url

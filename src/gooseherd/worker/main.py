@@ -12,13 +12,15 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gooseherd import logs
+from gooseherd.certs import validity
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.worker import container, tls
 from gooseherd.worker.lifecycle import EXIT_MISCONFIGURED, NOT_DUMPABLE, START_TIMEOUT_SECONDS, Worker
-from gooseherd.worker.options import UNNAMED, check, parse
+from gooseherd.worker.options import UNNAMED, check, is_loopback, parse
 from gooseherd.worker.settings import WorkerSettings
 
 log = logging.getLogger("gooseherd.worker.main")  # Not __main__, which it mostly runs as.
@@ -38,6 +40,12 @@ def _report_preflight(work_dir: Path) -> int:
     return 0 if report.ok else EXIT_MISCONFIGURED
 
 
+def _log_expiry(certificates: tls.Certificates) -> None:
+    for role, ends in certificates.expiries("this worker").items():
+        lasts, text = validity(f"the certificate of {role}", ends, datetime.now(UTC))
+        log.log(logging.INFO if lasts else logging.WARNING, "%s", text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one worker; the exit status says how it ended."""
     logs.configure_from_environment(os.environ, only_json=True)
@@ -53,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         host = options.host or container.bind_address(os.environ)
         certificates = tls.Certificates.from_env(os.environ)
         check(host, certificates)
+        if certificates is not None and not is_loopback(host):
+            _log_expiry(certificates)  # Local ones are renewed by the service.
         settings = WorkerSettings.from_env()
     except Misconfigured as error:
         log.error("worker is misconfigured: %s", error)

@@ -83,13 +83,17 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    try:
+        return ipaddress.IPv4Address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check(host: str, certificates: tls.Certificates | None) -> None:
     """Raises Misconfigured for an open port that others could reach: who reaches it runs code here."""
-    try:
-        loopback = ipaddress.IPv4Address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback and certificates is None:
+    if not is_loopback(host) and certificates is None:
         raise Misconfigured(
             ", ".join(tls.VARIABLES),
             "needed outside loopback: without mutual TLS the port runs anybody's code",

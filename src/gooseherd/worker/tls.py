@@ -11,14 +11,14 @@ import ssl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
 import wool
 
-from gooseherd.certs import WORKER_IDENTITY, write_private
-from gooseherd.domain.errors import Misconfigured
+from gooseherd.certs import WORKER_IDENTITY, expiries, write_private
+from gooseherd.domain.errors import InvalidInput, Misconfigured
 
 CA: Final = "WORKER_TLS_CA"
 CERT: Final = "WORKER_TLS_CERT"
@@ -93,6 +93,21 @@ class Certificates:
             context.load_cert_chain(self.cert, self.key, password=lambda: b"")
         except ssl.SSLError:
             raise Misconfigured(f"{CERT}, {KEY}", "not a certificate and its unencrypted key") from None
+
+    def expiries(self, role: str) -> dict[str, datetime]:
+        """When the pair of this side, named `role`, ends, and the last of the CAs that it trusts.
+
+        Read anew: files may have been replaced. Raises Misconfigured: one cannot be read now.
+        """
+        found = {}
+        for name, variable, value in ((role, CERT, self.cert), ("ca", CA, self.ca)):
+            try:
+                ends = expiries(_read(value))
+            except (OSError, InvalidInput):
+                raise Misconfigured(variable, "cannot be read") from None
+            # A file with a pair may have the certificates of its issuers behind its own.
+            found[name] = ends[0] if name == role else max(ends)
+        return found
 
     @property
     def are_files(self) -> bool:
