@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
-from gooseherd.client.genomeindex import Columns
 from gooseherd.client.libraries import library
 from gooseherd.client.textlines import place
 from gooseherd.domain import formats
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Format
+from gooseherd.domain.genome_index import Columns
 
 FrameKind = Literal["pandas", "polars", "pyranges"]
 Table = dict[str, list[Any]]
