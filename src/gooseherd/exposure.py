@@ -223,6 +223,9 @@ def _settings(settings: Settings) -> Iterator[Exposure]:
     if settings.source_file_roots:
         roots = ", ".join(map(str, settings.source_file_roots))
         yield Exposure("local files", "note", f"those below {roots} can be added", "the admin key")
+    if settings.takes_uploads:
+        guard = "none, of this machine's programs" if settings.is_local else "a key with the scope submit"
+        yield Exposure("uploads", "note", "files can be sent into the state folder", guard, "API_UPLOADS=off")
     if settings.source_allow_networks or settings.source_allow_http:
         what = ", ".join(settings.source_allow_networks) or "any public host, by plain http:"
         yield Exposure("sources", "note", f"fetched from {what}", "the admin key to register one")

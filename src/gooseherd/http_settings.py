@@ -94,6 +94,19 @@ class HttpSettings(BaseSettings):
         0, ge=0, le=10, description="Proxies in front whose X-Forwarded-* headers are believed."
     )
 
+    api_uploads: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether files may be uploaded into the state folder. auto: where API_HOST is loopback "
+        "and there are no proxies, by its page and by programs; on: elsewhere, too, with a key that may "
+        "submit. Only with workers and artifacts on this machine.",
+    )
+    api_max_upload_bytes: Size = Field(
+        64 * 2**30, ge=1, description="Largest file that may be uploaded; the disk keeps 1 GiB free besides."
+    )
+    api_upload_expires_seconds: float = Field(
+        2 * 86400, ge=60, description="An upload to which nothing came for so long is given up."
+    )
+
     # -- who sends the bytes of artifacts (docs/adr/0029-delivery.md)
     artifact_delivery: Literal["proxy", "redirect", "accel"] = Field(
         "proxy",

@@ -328,6 +328,24 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
         return self.gooseherd_state_dir.absolute() / "gooseherd.db"
 
     @property
+    def takes_uploads(self) -> bool:
+        """Whether clients may send files."""
+        if self.api_uploads == "off" or self._uploads_problem:
+            return False
+        return self.api_uploads == "on" or self.is_local
+
+    @property
+    def _uploads_problem(self) -> str:
+        """Why none can be taken; empty: they can."""
+        local = self.ecs_cluster is None and self.artifacts_dir is not None and not self.has_database_server
+        return "" if local else "uploads are for workers and artifacts on this machine only"
+
+    @property
+    def uploads_dir(self) -> Path:
+        """What clients sent."""
+        return self.gooseherd_state_dir.absolute() / "uploads"
+
+    @property
     def has_database_server(self) -> bool:
         """Whether the store is a server's, and other machines may use it."""
         return self.database_url is not None and not self.database_url.startswith("sqlite:")
@@ -353,6 +371,8 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
                 "ECS_WARM_WORKERS", "must be less than ECS_MAX_WORKERS, or larger files never get a worker"
             )
         check_usage(self)
+        if self.api_uploads == "on" and self._uploads_problem:
+            raise Misconfigured("API_UPLOADS", self._uploads_problem)
         check_delivery(self, in_bucket=self.workflow_s3_bucket is not None)
         if self.source_file_roots and self.profile is Profile.AWS:
             raise Misconfigured("SOURCE_FILE_ROOTS", "file: sources are for workers on this machine only")

@@ -56,6 +56,7 @@ from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.routers.sessions import session_routes
 from gooseherd.api.routers.tracks import track_routes
 from gooseherd.api.routers.usage import usage_routes
+from gooseherd.api.routers.uploads import upload_routes
 from gooseherd.api.static_files import StaticFiles
 from gooseherd.domain.errors import GooseherdError, NotFound
 
@@ -93,6 +94,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         batch_routes(dependencies, catalog, names, streams),
         session_routes(dependencies, catalog, names),
         file_routes(dependencies, catalog, names),
+        upload_routes(dependencies),
         name_routes(dependencies, catalog, names),
         track_routes(dependencies, catalog, names),
         htsget_routes(dependencies),

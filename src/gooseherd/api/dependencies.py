@@ -14,6 +14,7 @@ from gooseherd.api.artifact_delivery import ArtifactDelivery
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
+from gooseherd.api.uploads import Uploads
 from gooseherd.control.batches import Batches
 from gooseherd.control.budgets import Budgets
 from gooseherd.control.queue_statistics import QueueStatistics
@@ -86,6 +87,8 @@ class Dependencies:
     """Unset: processing is off."""
     session_idle_seconds: float = 900.0
     """Of a session that does not say how long it may be idle."""
+    uploads: Uploads | None = None
+    """Unset: none are taken."""
     fleet: Fleet | None = None
     """Unset: there is nothing to show or stop."""
     admin_key: str | None = None

@@ -22,7 +22,7 @@ from gooseherd.api.server.refusals import (
     TooManyConnections,
     UnknownTransferCoding,
 )
-from gooseherd.domain import errors
+from gooseherd.domain import errors, upload
 from gooseherd.domain.failures import Reason, retryable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -132,6 +132,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     errors.ScopeRequired: ProblemType(
         403, "scope-required", "The key or token is not for this", fields=_same("scope")
     ),
+    upload.UploadsDisabled: ProblemType(403, "uploads-disabled", "No uploads are taken"),
     OriginRefused: ProblemType(
         403, "origin-refused", "The page may not ask for this", fields=_same("origin")
     ),
@@ -165,6 +166,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     errors.Gone: ProblemType(
         410, "gone", "The file was taken back", fields={"name": "name", "status": "file_status"}
     ),
+    upload.UploadVersion: ProblemType(412, "upload-version", "Uploads are by tus 1.0.0"),
     PreconditionFailed: ProblemType(412, "precondition-failed", "If-Match names another version"),
     BodyTooLarge: ProblemType(413, "body-too-large", "The body is too large", fields=_same("limit_bytes")),
     TargetTooLong: ProblemType(
@@ -248,6 +250,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     ),
     NotReady: ProblemType(503, "not-ready", "The file is being made", retryable=True, fields=_same("job_id")),
     Stopping: ProblemType(503, "stopping", "The service is being restarted", retryable=True),
+    upload.UploadStorageFull: ProblemType(507, "upload-storage-full", "There is no room", retryable=True),
     errors.Unavailable: ProblemType(
         503,
         "unavailable",

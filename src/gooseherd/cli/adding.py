@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from gooseherd.cli.added import Added, Entry, compare
-from gooseherd.cli.catalog_entry import describe, format_of, id_for, md5_of
+from gooseherd.cli.catalog_entry import describe, format_of, md5_of
 from gooseherd.cli.folder import Skipped, files_below
 from gooseherd.cli.outcome import CommandError, Exit, print_status
 from gooseherd.cli.piped_input import store_piped
 from gooseherd.cli.progress import OnBytes, byte_bar
 from gooseherd.cli.sidecars import indexes_beside
 from gooseherd.client.local_service import ADDED, find_local
+from gooseherd.domain.local_ids import id_for
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,9 +11,6 @@ from gooseherd.cli.outcome import CommandError, Exit
 from gooseherd.cli.progress import OnBytes, byte_bar
 
 _SCHEMES = frozenset({"http", "https", "drs", "s3"})
-
-
-_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9._~:+@=-]+")
 
 
 _CHUNK_BYTES = 1 << 20
@@ -49,12 +45,6 @@ def describe(
         entry = _local(path, md5=md5, digest=digest, quiet=quiet, on_bytes=on_bytes)
     entry["file_format"] = format_of(file_format, entry["filename"])
     return entry
-
-
-def id_for(filename: str) -> str:
-    """A local id made of a file name, within the catalog's alphabet; the same name gives the same id."""
-    word = re.sub(r"\.{2,}", ".", _NOT_IN_IDS.sub("-", filename))
-    return re.sub(r"^[^A-Za-z0-9]+", "", word)[:255] or "file"
 
 
 def _local(

@@ -18,6 +18,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.describing import Describing
 from gooseherd.api.holding import Holds
 from gooseherd.api.server.limits import connections_within_descriptors
+from gooseherd.api.uploads import Uploads
 from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
@@ -51,6 +52,7 @@ from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.retention import make_retention, removes_objects
 from gooseherd.wiring.store import open_store
 from gooseherd.wiring.usage import Accounting
+from gooseherd.wiring.uploads import open_uploads
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")
@@ -102,6 +104,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         sessions: Sessions | None = None
         permits: SessionPermits | None = None
         fleet: Fleet | None = None
+        uploads: Uploads | None = None
         if cache is not None:
             read_notes = ReadNotes(store.access, tick_seconds=settings.workflow_tick_seconds)
             submissions = Submissions(
@@ -151,6 +154,9 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 owner=executions.owner,
             )
             loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop, read_notes.loop]
+            uploads = open_uploads(settings, catalog)
+            if uploads is not None:
+                loops.append(uploads.loop)
             if settings.workflow_retention_seconds:
                 retention = make_retention(
                     settings,
@@ -207,6 +213,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 batches=batches,
                 sessions=sessions,
                 session_idle_seconds=settings.workflow_session_idle_seconds,
+                uploads=uploads,
                 fleet=fleet,
                 jobs=jobs,
                 queue=QueueStatistics(

@@ -152,7 +152,10 @@ def outbound_rules(settings: Settings) -> OutboundRules:
         allow_http=settings.source_allow_http,
         allow_hosts=settings.source_allow_hosts,
         allow_networks=settings.source_allow_networks,
-        file_roots=settings.source_file_roots,
+        file_roots=(
+            *settings.source_file_roots,
+            *((settings.uploads_dir / "files",) if settings.takes_uploads else ()),
+        ),
         drs_prefixes=settings.source_drs_prefixes,
         s3_endpoint=settings.source_s3_endpoint,
         s3_region=settings.source_s3_region,

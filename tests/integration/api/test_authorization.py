@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from gooseherd.api.app import create_app
+from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.oidc import OidcProvider, OidcRules, parse_grants
+from gooseherd.api.uploads import Uploads
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.job import JobId, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
+from gooseherd.storage.uploads import UploadFolder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -234,6 +238,12 @@ TABLE: dict[tuple[str, str], Row] = {
         submitters, path="/sessions/none/dispatch", body={"file": "4dn/nothing"}
     ),
     ("DELETE", "/sessions/{session_id}"): Row(of_the_session),
+    # -- uploads, where a key is needed
+    ("GET", "/uploads"): OPEN,
+    ("POST", "/uploads"): Row(submitters),
+    ("GET", "/uploads/{upload_id}"): Row(submitters, path="/uploads/none"),
+    ("PATCH", "/uploads/{upload_id}"): Row(submitters, path="/uploads/none"),
+    ("DELETE", "/uploads/{upload_id}"): Row(submitters, path="/uploads/none"),
     # -- the admin's
     ("POST", "/files"): Row(admins, body=ENTRY),
     ("POST", "/files/import"): Row(admins, body=ENTRY),
@@ -382,10 +392,16 @@ async def all_callers(town: Any, clock: Clock, entry: Any) -> list[Shown]:
     ]  # fmt: skip
 
 
-async def world_of(build_town: Any, level: str) -> World:
+async def world_of(build_town: Any, level: str, folder: Path) -> World:
     clock = Clock()
+    catalog = Catalog((await build_town()).files, clock.monotonic)
+    uploads = Uploads(UploadFolder(folder), catalog, most_bytes=1000, expires_seconds=3600, without_key=False)
     town = await build_town(
-        clock=clock.monotonic, wall_clock=clock.wall, identity_provider=identity_provider(clock)
+        clock=clock.monotonic,
+        wall_clock=clock.wall,
+        identity_provider=identity_provider(clock),
+        uploads=uploads,
+        catalog=catalog,
     )
     entry = await town.register(local_id="examined", filename="reads.bam", data_access_level=level)
     manifest = await town.publish(entry, b"secret bytes", density=b"density")
@@ -422,8 +438,8 @@ async def ask(world: World, method: str, route: str, row: Row, caller: Shown) ->
 
 
 @pytest.mark.parametrize("level", LEVELS)
-async def test_each_caller_gets_what_the_table_says(build_town: Any, level: str) -> None:
-    world = await world_of(build_town, level)
+async def test_each_caller_gets_what_the_table_says(build_town: Any, level: str, tmp_path: Path) -> None:
+    world = await world_of(build_town, level, tmp_path / "uploads")
     wrong: list[str] = []
     began = time.monotonic()
     for (method, route), row in TABLE.items():
@@ -460,9 +476,11 @@ async def test_each_caller_gets_what_the_table_says(build_town: Any, level: str)
     assert wrong == [], f"{len(wrong)} of the table, after {time.monotonic() - began:.0f} s"
 
 
-async def test_a_name_that_is_hidden_is_answered_as_one_that_is_not_there(build_town: Any) -> None:
+async def test_a_name_that_is_hidden_is_answered_as_one_that_is_not_there(
+    build_town: Any, tmp_path: Path
+) -> None:
     """Byte for byte, but for the name and the request's id: nobody can try which names there are."""
-    world = await world_of(build_town, "protected")
+    world = await world_of(build_town, "protected", tmp_path / "uploads")
     anonymous = world.callers[0]
     for (method, route), row in TABLE.items():
         if "{local_id}" not in (row.path or route) or row.expect is not of_the_entry or method == "HEAD":

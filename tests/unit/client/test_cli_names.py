@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gooseherd.cli import app
-from gooseherd.cli.catalog_entry import describe, id_for
+from gooseherd.cli.catalog_entry import describe
 from gooseherd.cli.connection import split_name
 from gooseherd.cli.jobs import job_id
 from gooseherd.cli.outcome import CommandError, Exit
+from gooseherd.domain.local_ids import id_for
 from gooseherd.domain.source import parse_local_id
 
 

@@ -164,11 +164,14 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
     async def remove(context: Admin, dcc: str, local_id: str) -> Removed:
         """Take an entry out. Its job is cancelled unless another entry has the same content.
 
-        What was published stays in the cache, unless ARTIFACT_UNLISTED_SECONDS lets it go, and is
+        A file that was uploaded goes with it. What was published stays in the cache, unless
+        ARTIFACT_UNLISTED_SECONDS lets it go, and is
         served again when the same content is registered again.
         """
         entry = await catalog.remove(dcc, local_id)
         job_id, withdrawn, others = await _end_work_on(entry, dependencies.submissions, catalog)
+        if dependencies.uploads is not None:
+            await dependencies.uploads.remove_files(entry)
         return Removed(
             dcc=entry.dcc,
             local_id=entry.local_id,
