@@ -1,4 +1,4 @@
-"""Uploads over HTTP: piece by piece, again after a break, into the catalog, or refused where they should be."""
+"""Uploads over HTTP: piece by piece, again after a break, into the catalog, or refused rightly."""
 
 from __future__ import annotations
 
