@@ -1,7 +1,7 @@
 // The list of files: pages of the catalog, read ahead of who scrolls; or of jobs, where a state is asked for.
 import { effect, signal } from '@preact/signals'
 import { filter, type Filter } from './address'
-import { nameOf, type ServiceJob } from './jobs'
+import { nameOf, notice, onCatalog, type Entry, type ServiceJob } from './jobs'
 import { call, epoch, Problem } from './service'
 
 export interface Row {
@@ -12,14 +12,6 @@ export interface Row {
   format: string
   size: number | null
 }
-interface Entry {
-  dcc: string
-  local_id: string
-  filename: string
-  file_format: string
-  size_in_bytes: number | null
-}
-
 export const STATES: Record<string, string> = {
   running: 'being made', pending: 'in the queue', completed: 'made', failed: 'failed', cancelled: 'cancelled',
 }
@@ -36,6 +28,8 @@ export const failed = signal('')
 export const collections = signal<string[]>([])
 
 const PAGE = 200
+/** What fills a screen is there first. */
+const FIRST_PAGE = 60
 let after: string | null = null
 let turn = 0
 let stop = new AbortController()
@@ -56,7 +50,7 @@ export async function load(wanted: number): Promise<void> {
       rows.push(...found)
       changed.value += 1
       count.value = rows.length
-      notice(found)
+      collect(found)
     }
     failed.value = ''
   } catch (error) {
@@ -67,7 +61,7 @@ export async function load(wanted: number): Promise<void> {
 }
 
 async function page(wanted: Filter, signal: AbortSignal): Promise<Row[]> {
-  const query = new URLSearchParams({ limit: String(PAGE) })
+  const query = new URLSearchParams({ limit: String(after === null && !wanted.state ? FIRST_PAGE : PAGE) })
   const put = (name: string, value: string | null): void => {
     if (value) query.set(name, value)
   }
@@ -79,6 +73,7 @@ async function page(wanted: Filter, signal: AbortSignal): Promise<Row[]> {
     const found = await call<{ files: Entry[]; next: string | null }>(`files?${query}`, { signal })
     after = found.next
     more.value = after !== null
+    found.files.forEach(notice)
     return found.files.map(file => row(file))
   }
   put('status', wanted.state)
@@ -94,11 +89,11 @@ async function page(wanted: Filter, signal: AbortSignal): Promise<Row[]> {
     .map(job => row({ ...job, size_in_bytes: null }))
 }
 
-const row = (file: Entry): Row => ({
+const row = (file: Pick<Entry, 'dcc' | 'local_id' | 'filename' | 'file_format' | 'size_in_bytes'>): Row => ({
   name: nameOf(file), dcc: file.dcc, local_id: file.local_id, filename: file.filename, format: file.file_format, size: file.size_in_bytes,
 })
 
-function notice(found: Row[]): void {
+function collect(found: Row[]): void {
   const news = new Set(found.map(one => one.dcc))
   collections.value.forEach(one => news.delete(one))
   if (news.size) collections.value = [...collections.value, ...news].sort()
@@ -114,7 +109,15 @@ export function reload(): void {
   after = null
   more.value = true
   loading.value = false
-  void load(PAGE)
+  outdated.value = false
+  void load(FIRST_PAGE)
+}
+
+/** The catalog has changed since the list was read. Who has scrolled on decides when it is read again. */
+export const outdated = signal(false)
+onCatalog.act = () => {
+  if (rows.length <= FIRST_PAGE + PAGE && !document.querySelector('.scroll')?.scrollTop) reload()
+  else outdated.value = true
 }
 
 let typing: ReturnType<typeof setTimeout> | undefined

@@ -2,10 +2,11 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { signal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
-import { show } from './address'
+import { close as closeFile, show } from './address'
 import { reload } from './catalog'
 import { FORMATS } from './list'
 import { asking, call, Problem, tell } from './service'
+import { upload } from './uploads'
 
 export const adding = signal(false)
 export const helping = signal(false)
@@ -94,9 +95,46 @@ export function AddDialog() {
               {FORMATS.map(one => <option key={one} value={one}>{one}</option>)}
             </select></label>
         </div>
+        <label>Or files of this computer, with their indexes if there are any; they may also be dropped onto the page
+          <input type="file" multiple onChange={event => {
+            const chosen = [...((event.target as HTMLInputElement).files ?? [])]
+            close()
+            void upload(chosen)
+          }} /></label>
         {problem && <p class="bad" role="alert">{problem}</p>}
         <p class="buttons"><button class="main" type="submit" disabled={busy || !filename}>Add and open</button> <button type="button" onClick={close}>Cancel</button></p>
       </form>
+    </Dialog>
+  )
+}
+
+/** Names of entries that somebody wants to take out. */
+export const removing = signal<string[]>([])
+
+export function RemoveDialog() {
+  const names = removing.value
+  if (!names.length) return null
+  const close = (): void => {
+    removing.value = []
+  }
+  const remove = async (): Promise<void> => {
+    close()
+    for (const name of names) {
+      try {
+        await call(`files/${name.split('/').map(encodeURIComponent).join('/')}`, { method: 'DELETE' })
+        closeFile(name)
+      } catch (error) {
+        tell(`${name} cannot be removed: ${error instanceof Error ? error.message : error}`, true)
+        break
+      }
+    }
+    reload()
+  }
+  return (
+    <Dialog title={names.length === 1 ? 'Remove this file?' : `Remove these ${names.length} files?`} close={close}>
+      <p>{names.slice(0, 10).join(', ')}{names.length > 10 ? ' …' : ''}</p>
+      <p>{names.length === 1 ? 'It is' : 'They are'} taken out of the catalog. What was uploaded here is deleted; files elsewhere stay as they are.</p>
+      <p class="buttons"><button class="main" onClick={() => void remove()}>Remove</button> <button autoFocus onClick={close}>Keep</button></p>
     </Dialog>
   )
 }

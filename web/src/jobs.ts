@@ -1,7 +1,7 @@
 // What is known of the work: jobs and the queue, asked for again while anything moves; and where each file stands.
 import { computed, effect, signal } from '@preact/signals'
 import { describe, type Job } from '../client/gooseherd'
-import { begin, call, epoch, follow, tell, trying } from './service'
+import { begin, call, epoch, follow, key, Problem, tell, trying } from './service'
 
 export interface ServiceJob extends Job {
   dcc: string
@@ -12,7 +12,18 @@ export interface ServiceJob extends Job {
   started_at: string | null
   finished_at: string | null
   attempt: number
-  notes: string[]
+}
+/** An entry of the catalog, as far as it is read here. */
+export interface Entry {
+  dcc: string
+  local_id: string
+  filename: string
+  file_format: string
+  size_in_bytes: number | null
+  /** null: the service does not know yet. */
+  ready: boolean | null
+  job: ServiceJob | null
+  problem: string | null
 }
 export interface Queue {
   pending: number
@@ -41,7 +52,7 @@ export const newest = signal<ServiceJob[]>([])
 export const queue = signal<Queue | null>(null)
 const byId = new Map<string, ServiceJob>()
 const byFile = new Map<string, ServiceJob>()
-/** Files without a job of their own that the service was asked about: of upstream, of the same content, or not made. */
+/** What the list or an entry said of a file. */
 const asked = new Map<string, { ready: boolean; job: string | null; refused?: string; time: number }>()
 /** When the file's job was last seen to move: what was asked before that is old when it is answered. */
 const changedAt = new Map<string, number>()
@@ -49,9 +60,9 @@ const changedAt = new Map<string, number>()
 export const known = signal(0)
 
 const MOST_JOBS = 100
-const SOON_MS = 1500
-const LATER_MS = 10_000
 const FRESH_MS = 60_000
+/** After "not known yet". */
+const AGAIN_MS = 1500
 const AT_ONCE = 4
 
 function learn(job: ServiceJob): void {
@@ -108,10 +119,10 @@ function ask(): void {
     })
     if (name === undefined) return
     asking.add(name)
-    void call<{ ready: boolean; job_id: string | null }>(`data/${pathOf(name)}/status`)
+    void call<Entry>(`files/${pathOf(name)}`)
       .then(
-        answer => {
-          if ((changedAt.get(name) ?? 0) < now) asked.set(name, { ready: answer.ready, job: answer.job_id, time: Date.now() })
+        entry => {
+          if ((changedAt.get(name) ?? 0) < now) notice(entry)
         },
         problem => {
           if (!problem.retryable) asked.set(name, { ready: false, job: null, refused: problem.title, time: now })
@@ -127,6 +138,19 @@ function ask(): void {
   }
 }
 
+/** The service said how a file stands. */
+export function notice(entry: Entry): void {
+  const name = nameOf(entry), { ready, job, problem } = entry
+  if (job) {
+    const before = byId.get(job.job_id)
+    // What an event said since is newer; names are the file's own, which another one's job has not.
+    if (!before || isLive(before)) byId.set(job.job_id, { ...before, ...job, dcc: entry.dcc, local_id: entry.local_id, filename: entry.filename })
+  }
+  const time = ready === null ? Date.now() - FRESH_MS + AGAIN_MS : Date.now()
+  asked.set(name, { ready: ready ?? false, job: job?.job_id ?? null, time, ...(problem ? { refused: problem } : {}) })
+  if (ready === null) setTimeout(ask, AGAIN_MS + 100)
+}
+
 /** Files became ready, perhaps without a job of their own: what was told of those that were not is old. */
 function askAgain(): void {
   const now = Date.now()
@@ -139,51 +163,87 @@ function askAgain(): void {
   ask()
 }
 
-// -- the loop
+// -- what the service says
 
-let timer: ReturnType<typeof setTimeout> | undefined
-let again = 0
+/** Registered or removed entries: called when there were some. */
+export const onCatalog: { act: () => void } = { act: () => undefined }
 
-async function poll(): Promise<void> {
-  const turn = ++again
+/** Read what is shown: at the beginning, and when events were missed. */
+async function readAll(): Promise<void> {
   try {
     const [list, numbers] = await Promise.all([call<{ jobs: ServiceJob[] }>(`jobs?limit=${MOST_JOBS}`), call<Queue>('queue')])
     list.jobs.toReversed().forEach(learn)
     queue.value = numbers
-    const listed = new Set(list.jobs.map(job => job.job_id))
-    // Places in the queue, and jobs older than the list, of what is seen.
-    const seen = visible
-      .map(name => asked.get(name)?.job ?? byFile.get(name)?.job_id)
-      .filter((id): id is string => !!id)
-      .filter(id => {
-        const job = byId.get(id)
-        return !job || job.status === 'pending' || (isLive(job) && !listed.has(id))
-      })
-    const views = await Promise.all([...new Set(seen)].slice(0, 20).map(id => call<ServiceJob>(`jobs/${id}`).catch(() => null)))
-    views.forEach(job => job && learn(job))
     newest.value = list.jobs.map(job => byId.get(job.job_id) ?? job)
     known.value += 1
     ask()
+    await readPlaces()
   } catch {
     // The banner says it, and `epoch` begins anew.
   }
-  if (turn !== again) return
-  clearTimeout(timer)
-  const moving = newest.value.some(isLive)
-  timer = setTimeout(() => void poll(), document.hidden ? LATER_MS * 3 : moving ? SOON_MS : LATER_MS)
+}
+
+let places: ReturnType<typeof setTimeout> | undefined
+
+/** Places in the queue, of what is seen. */
+async function readPlaces(): Promise<void> {
+  const ids = visible.map(name => asked.get(name)?.job ?? byFile.get(name)?.job_id).filter((id): id is string => !!id)
+  const pending = [...new Set(ids)].filter(id => byId.get(id)?.status === 'pending').slice(0, 20)
+  const views = await Promise.all(pending.map(id => call<ServiceJob>(`jobs/${id}`).catch(() => null)))
+  views.forEach(job => job && learn(job))
+  if (views.length) known.value += 1
+}
+
+function heard(name: string, data: unknown): void {
+  if (name === 'resync') void readAll()
+  else if (name === 'catalog') onCatalog.act()
+  else if (name === 'batch') heardOfBatch(data as Batch)
+  else if (name === 'queue') {
+    queue.value = data as Queue
+    places ??= setTimeout(() => {
+      places = undefined
+      void readPlaces()
+    }, 1000)
+  } else if (name === 'job') {
+    const job = data as ServiceJob
+    learn(job)
+    const seen = byId.get(job.job_id)!
+    newest.value = newest.value.some(one => one.job_id === job.job_id)
+      ? newest.value.map(one => (one.job_id === job.job_id ? seen : one))
+      : [seen, ...newest.value].slice(0, MOST_JOBS)
+    known.value += 1
+  }
+}
+
+let following: AbortController | undefined
+
+/** While somebody looks: a browser has six connections to a host, for all its tabs. */
+function listen(): void {
+  following?.abort()
+  following = undefined
+  if (document.hidden) return
+  const stop = (following = new AbortController())
+  follow('events', heard, stop.signal).catch((error: unknown) => {
+    if (!stop.signal.aborted) tell(`Changes are not followed: ${error instanceof Problem ? error.message : error}`, true)
+  })
 }
 
 /** Look now: something was begun or ended. */
-export const refresh = (): void => void poll()
+export const refresh = (): void => void readAll()
 
+effect(() => {
+  void key.value
+  listen()
+})
+let reading = false
 effect(() => {
   void epoch.value
   asked.clear()
-  void poll()
+  // The stream's first event reads the rest.
+  if (reading) void readAll()
+  reading = true
 })
-document.addEventListener('visibilitychange', () => {
-  if (!document.hidden) void poll()
-})
+document.addEventListener('visibilitychange', listen)
 
 // -- what people do
 
@@ -201,7 +261,7 @@ export async function prepare(names: string[], retry = false): Promise<void> {
     })
   } else {
     await trying('these files cannot be prepared', async () => {
-      watch(await call<Batch>('batches', { method: 'POST', body: { files: names, retry } }))
+      put(await call<Batch>('batches', { method: 'POST', body: { files: names, retry } }))
     })
   }
   refresh()
@@ -223,31 +283,20 @@ function put(batch: Batch): void {
   batches.value = [batch, ...others].sort((a, b) => (a.created_at < b.created_at ? 1 : -1))
 }
 
-const watched = new Map<string, AbortController>()
-
-/** Follow it by its events until it ends. */
-export function watch(batch: Batch): void {
+/** One of those that are shown has changed. */
+function heardOfBatch(batch: Batch): void {
+  const before = batches.value.find(one => one.batch_id === batch.batch_id)
+  if (!before || before.status !== 'active') return
   put(batch)
-  if (batch.status !== 'active' || watched.has(batch.batch_id)) return
-  const stop = new AbortController()
-  let ready = 0
-  watched.set(batch.batch_id, stop)
-  void follow<Batch>(`batches/${batch.batch_id}/events`, seen => {
-    put(seen)
-    if (seen.counts.ready !== ready) {
-      ready = seen.counts.ready ?? 0
-      askAgain()
-      // A process of the service remembers entries for two seconds.
-      setTimeout(askAgain, 3000)
-    }
-    refresh()
-  }, seen => seen.status !== 'active', stop.signal)
-    .then(() => tell(`The batch of ${batch.total} files has ended.`), problem => tell(`The batch cannot be followed: ${problem.message}`, true))
-    .finally(() => watched.delete(batch.batch_id))
+  if (before.counts['ready'] !== batch.counts['ready']) askAgain()
+  if (batch.status === 'active') return
+  tell(`The batch of ${batch.total} files has ended.`)
+  // With the files that failed.
+  void call<Batch>(`batches/${batch.batch_id}`).then(put, () => undefined)
 }
 
-/** Those of this requester that still go on, after the page was loaded. */
+/** Those of this requester, after the page was loaded. */
 export async function findBatches(): Promise<void> {
   const found = await call<{ batches: Batch[] }>('batches?requester=me&limit=10').catch(() => null)
-  found?.batches.forEach(batch => (batch.status === 'active' && watched.size < 2 ? watch(batch) : put(batch)))
+  found?.batches.forEach(put)
 }

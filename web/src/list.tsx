@@ -2,7 +2,8 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { signal } from '@preact/signals'
 import { filter, isOpen, NO_FILTER, show } from './address'
-import { changed, collections, count, failed, load, loading, more, rows, STATES, type Row } from './catalog'
+import { changed, collections, count, failed, load, loading, more, outdated, reload, rows, STATES, type Row } from './catalog'
+import { removing } from './dialogs'
 import { cancel, look, prepare, standing } from './jobs'
 import { bytes } from './words'
 
@@ -165,6 +166,7 @@ export function Filters() {
         {Object.entries(STATES).map(([one, words]) => <option key={one} value={one}>{words}</option>)}
       </select>
       {any && <button type="button" class="quiet" onClick={() => (filter.value = NO_FILTER)}>Clear</button>}
+      {outdated.value && <button type="button" onClick={reload}>The list has changed: read it again</button>}
       <span class="dim count" role="status">
         {failed.value ? <span class="bad">{failed.value}</span>
           : count.value ? `${count.value.toLocaleString('en')}${more.value ? ' and more' : ''} file${count.value === 1 && !more.value ? '' : 's'}`
@@ -186,6 +188,7 @@ export function Selection() {
       <span>{names.length} selected</span>
       <button class="main" onClick={() => void prepare(names).then(() => (selected.value = new Set()))}>Prepare</button>
       <button onClick={open}>Open together</button>
+      <button class="quiet" onClick={() => { removing.value = names; selected.value = new Set() }}>Remove</button>
       <button class="quiet" onClick={() => (selected.value = new Set())}>Clear</button>
     </div>
   )

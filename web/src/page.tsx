@@ -3,9 +3,10 @@ import './page.css'
 import { render } from 'preact'
 import { useEffect } from 'preact/hooks'
 import { view, type View } from './address'
-import { AddDialog, adding, HelpDialog, helping, KeyDialog } from './dialogs'
+import { AddDialog, adding, HelpDialog, helping, KeyDialog, RemoveDialog } from './dialogs'
 import { findBatches, queue } from './jobs'
 import { FileList, Filters, Selection } from './list'
+import { Dropping, UploadList } from './uploading'
 import { at, away, key, notice } from './service'
 import { Viewer } from './viewer'
 import { ActiveBatches, Jobs, QueueView } from './work'
@@ -58,7 +59,7 @@ function Page() {
       <Head />
       {away.value && <p class="banner" role="alert">The service does not answer. What is being made goes on; this page goes on when it is back.</p>}
       <main>
-        {view.value === 'files' && <section class="files" aria-label="Files"><Filters /><ActiveBatches /><FileList /><Selection /></section>}
+        {view.value === 'files' && <section class="files" aria-label="Files"><Filters /><UploadList /><ActiveBatches /><FileList /><Selection /></section>}
         {view.value === 'jobs' && <Jobs />}
         {view.value === 'queue' && <QueueView />}
         {view.value === 'files' && <Viewer />}
@@ -66,8 +67,10 @@ function Page() {
       <div class="notice" role="status" hidden={!notice.value}>
         {notice.value && <span class={notice.value.bad ? 'bad' : ''}>{notice.value.text} <button class="quiet" aria-label="Dismiss" onClick={() => (notice.value = null)}>✕</button></span>}
       </div>
+      <Dropping />
       <KeyDialog />
       <AddDialog />
+      <RemoveDialog />
       <HelpDialog />
     </>
   )

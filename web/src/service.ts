@@ -36,6 +36,7 @@ export const epoch = signal(0)
 
 export interface Call {
   method?: string
+  /** Sent as JSON; bytes as they are. */
   body?: unknown
   signal?: AbortSignal
   headers?: Record<string, string>
@@ -43,17 +44,20 @@ export interface Call {
 
 const headersOf = (call: Call): Record<string, string> => ({
   Accept: 'application/json',
-  ...(call.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+  ...(call.body === undefined || call.body instanceof Blob ? {} : { 'Content-Type': 'application/json' }),
   ...(key.value ? { 'X-API-Key': key.value } : {}),
   ...call.headers,
 })
 
 /** The response as JSON; asks for the key where one is needed. Rejects with a Problem, or when `signal` aborts. */
-export async function call<T>(path: string, options: Call = {}): Promise<T> {
+export const call = async <T>(path: string, options: Call = {}): Promise<T> => (await answer(path, options)).json() as Promise<T>
+
+/** The same with the response itself. */
+export async function answer(path: string, options: Call = {}): Promise<Response> {
   for (;;) {
     const used = key.value
     const response = await send(path, options)
-    if (response.ok) return response.json() as Promise<T>
+    if (response.ok) return response
     const problem = await problemOf(response)
     if (response.status === 401 && key.value !== used) continue
     // What the page reads by itself asks once, and not again after a no.
@@ -73,7 +77,7 @@ async function send(path: string, options: Call, redirect: RequestRedirect = 'fo
   try {
     response = await fetch(at(path), {
       method: options.method ?? 'GET', headers: headersOf(options), cache: 'no-store', redirect,
-      ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+      ...(options.body === undefined ? {} : { body: options.body instanceof Blob ? options.body : JSON.stringify(options.body) }),
       ...(options.signal ? { signal: options.signal } : {}),
     })
   } catch (error) {
@@ -138,40 +142,51 @@ function lost(): void {
   }, LOOK_MS)
 }
 
-/** Events of a stream, each with its data as JSON, until it ends by itself; connects again after a break.
+/** A ping comes every 15 seconds: a connection that is silent for longer is gone. */
+const SILENCE_MS = 45_000
+
+/** Events of a stream, each with its name and its data as JSON, until it is aborted; goes on behind the last one after a break.
  *
- * With fetch, because an EventSource sends no key. `last`: whether that was the last event to wait for.
+ * With fetch, because an EventSource sends no key. Rejects when the service refuses it.
  */
-export async function follow<T>(path: string, onEvent: (data: T) => void, last: (data: T) => boolean, signal: AbortSignal): Promise<void> {
-  for (let ended = false; !ended && !signal.aborted; ) {
+export async function follow(path: string, onEvent: (name: string, data: unknown) => void, signal: AbortSignal): Promise<void> {
+  for (let last = ''; !signal.aborted; ) {
+    const stop = new AbortController()
+    const abort = (): void => stop.abort()
+    signal.addEventListener('abort', abort)
+    let silence: ReturnType<typeof setTimeout> | undefined
     try {
-      const response = await send(path, { signal, headers: { Accept: 'text/event-stream' } })
+      const response = await send(path, { signal: stop.signal, headers: { Accept: 'text/event-stream', ...(last ? { 'Last-Event-ID': last } : {}) } })
       if (!response.ok || !response.body) {
         const problem = await problemOf(response)
         if (!problem.retryable) throw problem
+        await new Promise(resolve => setTimeout(resolve, 10_000))
       } else {
         let text = ''
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
         for (;;) {
+          clearTimeout(silence)
+          silence = setTimeout(abort, SILENCE_MS)
           const { value, done } = await reader.read()
           if (done) break
           text += value.replaceAll('\r', '')
           const parts = text.split('\n\n')
           text = parts.pop() ?? ''
           for (const part of parts) {
-            const data = part.split('\n').filter(line => line.startsWith('data:')).map(line => line.slice(5)).join('\n')
-            if (!data) continue
-            const event = JSON.parse(data) as T
-            onEvent(event)
-            ended ||= last(event)
+            const lines = part.split('\n')
+            const of = (name: string): string => lines.filter(line => line.startsWith(`${name}:`)).map(line => line.slice(name.length + 1).trimStart()).join('\n')
+            last = of('id') || last
+            if (of('data')) onEvent(of('event'), JSON.parse(of('data')))
           }
         }
       }
     } catch (error) {
-      if (signal.aborted) return
-      if (error instanceof Problem && !error.retryable) throw error
+      if (!signal.aborted && error instanceof Problem && !error.retryable) throw error
+    } finally {
+      clearTimeout(silence)
+      signal.removeEventListener('abort', abort)
     }
-    if (!ended) await new Promise(resolve => setTimeout(resolve, 1000))
+    if (!signal.aborted) await new Promise(resolve => setTimeout(resolve, 1000))
   }
 }
 

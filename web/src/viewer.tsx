@@ -151,6 +151,53 @@ function forget(igv: { removeAllBrowsers(): void }): void {
   drawn = new Map()
 }
 
+// -- to a place, or to a gene
+
+interface Found { name: string; region: string; file: string; exact: boolean }
+const found = signal<Found[]>([])
+const LOCUS = /^[^\s:]+:[\d,]+(-[\d,]+)?$/
+
+async function go(to: string): Promise<void> {
+  found.value = []
+  await browser?.search(to)
+}
+
+/** A locus as it is; else the name of a gene or another feature in the files that are open. */
+async function goTo(text: string): Promise<void> {
+  if (!text || !browser) return
+  if (LOCUS.test(text)) return go(text)
+  const { results, pending } = await call<{ results: Found[]; pending: unknown[] }>(`search?${new URLSearchParams({ q: text, files: open.peek().slice(0, 20).join(',') })}`)
+    .catch(() => ({ results: [], pending: [] }))
+  const exact = results.filter(one => one.exact), first = exact[0] ?? results[0]
+  if (first && (exact.length === 1 || results.length === 1)) return go(first.region)
+  if (results.length) found.value = results.slice(0, 12)
+  // A sequence's name alone is all of it.
+  else if (pending.length) tell('The names of these files are being indexed: ask again in a moment.')
+  else if (!(await browser.search(text).catch(() => false))) tell(`Nothing is called ${text} here.`)
+}
+
+function GoTo() {
+  const submit = (event: Event): void => {
+    event.preventDefault()
+    const field = (event.target as HTMLFormElement).elements[0] as HTMLInputElement
+    void goTo(field.value.trim())
+  }
+  return (
+    <>
+      <form class="goto" role="search" aria-label="Go to a place" onSubmit={submit}>
+        <input aria-label="Place or gene" placeholder="chr7:1-1000, or a gene" maxLength={200} />
+        <button type="submit">Go</button>
+      </form>
+      {found.value.length > 0 && (
+        <ul class="opened" aria-label="Places of that name">
+          {found.value.map(one => <li key={one.region + one.file}><button class="quiet" onClick={() => void go(one.region)}>{one.name} {one.region}</button></li>)}
+          <li><button class="quiet" aria-label="Dismiss the places" onClick={() => (found.value = [])}>✕</button></li>
+        </ul>
+      )}
+    </>
+  )
+}
+
 function Igv() {
   const box = useRef<HTMLDivElement>(null)
   const there = open.value.filter(name => opening.value[name]?.done)
@@ -266,6 +313,7 @@ export function Viewer() {
         })}
         {names.length > 1 && <li><button class="quiet" onClick={() => { open.value = []; place.value = '' }}>Close all</button></li>}
       </ul>
+      <GoTo />
       {trouble.value && <p class="bad" role="alert">{trouble.value}</p>}
       {notes.value.map(note => <p class="note" key={note}>{note}</p>)}
       <Igv />

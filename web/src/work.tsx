@@ -4,8 +4,8 @@ import { signal } from '@preact/signals'
 import { describe } from '../client/gooseherd'
 import { show, view } from './address'
 import { activeBatches, batches, cancel, cancelBatch, isLive, nameOf, newest, prepare, queue, type Batch, type ServiceJob } from './jobs'
-import { call, key, trying } from './service'
-import { ago, between, span } from './words'
+import { call, key, Problem, trying } from './service'
+import { ago, between, bytes, span } from './words'
 
 export function BatchLine({ batch }: { batch: Batch }) {
   const { counts, total, percent, status } = batch
@@ -79,10 +79,54 @@ const sessions = signal<Session[] | null>(null)
 
 const readFleet = (): Promise<unknown> =>
   trying('workers cannot be shown', async () => {
-    // A method, so that the key is asked for: somebody wants to see them.
-    workers.value = await call('fleet', { method: 'GET' })
+    // A method, so that the key is asked for: somebody wants to see them. Workers are the admin's to see, sessions their owner's, too.
+    workers.value = await call<typeof workers.value>('fleet', { method: 'GET' }).catch((error: unknown) => {
+      if (error instanceof Problem && error.status === 403) return null
+      throw error
+    })
     sessions.value = (await call<{ sessions: Session[] }>('sessions', { method: 'GET' })).sessions
   })
+
+interface Amounts { attempts: number; worker_seconds: number; bytes_in: number; bytes_out: number; bytes_served: number; cost: number }
+interface Usage {
+  first: string
+  last: string
+  currency: string
+  used: (Amounts & { requester: string | null })[]
+  total: Amounts
+  budget: { per_day: number | null; per_month: number | null; spent_today: number; spent_this_month: number } | null
+}
+const usage = signal<Usage | null>(null)
+
+/** Of this month: one's own, the admin's everybody's. A service that has no record of it shows nothing. */
+const readUsage = (): Promise<void> => call<Usage>('usage?by=requester').then(found => void (usage.value = found), () => void (usage.value = null))
+
+function UsageTable() {
+  useEffect(() => {
+    usage.value = null
+    if (key.value) void readUsage()
+  }, [key.value])
+  const seen = usage.value
+  if (!seen) return null
+  const money = (amount: number): string => `${amount.toFixed(2)} ${seen.currency}`
+  return (
+    <>
+      <h2>Usage, {seen.first} to {seen.last}</h2>
+      {seen.budget && (
+        <p class="dim">
+          {money(seen.budget.spent_today)} today{seen.budget.per_day !== null ? ` of ${money(seen.budget.per_day)}` : ''}, {money(seen.budget.spent_this_month)} this month
+          {seen.budget.per_month !== null ? ` of ${money(seen.budget.per_month)}` : ''}
+        </p>
+      )}
+      <table>
+        <thead><tr><th>Requester</th><th>Attempts</th><th>Worker time</th><th>Read</th><th>Made</th><th>Served</th><th>Cost</th></tr></thead>
+        <tbody>{[...seen.used, { ...seen.total, requester: 'in all' }].map(one => (
+          <tr key={one.requester ?? ''}><td>{one.requester ?? '–'}</td><td>{one.attempts}</td><td>{span(one.worker_seconds)}</td><td>{bytes(one.bytes_in)}</td><td>{bytes(one.bytes_out)}</td><td>{bytes(one.bytes_served)}</td><td>{money(one.cost)}</td></tr>
+        ))}</tbody>
+      </table>
+    </>
+  )
+}
 
 export function QueueView() {
   useEffect(() => {
@@ -124,6 +168,10 @@ export function QueueView() {
               <ul>{workers.value.ended.map(one => <li key={one.worker_id}>{one.worker_id}: {one.diagnosis || 'no diagnosis'}</li>)}</ul>
             </details>
           )}
+        </>
+      ) : !sessions.value && <p><button onClick={() => void readFleet()}>Show workers and sessions</button> <span class="dim">with the admin key; sessions with one's own</span></p>}
+      {sessions.value && (
+        <>
           <h2>Sessions</h2>
           {sessions.value?.length ? (
             <table>
@@ -134,7 +182,8 @@ export function QueueView() {
             </table>
           ) : <p class="dim">None.</p>}
         </>
-      ) : <p><button onClick={() => void readFleet()}>Show workers and sessions</button> <span class="dim">with the admin key</span></p>}
+      )}
+      <UsageTable />
     </div>
   )
 }

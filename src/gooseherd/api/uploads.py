@@ -21,7 +21,7 @@ from gooseherd.domain.job import Requester
 from gooseherd.domain.local_ids import id_for
 from gooseherd.domain.source import LocalId, Sidecar, SourceFile
 from gooseherd.domain.upload import (
-    Upload,
+    FileUpload,
     UploadId,
     UploadStorageFull,
     WrongOffset,
@@ -75,7 +75,7 @@ class Uploads:
         self._catalog = catalog
         self._open: dict[UploadId, _Progress] = {}
         self._registering = asyncio.Lock()
-        self.loop: Loop[Sequence[Upload], Upload] = Loop(
+        self.loop: Loop[Sequence[FileUpload], FileUpload] = Loop(
             "uploads",
             observe=self._expired,
             plan=lambda expired: expired,
@@ -84,7 +84,7 @@ class Uploads:
             tick_seconds=tick_seconds,
         )
 
-    async def create(self, owner: Requester, length: int, metadata: dict[str, str]) -> Upload:
+    async def create(self, owner: Requester, length: int, metadata: dict[str, str]) -> FileUpload:
         """Begin one.
 
         Raises:
@@ -109,7 +109,7 @@ class Uploads:
             await self._finish(upload, _Progress(0))
         return upload
 
-    async def read(self, upload_id: str, owner: Requester | None) -> tuple[Upload, int]:
+    async def read(self, upload_id: str, owner: Requester | None) -> tuple[FileUpload, int]:
         """The upload and how many bytes of it are here. None: the admin asks.
 
         Raises:
@@ -123,7 +123,7 @@ class Uploads:
 
     async def append(
         self, upload_id: str, owner: Requester | None, offset: int, body: AsyncIterator[bytes]
-    ) -> tuple[Upload, int]:
+    ) -> tuple[FileUpload, int]:
         """Take more bytes; as `read` after that. What has arrived when the connection breaks is kept.
 
         Raises:
@@ -160,7 +160,7 @@ class Uploads:
             upload = await self._finish(upload, progress)
         return upload, progress.offset
 
-    async def of_owner(self, owner: Requester) -> list[tuple[Upload, int]]:
+    async def of_owner(self, owner: Requester) -> list[tuple[FileUpload, int]]:
         """All of theirs, the oldest first."""
         found = [
             upload for upload, _, _ in await in_thread(list, self._folder.all()) if upload.owner == owner
@@ -190,7 +190,7 @@ class Uploads:
 
     # -- writing -----------------------------------------------------------------------------
 
-    async def _write(self, upload: Upload, progress: _Progress, turn: int, chunk: bytes) -> None:
+    async def _write(self, upload: FileUpload, progress: _Progress, turn: int, chunk: bytes) -> None:
         async with progress.writing:
             if progress.turn != turn:
                 raise WrongOffset(progress.offset)
@@ -201,7 +201,7 @@ class Uploads:
                 await in_thread(progress.digest.update, chunk)
             progress.offset += len(chunk)
 
-    async def _finish(self, upload: Upload, progress: _Progress) -> Upload:
+    async def _finish(self, upload: FileUpload, progress: _Progress) -> FileUpload:
         """All of it is here: into its place, and into the catalog."""
         async with progress.writing, self._registering:
             # Another request may have been quicker.
@@ -219,7 +219,7 @@ class Uploads:
             self._open.pop(upload.upload_id, None)
             return upload
 
-    async def _register(self, upload: Upload) -> Upload:
+    async def _register(self, upload: FileUpload) -> FileUpload:
         if upload.index_of is not None:
             try:
                 data, _, _ = await in_thread(self._folder.read, upload.index_of)
@@ -270,7 +270,7 @@ class Uploads:
             return False
         return True
 
-    async def _local_id(self, upload: Upload, url: str) -> LocalId:
+    async def _local_id(self, upload: FileUpload, url: str) -> LocalId:
         """An id that is free, or is this very file's."""
         first = id_for(upload.filename)
         for number in range(1, _NAMES_TRIED):
@@ -299,11 +299,11 @@ class Uploads:
             _log.warning("an upload cannot be stored", extra={"error": error.strerror or str(error)})
             raise UploadStorageFull from error
 
-    async def _expired(self) -> Sequence[Upload]:
+    async def _expired(self) -> Sequence[FileUpload]:
         old = time.time() - self.expires_seconds
         return [one for one, _, changed in await in_thread(list, self._folder.all()) if changed < old]
 
-    async def _forget(self, upload: Upload) -> None:
+    async def _forget(self, upload: FileUpload) -> None:
         self._open.pop(upload.upload_id, None)
         if upload.complete and upload.file is None:  # an index without its file
             await in_thread(self._folder.remove, self._folder.path_of(upload).as_uri())

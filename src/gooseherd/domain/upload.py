@@ -81,7 +81,7 @@ def index_kind(filename: str) -> SidecarKind | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class FileUpload:
     """What one client sends, as it said in the beginning. Times are Unix seconds."""
 
     upload_id: UploadId
@@ -111,7 +111,7 @@ class Upload:
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Upload:
+    def from_json(cls, data: Mapping[str, Any]) -> FileUpload:
         """Raises KeyError, TypeError or ValueError: it is none."""
         return cls(**{**data, "access_level": AccessLevel(data["access_level"])})
 
@@ -122,7 +122,7 @@ def wanted_upload(
     length: int,
     metadata: Mapping[str, str],
     created_at: float,
-) -> Upload:
+) -> FileUpload:
     """What a client asks for.
 
     Raises:
@@ -147,7 +147,7 @@ def wanted_upload(
         access_level = AccessLevel(metadata.get("access") or "public")
     except ValueError:
         raise InvalidInput("access", f"must be one of {', '.join(AccessLevel)}") from None
-    return Upload(
+    return FileUpload(
         upload_id=upload_id,
         owner=owner,
         filename=filename,

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from gooseherd.domain.errors import NotFound
-from gooseherd.domain.upload import Upload, UploadId
+from gooseherd.domain.upload import FileUpload, UploadId
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _CHUNK: Final = 1 << 20
@@ -33,13 +33,13 @@ class UploadFolder:
         for folder in (root, self._unfinished, self.files):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def create(self, upload: Upload) -> None:
+    def create(self, upload: FileUpload) -> None:
         """Raises OSError."""
         descriptor = os.open(self._part(upload.upload_id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         os.close(descriptor)
         self.save(upload)
 
-    def save(self, upload: Upload) -> None:
+    def save(self, upload: FileUpload) -> None:
         """Replace its record."""
         path = self._record(upload.upload_id)
         draft = path.with_suffix(".new")
@@ -50,7 +50,7 @@ class UploadFolder:
             os.fsync(file.fileno())
         draft.replace(path)
 
-    def read(self, upload_id: str) -> tuple[Upload, int, float]:
+    def read(self, upload_id: str) -> tuple[FileUpload, int, float]:
         """The upload, how many bytes of it are here, and when the last ones came (Unix seconds).
 
         Raises:
@@ -58,14 +58,14 @@ class UploadFolder:
         """
         if _ID.fullmatch(upload_id):
             with suppress(OSError, KeyError, TypeError, ValueError):
-                upload = Upload.from_json(json.loads(self._record(UploadId(upload_id)).read_text()))
+                upload = FileUpload.from_json(json.loads(self._record(UploadId(upload_id)).read_text()))
                 if upload.complete:
                     return upload, upload.length, self._record(upload.upload_id).stat().st_mtime
                 about = self._part(upload.upload_id).stat()
                 return upload, about.st_size, about.st_mtime
         raise NotFound("upload", upload_id)
 
-    def all(self) -> Iterator[tuple[Upload, int, float]]:
+    def all(self) -> Iterator[tuple[FileUpload, int, float]]:
         """As `read`, of each that there is."""
         for path in sorted(self._unfinished.glob("*.json")):
             with suppress(NotFound):
@@ -98,7 +98,7 @@ class UploadFolder:
                 digest.update(chunk)
         return digest
 
-    def keep(self, upload: Upload, digest: str) -> Path:
+    def keep(self, upload: FileUpload, digest: str) -> Path:
         """Store the whole file under its digest and name; where. Again changes nothing."""
         target = self.files / digest / upload.filename
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -115,7 +115,7 @@ class UploadFolder:
                 os.close(folder)
         return target
 
-    def path_of(self, upload: Upload) -> Path:
+    def path_of(self, upload: FileUpload) -> Path:
         """Where `keep` has stored it."""
         assert upload.digest is not None
         return self.files / upload.digest / upload.filename

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pydantic import Field
 
 from gooseherd.api.models.response import Link, ResponseModel
-from gooseherd.domain.upload import Upload
+from gooseherd.domain.upload import FileUpload
 
 
 class UploadView(ResponseModel):
@@ -31,7 +31,7 @@ class UploadView(ResponseModel):
     upload_url: str
 
     @classmethod
-    def of(cls, upload: Upload, offset: int, link: Link, *, expires_at: float) -> UploadView:
+    def of(cls, upload: FileUpload, offset: int, link: Link, *, expires_at: float) -> UploadView:
         """The upload as its owner sees it; `expires_at` is Unix seconds."""
         return cls(
             upload_id=upload.upload_id,

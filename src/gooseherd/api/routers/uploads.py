@@ -20,7 +20,7 @@ from gooseherd.domain.caller import Scope
 from gooseherd.domain.errors import GooseherdError, InvalidInput
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import parse_dcc
-from gooseherd.domain.upload import Upload, UploadsDisabled, UploadVersion
+from gooseherd.domain.upload import FileUpload, UploadsDisabled, UploadVersion
 
 VERSION: Final = "1.0.0"
 _BYTES: Final = "application/offset+octet-stream"
@@ -53,7 +53,7 @@ def upload_routes(dependencies: Dependencies) -> APIRouter:
 
     Permitted = Annotated[Uploads, Depends(permitted)]  # noqa: N806 - a type
 
-    def headers(uploads: Uploads, upload: Upload, offset: int) -> dict[str, str]:
+    def headers(uploads: Uploads, upload: FileUpload, offset: int) -> dict[str, str]:
         shown = {
             "Tus-Resumable": VERSION,
             "Upload-Offset": str(offset),
@@ -62,7 +62,7 @@ def upload_routes(dependencies: Dependencies) -> APIRouter:
         }
         return shown | ({"Content-Location": f"/files/{upload.file}"} if upload.file else {})
 
-    def view(uploads: Uploads, upload: Upload, offset: int, context: RequestContext) -> UploadView:
+    def view(uploads: Uploads, upload: FileUpload, offset: int, context: RequestContext) -> UploadView:
         expires_at = upload.created_at + uploads.expires_seconds
         return UploadView.of(upload, offset, context.link, expires_at=expires_at)
 
@@ -186,9 +186,9 @@ def _check_version(given: str | None) -> None:
 
 def _is_own_page(context: RequestContext, dependencies: Dependencies) -> bool:
     """Whether the request is of our own page, or of no page at all."""
-    site = context.headers.get(b"sec-fetch-site")
-    if site is not None:
-        return site in (b"same-origin", b"none")
+    fetch_site = context.headers.get(b"sec-fetch-site")
+    if fetch_site is not None:
+        return fetch_site in (b"same-origin", b"none")
     origin = context.headers.get(b"origin")
     if origin is None:
         return True
