@@ -1,0 +1,213 @@
+// Files that are sent to the service: dropped or chosen, in pieces, and on after a break or a restart (tus 1.0.0).
+import { computed, signal } from '@preact/signals'
+import { show } from './address'
+import { reload } from './catalog'
+import { answer, call, Problem, tell } from './service'
+
+export interface Sending {
+  number: number
+  name: string
+  size: number
+  sent: number
+  state: 'waiting' | 'sending' | 'interrupted' | 'done' | 'failed'
+  text: string
+}
+interface Uploads {
+  allowed: boolean
+  max_bytes: number
+  uploads: { upload_id: string; filename: string; length: number; complete: boolean; index_of: string | null }[]
+}
+/** A file and the indexes that lie beside it. */
+interface Task {
+  number: number
+  file: File
+  indexes: File[]
+  stop: AbortController
+}
+
+export const sending = signal<Sending[]>([])
+export const underWay = computed(() => sending.value.filter(one => one.state !== 'done'))
+/** Whether something is dragged over the page. */
+export const over = signal(false)
+
+const PIECE = 8 << 20
+const TUS = { 'Tus-Resumable': '1.0.0' }
+const INDEX = /\.(bai|tbi|csi|crai|fai|gzi)$/i
+const OPENED = 4
+
+const tasks: Task[] = []
+const stops = new Map<number, AbortController>()
+let numbers = 0
+let working = false
+
+const change = (number: number, news: Partial<Sending>): void => {
+  sending.value = sending.value.map(one => (one.number === number ? { ...one, ...news } : one))
+}
+
+/** Send them, one after the other; indexes with the file whose name they begin with. */
+export async function upload(files: File[]): Promise<void> {
+  if (!files.length) return
+  const allowed = await call<Uploads>('uploads').catch(() => null)
+  if (!allowed) return
+  // Asks for the key where one would help.
+  if (!allowed.allowed && !(await mayNow())) return
+  const names = new Set(files.map(file => file.name))
+  const dataOf = (index: string): string | undefined => {
+    const stem = index.replace(INDEX, '')
+    return names.has(stem) ? stem : [...names].find(name => !INDEX.test(name) && name.replace(/\.[^.]+$/, '') === stem)
+  }
+  const indexes = files.filter(file => INDEX.test(file.name) && dataOf(file.name))
+  for (const file of files) {
+    if (indexes.includes(file)) continue
+    const beside = indexes.filter(index => dataOf(index.name) === file.name)
+    const task = { number: ++numbers, file, indexes: beside, stop: new AbortController() }
+    tasks.push(task)
+    stops.set(task.number, task.stop)
+    sending.value = [...sending.value, { number: task.number, name: file.name, size: file.size, sent: 0, state: 'waiting', text: 'waits' }]
+  }
+  if (!working) await work()
+}
+
+/** Uploads are refused without a key: ask for one, if the service takes any at all. */
+async function mayNow(): Promise<boolean> {
+  try {
+    // An upload of nothing with a name that none can have: what is refused of it tells whether one would be taken.
+    await answer('uploads', { method: 'POST', headers: { ...TUS, 'Upload-Length': '0', 'Upload-Metadata': `filename ${btoa('/')}` } })
+    return true
+  } catch (error) {
+    if (error instanceof Problem && error.status === 422) return true
+    tell(`The file cannot be sent: ${error instanceof Error ? error.message : error}`, true)
+    return false
+  }
+}
+
+async function work(): Promise<void> {
+  working = true
+  try {
+    for (let task = tasks.shift(); task; task = tasks.shift()) await one(task)
+  } finally {
+    working = false
+  }
+}
+
+async function one(task: Task): Promise<void> {
+  const { number, file, stop } = task
+  try {
+    const where = await begin(file, {}, stop.signal)
+    for (const index of task.indexes) {
+      const beside = await begin(index, { index_of: where.split('/').pop()! }, stop.signal)
+      await send(beside, index, () => undefined, stop.signal)
+    }
+    const name = await send(where, file, (sent, text) => change(number, { sent, state: text ? 'interrupted' : 'sending', text: text || `${Math.floor((100 * sent) / (file.size || 1))} %` }), stop.signal)
+    change(number, { sent: file.size, state: 'done', text: name ? `added as ${name}` : 'sent' })
+    reload()
+    if (name && sending.value.filter(each => each.state === 'done').length <= OPENED) show(name)
+  } catch (error) {
+    if (stop.signal.aborted) sending.value = sending.value.filter(each => each.number !== number)
+    else change(number, { state: 'failed', text: error instanceof Problem && error.title !== error.message ? `${error.title}: ${error.message}` : String(error instanceof Error ? error.message : error) })
+  }
+}
+
+/** Where its upload is: one that was begun before and is not complete, or a new one. */
+async function begin(file: File, more: Record<string, string>, signal: AbortSignal): Promise<string> {
+  const { uploads } = await patiently(() => call<Uploads>('uploads', { signal }), signal)
+  const begun = uploads.find(one => !one.complete && one.filename === file.name && one.length === file.size && (one.index_of ?? '') === (more['index_of'] ?? ''))
+  if (begun) return `uploads/${begun.upload_id}`
+  const metadata = Object.entries({ filename: file.name, ...more }).map(([name, value]) => `${name} ${base64(value)}`).join(',')
+  const response = await patiently(() => answer('uploads', { method: 'POST', signal, headers: { ...TUS, 'Upload-Length': String(file.size), 'Upload-Metadata': metadata } }), signal)
+  return response.headers.get('Location')!.replace(/^.*\/uploads\//, 'uploads/')
+}
+
+/** Piece by piece, from where the service is; the entry that it became. */
+async function send(where: string, file: File, onSent: (sent: number, text?: string) => void, signal: AbortSignal): Promise<string | null> {
+  for (;;) {
+    const about = await patiently(() => call<{ offset: number; complete: boolean; file: string | null }>(where, { signal }), signal)
+    let offset = about.offset
+    onSent(offset)
+    if (about.complete) return about.file
+    try {
+      while (offset < file.size) {
+        const response = await answer(where, {
+          method: 'PATCH', signal, body: file.slice(offset, offset + PIECE),
+          headers: { ...TUS, 'Upload-Offset': String(offset), 'Content-Type': 'application/offset+octet-stream' },
+        })
+        offset = Number(response.headers.get('Upload-Offset'))
+        onSent(offset)
+      }
+    } catch (error) {
+      // Away, restarted, or not where it was: asked again where to go on.
+      if (signal.aborted || !(error instanceof Problem) || !error.retryable || error.status === 507) throw error
+      onSent(offset, 'interrupted; goes on when the service answers')
+      await pause(signal)
+    }
+  }
+}
+
+async function patiently<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (;;) {
+    try {
+      return await work()
+    } catch (error) {
+      if (signal.aborted || !(error instanceof Problem) || !error.retryable || error.status === 507) throw error
+      await pause(signal)
+    }
+  }
+}
+
+const pause = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve, reject) => {
+    setTimeout(resolve, 1500)
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+
+const base64 = (text: string): string => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+
+export function cancelUpload(number: number): void {
+  const waiting = tasks.findIndex(task => task.number === number)
+  if (waiting >= 0) tasks.splice(waiting, 1)
+  const name = sending.value.find(one => one.number === number)?.name
+  stops.get(number)?.abort()
+  sending.value = sending.value.filter(one => one.number !== number)
+  void call<Uploads>('uploads').then(async ({ uploads }) => {
+    for (const one of uploads) if (!one.complete && one.filename === name) await answer(`uploads/${one.upload_id}`, { method: 'DELETE', headers: TUS })
+  }, () => undefined)
+}
+
+export const forgetDone = (): void => {
+  sending.value = underWay.value
+}
+
+// -- dragging onto the page
+
+const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') ?? false
+
+addEventListener('dragover', event => {
+  if (!hasFiles(event)) return
+  event.preventDefault()
+  over.value = true
+})
+addEventListener('dragleave', event => {
+  if (!event.relatedTarget) over.value = false
+})
+addEventListener('drop', event => {
+  if (!hasFiles(event)) return
+  event.preventDefault()
+  over.value = false
+  // The entries are there only while the event is handled.
+  const entries = [...event.dataTransfer!.items].map(item => item.webkitGetAsEntry()).filter(one => one !== null)
+  const plain = [...event.dataTransfer!.files]
+  void (entries.length ? Promise.all(entries.map(filesOf)).then(found => found.flat()) : Promise.resolve(plain)).then(upload)
+})
+
+/** A file, or all files in a folder. */
+async function filesOf(entry: FileSystemEntry): Promise<File[]> {
+  if (entry.isFile) return [await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))]
+  const reader = (entry as FileSystemDirectoryEntry).createReader()
+  const found: File[] = []
+  for (;;) {
+    // At most a hundred each time.
+    const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject))
+    if (!some.length) return found
+    for (const one of some) if (!one.name.startsWith('.')) found.push(...(await filesOf(one)))
+  }
+}
