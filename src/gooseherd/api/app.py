@@ -55,8 +55,8 @@ from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
 from gooseherd.api.routers.sessions import session_routes
 from gooseherd.api.routers.tracks import track_routes
-from gooseherd.api.routers.usage import usage_routes
 from gooseherd.api.routers.uploads import upload_routes
+from gooseherd.api.routers.usage import usage_routes
 from gooseherd.api.static_files import StaticFiles
 from gooseherd.domain.errors import GooseherdError, NotFound
 

@@ -51,8 +51,8 @@ from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.retention import make_retention, removes_objects
 from gooseherd.wiring.store import open_store
-from gooseherd.wiring.usage import Accounting
 from gooseherd.wiring.uploads import open_uploads
+from gooseherd.wiring.usage import Accounting
 from gooseherd.worker.settings import build_id
 
 _PROBE = CacheKey("readiness-probe")

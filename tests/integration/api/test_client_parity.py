@@ -74,7 +74,13 @@ CALLS: dict[str, Call] = {
     "GET /tracks": lambda c: c.tracks(["d/f"]),
     "GET /tracks/{document}": lambda c: c.track_document("igv.json", ["d/f"]),
 }
-NOT_CALLED: dict[str, str] = {}
+NOT_CALLED: dict[str, str] = {
+    "GET /uploads": "clients of tus send files; this one registers paths and addresses",
+    "POST /uploads": "clients of tus send files; this one registers paths and addresses",
+    "GET /uploads/{upload_id}": "clients of tus send files; this one registers paths and addresses",
+    "PATCH /uploads/{upload_id}": "clients of tus send files; this one registers paths and addresses",
+    "DELETE /uploads/{upload_id}": "clients of tus send files; this one registers paths and addresses",
+}
 """Routes that need no call, with the reason."""
 
 RECORDS: dict[str, type[models.Model]] = {
@@ -125,6 +131,8 @@ PAGES = {
     "KeyList",
     "NameList",
     "ProblemView",
+    "UploadList",
+    "UploadView",
 }
 """Bodies that the client takes apart, and gives the members of."""
 
