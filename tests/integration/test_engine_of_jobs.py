@@ -64,6 +64,9 @@ MACHINES: dict[str, Machine] = {}
 
 
 class Recipes:
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        return ()
+
     def recipe(self, source: SourceFile) -> Recipe:
         return RECIPE
 

@@ -379,6 +379,9 @@ async def test_a_store_that_is_away_ends_the_pass_with_nothing_removed(place):
 
 
 class Recipes:
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        return ()
+
     def recipe(self, source: SourceFile) -> Recipe:
         return RECIPE
 

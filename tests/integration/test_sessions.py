@@ -51,6 +51,9 @@ def source(name: str) -> SourceFile:
 
 
 class Recipes:
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        return ()
+
     def recipe(self, source: SourceFile) -> Recipe:
         return RECIPE
 

@@ -107,6 +107,9 @@ class WorldSettings:
 class Recipes:
     """One recipe makes everything."""
 
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        return ()
+
     def recipe(self, source: SourceFile) -> Recipe:
         return RECIPE
 

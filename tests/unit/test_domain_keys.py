@@ -134,7 +134,7 @@ def test_a_manifest_from_before_there_were_more_names_is_read_and_keeps_its_dige
 
 
 def test_the_names_of_parts_stay_as_they_are_stored() -> None:
-    names = "data index density gzi annotation annotation_index second_end second_end_index"
+    names = "data index density gzi annotation annotation_index second_end second_end_index names names_index"
     assert list(Kind) == names.split()
     for kind in Kind:
         receipt = StepReceipt("all", (replace(PART, kind=kind),))

@@ -53,6 +53,7 @@ from gooseherd.api.routers.jobs import job_routes
 from gooseherd.api.routers.keys import key_routes
 from gooseherd.api.routers.names import name_routes
 from gooseherd.api.routers.operation import operation_routes
+from gooseherd.api.routers.search import search_routes
 from gooseherd.api.routers.sessions import session_routes
 from gooseherd.api.routers.tracks import track_routes
 from gooseherd.api.routers.uploads import upload_routes
@@ -76,6 +77,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     catalog = dependencies.catalog or Catalog(dependencies.files, dependencies.clock)
     names = Names(dependencies.submissions)
     streams = EventStreams(dependencies)
+    describing, retries = Describing(catalog, dependencies.sources), Retries(dependencies)
     framework = FastAPI(
         title="gooseherd",
         version=dependencies.version,
@@ -98,6 +100,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         name_routes(dependencies, catalog, names),
         track_routes(dependencies, catalog, names),
         htsget_routes(dependencies),
+        search_routes(dependencies, catalog, describing, retries),
         fleet_routes(dependencies),
         usage_routes(dependencies),
         key_routes(dependencies, catalog, names, callers),
@@ -113,7 +116,6 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     origins = Origins(dependencies.origins, catalog)
     budget = byte_budget(dependencies.bytes_per_minute, dependencies.clock)
     parts = PublishedParts(dependencies, catalog, origins, budget)
-    describing, retries = Describing(catalog, dependencies.sources), Retries(dependencies)
     tickets = HtsgetRoute(HeadByGet(framework), dependencies, catalog, names, callers, describing, retries)
     behind = Delivery(tickets, dependencies, catalog, names, parts, describing, retries)
     inside = StaticFiles(behind, delivery=dependencies.delivery)

@@ -119,6 +119,10 @@ class Delivery:
         for part in self._names.of(entry, recipe=recipe, parts=parts):
             if part.name == name:
                 return part
+        for on_demand in submissions.recipes_on_demand(entry) if submissions is not None else ():
+            for part in self._names.of(entry, recipe=on_demand):
+                if part.name == name:
+                    return part
         raise NotFound("file", f"{entry.name}/{name}")
 
 

@@ -75,6 +75,8 @@ class Names:
                 )
             )
         found = dict(self._submissions.filenames(entry, recipe))
+        if Kind.DATA not in found:  # an artifact of its own beside the usual one
+            return tuple(NamedPart(kind, name) for kind, name in found.items())
         found[Kind.DATA] = _with_suffix(found[Kind.DATA], entry)
         published = None if parts is None else {part.kind: part for part in parts}
         names = []

@@ -27,6 +27,7 @@ from gooseherd.api.published_parts import PublishedParts
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.request_options import options_of
 from gooseherd.api.server.exchange import ZERO_COPY
+from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput, NotFound, ProcessingDisabled
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
@@ -158,19 +159,29 @@ class ArtifactRoute:
         if not _DIGEST.fullmatch(digest):
             raise NotFound("artifact", digest[:64])
         entry = await self._catalog.servable(dcc, local_id, context.caller.visible)
-        recipe = submissions.recipe(entry, Kind.DATA)
         for _ in range(2):
-            manifest = await submissions.published(entry, recipe)
-            if manifest is None:
-                raise NotYetPublished("artifact", entry.name)
-            part = next((part for part in manifest.parts if part.sha256 == digest), None)
-            served = part and self._names.served_as(entry, recipe, manifest, part)
-            if served is None or served.filename != name:
-                raise NotFound("artifact", f"{digest}/{name}")
+            found = await self._found(submissions, entry, digest, name)
             try:
-                await delivery.deliver_immutable(FoundPart(entry, recipe, manifest, served), connection)
+                await delivery.deliver_immutable(found, connection)
             except PartMissing:
-                submissions.forget(entry, recipe)
+                submissions.forget(entry, found.recipe)
             else:
                 return
         raise CacheUnavailable("reading a published part")
+
+    async def _found(self, submissions: Submissions, entry: SourceFile, digest: str, name: str) -> FoundPart:
+        """Raises NotFound, NotYetPublished."""
+        usual = submissions.recipe(entry, Kind.DATA)
+        published = False
+        for recipe in (usual, *submissions.recipes_on_demand(entry)):
+            manifest = await submissions.published(entry, recipe)
+            if manifest is None:
+                continue
+            published = True
+            part = next((part for part in manifest.parts if part.sha256 == digest), None)
+            served = part and self._names.served_as(entry, recipe, manifest, part)
+            if served is not None and served.filename == name:
+                return FoundPart(entry, recipe, manifest, served)
+        if not published:
+            raise NotYetPublished("artifact", entry.name)
+        raise NotFound("artifact", f"{digest}/{name}")

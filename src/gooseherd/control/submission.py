@@ -47,6 +47,10 @@ class Recipes(Protocol):
         """Raises UnsupportedFormat."""
         ...
 
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        """What makes artifacts of their own beside it, for those who ask for a part of them."""
+        ...
+
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:
         """What kinds of part that recipe makes."""
         ...
@@ -103,10 +107,15 @@ class Submissions:
             UnsupportedFormat: no processor reads the format.
             NoSuchPart: its processor makes no part of this kind (an index of a CSV, say).
         """
-        recipe = self._recipes.recipe(source)
-        if kind not in self._recipes.kinds(recipe):
-            raise NoSuchPart(kind.value, source.name)
-        return recipe
+        usual = self._recipes.recipe(source)
+        for recipe in (usual, *self._recipes.recipes_on_demand(source)):
+            if kind in self._recipes.kinds(recipe):
+                return recipe
+        raise NoSuchPart(kind.value, source.name)
+
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        """What makes artifacts of their own beside the usual one."""
+        return self._recipes.recipes_on_demand(source)
 
     def filenames(self, source: SourceFile, recipe: Recipe | None = None) -> Mapping[Kind, str]:
         """What the parts made of `source` are called, by `recipe` or by the one there is now.

@@ -42,6 +42,10 @@ class Kind(StrEnum):
     SECOND_END = "second_end"
     """The data once more, in the order of the second of the two places that each record has."""
     SECOND_END_INDEX = "second_end_index"
+    NAMES = "names"
+    """Names of features and where they are: the ix of a trix index, an artifact of its own."""
+    NAMES_INDEX = "names_index"
+    """Into the names: the ixx."""
 
 
 OWN_ADDRESS: Final = (Kind.DATA, Kind.INDEX, Kind.DENSITY)

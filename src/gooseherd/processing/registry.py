@@ -19,6 +19,7 @@ from gooseherd.processing.intervals import SKIPPING, TabixIntervalProcessor
 from gooseherd.processing.passthrough import PassthroughProcessor, UpstreamIndexProcessor
 from gooseherd.processing.processors.crams import CramIndexProcessor
 from gooseherd.processing.processors.flatfiles import FlatfileProcessor
+from gooseherd.processing.processors.name_indexes import NameIndexProcessor
 from gooseherd.processing.processors.sequences import FastaProcessor
 from gooseherd.processing.processors.signals import SignalProcessor
 from gooseherd.processing.processors.two_ended import TwoEndedProcessor
@@ -41,11 +42,20 @@ class ProcessorRegistry:
         processors_at: Callable[[int, bool, bool], Iterable[Processor]] = lambda *_: (),
         with_index: Processor | None = None,
         others: Iterable[Processor] = (),
+        on_demand: Iterable[Processor] = (),
     ) -> None:
+        """`on_demand`: make artifacts of their own beside the usual one, when a part of them is asked for."""
+        self._on_demand = tuple(on_demand)
         self._by_format = MappingProxyType(dict(by_format))
         self._unchanged = unchanged
         self._with_index = with_index
-        named = (*by_format.values(), unchanged, *((with_index,) if with_index else ()), *others)
+        named = (
+            *by_format.values(),
+            unchanged,
+            *((with_index,) if with_index else ()),
+            *others,
+            *self._on_demand,
+        )
         self._by_name = {p.name: p for p in named}
         self._processors_at = processors_at
 
@@ -77,6 +87,15 @@ class ProcessorRegistry:
         elif source.is_upstreams_pair:
             processor = self._unchanged
         return Recipe(processor.name, processor.version(source.file_format), source.file_format)
+
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        """What makes artifacts of their own beside the usual one, for those who ask for a part of them."""
+        made_of = source.file_format
+        return tuple(
+            Recipe(processor.name, processor.version(made_of), made_of)
+            for processor in self._on_demand
+            if made_of in processor.formats and not source.is_upstreams_pair
+        )
 
     def processor(self, recipe: Recipe) -> Processor:
         """The processor of that recipe, with the settings that its version names.
@@ -170,4 +189,5 @@ def default_registry(
         processors_at,
         with_index,
         (crams,),
+        (NameIndexProcessor(budget),),
     )

@@ -65,6 +65,9 @@ RUNNING_LIMIT = 4
 LEASE = timedelta(minutes=5)
 
 
+NAMES = frozenset({Kind.NAMES, Kind.NAMES_INDEX})
+
+
 class Recipes:
     """Alignments and intervals get data and index, tables pass through, CRAM has no processor."""
 
@@ -74,13 +77,21 @@ class Recipes:
         plain = source.is_upstreams_pair or source.file_format.family is Family.TABLE
         return Recipe("passthrough" if plain else "sort", "1", source.file_format)
 
+    def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
+        named = source.file_format.name in ("gff3", "gtf", "bed")
+        return (Recipe("names", "1", source.file_format),) if named else ()
+
     def kinds(self, recipe: Recipe) -> frozenset[Kind]:
-        return frozenset({Kind.DATA} if recipe.processor == "passthrough" else Kind)
+        if recipe.processor == "names":
+            return NAMES
+        return frozenset({Kind.DATA} if recipe.processor == "passthrough" else set(Kind) - NAMES)
 
     def filenames(self, source: SourceFile, recipe: Recipe) -> Mapping[Kind, str]:
         name = source.filename
+        if recipe.processor == "names":
+            return {Kind.NAMES: f"{name}.ix", Kind.NAMES_INDEX: f"{name}.ixx"}
         names = {Kind.DATA: name, Kind.INDEX: f"{name}.bai", Kind.DENSITY: f"{name}.bw"}
-        more = {kind: f"{name}.{kind}" for kind in Kind if kind not in names}
+        more = {kind: f"{name}.{kind}" for kind in Kind if kind not in names and kind not in NAMES}
         return names | (more if name.startswith("parts") else {})
 
 

@@ -216,6 +216,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ),
     ("GET", "/htsget/{datatype}/service-info"): Row(anybody, path="/htsget/reads/service-info"),
     ("GET", "/service-info"): OPEN,
+    ("GET", "/search"): Row(of_the_entry, path="/search?q=x&files=4dn/{local_id}"),
     # -- lists
     ("GET", "/files"): Row(anybody, lists="{local_id}"),
     ("GET", "/jobs"): Row(anybody, lists="{job_id}"),

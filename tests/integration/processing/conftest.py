@@ -107,6 +107,7 @@ def process(tmp_path: Path, registry: ProcessorRegistry) -> Callable[..., object
         upstream_index: bytes | None = None,
         scratch_bytes: int = 1 << 30,
         using: ProcessorRegistry = registry,
+        on_demand: bool = False,
     ) -> Made:
         nonlocal runs
         runs += 1
@@ -131,7 +132,8 @@ def process(tmp_path: Path, registry: ProcessorRegistry) -> Callable[..., object
         )
         made = Made()
         parts: dict[Kind, Path] = {}
-        processor = using.processor(using.recipe(source))
+        recipe = using.recipes_on_demand(source)[0] if on_demand else using.recipe(source)
+        processor = using.processor(recipe)
         for step in processor.steps(source.file_format):
             work = home / step.name
             work.mkdir()

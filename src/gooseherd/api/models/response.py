@@ -12,7 +12,16 @@ Link = Callable[[str], str]
 
 StatusWord = Literal["pending", "running", "finalizing", "completed", "failed", "cancelled"]
 PartWord = Literal[
-    "data", "index", "density", "gzi", "annotation", "annotation_index", "second_end", "second_end_index"
+    "data",
+    "index",
+    "density",
+    "gzi",
+    "annotation",
+    "annotation_index",
+    "second_end",
+    "second_end_index",
+    "names",
+    "names_index",
 ]
 """domain.artifact.Kind."""
 PriorityWord = Literal["interactive", "normal", "batch"]

@@ -30,6 +30,15 @@ def igv(selection: Selection) -> Snippet:
         )
     else:
         spec = {"reference": reference, **({"locus": selection.locus} if selection.locus else {}), **spec}
+    if selection.search_url is not None:
+        spec["search"] = {
+            "url": selection.search_url,
+            "resultsField": "results",
+            "chromosomeField": "contig",
+            "startField": "start",
+            "endField": "end",
+            "coords": 1,
+        }
     text = f"igv.createBrowser(document.getElementById('igv'), {json.dumps(spec, indent=2)})"
     return Snippet(text, spec, notes)
 

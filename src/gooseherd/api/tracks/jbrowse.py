@@ -41,9 +41,21 @@ def jbrowse(selection: Selection) -> Snippet:
             ],
             "tracks": tracks,
         }
+        if searched := [_names(file, selection.assembly) for file in selection.drawn if file.has_names]:
+            spec["aggregateTextSearchAdapters"] = searched
         if session := _session(selection, tracks):
             spec["defaultSession"] = session
     return Snippet(json.dumps(spec, indent=2), spec, notes)
+
+
+def _names(file: ServedFile, assembly: str) -> Json:
+    return {
+        "type": "TrixTextSearchAdapter",
+        "textSearchAdapterId": f"{file.name}-names",
+        "ixFilePath": _at(file.urls[Kind.NAMES]),
+        "ixxFilePath": _at(file.urls[Kind.NAMES_INDEX]),
+        "assemblyNames": [assembly],
+    }
 
 
 def _at(url: str | None) -> Json:

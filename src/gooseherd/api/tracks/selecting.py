@@ -26,6 +26,8 @@ MOST_FILES_SHOWN: Final = 100
 """In one view: browsers draw some ten well, a hub offers more."""
 MOST_CONTIGS: Final = 2_000
 """The longest: a viewer keeps them all in memory and draws a menu of them."""
+MOST_FILES_SEARCHED: Final = 20
+"""For a name."""
 _UNKNOWN: Final = "custom"
 _INDEX_TYPES: Final = frozenset({"bai", "csi", "tbi", "fai", "crai"})
 
@@ -73,6 +75,7 @@ class Selecting:
             assembly=assembly or _UNKNOWN,
             is_known=assembly is not None,
             chromsizes_url=link(f"/tracks/chrom.sizes?{_query(entries, wanted, region)}"),
+            search_url=_search_url(files, link),
             reference=reference,
             region=region,
         )
@@ -108,6 +111,8 @@ class Selecting:
         first: dict[Kind, NamedPart] = {}
         for part in parts:
             first.setdefault(part.kind, part)
+        for part in self._on_demand(entry):
+            first.setdefault(part.kind, part)
         suffix = first[Kind.INDEX].name.rpartition(".")[2] if Kind.INDEX in first else ""
         if suffix not in _INDEX_TYPES:
             first.pop(Kind.INDEX, None)
@@ -118,6 +123,15 @@ class Selecting:
             urls={kind: link(part.path(entry)) for kind, part in first.items()},
             index_type=suffix if suffix in _INDEX_TYPES else None,
         )
+
+    def _on_demand(self, entry: SourceFile) -> Sequence[NamedPart]:
+        if self._submissions is None:
+            return ()
+        return [
+            part
+            for recipe in self._submissions.recipes_on_demand(entry)
+            for part in self._names.of(entry, recipe=recipe)
+        ]
 
     async def _reference(
         self,
@@ -195,6 +209,12 @@ def _longest(contigs: Sequence[Contig]) -> Sequence[Contig]:
         return contigs
     kept = set(sorted(contigs, key=lambda contig: -(contig.length or 0))[:MOST_CONTIGS])
     return [contig for contig in contigs if contig in kept]
+
+
+def _search_url(files: Sequence[ServedFile], link: Link) -> str | None:
+    """Where the names of features are looked up; the name is to be put in for $FEATURE$."""
+    named = [file.name for file in files if file.has_names][:MOST_FILES_SEARCHED]
+    return link(f"/search?{urlencode({'files': ','.join(named)}, safe='/,:')}&q=$FEATURE$") if named else None
 
 
 def _query(entries: Sequence[SourceFile], wanted: ViewRequest, region: Region | None) -> str:

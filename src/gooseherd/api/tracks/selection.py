@@ -16,6 +16,7 @@ BED_LIKE: Final = frozenset(
     {formats.BED, formats.NARROWPEAK, formats.BROADPEAK, formats.GAPPEDPEAK, formats.TAGALIGN}
 )
 GFF_LIKE: Final = frozenset({formats.GFF, formats.GFF3, formats.GTF})
+SEARCHED: Final = frozenset({*GFF_LIKE, formats.BED})
 TWO_ENDED: Final = frozenset({formats.BEDPE, formats.PAF, formats.PAIRS, formats.INTERACT})
 MATRICES: Final = frozenset({formats.COOL, formats.MCOOL})
 
@@ -52,6 +53,11 @@ class ServedFile:
         return self.urls.get(Kind.DENSITY)
 
     @property
+    def has_names(self) -> bool:
+        """Whether its features can be looked up by name, and are worth it: of peaks and tags they are not."""
+        return Kind.NAMES in self.urls and self.format in SEARCHED
+
+    @property
     def is_sequence(self) -> bool:
         """Whether it can be the reference."""
         return self.format.family is Family.SEQUENCES
@@ -69,6 +75,8 @@ class Selection:
     is_known: bool
     """Whether that is a name others know."""
     chromsizes_url: str
+    search_url: str | None = None
+    """Where features are looked up by name, with $FEATURE$ for the name; None: no file has any."""
     reference: ServedFile | None = None
     """A FASTA or 2bit with its letters."""
     region: Region | None = None
