@@ -152,6 +152,72 @@ def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
     tab.until_text("ready", row(local_id), 90)
 
 
+def drop(files: str) -> str:
+    """An expression that drops files onto the page; `files` are arguments of File, in JavaScript."""
+    return (
+        "(made => { const data = new DataTransfer(); made.forEach(one => data.items.add(new File(...one)));"
+        "const how = { dataTransfer: data, bubbles: true, cancelable: true };"
+        "document.body.dispatchEvent(new DragEvent('drop', how))"
+        f"}})([{files}])"
+    )
+
+
+def test_files_that_are_dropped_become_entries_are_opened_and_removed_with_them(
+    tab: Tab, herd: Herd, sources: Path, keep: Any
+) -> None:
+    content = json.dumps((sources / "regions.bed").read_text())
+    tab.open(f"{herd.url}/?dcc=local&at=chr1:90001-110000")
+    tab.until("document.querySelector('.count')?.innerText")
+    tab.value(drop(f"[[{content}], 'dropped.bed'], [['x'], 'notes.docx']"))
+    tab.until_text("added as local/dropped.bed", ".uploads")
+    tab.until_text("gives no known format", ".uploads .bad")
+    shown = "document.querySelector('.igv')?.shadowRoot"
+    tab.until(f"{shown}?.textContent.includes('dropped.bed')", 90)
+    keep(tab, "uploaded")
+    stored = list((herd.home / "state/uploads/files").glob("*/dropped.bed"))
+    assert [path.read_text() for path in stored] == [json.loads(content)]
+    place = '.scroll [role=row]:has([title$="(local/dropped.bed)"])'
+    tab.click(f"{place} input")
+    tab.click(".selection button:nth-last-child(2)")
+    tab.until_text("Remove this file?", "dialog")
+    tab.click("dialog button.main")
+    tab.until("document.querySelector('input[type=password]')")
+    tab.write("key", "input[type=password]")
+    tab.press("Enter")
+    tab.until(f"!document.querySelector({place!r})")
+    assert not stored[0].exists()
+    assert nothing_left_the_host(tab, herd)
+
+
+def test_an_upload_goes_on_after_a_restart_of_the_service(tab: Tab, herd: Herd) -> None:
+    tab.open(f"{herd.url}/?dcc=local")
+    tab.until("document.querySelector('.count')?.innerText")
+    tab.value(drop("[Array(25).fill('chrom,start,end\\n'.repeat(500_000)), 'large.csv']"))
+    tab.until("/^[1-9][0-9]? %$/.test(document.querySelector('.uploads .batch > .dim')?.innerText ?? '')")
+    herd.away()
+    try:
+        tab.until_text("interrupted", ".uploads", 60)
+    finally:
+        herd.back()
+    tab.until_text("added as local/large.csv", ".uploads", 120)
+    (stored,) = (herd.home / "state/uploads/files").glob("*/large.csv")
+    assert stored.stat().st_size == 25 * 500_000 * 16
+
+
+def test_changes_come_by_one_stream_and_nothing_is_asked_again_and_again(tab: Tab, herd: Herd) -> None:
+    local_id = herd.register("calls.vcf")
+    tab.open(f"{herd.url}/?dcc=lab&q=f")
+    tab.until_text("not prepared", row(local_id))
+    asked = len(tab.requests)
+    herd.get(f"/data/lab/{local_id}?wait=50")
+    tab.until_text("ready", row(local_id), 60)
+    other = herd.register("regions.bed")
+    tab.until(f"document.querySelector({row(other)!r})")
+    paths = [one["url"].removeprefix(herd.url).partition("?")[0] for one in tab.requests[asked:]]
+    assert paths.count("/jobs") <= 1
+    assert len(paths) < 25, paths
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 420])
 def test_axe_finds_nothing_to_mend(
@@ -293,7 +359,10 @@ def test_a_region_is_opened_panned_and_shared_by_its_address(chromium: Driver, h
         tab.until(f"{shown}?.textContent.includes('mapped.bam, density')", 60)
         herd.until(lambda: tab.coloured(".igv") > 3000, "reads and their density are drawn")
         keep(tab, "viewer")
-        # By the box of igv.js, and by the page's own address.
+        # By the page's box, by that of igv.js, and by the page's own address.
+        tab.write("chr1:50,001-60,000", ".goto input")
+        tab.press("Enter")
+        tab.until("location.search.includes('at=chr1:50001-60000')", 30)
         tab.value(
             f"(box => {{ box.value = 'chr2:20,001-24,000'; box.dispatchEvent(new Event('change')) }})"
             f"({shown}.querySelector('.igv-search-input'))"

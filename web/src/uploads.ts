@@ -2,7 +2,7 @@
 import { computed, signal } from '@preact/signals'
 import { show } from './address'
 import { reload } from './catalog'
-import { answer, call, Problem, tell } from './service'
+import { answer, call, Problem, tell, trying } from './service'
 
 export interface Sending {
   number: number
@@ -47,7 +47,7 @@ const change = (number: number, news: Partial<Sending>): void => {
 /** Send them, one after the other; indexes with the file whose name they begin with. */
 export async function upload(files: File[]): Promise<void> {
   if (!files.length) return
-  const allowed = await call<Uploads>('uploads').catch(() => null)
+  const allowed = await trying('the files cannot be sent', () => call<Uploads>('uploads'))
   if (!allowed) return
   // Asks for the key where one would help.
   if (!allowed.allowed && !(await mayNow())) return

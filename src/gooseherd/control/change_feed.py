@@ -48,7 +48,7 @@ class CatalogChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FeedChange:
     """One change; `subject` is how it stands now."""
 
     number: int
@@ -82,7 +82,7 @@ class ChangeFeed:
         self._catalog_writes = catalog_writes
         self._listening = listening
         self._clock = clock
-        self._kept: deque[Change] = deque(maxlen=_KEPT)
+        self._kept: deque[FeedChange] = deque(maxlen=_KEPT)
         self._run = ""
         """Of the reader that runs: bookmarks of another one mean nothing."""
         self._number = 0
@@ -101,7 +101,7 @@ class ChangeFeed:
         """What goes into `after` to have what follows that change; the last one by default."""
         return f"{self._run}-{self._number if number is None else number}"
 
-    async def follow(self, after: str | None, seconds: float) -> AsyncIterator[Change | Resync]:
+    async def follow(self, after: str | None, seconds: float) -> AsyncIterator[FeedChange | Resync]:
         """Each change from now on, or after that bookmark, for so long; Resync where some were missed.
 
         Who reads slowly costs nothing: it misses changes when they are no longer kept.
@@ -176,7 +176,7 @@ class ChangeFeed:
     def _add(self, found: Sequence[Job | Batch | QueueSnapshot | CatalogChange]) -> None:
         for subject in found:
             self._number += 1
-            self._kept.append(Change(self._number, subject))
+            self._kept.append(FeedChange(self._number, subject))
         if found:
             self._changed.set()
             self._changed = asyncio.Event()

@@ -18,7 +18,7 @@ from gooseherd.api.private_work import as_seen, sees_batch, sees_job
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.api.streaming import until
-from gooseherd.control.change_feed import CatalogChange, Change, ChangeFeed, Resync
+from gooseherd.control.change_feed import CatalogChange, ChangeFeed, FeedChange, Resync
 from gooseherd.control.queue_statistics import QueueSnapshot
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.batch import Batch
@@ -82,7 +82,7 @@ def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
 
 
 async def _shown(
-    change: Change, context: RequestContext, dependencies: Dependencies
+    change: FeedChange, context: RequestContext, dependencies: Dependencies
 ) -> tuple[str, str] | None:
     """The event's name and data as the caller may see them; None: not at all."""
     match change.subject:

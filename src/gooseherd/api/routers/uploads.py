@@ -186,9 +186,9 @@ def _check_version(given: str | None) -> None:
 
 def _is_own_page(context: RequestContext, dependencies: Dependencies) -> bool:
     """Whether the request is of our own page, or of no page at all."""
-    fetch_site = context.headers.get(b"sec-fetch-site")
-    if fetch_site is not None:
-        return fetch_site in (b"same-origin", b"none")
+    fetched_by = context.headers.get(b"sec-fetch-site")
+    if fetched_by is not None:
+        return fetched_by in (b"same-origin", b"none")
     origin = context.headers.get(b"origin")
     if origin is None:
         return True
