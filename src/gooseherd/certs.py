@@ -7,6 +7,7 @@ only serve and the API's can only call, so that a worker that was taken over can
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -61,8 +62,10 @@ def make_ca(now: datetime, *, days: int = CA_DAYS) -> Pair:
     return _signed(builder, key, key)
 
 
-def make_leaf(ca: Pair, identity: str, use: Use, now: datetime, *, days: int = LEAF_DAYS) -> Pair:
-    """A pair for one side of the conversation, valid for no longer than its CA.
+def make_leaf(
+    ca: Pair, identity: str, use: Use, now: datetime, *, days: int = LEAF_DAYS, also: str | None = None
+) -> Pair:
+    """A pair for one side of the conversation, valid for no longer than its CA; `also`: a second name.
 
     Raises:
         InvalidInput: `ca` is not a CA's certificate with its key.
@@ -79,7 +82,10 @@ def make_leaf(ca: Pair, identity: str, use: Use, now: datetime, *, days: int = L
         .issuer_name(ca_cert.subject)
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(identity)]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in (identity, also) if name]),
+            critical=False,
+        )
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(
@@ -128,6 +134,36 @@ def make_all(
                 path.replace(folder / path.name)
         else:
             draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def make_host(
+    folder: Path, host: str, into: Path, *, days: int = LEAF_DAYS, now: datetime | None = None
+) -> None:
+    """What one host with a worker gets, and no other key: `into` with ca.pem, worker.pem and worker.key.
+
+    The CA is that of `folder`. A pair that is there is replaced.
+
+    Raises:
+        InvalidInput: `folder` has no CA, or `host` is no name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", host):
+        raise InvalidInput("host", "is no name of a host")
+    try:
+        ca = Pair((folder / "ca.pem").read_bytes(), (folder / "ca.key").read_bytes())
+    except OSError:
+        raise InvalidInput("folder", "has no ca.pem and ca.key") from None
+    pair = make_leaf(ca, WORKER_IDENTITY, "serve", now or datetime.now(UTC), days=days, also=host)
+    into.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = Path(tempfile.mkdtemp(prefix=".certs-", dir=into))
+    try:
+        write_private(draft / "worker.key", pair.key)
+        for name, content in (("worker.pem", pair.cert), ("ca.pem", ca.cert)):
+            (draft / name).write_bytes(content)
+            (draft / name).chmod(0o644)
+        for name in ("worker.key", "worker.pem", "ca.pem"):
+            (draft / name).replace(into / name)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

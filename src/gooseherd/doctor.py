@@ -37,7 +37,9 @@ _PROCESSES = 256
 def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     """Check everything the profile of `settings` needs. Takes a few seconds at most."""
     checks = [_python()]
-    if settings.ecs_cluster is None:
+    if settings.worker_hosts is not None:
+        checks.append(Check("tools", "ok", "of the workers' hosts: `gooseherd worker --doctor` there"))
+    elif settings.ecs_cluster is None:
         checks += tools(SandboxUse(settings.worker_sandbox), environ)
     else:
         where = f"of tasks in {settings.ecs_cluster}: run their image with --doctor"

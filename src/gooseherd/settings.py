@@ -260,6 +260,13 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
         description="Memory of samtools sort, all its threads, bytes: 1 MiB or more. 0: likewise.",
     )
 
+    # -- workers on hosts
+    worker_hosts: Text = Field(
+        None,
+        description="Workers that run on other machines: host:port, comma-separated, or the path of a "
+        "file with one a line, which is read again when it changes. Unset: they are local, or on ECS.",
+    )
+
     # -- workers on ECS
     ecs_cluster: Text = Field(None, description="Cluster of the workers. Unset: they are local processes.")
     ecs_worker_task_definition: Text = Field(
@@ -364,6 +371,8 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
         for name, (least, words) in LEAST_SPANS.items():
             if 0 < getattr(self, name) < least:
                 raise Misconfigured(name.upper(), f"must be at least {words}")
+        if self.worker_hosts and self.ecs_cluster:
+            raise Misconfigured("WORKER_HOSTS", "and ECS_CLUSTER exclude each other: workers are of one kind")
         if self.ecs_warm_workers and self.ecs_cluster is None:
             raise Misconfigured("ECS_WARM_WORKERS", "local workers are not kept ready: leave it unset")
         if self.ecs_warm_workers >= self.ecs_max_workers:

@@ -31,6 +31,7 @@ from gooseherd.cli import (
     up,
     usage,
     view,
+    worker,
 )
 
 
@@ -69,6 +70,7 @@ app.command("reap")(reap.reap)
 app.command("gc")(gc.gc)
 app.add_typer(certs.app, name="certs")
 app.add_typer(devcloud.app, name="devcloud")
+app.command("worker")(worker.worker)
 app.command("smoke")(trials.smoke)
 app.command("demo")(trials.demo)
 app.command("doctor")(trials.doctor)

@@ -51,6 +51,31 @@ def secret(
     raise typer.Exit(run(command, as_json=True))
 
 
+@app.command("host")
+def host(
+    name: Annotated[str, typer.Argument(metavar="HOST", help="Name of the machine that runs a worker.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that `certs make` filled, with ca.key.")],
+    into: Annotated[
+        Path, typer.Option(help="Folder for this host's files, which go there and nowhere else.")
+    ],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Validity of the pair.")] = 397,
+    as_json: options.Json = False,
+) -> None:
+    """Make a pair for one host with a worker: ca.pem, worker.pem, worker.key. Again: a new pair."""
+
+    def command() -> None:
+        from gooseherd import certs
+
+        certs.make_host(folder, name, into, days=days)
+        until = certs.expiry((into / "worker.pem").read_bytes())
+        if as_json:
+            emit({"host": name, "folder": str(into), "valid_until": {"worker": until.isoformat()}})
+        else:
+            print_status(f"{into / 'worker.pem'}: for {name}, valid until {until:%Y-%m-%d}")
+
+    raise typer.Exit(run(command, as_json=as_json))
+
+
 @app.command("show")
 def show(
     folder: Annotated[Path, typer.Argument(help="Folder that `certs make` filled.")],

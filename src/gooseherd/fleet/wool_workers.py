@@ -24,7 +24,7 @@ from gooseherd.certs import WORKER_IDENTITY
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, TemporaryCredentials
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports.fleet import WorkerHandle
-from gooseherd.domain.ports.worker import WorkerLink, Workers
+from gooseherd.domain.ports.worker import ClaimableLink, Workers
 from gooseherd.fleet.probe import probe
 from gooseherd.worker import routines
 
@@ -60,12 +60,12 @@ class WoolWorkers(Workers):
         self._dispatch = dispatch_seconds
         self._answer = answer_seconds
 
-    def connect(self, worker: WorkerHandle) -> AbstractAsyncContextManager[WorkerLink]:
+    def connect(self, worker: WorkerHandle) -> AbstractAsyncContextManager[ClaimableLink]:
         """Raises WorkerLost when nothing listens there."""
         return self._connect(worker)
 
     @asynccontextmanager
-    async def _connect(self, worker: WorkerHandle) -> AsyncIterator[WorkerLink]:
+    async def _connect(self, worker: WorkerHandle) -> AsyncIterator[ClaimableLink]:
         # A call before the port listens would leave gRPC's pooled channel in backoff for seconds.
         await probe(worker.address)
         # Before the child tasks are made, or the first one would be without Wool's context.
@@ -73,7 +73,7 @@ class WoolWorkers(Workers):
         yield _WoolLink(worker, self._silence, self._dispatch, self._answer, self._credentials)
 
 
-class _WoolLink(WorkerLink):
+class _WoolLink(ClaimableLink):
     def __init__(
         self,
         worker: WorkerHandle,
@@ -113,6 +113,19 @@ class _WoolLink(WorkerLink):
 
     async def describe(self) -> dict[str, Any]:
         return await self._ask(routines.describe)
+
+    async def claim(self, name: str, seconds: float) -> dict[str, Any]:
+        message = await self._ask(lambda: routines.claim(name, seconds))
+        if "busy" in message:
+            raise WorkerBusy(message["busy"])
+        if "build" not in message:
+            raise WorkerLost(_unexpected(message))
+        return message
+
+    async def end_worker(self) -> None:
+        message = await self._ask(routines.end_worker)
+        if "build" not in message:
+            raise WorkerLost(_unexpected(message))
 
     async def keep(self, seconds: float) -> dict[str, Any]:
         message = await self._ask(lambda: routines.keep(seconds))

@@ -47,6 +47,8 @@ async def open_fleet(
     """
     if settings.ecs_cluster is not None:
         return _ecs(settings, floor)
+    if settings.worker_hosts is not None:
+        return _on_hosts(settings)
     inherited = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
     if settings.workflow_s3_bucket is not None and settings.workflow_s3_attempt_role is None:
         inherited |= {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
@@ -66,6 +68,21 @@ async def open_fleet(
     )
     workers = DeferredWoolWorkers(silence_seconds=settings.worker_silence_seconds, certificates=certificates)
     return fleet, workers
+
+
+def _on_hosts(settings: Settings) -> tuple[Fleet, Workers]:
+    from gooseherd.fleet.host_fleet import HostFleet
+    from gooseherd.fleet.host_list import HostList
+    from gooseherd.fleet.wool_workers import WoolWorkers
+    from gooseherd.worker.tls import Certificates
+
+    certificates = Certificates.from_env(os.environ)
+    if certificates is None:
+        raise Misconfigured(
+            "WORKER_TLS_CA", "the port of workers needs mutual TLS: `gooseherd certs make` makes it"
+        )
+    workers = WoolWorkers(silence_seconds=settings.worker_silence_seconds, credentials=certificates.to_call())
+    return HostFleet(hosts=HostList(settings.worker_hosts or ""), workers=workers, build=build_id()), workers
 
 
 def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]:

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -150,11 +151,16 @@ class AttemptSupervisor:
         self._attempts: dict[AttemptId, _RunningAttempt] = {}
         self._lock = threading.Lock()
         self._started_at = time.monotonic()
+        self._instance = uuid.uuid4().hex
+        self._claimed_by = ""
+        self._claimed_until = 0.0
 
     def describe(self) -> Message:
         """Build, uptime in seconds, active attempts. Blocks."""
         return {
             "build": self._build,
+            "instance": self._instance,
+            "claimed_by": self._claim(),
             "uptime_seconds": time.monotonic() - self._started_at,
             "attempts": [str(name) for name, attempt in list(self._attempts.items()) if attempt.is_active()],
             "draining": is_draining(self._work),
@@ -163,6 +169,26 @@ class AttemptSupervisor:
     def keep(self, seconds: float) -> Message:
         """The worker does not end for being idle for so long, from now on. Answers as `describe`. Blocks."""
         keep(self._work, seconds)
+        return self.describe()
+
+    def _claim(self) -> str:
+        return self._claimed_by if time.monotonic() < self._claimed_until else ""
+
+    def claim(self, name: str, seconds: float) -> Message:
+        """For `seconds` no attempt but `name` is started; 0 gives the claim back. Blocks."""
+        self._wait_for_finished()
+        with self._lock:
+            if (other := self._claim()) and other != name:
+                return {"busy": other}
+            running = [str(one) for one, attempt in self._attempts.items() if not attempt.ended.is_set()]
+            if seconds and running and running != [name]:
+                return {"busy": running[0]}
+            self._claimed_by, self._claimed_until = name, time.monotonic() + seconds
+        return self.describe()
+
+    def end_worker(self) -> Message:
+        """The worker's entrypoint gets SIGTERM: it drains and ends. Blocks briefly."""
+        self._entrypoint.signal(signal.SIGTERM)
         return self.describe()
 
     def start(self, order: Mapping[str, Any]) -> Message:
@@ -185,6 +211,9 @@ class AttemptSupervisor:
             running = [name for name, other in self._attempts.items() if not other.ended.is_set()]
             if running:
                 return {"busy": str(running[0])}
+            if (claimed_by := self._claim()) not in {"", str(spec.attempt)}:
+                return {"busy": claimed_by}
+            self._claimed_until = 0.0
             folder.path.mkdir(parents=True)
             if is_draining(self._work):
                 shutil.rmtree(folder.path)

@@ -64,8 +64,20 @@ async def renew_credentials(job_id: str, number: int, credentials: dict[str, Any
 
 
 @wool.routine  # type: ignore[untyped-decorator]
+async def claim(name: str, seconds: float) -> dict[str, Any]:
+    """For so long start no attempt but that one; 0 seconds give it back. As `describe`, or `busy`."""
+    return await _safely(lambda supervisor: supervisor.claim(name, seconds))
+
+
+@wool.routine  # type: ignore[untyped-decorator]
+async def end_worker() -> dict[str, Any]:
+    """Let the worker end in order, as a SIGTERM to it does; answers as `describe`."""
+    return await _safely(lambda supervisor: supervisor.end_worker())
+
+
+@wool.routine  # type: ignore[untyped-decorator]
 async def describe() -> dict[str, Any]:
-    """`build`, `uptime_seconds`, `attempts`, `draining`."""
+    """`build`, `instance`, `uptime_seconds`, `attempts`, `claimed_by`, `draining`."""
     return await _safely(lambda supervisor: supervisor.describe())
 
 

@@ -24,7 +24,10 @@ from typing import Any, Final
 
 _ROUTINES: Final = "gooseherd.worker.routines"
 _OUR_CALLS: Final = frozenset(
-    {"start_attempt", "watch_attempt", "cancel_attempt", "renew_credentials", "describe", "keep"}
+    {
+        *("start_attempt", "watch_attempt", "cancel_attempt", "renew_credentials"),
+        *("describe", "keep", "claim", "end_worker"),
+    }
 )
 _OF_WOOL: Final = frozenset(
     {

@@ -44,7 +44,26 @@ class WorkerLink(Protocol):
         ...
 
     async def describe(self) -> Mapping[str, Any]:
-        """The worker's `build`, `uptime_seconds`, `attempts` at work (names) and whether it is `draining`."""
+        """The worker's `build`, `uptime_seconds`, `attempts` at work (names) and whether it is `draining`.
+
+        `instance` is another one after each start of the worker; `claimed_by` names who has claimed it.
+        """
+        ...
+
+
+class ClaimableLink(WorkerLink, Protocol):
+    """One with a worker that several services may use."""
+
+    async def claim(self, name: str, seconds: float) -> Mapping[str, Any]:
+        """For so long it starts no attempt but `name`; 0 gives the claim back. As `describe`.
+
+        Raises:
+            WorkerBusy: it works, or is claimed, for another.
+        """
+        ...
+
+    async def end_worker(self) -> None:
+        """Let the worker end in order; its attempt ends as drained."""
         ...
 
 
@@ -52,5 +71,13 @@ class Workers(Protocol):
     """How to talk to workers. Enter the link in the task that uses it."""
 
     def connect(self, worker: WorkerHandle) -> AbstractAsyncContextManager[WorkerLink]:
+        """Open a link; closing it leaves the attempt running."""
+        ...
+
+
+class ClaimableWorkers(Protocol):
+    """The same for workers that several services may use."""
+
+    def connect(self, worker: WorkerHandle) -> AbstractAsyncContextManager[ClaimableLink]:
         """Open a link; closing it leaves the attempt running."""
         ...
