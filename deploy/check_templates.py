@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import cfnlint
 from cfnlint.decode import decode
-from parliament import analyze_policy_string
 
 FOLDER: Final = Path(__file__).parent / "cloudformation"
 _BODY_BYTES: Final = 51_200
@@ -40,15 +39,18 @@ _WITHOUT_RESOURCE: Final = frozenset({"ecr:GetAuthorizationToken", "ecs:ListTask
 """Neither takes one; of ListTasks the cluster is a condition."""
 
 
-def main() -> int:
-    """Check every template."""
-    found = [problem for path in sorted(FOLDER.glob("*.yaml")) for problem in problems(path)]
+def main(argv: Sequence[str]) -> int:
+    """Check the named templates, or all."""
+    paths = [Path(name) for name in argv] or sorted(FOLDER.glob("*.yaml"))
+    found = [problem for path in paths for problem in problems(path)]
     sys.stdout.write("".join(f"{line}\n" for line in found))
     return 1 if found else 0
 
 
 def problems(path: Path) -> Iterator[str]:
     """What is wrong with a template, a line each."""
+    from parliament import analyze_policy_string  # late: it leaves files open for the collector
+
     text = path.read_text(encoding="utf-8")
     if len(text.encode()) > _BODY_BYTES:
         yield f"{path.name}: {len(text.encode())} bytes; {_BODY_BYTES} can be deployed without a bucket"
@@ -104,4 +106,4 @@ def _filled(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -6,9 +6,26 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+TEMPLATES = Path(__file__).parents[2] / "deploy" / "cloudformation"
+ONLY_CHECKED = [
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::CloudFront::CachePolicy",
+    "AWS::CloudFront::Distribution",
+    "AWS::CloudWatch::Alarm",
+    "AWS::DocDB::DBCluster",
+    "AWS::DocDB::DBInstance",
+    "AWS::DocDB::DBSubnetGroup",
+    "AWS::Logs::MetricFilter",
+    "AWS::RDS::DBInstance",
+    "AWS::RDS::DBSubnetGroup",
+]
+"""Of the template: what a deployment here says nothing about. docs/aws.md has the same list."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -70,3 +87,28 @@ def test_a_service_runs_on_it_with_nothing_but_its_environment(stranger: Any, cl
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
     assert output["profile"] == "devcloud"
+
+
+def test_the_template_is_deployed_tried_through_its_load_balancer_and_removed(stranger: Any) -> None:
+    only = ("--format", "bam", "--format", "bed")
+    found = stranger.json("devcloud", "deploy", str(TEMPLATES), *only)
+    assert [(one["format"], one["ok"]) for one in found["smoke"]["formats"]] == [("bam", True), ("bed", True)]
+    assert not any(found["left_over"].values()), found["left_over"]
+    assert found["only_checked"] == ONLY_CHECKED
+    page = (TEMPLATES.parents[1] / "docs" / "aws.md").read_text()
+    assert all(name in page for name in ONLY_CHECKED)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_every_format_goes_through_the_template(stranger: Any) -> None:
+    found = stranger.json("devcloud", "deploy", str(TEMPLATES))
+    assert all(one["ok"] for one in found["smoke"]["formats"])
+    assert len(found["smoke"]["formats"]) >= 15
+    assert not any(found["left_over"].values()), found["left_over"]
+
+
+def test_a_folder_without_a_template_is_named(stranger: Any) -> None:
+    done = stranger.run("devcloud", "deploy", str(stranger.home))
+    assert done.returncode == 2
+    assert b"gooseherd.yaml" in done.stderr

@@ -81,6 +81,25 @@ def test_a_request_says_where_how_large_and_for_whom() -> None:
     assert "ephemeralStorage" not in spot["overrides"]
 
 
+def test_tags_say_what_is_true_of_a_worker_as_long_as_it_lives() -> None:
+    def tags(attempt: AttemptId, build: str = "1.2+p5", *, reserved: bool = False) -> dict[str, str]:
+        template = LaunchTemplate(**TEMPLATE, build=build)
+        request = launch_request(template, attempt, WorkerSize(1024, 2048), spot=False, reserved=reserved)
+        return {tag["key"].removeprefix("gooseherd:"): tag["value"] for tag in request["tags"]}
+
+    assert tags(ATTEMPT) == {
+        "fleet": "gooseherd/test",
+        "attempt": str(ATTEMPT),
+        "lane": "job",
+        "build": "1.2+p5",
+    }
+    session = tags(AttemptId(JobId("session-7f"), 1), reserved=True)
+    assert (session["lane"], session["session"]) == ("session", "7f")
+    floor = tags(AttemptId(JobId("floor-8a"), 1), reserved=True)
+    assert (floor["lane"], "session" in floor) == ("floor", False)
+    assert tags(ATTEMPT, "a,b;c")["build"] == "a_b_c", "what AWS takes"
+
+
 @pytest.mark.parametrize(
     ("cpu", "expected", "threads"), [(256, {}, "2"), (4096, {}, "4"), (4096, {"WORKER_THREADS": "3"}, "3")]
 )

@@ -37,8 +37,8 @@ class _Service:
         self.draining: dict[str, float] = {}
         self.failed = 0
         self.may_start_at = 0.0
-        self.previous: str | None = None
-        """The task definition that was steady last, to go back to."""
+        self.completed: Json | None = None
+        """The deployment that was steady last, to go back to."""
 
     @property
     def definition(self) -> str:
@@ -177,8 +177,6 @@ class ServiceTable:
     # -- scheduling ---------------------------------------------------------------------------
 
     def _deploy(self, service: _Service, definition: str) -> None:
-        if service.document["deployments"] and service.failed == 0:
-            service.previous = service.definition
         service.failed, service.may_start_at = 0, 0.0
         service.document["taskDefinition"] = definition
         for deployment in service.document["deployments"]:
@@ -237,6 +235,7 @@ class ServiceTable:
             document["deployments"] = document["deployments"][:1]
             document["deployments"][0].update(rolloutState="COMPLETED", updatedAt=time.time())
             service.failed = 0
+            service.completed = document["deployments"][0]
             service.event(f"(service {document['serviceName']}) has reached a steady state.")
         if document["status"] == "DRAINING" and not service.tasks:
             document["status"] = "INACTIVE"
@@ -267,10 +266,13 @@ class ServiceTable:
         service.event(
             f"(service {service.document['serviceName']}) deployment failed: tasks failed to start."
         )
-        if breaker.get("rollback") and service.previous not in {None, service.definition}:
-            assert service.previous is not None
-            service.event(f"rolling back to {service.previous}")
-            self._deploy(service, service.previous)
+        back = service.completed
+        if breaker.get("rollback") and back is not None and back["id"] != failed["id"]:
+            service.event(f"rolling back to deployment {back['id']}")
+            service.failed, service.may_start_at = 0, 0.0
+            back.update(status="PRIMARY", rolloutState="IN_PROGRESS", updatedAt=time.time())
+            failed["status"] = "INACTIVE"
+            service.document.update(taskDefinition=back["taskDefinition"], deployments=[back, failed])
         else:
             service.may_start_at = float("inf")
 

@@ -115,15 +115,27 @@ class DeployedStack:
         (found,) = self._ecs.describe_services(cluster=cluster, services=[arn])["services"]
         return dict(found)
 
+    def workers(self) -> list[dict[str, Any]]:
+        """Tasks of workers as DescribeTasks shows them, stopped ones too, oldest first."""
+        outputs = self.outputs()
+        with self.cloud_admin() as admin:
+            arns = [task["arn"] for task in admin.tasks() if task["startedBy"] == outputs["EcsFleet"]]
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(arns), 100):
+            page = self._ecs.describe_tasks(cluster=outputs["EcsCluster"], tasks=arns[start : start + 100])
+            found += page["tasks"]
+        return sorted(found, key=lambda task: task["createdAt"])
+
     def wait_until_steady(self) -> None:
-        """One deployment, completed. Raises StackFailed with what ECS says about it."""
+        """One deployment, completed. Raises StackFailed with what ECS says, also when it was rolled back."""
+        wanted = self.service()["taskDefinition"]
         deadline = time.monotonic() + _STEADY_SECONDS
         while True:
             service = self.service()
             states = [one["rolloutState"] for one in service["deployments"]]
-            if states == ["COMPLETED"]:
+            if states == ["COMPLETED"] and service["taskDefinition"] == wanted:
                 return
-            if "FAILED" in states[:1] or time.monotonic() > deadline:
+            if states in (["FAILED"], ["COMPLETED"]) or time.monotonic() > deadline:
                 events = "; ".join(event["message"] for event in service["events"][:5])
                 raise StackFailed(f"deployments {states}: {events}")
             time.sleep(_LOOK_SECONDS)

@@ -15,7 +15,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import Misconfigured, NoCapacity
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.quantities import tool_threads
-from gooseherd.domain.reservation import KEEP_SECONDS
+from gooseherd.domain.reservation import KEEP_SECONDS, Purpose
 from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.ecs_api import AlreadyLaunched, EcsApi
 from gooseherd.fleet.ecs_rate import TokenBucket
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _STARTED_BY: Final = re.compile(r"[A-Za-z0-9/_-]{1,128}")
 _TOKEN: Final = re.compile(r"[!-~]{1,64}")
+_NOT_IN_A_TAG: Final = re.compile(r"[^\w +=.:/@-]", re.ASCII)
 _FREE_DISK_GIB: Final = 20
 """What a task has without asking."""
 
@@ -57,6 +58,8 @@ class LaunchTemplate:
     container: str = "worker"
     placement: Placement = Placement.FARGATE
     environment: Mapping[str, str] = field(default_factory=dict)
+    build: str = ""
+    """Of the launching process, for AWS's cost allocation; the image says its own."""
 
     def __post_init__(self) -> None:
         if not self.task_definition:
@@ -193,9 +196,18 @@ def launch_request(
         "networkConfiguration": {"awsvpcConfiguration": network},
         "overrides": overrides,
         "enableECSManagedTags": True,
-        "tags": [
-            {"key": "gooseherd:fleet", "value": template.fleet},
-            {"key": "gooseherd:attempt", "value": str(attempt)},
-        ],
+        "tags": [{"key": name, "value": value} for name, value in _tags(template, attempt, reserved).items()],
         **where,
+    }
+
+
+def _tags(template: LaunchTemplate, attempt: AttemptId, reserved: bool) -> dict[str, str]:
+    """What stays true while the worker lives: it takes jobs of others later, so no requesters."""
+    purpose, _, reservation = str(attempt.job_id).partition("-") if reserved else ("job", "", "")
+    return {
+        "gooseherd:fleet": template.fleet,
+        "gooseherd:attempt": str(attempt),
+        "gooseherd:lane": purpose,
+        **({"gooseherd:build": _NOT_IN_A_TAG.sub("_", template.build)} if template.build else {}),
+        **({"gooseherd:session": reservation} if purpose == Purpose.SESSION else {}),
     }

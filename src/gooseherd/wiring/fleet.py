@@ -126,6 +126,7 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
         placement=Placement(settings.ecs_worker_placement),
         # Not the build: an image says its own, or the wrong one would pass for ours.
         environment=worker_environment(settings),
+        build=build_id(),
     )
     discovery = EcsDiscovery(
         api,

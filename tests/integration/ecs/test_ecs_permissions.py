@@ -1,4 +1,4 @@
-"""What the policies of deploy/ecs allow is what the code calls on ECS and S3, seen by the local cloud."""
+"""What the policies of the template allow is what the code calls on ECS and S3, seen by the local cloud."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from deploy import check_templates
 
 from gooseherd.devcloud.bootstrap import ATTEMPT_ROLE
 from gooseherd.domain.attempt import AttemptId
@@ -19,7 +20,7 @@ from gooseherd.storage.s3_credentials import S3Credentials
 
 pytestmark = pytest.mark.integration
 
-FILES = Path(__file__).parents[3] / "deploy" / "ecs"
+FILE = Path(__file__).parents[3] / "deploy" / "cloudformation" / "gooseherd.yaml"
 WANTED = {
     "HeadBucket": "s3:ListBucket",
     "ListObjectsV2": "s3:ListBucket",
@@ -38,8 +39,8 @@ READS = {"s3:GetObject", "s3:ListBucket"}
 
 
 def allowed(name: str) -> set[str]:
-    policy = json.loads((FILES / name).read_text())
-    lists = [statement["Action"] for statement in policy["Statement"]]
+    policies = dict(check_templates.policies(check_templates.template(FILE)))
+    lists = [statement["Action"] for statement in policies[name]["Statement"]]
     return {action for one in lists for action in ([one] if isinstance(one, str) else one)}
 
 
@@ -59,7 +60,7 @@ async def test_of_ecs_the_api_may_do_what_a_fleet_calls(site: Any) -> None:
     wanted = {f"ecs:{operation}" for operation in called(site, "ecs")}
     # Tags are given at the launch, and roles handed over.
     others = {"ecs:TagResource", "iam:PassRole", "sts:AssumeRole", "s3:PutObject"}
-    assert allowed("api-policy.json") - READS == wanted | others
+    assert allowed("ApiPolicy") - READS == wanted | others
 
 
 async def test_of_s3_an_attempt_may_do_what_its_cache_calls(site: Any, tmp_path: Path) -> None:
@@ -86,4 +87,4 @@ async def test_of_s3_an_attempt_may_do_what_its_cache_calls(site: Any, tmp_path:
     await cache.close()
     operations = called(site, "s3")
     assert {"AbortMultipartUpload", "CompleteMultipartUpload", "PutObject"} <= operations
-    assert {WANTED[operation] for operation in operations} == allowed("attempt-policy.json")
+    assert {WANTED[operation] for operation in operations} == allowed("AttemptPolicy")

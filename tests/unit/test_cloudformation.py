@@ -1,0 +1,301 @@
+"""The template of deploy/cloudformation: by names that the code knows, allowing what it calls."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.session import get_session
+from botocore.validate import ParamValidator
+from deploy import check_templates
+
+from gooseherd.domain.attempt import AttemptId
+from gooseherd.domain.job import JobId
+from gooseherd.domain.keys import MANIFEST
+from gooseherd.domain.retention import UNFINISHED_LEAST
+from gooseherd.domain.worker_size import WorkerSize
+from gooseherd.environment import WORKER_HEALTH_PORT, WORKER_PORT
+from gooseherd.fleet.provisioner import LaunchTemplate, launch_request
+from gooseherd.fleet.sizes import FARGATE_MEMORY_MIB
+from gooseherd.settings import Profile, Settings
+from gooseherd.storage.s3_credentials import ONLY_NEW, S3Credentials
+from gooseherd.wiring.fleet import worker_environment
+from gooseherd.worker.tls import VARIABLES
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "deploy" / "cloudformation" / "gooseherd.yaml"
+TEMPLATE = check_templates.template(FILE)
+RESOURCES = TEMPLATE["Resources"]
+TASKS = ("api", "worker")
+READS = {"s3:GetObject", "s3:ListBucket"}
+SECRETS = {"DATABASE_URL", "API_ADMIN_KEY", *VARIABLES}
+
+
+def properties(resource: str) -> dict[str, Any]:
+    return dict(RESOURCES[resource]["Properties"])
+
+
+def definition(task: str) -> dict[str, Any]:
+    return properties(f"{task.capitalize()}Task")
+
+
+def container(task: str) -> dict[str, Any]:
+    (found,) = definition(task)["ContainerDefinitions"]
+    return dict(found)
+
+
+def environment() -> dict[str, Any]:
+    return {one["Name"]: one["Value"] for one in container("api")["Environment"]}
+
+
+def statements(resource: str) -> dict[str, dict[str, Any]]:
+    return {one["Sid"]: one for one in properties(resource)["PolicyDocument"]["Statement"]}
+
+
+def actions(resource: str) -> set[str]:
+    lines = [statement["Action"] for statement in statements(resource).values()]
+    return {action for one in lines for action in ([one] if isinstance(one, str) else one)}
+
+
+def as_setting(output: str) -> str:
+    """`WorkflowS3Bucket` is WORKFLOW_S3_BUCKET."""
+    return "_".join(re.findall(r"[A-Z][a-z0-9]*", output)).upper()
+
+
+def refused(operation: str, request: dict[str, Any], service: str = "ecs") -> str:
+    model = get_session().get_service_model(service)
+    report = ParamValidator().validate(request, model.operation_model(operation).input_shape)
+    return str(report.generate_report())
+
+
+def test_the_template_can_be_deployed_without_a_bucket_in_between() -> None:
+    assert len(FILE.read_bytes()) <= 51_200
+
+
+def test_every_variable_of_the_api_is_a_setting() -> None:
+    assert environment().keys() <= {name.upper() for name in Settings.model_fields}
+    assert {one["Name"] for one in container("api")["Secrets"]} == SECRETS
+
+
+def test_outputs_are_the_environment_of_the_api_and_its_secrets_by_their_arn() -> None:
+    outputs = {name: one["Value"] for name, one in TEMPLATE["Outputs"].items()}
+    where = outputs.pop("LoadBalancerName")
+    assert where == {"Fn::GetAtt": ["LoadBalancer", "DNSName"]}
+    secrets = {name: outputs.pop(name) for name in list(outputs) if name.endswith("Arn")}
+    assert {as_setting(name): value for name, value in outputs.items()} == environment()
+    named = {one["Name"]: one["ValueFrom"] for one in container("api")["Secrets"]}
+    assert {as_setting(name.removesuffix("Arn")): value for name, value in secrets.items()} == {
+        name: value for name, value in named.items() if name not in VARIABLES
+    }
+
+
+def test_every_parameter_is_described_bounded_and_in_a_group() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(TEMPLATE["Parameters"])
+    for name, parameter in TEMPLATE["Parameters"].items():
+        assert parameter["Description"], name
+        match parameter["Type"]:
+            case "Number":
+                assert {"MinValue", "MaxValue"} <= parameter.keys() or "AllowedValues" in parameter, name
+            case "String":
+                assert {"AllowedPattern", "AllowedValues"} & parameter.keys(), name
+
+
+def test_defaults_of_parameters_are_within_their_bounds() -> None:
+    for name, parameter in TEMPLATE["Parameters"].items():
+        default = parameter.get("Default")
+        if default is None:
+            continue
+        if "AllowedValues" in parameter:
+            assert default in parameter["AllowedValues"], name
+        elif parameter["Type"] == "Number":
+            assert parameter["MinValue"] <= default <= parameter["MaxValue"], name
+        elif "AllowedPattern" in parameter:
+            assert re.fullmatch(parameter["AllowedPattern"], default), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_default_sizes_of_tasks_are_fargates(task: str) -> None:
+    parameters = TEMPLATE["Parameters"]
+    cpu, memory = (
+        int(parameters[value["Ref"]]["Default"] if isinstance(value, dict) else value)
+        for value in (definition(task)["Cpu"], definition(task)["Memory"])
+    )
+    assert memory in FARGATE_MEMORY_MIB[cpu]
+
+
+def test_a_worker_is_told_all_but_its_certificates_at_its_launch() -> None:
+    it = container("worker")
+    assert {one["Name"] for one in it["Secrets"]} == set(VARIABLES)
+    assert "Environment" not in it
+    result = worker_environment(Settings(workflow_s3_bucket="artifacts", ecs_cluster="gooseherd"))
+    assert {"WORKFLOW_S3_BUCKET", "AWS_REGION", "WORKER_IDLE_TIMEOUT_SECONDS"} <= set(result)
+
+
+def test_the_api_has_all_it_must_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    given = {name: value if isinstance(value, str) else "1" for name, value in environment().items()}
+    given |= {
+        "API_PUBLIC_URL": "https://files.example.org",
+        "ARTIFACT_DELIVERY": "proxy",
+        "ECS_WORKER_ASSIGN_PUBLIC_IP": "ENABLED",
+        "ECS_MAX_WORKERS": "20",
+        "ECS_WORKER_MAX_CPU": "4096",
+        "ECS_WORKER_MAX_MEMORY_MIB": "16384",
+        "ECS_WORKER_PLACEMENT": TEMPLATE["Parameters"]["WorkerPlacement"]["Default"],
+        "ECS_WORKER_SUBNETS": "subnet-1,subnet-2",
+        "WORKFLOW_S3_ATTEMPT_ROLE": "arn:aws:iam::123456789012:role/attempt",
+        "WORKFLOW_S3_BUCKET": "artifacts",
+        "DATABASE_URL": "mongodb://nowhere/",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings().checked()
+    assert settings.profile is Profile.AWS
+    assert settings.ecs_worker_container == container("worker")["Name"]
+    template = LaunchTemplate(
+        fleet=settings.ecs_fleet,
+        task_definition=settings.ecs_worker_task_definition or "",
+        subnets=settings.ecs_worker_subnets,
+        security_groups=settings.ecs_worker_security_groups,
+        environment=worker_environment(settings),
+    )
+    request = launch_request(template, AttemptId(JobId("job1"), 1), WorkerSize(1024, 2048, 21), spot=False)
+    assert refused("RunTask", {"cluster": settings.ecs_cluster, **request}) == ""
+
+
+def test_an_api_task_launches_workers_of_its_own_revision() -> None:
+    assert environment()["ECS_WORKER_TASK_DEFINITION"] == {"Ref": "WorkerTask"}
+    family = definition("worker")["Family"]["Fn::Sub"]
+    launch = statements("ApiPolicy")["Launch"]["Resource"]["Fn::Sub"]
+    assert launch.endswith(f":task-definition/{family}:*")
+
+
+def test_ports_are_those_that_are_listened_on_and_let_through() -> None:
+    ports = {task: {one["ContainerPort"] for one in container(task)["PortMappings"]} for task in TASKS}
+    fields = Settings.model_fields
+    assert ports["worker"] == {WORKER_PORT, WORKER_HEALTH_PORT}
+    assert ports["worker"] == {fields["worker_port"].default, fields["worker_health_port"].default}
+    assert ports["api"] == {8080}
+    assert "API_PORT=8080" in (ROOT / "Dockerfile.api").read_text()
+    for group, task in (("ApiGroup", "api"), ("WorkerGroup", "worker")):
+        assert {one["FromPort"] for one in properties(group)["SecurityGroupIngress"]} == ports[task]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_the_image_writes_to_is_mounted_and_its_health_command_is_asked(task: str) -> None:
+    image, it = (ROOT / f"Dockerfile.{task}").read_text(), container(task)
+    (volumes,) = re.findall(r"^VOLUME (\[.*\])$", image, re.MULTILINE)
+    assert {mount["ContainerPath"] for mount in it["MountPoints"]} == set(json.loads(volumes))
+    assert {mount["SourceVolume"] for mount in it["MountPoints"]} == {
+        volume["Name"] for volume in definition(task)["Volumes"]
+    }
+    asked = " ".join(it["HealthCheck"]["Command"][1:])
+    healthcheck = image.split("HEALTHCHECK", 1)[1].split("CMD", 1)[1].split("\n", 1)[0]
+    body = " ".join(json.loads(healthcheck)) if healthcheck.strip().startswith("[") else healthcheck.strip()
+    assert asked == body.replace('"$API_PORT"', "8080")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_containers_have_a_root_that_is_read_only_and_no_capabilities(task: str) -> None:
+    it = container(task)
+    assert it["ReadonlyRootFilesystem"] is True
+    assert it["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+
+
+def test_the_role_that_is_handed_over_is_the_worker_s_for_its_secrets() -> None:
+    assert "TaskRoleArn" not in definition("worker")
+    assert statements("ApiPolicy")["LaunchAs"]["Resource"] == definition("worker")["ExecutionRoleArn"]
+
+
+def test_attempts_get_the_role_that_the_api_may_assume() -> None:
+    assert (
+        statements("ApiPolicy")["CredentialsOfAttempts"]["Resource"]
+        == environment()["WORKFLOW_S3_ATTEMPT_ROLE"]
+    )
+    (trust,) = properties("AttemptRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"]["AWS"] == definition("api")["TaskRoleArn"]
+    # What the session policy allows the role must allow, too.
+    issuer = S3Credentials(
+        "arn:aws:iam::123456789012:role/attempt", "artifacts", "", endpoint_url=None, region="eu-north-1"
+    )
+    narrowed = issuer.policy("p1/ab/")["Statement"][0]["Action"]
+    assert set(narrowed) == set(statements("AttemptPolicy")["NewObjectsOfArtifacts"]["Action"])
+
+
+def test_the_bucket_denies_what_a_session_policy_denies() -> None:
+    assert statements("BucketRules")["NothingIsReplaced"]["Condition"] == ONLY_NEW["Condition"]
+
+
+def test_of_s3_the_api_reads_and_writes_manifests_only() -> None:
+    of_s3 = {action for action in actions("ApiPolicy") if action.startswith("s3:")}
+    assert of_s3 == {*READS, "s3:PutObject"}
+    publish = statements("ApiPolicy")["Publish"]["Resource"]["Fn::Sub"]
+    assert publish.endswith(f"/{MANIFEST}")
+    assert statements("AttemptPolicy")["OnlyTheApiPublishes"]["Resource"]["Fn::Sub"] == publish
+
+
+def test_of_s3_only_the_policy_of_retention_removes_and_it_writes_nothing() -> None:
+    removing = {"s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"}
+    assert actions("RetentionPolicy") == removing
+
+
+def test_the_bucket_forgets_uploads_when_retention_does_and_expires_nothing() -> None:
+    uploads, versions = properties("Bucket")["LifecycleConfiguration"]["Rules"]
+    assert not {"ExpirationInDays", "ExpirationDate"} & {*uploads, *versions}, "no object that is there"
+    days = uploads["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+    assert timedelta(days=days) == UNFINISHED_LEAST
+
+
+def test_the_bucket_and_the_database_outlive_the_stack() -> None:
+    assert RESOURCES["Bucket"]["DeletionPolicy"] == "Retain"
+    assert {RESOURCES[name]["DeletionPolicy"] for name in ("Postgresql", "Documentdb")} == {"Snapshot"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_secrets_are_those_that_the_execution_role_may_read(task: str) -> None:
+    assert definition(task)["ExecutionRoleArn"] == {
+        "Fn::GetAtt": [f"{task.capitalize()}ExecutionRole", "Arn"]
+    }
+    (policy,) = properties(f"{task.capitalize()}ExecutionRole")["Policies"]
+    (allowed,) = [one for one in policy["PolicyDocument"]["Statement"] if one.get("Sid") == "Secrets"]
+    readable = allowed["Resource"] if isinstance(allowed["Resource"], list) else [allowed["Resource"]]
+    for one in container(task)["Secrets"]:
+        where = one["ValueFrom"]
+        if "Fn::Sub" in where:  # ${Parameter}:NAME::
+            name, key = re.fullmatch(r"\$\{(\w+)\}:(\w+)::", where["Fn::Sub"]).groups()  # type: ignore[union-attr]
+            assert key == one["Name"]
+            where = {"Ref": name}
+        assert where in readable
+
+
+def test_alarms_look_for_lines_that_are_logged() -> None:
+    patterns = [
+        resource["Properties"]["FilterPattern"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Logs::MetricFilter"
+    ]
+    events = {one.rstrip("*") for text in patterns for one in re.findall(r'\$\.event = "([^"]+)"', text)}
+    code = "".join(path.read_text() for path in (ROOT / "src" / "gooseherd" / "control").glob("*.py"))
+    assert events
+    assert all(event in code for event in events)
+
+
+def test_the_checks_find_what_is_wrong_with_a_template(tmp_path: Path) -> None:
+    text = FILE.read_text().replace("Action: sts:AssumeRole, Resource", "Action: sts:AssumeRolls, Resource")
+    text = text.replace("CidrBlock: !Sub", "CidrBlok: !Sub", 1)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text)
+    script = str(Path(check_templates.__file__))
+    done = subprocess.run([sys.executable, script, str(wrong)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "CidrBlok" in done.stdout
+    assert "UNKNOWN_ACTION" in done.stdout
