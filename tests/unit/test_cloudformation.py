@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 from botocore.validate import ParamValidator
-from deploy import check_templates
+from tests.template_checks import SCRIPT, check_templates
 
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
@@ -294,7 +294,7 @@ def test_the_checks_find_what_is_wrong_with_a_template(tmp_path: Path) -> None:
     text = text.replace("CidrBlock: !Sub", "CidrBlok: !Sub", 1)
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(text)
-    script = str(Path(check_templates.__file__))
+    script = str(SCRIPT)
     done = subprocess.run([sys.executable, script, str(wrong)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "CidrBlok" in done.stdout

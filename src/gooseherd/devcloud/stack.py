@@ -128,7 +128,8 @@ class DeployedStack:
 
     def wait_until_steady(self) -> None:
         """One deployment, completed. Raises StackFailed with what ECS says, also when it was rolled back."""
-        wanted = self.service()["taskDefinition"]
+        found = self._cloudformation.describe_stack_resource(StackName=STACK, LogicalResourceId="ApiTask")
+        wanted = found["StackResourceDetail"]["PhysicalResourceId"]
         deadline = time.monotonic() + _STEADY_SECONDS
         while True:
             service = self.service()

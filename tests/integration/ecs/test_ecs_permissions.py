@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
-from deploy import check_templates
+from tests.template_checks import check_templates
 
 from gooseherd.devcloud.bootstrap import ATTEMPT_ROLE
 from gooseherd.domain.attempt import AttemptId
