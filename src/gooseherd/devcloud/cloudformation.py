@@ -55,12 +55,12 @@ class _Models(dict[str, Any]):
         return OnlyChecked
 
 
-def _what_changes(resources: Any, new_template: Json, parameters: Json | None = None) -> dict[str, list[str]]:
+def _what_changes(resources: Any, template: Json, parameters: Json | None = None) -> dict[str, list[str]]:
     """As moto's, but what refers to a changed parameter in any way, and what refers to that, in this order.
 
     Only task definitions and services change here.
     """
-    old, new = resources._resource_json_map, new_template["Resources"]
+    old, new = resources._resource_json_map, template["Resources"]
     given = {**resources.resolved_parameters, **resources.input_parameters}
     changed = {name for name, value in (parameters or {}).items() if str(given.get(name)) != str(value)}
     modified: list[str] = []
