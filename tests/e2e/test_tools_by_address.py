@@ -109,3 +109,28 @@ def test_curl_is_told_of_the_job_and_gets_the_bytes_by_name(herd: Herd, needs: N
     assert lines_of(tmp_path, curl, "-sSfL", "-OJ", url) == []
     (saved,) = tmp_path.iterdir()
     assert (saved.name, saved.read_bytes()[:2]) == ("genes.gff3.gz", b"\x1f\x8b")
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "source", "address"),
+    [
+        ("samtools", ("view",), "reads.sam", "reads"),
+        ("bcftools", ("view", "-H"), "calls.vcf", "variants"),
+    ],
+)
+def test_a_tool_opens_a_ticket_of_htsget_cold_and_warm(
+    herd: Herd,
+    needs: Needs,
+    tmp_path: Path,
+    program: str,
+    options: tuple[str, ...],
+    source: str,
+    address: str,
+) -> None:
+    (path,) = needs(program)
+    url = f"{herd.url}/htsget/{address}/lab/{herd.register(source)}?referenceName=chr1"
+    for _ in ("cold", "warm"):
+        assert len(lines_of(tmp_path, path, *options, url)) == len(STARTS)
+        # A small file is one block: records beside the region come along, as the specification has it.
+        assert len(lines_of(tmp_path, path, *options, f"{url}&start=0&end=1000")) >= INSIDE
+    assert lines_of(tmp_path, path, *options, f"{url}&start=90000&end=90001") == []

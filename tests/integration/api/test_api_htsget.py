@@ -256,14 +256,13 @@ async def test_a_region_has_the_variants_that_bcftools_finds(town: Any, tmp_path
     entry = await published(town, path)
     everything = text_of(path)
     for name, start, end in regions(3, 20):
-        if name.startswith(("HLA", "empty")):
-            continue
         query = {key: value for key, value in (("start", start), ("end", end)) if value is not None}
         found = await ticket(town, f"variants/{entry.name}", referenceName=name, **query)
         assert found["format"] == "VCF"
         got = lines_of(await bytes_of(town, found), tmp_path, "vcf.gz")
         with pysam.TabixFile(str(path), index=str(index_of(path))) as file:
-            wanted = list(file.fetch(name, start, end))
+            # What the header declares is there, with or without records.
+            wanted = list(file.fetch(name, start, end)) if name in file.contigs else []
         assert set(wanted) <= set(got), (name, start, end)
         assert is_in_order(got, everything)
         with pysam.VariantFile(str(tmp_path / "assembled.vcf.gz")) as opened:

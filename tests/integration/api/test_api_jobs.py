@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Progress, Requester, WorkerId
 from gooseherd.domain.states import Status
@@ -215,6 +216,19 @@ async def test_contigs_come_in_the_shape_of_an_assembly(town):
         "contigs": [["chr1", 248956422], ["chrUn", None]],
         "aliases": {"chr1": ["1", "CM000663.2", "NC_000001.11"]},
     }
+
+
+@pytest.mark.parametrize(
+    ("file_format", "order"),
+    [("bam", [10, 2]), ("vcf", [10, 2]), ("bed", [2, 10]), ("bigbed", [2, 10]), ("bigwig", [2, 10])],
+)
+async def test_contigs_are_in_the_files_own_order_where_it_has_one_else_as_people_count(
+    town, file_format, order
+):
+    entry = await town.register(filename=f"x.{file_format}", file_format=file_format)
+    await town.publish(entry, b"bytes", contigs=(Contig("chr10", 50), Contig("chr2", 60)))
+    found = (await town.http.get(f"/contigs/{entry.name}")).json()["contigs"]
+    assert [name for name, _ in found] == [f"chr{number}" for number in order]
 
 
 async def test_health_readiness_and_metrics(town):

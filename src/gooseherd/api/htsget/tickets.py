@@ -96,7 +96,7 @@ class Tickets:
             chunks = [Chunk(begin, end)]
         else:
             opened = await self._indexes.get(index.sha256, partial(self._open_index, index))
-            chunks = await in_thread(_chunks, file.name, opened, header, request.regions, end)
+            chunks = await in_thread(_chunks, file, opened, header, request.regions, end)
         body = await asyncio.gather(*map(blocks.stretches, chunks))
         found += [(stretch, "body") for stretches in body for stretch in stretches]
         return [*found, (END_MARKER, "body")]
@@ -150,7 +150,7 @@ async def _header(blocks: PublishedBlocks) -> tuple[FileHeader, int]:
 
 
 def _chunks(
-    name: str, index: GenomeIndex, header: FileHeader, regions: Sequence[Region], end: int
+    file: PublishedFile, index: GenomeIndex, header: FileHeader, regions: Sequence[Region], end: int
 ) -> list[Chunk]:
     numbers = header.sequences
     if numbers is None:
@@ -160,10 +160,11 @@ def _chunks(
     for region in regions:
         if region.contig == UNPLACED and index.names is None:
             found.append(Chunk(max(index.placed_end(), header.end), end))
-        elif region.contig not in numbers:
-            raise NotFound("sequence", region.contig)
-        else:
+        elif region.contig in numbers:
             found += index.chunks(numbers[region.contig], region.start, region.end)
+        elif all(contig.name != region.contig for contig in file.manifest.contigs):
+            # Of sequences that a header declares, an index of text has only those with records.
+            raise NotFound("sequence", region.contig)
     return _merged(found)
 
 

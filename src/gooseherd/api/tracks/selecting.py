@@ -16,7 +16,7 @@ from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.assemblies import assembly_of, known_assemblies, sequences_of
 from gooseherd.domain.contig import Contig, in_natural_order
 from gooseherd.domain.errors import GooseherdError, InvalidInput
-from gooseherd.domain.formats import DECLARES_LENGTHS, Format, from_filename
+from gooseherd.domain.formats import BIGBED, BIGWIG, DECLARES_LENGTHS, Format, from_filename
 from gooseherd.domain.ports.store import FileQuery
 from gooseherd.domain.region import Region, parse_region
 from gooseherd.domain.source import SourceFile
@@ -157,9 +157,10 @@ class Selecting:
 
 def contigs_of(manifest: Manifest, source_format: Format) -> Sequence[Contig]:
     """The sequences of an artifact in the order that people expect."""
-    # Files that declare their sequences do so in an order of their own; in others it is that of bytes.
-    declared = source_format in DECLARES_LENGTHS
-    return manifest.contigs if declared else in_natural_order(manifest.contigs)
+    # Files that declare their sequences do so in an order of their own; in others it is that of bytes, and so
+    # it is in the trees of bigWig and bigBed.
+    ordered = source_format in DECLARES_LENGTHS and source_format not in (BIGBED, BIGWIG)
+    return manifest.contigs if ordered else in_natural_order(manifest.contigs)
 
 
 def _sequences(
