@@ -27,6 +27,7 @@ from gooseherd.cli import (
     sessions,
     show,
     store,
+    transfer,
     trials,
     up,
     usage,
@@ -65,6 +66,8 @@ app.add_typer(fleet.app, name="fleet")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(store.app, name="store")
+app.command("export")(transfer.export)
+app.command("import")(transfer.import_)
 app.command("reconcile")(reconcile.reconcile)
 app.command("reap")(reap.reap)
 app.command("gc")(gc.gc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn, TextIO
@@ -15,7 +15,6 @@ from gooseherd.cli import formatting, options
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 if TYPE_CHECKING:
-    from gooseherd.domain.ports.store import FileStore
     from gooseherd.domain.source import SourceFile
     from gooseherd.settings import Settings
 
@@ -209,28 +208,15 @@ def _refer_to_vendor(settings: Settings, command: str) -> NoReturn:
 
 async def _export(settings: Settings, lines: TextIO) -> int:
     from gooseherd.wiring.store import open_store
+    from gooseherd.wiring.transfer import every_entry
 
     count = 0
     async with open_store(settings) as store:
-        async for entry in _every_entry(store.files):
+        async for entry in every_entry(store.files):
             lines.write(json.dumps(entry.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n")
             count += 1
     lines.flush()
     return count
-
-
-async def _every_entry(files: FileStore) -> AsyncIterator[SourceFile]:
-    """By name. What is written meanwhile may be among them or not."""
-    from gooseherd.domain.ports.store import FileQuery
-
-    after: str | None = None
-    while True:
-        page = await files.search(FileQuery(limit=_BATCH, after=after))
-        for entry in page.files:
-            yield entry
-        after = page.next
-        if after is None:
-            return
 
 
 async def _import(settings: Settings, lines: BinaryIO) -> tuple[int, int]:

@@ -16,6 +16,13 @@ class KeyStore(Protocol):
         """Store a new key; of two with one id the first stays. Safe to call again."""
         ...
 
+    async def restore(self, keys: Sequence[ApiKey]) -> int:
+        """Store keys of a backup as they were, in the place of those with the same ids; how many were new.
+
+        A key that was revoked here stays so. Each is one write; safe to call again.
+        """
+        ...
+
     async def get(self, key_id: KeyId) -> ApiKey | None:
         """The key, or None."""
         ...

@@ -15,7 +15,7 @@ from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import Dcc
 from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock, whole_milliseconds
-from gooseherd.store.mongo.connect import Database, durable, store_operation
+from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.schema import API_KEYS, SHARED_SECRETS, TOKEN_VERSIONS
 
 
@@ -52,6 +52,35 @@ class MongoKeys:
         if stored is None:
             raise StoreUnavailable("add")
         return stored
+
+    @store_operation
+    async def restore(self, keys: Sequence[ApiKey]) -> int:
+        """Insert or replace; what is revoked stays so."""
+        new = 0
+        for key in keys:
+            fields = {
+                "digest": key.digest,
+                "owner": key.owner,
+                "scopes": sorted(scope.value for scope in key.scopes),
+                "collections": sorted(key.collections),
+                "all_collections": key.all_collections,
+                "label": key.label,
+                "created_at": key.created_at,
+                "expires_at": key.expires_at,
+                "last_used_at": key.last_used_at,
+                "budget_per_day": key.budget_per_day,
+                "budget_per_month": key.budget_per_month,
+            }
+            first = {"revoked_at": key.revoked_at}
+            update: Document = {"$set": fields, "$setOnInsert": first}
+            try:
+                made = await self._keys.update_one({"_id": key.key_id}, update, upsert=True)
+            except DuplicateKeyError:  # of two that insert at once one loses, and replaces now
+                made = await self._keys.update_one({"_id": key.key_id}, update)
+            new += made.upserted_id is not None
+            if key.revoked_at is not None:
+                await self._keys.update_one({"_id": key.key_id, "revoked_at": None}, {"$set": first})
+        return new
 
     @store_operation
     async def get(self, key_id: KeyId) -> ApiKey | None:

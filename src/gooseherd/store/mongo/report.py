@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gooseherd.store.mongo.connect import Database, store_operation
+from gooseherd.store.mongo.documentdb import check_documentdb, is_documentdb
 from gooseherd.store.report import Danger, StoreReport
 
 
@@ -15,6 +16,7 @@ async def report(db: Database) -> StoreReport:
     """
     admin = db.client.admin
     build = await admin.command("buildInfo")
+    version = str(build.get("version", "of unknown version"))
     hello = await admin.command("hello")
     if "setName" in hello:
         kind = "replica set"
@@ -31,4 +33,12 @@ async def report(db: Database) -> StoreReport:
     if wanted.get("w", "majority") != "majority" or wanted.get("j") is False:
         # Our own writes ask for it whatever the URL says; tools that take the same URL do not.
         dangers.append(Danger("the URL asks for less than durable writes", "w=majority&journal=true"))
-    return StoreReport("MongoDB", str(build.get("version", "of unknown version")), (kind,), tuple(dangers))
+    if await is_documentdb(db):
+        checked, found = await check_documentdb(db)
+        return StoreReport(
+            "DocumentDB",
+            str(build.get("version", "of unknown version")),
+            (kind, *checked),
+            (*dangers, *found),
+        )
+    return StoreReport("MongoDB", version, (kind,), tuple(dangers))

@@ -100,37 +100,53 @@ class MongoUsage:
     async def _record(self, rows: Sequence[UsageRow]) -> None:
         ordered = sorted(rows, key=lambda row: row.row_id)
         for start in range(0, len(ordered), _AT_ONCE):
-            writes = [_growing(row) for row in ordered[start : start + _AT_ONCE]]
-            for last in (False, False, True):
-                try:
-                    await self._usage.bulk_write(writes, ordered=False)
-                    break
-                except BulkWriteError as error:
-                    refused = error.details.get("writeErrors") or []
-                    # Two upserts of one name may both decide to insert; the loser grows it, the next time.
-                    if last or not refused or any(item["code"] != _DUPLICATE_KEY for item in refused):
-                        raise
-                    writes = [writes[item["index"]] for item in refused]
+            some = ordered[start : start + _AT_ONCE]
+            # When a worker ended is known exactly; until then it was only seen, a little later perhaps.
+            ended = [_closing(row) for row in some if row.kind is UsageKind.WORKER and not row.open]
+            if ended:
+                await self._usage.bulk_write(ended, ordered=False)
+            await self._grow(some)
+
+    async def _grow(self, rows: Sequence[UsageRow]) -> None:
+        for last in (False, False, True):
+            try:
+                await self._usage.bulk_write([_growing(row) for row in rows], ordered=False)
+                return
+            except BulkWriteError as error:
+                refused = error.details.get("writeErrors") or []
+                if not refused or any(item["code"] != _DUPLICATE_KEY for item in refused):
+                    raise
+                # Two upserts of one name may both decide to insert; the loser grows it, the next time.
+                rows = [rows[item["index"]] for item in refused]
+                if last and not all(row.open for row in rows):
+                    raise
+        # Those that are open found a row that is not: their workers have ended.
+
+
+def _closing(row: UsageRow) -> UpdateOne:
+    return UpdateOne(
+        {"_id": row.row_id, "open": True},
+        {"$set": {"open": False, **{name: getattr(row.amounts, name) for name in AMOUNTS}}},
+    )
 
 
 def _growing(row: UsageRow) -> UpdateOne:
-    once: Mapping[str, Any] = {
-        "kind": row.kind.value,
-        "day": row.day.isoformat(),
-        "requester": row.requester,
-        "dcc": row.dcc,
-        "capacity": row.capacity.value,
-        "purpose": row.purpose.value,
-        "job_id": row.job_id,
-        "worker_id": row.worker_id,
-    }
     update: Document = {
-        "$setOnInsert": dict(once),
+        "$setOnInsert": {
+            "kind": row.kind.value,
+            "day": row.day.isoformat(),
+            "requester": row.requester,
+            "dcc": row.dcc,
+            "capacity": row.capacity.value,
+            "purpose": row.purpose.value,
+            "job_id": row.job_id,
+            "worker_id": row.worker_id,
+            # Else it is what the filter asks for.
+            **({} if row.open else {"open": False}),
+        },
         "$max": {name: getattr(row.amounts, name) for name in AMOUNTS},
-        # False is less than true: what has ended is open no more.
-        "$min": {"open": row.open},
     }
-    return UpdateOne({"_id": row.row_id}, update, upsert=True)
+    return UpdateOne({"_id": row.row_id, **({"open": True} if row.open else {})}, update, upsert=True)
 
 
 def _sum(document: Mapping[str, Any]) -> UsageSum:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, or_, select, update
+from sqlalchemy import Row, bindparam, func, or_, select, update
 
 from gooseherd.domain.apikey import ApiKey, KeyId, NewKey
 from gooseherd.domain.caller import Scope
@@ -41,6 +41,22 @@ class SqlKeys(Stored):
         stored = _load(tx, key.key_id)
         assert stored is not None
         return stored
+
+    @writing
+    def restore(self, tx: Transaction, keys: Sequence[ApiKey]) -> int:
+        """Insert or replace; what is revoked stays so."""
+        insert = insert_into(tx.dialect, api_keys)
+        values = {
+            column.name: insert.excluded[column.name] for column in api_keys.columns if column.name != "id"
+        }
+        values["revoked_at"] = func.coalesce(api_keys.c.revoked_at, insert.excluded.revoked_at)
+        upsert = insert.on_conflict_do_update(index_elements=["id"], set_=values)
+        known = select(api_keys.c.id).where(api_keys.c.id == bindparam("b_id"))
+        new = 0
+        for key in sorted(keys, key=lambda key: key.key_id):
+            new += tx.connection.execute(known, {"b_id": key.key_id}).first() is None
+            tx.connection.execute(upsert, _row(key))
+        return new
 
     @reading
     def get(self, tx: Transaction, key_id: KeyId) -> ApiKey | None:
@@ -103,6 +119,24 @@ class SqlKeys(Stored):
             select(shared_secrets.c.value).where(shared_secrets.c.name == name)
         ).scalar_one()
         return value
+
+
+def _row(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.key_id,
+        "digest": key.digest,
+        "owner": key.owner,
+        "scopes": sorted(key.scopes),
+        "collections": sorted(key.collections),
+        "all_collections": key.all_collections,
+        "label": key.label,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+        "budget_per_day": key.budget_per_day,
+        "budget_per_month": key.budget_per_month,
+    }
 
 
 def _load(tx: Transaction, key_id: KeyId) -> ApiKey | None:

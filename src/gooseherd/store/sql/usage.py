@@ -7,7 +7,7 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Executable, Row, case, delete, func, select
+from sqlalchemy import Executable, Row, and_, case, delete, func, select
 
 from gooseherd.domain.job import Job, JobId, Requester, WorkerId
 from gooseherd.domain.source import Dcc
@@ -100,7 +100,14 @@ def _growing(dialect: str) -> Executable:
     statement = insert_into(dialect, usage)
     new = statement.excluded
     values: dict[str, Any] = {
-        name: case((usage.c[name] < new[name], new[name]), else_=usage.c[name]) for name in AMOUNTS
+        name: case(
+            # When a worker ended is known exactly; until then it was only seen, a little later perhaps.
+            (and_(usage.c.open, ~new.open), new[name]),
+            (and_(~usage.c.open, new.open), usage.c[name]),
+            (usage.c[name] < new[name], new[name]),
+            else_=usage.c[name],
+        )
+        for name in AMOUNTS
     }
     values["open"] = usage.c.open & new.open
     return statement.on_conflict_do_update(index_elements=["id"], set_=values)
