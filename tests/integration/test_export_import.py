@@ -146,19 +146,17 @@ def run(folder: Path, *arguments: str, text: bytes | None = None) -> subprocess.
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_commands_refuse_a_damaged_file_and_leave_the_store_alone(tmp_path: Path) -> None:
     asyncio.run(fill(settings(tmp_path / "a", None, "x")))
     target = tmp_path / "kept.jsonl"
     made = run(tmp_path / "a", "export", str(target), "--json")
     assert json.loads(made.stdout) == {"files": 1501, "keys": 2}
     assert target.stat().st_mode & 0o777 == 0o600
-    assert run(tmp_path / "a", "export", str(target)).returncode == 2
-    damaged = target.read_bytes()[:-2000]
-    for more in ([], ["--check"]):
-        refused = run(tmp_path / "b", "import", "-", *more, text=damaged)
-        assert refused.returncode == 1
-        assert b"line " in refused.stderr
-        assert b"nothing was imported" in refused.stderr
+    refused = run(tmp_path / "b", "import", "-", text=target.read_bytes()[:-2000])
+    assert refused.returncode == 1
+    assert b"line " in refused.stderr
+    assert b"nothing was imported" in refused.stderr
     assert asyncio.run(content(settings(tmp_path / "b", None, "x"))) == ([], [])
     checked = run(tmp_path / "b", "import", str(target), "--check", "--json")
     assert json.loads(checked.stdout) == {"files": 1501, "keys": 2}
@@ -171,8 +169,11 @@ def test_the_commands_refuse_a_damaged_file_and_leave_the_store_alone(tmp_path: 
 
 
 async def test_what_documentdb_lacks_is_looked_at_one_by_one(database_url: str) -> None:
-    separator = "&" if "?" in database_url else "/?"
-    db = connect(f"{database_url}{separator}retryWrites=true", f"test_{uuid.uuid4().hex}")
+    if "retryWrites" in database_url:
+        url = database_url.replace("retryWrites=false", "retryWrites=true")
+    else:
+        url = f"{database_url}{'&' if '?' in database_url else '/?'}retryWrites=true"
+    db = connect(url, f"test_{uuid.uuid4().hex}")
     assert not await is_documentdb(db)
     well, dangers = await check_documentdb(db)
     assert any("indexes are missing" in danger.what for danger in dangers)

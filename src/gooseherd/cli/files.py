@@ -52,10 +52,59 @@ def ls(
 def import_(
     service: ServiceConnection,
     source: Annotated[
-        str, typer.Argument(metavar="FILE.jsonl|-", help="One JSON entry a line; - for stdin.")
+        str,
+        typer.Argument(
+            metavar="FILE.jsonl|-|PACKAGE",
+            help="One JSON entry a line, - for stdin; a folder or zip file.",
+        ),
     ],
+    c2m2: Annotated[
+        bool, typer.Option("--c2m2", help="It is a C2M2 data package: bring the catalog to what it says.")
+    ] = False,
+    dcc: Annotated[
+        str | None, typer.Option(help="Namespace of a package's files. Default: as its dcc.tsv says.")
+    ] = None,
+    package: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose next version it is, if not by dcc.tsv."),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(metavar="LOCAL_ID", help="Only the files of this collection of the package.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave entries that the package no longer has.")
+    ] = False,
+    remove_many: Annotated[
+        bool, typer.Option("--remove-many", help="Remove them although they are many.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a package: say what would change, and change nothing.")
+    ] = False,
 ) -> None:
-    """Register every line of a dump."""
+    """Register every line of a dump, or every file of a C2M2 data package.
+
+    A package is compared with what the import before has stored: what is new or has changed is stored, and
+    entries of that import that the package no longer has are removed. Broken off, the same command goes on.
+    """
+    if c2m2:
+        from gooseherd.cli.c2m2_import import import_package, show
+
+        with service.connected() as client:
+            record = import_package(
+                client,
+                Path(source),
+                dcc=dcc,
+                name=package,
+                collection=collection,
+                remove=not keep,
+                remove_many=remove_many,
+                dry_run=dry_run,
+            )
+        if not service.emitted(record):
+            show(record)
+        if record["failed"]:
+            raise typer.Exit(Exit.FAILED)
+        return
     if source != "-" and not Path(source).is_file():
         raise CommandError(Exit.USAGE, f"{source}: no such file")
     with service.connected() as client:

@@ -84,15 +84,16 @@ def read_export(lines: Iterable[bytes]) -> Iterator[SourceFile | ApiKey | Export
         DamagedExport: naming the line. What was yielded before it is good as far as its own line goes.
     """
     digest, number, files, keys = "", 0, 0, 0
+    lines = iter(lines)
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
             raise DamagedExport(number, f"longer than {LONGEST_LINE} bytes")
         record = _record(number, line)
         if number == 1 and "gooseherd_export" not in record:
             raise DamagedExport(1, "this is no export of gooseherd (a catalog alone: gooseherd store import)")
-        said = record.pop("digest", None)
+        stated = record.pop("digest", None)
         digest = _digest(digest, record)
-        if said != digest:
+        if stated != digest:
             raise DamagedExport(number, "is not as it was written, or a line before it is missing")
         if number == 1:
             if record["gooseherd_export"] != FORMAT:

@@ -119,6 +119,9 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         ] = None,
         dcc: str | None = None,
         file_format: Annotated[str | None, Query(alias="format", max_length=100)] = None,
+        package: Annotated[
+            str | None, Query(max_length=400, description="Imported from this data package; without `q`.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
     ) -> FileList:
@@ -129,8 +132,11 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
             raise InvalidInput(
                 "format", f"{file_format!r} is no known format: give an EDAM id or one of {known}"
             )
+        if package is not None and q:
+            raise InvalidInput("package", "is not searched by words: leave `q` out")
         page = await catalog.search(
             FileQuery(
+                package=package,
                 dcc=parse_dcc(dcc) if dcc else None,
                 text=q or None,
                 file_format=wanted,

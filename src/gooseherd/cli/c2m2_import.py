@@ -1,0 +1,176 @@
+"""`gooseherd files import --c2m2`: brings the catalog to what a data package says, changes alone."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gooseherd.cli import formatting
+from gooseherd.cli.c2m2 import C2m2Package, NoPackage, without_filled_in
+from gooseherd.cli.outcome import CommandError, Exit, print_status
+
+if TYPE_CHECKING:
+    from gooseherd.client import GooseherdClient
+
+_AT_ONCE: Final = 5000
+"""Lines of one request: what was stored stays when a later one fails."""
+_FEW_REMOVED: Final = 10
+_SHARE_REMOVED: Final = 0.2
+"""More than both at once looks like half a package, and is done only when told."""
+
+
+class PackageImport:
+    """One import. The package's entries lie in a file of their own meanwhile, so memory does not grow."""
+
+    def __init__(self, client: GooseherdClient, package: C2m2Package) -> None:
+        self._client = client
+        self._package = package
+        self.counts: dict[str, int] = {
+            "rows_taken": 0, "new_or_changed": 0, "unchanged": 0, "removed": 0, "failed": 0,
+        }  # fmt: skip
+        self.skipped: dict[str, int] = {}
+
+    def run(self, collection: str | None, *, remove: bool, remove_many: bool, dry_run: bool) -> None:
+        """Raises CommandError: it cannot be read, or too much would be removed; nothing was changed then."""
+        with (
+            tempfile.TemporaryDirectory(prefix="gooseherd-c2m2-") as folder,
+            closing(sqlite3.connect(Path(folder) / "entries.db", isolation_level=None)) as kept,
+        ):
+            kept.execute("PRAGMA synchronous = OFF")
+            kept.execute(
+                "CREATE TABLE entries (local_id TEXT PRIMARY KEY, entry TEXT, state TEXT) WITHOUT ROWID"
+            )
+            kept.execute("CREATE TABLE gone (local_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._read(kept, collection)
+            known = self._compare(kept)
+            (gone,) = kept.execute("SELECT count(*) FROM gone").fetchone()
+            if remove and not remove_many and gone > max(_FEW_REMOVED, known * _SHARE_REMOVED):
+                raise CommandError(
+                    Exit.REFUSED,
+                    f"{gone} of {known} entries of {self._package.name!r} are not in it any more: "
+                    "nothing was changed",
+                    "if that is meant, say --remove-many; --keep removes none",
+                )
+            if not dry_run:
+                self._send(kept)
+            (new,) = kept.execute("SELECT count(*) FROM entries WHERE state = 'new'").fetchone()
+            self.counts["new_or_changed"] = new - self.counts["failed"]
+            if remove:
+                self.counts["removed"] = gone if dry_run else self._remove(kept)
+
+    def _read(self, kept: sqlite3.Connection, collection: str | None) -> None:
+        kept.execute("BEGIN")
+        try:
+            for entry in self._package.entries(collection):
+                row = entry.local_id, json.dumps(entry.to_json())
+                try:
+                    kept.execute("INSERT INTO entries VALUES (?, ?, 'new')", row)
+                except sqlite3.IntegrityError:
+                    self._package.skipped["a second row of the same id"] += 1
+                    continue
+                self.counts["rows_taken"] += 1
+        except NoPackage as error:
+            raise CommandError(Exit.FAILED, str(error), "nothing was changed") from None
+        kept.execute("COMMIT")
+        self.skipped = dict(self._package.skipped.most_common())
+
+    def _compare(self, kept: sqlite3.Connection) -> int:
+        """Look at what the catalog has of this collection; how many of these are the package's."""
+        known = 0
+        kept.execute("BEGIN")
+        for stored in self._client.files(dcc=self._package.dcc):
+            local_id = stored["local_id"]
+            found = kept.execute("SELECT entry FROM entries WHERE local_id = ?", (local_id,)).fetchone()
+            if stored.get("package") != self._package.name:
+                if found is not None:
+                    kept.execute("UPDATE entries SET state = 'other' WHERE local_id = ?", (local_id,))
+                    reason = "its id is that of an entry from elsewhere, which stays"
+                    self.skipped[reason] = self.skipped.get(reason, 0) + 1
+                    self.counts["rows_taken"] -= 1
+                continue
+            known += 1
+            if found is None:
+                kept.execute("INSERT INTO gone VALUES (?)", (local_id,))
+            elif without_filled_in(stored, wanted := json.loads(found[0])) == wanted:
+                kept.execute("UPDATE entries SET state = 'same' WHERE local_id = ?", (local_id,))
+                self.counts["unchanged"] += 1
+        kept.execute("COMMIT")
+        return known
+
+    def _send(self, kept: sqlite3.Connection) -> None:
+        cursor = kept.execute("SELECT entry FROM entries WHERE state = 'new' ORDER BY local_id")
+        while rows := cursor.fetchmany(_AT_ONCE):
+            outcome = self._client.import_files(row[0].encode() for row in rows)
+            self.counts["failed"] += outcome["failed"]
+            for error in outcome["errors"]:
+                reason = f"{error['field']}: {error['problem']}"
+                self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+    def _remove(self, kept: sqlite3.Connection) -> int:
+        from gooseherd.client import Missing
+
+        removed = 0
+        for (local_id,) in kept.execute("SELECT local_id FROM gone ORDER BY local_id"):
+            try:
+                self._client.remove(self._package.dcc, local_id)
+                removed += 1
+            except Missing:  # somebody else was faster
+                continue
+        return removed
+
+
+def import_package(
+    client: GooseherdClient,
+    source: Path,
+    *,
+    dcc: str | None,
+    name: str | None,
+    collection: str | None,
+    remove: bool,
+    remove_many: bool,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Raises CommandError."""
+    try:
+        package = C2m2Package(source, dcc=dcc, name=name)
+    except NoPackage as error:
+        raise CommandError(Exit.USAGE, f"{source}: {error}") from None
+    with package:
+        work = PackageImport(client, package)
+        work.run(collection, remove=remove, remove_many=remove_many, dry_run=dry_run)
+        return {
+            "package": package.name,
+            "dcc": package.dcc,
+            "dry_run": dry_run,
+            **work.counts,
+            "renamed": package.renamed,
+            "skipped": work.skipped,
+        }
+
+
+def report_lines(counts: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    words = "would be" if counts["dry_run"] else "were"
+    yield (
+        f"{formatting.number(counts['rows_taken'])} files of {counts['package']!r} as {counts['dcc']}: "
+        f"{formatting.number(counts['new_or_changed'])} {words} stored, "
+        f"{formatting.number(counts['unchanged'])} unchanged, "
+        f"{formatting.number(counts['removed'])} {words} removed"
+    )
+    if counts["renamed"]:
+        yield f"{formatting.number(counts['renamed'])} have an id made of their own, which has other signs"
+    for reason, number in counts["skipped"].items():
+        yield f"{formatting.number(number)} skipped: {reason}"
+
+
+def show(counts: dict[str, Any]) -> None:
+    """To people."""
+    first, *others = report_lines(counts)
+    print(first)
+    for line in others:
+        print_status(line)
