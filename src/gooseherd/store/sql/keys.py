@@ -46,7 +46,7 @@ class SqlKeys(Stored):
     def restore(self, tx: Transaction, keys: Sequence[ApiKey]) -> int:
         """Insert or replace; what is revoked stays so."""
         insert = insert_into(tx.dialect, api_keys)
-        values = {
+        values: dict[str, Any] = {
             column.name: insert.excluded[column.name] for column in api_keys.columns if column.name != "id"
         }
         values["revoked_at"] = func.coalesce(api_keys.c.revoked_at, insert.excluded.revoked_at)
