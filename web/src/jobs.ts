@@ -12,6 +12,7 @@ export interface ServiceJob extends Job {
   started_at: string | null
   finished_at: string | null
   attempt: number
+  processor: string
 }
 /** An entry of the catalog, as far as it is read here. */
 export interface Entry {
@@ -60,6 +61,7 @@ const changedAt = new Map<string, number>()
 export const known = signal(0)
 
 const MOST_JOBS = 100
+export const NAMES = 'names'
 const FRESH_MS = 60_000
 /** After "not known yet". */
 const AGAIN_MS = 1500
@@ -67,6 +69,8 @@ const AT_ONCE = 4
 
 function learn(job: ServiceJob): void {
   byId.set(job.job_id, { ...byId.get(job.job_id), ...job })
+  // An index of names is made beside what the file itself becomes.
+  if (job.processor === NAMES) return
   const name = nameOf(job), before = byFile.get(name)
   if (!before || before.created_at <= job.created_at) {
     // A job that has just ended says more of the file than what was asked before.

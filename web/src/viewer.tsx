@@ -16,6 +16,7 @@ interface TrackView {
 interface Spec {
   reference?: Reference
   locus?: string
+  search?: unknown
   tracks: Track[]
 }
 interface Track {
@@ -102,8 +103,8 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
     forget(igv)
     browser = (await igv.createBrowser(box, {
       ...spec, reference: await readable(spec.reference), tracks: [...tracks.values()],
-      // Nothing from other hosts: no list of genomes, no search of names there.
-      loadDefaultGenomes: false, search: false, queryParametersSupported: false, showSVGButton: false,
+      // Nothing from other hosts: no list of genomes, and names are searched here.
+      loadDefaultGenomes: false, search: spec.search ?? false, queryParametersSupported: false, showSVGButton: false,
     })) as Browser
     reference = fresh
     label(box)
@@ -183,18 +184,21 @@ function GoTo() {
     void goTo(field.value.trim())
   }
   return (
-    <>
-      <form class="goto" role="search" aria-label="Go to a place" onSubmit={submit}>
-        <input aria-label="Place or gene" placeholder="chr7:1-1000, or a gene" maxLength={200} />
-        <button type="submit">Go</button>
-      </form>
-      {found.value.length > 0 && (
-        <ul class="opened" aria-label="Places of that name">
-          {found.value.map(one => <li key={one.region + one.file}><button class="quiet" onClick={() => void go(one.region)}>{one.name} {one.region}</button></li>)}
-          <li><button class="quiet" aria-label="Dismiss the places" onClick={() => (found.value = [])}>✕</button></li>
-        </ul>
-      )}
-    </>
+    <form class="goto" role="search" aria-label="Go to a place" onSubmit={submit}>
+      <input aria-label="Place or gene" placeholder="chr7:1-1000, or a gene" maxLength={200} />
+      <button type="submit">Go</button>
+    </form>
+  )
+}
+
+/** Of several that have the name. */
+function Places() {
+  if (!found.value.length) return null
+  return (
+    <ul class="opened" aria-label="Places of that name">
+      {found.value.map(one => <li key={one.region + one.file}><button class="quiet" onClick={() => void go(one.region)}>{one.name} {one.region}</button></li>)}
+      <li><button class="quiet" aria-label="Dismiss the places" onClick={() => (found.value = [])}>✕</button></li>
+    </ul>
   )
 }
 
@@ -296,6 +300,7 @@ export function Viewer() {
   if (!names.length) return null
   return (
     <section class="viewer" aria-label="Viewer">
+      <div class="opening">
       <ul class="opened" aria-label="Open files">
         {names.map(name => {
           const state = opening.value[name]
@@ -314,6 +319,8 @@ export function Viewer() {
         {names.length > 1 && <li><button class="quiet" onClick={() => { open.value = []; place.value = '' }}>Close all</button></li>}
       </ul>
       <GoTo />
+      </div>
+      <Places />
       {trouble.value && <p class="bad" role="alert">{trouble.value}</p>}
       {notes.value.map(note => <p class="note" key={note}>{note}</p>)}
       <Igv />

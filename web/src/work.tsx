@@ -3,7 +3,7 @@ import { useEffect } from 'preact/hooks'
 import { signal } from '@preact/signals'
 import { describe } from '../client/gooseherd'
 import { show, view } from './address'
-import { activeBatches, batches, cancel, cancelBatch, isLive, nameOf, newest, prepare, queue, type Batch, type ServiceJob } from './jobs'
+import { activeBatches, batches, cancel, cancelBatch, isLive, nameOf, NAMES, newest, prepare, queue, type Batch, type ServiceJob } from './jobs'
 import { call, key, Problem, trying } from './service'
 import { ago, between, bytes, span } from './words'
 
@@ -38,7 +38,7 @@ function JobRow({ job }: { job: ServiceJob }) {
   const name = nameOf(job), live = isLive(job), took = between(job.started_at, job.finished_at)
   return (
     <tr>
-      <td class="file"><b>{job.filename}</b> <span class="dim">{name}</span></td>
+      <td class="file"><b>{job.filename}</b> <span class="dim">{name}{job.processor === NAMES ? ', names' : ''}</span></td>
       <td class="format">{job.file_format}</td>
       <td class={job.status === 'failed' ? 'bad' : job.status === 'completed' ? 'good' : ''}>
         {live && <progress max={100} value={job.progress.percent} aria-label={`Progress of ${name}`} />} {describe(job)}

@@ -263,6 +263,7 @@ class JobSummary(ResponseModel):
     local_id: str
     filename: str
     file_format: str
+    processor: str = Field(description="`names`: it makes the index of names beside the file's own artifact.")
     position: int | None = Field(
         default=None, description="Jobs before it in the queue; only where one job is asked for."
     )
@@ -288,6 +289,7 @@ class JobSummary(ResponseModel):
             local_id=job.source.local_id,
             filename=job.source.filename,
             file_format=job.recipe.source_format.name,
+            processor=job.recipe.processor,
             position=place.position if place else None,
             created_at=job.created_at,
             started_at=job.started_at,
