@@ -6,9 +6,10 @@ what callers send. Importing it imports prometheus_client; who only logs uses lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from threading import Lock
 from typing import Final
 
 from prometheus_client import (
@@ -16,12 +17,29 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     disable_created_metrics,
 )
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # One more series for each counter and histogram, which nobody asks for.
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
+
+
+class _Tallies:
+    """Added to the metrics before anybody reads them: it is the registry's first collector."""
+
+    def __init__(self) -> None:
+        self.by_labels: dict[tuple[str, str, Counter], Tally] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        for tally in list(self.by_labels.values()):
+            tally.flush()
+        return iter(())
+
+
+_TALLIES: Final = _Tallies()
+REGISTRY.register(_TALLIES)
 ProcessCollector(registry=REGISTRY)
 
 
@@ -175,6 +193,55 @@ REQUEST_DURATION: Final = _histogram(
     ["route"],
     buckets=_REQUEST_SECONDS,
 )
+
+
+class Tally:
+    """Counts responses of one route where each microsecond counts: in plain numbers, on one thread.
+
+    The registry's own counters take a lock and some checks each, four times for one response.
+    """
+
+    __slots__ = ("_counted", "_duration", "_lock", "_requests", "_sent", "_totals")
+
+    def __init__(self, requests: Counter, sent: Counter, duration: Histogram) -> None:
+        self._requests, self._sent, self._duration = requests, sent, duration
+        self._totals = (0, 0, 0, 0.0)
+        """Responses, bytes, responses within the first bucket of the histogram, and their seconds."""
+        self._counted = self._totals
+        self._lock = Lock()
+
+    def add(self, sent_bytes: int, seconds: float) -> None:
+        """One response of so many bytes."""
+        responses, sent, quick, quick_seconds = self._totals
+        if seconds <= _REQUEST_SECONDS[0]:
+            quick, quick_seconds = quick + 1, quick_seconds + seconds
+        else:
+            self._duration.observe(seconds)
+        self._totals = responses + 1, sent + sent_bytes, quick, quick_seconds
+
+    def flush(self) -> None:
+        """Add what came since the last time. Any thread may."""
+        with self._lock:
+            totals, counted = self._totals, self._counted
+            responses, sent, quick, seconds = (now - then for now, then in zip(totals, counted, strict=True))
+            self._requests.inc(responses)
+            self._sent.inc(sent)
+            # There is no public way to observe many values at once.
+            self._duration._buckets[0].inc(quick)
+            self._duration._sum.inc(seconds)
+            self._counted = totals
+
+
+def tally(route: str, status: str, sent: Counter) -> Tally:
+    """The one of these labels; `sent` counts its bytes."""
+    labels = route, status, sent
+    known = _TALLIES.by_labels.get(labels)
+    if known is None:
+        known = Tally(REQUESTS.labels(route, status), sent, REQUEST_DURATION.labels(route))
+        _TALLIES.by_labels[labels] = known
+    return known
+
+
 HOLD_DURATION: Final = _histogram(
     "gooseherd_http_hold_duration_seconds",
     "The same of requests that were held until their file was made, or were sent on to wait again.",

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gooseherd import telemetry
@@ -73,16 +72,8 @@ class Found:
     """The header lines that all its ranges share."""
     range_lines: bytes
     """Of Content-Range, what is behind the range."""
-    requests: Counter
-    handed_over: Counter
-    bytes_served: Counter
-    bytes_handed_over: Counter
-    duration: Histogram
-
-    def took(self, began: float) -> bool:
-        """Count how long the response took, by time.perf_counter(); True."""
-        self.duration.observe(time.perf_counter() - began)
-        return True
+    tally: telemetry.Tally
+    tally_by_nginx: telemetry.Tally
 
 
 class PublishedParts:
@@ -137,11 +128,8 @@ class PublishedParts:
             lookup_lines(part, cache_control) if self._looked_up else NO_FILE,
             lines,
             b"/%d\r\n" % part.size,
-            telemetry.REQUESTS.labels(scope["gooseherd.route"], "206"),
-            telemetry.REQUESTS.labels(scope["gooseherd.route"], "200"),
-            FROM_DISK[part.kind],
-            BY_NGINX[part.kind],
-            telemetry.REQUEST_DURATION.labels(scope["gooseherd.route"]),
+            telemetry.tally(scope["gooseherd.route"], "206", FROM_DISK[part.kind]),
+            telemetry.tally(scope["gooseherd.route"], "200", BY_NGINX[part.kind]),
         )
         self._found.move_to_end(address)
         if len(self._found) > _REMEMBERED:
@@ -189,9 +177,9 @@ class PublishedParts:
         if not REQUEST_ID.fullmatch(request_id):
             request_id = self._dependencies.new_request_id().encode()
         always = b"%bx-request-id: %b\r\n" % (always, request_id)
-        send = partial(self._send_by_nginx if by_nginx else self._send, found, span, respond)
+        send = partial(self._send_by_nginx if by_nginx else self._send, found, span, respond, began)
         if self._budget is None and self._dependencies.served is None:
-            return send(always) and found.took(began)
+            return send(always)
         client = scope["client"]
         peer = client[0] if client else "unknown"
         payer = _payer(peer, forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
@@ -205,7 +193,7 @@ class PublishedParts:
             self._budget.spend(payer, len(span))
         if self._dependencies.served is not None:
             self._dependencies.served.count(payer, found.ids[0], len(span))
-        return found.took(began)
+        return True
 
     def _cors(self, host: bytes | None) -> bytes | None:
         lines = self._cors_lines.get(host)
@@ -218,44 +206,50 @@ class PublishedParts:
                 self._cors_lines[host] = lines
         return lines
 
-    def _send(self, found: Found, span: ByteRange, respond: Respond, always: bytes) -> bool:
-        body = self._read(found, span) if len(span) <= JOINED_BYTES else None
+    def _send(self, found: Found, span: ByteRange, respond: Respond, began: float, always: bytes) -> bool:
+        cache = self._cache
+        if cache is None or not self._is_current(found):
+            return False
+        small = len(span) <= JOINED_BYTES
+        body = cache.read_now(found.part.key, span) if small else cache.span_now(found.part.key, span)
         if body is None:
             return False
         length_and_range = b"content-length: %d\r\ncontent-range: bytes %d-%d" % (
-            len(body),
+            len(span),
             span.start,
             span.stop - 1,
         )
         if not respond(206, b"".join((found.head, always, length_and_range, found.range_lines)), body):
             return False
-        found.requests.inc()
-        found.bytes_served.inc(len(body))
+        found.tally.add(len(span), time.perf_counter() - began)
         return True
 
-    def _send_by_nginx(self, found: Found, span: ByteRange, respond: Respond, always: bytes) -> bool:
+    def _send_by_nginx(
+        self, found: Found, span: ByteRange, respond: Respond, began: float, always: bytes
+    ) -> bool:
         if not self._is_there(found) or not respond(200, found.accel + always, b""):
             return False
-        found.handed_over.inc()
-        found.bytes_handed_over.inc(len(span))
+        found.tally_by_nginx.add(len(span), time.perf_counter() - began)
         return True
 
     def _is_there(self, found: Found) -> bool:
         """Whether nginx, which looks later, will find it."""
-        return self._read(found, _NOTHING) is not None
+        cache = self._cache
+        return (
+            cache is not None
+            and self._is_current(found)
+            and cache.read_now(found.part.key, _NOTHING) is not None
+        )
 
-    def _read(self, found: Found, span: ByteRange) -> memoryview | None:
-        """The bytes, if they are still what is at this address, and in memory."""
-        cache, submissions = self._cache, self._dependencies.submissions
-        if (
-            cache is None
-            or submissions is None
-            or self._catalog.remembered(found.ids) is not found.entry
-            or (manifest := submissions.remembered(found.manifest_key)) is None
-            or manifest.parts is not found.parts
-        ):
-            return None
-        return cache.read_now(found.part.key, span)
+    def _is_current(self, found: Found) -> bool:
+        """Whether it is still what is at this address."""
+        submissions = self._dependencies.submissions
+        return (
+            submissions is not None
+            and self._catalog.remembered(found.ids) is found.entry
+            and (manifest := submissions.remembered(found.manifest_key)) is not None
+            and manifest.parts is found.parts
+        )
 
 
 def _address(scope: Scope) -> bytes:

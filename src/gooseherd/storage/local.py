@@ -113,6 +113,13 @@ class LocalFsCache(CacheBackend, LocalObjects):
         except OSError:
             return None  # whoever asks again in the usual way is told what is wrong
 
+    def span_now(self, key: CacheKey, span: ByteRange) -> FileSpan | None:
+        """Of an object that is open, what is in page cache, up to CHUNK bytes."""
+        file = self._files.kept(key) if len(span) <= CHUNK and self._nowait and not self._closed else None
+        if file is None or span.stop > file.size or not is_cached(file.fd, span.start, len(span)):
+            return None
+        return FileSpan(file.fd, span.start, len(span), in_memory=True)
+
     async def spans(self, key: CacheKey, span: ByteRange) -> AsyncIterator[FileSpan]:
         """Raises RangeNotSatisfiable: `span` does not lie in the object."""
         check_key(key)

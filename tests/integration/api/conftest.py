@@ -119,6 +119,9 @@ class WatchedCache:
     def read_now(self, key: CacheKey, span: ByteRange) -> memoryview | None:
         return self.inner.read_now(key, span)
 
+    def span_now(self, key: CacheKey, span: ByteRange) -> FileSpan | None:
+        return self.inner.span_now(key, span)
+
     async def spans(self, key: CacheKey, span: ByteRange) -> AsyncIterator[FileSpan]:
         self.open_readers += 1
         stream = self.inner.spans(key, span)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,8 @@ from gooseherd.blocking import in_thread
 
 if TYPE_CHECKING:
     from gooseherd.api.server.protocol import LimitedProtocol
+
+_log = logging.getLogger(__name__)
 
 JOINED_BYTES: Final = 128 * 1024
 """A body of up to so much goes out together with its headers: copying it costs less than a second call."""
@@ -27,7 +30,7 @@ _NO_BODY: Final = frozenset({204, 304})
 _seconds_lines: tuple[Any, bytes] = ([], b"")
 
 
-def _default_lines(pairs: list[tuple[bytes, bytes]]) -> bytes:
+def default_lines(pairs: list[tuple[bytes, bytes]]) -> bytes:
     """The lines of the headers that every response has: one list, until its date is another second's."""
     global _seconds_lines  # noqa: PLW0603 - for all connections of the one server
     if _seconds_lines[0] is not pairs:
@@ -118,21 +121,6 @@ class Exchange(RequestResponseCycle):
                 self._end()
         else:
             raise RuntimeError(f"{kind} within a response")
-
-    def respond(self, status: int, head: bytes, body: bytes | memoryview) -> bool:
-        """The whole response in one write, if there is room for it now; `head` are whole header lines.
-
-        The caller vouches for the lines: nothing is looked at. They say the length of the body.
-        """
-        if self.flow.write_paused or self.disconnected or self.response_started:
-            return False
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        ending = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        lines = _default_lines(self.default_headers)
-        self.transport.write(b"".join((STATUS_LINE[status], head, lines, ending, body)))
-        self._end()
-        return True
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.response_started = True
@@ -236,6 +224,19 @@ class Exchange(RequestResponseCycle):
                 if not sent:
                     raise RuntimeError("the file became shorter")
                 offset, count = offset + sent, count - sent
+        finally:
+            os.close(descriptor)
+
+    async def send_rest(self, descriptor: int, offset: int, count: int) -> None:
+        """Send the rest of a body whose headers are out, and close the file."""
+        self.response_started = True
+        self.expected_content_length = count
+        try:
+            await self._file(descriptor, offset, count, in_memory=True)
+            self._end()
+        except (OSError, RuntimeError):  # the client learns by the missing bytes that this is not all
+            self.transport.close()
+            _log.warning("a response broke off", exc_info=True)
         finally:
             os.close(descriptor)
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
 
+import httptools
+
+from gooseherd.api.server.exchange import EXTENSIONS
 from gooseherd.api.server.refusals import BodyTooLarge, MalformedRequest, UnknownTransferCoding
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::\d*)?|\[[0-9A-Fa-f:.]+\](?::\d*)?")
@@ -36,3 +41,16 @@ def check_head(headers: Iterable[tuple[bytes, bytes]], version: str, body_limit_
         raise MalformedRequest("a request names its host in exactly one Host header")
     if codings and version == "1.0":
         raise MalformedRequest("HTTP/1.0 knows no transfer codings")
+
+
+def describe_target(scope: dict[str, Any], url: bytes, parser: Any) -> None:
+    """Put into the scope what the request line says. Raises HttpParserInvalidURLError."""
+    parsed = httptools.parse_url(url)
+    raw: bytes = parsed.path
+    path = raw.decode("ascii")
+    scope["method"] = parser.get_method().decode("ascii")
+    scope["http_version"] = parser.get_http_version()
+    scope["path"] = unquote(path) if "%" in path else path
+    scope["raw_path"] = raw
+    scope["query_string"] = parsed.query or b""
+    scope["extensions"] = EXTENSIONS

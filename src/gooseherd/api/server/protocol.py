@@ -6,10 +6,10 @@ import asyncio
 import fcntl
 import sys
 import termios
+from collections.abc import Coroutine
 from enum import Enum, auto
 from math import inf
 from typing import Any, Final, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -18,9 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gooseherd import telemetry
+from gooseherd.api.server.at_once import AtOnce
 from gooseherd.api.server.connections import Connections
-from gooseherd.api.server.exchange import EXTENSIONS, Exchange, LastResponse
-from gooseherd.api.server.framing import check_head
+from gooseherd.api.server.exchange import Exchange, LastResponse
+from gooseherd.api.server.framing import check_head, describe_target
 from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
 from gooseherd.api.server.refusals import (
     BodyTooLarge,
@@ -193,7 +194,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._header_lines > limits.header_lines or self._header_bytes > limits.header_bytes:
             raise HeadersTooLarge(limits.header_bytes)
         if self._phase is _Phase.HEAD:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Start the request, or raise why it cannot be one."""
@@ -203,37 +207,30 @@ class LimitedProtocol(HttpToolsProtocol):
         self._undelivered_bytes = 0
         self._deadline = self.loop.time() + self._limits.body_seconds
         scope = cast("dict[str, Any]", self.scope)
-        self._describe(scope)
+        describe_target(scope, self.url, self.parser)
         essential = self._essential
         if essential:
             scope[ESSENTIAL_KEY] = TooManyConnections(self._limits.connections)
         before = cast("Exchange | None", self.cycle)
+        free = before is None or before.response_complete
+        keep_alive = not essential and scope["http_version"] == "1.1" and self.parser.should_keep_alive()
+        if free and self._answered and self._answered(scope, AtOnce(self, scope, keep_alive=keep_alive)):
+            return
         self.cycle = exchange = Exchange(
-            self,
-            scope,
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=not essential and scope["http_version"] == "1.1" and self.parser.should_keep_alive(),
+            self, scope, expect_100_continue=self.expect_100_continue, keep_alive=keep_alive
         )
-        if before is None or before.response_complete:
-            self._answering = exchange
-            if self._answered is None or not self._answered(scope, exchange.respond):
-                self._start_asgi_task(exchange, self.app)
+        if free:
+            self._start_asgi_task(exchange, self.app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, self.app))
 
-    def _describe(self, scope: dict[str, Any]) -> None:
-        """What the request line says. Raises HttpParserInvalidURLError."""
-        url = httptools.parse_url(self.url)
-        raw: bytes = url.path
-        path = raw.decode("ascii")
-        version = self.parser.get_http_version()
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = raw
-        scope["query_string"] = url.query or b""
-        scope["extensions"] = EXTENSIONS
+    def continue_with(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Run what is left of the response of `cycle`."""
+        self._answering = cast("Exchange", self.cycle)
+        task = self.loop.create_task(rest)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cast("Exchange", cycle)

@@ -91,6 +91,13 @@ class LocalObjects(Protocol):
         """
         ...
 
+    def span_now(self, key: CacheKey, span: ByteRange) -> FileSpan | None:
+        """Where the bytes are, of up to 1 MiB, if nothing has to be waited for; None: ask `spans`.
+
+        The file is open until anything else happens on the loop.
+        """
+        ...
+
     def spans(self, key: CacheKey, span: ByteRange) -> AsyncIterator[FileSpan]:
         """As `get`, without reading: where the bytes are, at most 1 MiB at a time, to be sent from there.
 
