@@ -273,9 +273,8 @@ async def test_ranges_in_memory_are_answered_at_once_whatever_the_connection_hea
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 async def test_a_large_range_is_sent_on_as_its_reader_makes_room(published, connection):
     town, path = published
-    ask_for = (
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\nRange: bytes=7-\r\n\r\n".encode()
-    )
+    start = f"GET {path} HTTP/1.1\r\nHost: x\r\n"
+    ask_for = f"{start}Connection: {connection}\r\nRange: bytes=7-\r\n\r\n".encode()
     small = f"{start}Connection: close\r\nRange: bytes=0-3\r\n\r\n".encode()
     await town.http.get(path, headers={"Range": "bytes=0-9"})  # from now on it is remembered
     with socket.socket() as client:
