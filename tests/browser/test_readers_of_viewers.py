@@ -430,3 +430,28 @@ def test_gmod_gff_reads_the_variants_of_a_gvf(readers: Readers, served: Any) -> 
             str([name, kind, int(begin), int(end), about.partition(";")[0].removeprefix("ID="), ["A", "C"]])
             for name, _, kind, begin, end, *_, about in wanted
         )
+
+
+def test_gmod_trix_finds_the_names_of_a_large_file_by_ranges(
+    readers: Readers, herd: Herd, origin: Origin
+) -> None:
+    rolled = random.Random(2)
+    names = [f"Gene{rolled.randrange(1 << 32):08x}" for _ in range(5000)]
+    path = origin.folder / "named.gff3"
+    path.write_text(
+        "##gff-version 3\n"
+        + "".join(
+            f"chr1\tx\tgene\t{n + 1}\t{n + 9}\t.\t+\t.\tID=g{n};Name={name}\n" for n, name in enumerate(names)
+        )
+    )
+    folder = f"{herd.url}/files/lab/{herd.register('named.gff3')}"
+    urls = {"names": f"{folder}/named.ix", "names_index": f"{folder}/named.ixx"}
+    asked = [*names[::500], min(names), max(names), "gene", "nothing", "zzz"]
+    found, _ = readers.ask("trix", urls, [[name] for name in asked])
+    for name, results in zip(asked[:-3], found, strict=False):
+        number = names.index(name)
+        assert results == [[name.lower(), [f"chr1:{number + 1}..{number + 9}", "", name]]]
+    assert len(found[-3]) == 1500  # JBrowse's most
+    assert found[-2:] == [[], []]
+    by_service = herd.get(f"/search?q={names[7]}&files={folder.partition('/files/')[2]}").json()
+    assert by_service["results"][0]["region"] == "chr1:8-16"

@@ -8,6 +8,7 @@ import { CraiIndex, IndexedCramFile } from '@gmod/cram'
 import gff from '@gmod/gff'
 import { BgzipIndexedFasta } from '@gmod/indexedfasta'
 import { TabixIndexedFile } from '@gmod/tabix'
+import trix from '@gmod/trix'
 import { TwoBitFile } from '@gmod/twobit'
 import vcf from '@gmod/vcf'
 import { RemoteFile } from 'generic-filehandle'
@@ -16,6 +17,7 @@ import Straw from 'hic-straw/dist/hic-straw.esm.js'
 // These are CommonJS.
 const GFF = gff.default ?? gff
 const VCF = vcf.default ?? vcf
+const Trix = trix.default ?? trix
 
 const open = url => new RemoteFile(url, { fetch: (address, init) => fetch(address, init) })
 
@@ -95,6 +97,15 @@ const KINDS = {
   fasta({ data, index, gzi }, regions) {
     const reader = new BgzipIndexedFasta({ fasta: open(data), fai: open(index), gzi: open(gzi) })
     return sequences(reader, regions)
+  },
+  // A name in place of each region; what JBrowse makes of an item of the index.
+  async trix({ names, names_index: index }, regions) {
+    const reader = new Trix(open(index), open(names), 1500)
+    const found = await eachRegion(regions, async name => {
+      const results = await reader.search(name)
+      return results.map(([term, item]) => [term, JSON.parse(item.replaceAll('|', ',')).map(decodeURIComponent)])
+    })
+    return { found, header: '' }
   },
   twobit: ({ data }, regions) => sequences(new TwoBitFile({ filehandle: open(data) }), regions),
   async hic({ data }, regions, { resolution }) {

@@ -169,3 +169,13 @@ async def test_a_wrong_index_fails_the_step_and_is_nobodys_fault_but_ours(
     made = await process(bed(seed=1), "bed")
     assert made.failure.reason == "tool_failed"
     assert "did not pass its check" in made.failure.detail
+
+
+async def test_records_below_more_than_twenty_thousand_others_are_looked_for_behind_them(
+    process: Callable[..., Any],
+) -> None:
+    """Long records reach into every region that is asked: they are no reason to give up before its own."""
+    lines = [b"chr1\t%d\t1000000\tlong%d\n" % (n, n) for n in range(25_000)]
+    lines += [b"chr1\t%d\t%d\tshort%d\n" % (n, n + 1, n) for n in range(25_000, 26_000)]
+    made = await process(b"".join(lines), "bed")
+    assert made.failure is None
