@@ -1,4 +1,4 @@
-// node build.mjs [FOLDER]: the pages, igv.js, RapiDoc and gooseherd.js, with their licences, into FOLDER
+// node build.mjs [FOLDER]: the pages, igv.js, RapiDoc, gooseherd.js and widget.js, with their licences, into FOLDER
 // (src/gooseherd/api/static). The same sources and lock file give the same bytes.
 // Files with ten hexadecimal digits in their name never change; the service lets clients keep those for a year.
 import { createHash } from 'node:crypto'
@@ -51,6 +51,9 @@ add('gooseherd.d.ts', declared.outputText)
 // The npm package has the same two (client/package.json).
 mkdirSync(join(here, 'client/dist'), { recursive: true })
 for (const name of ['gooseherd.js', 'gooseherd.d.ts']) writeFileSync(join(here, 'client/dist', name), files.get(name))
+
+// -- the view of notebooks, which the Python client carries to them
+add('widget.js', (await bundled('src/widget.ts')).js)
 
 // -- the pages
 const igv = vendored('igv', 'dist/igv.esm.min.js')

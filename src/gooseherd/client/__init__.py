@@ -16,7 +16,7 @@ from gooseherd.client.errors import (
     UnexpectedResponse,
 )
 from gooseherd.client.http_client import GooseherdClient
-from gooseherd.client.job_calls import Change
+from gooseherd.client.job_calls import ServiceChange
 from gooseherd.client.libraries import LibraryMissing
 from gooseherd.client.models import (
     Batch,
@@ -43,7 +43,6 @@ __all__ = [
     "Batch",
     "BatchFile",
     "Busy",
-    "Change",
     "Changed",
     "Contigs",
     "Damaged",
@@ -69,6 +68,7 @@ __all__ = [
     "Received",
     "Refused",
     "Region",
+    "ServiceChange",
     "Session",
     "TookTooLong",
     "TrackText",

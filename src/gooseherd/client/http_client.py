@@ -8,7 +8,7 @@ import httpx
 
 from gooseherd.client.async_client import AllCalls
 from gooseherd.client.endpoint import Endpoint, endpoint_of
-from gooseherd.client.transports import BlockingTransport, blocking, blocking_iterator, run
+from gooseherd.client.transports import BlockingTransport, blocking, blocking_iterator, passed_on, run
 
 
 class GooseherdClient:
@@ -55,13 +55,9 @@ class GooseherdClient:
         """Of the service, without a trailing slash."""
         return self.calls.base_url
 
-    def url(self, path: str) -> str:
-        """`path` as an absolute URL."""
-        return self.calls.url(path)
-
-    def region_urls(self, dcc: str, local_id: str) -> tuple[str, str]:
-        """The URLs of data and index, for a genome library or a browser. Asks nothing of the service."""
-        return self.calls.region_urls(dcc, local_id)
+    url = passed_on(AllCalls.url)
+    region_urls = passed_on(AllCalls.region_urls)
+    view = passed_on(AllCalls.view)
 
     # -- files and their parts
     files = blocking_iterator(AllCalls.files)

@@ -19,7 +19,7 @@ TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ServiceChange:
     """One event of the whole service; `id` is where `changes` can go on behind it."""
 
     kind: str
@@ -78,7 +78,7 @@ class JobCalls(Calls):
 
     async def changes(
         self, *, last_event_id: str | None = None, seconds: int | None = None
-    ) -> AsyncGenerator[Change, None]:
+    ) -> AsyncGenerator[ServiceChange, None]:
         """What changes in the service from now on: jobs, batches, the catalog, the queue's depth.
 
         A change of kind `resync` says that some were missed: read again what is shown. The connection is
@@ -95,7 +95,7 @@ class JobCalls(Calls):
                 async with contextlib.aclosing(stream):
                     async for event, data in stream:
                         known, outage = event.id or known, Outage()
-                        yield Change(event.event, data, event.id or None)
+                        yield ServiceChange(event.event, data, event.id or None)
                 pause = PAUSE_SECONDS
             except (NotReachable, Busy) as error:
                 if outage is None:

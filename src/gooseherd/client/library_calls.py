@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from gooseherd.client.deadline import Deadline
 from gooseherd.client.errors import UnexpectedResponse
 from gooseherd.client.file_calls import FileCalls
 from gooseherd.client.frames import FrameKind
-from gooseherd.client.libraries import library
+from gooseherd.client.libraries import LibraryMissing, library
 from gooseherd.client.parts import ReadyPart, file_path
 from gooseherd.client.range_file import range_file
 from gooseherd.client.ready_calls import OnJob
@@ -51,7 +53,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         not public the address has a token that ends within a day.
 
         Raises:
-            LibraryMissing: pybigtools is not installed, which bigWigs need.
+            LibraryMissing: pybigtools is not installed, which bigWigs need; libcurl, which htslib needs.
             InvalidInput: no library here reads the format.
         """
         deadline = Deadline(timeout_seconds)
@@ -108,6 +110,38 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
 
         return await self.transport.work(made)
 
+    def view(
+        self,
+        files: Sequence[str],
+        *,
+        at: str | None = None,
+        reference: str | None = None,
+        assembly: str | None = None,
+        browser_url: str | None = None,
+    ) -> Any:
+        """Files (DCC/ID) in the output of a notebook's cell, drawn by igv.js; prepared first, with bars.
+
+        `at` is the first place, and `view.at` where the person is. `reference` is the DCC/ID of a FASTA or
+        2bit, `assembly` a name such as hg38; else the sequences are those of the files. The browser reads
+        from the service: `browser_url` is where it finds that (see `browser_address`). Nothing is loaded
+        from other hosts.
+
+        Raises:
+            LibraryMissing: pip install 'gooseherd[notebook]'.
+        """
+        library("anywidget")
+        from gooseherd.client.notebook.view import FilesView
+
+        return FilesView(
+            self.endpoint,
+            files,
+            os.environ,
+            at=at,
+            reference=reference,
+            assembly=assembly,
+            browser_url=browser_url,
+        )
+
     async def _parts(
         self, dcc: str, local_id: str, kinds: Sequence[Kind], deadline: Deadline, on_job: OnJob | None
     ) -> tuple[str, Mapping[Kind, ReadyPart]]:
@@ -161,6 +195,12 @@ def _pysam(http: httpx.Client, format_: Format | None, address: str, parts: Mapp
             if index is not None:
                 return pysam.TabixFile(address, index=index)
         except OSError as error:
+            if error.errno == errno.EPROTONOSUPPORT:
+                raise LibraryMissing(
+                    "htslib reads addresses by libcurl, which is not installed (Debian: libcurl4); frame() and "
+                    "records() need none",
+                    name="libcurl",
+                ) from None
             raise UnexpectedResponse(
                 address.split("?", 1)[0], f"htslib cannot open it: {error.strerror}"
             ) from None

@@ -226,6 +226,16 @@ def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
         run(items.aclose())
 
 
+def passed_on(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """A call that waits for nothing, as a method of the other client."""
+
+    def call(client: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return method(client.calls, *args, **kwargs)
+
+    functools.update_wrapper(call, method)
+    return call
+
+
 def blocking(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Any, P], T]:

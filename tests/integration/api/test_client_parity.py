@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,3 +248,13 @@ async def test_no_model_has_members_that_the_api_does_not_send(document: dict[st
         if field.name not in members
     }
     assert unknown == set()
+
+
+def test_the_page_about_python_names_every_call() -> None:
+    page = (Path(__file__).parents[3] / "docs/python.md").read_text(encoding="utf-8")
+    calls = {
+        name
+        for name, value in inspect.getmembers(GooseherdClient, inspect.isfunction)
+        if not name.startswith("_") and name != "to"
+    }
+    assert {name for name in calls if f"`{name}" not in page} == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import pickle
 import subprocess
@@ -19,11 +20,15 @@ from gooseherd.client import (
     GooseherdClient,
     InvalidInput,
     Job,
+    LibraryMissing,
     NoService,
     NotReachable,
     ReadyPart,
     UnexpectedResponse,
 )
+from gooseherd.client.frames import frame_of
+from gooseherd.client.notebook.addresses import browser_address
+from gooseherd.client.notebook.snapshot import describe
 from gooseherd.client.transports import run
 
 JOB = {
@@ -200,3 +205,79 @@ def test_importing_it_is_light() -> None:
     script = f"import sys, gooseherd.client; print(sorted(set({heavy.split()}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    client: GooseherdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    with pytest.raises(LibraryMissing, match=r"anywidget: pip install 'gooseherd\[notebook\]'"):
+        client.view(["d/f"])
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(LibraryMissing, match=r"polars: pip install 'gooseherd\[frames\]'"):
+        frame_of("polars", {})
+
+
+def test_htslib_without_libcurl_says_so(
+    service: Any, client: GooseherdClient, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    monkeypatch.setattr("pysam.AlignmentFile", unsupported)
+    names = [{"name": "f.bam", "kind": "data"}]
+    service.on("GET /data/d/f", reply(200, b"x", {"ETag": '"e"'}))
+    service.on("GET /files/d/f/", reply(200, {"names": names}))
+    service.on("GET /files/d/f", reply(200, {"dcc": "d", "local_id": "f"}))
+    with pytest.raises(LibraryMissing, match="libcurl4"):
+        client.open("d", "f")
+
+
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({}, "http://127.0.0.1:8080"),
+        ({"JUPYTERHUB_SERVICE_PREFIX": "/user/me/"}, "/user/me/proxy/8080"),
+        ({"GOOSEHERD_BROWSER_URL": "https://hub/x/{port}/"}, "https://hub/x/8080"),
+    ],
+)
+def test_the_browser_finds_the_service_where_the_environment_says(
+    environ: dict[str, str], address: str
+) -> None:
+    assert browser_address("http://127.0.0.1:8080", environ) == address
+
+
+def test_a_public_service_is_found_at_its_own_address_on_a_hub_too() -> None:
+    hub = {"JUPYTERHUB_SERVICE_PREFIX": "/user/me/"}
+    assert browser_address("https://herd.example.org", hub) == "https://herd.example.org"
+
+
+def test_what_is_shown_is_escaped() -> None:
+    job = Job.of({**JOB, "local_id": "<script>", "progress": {"step": "<img>", "percent": 5}})
+    html = job._repr_html_()
+    assert "<script>" not in html
+    assert "<img>" not in html
+    assert "<progress" in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "pending", "position": 3}, "3 before it"),
+        ({"status": "pending", "position": 0}, "next in the queue"),
+        (
+            {
+                "status": "pending",
+                "waiting": {"reason": "no_capacity", "detail": "full", "next_try_seconds": 200},
+            },
+            "full; next try in 3 min",
+        ),
+        ({"status": "running", "waiting": {"reason": "launching"}}, "starting a worker"),
+        ({"progress": {"step": "sort", "percent": 40.2, "eta_seconds": 30}}, "sort 40 %, 30 s left"),
+        ({"status": "finalizing"}, "verifying"),
+        ({"status": "completed"}, "ready"),
+        ({"status": "failed", "reason": "source_invalid", "detail": "line 2"}, "failed: line 2"),
+    ],
+)
+def test_a_job_s_state_is_said_as_the_page_says_it(changes: dict[str, Any], words: str) -> None:
+    assert describe(Job.of({**JOB, **changes})) == words
