@@ -10,9 +10,10 @@ from gooseherd.client.endpoint import Endpoint, endpoint_of
 from gooseherd.client.fleet_calls import FleetCalls
 from gooseherd.client.library_calls import LibraryCalls
 from gooseherd.client.transports import AsyncTransport, Transport
+from gooseherd.client.upload_calls import UploadCalls
 
 
-class AllCalls(LibraryCalls, FleetCalls):
+class AllCalls(LibraryCalls, UploadCalls, FleetCalls):
     """The whole HTTP contract, on whichever transport."""
 
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:

@@ -10,6 +10,7 @@ from gooseherd.client.calls import Calls, given
 from gooseherd.client.models import (
     Contigs,
     File,
+    FoundNames,
     Imported,
     Manifest,
     PartName,
@@ -90,6 +91,23 @@ class FileCalls(Calls):
         return await self._record(
             Contigs, "GET", f"/contigs/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
         )
+
+    async def search(
+        self,
+        name: str,
+        files: Sequence[str] = (),
+        *,
+        dcc: str | None = None,
+        assembly: str | None = None,
+        limit: int = 20,
+    ) -> FoundNames:
+        """Places of genes and other features by name or its beginning, exact ones first.
+
+        Names of `files` (DCC/ID) are indexed first, if they are not yet: those that take longer are
+        `pending`. Without files those are searched that have been indexed, of a collection or an assembly.
+        """
+        query = {"q": name, "files": ",".join(files) or None, "dcc": dcc, "assembly": assembly}
+        return await self._record(FoundNames, "GET", "/search", params={**given(query), "limit": limit})
 
     async def track(
         self,

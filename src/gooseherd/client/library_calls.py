@@ -197,8 +197,8 @@ def _pysam(http: httpx.Client, format_: Format | None, address: str, parts: Mapp
         except OSError as error:
             if error.errno == errno.EPROTONOSUPPORT:
                 raise LibraryMissing(
-                    "htslib reads addresses by libcurl, which is not installed (Debian: libcurl4); frame() and "
-                    "records() need none",
+                    "htslib reads addresses by libcurl, which is not installed (Debian: libcurl4); frame() "
+                    "and records() need none",
                     name="libcurl",
                 ) from None
             raise UnexpectedResponse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from gooseherd.client.models.display import Shown
@@ -43,6 +44,7 @@ class File(Shown):
     ready: bool | None = None
     job: Job | None = None
     problem: str | None = None
+    package: str | None = None
     urls: Mapping[str, str] | None = None
     artifact_urls: Mapping[str, str] | None = None
 
@@ -152,3 +154,64 @@ class Removed(Model):
     same_content: tuple[str, ...] = ()
     job_id: str | None = None
     job_withdrawn: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class FoundName(Model):
+    """One place of one name: `start` and `end` from 1, both inclusive, as in `region`."""
+
+    name: str
+    matched: str = ""
+    exact: bool = False
+    contig: str = ""
+    start: int = 0
+    end: int = 0
+    region: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PendingNames(Model):
+    """A file whose names are being indexed."""
+
+    file: str
+    job_id: str = ""
+    job_url: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundNames(Model):
+    """Exact names first. Ask again for files that are `pending`; `notes` say which cannot be searched."""
+
+    results: tuple[FoundName, ...]
+    pending: tuple[PendingNames, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Upload(Model):
+    """An upload: how far it is, and the catalog entry (`file`, DCC/ID) that it has become."""
+
+    upload_id: str
+    filename: str = ""
+    length: int = 0
+    offset: int = 0
+    collection: str = ""
+    file_format: str = ""
+    index_of: str | None = None
+    complete: bool = False
+    md5: str | None = None
+    file: str | None = None
+    file_url: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    upload_url: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Uploads(Model):
+    """Whether this caller may upload, up to which size, and their uploads."""
+
+    allowed: bool
+    max_bytes: int = 0
+    uploads: tuple[Upload, ...] = ()
