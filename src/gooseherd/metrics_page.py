@@ -21,7 +21,7 @@ _HEAD: Final = """# Metrics
 
 `/metrics` in Prometheus' text format, of each API process. Generated from `telemetry.py`. Alert rules and a
 Grafana dashboard over these names: [alerts](alerts.md), `deploy/prometheus/alerts.yaml`,
-`deploy/grafana/gooseherd.json`.
+`deploy/grafana/gooseherd.json`. Beside them: [logs](logs.md), [tracing](tracing.md).
 
 `process`: the number is of the process that was asked; sum it over all (`sum by (reason) (rate(…))`).
 `all`: it is read from the document store or the fleet, and every process says the same; take `max`, never

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gooseherd import logs, telemetry
+from gooseherd import logs, telemetry, tracing
 from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
@@ -33,6 +33,7 @@ from gooseherd.domain.artifact import OWN_ADDRESS
 from gooseherd.domain.errors import GooseherdError, InvalidCredential
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import Dcc
+from gooseherd.domain.traceparent import read_traceparent, trace_id
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,21 @@ class EdgeMiddleware:
             await self._inside(scope, receive, send)
             return
         headers = header_map(scope["headers"])
+        given = read_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
+        span = None
+        if scope["path"] not in _ESSENTIAL:
+            span = tracing.begin(scope["method"], parent=given, kind=tracing.SpanKind.SERVER)
+        if span is None:
+            await self._serve(scope, headers, receive, send)
+            return
+        with tracing.inside(span):
+            logs.bind(trace_id=trace_id(span.traceparent))
+            try:
+                await self._serve(scope, headers, receive, send)
+            finally:
+                span.set(http__request__method=scope["method"], http__route=_route(scope))
+
+    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         request_id = headers.get(b"x-request-id", b"")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = self._dependencies.new_request_id().encode()
@@ -164,6 +180,7 @@ class EdgeMiddleware:
         finally:
             route = _route(scope)
             telemetry.REQUESTS.labels(route, str(status or 499)).inc()
+            tracing.annotate(http__response__status_code=status or 499, request_id=context.request_id)
             if status:
                 duration = telemetry.REQUEST_DURATION.labels(route)
                 (telemetry.HOLD_DURATION if context.held else duration).observe(waited)

@@ -16,7 +16,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gooseherd import telemetry
+from gooseherd import telemetry, tracing
 from gooseherd.api.addresses import network_of
 from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.catalog import Catalog
@@ -91,6 +91,7 @@ class PublishedParts:
         self._looked_up = self.by_nginx and dependencies.delivery.lookups
         self._origins = origins
         self._budget = budget
+        self._elsewhere = _ELSEWHERE | {b"traceparent"} if tracing.is_on() else _ELSEWHERE
         self._cors_lines: dict[bytes | None, bytes] = {}
         """By Host, where one is looked at."""
         self._found: OrderedDict[bytes, Found] = OrderedDict()
@@ -169,7 +170,7 @@ class PublishedParts:
                 forwarded = forwarded + b", " + value if forwarded else value
             elif name == b"x-sendfile-type":
                 by_nginx = self.by_nginx and value.lower() == b"x-accel-redirect"
-            elif (name == b"origin" and not self._origins.are_alike) or name in _ELSEWHERE:
+            elif (name == b"origin" and not self._origins.are_alike) or name in self._elsewhere:
                 return False
         span, always = _span(wanted, found.part.size), self._cors(host)
         if span is None or always is None:

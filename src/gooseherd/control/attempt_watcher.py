@@ -7,10 +7,11 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from gooseherd import tracing
 from gooseherd.control.attempt_credentials import AttemptCredentials
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
-from gooseherd.control.limits import AttemptBounds, Timing, attempt_spec
+from gooseherd.control.limits import AttemptBounds, Timing, attempt_spec, attempt_traceparent
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind
@@ -112,6 +113,7 @@ class AttemptWatcher:
         """As `_follow`, and whether the attempt ever began."""
         reader = _EventReader(lease_holder, self._wakeups, self._writing, self._breaker, began=resume)
         outcome = await self._follow(lease_holder, worker, reader, resume=resume)
+        reader.spans.close()
         if isinstance(outcome, Ended):
             outcome = replace(outcome, began=reader.began)
         return replace(outcome, progress=reader.progress)
@@ -271,6 +273,7 @@ class _EventReader:
         """There is something newer than what was written last, or is being written."""
         self._over = Wakeup()
         self._writing = writing
+        self.spans = tracing.ReportedSpans(attempt_traceparent(lease_holder.job))
 
     @property
     def progress(self) -> Progress:
@@ -305,6 +308,8 @@ class _EventReader:
         if not self.began:
             self.began = True
             self._breaker.began()
+        if event.kind is EventKind.SPAN and event.span is not None:
+            self.spans.take(event.span)
         if event.kind is EventKind.STEP_COMPLETE:
             self._steps.append((event.step, [_part(data) for data in event.parts]))
         waited = self._progress.waiting

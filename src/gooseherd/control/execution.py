@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from gooseherd import logs
+from gooseherd.control.attempt_trace import AttemptTrace
 from gooseherd.control.attempt_watcher import AttemptWatcher, Ended, Outcome, Published
 from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.lease_holder import LeaseHolder
@@ -41,6 +42,7 @@ class Execution:
         job = self.lease_holder.job
         extra = {"job_id": job.job_id, "attempt": job.attempt, "adopted": self._adopted}
         logs.bind(job_id=job.job_id, attempt=job.attempt)
+        trace = AttemptTrace(job, adopted=self._adopted)
         _log.info("following job", extra=extra)
         if not self._adopted and job.attempt == 1:
             JOB_WAIT.observe((job.updated_at - job.enqueued_at).total_seconds())
@@ -50,17 +52,21 @@ class Execution:
         try:
             async with self.lease_holder:
                 try:
-                    worker = await self._assignment.worker(self.lease_holder, adopted=self._adopted)
+                    with trace.span("launch"):
+                        worker = await self._assignment.worker(self.lease_holder, adopted=self._adopted)
                     self.counted_by_fleet = True
                     if worker is None:
                         outcome = Published()
                     else:
                         worker_id, held = worker.worker_id, True
                         logs.bind(worker=worker_id)
+                        trace.note(worker=worker_id)
                         outcome = await self._watcher.follow(self.lease_holder, worker, resume=self._adopted)
                 except NoWorker as none:
                     outcome = Ended(none.failure, began=worker_id is not None)
-                await self._job_ends.settle(self.lease_holder, outcome, worker_id)
+                with trace.span("settle"):
+                    await self._job_ends.settle(self.lease_holder, outcome, worker_id)
+                trace.end(outcome)
         except LeaseLost:
             _log.warning("lease lost, leaving the job to its new owner", extra=extra)
         except StoreUnavailable as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec
 from gooseherd.domain.job import Job
+from gooseherd.domain.traceparent import of_attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,15 @@ def attempt_spec(job: Job, timing: Timing, bounds: AttemptBounds) -> AttemptSpec
             wall_seconds=timing.attempt_cap.total_seconds(),
         ),
         build=bounds.build,
+        traceparent=attempt_traceparent(job),
     )
+
+
+def attempt_traceparent(job: Job) -> str | None:
+    """The span of the job's attempt under way; None: the job is not traced."""
+    if job.traceparent is None:
+        return None
+    return of_attempt(job.traceparent, str(AttemptId(job.job_id, job.attempt)))
 
 
 def archived(job: Job, timing: Timing, bounds: AttemptBounds) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from gooseherd import telemetry
+from gooseherd import telemetry, tracing
 from gooseherd.control.budgets import Budgets
 from gooseherd.control.job_watch import JobWatch, JobWatches
 from gooseherd.control.manifest_verification import verify_published
@@ -213,10 +213,12 @@ class Submissions:
                 recipe=recipe,
                 priority=priority,
                 requester=requester,
+                traceparent=tracing.current_traceparent(),
             )
         )
         if claim.created:
             telemetry.JOBS_SUBMITTED.labels(priority.label).inc()
+            tracing.annotate(job_id=claim.job.job_id)
             _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
             self._wakeups.publish(claim.job.job_id)
             self._wakeups.work.notify()

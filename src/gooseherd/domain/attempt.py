@@ -12,6 +12,7 @@ from gooseherd.domain.formats import resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import SourceFile
+from gooseherd.domain.traceparent import read_traceparent
 
 
 class AttemptId(NamedTuple):
@@ -68,12 +69,16 @@ class AttemptSpec:
     """Build id of the sender; a worker of another build refuses (Reason.MISCONFIGURED)."""
     credentials: TemporaryCredentials | None = None
     """For where the artifact goes; None: the worker has some of its own, or needs none."""
+    traceparent: str | None = None
+    """The attempt's own span, if its job is traced (traceparent.py)."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the wire and for the attempt process."""
         credentials = {} if self.credentials is None else {"credentials": self.credentials.to_json()}
+        traced = {} if self.traceparent is None else {"traceparent": self.traceparent}
         return {
             **credentials,
+            **traced,
             "job_id": self.attempt.job_id,
             "number": self.attempt.number,
             "source": self.source.to_json(),
@@ -102,6 +107,7 @@ class AttemptSpec:
             credentials=TemporaryCredentials.from_json(data["credentials"])
             if "credentials" in data
             else None,
+            traceparent=read_traceparent(str(data.get("traceparent", ""))),
         )
 
 
@@ -115,6 +121,8 @@ class EventKind(StrEnum):
     """`percent` of the whole attempt, `bytes_in`, `bytes_out`, `eta_seconds`; with a `detail`: what it
     waits for before it goes on, to be tried again at `until`."""
     HEARTBEAT = "heartbeat"
+    SPAN = "span"
+    """Something began, or has ended, that took a time: `span` (tracing.py), of a traced attempt."""
     STEP_COMPLETE = "step_complete"
     """A step's parts and receipt are stored; `parts` lists them (Part as plain data)."""
     DONE = "done"
@@ -143,6 +151,7 @@ class Event:
     reason: Reason | None = None
     detail: str = ""
     until: float | None = None
+    span: Mapping[str, Any] | None = None
 
     @property
     def last(self) -> bool:

@@ -96,6 +96,8 @@ class Submission:
     recipe: Recipe
     priority: Priority
     requester: Requester
+    traceparent: str | None = None
+    """Where in a trace it was asked for (traceparent.py); None: in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Job:
     reason: Reason | None = None
     detail: str = ""
     manifest_digest: str | None = None
+    traceparent: str | None = None
+    """Of the request that made it, if that is traced."""
 
     @property
     def worker_id(self) -> WorkerId | None:

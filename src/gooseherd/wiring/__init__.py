@@ -51,6 +51,7 @@ from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.retention import make_retention, removes_objects
 from gooseherd.wiring.store import open_store
+from gooseherd.wiring.traces import traced
 from gooseherd.wiring.uploads import open_uploads
 from gooseherd.wiring.usage import Accounting
 from gooseherd.worker.settings import build_id
@@ -80,6 +81,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
     """
     wakeups = Wakeups()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(traced())
         describe_process(settings)
         store = measured_store(await stack.enter_async_context(open_store(settings)))
         jobs, files = store.jobs, store.files

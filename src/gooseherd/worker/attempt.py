@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from gooseherd import logs
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.traceparent import trace_id
 from gooseherd.processes import ProcessId, end_session
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
@@ -104,6 +105,8 @@ def _run(
     me = _work_in(folder)
     spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)
     logs.bind(job_id=spec.attempt.job_id, attempt=spec.attempt.number)
+    if spec.traceparent is not None:
+        logs.bind(trace_id=trace_id(spec.traceparent))
     worker_socket = socket.socket(fileno=watchdog)
 
     def notify() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from gooseherd import tracing
 from gooseherd.domain.artifact import Kind, Manifest, Part, StepReceipt
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.formats import CRAM
@@ -67,10 +68,12 @@ async def run_attempt(
     Every failure becomes a last event. Cancellation removes the scratch and is raised
     without a last event: only the caller knows the reason.
     """
+    tracing.record_below(spec.traceparent, lambda fields: emit(EventKind.SPAN, span=fields))
     run = _Run(spec, cache, sources, registry, work, emit, references)
     try:
         try:
-            manifest = await run.publish()
+            with tracing.timed("run"):
+                manifest = await run.publish()
         finally:
             await run.end()
     except asyncio.CancelledError:
@@ -153,9 +156,10 @@ class _Run:
                 self._progress.skip(shares[step.name])
                 self._emit_complete(receipt)
         for at, step in enumerate(to_run):
-            receipts[step.name] = await self._run_step(
-                step, to_run[at + 1 :], shares, [r for r in receipts.values() if r is not None]
-            )
+            with tracing.timed(f"step {step.name}"):
+                receipts[step.name] = await self._run_step(
+                    step, to_run[at + 1 :], shares, [r for r in receipts.values() if r is not None]
+                )
         done = [receipt for step in steps if (receipt := receipts[step.name]) is not None]
         manifest = Manifest.of_steps(
             source=str(self._spec.source.identity),
@@ -165,7 +169,8 @@ class _Run:
             receipts=done,
         )
         manifest = dataclasses.replace(manifest, notes=(*manifest.notes, *_notes_on(self._spec.source)))
-        return await self._publication.conclude(manifest)
+        with tracing.timed("publish"):
+            return await self._publication.conclude(manifest)
 
     def _shares(self, steps: tuple[Step, ...], to_run: list[Step]) -> Mapping[str, float]:
         fetch = FETCH_PERCENT if any(step.needs is None for step in to_run) else 0.0
@@ -187,7 +192,8 @@ class _Run:
             path = await self._input_of(step.needs, receipts)
             self._progress.begin_step(step.name)
             output = await self._try_step(step, path, share)
-        receipt = await self._publication.step(step.name, output)
+        with tracing.timed("upload"):
+            receipt = await self._publication.step(step.name, output)
         self._made.update({produced.kind: produced.path for produced in output.files})
         self._progress.end_step(share)
         self._emit_complete(receipt)
@@ -256,9 +262,10 @@ class _Run:
 
             async def fetch(report: OnFetched) -> Fetched:
                 limit = self._spec.limits.source_bytes
-                fetched = await self._sources.fetch(
-                    source, self._source, limit=limit, report=report, pausing=self._progress.waiting
-                )
+                with tracing.timed("fetch"):
+                    fetched = await self._sources.fetch(
+                        source, self._source, limit=limit, report=report, pausing=self._progress.waiting
+                    )
                 self._progress.arrived(1.0, fetched.size)
                 return fetched
 

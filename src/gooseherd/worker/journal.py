@@ -22,7 +22,7 @@ PROGRESS_INTERVAL_SECONDS: Final = 0.5
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Past this size progress and heartbeats are dropped: some hours of progress at full rate."""
 _DETAIL_LIMIT: Final = 2000
-_DROPPABLE: Final = frozenset({EventKind.PROGRESS, EventKind.HEARTBEAT})
+_DROPPABLE: Final = frozenset({EventKind.PROGRESS, EventKind.HEARTBEAT, EventKind.SPAN})
 
 
 class Journal:

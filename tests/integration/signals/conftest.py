@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -29,6 +30,11 @@ class Busy(Gooseherd):
     @property
     def admin(self) -> dict[str, str]:
         return {"X-API-Key": ADMIN_KEY}
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = httpx.get(f"{self.url}/jobs/{job_id}", headers=self.admin, timeout=30)
+        assert response.status_code == 200, response.text
+        return dict(response.json())
 
     def prepare(self, name: str, content: bytes | None = None) -> str:
         """A new file, registered; its address."""

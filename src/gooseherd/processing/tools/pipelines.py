@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gooseherd import tracing
 from gooseherd.blocking import in_thread_or_undo
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.processing import StepFailed
@@ -153,6 +154,11 @@ class WaitingProgram:
 
 async def _until_result(run: _Pipeline, start: Callable[[], Awaitable[None]]) -> PipelineResult:
     """Start, wait, end; raises as `run_pipeline` says."""
+    with tracing.timed(f"tools: {' | '.join(stage.name for stage in run.stages)}"):
+        return await _to_its_end(run, start)
+
+
+async def _to_its_end(run: _Pipeline, start: Callable[[], Awaitable[None]]) -> PipelineResult:
     started = time.monotonic()
     try:
         await start()

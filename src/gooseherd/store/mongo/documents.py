@@ -79,6 +79,7 @@ def new_job(submission: Submission, now: datetime, rank: int) -> Document:
         "reason": None,
         "detail": "",
         "manifest_digest": None,
+        **({"traceparent": submission.traceparent} if submission.traceparent else {}),
     }
 
 
@@ -126,6 +127,7 @@ def to_job(document: Mapping[str, Any]) -> Job:
         reason=_to_reason(document["reason"]),
         detail=document["detail"],
         manifest_digest=document["manifest_digest"],
+        traceparent=document.get("traceparent"),
     )
 
 

@@ -56,6 +56,8 @@ def new_job(submission: Submission, now: datetime, rank: int) -> Document:
             "processor": submission.recipe.processor,
             "processor_version": submission.recipe.processor_version,
             "source_format": submission.recipe.source_format.name,
+            # No column of its own: it is read with its job, and never looked for.
+            **({"traceparent": submission.traceparent} if submission.traceparent else {}),
         },
         "created_at": now,
         "enqueued_at": now,
@@ -103,6 +105,7 @@ def to_job(row: Row[Any]) -> Job:
         reason=None if row.reason is None else Reason(row.reason),
         detail=row.detail,
         manifest_digest=row.manifest_digest,
+        traceparent=row.recipe.get("traceparent"),
     )
 
 
