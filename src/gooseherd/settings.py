@@ -50,9 +50,7 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
     )
     gooseherd_log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR; of workers too.")
     gooseherd_log_json: bool = Field(
-        False,
-        description="One JSON object a line on standard error and nothing else, of workers too, with "
-        "`request_id`, `job_id`, `attempt` and `worker` where there is one; else plain text.",
+        False, description="One JSON object a line and nothing else (docs/logs.md)."
     )
 
     # -- state
