@@ -71,9 +71,7 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
         description="Folder for artifacts. Unset: inside the state folder; with a database server there is "
         "none, and processing is off.",
     )
-    workflow_s3_bucket: Text = Field(
-        None, description="Bucket for artifacts; takes precedence over the folder."
-    )
+    workflow_s3_bucket: Text = Field(None, description="Bucket for artifacts; used instead of the folder.")
     workflow_s3_prefix: str = Field("", description="Key prefix inside the bucket.")
     workflow_s3_attempt_role: Text = Field(
         None,
