@@ -13,7 +13,6 @@ import pytest
 
 TEMPLATES = Path(__file__).parents[2] / "deploy" / "cloudformation"
 ONLY_CHECKED = [
-    "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::CloudFront::CachePolicy",
     "AWS::CloudFront::Distribution",

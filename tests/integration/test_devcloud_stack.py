@@ -1,8 +1,9 @@
-"""The other ways to deploy the template: made on a local cloud without API tasks, and removed."""
+"""The other ways to deploy the template: made on a local cloud beside each other, and removed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ELSEWHERE = "arn:aws:secretsmanager:us-east-1:123456789012:secret:certificates-A
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedStack]:
     folder = tmp_path_factory.mktemp("stack")
-    with stack_on_local_cloud(TEMPLATES, folder, settings={}, parameters={"ApiMinTasks": "0"}) as stack:
+    with stack_on_local_cloud(TEMPLATES, folder, settings={}, parameters={"ApiMinTasks": "1"}) as stack:
         yield stack
         stack.delete()
         assert not any(stack.left_over().values()), stack.left_over()
@@ -32,7 +33,6 @@ def create(stack: DeployedStack, name: str, template: str | None = None, **param
     given = {
         "Registry": "local",
         "Build": "1",
-        "ApiMinTasks": "0",
         "ApiCertificates": ELSEWHERE,
         "WorkerCertificates": ELSEWHERE,
         **parameters,
@@ -110,6 +110,65 @@ def test_in_a_network_that_is_there_with_postgresql(stack: DeployedStack) -> Non
     url = stack.client("secretsmanager").get_secret_value(SecretId=outputs["DatabaseUrlArn"])["SecretString"]
     assert url.startswith("postgresql://gooseherd:")
     remove(stack, "mine", outputs["WorkflowS3Bucket"])
+
+
+def session(stack: DeployedStack, role: str, by: Any = None, **more: Any) -> dict[str, str]:
+    """Credentials of a role for boto3; `by`: an STS client of somebody else than the owner."""
+    issued = (by or stack.client("sts")).assume_role(RoleArn=role, RoleSessionName="test", **more)
+    made = issued["Credentials"]
+    return {
+        "aws_access_key_id": made["AccessKeyId"],
+        "aws_secret_access_key": made["SecretAccessKey"],
+        "aws_session_token": made["SessionToken"],
+    }
+
+
+def refused(call: Callable[..., Any], **arguments: Any) -> bool:
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
+    return False
+
+
+def test_roles_may_do_what_the_template_says_and_no_more(stack: DeployedStack) -> None:
+    outputs = stack.outputs()
+    bucket, cluster = outputs["WorkflowS3Bucket"], outputs["EcsCluster"]
+    roles = stack.client("iam").list_roles()["Roles"]
+    (api_role,) = [one["Arn"] for one in roles if one["RoleName"].startswith("gooseherd-ApiRole")]
+    as_api = session(stack, api_role)
+    s3, ecs, sts = (stack.client(name, **as_api) for name in ("s3", "ecs", "sts"))
+    new = {"Bucket": bucket, "Body": b"{}", "IfNoneMatch": "*"}
+
+    assert not refused(s3.put_object, Key="p/ab/manifest.json", **new)
+    assert refused(s3.put_object, Key="p/ab/data", **new)
+    assert refused(s3.put_object, Bucket=bucket, Key="p/cd/manifest.json", Body=b""), "may replace"
+    assert refused(s3.delete_object, Bucket=bucket, Key="p/ab/manifest.json")
+    assert refused(s3.list_objects_v2, Bucket="gooseherd-settings")
+
+    network = {"awsvpcConfiguration": {"subnets": outputs["EcsWorkerSubnets"].split(",")}}
+    launch = {"cluster": cluster, "networkConfiguration": network, "launchType": "FARGATE"}
+    tags = [{"key": "gooseherd:lane", "value": "job"}]
+    api_task = stack.service()["taskDefinition"]
+    assert refused(ecs.run_task, taskDefinition=api_task, tags=tags, **launch)
+    worker = ecs.run_task(taskDefinition=outputs["EcsWorkerTaskDefinition"], tags=tags, **launch)["tasks"][0]
+    assert not refused(ecs.describe_tasks, cluster=cluster, tasks=[worker["taskArn"]])
+    assert not refused(ecs.stop_task, cluster=cluster, task=worker["taskArn"])
+    assert refused(ecs.delete_cluster, cluster=cluster)
+    assert refused(ecs.update_service, cluster=cluster, service="any", desiredCount=0)
+
+    narrowed = json.dumps(
+        {"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/p/ab/*"}]}
+    )
+    attempt = session(stack, outputs["WorkflowS3AttemptRole"], sts, Policy=narrowed)
+    s3 = stack.client("s3", **attempt)
+    assert not refused(s3.put_object, Key="p/ab/data", **new)
+    assert refused(s3.put_object, Key="p/ab/more/manifest.json", **new), "only the API publishes"
+    assert refused(s3.put_object, Key="p/cd/data", **new), "of another artifact"
+    assert refused(s3.delete_object, Bucket=bucket, Key="p/ab/data")
+    assert refused(stack.client("ecs", **attempt).list_tasks, cluster=cluster)
+    assert refused(session, stack=stack, role=api_role, by=stack.client("sts", **attempt))
+    s3.close()
 
 
 def test_a_type_that_is_not_known_is_refused(stack: DeployedStack) -> None:

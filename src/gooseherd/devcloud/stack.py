@@ -61,9 +61,9 @@ class DeployedStack:
         self._cloudformation = self.client("cloudformation")
         self._ecs = self.client("ecs")
 
-    def client(self, service: str) -> Any:
-        """Of boto3, for whatever the local cloud has."""
-        return _client(service, self._endpoint_url, self._key)
+    def client(self, service: str, **credentials: str) -> Any:
+        """Of boto3, for whatever the local cloud has; its owner's unless there are other `credentials`."""
+        return _client(service, self._endpoint_url, self._key, **credentials)
 
     def cloud_admin(self) -> LocalCloudAdmin:
         """Of the local cloud; the caller closes it."""
@@ -128,15 +128,18 @@ class DeployedStack:
 
     def wait_until_steady(self) -> None:
         """One deployment, completed. Raises StackFailed with what ECS says, also when it was rolled back."""
-        found = self._cloudformation.describe_stack_resource(StackName=STACK, LogicalResourceId="ApiTask")
-        wanted = found["StackResourceDetail"]["PhysicalResourceId"]
+        # The newest revision is what was deployed last.
+        revisions = self._ecs.list_task_definitions(familyPrefix=f"{STACK}-api", sort="DESC")
+        wanted = revisions["taskDefinitionArns"][0]
         deadline = time.monotonic() + _STEADY_SECONDS
         while True:
             service = self.service()
             states = [one["rolloutState"] for one in service["deployments"]]
-            if states == ["COMPLETED"] and service["taskDefinition"] == wanted:
+            enough = service["runningCount"] == service["desiredCount"]
+            if states == ["COMPLETED"] and enough and service["taskDefinition"] == wanted:
                 return
-            if states in (["FAILED"], ["COMPLETED"]) or time.monotonic() > deadline:
+            rolled_back = states == ["COMPLETED"] and service["taskDefinition"] != wanted
+            if states == ["FAILED"] or rolled_back or time.monotonic() > deadline:
                 events = "; ".join(event["message"] for event in service["events"][:5])
                 raise StackFailed(f"deployments {states}: {events}")
             time.sleep(_LOOK_SECONDS)
@@ -289,16 +292,11 @@ class _Prerequisites:
         _remove_bucket(self._s3, _SETTINGS_BUCKET)
 
 
-def _client(service: str, endpoint_url: str, key: AccessKey) -> Any:
+def _client(service: str, endpoint_url: str, key: AccessKey, **credentials: str) -> Any:
     import boto3
 
-    return boto3.client(
-        service,
-        endpoint_url=endpoint_url,
-        region_name=REGION,
-        aws_access_key_id=key.key_id,
-        aws_secret_access_key=key.secret,
-    )
+    owner = {"aws_access_key_id": key.key_id, "aws_secret_access_key": key.secret}
+    return boto3.client(service, endpoint_url=endpoint_url, region_name=REGION, **(credentials or owner))
 
 
 def _remove_bucket(s3: Any, bucket: str) -> None:

@@ -213,6 +213,26 @@ class ServiceResource(StackResource):
         raise ApiError("ServiceUnavailable", "the tasks of the service do not end")
 
 
+class _ScalableTarget(StackResource):
+    """Of a service: brings its count within the bounds, once. Nothing scales it afterwards."""
+
+    type_name = "AWS::ApplicationAutoScaling::ScalableTarget"
+
+    @classmethod
+    def make(cls, name: str, properties: Json, region: str) -> Any:
+        _, cluster, service = properties["ResourceId"].split("/")
+        least, most = int(properties["MinCapacity"]), int(properties["MaxCapacity"])
+        request: Json = {"cluster": cluster, "service": service, "services": [service]}
+
+        def scale() -> None:
+            (found,) = cls.cloud.services.describe(request, region)["services"]
+            count = max(least, min(most, found["desiredCount"]))
+            cls.cloud.services.update({**request, "desiredCount": count}, region)
+
+        cls.cloud.on_loop(scale)
+        return cls(f"{properties['ResourceId']}|{properties['ScalableDimension']}")
+
+
 class _BucketPolicy(StackResource):
     type_name = "AWS::S3::BucketPolicy"
 
@@ -316,6 +336,7 @@ MADE_HERE: Final = (
     _Cluster,
     TaskDefinitionResource,
     ServiceResource,
+    _ScalableTarget,
     _BucketPolicy,
     _Secret,
     _LoadBalancer,

@@ -6,7 +6,6 @@ from typing import Final
 
 ONLY_CHECKED: Final = frozenset(
     {
-        "AWS::ApplicationAutoScaling::ScalableTarget",
         "AWS::ApplicationAutoScaling::ScalingPolicy",
         "AWS::CloudFront::CachePolicy",
         "AWS::CloudFront::Distribution",

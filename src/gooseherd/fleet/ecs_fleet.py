@@ -124,8 +124,7 @@ class EcsFleet(AcquiringFleet):
         address = self._discovery.address(worker_id)
         if state.gone or address is None:
             return None
-        # For which attempt is not said; a guess would keep the one that has it from releasing it.
-        self._inventory.hold(worker_id, self._inventory.held_for(worker_id) or "")
+        self._inventory.hold_found(worker_id)
         return WorkerHandle(worker_id, address)
 
     async def take(
@@ -351,7 +350,7 @@ class EcsFleet(AcquiringFleet):
         address = self._discovery.address(worker_id)
         assert address is not None
         handle = WorkerHandle(worker_id, address)
-        if self._clock() - since < self._sure_for:
+        if self._clock() - since < self._sure_for and not self._inventory.was_found(worker_id):
             return handle  # It answered this process a moment ago.
         try:
             async with asyncio.timeout(DESCRIBE_SECONDS):

@@ -36,6 +36,8 @@ class WorkerInventory:
         """Warm ones that did not answer: since when they are idle, and when that was."""
         self._dismissed: set[WorkerId] = set()
         """Those that were asked to end, which ECS may show as healthy for a while."""
+        self._found: set[WorkerId] = set()
+        """Those that another process launched, maybe of another build."""
 
     # -- in use ----------------------------------------------------------------------------
 
@@ -43,6 +45,17 @@ class WorkerInventory:
         """It works for `attempt`, and is not idle."""
         self.let_go(worker_id)
         self._held[worker_id] = attempt
+
+    def hold_found(self, worker_id: WorkerId) -> None:
+        """It works for an attempt that another process began; which one is not known."""
+        # A guess would keep the one that has it from releasing it.
+        if worker_id not in self._held:
+            self._found.add(worker_id)
+        self.hold(worker_id, self._held.get(worker_id) or "")
+
+    def was_found(self, worker_id: WorkerId) -> bool:
+        """Whether another process launched it, so that it must be asked for its build."""
+        return worker_id in self._found
 
     def held_for(self, worker_id: WorkerId) -> str | None:
         """The attempt it works for, as far as this process knows."""
@@ -114,7 +127,8 @@ class WorkerInventory:
         for ours in (self._warm, self._unresponsive, self._held):
             for worker_id in [w for w in ours if w not in states or states[w].gone]:
                 del ours[worker_id]
-        self._dismissed -= {w for w in self._dismissed if w not in states or states[w].gone}
+        for names in (self._dismissed, self._found):
+            names -= {w for w in names if w not in states or states[w].gone}
         for worker_id, (since, marked) in list(self._unresponsive.items()):
             if self._clock() - marked > _RETRY_SECONDS:
                 del self._unresponsive[worker_id]

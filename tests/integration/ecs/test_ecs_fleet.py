@@ -225,6 +225,15 @@ async def test_another_process_finds_a_worker_and_gives_it_back(site) -> None:
     assert await other.acquire(site.need("j2")) == worker
 
 
+async def test_a_worker_that_was_found_is_asked_for_its_build_before_it_gets_other_work(site) -> None:
+    """A new build follows the attempts of the one before to their end, on its workers."""
+    one, other = site.fleet(), site.fleet(sure_for=600, build="b2")
+    worker = await one.acquire(site.need("j1"))
+    assert await other.find(worker.worker_id) == worker
+    await other.release(worker.worker_id, reusable=True)
+    assert await other.acquire(site.need("j2")) != worker
+
+
 async def test_nobody_finds_a_worker_that_never_was(site) -> None:
     fleet = site.fleet()
     assert await fleet.find(WorkerId("0" * 32)) is None
