@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -254,3 +255,43 @@ def test_a_job_is_shown_as_a_bar_and_as_text(client: GooseherdClient) -> None:
     assert "ready" in html
     file = client.file("local", "reads.sam")._repr_html_()
     assert "reads.sam" in file
+
+
+def test_a_file_is_sent_and_a_broken_one_goes_on(client: GooseherdClient, tmp_path: Path) -> None:
+    path = tmp_path / "sent.bed"
+    path.write_text("".join(f"chr1\t{n * 20}\t{n * 20 + 9}\tname{n}\n" for n in range(300_000)))
+    size = path.stat().st_size
+    assert size > 2 * 4 << 20
+    seen: list[int] = []
+
+    def breaks(there: int, _: int) -> None:
+        seen.append(there)
+        if there:
+            raise ConnectionError("the user's program ends here")
+
+    with pytest.raises(ConnectionError):
+        client.upload(path, on_bytes=breaks)
+    (left,) = [upload for upload in client.uploads().uploads if not upload.complete]
+    assert left.offset == seen[-1]
+    assert 0 < left.offset < size
+    whole = client.resume_upload(left.upload_id, path)
+    assert (whole.complete, whole.file) == (True, "local/sent.bed")
+    assert whole.md5 == hashlib.md5(path.read_bytes()).hexdigest()
+    assert len(list(client.records("local", "sent.bed", "chr1:1-200"))) == 10
+
+
+async def test_the_async_form_sends_files_too(client: GooseherdClient, tmp_path: Path) -> None:
+    path = tmp_path / "other.bed"
+    path.write_text("chr1\t1\t5\n")
+    async with AsyncGooseherdClient(client.base_url, client.endpoint.api_key) as awaited:
+        upload = await awaited.upload(path)
+        assert upload.file == "local/other.bed"
+        unfinished = await awaited.uploads()
+        assert unfinished.allowed
+
+
+def test_genes_are_found_by_name(client: GooseherdClient) -> None:
+    found = client.search("g3", ["local/genes.gff3"])
+    assert [one.name for one in found.results] == ["G3"]
+    assert found.results[0].exact
+    assert len(list(client.records("local", "genes.gff3", found.results[0].region))) >= 1
