@@ -182,6 +182,8 @@ async function readAll(): Promise<void> {
     known.value += 1
     ask()
     await readPlaces()
+    const active = batches.peek().filter(batch => batch.status === 'active')
+    await Promise.all(active.map(batch => call<Batch>(`batches/${batch.batch_id}`).then(heardOfBatch, () => undefined)))
   } catch {
     // The banner says it, and `epoch` begins anew.
   }
@@ -199,8 +201,12 @@ async function readPlaces(): Promise<void> {
 }
 
 function heard(name: string, data: unknown): void {
-  if (name === 'resync') void readAll()
-  else if (name === 'catalog') onCatalog.act()
+  if (name === 'resync') {
+    void readAll()
+    // What was registered meanwhile; at first the list has just been read.
+    if (heardBefore) onCatalog.act()
+    heardBefore = true
+  } else if (name === 'catalog') onCatalog.act()
   else if (name === 'batch') heardOfBatch(data as Batch)
   else if (name === 'queue') {
     queue.value = data as Queue
@@ -219,6 +225,7 @@ function heard(name: string, data: unknown): void {
   }
 }
 
+let heardBefore = false
 let following: AbortController | undefined
 
 /** While somebody looks: a browser has six connections to a host, for all its tabs. */
