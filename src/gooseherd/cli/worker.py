@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +35,7 @@ def worker(
     os.execve(
         sys.executable,
         _argv(host, port, health_port, work_dir, doctor=doctor),
-        dict(_environment(os.environ)),
+        _environment(os.environ),
     )
 
 
@@ -48,6 +48,9 @@ def _argv(host: str, port: int, health_port: int, work_dir: Path, *, doctor: boo
     ]
 
 
-def _environment(environ: MutableMapping[str, str]) -> MutableMapping[str, str]:
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     # Nobody launches it anew for the next file, as on ECS.
-    return {"WORKER_IDLE_TIMEOUT_SECONDS": "0", **environ}
+    given = {"WORKER_IDLE_TIMEOUT_SECONDS": "0", **environ}
+    # It is on the command line, or there is none.
+    given.pop("WORKER_HEALTH_PORT", None)
+    return given
