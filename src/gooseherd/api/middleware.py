@@ -270,7 +270,9 @@ def _refuse_malformed(scope: MutableMapping[str, Any]) -> None:
     if len(raw) > PATH_LIMIT_BYTES:
         raise MalformedRequest(f"paths are limited to {PATH_LIMIT_BYTES} bytes")
     if _FORBIDDEN_PATH.search(raw) or not scope["path"].isprintable():
-        raise MalformedRequest("the path holds an encoded slash, a control byte or a broken escape")
+        raise MalformedRequest(
+            "the path holds an encoded slash, which no id has, a control byte or a broken escape"
+        )
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import connect, local_service
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 from gooseherd.cli.progress import job_bar
+from gooseherd.domain.source import parse_dcc, parse_local_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,10 @@ def add(
         from gooseherd.cli.adding import Adding
 
         _check_usage(sources, one_only=bool(local_id or md5 or sidecar), name=name)
-        given = {"dcc": dcc.lower(), "data_access_level": level}
+        # Before anything is asked: a service could only say that the path is none.
+        given = {"dcc": parse_dcc(dcc), "data_access_level": level}
+        if local_id is not None:
+            parse_local_id(local_id)
         explicit = [_sidecar(word) for word in sidecar or []]
         with connect(url, api_key, state_dir) as client:
             adding = Adding(

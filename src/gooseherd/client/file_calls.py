@@ -19,7 +19,7 @@ from gooseherd.client.models import (
     Removed,
     TrackText,
 )
-from gooseherd.client.parts import file_path, status_path
+from gooseherd.client.parts import file_path, ids_path, status_path
 from gooseherd.client.responses import check, json_object, reaching
 from gooseherd.domain.artifact import Kind
 
@@ -88,9 +88,7 @@ class FileCalls(Calls):
 
     async def contigs(self, dcc: str, local_id: str) -> Contigs:
         """Names and lengths of the sequences of a file. Starts nothing. Raises Missing before it is made."""
-        return await self._record(
-            Contigs, "GET", f"/contigs/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
-        )
+        return await self._record(Contigs, "GET", f"/contigs/{ids_path(dcc, local_id)}")
 
     async def search(
         self,

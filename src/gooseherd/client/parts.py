@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote
 
 from gooseherd.client.models import Job
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind
+from gooseherd.domain.source import parse_dcc, parse_local_id
+
+_IN_NO_PATH: Final = re.compile(r"[\x00-\x1f\x7f/\\]")
+"""What the service refuses in any path, without saying which id it was meant for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def status_path(kind: Kind, dcc: str, local_id: str) -> str:
 
 def _path(kind: Kind, dcc: str, local_id: str, below: str) -> str:
     own = kind in OWN_ADDRESS
-    path = f"/{kind if own else Kind.DATA}/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}{below}"
+    path = f"/{kind if own else Kind.DATA}/{ids_path(dcc, local_id)}{below}"
     return path if own else f"{path}?part={kind}"
 
 
@@ -57,4 +63,17 @@ def index_path(dcc: str, local_id: str) -> str:
 
 def file_path(dcc: str, local_id: str) -> str:
     """Where the catalog entry is, and below it what belongs to the file."""
-    return f"/files/{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"
+    return f"/files/{ids_path(dcc, local_id)}"
+
+
+def ids_path(dcc: str, local_id: str) -> str:
+    """Both ids of a file as they stand in a path.
+
+    Raises:
+        InvalidInput: no id can have that in it, and no path either: slashes, control characters.
+    """
+    if _IN_NO_PATH.search(dcc):
+        parse_dcc(dcc)
+    if _IN_NO_PATH.search(local_id):
+        parse_local_id(local_id)
+    return f"{quote(dcc, safe='')}/{quote(local_id, safe='~:+@=')}"

@@ -152,6 +152,24 @@ def test_a_folder_the_service_may_not_read_is_named_once(add: Any, catalog: Shel
     assert f"gooseherd up --allow-root {Path('d').resolve()}" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--id", "a/b", "no '/' and no '..'"),
+        ("--id", "a b", "local_id"),
+        ("--id", "..", "local_id"),
+        ("--dcc", "4dn/x", "dcc: 1 to 64 letters"),
+    ],
+)
+def test_an_id_that_no_file_can_have_is_refused_before_the_service_is_asked(
+    add: Any, catalog: Shelf, option: str, value: str, words: str
+) -> None:
+    Path("a.bed").write_text("chr1\t1\t2\n")
+    result = add("a.bed", option, value)
+    assert (result.exit_code, result.stdout, catalog.calls) == (2, "", [])
+    assert words in result.stderr
+
+
 def test_a_folder_without_files_is_a_usage_error(add: Any, catalog: Shelf) -> None:
     put("d/readme")
     result = add("d")

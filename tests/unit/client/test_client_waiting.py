@@ -19,6 +19,7 @@ from gooseherd.client import (
     UnexpectedResponse,
 )
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.errors import InvalidInput
 
 DATA, EVENTS, JOB = "GET /data/d/f", "GET /jobs/j1/events", "GET /jobs/j1"
 STREAM = {"Content-Type": "text/event-stream"}
@@ -225,8 +226,17 @@ def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, reply: A
     service.on("GET /files/d/a~b:c+d@e=f", reply(200, entry(1)))
     assert client.file("d", "a~b:c+d@e=f") == entry(1)
     with pytest.raises(Missing):
-        client.file("d", "../../jobs/x")
-    assert service.asked[-1].path == "/files/d/..%2F..%2Fjobs%2Fx"
+        client.file("d", "a?b#c")
+    assert service.asked[-1].path == "/files/d/a%3Fb%23c"
+
+
+def test_an_id_with_a_slash_is_refused_before_anything_is_asked(
+    service: Any, client: GooseherdClient
+) -> None:
+    for dcc, local_id in (("d", "../../jobs/x"), ("d/x", "f"), ("d", "a\\b"), ("d", "a\nb")):
+        with pytest.raises(InvalidInput):
+            client.file(dcc, local_id)
+    assert service.asked == []
 
 
 def test_a_wait_that_is_too_long_is_told_as_it_was_given(service: Any, reply: Any, client: Any) -> None:
