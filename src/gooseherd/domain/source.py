@@ -121,7 +121,7 @@ def parse_local_id(text: str) -> LocalId:
     if not _LOCAL_ID.fullmatch(text) or ".." in text:
         raise InvalidInput(
             "local_id",
-            "1 to 255 letters, digits or . _ ~ : + @ = -, starting with a letter or digit, no '/' and no '..'",
+            "1 to 255 letters, digits or . _ ~ : + @ = -, a letter or digit first, no '/' and no '..'",
         )
     return LocalId(text)
 

@@ -230,9 +230,7 @@ def test_ids_are_quoted_in_paths(service: Any, client: GooseherdClient, reply: A
     assert service.asked[-1].path == "/files/d/a%3Fb%23c"
 
 
-def test_an_id_with_a_slash_is_refused_before_anything_is_asked(
-    service: Any, client: GooseherdClient
-) -> None:
+def test_an_id_with_a_slash_is_refused_and_nothing_is_asked(service: Any, client: GooseherdClient) -> None:
     for dcc, local_id in (("d", "../../jobs/x"), ("d/x", "f"), ("d", "a\\b"), ("d", "a\nb")):
         with pytest.raises(InvalidInput):
             client.file(dcc, local_id)
