@@ -134,3 +134,18 @@ def test_a_tool_opens_a_ticket_of_htsget_cold_and_warm(
         # A small file is one block: records beside the region come along, as the specification has it.
         assert len(lines_of(tmp_path, path, *options, f"{url}&start=0&end=1000")) >= INSIDE
     assert lines_of(tmp_path, path, *options, f"{url}&start=90000&end=90001") == []
+
+
+@pytest.mark.parametrize(("source", "address"), [("reads.sam", "reads"), ("calls.vcf", "variants")])
+def test_the_client_of_pypi_writes_a_whole_file(herd: Herd, tmp_path: Path, source: str, address: str) -> None:
+    url = f"{herd.url}/htsget/{address}/lab/{herd.register(source)}"
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    client = (sys.executable, "-c", "from htsget.cli import htsget_main; htsget_main()", url)
+    lines_of(tmp_path, *client, "-O", whole)
+    lines_of(tmp_path, *client, "-O", part, "-r", "chr1", "-s", "0", "-e", "1000")
+    count = "sum(1 for _ in pysam.AlignmentFile(sys.argv[1], check_sq=False))"
+    if address == "variants":
+        count = "sum(1 for _ in pysam.VariantFile(sys.argv[1]))"
+    program = f"import sys, pysam; print({count})"
+    assert lines_of(tmp_path, sys.executable, "-c", program, whole) == [str(len(STARTS))]
+    assert INSIDE <= int(lines_of(tmp_path, sys.executable, "-c", program, part)[0]) <= len(STARTS)
