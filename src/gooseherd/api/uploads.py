@@ -39,6 +39,8 @@ _LOOKED_AT_EVERY: Final = 64 << 20
 _ROOM_LEFT: Final = 1 << 30
 """Bytes that stay free: work on files needs room, and so does everybody else."""
 _UNFINISHED: Final = 500
+_TOLD_SECONDS: Final = 3600.0
+"""How long it is told which entry an upload became; an index that belongs to it may still come."""
 _NAMES_TRIED: Final = 1000
 
 
@@ -300,8 +302,14 @@ class Uploads:
             raise UploadStorageFull from error
 
     async def _expired(self) -> Sequence[FileUpload]:
-        old = time.time() - self.expires_seconds
-        return [one for one, _, changed in await in_thread(list, self._folder.all()) if changed < old]
+        """Also registers what a process that ended in that moment has stored, and not registered."""
+        now, expired = time.time(), []
+        for upload, _, changed in await in_thread(list, self._folder.all()):
+            if upload.complete and upload.file is None and upload.index_of is None:
+                await self._finish(upload, _Progress(upload.length))
+            elif now - changed > (_TOLD_SECONDS if upload.file else self.expires_seconds):
+                expired.append(upload)
+        return expired
 
     async def _forget(self, upload: FileUpload) -> None:
         self._open.pop(upload.upload_id, None)

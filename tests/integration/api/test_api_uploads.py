@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,24 @@ async def test_an_upload_is_given_up_by_its_owner_or_by_time(build_town, folder)
     report = await town.dependencies.uploads.loop.run_once()
     assert len(report.planned) == 1
     assert list((folder / "unfinished").iterdir()) == []
+
+
+async def test_what_a_process_stored_in_its_last_moment_is_registered_by_the_next(build_town, folder):
+    town = await with_uploads(build_town, folder)
+    where = (await begin(town)).headers["location"]
+    await send(town, where, 0, CONTENT)
+    await town.http.delete("/files/local/peaks.bed", headers=ADMIN)
+    # As it is between the two: stored, and no entry.
+    store = UploadFolder(folder)
+    upload, _, _ = store.read(where.rpartition("/")[2])
+    stored = folder / "files" / str(upload.digest) / "peaks.bed"
+    stored.parent.mkdir()
+    stored.write_bytes(CONTENT)
+    store.save(replace(upload, file=None))
+    after = await with_uploads(build_town, folder)
+    await after.dependencies.uploads.loop.run_once()
+    assert (await after.http.get("/files/local/peaks.bed")).json()["size_in_bytes"] == len(CONTENT)
+    assert (await after.http.get(where)).json()["file"] == "local/peaks.bed"
 
 
 async def test_only_our_own_page_and_programs_may_upload_without_a_key(uploading):
