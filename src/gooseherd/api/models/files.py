@@ -83,6 +83,7 @@ class FileView(ResponseModel):
             public = entry.access_level is AccessLevel.PUBLIC
             for shown in (fields, *fields["sidecars"]):
                 shown["access_url"] = _origin(shown["access_url"]) if public else None
+        where = {**named, **artifacts}
         return cls(
             **fields,
             identity=str(entry.identity),
@@ -92,7 +93,7 @@ class FileView(ResponseModel):
             ready=ready,
             job=job,
             problem=problem,
-            urls={kind.value: link(path) for kind, path in {**named, **artifacts}.items()},
+            urls={kind.value: link(where[kind]) for kind in Kind if kind in where},
             artifact_urls={kind.value: link(path) for kind, path in artifacts.items()} if artifacts else None,
         )
 
