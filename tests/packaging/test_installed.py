@@ -166,7 +166,7 @@ def test_a_wrong_use_of_the_sdk_is_noticed_by_its_types(bare: Installed, tmp_pat
         wrong,
     )
     assert done.returncode == 1
-    assert 'Argument 2 to "ready" of "GooseherdClient" has incompatible type "int"' in done.stdout
+    assert 'Argument 2 has incompatible type "int"; expected "str"' in done.stdout
 
 
 def test_the_users_program_runs(bare: Installed) -> None:

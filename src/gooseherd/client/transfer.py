@@ -195,8 +195,10 @@ def _one_connection(
         headers["Range"] = f"bytes={offset}-{'' if stop is None else stop - 1}"
         if remote.etag and not remote.etag.startswith("W/"):
             headers["If-Range"] = remote.etag
-    with http.stream("GET", url, headers=headers) as response:
-        if stop is not None:
+    with _opened(http, url, headers) as (response, elsewhere):
+        if elsewhere:
+            _must_be_as_long(response, url, remote)
+        elif stop is not None:
             _must_be_the_same(response, url, remote)
         check(response)
         if response.status_code == 200 and stop is None:
@@ -208,6 +210,36 @@ def _one_connection(
                 raise UnexpectedResponse(url, "more bytes than were asked for")
             yield offset, chunk
             offset += len(chunk)
+    if elsewhere and stop is not None and look(http, url).etag != remote.etag:
+        raise Changed(url)
+
+
+@contextlib.contextmanager
+def _opened(http: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[tuple[httpx.Response, bool]]:
+    """The response to a GET, or what it was redirected to; True: that is another host's (a bucket's).
+
+    Another host is not told the key, nor asked by our ETag: it has tags of its own.
+    """
+    with http.stream("GET", url, headers=headers) as response:
+        if response.status_code != 307:
+            yield response, False
+            return
+        target = response.url.join(response.headers.get("location", ""))
+        same_host = target.netloc == response.url.netloc and target.scheme == response.url.scheme
+    if same_host:
+        with http.stream("GET", target, headers=headers) as response:
+            yield response, False
+        return
+    plain = {name: value for name, value in headers.items() if name != "If-Range"}
+    with httpx.Client(timeout=http.timeout) as other, other.stream("GET", target, headers=plain) as response:
+        yield response, True
+
+
+def _must_be_as_long(response: httpx.Response, url: str, remote: Remote) -> None:
+    match = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+    size = int(match[3]) if match else content_length(response)
+    if response.status_code in {200, 206} and remote.size is not None and size != remote.size:
+        raise Changed(url)
 
 
 def _must_be_the_same(response: httpx.Response, url: str, remote: Remote) -> None:

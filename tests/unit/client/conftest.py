@@ -113,6 +113,17 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
+def bucket() -> Iterator[Service]:
+    """Another host, by its port."""
+    with Service() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
 def client(service: Service) -> Iterator[GooseherdClient]:
     with GooseherdClient(service.url, "the-key") as client:
         yield client

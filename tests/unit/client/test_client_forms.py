@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import inspect
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from gooseherd.client import (
     AsyncGooseherdClient,
+    Changed,
     GooseherdClient,
     InvalidInput,
     Job,
@@ -281,3 +283,38 @@ def test_what_is_shown_is_escaped() -> None:
 )
 def test_a_job_s_state_is_said_as_the_page_says_it(changes: dict[str, Any], words: str) -> None:
     assert describe(Job.of({**JOB, **changes})) == words
+
+
+def test_a_redirect_to_another_host_is_followed_without_the_key(
+    service: Any, client: GooseherdClient, reply: Any, bucket: Any, tmp_path: Path
+) -> None:
+    content = b"0123456789"
+    tag = f'"{hashlib.sha256(content).hexdigest()}"'
+    service.on("HEAD /data/d/f", reply(200, content, {"ETag": tag}))
+    service.on("GET /data/d/f", reply(307, b"", {"Location": f"{bucket.url}/key?signed=1"}))
+    bucket.on("GET /key", reply(200, content, {"ETag": '"md5-of-the-bucket"'}))
+    part = client.ready("d", "f")
+    assert (part.size, part.etag) == (10, tag)
+    assert client.download(part.url, tmp_path / "f").verified
+    bucket.on("GET /key", reply(206, b"234", {"ETag": '"x"', "Content-Range": "bytes 2-4/10"}))
+    assert client.read_bytes(part, 2, 5) == b"234"
+    assert bucket.asked[-1].headers["Range"] == "bytes=2-4"
+    assert not [asked for asked in bucket.asked if {"Authorization", "If-Range"} & asked.headers.keys()]
+    # Another version was published meanwhile.
+    service.on("HEAD /data/d/f", reply(200, content, {"ETag": '"another"'}))
+    with pytest.raises(Changed):
+        client.read_bytes(part, 2, 5)
+    bucket.on("GET /key", reply(206, b"234", {"Content-Range": "bytes 2-4/11"}))
+    with pytest.raises(Changed):
+        client.read_bytes(part, 2, 5)
+
+
+def test_a_redirect_within_the_service_is_followed_with_its_conditions(
+    service: Any, client: GooseherdClient, reply: Any
+) -> None:
+    service.on("HEAD /data/d/f", reply(200, b"0123456789", {"ETag": '"e"'}))
+    service.on("GET /data/d/f", reply(307, b"", {"Location": "/artifacts/d1/f?of=d/f"}))
+    service.on("GET /artifacts/d1/f", reply(206, b"234", {"ETag": '"e"', "Content-Range": "bytes 2-4/10"}))
+    assert client.read_bytes(client.ready("d", "f"), 2, 5) == b"234"
+    assert service.asked[-1].headers["If-Range"] == '"e"'
+    assert "Authorization" in service.asked[-1].headers
