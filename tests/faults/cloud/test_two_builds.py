@@ -118,16 +118,16 @@ def test_a_rolling_deploy_and_a_rollback_under_load_lose_nothing_and_mix_nothing
     ) as stack:
         of_old = stack.outputs()["EcsWorkerTaskDefinition"]
         with Load(stack.outputs()["ApiPublicUrl"], stack.admin_key(), library) as load:
-            until(lambda: len(load.ready) >= 6, "work is under way")
+            until(lambda: len(load.ready) >= 4, "work is under way")
             stack.update(Build=NEW)
             of_new = stack.outputs()["EcsWorkerTaskDefinition"]
             made = len(load.ready)
-            until(lambda: len(load.ready) >= made + 6, "work goes on with the new build")
+            until(lambda: len(load.ready) >= made + 4, "work goes on with the new build")
             launched = stack.workers()[-1]["taskDefinitionArn"]
             stack.update(Build=OLD)
             back = stack.outputs()["EcsWorkerTaskDefinition"]
             made = len(load.ready)
-            until(lambda: len(load.ready) >= made + 6, "work goes on with the old one again")
+            until(lambda: len(load.ready) >= made + 4, "work goes on with the old one again")
         rows = [row for row in audit.stored_jobs(url) if row["local_id"].startswith("of-")]
         workers = {task["taskArn"].rpartition("/")[2]: task["taskDefinitionArn"] for task in stack.workers()}
 
