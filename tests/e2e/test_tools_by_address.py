@@ -137,7 +137,9 @@ def test_a_tool_opens_a_ticket_of_htsget_cold_and_warm(
 
 
 @pytest.mark.parametrize(("source", "address"), [("reads.sam", "reads"), ("calls.vcf", "variants")])
-def test_the_client_of_pypi_writes_a_whole_file(herd: Herd, tmp_path: Path, source: str, address: str) -> None:
+def test_the_client_of_pypi_writes_a_whole_file(
+    herd: Herd, tmp_path: Path, source: str, address: str
+) -> None:
     url = f"{herd.url}/htsget/{address}/lab/{herd.register(source)}"
     whole, part = tmp_path / "whole", tmp_path / "part"
     client = (sys.executable, "-c", "from htsget.cli import htsget_main; htsget_main()", url)
