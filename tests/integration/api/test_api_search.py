@@ -130,6 +130,22 @@ async def test_names_that_are_not_indexed_are_indexed_first_and_pending_after_a_
     assert answer["pending"] == []
 
 
+async def test_a_viewer_is_redirected_until_there_is_something_to_search(build_town: Any) -> None:
+    """igv.js remembers what was not found, and never asks again."""
+    town = await build_town()
+    entry = await genes(town)
+    viewer = {"Sec-Fetch-Mode": "cors"}
+    query = {"q": "BRCA1", "files": entry.name, "wait": "0"}
+    response = await town.http.get("/search", params=query, headers=viewer)
+    assert response.status_code == 307
+    assert response.headers["location"].endswith("&hop=1")
+    last = await town.http.get("/search", params={**query, "hop": "19"}, headers=viewer)
+    assert (last.status_code, last.json()["type"]) == (503, "/problems/not-ready")
+    await with_names(town, entry)
+    found_at_last = await town.http.get(response.headers["location"], headers=viewer)
+    assert found_at_last.json()["results"][0]["name"] == "BRCA1"
+
+
 async def test_a_file_whose_names_cannot_be_indexed_is_named_in_a_note(town: Any) -> None:
     entry, reads = await genes(town), await town.register()
     first = await found(town, q="BRCA1", files=f"{entry.name},{reads.name}", wait=0)

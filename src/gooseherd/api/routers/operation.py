@@ -32,6 +32,8 @@ _ENTRY_POINTS = {
     "jobs": "/jobs",
     "batches": "/batches",
     "queue": "/queue",
+    "search": "/search",
+    "service_info": "/service-info",
     "health": "/healthz",
     "ready": "/readyz",
     "metrics": "/metrics",

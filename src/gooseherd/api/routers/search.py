@@ -15,10 +15,12 @@ from starlette.types import Message
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing
+from gooseherd.api.holding import HOPS, Client, client_of, next_query
 from gooseherd.api.models.search import FoundNameView, NameResults, PendingNames
 from gooseherd.api.name_search import MOST_RESULTS, FoundName, NameSearch
 from gooseherd.api.part_response import PartMissing
 from gooseherd.api.prepared_requests import PreparedRequest, retry_after
+from gooseherd.api.problems import NotReady
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.request_options import options_of
 from gooseherd.api.retries import Retries
@@ -70,7 +72,14 @@ def search_routes(
     router = APIRouter(tags=["search"])
     searching = _Searching(dependencies, catalog, describing, retries)
 
-    @router.get("/search", responses=problems(401, 403, 404, 410, 422, 429, 503))
+    @router.get(
+        "/search",
+        response_model=NameResults,
+        responses={
+            307: {"description": "To a viewer: nothing is found yet, ask again at Location"},
+            **problems(401, 403, 404, 410, 422, 429, 503),
+        },
+    )
     async def search(
         request: Request,
         response: Response,
@@ -86,7 +95,7 @@ def search_routes(
             str | None, Query(max_length=50, description="Else: files on this assembly, such as hg38.")
         ] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_RESULTS)] = 20,
-    ) -> NameResults:
+    ) -> NameResults | Response:
         """Genes and other features by name, whatever its case; exact ones first.
 
         Names of files that are named are indexed if they are not yet, and waited for (`wait`, 10 s unless
@@ -101,6 +110,8 @@ def search_routes(
         response.headers["Cache-Control"] = "no-store"
         found = await searching.indexes(request, context, named, dcc, assembly)
         results = await searching.find(found, words, limit)
+        if found.pending and not results and client_of(context.headers) is Client.VIEWER:
+            return _again(context, found.pending[0][1])
         if found.pending:
             response.headers["Retry-After"] = str(max(retry_after(job) for _, job in found.pending))
         return NameResults(
@@ -275,6 +286,19 @@ class _Searching:
             everything.cancel()
             await asyncio.gather(everything, return_exceptions=True)
             return {job_id: watch.ended.result() for job_id, watch in watches.items() if watch.ended.done()}
+
+
+def _again(context: RequestContext, job: Job) -> Response:
+    """To this very request, as for bytes that are not made: viewers remember what was not found.
+
+    Raises:
+        NotReady: it was redirected often enough.
+    """
+    options = options_of(context.query, context.headers, 0)
+    if options.hop >= HOPS:
+        raise NotReady(job.job_id, retry_after(job))
+    location = f"{context.prefix}{context.target}?{next_query(context.query, options.hop)}"
+    return Response(status_code=307, headers={"Location": location, "Cache-Control": "no-store"})
 
 
 async def _not_yet(_: SourceFile) -> bool:
