@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -82,25 +82,25 @@ class EdgeMiddleware:
         self._bytes = budget
         self._audit = Audit(dependencies.clock)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request (other kinds of scope pass through)."""
         if scope["type"] != "http":
-            await self._inside(scope, receive, send)
-            return
+            return self._inside(scope, receive, send)
         headers = header_map(scope["headers"])
+        if tracing.is_on() and scope["path"] not in _ESSENTIAL:
+            return self._traced(scope, headers, receive, send)
+        return self._serve(scope, headers, receive, send)
+
+    async def _traced(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        """A span around it."""
         given = read_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
-        span = None
-        if scope["path"] not in _ESSENTIAL:
-            span = tracing.begin(scope["method"], parent=given, kind=tracing.SpanKind.SERVER)
-        if span is None:
-            await self._serve(scope, headers, receive, send)
-            return
-        with tracing.inside(span):
-            logs.bind(trace_id=trace_id(span.traceparent))
+        with tracing.inside(tracing.begin(scope["method"], parent=given, kind=tracing.SpanKind.SERVER)):
+            if (own := tracing.current_traceparent()) is not None:
+                logs.bind(trace_id=trace_id(own))
             try:
                 await self._serve(scope, headers, receive, send)
             finally:
-                span.set(http__request__method=scope["method"], http__route=_route(scope))
+                tracing.annotate(http__request__method=scope["method"], http__route=_route(scope))
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         request_id = headers.get(b"x-request-id", b"")
