@@ -40,6 +40,16 @@ class SourceSettings(BaseSettings):
         None, description="Endpoint of s3: sources; naming it allows it, also plain http. Unset: AWS's own."
     )
     source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
+    source_headers: Words = Field(
+        (),
+        description="Headers for private hosts: https://HOST[:PORT]=HEADER:env:VARIABLE or …:file:/PATH, "
+        "comma-separated; the secret is in that variable or file of the API, and is sent there alone.",
+    )
+    source_s3_buckets: Words = Field(
+        (),
+        description="Private buckets: BUCKET=ROLE_ARN (assumed by the API) or BUCKET=own (its own "
+        "credentials), either with +requester-pays, comma-separated. Workers get a signed URL.",
+    )
     source_min_bytes_per_second: Size = Field(
         environment.MIN_BYTES_PER_SECOND,
         ge=0,

@@ -10,7 +10,7 @@ from gooseherd.domain.attempt import AttemptId, AttemptSpec
 from gooseherd.domain.errors import GooseherdError, NotFound
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import artifact_prefix
-from gooseherd.domain.ports.credentials import CredentialIssuer
+from gooseherd.domain.ports.credentials import CredentialIssuer, SourceAccessIssuer
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import Workers
 
@@ -25,12 +25,20 @@ _NOT_STARTED_SECONDS = 5.0
 class AttemptCredentials:
     """Without an `issuer` attempts get none: their workers have some of their own, or need none."""
 
-    def __init__(self, workers: Workers, issuer: CredentialIssuer | None) -> None:
+    def __init__(
+        self, workers: Workers, issuer: CredentialIssuer | None, sources: SourceAccessIssuer | None = None
+    ) -> None:
         self._workers = workers
         self._issuer = issuer
+        self._sources = sources
 
     async def added_to(self, spec: AttemptSpec) -> AttemptSpec:
-        """The order with credentials for its artifact. Raises CacheUnavailable and Misconfigured."""
+        """The order with credentials for its artifact, and what opens its source.
+
+        Raises CacheUnavailable, UpstreamUnavailable and Misconfigured.
+        """
+        if self._sources is not None:
+            spec = replace(spec, source_access=await self._sources.for_attempt(spec.source))
         if self._issuer is None:
             return spec
         prefix = artifact_prefix(spec.source.identity, spec.recipe)

@@ -22,6 +22,7 @@ from gooseherd.domain.errors import (
     Misconfigured,
     NotFound,
     StoreUnavailable,
+    UpstreamUnavailable,
     WorkerBusy,
     WorkerLost,
 )
@@ -201,6 +202,8 @@ class AttemptWatcher:
             return Ended(Failure(Reason.MISCONFIGURED, str(error)))
         except CacheUnavailable as error:  # No credentials could be made for it.
             return Ended(Failure(Reason.STORE_UNAVAILABLE, str(error)))
+        except UpstreamUnavailable as error:  # Nor what opens its source.
+            return Ended(Failure(Reason.SOURCE_UNAVAILABLE, str(error)))
         except LeaseLost:
             raise
         except Exception as error:

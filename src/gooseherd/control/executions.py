@@ -26,7 +26,7 @@ from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.failures import Failure
 from gooseherd.domain.job import Fence, Job, JobId, Owner
 from gooseherd.domain.ports.cache import CacheBackend
-from gooseherd.domain.ports.credentials import CredentialIssuer
+from gooseherd.domain.ports.credentials import CredentialIssuer, SourceAccessIssuer
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.ports.worker import Workers
@@ -58,6 +58,7 @@ class Executions:
         bounds: AttemptBounds,
         permits: SessionPermits | None = None,
         issuer: CredentialIssuer | None = None,
+        source_access: SourceAccessIssuer | None = None,
         digests: Digests | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,7 +77,7 @@ class Executions:
             timing=timing,
             bounds=bounds,
             breaker=self.breaker,
-            credentials=AttemptCredentials(workers, issuer),
+            credentials=AttemptCredentials(workers, issuer, source_access),
         )
         self._assignment = WorkerAssignment(
             jobs=jobs, fleet=fleet, dispatched=lambda job: archived(job, timing, bounds), permits=permits

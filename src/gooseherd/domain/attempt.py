@@ -58,6 +58,28 @@ class TemporaryCredentials:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceAccess:
+    """What opens the source of one attempt, where not everybody may read it."""
+
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """By origin (`https://host:port`): sent there and nowhere else."""
+    signed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By the catalog's URL, one that opens it for a while."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the wire and for the attempt process."""
+        return {
+            "headers": {origin: dict(found) for origin, found in self.headers.items()},
+            "signed": dict(self.signed),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls({origin: dict(found) for origin, found in data["headers"].items()}, dict(data["signed"]))
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptSpec:
     """The whole order for one attempt; a worker needs nothing else but its own settings."""
 
@@ -71,13 +93,17 @@ class AttemptSpec:
     """For where the artifact goes; None: the worker has some of its own, or needs none."""
     traceparent: str | None = None
     """The attempt's own span, if its job is traced (traceparent.py)."""
+    source_access: SourceAccess | None = None
+    """For where the source is; None: everybody may read it."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the wire and for the attempt process."""
         credentials = {} if self.credentials is None else {"credentials": self.credentials.to_json()}
+        access = {} if self.source_access is None else {"source_access": self.source_access.to_json()}
         traced = {} if self.traceparent is None else {"traceparent": self.traceparent}
         return {
             **credentials,
+            **access,
             **traced,
             "job_id": self.attempt.job_id,
             "number": self.attempt.number,
@@ -108,6 +134,7 @@ class AttemptSpec:
             if "credentials" in data
             else None,
             traceparent=read_traceparent(str(data.get("traceparent", ""))),
+            source_access=SourceAccess.from_json(data["source_access"]) if "source_access" in data else None,
         )
 
 

@@ -18,6 +18,8 @@ from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
 if TYPE_CHECKING:
     import aiohttp
 
+    from gooseherd.sources.private import Access
+
 Headers = Mapping[str, str]
 """By name, whatever the case of its letters."""
 
@@ -45,8 +47,10 @@ class GuardedHttp:
         patience: RetryPolicy,
         tls: ssl.SSLContext | None = None,
         endpoint: str | None = None,
+        access: Access | None = None,
     ) -> None:
         self._guard = guard
+        self._access = access
         self._patience = patience
         self._tls = tls
         self._endpoint = URL(endpoint) if endpoint else None
@@ -145,8 +149,9 @@ class GuardedHttp:
     ) -> aiohttp.ClientResponse:
         sent = {**headers, "accept-encoding": "identity"}
         target, hop = parse(url) if ours else self._guard.check(url), ""
+        opening = await self._opening(target)
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._once(method, target, sent, display_url, hop)
+            response = await self._once(method, target, {**sent, **opening}, display_url, hop)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
@@ -159,9 +164,17 @@ class GuardedHttp:
                 # The catalog's URL is named, not what it led to: that may be a map of somebody's network.
                 raise OutboundRefused(display_url, hop + refused.rule, refused.setting) from None
             if following.origin() != target.origin():
+                # Nor does it come back: who is led here from elsewhere gets what is for everybody.
+                opening = {}
                 sent = {name: value for name, value in sent.items() if name.lower() in _TRAVELLING}
             target = following
         raise TransientFailure(display_url, None, f"redirects more than {MAX_REDIRECTS} times", again=False)
+
+    async def _opening(self, target: URL) -> Mapping[str, str]:
+        """What opens that very origin, and goes nowhere else."""
+        if self._access is None or target.scheme != "https":
+            return {}
+        return await self._access.headers_for(f"https://{(target.host or '').lower()}:{target.port}")
 
     async def _once(
         self, method: str, target: URL, headers: Mapping[str, str], display_url: str, hop: str

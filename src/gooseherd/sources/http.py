@@ -31,6 +31,8 @@ from gooseherd.sources.urlguard import UrlGuard, safe_url
 if TYPE_CHECKING:
     import aiohttp
 
+    from gooseherd.sources.private import Access
+
 log = logging.getLogger(__name__)
 
 _PASSED_ON: Final = frozenset({"range", "if-range", "if-none-match", "if-modified-since"})
@@ -49,7 +51,8 @@ class HttpSources(Sources):
     """Reads upstream files. `random` in 0..1 spreads retries.
 
     `drs_prefixes` are those of Drs, `s3_endpoint` and `s3_region` those of S3Endpoint, `tls`
-    trusts certificates of one's own. What may be read at all, files included, is the guard's to say.
+    trusts certificates of one's own, `access` opens private sources. What may be read at all, files
+    included, is the guard's to say.
     """
 
     def __init__(
@@ -62,10 +65,12 @@ class HttpSources(Sources):
         s3_region: str | None = None,
         tls: ssl.SSLContext | None = None,
         random: Callable[[], float] = randomness.random,
+        access: Access | None = None,
     ) -> None:
         self._guard = guard
+        self._access = access
         self._patience = patience or RetryPolicy()
-        self._http = GuardedHttp(guard, self._patience, tls, s3_endpoint)
+        self._http = GuardedHttp(guard, self._patience, tls, s3_endpoint, access)
         self._s3 = S3Endpoint(s3_endpoint, s3_region)
         self._drs = Drs(self._http, drs_prefixes or {}, self._s3)
         self._random = random
@@ -83,6 +88,13 @@ class HttpSources(Sources):
             case _:
                 self._guard.check(url)
 
+    def is_private(self, url: str) -> bool:
+        return self._access is not None and self._access.is_private(url)
+
+    def asked_first(self, url: str) -> str | None:
+        """Whom a drs URL is resolved by; None for others. Raises InvalidInput."""
+        return self._drs.object_url(url) if _scheme(url) == "drs" else None
+
     async def details(self, url: str) -> SourceDetails:
         """A length of 0 is taken for none: some servers say it to every HEAD."""
         if _scheme(url) == "file":
@@ -91,7 +103,7 @@ class HttpSources(Sources):
             # As `gooseherd add` spells it.
             return SourceDetails(file.size, f"mtime-{file.modified_ns}")
         try:
-            place = await self._place(url)
+            place = await self._place(url, head=True)
             digest = next((f"{name}-{value}" for name, value in place.digests() if value), None)
             if place.size is not None and digest is not None:
                 return SourceDetails(place.size, digest)
@@ -248,13 +260,15 @@ class HttpSources(Sources):
                 raise
             raise TransientFailure(place.display_url, 403, "let a signed URL run out") from None
 
-    async def _place(self, url: str) -> Place:
+    async def _place(self, url: str, *, head: bool = False) -> Place:
         scheme = _scheme(url)
         if scheme == "drs":
             return await self._drs.place(url)
         if scheme == "s3":
             ours = self._s3.endpoint is not None
-            return Place(self._s3.public_url(url), name=safe_url(url), ours=ours)
+            public = self._s3.public_url(url)
+            signed = None if self._access is None else await self._access.signed(url, head=head)
+            return Place(signed or public, name=safe_url(url), ours=ours, lasting=signed is None)
         return Place(url)
 
     async def _pause(

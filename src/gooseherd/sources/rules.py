@@ -24,6 +24,7 @@ from gooseherd.sources.references import ReferenceSource, parse_references
 
 if TYPE_CHECKING:
     from gooseherd.sources.http import HttpSources
+    from gooseherd.sources.private import Access
     from gooseherd.sources.urlguard import UrlGuard
 
 
@@ -47,8 +48,8 @@ class OutboundRules:
     min_bytes_per_second: int = MIN_BYTES_PER_SECOND
     slow_seconds: float = SLOW_SECONDS
 
-    def sources(self) -> HttpSources:
-        """Sources that keep to the rules; the caller closes them.
+    def sources(self, access: Access | None = None) -> HttpSources:
+        """Sources that keep to the rules, with `access` to private ones; the caller closes them.
 
         Raises:
             Misconfigured: naming the variable.
@@ -63,6 +64,7 @@ class OutboundRules:
             drs_prefixes=self._prefixes(),
             s3_endpoint=self._endpoint(),
             s3_region=self.s3_region,
+            access=access,
         )
 
     def guard(self) -> UrlGuard:

@@ -46,6 +46,7 @@ from gooseherd.wiring.identity import open_identity_provider
 from gooseherd.wiring.limits import running_limit
 from gooseherd.wiring.measuring import describe_process, file_systems, measured_cache, measured_store
 from gooseherd.wiring.origins import origin_rules
+from gooseherd.wiring.private_sources import AttemptAccess, source_access
 from gooseherd.wiring.reaping import make_executions, make_reaper
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
@@ -95,7 +96,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         provider = open_identity_provider(settings)
         if provider is not None:
             stack.push_async_callback(provider[1])
-        sources = outbound_rules(settings).sources()
+        opens = source_access(settings)
+        sources = outbound_rules(settings).sources(opens)
         stack.push_async_callback(sources.close)
         check_references(settings, sources)
         registry = make_registry(settings)
@@ -136,6 +138,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 wakeups=wakeups,
                 owner=Owner(state.remembered("instance", lambda: uuid.uuid4().hex)),
                 permits=permits,
+                access=None if opens is None else AttemptAccess(opens, sources),
             )
             free_slots = partial(_free_slots, fleet, executions)
             dispatcher = Dispatcher(

@@ -18,13 +18,15 @@ from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain.errors import ProcessingDisabled
 from gooseherd.domain.job import Owner
 from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.credentials import SourceAccessIssuer
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import open_cache, open_issuer
-from gooseherd.wiring.fleet import open_fleet
+from gooseherd.wiring.fleet import open_fleet, outbound_rules
+from gooseherd.wiring.private_sources import AttemptAccess, source_access
 from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
 
@@ -40,6 +42,7 @@ def make_executions(
     wakeups: Wakeups,
     owner: Owner,
     permits: SessionPermits | None = None,
+    access: SourceAccessIssuer | None = None,
 ) -> Executions:
     """With the times and bounds of the settings."""
     return Executions(
@@ -54,6 +57,7 @@ def make_executions(
         bounds=AttemptBounds(settings.source_max_bytes, settings.worker_scratch_bytes, build_id()),
         permits=permits,
         issuer=open_issuer(settings),
+        source_access=access,
         digests=Digests(_digested_bytes(settings)),
     )
 
@@ -133,6 +137,9 @@ async def reaping(settings: Settings, *, wait_seconds: float) -> AsyncIterator[L
         fleet, workers = await open_fleet(settings, state)
         stack.push_async_callback(fleet.close)
         wakeups, finalizers = Wakeups(), Finalizers(enabled=settings.workflow_finalizer_marker)
+        opens = source_access(settings)
+        sources = outbound_rules(settings).sources(opens)
+        stack.push_async_callback(sources.close)
         # Not the service's own: its leases are not ours to hand over.
         owner = Owner(f"reap-{uuid.uuid4().hex}")
         executions = make_executions(
@@ -144,6 +151,7 @@ async def reaping(settings: Settings, *, wait_seconds: float) -> AsyncIterator[L
             finalizers=finalizers,
             wakeups=wakeups,
             owner=owner,
+            access=None if opens is None else AttemptAccess(opens, sources),
         )
         reaper = make_reaper(settings, store.jobs, executions, finalizers, wakeups)
         stack.push_async_callback(store.jobs.hand_over, owner)

@@ -208,7 +208,9 @@ async def _perform(
     try:
         credentials = folder.credentials if folder.credentials.exists() else None
         async with (
-            open_dependencies(spec, settings, folder.scratch, preparation, credentials) as (
+            open_dependencies(
+                spec, settings, folder.scratch, preparation, credentials, folder.source_access
+            ) as (
                 cache,
                 sources,
                 registry,

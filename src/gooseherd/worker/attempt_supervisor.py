@@ -79,7 +79,7 @@ class _RunningAttempt:
         # The tools of a killed attempt have lost their parent, not their lives.
         end_session(self._identity)
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
-        self.folder.credentials.unlink(missing_ok=True)
+        self.folder.forget_secrets()
         with suppress(OSError):
             self._wakeup_socket.shutdown(socket.SHUT_RDWR)
         self.ended.set()
@@ -222,7 +222,10 @@ class AttemptSupervisor:
             try:
                 if spec.credentials is not None:
                     write_secret(folder.credentials, spec.credentials.to_json())
-                folder.spec.write_text(json.dumps(replace(spec, credentials=None).to_json()))
+                if spec.source_access is not None:
+                    write_secret(folder.source_access, spec.source_access.to_json())
+                plain = replace(spec, credentials=None, source_access=None)
+                folder.spec.write_text(json.dumps(plain.to_json()))
                 self._attempts[spec.attempt] = self._spawn(spec, folder)
             except BaseException:
                 shutil.rmtree(folder.path, ignore_errors=True)

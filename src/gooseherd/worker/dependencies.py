@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from gooseherd.domain.attempt import AttemptSpec
+from gooseherd.domain.attempt import AttemptSpec, SourceAccess
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import artifact_prefix
 from gooseherd.domain.ports.cache import CacheBackend
@@ -16,6 +17,7 @@ from gooseherd.processing.registry import default_registry
 from gooseherd.processing.tools.isolation import Confinement, confinement
 from gooseherd.processing.tools.limits import ToolLimits
 from gooseherd.processing.tools.verifier import LoadedVerifier
+from gooseherd.sources.private import GivenAccess
 from gooseherd.storage.lazy_cache import LazyCache
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
@@ -35,11 +37,12 @@ async def open_dependencies(
     scratch: Path,
     preparation: Preparation | None = None,
     credentials: Path | None = None,
+    source_access: Path | None = None,
 ) -> AsyncIterator[tuple[CacheBackend, Sources, Processors]]:
     """The cache (narrowed to this artifact's keys), the sources and the processors; closed at the end.
 
-    What is prepared for `scratch` is used, and stays the caller's. `credentials`: the file of those that came
-    with the order.
+    What is prepared for `scratch` is used, and stays the caller's. `credentials` and
+    `source_access`: the files of what came with the order.
 
     Tools may write to `scratch` only, where there is a sandbox. The cache is opened by its first
     call: that takes longer than asking a source for its first bytes, which need not wait for it.
@@ -57,7 +60,7 @@ async def open_dependencies(
             confinement=confined,
             verifier=verifier,
         )
-        sources = settings.outbound.sources()
+        sources = settings.outbound.sources(_access(source_access))
         backend = LazyCache(partial(artifact_cache, settings, credentials))
         try:
             prefix = artifact_prefix(spec.source.identity, spec.recipe)
@@ -65,6 +68,13 @@ async def open_dependencies(
         finally:
             await sources.close()
             await backend.close()
+
+
+def _access(file: Path | None) -> GivenAccess | None:
+    """What is in the file is for this process: no tool sees its folder."""
+    if file is None or not file.exists():
+        return None
+    return GivenAccess(SourceAccess.from_json(json.loads(file.read_bytes())))
 
 
 @asynccontextmanager

@@ -61,6 +61,16 @@ class AttemptFolder:
         return self.path.parent / SECRETS / f"{self.path.name}.json"
 
     @property
+    def source_access(self) -> Path:
+        """What opens its source; there only when its order brought it. As hidden as the credentials."""
+        return self.path.parent / SECRETS / f"{self.path.name}.source.json"
+
+    def forget_secrets(self) -> None:
+        """Nobody needs them any more."""
+        self.credentials.unlink(missing_ok=True)
+        self.source_access.unlink(missing_ok=True)
+
+    @property
     def journal(self) -> Path:
         """The events of the attempt."""
         return self.path / "journal"
@@ -101,7 +111,7 @@ class AttemptFolder:
         process = self.process()
         if process is not None:
             end_session(process, timeout=timeout)
-        self.credentials.unlink(missing_ok=True)
+        self.forget_secrets()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 

@@ -170,6 +170,9 @@ class Upstreams:
         self.reply: tuple[int, dict[str, str]] | None = None
         """Status and headers, whatever is asked."""
 
+    def is_private(self, url: str) -> bool:
+        return url.startswith("https://private.")
+
     def judge(self, url: str) -> None:
         if url.startswith("file:"):
             raise OutboundRefused(url, "file outside of the allowed folders")

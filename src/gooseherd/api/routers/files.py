@@ -35,7 +35,7 @@ from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
 from gooseherd.domain.ports.store import FileQuery
-from gooseherd.domain.source import MOST_BYTES, SidecarKind, SourceFile, parse_dcc
+from gooseherd.domain.source import MOST_BYTES, AccessLevel, SidecarKind, SourceFile, parse_dcc
 
 _log = logging.getLogger(__name__)
 
@@ -302,6 +302,8 @@ def _entry(item: object, sources: Sources) -> SourceFile:
     _judge(entry.access_url, "access_url", sources)
     for position, sidecar in enumerate(entry.sidecars):
         _judge(sidecar.access_url, f"sidecars[{position}].access_url", sources)
+    if entry.access_level is AccessLevel.PUBLIC and sources.is_private(entry.access_url):
+        _log.warning("the entry of a private source is public", extra={"file": entry.name})
     return entry
 
 

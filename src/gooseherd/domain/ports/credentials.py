@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gooseherd.domain.attempt import AttemptId, TemporaryCredentials
+from gooseherd.domain.attempt import AttemptId, SourceAccess, TemporaryCredentials
+from gooseherd.domain.source import SourceFile
 
 
 class CredentialIssuer(Protocol):
@@ -15,6 +16,19 @@ class CredentialIssuer(Protocol):
 
         Raises:
             CacheUnavailable: nobody answers who could make them; again later.
+            Misconfigured: naming what does not allow it.
+        """
+        ...
+
+
+class SourceAccessIssuer(Protocol):
+    """Makes what opens the source of one attempt."""
+
+    async def for_attempt(self, source: SourceFile) -> SourceAccess | None:
+        """None: everybody may read it.
+
+        Raises:
+            UpstreamUnavailable: nobody answers who could make it; again later.
             Misconfigured: naming what does not allow it.
         """
         ...

@@ -66,6 +66,10 @@ class Sources(Protocol):
         """One guarded GET, Range passed on; redirects are followed and re-checked."""
         ...
 
+    def is_private(self, url: str) -> bool:
+        """Whether something of this service's own opens it: its artifacts are then not for everybody."""
+        return False
+
     async def details(self, url: str) -> SourceDetails:
         """Size and version by one guarded HEAD (a file's by stat), tried once; no byte is read.
 
