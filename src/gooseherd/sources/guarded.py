@@ -18,7 +18,7 @@ from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
 if TYPE_CHECKING:
     import aiohttp
 
-    from gooseherd.sources.private import Access
+    from gooseherd.sources.private import PrivateAccess
 
 Headers = Mapping[str, str]
 """By name, whatever the case of its letters."""
@@ -47,7 +47,7 @@ class GuardedHttp:
         patience: RetryPolicy,
         tls: ssl.SSLContext | None = None,
         endpoint: str | None = None,
-        access: Access | None = None,
+        access: PrivateAccess | None = None,
     ) -> None:
         self._guard = guard
         self._access = access

@@ -31,7 +31,7 @@ from gooseherd.sources.urlguard import UrlGuard, safe_url
 if TYPE_CHECKING:
     import aiohttp
 
-    from gooseherd.sources.private import Access
+    from gooseherd.sources.private import PrivateAccess
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class HttpSources(Sources):
         s3_region: str | None = None,
         tls: ssl.SSLContext | None = None,
         random: Callable[[], float] = randomness.random,
-        access: Access | None = None,
+        access: PrivateAccess | None = None,
     ) -> None:
         self._guard = guard
         self._access = access

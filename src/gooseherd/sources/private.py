@@ -38,7 +38,7 @@ _ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.AS
 _MOST_SECRET: Final = 16 << 10
 
 
-class Access(Protocol):
+class PrivateAccess(Protocol):
     """What opens private sources."""
 
     async def headers_for(self, origin: str) -> Mapping[str, str]:
@@ -66,15 +66,15 @@ class GivenAccess:
         self._given = given
 
     async def headers_for(self, origin: str) -> Mapping[str, str]:
-        """As Access."""
+        """As PrivateAccess."""
         return self._given.headers.get(origin, {})
 
     async def signed(self, url: str, *, head: bool = False) -> str | None:
-        """As Access; of a HEAD a worker has no need."""
+        """As PrivateAccess; of a HEAD a worker has no need."""
         return self._given.signed.get(url)
 
     def is_private(self, url: str) -> bool:
-        """As Access."""
+        """As PrivateAccess."""
         return url in self._given.signed or origin_of(url) in self._given.headers
 
 
@@ -184,7 +184,7 @@ class ConfiguredAccess:
             rule.value()
 
     def is_private(self, url: str) -> bool:
-        """As Access."""
+        """As PrivateAccess."""
         if url.startswith("s3://"):
             rule = self._buckets.get(_bucket(url))
             # Who pays is another question: a bucket of that kind may be open to all who pay.
@@ -192,12 +192,12 @@ class ConfiguredAccess:
         return any(rule.origin == origin_of(url) for rule in self._headers)
 
     async def headers_for(self, origin: str) -> Mapping[str, str]:
-        """As Access."""
+        """As PrivateAccess."""
         rules = [rule for rule in self._headers if rule.origin == origin]
         return {rule.name: await in_thread(rule.value) for rule in rules} if rules else {}
 
     async def signed(self, url: str, *, head: bool = False) -> str | None:
-        """As Access."""
+        """As PrivateAccess."""
         rule = self._buckets.get(_bucket(url)) if url.startswith("s3://") else None
         return None if rule is None else await in_thread(self._sign, rule, url, head)
 

@@ -24,7 +24,7 @@ from gooseherd.sources.references import ReferenceSource, parse_references
 
 if TYPE_CHECKING:
     from gooseherd.sources.http import HttpSources
-    from gooseherd.sources.private import Access
+    from gooseherd.sources.private import PrivateAccess
     from gooseherd.sources.urlguard import UrlGuard
 
 
@@ -48,7 +48,7 @@ class OutboundRules:
     min_bytes_per_second: int = MIN_BYTES_PER_SECOND
     slow_seconds: float = SLOW_SECONDS
 
-    def sources(self, access: Access | None = None) -> HttpSources:
+    def sources(self, access: PrivateAccess | None = None) -> HttpSources:
         """Sources that keep to the rules, with `access` to private ones; the caller closes them.
 
         Raises:
