@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 from gooseherd import logs, tracing
-from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
+from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
 from gooseherd.control.limits import attempt_traceparent
 from gooseherd.domain.job import Job
 from gooseherd.domain.traceparent import span_id, trace_id

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gooseherd import tracing
 from gooseherd.control.attempt_credentials import AttemptCredentials
+from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.limits import AttemptBounds, Timing, attempt_spec, attempt_traceparent
@@ -51,40 +52,6 @@ _LAST_EVENTS_SECONDS = 5.0
 """How long the last events of a worker that died may take to arrive: its connection breaks with it."""
 
 _RETRY_SECONDS = 5.0
-
-_NO_PROGRESS = Progress()
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The attempt says that everything is stored; not yet verified."""
-
-    steps: tuple[str, ...] = ()
-    """Those that the job's record does not have yet."""
-    progress: Progress = _NO_PROGRESS
-    """The last that it reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The attempt ended without publishing."""
-
-    failure: Failure
-    in_use: bool = False
-    """The worker refused the attempt because it works for somebody else."""
-    began: bool = True
-    """The attempt has reported something. If not, its worker's end says nothing of the job."""
-    progress: Progress = _NO_PROGRESS
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Nobody wanted it any more; its process group is gone."""
-
-    progress: Progress = _NO_PROGRESS
-
-
-Outcome = Published | Ended | Stopped
 
 
 class AttemptWatcher:

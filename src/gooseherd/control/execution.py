@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from gooseherd import logs
+from gooseherd.control.attempt_outcome import Ended, Outcome, Published
 from gooseherd.control.attempt_trace import AttemptTrace
-from gooseherd.control.attempt_watcher import AttemptWatcher, Ended, Outcome, Published
+from gooseherd.control.attempt_watcher import AttemptWatcher
 from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.worker_assignment import NoWorker, WorkerAssignment

@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
+from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.lease_holder import LeaseHolder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
-from gooseherd.control.attempt_watcher import Ended, Outcome, Published, Stopped
+from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.domain.attempt import AttemptId
