@@ -39,7 +39,7 @@ def test_a_page_that_is_linked_exists(link: str) -> None:
 
 
 def test_the_limits_that_it_states_are_those_of_the_code() -> None:
-    assert f"above {DIGESTED_BYTES >> 20} MiB" in PAGE
+    assert f"parts of up to {DIGESTED_BYTES >> 20} MiB only" in PAGE
     assert SECONDS == 3600, "an hour"
     assert f"{LEAF_DAYS} days" in PAGE
     for scope in Scope:

@@ -83,7 +83,8 @@ def test_a_size_means_the_same_to_a_worker_as_to_the_api(
 def test_an_unset_variable_means_the_same_to_a_worker_as_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    worker, api = WorkerSettings.from_env({}), Settings()
+    # Where clients' files lie is told to local workers by name, and to no others.
+    worker, api = WorkerSettings.from_env({}), Settings(api_uploads="off")
     assert worker.idle_timeout == api.worker_idle_timeout_seconds
     assert worker.max_lifetime == api.worker_max_lifetime_seconds
     assert worker.region == api.aws_region
