@@ -126,6 +126,20 @@ async def test_a_claimed_job_is_pending_and_reads_back_equal(jobs):
     assert await there(jobs, job) == job
 
 
+async def test_a_job_keeps_the_trace_it_was_asked_for_in_whoever_attaches_and_through_its_attempts(jobs):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    claim = await jobs.claim_workflow(replace(submission(), traceparent=trace))
+    assert claim.job.traceparent == trace
+    other = trace.replace("4bf9", "aaaa")
+    attached = await jobs.claim_workflow(replace(submission(requester=BERT), traceparent=other))
+    assert attached.job.traceparent == trace
+    held = await jobs.lease(claim.job, HERE, LONG)
+    assert held is not None
+    await jobs.requeue(held.job_id, held.fence, LOST, AT_ONCE)
+    again = await there(jobs, held)
+    assert (again.traceparent, again.recipe) == (trace, claim.job.recipe)
+
+
 async def test_a_second_claim_attaches_to_the_live_job(jobs):
     first = await claimed(jobs)
     claim = await jobs.claim_workflow(submission(requester=BERT))

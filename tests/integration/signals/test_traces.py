@@ -55,6 +55,12 @@ def ask(busy: Busy, name: str, trace: str, *, content: bytes | None = None) -> s
     return str(response.json()["job_id"])
 
 
+def large() -> bytes:
+    """Intervals that take some seconds to sort."""
+    starts = ((n * 7919) % 100_000_000 for n in range(1_500_000))
+    return b"".join(b"chr1\t%d\t%d\n" % (start, start + 50) for start in starts)
+
+
 def attempts_of(spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
     return sorted((span for span in spans if span.name == "attempt"), key=lambda span: span.start)
 
@@ -111,10 +117,7 @@ def test_log_lines_of_api_and_worker_have_the_trace(traced):
 @pytest.mark.fault
 def test_the_attempt_after_a_killed_worker_is_in_the_same_trace(traced, receiver):
     trace = "d" * 32
-    # Long enough to be killed in its midst.
-    starts = ((n * 7919) % 100_000_000 for n in range(1_500_000))
-    big = b"".join(b"chr1\t%d\t%d\n" % (start, start + 50) for start in starts)
-    job = ask(traced, "killed.bed", trace, content=big)
+    job = ask(traced, "killed.bed", trace, content=large())
 
     def working() -> bool:
         record = traced.job(job)
@@ -138,6 +141,29 @@ def test_the_attempt_after_a_killed_worker_is_in_the_same_trace(traced, receiver
     assert len([span for span in spans if span.name == "queue"]) == 2
     cut_off = [span for span in spans if span.parent == first.span_id and span.name == "run"]
     assert [span.failed for span in cut_off] == [True]
+
+
+@pytest.mark.fault
+def test_an_attempt_that_another_process_adopts_is_in_the_trace_once(traced, receiver):
+    trace = "b" * 32
+    job = ask(traced, "adopted.bed", trace, content=large())
+
+    def working() -> bool:
+        record = traced.job(job)
+        return bool(record["status"] == "running" and record["progress"]["step"] and traced.attempts())
+
+    traced.until(working, "the attempt runs")
+    traced.until(lambda: {"GET", "queue"} <= {one.name for one in receiver.of_trace(trace)}, "spans arrive")
+    traced.kill()
+    traced.start()
+    record = traced.ended(job)
+    assert [attempt["reason"] for attempt in record["attempts"]] == ["published"]
+    traced.until(lambda: attempts_of(receiver.of_trace(trace)), "the attempt's span arrives")
+    spans = receiver.of_trace(trace)
+    assert_whole(spans)
+    (attempt,) = attempts_of(spans)
+    assert attempt.attributes["adopted"] == "True"
+    assert "run" in {span.name for span in spans}
 
 
 def test_a_job_of_a_request_without_a_trace_begins_one(traced, receiver):
