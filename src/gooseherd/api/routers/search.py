@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_FILES: Final = 20
 """That are searched for one question."""
-_CANDIDATES: Final = 50
+_CANDIDATES: Final = 25
 """Of each format, that are looked at when no files are named: those with an index are searched."""
 _SEARCHED: Final[tuple[Format, ...]] = (formats.GTF, formats.GFF3, formats.GFF, formats.BED)
 _WAIT_SECONDS: Final = 10.0
@@ -204,14 +204,16 @@ class _Searching:
     async def _sort_out(
         self, submissions: Submissions, entries: Sequence[SourceFile], found: _Searched, *, tell: bool
     ) -> None:
+        recipes: list[tuple[SourceFile, Recipe]] = []
         for entry in entries:
             try:
-                recipe = submissions.recipe(entry, Kind.NAMES)
+                recipes.append((entry, submissions.recipe(entry, Kind.NAMES)))
             except (NoSuchPart, UnsupportedFormat):
                 if tell:
                     found.notes.append(f"{entry.name}: names of {entry.file_format.name} are not indexed")
-                continue
-            manifest = await submissions.published(entry, recipe)
+        # Each may be a round trip to the cache.
+        manifests = await asyncio.gather(*(submissions.published(*one) for one in recipes))
+        for (entry, recipe), manifest in zip(recipes, manifests, strict=True):
             if manifest is None:
                 found.missing.append((entry, recipe))
             else:
