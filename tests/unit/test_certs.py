@@ -184,3 +184,11 @@ def test_texts_become_files_that_nobody_else_reads(folder: Path, tmp_path: Path)
     assert Path(made.key).read_bytes() == (folder / "worker.key").read_bytes()
     assert {stat.S_IMODE(path.stat().st_mode) for path in private.iterdir()} == {0o600}
     assert len(list(private.iterdir())) == 2
+
+
+def test_a_secret_has_the_variables_of_one_side_and_no_other_key(tmp_path: Path) -> None:
+    certs.make_all(tmp_path / "certs")
+    secret = certs.as_secret(tmp_path / "certs", "worker")
+    assert Certificates.from_env(secret) is not None
+    api_key = (tmp_path / "certs" / "api.key").read_text()
+    assert api_key not in secret.values()
