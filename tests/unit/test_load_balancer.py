@@ -1,4 +1,4 @@
-"""The local cloud's load balancer: connections in turn, past a task that is away, 503 when nobody is there."""
+"""The local cloud's load balancer: connections in turn, past a task that is away; 503 when all are."""
 
 from __future__ import annotations
 
