@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,31 @@ AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 OF_A_WORKER = {"WORKER_HOST", "WORKER_PORT", "WORKER_HEALTH_PORT"}
 """Read by its command line."""
 APIS = ("api", "localstack-api")
+
+
+def composed(*profiles: str) -> dict[str, Any]:
+    """As an engine's own reader understands the file."""
+    argv = [sys.executable, "-m", "podman_compose", "-f", str(ROOT / "deploy" / "compose.yaml")]
+    done = subprocess.run(
+        [*argv, "--dry-run", *(word for name in profiles for word in ("--profile", name)), "config"],
+        env={"PATH": os.environ["PATH"], "POSTGRES_PASSWORD": "of-the-test", "API_ADMIN_KEY": "of-the-test"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(yaml.safe_load(done.stdout))
+
+
+def test_an_engine_s_own_reader_understands_the_file() -> None:
+    read = composed("mongodb")["services"]
+    assert {"postgres", "mongodb", "setup", "worker1", "worker2", "api"} <= read.keys()
+    api = read["api"]["environment"]
+    assert api["DATABASE_URL"] == "postgresql://gooseherd:of-the-test@postgres:5432/gooseherd"
+    assert api["SYNC_DATA_DIR"] == "/artifacts"
+    assert read["worker2"]["environment"]["WORKER_TLS_KEY"] == "/certs/worker.key"
+    assert read["worker2"]["cap_drop"] == ["ALL"]
 
 
 @pytest.fixture
