@@ -56,7 +56,7 @@ class Scripted:
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         yield Event(1, EventKind.PROGRESS, 0.0, bytes_in=1000)
-        if attempt == AttemptId(self.long_job, 1):
+        if self.long_job is not None and attempt == AttemptId(self.long_job, 1):
             await asyncio.Event().wait()
         await asyncio.sleep(0.3)
         yield Event(2, EventKind.FAILED, 0.0, reason=Reason.SOURCE_INVALID, detail="not a BED", bytes_in=1000)
