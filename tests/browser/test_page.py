@@ -189,6 +189,35 @@ def test_files_that_are_dropped_become_entries_are_opened_and_removed_with_them(
     assert nothing_left_the_host(tab, herd)
 
 
+def test_a_folder_is_dropped_with_what_lies_below_and_what_is_no_data_is_left_out(
+    tab: Tab, herd: Herd
+) -> None:
+    """The entries of a folder as browsers give them; they cannot be made by a script otherwise."""
+    tab.open(f"{herd.url}/?dcc=local&q=below")
+    tab.until("document.querySelector('.count')?.innerText")
+    tab.value(
+        """(() => {
+            const file = name => ({ name, isFile: true, isDirectory: false,
+                file: done => done(new File(['chr1\\t1\\t9\\n' + name], name)) })
+            const folder = (name, ...inside) => ({ name, isFile: false, isDirectory: true,
+                createReader: () => {
+                const pages = [inside, []]
+                return { readEntries: done => done(pages.shift()) }
+            } })
+            const top = folder('top', file('below1.bed'), file('.below.bed'), file('below.docx'),
+                folder('deep', file('below2.bed')))
+            const event = new Event('drop', { bubbles: true, cancelable: true })
+            const data = { types: ['Files'], items: [{ webkitGetAsEntry: () => top }], files: [] }
+            Object.defineProperty(event, 'dataTransfer', { value: data })
+            document.body.dispatchEvent(event)
+        })()"""
+    )
+    tab.until_text("One file of no known format was left out.", ".notice", 60)
+    tab.until_text("added as local/below1.bed", ".uploads")
+    tab.until_text("added as local/below2.bed", ".uploads")
+    assert tab.value("document.querySelectorAll('.uploads .batch').length") == 2
+
+
 def test_an_upload_goes_on_after_a_restart_of_the_service(tab: Tab, herd: Herd) -> None:
     tab.open(f"{herd.url}/?dcc=local")
     tab.until("document.querySelector('.count')?.innerText")

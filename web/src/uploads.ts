@@ -22,6 +22,8 @@ interface Task {
   number: number
   file: File
   indexes: File[]
+  /** Of a folder: what has no known format is left out, and counted. */
+  mayBeLeftOut: boolean
   stop: AbortController
 }
 
@@ -39,13 +41,14 @@ const tasks: Task[] = []
 const stops = new Map<number, AbortController>()
 let numbers = 0
 let working = false
+let leftOut = 0
 
 const change = (number: number, news: Partial<Sending>): void => {
   sending.value = sending.value.map(one => (one.number === number ? { ...one, ...news } : one))
 }
 
 /** Send them, one after the other; indexes with the file whose name they begin with. */
-export async function upload(files: File[]): Promise<void> {
+export async function upload(files: File[], ofFolder = false): Promise<void> {
   if (!files.length) return
   const allowed = await trying('the files cannot be sent', () => call<Uploads>('uploads'))
   if (!allowed) return
@@ -60,7 +63,7 @@ export async function upload(files: File[]): Promise<void> {
   for (const file of files) {
     if (indexes.includes(file)) continue
     const beside = indexes.filter(index => dataOf(index.name) === file.name)
-    const task = { number: ++numbers, file, indexes: beside, stop: new AbortController() }
+    const task = { number: ++numbers, file, indexes: beside, mayBeLeftOut: ofFolder, stop: new AbortController() }
     tasks.push(task)
     stops.set(task.number, task.stop)
     sending.value = [...sending.value, { number: task.number, name: file.name, size: file.size, sent: 0, state: 'waiting', text: 'waits' }]
@@ -87,6 +90,8 @@ async function work(): Promise<void> {
     for (let task = tasks.shift(); task; task = tasks.shift()) await one(task)
   } finally {
     working = false
+    if (leftOut) tell(leftOut === 1 ? 'One file of no known format was left out.' : `${leftOut} files of no known format were left out.`)
+    leftOut = 0
   }
 }
 
@@ -103,7 +108,9 @@ async function one(task: Task): Promise<void> {
     reload()
     if (name && sending.value.filter(each => each.state === 'done').length <= OPENED) show(name)
   } catch (error) {
-    if (stop.signal.aborted) sending.value = sending.value.filter(each => each.number !== number)
+    const unknown = task.mayBeLeftOut && error instanceof Problem && error.status === 422
+    if (unknown) leftOut += 1
+    if (stop.signal.aborted || unknown) sending.value = sending.value.filter(each => each.number !== number)
     else change(number, { state: 'failed', text: error instanceof Problem && error.title !== error.message ? `${error.title}: ${error.message}` : String(error instanceof Error ? error.message : error) })
   }
 }
@@ -196,7 +203,8 @@ addEventListener('drop', event => {
   // The entries are there only while the event is handled.
   const entries = [...event.dataTransfer!.items].map(item => item.webkitGetAsEntry()).filter(one => one !== null)
   const plain = [...event.dataTransfer!.files]
-  void (entries.length ? Promise.all(entries.map(filesOf)).then(found => found.flat()) : Promise.resolve(plain)).then(upload)
+  const folder = entries.some(one => one.isDirectory)
+  void (entries.length ? Promise.all(entries.map(filesOf)).then(found => found.flat()) : Promise.resolve(plain)).then(files => upload(files, folder))
 })
 
 /** A file, or all files in a folder. */
