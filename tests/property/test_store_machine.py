@@ -10,6 +10,7 @@ import pytest
 from hypothesis.stateful import invariant
 from tests.property.batch_rules import BatchRules
 from tests.property.job_rules import JobRules
+from tests.property.key_rules import KeyRules
 from tests.property.store_machine import OpenStore, run_machine
 
 from gooseherd.domain.batch import IN_FLIGHT, BatchId, JobOutcome, Member, member_change
@@ -45,3 +46,9 @@ def test_no_sequence_of_calls_breaks_the_life_of_a_job_or_loses_a_file_of_a_batc
     open_store: OpenStore,
 ) -> None:
     run_machine(WholeStore, open_store, examples=40, steps=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_sequence_of_calls_opens_a_revoked_key_or_a_revoked_token(open_store: OpenStore) -> None:
+    run_machine(KeyRules, open_store, examples=15, steps=25)
