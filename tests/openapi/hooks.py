@@ -1,4 +1,4 @@
-"""JSON lines, as schemathesis sends them."""
+"""JSON lines and pieces of uploads, as schemathesis sends them."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def lines(ctx: Any, value: Any) -> bytes:
         if isinstance(value, bytes)
         else (value if isinstance(value, str) else json.dumps(value)).encode()
     )
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def piece(ctx: Any, value: Any) -> bytes:
+    return lines(ctx, value)

@@ -12,6 +12,7 @@ from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.server.refusals import BodyTooLarge
 from gooseherd.domain.caller import Scope
+from gooseherd.domain.errors import KeyRequired
 from gooseherd.domain.job import Requester
 
 
@@ -43,11 +44,23 @@ Submitter = Annotated[RequestContext, Depends(_submitter)]
 """Raises KeyRequired, ScopeRequired before the body is read."""
 
 
+def _owner(request: Request) -> RequestContext:
+    context = context_of(request.scope)
+    if context.caller.owner is None:
+        raise KeyRequired(Scope.READ)
+    return context
+
+
+KeyOwner = Annotated[RequestContext, Depends(_owner)]
+"""Raises KeyRequired: any credential will do, and none will not."""
+_WITH_KEY: Final = (_admin, _submitter, _owner)
+
+
 def needs_key(route: APIRoute) -> bool:
     """Whether nothing of it is for who shows no key."""
     found = list(route.dependant.dependencies)
-    return any(each.call in (_admin, _submitter) for each in found) or any(
-        each.call in (_admin, _submitter) for outer in found for each in outer.dependencies
+    return any(each.call in _WITH_KEY for each in found) or any(
+        each.call in _WITH_KEY for outer in found for each in outer.dependencies
     )
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.usage import BudgetView, GroupWord, UsageView
-from gooseherd.api.route_parameters import CurrentRequest, problems
+from gooseherd.api.route_parameters import KeyOwner, problems
 from gooseherd.domain.caller import Credential, Scope
-from gooseherd.domain.errors import InvalidInput, KeyRequired, ProcessingDisabled, ScopeRequired
+from gooseherd.domain.errors import InvalidInput, ProcessingDisabled, ScopeRequired
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import parse_dcc
 from gooseherd.domain.usage import UsageQuery
 from gooseherd.domain.usage_report import GroupBy
 
+
+def _written_out(value: object) -> object:
+    """A number would be read as seconds or milliseconds since 1970."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        raise ValueError("a day is written as YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_written_out)]
 _MOST_LINES: Final = 10_000
 _MOST_DAYS: Final = 3660
 
@@ -27,9 +38,9 @@ def usage_routes(dependencies: Dependencies) -> APIRouter:
 
     @router.get("/usage", responses=problems(401, 403, 422, 503))
     async def usage(
-        context: CurrentRequest,
-        first: Annotated[date | None, Query(description="Unset: the first of this month, UTC.")] = None,
-        last: Annotated[date | None, Query(description="Unset: today.")] = None,
+        context: KeyOwner,
+        first: Annotated[Day | None, Query(description="Unset: the first of this month, UTC.")] = None,
+        last: Annotated[Day | None, Query(description="Unset: today.")] = None,
         by: Annotated[
             list[GroupWord] | None,
             Query(max_length=5, description="Told apart by; repeat for more. Unset: day and requester."),
@@ -43,8 +54,6 @@ def usage_routes(dependencies: Dependencies) -> APIRouter:
         reports = dependencies.usage
         if reports is None:
             raise ProcessingDisabled
-        if context.caller.owner is None:
-            raise KeyRequired(Scope.READ)
         if context.caller.credential is Credential.TOKEN:
             raise ScopeRequired(Scope.READ)  # a URL is for a file: it does not tell of its maker
         whose: Requester | None = Requester(requester) if requester is not None else None
