@@ -147,6 +147,6 @@ async def _by_query(
 
 
 async def _by_body(
-    datatype: Datatype, dcc: str, local_id: str, body: Annotated[TicketBody, Body()]
+    datatype: Datatype, dcc: str, local_id: str, body: Annotated[TicketBody | None, Body()] = None
 ) -> Response:
     raise AssertionError("api/htsget/route.py serves these")
