@@ -8,15 +8,17 @@ from typing import Any
 import schemathesis
 
 
+def _as_bytes(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return (value if isinstance(value, str) else json.dumps(value)).encode()
+
+
 @schemathesis.serializer("application/x-ndjson")
 def lines(ctx: Any, value: Any) -> bytes:
-    return (
-        value
-        if isinstance(value, bytes)
-        else (value if isinstance(value, str) else json.dumps(value)).encode()
-    )
+    return _as_bytes(value)
 
 
 @schemathesis.serializer("application/offset+octet-stream")
 def piece(ctx: Any, value: Any) -> bytes:
-    return lines(ctx, value)
+    return _as_bytes(value)
