@@ -21,7 +21,7 @@ import comm
 import pytest
 from comm.base_comm import BaseComm
 from tests.browser.driver import Driver, Tab
-from tests.browser.service import Herd
+from tests.browser.service import ASSEMBLY, Herd
 
 from gooseherd.client import GooseherdClient
 from gooseherd.client.notebook.view import FilesView, packed_igv
@@ -219,6 +219,23 @@ def test_a_file_that_fails_says_why_and_the_others_are_drawn(
         cell = notebook(client.view(names, at="chr1:90000-110000"))
     cell.drawn(2)
     assert "not a whole number" in cell.tab.value("document.querySelector('.gooseherd-view').innerText")
+
+
+def test_a_reference_of_the_catalog_is_prepared_and_its_letters_are_read(herd: Herd, notebook: Any) -> None:
+    folder = herd.origin.folder
+    (folder / "letters.fa").write_text(
+        "".join(f">{name}\n" + "ACGTTGCA" * (length // 8) + "\n" for name, length in ASSEMBLY)
+    )
+    reference, regions = herd.register("letters.fa"), herd.register("regions.bed")
+    with GooseherdClient(herd.url) as client:
+        view = client.view([f"lab/{regions}"], at="chr1:95000-95040", reference=f"lab/{reference}")
+    cell = notebook(view)
+    cell.drawn(2)
+    cell.until(
+        lambda: [one for one in cell.tab.requests if "letters.fa.gz" in one["url"] and one["status"] == 206],
+        "letters are read by range",
+    )
+    assert cell.elsewhere == []
 
 
 def test_what_the_kernel_cannot_do_is_said_in_the_cell(herd: Herd, notebook: Any) -> None:

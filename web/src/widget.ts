@@ -173,7 +173,7 @@ function show(model: Model, root: HTMLElement): () => void {
 
   // -- the files: each is waited for, and drawn when it is there
   let drawing = Promise.resolve()
-  const wait = async (name: string, url: string): Promise<void> => {
+  const wait = async (name: string, url: string, isReference = false): Promise<void> => {
     const item = element('li'), bar = element('progress'), text = element('span', ' asked for')
     bar.max = 100
     bar.setAttribute('aria-label', `Progress of ${name}`)
@@ -187,6 +187,7 @@ function show(model: Model, root: HTMLElement): () => void {
     try {
       await ready(url, { signal: stop.signal, onProgress })
       item.remove()
+      if (isReference) return
       there.push(name)
       drawing = drawing.then(draw).catch(trouble)
     } catch (error) {
@@ -203,7 +204,11 @@ function show(model: Model, root: HTMLElement): () => void {
     clearTimeout(waiting)
     notes.replaceChildren()
     if (stop.signal.aborted) return
-    for (const { name, url } of reply.files as { name: string; url: string }[]) void wait(name, new URL(url, location.href).href)
+    const at = (url: string): string => new URL(url, location.href).href
+    const reference = reply.reference as { name: string; url: string } | null
+    // Nothing is drawn on other sequences first; without it when it cannot be made.
+    if (reference) drawing = wait(reference.name, at(reference.url), true)
+    for (const { name, url } of reply.files as { name: string; url: string }[]) void wait(name, at(url))
   }).catch((error: unknown) => {
     clearTimeout(waiting)
     trouble(error)

@@ -85,11 +85,12 @@ class FilesView(anywidget.AnyWidget):
         self.send({**reply, "id": content.get("id")}, attached)
 
     def _of_files(self, _: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        found = []
-        for name in self.files:
-            entry = self._entry(name)
-            found.append({"name": name, "url": self._address(entry.data_url, entry, self._root(entry))})
-        return {"files": found}, []
+        reference = self._named(self._reference) if self._reference else None
+        return {"files": [self._named(name) for name in self.files], "reference": reference}, []
+
+    def _named(self, name: str) -> dict[str, str]:
+        entry = self._entry(name)
+        return {"name": name, "url": self._address(entry.data_url, entry, self._root(entry))}
 
     def _spec(self, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         names = [name for name in self.files if name in content.get("files", ())]
