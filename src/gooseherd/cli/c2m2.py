@@ -21,7 +21,7 @@ from typing import IO, Any, Final, Self
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import NAMES, from_filename, resolve
-from gooseherd.domain.source import SourceFile, parse_dcc
+from gooseherd.domain.source import LocalId, SourceFile, parse_dcc
 
 _DESCRIPTORS: Final = ("datapackage.json", "C2M2_datapackage.json")
 _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9._~:+@=-]+|\.\.+")
@@ -80,19 +80,22 @@ class C2m2Package:
         """Idempotent."""
         self._stack.close()
 
-    def entries(self, collection: str | None = None) -> Iterator[SourceFile]:
+    def entries(self, collection: str | None = None) -> Iterator[SourceFile | LocalId]:
         """An entry for each row that can be one, of a collection's files alone if it is named.
 
-        Raises NoPackage: the table cannot be read to its end.
+        For a row that can be none, its id: the package still has that file. Raises NoPackage: the table
+        cannot be read to its end.
         """
         wanted = None if collection is None else self._files_of(collection)
         for row in self.rows("file"):
             if wanted is not None and (row.get("id_namespace", ""), row.get("local_id", "")) not in wanted:
                 self.skipped["not in the collection"] += 1
                 continue
-            entry = self._entry(row)
+            local_id, renamed = self._local_id(row)
+            entry = self._entry(row, local_id)
             if entry is not None:
-                yield entry
+                self.renamed += renamed
+            yield LocalId(local_id) if entry is None else entry
 
     def rows(self, table: str) -> Iterator[Row]:
         """A table's rows by column. Raises NoPackage: naming the line that is none."""
@@ -109,7 +112,7 @@ class C2m2Package:
 
     # -- rows to entries -----------------------------------------------------------------------
 
-    def _entry(self, row: Row) -> SourceFile | None:
+    def _entry(self, row: Row, local_id: str) -> SourceFile | None:
         address = row.get("access_url") or row.get("persistent_id") or ""
         if not address.startswith(_ADDRESSES):
             self.skipped["no address to fetch it from (access_url, or a persistent_id that is one)"] += 1
@@ -125,7 +128,7 @@ class C2m2Package:
             entry = SourceFile.from_json(
                 {
                     "dcc": self.dcc,
-                    "local_id": self._local_id(row),
+                    "local_id": local_id,
                     "filename": filename,
                     "file_format": found.name,
                     "access_url": address,
@@ -145,15 +148,17 @@ class C2m2Package:
             return None
         return entry
 
-    def _local_id(self, row: Row) -> str:
-        """The file's own where the catalog can take it: in the package's namespace, of plain signs."""
+    def _local_id(self, row: Row) -> tuple[str, bool]:
+        """The file's own where the catalog can take it: in the package's namespace, of plain signs.
+
+        Else one that is made of it, and True.
+        """
         namespace, given = row.get("id_namespace", ""), row.get("local_id", "")
         plain = _ILLEGAL.sub("_", given).strip("_.~:+@=-")
         if plain == given and len(given) <= 255 and namespace in ("", self._namespace or namespace):
-            return given
-        self.renamed += 1
+            return given, False
         digest = hashlib.sha256(f"{namespace}\n{given}".encode()).hexdigest()[:12]
-        return f"{plain[-200:].lstrip('_.~:+@=-') or 'file'}-{digest}"
+        return f"{plain[-200:].lstrip('_.~:+@=-') or 'file'}-{digest}", True
 
     def _files_of(self, collection: str) -> set[tuple[str, str]]:
         if not self._has("file_in_collection"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gooseherd.cli import formatting
 from gooseherd.cli.c2m2 import C2m2Package, NoPackage, without_filled_in
 from gooseherd.cli.outcome import CommandError, Exit, print_status
+from gooseherd.domain.source import SourceFile
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient
@@ -22,6 +23,10 @@ _AT_ONCE: Final = 5000
 _FEW_REMOVED: Final = 10
 _SHARE_REMOVED: Final = 0.2
 """More than both at once looks like half a package, and is done only when told."""
+_OF_ENTRY: Final = (
+    "filename", "file_format", "access_url", "md5", "sha256", "size_in_bytes", "version_tag", "status",
+    "sidecars", "data_access_level", "package",
+)  # fmt: skip
 
 
 class PackageImport:
@@ -36,7 +41,11 @@ class PackageImport:
         self.skipped: dict[str, int] = {}
 
     def run(self, collection: str | None, *, remove: bool, remove_many: bool, dry_run: bool) -> None:
-        """Raises CommandError: it cannot be read, or too much would be removed; nothing was changed then."""
+        """Files of one collection are a part of the package, so with `collection` none is removed.
+
+        Raises CommandError: it cannot be read, or too much would be removed; nothing was changed then.
+        """
+        remove = remove and collection is None
         with (
             tempfile.TemporaryDirectory(prefix="gooseherd-c2m2-") as folder,
             closing(sqlite3.connect(Path(folder) / "entries.db", isolation_level=None)) as kept,
@@ -45,7 +54,8 @@ class PackageImport:
             kept.execute(
                 "CREATE TABLE entries (local_id TEXT PRIMARY KEY, entry TEXT, state TEXT) WITHOUT ROWID"
             )
-            kept.execute("CREATE TABLE gone (local_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            kept.execute("CREATE TABLE skipped (local_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            kept.execute("CREATE TABLE gone (local_id TEXT PRIMARY KEY, stored TEXT) WITHOUT ROWID")
             self._read(kept, collection)
             known = self._compare(kept)
             (gone,) = kept.execute("SELECT count(*) FROM gone").fetchone()
@@ -67,6 +77,9 @@ class PackageImport:
         kept.execute("BEGIN")
         try:
             for entry in self._package.entries(collection):
+                if not isinstance(entry, SourceFile):
+                    kept.execute("INSERT OR IGNORE INTO skipped VALUES (?)", (entry,))
+                    continue
                 row = entry.local_id, json.dumps(entry.to_json())
                 try:
                     kept.execute("INSERT INTO entries VALUES (?, ?, 'new')", row)
@@ -89,13 +102,16 @@ class PackageImport:
             if stored.get("package") != self._package.name:
                 if found is not None:
                     kept.execute("UPDATE entries SET state = 'other' WHERE local_id = ?", (local_id,))
-                    reason = "its id is that of an entry from elsewhere, which stays"
-                    self.skipped[reason] = self.skipped.get(reason, 0) + 1
+                    self._skip("its id is that of an entry from elsewhere, which stays")
                     self.counts["rows_taken"] -= 1
                 continue
             known += 1
             if found is None:
-                kept.execute("INSERT INTO gone VALUES (?)", (local_id,))
+                # A row that cannot be taken this time is still one of the package.
+                kept.execute(
+                    "INSERT INTO gone SELECT ?, ? WHERE ? NOT IN (SELECT local_id FROM skipped)",
+                    (local_id, json.dumps(_as_registered(stored)), local_id),
+                )
             elif without_filled_in(stored, wanted := json.loads(found[0])) == wanted:
                 kept.execute("UPDATE entries SET state = 'same' WHERE local_id = ?", (local_id,))
                 self.counts["unchanged"] += 1
@@ -108,20 +124,33 @@ class PackageImport:
             outcome = self._client.import_files(row[0].encode() for row in rows)
             self.counts["failed"] += outcome["failed"]
             for error in outcome["errors"]:
-                reason = f"{error['field']}: {error['problem']}"
-                self.skipped[reason] = self.skipped.get(reason, 0) + 1
+                self._skip(f"{error['field']}: {error['problem']}")
 
     def _remove(self, kept: sqlite3.Connection) -> int:
+        """Take out what is gone, unless somebody has registered it anew since it was compared."""
         from gooseherd.client import Missing
 
         removed = 0
-        for (local_id,) in kept.execute("SELECT local_id FROM gone ORDER BY local_id"):
+        for local_id, compared in kept.execute("SELECT local_id, stored FROM gone ORDER BY local_id"):
+            before = json.loads(compared)
             try:
+                now = self._client.file(self._package.dcc, local_id)
+                if without_filled_in(now, before) != before:
+                    self._skip("it is not in the package, but was changed meanwhile: it stays")
+                    continue
                 self._client.remove(self._package.dcc, local_id)
                 removed += 1
             except Missing:  # somebody else was faster
                 continue
         return removed
+
+    def _skip(self, reason: str) -> None:
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+def _as_registered(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What is the entry's own of what the service shows, not how far it is prepared."""
+    return {name: stored.get(name) for name in _OF_ENTRY}
 
 
 def import_package(

@@ -69,7 +69,10 @@ def import_(
         typer.Option(metavar="NAME", help="Whose next version it is, if not by dcc.tsv."),
     ] = None,
     collection: Annotated[
-        str | None, typer.Option(metavar="LOCAL_ID", help="Only the files of this collection of the package.")
+        str | None,
+        typer.Option(
+            metavar="LOCAL_ID", help="Only the files of this collection of the package; none is removed."
+        ),
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave entries that the package no longer has.")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,58 @@ async def test_only_the_files_of_a_collection_are_taken(town: Any, tmp_path: Pat
     assert await names(town) == ["F1", "F2"]
     with pytest.raises(CommandError, match="no file is in the collection"):
         await bring(town, folder, collection="C9")
+
+
+async def test_a_collection_removes_nothing_of_another_one_or_of_the_whole(town: Any, tmp_path: Path) -> None:
+    members = [("F1", "A"), ("F2", "B")]
+    folder = write(tmp_path / "p", [row(f"F{number}") for number in range(4)], members)
+    await bring(town, folder, collection="A")
+    assert (await bring(town, folder, collection="B"))["removed"] == 0
+    assert await names(town) == ["F1", "F2"]
+    await bring(town, folder)
+    tried = await bring(town, folder, collection="B", dry_run=True)
+    assert (tried["unchanged"], tried["removed"]) == (1, 0)
+    await bring(town, folder, collection="B", remove_many=True)
+    assert await names(town) == ["F0", "F1", "F2", "F3"]
+
+
+async def test_a_row_that_cannot_be_taken_this_time_is_not_gone(town: Any, tmp_path: Path) -> None:
+    rows = [row("F1"), row("F2"), row("F3"), row("F4"), row("a/b")]
+    await bring(town, write(tmp_path / "p", rows))
+    before = await names(town)
+    rows = [
+        row("F1", size_in_bytes="many"),
+        row("F2", file_format="format:1915", filename="F2"),
+        row("F3", access_url=""),
+        row("a/b", md5="xyz"),
+    ]
+    counts = await bring(town, write(tmp_path / "p", rows))
+    assert (counts["rows_taken"], counts["removed"], counts["renamed"]) == (0, 1, 0)
+    assert await names(town) == [name for name in before if name != "F4"]
+
+
+async def test_an_entry_that_is_registered_anew_while_the_import_runs_stays(
+    town: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bring(town, write(tmp_path / "p", [row(f"F{number}") for number in range(4)]))
+    write(tmp_path / "p", [row("F0"), row("new")])
+    import_files, loop = GooseherdClient.import_files, asyncio.get_running_loop()
+
+    def while_somebody_registers(client: GooseherdClient, lines: Any) -> Any:
+        others = town.register(local_id="F1", dcc="4dn"), changed(town, "F2", md5="1" * 32)
+        for one in others:
+            asyncio.run_coroutine_threadsafe(one, loop).result(30)
+        return import_files(client, lines)
+
+    monkeypatch.setattr(GooseherdClient, "import_files", while_somebody_registers)
+    counts = await bring(town, tmp_path / "p")
+    assert counts["removed"] == 1
+    assert counts["skipped"] == {"it is not in the package, but was changed meanwhile: it stays": 2}
+    assert await names(town) == ["F0", "F1", "F2", "new"]
+
+
+async def changed(town: Any, local_id: str, **fields: Any) -> None:
+    await town.files.put([replace(await town.files.get("4dn", local_id), **fields)])
 
 
 def test_what_is_no_package_is_refused_with_words(tmp_path: Path) -> None:
