@@ -123,6 +123,10 @@ class Dependencies:
     """Within ten minutes; each costs an attempt. The admin's are not counted."""
     raw_per_requester: int = 64
     """Responses at a time with upstream's own bytes; each holds a connection to the source's host."""
+    tickets_per_requester: int = 16
+    """Of htsget, that are being made at a time; each may take an index apart."""
+    searches_per_requester: int = 4
+    """By name, at a time; each may read megabytes of indexes."""
     event_streams_per_requester: int = 100
     event_streams: int = 2000
     """Of all requesters together."""

@@ -10,8 +10,10 @@ import bisect
 import gzip
 import io
 import struct
+import threading
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -71,12 +73,16 @@ class GenomeIndex:
         self.names: list[bytes] | None = None
         self._min_shift, self._depth, self._csi = _MIN_SHIFT, _DEPTH, False
         with _whole():
-            self._at = self._read_head()
+            self._places = array("q", [self._read_head()])
+        self._linear_places = array("q")
+        """Where the bins of each sequence are, and what is behind them, as far as they were looked for."""
+        self._walking = threading.Lock()
+        self._placed_end: int | None = None
 
     @property
     def size(self) -> int:
         """Bytes that it takes in memory."""
-        return len(self._data)
+        return len(self._data) + (self.sequences + 1) * 2 * self._places.itemsize
 
     def chunks(self, sequence: int, start: int, end: int | None) -> list[Chunk]:
         """What may hold records that overlap [start, end), in the file's order; end None: the sequence's end.
@@ -84,8 +90,23 @@ class GenomeIndex:
         Raises:
             BadIndex: the index is damaged.
         """
+        return self.chunks_of(sequence, [(start, end)])
+
+    def chunks_of(self, sequence: int, spans: Sequence[tuple[int, int | None]]) -> list[Chunk]:
+        """The same of several spans, which are in order and do not overlap, for the price of about one.
+
+        Raises:
+            BadIndex: the index is damaged.
+        """
+        if not 0 <= sequence < self.sequences:
+            return []
+        most = 1 << (self._min_shift + 3 * self._depth)
+        cut = [(start, most if end is None else min(end, most)) for start, end in spans]
+        cut = [(start, end) for start, end in cut if start < end]
+        if not cut:
+            return []
         with _whole():
-            return self._chunks(sequence, start, end)
+            return self._overlapping(sequence, cut)
 
     def placed_end(self) -> int:
         """Where what has a place on a sequence ends; 0: nothing has. Behind it are unplaced reads.
@@ -93,19 +114,10 @@ class GenomeIndex:
         Raises:
             BadIndex: the index is damaged.
         """
-        last = ((1 << 3 * (self._depth + 1)) - 1) // 7
-        with _whole():
-            at, end = self._at, 0
-            for _ in range(self.sequences):
-                for number, _, where, count in self._bins(at):
-                    # Of the pseudo-bin the first chunk is the whole sequence's, the second counts reads.
-                    for n in range(min(count, 1) if number >= last else count):
-                        end = max(end, _CHUNK.unpack_from(self._data, where + n * _CHUNK.size)[1])
-                at = self._after
-                if not self._csi:
-                    first, entries = self._linear(at)
-                    at = first + entries * 8
-            return end
+        if self._placed_end is None:
+            with _whole():
+                self._placed_end = self._find_placed_end()
+        return self._placed_end
 
     # --------------------------------------------------------------------------------------
 
@@ -165,6 +177,32 @@ class GenomeIndex:
             raise BadIndex("an impossible number of sequences")
         return int(number)
 
+    def _find_placed_end(self) -> int:
+        last, end = ((1 << 3 * (self._depth + 1)) - 1) // 7, 0
+        for sequence in range(self.sequences):
+            for number, _, where, count in self._bins(self._place(sequence)[0]):
+                # Of the pseudo-bin the first chunk is the whole sequence's, the second counts reads.
+                for n in range(min(count, 1) if number >= last else count):
+                    end = max(end, int(_CHUNK.unpack_from(self._data, where + n * _CHUNK.size)[1]))
+        return end
+
+    def _place(self, sequence: int) -> tuple[int, int]:
+        """Where its bins are, and what is behind them. Each sequence is walked over once, by one thread."""
+        if sequence >= len(self._linear_places):
+            with self._walking:
+                while sequence >= len(self._linear_places):
+                    at = self._behind_bins(self._places[-1])
+                    first, count = (at, 0) if self._csi else self._linear(at)
+                    self._places.append(first + count * 8)
+                    self._linear_places.append(at)
+        return self._places[sequence], self._linear_places[sequence]
+
+    def _behind_bins(self, at: int) -> int:
+        behind = at + _I32.size
+        for _, _, where, chunks in self._bins(at):
+            behind = where + chunks * _CHUNK.size
+        return behind
+
     def _bins(self, at: int) -> Iterator[tuple[int, int, int, int]]:
         """(number, loffset, where its chunks are, how many) of the bins at `at`."""
         data = self._data
@@ -180,7 +218,6 @@ class GenomeIndex:
                 raise BadIndex("it is cut")
             yield number, loffset[0] if loffset else 0, at, chunks
             at += chunks * _CHUNK.size
-        self._after = at
 
     def _linear(self, at: int) -> tuple[int, int]:
         """(where the linear index's entries are, how many)."""
@@ -189,32 +226,22 @@ class GenomeIndex:
             raise BadIndex("it is cut")
         return at + 4, count
 
-    def _chunks(self, sequence: int, start: int, end: int | None) -> list[Chunk]:
-        if not 0 <= sequence < self.sequences:
-            return []
-        at = self._at
-        for _ in range(sequence):
-            for _ in self._bins(at):
-                pass
-            at = self._after
-            if not self._csi:
-                first, count = self._linear(at)
-                at = first + count * 8
-        most = 1 << (self._min_shift + 3 * self._depth)
-        end = most if end is None else min(end, most)
-        if start >= end:
-            return []
-        return self._overlapping(at, start, end)
-
-    def _overlapping(self, at: int, start: int, end: int) -> list[Chunk]:
-        found: list[Chunk] = []
-        data, upper = self._data, (1 << 64) - 1
+    def _overlapping(self, sequence: int, spans: Sequence[tuple[int, int]]) -> list[Chunk]:
+        """One pass over the bins, each of which finds its spans: those are in order."""
+        at, behind = self._place(sequence)
+        data, top = self._data, (1 << 64) - 1
         levels = [((1 << 3 * level) - 1) // 7 for level in range(self._depth + 2)]
         last = levels.pop()
-        window = start >> self._min_shift
-        first_leaf = levels[-1] + window
-        leaf, leaf_begin = last, upper
-        loffsets: dict[int, int | None] = dict.fromkeys(_walk(first_leaf))
+        starts, ends = [start for start, _ in spans], [end for _, end in spans]
+        windows = [start >> self._min_shift for start in starts]
+        first_leaves = [levels[-1] + window for window in windows]
+        loffsets: dict[int, int | None] = {
+            number: None for leaf in first_leaves for number in (_walk(leaf) if self._csi else ())
+        }
+        found: list[list[Chunk]] = [[] for _ in spans]
+        # What a bin says of a span it says of all spans before it, too: they have it in the end.
+        uppers, leaves = [top] * len(spans), [(last, top)] * len(spans)
+        gathered = 0
         for number, loffset, where, count in self._bins(at):
             if number >= last or not count:
                 continue  # the pseudo-bin counts reads
@@ -222,21 +249,36 @@ class GenomeIndex:
             shift = self._min_shift + 3 * (self._depth - level)
             begins = (number - levels[level]) << shift
             (begin,) = _U64.unpack_from(data, where)
-            if begins >= end:
-                upper = min(upper, begin)  # the file is sorted: all that begins before `end` lies before it
-            elif begins + (1 << shift) > start:
-                if len(found) + count > _CHUNKS:
+            past = bisect.bisect_right(ends, begins)
+            if past:
+                # The file is sorted: all that begins before the end of the span lies before it.
+                uppers[past - 1] = min(uppers[past - 1], begin)
+            until = bisect.bisect_left(starts, begins + (1 << shift))
+            if past < until:
+                gathered += count * (until - past)
+                if gathered > _CHUNKS and len(spans) > 1:
+                    return self._overlapping(sequence, [(starts[0], ends[-1])])
+                if gathered > _CHUNKS:
                     raise BadIndex("more chunks than any index has")
-                found += (Chunk(*_CHUNK.unpack_from(data, where + n * _CHUNK.size)) for n in range(count))
+                chunks = [Chunk(*_CHUNK.unpack_from(data, where + n * _CHUNK.size)) for n in range(count)]
+                for span in range(past, until):
+                    found[span] += chunks
             if number in loffsets:
                 loffsets[number] = loffset
-            if first_leaf <= number < leaf:
-                leaf, leaf_begin = number, begin
-        lower = next((offset for offset in loffsets.values() if offset is not None), 0)
-        if not self._csi:
-            lower = self._lowest(self._after, window)
-        # Reads that are placed but not mapped are in leaves only, and no linear index counts them.
-        return _merged(found, min(lower, leaf_begin), upper)
+            if number >= levels[-1] and (span := bisect.bisect_right(first_leaves, number)):
+                leaves[span - 1] = min(leaves[span - 1], (number, begin))
+        result: list[Chunk] = []
+        upper, leaf = top, (last, top)
+        for span in reversed(range(len(spans))):
+            upper, leaf = min(upper, uppers[span]), min(leaf, leaves[span])
+            if self._csi:
+                walked = (loffsets[number] for number in _walk(first_leaves[span]))
+                lower = next((offset for offset in walked if offset is not None), 0)
+            else:
+                lower = self._lowest(behind, windows[span])
+            # Reads that are placed but not mapped are in leaves only, and no linear index counts them.
+            result += _merged(found[span], min(lower, leaf[1]), upper)
+        return _merged(result, 0, top) if len(spans) > 1 else result
 
     def _lowest(self, at: int, window: int) -> int:
         """By the linear index at `at`: no mapped record that reaches into `window` or further lies before."""

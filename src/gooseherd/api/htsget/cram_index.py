@@ -6,7 +6,7 @@ import bisect
 import gzip
 import io
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gooseherd.domain.byterange import ByteRange
@@ -19,7 +19,9 @@ END_MARKERS: Final = (
 """The last container, of versions 3 and 2.1 (CRAMv3 §9)."""
 _UNPLACED: Final = -1
 _SEVERAL: Final = -2
-_COLUMNS: Final = 6
+
+Span = tuple[int, int | None]
+"""Half-open, from 0; None: to the end of the sequence."""
 
 
 class ContainerIndex:
@@ -41,23 +43,22 @@ class ContainerIndex:
         """Where the containers of reads begin; `end` when there are none."""
         return self._containers[0] if self._containers else end
 
-    def containers(self, sequence: int | None, start: int, stop: int | None, end: int) -> list[ByteRange]:
-        """Those that may overlap [start, stop) of a sequence; None: reads without a place.
+    def containers(self, wanted: Mapping[int | None, Sequence[Span]], end: int) -> list[ByteRange]:
+        """Those that may overlap spans of sequences, which are in order; None: reads without a place.
 
-        `end`: where the last container ends.
+        `end`: where the last container ends. All is found in one pass, whatever is asked for.
         """
-        wanted: Iterable[int]
-        if sequence is None:
-            wanted = {at for number, _, _, at in self._slices if number in (_UNPLACED, _SEVERAL)}
-        else:
-            wanted = {
-                at
-                for number, begins, ends, at in self._slices
-                if number == _SEVERAL
-                or (number == sequence and ends > start and (stop is None or begins < stop))
-            }
+        starts = {number: [start for start, _ in spans] for number, spans in wanted.items()}
+        places: set[int] = set()
+        for number, begins, ends, at in self._slices:
+            if number == _SEVERAL or (number == _UNPLACED and None in wanted):
+                places.add(at)
+            elif spans := wanted.get(number):
+                before = bisect.bisect_left(starts[number], ends)
+                if before and ((stop := spans[before - 1][1]) is None or begins < stop):
+                    places.add(at)
         found: list[ByteRange] = []
-        for at in sorted(wanted):
+        for at in sorted(places):
             place = bisect.bisect_right(self._containers, at)
             until = self._containers[place] if place < len(self._containers) else end
             if found and found[-1].stop == at:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
 from gooseherd.api.part_response import PartMissing
-from gooseherd.blocking import in_thread
+from gooseherd.blocking import in_executor
 from gooseherd.domain.artifact import Part
 from gooseherd.domain.bgzf import BLOCK_BYTES, END_MARKER, BlockHeader, NotBgzf, inflate, read_header
 from gooseherd.domain.byterange import ByteRange
@@ -47,9 +48,10 @@ Stretch = ByteRange | bytes
 class PublishedBlocks:
     """One part in the cache."""
 
-    def __init__(self, cache: CacheBackend, part: Part) -> None:
+    def __init__(self, cache: CacheBackend, part: Part, threads: Executor) -> None:
         self._cache = cache
         self._part = part
+        self._threads = threads
 
     async def header(self) -> FileHeader:
         """Of a BAM or of text whose header lines begin with `#`.
@@ -59,7 +61,9 @@ class PublishedBlocks:
         """
         for step in _HEADER_STEPS:
             content = await self._read(ByteRange(0, min(step, self._part.size)))
-            found = await in_thread(_header_of, content, whole=len(content) == self._part.size)
+            found = await in_executor(
+                self._threads, _header_of, content, whole=len(content) == self._part.size
+            )
             if found is not None:
                 return found
             if len(content) == self._part.size:
@@ -81,13 +85,13 @@ class PublishedBlocks:
             content, length = await self._block(first)
             cut = content[within : until if first == last else None]
             if cut:
-                found.append(await in_thread(as_block, cut))
+                found.append(await in_executor(self._threads, as_block, cut))
             first += length
         found += split(first, last)
         if until and (chunk.begin >> 16) < last:
             content, _ = await self._block(last)
             if content[:until]:
-                found.append(await in_thread(as_block, content[:until]))
+                found.append(await in_executor(self._threads, as_block, content[:until]))
         return found
 
     async def _block(self, at: int) -> tuple[bytes, int]:
@@ -99,7 +103,7 @@ class PublishedBlocks:
             header = read_header(block)
             if header is None:
                 raise UnreadableFile("its index leads to where no block begins")
-            return await in_thread(inflate, block[: header.length], header), header.length
+            return await in_executor(self._threads, inflate, block[: header.length], header), header.length
         except NotBgzf:
             raise UnreadableFile("its index leads to where no block begins") from None
 

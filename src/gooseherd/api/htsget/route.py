@@ -9,6 +9,7 @@ from typing import Final, get_args
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gooseherd.api.allowances import Concurrent
 from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
@@ -39,8 +40,8 @@ from gooseherd.domain.keys import Recipe
 from gooseherd.domain.source import AccessLevel, SourceFile
 
 _DATATYPES: Final[tuple[Datatype, ...]] = get_args(Datatype)
-_BODY_BYTES: Final = 1 << 20
-"""Of a POST: ten thousand regions take half of that."""
+_BODY_BYTES: Final = 1 << 18
+"""Of a POST: a thousand regions take a quarter of that."""
 _SERVICE_INFO: Final = "service-info"
 
 
@@ -65,6 +66,7 @@ class HtsgetRoute:
         self._describing = describing
         self._retries = retries
         self._tickets = Tickets(dependencies.cache) if dependencies.cache is not None else None
+        self.places = Concurrent("tickets", per_requester=dependencies.tickets_per_requester)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Errors are raised; the middleware answers them."""
@@ -150,7 +152,8 @@ class _TicketResponse:
             return False
         url = await self.route.url_of(entry, self.recipe, manifest, self.context)
         try:
-            ticket = await self.tickets.ticket(PublishedFile(entry.name, manifest, url), self.request)
+            with self.route.places.place(self.context.requester):
+                ticket = await self.tickets.ticket(PublishedFile(entry.name, manifest, url), self.request)
         except PartMissing:
             self.submissions.forget(entry, self.recipe)
             return False

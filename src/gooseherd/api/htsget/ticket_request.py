@@ -18,7 +18,7 @@ FORMATS: Final[Mapping[Datatype, tuple[str, ...]]] = {"reads": ("BAM", "CRAM"), 
 """What a client may ask for, the default first."""
 UNPLACED: Final = "*"
 """As a reference name: reads without a place."""
-MOST_REGIONS: Final = 10_000
+MOST_REGIONS: Final = 1000
 """Of one request; an exome's targets are 200,000, and nobody asks for them one by one."""
 
 _FIELDS: Final = frozenset(

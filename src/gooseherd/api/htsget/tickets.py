@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
-from gooseherd.api.htsget.cram_index import END_MARKERS, ContainerIndex
+from gooseherd.api.htsget.cram_index import END_MARKERS, ContainerIndex, Span
 from gooseherd.api.htsget.published_blocks import FileHeader, PublishedBlocks, Stretch, UnreadableFile, split
 from gooseherd.api.htsget.ticket_request import UNPLACED, TicketRequest
 from gooseherd.api.part_response import PartMissing
 from gooseherd.api.shared_loads import SharedLoads
-from gooseherd.blocking import in_thread
+from gooseherd.blocking import in_executor
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.bgzf import END_MARKER
 from gooseherd.domain.byterange import ByteRange
@@ -33,6 +35,9 @@ _NEAR_BYTES: Final = 128 << 10
 """Chunks this near to each other become one: what lies between costs less than another request."""
 _MOST_CHUNKS: Final = 64
 """Of one ticket; the nearest become one beyond that. Each has two blocks of its own in the ticket at most."""
+
+_THREADS: Final = 2
+"""That take indexes apart: what many regions cost is nobody else's wait."""
 
 Class = Literal["header", "body"]
 Entry = tuple[Stretch, Class]
@@ -59,6 +64,7 @@ class Tickets:
         self._headers: SharedLoads[FileHeader] = SharedLoads(_KEPT_HEADER_BYTES)
         self._loading = asyncio.Semaphore(2)
         """Loads of indexes at a time: each may take INDEX_BYTES."""
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="htsget")
 
     async def ticket(self, file: PublishedFile, request: TicketRequest) -> dict[str, Any]:
         """The body of the response.
@@ -85,7 +91,7 @@ class Tickets:
     async def _of_blocks(
         self, file: PublishedFile, data: Part, index: Part, request: TicketRequest
     ) -> list[Entry]:
-        blocks = PublishedBlocks(self._cache, data)
+        blocks = PublishedBlocks(self._cache, data, self._threads)
         header = await self._headers.get(data.sha256, partial(_header, blocks))
         end = await blocks.records_end()
         begin = min(header.end, end)
@@ -96,14 +102,14 @@ class Tickets:
             chunks = [Chunk(begin, end)]
         else:
             opened = await self._indexes.get(index.sha256, partial(self._open_index, index))
-            chunks = await in_thread(_chunks, file, opened, header, request.regions, end)
+            chunks = await in_executor(self._threads, _chunks, file, opened, header, request.regions, end)
         body = await asyncio.gather(*map(blocks.stretches, chunks))
         found += [(stretch, "body") for stretches in body for stretch in stretches]
         return [*found, (END_MARKER, "body")]
 
     async def _open_index(self, part: Part) -> tuple[GenomeIndex, int]:
         async with self._loading:
-            index = await in_thread(GenomeIndex, await self._whole(part))
+            index = await in_executor(self._threads, GenomeIndex, await self._whole(part))
             return index, index.size
 
     async def _whole(self, part: Part) -> bytes:
@@ -129,14 +135,14 @@ class Tickets:
         if request.regions is None:
             spans = [ByteRange(first, end)] if first < end else []
         else:
-            spans = await in_thread(_containers, file, opened, request.regions, end)
+            spans = await in_executor(self._threads, _containers, file, opened, request.regions, end)
         found += [(part, "body") for span in spans for part in split(span.start, span.stop)]
         return [*found, (marker, "body")] if marker else found
 
     async def _open_cram_index(self, part: Part) -> tuple[ContainerIndex, int]:
         async with self._loading:
             content = await self._whole(part)
-            return await in_thread(ContainerIndex, content), 20 * len(content)
+            return await in_executor(self._threads, ContainerIndex, content), 20 * len(content)
 
     async def _end_of_cram(self, part: Part) -> bytes:
         span = ByteRange(max(part.size - max(map(len, END_MARKERS)), 0), part.size)
@@ -152,39 +158,63 @@ async def _header(blocks: PublishedBlocks) -> tuple[FileHeader, int]:
 def _chunks(
     file: PublishedFile, index: GenomeIndex, header: FileHeader, regions: Sequence[Region], end: int
 ) -> list[Chunk]:
+    spans = _spans(regions)
     numbers = header.sequences
     if numbers is None:
-        names = index.names or []
-        numbers = {word.decode("utf-8", "surrogateescape"): number for number, word in enumerate(names)}
+        wanted = {name.encode("utf-8", "surrogateescape"): name for name in spans}
+        numbers = {wanted[word]: n for n, word in enumerate(index.names or ()) if word in wanted}
+    unknown = spans.keys() - numbers.keys() - ({UNPLACED} if index.names is None else set())
+    # Of sequences that a header declares, an index of text has only those with records.
+    _check_names(file, [name for name in spans if name in unknown])
     found: list[Chunk] = []
-    for region in regions:
-        if region.contig == UNPLACED and index.names is None:
+    for name, of_sequence in spans.items():
+        if name == UNPLACED and index.names is None:
             found.append(Chunk(max(index.placed_end(), header.end), end))
-        elif region.contig in numbers:
-            found += index.chunks(numbers[region.contig], region.start, region.end)
-        elif all(contig.name != region.contig for contig in file.manifest.contigs):
-            # Of sequences that a header declares, an index of text has only those with records.
-            raise NotFound("sequence", region.contig)
+        elif name in numbers:
+            found += index.chunks_of(numbers[name], of_sequence)
     return _merged(found)
 
 
 def _containers(
     file: PublishedFile, index: ContainerIndex, regions: Sequence[Region], end: int
 ) -> list[ByteRange]:
-    numbers = {contig.name: number for number, contig in enumerate(file.manifest.contigs)}
-    found: list[ByteRange] = []
+    spans = _spans(regions)
+    _check_names(file, [name for name in spans if name != UNPLACED])
+    wanted: dict[int | None, Sequence[Span]] = {
+        number: spans[contig.name]
+        for number, contig in enumerate(file.manifest.contigs)
+        if contig.name in spans
+    }
+    if UNPLACED in spans:
+        wanted[None] = spans[UNPLACED]
+    return index.containers(wanted, end)
+
+
+def _spans(regions: Iterable[Region]) -> Mapping[str, Sequence[Span]]:
+    """By sequence, in order and without overlaps: what is asked for twice is looked for once."""
+    by_name: defaultdict[str, list[Span]] = defaultdict(list)
     for region in regions:
-        if region.contig != UNPLACED and region.contig not in numbers:
-            raise NotFound("sequence", region.contig)
-        sequence = None if region.contig == UNPLACED else numbers[region.contig]
-        found += index.containers(sequence, region.start, region.end, end)
-    merged: list[ByteRange] = []
-    for span in sorted(found, key=lambda span: span.start):
-        if merged and span.start <= merged[-1].stop:
-            merged[-1] = ByteRange(merged[-1].start, max(merged[-1].stop, span.stop))
+        by_name[region.contig].append((region.start, region.end))
+    return {name: _joined_spans(spans) for name, spans in by_name.items()}
+
+
+def _joined_spans(spans: Iterable[Span]) -> list[Span]:
+    joined: list[Span] = []
+    for start, end in sorted(spans, key=lambda span: span[0]):
+        if joined and ((last := joined[-1][1]) is None or start <= last):
+            joined[-1] = joined[-1][0], None if last is None or end is None else max(last, end)
         else:
-            merged.append(span)
-    return merged
+            joined.append((start, end))
+    return joined
+
+
+def _check_names(file: PublishedFile, names: Sequence[str]) -> None:
+    """Raises NotFound: the file declares no sequence of that name."""
+    if not names:
+        return
+    declared = {contig.name for contig in file.manifest.contigs}
+    if missing := next((name for name in names if name not in declared), None):
+        raise NotFound("sequence", missing)
 
 
 def _merged(chunks: Iterable[Chunk]) -> list[Chunk]:
