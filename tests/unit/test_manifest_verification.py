@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
 from gooseherd.control import manifest_verification
+from gooseherd.control.lease_holder import LeaseHolder
+from gooseherd.control.limits import Timing
 from gooseherd.control.manifest_verification import Digests, publish_verified, verify_published
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import CacheUnavailable, LeaseLost, Misconfigured
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
-from gooseherd.domain.job import JobId
-from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, result_name
+from gooseherd.domain.job import Job, JobId
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, WorkflowKey, cache_key, result_name
+from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache
 
 SOURCE = SourceFile(Dcc("lab"), LocalId("x"), "x.bed", BED, "https://files.example.org/x.bed", md5="ab" * 16)
@@ -177,3 +185,98 @@ async def test_an_api_that_may_not_write_manifests_says_so() -> None:
     await written(cache, MADE)
     failure = (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).failure
     assert (failure.reason, "S3 refuses" in failure.detail) == (Reason.MISCONFIGURED, True)
+
+
+class Reading(MemoryCache):
+    """Of the data part the second chunk never comes, unless that is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way = 0
+        self.begun = asyncio.Event()
+        self.allowed = asyncio.Event()
+        self.index_broken = False
+
+    async def _read(self, key: CacheKey, span: ByteRange | None) -> AsyncIterator[bytes]:
+        if key.endswith("/index") and self.index_broken:
+            await self.begun.wait()
+            raise CacheUnavailable("get")
+        if not key.endswith("/data"):
+            async for chunk in super()._read(key, span):
+                yield chunk
+            return
+        self.under_way += 1
+        try:
+            yield DATA[:200]
+            self.begun.set()
+            await self.allowed.wait()
+            yield DATA[200:]
+        finally:
+            self.under_way -= 1
+
+
+@pytest.fixture
+async def reading(monkeypatch: pytest.MonkeyPatch) -> Reading:
+    monkeypatch.setattr(manifest_verification, "DIGESTED_BYTES", 10)
+    cache = Reading()
+    await cache.put_if_absent(key("data"), DATA)
+    await cache.put_if_absent(key("index"), INDEX)
+    await written(cache, MADE)
+    return cache
+
+
+async def test_when_a_part_cannot_be_read_the_others_are_read_no_further(reading: Reading) -> None:
+    reading.index_broken = True
+    digests = Digests(None)
+    for _ in range(4):  # More often than parts are read at once.
+        reading.begun.clear()
+        async with asyncio.timeout(10):
+            with pytest.raises(CacheUnavailable):
+                await publish_verified(reading, SOURCE, RECIPE, ATTEMPT, digests)
+        assert reading.under_way == 0
+    reading.index_broken = False
+    reading.allowed.set()
+    async with asyncio.timeout(10):
+        assert (await publish_verified(reading, SOURCE, RECIPE, ATTEMPT, digests)).manifest == MADE
+
+
+async def test_when_a_part_is_wrong_the_others_are_read_no_further(reading: Reading) -> None:
+    second = AttemptId(JobId("job"), 2)
+    await written(reading, lie(parts=(MADE.parts[0], replace(MADE.parts[1], sha256="0" * 64))), second)
+    async with asyncio.timeout(10):
+        wrong = await publish_verified(reading, SOURCE, RECIPE, second, Digests(None))
+    assert (wrong.manifest, "index part has another digest" in wrong.failure.detail) == (None, True)
+    assert reading.under_way == 0
+
+
+async def test_a_lost_lease_ends_the_reading_of_parts(reading: Reading) -> None:
+    now, hour = datetime(2026, 5, 4, tzinfo=UTC), timedelta(hours=1)
+    job = Job(
+        *(ATTEMPT.job_id, WorkflowKey("x"), SOURCE, RECIPE, Status.FINALIZING, Priority.INTERACTIVE, ()),
+        *(now, now, now),
+    )
+    no_store = cast(JobStore, None)  # Nothing renews the lease here.
+    lease_holder = LeaseHolder(no_store, job, Timing(hour, hour, hour, hour))
+    digests = Digests(None)
+    verifying = asyncio.create_task(
+        lease_holder.unless_lost(publish_verified(reading, SOURCE, RECIPE, ATTEMPT, digests))
+    )
+    async with asyncio.timeout(10):
+        await reading.begun.wait()
+        lease_holder.lost.set()
+        with pytest.raises(LeaseLost):
+            await verifying
+    assert (reading.under_way, await published(reading)) == (0, b"")
+
+
+async def test_huge_parts_leave_a_place_for_others(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_verification, "_HUGE_BYTES", len(DATA))
+    digests = Digests(None)
+    huge = [asyncio.create_task(digests.differs(reading, MADE.parts[0])) for _ in range(5)]
+    await reading.put_if_absent(key("small"), DATA[1:])
+    async with asyncio.timeout(10):
+        await reading.begun.wait()
+        assert not await digests.differs(reading, part(Kind.INDEX, "small", DATA[1:]))
+        assert 0 < reading.under_way < 3
+        reading.allowed.set()
+        assert not any(await asyncio.gather(*huge))

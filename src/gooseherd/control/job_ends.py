@@ -92,12 +92,14 @@ class JobEnds:
             return
         with self._finalizers.finalizing(job.job_id):
             verification = await lease_holder.insist(
-                lambda: publish_verified(
-                    self._cache,
-                    job.source,
-                    job.recipe,
-                    AttemptId(job.job_id, job.attempt),
-                    self._digests,
+                lambda: lease_holder.unless_lost(
+                    publish_verified(
+                        self._cache,
+                        job.source,
+                        job.recipe,
+                        AttemptId(job.job_id, job.attempt),
+                        self._digests,
+                    )
                 )
             )
             if verification.manifest is None:

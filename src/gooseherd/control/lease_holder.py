@@ -104,6 +104,24 @@ class LeaseHolder:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
+    async def unless_lost(self, work: Awaitable[T]) -> T:
+        """The result of `work`, which is cancelled, and has ended, when the lease is lost.
+
+        Raises:
+            LeaseLost: the lease went first.
+        """
+        task = asyncio.ensure_future(work)
+        lost = asyncio.create_task(self.lost.wait())
+        try:
+            await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            task.cancel()
+            lost.cancel()
+            await asyncio.gather(task, lost, return_exceptions=True)
+        raise LeaseLost(self.job.job_id, self.job.fence)
+
     async def edge(self, target: Status, write: Callable[[], Awaitable[object]]) -> None:
         """Insist on a write that moves the job to `target`.
 

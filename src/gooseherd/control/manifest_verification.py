@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +25,11 @@ from gooseherd.domain.source import SourceFile
 
 DIGESTED_BYTES: Final = 8 << 20
 """Parts up to here are read and digested where nothing else was asked for: most indexes and small files."""
-_DIGESTED_AT_ONCE: Final = 2
-"""Large parts of one process: the others wait, so that readers of what is published get their share."""
+_DIGESTED_AT_ONCE: Final = 3
+"""Parts above that, of one process: the others wait, so that readers of what is published get their share."""
+_HUGE_BYTES: Final = 1 << 30
+_HUGE_AT_ONCE: Final = 2
+"""Of these: one place is left for parts that take seconds, however many take an hour."""
 _INLINE_BYTES: Final = 256 << 10
 _MOST_PARTS: Final = 64
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -39,6 +44,10 @@ class Verification:
     failure: Failure
 
 
+class _WrongPart(Exception):
+    """A part is not what the manifest says."""
+
+
 class Digests:
     """Compares parts with their SHA-256 by reading them: those of up to `most_bytes`, None: all.
 
@@ -48,6 +57,7 @@ class Digests:
     def __init__(self, most_bytes: int | None = DIGESTED_BYTES) -> None:
         self._most_bytes = most_bytes
         self._places = asyncio.Semaphore(_DIGESTED_AT_ONCE)
+        self._huge_places = asyncio.Semaphore(_HUGE_AT_ONCE)
 
     async def differs(self, cache: CacheBackend, part: Part) -> bool:
         """Whether what is stored is seen to be something else."""
@@ -55,18 +65,38 @@ class Digests:
             return False
         if part.size <= DIGESTED_BYTES:
             return await _digest(cache, part.key) != part.sha256
-        async with self._places:
+        async with self._place(part.size):
             return await _digest(cache, part.key) != part.sha256
+
+    @asynccontextmanager
+    async def _place(self, size: int) -> AsyncIterator[None]:
+        async with AsyncExitStack() as places:
+            if size >= _HUGE_BYTES:
+                await places.enter_async_context(self._huge_places)
+            await places.enter_async_context(self._places)
+            yield
 
 
 async def _digest(cache: CacheBackend, key: CacheKey) -> str:
     sha256 = hashlib.sha256()
-    async for chunk in cache.get(key):
-        if len(chunk) < _INLINE_BYTES:
-            sha256.update(chunk)
-        else:  # some milliseconds, during which others are served
-            await in_thread(sha256.update, chunk)
+    async with _reading(cache, key) as chunks:
+        async for chunk in chunks:
+            if len(chunk) < _INLINE_BYTES:
+                sha256.update(chunk)
+            else:  # some milliseconds, during which others are served
+                await in_thread(sha256.update, chunk)
     return sha256.hexdigest()
+
+
+@asynccontextmanager
+async def _reading(cache: CacheBackend, key: CacheKey) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The object's chunks; its connection is closed with the block, however that ends."""
+    chunks = cache.get(key)
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
 
 
 async def verify_published(cache: CacheBackend, source: SourceFile, recipe: Recipe) -> Verification:
@@ -125,10 +155,16 @@ async def _verify(
             wrong = "its fields are of other types"
         if wrong is not None:
             return _failed(f"the manifest is not that of this artifact: {wrong}")
-    checks = (_check(cache, part, digests) for part in manifest.parts)
-    for problem in await asyncio.gather(*checks):
-        if problem is not None:
-            return _failed(problem)
+    try:
+        # Once one part is wrong, or cannot be read, nothing goes on reading the others.
+        async with asyncio.TaskGroup() as checks:
+            for part in manifest.parts:
+                checks.create_task(_check(cache, part, digests))
+    except BaseExceptionGroup as errors:
+        wrong_parts = errors.subgroup(_WrongPart)
+        if wrong_parts is not None:
+            return _failed(str(wrong_parts.exceptions[0]))
+        raise errors.exceptions[0] from None
     return Verification(manifest, Failure(Reason.PUBLISHED, ""))
 
 
@@ -161,21 +197,21 @@ def _wrong(manifest: Manifest, source: SourceFile, recipe: Recipe) -> str | None
     return None
 
 
-async def _check(cache: CacheBackend, part: Part, digests: Digests | None) -> str | None:
+async def _check(cache: CacheBackend, part: Part, digests: Digests | None) -> None:
     stored = await cache.head(part.key)
     if stored is None or stored.size != part.size:
-        return f"the {part.kind} part is missing or cut short"
-    if digests is None or not await digests.differs(cache, part):
-        return None
-    return f"the {part.kind} part has another digest"
+        raise _WrongPart(f"the {part.kind} part is missing or cut short")
+    if digests is not None and await digests.differs(cache, part):
+        raise _WrongPart(f"the {part.kind} part has another digest")
 
 
 async def _read(cache: CacheBackend, key: CacheKey) -> bytes:
     data = bytearray()
-    async for chunk in cache.get(key):
-        data += chunk
-        if len(data) > MOST_BYTES:
-            return b"too large"
+    async with _reading(cache, key) as chunks:
+        async for chunk in chunks:
+            data += chunk
+            if len(data) > MOST_BYTES:
+                return b"too large"
     return bytes(data)
 
 
