@@ -1,12 +1,14 @@
 """What the service logs: a line for people, or one JSON object a line for a collector.
 
 With JSON nothing else is written to standard error: warnings, uncaught exceptions, what libraries print
-there and what child processes write become objects too. URLs lose their query and their user, and what
-`hide` was given is replaced wherever it stands: more people read a log than may use what it speaks of.
+there and what child processes write become objects too. Only a crash of the interpreter leaves plain lines.
+URLs lose their query and their user, and what `hide` was given is replaced wherever it stands: more people
+read a log than may use what it speaks of.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -144,32 +146,47 @@ class _OnlyJson(logging.StreamHandler[TextIO]):
         reading, writing = os.pipe()
         os.dup2(writing, 2)
         os.close(writing)
+        # At a fatal error no thread reads the pipe any more: what is said of it goes past that.
+        faulthandler.enable(self._stderr)
         self._reader = threading.Thread(target=self._read, args=(reading,), name="stderr", daemon=True)
         self._reader.start()
 
     def _read(self, reading: int) -> None:
         rest = b""
-        while data := os.read(reading, _LINE_BYTES):
-            *lines, rest = (rest + data).split(b"\n")
-            if len(rest) >= _LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._take(line)
-        os.close(reading)
-        self._take(rest)
+        try:
+            while data := os.read(reading, _LINE_BYTES):
+                *lines, rest = (rest + data).split(b"\n")
+                if len(rest) >= _LINE_BYTES:
+                    lines, rest = [*lines, rest], b""
+                for line in lines:
+                    self._take(line)
+            self._take(rest)
+        except BaseException:
+            # Nobody would read the pipe: once it is full, every writer to standard error would wait.
+            os.dup2(self._stderr, 2)
+            raise
+        finally:
+            os.close(reading)
 
     def _take(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
         if not text:
             return
-        if not _is_ours(text):  # Not of a child process that logs as we do.
-            level = {"levelno": logging.WARNING, "levelname": "WARNING"}
-            record = logging.makeLogRecord({"name": "stderr", "msg": text, **level})
-            self.filter(record)
-            text = self.format(record)
+        try:
+            text = self._as_object(text)
+        except Exception:
+            text = _as_plain_object(text)
         # Not by `handle`: at the end of the process its lock is held by who waits for this thread.
         with suppress(OSError):
-            os.write(self._stderr, text.encode() + b"\n")
+            os.write(self._stderr, text.encode("utf-8", "replace") + b"\n")
+
+    def _as_object(self, text: str) -> str:
+        if _is_ours(text):  # Of a child process that logs as we do.
+            return text
+        level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+        record = logging.makeLogRecord({"name": "stderr", "msg": text, **level})
+        self.filter(record)
+        return self.format(record)
 
     def close(self) -> None:
         """Give standard error back, and write down what is still on its way. Again changes nothing."""
@@ -182,12 +199,21 @@ class _OnlyJson(logging.StreamHandler[TextIO]):
         super().close()
 
 
+def _as_plain_object(text: str) -> str:
+    """For a line of which the formatter makes nothing; it is left out where that may show a secret."""
+    try:
+        text = redacted(text)
+    except Exception:
+        text = "[a line that cannot be shown]"
+    return json.dumps({"level": "warning", "logger": "stderr", "event": text})
+
+
 def _is_ours(text: str) -> bool:
     if not text.startswith('{"time": "'):
         return False
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -94,6 +94,10 @@ def test_a_request_its_job_its_attempt_and_its_worker_are_joined_by_ids(logs):
 
 def run(code: str, **environ: str) -> list[dict[str, Any]]:
     """The lines that a program writes whose standard error is JSON alone."""
+    return [json.loads(line) for line in stderr_of(code, **environ).splitlines()]
+
+
+def stderr_of(code: str, **environ: str) -> str:
     head = (
         "import logging, os, sys, warnings\n"
         "from gooseherd import logs\n"
@@ -108,7 +112,7 @@ def run(code: str, **environ: str) -> list[dict[str, Any]]:
         timeout=60,
         check=False,
     )
-    return [json.loads(line) for line in done.stderr.splitlines()]
+    return done.stderr
 
 
 def test_warnings_and_what_libraries_print_are_objects_too():
@@ -140,6 +144,40 @@ def test_lines_of_a_child_that_logs_json_pass_as_they_are():
         GOOSEHERD_LOG_FIELDS='{"worker": "w1"}',
     )
     assert (line["event"], line["worker"], line["logger"]) == ("hello", "w1", "root")
+
+
+MORE_THAN_A_PIPE_HOLDS = "for _ in range(4000): print('x' * 60, file=sys.stderr)\n"
+
+
+def test_a_line_that_is_no_json_for_its_depth_is_a_line_like_others():
+    begins = '{"time": "x", "a": '
+    lines = run(f"print({begins!r} + '[' * 60000, file=sys.stderr)\n" + MORE_THAN_A_PIPE_HOLDS)
+    assert len(lines) == 4001
+    assert lines[0]["event"].startswith(begins + "[[[")
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "RecursionError", "MemoryError"])
+def test_a_line_of_which_nothing_can_be_made_stops_no_writer(error):
+    lines = run(
+        "def broken(*_): raise " + error + "\n"
+        "logging.getLogger().handlers[0].formatter.format = broken\n"
+        f"print('signed with {AWS_SECRET}', file=sys.stderr)\n" + MORE_THAN_A_PIPE_HOLDS,
+        AWS_SECRET_ACCESS_KEY=AWS_SECRET,
+    )
+    assert len(lines) == 4001
+    assert lines[0] == {"level": "warning", "logger": "stderr", "event": "signed with [hidden]"}
+
+
+def test_without_its_reader_standard_error_is_what_it_was():
+    code = "logs._OnlyJson._take = lambda *_: sys.exit()\nprint('x', file=sys.stderr)\n"
+    wait = "logging.getLogger().handlers[0]._reader.join()\n"
+    assert stderr_of(code + wait + MORE_THAN_A_PIPE_HOLDS) == ("x" * 60 + "\n") * 4000
+
+
+def test_a_crash_of_the_interpreter_says_where():
+    text = stderr_of("import faulthandler\nfaulthandler._sigsegv()\n")
+    assert "Fatal Python error: Segmentation fault" in text
+    assert 'File "<string>", line 6 in <module>' in text
 
 
 def test_users_queries_and_signing_keys_are_left_out_wherever_they_stand():
