@@ -51,8 +51,8 @@ class Killed:
         return Spawned(me, ended)
 
 
-def started(work: Path, spawner: Killed) -> AttemptSupervisor:
-    me = ProcessId.of(1)
+def started(work: Path, spawner: Killed, entrypoint: int = 1) -> AttemptSupervisor:
+    me = ProcessId.of(entrypoint)
     assert me is not None
     host = AttemptSupervisor(work=work, build="b", entrypoint=me, spawner=cast(Spawner, spawner))
     source = SourceFile.from_json(
@@ -101,6 +101,27 @@ def test_a_cancellation_does_not_wait_for_ever_for_what_no_signal_ends(tmp_path,
     monkeypatch.setattr(supervising, "EXIT_SECONDS", 0.05)
     monkeypatch.setattr(supervising, "STOP_SECONDS", 0.05)
     assert "failed" in started(tmp_path, Killed(never=True)).cancel(NAME)
+
+
+def test_a_worker_is_not_ended_in_the_name_of_an_attempt_while_it_has_another(tmp_path) -> None:
+    with subprocess.Popen(["sleep", "600"]) as entrypoint:
+        host = started(tmp_path, Killed(never=True), entrypoint.pid)
+        assert host.end_worker("j.0") == {"busy": str(NAME)}
+        assert entrypoint.poll() is None
+        assert host.end_worker(str(NAME))["build"] == "b"
+        assert entrypoint.wait(30) == -signal.SIGTERM
+
+
+def test_a_worker_is_not_ended_in_the_name_of_an_attempt_while_it_is_claimed_for_another(tmp_path) -> None:
+    with subprocess.Popen(["sleep", "600"]) as entrypoint:
+        host = started(tmp_path, Killed(), entrypoint.pid)
+        host._attempts[NAME].ended.wait(30)
+        assert host.claim("j.2", 60.0)["claimed_by"] == "j.2"
+        assert host.end_worker(str(NAME)) == {"busy": "j.2"}
+        assert entrypoint.poll() is None
+        # An operator names no attempt.
+        assert host.end_worker()["claimed_by"] == "j.2"
+        assert entrypoint.wait(30) == -signal.SIGTERM
 
 
 async def test_a_worker_without_room_for_an_order_says_so(monkeypatch) -> None:

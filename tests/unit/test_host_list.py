@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import wool
 
-from gooseherd.domain.errors import Misconfigured
-from gooseherd.domain.ports.fleet import WorkerHealth
+from gooseherd.domain.errors import Misconfigured, WorkerLost
+from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth
 from gooseherd.fleet.host_list import HostList, parse
 from gooseherd.fleet.host_state import HostState, Unreachable, address_of, observe
+from gooseherd.fleet.wool_workers import WoolWorkers
 
 ANSWER = {"build": "b", "instance": "i" * 32, "uptime_seconds": 5, "attempts": [], "draining": False}
 REFUSED = Unreachable("nothing listens", refused=True)
@@ -71,6 +74,34 @@ def test_a_host_that_is_silent_may_have_a_worker_that_lives() -> None:
     assert state.health("b") is WorkerHealth.UNHEALTHY
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({"failed": "the worker's disk is full"}, {}, [], None, "busy", 7),
+        {name: value for name, value in ANSWER.items() if name != "build"},
+        *(
+            {**ANSWER, name: value}
+            for name, value in [
+                *(("instance", ""), ("instance", 7), ("instance", "i" * 65), ("instance", "a\nb")),
+                *(("build", None), ("build", "b" * 301), ("claimed_by", 7), ("claimed_by", ["j.1"])),
+                *(("attempts", 7), ("attempts", None), ("attempts", "j.1"), ("attempts", [7])),
+                *(("attempts", ["j.1"] * 101), ("draining", "no"), ("uptime_seconds", "5")),
+                *(("uptime_seconds", float("nan")), ("uptime_seconds", 1e300), ("uptime_seconds", None)),
+            ]
+        ),
+    ],
+)
+def test_an_answer_that_is_no_worker_s_is_not_the_end_of_the_worker_before(answer: object) -> None:
+    state, _ = observe(HostState("h:1"), {**ANSWER, "attempts": ["j.1"]}, 100.0)
+    for second in range(3):
+        state, ended = observe(state, answer, 101.0 + second)
+        assert ended == {}
+    assert (state.worker_id, state.user, state.usable("b")) == ("h:1@iiiiiiiiiiii", "j.1", False)
+    assert state.detail == "it gave an answer that is not understood"
+    again, ended = observe(state, ANSWER, 110.0)
+    assert (again.usable("b"), again.started_at, ended) == (True, 95.0, {})
+
+
 def test_a_worker_is_used_only_while_it_takes_attempts_and_is_of_our_build() -> None:
     state, _ = observe(HostState("h:1"), ANSWER, 0.0)
     assert (state.usable("b"), state.usable("c"), state.user) == (True, False, None)
@@ -84,3 +115,16 @@ def test_a_worker_is_used_only_while_it_takes_attempts_and_is_of_our_build() -> 
 def test_a_worker_s_name_tells_its_address() -> None:
     assert address_of(observe(HostState("h:1"), ANSWER, 0.0)[0].worker_id or "") == "h:1"  # type: ignore[arg-type]
     assert address_of("w-0123") is None  # type: ignore[arg-type]
+
+
+async def test_a_worker_that_cannot_describe_itself_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYNC_DATA_DIR", raising=False)
+    worker = wool.LocalWorker()
+    await worker.start(timeout=30)
+    try:
+        async with WoolWorkers().connect(WorkerHandle(WorkerId("w"), worker.address or "")) as link:
+            # It has no place to work in.
+            with pytest.raises(WorkerLost, match="worker code raised Misconfigured"):
+                await link.describe()
+    finally:
+        await worker.stop()

@@ -119,7 +119,11 @@ class HostFleet(AcquiringFleet):
         return None
 
     async def release(self, worker_id: WorkerId, *, reusable: bool, attempt: AttemptId | None = None) -> None:
-        """Not reusable: it ends in order, and is started again there. Does not wait for it."""
+        """Not reusable: it ends in order, and is started again there. Does not wait for it.
+
+        Unless it works or is claimed for another attempt: this process may have been away while another
+        service took the worker. It knows that itself, at the moment when it is asked.
+        """
         held = self._held.get(worker_id)
         if attempt is not None and held and held != str(attempt):
             return
@@ -132,12 +136,12 @@ class HostFleet(AcquiringFleet):
             async with asyncio.timeout(_ASK_SECONDS):
                 async with self._workers.connect(WorkerHandle(worker_id, address)) as link:
                     if not reusable:
-                        await link.end_worker()
+                        await link.end_worker("" if attempt is None else str(attempt))
                     elif attempt is not None:
                         # A claim that no attempt has taken; afterwards it is known to be idle.
                         self._take_in(address, await link.claim(str(attempt), 0.0))
         except WorkerBusy:
-            pass
+            return  # It is another's by now.
         except (Unavailable, Misconfigured, TimeoutError) as error:
             log.warning("worker could not be released", extra={"worker": worker_id, "error": str(error)})
         if not reusable:
@@ -302,11 +306,11 @@ class HostFleet(AcquiringFleet):
                 async with asyncio.timeout(min(1.0, self._poll_seconds) if refused else self._poll_seconds):
                     await wake.wait()
 
-    async def _ask(self, address: str) -> dict[str, object] | Unreachable:
+    async def _ask(self, address: str) -> object:
         handle = WorkerHandle(self._states[address].worker_id or WorkerId(address), address)
         try:
             async with asyncio.timeout(_ASK_SECONDS), self._workers.connect(handle) as link:
-                return dict(await link.describe())
+                return await link.describe()
         except WorkerLost as error:
             return Unreachable(error.detail, isinstance(error.__cause__, ConnectionRefusedError))
         except TimeoutError:
@@ -336,7 +340,7 @@ class HostFleet(AcquiringFleet):
         before = self._states.get(address)
         if before is None:
             return
-        after, ended = observe(before, answer, self._clock())  # type: ignore[arg-type]
+        after, ended = observe(before, answer, self._clock())
         self._states[address] = after
         for worker_id, how in ended.items():
             log.info("worker ended", extra={"worker": worker_id, "how": how})

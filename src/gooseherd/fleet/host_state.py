@@ -8,20 +8,27 @@ it answers, another instance                  the one before has ended; the new 
 nothing listens, once                         not reachable
 nothing listens, twice in a row               the one before has ended
 it does not answer, or TLS fails              not reachable; not seeing it is not its end
+it answers what no worker answers             the same
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHealth
 
 _REFUSALS: Final = 2
+_INSTANCE: Final = re.compile(r"[0-9A-Za-z]{1,64}")
+_MOST_CHARACTERS: Final = 300
+_MOST_ATTEMPTS: Final = 100
+_LONGEST_UPTIME_SECONDS: Final = 1e9
 STARTED_ANEW: Final = "the worker was started anew"
 NOTHING_LISTENS: Final = "the worker ended: nothing listens on its port"
+NONSENSE: Final = "it gave an answer that is not understood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +85,52 @@ def address_of(worker_id: WorkerId) -> str | None:
     return address if at and ":" in address else None
 
 
-def observe(
-    before: HostState, answer: Mapping[str, Any] | Unreachable, now: float
-) -> tuple[HostState, dict[WorkerId, str]]:
-    """What is known now, and which workers have certainly ended, with the diagnosis."""
-    if isinstance(answer, Unreachable):
-        refusals = before.refusals + 1 if answer.refused else 0
-        after = replace(before, reachable=False, asked=True, detail=answer.detail, refusals=refusals)
+def observe(before: HostState, answer: object, now: float) -> tuple[HostState, dict[WorkerId, str]]:
+    """What is known now, and which workers have certainly ended, with the diagnosis.
+
+    `answer`: how the worker describes itself, or Unreachable. What is neither tells as little as silence.
+    """
+    after = None if isinstance(answer, Unreachable) else _described(before.address, answer, now)
+    if after is None:
+        silence = answer if isinstance(answer, Unreachable) else Unreachable(NONSENSE)
+        refusals = before.refusals + 1 if silence.refused else 0
+        after = replace(before, reachable=False, asked=True, detail=silence.detail, refusals=refusals)
         if before.worker_id is None or refusals < _REFUSALS:
             return after, {}
         return (
             replace(after, worker_id=None, attempts=(), claimed_by="", started_at=0.0),
             {before.worker_id: NOTHING_LISTENS},
         )
-    worker_id = worker_name(before.address, str(answer.get("instance", "")))
-    after = HostState(
-        before.address,
-        worker_id,
+    if before.worker_id == after.worker_id:
+        return replace(after, started_at=before.started_at), {}
+    return after, {} if before.worker_id is None else {before.worker_id: STARTED_ANEW}
+
+
+def _described(address: str, answer: object, now: float) -> HostState | None:
+    """None: no worker of ours describes itself like that. One that was taken over may answer anything."""
+    if not isinstance(answer, Mapping):
+        return None
+    instance, build = answer.get("instance"), answer.get("build")
+    attempts, claimed_by = answer.get("attempts", ()), answer.get("claimed_by", "")
+    draining, uptime = answer.get("draining", False), answer.get("uptime_seconds", 0.0)
+    if not (isinstance(instance, str) and _INSTANCE.fullmatch(instance) and isinstance(build, str)):
+        return None
+    if not (isinstance(attempts, list | tuple) and len(attempts) <= _MOST_ATTEMPTS):
+        return None
+    if not all(isinstance(t, str) and len(t) <= _MOST_CHARACTERS for t in (build, claimed_by, *attempts)):
+        return None
+    if not (isinstance(draining, bool) and isinstance(uptime, int | float)):
+        return None
+    if not 0 <= uptime <= _LONGEST_UPTIME_SECONDS:
+        return None
+    return HostState(
+        address,
+        worker_name(address, instance),
         reachable=True,
         asked=True,
-        build=str(answer.get("build", "")),
-        attempts=tuple(map(str, answer.get("attempts", ()))),
-        claimed_by=str(answer.get("claimed_by", "")),
-        draining=bool(answer.get("draining", False)),
-        started_at=before.started_at
-        if before.worker_id == worker_id
-        else now - float(answer.get("uptime_seconds", 0.0)),
+        build=build,
+        attempts=tuple(attempts),
+        claimed_by=claimed_by,
+        draining=draining,
+        started_at=now - uptime,
     )
-    if before.worker_id is not None and before.worker_id != worker_id:
-        return after, {before.worker_id: STARTED_ANEW}
-    return after, {}

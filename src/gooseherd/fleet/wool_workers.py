@@ -35,6 +35,8 @@ T = TypeVar("T")
 _CATCH_UP_SECONDS: Final = 1.0
 _ABANDON_SECONDS: Final = 2.0
 """How long a cancelled exchange may take to end before it is left to itself."""
+_NONSENSE: Final = "the worker gave an answer that is not understood"
+_MOST_CHARACTERS: Final = 500
 
 
 class WoolWorkers(Workers):
@@ -91,9 +93,9 @@ class _WoolLink(ClaimableLink):
     async def start_attempt(self, spec: AttemptSpec) -> None:
         message = await self._ask(lambda: routines.start_attempt(spec.to_json()))
         if "busy" in message:
-            raise WorkerBusy(message["busy"])
+            raise WorkerBusy(str(message["busy"]))
         if "misconfigured" in message:
-            raise Misconfigured(message["misconfigured"], message.get("problem", ""))
+            raise Misconfigured(str(message["misconfigured"]), str(message.get("problem", "")))
         if "started" not in message:
             raise WorkerLost("the worker is stopping" if "draining" in message else _unexpected(message))
 
@@ -112,26 +114,17 @@ class _WoolLink(ClaimableLink):
             raise WorkerLost(_unexpected(message))
 
     async def describe(self) -> dict[str, Any]:
-        return await self._ask(routines.describe)
+        return _description(await self._ask(routines.describe))
 
     async def claim(self, name: str, seconds: float) -> dict[str, Any]:
-        message = await self._ask(lambda: routines.claim(name, seconds))
-        if "busy" in message:
-            raise WorkerBusy(message["busy"])
-        if "build" not in message:
-            raise WorkerLost(_unexpected(message))
-        return message
+        return _description(await self._ask(lambda: routines.claim(name, seconds)))
 
-    async def end_worker(self) -> None:
-        message = await self._ask(routines.end_worker)
-        if "build" not in message:
-            raise WorkerLost(_unexpected(message))
+    async def end_worker(self, name: str = "") -> None:
+        # Without a name as workers of older builds know it: an operator may end those too.
+        _description(await self._ask(lambda: routines.end_worker(name) if name else routines.end_worker()))
 
     async def keep(self, seconds: float) -> dict[str, Any]:
-        message = await self._ask(lambda: routines.keep(seconds))
-        if "build" not in message:
-            raise WorkerLost(_unexpected(message))
-        return message
+        return _description(await self._ask(lambda: routines.keep(seconds)))
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -179,9 +172,12 @@ class _WoolLink(ClaimableLink):
             await asyncio.wait({asking}, timeout=self._answer)
             if not asking.done():
                 raise WorkerLost(f"no answer within {self._answer:g} seconds")
-            return _outcome(asking)
+            message = _outcome(asking)
         finally:
             await _abandon(asking)
+        if not isinstance(message, dict):
+            raise WorkerLost(_NONSENSE)
+        return message
 
     async def _with_proxy(self, call: Callable[[], Awaitable[T]]) -> T:
         # `uid` is only this proxy's name for it; a static list of one is picklable, which matters
@@ -237,15 +233,29 @@ async def _abandon(task: asyncio.Task[Any]) -> None:
         task.exception()  # Looked at, so that asyncio does not report it as forgotten.
 
 
+def _description(message: dict[str, Any]) -> dict[str, Any]:
+    """As the worker describes itself. Without `instance` it would pass for another worker than before."""
+    if "busy" in message:
+        raise WorkerBusy(str(message["busy"]))
+    if not (message.get("build") and message.get("instance")):
+        raise WorkerLost(_unexpected(message))
+    return message
+
+
 def _event(message: dict[str, Any], attempt: AttemptId) -> Event:
+    if not isinstance(message, dict):
+        raise WorkerLost(_NONSENSE)
     if "event" in message:
-        return Event.from_json(message["event"])
+        try:
+            return Event.from_json(message["event"])
+        except (KeyError, TypeError, ValueError):
+            raise WorkerLost(_NONSENSE) from None
     if "unknown" in message:
         raise NotFound("attempt", str(attempt))
     if "lost" in message:
-        raise AttemptLost(message["lost"])
+        raise AttemptLost(str(message["lost"]))
     raise WorkerLost(_unexpected(message))
 
 
 def _unexpected(message: dict[str, Any]) -> str:
-    return str(message.get("failed") or "the worker gave an answer that is not understood")
+    return str(message.get("failed") or _NONSENSE)[:_MOST_CHARACTERS]

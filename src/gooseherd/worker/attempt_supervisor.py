@@ -180,15 +180,26 @@ class AttemptSupervisor:
         with self._lock:
             if (other := self._claim()) and other != name:
                 return {"busy": other}
-            running = [str(one) for one, attempt in self._attempts.items() if not attempt.ended.is_set()]
-            if seconds and running and running != [name]:
-                return {"busy": running[0]}
+            if seconds and (other := self._running_beside(name)):
+                return {"busy": other}
             self._claimed_by, self._claimed_until = name, time.monotonic() + seconds
         return self.describe()
 
-    def end_worker(self) -> Message:
-        """The worker's entrypoint gets SIGTERM: it drains and ends. Blocks briefly."""
-        self._entrypoint.signal(signal.SIGTERM)
+    def _running_beside(self, name: str) -> str:
+        running = (str(one) for one, attempt in self._attempts.items() if not attempt.ended.is_set())
+        return next((one for one in running if one != name), "")
+
+    def end_worker(self, name: str = "") -> Message:
+        """The worker's entrypoint gets SIGTERM: it drains and ends. Blocks briefly.
+
+        With a `name` not while it works or is claimed for another, which is `busy`: services share workers,
+        and one that was away may ask for the end of what is no longer its own.
+        """
+        with self._lock:
+            for other in (self._claim(), self._running_beside(name)):
+                if name and other not in {"", name}:
+                    return {"busy": other}
+            self._entrypoint.signal(signal.SIGTERM)
         return self.describe()
 
     def start(self, order: Mapping[str, Any]) -> Message:

@@ -70,9 +70,12 @@ async def claim(name: str, seconds: float) -> dict[str, Any]:
 
 
 @wool.routine  # type: ignore[untyped-decorator]
-async def end_worker() -> dict[str, Any]:
-    """Let the worker end in order, as a SIGTERM to it does; answers as `describe`."""
-    return await _safely(lambda supervisor: supervisor.end_worker())
+async def end_worker(name: str = "") -> dict[str, Any]:
+    """Let the worker end in order, as a SIGTERM to it does; answers as `describe`.
+
+    With the `name` of an attempt: `busy` while it works or is claimed for another.
+    """
+    return await _safely(lambda supervisor: supervisor.end_worker(name))
 
 
 @wool.routine  # type: ignore[untyped-decorator]

@@ -179,6 +179,32 @@ async def test_two_services_that_share_hosts_never_get_one_worker(lan: Lan) -> N
         await lan.ready(fleet, 0)
 
 
+async def test_a_service_that_was_away_does_not_end_the_attempt_of_another(lan: Lan) -> None:
+    host = lan.add()
+    before, other = lan.fleet(), lan.fleet()
+    await lan.ready(before, 1)
+    mine, theirs = lan.spec("quick"), lan.spec("hold")
+    worker = await before.acquire(need(mine))
+    assert await lan.run(worker, mine) is EventKind.DONE
+    await before.close()
+    await other.survey()
+    claimed = await other.acquire(need(theirs))
+    assert claimed == worker
+    after = lan.fleet()
+    await after.survey()
+    # While it is only claimed, and while the attempt runs.
+    await after.release(worker.worker_id, reusable=False, attempt=mine.attempt)
+    async with lan.workers.connect(claimed) as link:
+        await link.start_attempt(theirs)
+    await after.release(worker.worker_id, reusable=False, attempt=mine.attempt)
+    lan.open_gate()
+    assert await lan.run(claimed, theirs) is EventKind.DONE
+    # Whose it is, or was last, may end it.
+    await other.release(worker.worker_id, reusable=False, attempt=theirs.attempt)
+    assert host.process is not None
+    assert await asyncio.to_thread(host.process.wait, 30) == 0
+
+
 async def test_a_killed_worker_is_gone_and_the_next_on_that_host_is_another(lan: Lan) -> None:
     host, other = lan.add(), lan.add()
     fleet = lan.fleet()

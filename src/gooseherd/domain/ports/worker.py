@@ -62,8 +62,12 @@ class ClaimableLink(WorkerLink, Protocol):
         """
         ...
 
-    async def end_worker(self) -> None:
-        """Let the worker end in order; its attempt ends as drained."""
+    async def end_worker(self, name: str = "") -> None:
+        """Let the worker end in order; its attempt ends as drained.
+
+        Raises:
+            WorkerBusy: a `name` was given, and it works, or is claimed, for another.
+        """
         ...
 
 

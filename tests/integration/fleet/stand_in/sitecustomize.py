@@ -80,7 +80,9 @@ def _dependencies() -> types.ModuleType:
             return Processor()
 
     @asynccontextmanager
-    async def open_dependencies(spec, settings, scratch, preparation=None, credentials=None):
+    async def open_dependencies(
+        spec, settings, scratch, preparation=None, credentials=None, source_access=None
+    ):
         yield LocalFsCache(settings.data_dir), Sources(), Registry()
 
     @asynccontextmanager
