@@ -224,7 +224,9 @@ def _settings(settings: Settings) -> Iterator[Exposure]:
         roots = ", ".join(map(str, settings.source_file_roots))
         yield Exposure("local files", "note", f"those below {roots} can be added", "the admin key")
     if settings.takes_uploads:
-        guard = "none, of this machine's programs" if settings.is_local else "a key with the scope submit"
+        guard = "a key with the scope submit"
+        if settings.uploads_need_no_key:
+            guard = "none, for whoever reaches this machine's loopback; a tunnel in front: set API_PUBLIC_URL"
         yield Exposure("uploads", "note", "files can be sent into the state folder", guard, "API_UPLOADS=off")
     if settings.source_allow_networks or settings.source_allow_http:
         what = ", ".join(settings.source_allow_networks) or "any public host, by plain http:"

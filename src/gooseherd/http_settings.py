@@ -97,8 +97,8 @@ class HttpSettings(BaseSettings):
     api_uploads: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Whether files may be uploaded into the state folder. auto: where API_HOST is loopback "
-        "and there are no proxies, by its page and by programs; on: elsewhere, too, with a key that may "
-        "submit. Only with workers and artifacts on this machine.",
+        "and there are no proxies, by its page and by programs, without a key unless API_PUBLIC_URL is set; "
+        "on: elsewhere, too, with a key that may submit. Only with workers and artifacts on this machine.",
     )
     api_max_upload_bytes: Size = Field(
         64 * 2**30, ge=1, description="Largest file that may be uploaded; the disk keeps 1 GiB free besides."
@@ -217,6 +217,11 @@ class HttpSettings(BaseSettings):
     def is_local(self) -> bool:
         """Whether whoever asks is of this machine: no proxy brings others."""
         return self.is_loopback and not self.api_trusted_proxies
+
+    @property
+    def uploads_need_no_key(self) -> bool:
+        """Where a public address leads here, something in front brings strangers from an address of ours."""
+        return self.is_local and self.api_public_url is None
 
     @property
     def bytes_per_minute(self) -> int:

@@ -140,3 +140,21 @@ def test_a_folder_of_local_files_that_is_not_there_is_refused(
     monkeypatch.setenv("SOURCE_FILE_ROOTS", f"{tmp_path}:{tmp_path / 'gone'}")
     with pytest.raises(Misconfigured, match=r"SOURCE_FILE_ROOTS.*gone: no such folder"):
         Settings().checked()
+
+
+@pytest.mark.parametrize(
+    ("given", "no_key"),
+    [
+        ({}, True),
+        ({"API_PUBLIC_URL": "https://g.example"}, False),  # a tunnel, or a proxy that is not declared
+        ({"API_TRUSTED_PROXIES": "1"}, False),
+        ({"API_HOST": "0.0.0.0"}, False),  # noqa: S104 - nothing listens
+    ],
+    ids=str,
+)
+def test_uploads_need_a_key_where_something_stands_in_front(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], no_key: bool
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().uploads_need_no_key is no_key

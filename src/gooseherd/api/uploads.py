@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from gooseherd.api.server.refusals import BodyTooLarge
 from gooseherd.blocking import in_thread
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeup
-from gooseherd.domain.errors import InvalidInput, LimitReached, NotFound, StoreUnavailable
+from gooseherd.domain.errors import GooseherdError, InvalidInput, LimitReached, NotFound, StoreUnavailable
 from gooseherd.domain.formats import resolve
 from gooseherd.domain.job import Requester
 from gooseherd.domain.local_ids import id_for
@@ -38,7 +40,13 @@ _LOOKED_AT_EVERY: Final = 64 << 20
 """Bytes between two looks at how much room is left: others write, too."""
 _ROOM_LEFT: Final = 1 << 30
 """Bytes that stay free: work on files needs room, and so does everybody else."""
+_SHARE_OF_ROOM: Final = 0.75
+"""What one owner's unfinished uploads may reserve of it: the others want to begin some, too."""
 _UNFINISHED: Final = 500
+_UNFINISHED_OF_OWNER: Final = 100
+_RECORDS: Final = 10_000
+_RECORDS_OF_OWNER: Final = 5_000
+"""Unfinished or told about: of empty files none is ever unfinished."""
 _TOLD_SECONDS: Final = 3600.0
 """How long it is told which entry an upload became; an index that belongs to it may still come."""
 _NAMES_TRIED: Final = 1000
@@ -77,11 +85,12 @@ class Uploads:
         self._catalog = catalog
         self._open: dict[UploadId, _Progress] = {}
         self._registering = asyncio.Lock()
+        self._creating = asyncio.Lock()
         self.loop: Loop[Sequence[FileUpload], FileUpload] = Loop(
             "uploads",
             observe=self._expired,
             plan=lambda expired: expired,
-            act=self._forget,
+            act=self._forget_expired,
             wakeup=Wakeup(),
             tick_seconds=tick_seconds,
         )
@@ -101,12 +110,9 @@ class Uploads:
         if upload.index_of is not None:
             data, _ = await self.read(upload.index_of, owner)
             upload = replace(upload, dcc=data.dcc, access_level=data.access_level)
-        under_way = [one for one in await in_thread(list, self._folder.all()) if not one[0].complete]
-        if len(under_way) >= _UNFINISHED:
-            raise LimitReached("unfinished uploads", _UNFINISHED, len(under_way))
-        missing = sum(one.length - there for one, there, _ in under_way)
-        await self._check_room(length + missing)
-        await self._on_disk(self._folder.create, upload)
+        async with self._creating:
+            await self._check_limits(upload)
+            await self._on_disk(self._folder.create, upload)
         if not length:
             await self._finish(upload, _Progress(0))
         return upload
@@ -144,19 +150,20 @@ class Uploads:
         turn, held, looked_at = progress.turn, bytearray(), 0
         try:
             async for chunk in body:
-                if progress.offset + len(held) + len(chunk) > upload.length:
+                if offset + len(held) + len(chunk) > upload.length:
                     raise BodyTooLarge(upload.length)
                 held += chunk
                 if len(held) >= _WRITTEN_AT_ONCE:
-                    await self._write(upload, progress, turn, bytes(held))
-                    looked_at += len(held)
+                    piece = bytes(held)
                     held.clear()
+                    offset = await self._write(upload, progress, turn, offset, piece)
+                    looked_at += len(piece)
                 if looked_at >= _LOOKED_AT_EVERY:
                     looked_at = 0
-                    await self._check_room(upload.length - progress.offset)
+                    await self._check_room(upload.length - offset)
         finally:
             if held:
-                await asyncio.shield(self._write(upload, progress, turn, bytes(held)))
+                await self._write(upload, progress, turn, offset, bytes(held))
         await self._on_disk(self._folder.flush, upload.upload_id)
         if progress.offset == upload.length:
             upload = await self._finish(upload, progress)
@@ -172,8 +179,9 @@ class Uploads:
 
     async def end(self, upload_id: str, owner: Requester | None) -> None:
         """Give it up. What has become a catalog entry stays. Raises NotFound."""
-        upload, _ = await self.read(upload_id, owner)
-        await self._forget(upload)
+        async with self._registering:
+            upload, _ = await self.read(upload_id, owner)
+            await self._discard(upload)
 
     async def remove_files(self, entry: SourceFile) -> None:
         """The entry was taken out: so are the files that were uploaded for it, unless another names them.
@@ -182,111 +190,151 @@ class Uploads:
         """
         urls = {entry.access_url, *(sidecar.access_url for sidecar in entry.sidecars)}
         try:
-            for other in await self._catalog.of_the_same_content(entry, 1000):
-                urls -= {other.access_url, *(sidecar.access_url for sidecar in other.sidecars)}
-            for url in urls:
-                if await in_thread(self._folder.remove, url):
-                    _log.info("an uploaded file was removed", extra={"file": entry.name})
+            async with self._registering:
+                for other in await self._catalog.of_the_same_content(entry, 1000):
+                    urls -= {other.access_url, *(sidecar.access_url for sidecar in other.sidecars)}
+                for url in urls:
+                    if await in_thread(self._folder.remove, url):
+                        _log.info("an uploaded file was removed", extra={"file": entry.name})
         except (OSError, StoreUnavailable):
             _log.warning("an uploaded file was not removed", extra={"file": entry.name}, exc_info=True)
 
     # -- writing -----------------------------------------------------------------------------
 
-    async def _write(self, upload: FileUpload, progress: _Progress, turn: int, chunk: bytes) -> None:
+    async def _write(
+        self, upload: FileUpload, progress: _Progress, turn: int, offset: int, chunk: bytes
+    ) -> int:
+        """Where the next bytes go. A request that ends meanwhile leaves none half counted."""
+        return await asyncio.shield(self._write_in_turn(upload, progress, turn, offset, chunk))
+
+    async def _write_in_turn(
+        self, upload: FileUpload, progress: _Progress, turn: int, offset: int, chunk: bytes
+    ) -> int:
         async with progress.writing:
-            if progress.turn != turn:
+            end = offset + len(chunk)
+            # What was right when the request came may be no longer: the one before had bytes on their way.
+            if progress.turn != turn or progress.offset != offset or end > upload.length:
                 raise WrongOffset(progress.offset)
-            if progress.digest is None and progress.offset == 0:
-                progress.digest = await in_thread(self._folder.md5, upload.upload_id)
-            await self._on_disk(self._folder.append, upload.upload_id, progress.offset, chunk)
+            if offset == 0:
+                progress.digest = hashlib.md5(usedforsecurity=False)
+            await self._on_disk(self._folder.append, upload.upload_id, offset, chunk)
             if progress.digest is not None:
                 await in_thread(progress.digest.update, chunk)
-            progress.offset += len(chunk)
+            progress.offset = end
+            return end
 
     async def _finish(self, upload: FileUpload, progress: _Progress) -> FileUpload:
-        """All of it is here: into its place, and into the catalog."""
-        async with progress.writing, self._registering:
-            # Another request may have been quicker.
-            upload, _, _ = await in_thread(self._folder.read, upload.upload_id)
-            if not upload.complete:
-                digest = progress.digest or await in_thread(self._folder.md5, upload.upload_id)
-                md5 = digest.hexdigest()
-                if upload.md5 not in (None, md5):
-                    await self._forget(upload)
-                    raise InvalidInput("md5", f"the file that arrived has {md5}")
-                await self._on_disk(self._folder.keep, upload, md5)
-                upload = replace(upload, digest=md5)
-                await self._on_disk(self._folder.save, upload)
-            upload = await self._register(upload)
-            self._open.pop(upload.upload_id, None)
-            return upload
+        """All of it is here: into its place, and into the catalog. As often as need be."""
+        async with progress.writing:
+            if not upload.complete and progress.digest is None:
+                progress.digest = await self._on_disk(self._folder.md5, upload.upload_id)
+            async with self._registering:
+                # Another request may have been quicker.
+                upload, _, _ = await in_thread(self._folder.read, upload.upload_id)
+                if not upload.complete:
+                    md5 = progress.digest.hexdigest()
+                    if upload.md5 not in (None, md5):
+                        await self._discard(upload)
+                        raise InvalidInput("md5", f"the file that arrived has {md5}")
+                    upload = replace(upload, digest=md5)
+                    await self._on_disk(self._folder.save, upload)
+                await self._on_disk(self._folder.keep, upload)
+                upload = await self._register(upload)
+                self._open.pop(upload.upload_id, None)
+                return upload
 
     async def _register(self, upload: FileUpload) -> FileUpload:
         if upload.index_of is not None:
-            try:
+            with suppress(NotFound):  # of its file: that may come later
                 data, _, _ = await in_thread(self._folder.read, upload.index_of)
-            except NotFound:
-                return upload
-            if data.complete and (data.file is None or await self._is_there(data.file)):
-                data = await self._register(data)
-                upload = replace(upload, file=data.file)
-                await self._on_disk(self._folder.save, upload)
-            return upload
-        indexes = [
-            one
-            for one, _, _ in await in_thread(list, self._folder.all())
-            if one.index_of == upload.upload_id and one.complete
-        ]
-        sidecars = []
-        for one in indexes:
-            kind = index_kind(one.filename)
-            assert kind is not None  # or it would not have been taken
-            sidecars.append(Sidecar(kind, self._folder.path_of(one).as_uri(), one.length))
+                if data.complete:
+                    await self._on_disk(self._folder.keep, data)
+                    await self._register(data)
+            return (await in_thread(self._folder.read, upload.upload_id))[0]
         path = self._folder.path_of(upload)
         file_format = resolve(upload.file_format)
         if file_format is None:
             raise InvalidInput("format", f"{upload.file_format!r} is no longer known")
-        entry = SourceFile(
+        local_id, entry = await self._place(upload, path.as_uri())
+        if entry is None and upload.file is not None:
+            return upload  # somebody has taken it out since, or put another file there
+        known = entry or SourceFile(
             dcc=upload.dcc,
-            local_id=await self._local_id(upload, path.as_uri()),
+            local_id=local_id,
             filename=upload.filename,
             file_format=file_format,
             access_url=path.as_uri(),
             md5=upload.digest,
             size_in_bytes=upload.length,
             access_level=upload.access_level,
-            sidecars=tuple(sidecars),
         )
-        await self._catalog.put([entry])
-        upload = replace(upload, file=entry.name)
-        await self._on_disk(self._folder.save, upload)
-        _log.info("a file was uploaded", extra={"file": entry.name, "bytes": upload.length})
-        return upload
+        sidecars = {sidecar.kind: sidecar for sidecar in known.sidecars}
+        adopted = []
+        for one in await self._indexes_of(upload):
+            kind, url = index_kind(one.filename), self._folder.path_of(one).as_uri()
+            assert kind is not None  # or it would not have been taken
+            if sidecars.setdefault(kind, Sidecar(kind, url, one.length)).access_url == url:
+                adopted.append(one)
+        # What was changed of the entry since, its status above all, stays as it is.
+        wanted = replace(known, sidecars=tuple(sidecars.values()))
+        if wanted != entry:
+            await self._catalog.put([wanted])
+        for one in (upload, *adopted):
+            if one.file != wanted.name:
+                await self._on_disk(self._folder.save, replace(one, file=wanted.name))
+        if upload.file is None:
+            _log.info("a file was uploaded", extra={"file": wanted.name, "bytes": upload.length})
+        return replace(upload, file=wanted.name)
 
-    async def _is_there(self, name: str) -> bool:
-        """Whether nobody has taken the entry out since."""
-        dcc, _, local_id = name.partition("/")
-        try:
-            await self._catalog.entry(dcc, local_id, EVERYTHING)
-        except NotFound:
-            return False
-        return True
+    async def _indexes_of(self, upload: FileUpload) -> list[FileUpload]:
+        """Those that are here, the oldest first."""
+        found = []
+        for one, _, _ in await in_thread(list, self._folder.all()):
+            if one.index_of == upload.upload_id and one.complete:
+                with suppress(NotFound):  # its file went with an entry
+                    await self._on_disk(self._folder.keep, one)
+                    found.append(one)
+        return sorted(found, key=lambda one: one.created_at)
 
-    async def _local_id(self, upload: FileUpload, url: str) -> LocalId:
-        """An id that is free, or is this very file's."""
+    async def _place(self, upload: FileUpload, url: str) -> tuple[LocalId, SourceFile | None]:
+        """The id of the entry that this upload has become, and the entry; else one that is free.
+
+        Nobody else's entry is touched, not even one of the same bytes: no other upload has the URL.
+        """
         first = id_for(upload.filename)
+        if upload.file is not None:
+            first = upload.file.partition("/")[2]
         for number in range(1, _NAMES_TRIED):
             tail = f"-{number}" if number > 1 else ""
-            candidate = first[: 255 - len(tail)] + tail
+            candidate = LocalId(first[: 255 - len(tail)] + tail)
             try:
                 known = await self._catalog.entry(upload.dcc, candidate, EVERYTHING)
             except NotFound:
-                return LocalId(candidate)
-            if known.access_url == url and known.access_level is upload.access_level:
-                return LocalId(candidate)
+                return candidate, None
+            if known.access_url == url:
+                return candidate, await self._catalog.refreshed(known)
+            if upload.file is not None:
+                return candidate, None
         raise InvalidInput("filename", f"too many files are called {upload.filename}")
 
     # -- room and time -----------------------------------------------------------------------
+
+    async def _check_limits(self, upload: FileUpload) -> None:
+        """Of all, and of its owner."""
+        records = await in_thread(list, self._folder.all())
+        of_owner = [one for one in records if one[0].owner == upload.owner]
+        room = await in_thread(self._folder.free_bytes) - _ROOM_LEFT
+        for counted, most, most_unfinished, share in (
+            (of_owner, _RECORDS_OF_OWNER, _UNFINISHED_OF_OWNER, _SHARE_OF_ROOM),
+            (records, _RECORDS, _UNFINISHED, 1.0),
+        ):
+            unfinished = [(one.length, there) for one, there, _ in counted if not one.complete]
+            if len(unfinished) >= most_unfinished:
+                raise LimitReached("unfinished uploads", most_unfinished, len(unfinished))
+            if len(counted) >= most:
+                raise LimitReached("uploads", most, len(counted))
+            if upload.length + sum(length - there for length, there in unfinished) > room * share:
+                raise UploadStorageFull
 
     async def _check_room(self, wanted: int) -> None:
         if wanted + _ROOM_LEFT > await in_thread(self._folder.free_bytes):
@@ -302,17 +350,37 @@ class Uploads:
             raise UploadStorageFull from error
 
     async def _expired(self) -> Sequence[FileUpload]:
-        """Also registers what a process that ended in that moment has stored, and not registered."""
-        now, expired = time.time(), []
-        for upload, _, changed in await in_thread(list, self._folder.all()):
-            if upload.complete and upload.file is None and upload.index_of is None:
-                await self._finish(upload, _Progress(upload.length))
-            elif now - changed > (_TOLD_SECONDS if upload.file else self.expires_seconds):
+        """Also finishes what a process that ended in that moment had, all of it, and not registered."""
+        expired = []
+        for found, offset, changed in await in_thread(list, self._folder.all()):
+            upload = found
+            here = found.complete or (offset == found.length and found.upload_id not in self._open)
+            if here and found.file is None:
+                try:
+                    upload = await self._finish(found, _Progress(offset))
+                except StoreUnavailable:
+                    raise
+                except GooseherdError as error:
+                    # That one may expire; the others go on.
+                    about = {"upload": upload.upload_id, "error": str(error)}
+                    _log.warning("an upload cannot be registered", extra=about)
+            if self._has_expired(upload, changed):
                 expired.append(upload)
         return expired
 
-    async def _forget(self, upload: FileUpload) -> None:
+    def _has_expired(self, upload: FileUpload, changed: float) -> bool:
+        return time.time() - changed > (_TOLD_SECONDS if upload.file else self.expires_seconds)
+
+    async def _forget_expired(self, upload: FileUpload) -> None:
+        async with self._registering:
+            with suppress(NotFound):
+                upload, _, changed = await in_thread(self._folder.read, upload.upload_id)
+                if self._has_expired(upload, changed):
+                    await self._discard(upload)
+
+    async def _discard(self, upload: FileUpload) -> None:
+        """With `_registering` held, of the record as it is now."""
         self._open.pop(upload.upload_id, None)
-        if upload.complete and upload.file is None:  # an index without its file
+        if upload.complete and upload.file is None:  # no entry names it
             await in_thread(self._folder.remove, self._folder.path_of(upload).as_uri())
         await in_thread(self._folder.forget, upload.upload_id)

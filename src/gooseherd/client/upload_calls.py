@@ -86,7 +86,7 @@ class UploadCalls(Calls):
                 await self.transport.sleep(outage.pause(NotReachable(upload_id, str(error))))
 
     async def uploads(self) -> Uploads:
-        """Whether this caller may upload, up to which size, and their `uploads`."""
+        """Whether this caller may upload, up to which size, and their `uploads`; none without a key."""
         return await self._record(Uploads, "GET", "/uploads")
 
     async def upload_state(self, upload_id: str) -> Upload:

@@ -103,7 +103,7 @@ class FileUpload:
 
     @property
     def complete(self) -> bool:
-        """All bytes are here, and stored under their digest."""
+        """All bytes are here, and are what they should be."""
         return self.digest is not None
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Uploads in a folder of the service's own: bytes as they arrive, and whole files named by their content.
+"""Uploads in a folder of the service's own: bytes as they arrive, and whole files, each its upload's alone.
 
     unfinished/ID.json, unfinished/ID.part
-    files/MD5/NAME       what catalog entries name
+    files/ID/NAME        what catalog entries name
 
 All of it is the owner's alone. Methods block.
 """
@@ -98,27 +98,28 @@ class UploadFolder:
                 digest.update(chunk)
         return digest
 
-    def keep(self, upload: FileUpload, digest: str) -> Path:
-        """Store the whole file under its digest and name; where. Again changes nothing."""
-        target = self.files / digest / upload.filename
+    def keep(self, upload: FileUpload) -> None:
+        """Store the whole file under the upload's id and its name. Again changes nothing.
+
+        Raises:
+            OSError: FileNotFoundError when it is neither there nor here.
+        """
+        target, part = self.path_of(upload), self._part(upload.upload_id)
+        if target.exists():
+            return  # its time must not change
+        self.flush(upload.upload_id)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        part = self._part(upload.upload_id)
-        if target.exists():  # these very bytes, and its time must not change
-            part.unlink(missing_ok=True)
-        else:
-            self.flush(upload.upload_id)
-            part.replace(target)
-            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        part.replace(target)
+        for changed in (target.parent, self.files):
+            folder = os.open(changed, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        return target
 
     def path_of(self, upload: FileUpload) -> Path:
-        """Where `keep` has stored it."""
-        assert upload.digest is not None
-        return self.files / upload.digest / upload.filename
+        """Where `keep` stores it: the same bytes of another upload lie elsewhere, so each has one owner."""
+        return self.files / upload.upload_id / upload.filename
 
     def forget(self, upload_id: UploadId) -> None:
         """Remove the upload and what is unfinished of it; a file that was kept stays."""
@@ -133,7 +134,7 @@ class UploadFolder:
         if path.parent.parent != self.files or ".." in path.parts or not path.is_file():
             return False
         path.unlink()
-        with suppress(OSError):  # another name for the same bytes
+        with suppress(OSError):  # not empty: from versions that had all names of the same bytes in one folder
             path.parent.rmdir()
         return True
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.uploads import Uploads
+from gooseherd.domain.visibility import EVERYTHING
 from gooseherd.storage.uploads import UploadFolder
 
 pytestmark = pytest.mark.integration
@@ -73,7 +75,7 @@ async def test_a_file_comes_in_pieces_and_becomes_an_entry(uploading, folder):
     entry = (await uploading.http.get("/files/local/peaks.bed", headers=ADMIN)).json()
     digest = hashlib.md5(CONTENT).hexdigest()
     assert (entry["md5"], entry["size_in_bytes"], entry["file_format"]) == (digest, len(CONTENT), "bed")
-    stored = folder / "files" / digest / "peaks.bed"
+    stored = folder / "files" / where.rpartition("/")[2] / "peaks.bed"
     assert entry["access_url"] == stored.as_uri()
     assert stored.read_bytes() == CONTENT
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in folder.rglob("*")} == {0}
@@ -93,8 +95,8 @@ async def test_an_upload_goes_on_after_a_restart_of_the_service(build_town, fold
     await send(before, where, 0, CONTENT[:30_000])
     await before.stop()
     after = await with_uploads(build_town, folder)
-    (listed,) = (await after.http.get("/uploads")).json()["uploads"]
-    assert (listed["offset"], listed["filename"]) == (30_000, "peaks.bed")
+    found = (await after.http.get(where)).json()
+    assert (found["offset"], found["filename"]) == (30_000, "peaks.bed")
     await send(after, where, 30_000, CONTENT[30_000:])
     entry = (await after.http.get("/files/local/peaks.bed")).json()
     assert entry["md5"] == hashlib.md5(CONTENT).hexdigest()
@@ -110,10 +112,7 @@ async def test_what_came_before_a_break_is_kept_and_a_request_that_hangs_is_over
         yield CONTENT[10_000:20_000]
 
     slow = asyncio.create_task(send(uploading, where, 0, slowly()))
-    for _ in range(100):
-        await asyncio.sleep(0.02)
-        if (await uploading.http.get("/uploads")).json()["uploads"]:
-            break
+    await asyncio.sleep(0.1)
     done = await send(uploading, where, 0, CONTENT)
     assert done.headers.get("content-location") == "/files/local/peaks.bed"
     hanging.set()
@@ -183,9 +182,9 @@ async def test_names_are_made_safe(uploading, given, stored):
     ],
     ids=str,
 )
-async def test_what_cannot_be_used_is_refused_before_a_byte_comes(uploading, lines):
+async def test_what_cannot_be_used_is_refused_before_a_byte_comes(uploading, folder, lines):
     assert (await begin(uploading, **lines)).status_code == 422
-    assert (await uploading.http.get("/uploads")).json()["uploads"] == []
+    assert list((folder / "unfinished").iterdir()) == []
 
 
 async def test_other_bytes_than_the_md5_says_become_nothing(uploading):
@@ -208,18 +207,113 @@ async def test_an_index_that_was_dropped_with_its_file_goes_with_it(uploading, f
     entry = (await uploading.http.get("/files/local/calls.vcf.gz", headers=ADMIN)).json()
     (sidecar,) = entry["sidecars"]
     assert (sidecar["kind"], sidecar["size_in_bytes"]) == ("tbi", 3)
-    assert (await uploading.http.get(index)).json()["file"] in ("local/calls.vcf.gz", None)
+    assert (await uploading.http.get(index)).json()["file"] == "local/calls.vcf.gz"
+    assert (await uploading.http.delete(index, headers=TUS)).status_code == 204
+    assert len([path for path in (folder / "files").rglob("*") if path.is_file()]) == 2
     await uploading.http.delete("/files/local/calls.vcf.gz", headers=ADMIN)
     assert [path for path in (folder / "files").rglob("*") if path.is_file()] == []
 
 
-async def test_the_same_again_is_the_same_entry_and_another_of_that_name_gets_a_number(uploading, folder):
-    for content, name in ((CONTENT, "peaks.bed"), (CONTENT, "peaks.bed"), (b"other\n", "peaks.bed-2")):
+async def test_the_same_bytes_again_are_another_entry_and_nobody_elses_is_touched(uploading, folder):
+    for content, name in ((CONTENT, "peaks.bed"), (CONTENT, "peaks.bed-2"), (b"other\n", "peaks.bed-3")):
         where = (await begin(uploading, length=len(content))).headers["location"]
         done = await send(uploading, where, 0, content)
         assert done.headers["content-location"] == f"/files/local/{name}"
+    assert len(list((folder / "files").iterdir())) == 3
     await uploading.http.delete("/files/local/peaks.bed-2", headers=ADMIN)
-    assert len(list((folder / "files").iterdir())) == 1
+    entry = (await uploading.http.get("/files/local/peaks.bed", headers=ADMIN)).json()
+    assert Path(entry["access_url"].removeprefix("file://")).read_bytes() == CONTENT
+    assert len(list((folder / "files").iterdir())) == 2
+
+
+async def test_what_was_changed_of_an_entry_stays_when_its_index_comes(uploading):
+    data = (await begin(uploading, filename="calls.vcf.gz")).headers["location"]
+    await send(uploading, data, 0, CONTENT)
+    catalog = uploading.dependencies.catalog
+    entry = await catalog.entry("local", "calls.vcf.gz", EVERYTHING)
+    await catalog.put([replace(entry, status="withdrawn", sha256="0" * 64)])
+    of = data.rpartition("/")[2]
+    index = (await begin(uploading, length=3, filename="calls.vcf.gz.tbi", index_of=of)).headers["location"]
+    await send(uploading, index, 0, b"TBI")
+    after = await catalog.entry("local", "calls.vcf.gz", EVERYTHING)
+    assert (after.status, after.sha256, len(after.sidecars)) == ("withdrawn", "0" * 64, 1)
+    # And where another file has its name, that one has no part of the index.
+    other = replace(after, access_url="https://example.org/calls.vcf.gz", sidecars=())
+    await catalog.put([other])
+    index = (await begin(uploading, length=3, filename="calls.vcf.gz.csi", index_of=of)).headers["location"]
+    await send(uploading, index, 0, b"CSI")
+    assert await catalog.entry("local", "calls.vcf.gz", EVERYTHING) == other
+
+
+async def test_bytes_of_two_requests_for_the_same_place_are_not_both_written(uploading, folder, monkeypatch):
+    where = (await begin(uploading)).headers["location"]
+    writes, written, going_on = UploadFolder.append, threading.Event(), threading.Event()
+
+    def slowly(self: Any, upload_id: Any, offset: int, chunk: bytes) -> None:
+        writes(self, upload_id, offset, chunk)
+        written.set()
+        assert going_on.wait(30)
+
+    monkeypatch.setattr(UploadFolder, "append", slowly)
+    first = asyncio.create_task(send(uploading, where, 0, CONTENT[:20_000]))
+    assert await asyncio.to_thread(written.wait, 30)
+    second = asyncio.create_task(send(uploading, where, 0, CONTENT[:20_000]))
+    await asyncio.sleep(0.3)  # it has been accepted, and waits
+    going_on.set()
+    assert sorted([(await first).status_code, (await second).status_code]) == [204, 409]
+    assert (await uploading.http.head(where)).headers["upload-offset"] == "20000"
+    done = await send(uploading, where, 20_000, CONTENT[20_000:])
+    assert done.headers["content-location"] == "/files/local/peaks.bed"
+    assert (await uploading.http.get(where)).json()["md5"] == hashlib.md5(CONTENT).hexdigest()
+
+
+async def test_one_owner_reserves_a_share_of_the_room_and_begins_a_number(build_town, folder, monkeypatch):
+    town = await with_uploads(build_town, folder, without_key=False)
+    made = {}
+    for owner in ("anne", "bert"):
+        body = {"owner": owner, "scopes": ["read", "submit"], "collections": ["local"]}
+        made[owner] = {"X-API-Key": (await town.http.post("/keys", json=body, headers=ADMIN)).json()["key"]}
+    monkeypatch.setattr(UploadFolder, "free_bytes", lambda _: (1 << 30) + 1000)
+    assert (await begin(town, length=700, headers=made["anne"])).status_code == 201
+    assert (await begin(town, length=100, headers=made["anne"])).status_code == 507
+    assert (await begin(town, length=100, headers=made["bert"])).status_code == 201
+    assert (await begin(town, length=300, headers=made["bert"])).status_code == 507
+    monkeypatch.undo()
+    monkeypatch.setattr("gooseherd.api.uploads._UNFINISHED_OF_OWNER", 1)
+    assert (await begin(town, headers=made["anne"])).status_code == 429
+    monkeypatch.undo()
+    # Of nothing, too: it is complete at once, and told about for a while.
+    monkeypatch.setattr("gooseherd.api.uploads._RECORDS_OF_OWNER", 3)
+    answers = [(await begin(town, length=0, headers=made["anne"])).status_code for _ in range(3)]
+    assert answers == [201, 201, 429]
+    assert (await begin(town, length=0, headers=made["bert"])).status_code == 201
+
+
+async def test_one_upload_that_cannot_be_registered_does_not_keep_the_others(build_town, folder):
+    town = await with_uploads(build_town, folder)
+    ids = []
+    for name in ("first.bed", "second.bed"):
+        where = (await begin(town, filename=name)).headers["location"]
+        ids.append(where.rpartition("/")[2])
+    store = UploadFolder(folder)
+    for upload_id in ids:  # as a process leaves them that ends before it has registered them
+        (folder / "unfinished" / f"{upload_id}.part").write_bytes(CONTENT)
+    broken = min(ids)
+    upload, _, _ = store.read(broken)
+    store.save(replace(upload, file_format="of-yesterday"))
+    after = await with_uploads(build_town, folder, expires_seconds=0)
+    report = await after.dependencies.uploads.loop.run_once()
+    assert [one.upload_id for one in report.planned] == [broken]
+    assert (await after.http.get(f"/uploads/{broken}")).status_code == 404
+    assert (await after.http.get(f"/uploads/{max(ids)}")).json()["file"] is not None
+    assert [path.name for path in (folder / "files").iterdir()] == [max(ids)]
+
+
+async def test_without_a_key_nobody_sees_which_uploads_there_are(uploading):
+    where = (await begin(uploading)).headers["location"]
+    listed = (await uploading.http.get("/uploads")).json()
+    assert (listed["allowed"], listed["uploads"]) == (True, [])
+    assert (await uploading.http.head(where)).status_code == 200
 
 
 async def test_an_upload_is_given_up_by_its_owner_or_by_time(build_town, folder):
@@ -242,9 +336,8 @@ async def test_what_a_process_stored_in_its_last_moment_is_registered_by_the_nex
     # As it is between the two: stored, and no entry.
     store = UploadFolder(folder)
     upload, _, _ = store.read(where.rpartition("/")[2])
-    stored = folder / "files" / str(upload.digest) / "peaks.bed"
-    stored.parent.mkdir()
-    stored.write_bytes(CONTENT)
+    assert not store.path_of(upload).exists()
+    (folder / "unfinished" / f"{upload.upload_id}.part").write_bytes(CONTENT)
     store.save(replace(upload, file=None))
     after = await with_uploads(build_town, folder)
     await after.dependencies.uploads.loop.run_once()

@@ -52,7 +52,7 @@ class UploadView(ResponseModel):
 
 
 class UploadList(ResponseModel):
-    """Whether this caller may upload, up to which size, and their uploads."""
+    """Whether this caller may upload, up to which size, and their uploads; without a key none is listed."""
 
     allowed: bool
     max_bytes: int

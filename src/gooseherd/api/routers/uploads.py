@@ -68,12 +68,15 @@ def upload_routes(dependencies: Dependencies) -> APIRouter:
 
     @router.get("/uploads", responses=problems(503))
     async def uploads_of_caller(context: CurrentRequest) -> UploadList:
-        """Whether the caller may upload, and their uploads that are under way or ended lately."""
+        """Whether the caller may upload, and their uploads that are under way or ended lately.
+
+        Who shows no key sees none: others have the same address. The id is what opens an upload.
+        """
         try:
             uploads = permitted(context)
         except GooseherdError:
             return UploadList(allowed=False, max_bytes=0, uploads=[])
-        found = await uploads.of_owner(context.requester)
+        found = [] if context.caller.is_anonymous else await uploads.of_owner(context.requester)
         return UploadList(
             allowed=True,
             max_bytes=uploads.most_bytes,
