@@ -233,6 +233,26 @@ def test_an_upload_goes_on_after_a_restart_of_the_service(tab: Tab, herd: Herd) 
     assert stored.stat().st_size == 25 * 500_000 * 16
 
 
+def test_an_upload_goes_on_when_the_page_was_closed_and_the_file_is_dropped_again(
+    tab: Tab, herd: Herd
+) -> None:
+    large = drop("[Array(25).fill('chrom,start,end\\n'.repeat(500_000)), 'again.csv', {lastModified: 1}]")
+    records = herd.home / "state/uploads/unfinished"
+    tab.open(f"{herd.url}/?dcc=local")
+    tab.until("document.querySelector('.count')?.innerText")
+    tab.value(large)
+    tab.until("/^[1-9][0-9]? %$/.test(document.querySelector('.uploads .batch > .dim')?.innerText ?? '')")
+    tab.open(f"{herd.url}/?dcc=local&again=1")
+    tab.until("document.querySelector('.count')?.innerText")
+    (begun,) = [path for path in records.glob("*.json") if "again.csv" in path.read_text()]
+    tab.value(large)
+    tab.until_text("added as local/again.csv", ".uploads", 120)
+    assert [path for path in records.glob("*.json") if "again.csv" in path.read_text()] == [begun]
+    (stored,) = (herd.home / "state/uploads/files").glob("*/again.csv")
+    assert stored.parent.name == begun.stem
+    assert tab.value("localStorage.getItem('uploads')") == "[]"
+
+
 def test_changes_come_by_one_stream_and_nothing_is_asked_again_and_again(tab: Tab, herd: Herd) -> None:
     local_id = herd.register("calls.vcf")
     tab.open(f"{herd.url}/?dcc=lab&q=f")

@@ -263,6 +263,7 @@ def test_a_file_is_sent_and_a_broken_one_goes_on(client: GooseherdClient, tmp_pa
     size = path.stat().st_size
     assert size > 2 * 4 << 20
     seen: list[int] = []
+    begun: list[str] = []
 
     def breaks(there: int, _: int) -> None:
         seen.append(there)
@@ -270,8 +271,9 @@ def test_a_file_is_sent_and_a_broken_one_goes_on(client: GooseherdClient, tmp_pa
             raise ConnectionError("the user's program ends here")
 
     with pytest.raises(ConnectionError):
-        client.upload(path, on_bytes=breaks)
+        client.upload(path, on_begun=begun.append, on_bytes=breaks)
     (left,) = [upload for upload in client.uploads().uploads if not upload.complete]
+    assert [left.upload_id] == begun
     assert left.offset == seen[-1]
     assert 0 < left.offset < size
     whole = client.resume_upload(left.upload_id, path)

@@ -15,7 +15,19 @@ export interface Sending {
 interface Uploads {
   allowed: boolean
   max_bytes: number
-  uploads: { upload_id: string; filename: string; length: number; complete: boolean; index_of: string | null }[]
+}
+interface State {
+  offset: number
+  complete: boolean
+  file: string | null
+}
+/** What this browser has begun: without a key the service lists none, and the id is what opens an upload. */
+interface Begun {
+  id: string
+  name: string
+  size: number
+  modified: number
+  index_of: string
 }
 /** A file and the indexes that lie beside it. */
 interface Task {
@@ -25,6 +37,8 @@ interface Task {
   /** Of a folder: what has no known format is left out, and counted. */
   mayBeLeftOut: boolean
   stop: AbortController
+  /** Where its uploads are. */
+  places: string[]
 }
 
 export const sending = signal<Sending[]>([])
@@ -36,9 +50,11 @@ const PIECE = 8 << 20
 const TUS = { 'Tus-Resumable': '1.0.0' }
 const INDEX = /\.(bai|tbi|csi|crai|fai|gzi)$/i
 const OPENED = 4
+const BEGUN = 'uploads'
+const MOST_BEGUN = 500
 
 const tasks: Task[] = []
-const stops = new Map<number, AbortController>()
+const sent = new Map<number, Task>()
 let numbers = 0
 let working = false
 let leftOut = 0
@@ -63,9 +79,9 @@ export async function upload(files: File[], ofFolder = false): Promise<void> {
   for (const file of files) {
     if (indexes.includes(file)) continue
     const beside = indexes.filter(index => dataOf(index.name) === file.name)
-    const task = { number: ++numbers, file, indexes: beside, mayBeLeftOut: ofFolder, stop: new AbortController() }
+    const task = { number: ++numbers, file, indexes: beside, mayBeLeftOut: ofFolder, stop: new AbortController(), places: [] }
     tasks.push(task)
-    stops.set(task.number, task.stop)
+    sent.set(task.number, task)
     sending.value = [...sending.value, { number: task.number, name: file.name, size: file.size, sent: 0, state: 'waiting', text: 'waits' }]
   }
   if (!working) await work()
@@ -98,12 +114,13 @@ async function work(): Promise<void> {
 async function one(task: Task): Promise<void> {
   const { number, file, stop } = task
   try {
-    const where = await begin(file, {}, stop.signal)
+    const where = await begin(task, file)
     for (const index of task.indexes) {
-      const beside = await begin(index, { index_of: where.split('/').pop()! }, stop.signal)
+      const beside = await begin(task, index, where.split('/').pop()!)
       await send(beside, index, () => undefined, stop.signal)
     }
     const name = await send(where, file, (sent, text) => change(number, { sent, state: text ? 'interrupted' : 'sending', text: text || `${Math.floor((100 * sent) / (file.size || 1))} %` }), stop.signal)
+    forget(task)
     change(number, { sent: file.size, state: 'done', text: name ? `added as ${name}` : 'sent' })
     reload()
     if (name && sending.value.filter(each => each.state === 'done').length <= OPENED) show(name)
@@ -115,20 +132,66 @@ async function one(task: Task): Promise<void> {
   }
 }
 
-/** Where its upload is: one that was begun before and is not complete, or a new one. */
-async function begin(file: File, more: Record<string, string>, signal: AbortSignal): Promise<string> {
-  const { uploads } = await patiently(() => call<Uploads>('uploads', { signal }), signal)
-  const begun = uploads.find(one => !one.complete && one.filename === file.name && one.length === file.size && (one.index_of ?? '') === (more['index_of'] ?? ''))
-  if (begun) return `uploads/${begun.upload_id}`
-  const metadata = Object.entries({ filename: file.name, ...more }).map(([name, value]) => `${name} ${base64(value)}`).join(',')
-  const response = await patiently(() => answer('uploads', { method: 'POST', signal, headers: { ...TUS, 'Upload-Length': String(file.size), 'Upload-Metadata': metadata } }), signal)
-  return response.headers.get('Location')!.replace(/^.*\/uploads\//, 'uploads/')
+const begunBefore = (): Begun[] => {
+  try {
+    const kept: unknown = JSON.parse(localStorage.getItem(BEGUN) ?? '[]')
+    return Array.isArray(kept) ? kept : []
+  } catch {
+    return []
+  }
+}
+
+const keepBegun = (begun: Begun[]): void => {
+  try {
+    localStorage.setItem(BEGUN, JSON.stringify(begun.slice(-MOST_BEGUN)))
+  } catch {
+    // No room, or not allowed: it goes on while the page is open.
+  }
+}
+
+const forget = (task: Task): void => {
+  sent.delete(task.number)
+  keepBegun(begunBefore().filter(one => !task.places.includes(`uploads/${one.id}`)))
+}
+
+/** Where its upload is: one that this browser began before and that goes on, or a new one. */
+async function begin(task: Task, file: File, index_of = ''): Promise<string> {
+  const { signal } = task.stop
+  const about = { name: file.name, size: file.size, modified: file.lastModified, index_of }
+  const isSame = (one: Begun): boolean => (Object.keys(about) as (keyof typeof about)[]).every(name => one[name] === about[name])
+  const before = begunBefore().filter(isSame).pop()
+  if (before && (await goesOn(`uploads/${before.id}`, index_of !== '', signal))) {
+    task.places.push(`uploads/${before.id}`)
+    return `uploads/${before.id}`
+  }
+  const metadata = Object.entries({ filename: file.name, ...(index_of && { index_of }) }).map(([name, value]) => `${name} ${base64(value)}`).join(',')
+  // Not ended by `signal`: an upload that is begun and not known here could not be given up.
+  const response = await patiently(() => answer('uploads', { method: 'POST', headers: { ...TUS, 'Upload-Length': String(file.size), 'Upload-Metadata': metadata } }), signal)
+  const where = response.headers.get('Location')!.replace(/^.*\/uploads\//, 'uploads/')
+  task.places.push(where)
+  keepBegun([...begunBefore().filter(one => !isSame(one)), { ...about, id: where.split('/').pop()! }])
+  if (signal.aborted) {
+    giveUp(task)
+    throw signal.reason
+  }
+  return where
+}
+
+/** Whether it is there, and not complete; an index may be. */
+async function goesOn(where: string, mayBeComplete: boolean, signal: AbortSignal): Promise<boolean> {
+  try {
+    const { complete } = await patiently(() => call<State>(where, { signal }), signal)
+    return mayBeComplete || !complete
+  } catch (error) {
+    if (error instanceof Problem && [401, 403, 404].includes(error.status)) return false
+    throw error
+  }
 }
 
 /** Piece by piece, from where the service is; the entry that it became. */
 async function send(where: string, file: File, onSent: (sent: number, text?: string) => void, signal: AbortSignal): Promise<string | null> {
   for (;;) {
-    const about = await patiently(() => call<{ offset: number; complete: boolean; file: string | null }>(where, { signal }), signal)
+    const about = await patiently(() => call<State>(where, { signal }), signal)
     let offset = about.offset
     onSent(offset)
     if (about.complete) return about.file
@@ -172,12 +235,15 @@ const base64 = (text: string): string => btoa(String.fromCharCode(...new TextEnc
 export function cancelUpload(number: number): void {
   const waiting = tasks.findIndex(task => task.number === number)
   if (waiting >= 0) tasks.splice(waiting, 1)
-  const name = sending.value.find(one => one.number === number)?.name
-  stops.get(number)?.abort()
+  const task = sent.get(number)
+  task?.stop.abort()
+  if (task) giveUp(task)
   sending.value = sending.value.filter(one => one.number !== number)
-  void call<Uploads>('uploads').then(async ({ uploads }) => {
-    for (const one of uploads) if (!one.complete && one.filename === name) await answer(`uploads/${one.upload_id}`, { method: 'DELETE', headers: TUS })
-  }, () => undefined)
+}
+
+function giveUp(task: Task): void {
+  forget(task)
+  for (const where of task.places) void answer(where, { method: 'DELETE', headers: TUS }).catch(() => undefined)
 }
 
 export const forgetDone = (): void => {

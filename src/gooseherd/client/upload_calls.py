@@ -30,12 +30,15 @@ class UploadCalls(Calls):
         file_format: str | None = None,
         access: str | None = None,
         index_of: str | None = None,
+        on_begun: Callable[[str], None] | None = None,
         on_bytes: Callable[[int, int], None] | None = None,
     ) -> Upload:
         """Send a file, which becomes a catalog entry (`file` of what is returned).
 
         `access` is its `data_access_level`; `index_of` the id of the upload whose file this is an index of.
-        Broken connections and restarts of the service are survived, each for a minute.
+        Broken connections and restarts of the service are survived, each for a minute. Whoever wants to
+        `resume_upload` in another process keeps the id that `on_begun` is called with: without a key it is
+        found nowhere else.
 
         Raises:
             Denied: this service takes no uploads, or none of ours.
@@ -55,6 +58,8 @@ class UploadCalls(Calls):
         upload_id = urlsplit(response.headers.get("location", "")).path.rstrip("/").rsplit("/", 1)[-1]
         if not upload_id:
             raise UnexpectedResponse(self.endpoint.url("/uploads"), "no Location of the upload")
+        if on_begun:
+            on_begun(upload_id)
         return await self.resume_upload(upload_id, path, on_bytes=on_bytes)
 
     async def resume_upload(
