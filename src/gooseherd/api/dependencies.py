@@ -125,7 +125,7 @@ class Dependencies:
     """Responses at a time with upstream's own bytes; each holds a connection to the source's host."""
     tickets_per_requester: int = 16
     """Of htsget, that are being made at a time; each may take an index apart."""
-    searches_per_requester: int = 4
+    searches_per_requester: int = 8
     """By name, at a time; each may read megabytes of indexes."""
     event_streams_per_requester: int = 100
     event_streams: int = 2000

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from starlette.types import Message
 
+from gooseherd.api.allowances import Concurrent
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing
 from gooseherd.api.holding import HOPS, Client, client_of, next_query
 from gooseherd.api.models.search import FoundNameView, NameResults, PendingNames
-from gooseherd.api.name_search import MOST_RESULTS, FoundName, NameSearch
+from gooseherd.api.name_search import MOST_RESULTS, ByteShares, FoundName, NameSearch
 from gooseherd.api.part_response import PartMissing
 from gooseherd.api.prepared_requests import PreparedRequest, retry_after
 from gooseherd.api.problems import NotReady
@@ -109,7 +110,7 @@ def search_routes(
             raise InvalidInput("files", f"at most {_MOST_FILES} are searched")
         response.headers["Cache-Control"] = "no-store"
         found = await searching.indexes(request, context, named, dcc, assembly)
-        results = await searching.find(found, words, limit)
+        results = await searching.find(context, found, words, limit)
         if found.pending and not results and client_of(context.headers) is Client.VIEWER:
             return _again(context, found.pending[0][1])
         if found.pending:
@@ -134,6 +135,7 @@ class _Searching:
         self._catalog = catalog
         self._describing = describing
         self._retries = retries
+        self._places = Concurrent("searches", per_requester=dependencies.searches_per_requester)
         self._search = NameSearch(dependencies.cache) if dependencies.cache is not None else None
 
     async def indexes(
@@ -151,6 +153,41 @@ class _Searching:
         if assembly is not None and sequences_of(assembly) is None:
             known = ", ".join(sorted(known_assemblies()))
             raise InvalidInput("assembly", f"{assembly!r} is none of {known}: name files instead")
+        # Waiting has places of its own.
+        with self._places.place(context.requester):
+            found = await self._known(context, submissions, named, dcc, assembly)
+        if found.missing:
+            await self._make(request, context, submissions, found)
+        return found
+
+    async def find(
+        self, context: RequestContext, found: _Searched, words: Sequence[str], limit: int
+    ) -> list[FoundNameView]:
+        """In all of the indexes."""
+        assert self._search is not None  # there is one where there is a cache
+        results: list[tuple[SourceFile, FoundName]] = []
+        shares = ByteShares(len(found.indexes))
+        with self._places.place(context.requester):
+            for entry, recipe, manifest in found.indexes:
+                try:
+                    of_file = await self._search.find(manifest, words, limit, shares)
+                    results += [(entry, one) for one in of_file]
+                except PartMissing:
+                    assert self._dependencies.submissions is not None
+                    self._dependencies.submissions.forget(entry, recipe)
+                    found.notes.append(f"{entry.name}: its name index is gone; ask again")
+        results.sort(key=lambda one: not one[1].is_exact)
+        return [_view(entry, one) for entry, one in results[:limit]]
+
+    async def _known(
+        self,
+        context: RequestContext,
+        submissions: Submissions,
+        named: Sequence[str],
+        dcc: str | None,
+        assembly: str | None,
+    ) -> _Searched:
+        """What is published of the files already."""
         found = _Searched()
         entries = await self._named(context, named) if named else await self._candidates(context, dcc)
         await self._sort_out(submissions, entries, found, tell=bool(named))
@@ -161,23 +198,7 @@ class _Searching:
         if len(found.indexes) > _MOST_FILES:
             found.notes.append(f"{_MOST_FILES} of {len(found.indexes)} files were searched: name files")
             del found.indexes[_MOST_FILES:]
-        if found.missing:
-            await self._make(request, context, submissions, found)
         return found
-
-    async def find(self, found: _Searched, words: Sequence[str], limit: int) -> list[FoundNameView]:
-        """In all of the indexes."""
-        assert self._search is not None  # there is one where there is a cache
-        results: list[tuple[SourceFile, FoundName]] = []
-        for entry, recipe, manifest in found.indexes:
-            try:
-                results += [(entry, one) for one in await self._search.find(manifest, words, limit)]
-            except PartMissing:
-                assert self._dependencies.submissions is not None
-                self._dependencies.submissions.forget(entry, recipe)
-                found.notes.append(f"{entry.name}: its name index is gone; ask again")
-        results.sort(key=lambda one: not one[1].is_exact)
-        return [_view(entry, one) for entry, one in results[:limit]]
 
     async def _named(self, context: RequestContext, named: Sequence[str]) -> list[SourceFile]:
         entries = []
