@@ -145,14 +145,14 @@ class Calls:
 
 
 class Outage:
-    """For how long a service that was there has been gone."""
+    """For how long a service that was there has been gone, from the first failure on."""
 
     def __init__(self) -> None:
-        self._answered_at = time.monotonic()
+        self._began_at: float | None = None
 
     def is_over(self) -> None:
-        """It answered."""
-        self._answered_at = time.monotonic()
+        """What is waited for went on. Another call that was answered ends no outage."""
+        self._began_at = None
 
     def pause(self, error: NotReachable | Busy) -> float:
         """Seconds until it is asked again: what the service said (Retry-After), else a moment.
@@ -160,7 +160,10 @@ class Outage:
         Raises:
             NotReachable, Busy: `error`, when that has gone on for too long.
         """
-        if time.monotonic() - self._answered_at > OUTAGE_SECONDS:
+        now = time.monotonic()
+        if self._began_at is None:
+            self._began_at = now
+        if now - self._began_at > OUTAGE_SECONDS:
             raise error
         wished = error.retry_after_seconds if isinstance(error, Busy) else None
         return POLL_SECONDS[1] if wished is None else min(wished, OUTAGE_SECONDS)

@@ -70,7 +70,8 @@ class ReadyCalls(JobCalls):
             TookTooLong: not ready in time. The job goes on.
         """
         deadline, job = Deadline(timeout_seconds), None
-        outage: Outage | None = None
+        asking: Outage | None = None
+        following = Outage()
         while True:
             deadline.check()
             try:
@@ -78,15 +79,15 @@ class ReadyCalls(JobCalls):
             except Busy as busy:
                 if busy.retry_after_seconds is None or deadline.remaining < busy.retry_after_seconds:
                     raise
-                outage = Outage()
+                asking = Outage()
                 await self.transport.sleep(busy.retry_after_seconds)
                 continue
             except NotReachable as error:
-                if outage is None:
+                if asking is None:
                     raise
-                await self.transport.sleep(deadline.at_most(outage.pause(error)))
+                await self.transport.sleep(deadline.at_most(asking.pause(error)))
                 continue
-            outage = Outage()
+            asking = Outage()
             if response.ready:
                 found = response.ready
                 return ReadyPart(found.url, found.etag, found.size, found.filename, job)
@@ -98,12 +99,13 @@ class ReadyCalls(JobCalls):
                 changes = self.follow(response.job_id, timeout_seconds=deadline.remaining_or_none)
                 async with contextlib.aclosing(changes):
                     async for job in changes:
+                        following.is_over()
                         if on_job:
                             on_job(job)
             except TookTooLong as late:  # which knows the time that remained, not the one that was given
                 raise TookTooLong(timeout_seconds or late.seconds, late.job_id) from None
-            except NotReachable as error:
-                await self.transport.sleep(deadline.at_most(outage.pause(error)))
+            except (NotReachable, Busy) as error:
+                await self.transport.sleep(deadline.at_most(following.pause(error)))
                 continue
             if job is not None and job.status != "completed":
                 raise JobEnded(job)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+import httpx
+
 from gooseherd.client.calls import Calls, Outage, given
 from gooseherd.client.errors import Busy, NotReachable, Refused, UnexpectedResponse
 from gooseherd.client.models import Upload, Uploads
@@ -16,6 +18,8 @@ _TUS: Final = {"Tus-Resumable": "1.0.0"}
 _BODY_BYTES: Final = 4 << 20
 """Of one request: below API_MAX_BODY_BYTES, and as much as a broken connection loses at most."""
 _BLOCK_BYTES: Final = 256 << 10
+_FINISH_SECONDS: Final = 600.0
+"""After a restart the service reads the whole file for its digest before it registers it."""
 
 
 class UploadCalls(Calls):
@@ -66,29 +70,45 @@ class UploadCalls(Calls):
         self, upload_id: str, path: Path, *, on_bytes: Callable[[int, int], None] | None = None
     ) -> Upload:
         """Go on with an upload where it was left; as `upload`."""
-        outage = Outage()
+        outage, furthest = Outage(), -1
+
+        def arrived(offset: int, length: int) -> None:
+            nonlocal furthest
+            if offset > furthest:
+                furthest = offset
+                outage.is_over()
+            if on_bytes:
+                on_bytes(offset, length)
+
         while True:
+            failure: NotReachable | Busy
             try:
                 record = await self.upload_state(upload_id)
-                outage.is_over()
+                arrived(record.offset, record.length)
                 offset = record.offset
-                if on_bytes:
-                    on_bytes(offset, record.length)
                 while not record.complete and offset < record.length:
                     stop = min(offset + _BODY_BYTES, record.length)
                     await self._send_bytes(upload_id, path, offset, stop)
-                    outage.is_over()
                     offset = stop
-                    if on_bytes:
-                        on_bytes(offset, record.length)
-                return record if record.complete else await self.upload_state(upload_id)
+                    arrived(offset, record.length)
+                if not _is_registered(record):
+                    record = await self.upload_state(upload_id)
+                if not _is_registered(record) and record.offset == record.length:
+                    # The service was stopped between the last byte and the entry.
+                    await self._send_bytes(upload_id, path, record.length, record.length)
+                    record = await self.upload_state(upload_id)
+                if _is_registered(record):
+                    return record
+                url = self.endpoint.url(_upload(upload_id))
+                failure = NotReachable(url, "all bytes have arrived, but the file was not registered")
             except (NotReachable, Busy) as error:
-                await self.transport.sleep(outage.pause(error))
+                failure = error
             except Refused as error:
                 # Another request of ours got further than its answer.
                 if error.status != 409:
                     raise
-                await self.transport.sleep(outage.pause(NotReachable(upload_id, str(error))))
+                failure = NotReachable(self.endpoint.url(_upload(upload_id)), str(error))
+            await self.transport.sleep(outage.pause(failure))
 
     async def uploads(self) -> Uploads:
         """Whether this caller may upload, up to which size, and their `uploads`; none without a key."""
@@ -110,7 +130,9 @@ class UploadCalls(Calls):
             "Content-Length": str(stop - start),
         }
         content = self.transport.body(_slice(path, start, stop))
-        await self._send("PATCH", _upload(upload_id), headers=headers, content=content)
+        seconds = self.endpoint.timeout_seconds
+        timeout = httpx.Timeout(seconds, read=seconds if start < stop else _FINISH_SECONDS)
+        await self._send("PATCH", _upload(upload_id), headers=headers, content=content, timeout=timeout)
 
 
 def _slice(path: Path, start: int, stop: int) -> Iterator[bytes]:
@@ -122,6 +144,11 @@ def _slice(path: Path, start: int, stop: int) -> Iterator[bytes]:
                 raise UnexpectedResponse(path.name, "the file became shorter while it was sent")
             start += len(block)
             yield block
+
+
+def _is_registered(record: Upload) -> bool:
+    """An index may come before its file, which it is registered with then."""
+    return record.complete and (record.file is not None or record.index_of is not None)
 
 
 def _upload(upload_id: str) -> str:

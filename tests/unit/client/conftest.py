@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ class _Respond(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.close_connection = self.close_connection or reply.cut
 
-    do_GET = do_HEAD = do_POST = do_DELETE = _do  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_DELETE = do_PATCH = _do  # noqa: N815
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -121,6 +122,21 @@ def bucket() -> Iterator[Service]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Of a client that blocks: its clock goes on when it waits, and what it waits is noted."""
+    noted: list[float] = []
+
+    def wait(seconds: float) -> None:
+        noted.append(seconds)
+        assert sum(noted) < 3600, "it never ends"
+
+    clock = SimpleNamespace(monotonic=lambda: sum(noted), sleep=wait)
+    monkeypatch.setattr("gooseherd.client.calls.time", clock)
+    monkeypatch.setattr("gooseherd.client.transports.time", clock)
+    return noted
 
 
 @pytest.fixture

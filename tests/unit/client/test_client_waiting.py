@@ -108,6 +108,26 @@ def test_a_service_that_restarts_is_waited_for(
     assert client.ready("d", "f").job is not None
 
 
+@pytest.mark.parametrize("trouble", ["busy", "cut"])
+def test_a_job_that_is_never_answered_ends_the_wait_though_the_part_is(
+    service: Any, client: GooseherdClient, accepted: Any, reply: Any, waits: list[float], trouble: str
+) -> None:
+    service.on(DATA, accepted)
+    service.on(JOB, reply(503, {}) if trouble == "busy" else reply(200, b"", cut=True))
+    with pytest.raises((NotReachable, Busy)):
+        client.ready("d", "f")
+    assert 55 < sum(waits) < 70
+
+
+def test_a_job_that_is_answered_after_a_moment_is_waited_for(
+    service: Any, client: GooseherdClient, bytes_there: Any, accepted: Any, reply: Any, waits: list[float]
+) -> None:
+    service.on(DATA, accepted, accepted, bytes_there)
+    service.on(JOB, reply(503, {}), reply(200, job("completed")))
+    assert client.ready("d", "f").size == 10
+    assert waits == [2.0]
+
+
 def test_a_failed_job_is_told_with_its_reason(
     service: Any, client: GooseherdClient, accepted: Any, reply: Any
 ) -> None:
