@@ -154,10 +154,10 @@ class Uploads:
                     raise BodyTooLarge(upload.length)
                 held += chunk
                 if len(held) >= _WRITTEN_AT_ONCE:
-                    piece = bytes(held)
+                    block = bytes(held)
                     held.clear()
-                    offset = await self._write(upload, progress, turn, offset, piece)
-                    looked_at += len(piece)
+                    offset = await self._write(upload, progress, turn, offset, block)
+                    looked_at += len(block)
                 if looked_at >= _LOOKED_AT_EVERY:
                     looked_at = 0
                     await self._check_room(upload.length - offset)
