@@ -59,6 +59,10 @@ def test_behind_cloudfront_with_tls_and_documentdb(stack: DeployedStack, tmp_pat
     certificate = stack.client("acm").import_certificate(
         **{name: (tmp_path / "certs" / file).read_bytes() for name, file in pair.items()}
     )["CertificateArn"]
+    ec2: Any = stack.client("ec2")
+    edges = ec2.create_managed_prefix_list(
+        PrefixListName="cloudfront", MaxEntries=1, AddressFamily="IPv4", Entries=[{"Cidr": "192.0.2.0/24"}]
+    )["PrefixList"]["PrefixListId"]
     outputs = create(
         stack,
         "cdn",
@@ -66,6 +70,7 @@ def test_behind_cloudfront_with_tls_and_documentdb(stack: DeployedStack, tmp_pat
         CertificateArn=certificate,
         Hostname="origin.example.org",
         Cdn="true",
+        IngressPrefixList=edges,
         CdnHostname="files.example.org",
         CdnCertificateArn=certificate,
         Retention="true",
@@ -81,6 +86,9 @@ def test_behind_cloudfront_with_tls_and_documentdb(stack: DeployedStack, tmp_pat
         for one in stack.client("elbv2").describe_load_balancers()["LoadBalancers"]
         if one["LoadBalancerName"].startswith("cdn-")
     ]
+    (admitted,) = ec2.describe_security_groups(GroupIds=balancer["SecurityGroups"])["SecurityGroups"]
+    for rule in admitted["IpPermissions"]:
+        assert (rule["IpRanges"], [one["PrefixListId"] for one in rule["PrefixListIds"]]) == ([], [edges])
     listeners = stack.client("elbv2").describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])
     assert {(one["Port"], one["Protocol"]) for one in listeners["Listeners"]} == {
         (443, "HTTPS"),

@@ -260,6 +260,44 @@ def test_the_bucket_and_the_database_outlive_the_stack() -> None:
     assert {RESOURCES[name]["DeletionPolicy"] for name in ("Postgresql", "Documentdb")} == {"Snapshot"}
 
 
+def refusals(**given: str) -> list[str]:
+    """What CloudFormation would say to those parameters."""
+    values = {name: one.get("Default", "") for name, one in TEMPLATE["Parameters"].items()} | given
+
+    def holds(condition: Any) -> Any:
+        match condition:
+            case {"Ref": name}:
+                return values[name]
+            case {"Fn::Equals": [one, other]}:
+                return holds(one) == holds(other)
+            case {"Fn::EachMemberEquals": [several, one]}:
+                return all(each == holds(one) for each in holds(several).split(","))
+            case {"Fn::Not": [inner]}:
+                return not holds(inner)
+            case str():
+                return condition
+        raise AssertionError(condition)
+
+    return [
+        assertion["AssertDescription"]
+        for rule in TEMPLATE["Rules"].values()
+        if holds(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not holds(assertion["Assert"])
+    ]
+
+
+def test_behind_cloudfront_nobody_else_reaches_the_load_balancer() -> None:
+    given = {"Cdn": "true", "Hostname": "origin.example.org", "CertificateArn": "arn:aws:acm:…"}
+    (refused,) = refusals(**given)
+    assert "IngressPrefixList" in refused
+    assert refusals(**given, IngressPrefixList="pl-0123") == []
+    assert refusals(CertificateArn="arn:aws:acm:…") == []
+    for rule in properties("LoadBalancerGroup")["SecurityGroupIngress"]:
+        assert rule["CidrIp"]["Fn::If"][:2] == ["HasPrefixList", {"Ref": "AWS::NoValue"}]
+        assert rule["SourcePrefixListId"]["Fn::If"][:2] == ["HasPrefixList", {"Ref": "IngressPrefixList"}]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_secrets_are_those_that_the_execution_role_may_read(task: str) -> None:
     assert definition(task)["ExecutionRoleArn"] == {
