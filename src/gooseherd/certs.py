@@ -6,6 +6,7 @@ only serve and the API's can only call, so that a worker that was taken over can
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ EXPIRY_NOTICE: Final = timedelta(days=30)
 """Before the end of a certificate it is time to replace it: doctor and the log at the start warn."""
 _BACKDATED: Final = timedelta(minutes=5)
 """For clocks that are behind ours."""
+
+_LONGEST_COMMON_NAME: Final = 64
 
 Use = Literal["serve", "call"]
 
@@ -62,10 +65,10 @@ def make_ca(now: datetime, *, days: int = CA_DAYS) -> Pair:
     return _signed(builder, key, key)
 
 
-def make_leaf(
-    ca: Pair, identity: str, use: Use, now: datetime, *, days: int = LEAF_DAYS, also: str | None = None
-) -> Pair:
-    """A pair for one side of the conversation, valid for no longer than its CA; `also`: a second name.
+def make_leaf(ca: Pair, identity: str, use: Use, now: datetime, *, days: int = LEAF_DAYS) -> Pair:
+    """A pair for one side of the conversation, valid for no longer than its CA.
+
+    `identity` is a name or an IP address.
 
     Raises:
         InvalidInput: `ca` is not a CA's certificate with its key.
@@ -78,14 +81,11 @@ def make_leaf(
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if use == "serve" else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         _builder(now, days, ca_cert.not_valid_after_utc)
-        .subject_name(_name(identity))
+        .subject_name(_name(identity[:_LONGEST_COMMON_NAME]))
         .issuer_name(ca_cert.subject)
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in (identity, also) if name]),
-            critical=False,
-        )
+        .add_extension(x509.SubjectAlternativeName([_alternative_name(identity)]), critical=False)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(
@@ -143,7 +143,8 @@ def make_host(
 ) -> None:
     """What one host with a worker gets, and no other key: `into` with ca.pem, worker.pem and worker.key.
 
-    The CA is that of `folder`. A pair that is there is replaced.
+    The CA is that of `folder`. A pair that is there is replaced. The certificate has the host's name and not
+    that of all workers, so that its key serves for no other host.
 
     Raises:
         InvalidInput: `folder` has no CA, or `host` is no name.
@@ -154,7 +155,7 @@ def make_host(
         ca = Pair((folder / "ca.pem").read_bytes(), (folder / "ca.key").read_bytes())
     except OSError:
         raise InvalidInput("folder", "has no ca.pem and ca.key") from None
-    pair = make_leaf(ca, WORKER_IDENTITY, "serve", now or datetime.now(UTC), days=days, also=host)
+    pair = make_leaf(ca, host.lower(), "serve", now or datetime.now(UTC), days=days)
     into.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = Path(tempfile.mkdtemp(prefix=".certs-", dir=into))
     try:
@@ -240,6 +241,15 @@ def _name(common_name: str) -> x509.Name:
     from cryptography.x509.oid import NameOID
 
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _alternative_name(identity: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(identity))
+    except ValueError:
+        return x509.DNSName(identity)
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ def test_each_pair_carries_its_name_and_only_its_use(folder: Path) -> None:
         assert names.get_values_for_type(x509.DNSName) == [identity]
         assert list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [use]
         assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "value"),
+    [
+        ("Node1.example.org", x509.DNSName, "node1.example.org"),
+        (f"{'n' * 60}.example.org", x509.DNSName, f"{'n' * 60}.example.org"),
+        ("10.0.0.2", x509.IPAddress, ip_address("10.0.0.2")),
+    ],
+)
+def test_the_pair_of_a_host_has_its_name_and_not_that_of_all_workers(
+    folder: Path, tmp_path: Path, host: str, kind: type[x509.GeneralName], value: object
+) -> None:
+    certs.make_host(folder, host, tmp_path / "host", now=NOW)
+    names = load(tmp_path / "host" / "worker.pem").extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert [(type(name), name.value) for name in names.value] == [(kind, value)]
 
 
 @pytest.mark.parametrize("name", ["worker", "api"])

@@ -37,7 +37,8 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], Awaitable[list[E
         monkeypatch.setattr(routines, "watch_attempt", lambda *_: script())
         monkeypatch.setattr(wool_workers._WoolLink, "_with_proxy", straight)
         worker = WorkerHandle(WorkerId("w"), "127.0.0.1:1")
-        link = wool_workers._WoolLink(worker, SILENCE_SECONDS, 0.0, 1.0, None)
+        nobody = wool_workers._Identities(None, None)
+        link = wool_workers._WoolLink(worker, SILENCE_SECONDS, 0.0, 1.0, nobody)
         return [event.kind async for event in link.watch_attempt(ATTEMPT, 1)]
 
     return listen

@@ -53,7 +53,7 @@ def secret(
 
 @app.command("host")
 def host(
-    name: Annotated[str, typer.Argument(metavar="HOST", help="Name of the machine that runs a worker.")],
+    name: Annotated[str, typer.Argument(metavar="HOST", help="The worker's host, as WORKER_HOSTS has it.")],
     folder: Annotated[Path, typer.Argument(help="Folder that `certs make` filled, with ca.key.")],
     into: Annotated[
         Path, typer.Option(help="Folder for this host's files, which go there and nowhere else.")

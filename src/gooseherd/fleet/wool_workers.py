@@ -46,7 +46,8 @@ class WoolWorkers(Workers):
     asked for heartbeats four times as often. `dispatch_seconds` bounds the time until a
     worker takes a call, `answer_seconds` the time until it answers. `credentials`
     (`Certificates.to_call`) are shown to every worker and expected of it; without them
-    the conversation is open, which is for loopback only.
+    the conversation is open, which is for loopback only. With `credentials_of_host`, by
+    the host of an address, a worker may show the certificate of its host instead.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class WoolWorkers(Workers):
         dispatch_seconds: float = 10.0,
         answer_seconds: float = 30.0,
         credentials: wool.WorkerCredentialsProvider | None = None,
+        credentials_of_host: Callable[[str], wool.WorkerCredentialsProvider] | None = None,
     ) -> None:
-        self._credentials = credentials
+        self._identities = _Identities(credentials, credentials_of_host)
         self._silence = silence_seconds
         self._dispatch = dispatch_seconds
         self._answer = answer_seconds
@@ -72,7 +74,41 @@ class WoolWorkers(Workers):
         await probe(worker.address)
         # Before the child tasks are made, or the first one would be without Wool's context.
         wool.install_task_factory()
-        yield _WoolLink(worker, self._silence, self._dispatch, self._answer, self._credentials)
+        yield _WoolLink(worker, self._silence, self._dispatch, self._answer, self._identities)
+
+
+_Identity = tuple[str | None, wool.WorkerCredentialsProvider | None]
+
+
+class _Identities:
+    """As whom a worker may show itself: as its host, or with a pair that is any worker's.
+
+    A certificate of a host has no other name, so its key opens no conversation in another host's place.
+    """
+
+    def __init__(
+        self,
+        credentials: wool.WorkerCredentialsProvider | None,
+        of_host: Callable[[str], wool.WorkerCredentialsProvider] | None,
+    ) -> None:
+        self._any_worker: _Identity = (None if credentials is None else WORKER_IDENTITY, credentials)
+        self._of_host = of_host
+        self._hosts: dict[str, _Identity] = {}
+        self._shown: dict[str, _Identity] = {}
+
+    def of(self, address: str) -> list[_Identity]:
+        """Those to be tried, first what it was shown to be the last time."""
+        if self._of_host is None:
+            return [self._any_worker]
+        host = address.rpartition(":")[0]
+        if host not in self._hosts:
+            self._hosts[host] = (host, self._of_host(host))
+        both = [self._hosts[host], self._any_worker]
+        return both if self._shown.get(address) is not self._any_worker else both[::-1]
+
+    def shown(self, address: str, identity: _Identity) -> None:
+        """The worker there has proved to be that."""
+        self._shown[address] = identity
 
 
 class _WoolLink(ClaimableLink):
@@ -82,9 +118,9 @@ class _WoolLink(ClaimableLink):
         silence: float,
         dispatch: float,
         answer: float,
-        credentials: wool.WorkerCredentialsProvider | None,
+        identities: _Identities,
     ) -> None:
-        self._credentials = credentials
+        self._identities = identities
         self._worker = worker
         self._silence = silence
         self._dispatch = dispatch
@@ -180,6 +216,18 @@ class _WoolLink(ClaimableLink):
         return message
 
     async def _with_proxy(self, call: Callable[[], Awaitable[T]]) -> T:
+        *others, last = self._identities.of(self._worker.address)
+        for identity in others:
+            try:
+                return await self._with_proxy_as(identity, call)
+            except wool.NoWorkersAvailable as error:
+                # After a handshake that failed nothing was called yet.
+                if not isinstance(error.__cause__, wool.HandshakeError):
+                    raise
+        return await self._with_proxy_as(last, call)
+
+    async def _with_proxy_as(self, expected: _Identity, call: Callable[[], Awaitable[T]]) -> T:
+        identity, credentials = expected
         # `uid` is only this proxy's name for it; a static list of one is picklable, which matters
         # because the proxy travels with every call.
         worker = wool.WorkerMetadata(
@@ -187,14 +235,14 @@ class _WoolLink(ClaimableLink):
             address=self._worker.address,
             pid=0,
             version=protocol.__version__,
-            secure=self._credentials is not None,
-            identity=WORKER_IDENTITY if self._credentials is not None else None,
+            secure=credentials is not None,
+            identity=identity,
         )
-        async with wool.WorkerProxy(
-            workers=[worker], quorum_timeout=self._dispatch, credentials=self._credentials
-        ):
+        async with wool.WorkerProxy(workers=[worker], quorum_timeout=self._dispatch, credentials=credentials):
             with wool.RuntimeContext(dispatch_timeout=self._dispatch):
-                return await call()
+                answer = await call()
+        self._identities.shown(self._worker.address, expected)
+        return answer
 
 
 def _outcome(task: asyncio.Task[T]) -> T:

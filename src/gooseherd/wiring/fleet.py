@@ -81,7 +81,11 @@ def _on_hosts(settings: Settings) -> tuple[Fleet, Workers]:
         raise Misconfigured(
             "WORKER_TLS_CA", "the port of workers needs mutual TLS: `gooseherd certs make` makes it"
         )
-    workers = WoolWorkers(silence_seconds=settings.worker_silence_seconds, credentials=certificates.to_call())
+    workers = WoolWorkers(
+        silence_seconds=settings.worker_silence_seconds,
+        credentials=certificates.to_call(),
+        credentials_of_host=certificates.to_call,
+    )
     return HostFleet(hosts=HostList(settings.worker_hosts or ""), workers=workers, build=build_id()), workers
 
 

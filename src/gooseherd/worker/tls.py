@@ -1,8 +1,8 @@
 """The certificates of one side of the worker's port: read from files or variables, handed to Wool.
 
 Who reaches a worker's port without them runs code there; these are all that stands before it.
-Each side checks the other's CA; callers check the worker's logical name as well, for addresses
-of tasks are in no certificate.
+Each side checks the other's CA; callers check the worker's name as well: that of its host where the
+address is known beforehand (WORKER_HOSTS), else a logical one, for addresses of tasks are in no certificate.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ class Certificates:
         """For a worker; `reloadable`: the files stay and may change. Read once at once in any case."""
         return self._provider(None, reloadable)
 
-    def to_call(self) -> wool.WorkerCredentialsProvider:
+    def to_call(self, identity: str = WORKER_IDENTITY) -> wool.WorkerCredentialsProvider:
         """For callers: a worker is whom they expect, or there is no conversation."""
-        return self._provider(WORKER_IDENTITY, self.are_files)
+        return self._provider(identity, self.are_files)
 
     def _provider(self, peers: str | None, reloadable: bool) -> wool.WorkerCredentialsProvider:
         # Files are read again, so that new ones are taken up without a restart; texts never change.

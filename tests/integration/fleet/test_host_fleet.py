@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -46,7 +47,7 @@ class Host:
         self.port = free_port(self.name)
         self.address = f"{self.name}:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
-        certs.make_host(ca, f"host{number}.example.org", self.root / "certs")
+        certs.make_host(ca, self.name, self.root / "certs")
 
     def start(self, **more: str) -> None:
         files = {"CA": "ca.pem", "CERT": "worker.pem", "KEY": "worker.key"}
@@ -85,13 +86,18 @@ class Lan:
         self._specs = Yard(root / "yard")
         self.hosts: list[Host] = []
         self._fleets: list[HostFleet] = []
-        files = (str(self.ca / name) for name in ("ca.pem", "api.pem", "api.key"))
-        self.workers = WoolWorkers(silence_seconds=12.0, credentials=Certificates(*files).to_call())
+        certificates = Certificates(*(str(self.ca / name) for name in ("ca.pem", "api.pem", "api.key")))
+        self.workers = WoolWorkers(
+            silence_seconds=12.0,
+            credentials=certificates.to_call(),
+            credentials_of_host=certificates.to_call,
+        )
 
-    def add(self, ca: Path | None = None, **environment: str) -> Host:
+    def add(self, ca: Path | None = None, *, start: bool = True, **environment: str) -> Host:
         host = Host(self.root, len(self.hosts) + 2, ca or self.ca)
         self.hosts.append(host)
-        host.start(**environment)
+        if start:
+            host.start(**environment)
         return host
 
     def fleet(self, listed: str | None = None) -> HostFleet:
@@ -270,6 +276,23 @@ async def test_a_worker_with_a_certificate_of_another_ca_gets_nothing(lan: Lan, 
     assert (await fleet.acquire(need(lan.spec("quick")))).address == good.address
     with pytest.raises(NoCapacity, match="1 of 2 workers on hosts answer"):
         await fleet.acquire(need(lan.spec("quick")))
+
+
+async def test_the_certificate_of_one_host_is_not_another_s_and_the_pair_of_all_is_any_s(lan: Lan) -> None:
+    good, impostor, common = lan.add(), lan.add(start=False), lan.add(start=False)
+    for name in ("worker.pem", "worker.key"):
+        shutil.copy(good.root / "certs" / name, impostor.root / "certs" / name)
+        shutil.copy(lan.ca / name, common.root / "certs" / name)
+    impostor.start()
+    common.start()
+    fleet = lan.fleet()
+    await lan.ready(fleet, 2)
+    await lan.shown(fleet, impostor.address, WorkerHealth.UNHEALTHY, "TLS handshake failed")
+    specs = [lan.spec("quick") for _ in range(2)]
+    workers = [await fleet.acquire(need(spec)) for spec in specs]
+    assert {worker.address for worker in workers} == {good.address, common.address}
+    for worker, spec in zip(workers, specs, strict=True):
+        assert await lan.run(worker, spec) is EventKind.DONE
 
 
 async def test_a_worker_of_another_build_is_shown_and_not_used(lan: Lan) -> None:
