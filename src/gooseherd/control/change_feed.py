@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from gooseherd.control.batches import Batches
@@ -49,10 +50,11 @@ class CatalogChange:
 
 @dataclass(frozen=True, slots=True)
 class FeedChange:
-    """One change; `subject` is how it stands now."""
+    """One change; `subject` is how it stood at `now`, by the store's clock."""
 
     number: int
     subject: Job | Batch | QueueSnapshot | CatalogChange
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,9 @@ class ChangeFeed:
                 if self._listeners:
                     alone_since = self._clock()
                 try:
-                    found = await self._look()
-                    if self._begun.is_set():
-                        self._add(found)
+                    found, now = await self._look()
+                    if self._begun.is_set() and found:
+                        self._add(found, now)
                     self._begun.set()
                 except GooseherdError as error:
                     # Followers go on: what changed meanwhile is seen at the next look.
@@ -173,20 +175,21 @@ class ChangeFeed:
                 await asyncio.sleep(_LEAST_SECONDS)
                 await wakeup.wait(LOOK_SECONDS - _LEAST_SECONDS)
 
-    def _add(self, found: Sequence[Job | Batch | QueueSnapshot | CatalogChange]) -> None:
+    def _add(self, found: Sequence[Job | Batch | QueueSnapshot | CatalogChange], now: datetime) -> None:
         for subject in found:
             self._number += 1
-            self._kept.append(FeedChange(self._number, subject))
-        if found:
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._kept.append(FeedChange(self._number, subject, now))
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    async def _look(self) -> Sequence[Job | Batch | QueueSnapshot | CatalogChange]:
-        newest, at_work, queue, batches = await asyncio.gather(
+    async def _look(self) -> tuple[Sequence[Job | Batch | QueueSnapshot | CatalogChange], datetime]:
+        """What changed, and the store's time, which is asked here for all changes and all who follow."""
+        newest, at_work, queue, batches, now = await asyncio.gather(
             self._jobs.find(JobQuery(limit=MOST_JOBS)),
             self._jobs.at_work(),
             self._queue.snapshot(),
             self._open_batches(),
+            self._jobs.now(),
         )
         found: list[Job | Batch | QueueSnapshot | CatalogChange] = []
         found += await self._changed_jobs({job.job_id: job for job in (*newest.jobs, *at_work)})
@@ -199,7 +202,7 @@ class ChangeFeed:
         if catalog != self._known_catalog:
             self._known_catalog = catalog
             found.append(CatalogChange())
-        return found
+        return found, now
 
     async def _changed_jobs(self, seen: Mapping[JobId, Job]) -> list[Job]:
         live = [job_id for job_id, (_, is_live) in self._known_jobs.items() if is_live and job_id not in seen]

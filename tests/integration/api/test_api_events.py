@@ -130,6 +130,26 @@ async def test_one_reader_feeds_all_streams_and_rests_without_them(build_town, t
         assert 1 <= calls["find"] <= 3
 
 
+async def test_the_time_is_asked_once_a_look_however_many_changes_and_listeners(build_town, town):
+    counted = await build_town(jobs=Counted(town.jobs))
+    calls = counted.dependencies.jobs.calls
+    entries = [await counted.register(local_id=f"f{n}") for n in range(4)]
+    async with events(counted) as first:
+        await first.next("resync")
+        for entry in entries:
+            await counted.http.get(f"/data/{entry.name}")
+        seen = await first.of("f0", "pending")
+        await first.of("f3", "pending")
+    calls.clear()
+    for headers in ({}, ADMIN):
+        for _ in range(5):
+            async with events(counted, **{"Last-Event-ID": seen["id"]}, **headers) as replayed:
+                for name in ("f1", "f2", "f3"):
+                    again = await replayed.of(name, "pending")
+                    assert again["data"]["job_url"].startswith(counted.url)
+    assert calls.get("now", 0) <= 2 * calls.get("find", 0) + 2
+
+
 async def test_a_stream_ends_when_asked_and_has_a_place_like_those_of_jobs(build_town):
     town = await build_town(event_streams_per_requester=1)
     whole = await town.http.get("/events", params={"seconds": 0})

@@ -2,6 +2,7 @@
 
 # Annotations here name the dependencies of one application, so they are evaluated where they stand.
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from typing import Annotated, Final
@@ -27,6 +28,8 @@ from gooseherd.domain.job import Job
 _LONGEST_SECONDS: Final = 3600
 """A browser connects again by itself, perhaps to another process."""
 _RECONNECT_MILLISECONDS: Final = 1000
+_KEPT_VIEWS: Final = 1000
+"""Of jobs: whoever else follows gets the same bytes."""
 
 
 def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStreams) -> APIRouter:
@@ -42,6 +45,8 @@ def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
         listening=submissions.listening if submissions is not None else lambda: nullcontext(Wakeup()),
         clock=dependencies.clock,
     )
+
+    views = _JobViews()
 
     @router.get(
         "/events",
@@ -73,7 +78,7 @@ def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
                     event="resync", raw_data="{}", id=feed.bookmark(), retry=_RECONNECT_MILLISECONDS
                 )
                 continue
-            shown = await _shown(change, context, dependencies)
+            shown = _shown(change, context, views)
             if shown is not None:
                 event, data = shown
                 yield ServerSentEvent(event=event, raw_data=data, id=feed.bookmark(change.number))
@@ -81,17 +86,35 @@ def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
     return router
 
 
-async def _shown(
-    change: FeedChange, context: RequestContext, dependencies: Dependencies
-) -> tuple[str, str] | None:
+class _JobViews:
+    """The jobs of changes as all see them who may see the file, made once for each form of our address."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, str], tuple[FeedChange, str]] = OrderedDict()
+        """By the change's identity, which is its own for as long as it is kept here."""
+
+    def of(self, change: FeedChange, job: Job, context: RequestContext) -> str:
+        """The event's data."""
+        if not context.caller.sees(job.source):
+            hidden = JobSummary.of(as_seen(job, context.caller), context.link, now=change.now)
+            return hidden.model_dump_json()
+        # Links have the token of the request, if it came with one: so do the keys.
+        key = id(change), context.link("/")
+        if key not in self._kept:
+            view = JobSummary.of(job, context.link, now=change.now).model_dump_json()
+            self._kept[key] = change, view
+            if len(self._kept) > _KEPT_VIEWS:
+                self._kept.popitem(last=False)
+        return self._kept[key][1]
+
+
+def _shown(change: FeedChange, context: RequestContext, views: _JobViews) -> tuple[str, str] | None:
     """The event's name and data as the caller may see them; None: not at all."""
     match change.subject:
         case Job() as job:
             if not sees_job(context, job):
                 return None
-            now = await dependencies.jobs.now()
-            seen = JobSummary.of(as_seen(job, context.caller), context.link, now=now)
-            return "job", seen.model_dump_json()
+            return "job", views.of(change, job, context)
         case Batch() as batch:
             if not sees_batch(context, batch):
                 return None
