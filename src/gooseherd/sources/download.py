@@ -74,7 +74,11 @@ class Download:
         if start and self._validator:
             asked["if-range"] = self._validator
         response = await self._http.get(
-            place.url, {**place.headers, **asked}, display_url=place.display_url, ours=place.ours
+            place.url,
+            {**place.headers, **asked},
+            display_url=place.display_url,
+            ours=place.ours,
+            is_opened=place.is_opened,
         )
         try:
             if response.status == 416 and start and self._is_complete(response):

@@ -10,8 +10,9 @@ from urllib.parse import quote, unquote
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.sources.guarded import GuardedHttp
+from gooseherd.sources.private import origin_of
 from gooseherd.sources.s3 import S3Endpoint
-from gooseherd.sources.urlguard import safe_url
+from gooseherd.sources.urlguard import parse, safe_url
 
 _HOSTNAME_BASED: Final = re.compile(r"drs://([^/:]+(?::\d+)?)/(.+)$")
 _COMPACT: Final = re.compile(r"drs://((?:[A-Za-z0-9._-]+/)?[A-Za-z0-9._-]+):(.+)$")
@@ -24,7 +25,7 @@ class Place:
 
     `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
     signed one does not. Digests are lowercase hex. `name` stands for the URL in errors: what the
-    catalog calls it, where the URL would name a host of ours. `ours`: as GuardedHttp.get has it.
+    catalog calls it, where the URL would name a host of ours. `ours`, `is_opened`: as GuardedHttp.get has them.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Place:
     lasting: bool = True
     name: str | None = None
     ours: bool = False
+    is_opened: bool = True
 
     def digests(self) -> Iterator[tuple[str, str | None]]:
         """Name and lowercase hex of each kind, the one that identities prefer first."""
@@ -88,6 +90,8 @@ class Drs:
             sha256=sums.get("sha256") or None,
             lasting=False,
             name=safe_url(uri),
+            # Else whoever has a DRS server could read with our secret what it opens elsewhere.
+            is_opened=origin_of(str(parse(url))) == origin_of(str(parse(objects))),
         )
 
     def object_url(self, uri: str) -> str:

@@ -57,13 +57,20 @@ class GuardedHttp:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
-        self, url: str, headers: Mapping[str, str], *, display_url: str | None = None, ours: bool = False
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        display_url: str | None = None,
+        ours: bool = False,
+        is_opened: bool = True,
     ) -> aiohttp.ClientResponse:
         """Upstream's answer: 200, 206, 304 or 416, body unread; the caller releases it.
 
         `display_url` stands for the URL in errors; None: `safe_url` of it. `ours`: the URL is of an
         endpoint that the configuration names, so the rules do not apply to it; they do
-        apply to what it redirects to.
+        apply to what it redirects to. `is_opened`: what opens the host, by the configuration, is sent;
+        not where another server named the URL.
 
         Raises:
             OutboundRefused: the guard does not allow the URL, an address or a redirect.
@@ -71,18 +78,26 @@ class GuardedHttp:
             TransientFailure: anything else.
         """
         display_url = display_url or safe_url(url)
-        response = await self._follow(url, headers, display_url, ours=ours)
+        response = await self._follow(url, headers, display_url, ours=ours, is_opened=is_opened)
         if response.status in _USABLE_STATUSES:
             return response
         response.close()
         raise _as_error(response, display_url)
 
     async def head(
-        self, url: str, headers: Mapping[str, str], *, display_url: str | None = None, ours: bool = False
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        display_url: str | None = None,
+        ours: bool = False,
+        is_opened: bool = True,
     ) -> Headers:
         """The headers of a 200 to a HEAD; arguments and errors as of `get`, for every other answer too."""
         display_url = display_url or safe_url(url)
-        response = await self._follow(url, headers, display_url, method="HEAD", ours=ours)
+        response = await self._follow(
+            url, headers, display_url, method="HEAD", ours=ours, is_opened=is_opened
+        )
         response.close()
         if response.status != 200:
             raise _as_error(response, display_url)
@@ -146,10 +161,11 @@ class GuardedHttp:
         *,
         method: str = "GET",
         ours: bool = False,
+        is_opened: bool = True,
     ) -> aiohttp.ClientResponse:
         sent = {**headers, "accept-encoding": "identity"}
         target, hop = parse(url) if ours else self._guard.check(url), ""
-        opening = await self._opening(target)
+        opening = await self._opening(target) if is_opened else {}
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._once(method, target, {**sent, **opening}, display_url, hop)
             location = response.headers.get("Location")

@@ -108,7 +108,11 @@ class HttpSources(Sources):
             if place.size is not None and digest is not None:
                 return SourceDetails(place.size, digest)
             headers = await self._http.head(
-                place.url, place.headers, display_url=place.display_url, ours=place.ours
+                place.url,
+                place.headers,
+                display_url=place.display_url,
+                ours=place.ours,
+                is_opened=place.is_opened,
             )
         except TransientFailure as faltered:
             log.info("its size and version are not known: %s", faltered)
@@ -156,7 +160,11 @@ class HttpSources(Sources):
             try:
                 place = await self._place(url)
                 response = await self._http.get(
-                    place.url, {**headers, **place.headers}, display_url=place.display_url, ours=place.ours
+                    place.url,
+                    {**headers, **place.headers},
+                    display_url=place.display_url,
+                    ours=place.ours,
+                    is_opened=place.is_opened,
                 )
                 if is_verbatim(response.headers, (place.url.partition("?")[0],)):
                     return response, place

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, SourceAccess
-from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.errors import AccessDenied, Misconfigured
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BAM
 from gooseherd.domain.job import JobId
@@ -102,6 +102,42 @@ async def test_who_is_led_to_a_private_host_from_elsewhere_gets_nothing_by_the_h
     with pytest.raises(StepFailed):
         await sources.fetch(entry(private.url("/start")), into, limit=LIMIT, report=quiet)
     assert sent(private) == [None, SECRET, None]
+
+
+@pytest.mark.parametrize("how", ["access_url", "access_id"])
+async def test_who_is_sent_to_a_private_host_by_a_drs_server_elsewhere_gets_nothing_by_the_header(
+    make_sources: Callable[..., HttpSources],
+    start_server: Any,
+    entry: Any,
+    into: Path,
+    quiet: Any,
+    kit: Any,
+    how: str,
+) -> None:
+    private, public = await start_server(tls=True), await start_server(tls=True)
+    private.routes["/a.bam"] = lambda request: (
+        kit.Reply(200, body=DATA) if "authorization" in request.headers else kit.Reply(403)
+    )
+    named = {"url": private.url("/a.bam")}
+    method = {"type": "https", **({"access_url": named} if how == "access_url" else {"access_id": "1"})}
+    for server in (private, public):
+        objects, body = "/ga4gh/drs/v1/objects/x", json.dumps({"id": "x", "access_methods": [method]})
+        server.routes[objects] = lambda _, body=body: kit.Reply(200, body=body.encode())
+        server.routes[f"{objects}/access/1"] = lambda _: kit.Reply(200, body=json.dumps(named).encode())
+    sources = make_sources(schemes=("https",), access=access_to(private))
+    elsewhere = f"drs://127.0.0.1:{public.port}/x"
+    with pytest.raises(AccessDenied):
+        async with sources.open(elsewhere, {}):
+            pass
+    with pytest.raises(AccessDenied):
+        await sources.details(elsewhere)
+    with pytest.raises(StepFailed):
+        await sources.fetch(entry(elsewhere), into, limit=LIMIT, report=quiet)
+    assert set(sent(private)) == {None}
+    assert set(sent(public)) == {None}
+    # A private host's own DRS server is opened, and so is what it says of itself.
+    own = f"drs://127.0.0.1:{private.port}/x"
+    assert (await sources.fetch(entry(own), into, limit=LIMIT, report=quiet)).size == len(DATA)
 
 
 async def test_a_worker_has_only_what_its_own_source_needs_and_keeps_it_out_of_every_text(
