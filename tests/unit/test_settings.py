@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import size_in_bytes
+from gooseherd.exposure import examine_exposure
 from gooseherd.settings import Profile, Settings, reference
 from gooseherd.wiring.limits import running_limit
 
@@ -153,8 +154,14 @@ def test_a_folder_of_local_files_that_is_not_there_is_refused(
     ids=str,
 )
 def test_uploads_need_a_key_where_something_stands_in_front(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], no_key: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str], no_key: bool
 ) -> None:
+    monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path))
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert Settings().uploads_need_no_key is no_key
+    settings = Settings()
+    assert settings.uploads_need_no_key is no_key
+    if settings.takes_uploads:
+        found = examine_exposure(settings, {}).found
+        (uploads,) = [one for one in found if one.name == "uploads"]
+        assert uploads.credential.startswith("none") is no_key

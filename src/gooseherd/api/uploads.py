@@ -1,4 +1,4 @@
-"""Takes in the files that clients send, piece by piece, and puts them into the catalog (docs/uploads.md)."""
+"""Takes in the files that clients send, piece by piece, and puts them into the catalog (docs/http-api.md)."""
 
 from __future__ import annotations
 
