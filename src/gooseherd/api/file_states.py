@@ -50,7 +50,7 @@ class FileStates:
 
     async def of(self, entries: Sequence[SourceFile]) -> list[FileState]:
         """The state of each, in their order. Raises StoreUnavailable."""
-        states = [self._without_looking(entry) for entry in entries]
+        states = self.without_looking(entries)
         open_ones = {
             position: (workflow_key(entries[position].identity, state.recipe), state.recipe)
             for position, state in enumerate(states)
@@ -82,6 +82,10 @@ class FileStates:
                 parts = made.parts if made is not None and ready else None
                 states[position] = FileState(ready, state.recipe, state.job, parts)
         return states
+
+    def without_looking(self, entries: Sequence[SourceFile]) -> list[FileState]:
+        """What the entries themselves say, without their jobs: `ready` is None where that would tell."""
+        return [self._without_looking(entry) for entry in entries]
 
     async def of_one(self, entry: SourceFile) -> FileState:
         """The same of one, whose manifest is read. Raises StoreUnavailable."""

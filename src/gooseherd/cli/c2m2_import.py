@@ -96,7 +96,7 @@ class PackageImport:
         """Look at what the catalog has of this collection; how many of these are the package's."""
         known = 0
         kept.execute("BEGIN")
-        for stored in self._client.files(dcc=self._package.dcc):
+        for stored in self._client.files(dcc=self._package.dcc, states=False):
             local_id = stored["local_id"]
             found = kept.execute("SELECT entry FROM entries WHERE local_id = ?", (local_id,)).fetchone()
             if stored.get("package") != self._package.name:

@@ -68,12 +68,19 @@ class Calls:
     async def _pages(
         self, model: type[M], path: str, name: str, query: Mapping[str, str | None], limit: int | None
     ) -> AsyncGenerator[M, None]:
+        """A page behind the first is asked for again when the service is gone for a moment."""
         wanted: dict[str, Any] = given(query)
-        remaining = limit
+        remaining, outage = limit, Outage()
         while remaining is None or remaining > 0:
-            page = await self._json(
-                "GET", path, params={**wanted, "limit": min(remaining or PAGE_ITEMS, PAGE_ITEMS)}
-            )
+            asked = {**wanted, "limit": min(remaining or PAGE_ITEMS, PAGE_ITEMS)}
+            try:
+                page = await self._json("GET", path, params=asked)
+            except (NotReachable, Busy) as error:
+                if "after" not in wanted:
+                    raise
+                await self.transport.sleep(outage.pause(error))
+                continue
+            outage.is_over()
             items = page.get(name, [])
             for item in items[:remaining]:
                 yield self._model(model, item, path)

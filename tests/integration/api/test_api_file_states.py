@@ -114,6 +114,26 @@ async def test_a_page_of_many_asks_the_store_twice_and_the_cache_once_for_each_u
     assert counted.dependencies.cache.calls == {"head": 63}
 
 
+async def test_a_list_without_states_looks_neither_for_jobs_nor_into_the_cache(build_town, town):
+    counted = await build_town(jobs=Counted(town.jobs), cache=Counted(town.cache))
+    for number in range(3):
+        await counted.register(local_id=f"file{number}")
+    bad = await counted.register(local_id="odd", filename="x.cram")
+    for calls in (counted.dependencies.jobs.calls, counted.dependencies.cache.calls):
+        calls.clear()
+    bare = await listed(counted, states="false")
+    assert counted.dependencies.jobs.calls == counted.dependencies.cache.calls == {}
+    full = await listed(counted)
+    assert {name: (file["ready"], file["job"]) for name, file in bare.items()} == {
+        name: (False if name == bad.name else None, None) for name in full
+    }
+    of_state = ("ready", "job")
+    for name, file in full.items():
+        assert {k: v for k, v in bare[name].items() if k not in of_state} == {
+            k: v for k, v in file.items() if k not in of_state
+        }
+
+
 async def test_what_was_not_there_a_moment_ago_is_ready_as_soon_as_its_job_is(town):
     entry = await town.register()
     assert (await listed(town))[entry.name]["ready"] is False

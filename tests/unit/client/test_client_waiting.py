@@ -233,6 +233,27 @@ def test_pages_are_walked_to_the_limit(service: Any, client: GooseherdClient, re
     assert [j["n"] for j in client.jobs(limit=3)] == [1, 2, 1]
 
 
+@pytest.mark.parametrize("trouble", ["busy", "cut"])
+def test_a_page_that_fails_is_asked_for_again_and_the_first_is_not(
+    service: Any, client: GooseherdClient, reply: Any, waits: list[float], trouble: str
+) -> None:
+    away = reply(503, {}) if trouble == "busy" else reply(200, b"", cut=True)
+    first = reply(200, {"files": [entry(1)], "next": "a"})
+    service.on("GET /files", first, away, away, reply(200, {"files": [entry(2)]}))
+    assert [f["n"] for f in client.files(states=False)] == [1, 2]
+    assert waits == [2.0, 2.0]
+    assert service.asked[-1].path == "/files?states=false&after=a&limit=200"
+    service.on("GET /files", first, away)
+    with pytest.raises((Busy, NotReachable)):
+        list(client.files())
+    assert 55 < sum(waits[2:]) < 70
+    waits.clear()
+    service.on("GET /files", away)
+    with pytest.raises((Busy, NotReachable)):
+        list(client.files())
+    assert waits == []
+
+
 def test_an_import_in_which_no_line_was_good_still_tells_the_counts(
     service: Any, client: GooseherdClient, reply: Any
 ) -> None:

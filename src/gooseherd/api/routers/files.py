@@ -122,6 +122,10 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
         package: Annotated[
             str | None, Query(max_length=400, description="Imported from this data package; without `q`.")
         ] = None,
+        with_states: Annotated[
+            bool,
+            Query(alias="states", description="`false`: without `job`, and `ready` only where it is plain."),
+        ] = True,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         after: Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")] = None,
     ) -> FileList:
@@ -145,7 +149,7 @@ def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> A
                 visible=context.caller.visible,
             )
         )
-        found = await states.of(page.files)
+        found = await states.of(page.files) if with_states else states.without_looking(page.files)
         now = await dependencies.jobs.now() if any(state.job for state in found) else None
         return FileList(
             files=[
