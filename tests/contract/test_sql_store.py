@@ -448,6 +448,50 @@ async def test_a_step_that_fails_leaves_the_schema_before(sql_url):
     await (await open_database(sql_url, "any")).close()
 
 
+async def test_a_step_on_postgresql_may_take_longer_than_a_command(postgres, monkeypatch):
+    """An index over a large catalog takes minutes."""
+    postgres.sql("CREATE DATABASE sql_slow_step")
+    url = postgres.url("sql_slow_step")
+    await (await open_database(url, "any")).close()
+
+    def slow(tx: Transaction) -> None:
+        tx.connection.execute(text("SELECT pg_sleep(2)"))
+
+    monkeypatch.setattr("gooseherd.store.sql.postgres.COMMAND_SECONDS", 1.0)
+    steps = [*migrations.STEPS, slow]
+    opening = partial(bring_up_to_date, steps=steps)
+    monkeypatch.setattr("gooseherd.store.sql.postgres.bring_up_to_date", opening)
+    first, second = await asyncio.gather(open_database(url, "any"), open_database(url, "any"))
+    with pytest.raises(StoreUnavailable):
+        await first.write("t", slow)
+    await ping(second)
+    await first.close()
+    await second.close()
+    postgres.sql("DROP DATABASE sql_slow_step")
+
+
+async def test_a_step_on_postgresql_waits_for_a_table_for_a_moment_only(postgres, monkeypatch):
+    postgres.sql("CREATE DATABASE sql_held_table")
+    database = await open_database(postgres.url("sql_held_table"), "any")
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.2)
+
+    def add_column(tx: Transaction) -> None:
+        tx.connection.execute(text("ALTER TABLE files ADD COLUMN colour TEXT"))
+
+    steps = [*migrations.STEPS, add_column]
+    holder = await asyncpg.connect(postgres.url("sql_held_table"))
+    held = holder.transaction()
+    await held.start()
+    await holder.execute("LOCK TABLE files IN ACCESS SHARE MODE")
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(bring_up_to_date(database, "X", steps), 15)
+    await held.rollback()
+    await holder.close()
+    assert await bring_up_to_date(database, "X", steps) == 1 + len(migrations.STEPS)
+    await database.close()
+    postgres.sql("DROP DATABASE sql_held_table")
+
+
 async def test_a_file_of_every_version_before_is_opened_and_read(tmp_path):
     """One of each lies in tests/data/store-schemas, see make.py there."""
     for version in range(1, 2 + len(migrations.STEPS)):

@@ -34,6 +34,9 @@ from gooseherd.store.sql.schema import jobs, metadata
 
 Step = Callable[[Transaction], None]
 
+LOCK_SECONDS: Final = 10.0
+"""How long a step waits for a table on PostgreSQL: others queue behind it, and give up after 20 s."""
+
 
 def _rank_the_queue(tx: Transaction) -> None:
     """Jobs get a place in the queue and a slot of the running limit; those that wait go by age as before."""
@@ -257,6 +260,9 @@ def _take_next(tx: Transaction, steps: Sequence[Step]) -> int:
     _lock(tx)
     version = _version(tx)
     if version <= len(steps):
+        if tx.dialect == "postgresql":
+            milliseconds = f"{LOCK_SECONDS * 1000:.0f}"
+            tx.connection.execute(select(func.set_config("lock_timeout", milliseconds, True)))
         steps[version - 1](tx)
         version += 1
         _record(tx, version)

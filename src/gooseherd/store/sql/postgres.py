@@ -34,7 +34,7 @@ CONNECT_SECONDS: Final = 5.0
 """A request must not hang for a whole failover: callers retry, and readiness says what is missing."""
 
 COMMAND_SECONDS: Final = 20.0
-"""One statement, waiting for locks included; ours take milliseconds."""
+"""One statement, waiting for locks included; ours take milliseconds. Not of schema steps."""
 
 _PLANNING: Final = "SET enable_bitmapscan = off"
 """Ours read an index in its order, as far as a page goes; a bitmap reads all that matches first."""
@@ -170,7 +170,9 @@ def _translated(operation: str, error: BaseException) -> StoreUnavailable | Misc
     return StoreUnavailable(operation)
 
 
-def connector(url: str, name: str) -> Callable[[], Coroutine[Any, Any, asyncpg.Connection[Any]]]:
+def connector(
+    url: str, name: str, command_seconds: float | None
+) -> Callable[[], Coroutine[Any, Any, asyncpg.Connection[Any]]]:
     """What connects to the database at `url`; `name` is its database when the URL names none.
 
     The URL is libpq's: several hosts, sslmode, passfile and target_session_attrs work as there.
@@ -185,7 +187,7 @@ def connector(url: str, name: str) -> Callable[[], Coroutine[Any, Any, asyncpg.C
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
     except ValueError:
         raise Misconfigured(SETTING, "not a PostgreSQL URL") from None
-    chosen: dict[str, Any] = {"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS}
+    chosen: dict[str, Any] = {"timeout": CONNECT_SECONDS, "command_timeout": command_seconds}
     if not parts.path.strip("/") and not {"dbname", "database"} & set(options):
         chosen["database"] = name
     if "target_session_attrs" not in options:
@@ -214,11 +216,20 @@ def connect_postgres(url: str, name: str) -> PostgresDatabase:
     Raises:
         Misconfigured: the URL cannot be used.
     """
+    return _connect(url, name, COMMAND_SECONDS, POOL_SIZE)
+
+
+def _connect(url: str, name: str, command_seconds: float | None, connections: int) -> PostgresDatabase:
+    """`command_seconds` of None: statements take as long as they take.
+
+    Raises:
+        Misconfigured: the URL cannot be used.
+    """
     return PostgresDatabase(
         create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=connector(url, name),
-            pool_size=POOL_SIZE,
+            async_creator=connector(url, name, command_seconds),
+            pool_size=connections,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
             isolation_level="READ COMMITTED",
@@ -234,10 +245,9 @@ async def open_postgres(url: str, name: str) -> PostgresDatabase:
             program's or of a newer gooseherd.
         StoreUnavailable: again later.
     """
-    database = connect_postgres(url, name)
+    migrating = _connect(url, name, None, 1)
     try:
-        await bring_up_to_date(database, SETTING)
-    except BaseException:
-        await database.close()
-        raise
-    return database
+        await bring_up_to_date(migrating, SETTING)
+    finally:
+        await migrating.close()
+    return connect_postgres(url, name)
