@@ -206,6 +206,8 @@ def _one_connection(
         elif response.status_code != 206 or not _continues(response, offset):
             raise UnexpectedResponse(url, f"GET got status {response.status_code} to a request for its bytes")
         for chunk in response.iter_raw():
+            if http.is_closed:  # cancelled; the connection to another host is not one of this client's
+                raise NotReachable(url, "the client was closed")
             if stop is not None and offset + len(chunk) > stop:
                 raise UnexpectedResponse(url, "more bytes than were asked for")
             yield offset, chunk

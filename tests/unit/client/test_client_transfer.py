@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import random
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gooseherd.client import Damaged, DownloadInProgress, GooseherdClient, Missing, NotReachable
+from gooseherd.client import (
+    AsyncGooseherdClient,
+    Damaged,
+    DownloadInProgress,
+    GooseherdClient,
+    Missing,
+    NotReachable,
+)
 
 CONTENT = random.Random(7).randbytes(900_000)
 
@@ -223,3 +233,60 @@ def test_an_error_answer_is_told_and_leaves_nothing(
     with pytest.raises(Missing):
         client.copy_to(f"{origin.url}/gone", io.BytesIO())
     assert not list(tmp_path.iterdir())
+
+
+ENDLESS = 1 << 30
+
+
+class Bucket(ThreadingHTTPServer):
+    """Sends one large object slowly."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), SendSlowly)
+        self.sends, self.hung_up = threading.Event(), threading.Event()
+
+
+class SendSlowly(BaseHTTPRequestHandler):
+    server: Bucket
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(ENDLESS))
+        self.end_headers()
+        try:
+            for _ in range(ENDLESS >> 14):
+                self.wfile.write(b"x" * (1 << 14))
+                self.server.sends.set()
+                time.sleep(0.01)
+        except OSError:
+            self.server.hung_up.set()
+
+
+@pytest.mark.parametrize("to_file", [True, False], ids=["to a file", "to a sink"])
+async def test_a_cancelled_download_from_another_host_ends(
+    service: Any, reply: Any, tmp_path: Path, to_file: bool
+) -> None:
+    with Bucket() as bucket:
+        thread = threading.Thread(target=bucket.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            elsewhere = f"http://127.0.0.1:{bucket.server_address[1]}/x"
+            service.on("HEAD /x", reply(200, b"", {"Content-Length": str(ENDLESS)}))
+            service.on("GET /x", reply(307, b"", {"Location": elsewhere}))
+            async with AsyncGooseherdClient(service.url) as client:
+                url = f"{service.url}/x"
+                call = client.download(url, tmp_path / "x") if to_file else client.copy_to(url, io.BytesIO())
+                download = asyncio.ensure_future(call)
+                assert await asyncio.to_thread(bucket.sends.wait, 30)
+                download.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await download
+                assert await asyncio.to_thread(bucket.hung_up.wait, 20)
+        finally:
+            bucket.shutdown()
+            thread.join()
