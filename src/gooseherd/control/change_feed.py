@@ -55,11 +55,15 @@ class FeedChange:
     number: int
     subject: Job | Batch | QueueSnapshot | CatalogChange
     now: datetime
+    bookmark: str
+    """What goes into `after` to have what follows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resync:
     """What was known before is no longer enough: changes were missed, or none were asked for yet."""
+
+    bookmark: str
 
 
 class ChangeFeed:
@@ -86,7 +90,9 @@ class ChangeFeed:
         self._clock = clock
         self._kept: deque[FeedChange] = deque(maxlen=_KEPT)
         self._run = ""
-        """Of the reader that runs: bookmarks of another one mean nothing."""
+        """Looks without a gap, since the first one or the last that failed: bookmarks before mean nothing."""
+        self._unbroken = False
+        """Whether what is known is what the last look found: all that changed since is found by the next."""
         self._number = 0
         self._changed = asyncio.Event()
         self._begun = asyncio.Event()
@@ -98,10 +104,6 @@ class ChangeFeed:
         self._known_queue: Hashable = None
         self._known_catalog: tuple[int, int] | None = None
         self._counted: tuple[float, int] | None = None
-
-    def bookmark(self, number: int | None = None) -> str:
-        """What goes into `after` to have what follows that change; the last one by default."""
-        return f"{self._run}-{self._number if number is None else number}"
 
     async def follow(self, after: str | None, seconds: float) -> AsyncIterator[FeedChange | Resync]:
         """Each change from now on, or after that bookmark, for so long; Resync where some were missed.
@@ -116,16 +118,20 @@ class ChangeFeed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds + _FIRST_LOOK_SECONDS):
                     await self._begun.wait()
-            number = self._read_bookmark(after)
-            if number is None:
-                number = self._number
-                yield Resync()
+            run, known = self._run, self._read_bookmark(after)
+            number = self._number if known is None else known
+            if known is None:
+                yield Resync(_bookmark(run, number))
             while True:
                 changed = self._changed
+                if run != self._run:
+                    run, number = self._run, self._number
+                    yield Resync(_bookmark(run, number))
+                    continue
                 missed = [change for change in self._kept if change.number > number]
                 if number < self._number and (not missed or missed[0].number > number + 1):
                     number = self._number
-                    yield Resync()
+                    yield Resync(_bookmark(run, number))
                     continue
                 for change in missed:
                     number = change.number
@@ -142,7 +148,7 @@ class ChangeFeed:
 
     def _read_bookmark(self, after: str | None) -> int | None:
         run, _, number = (after or "").rpartition("-")
-        if run != self._run or not number.isascii() or not number.isdigit() or len(number) > 15:
+        if not run or run != self._run or not number.isascii() or not number.isdigit() or len(number) > 15:
             return None
         return int(number) if int(number) <= self._number else None
 
@@ -151,34 +157,57 @@ class ChangeFeed:
     def _start(self) -> None:
         if self._reader is not None and not self._reader.done():
             return
-        self._run, self._number = secrets.token_hex(6), 0
-        self._kept.clear()
-        self._known_jobs, self._known_batches, self._known_queue = {}, {}, None
-        self._known_catalog = self._counted = None
+        self._forget()
         self._begun = asyncio.Event()
         self._reader = asyncio.create_task(self._read(), name="change feed")
 
     async def _read(self) -> None:
-        alone_since = self._clock()
+        alone_since, failing = self._clock(), False
         with self._listening() as wakeup:
             while self._listeners or self._clock() - alone_since < _LINGER_SECONDS:
                 if self._listeners:
                     alone_since = self._clock()
                 try:
                     found, now = await self._look()
-                    if self._begun.is_set() and found:
+                except Exception as error:
+                    if not failing:
+                        defect = not isinstance(error, GooseherdError)
+                        level = logging.ERROR if defect else logging.INFO
+                        extra = {"error": str(error)}
+                        _log.log(level, "changes cannot be read", exc_info=defect, extra=extra)
+                    failing = True
+                    # Some of what it found may be known by now, and was sent to nobody.
+                    self._forget()
+                else:
+                    failing = False
+                    if self._unbroken:
                         self._add(found, now)
+                    else:
+                        self._begin_run()
                     self._begun.set()
-                except GooseherdError as error:
-                    # Followers go on: what changed meanwhile is seen at the next look.
-                    _log.info("changes cannot be read", extra={"error": str(error)})
                 await asyncio.sleep(_LEAST_SECONDS)
                 await wakeup.wait(LOOK_SECONDS - _LEAST_SECONDS)
 
     def _add(self, found: Sequence[Job | Batch | QueueSnapshot | CatalogChange], now: datetime) -> None:
         for subject in found:
             self._number += 1
-            self._kept.append(FeedChange(self._number, subject, now))
+            self._kept.append(FeedChange(self._number, subject, now, _bookmark(self._run, self._number)))
+        if found:
+            self._notify()
+
+    def _forget(self) -> None:
+        self._unbroken = False
+        self._known_jobs, self._known_batches, self._known_queue = {}, {}, None
+        self._known_catalog = self._counted = None
+
+    def _begin_run(self) -> None:
+        """Everybody who follows reads again what is shown."""
+        self._run, self._number = secrets.token_hex(6), 0
+        self._kept.clear()
+        self._unbroken = True
+        self._notify()
+
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -244,6 +273,10 @@ class ChangeFeed:
         if self._counted is None or self._clock() - self._counted[0] > _COUNT_SECONDS:
             self._counted = self._clock(), await self._files.count()
         return self._counted[1]
+
+
+def _bookmark(run: str, number: int) -> str:
+    return f"{run}-{number}"
 
 
 def _standing(job: Job) -> Hashable:

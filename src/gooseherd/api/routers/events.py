@@ -75,13 +75,13 @@ def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStr
                 return
             if isinstance(change, Resync):
                 yield ServerSentEvent(
-                    event="resync", raw_data="{}", id=feed.bookmark(), retry=_RECONNECT_MILLISECONDS
+                    event="resync", raw_data="{}", id=change.bookmark, retry=_RECONNECT_MILLISECONDS
                 )
                 continue
             shown = _shown(change, context, views)
             if shown is not None:
                 event, data = shown
-                yield ServerSentEvent(event=event, raw_data=data, id=feed.bookmark(change.number))
+                yield ServerSentEvent(event=event, raw_data=data, id=change.bookmark)
 
     return router
 
