@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _CLAIM_SECONDS: Final = 60.0
 """From the choice of a worker to the start of the attempt on it; after a crash of ours it is free then."""
+_UNSEEN_SECONDS: Final = 60.0
+"""As long as a claim: who shows neither the attempt that it is held for nor its claim is let go then."""
 _ASK_SECONDS: Final = 10.0
 _REMEMBERED: Final = 1000
 """Workers that ended, of which jobs may still ask."""
@@ -60,6 +62,8 @@ class HostFleet(AcquiringFleet):
         self._ended: dict[WorkerId, str] = {}
         self._held: dict[WorkerId, str] = {}
         """Workers that this process uses, and for which attempt."""
+        self._unseen: dict[str, tuple[WorkerId, str, float]] = {}
+        """By address: the worker, the attempt that it is held for and does not show, and since when."""
         self._used: dict[str, int] = {}
         """Addresses by the order of their last use."""
         self._uses = 0
@@ -348,12 +352,31 @@ class HostFleet(AcquiringFleet):
             self._held.pop(worker_id, None)
         for worker_id in [*self._ended][:-_REMEMBERED]:
             del self._ended[worker_id]
+        self._let_go_unseen(after)
         if after.reachable != before.reachable or after.worker_id != before.worker_id:
             log.info(
                 "worker answers" if after.reachable else "worker does not answer",
                 extra={"address": address, "detail": after.detail},
             )
         if after != before:
+            self._notify()
+
+    def _let_go_unseen(self, state: HostState) -> None:
+        """Whoever lost the job's lease gives no worker back: what it was held for may be over elsewhere."""
+        worker_id, unseen = state.worker_id, self._unseen.pop(state.address, None)
+        held = None if worker_id is None else self._held.get(worker_id)
+        if worker_id is None or held is None or not state.reachable:
+            return
+        if state.user is not None and held in {"", *state.attempts, state.claimed_by}:
+            return
+        now = self._clock()
+        if unseen is None or unseen[:2] != (worker_id, held):
+            self._unseen[state.address] = (worker_id, held, now)
+        elif now - unseen[2] < _UNSEEN_SECONDS:
+            self._unseen[state.address] = unseen
+        else:
+            log.info("worker let go, it does not work for us", extra={"worker": worker_id, "attempt": held})
+            del self._held[worker_id]
             self._notify()
 
     def _notify(self) -> None:

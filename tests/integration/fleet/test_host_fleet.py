@@ -22,6 +22,7 @@ from gooseherd.domain.errors import AttemptLost, Misconfigured, NoCapacity, Work
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
+from gooseherd.fleet import host_fleet
 from gooseherd.fleet.host_fleet import HostFleet
 from gooseherd.fleet.host_list import HostList
 from gooseherd.fleet.wool_workers import WoolWorkers
@@ -264,6 +265,36 @@ async def test_the_next_process_finds_the_attempt_of_the_one_before(lan: Lan) ->
     assert await lan.run(worker, spec) is EventKind.DONE
     await after.release(worker.worker_id, reusable=True, attempt=spec.attempt)
     assert after.slots() == 1
+
+
+@pytest.mark.parametrize("found", [False, True])
+async def test_a_worker_whose_attempt_is_over_and_that_nobody_gives_back_is_used_again(
+    lan: Lan, monkeypatch: pytest.MonkeyPatch, *, found: bool
+) -> None:
+    monkeypatch.setattr(host_fleet, "_UNSEEN_SECONDS", 0.5)
+    lan.add()
+    fleet = lan.fleet()
+    await lan.ready(fleet, 1)
+    lost = lan.spec("hold")
+    worker = await fleet.acquire(need(lost))
+    await asyncio.sleep(1.5)  # Several answers that show its claim.
+    assert fleet.slots() == 0
+    async with lan.workers.connect(worker) as link:
+        await link.start_attempt(lost)
+    if found:  # By the process that was started next.
+        await fleet.close()
+        fleet = lan.fleet()
+        assert await fleet.find(worker.worker_id) == worker
+    await asyncio.sleep(1.5)  # And that show the attempt.
+    assert fleet.slots() == 0
+    lan.open_gate()
+    assert await lan.run(worker, lost) is EventKind.DONE
+    await lan.ready(fleet, 1)
+    assert await fleet.acquire(need(lan.spec("quick"))) == worker
+    # Whoever had it has been slow: nothing happens to the worker that is another's.
+    await fleet.release(worker.worker_id, reusable=False, attempt=lost.attempt)
+    assert await fleet.find(worker.worker_id) == worker
+    assert fleet.slots() == 0
 
 
 async def test_a_worker_with_a_certificate_of_another_ca_gets_nothing(lan: Lan, tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def attempts_of(spans: list[ReceivedSpan]) -> list[ReceivedSpan]:
 def assert_whole(spans: list[ReceivedSpan]) -> None:
     """Every parent is there, but the client's own; the request is the root, and all lie below it."""
     by_id = {span.span_id: span for span in spans}
-    # Whoever adopts an attempt reads on where the job's record stands: what was reported since is sent again, as the
-    # same span.
+    # Whoever adopts an attempt reads on where the job's record stands: what was reported since is sent again,
+    # as the same span.
     assert {(one.span_id, one.name, one.parent) for one in spans} == {
         (one.span_id, one.name, one.parent) for one in by_id.values()
     }, Counter(span.name for span in spans)
