@@ -25,7 +25,8 @@ class Place:
 
     `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
     signed one does not. Digests are lowercase hex. `name` stands for the URL in errors: what the
-    catalog calls it, where the URL would name a host of ours. `ours`, `is_opened`: as GuardedHttp.get has them.
+    catalog calls it, where the URL would name a host of ours. `ours`, `is_opened`: as GuardedHttp.get
+    has them.
     """
 
     url: str
