@@ -148,11 +148,11 @@ def test_a_rolling_deploy_and_a_rollback_under_load_lose_nothing_and_mix_nothing
     assert {row["status"] for row in rows} == {"completed"}
     assert len(rows) == len(load.ready) == len(library.files)
     attempts = [attempt for row in rows for attempt in row["attempts"]]
-    # Whose worker was being launched, or was on its way to it, as its API process left: tried again.
+    # Whose worker was being launched, or was on its way to it, as its API process left, or is of the other build while
+    # there may be no more: tried again.
     reasons = Counter(attempt["reason"] for attempt in attempts)
-    assert reasons.keys() <= {"published", "adopted", "launch_failed", "worker_lost", "lease_expired"}, (
-        reasons
-    )
+    again = {"launch_failed", "no_capacity", "worker_lost", "lease_expired"}
+    assert reasons.keys() <= {"published", "adopted", *again}, reasons
     assert reasons["published"] + reasons["adopted"] == len(rows)
     builds = {of_old: OLD, of_new: NEW, back: OLD}
     assert len(builds) == 3
