@@ -148,8 +148,8 @@ def test_a_rolling_deploy_and_a_rollback_under_load_lose_nothing_and_mix_nothing
     assert {row["status"] for row in rows} == {"completed"}
     assert len(rows) == len(load.ready) == len(library.files)
     attempts = [attempt for row in rows for attempt in row["attempts"]]
-    # Whose worker was being launched, or was on its way to it, as its API process left, or is of the other build
-    # while there may be no more: tried again.
+    # Whose worker was being launched, or was on its way to it, as its API process left, or is of the other
+    # build while there may be no more: tried again.
     reasons = Counter(attempt["reason"] for attempt in attempts)
     again = {"launch_failed", "no_capacity", "worker_lost", "lease_expired"}
     assert reasons.keys() <= {"published", "adopted", *again}, reasons
