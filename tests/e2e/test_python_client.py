@@ -144,9 +144,10 @@ def test_records_become_tables_with_the_columns_of_their_format(client: Gooseher
     ]
     assert genes["phase"].null_count() == len(genes) == 12
 
-    peaks = client.frame("local", "peaks.narrowPeak", "chr1", kind="pyranges")
-    assert len(peaks) == 25
-    assert {"Chromosome", "Start", "End", "signalValue"} <= set(peaks.columns)
+    if sys.version_info < (3, 13):  # there is no wheel of it for later ones
+        peaks = client.frame("local", "peaks.narrowPeak", "chr1", kind="pyranges")
+        assert len(peaks) == 25
+        assert {"Chromosome", "Start", "End", "signalValue"} <= set(peaks.columns)
 
     signal = client.frame("local", "signal.bedgraph", "chr1:101-200")
     assert signal[["start", "end"]].to_numpy().tolist() == [[100, 200]]
