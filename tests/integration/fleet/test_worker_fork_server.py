@@ -140,6 +140,8 @@ async def test_an_attempt_whose_spare_was_killed_is_forked(yard, until) -> None:
     await until(lambda: spares(yard.root))
     (spare,) = spares(yard.root)
     os.kill(spare, signal.SIGKILL)
+    # Before it has noticed, an order is refused, and the job tried again.
+    await until(lambda: spare not in spares(yard.root))
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
     assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
