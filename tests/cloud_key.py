@@ -7,6 +7,4 @@ import os
 from gooseherd.devcloud.access_key import ID_VARIABLE, SECRET_VARIABLE, AccessKey
 
 CLOUD_KEY = AccessKey.made()
-ENVIRONMENT = CLOUD_KEY.environment()
-"""What AWS's libraries read."""
 os.environ.update({ID_VARIABLE: CLOUD_KEY.key_id, SECRET_VARIABLE: CLOUD_KEY.secret})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import hypothesis
 import pytest
 from sqlalchemy import delete, select, update
+from tests.cloud_key import CLOUD_KEY
 from tests.servers.document_server import PROGRAM, DocumentServer
 
 from gooseherd.devcloud.postgres import PostgresServer
@@ -74,6 +75,29 @@ def _no_genome_library_opens_urls() -> Iterator[None]:
     yield
     with Path("/proc/self/maps").open(encoding="utf-8") as maps:
         assert not [line for line in maps if "/libcurl.so" in line], "something opened a URL by pysam"
+
+
+@pytest.fixture(autouse=True)
+def _the_environment_stays() -> Iterator[None]:
+    """What one test leaves there another would come to need, or be misled by, in one order only."""
+    before = _environment()
+    yield
+    if (after := _environment()) != before:
+        os.environ.clear()
+        os.environ.update(before)
+        changed = sorted({name for name, _ in before.items() ^ after.items()})
+        pytest.fail(f"the test leaves another environment behind: {', '.join(changed)}")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture
+def cloud_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS's libraries find the key of the local clouds of this process."""
+    for name, value in CLOUD_KEY.environment().items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import functools
 import hashlib
-import os
 import random
 import tempfile
 import uuid
@@ -18,7 +17,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.cloud_key import CLOUD_KEY, ENVIRONMENT
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.admin_client import SignedBy
 from gooseherd.devcloud.child_process import running_cloud
@@ -34,6 +33,8 @@ from gooseherd.storage.s3 import S3Cache
 
 MIB = 1 << 20
 KEY = CacheKey("p1/ab/md5-ab/demo-1-bam/sorted.bam")
+
+pytestmark = pytest.mark.usefixtures("cloud_credentials")
 
 
 @asynccontextmanager
@@ -67,7 +68,6 @@ def local_cloud() -> str:
     open_until_exit = ExitStack()
     atexit.register(open_until_exit.close)
     state = open_until_exit.enter_context(tempfile.TemporaryDirectory())
-    os.environ.update(ENVIRONMENT)
     return open_until_exit.enter_context(running_cloud(Path(state), images={}))
 
 

@@ -93,17 +93,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Deplo
 
 
 @pytest.fixture(params=["local", "ecs", "double"])
-async def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Place]:
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     match request.param:
         case "local":
             yard = Yard(tmp_path)
             yield Local(yard)
             await yard.close()
         case "ecs":
-            monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
-            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
+            request.getfixturevalue("cloud_credentials")
             url, deployment = request.getfixturevalue("cloud")
             with LocalCloudAdmin(url, CLOUD_KEY) as cloud_admin:
                 site = Site(url, deployment, cloud_admin, f"contract-{uuid.uuid4().hex[:8]}")

@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from tests.cloud_key import CLOUD_KEY, ENVIRONMENT
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.bootstrap import ATTEMPT_ROLE
 from gooseherd.devcloud.child_process import running_cloud
@@ -27,7 +27,7 @@ from gooseherd.storage import credentials_file
 from gooseherd.storage.s3 import S3Cache
 from gooseherd.storage.s3_credentials import S3Credentials
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cloud_credentials")]
 ATTEMPT = AttemptId(JobId("0123abcd"), 1)
 MINE, OTHERS = "p1/ab/md5-ab/tabix-1-bed/", "p1/cd/md5-cd/tabix-1-bed/"
 LARGE = random.Random(3).randbytes(9 << 20)
@@ -37,12 +37,6 @@ LARGE = random.Random(3).randbytes(9 << 20)
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_cloud(tmp_path_factory.mktemp("cloud"), images={}) as url:
         yield url
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

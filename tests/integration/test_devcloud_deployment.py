@@ -6,7 +6,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tests.cloud_key import CLOUD_KEY, ENVIRONMENT
+from tests.cloud_key import CLOUD_KEY
 
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.deployment import make_configuration
@@ -14,9 +14,7 @@ from gooseherd.devcloud.deployment import make_configuration
 pytestmark = pytest.mark.integration
 
 
-def test_making_it_again_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
+def test_making_it_again_changes_nothing(tmp_path: Path, cloud_credentials: None) -> None:
     with running_cloud(tmp_path, images={}) as url:
         first = make_configuration(url, tmp_path / "certs", "gooseherd-worker:1")
         assert make_configuration(url, tmp_path / "certs", "gooseherd-worker:1") == first

@@ -28,7 +28,7 @@ from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.sqlite import open_sqlite
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cloud_credentials")]
 
 MIB = 1 << 20
 KEY = CacheKey("p1/ab/data.bam")
@@ -48,14 +48,8 @@ def cloud_admin(url: str) -> Iterator[LocalCloudAdmin]:
         cloud_admin.clear()
 
 
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
-
-
 @pytest.fixture
-def s3(url: str, credentials: None) -> Iterator[Any]:
+def s3(url: str) -> Iterator[Any]:
     client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
     yield client
     client.close()
@@ -69,7 +63,7 @@ def bucket(s3: Any) -> str:
 
 
 @pytest.fixture
-async def cache(url: str, bucket: str, credentials: None) -> AsyncIterator[S3Cache]:
+async def cache(url: str, bucket: str) -> AsyncIterator[S3Cache]:
     cache = S3Cache(bucket, prefix="a/b", endpoint_url=url, part_bytes=5 * MIB)
     yield cache
     await cache.close()

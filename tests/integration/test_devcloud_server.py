@@ -48,8 +48,10 @@ def ecs_of(url: str) -> Any:
     )
 
 
-def deploy(url: str) -> Deployment:
-    return bootstrap(url, key=CLOUD_KEY, worker_command=[DESCENDANTS], health_command=["CMD", "/bin/true"])
+def deploy(url: str, **more: Any) -> Deployment:
+    return bootstrap(
+        url, key=CLOUD_KEY, worker_command=[DESCENDANTS], health_command=["CMD", "/bin/true"], **more
+    )
 
 
 def start_tasks(url: str, count: int) -> None:
@@ -175,7 +177,7 @@ async def test_a_second_bootstrap_changes_nothing(cloud: LocalCloud) -> None:
     assert await asyncio.to_thread(deploy, cloud.url) == first
     with closing(ecs_of(cloud.url)) as ecs:
         assert len(ecs.list_task_definitions()["taskDefinitionArns"]) == 1
-        await asyncio.to_thread(bootstrap, cloud.url, environment={"NEW": "1"})
+        await asyncio.to_thread(deploy, cloud.url, environment={"NEW": "1"})
         assert len(ecs.list_task_definitions()["taskDefinitionArns"]) == 2
     result = first.environment(cloud.url)
     assert (result["ECS_CLUSTER"], result["WORKFLOW_S3_BUCKET"]) == ("gooseherd", "gooseherd")

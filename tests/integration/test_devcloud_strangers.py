@@ -291,10 +291,8 @@ def test_a_path_that_could_be_read_as_another_is_refused_to_a_session(url: str, 
 
 
 async def test_keys_of_all_kinds_are_signed_alike_by_both_libraries(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, cloud_credentials: None
 ) -> None:
-    for name, value in CLOUD_KEY.environment().items():
-        monkeypatch.setenv(name, value)
     cache = S3Cache("made", prefix="a b", endpoint_url=url)
     key = CacheKey("p1/x y+z*~é.bed")
     assert await cache.put_if_absent(key, b"small")

@@ -168,9 +168,8 @@ def ecs_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, D
 
 
 @pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
+def credentials(cloud_credentials: None) -> None:
+    """For all tests here."""
 
 
 @pytest.fixture

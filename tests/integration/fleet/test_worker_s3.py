@@ -34,9 +34,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
+def bucket(url: str, cloud_credentials: None) -> str:
     name = f"bucket-{uuid.uuid4()}"
     client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
     client.create_bucket(Bucket=name)

@@ -51,9 +51,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(cloud: str, new_bucket: Callable[[str], Bucket], monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", CLOUD_KEY.key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLOUD_KEY.secret)
+def bucket(cloud: str, new_bucket: Callable[[str], Bucket], cloud_credentials: None) -> Bucket:
     return new_bucket(cloud)
 
 

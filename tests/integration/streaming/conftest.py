@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import functools
 import hashlib
-import os
 import random
 import re
 import subprocess
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cloud_key import ENVIRONMENT
 
 from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.domain.artifact import Kind, Manifest, Part
@@ -325,12 +323,11 @@ def local_cloud() -> str:
     open_until_exit = ExitStack()
     atexit.register(open_until_exit.close)
     state = open_until_exit.enter_context(tempfile.TemporaryDirectory())
-    os.environ.update(ENVIRONMENT)
     return open_until_exit.enter_context(running_cloud(Path(state), images={}))
 
 
 @pytest.fixture
-def bucket(new_bucket: Callable[[str], Bucket]) -> Bucket:
+def bucket(new_bucket: Callable[[str], Bucket], cloud_credentials: None) -> Bucket:
     return new_bucket(local_cloud())
 
 
