@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import hypothesis
 import pytest
 from sqlalchemy import delete, select, update
-from tests.cloud_key import CLOUD_KEY
-from tests.servers.document_server import PROGRAM, DocumentServer
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
@@ -48,6 +46,8 @@ from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.schema import usage as usage_table
 from gooseherd.store.sql.usage import SqlUsage
+from tests.cloud_key import CLOUD_KEY
+from tests.servers.document_server import PROGRAM, DocumentServer
 
 if TYPE_CHECKING:
     from conftest import Needs

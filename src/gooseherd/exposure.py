@@ -225,7 +225,7 @@ def _settings(settings: Settings) -> Iterator[Exposure]:
         yield Exposure("local files", "note", f"those below {roots} can be added", "the admin key")
     if settings.takes_uploads:
         guard = "a key with the scope submit"
-        if settings.uploads_need_no_key:
+        if settings.nothing_in_front:
             guard = "none, for whoever reaches this machine's loopback; a tunnel in front: set API_PUBLIC_URL"
         yield Exposure("uploads", "note", "files can be sent into the state folder", guard, "API_UPLOADS=off")
     if settings.source_allow_networks or settings.source_allow_http:

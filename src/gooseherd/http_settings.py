@@ -143,7 +143,11 @@ class HttpSettings(BaseSettings):
         description="What tokens allow, comma-separated: CLAIM=VALUE:SCOPES@COLLECTIONS, as "
         "`groups=4dn-lab:read+submit@4dn`; VALUE `*` is any, COLLECTIONS `*` all, nested claims `a.b`.",
     )
-    oidc_owner_claim: str = Field("sub", description="The claim that says whose jobs a token's are.")
+    oidc_owner_claim: str = Field(
+        "sub",
+        description="The claim that says whose jobs a token's are: a text. All whose tokens have the same one "
+        "share jobs, batches and sessions, so only `sub` is safe with every provider.",
+    )
     oidc_allow_hosts: Words = Field(
         (), description="Other hosts its keys may be published on, comma-separated."
     )
@@ -191,8 +195,8 @@ class HttpSettings(BaseSettings):
         0,
         ge=0,
         description="A client that takes nothing of its response for this long is let go; one that reads "
-        "slowly is not. 0: 60, or an hour where API_HOST is loopback, for whoever pages through "
-        "`samtools view URL | less`.",
+        "slowly is not. 0: 60, or an hour where API_HOST is loopback and there are neither proxies "
+        "nor API_PUBLIC_URL, for whoever pages through `samtools view URL | less`.",
     )
     api_max_connections: int = Field(
         4096,
@@ -219,8 +223,11 @@ class HttpSettings(BaseSettings):
         return self.is_loopback and not self.api_trusted_proxies
 
     @property
-    def uploads_need_no_key(self) -> bool:
-        """Where a public address leads here, something in front brings strangers from an address of ours."""
+    def nothing_in_front(self) -> bool:
+        """Whether whoever asks is of this machine, and no public address leads here.
+
+        Where one does, something in front brings strangers from an address of ours.
+        """
         return self.is_local and self.api_public_url is None
 
     @property
@@ -234,7 +241,7 @@ class HttpSettings(BaseSettings):
     @property
     def unread_seconds(self) -> float:
         """How long a response may wait for its reader."""
-        return self.api_unread_seconds or (3600.0 if self.is_loopback else 60.0)
+        return self.api_unread_seconds or (3600.0 if self.nothing_in_front else 60.0)
 
 
 PRESIGNED: Final = "presigned"

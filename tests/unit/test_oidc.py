@@ -95,6 +95,49 @@ async def test_the_owner_is_the_claim_that_was_named_and_never_another_requester
             await provider.caller(token(email=email))
 
 
+@pytest.mark.parametrize("claim", ["name", "preferred_username", "profile.scope", "scopes"])
+async def test_a_text_that_a_user_may_have_written_is_one_value(claim: str) -> None:
+    provider = Issuer().provider(f"{claim}=herd-admin:admin", "profile.name=herd-admin:admin")
+    first, _, rest = claim.partition(".")
+    for text in ("x herd-admin", "herd-admin x", " herd-admin", "herd-admin\tx", "herd-admin\u3000", ""):
+        claims: dict[str, Any] = {first: {rest: text} if rest else text}
+        caller = await provider.caller(token(**claims))
+        assert not caller.scopes, text
+    assert (await provider.caller(token(profile={"name": "herd-admin", "scope": "herd-admin"}))).is_admin
+
+
+@pytest.mark.parametrize("claim", ["scope", "scp"])
+async def test_of_a_scope_each_word_counts(claim: str) -> None:
+    provider = Issuer().provider(f"{claim}=herd:submit")
+
+    async def scopes(value: object) -> frozenset[Scope]:
+        claims: dict[str, Any] = {claim: value}
+        return (await provider.caller(token(**claims))).scopes
+
+    granting: list[object] = ["openid herd", "herd", ["openid", "herd"]]
+    for value in granting:
+        assert await scopes(value) == {Scope.SUBMIT}
+    others: list[object] = ["openid herder", "her d", ["openid herd"], {"herd": True}]
+    for value in others:
+        assert not await scopes(value)
+
+
+@pytest.mark.parametrize("unverified", [False, "false"])
+async def test_an_address_that_nobody_verified_grants_and_owns_nothing(unverified: Any) -> None:
+    claims: dict[str, Any] = {"email": "boss@lab.example", "email_verified": unverified}
+    grant = "email=boss@lab.example:admin"
+    assert not (await Issuer().provider(grant).caller(token(**claims))).scopes
+    assert (await Issuer().provider(grant).caller(token(**{**claims, "email_verified": True}))).is_admin
+    with pytest.raises(InvalidCredential, match="who it is for"):
+        await Issuer().provider(owner_claim="email").caller(token(**claims))
+
+
+@pytest.mark.parametrize("groups", [["lab"], ["lab", "anne"], True])
+async def test_an_owner_is_a_text_and_no_member_of_a_list(groups: Any) -> None:
+    with pytest.raises(InvalidCredential, match="who it is for"):
+        await Issuer().provider(owner_claim="groups").caller(token(groups=groups))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -71,6 +71,26 @@ def test_a_public_address_is_asked_for_in_no_other_words(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        ({}, 3600),
+        ({"API_HOST": "::1"}, 3600),
+        ({"API_HOST": "0.0.0.0"}, 60),
+        ({"API_TRUSTED_PROXIES": "1"}, 60),
+        ({"API_PUBLIC_URL": "https://herd.example.org"}, 60),
+        ({"API_TRUSTED_PROXIES": "1", "API_UNREAD_SECONDS": "5"}, 5),
+    ],
+    ids=str,
+)
+def test_only_whoever_is_of_this_machine_may_leave_a_response_unread_for_an_hour(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], seconds: float
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().unread_seconds == seconds
+
+
+@pytest.mark.parametrize(
     ("host", "proxies", "workers", "limit"),
     [
         ("127.0.0.1", "0", "2", 2),  # everybody is one requester
@@ -160,7 +180,7 @@ def test_uploads_need_a_key_where_something_stands_in_front(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    assert settings.uploads_need_no_key is no_key
+    assert settings.nothing_in_front is no_key
     if settings.takes_uploads:
         found = examine_exposure(settings, {}).found
         (uploads,) = [one for one in found if one.name == "uploads"]

@@ -41,6 +41,9 @@ _KEPT_SECONDS: Final = 86400.0
 _AGAIN_SECONDS: Final = 15.0
 """Between two looks at the provider: for a key it has not published, or when it did not answer."""
 _FETCH_SECONDS: Final = 5.0
+_WORD_LISTS: Final = frozenset({"scope", "scp"})
+"""Claims whose text is a list of words (RFC 8693 §4.2, and what providers call it). Any other may be what a
+person wrote into a form."""
 
 
 class ProviderUnavailable(Unavailable):
@@ -61,7 +64,9 @@ class Grant:
     all_collections: bool = False
 
     def applies_to(self, claims: Mapping[str, Any]) -> bool:
-        """Whether the claims have it; `*` is any value."""
+        """Whether the claims have it; `*` is any value. An address that is not the user's own is none."""
+        if self.claim == "email" and claims.get("email_verified") in (False, "false"):
+            return False
         found = _values(claims, self.claim)
         return bool(found) if self.value == "*" else self.value in found
 
@@ -173,7 +178,7 @@ class OidcProvider:
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         subject = claims["sub"]
-        (name, *_) = [*_values(claims, self._rules.owner_claim), None]
+        name = self._owner(claims)
         if not isinstance(subject, str) or not name or not name.isprintable() or len(name) > 200:
             raise InvalidCredential("the token does not say who it is for")
         grants = [grant for grant in self._rules.grants if grant.applies_to(claims)]
@@ -185,6 +190,13 @@ class OidcProvider:
             visible = EVERYTHING
         digest = hashlib.sha256(f"{self._rules.issuer}\0{subject}".encode()).hexdigest()
         return Caller(Credential.OIDC, f"oidc-{digest[:16]}", Requester(f"oidc:{name}"), scopes, visible)
+
+    def _owner(self, claims: Mapping[str, Any]) -> str | None:
+        """A text alone: members of a list, and yes or no, are what many have."""
+        name = _claim(claims, self._rules.owner_claim)
+        if self._rules.owner_claim == "email" and claims.get("email_verified") in (False, "false"):
+            return None
+        return name if isinstance(name, str) else None
 
     # -- keys ------------------------------------------------------------------------------
 
@@ -234,19 +246,24 @@ class OidcProvider:
         self._fetched_at = self._clock()
 
 
-def _values(claims: Mapping[str, Any], name: str) -> list[str]:
-    """The values of a claim: of a list its members, of a text its words. Below other claims: `a.b`."""
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """The claim, also one below others: `a.b`."""
     found: Any = claims.get(name)
     if found is None and "." in name:
         found = claims
         for word in name.split("."):
             found = found.get(word) if isinstance(found, Mapping) else None
-    match found:
-        case str():
-            return [found] if " " not in found else [found, *found.split()]
-        case bool():
-            return [str(found).lower()]
-        case list():
-            return [item for item in found if isinstance(item, str)]
+    return found
+
+
+def _values(claims: Mapping[str, Any], name: str) -> list[str]:
+    """The values of a claim: the members of a list, a text as a whole, of `scope` its words."""
+    match _claim(claims, name):
+        case str() as text:
+            return text.split() if name in _WORD_LISTS else [text]
+        case bool() as yes:
+            return [str(yes).lower()]
+        case list() as members:
+            return [item for item in members if isinstance(item, str)]
         case _:
             return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from gooseherd.sources.rules import OutboundRules
 
 if TYPE_CHECKING:
     from gooseherd.api.oidc import OidcProvider
+
+_log = logging.getLogger(__name__)
 
 
 def open_identity_provider(settings: Settings) -> tuple[OidcProvider, Callable[[], Awaitable[None]]] | None:
@@ -50,6 +53,14 @@ def open_identity_provider(settings: Settings) -> tuple[OidcProvider, Callable[[
         http = GuardedHttp(rules.guard(), RetryPolicy(connect_seconds=3, read_seconds=3, tries=1))
     except Misconfigured as error:
         raise Misconfigured("OIDC_ALLOW_NETWORKS", error.problem) from None
+
+    if settings.oidc_owner_claim != "sub":
+        # What a provider never gives to two is `sub` alone (OpenID Connect Core 1.0 §5.7).
+        _log.warning(
+            "users with the same value in OIDC_OWNER_CLAIM share jobs, batches and sessions; the provider "
+            "has to keep it unique, and never give it to another user",
+            extra={"claim": settings.oidc_owner_claim},
+        )
 
     async def fetch(url: str) -> Any:
         return await http.get_json(url, {"Accept": "application/json"})

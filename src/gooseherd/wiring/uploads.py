@@ -17,5 +17,5 @@ def open_uploads(settings: Settings, catalog: Catalog) -> Uploads | None:
         catalog,
         most_bytes=settings.api_max_upload_bytes,
         expires_seconds=settings.api_upload_expires_seconds,
-        without_key=settings.uploads_need_no_key,
+        without_key=settings.nothing_in_front,
     )
