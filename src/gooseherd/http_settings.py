@@ -145,8 +145,8 @@ class HttpSettings(BaseSettings):
     )
     oidc_owner_claim: str = Field(
         "sub",
-        description="The claim that says whose jobs a token's are: a text. All whose tokens have the same one "
-        "share jobs, batches and sessions, so only `sub` is safe with every provider.",
+        description="The claim that says whose jobs a token's are: a text. All whose tokens have the same "
+        "one share jobs, batches and sessions, so only `sub` is safe with every provider.",
     )
     oidc_allow_hosts: Words = Field(
         (), description="Other hosts its keys may be published on, comma-separated."
