@@ -34,6 +34,15 @@ TEMPLATE = check_templates.template(FILE)
 RESOURCES = TEMPLATE["Resources"]
 TASKS = ("api", "worker")
 READS = {"s3:GetObject", "s3:ListBucket"}
+FORWARDED = {
+    "88a5eaf4-2fd4-4709-b370-b4c650ea3fcf": {
+        "Access-Control-Request-Headers",
+        "Access-Control-Request-Method",
+        "Origin",
+    },
+    "b689b0a8-53d0-40ab-baf2-68738e2966ac": {"*"},
+}
+"""Headers of AWS's own origin request policies, CORS-S3Origin and AllViewerExceptHostHeader, by their ids."""
 SECRETS = {"DATABASE_URL", "API_ADMIN_KEY", *VARIABLES}
 
 
@@ -337,3 +346,47 @@ def test_the_checks_find_what_is_wrong_with_a_template(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "CidrBlok" in done.stdout
     assert "UNKNOWN_ACTION" in done.stdout
+
+
+def test_cloudfront_hands_over_what_decides_about_access_and_keeps_by_it() -> None:
+    """The API looks at both places for a key, and CORS answers by the page that asks."""
+    parameters = properties("ArtifactCaching")["CachePolicyConfig"][
+        "ParametersInCacheKeyAndForwardedToOrigin"
+    ]
+    assert set(parameters["HeadersConfig"]["Headers"]) == {"Authorization", "Origin", "X-API-Key"}
+    assert parameters["QueryStringsConfig"] == {"QueryStringBehavior": "all"}
+
+
+def test_cloudfront_hands_over_what_a_preflight_asks() -> None:
+    preflight = {"Access-Control-Request-Headers", "Access-Control-Request-Method", "Origin"}
+    distribution = properties("Distribution")["DistributionConfig"]
+    for behaviour in (distribution["DefaultCacheBehavior"], *distribution["CacheBehaviors"]):
+        assert "OPTIONS" in behaviour["AllowedMethods"]
+        assert "OPTIONS" not in behaviour.get("CachedMethods", ()), "kept without what it asked in its key"
+        forwarded = FORWARDED[behaviour["OriginRequestPolicyId"]]
+        assert forwarded == {"*"} or preflight <= forwarded
+
+
+def test_alarms_look_at_both_quotas_of_vcpus() -> None:
+    classes: dict[str, str] = {}
+    for name, resource in RESOURCES.items():
+        for metric in resource.get("Properties", {}).get("Metrics", ()):
+            dimensions = metric.get("MetricStat", {}).get("Metric", {}).get("Dimensions", ())
+            classes |= {one["Value"]: name for one in dimensions if one["Name"] == "Class"}
+    assert set(classes) == {"Standard/OnDemand", "Standard/Spot"}
+    assert "Condition" not in RESOURCES[classes["Standard/OnDemand"]], "API tasks are on demand"
+    assert TEMPLATE["Conditions"][RESOURCES[classes["Standard/Spot"]]["Condition"]] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "WorkerPlacement"}, "fargate"]}]
+    }
+
+
+def test_who_is_called_by_an_alarm_hears_of_its_end() -> None:
+    alarms = {
+        name: resource["Properties"]
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+    assert alarms
+    for name, alarm in alarms.items():
+        assert alarm["AlarmActions"] == alarm["OKActions"], name
+        assert {"Ref": "AlarmTopicArn"} in alarm["AlarmActions"]["Fn::If"][1], name
