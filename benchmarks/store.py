@@ -13,8 +13,10 @@ the jobs `due` to a dispatcher, the `depth` of the queue by requester, a `batch 
 counts, what of it waits, eight files changed, and those whose jobs moved, with that many jobs pending
 (`./dev bench queue`: these alone, at 1e3 to 1e5 jobs and with 1 to 16 processes, as JSON). Catalog: `list`
 and `search` are pages of 50 by several filters and texts, `import` is entries
-put per second. Queues and catalogs are filled behind the store's back where it has a quicker way. The
-tests' document server is given at most a hundred thousand entries: a million would take it half an hour.
+put per second. Queues and catalogs are filled behind the store's back where it has a quicker way.
+
+MongoDB is the server that DATABASE_URL names, else the tests' document server. That is given at most a
+hundred thousand entries, a million would take it half an hour, and four processes: sixteen stop it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -69,6 +72,9 @@ LIMIT = 100_000
 LONG = timedelta(hours=1)
 NAME = "bench"
 MOST_OF_THE_DOCUMENT_SERVER = 100_000
+PROCESSES_OF_THE_DOCUMENT_SERVER = 4
+"""With sixteen at 10,000 jobs its threads came to wait for each other, for ever."""
+NAMED_SERVER = os.environ.get("DATABASE_URL", "")
 ROOT = str(Path(__file__).resolve().parents[1])
 COLLECTIONS = ("4dn", "encode", "gtex")
 AIMS = """Aims on SQLite, one process: claim, lease and renew p50 < 1 ms where a sync takes nothing, within
@@ -82,17 +88,18 @@ class Place:
 
     kind: str
     url: str
+    name: str = NAME
 
     @asynccontextmanager
     async def open(self) -> Any:
         if self.kind == "mongo":
-            db = connect(self.url, NAME)
+            db = connect(self.url, self.name)
             try:
                 yield MongoJobs(db), MongoFiles(db), db
             finally:
                 await db.client.close()
         else:
-            database = await open_database(self.url, NAME)
+            database = await open_database(self.url, self.name)
             try:
                 yield SqlJobs(database), SqlFiles(database), database
             finally:
@@ -405,21 +412,35 @@ async def ready(place: Place) -> Any:
             pass
         yield place
         return
+    with running_mongo(Path(place.url)) as url:
+        there = Place("mongo", url, f"{NAME}_{uuid.uuid4().hex}")
+        async with there.open() as (_, _, db):
+            await ensure_indexes(db)
+        try:
+            yield there
+        finally:
+            if NAMED_SERVER:
+                async with there.open() as (_, _, db):
+                    await db.client.drop_database(db.name)
+
+
+@contextmanager
+def running_mongo(folder: Path) -> Iterator[str]:
+    if NAMED_SERVER:
+        yield NAMED_SERVER
+        return
     sys.path.insert(0, ROOT)
     from tests.servers.document_server import DocumentServer
 
-    server = DocumentServer(Path(place.url))
-    there = Place("mongo", server.start())
+    server = DocumentServer(folder)
     try:
-        async with there.open() as (_, _, db):
-            await ensure_indexes(db)
-        yield there
+        yield server.start()
     finally:
         server.stop()
 
 
-async def run_store(kind: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+async def run_store(kind: str, folder: Path, options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Add its rows, each as soon as it is known."""
 
     def keep(what: str, count: int, processes: int, operations: dict[str, Any]) -> None:
         for name, figures in operations.items():
@@ -428,24 +449,29 @@ async def run_store(kind: str, folder: Path, options: argparse.Namespace) -> lis
                 print(line(rows[-1]), flush=True)
 
     with running(kind, folder) as fresh:
+        alone = kind == "mongo" and not NAMED_SERVER
         for count in options.jobs:
             for processes in options.processes:
+                if alone and processes > PROCESSES_OF_THE_DOCUMENT_SERVER:
+                    print(f"{kind}: {processes} processes are left out, see --help", file=sys.stderr)
+                    continue
                 async with ready(fresh()) as place:
                     filled = max(count, processes * CALLS)  # each process leases some of its own
                     await fill_queue(place, filled)
                     arguments = (place, "jobs", filled, processes, "new", options.seconds)
                     keep("jobs", filled, processes, await asyncio.to_thread(measured, *arguments))
         for count in options.entries:
-            if kind == "mongo" and count > MOST_OF_THE_DOCUMENT_SERVER:
+            if alone and count > MOST_OF_THE_DOCUMENT_SERVER:
                 continue
             async with ready(fresh()) as place:
                 rate = round(await fill_catalog(place, count))
                 keep("entries", count, 1, {"import": {"per_second": rate}})
                 for processes in options.processes:
+                    if alone and processes > PROCESSES_OF_THE_DOCUMENT_SERVER:
+                        continue
                     tag = "import" if processes > 1 else "read"
                     arguments = (place, "catalog", count, processes, tag, options.seconds)
                     keep("entries", count, processes, await asyncio.to_thread(measured, *arguments))
-    return rows
 
 
 def line(row: dict[str, Any]) -> str:
@@ -479,15 +505,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"sync {peers['sync_ms']} ms, bare sqlite3 update and commit {peers['bare_ms']} ms")
             print(AIMS)
             print(f"{'store':12} {'':>16} {'n':>3} {'':10} {'p50 ms':>10} {'p95 ms':>10} {'/s':>10}")
-        for kind in options.stores:
-            below = folder / kind
-            below.mkdir()
-            try:
-                rows += asyncio.run(run_store(kind, below, options))
-            except Misconfigured as error:
-                print(f"{kind} is left out: {error}", file=sys.stderr)
-    if options.json:
-        print(json.dumps({**peers, "rows": rows}, indent=1))
+        try:
+            for kind in options.stores:
+                below = folder / kind
+                below.mkdir()
+                try:
+                    asyncio.run(run_store(kind, below, options, rows))
+                except Misconfigured as error:
+                    print(f"{kind} is left out: {error}", file=sys.stderr)
+        finally:
+            if options.json:
+                print(json.dumps({**peers, "rows": rows}, indent=1), flush=True)
 
 
 if __name__ == "__main__":
