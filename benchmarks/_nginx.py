@@ -50,8 +50,11 @@ def plain(artifacts: Path, port: int) -> str:
     return _PLAIN.format(artifacts=artifacts, port=port)
 
 
-def in_front(service: str, artifacts: Path, port: int, cache: Path) -> str:
-    """What deploy/nginx.conf has for accel, in front of `service` (host:port). `cache` is for nginx."""
+def in_front(service: str, artifacts: Path, port: int, cache: Path, *, log: Path | None = None) -> str:
+    """What deploy/nginx.conf has for accel, in front of `service` (host:port). `cache` is for nginx.
+
+    Requests are logged to `log`, or not at all: a line costs nginx as much as some of them.
+    """
     text, _, _ = CONFIGURATION.read_text().partition("# For ARTIFACT_DELIVERY=redirect")
     return _replaced(
         text,
@@ -60,12 +63,13 @@ def in_front(service: str, artifacts: Path, port: int, cache: Path) -> str:
             "listen 80;": f"listen 127.0.0.1:{port};",
             "/var/lib/gooseherd/artifacts/": f"{artifacts}/",
             "/var/cache/gooseherd-nginx": str(cache),
+            **_logged(log),
         },
     )
 
 
-def second_hop(artifacts: Path, port: int, secret: str) -> str:
-    """What deploy/nginx.conf has for the end of a redirect."""
+def second_hop(artifacts: Path, port: int, secret: str, *, log: Path | None = None) -> str:
+    """What deploy/nginx.conf has for the end of a redirect; with a log it needs the server in front beside it."""
     _, _, text = CONFIGURATION.read_text().partition("# For ARTIFACT_DELIVERY=redirect")
     lines = [line.removeprefix("#").removeprefix(" ") for line in text.splitlines()]
     return _replaced(
@@ -74,8 +78,17 @@ def second_hop(artifacts: Path, port: int, secret: str) -> str:
             "listen 80;": f"listen 127.0.0.1:{port};",
             "/var/lib/gooseherd/artifacts": str(artifacts),
             "THE_SECRET": secret,
+            **_logged(log),
+            # Where it stands alone it has no zone, which is the other server's.
+            **({} if log else {"limit_conn gooseherd_clients 512;": ""}),
         },
     )
+
+
+def _logged(log: Path | None) -> dict[str, str]:
+    if log is None:
+        return {"access_log /var/log/nginx/gooseherd.log gooseherd;": "access_log off;"}
+    return {"/var/log/nginx/gooseherd.log": str(log)}
 
 
 def _replaced(text: str, values: Mapping[str, str]) -> str:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
-import shutil
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from tests.benchmark_modules import load_benchmark
 from tests.servers.raw_service import Service
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
-]
+if TYPE_CHECKING:
+    from conftest import Needs
+
+pytestmark = pytest.mark.integration
 DATA = "chrom,start,name\n" + "".join(
     f"chr1,{n},{random.Random(n).randbytes(20).hex()}\n" for n in range(20_000)
 )
@@ -36,6 +39,10 @@ class Site:
     """Of a table, of which the service is asked for each range."""
     regions: str
     """Of a file that nginx sends by itself once it has asked."""
+    log: Path
+    """Of nginx's requests."""
+    folder: Path
+    """Where nginx has all its files."""
 
     def get(self, path: str | None = None, **headers: str) -> httpx.Response:
         return httpx.get(self.url + (path or self.path), headers=headers, trust_env=False)
@@ -76,7 +83,8 @@ def register(service: Service, local_id: str, filename: str, **changed: str) -> 
 
 
 @pytest.fixture(scope="module")
-def nginx() -> Any:
+def nginx(needs: Needs) -> Any:
+    needs("nginx")
     return load_benchmark("_nginx")
 
 
@@ -88,8 +96,10 @@ def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory) -> It
     path, regions = prepared(service), prepared(service, "regions", "regions.bed")
     port = nginx.free_port()
     behind = f"{service.url.host}:{service.url.port}"
-    with nginx.running(folder / "nginx", [nginx.in_front(behind, artifacts, port, folder / "lookups")], port):
-        yield Site(service, f"http://127.0.0.1:{port}", path, regions)
+    own = folder / "nginx"
+    log = own / "requests.log"
+    with nginx.running(own, [nginx.in_front(behind, artifacts, port, own / "lookups", log=log)], port):
+        yield Site(service, f"http://127.0.0.1:{port}", path, regions, log, own)
 
 
 @pytest.mark.parametrize("which", ["path", "regions"])
@@ -164,6 +174,133 @@ def test_an_immutable_address_is_looked_up_with_its_own_lifetime(site: Site) -> 
         got = site.get(address, Range="bytes=0-9")
         assert (got.status_code, len(got.content)) == (206, 10)
         assert got.headers["cache-control"] == "public, max-age=31536000, immutable, no-transform"
+
+
+def logged(log: Path, path: str) -> list[str]:
+    """The lines of requests for the path; nginx writes each when its response is over, perhaps after it was read."""
+    end = time.monotonic() + 20
+    while True:
+        lines = [line for line in log.read_text().splitlines() if f' {path}"' in line]
+        if lines or time.monotonic() > end:
+            return lines
+        time.sleep(0.05)
+
+
+def files_with(folder: Path, word: str) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
+
+
+def test_tokens_are_in_none_of_nginx_s_files(site: Site) -> None:
+    headers = {"X-API-Key": site.service.admin_key}
+    made = httpx.post(
+        f"{site.service.url}/tokens", json={"file": "here/regions"}, headers=headers, trust_env=False
+    )
+    made.raise_for_status()
+    token = made.json()["token"]
+    secret = token[-24:]
+    for _ in range(3):
+        assert site.get(f"{site.regions}?token={token}", Range="bytes=0-9").status_code == 206
+        assert site.get(f"{site.regions}?token=&token={token}", Range="bytes=0-9").status_code == 206
+        assert site.get(f"{site.path}?a=b&token={token}").status_code in (200, 404)
+        site.get("/data/here/regions?wait=1", Referer=f"{site.url}/?token={token}")
+    for strange in (
+        "/data/here/nothing",
+        "/gooseherd-lookup",
+        "/gooseherd-artifacts/x",
+        "/files/here/regions/x",
+    ):
+        site.get(f"{strange}?token={token}")
+    site.get(f"{site.regions}?token={token}", Range="bytes=999999999-")
+    lines = logged(site.log, "/files/here/regions/x")
+    assert lines and " 404 " in lines[-1]
+    assert files_with(site.folder, site.regions), "nothing was logged"
+    assert files_with(site.folder, secret) == []
+    assert "?" not in site.log.read_text()
+
+
+def test_a_token_is_in_no_log_of_nginx_while_the_service_is_away(nginx: Any, tmp_path: Path) -> None:
+    port, away = nginx.free_port(), nginx.free_port()
+    own, log = tmp_path / "nginx", tmp_path / "nginx" / "requests.log"
+    front = nginx.in_front(f"127.0.0.1:{away}", tmp_path, port, own / "lookups", log=log)
+    with nginx.running(own, [front], port):
+        url = f"http://127.0.0.1:{port}/files/here/x/x.bed.gz"
+        for query in ("", "?token=ght_secret", "?token=&token=ght_secret"):
+            assert httpx.get(f"{url}{query}", trust_env=False).status_code == 502
+        assert "upstream=502" in logged(log, "/files/here/x/x.bed.gz")[-1]
+    assert files_with(own, "ght_secret") == []
+
+
+def test_the_end_of_a_redirect_logs_no_signature(nginx: Any, tmp_path: Path) -> None:
+    front, port = nginx.free_port(), nginx.free_port()
+    own, log = tmp_path / "nginx", tmp_path / "nginx" / "requests.log"
+    servers = [
+        nginx.in_front(f"127.0.0.1:{nginx.free_port()}", tmp_path, front, own / "lookups", log=log),
+        nginx.second_hop(tmp_path, port, "only for this test", log=log),
+    ]
+    with nginx.running(own, servers, port):
+        got = httpx.get(
+            f"http://127.0.0.1:{port}/p1/x?signature=sensitive&expires=1&token=ght_secret", trust_env=False
+        )
+        assert got.status_code == 403
+        assert " 403 " in logged(log, "/p1/x")[-1]
+    assert files_with(own, "sensitive") == files_with(own, "ght_secret") == []
+
+
+def test_one_client_has_only_so_many_responses_of_nginx_at_a_time(nginx: Any, tmp_path: Path) -> None:
+    """Slow readers of what nginx sends by itself, which the service never sees."""
+    artifacts, front, port = tmp_path / "artifacts", nginx.free_port(), nginx.free_port()
+    (artifacts / "p1").mkdir(parents=True)
+    with (artifacts / "p1" / "large").open("wb") as file:
+        file.truncate(64 * 2**20)
+    own, log = tmp_path / "nginx", tmp_path / "nginx" / "requests.log"
+    servers = [
+        nginx.in_front(f"127.0.0.1:{nginx.free_port()}", tmp_path, front, own / "lookups", log=log),
+        nginx.second_hop(artifacts, port, "only for this test", log=log),
+    ]
+    assert all("limit_conn gooseherd_clients 512;" in server for server in servers)
+    few = [server.replace("gooseherd_clients 512;", "gooseherd_clients 3;") for server in servers]
+    signed = hashlib.md5(b"4102444800/p1/large only for this test", usedforsecurity=False).digest()
+    signature = base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+    target = f"/p1/large?signature={signature}&expires=4102444800"
+
+    def ask(source: str, clients: ExitStack) -> bytes:
+        client = clients.enter_context(socket.create_connection(("127.0.0.1", port), 20, (source, 0)))
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nRange: bytes=1-\r\n\r\n".encode())
+        return client.recv(12)
+
+    with nginx.running(own, few, port), ExitStack() as clients:
+        got = [ask("127.0.0.1", clients) for _ in range(4)]
+        assert got == [b"HTTP/1.1 206"] * 3 + [b"HTTP/1.1 429"]
+        assert ask("127.0.0.9", clients) == b"HTTP/1.1 206"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("203.0.113.7", "203.0.113.8", False),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:9:9:9:9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:2:9:9:9:9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db9::1", False),
+    ],
+)
+def test_a_client_of_nginx_is_an_address_or_the_first_half_of_one(
+    nginx: Any, tmp_path: Path, first: str, second: str, *, same: bool
+) -> None:
+    """By the map of the configuration, told of addresses that this machine has not."""
+    port = nginx.free_port()
+    front = nginx.in_front("127.0.0.1:1", tmp_path, nginx.free_port(), tmp_path / "lookups")
+    asked = front.replace("map $remote_addr $gooseherd_client", "map $arg_address $gooseherd_client")
+    asked = asked.replace("default $remote_addr", "default $arg_address")
+    told = f"server {{ listen 127.0.0.1:{port}; return 200 $gooseherd_client; }}"
+    with nginx.running(tmp_path / "nginx", [asked, told], port):
+        keys = [
+            httpx.get(f"http://127.0.0.1:{port}/?address={address}", trust_env=False).text
+            for address in (first, second)
+        ]
+    assert all(keys)
+    assert (keys[0] == keys[1]) is same
 
 
 def test_a_file_that_is_no_longer_public_is_refused_within_seconds(site: Site) -> None:
