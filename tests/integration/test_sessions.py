@@ -31,8 +31,10 @@ from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
 from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.reservation import EndReason, ReservationId, ReservationState, ReservedSize
+from gooseherd.domain.session import NoteIdle
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.warm_floor import SpeakTo
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.reservations import SqlReservations
@@ -130,8 +132,11 @@ class Process(FleetDouble, WorkersDouble):
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
-            await self.executions.drain(0)
-            await self.sessions.close()
+            await self.leave()
+
+    async def leave(self) -> None:
+        await self.executions.drain(0)
+        await self.sessions.close()
 
 
 async def publish(process: Process, attempt: AttemptId) -> None:
@@ -151,6 +156,16 @@ async def goes_well(process: Process, attempt: AttemptId) -> AsyncIterator[Event
     yield event(1, EventKind.ACCEPTED)
     await publish(process, attempt)
     yield event(2, EventKind.DONE, manifest_digest="0" * 64)
+
+
+def lasts_until(may_end: asyncio.Event) -> Script:
+    async def script(process: Process, attempt: AttemptId) -> AsyncIterator[Event]:
+        yield event(1, EventKind.ACCEPTED)
+        await may_end.wait()
+        await publish(process, attempt)
+        yield event(2, EventKind.DONE, manifest_digest="0" * 64)
+
+    return script
 
 
 def fails_first(reason: Reason, times: int = 9) -> Script:
@@ -315,6 +330,134 @@ async def test_an_idle_session_ends_and_its_worker_is_stopped(make) -> None:
         over = await process.until(session, ReservationState.ENDED)
     assert over.reason is EndReason.IDLE_TIMEOUT
     assert process.machine[over.worker_id].diagnosis is not None
+
+
+async def test_a_job_that_is_leased_while_the_session_is_looked_at_does_not_find_it_idle(make) -> None:
+    may_end = asyncio.Event()
+    process = make(lasts_until(may_end))
+    session = await process.open()
+    await process.until(session, ReservationState.READY)
+    ready = await process.sessions.session(session)
+    await process.reservations.change(ready, replace(ready, idle_since=None))
+    read = process.jobs.at_work
+
+    async def then_a_job_comes():
+        process.jobs.at_work = read
+        before = await read()
+        await process.submit("f")
+        await process.dispatcher.loop.run_once()
+        return before
+
+    process.jobs.at_work = then_a_job_comes
+    try:
+        report = await process.sessions.loop.run_once()
+        assert [type(action) for action in report.planned] == [NoteIdle]
+        assert [job.session_id for job in await read()] == [session]
+        assert (await process.sessions.session(session)).idle_since is None
+    finally:
+        may_end.set()
+        await process.leave()
+
+
+async def test_a_job_that_goes_from_waiting_to_work_while_the_session_is_looked_at_is_seen(make) -> None:
+    may_end = asyncio.Event()
+    process = make(lasts_until(may_end))
+    session = await process.open()
+    await process.until(session, ReservationState.READY)
+    await process.submit("f")
+    reads = process.jobs.at_work, process.jobs.queue_depth
+
+    def then_it_is_leased(read):
+        async def reading():
+            process.jobs.at_work, process.jobs.queue_depth = reads
+            before = await read()
+            await process.dispatcher.loop.run_once()
+            return before
+
+        return reading
+
+    ready = await process.sessions.session(session)
+    await process.reservations.change(ready, replace(ready, idle_since=None))
+    process.jobs.at_work, process.jobs.queue_depth = map(then_it_is_leased, reads)
+    try:
+        report = await process.sessions.loop.run_once(dry_run=True)
+        assert [job.session_id for job in await process.jobs.at_work()] == [session]
+        assert report.planned == []
+    finally:
+        may_end.set()
+        await process.leave()
+
+
+async def test_a_session_whose_worker_was_replaced_under_a_job_is_not_idle_as_long_as_that_runs(make) -> None:
+    may_end = asyncio.Event()
+    process = make(lasts_until(may_end))
+    session = await process.open()
+    async with process.engine():
+        await process.submit("f")
+        async with asyncio.timeout(60):
+            while not process.started:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            # As the launch writes that brings another worker.
+            now = await process.sessions.session(session)
+            await process.reservations.change(now, replace(now, idle_since=await process.reservations.now()))
+            while (await process.sessions.session(session)).idle_since is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        may_end.set()
+
+
+@pytest.mark.parametrize("writes", [1, 9])
+async def test_a_job_is_dispatched_although_somebody_writes_to_the_session_at_that_moment(
+    make, writes
+) -> None:
+    process = make()
+    session = await process.open()
+    await process.until(session, ReservationState.READY)
+    job = await process.submit("f")
+    get, left = process.reservations.get, writes
+
+    async def then_another_writes(reservation_id):
+        nonlocal left
+        seen = await get(reservation_id)
+        if left and seen is not None and seen.live:
+            left -= 1
+            await process.reservations.change(seen, replace(seen, kept_at=seen.changed_at))
+        return seen
+
+    process.reservations.get = then_another_writes
+    process.dispatcher.loop._tick_seconds = process.sessions.loop._tick_seconds = 3600
+    await process.wakeups.work.wait(0)
+    async with process.engine():
+        done = await process.ended(job)
+    assert (done.session_id, left) == (session, 0)
+
+
+async def test_a_worker_that_answered_is_noted_although_a_job_was_dispatched_meanwhile(make) -> None:
+    process = make()
+    session = await process.open()
+    await process.until(session, ReservationState.READY)
+    seen = await process.sessions.session(session)
+    now = await process.reservations.now()
+    long_ago = now - timedelta(minutes=5)
+    await process.reservations.change(seen, replace(seen, kept_at=long_ago, idle_since=now))
+    connect = process.connect
+
+    def meanwhile_dispatched(handle):
+        @asynccontextmanager
+        async def link():
+            async with connect(handle) as there:
+                now = await process.sessions.session(session)
+                await process.reservations.change(now, replace(now, idle_since=None))
+                yield there
+
+        return link()
+
+    process.connect = meanwhile_dispatched
+    report = await process.sessions.loop.run_once()
+    assert [type(action) for action in report.planned] == [SpeakTo]
+    after = await process.sessions.session(session)
+    assert after.kept_at > long_ago
+    assert after.idle_since is None
+    await process.leave()
 
 
 async def test_one_session_an_owner_and_a_limit_in_all(make) -> None:

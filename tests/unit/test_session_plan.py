@@ -23,7 +23,7 @@ from gooseherd.domain.reservation import (
     ReservationId,
     ReservationState,
 )
-from gooseherd.domain.session import NoteIdle, ReplaceLostWorker, SessionsSnapshot, next_try, plan
+from gooseherd.domain.session import NoteBusy, NoteIdle, ReplaceLostWorker, SessionsSnapshot, next_try, plan
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -57,7 +57,7 @@ def end(reason: EndReason, action) -> bool:
 
 def test_a_session_that_works_or_waits_to_is_left_alone() -> None:
     assert decided(READY, view()) is None
-    assert decided(replace(READY, idle_since=NOW - 99 * SECOND), view(), waiting=[ANNE]) is None
+    assert decided(replace(READY, idle_since=None), view(), waiting=[ANNE]) is None
     busy = replace(READY, idle_since=None)
     assert decided(busy, view(), in_flight={"s": [WORKER]}) is None
     assert decided(busy, view(), in_flight={"s": [None]}) is None, "its worker is not assigned yet"
@@ -72,6 +72,15 @@ def test_idleness_is_counted_from_nothing_in_flight() -> None:
     elsewhere = {"s": [WorkerId("another")]}
     late = replace(READY, idle_since=NOW - 60 * SECOND)
     assert end(EndReason.IDLE_TIMEOUT, decided(late, view(), in_flight=elsewhere))
+
+
+@pytest.mark.parametrize(
+    "work", [{"in_flight": {"s": [WORKER]}}, {"in_flight": {"s": [None]}}, {"waiting": [ANNE]}]
+)
+def test_a_session_that_has_work_is_idle_no_more(work) -> None:
+    for idle in (1, 99):
+        session = replace(READY, idle_since=NOW - idle * SECOND)
+        assert decided(session, view(), **work) == NoteBusy(session)
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=25), timedelta(seconds=3601)])
@@ -93,7 +102,8 @@ def test_a_worker_that_is_gone_is_replaced_once_and_then_the_session_ends() -> N
 def test_a_new_build_replaces_the_worker_when_nothing_is_in_flight() -> None:
     seen = SessionsSnapshot(NOW, [READY], {}, (), [view()], "b2", NOW + SECOND)
     assert plan(seen) == [ReplaceWorker(READY, "another build is deployed: b2")]
-    assert plan(replace(seen, in_flight={"s": [WORKER]})) == []
+    busy = replace(READY, idle_since=None)
+    assert plan(replace(seen, sessions=[busy], in_flight={"s": [WORKER]})) == []
     assert plan(replace(seen, deployed_at=NOW - SECOND)) == [], "an earlier deployment leaves it alone"
     assert plan(replace(seen, build="b1")) == []
     lost_once = replace(READY, launches=3, lost=0)

@@ -128,6 +128,7 @@ class Dispatcher:
         permits: SessionPermits | None = None,
     ) -> None:
         self._permits = permits
+        self._wakeups = wakeups
         self._jobs = jobs
         self._fleet = fleet
         self._executions = executions
@@ -247,5 +248,10 @@ class Dispatcher:
             case LeaseJob(job, None):
                 await self._executions.lease(job, self._running_limit)
             case LeaseJob(job, str(session_id)):
-                if self._permits is not None and await self._permits.use(session_id):
+                if self._permits is None:
+                    return
+                if await self._permits.use(session_id):
                     await self._executions.lease(job, self._running_limit, session_id)
+                else:
+                    # Whoever changed the session may live elsewhere, and then wakes nobody here.
+                    self._wakeups.work.notify()

@@ -122,7 +122,7 @@ class ReservedWorkers:
             )
             return False
         now = await self._reservations.now()
-        await self._reservations.change(seen, replace(seen, kept_at=now))
+        await self._change(seen, lambda current: replace(current, kept_at=now))
         return True
 
     async def end(
@@ -269,7 +269,6 @@ class ReservedWorkers:
                 address=worker.address,
                 ready_at=now,
                 kept_at=now,
-                idle_since=now,
             ),
         )
 

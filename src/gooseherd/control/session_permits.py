@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import StoreUnavailable
@@ -14,6 +15,9 @@ from gooseherd.domain.job import Job, Requester, WorkerId
 from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.session import LIVE, OUTSIDE
+
+_TRIES: Final = 2
+"""Writes that somebody else came before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,20 @@ class SessionPermits:
         }
 
     async def use(self, session_id: str) -> bool:
-        """Before a job is leased for it: it is not idle from now on. False: it takes no jobs."""
-        session = await self.ready(session_id)
-        if session is None:
-            return False
-        return (
-            session.idle_since is None
-            or await self._reservations.change(session, replace(session, idle_since=None)) is not None
-        )
+        """Before a job is leased for it: it is not idle from now on.
+
+        Always a write: whoever looked at the session before, and did not see the job, can no longer change it
+        by what they saw.
+
+        False: it takes no jobs, or others write to it all the time; look again.
+        """
+        for _ in range(_TRIES):
+            session = await self.ready(session_id)
+            if session is None:
+                return False
+            if await self._reservations.change(session, replace(session, idle_since=None)) is not None:
+                return True
+        return False
 
     async def ready(self, session_id: str) -> Reservation | None:
         """The session, if it takes jobs now. Raises StoreUnavailable."""

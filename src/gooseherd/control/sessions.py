@@ -32,7 +32,14 @@ from gooseherd.domain.reservation import (
     ReservationState,
     ReservedSize,
 )
-from gooseherd.domain.session import NoteIdle, ReplaceLostWorker, SessionAction, SessionsSnapshot, plan
+from gooseherd.domain.session import (
+    NoteBusy,
+    NoteIdle,
+    ReplaceLostWorker,
+    SessionAction,
+    SessionsSnapshot,
+    plan,
+)
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
 from gooseherd.telemetry import RESERVATIONS
@@ -195,12 +202,14 @@ class Sessions:
             return SessionsSnapshot(now, (), {})
         named = [one.worker_id for one in sessions if one.worker_id is not None]
         workers = await self._workers_of(named)
+        # In the order in which jobs go: whichever is leased between the reads is in both, and not in neither.
+        # One that comes and is leased after them has changed its session (SessionPermits.use).
+        depth = await self._jobs.queue_depth()
+        waiting = frozenset(requester for requester, _ in depth.pending)
         in_flight: defaultdict[str, list[WorkerId | None]] = defaultdict(list)
         for job in await self._jobs.at_work():
             if job.session_id is not None:
                 in_flight[job.session_id].append(job.worker_id)
-        depth = await self._jobs.queue_depth()
-        waiting = frozenset(requester for requester, _ in depth.pending)
         return SessionsSnapshot(now, sessions, in_flight, waiting, workers, self._build, self._deployed_at)
 
     async def _workers_of(self, named: Sequence[WorkerId]) -> Sequence[WorkerView]:
@@ -238,3 +247,5 @@ class Sessions:
             case NoteIdle(seen):
                 now = await self._reservations.now()
                 await self._reservations.change(seen, replace(seen, idle_since=now))
+            case NoteBusy(seen):
+                await self._reservations.change(seen, replace(seen, idle_since=None))

@@ -12,6 +12,7 @@
 | ready | older than its maximum age, or than a day | end it: reconcile_stale |
 | ready | nothing in flight and nothing waits, for its idle time | end it: idle_timeout |
 | ready | nothing in flight and nothing waits, from now on | note since when |
+| ready | noted as idle, and something is in flight or waits | note that it is not |
 | ready | its worker has not been spoken to for a while | speak to it |
 | ending | something in flight on its worker | left alone: it goes on to its end |
 | ending | nothing in flight, or its worker has ended | stop its worker, then ended |
@@ -102,7 +103,16 @@ class NoteIdle:
     seen: Reservation
 
 
-SessionAction = EndReservation | ReplaceLostWorker | ReplaceWorker | FinishEnding | SpeakTo | NoteIdle
+@dataclass(frozen=True, slots=True)
+class NoteBusy:
+    """It was idle, and is not now: what it was idle before does not count after its next end of work."""
+
+    seen: Reservation
+
+
+SessionAction = (
+    EndReservation | ReplaceLostWorker | ReplaceWorker | FinishEnding | SpeakTo | NoteIdle | NoteBusy
+)
 
 
 def plan(seen: SessionsSnapshot) -> list[SessionAction]:
@@ -143,7 +153,10 @@ def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot
         return EndReservation(
             session, EndReason.RECONCILE_STALE, f"it is {age.total_seconds():.0f} seconds old"
         )
-    if not busy and session.owner not in seen.waiting:
+    if busy or session.owner in seen.waiting:
+        if session.idle_since is not None:
+            return NoteBusy(session)
+    else:
         if session.idle_since is None:
             return NoteIdle(session)
         idle = (seen.now - session.idle_since).total_seconds()
