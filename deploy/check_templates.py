@@ -27,6 +27,7 @@ _ARNS: Final = {
     "WorkerLogs": f"arn:aws:logs:eu-north-1:{_ACCOUNT}:log-group:worker:*",
     "WorkerExecutionRole": f"arn:aws:iam::{_ACCOUNT}:role/worker-execution",
     "EnvironmentFile": "arn:aws:s3:::settings/gooseherd.env",
+    "SourceRoleArns": f"arn:aws:iam::{_ACCOUNT}:role/reader",
 }
 _SECRET: Final = f"arn:aws:secretsmanager:eu-north-1:{_ACCOUNT}:secret:one-AbCdEf"
 _NAMES: Final = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
@@ -45,7 +47,7 @@ def create(stack: DeployedStack, name: str, template: str | None = None, **param
         Capabilities=["CAPABILITY_IAM"],
     )
     (found,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-    return {one["OutputKey"]: one["OutputValue"] for one in found["Outputs"]}
+    return {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
 
 
 def remove(stack: DeployedStack, name: str, bucket: str) -> None:
@@ -120,6 +122,10 @@ def test_in_a_network_that_is_there_with_postgresql(stack: DeployedStack) -> Non
     remove(stack, "mine", outputs["WorkflowS3Bucket"])
 
 
+def iam_roles(stack: DeployedStack, part: str) -> list[dict[str, Any]]:
+    return [one for one in stack.client("iam").list_roles()["Roles"] if part in one["RoleName"]]
+
+
 def session(stack: DeployedStack, role: str, by: Any = None, **more: Any) -> dict[str, str]:
     """Credentials of a role for boto3; `by`: an STS client of somebody else than the owner."""
     issued = (by or stack.client("sts")).assume_role(RoleArn=role, RoleSessionName="test", **more)
@@ -142,8 +148,7 @@ def refused(call: Callable[..., Any], **arguments: Any) -> bool:
 def test_roles_may_do_what_the_template_says_and_no_more(stack: DeployedStack) -> None:
     outputs = stack.outputs()
     bucket, cluster = outputs["WorkflowS3Bucket"], outputs["EcsCluster"]
-    roles = stack.client("iam").list_roles()["Roles"]
-    (api_role,) = [one["Arn"] for one in roles if one["RoleName"].startswith("gooseherd-ApiRole")]
+    (api_role,) = [one["Arn"] for one in iam_roles(stack, "gooseherd-ApiRole")]
     as_api = session(stack, api_role)
     s3, ecs, sts = (stack.client(name, **as_api) for name in ("s3", "ecs", "sts"))
     new = {"Bucket": bucket, "Body": b"{}", "IfNoneMatch": "*"}
@@ -177,6 +182,75 @@ def test_roles_may_do_what_the_template_says_and_no_more(stack: DeployedStack) -
     assert refused(stack.client("ecs", **attempt).list_tasks, cluster=cluster)
     assert refused(session, stack=stack, role=api_role, by=stack.client("sts", **attempt))
     s3.close()
+
+
+READER = """
+Resources:
+  Reader:
+    Type: AWS::IAM::Role
+    Properties:
+      RoleName: portal-reader
+      AssumeRolePolicyDocument:
+        Statement: [{{Effect: Allow, Principal: {{AWS: {trusted}}}, Action: "sts:AssumeRole"}}]
+      Policies:
+        - PolicyName: read
+          PolicyDocument:
+            Statement: [{{Effect: Allow, Action: "s3:GetObject", Resource: "arn:aws:s3:::portal-raw/*"}}]
+"""
+
+
+def test_a_private_bucket_is_read_as_the_role_that_was_named_and_a_secret_is_the_api_s(
+    stack: DeployedStack, tmp_path: Path
+) -> None:
+    s3, secrets = stack.client("s3"), stack.client("secretsmanager")
+    (first,) = stack.client("cloudformation").describe_stacks(StackName="gooseherd")["Stacks"]
+    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in first["Parameters"]}
+    role = "arn:aws:iam::123456789012:role/portal-reader"
+    s3.create_bucket(Bucket="portal-raw")
+    s3.put_object(Bucket="portal-raw", Key="x.bed", Body=b"chr1\t1\t2\n")
+    settings = {
+        "SOURCE_S3_ENDPOINT": s3.meta.endpoint_url,
+        "SOURCE_S3_BUCKETS": f"portal-raw={role}",
+        # A secret that is named and is not there would end the API at its start.
+        "SOURCE_HEADERS": "https://files.example.org=Authorization:env:SOURCE_SECRET.portal",
+    }
+    lines = "".join(f"{name}={value}\n" for name, value in settings.items())
+    s3.put_object(Bucket="gooseherd-settings", Key="private.env", Body=lines.encode())
+    made = [
+        secrets.create_secret(Name=name, SecretString=text)["ARN"]
+        for name, text in (("sources", '{"portal": "Bearer it"}'), ("url", f"sqlite:///{tmp_path}/one.db"))
+    ]
+    given = {
+        "EnvironmentFile": "arn:aws:s3:::gooseherd-settings/private.env",
+        "SourceSecret": made[0],
+        "SourceRoleArns": role,
+        "DatabaseUrlSecret": made[1],
+    }
+    outputs = create(stack, "private", **(parameters | given))
+    assert outputs["SourceSecretArn"] == made[0]
+    roles = {one["RoleName"].partition("-ApiRole")[0]: one["Arn"] for one in iam_roles(stack, "ApiRole")}
+    create(stack, "reader", READER.format(trusted=roles["private"]))
+    as_first = stack.client("sts", **session(stack, roles["gooseherd"]))
+    assert refused(session, stack=stack, role=role, by=as_first), "neither its policy nor the role's trust"
+
+    headers = {"X-API-Key": secrets.get_secret_value(SecretId=outputs["ApiAdminKeyArn"])["SecretString"]}
+    with httpx.Client(base_url=outputs["ApiPublicUrl"], headers=headers, timeout=30) as http:
+        deadline = time.monotonic() + 60
+        while http.get("/healthz").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        entry = {"dcc": "t", "local_id": "x", "access_url": "s3://portal-raw/x.bed", "file_format": "bed"}
+        assert http.post("/files", json=entry).status_code == 200
+        raw = http.get("/data/t/x", params={"raw": "true"})
+        assert (raw.status_code, raw.content) == (200, b"chr1\t1\t2\n")
+        others = entry | {"local_id": "y", "access_url": "s3://gooseherd-settings/private.env"}
+        assert http.post("/files", json=others).status_code == 200
+        assert http.get("/data/t/y", params={"raw": "true"}).status_code >= 400, "a bucket that is not named"
+    remove(stack, "private", outputs["WorkflowS3Bucket"])
+    s3.delete_object(Bucket="portal-raw", Key="x.bed")
+    remove(stack, "reader", "portal-raw")
+    s3.delete_object(Bucket="gooseherd-settings", Key="private.env")
+    for one in made:
+        secrets.delete_secret(SecretId=one, ForceDeleteWithoutRecovery=True)
 
 
 def test_a_type_that_is_not_known_is_refused(stack: DeployedStack) -> None:

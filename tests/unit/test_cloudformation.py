@@ -43,7 +43,7 @@ FORWARDED = {
     "b689b0a8-53d0-40ab-baf2-68738e2966ac": {"*"},
 }
 """Headers of AWS's own origin request policies, CORS-S3Origin and AllViewerExceptHostHeader, by their ids."""
-SECRETS = {"DATABASE_URL", "API_ADMIN_KEY", *VARIABLES}
+SECRETS = {"DATABASE_URL", "API_ADMIN_KEY", "SOURCE_SECRET", *VARIABLES}
 
 
 def properties(resource: str) -> dict[str, Any]:
@@ -57,6 +57,12 @@ def definition(task: str) -> dict[str, Any]:
 def container(task: str) -> dict[str, Any]:
     (found,) = definition(task)["ContainerDefinitions"]
     return dict(found)
+
+
+def secrets(task: str) -> dict[str, Any]:
+    """Where the value of each variable comes from, optional ones too."""
+    found = [one["Fn::If"][1] if "Fn::If" in one else one for one in container(task)["Secrets"]]
+    return {one["Name"]: one["ValueFrom"] for one in found}
 
 
 def environment() -> dict[str, Any]:
@@ -89,18 +95,17 @@ def test_the_template_can_be_deployed_without_a_bucket_in_between() -> None:
 
 def test_every_variable_of_the_api_is_a_setting() -> None:
     assert environment().keys() <= {name.upper() for name in Settings.model_fields}
-    assert {one["Name"] for one in container("api")["Secrets"]} == SECRETS
+    assert secrets("api").keys() == SECRETS
 
 
 def test_outputs_are_the_environment_of_the_api_and_its_secrets_by_their_arn() -> None:
     outputs = {name: one["Value"] for name, one in TEMPLATE["Outputs"].items()}
     where = outputs.pop("LoadBalancerName")
     assert where == {"Fn::GetAtt": ["LoadBalancer", "DNSName"]}
-    secrets = {name: outputs.pop(name) for name in list(outputs) if name.endswith("Arn")}
+    arns = {name: outputs.pop(name) for name in list(outputs) if name.endswith("Arn")}
     assert {as_setting(name): value for name, value in outputs.items()} == environment()
-    named = {one["Name"]: one["ValueFrom"] for one in container("api")["Secrets"]}
-    assert {as_setting(name.removesuffix("Arn")): value for name, value in secrets.items()} == {
-        name: value for name, value in named.items() if name not in VARIABLES
+    assert {as_setting(name.removesuffix("Arn")): value for name, value in arns.items()} == {
+        name: value for name, value in secrets("api").items() if name not in VARIABLES
     }
 
 
@@ -142,7 +147,7 @@ def test_default_sizes_of_tasks_are_fargates(task: str) -> None:
 
 def test_a_worker_is_told_all_but_its_certificates_at_its_launch() -> None:
     it = container("worker")
-    assert {one["Name"] for one in it["Secrets"]} == set(VARIABLES)
+    assert secrets("worker").keys() == set(VARIABLES)
     assert "Environment" not in it
     result = worker_environment(Settings(workflow_s3_bucket="artifacts", ecs_cluster="gooseherd"))
     assert {"WORKFLOW_S3_BUCKET", "AWS_REGION", "WORKER_IDLE_TIMEOUT_SECONDS"} <= set(result)
@@ -315,11 +320,14 @@ def test_secrets_are_those_that_the_execution_role_may_read(task: str) -> None:
     (policy,) = properties(f"{task.capitalize()}ExecutionRole")["Policies"]
     (allowed,) = [one for one in policy["PolicyDocument"]["Statement"] if one.get("Sid") == "Secrets"]
     readable = allowed["Resource"] if isinstance(allowed["Resource"], list) else [allowed["Resource"]]
-    for one in container(task)["Secrets"]:
-        where = one["ValueFrom"]
+    readable = [
+        one["Fn::If"][1] if one.get("Fn::If", [""])[0] == "HasSourceSecret" else one for one in readable
+    ]
+    for variable, value_from in secrets(task).items():
+        where = value_from
         if "Fn::Sub" in where:  # ${Parameter}:NAME::
             name, key = re.fullmatch(r"\$\{(\w+)\}:(\w+)::", where["Fn::Sub"]).groups()  # type: ignore[union-attr]
-            assert key == one["Name"]
+            assert key == variable
             where = {"Ref": name}
         assert where in readable
 
@@ -390,3 +398,12 @@ def test_who_is_called_by_an_alarm_hears_of_its_end() -> None:
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == alarm["OKActions"], name
         assert {"Ref": "AlarmTopicArn"} in alarm["AlarmActions"]["Fn::If"][1], name
+
+
+def test_the_api_may_assume_the_roles_of_private_buckets_that_were_named_and_no_other() -> None:
+    (statement,) = statements("SourcePolicy").values()
+    assert (statement["Action"], statement["Resource"]) == ("sts:AssumeRole", {"Ref": "SourceRoleArns"})
+    assert RESOURCES["SourcePolicy"]["Condition"] == "HasSourceRoles", (
+        "without any there would be no resource"
+    )
+    assert properties("SourcePolicy")["Roles"] == [{"Ref": "ApiRole"}]

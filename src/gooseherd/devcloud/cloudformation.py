@@ -36,6 +36,7 @@ def install(cloud: StackCloud) -> None:
     models.update({model.cloudformation_type(): model for model in MADE_HERE})
     moto: Any = parsing
     moto.get_model_map = lambda: models
+    moto.clean_json = _without_no_value(moto.clean_json)
     moto.ResourceMap.build_resource_diff = _what_changes
     moto.ResourceMap.delete = _services_first(moto.ResourceMap.delete)
 
@@ -80,6 +81,16 @@ def _what_changes(resources: Any, template: Json, parameters: Json | None = None
     if old.keys() != new.keys():
         warnings.warn("resources that come or go with an update are not made here", stacklevel=2)
     return {"Add": [], "Modify": modified, "Remove": []}
+
+
+def _without_no_value(resolve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Left alone, moto drops AWS::NoValue in maps; in lists it leaves a null."""
+
+    def resolved(value: Any, resources: Any) -> Any:
+        found = resolve(value, resources)
+        return [one for one in found if one is not None] if isinstance(value, list) else found
+
+    return resolved
 
 
 def _services_first(delete_others: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -8,6 +8,7 @@ in no log, no error and no record of a job.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -80,17 +81,23 @@ class GivenAccess:
 
 @dataclass(frozen=True, slots=True)
 class HeaderRule:
-    """A header for a host; its value is in a variable or file of that name."""
+    """A header for a host; its value is in a variable or file of that name.
+
+    With a `key` the variable holds a JSON object with the secrets of several hosts, and that is this one's.
+    """
 
     origin: str
     name: str
     variable: str | None = None
     file: Path | None = None
+    key: str | None = None
 
     def value(self, environ: Mapping[str, str] = os.environ) -> str:
         """Read now. Raises Misconfigured; the message does not repeat it."""
         if self.variable is not None:
             found = environ.get(self.variable, "")
+            if self.key is not None:
+                found = _member(found, self.key)
         else:
             assert self.file is not None
             try:
@@ -114,7 +121,7 @@ class BucketRule:
 
 
 def parse_headers(words: Sequence[str]) -> tuple[HeaderRule, ...]:
-    """`https://host[:port]=Header-Name:env:VARIABLE` or `…:file:/path` each. Raises Misconfigured."""
+    """`https://host[:port]=Header-Name:env:VARIABLE[.KEY]` or `…:file:/path` each. Raises Misconfigured."""
     found = []
     for word in words:
         origin, _, rest = word.partition("=")
@@ -122,11 +129,14 @@ def parse_headers(words: Sequence[str]) -> tuple[HeaderRule, ...]:
         kind, _, secret = where.partition(":")
         good = _NAME.fullmatch(name) and secret and kind in ("env", "file")
         if not good or (kind == "file" and not Path(secret).is_absolute()):
-            raise Misconfigured(HEADERS, "https://HOST=HEADER:env:VARIABLE or …:file:/PATH, comma-separated")
-        rule = HeaderRule(
-            _origin(origin), name, secret if kind == "env" else None, Path(secret) if kind == "file" else None
-        )
-        found.append(rule)
+            raise Misconfigured(
+                HEADERS, "https://HOST=HEADER:env:VARIABLE[.KEY] or …:file:/PATH, comma-separated"
+            )
+        if kind == "env":
+            variable, _, key = secret.partition(".")
+            found.append(HeaderRule(_origin(origin), name, variable, key=key or None))
+        else:
+            found.append(HeaderRule(_origin(origin), name, file=Path(secret)))
     return tuple(found)
 
 
@@ -141,6 +151,16 @@ def parse_buckets(words: Sequence[str]) -> tuple[BucketRule, ...]:
             raise Misconfigured(BUCKETS, "BUCKET=ROLE_ARN or BUCKET=own, with +requester-pays where you pay")
         found.append(BucketRule(bucket, None if how == "own" else how, pays))
     return tuple(found)
+
+
+def _member(text: str, key: str) -> str:
+    """The text under that key of a JSON object; empty when there is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ""
+    member = found.get(key) if isinstance(found, dict) else None
+    return member if isinstance(member, str) else ""
 
 
 def _origin(text: str) -> str:

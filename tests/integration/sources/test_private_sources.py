@@ -201,6 +201,25 @@ def test_a_secret_may_be_in_a_file_and_is_read_anew_and_one_that_is_missing_is_t
             parse_buckets([word])
 
 
+def test_a_variable_may_hold_the_secrets_of_several_hosts_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, other, text = parse_headers(
+        [
+            "https://one.example.org=X-Key:env:SOURCE_SECRET.one",
+            "https://two.example.org=X-Key:env:SOURCE_SECRET.two",
+            "https://three.example.org=X-Key:env:SOURCE_SECRET",
+        ]
+    )
+    monkeypatch.setenv("SOURCE_SECRET", '{"one": "first", "two": 2}')
+    assert rule.value() == "first"
+    for bad in ('{"two": 2}', "{}", "[]", "first", ""):
+        monkeypatch.setenv("SOURCE_SECRET", bad)
+        for one in (rule, other):
+            with pytest.raises(Misconfigured, match=r"(one|two)\.example\.org"):
+                one.value()
+    monkeypatch.setenv("SOURCE_SECRET", "first")
+    assert text.value() == "first"
+
+
 class Cloud(BaseHTTPRequestHandler):
     """STS and S3: roles are assumed, and objects need a signature."""
 
