@@ -69,7 +69,7 @@ def in_front(service: str, artifacts: Path, port: int, cache: Path, *, log: Path
 
 
 def second_hop(artifacts: Path, port: int, secret: str, *, log: Path | None = None) -> str:
-    """What deploy/nginx.conf has for the end of a redirect; with a log it needs the server in front beside it."""
+    """What deploy/nginx.conf has for the end of a redirect; with a log it needs the server in front, too."""
     _, _, text = CONFIGURATION.read_text().partition("# For ARTIFACT_DELIVERY=redirect")
     lines = [line.removeprefix("#").removeprefix(" ") for line in text.splitlines()]
     return _replaced(
