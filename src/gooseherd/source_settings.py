@@ -42,9 +42,9 @@ class SourceSettings(BaseSettings):
     source_s3_region: Text = Field(None, description="Region of s3: sources, where it must be named.")
     source_headers: Words = Field(
         (),
-        description="Headers for private hosts: https://HOST[:PORT]=HEADER:env:VARIABLE, …:env:VARIABLE.KEY "
-        "(of a JSON object) or …:file:/PATH, comma-separated; the secret is in that variable or file of the API, "
-        "and is sent there alone.",
+        description="Headers for private hosts: https://HOST[:PORT]=HEADER:env:VARIABLE, "
+        "…:env:VARIABLE.KEY (of a JSON object) or …:file:/PATH, comma-separated; the secret is in that "
+        "variable or file of the API, and is sent there alone.",
     )
     source_s3_buckets: Words = Field(
         (),
