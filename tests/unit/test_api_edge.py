@@ -151,17 +151,107 @@ def entry(local_id="a", **fields):
     )
 
 
+IDS = entry().dcc, entry().local_id
+
+
 async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
     files: Any = Files()
     now = [0.0]
     catalog = Catalog(files, lambda: now[0])
     await catalog.put([entry()])
-    for now[0] in (0.0, 1.0, 1.9):
+    for now[0] in (0.0, 0.5, 0.9):
         await catalog.entry("D", "a", EVERYTHING)
     assert files.reads == 1
     now[0] = 2.0
     await catalog.entry("d", "a", EVERYTHING)
     assert files.reads == 2
+
+
+async def test_an_entry_in_use_is_read_again_before_it_is_forgotten_and_nobody_waits_for_it():
+    files: Any = Files()
+    now = [0.0]
+    catalog = Catalog(files, lambda: now[0])
+    await catalog.put([entry()])
+    first = await catalog.entry("d", "a", EVERYTHING)
+    files.pause.clear()
+    for now[0] in (1.0, 1.5, 1.9):
+        assert catalog.remembered(IDS) is first
+        await asyncio.sleep(0)
+    assert files.reads == 2
+    files.entries = {("d", "a"): entry()}  # another object, and no other entry
+    files.pause.set()
+    await asyncio.sleep(0.01)
+    now[0] = 2.5
+    assert catalog.remembered(IDS) is first
+
+
+async def test_an_entry_that_changed_is_another_one_once_it_was_read_again():
+    files: Any = Files()
+    now = [0.0]
+    catalog = Catalog(files, lambda: now[0])
+    await catalog.put([entry()])
+    await catalog.entry("d", "a", EVERYTHING)
+    files.entries = {("d", "a"): entry(data_access_level="protected")}  # by another process
+    now[0] = 1.0
+    assert catalog.remembered(IDS) == entry()
+    await asyncio.sleep(0.01)
+    assert catalog.remembered(IDS) == entry(data_access_level="protected")
+    files.entries = {}
+    now[0] = 2.0
+    catalog.remembered(IDS)
+    await asyncio.sleep(0.01)
+    assert catalog.remembered(IDS) is None
+
+
+async def test_an_entry_that_cannot_be_read_again_is_served_to_the_end_of_its_time_and_tried_once():
+    files: Any = Files()
+    now = [0.0]
+    catalog = Catalog(files, lambda: now[0])
+    await catalog.put([entry()])
+    await catalog.entry("d", "a", EVERYTHING)
+
+    async def fail(*_):
+        files.reads += 1
+        raise errors.StoreUnavailable("files.get")
+
+    files.get = fail
+    for now[0] in (1.0, 1.2, 1.9):
+        assert catalog.remembered(IDS) is not None
+        await asyncio.sleep(0.01)
+    assert files.reads == 2
+    now[0] = 2.0
+    with pytest.raises(errors.StoreUnavailable):
+        await catalog.entry("d", "a", EVERYTHING)
+
+
+async def test_an_entry_that_many_ask_for_is_read_once():
+    files: Any = Files()
+    catalog = Catalog(files, lambda: 0.0)
+    await catalog.put([entry()])
+    files.pause.clear()
+    asking = [asyncio.create_task(catalog.entry("d", "a", EVERYTHING)) for _ in range(50)]
+    await asyncio.sleep(0)
+    asking[0].cancel()  # whoever asked first leaves
+    await asyncio.sleep(0)
+    files.pause.set()
+    assert set(await asyncio.gather(*asking[1:])) == {entry()}
+    assert files.reads == 1
+
+
+async def test_who_asks_after_a_write_does_not_get_what_was_read_before_it():
+    files: Any = Files()
+    catalog = Catalog(files, lambda: 0.0)
+    await files.put([entry()])
+    files.pause.clear()
+    before = asyncio.create_task(catalog.entry("d", "a", EVERYTHING))
+    await asyncio.sleep(0)
+    await catalog.put([entry(filename="new.bam")])
+    after = asyncio.create_task(catalog.entry("d", "a", EVERYTHING))
+    await asyncio.sleep(0)
+    files.pause.set()
+    await before
+    assert (await after).filename == "new.bam"
+    assert (await catalog.entry("d", "a", EVERYTHING)).filename == "new.bam"
 
 
 async def test_a_read_that_a_write_overtook_is_not_remembered():

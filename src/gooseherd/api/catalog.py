@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gooseherd.domain.errors import Gone, NotFound, NoVisibleFile
@@ -12,12 +15,33 @@ from gooseherd.domain.ports.store import FilePage, FileQuery, FileStore
 from gooseherd.domain.source import Dcc, LocalId, SourceFile, parse_dcc, parse_local_id
 from gooseherd.domain.visibility import EVERYTHING, Visibility
 
+_log = logging.getLogger(__name__)
+
 REMEMBERED_SECONDS: Final = 2.0
 """A browser's view asks 14 to 130 ranges of the same few files within seconds; a withdrawn
 file may be served this much longer by another process than the one that withdrew it."""
 REMEMBERED_ENTRIES: Final = 4096
+_READ_AHEAD_SECONDS: Final = 1.0
+"""An entry that is in use is read again so long before it is forgotten: else all its readers would wait for
+the store at the same moment, every two seconds."""
 
 WITHDRAWN: Final = frozenset({"deleted", "withdrawn"})
+
+_Ids = tuple[Dcc, LocalId]
+
+
+@dataclass(slots=True)
+class _Known:
+    entry: SourceFile
+    until: float
+    read_again_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    task: asyncio.Task[SourceFile | None]
+    writes: int
+    """How many there had been when it began: what was written since may be missing in it."""
 
 
 class Catalog:
@@ -26,7 +50,9 @@ class Catalog:
     def __init__(self, files: FileStore, clock: Callable[[], float]) -> None:
         self._files = files
         self._clock = clock
-        self._known: OrderedDict[tuple[Dcc, LocalId], tuple[float, SourceFile]] = OrderedDict()
+        self._known: OrderedDict[_Ids, _Known] = OrderedDict()
+        """Those that are expired, too: an entry that has not changed stays the same object."""
+        self._reading: dict[_Ids, _Reading] = {}
         self._writes = 0
         self.changes = 0
         """How often this process has registered or removed entries."""
@@ -48,25 +74,63 @@ class Catalog:
 
     async def _stored(self, dcc: Dcc, local_id: LocalId) -> SourceFile:
         ids = dcc, local_id
-        known = self._known.get(ids)
-        if known is not None and known[0] > self._clock():
-            return known[1]
-        writes = self._writes
-        found = await self._files.get(*ids)
+        known = self.remembered(ids)
+        if known is not None:
+            return known
+        # Whoever asked first may leave; the others still want the answer.
+        found = await asyncio.shield(self._read(ids))
         if found is None:
-            self._known.pop(ids, None)
             raise NoVisibleFile("file", f"{ids[0]}/{ids[1]}")
-        if writes == self._writes:  # else what was read may be older than what was written meanwhile
-            self._known[ids] = (self._clock() + REMEMBERED_SECONDS, found)
-            self._known.move_to_end(ids)
-            while len(self._known) > REMEMBERED_ENTRIES:
-                self._known.popitem(last=False)
         return found
 
-    def remembered(self, ids: tuple[Dcc, LocalId]) -> SourceFile | None:
-        """The entry, if it was looked up a moment ago."""
+    def _read(self, ids: _Ids) -> asyncio.Task[SourceFile | None]:
+        """The entry from the store, read once for all who ask meanwhile."""
+        reading = self._reading.get(ids)
+        if reading is None or reading.writes != self._writes:
+            reading = self._reading[ids] = _Reading(
+                asyncio.create_task(self._read_now(ids, self._writes)), self._writes
+            )
+            reading.task.add_done_callback(lambda _: self._has_read(ids, reading))
+        return reading.task
+
+    def _has_read(self, ids: _Ids, reading: _Reading) -> None:
+        if self._reading.get(ids) is reading:
+            del self._reading[ids]
+        if not reading.task.cancelled() and (error := reading.task.exception()) is not None:
+            # Whoever waits for it is told; of one that was read ahead nobody does.
+            _log.debug("an entry could not be read", extra={"error": str(error)})
+
+    async def _read_now(self, ids: _Ids, writes: int) -> SourceFile | None:
+        found = await self._files.get(*ids)
+        if writes != self._writes:  # what was read may be older than what was written meanwhile
+            return found
+        known = self._known.pop(ids, None)
+        if found is None:
+            return None
+        if known is not None and known.entry == found:
+            found = known.entry
+        until = self._clock() + REMEMBERED_SECONDS
+        self._known[ids] = _Known(found, until, until - _READ_AHEAD_SECONDS)
+        while len(self._known) > REMEMBERED_ENTRIES:
+            self._known.popitem(last=False)
+        return found
+
+    def remembered(self, ids: _Ids) -> SourceFile | None:
+        """The entry, if it was read a moment ago. On the event loop: it may be read again meanwhile."""
         known = self._known.get(ids)
-        return known[1] if known is not None and known[0] > self._clock() else None
+        if known is None:
+            return None
+        now = self._clock()
+        if now >= known.until:
+            return None
+        if now >= known.read_again_at:
+            known.read_again_at = known.until  # once, also if it fails
+            self._read(ids)
+        return known.entry
+
+    async def read_again(self, ids: _Ids) -> SourceFile | None:
+        """The entry as it is remembered, or else as it is stored; None: there is none."""
+        return self.remembered(ids) or await asyncio.shield(self._read(ids))
 
     async def servable(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry, if its bytes may leave.
@@ -95,7 +159,9 @@ class Catalog:
 
     async def refreshed(self, entry: SourceFile) -> SourceFile:
         """The entry as it is stored now, whatever is remembered. Raises NotFound when it is gone."""
-        self._known.pop((entry.dcc, entry.local_id), None)
+        ids = entry.dcc, entry.local_id
+        self._known.pop(ids, None)
+        self._reading.pop(ids, None)  # what is being read may be older
         return await self.entry(entry.dcc, entry.local_id, EVERYTHING)
 
     async def fill_in(self, seen: SourceFile, details: SourceDetails) -> SourceFile:
