@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 from tests.faults.campaign import audit
+from tests.faults.campaign.limit_watch import exceeded
 from tests.faults.campaign.schedule import Action, schedule
+
+from gooseherd.domain.job import Requester
+from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationId, ReservationState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -114,3 +118,80 @@ def test_work_folders_that_were_left_are_found(tmp_path: Path) -> None:
     (tmp_path / "task" / "work" / "a.1").mkdir(parents=True)
     (tmp_path / "task" / "work" / "a.1" / "spec.json").touch()
     assert len(audit.left_in_folders(tmp_path)) == 1
+
+
+def in_session(number: int, began: float, ended: float, session: str) -> dict[str, Any]:
+    return {**attempt(number, began, ended), "dispatched": {"session_id": session}}
+
+
+def test_two_jobs_at_a_time_in_one_session_are_found() -> None:
+    one = row("a", attempts=[in_session(1, 1, 10, "s")])
+    other = row("b", attempts=[in_session(1, 9, 20, "s")])
+    (found,) = audit.two_in_a_session([one, other])
+    assert "a and b" in found
+    assert audit.two_in_a_session([one, {**other, "attempts": [in_session(1, 9, 20, "t")]}]) == []
+    assert audit.two_in_a_session([one, {**other, "attempts": [in_session(1, 10, 20, "s")]}]) == []
+    assert audit.attempts_in_sessions([one, other, row("c")]) == 2
+
+
+def reservation(name: str, reason: EndReason | None) -> Reservation:
+    return Reservation(
+        reservation_id=ReservationId(name),
+        purpose=Purpose.SESSION,
+        owner=Requester("anne"),
+        slot=0,
+        state=ReservationState.ENDED,
+        build="b",
+        deployed_at=START,
+        created_at=START,
+        changed_at=START,
+        reason=reason,
+    )
+
+
+def test_a_session_that_ended_without_a_reason_or_for_another_one_than_the_first_is_found() -> None:
+    ended = [reservation("s", EndReason.EXPLICIT), reservation("t", None)]
+    found = audit.wrong_reservations(ended, {"s": "idle_timeout", "gone": "explicit"})
+    assert [finding.split()[1] for finding in found] == ["t", "s", "gone"]
+    assert audit.wrong_reservations(ended[:1], {"s": "explicit"}) == []
+
+
+def test_a_key_with_two_batches_and_a_batch_that_is_not_the_told_one_are_found() -> None:
+    assert audit.wrong_batches({"k": ["a"], "lost answer": ["b"]}, {"k": "a", "lost answer": None}) == []
+    assert len(audit.wrong_batches({"k": ["a", "b"]}, {"k": "a"})) == 1
+    assert len(audit.wrong_batches({"k": ["a"]}, {"k": "b"})) == 1
+    assert len(audit.wrong_batches({}, {"k": "b"})) == 1
+
+
+@pytest.mark.parametrize("reason", ["launch_failed", "out_of_memory", "no_capacity", "source_invalid"])
+def test_a_job_that_is_blamed_for_the_death_of_its_workers_is_found(reason: str) -> None:
+    blamed = row("a", status="failed", reason=reason, detail="")
+    (found,) = audit.misattributed([blamed, row("b", status="failed", reason="worker_lost", detail="")])
+    assert "job a" in found
+    assert reason in found
+
+
+def test_an_attempt_that_is_said_to_have_run_out_of_memory_is_found() -> None:
+    killed = row("a", attempts=[{**attempt(1, 1, 2, "out_of_memory"), "detail": ""}, attempt(2, 3, 4)])
+    (found,) = audit.misattributed([killed])
+    assert "attempt 1 of job a" in found
+
+
+def test_a_job_that_was_cancelled_while_somebody_waited_for_it_is_found() -> None:
+    rows = [
+        row("a", status="cancelled"),
+        row("b", status="cancelled"),
+        row("c", status="cancelled"),
+        row("d"),
+    ]
+    wanted = {"a": {"192.0.2.1"}, "b": set[str](), "c": {"192.0.2.1"}, "d": {"192.0.2.1"}}
+    (found,) = audit.cancelled_for_nobody(rows, wanted, {"c"})
+    assert "job a" in found
+
+
+def test_limits_that_are_exceeded_are_found() -> None:
+    floor, session = {"purpose": "floor", "owner": "floor-0"}, {"purpose": "session", "owner": "anne"}
+    assert exceeded([{"queued_for": "anne", "running": 3}], [floor, session]) == []
+    assert len(exceeded([{"queued_for": "anne", "running": 4}], [])) == 1
+    assert len(exceeded([], [floor, floor])) == 1
+    assert len(exceeded([], [session, session])) == 1

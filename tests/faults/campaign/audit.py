@@ -29,7 +29,10 @@ from gooseherd.devcloud.deployment import unfinished_uploads
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.batch import ENDED, MemberState
 from gooseherd.domain.failures import Reason
+from gooseherd.domain.queueing import Priority
+from gooseherd.domain.reservation import Purpose, Reservation, ReservationId
 from gooseherd.domain.states import TERMINAL, Status
+from gooseherd.store.reservation_details import reservation_from
 from gooseherd.store.sql.connect import open_database
 from gooseherd.store.sql.schema import batch_members
 from gooseherd.store.sql.schema import batches as batches_table
@@ -43,7 +46,9 @@ _CLEAN_SECONDS: Final = 3.0 * IDLE_SECONDS + 30
 _CALLS: Final = 8
 
 
-def _stored(url: str, wanted: Select[Any]) -> list[Row]:
+def stored(url: str, wanted: Select[Any]) -> list[Row]:
+    """What the store answers."""
+
     async def read() -> list[Row]:
         database = await open_database(url, DATABASE)
         try:
@@ -57,31 +62,133 @@ def _stored(url: str, wanted: Select[Any]) -> list[Row]:
 
 def stored_jobs(url: str) -> list[Row]:
     """All jobs as the store has them, oldest first."""
-    return _stored(url, select(jobs_table).order_by(jobs_table.c.created_at, jobs_table.c.id))
+    return stored(url, select(jobs_table).order_by(jobs_table.c.created_at, jobs_table.c.id))
 
 
 def open_batches(url: str) -> list[Row]:
     """Batches that have not ended."""
-    return _stored(url, select(batches_table).where(batches_table.c.ended_at.is_(None)))
+    return stored(url, select(batches_table).where(batches_table.c.ended_at.is_(None)))
 
 
-def live_sessions(url: str) -> list[Row]:
-    """Sessions that have not ended."""
-    return _stored(url, select(reservations_table).where(reservations_table.c.live))
+def stored_reservations(url: str) -> list[Reservation]:
+    """Sessions and the slots of the warm floor, those that ended, too."""
+    rows = stored(url, select(reservations_table).order_by(reservations_table.c.created_at))
+    return [reservation_from(row) for row in rows]
 
 
-def left_of_sessions(url: str) -> list[str]:
-    """Sessions that nobody ended, although they were idle for long enough."""
-    return [f"the session of {row['owner']} is {row['state']} for ever" for row in live_sessions(url)]
+def live(url: str, purpose: Purpose) -> list[Reservation]:
+    """Those that have not ended."""
+    return [one for one in stored_reservations(url) if one.live and one.purpose is purpose]
+
+
+def left_reserved(url: str) -> list[str]:
+    """Sessions that nobody ended although they were idle for long enough, and slots of a floor of none."""
+    return [
+        f"{one.purpose} of {one.owner} is {one.state} for ever"
+        for one in stored_reservations(url)
+        if one.live
+    ]
+
+
+def wrong_reservations(reservations: Sequence[Reservation], seen_reasons: Mapping[str, str]) -> list[str]:
+    """Those that ended without a reason, or for another one than a client was told first."""
+    found = [
+        f"{one.purpose} {one.reservation_id} ended without a reason"
+        for one in reservations
+        if not one.live and one.reason is None
+    ]
+    reasons = {one.reservation_id: one.reason for one in reservations}
+    for session, reason in seen_reasons.items():
+        kept = reasons.get(ReservationId(session))
+        if kept != reason:
+            found.append(f"session {session} ended as {reason}, and as {kept} in the store")
+    return found
+
+
+def two_in_a_session(rows: Sequence[Row]) -> list[str]:
+    """Attempts of one session that overlap: its jobs run one at a time."""
+    by_session: dict[str, list[tuple[Row, Row]]] = defaultdict(list)
+    for row in rows:
+        for attempt in row["attempts"]:
+            if session := (attempt.get("dispatched") or {}).get("session_id"):
+                by_session[session].append((row, attempt))
+    found = []
+    for session, attempts in by_session.items():
+        in_order = sorted(attempts, key=lambda pair: pair[1]["started_at"])
+        found += [
+            f"attempts of jobs {before['id']} and {after['id']} overlap in session {session}"
+            for (before, earlier), (after, later) in pairwise(in_order)
+            if not _in_turn(earlier["ended_at"], later["started_at"])
+        ]
+    return found
+
+
+def repeated_batches(url: str, told: Mapping[str, str | None]) -> list[str]:
+    """Idempotency-Keys with two batches, or with another one than a client was told of."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for row in stored(url, select(batches_table)):
+        if row["idempotency_key"] is not None:
+            by_key[row["idempotency_key"]].append(row["id"])
+    return wrong_batches(by_key, told)
+
+
+def wrong_batches(by_key: Mapping[str, Sequence[str]], told: Mapping[str, str | None]) -> list[str]:
+    """As `repeated_batches`, of the batches by key."""
+    found = [f"{key} made {ids}" for key, ids in by_key.items() if len(ids) > 1]
+    return found + [
+        f"{key} was told to be {batch}, and {list(by_key.get(key, ()))} is in the store"
+        for key, batch in told.items()
+        if batch is not None and batch not in by_key.get(key, ())
+    ]
+
+
+_OF_THE_STORM: Final = frozenset(
+    {
+        Reason.WORKER_LOST,
+        Reason.WORKER_DRAINED,
+        Reason.LEASE_EXPIRED,
+        Reason.TOOL_FAILED,
+        Reason.STORE_UNAVAILABLE,
+        Reason.SOURCE_UNAVAILABLE,
+    }
+)
+"""How a job may end whose workers, tools and bucket are killed. All sources are sound and there is room, so
+whatever else it ends with was not so."""
+
+
+def misattributed(rows: Sequence[Row]) -> list[str]:
+    """Jobs that are blamed for what befell their workers, and deaths that are explained by guessing."""
+    found = [
+        f"job {row['id']} of {row['local_id']} failed: {row['reason']}: {row['detail']}"
+        for row in rows
+        if row["status"] == Status.FAILED and row["reason"] not in _OF_THE_STORM
+    ]
+    return found + [
+        f"attempt {attempt['number']} of job {row['id']}: {attempt['reason']}: {attempt['detail']}"
+        for row in rows
+        for attempt in row["attempts"]
+        if attempt["reason"] == Reason.OUT_OF_MEMORY
+    ]
+
+
+def cancelled_for_nobody(
+    rows: Sequence[Row], wanted: Mapping[str, Collection[str]], cancelled: Collection[str]
+) -> list[str]:
+    """Jobs that were cancelled although somebody had been promised them and never withdrew."""
+    return [
+        f"job {row['id']} was cancelled, and {sorted(wanted[row['id']])} waited for it"
+        for row in rows
+        if row["status"] == Status.CANCELLED and row["id"] not in cancelled and wanted.get(row["id"])
+    ]
 
 
 def lost_of_batches(url: str, promised: Collection[str]) -> list[str]:
     """Batches that a client was told of and that are not there, and files of batches without an end."""
-    there = {row["id"] for row in _stored(url, select(batches_table.c.id))}
+    there = {row["id"] for row in stored(url, select(batches_table.c.id))}
     found = [f"batch {batch} is not in the store" for batch in promised if batch not in there]
     found += [f"batch {row['id']} has no end" for row in open_batches(url)]
     ended = {state.value for state in ENDED}
-    for member in _stored(url, select(batch_members)):
+    for member in stored(url, select(batch_members)):
         name = f"{member['local_id']} of batch {member['batch_id']}"
         if member["state"] not in ended:
             found.append(f"{name} is {member['state']} for ever")
@@ -124,6 +231,29 @@ def duplicated(rows: Sequence[Row]) -> list[str]:
             if not _in_turn(before["finished_at"], after["created_at"])
         ]
     return found
+
+
+def attempts_in_sessions(rows: Sequence[Row]) -> int:
+    """How many ran on the worker of a session."""
+    return sum(
+        bool((attempt.get("dispatched") or {}).get("session_id"))
+        for row in rows
+        for attempt in row["attempts"]
+    )
+
+
+def waits(rows: Sequence[Row]) -> dict[str, float]:
+    """Seconds from the request to the first start, of half and of 95% of the jobs, by priority."""
+    by_priority: dict[Priority, list[float]] = defaultdict(list)
+    for row in rows:
+        if row["started_at"] is not None:
+            waited = (row["started_at"] - row["created_at"]).total_seconds()
+            by_priority[Priority(row["priority"])].append(waited)
+    return {
+        f"{priority.label} {name}": round(sorted(waited)[int(share * (len(waited) - 1))], 1)
+        for priority, waited in sorted(by_priority.items())
+        for name, share in (("p50", 0.5), ("p95", 0.95))
+    }
 
 
 def _pairs(items: Sequence[Row]) -> Iterable[tuple[Row, Row]]:

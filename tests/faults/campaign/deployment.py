@@ -22,21 +22,28 @@ from gooseherd.trial.private_service import DidNotStart, running_service
 ADMIN_KEY: Final = "the key of all"
 DATABASE: Final = "campaign"
 IDLE_SECONDS: Final = 20
+MOST_RUNNING: Final = 3
+"""Jobs of one requester."""
+FLOOR: Final = 1
+"""Idle workers kept ready."""
 
 SETTINGS: Final = {
     "API_ADMIN_KEY": ADMIN_KEY,
+    "API_TRUSTED_PROXIES": "1",
     "WORKFLOW_HEARTBEAT_SECONDS": "1",
     "WORKFLOW_STALE_SECONDS": "6",
     "WORKFLOW_FINALIZE_GRACE_SECONDS": "2",
     "WORKFLOW_TICK_SECONDS": "0.5",
     "WORKFLOW_BACKOFF_SCALE": "0.05",
     "WORKFLOW_RECONCILE_SECONDS": "5",
-    "WORKFLOW_MAX_RUNNING_PER_REQUESTER": "100",
+    "WORKFLOW_RETENTION_SECONDS": "3",
+    "WORKFLOW_MAX_RUNNING_PER_REQUESTER": str(MOST_RUNNING),
     "WORKFLOW_MAX_SESSIONS": "1",
     "WORKER_SILENCE_SECONDS": "20",
     "WORKER_IDLE_TIMEOUT_SECONDS": str(IDLE_SECONDS),
     "WORKER_ORPHAN_GRACE_SECONDS": str(2 * IDLE_SECONDS),
-    "ECS_MAX_WORKERS": "4",
+    "ECS_MAX_WORKERS": "5",
+    "ECS_WARM_WORKERS": str(FLOOR),
     "ECS_START_TIMEOUT_SECONDS": "60",
     "ECS_WORKER_PLACEMENT": "spot_first",
     "ECS_FLEET": "campaign",
@@ -132,7 +139,7 @@ class Deployment:
 
     def __init__(
         self,
-        environment: Mapping[str, str],
+        environment: dict[str, str],
         cloud: LocalCloudAdmin,
         store: PostgresServer | None,
         folder: Path,
@@ -169,6 +176,13 @@ class Deployment:
     def _containers(self, of_task: str | None) -> set[int]:
         tasks = [task for task in self.cloud.tasks() if of_task in (None, task["id"])]
         return {pid for task in tasks for pid in task.get("pids", ())}
+
+    def end_floor(self) -> None:
+        """Every API process starts anew, and keeps no idle workers ready any more."""
+        self.environment["ECS_WARM_WORKERS"] = "0"
+        for process in self.api:
+            while not process.restart():
+                time.sleep(0.1)
 
     def close_api(self) -> None:
         """End all API processes in order."""

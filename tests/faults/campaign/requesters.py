@@ -7,23 +7,22 @@ import random
 import threading
 import time
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from typing import Any, Final
 
 import httpx
-from tests.faults.campaign.deployment import ADMIN_KEY, Deployment
+from tests.faults.campaign.batches_and_sessions import ADMIN, BatchesAndSessions
+from tests.faults.campaign.deployment import Deployment
 from tests.faults.campaign.sources import SourceServer
 
 PARTS: Final = ("data", "index")
 _WAITING: Final = 24
 """So many files are being made at a time; more are asked for when some are ready."""
 _CANCELLED: Final = 0.01
-"""Of all calls."""
-_TIMEOUT_SECONDS: Final = 15.0
-_SESSION_SECONDS: Final = (2.0, 10.0)
-"""How long a session may be idle."""
-_OTHERS_PAUSE_SECONDS: Final = (1.0, 8.0)
-"""Between sessions and batches that are asked for."""
-_BATCH_FILES: Final = (2, 8)
+"""Of all calls: the admin cancels a job for everybody."""
+_WITHDRAWN: Final = 0.04
+"""Of all calls: somebody withdraws from a job."""
+TIMEOUT_SECONDS: Final = 15.0
 
 
 class Requesters:
@@ -38,6 +37,7 @@ class Requesters:
         threads: int = 4,
         cancelled: float = _CANCELLED,
     ) -> None:
+        """`cancelled` is the share of calls that cancel a job; 0: nobody withdraws from one, either."""
         self._cancelled = cancelled
         self._deployment = deployment
         self._sources = sources
@@ -45,27 +45,44 @@ class Requesters:
         self._lock = threading.Lock()
         self.entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
         """Registered, by local id."""
-        self.batches: set[str] = set()
-        """Those that a client was told of."""
-        self.sessions = 0
-        """That were opened."""
+        self._registered: set[str] = set()
+        """Those of which that was answered."""
+        self._unregistered = 0
+        self._of_batches: set[str] = set()
+        """Those of them that a batch was the first to ask for."""
         self.jobs: dict[str, str] = {}
         """The file of each job that a client was told of."""
+        self.wanted: dict[str, set[str]] = {}
+        """By job: the addresses that were told of it and never tried to withdraw."""
+        self._withdrawn: set[tuple[str, str]] = set()
+        """Job and address: a call that was not answered may still be carried out."""
+        self.cancelled: set[str] = set()
+        """Jobs that the admin tried to cancel for everybody."""
         self.ready: set[str] = set()
         self._ended_badly: set[str] = set()
         self.digests: dict[tuple[str, str], str] = {}
         """Of the bytes of each file's parts, as they came first."""
         self.answers: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        """Of the answers 429 and 503: why."""
         self.unexpected: list[str] = []
         self.wrong_bytes: list[str] = []
+        self._addresses = [f"192.0.2.{number}" for number in range(1, threads + 1)]
         self._threads = [
             threading.Thread(
-                target=self._run, args=(random.Random(f"requester {seed} {number}"),), daemon=True
+                target=self._run, args=(random.Random(f"requester {seed} {address}"), address), daemon=True
             )
-            for number in range(threads)
+            for address in self._addresses
         ]
-        others = random.Random(f"sessions and batches {seed}")
-        self._threads.append(threading.Thread(target=self._run_others, args=(others,), daemon=True))
+        self.others = BatchesAndSessions(
+            deployment,
+            self,
+            random.Random(f"batches and sessions {seed}"),
+            self._addresses,
+            self._over,
+            cancelling=cancelled > 0,
+        )
+        self._threads.append(threading.Thread(target=self.others.run, daemon=True))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -74,56 +91,25 @@ class Requesters:
     def stop(self) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(4 * _TIMEOUT_SECONDS)
+            thread.join(4 * TIMEOUT_SECONDS)
 
-    def _run_others(self, chance: random.Random) -> None:
-        """Sessions and batches, now and then."""
-        with httpx.Client(
-            timeout=_TIMEOUT_SECONDS, trust_env=False, headers={"X-API-Key": ADMIN_KEY}
-        ) as http:
-            while not self._over.wait(chance.uniform(*_OTHERS_PAUSE_SECONDS)):
-                if urls := self._deployment.urls():
-                    try:
-                        self._act_on_others(http, chance.choice(urls), chance)
-                    except httpx.HTTPError as error:
-                        self.answers[type(error).__name__] += 1
-
-    def _act_on_others(self, http: httpx.Client, url: str, chance: random.Random) -> None:
-        with self._lock:
-            known = [name for name in self.entries if name in self.ready or name in self.jobs.values()]
-        match chance.choice(("session", "session", "end session", "batch", "batch", "batch", "cancel batch")):
-            case "session":
-                # Somebody who asks for nothing, or the one who asks for all.
-                owner = chance.choice(({"owner": "anne"}, {}))
-                wanted = {**owner, "idle_seconds": chance.uniform(*_SESSION_SECONDS), "max_age_seconds": 60}
-                response = http.post(f"{url}/sessions", json=wanted)
-                self.sessions += response.status_code == 201
-                self._expect(response, 200, 201, 429, 503)
-            case "end session":
-                response = http.get(f"{url}/sessions")
-                self._expect(response, 200, 503)
-                if response.status_code == 200 and (sessions := response.json()["sessions"]):
-                    ended = http.delete(f"{url}/sessions/{sessions[0]['session_id']}")
-                    self._expect(ended, 202, 404, 503)
-            case "batch" if known:
-                names = chance.sample(known, min(len(known), chance.randint(*_BATCH_FILES)))
-                response = http.post(f"{url}/batches", json={"files": [f"t/{name}" for name in names]})
-                self._expect(response, 202, 429, 503)
-                if response.status_code == 202:
-                    self.batches.add(response.json()["batch_id"])
-            case "cancel batch" if self.batches and chance.random() < 0.5:
-                response = http.delete(f"{url}/batches/{chance.choice(sorted(self.batches))}")
-                self._expect(response, 200, 202, 503)
-
-    def _expect(self, response: httpx.Response, *statuses: int) -> None:
+    def count(self, response: httpx.Response) -> None:
+        """Note how the call was answered."""
         self.answers[str(response.status_code)] += 1
+        if response.status_code in (429, 503):
+            with suppress(ValueError, KeyError):
+                self.refusals[response.json()["type"].rpartition("/")[2]] += 1
+
+    def expect(self, response: httpx.Response, *statuses: int) -> None:
+        """Count the answer; it is a finding if it is none of these."""
+        self.count(response)
         if response.status_code not in statuses:
             call = f"{response.request.method} {response.request.url.path}"
             self.unexpected.append(f"{call}: {response.status_code} {response.text[:300]}")
 
-    def _run(self, chance: random.Random) -> None:
+    def _run(self, chance: random.Random, address: str) -> None:
         with httpx.Client(
-            timeout=_TIMEOUT_SECONDS, trust_env=False, headers={"X-API-Key": ADMIN_KEY}
+            timeout=TIMEOUT_SECONDS, trust_env=False, headers={"X-Forwarded-For": address}
         ) as http:
             while not self._over.is_set():
                 urls = self._deployment.urls()
@@ -131,45 +117,64 @@ class Requesters:
                     self._over.wait(0.2)
                     continue
                 try:
-                    self._act(http, chance.choice(urls), chance)
+                    self._act(http, chance.choice(urls), chance, address)
                 except httpx.HTTPError as error:
                     # It was killed, stands still, or is being started.
                     self.answers[type(error).__name__] += 1
                 self._over.wait(chance.uniform(0.01, 0.2))
 
-    def _act(self, http: httpx.Client, url: str, chance: random.Random) -> None:
+    def _act(self, http: httpx.Client, url: str, chance: random.Random, address: str) -> None:
         with self._lock:
-            waiting = [name for name in self.entries if name not in self.ready | self._ended_badly]
+            done = self.ready | self._ended_badly | self._of_batches
+            waiting = [name for name in self.entries if name not in done]
             known = list(self.entries)
+            own = [job for job, addresses in self.wanted.items() if address in addresses]
+            jobs = list(self.jobs)
         if len(waiting) < _WAITING:
-            self._register(http, url)
-        elif chance.random() < self._cancelled and self.jobs:
-            http.delete(f"{url}/jobs/{chance.choice(list(self.jobs))}")
+            if name := self.register(http, url):
+                self._ask(http, url, name, "data", address)
+        elif chance.random() < self._cancelled and jobs:
+            job = chance.choice(jobs)
+            self.cancelled.add(job)
+            self.expect(http.delete(f"{url}/jobs/{job}", headers=ADMIN), 200, 409, 503)
+        elif self._cancelled and chance.random() < _WITHDRAWN and own:
+            job = chance.choice(own)
+            with self._lock:
+                self._withdrawn.add((job, address))
+                self.wanted[job].discard(address)
+            self.expect(http.delete(f"{url}/jobs/{job}"), 200, 409, 503)
         else:
             name = chance.choice(waiting if chance.random() < 0.7 else known)
-            self._ask(http, url, name, chance.choice(PARTS))
+            self._ask(http, url, name, chance.choice(PARTS), address)
 
-    def _register(self, http: httpx.Client, url: str) -> None:
+    def register(self, http: httpx.Client, url: str, *, for_batch: bool = False) -> str | None:
+        """A new entry, in the catalog when this returns; None: time was up before that."""
         with self._lock:
-            entry = self._sources.make(len(self.entries))
-            self.entries[entry["local_id"]] = entry
+            entry = self._sources.make(len(self.entries) + self._unregistered)
+            name: str = entry["local_id"]
+            self.entries[name] = entry
+            if for_batch:
+                self._of_batches.add(name)
         while not self._over.is_set():
             try:
-                response = http.post(f"{url}/files", json=entry)
+                response = http.post(f"{url}/files", json=entry, headers=ADMIN)
                 if response.status_code in (200, 201):
-                    self._ask(http, url, entry["local_id"], "data")
-                    return
+                    self._registered.add(name)
+                    return name
             except httpx.HTTPError:
                 pass
             self._over.wait(0.3)
             urls = self._deployment.urls()
             url = urls[0] if urls else url
         with self._lock:
-            del self.entries[entry["local_id"]]  # It may not have been registered.
+            del self.entries[name]  # It may not have been registered.
+            self._unregistered += 1
+        return None
 
-    def _ask(self, http: httpx.Client, url: str, name: str, part: str) -> None:
+    def _ask(self, http: httpx.Client, url: str, name: str, part: str, address: str) -> None:
+        registered = name in self._registered
         response = http.get(f"{url}/{part}/t/{name}")
-        self.answers[str(response.status_code)] += 1
+        self.count(response)
         match response.status_code:
             case 200:
                 self.note_bytes(name, part, response)
@@ -179,6 +184,9 @@ class Requesters:
                 job_id = response.headers["location"].rpartition("/")[2].partition("?")[0]
                 with self._lock:
                     self.jobs[job_id] = name
+                    wanted = self.wanted.setdefault(job_id, set())
+                    if (job_id, address) not in self._withdrawn:
+                        wanted.add(address)
             case 503 | 429 if response.headers.get("retry-after", "").isdigit():
                 time.sleep(0.1)
             case 422 if response.json()["type"].endswith("already-failed"):
@@ -186,15 +194,10 @@ class Requesters:
                     self._ended_badly.add(name)
             case 404 if part == "index" and not _has_index(name):
                 pass
-            case 404 if not self._is_registered(name):
+            case 404 if not registered:
                 pass
             case status:
                 self.unexpected.append(f"GET /{part}/t/{name}: {status} {response.text[:300]}")
-
-    def _is_registered(self, name: str) -> bool:
-        """Whether the call that registers it has been answered: its job or its bytes are known."""
-        with self._lock:
-            return name in self.ready or name in self.jobs.values()
 
     def note_bytes(self, name: str, part: str, response: httpx.Response) -> None:
         """Bytes match their own ETag, and never change."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import shutil
 import signal
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +35,14 @@ from tests.faults.campaign.deployment import (
     signal_process,
     store_processes,
 )
+from tests.faults.campaign.limit_watch import LimitWatch
 from tests.faults.campaign.requesters import Requesters
 from tests.faults.campaign.schedule import Action, Trouble, schedule
 from tests.faults.campaign.sources import SourceServer
 
 from gooseherd.devcloud.faults import Kind
 from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.reservation import Purpose
 from gooseherd.domain.states import TERMINAL
 
 API_PROCESSES: Final = 3
@@ -54,10 +58,17 @@ class Report:
     jobs: int = 0
     files: int = 0
     batches: int = 0
+    repeated: int = 0
+    """Batches that were asked for again under their Idempotency-Key."""
     sessions: int = 0
+    session_attempts: int = 0
+    waits: dict[str, float] = field(default_factory=dict)
+    """Seconds from the first request to the first start, half and 95% of the jobs, by priority."""
+    reservations: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
     findings: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -66,7 +77,7 @@ class Report:
         return not any(self.findings.values())
 
     def as_json(self) -> dict[str, Any]:
-        kinds = ("lost", "duplicated", "corrupt", "orphaned", "unexpected")
+        kinds = ("lost", "duplicated", "corrupt", "orphaned", "misattributed", "unexpected")
         return {
             "seed": self.seed,
             "minutes": self.minutes,
@@ -76,10 +87,15 @@ class Report:
             **{kind: len(self.findings.get(kind, ())) for kind in kinds},
             "files": self.files,
             "batches": self.batches,
+            "repeated": self.repeated,
             "sessions": self.sessions,
+            "session_attempts": self.session_attempts,
+            "reservations": dict(sorted(self.reservations.items())),
+            "waits": self.waits,
             "done": dict(sorted(self.done.items())),
             "ends": dict(sorted(self.ends.items())),
             "answers": dict(sorted(self.answers.items())),
+            "refusals": dict(sorted(self.refusals.items())),
         }
 
 
@@ -190,7 +206,8 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         troublemaker = _Troublemaker(deployment)
         requesters.start()
         try:
-            troublemaker.play(troubles)
+            with LimitWatch(deployment.database_url) as watched:
+                troublemaker.play(troubles)
         finally:
             requesters.stop()
         report.done = troublemaker.done
@@ -199,8 +216,9 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         url = _wait_for_all(deployment)
         _wait_for_ends(deployment)
         during = audit.stored_jobs(deployment.database_url)
-        lost = audit.lost_of_batches(deployment.database_url, requesters.batches)
-        orphaned = audit.left_of_sessions(deployment.database_url)
+        others = requesters.others
+        promised = [batch for batch in others.batches.values() if batch is not None]
+        lost = audit.lost_of_batches(deployment.database_url, promised)
         report.ends = Counter(
             f"{row['status']}: {row['reason']}" if row["status"] != "completed" else "completed"
             for row in during
@@ -208,9 +226,16 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         _progress("asking for every file once more")
         lost += audit.every_file_can_be_had(requesters, url)
         served = audit.bytes_served(requesters, url)
+        _progress("no more idle workers are kept ready")
+        deployment.end_floor()
+        _wait(lambda: not audit.live(deployment.database_url, Purpose.FLOOR))
+        _wait_for_all(deployment)
+        orphaned = audit.left_reserved(deployment.database_url)
         _progress("the API processes leave")
         deployment.close_api()
         rows = audit.stored_jobs(deployment.database_url)
+        reservations = audit.stored_reservations(deployment.database_url)
+        twice = audit.repeated_batches(deployment.database_url, others.batches)
         orphaned += [
             *audit.left_running(deployment),
             *audit.left_in_store(rows),
@@ -220,13 +245,26 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         _progress("making the same files in peace")
         clean = audit.clean_run(folder / "clean", list(requesters.entries.values()))
     report.jobs, report.files, report.answers = len(during), len(requesters.entries), requesters.answers
-    report.batches, report.sessions = len(requesters.batches), requesters.sessions
+    report.refusals = requesters.refusals
+    report.batches, report.repeated, report.sessions = len(others.batches), others.repeated, others.sessions
+    report.session_attempts = audit.attempts_in_sessions(rows)
+    report.waits = audit.waits(during)
+    report.reservations = Counter(f"{one.purpose}: {one.reason or one.state}" for one in reservations)
     report.findings = {
-        "lost": lost + audit.lost(rows, requesters.jobs),
-        "duplicated": audit.duplicated(rows),
+        "lost": [
+            *lost,
+            *audit.lost(rows, requesters.jobs),
+            *audit.cancelled_for_nobody(rows, requesters.wanted, requesters.cancelled),
+        ],
+        "duplicated": [*audit.duplicated(rows), *audit.two_in_a_session(rows), *twice],
         "corrupt": requesters.wrong_bytes + audit.corrupt(served, clean),
         "orphaned": orphaned,
-        "unexpected": requesters.unexpected,
+        "misattributed": audit.misattributed(rows),
+        "unexpected": [
+            *requesters.unexpected,
+            *watched.findings,
+            *audit.wrong_reservations(reservations, others.reasons),
+        ],
     }
     return report
 
@@ -243,14 +281,22 @@ def _wait_for_all(deployment: Deployment) -> str:
 
 
 def _wait_for_ends(deployment: Deployment) -> None:
-    deadline = time.monotonic() + SETTLE_SECONDS
     url = deployment.database_url
-    while time.monotonic() < deadline:
+
+    def all_ended() -> bool:
         jobs_ended = all(row["status"] in TERMINAL for row in audit.stored_jobs(url))
-        if jobs_ended and not audit.open_batches(url) and not audit.live_sessions(url):
-            return
+        return jobs_ended and not audit.open_batches(url) and not audit.live(url, Purpose.SESSION)
+
+    if not _wait(all_ended):
+        _progress("not every job, batch and session has ended")
+
+
+def _wait(holds: Callable[[], bool]) -> bool:
+    """False: it did not within the time that everything has to settle."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(1.0)
-    _progress("not every job, batch and session has ended")
+    return held
 
 
 def main() -> int:
@@ -265,6 +311,8 @@ def main() -> int:
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     folder = given.keep or Path(tempfile.mkdtemp(prefix="gooseherd-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
+    # That the store is away is no news here.
+    logging.getLogger("gooseherd.store").setLevel(logging.ERROR)
     try:
         report = campaign(folder.resolve(), seed=seed, minutes=given.minutes, store=given.store)
     finally:

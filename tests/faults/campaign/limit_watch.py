@@ -1,0 +1,75 @@
+"""Looks again and again, while everything dies, whether the limits hold that all API processes share."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sqlalchemy import func, select
+from tests.faults.campaign import audit
+from tests.faults.campaign.deployment import FLOOR, MOST_RUNNING
+
+from gooseherd.domain.errors import GooseherdError
+from gooseherd.domain.reservation import Purpose
+from gooseherd.domain.states import Status
+from gooseherd.store.sql.schema import jobs, reservations
+
+_PAUSE_SECONDS: Final = 0.5
+_RUNNING: Final = (
+    select(jobs.c.queued_for, func.count().label("running"))
+    .where(jobs.c.status.in_([Status.RUNNING.value, Status.FINALIZING.value]), jobs.c.session_id.is_(None))
+    .group_by(jobs.c.queued_for)
+)
+_RESERVED: Final = select(reservations.c.purpose, reservations.c.owner).where(reservations.c.live)
+
+
+class LimitWatch:
+    """For as long as the block lasts. Its findings are sentences."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="limits", daemon=True)
+        self.findings: list[str] = []
+        self.looked = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(60)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_PAUSE_SECONDS):
+            try:
+                running, reserved = audit.stored(self._url, _RUNNING), audit.stored(self._url, _RESERVED)
+            except GooseherdError:
+                continue  # The store is away just now.
+            self.looked += 1
+            self.findings += exceeded(running, reserved)
+
+
+def exceeded(running: Iterable[Mapping[str, Any]], reserved: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Requesters with more jobs at work than may be, a floor with too many workers, two sessions of one."""
+    found = [
+        f"{row['queued_for']} had {row['running']} jobs at work, {MOST_RUNNING} are allowed"
+        for row in running
+        if row["running"] > MOST_RUNNING
+    ]
+    live = [(row["purpose"], row["owner"]) for row in reserved]
+    floor = sum(purpose == Purpose.FLOOR for purpose, _ in live)
+    if floor > FLOOR:
+        found.append(f"{floor} workers were kept ready, {FLOOR} are wanted")
+    found += [
+        f"{owner} had {times} sessions"
+        for (purpose, owner), times in Counter(live).items()
+        if purpose == Purpose.SESSION and times > 1
+    ]
+    return found
