@@ -40,7 +40,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     if settings.worker_hosts is not None:
         checks.append(Check("tools", "ok", "of the workers' hosts: `gooseherd worker --doctor` there"))
     elif settings.ecs_cluster is None:
-        checks += tools(SandboxUse(settings.worker_sandbox), environ)
+        checks += tools(SandboxUse(settings.worker_sandbox), environ, settings.worker_readable_paths)
     else:
         where = f"of tasks in {settings.ecs_cluster}: run their image with --doctor"
         checks.append(Check("tools", "ok", where))

@@ -6,7 +6,9 @@ rest of a worker's start. Each parser raises ValueError with the words that foll
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, TypeVar
 
 from gooseherd.domain.errors import Misconfigured
@@ -82,6 +84,13 @@ def switch(text: str) -> bool:
     if word not in _TRUE and word not in _FALSE:
         raise ValueError("true or false")
     return word in _TRUE
+
+
+def absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Raises ValueError for a relative one: workers have their own working folder."""
+    if not all(path.is_absolute() for path in paths):
+        raise ValueError(f"absolute paths, {os.pathsep!r} between")
+    return paths
 
 
 def words(text: str, separator: str = ",") -> tuple[str, ...]:

@@ -19,9 +19,10 @@ from gooseherd import environment
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import MOST_THREADS
 from gooseherd.http_settings import HttpSettings, check_delivery
-from gooseherd.setting_types import LEAST_SPANS, Cap, Folder, Size, Switch, Text, Words
+from gooseherd.setting_types import LEAST_SPANS, Folder, Size, Switch, Text, Words
 from gooseherd.settings_page import settings_page
 from gooseherd.source_settings import SourceSettings
+from gooseherd.tool_settings import ToolSettings
 from gooseherd.usage_settings import UsageSettings, check_usage
 
 
@@ -39,7 +40,7 @@ def default_state_dir() -> Path:
     return Path(home) / "gooseherd"
 
 
-class Settings(SourceSettings, HttpSettings, UsageSettings):
+class Settings(ToolSettings, SourceSettings, HttpSettings, UsageSettings):
     """Read from the environment only; nothing needs to be set on a laptop."""
 
     model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, frozen=True, extra="ignore")
@@ -234,28 +235,6 @@ class Settings(SourceSettings, HttpSettings, UsageSettings):
     worker_scratch_bytes: Size = Field(
         512 * 2**30, gt=0, description="Most an attempt may write to its work folder."
     )
-    worker_memory_bytes: Size = Field(
-        0,
-        ge=0,
-        description="Memory of a local worker with its tools: a tool that allocates more ends with "
-        "out_of_memory. 0: what the machine or its control group has. On ECS the task's size.",
-    )
-    worker_sandbox: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="Tools run in a sandbox (bubblewrap): where the kernel allows it, always, or never; "
-        "never is without the filter of system calls, too.",
-    )
-    cfdb_sort_memory_cap: Cap = Field(
-        0,
-        description="Memory in which intervals are sorted, bytes: 1 MiB or more; the rest goes to disk. "
-        "0: on ECS two thirds of the task's less 256 MiB; locally the same of the worker's share of half the "
-        "machine's, at least 256 MiB.",
-    )
-    cfdb_samtools_memory_cap: Cap = Field(
-        0,
-        description="Memory of samtools sort, all its threads, bytes: 1 MiB or more. 0: likewise.",
-    )
-
     # -- workers on hosts
     worker_hosts: Text = Field(
         None,

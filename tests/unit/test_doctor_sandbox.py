@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,27 @@ def test_on_ecs_tools_are_a_matter_of_the_workers_image(tmp_path: Path) -> None:
         "ok",
         "of tasks in herd: run their image with --doctor",
     )
+
+
+def test_a_program_that_finds_its_files_outside_the_sandbox_only_is_named(
+    tmp_path: Path, needs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("bwrap")
+    if check(tmp_path, "auto").state != "ok":
+        pytest.skip("no sandbox here")
+    programs, elsewhere = tmp_path / "bin", tmp_path / "elsewhere"
+    for folder in (programs, elsewhere):
+        folder.mkdir()
+    (elsewhere / "library").touch()
+    (programs / "bgzip").write_text(f"#!/bin/sh\nexec cat {elsewhere}/library\n")
+    (programs / "bgzip").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = check(tmp_path, "auto")
+    assert (found.state, found.detail) == ("missing", "not everything runs in one (bubblewrap): bgzip")
+    assert "WORKER_READABLE_PATHS" in found.remedy
+    settings = Settings(
+        gooseherd_state_dir=tmp_path, worker_sandbox="auto", api_port=0, worker_readable_paths=str(elsewhere)
+    )
+    (named,) = (c for c in doctor.examine(settings, {}).checks if c.name == "sandbox")
+    assert named.state == "ok"

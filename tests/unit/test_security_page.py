@@ -12,7 +12,7 @@ from gooseherd.control.manifest_verification import DIGESTED_BYTES
 from gooseherd.domain.caller import Scope
 from gooseherd.settings import Settings
 from gooseherd.storage.s3_credentials import SECONDS, S3Credentials
-from gooseherd.worker import hidden_paths
+from gooseherd.worker import sandbox_paths
 from gooseherd.worker.tls import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def test_the_limits_that_it_states_are_those_of_the_code() -> None:
     for scope in Scope:
         assert f"`{scope}`" in PAGE
     for name in (".ssh", ".aws", ".gnupg", ".netrc", ".pgpass", ".docker", ".kube"):
-        assert name in hidden_paths._OF_HOME
+        assert name in sandbox_paths._OF_HOME
         assert f"`~/{name}`" in PAGE
 
 

@@ -36,6 +36,7 @@ def test_all_names_are_read() -> None:
             "WORKER_THREADS": "4",
             "WORKER_MEMORY_BYTES": str(2 << 30),
             "WORKER_SANDBOX": "on",
+            "WORKER_READABLE_PATHS": "/opt/tools:/opt/more",
             "SOURCE_FILE_ROOTS": "/a:/b",
             "SOURCE_ALLOW_HOSTS": "*.example.org, example.com",
             "SOURCE_ALLOW_NETWORKS": "127.0.0.0/8",
@@ -55,6 +56,7 @@ def test_all_names_are_read() -> None:
         threads=4,
         memory=2 << 30,
         sandbox=SandboxUse.ON,
+        readable=(Path("/opt/tools"), Path("/opt/more")),
         outbound=OutboundRules(
             file_roots=(Path("/a"), Path("/b")),
             allow_hosts=("*.example.org", "example.com"),
@@ -174,7 +176,14 @@ def test_without_certificates_only_loopback_is_bound(host: str, allowed: bool) -
             check(host, None)
 
 
-@pytest.mark.parametrize(("name", "value"), [("WORKER_SANDBOX", "maybe"), ("WORKER_MEMORY_BYTES", "much")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKER_SANDBOX", "maybe"),
+        ("WORKER_MEMORY_BYTES", "much"),
+        ("WORKER_READABLE_PATHS", "tools"),
+    ],
+)
 def test_what_holds_the_tools_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(Misconfigured) as error:
         WorkerSettings.from_env({name: value})
@@ -182,5 +191,5 @@ def test_what_holds_the_tools_is_refused_by_name(name: str, value: str) -> None:
 
 
 def test_an_attempt_learns_what_its_tools_may_use() -> None:
-    given = {"WORKER_MEMORY_BYTES": "1", "WORKER_SANDBOX": "off", "WORKER_TLS_KEY": "secret"}
-    assert attempt_environment(given) == {"WORKER_MEMORY_BYTES": "1", "WORKER_SANDBOX": "off"}
+    own = {"WORKER_MEMORY_BYTES": "1", "WORKER_SANDBOX": "off", "WORKER_READABLE_PATHS": "/opt/tools"}
+    assert attempt_environment(own | {"WORKER_TLS_KEY": "secret"}) == own

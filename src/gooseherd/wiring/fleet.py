@@ -20,8 +20,8 @@ from gooseherd.sources.references import SETTING as SOURCE_REFERENCES
 from gooseherd.sources.rules import OutboundRules
 from gooseherd.statedir import StateDir, secrets_of
 from gooseherd.wiring.local_cloud import use_key_of_local_cloud
-from gooseherd.worker.hidden_paths import VARIABLE
 from gooseherd.worker.resources import cores, memory_bytes
+from gooseherd.worker.sandbox_paths import HIDDEN
 from gooseherd.worker.settings import build_id
 
 _SYSTEM: Final = ("PATH", "HOME", "TMPDIR", "LANG", "TZ", "GOOSEHERD_BUILD", "AWS_ENDPOINT_URL")
@@ -61,7 +61,7 @@ async def open_fleet(
         environment=inherited
         | local_share(settings)
         | worker_environment(settings)
-        | _hidden(state.path)
+        | _for_sandboxes(settings, state.path)
         | {"SOURCE_REFERENCES_DIR": str(references_folder(settings, state.path))},
         build=build_id(),
         certificates=certificates,
@@ -163,9 +163,13 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
     return fleet, workers
 
 
-def _hidden(state_dir: Path) -> dict[str, str]:
-    """Keys of the service, which tools on this machine could read otherwise."""
-    return {VARIABLE: os.pathsep.join(map(str, secrets_of(state_dir)))}
+def _for_sandboxes(settings: Settings, state_dir: Path) -> dict[str, str]:
+    """What tools on this machine may read, and the keys of the service, which they never may."""
+    readable = map(str, settings.worker_readable_paths)
+    return {
+        "WORKER_READABLE_PATHS": os.pathsep.join(readable),
+        HIDDEN: os.pathsep.join(map(str, secrets_of(state_dir))),
+    }
 
 
 def outbound_rules(settings: Settings) -> OutboundRules:

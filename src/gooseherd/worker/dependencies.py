@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,10 +24,10 @@ from gooseherd.storage.local import LocalFsCache
 from gooseherd.storage.prefix_cache import PrefixCache
 from gooseherd.worker.engine import Processors
 from gooseherd.worker.folders import AttemptFolder, references_below
-from gooseherd.worker.hidden_paths import hidden_paths
 from gooseherd.worker.preparation import Preparation
 from gooseherd.worker.references import ReferenceRules, References
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
+from gooseherd.worker.sandbox_paths import hidden_paths, readable_paths
 from gooseherd.worker.settings import WorkerSettings
 
 
@@ -85,8 +86,9 @@ async def _confinement(
     if preparation is not None and preparation.confinement is not None:
         yield preparation.confinement.with_limits(limits), preparation.verifier
     else:
-        hidden = hidden_paths(scratch.parent.parent)
-        async with confinement(settings.sandbox, limits, scratch, hidden) as confined:
+        work = scratch.parent.parent
+        readable = await asyncio.to_thread(readable_paths, settings, work)
+        async with confinement(settings.sandbox, limits, scratch, readable, hidden_paths(work)) as confined:
             yield confined, None
 
 

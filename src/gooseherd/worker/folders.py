@@ -31,6 +31,8 @@ REFERENCES: Final = "references"
 """The folder of reference sequences of a worker that shares none with others (reference_store.py)."""
 SPARE: Final = "spare-"
 """Of the names of folders in which processes without an order prepare (preparation.py)."""
+STAND_INS: Final = "stand-ins"
+"""The folder of what tools in a prepared sandbox see in place of the work folder (mounts.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def claim(work: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) or name.startswith(SPARE) or name == REFERENCES
+    return bool(_NAME.fullmatch(name)) or name.startswith(SPARE) or name in (REFERENCES, STAND_INS)
 
 
 def references_below(work: Path) -> Path:

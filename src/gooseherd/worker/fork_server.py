@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _import_all() -> None:
-    """Everything that an attempt imports, and what boto3 makes once in a process."""
+    """Everything that an attempt imports, and what is found or made once in a process."""
+    from gooseherd.processing.tools.installed_files import installed_files
     from gooseherd.sources import http, session  # noqa: F401
     from gooseherd.worker import (  # noqa: F401
         attempt,
@@ -81,6 +82,7 @@ def _import_all() -> None:
         preparation,
     )
 
+    installed_files(os.pathsep.join(os.get_exec_path()))
     try:
         settings = WorkerSettings.from_env()
     except Misconfigured:

@@ -18,7 +18,7 @@ from gooseherd.worker.settings import WorkerSettings, build_id
 def examine(settings: WorkerSettings, work_dir: Path) -> Report:
     """Check what attempts of this worker need. Takes seconds; blocks."""
     checks = (
-        *tools(settings.sandbox, os.environ),
+        *tools(settings.sandbox, os.environ, settings.readable),
         _libraries(),
         _memory(settings),
         _open_files(),

@@ -22,11 +22,12 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processes import ProcessId, end_session
 from gooseherd.processing.step_context import environment_of_tools
 from gooseherd.processing.tools.isolation import Confinement, confinement
+from gooseherd.processing.tools.mounts import MovableFolder
 from gooseherd.processing.tools.verifier import LoadedVerifier
 from gooseherd.worker.attempt import lower_priority, name_process
-from gooseherd.worker.folders import SPARE
-from gooseherd.worker.hidden_paths import hidden_paths
+from gooseherd.worker.folders import SPARE, STAND_INS
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
+from gooseherd.worker.sandbox_paths import hidden_paths, readable_paths
 from gooseherd.worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Preparation:
     def __init__(self, work: Path) -> None:
         self._work = work
         self._folder: Path | None = None
+        self._movable: MovableFolder | None = None
         self._owned = AsyncExitStack()
         self.confinement: Confinement | None = None
         self.verifier: LoadedVerifier | None = None
@@ -59,15 +61,23 @@ class Preparation:
 
     async def _make(self) -> None:
         settings = with_machine_sizes(WorkerSettings.from_env())
-        self._folder = Path(tempfile.mkdtemp(prefix=SPARE, dir=self._work))
+        self._folder = folder = Path(tempfile.mkdtemp(prefix=SPARE, dir=self._work))
+        stand_in = self._work / STAND_INS / folder.name
+        stand_in.mkdir(parents=True)
+        self._movable = MovableFolder(self._work, stand_in)
         limits = replace(tool_limits(settings), cpu_seconds=_CPU_SECONDS)
         self.confinement = confined = await self._owned.enter_async_context(
-            confinement(settings.sandbox, limits, self._folder, hidden_paths(self._work))
+            confinement(
+                settings.sandbox,
+                limits,
+                folder,
+                readable_paths(settings, self._work),
+                hidden_paths(self._work),
+                self._movable,
+            )
         )
-        environment = environment_of_tools(self._folder)
-        self.verifier = await LoadedVerifier.start(
-            self._folder, environment=environment, confinement=confined
-        )
+        environment = environment_of_tools(folder)
+        self.verifier = await LoadedVerifier.start(folder, environment=environment, confinement=confined)
         self._owned.push_async_callback(self.verifier.end)
 
     async def move_to(self, scratch: Path) -> None:
@@ -75,6 +85,8 @@ class Preparation:
         if self._folder is not None:
             try:
                 self._folder.rename(scratch)
+                if self.confinement is not None:
+                    await self.confinement.renamed(self._folder, scratch)
             except OSError as error:
                 log.warning("what was prepared is gone (%s)", error.strerror)
                 await self._discard()
@@ -91,8 +103,8 @@ class Preparation:
         me = ProcessId.of(os.getpid())
         assert me is not None
         end_session(me, spare=me.pid)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in self._folders():
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def close(self) -> None:
         """End what it started, and remove its folder, if no attempt has that."""
@@ -100,13 +112,19 @@ class Preparation:
 
     async def _discard(self) -> None:
         self.confinement = self.verifier = None
-        folder, self._folder = self._folder, None
+        folders = self._folders()
+        self._folder = self._movable = None
         try:
             await self._owned.aclose()
         finally:
-            if folder is not None:
+            for folder in folders:
                 with suppress(OSError):
                     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
+        """Those that no attempt has."""
+        stand_in = None if self._movable is None else self._movable.stand_in
+        return [folder for folder in (self._folder, stand_in) if folder is not None]
 
 
 async def until_ordered(preparation: Preparation, channel: socket.socket) -> tuple[bytes, int] | None:

@@ -38,6 +38,11 @@ _CONTENTS_SECONDS: Final = 86400
 """Later the file behind the same URL may be another one."""
 
 
+def sequences_below(root: Path) -> Path:
+    """The one folder of all that tools read."""
+    return root / "sequences"
+
+
 class DraftSequence:
     """Bases on their way into the folder; gone unless `publish` is called."""
 
@@ -92,7 +97,7 @@ class ReferenceStore:
     def __init__(self, root: Path, most_bytes: int) -> None:
         self._root = root
         self._most_bytes = most_bytes
-        self.sequences = root / "sequences"
+        self.sequences = sequences_below(root)
         self._drafts, self._uses = root / "drafts", root / "uses"
         self._contents, self._locks = root / "contents", root / "locks"
         for folder in (self.sequences, self._drafts, self._uses, self._contents, self._locks):

@@ -8,25 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Mapping
 from typing import Final
 
 from gooseherd.processes import signal_child
-from gooseherd.processing.tools.preflight import PACKAGES
+from gooseherd.processing.tools.installed_files import TRIALS
 
 log = logging.getLogger(__name__)
 
-CHECKS: Final[Mapping[str, tuple[str, ...]]] = {
-    **{name: (name, "--version") for name in (*PACKAGES, "sort", "wc")},
-    # In a process of their own: in this one they would only take memory.
-    "libraries of Python": (sys.executable, "-I", "-c", "import backports.zstd, pyBigWig, pysam"),
-}
 _SECONDS: Final = 30.0
 """For one program, on a machine that is busy with other starts."""
 
 
-async def missing_tools(checks: Mapping[str, tuple[str, ...]] = CHECKS) -> list[str]:
+async def missing_tools(checks: Mapping[str, tuple[str, ...]] = TRIALS) -> list[str]:
     """Names of those that are not there, fail or hang; [] when all is well."""
     # One by one: the server process is starting at the same time.
     return [name for name, argv in checks.items() if not await _runs(argv)]

@@ -24,7 +24,8 @@ from gooseherd.sources.rules import OutboundRules
 
 _FOR_ATTEMPTS: Final = frozenset(
     {"PATH", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "SYNC_DATA_DIR"}
-    | {"WORKER_THREADS", "WORKER_MEMORY_BYTES", "WORKER_SANDBOX", "WORKER_HIDDEN_PATHS"}
+    | {"WORKER_THREADS", "WORKER_MEMORY_BYTES", "WORKER_SANDBOX"}
+    | {"WORKER_READABLE_PATHS", "WORKER_HIDDEN_PATHS"}
     | {
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
@@ -115,6 +116,8 @@ class WorkerSettings:
     """WORKER_MEMORY_BYTES: of the worker with all its tools. 0: what the machine or control group has."""
     sandbox: SandboxUse = SandboxUse.AUTO
     """WORKER_SANDBOX: auto, on or off."""
+    readable: tuple[Path, ...] = ()
+    """WORKER_READABLE_PATHS: what tools in a sandbox may read besides what belongs to programs."""
     outbound: OutboundRules = field(default_factory=OutboundRules)
     """SOURCE_…: what may be fetched."""
 
@@ -143,8 +146,13 @@ class WorkerSettings:
             threads=read(env, "WORKER_THREADS", environment.threads, cls.threads),
             memory=read(env, "WORKER_MEMORY_BYTES", size_in_bytes, cls.memory),
             sandbox=read(env, "WORKER_SANDBOX", _sandbox, cls.sandbox),
+            readable=read(env, "WORKER_READABLE_PATHS", _absolute_paths, cls.readable),
             outbound=OutboundRules.from_env(env),
         )
+
+
+def _absolute_paths(text: str) -> tuple[Path, ...]:
+    return environment.absolute(tuple(map(Path, environment.words(text, os.pathsep))))
 
 
 def _sandbox(text: str) -> SandboxUse:

@@ -17,6 +17,7 @@ from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.step_context import environment_of_tools
 from gooseherd.processing.tools.isolation import Confinement, SandboxUse, confinement
 from gooseherd.processing.tools.limits import ToolLimits
+from gooseherd.processing.tools.mounts import MovableFolder
 from gooseherd.processing.tools.pipelines import run_pipeline
 from gooseherd.processing.tools.source_feed import Feed
 from gooseherd.processing.tools.stages import PipelineResult, Stage
@@ -81,11 +82,14 @@ class Attempt:
 async def attempt(tmp_path: Path, use: SandboxUse) -> AsyncIterator[Attempt]:
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
-    async with confinement(use, ToolLimits(), before) as confined:
+    (tmp_path / "stand-in").mkdir()
+    movable = MovableFolder(tmp_path, tmp_path / "stand-in")
+    async with confinement(use, ToolLimits(), before, movable=movable) as confined:
         environment = environment_of_tools(before)
         loaded = await LoadedVerifier.start(before, environment=environment, confinement=confined)
         try:
             before.rename(after)
+            await confined.renamed(before, after)
             loaded.folder = after
             yield Attempt(after, confined, loaded)
         finally:

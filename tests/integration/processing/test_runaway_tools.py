@@ -256,7 +256,8 @@ async def test_what_is_hidden_from_tools_is_empty_to_them(run, scratch, tmp_path
         f"assert os.listdir({str(folder)!r}) == os.listdir({str(link)!r}) == []\n"
         f"open({str(folder / 'new')!r}, 'w')"
     )
-    async with confinement(SandboxUse.ON, LIMITS, scratch, (link, key, tmp_path / "none")) as hiding:
+    hidden = (link, key, tmp_path / "none")
+    async with confinement(SandboxUse.ON, LIMITS, scratch, (tmp_path,), hidden) as hiding:
         failure = await run(hiding, python(look))
     assert failure is not None
     assert "Read-only file system" in failure.detail

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.tools.installed_files import TRIALS
 from gooseherd.processing.tools.limits import PROGRAM, ToolLimits, find_hold
+from gooseherd.processing.tools.mounts import MovableFolder
 from gooseherd.processing.tools.sandbox import NoSandbox, Sandbox
 from gooseherd.processing.tools.tool_errors import scrub
 
@@ -56,6 +58,17 @@ class Confinement:
         """The same sandbox and filter with these limits."""
         return Confinement(limits, self._sandbox_task, filtered=self._filtered)
 
+    async def renamed(self, before: Path, after: Path) -> None:
+        """The folder that it was made for has another name now; it was made with a `movable`.
+
+        Raises:
+            OSError: tools would not find it by that name.
+            NoSandbox: there must be a sandbox and there is none.
+        """
+        sandbox = None if self._sandbox_task is None else await asyncio.shield(self._sandbox_task)
+        if sandbox is not None:
+            await asyncio.to_thread(sandbox.renamed, before, after)
+
     async def prefix(self, file_bytes: int, cwd: Path) -> Prefix:
         """What to put before a tool's argv; waits for the sandbox if it is still being made.
 
@@ -76,17 +89,22 @@ class Confinement:
 
 @asynccontextmanager
 async def confinement(
-    use: SandboxUse, limits: ToolLimits, folder: Path, hidden: Sequence[Path] = ()
+    use: SandboxUse,
+    limits: ToolLimits,
+    folder: Path,
+    readable: Sequence[Path] = (),
+    hidden: Sequence[Path] = (),
+    movable: MovableFolder | None = None,
 ) -> AsyncIterator[Confinement]:
     """Confine the tools of an attempt that works in `folder`; the sandbox is made in the background.
 
-    In it paths that are `hidden` cannot be read.
+    What they find in it is said by `Sandbox.open`.
     """
     if use is SandboxUse.OFF:
         yield Confinement(limits, filtered=False)
         return
     sandbox_task = asyncio.create_task(
-        _open_sandbox(folder, hidden, required=use is SandboxUse.ON), name="sandbox"
+        _open_sandbox(folder, readable, hidden, movable, required=use is SandboxUse.ON), name="sandbox"
     )
     try:
         yield Confinement(limits, sandbox_task)
@@ -110,6 +128,36 @@ async def try_sandbox(use: SandboxUse, folder: Path) -> tuple[bool, str]:
     return True, "bubblewrap"
 
 
+async def not_running_in_sandbox(folder: Path, readable: Sequence[Path] = ()) -> list[str]:
+    """What attempts need and would not find in a sandbox with `readable`, of what runs outside of it.
+
+    Raises:
+        NoSandbox: there is none here.
+    """
+    sandbox = await Sandbox.open(folder, readable)
+    try:
+        return [
+            name
+            for name, argv in TRIALS.items()
+            if await _succeeds(argv) and not await _succeeds((*sandbox.enter_command(folder), *argv))
+        ]
+    finally:
+        await sandbox.close()
+
+
+async def _succeeds(argv: Sequence[str]) -> bool:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return False
+    return await process.wait() == 0
+
+
 async def try_filter(use: SandboxUse) -> tuple[bool, str]:
     """Whether the system calls of tools would be filtered here, and by what or why not."""
     if use is SandboxUse.OFF:
@@ -127,9 +175,16 @@ async def try_filter(use: SandboxUse) -> tuple[bool, str]:
     return (True, "seccomp") if probe.returncode == 0 else (False, scrub(output.decode(errors="replace")))
 
 
-async def _open_sandbox(folder: Path, hidden: Sequence[Path], *, required: bool) -> Sandbox | None:
+async def _open_sandbox(
+    folder: Path,
+    readable: Sequence[Path],
+    hidden: Sequence[Path],
+    movable: MovableFolder | None,
+    *,
+    required: bool,
+) -> Sandbox | None:
     try:
-        sandbox = await Sandbox.open(folder, hidden)
+        sandbox = await Sandbox.open(folder, readable, hidden, movable)
     except (NoSandbox, OSError) as error:
         if required:
             raise error if isinstance(error, NoSandbox) else NoSandbox(type(error).__name__) from None

@@ -12,13 +12,13 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from gooseherd.installation import apt_remedy, native_program_remedy, remedy
-from gooseherd.processing.tools.isolation import SandboxUse, try_filter, try_sandbox
+from gooseherd.processing.tools.isolation import SandboxUse, not_running_in_sandbox, try_filter, try_sandbox
 from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
 
 State = Literal["ok", "warn", "missing"]
@@ -68,11 +68,14 @@ class Report:
         }
 
 
-def tools(use: SandboxUse, environ: Mapping[str, str]) -> Iterator[Check]:
-    """The programs, the interval kernel, the sandbox and the filter. Takes a few seconds at most."""
+def tools(use: SandboxUse, environ: Mapping[str, str], readable: Sequence[Path] = ()) -> Iterator[Check]:
+    """The programs, the interval kernel, the sandbox and the filter. Takes a few seconds at most.
+
+    `readable`: WORKER_READABLE_PATHS.
+    """
     yield from (_program(name, environ) for name in PACKAGES)
     yield _kernel()
-    yield _sandbox(use)
+    yield _sandbox(use, readable)
     yield _filter(use)
 
 
@@ -119,14 +122,25 @@ def _kernel() -> Check:
     return Check(name, "ok", f"{PROGRAM} {done.stdout.split()[-1]}")
 
 
-def _sandbox(use: SandboxUse) -> Check:
+def _sandbox(use: SandboxUse, readable: Sequence[Path]) -> Check:
     """Optional: without it tools still have their limits."""
     name = "sandbox"
+    lacking: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
             there, how = asyncio.run(try_sandbox(use, Path(folder)))
+            if there:
+                lacking = asyncio.run(not_running_in_sandbox(Path(folder), readable))
     except OSError as error:
         there, how = False, f"no temporary folder: {error.strerror}"
+    if lacking:
+        problem = f"not everything runs in one ({how}): {', '.join(lacking)}"
+        return Check(
+            name,
+            "missing",
+            problem,
+            "name the folders of its libraries: WORKER_READABLE_PATHS; docs/limits.md",
+        )
     if there:
         return Check(name, "ok", f"tools run in one ({how})")
     if use is SandboxUse.OFF:

@@ -1,8 +1,9 @@
 """One sandbox for all tools of an attempt, where the kernel allows it.
 
-No network, one writable folder and the rest read-only, no view of other processes; all processes in
-it end with the attempt. bubblewrap makes it once, around a `cat` that keeps it alive; each tool
-enters it by nsenter, which takes a millisecond where another bubblewrap would take ten.
+No network, one writable folder, of the machine's files those that programs need to run and no
+others, no view of other processes; all processes in it end with the attempt. bubblewrap makes it once,
+around a `cat` that keeps it alive; each tool enters it by nsenter, which takes a millisecond where
+another bubblewrap would take ten.
 User namespaces are all it needs: no privileges, and none are had inside.
 """
 
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from gooseherd.processes import signal_child
+from gooseherd.processing.tools.installed_files import installed_files
+from gooseherd.processing.tools.mounts import Mounts, MovableFolder
 from gooseherd.processing.tools.tool_errors import scrub
 from gooseherd.tasks import to_its_end
 
@@ -34,25 +37,10 @@ _DEVICES: Final = (
     *("--symlink", "/proc/self/fd", "/dev/fd"),
     *(word for number, name in enumerate(("stdin", "stdout", "stderr"))
       for word in ("--symlink", f"/proc/self/fd/{number}", f"/dev/{name}")),
-    *("--remount-ro", "/dev"),
+    *("--proc", "/proc"),
 )  # fmt: skip
 """Not bubblewrap's --dev: for its terminals it makes a second user namespace inside the first,
 which cannot be entered together with the rest."""
-
-
-def _masks(hidden: Sequence[Path]) -> list[str]:
-    """Options that put what cannot be read, or is empty, in front of each path that exists."""
-    options: list[str] = []
-    for path in hidden:
-        try:
-            real = path.resolve(strict=True)
-        except OSError:
-            continue
-        if real.is_dir():
-            options += ["--tmpfs", str(real), "--remount-ro", str(real)]
-        else:
-            options += ["--ro-bind", "/dev/null", str(real)]
-    return options
 
 
 class NoSandbox(Exception):
@@ -62,13 +50,25 @@ class NoSandbox(Exception):
 class Sandbox:
     """Made by `open`, gone after `close`, and with the process that opened it."""
 
-    def __init__(self, keeper: asyncio.subprocess.Process, pid: int) -> None:
+    def __init__(
+        self, keeper: asyncio.subprocess.Process, pid: int, movable: MovableFolder | None = None
+    ) -> None:
         self._keeper = keeper
         self._pid = pid
+        self._movable = movable
 
     @classmethod
-    async def open(cls, folder: Path, hidden: Sequence[Path] = ()) -> Sandbox:
-        """A sandbox in which `folder` is writable and nothing else, and what is `hidden` is empty.
+    async def open(
+        cls,
+        folder: Path,
+        readable: Sequence[Path] = (),
+        hidden: Sequence[Path] = (),
+        movable: MovableFolder | None = None,
+    ) -> Sandbox:
+        """A sandbox in which `folder` can be written to, and `readable` and what programs need be read.
+
+        What is `hidden` is empty where it lies below any of these. With `movable` the folder may be
+        renamed.
 
         Raises:
             NoSandbox: bubblewrap is missing or the kernel refuses, as it does in most containers.
@@ -76,16 +76,13 @@ class Sandbox:
         for program in ("bwrap", "nsenter"):
             if shutil.which(program) is None:
                 raise NoSandbox(f"{program} is not installed")
-        where = str(await asyncio.to_thread(folder.resolve))
-        masks = await asyncio.to_thread(_masks, hidden)
+        where, options = await asyncio.to_thread(_mount_options, folder, readable, hidden, movable)
         reading, writing = os.pipe()
         try:
             starting = asyncio.create_task(
                 asyncio.create_subprocess_exec(
                     *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc"),
-                    *("--die-with-parent", "--ro-bind", "/", "/", *_DEVICES),
-                    *masks,
-                    *("--proc", "/proc", "--bind", where, where, "--chdir", where),
+                    *("--die-with-parent", *options, "--chdir", where),
                     *("--info-fd", str(writing), "--", "cat"),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
@@ -98,7 +95,7 @@ class Sandbox:
             interrupted = await to_its_end(starting)
             os.close(writing)
             writing = -1
-            made = cls(starting.result(), 0)
+            made = cls(starting.result(), 0, movable)
             try:
                 if interrupted is not None:
                     raise interrupted
@@ -122,6 +119,15 @@ class Sandbox:
             ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--") if os.getuid() == 0 else ()
         )
         return ("nsenter", f"--target={self._pid}", *_SHARED, f"--wdns={cwd}", "--", *drop_capabilities)
+
+    def renamed(self, before: Path, after: Path) -> None:
+        """Its folder has another name now; what is entered from now on finds it by that.
+
+        Raises:
+            OSError: it cannot be found by that name.
+        """
+        if self._movable is not None:
+            self._movable.moved(before, after)
 
     async def close(self) -> None:
         """End the sandbox and all processes inside."""
@@ -158,6 +164,17 @@ class Sandbox:
         _, stderr = await entered.communicate()
         if entered.returncode != 0:
             raise NoSandbox(_last_line("nsenter", stderr))
+
+
+def _mount_options(
+    folder: Path, readable: Sequence[Path], hidden: Sequence[Path], movable: MovableFolder | None
+) -> tuple[str, list[str]]:
+    """The real path of the folder, and what to tell bubblewrap."""
+    mounts = Mounts()
+    mounts.show((*installed_files(os.pathsep.join(os.get_exec_path())), *readable))
+    mounts.hide(hidden)
+    where = mounts.let_write(folder, movable)
+    return str(where), mounts.options(_DEVICES)
 
 
 def inner_processes(pid: int) -> list[int]:
