@@ -33,7 +33,7 @@ PICTURE = "a drawing, no commands"
 ELSEWHERE = "for a machine with root, or a cluster, of the reader's"
 NOT_RUN = {
     "architecture.md": (1, PICTURE),
-    "aws.md": (3, "AWS; deploying is tried on the local cloud by tests/integration"),
+    "aws.md": (4, "AWS; deploying is tried on the local cloud by tests/integration"),
     "hosts.md": (3, f"{ELSEWHERE}; tests/integration/fleet/test_host_fleet.py starts such workers"),
     "http-api.md": (1, "uploads, which tests/integration/api sends"),
     "images.md": (5, "images, which .ci/run builds where it can, and scanners that need the network"),

@@ -15,6 +15,7 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 from tests.template_checks import SCRIPT, check_templates
 
+from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST
@@ -332,16 +333,35 @@ def test_secrets_are_those_that_the_execution_role_may_read(task: str) -> None:
         assert where in readable
 
 
-def test_alarms_look_for_lines_that_are_logged() -> None:
-    patterns = [
-        resource["Properties"]["FilterPattern"]
+def test_each_alert_of_the_log_has_an_alarm() -> None:
+    named = {
+        dimension["Value"]: name
+        for name, resource in RESOURCES.items()
+        for dimension in resource.get("Properties", {}).get("Dimensions", ())
+        if dimension["Name"] == ALERT_FIELD
+    }
+    assert named.keys() == set(Alert)
+    transformation = properties("AlertLines")["MetricTransformations"][0]
+    assert transformation["Dimensions"] == [{"Key": ALERT_FIELD, "Value": f"$.{ALERT_FIELD}"}]
+    assert properties("AlertLines")["FilterPattern"] == f'{{ $.{ALERT_FIELD} = "*" }}'
+    page = (ROOT / "docs" / "aws.md").read_text()
+    assert all(f"`{name}`" in page for name in named.values())
+
+
+def test_alarms_on_the_log_read_a_metric_that_is_made_of_it() -> None:
+    made = {
+        (json.dumps(one["MetricNamespace"]), one["MetricName"])
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::Logs::MetricFilter"
-    ]
-    events = {one.rstrip("*") for text in patterns for one in re.findall(r'\$\.event = "([^"]+)"', text)}
-    code = "".join(path.read_text() for path in (ROOT / "src" / "gooseherd" / "control").glob("*.py"))
-    assert events
-    assert all(event in code for event in events)
+        for one in resource["Properties"]["MetricTransformations"]
+    }
+    read = {
+        (json.dumps(resource["Properties"]["Namespace"]), resource["Properties"]["MetricName"])
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+        and resource["Properties"].get("Namespace") == {"Ref": "AWS::StackName"}
+    }
+    assert read == made
 
 
 def test_the_checks_find_what_is_wrong_with_a_template(tmp_path: Path) -> None:

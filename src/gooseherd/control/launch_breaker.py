@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.telemetry import LAUNCH_BREAKER, LAUNCHES_FAILED
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class LaunchBreaker:
         if beyond == 0:
             _log.error(
                 "workers end before they begin, leasing pauses",
-                extra={"failures": self._failures, "seconds": pause},
+                extra={"failures": self._failures, "seconds": pause, ALERT_FIELD: Alert.LAUNCHES_FAIL},
             )
 
     def began(self) -> None:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from gooseherd import telemetry
 from gooseherd.control.wakeups import Wakeup
+from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.domain.errors import Conflict, GooseherdError, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,10 @@ class PassReport(Generic[A]):
 
 
 class Loop(Generic[O, A]):
-    """Run a pass at each wake-up, and every `tick_seconds` as a safety net."""
+    """Run a pass at each wake-up, and every `tick_seconds` as a safety net.
+
+    `when_blind`: the alert that the log line of a pass without an observation stands for.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Loop(Generic[O, A]):
         act: Callable[[A], Awaitable[None]],
         wakeup: Wakeup,
         tick_seconds: float,
+        when_blind: Alert | None = None,
     ) -> None:
         self.name = name
         self._observe = observe
@@ -51,6 +56,7 @@ class Loop(Generic[O, A]):
         self._act = act
         self._wakeup = wakeup
         self._tick_seconds = tick_seconds
+        self._when_blind = {} if when_blind is None else {ALERT_FIELD: when_blind}
         for outcome in ("ok", "errors", "blind", "crashed"):
             # There from the start: an increase from nothing is none to Prometheus.
             telemetry.LOOP_PASSES.labels(name, outcome)
@@ -82,7 +88,8 @@ class Loop(Generic[O, A]):
         telemetry.LOOP_PASSES.labels(self.name, outcome).inc()
         if because is not None:
             _log.warning(
-                "pass ended without an observation", extra={"loop": self.name, "error": str(because)}
+                "pass ended without an observation",
+                extra={"loop": self.name, "error": str(because), **self._when_blind},
             )
         elif report.planned:
             _log.debug(

@@ -80,6 +80,18 @@ class QueueSnapshot:
         return percentile(waits, percent)
 
 
+@dataclass(frozen=True, slots=True)
+class JobAges:
+    """In seconds; 0 where there is no such job."""
+
+    oldest_pending: float
+    """Of the pending job that waits longest."""
+    oldest_attempt: float
+    """Since the current attempt began that began first."""
+    lease_overdue: float
+    """Since the lease ended that ended first."""
+
+
 class QueueStatistics:
     """Reads the store for all who ask; `slots` tells how many workers this process could have now."""
 
@@ -152,15 +164,18 @@ class QueueStatistics:
         telemetry.QUEUE_OLDEST.set(snapshot.oldest_seconds or 0.0)
         for percent in (50, 95):
             telemetry.QUEUE_WAIT.labels(str(percent)).set(max(snapshot.wait_seconds(percent) or 0.0, 0.0))
-        ages, overdue = _at_work_seconds(await self._jobs.at_work(), snapshot.now)
-        telemetry.OLDEST_ATTEMPT.set(ages)
-        telemetry.LEASE_OVERDUE.set(overdue)
+        ages = await self.ages()
+        telemetry.OLDEST_ATTEMPT.set(ages.oldest_attempt)
+        telemetry.LEASE_OVERDUE.set(ages.lease_overdue)
 
-
-def _at_work_seconds(jobs: Sequence[Job], now: datetime) -> tuple[float, float]:
-    """Since the current attempt began that began first, and since the lease ended that ended first; or 0."""
-    began = [job.current_attempt.started_at for job in jobs if job.current_attempt is not None]
-    leases = [job.lease.expires_at for job in jobs if job.lease is not None]
-    ages = [(now - at).total_seconds() for at in began if at is not None]
-    overdue = [(now - at).total_seconds() for at in leases]
-    return max([0.0, *ages]), max([0.0, *overdue])
+    async def ages(self) -> JobAges:
+        """Of all active jobs. Raises StoreUnavailable."""
+        snapshot = await self.snapshot()
+        now, jobs = snapshot.now, await self._jobs.at_work()
+        began = [job.current_attempt.started_at for job in jobs if job.current_attempt is not None]
+        leases = [job.lease.expires_at for job in jobs if job.lease is not None]
+        return JobAges(
+            snapshot.oldest_seconds or 0.0,
+            max([0.0, *((now - at).total_seconds() for at in began if at is not None)]),
+            max([0.0, *((now - at).total_seconds() for at in leases)]),
+        )

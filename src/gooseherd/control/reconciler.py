@@ -38,6 +38,7 @@ from gooseherd import telemetry
 from gooseherd.control.assignments import Users, attempt_of, last_needed, user_of, users_of
 from gooseherd.control.loop import Loop, PassReport
 from gooseherd.control.wakeups import Wakeup
+from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.domain.errors import NotFound, WorkerInUse
 from gooseherd.domain.job import Fence, Job, JobId, WorkerId
 from gooseherd.domain.ports.fleet import Fleet, WorkerHealth, WorkerView
@@ -242,6 +243,7 @@ class Reconciler:
             act=self._act,
             wakeup=self._wakeup,
             tick_seconds=tick_seconds,
+            when_blind=Alert.RECONCILE_BLIND,
         )
 
     async def run_once(self, *, dry_run: bool = False) -> PassReport[Action]:
@@ -310,7 +312,11 @@ class Reconciler:
         if decision.held_back:
             _log.error(
                 "too many workers to stop at once, the others are left to the next pass",
-                extra={"held_back": decision.held_back, "workers": len(seen.workers)},
+                extra={
+                    "held_back": decision.held_back,
+                    "workers": len(seen.workers),
+                    ALERT_FIELD: Alert.RECONCILER_HELD_BACK,
+                },
             )
         return decision.actions
 
@@ -343,8 +349,10 @@ class Reconciler:
                 with suppress(NotFound):
                     await self._fleet.stop(worker.worker_id, f"{cause}: {why}")
                     telemetry.RECONCILER_ACTIONS.labels(f"stop_{cause}").inc()
+                    alert = {} if cause is Cause.UNHEALTHY else {ALERT_FIELD: Alert.ORPHAN_SEEN}
                     _log.warning(
-                        "worker stopped", extra={"worker": worker.worker_id, "cause": str(cause), "why": why}
+                        "worker stopped",
+                        extra={"worker": worker.worker_id, "cause": str(cause), "why": why, **alert},
                     )
             case ShortenLease(job_id, fence, worker_id, diagnosis):
                 if await self._jobs.shorten_lease(job_id, fence, worker_id, diagnosis):

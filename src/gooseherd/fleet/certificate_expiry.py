@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from gooseherd.certs import validity
+from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.telemetry import CERTIFICATE_EXPIRY
 from gooseherd.worker.tls import Certificates
@@ -26,7 +27,8 @@ def report_expiry(certificates: Certificates) -> None:
     """
     for role, ends in certificates.expiries(API).items():
         lasts, text = validity(f"the certificate of {role}", ends, datetime.now(UTC))
-        _log.log(logging.INFO if lasts else logging.WARNING, "%s", text, extra={"role": role})
+        alert = {} if lasts else {ALERT_FIELD: Alert.CERTIFICATE_ENDS}
+        _log.log(logging.INFO if lasts else logging.WARNING, "%s", text, extra={"role": role, **alert})
         CERTIFICATE_EXPIRY.labels(role).set_function(partial(_ends, certificates, role))
 
 

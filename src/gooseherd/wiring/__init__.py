@@ -24,6 +24,7 @@ from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop
+from gooseherd.control.overdue import OverdueWatch
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.read_notes import ReadNotes
 from gooseherd.control.session_permits import SessionPermits
@@ -158,7 +159,16 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 describing=Describing(catalog, sources),
                 owner=executions.owner,
             )
-            loops: list[Loop[Any, Any]] = [dispatcher.loop, reaper.loop, batch_loop.loop, read_notes.loop]
+            overdue = OverdueWatch(
+                QueueStatistics(jobs), attempt_limit_seconds=settings.workflow_duration_cap_seconds
+            )
+            loops: list[Loop[Any, Any]] = [
+                dispatcher.loop,
+                reaper.loop,
+                batch_loop.loop,
+                read_notes.loop,
+                overdue.loop,
+            ]
             uploads = open_uploads(settings, catalog)
             if uploads is not None:
                 loops.append(uploads.loop)
