@@ -305,6 +305,17 @@ async def test_what_runs_out_of_memory_is_tried_again_outside_of_the_session(mak
     assert done.session_id is None
 
 
+async def test_a_session_does_not_wait_for_a_job_that_needs_its_place_for_a_larger_worker(make) -> None:
+    process = make(fails_first(Reason.OUT_OF_MEMORY, times=1))
+    process.max_workers = 1
+    session = await process.open(idle=0.2)
+    async with process.engine():
+        done = await process.ended(await process.submit("f"))
+        over = await process.until(session, ReservationState.ENDED)
+    assert (done.status, done.session_id) == (Status.COMPLETED, None)
+    assert over.reason is EndReason.IDLE_TIMEOUT
+
+
 async def test_a_connection_that_breaks_while_the_task_runs_keeps_the_session(make) -> None:
     process = make(connection_breaks_first)
     session = await process.open()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from gooseherd.control.executions import Executions
 from gooseherd.control.loop import Loop
-from gooseherd.control.session_permits import SessionPermits, SessionSeat, runs_outside
+from gooseherd.control.session_permits import LOOK_AHEAD, SessionPermits, SessionSeat, runs_outside
 from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import worker_need
 from gooseherd.domain.job import Job, JobId, Requester, WorkerId
@@ -206,7 +206,7 @@ class Dispatcher:
         in_flight = {job.session_id for job in await self._jobs.at_work()}
         next_ones, outside = [], []
         for owner, seat in seats.items():
-            waiting = await self._jobs.due_for(owner, _LOOK_AHEAD)
+            waiting = await self._jobs.due_for(owner, LOOK_AHEAD)
             outside += [job for job in waiting if runs_outside(job)]
             inside = [job for job in waiting if not runs_outside(job)]
             if inside and seat.ready and seat.session_id not in in_flight:

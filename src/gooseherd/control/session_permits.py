@@ -16,6 +16,9 @@ from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.session import LIVE, OUTSIDE
 
+LOOK_AHEAD: Final = 32
+"""Of an owner's due jobs, so many are looked at for the next one that runs on the session's worker."""
+
 _TRIES: Final = 2
 """Writes that somebody else came before."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ from typing import Final
 
 from gooseherd.control.loop import Loop
 from gooseherd.control.reserved_workers import ReservedWorkers
+from gooseherd.control.session_permits import LOOK_AHEAD, runs_outside
 from gooseherd.control.submission import Submissions
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.errors import LimitReached, NotFound
@@ -204,13 +205,28 @@ class Sessions:
         workers = await self._workers_of(named)
         # In the order in which jobs go: whichever is leased between the reads is in both, and not in neither.
         # One that comes and is leased after them has changed its session (SessionPermits.use).
-        depth = await self._jobs.queue_depth()
-        waiting = frozenset(requester for requester, _ in depth.pending)
+        waiting = await self._waiting({one.owner for one in sessions})
         in_flight: defaultdict[str, list[WorkerId | None]] = defaultdict(list)
         for job in await self._jobs.at_work():
             if job.session_id is not None:
                 in_flight[job.session_id].append(job.worker_id)
         return SessionsSnapshot(now, sessions, in_flight, waiting, workers, self._build, self._deployed_at)
+
+    async def _waiting(self, owners: Collection[Requester]) -> Collection[Requester]:
+        """Those of them who have jobs that wait for the session's worker.
+
+        What needs a larger one waits for another, and it may be the end of the session that makes room.
+        """
+        pending: Counter[Requester] = Counter()
+        for (requester, _), jobs in (await self._jobs.queue_depth()).pending.items():
+            pending[requester] += jobs
+        waiting = set()
+        for owner in owners:
+            if pending[owner]:
+                outside = sum(map(runs_outside, await self._jobs.due_for(owner, LOOK_AHEAD)))
+                if outside < min(pending[owner], LOOK_AHEAD):
+                    waiting.add(owner)
+        return waiting
 
     async def _workers_of(self, named: Sequence[WorkerId]) -> Sequence[WorkerView]:
         """How they are; one that the fleet does not show may have ended so long ago that it is forgotten."""

@@ -80,7 +80,7 @@ class SessionsSnapshot:
     in_flight: Mapping[str, Collection[WorkerId | None]]
     """By session: the workers of its jobs at work; None: not assigned yet."""
     waiting: Collection[Requester] = ()
-    """Who has jobs that wait."""
+    """Who has jobs that wait, other than for a larger worker than the session's."""
     workers: Sequence[WorkerView] = ()
     build: str = ""
     """Of this process; empty: builds are not looked at."""
