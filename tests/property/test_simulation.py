@@ -91,10 +91,31 @@ class FloorOfItsOwn:
         return self._own(await self._reservations.change(self._stored(seen), self._stored(wanted)))
 
 
+class IdleForGood:
+    """Reservations of which nobody learns that a session is idle no more."""
+
+    def __init__(self, reservations: SqlReservations, process: str) -> None:
+        self._reservations = reservations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reservations, name)
+
+    async def change(self, seen: Reservation, wanted: Reservation) -> Reservation | None:
+        if replace(wanted, idle_since=seen.idle_since) == seen and wanted.idle_since is None:
+            return seen
+        return await self._reservations.change(seen, wanted)
+
+
 def first_broken(defect: Defect) -> Outcome:
     schedules = Schedules(defect)
     outcomes = (schedules.run(seed) for seed in range(1, FAR))
     return next(outcome for outcome in outcomes if outcome.violations)
+
+
+def is_seen(violation: str, defect: Defect, first: int) -> bool:
+    """Whether that is seen of it; the seeds before the `first` do not show it."""
+    schedules = Schedules(defect)
+    return any(violation in one for seed in range(first, FAR) for one in schedules.run(seed).violations)
 
 
 def test_no_schedule_breaks_anything() -> None:
@@ -123,6 +144,10 @@ def test_a_reaper_that_does_not_look_at_the_finalizers_of_its_process_is_seen() 
 
 def test_a_floor_that_each_process_holds_by_itself_is_seen() -> None:
     assert "the floor is" in first_broken(Defect(reservations_of=FloorOfItsOwn)).violations[0]
+
+
+def test_a_session_that_is_idle_while_it_works_is_seen() -> None:
+    assert is_seen("ended as idle", Defect(reservations_of=IdleForGood), first=40)
 
 
 def test_a_small_day_is_done_and_says_what_it_cost() -> None:

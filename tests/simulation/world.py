@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import insert
 from tests.simulation.cloud import BUILD, PORT, Cloud, Pace, Plan, ProcessEcs, ProcessWorkers, publish
 from tests.simulation.process import LATENCY_SECONDS, Process, note_owners
+from tests.simulation.session_rules import SessionRules
 from tests.simulation.store import MemoryDatabase, ProcessDatabase, StoreFaults, virtual_now
 
 from gooseherd.control.batch_loop import BatchLoop, BatchTiming
@@ -63,7 +64,8 @@ from gooseherd.store.sql.schema import access_times
 
 RECIPE: Final = Recipe("bam-index", "1", formats.BAM)
 _LOOK: Final = (
-    "SELECT id, status, fence, attempt, reason, queued_for, running_slot, workflow_key, lease_owner FROM jobs"
+    "SELECT id, status, fence, attempt, reason, queued_for, running_slot, workflow_key, lease_owner,"
+    " session_id, json_extract(attempts, '$[#-1].worker_id') FROM jobs"
 )
 _FLOOR: Final = "SELECT count(*) FROM reservations WHERE purpose = 'floor' AND live"
 
@@ -487,6 +489,13 @@ class Seen:
     slot: int | None
     key: str
     owner: str | None
+    session: str | None
+    worker: str | None
+
+    @property
+    def in_flight(self) -> str | None:
+        """The session under whose permit it is leased now."""
+        return self.session if self.status in (Status.RUNNING, Status.FINALIZING) else None
 
 
 class Violation(AssertionError):
@@ -535,6 +544,7 @@ class World:
         self.removals = 0
         """Artifacts that retention has removed."""
         self._before: dict[str, Seen] = {}
+        self._sessions = SessionRules(self.violations.append, lambda words: self.trace(words))
         database.after_write = self._look if watch else lambda: None
         note_owners(asyncio.get_running_loop())
 
@@ -584,6 +594,8 @@ class World:
             limit = self.settings.running_limit
             if row.slot is not None and row.status not in TERMINAL and not 0 <= row.slot < limit:
                 self.violations.append(f"job {row.job_id} has slot {row.slot}, the limit is {limit}")
+        if self.settings.sessions:
+            self._sessions.look(self.database.driver, self._before, now)
         self._before = now
         if (sessions := len(self.live_sessions())) > self.settings.sessions:
             self.violations.append(f"there are {sessions} sessions, the limit is {self.settings.sessions}")
