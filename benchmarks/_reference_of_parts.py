@@ -49,10 +49,14 @@ def rows(source: Path, comment: str = "#") -> Iterator[list[str]]:
 
 
 def of_seg(source: Path) -> Iterator[list[str]]:
-    for row in rows(source):
-        sample, name, begin, end, *between, mean = (value.strip('"') for value in row)
-        if begin[:1].isdigit():
-            yield [name, str(int(begin) - 1), end, sample, mean, ".", *between]
+    """By the names of DNAcopy, or of a table that begins with the sequence; the last column is the mean."""
+    titles: list[str] = []
+    for row in ([value.strip('"') for value in found] for found in rows(source)):
+        if not titles and not any(value.isdigit() for value in row):
+            titles = row
+            continue
+        sample, name, begin, end, *between, mean = row if titles[0] != "chrom" else [".", *row]
+        yield [name, str(int(begin) - 1), end, sample, mean, ".", *between]
 
 
 def of_interval_list(source: Path) -> Iterator[list[str]]:

@@ -69,6 +69,7 @@ REFUSALS: Final = {
         r"|is no position|is no interval"
     ),
     "columns": r"\d+ columns, but",
+    "unknown headings": r"the columns .* are not known",
     "no header": r"samples have no names|a record without a header|#CHROM line names|no VCF header",
     "an older BCF": r"only BCFv2\.2 is supported",
     "carriage returns": r"lines end with carriage returns alone",

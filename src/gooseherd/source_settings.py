@@ -17,9 +17,10 @@ class SourceSettings(BaseSettings):
     source_max_bytes: Size = Field(200 * 2**30, gt=0, description="Largest source that is fetched.")
     source_bad_lines: Literal["refuse", "skip"] = Field(
         "refuse",
-        description="Lines of VCF, GFF, GTF, BED and peaks that make no record: the file is refused, or up "
-        "to 100 are left out, counted and named. Part of these files' keys: after a change they are prepared "
-        "anew when they are asked for.",
+        description="Lines of VCF, GFF, GTF, BED and its kin (peaks, tagAlign, interact), BEDPE, PAF, pairs, "
+        "bedGraph, wiggle and tables (seg, interval lists, MACS, UCSC) that make no record: the file is "
+        "refused, or up to 100 are left out, counted and named. Part of these files' keys: after a change "
+        "they are prepared anew when they are asked for.",
     )
     source_file_roots: Paths = Field(
         (),

@@ -166,7 +166,9 @@ def test_a_recipe_names_whether_bad_lines_are_left_out_where_that_matters(
     registry: ProcessorRegistry,
 ) -> None:
     skipping = default_registry(sort_memory=1 << 26, samtools_memory=1 << 26, threads=2, skip_bad_lines=True)
-    for file_format in ("vcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak"):
+    texts = ("vcf", "gff", "gff3", "gtf", "bed", "narrowpeak", "broadpeak", "tagalign", "bedgraph", "wig")
+    tables = ("seg", "interval_list", "macs", "ucsc_table", "bedpe", "paf", "pairs")
+    for file_format in (*texts, *tables):
         recipe = skipping.recipe(entry(file_format))
         assert recipe.processor_version == registry.recipe(entry(file_format)).processor_version + "s"
         for each in (skipping, registry):

@@ -40,10 +40,14 @@ async def with_dropped(
     counts = dict(report.counts)
     for what, number in found["counts"].items():
         counts[what] = counts.get(what, 0) + number
-    return NormaliserReport({**report.data, "counts": counts})
+    without = report.data["without_end_marker"] or found["without_end_marker"]
+    bad = {what: found[what] for what in ("bad_lines", "first_bad_line")}
+    return NormaliserReport({**report.data, **bad, "counts": counts, "without_end_marker": without})
 
 
-def converting(context: StepContext, source_format: Format, source: str) -> tuple[tuple[Stage, ...], str]:
+def converting(
+    context: StepContext, source_format: Format, source: str, *, skip_bad_lines: bool
+) -> tuple[tuple[Stage, ...], str]:
     """(the stages that convert the source to text, the format of that text)."""
     match source_format:
         case f if f is BCF:
@@ -57,7 +61,8 @@ def converting(context: StepContext, source_format: Format, source: str) -> tupl
             return (items,), "bed"
         case f if f in TABLES:
             refusal = context.work / _REPORT
-            argv = (f.name, source, "--report", str(refusal))
+            skipping = ("--skip-bad-lines",) if skip_bad_lines else ()
+            argv = (f.name, source, "--report", str(refusal), *skipping)
             return (program_stage("table_to_bed", *argv, refusal=refusal, reads_source=True),), "bed"
         case f if f is BEDGRAPH:
             return (), "bed"
@@ -66,10 +71,12 @@ def converting(context: StepContext, source_format: Format, source: str) -> tupl
 
 
 async def declared_contigs(context: StepContext, source_format: Format, out: Path) -> Path | None:
-    """The sequences of a bigBed or an interval list in a file: BED has no place for lengths."""
-    if source_format is INTERVAL_LIST:
+    """The sequences of a bigBed, or of a table below a header as SAM has it, in a file: BED has no place for
+    lengths.
+    """
+    if source_format in (INTERVAL_LIST, SEG):
         path, refusal = out.with_name(out.name + CONTIGS), context.work / _REPORT
-        argv = (INTERVAL_LIST.name, str(context.source), "--report", str(refusal), "--contigs", str(path))
+        argv = (source_format.name, str(context.source), "--report", str(refusal), "--contigs", str(path))
         await context.run(program_stage("table_to_bed", *argv, refusal=refusal, reads_source=True))
         return path
     if source_format is not BIGBED:

@@ -65,7 +65,7 @@ from gooseherd.processing.tools.stages import PipelineFailed, Stage, program_sta
 _KERNEL_READS: Final = frozenset({Compression.PLAIN, Compression.GZIP, Compression.BGZF, Compression.ZSTD})
 _SMALL: Final = 4 << 20
 """A source below this may expand a thousandfold, to lines that take minutes: it is checked for that first."""
-_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3), 7) | dict.fromkeys((GTF, VCF), 8)
+_SHAPES: Final = dict.fromkeys((BCF, BIGBED, GFF, GFF3, *TABLES), 7) | dict.fromkeys((GTF, VCF), 8)
 """The formats of which something else is made than in shape 6."""
 
 
@@ -75,7 +75,7 @@ SKIPPING: Final = "s"
 
 def _skips_bad_lines(budget: Budget, source_format: Format) -> bool:
     """What is converted by a library has no lines of its own."""
-    return budget.skip_bad_lines and source_format not in CONVERTED
+    return budget.skip_bad_lines and source_format not in (BCF, BIGBED)
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,14 @@ class SortedText:
             return self.source_format is not BCF or detected.compression is not Compression.ZSTD
         return kernel is None or detected.compression in _KERNEL_READS
 
+    @property
+    def _skips_bad_lines(self) -> bool:
+        return _skips_bad_lines(self.budget, self.source_format)
+
+    def _converting(self, context: StepContext, source: str) -> tuple[tuple[Stage, ...], str]:
+        # What becomes of a table is read by no rules that it may break.
+        return converting(context, self.source_format, source, skip_bad_lines=self._skips_bad_lines)
+
     def _data(self, given: StepInput, path: Path) -> Produced:
         name = text_name(given.source, self.source_format, self.target)
         return Produced(Kind.DATA, path, f"data.{self.target.suffix}.gz", name)
@@ -195,8 +203,8 @@ class SortedText:
             level=self.budget.level,
             density=out.with_name(out.name + SUFFIX) if self.budget.density else None,
             contigs=await declared_contigs(context, self.source_format, out),
-            refuse_empty=True,
-            skip_bad_lines=_skips_bad_lines(self.budget, self.source_format),
+            refuse_empty=self.source_format not in TABLES,
+            skip_bad_lines=self._skips_bad_lines and self.source_format not in TABLES,
             keep=self.source_format not in CONVERTED,
         )
         async with context.verifying():
@@ -253,7 +261,7 @@ class SortedText:
 
     async def _run(self, context: StepContext, kernel: Path, call: KernelCall, detected: Detection) -> None:
         source, feed = context.source_input()
-        before, reader = converting(context, self.source_format, source)
+        before, reader = self._converting(context, source)
         reads = None if before or feed is not None else context.source
         call = replace(call, format=reader, source=reads)
         stage = Stage(PROGRAM, call.argv(kernel), refusal=call.report)
@@ -262,7 +270,7 @@ class SortedText:
 
     async def _by_sort(self, context: StepContext, out: Path, detected: Detection) -> NormaliserReport:
         """The same by the normaliser in Python, which finds out whether to sort, GNU sort and bgzip."""
-        before, reader = converting(context, self.source_format, str(context.source))
+        before, reader = self._converting(context, str(context.source))
         header, added, records = (context.work / name for name in ("header", "added", "records"))
         source = None if before else context.source
         contigs = await declared_contigs(context, self.source_format, out)
@@ -273,7 +281,8 @@ class SortedText:
             header=header,
             added=added,
             contigs=contigs,
-            skip_bad_lines=_skips_bad_lines(self.budget, self.source_format),
+            skip_bad_lines=self._skips_bad_lines and self.source_format not in TABLES,
+            may_be_empty=self.source_format in TABLES,
         )
         try:
             watch = self._watch(context, detected, records, 1.0, (0.0, 0.4))

@@ -217,6 +217,7 @@ class StepContext:
         added: Path | None = None,
         contigs: Path | None = None,
         skip_bad_lines: bool = False,
+        may_be_empty: bool = False,
     ) -> Stage:
         """`programs/normalise.py` as a stage; `source` None reads from the stage before."""
         path = self.work / report
@@ -230,6 +231,7 @@ class StepContext:
             *(("--added", str(added)) if added else ()),
             *(("--contigs", str(contigs)) if contigs else ()),
             *(("--skip-bad-lines",) if skip_bad_lines else ()),
+            *(("--may-be-empty",) if may_be_empty else ()),
             refusal=path,
             reads_source=True,
         )

@@ -127,6 +127,18 @@ async def test_bedgraph_that_is_called_wiggle_is_read(process: Process) -> None:
 
 
 ODD: dict[str, tuple[bytes, Values, dict[str, int], str]] = {
+    "no value": (
+        b"c\t0\t10\tNA\nc\t10\t15\tn/a\n",
+        {},
+        {"without_number": 2},
+        "no record has a value",
+    ),
+    "nothing but a track line": (
+        b"track type=bedGraph\n",
+        {},
+        {"display_lines": 1},
+        "no record has a value",
+    ),
     "overlaps": (
         b"c\t0\t10\t1\nc\t5\t15\t2\nc\t5\t9\t3\nc\t15\t20\t4\n",
         {"c": [(0, 10, 1), (10, 15, 2), (15, 20, 4)]},
@@ -172,6 +184,76 @@ ODD: dict[str, tuple[bytes, Values, dict[str, int], str]] = {
 }
 
 
+ODD_WIG: dict[str, tuple[bytes, Values, dict[str, int], str]] = {
+    "no number at a step": (
+        b"fixedStep chrom=c start=1 step=10 span=5\n1\nNaN\nNA\nn/a\n-inf\n2\n",
+        {"c": [(0, 5, 1), (50, 55, 2)]},
+        {"without_number": 4},
+        "without a finite number",
+    ),
+    "no number at a position": (
+        b"variableStep chrom=c span=2\n5 NA\n7 2\n9 nan\n",
+        {"c": [(6, 8, 2)]},
+        {"without_number": 2},
+        "without a finite number",
+    ),
+    "no number in bedGraph": (
+        b"track type=wiggle_0\nc 0 10 NA\nc 10 12 3\nc 12 13 .\n",
+        {"c": [(10, 12, 3)]},
+        {"without_number": 2, "display_lines": 1},
+        "without a finite number",
+    ),
+    "no value": (
+        b"fixedStep chrom=c start=1 step=1\nNA\nNA\n",
+        {},
+        {"without_number": 2},
+        "no record has a value",
+    ),
+    "nothing but a track line": (
+        b"track type=wiggle_0\n",
+        {},
+        {"display_lines": 1},
+        "no record has a value",
+    ),
+    "nothing but a declaration": (b"variableStep chrom=c\n", {}, {}, "no record has a value"),
+    "positions in powers of ten": (
+        b"variableStep chrom=c span=1e1\n1e+06 5\nfixedStep chrom=d start=1e+03 step=10.0\n7\nd 2e3 2010 8\n",
+        {"c": [(999_999, 1_000_009, 5)], "d": [(999, 1000, 7), (2000, 2010, 8)]},
+        {"respelt_coordinates": 2},
+        "respelt",
+    ),
+    "bedGraph of a sequence with a number for a name": (
+        b"fixedStep chrom=2 start=1 step=1\n7\n1 5 9 8\n",
+        {"1": [(5, 9, 8)], "2": [(0, 1, 7)]},
+        {},
+        "",
+    ),
+    "a byte order mark and carriage returns": (
+        b"\xef\xbb\xbfvariableStep chrom=c\r\n5 1\r\n",
+        {"c": [(4, 5, 1)]},
+        {"byte_order_mark": 1, "carriage_returns": 2},
+        "byte order mark",
+    ),
+}
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["kernel", "sort"])
+@pytest.mark.parametrize("what", ODD_WIG)
+async def test_odd_wiggle_is_put_right_and_told(process: Process, what: str, bare: bool) -> None:
+    source, wanted, counts, words = ODD_WIG[what]
+    registry = default_registry(
+        sort_memory=32 << 20,
+        samtools_memory=64 << 20,
+        threads=2,
+        search_path="/usr/bin:/bin" if bare else None,
+    )
+    made = await process(source, "wig", using=registry)
+    assert made.failure is None, made.failure
+    assert in_bigwig(made) == wanted
+    assert {k: v for k, v in made.counts.items() if k != "records"} == counts
+    assert words in made.notes
+
+
 @pytest.mark.parametrize("what", ODD)
 async def test_what_can_be_put_right_is_and_is_told(process: Process, what: str) -> None:
     source, wanted, counts, words = ODD[what]
@@ -187,7 +269,12 @@ REFUSED = [
     ("bedgraph", b"c\t5\t6\n", "the record c:5-6 has no value"),
     ("bedgraph", b"c\t6\t5\t1\n", "line 1: start 6 is after end 5"),
     ("bedgraph", b"c\t5\t6\t1e39\n", "larger than any of a bigWig"),
-    ("bedgraph", b"track type=bedGraph\n", "no values"),
+    ("bedgraph", b"c\t5\t6\t1_0\n", "the value '1_0' of the record c:5-6 is no number"),
+    ("bedgraph", b"\n\n", "no content"),
+    ("wig", b"\n\n", "no content"),
+    ("wig", b"variableStep chrom=c\n5 1_0\n", "line 2: the value '1_0' is no number"),
+    ("wig", b"variableStep chrom=c\n5 1\0\n", "line 2: a NUL byte"),
+    ("wig", b"variableStep chrom=#c\n5 1\n", "line 1: the sequence name starts with #"),
     ("bedgraph", b"", "empty"),
     ("bedgraph", b">chr1\nACGT\n", "the file is fasta"),
     ("bedgraph", b"\xff\t5\t6\t1\n", "is no text"),
@@ -199,8 +286,8 @@ REFUSED = [
     ("wig", b"fixedStep chrom=c start=5 step=2 span=3\n1\n", "line 1: span=3 is larger than step=2"),
     ("wig", b"fixedStep chrom=c start=5 step=2 color=3\n1\n", "line 1: 'color=3' is no setting"),
     ("wig", b"fixedStep chrom=c start=x step=2\n1\n", "line 1: start='x' is no number"),
-    ("wig", b"fixedStep chrom=c start=1 step=2\nabc\n", "line 2: 'abc' is neither"),
-    ("wig", b"track type=wiggle_0\n", "no records"),
+    ("wig", b"fixedStep chrom=c start=1 step=2\nabc\n", "line 2: the value 'abc' is no number"),
+    ("wig", b"track type=wiggle_0\nabc\n", "line 2: 'abc' is neither"),
     ("bed", b"fixedStep chrom=c start=1 step=2\n1\n", "the file is wig"),
     ("wig", b"\x26\xfc\x8f\x88" + bytes(60), "the file is bigwig"),
 ]

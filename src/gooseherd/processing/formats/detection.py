@@ -118,6 +118,7 @@ _ONE_TEXT: Final[tuple[frozenset[str], ...]] = (
     frozenset({BED.name, SEG.name}),
     frozenset({BED.name, INTERVAL_LIST.name}),
     frozenset({SAM.name, INTERVAL_LIST.name}),
+    frozenset({SAM.name, SEG.name}),
     frozenset({BED.name, MACS.name}),
     frozenset({BED.name, UCSC_TABLE.name}),
 )

@@ -13,7 +13,7 @@ from typing import Final
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.formats.records import refuse
+from gooseherd.processing.formats.bad_lines import refuse
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS
 
 _FOREIGN: Final = re.compile(rb"[^A-Za-z*.\n-]")

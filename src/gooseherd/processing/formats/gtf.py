@@ -10,8 +10,8 @@ from typing import Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.bad_lines import refuse
 from gooseherd.processing.formats.parents import About, Parent, Parents, Query
-from gooseherd.processing.formats.records import refuse
 from gooseherd.processing.formats.text import Gff
 
 _TYPE, _STRAND, _ATTRIBUTES = 2, 6, 8

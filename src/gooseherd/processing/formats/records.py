@@ -15,8 +15,9 @@ from operator import gt
 from typing import Final
 
 from gooseherd.domain.contig import Contig
-from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.bad_lines import LineCounts, NoRecord, bad_line, refuse
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS
 
 MAX_COORDINATE: Final = (1 << 31) - 1
@@ -33,29 +34,13 @@ _HEADING: Final = re.compile(rb"beg|from|left|pos|.*(?:start|begin|position).*",
 _MOST_LETTERS: Final = 32
 _HEADER_LINES: Final = frozenset({"display_lines", "heading_lines", "replaced_header_lines"})
 """Counts of what stands above records and is not kept."""
-MOST_BAD_LINES: Final = 100
-"""So many are left out, if any are: a note names each; more are no mistakes but another format."""
 WIDE_RECORDS: Final = "wide_records"
 """Counts records that stay as they are."""
 _OF_A_RECORD: Final = ("spaced_lines", "respelt_coordinates", WIDE_RECORDS)
 """Counts of what is no more to be told of a line that is left out."""
 
 
-def refuse(line: int, problem: str) -> StepFailed:
-    """A source_invalid that names the line, counted from 1 in the uncompressed file."""
-    return StepFailed.because(Reason.SOURCE_INVALID, f"line {line}: {problem}")
-
-
-class NoRecord(StepFailed):
-    """A line in place of a record makes none; the file may still be good without it."""
-
-
-def bad_line(line: int, problem: str) -> NoRecord:
-    """As `refuse`, of what `skip_bad_lines` leaves out."""
-    return NoRecord(refuse(line, problem).failure)
-
-
-def _whole_number(text: bytes) -> int | None:
+def whole_number(text: bytes) -> int | None:
     """In any exact spelling: 1e3, 10.0, +7, 007, with spaces around it."""
     if _PLAIN_INT.fullmatch(text):
         return int(text)
@@ -75,7 +60,7 @@ def _blocks(names: Sequence[bytes]) -> Iterable[tuple[bytes, int]]:
     return ((name, len(list(run))) for name, run in groupby(names))
 
 
-class Records:
+class Records(LineCounts):
     """The reader of one file; its attributes hold the counts and what the records have in common."""
 
     columns = 3
@@ -94,21 +79,16 @@ class Records:
     )
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.header: list[bytes] = []
-        self.counts: dict[str, int] = {}
-        self.lines = 0
-        """All lines that were read, kept or dropped."""
-        self.records = 0
         self.max_end = 0
         self.lengths: dict[bytes, int] = {}
         self.seen: set[bytes] = set()
         self.over = False
         """Among sequences that follow the records (GFF3 §FASTA)."""
-        self.skip_bad_lines = False
-        self.bad_lines: list[int] = []
-        """The numbers of lines that were left out because they make no record."""
-        self.first_bad_line: Failure | None = None
+        self.may_be_empty = False
+        """Not even a header is needed."""
         self.open_end = False
         """The last line had no newline: by itself nothing odd."""
         self.ordered = True
@@ -176,10 +156,6 @@ class Records:
                     f"more than {MAX_CONTIGS} different sequence names: this is no {self.name}",
                 )
 
-    def count(self, what: str, by: int = 1) -> None:
-        """Remember that something was changed or dropped."""
-        self.counts[what] = self.counts.get(what, 0) + by
-
     # -- lines -----------------------------------------------------------------------------
 
     def line(self, number: int, line: bytes) -> bytes:
@@ -208,19 +184,8 @@ class Records:
             return self.record(number, line)
         except NoRecord as bad:
             self.counts = {what: n for what, n in (self.counts | before).items() if n}
-            self._skip(number, bad.failure)
+            self.leave_out(number, bad.failure)
             return b""
-
-    def _skip(self, number: int, why: Failure) -> None:
-        if self.first_bad_line is None:
-            self.first_bad_line = why
-        elif len(self.bad_lines) == MOST_BAD_LINES:
-            first = self.first_bad_line.detail[:300]
-            raise StepFailed.because(
-                why.reason, f"more than {MOST_BAD_LINES} lines are no records, the first of them {first}"
-            )
-        self.bad_lines.append(number)
-        self.count("bad_lines")
 
     def sequence_line(self, number: int, line: bytes) -> bool:
         """Whether it belongs to sequences that follow the records."""
@@ -266,7 +231,7 @@ class Records:
     def _has_positions(self, fields: list[bytes]) -> bool:
         """Whether these columns are enough, with numbers where positions belong."""
         return len(fields) >= self.columns and all(
-            _whole_number(fields[at]) is not None for at in (self.begin, self.end)
+            whole_number(fields[at]) is not None for at in (self.begin, self.end)
         )
 
     def _split_at_spaces(self, line: bytes, fields: list[bytes]) -> list[bytes]:
@@ -291,7 +256,7 @@ class Records:
     def coordinate(self, number: int, fields: list[bytes], column: int) -> int:
         """The whole number in that column, rewritten when it was spelt oddly (1e3, 10.0, 007)."""
         text = fields[column]
-        value = _whole_number(text)
+        value = whole_number(text)
         if value is None:
             shown = text[:40].decode("utf-8", "replace")
             raise bad_line(number, f"column {column + 1} is {shown!r}, which is not a whole number")
@@ -312,9 +277,9 @@ class Records:
         Raises:
             StepFailed: there was neither a record nor a header, or there were bad lines alone.
         """
-        if self.first_bad_line is not None and not self.records:
-            raise StepFailed(self.first_bad_line)
-        if not (self.records or self.lengths or self.header or self.counts.keys() & _HEADER_LINES):
+        self.refuse_bad_lines_alone()
+        content = self.records or self.lengths or self.header or self.counts.keys() & _HEADER_LINES
+        if not content and not self.may_be_empty:
             raise StepFailed.because(Reason.SOURCE_INVALID, f"no {self.called}: the file has no content")
         return b"".join(line + b"\n" for line in self.header)
 

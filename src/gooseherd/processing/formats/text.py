@@ -8,7 +8,8 @@ from operator import add
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processing.formats.records import INT, MAX_COORDINATE, WIDE_RECORDS, Records, bad_line, refuse
+from gooseherd.processing.formats.bad_lines import bad_line, refuse
+from gooseherd.processing.formats.records import INT, MAX_COORDINATE, WIDE_RECORDS, Records
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS, contigs_of
 from gooseherd.processing.formats.variant_end import HINTS, variant_end
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gooseherd.domain.contig import Contig
-from gooseherd.processing.formats.records import MAX_COORDINATE, Records, bad_line, refuse
+from gooseherd.processing.formats.bad_lines import bad_line, refuse
+from gooseherd.processing.formats.records import MAX_COORDINATE, Records
 from gooseherd.processing.formats.sam_header import MAX_CONTIGS
 
 Sink = Callable[[bytes], object]

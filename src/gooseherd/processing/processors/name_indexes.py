@@ -79,7 +79,8 @@ class NameIndex:
         context = StepContext(given, self.budget)
         detected = await context.detect(self.source_format)
         ix, ixx, found, written = (context.work / name for name in ("out.ix", "out.ixx", "found", "written"))
-        before, reader = converting(context, self.source_format, str(context.source))
+        # Lines that make no record have no names; those of other formats are not read either.
+        before, reader = converting(context, self.source_format, str(context.source), skip_bad_lines=True)
         source = "-" if before else str(context.source)
         reading = program_stage(
             "read_names", reader, source, "--report", str(found), "--most", str(MOST_NAMES),

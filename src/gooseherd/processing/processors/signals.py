@@ -13,6 +13,7 @@ from gooseherd.domain.contig import Contig
 from gooseherd.domain.formats import BEDGRAPH, WIG, Format
 from gooseherd.domain.processing import Produced, Step, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
+from gooseherd.processing.formats.bad_lines import MOST_BAD_LINES
 from gooseherd.processing.formats.targets import Target
 from gooseherd.processing.intervals import SKIPPING, SortedText
 from gooseherd.processing.step_context import KEPT_NOTE, Budget, StepContext, quickest_level, stem
@@ -20,6 +21,7 @@ from gooseherd.processing.tools.stages import program_stage
 
 _TARGET: Final = Target("bedgraph", "bed", 2)
 _LENGTHS_NOTE: Final = "the source names no lengths of sequences: each ends where its last value does"
+_EMPTY_NOTE: Final = "no record has a value: the bigWig is empty"
 _SENTENCES: Final[dict[str, str]] = {
     "overlapping_records": "records overlap: the bases of both have the value of the one that begins first",
     "without_number": "records without a finite number for a value were left out",
@@ -42,8 +44,7 @@ class SignalProcessor:
 
     def version(self, source_format: Format) -> str:
         """Shape; the level is that of nothing; and whether bad lines are left out."""
-        skipping = SKIPPING if self.budget.skip_bad_lines and source_format is BEDGRAPH else ""
-        return f"1.1{skipping}"
+        return f"1.2{SKIPPING if self.budget.skip_bad_lines else ''}"
 
     def filenames(self, source: SourceFile) -> Mapping[Kind, str]:
         """As the step calls them."""
@@ -80,7 +81,10 @@ class BigWigOfText:
         context = StepContext(given, self.budget)
         out, spool, report = (context.work / name for name in ("data.bw", "spool", "signal.json"))
         source = context.link(data, "sorted.gz")
-        argv = (str(source), str(out), "--spool", str(spool), "--report", str(report))
+        skipping: tuple[str, ...] = ()
+        if self.budget.skip_bad_lines:
+            skipping = ("--skip-bad-values", str(MOST_BAD_LINES - text.counts.get("bad_lines", 0)))
+        argv = (str(source), str(out), "--spool", str(spool), "--report", str(report), *skipping)
         await context.run(program_stage("write_signal", *argv, refusal=report, reads_source=True))
         found: dict[str, Any] = json.loads(await asyncio.to_thread(report.read_bytes))
         await context.verify("bigwig", out, report)
@@ -89,7 +93,17 @@ class BigWigOfText:
         given.report(1.0, given.path.stat().st_size, out.stat().st_size)
         counts = {what: n for what, n in text.counts.items() if what != "max_end"}
         counts |= {what: n + counts.get(what, 0) for what, n in found["counts"].items()}
-        notes = (*(note for note in text.notes if note != KEPT_NOTE), *self._notes(text, counts))
+        notes = (
+            *(note for note in text.notes if note != KEPT_NOTE),
+            *self._notes(text, counts, found["values"]),
+        )
+        if bad := found["bad_values"]:
+            are = (
+                "record whose value is no number was"
+                if len(bad) == 1
+                else "records whose values are no numbers were"
+            )
+            notes += (f"{len(bad)} {are} left out: {', '.join(bad)}",)
         return StepOutput(
             files=(Produced(Kind.DATA, out, "data.bw", self.processor.filenames(given.source)[Kind.DATA]),),
             contigs=tuple(Contig(name, length) for name, length in found["contigs"]),
@@ -98,10 +112,10 @@ class BigWigOfText:
             tools=text.tools,
         )
 
-    def _notes(self, text: StepOutput, counts: Mapping[str, int]) -> tuple[str, ...]:
+    def _notes(self, text: StepOutput, counts: Mapping[str, int], values: int) -> tuple[str, ...]:
         # What was dropped on the way to the text, its own notes say.
         own = (what for what in _SENTENCES if counts.get(what) and not text.counts.get(what))
-        return (*(_SENTENCES[what] for what in own), _LENGTHS_NOTE)
+        return (*(_SENTENCES[what] for what in own), _LENGTHS_NOTE if values else _EMPTY_NOTE)
 
 
 def _nobody(_: Produced) -> None:

@@ -1,12 +1,13 @@
 """The streaming normaliser, a program of its own: one source in, clean records out.
 
     python -m gooseherd.processing.programs.normalise FORMAT SOURCE --report FILE
-        [--header FILE] [--added FILE] [--contigs FILE] [--skip-bad-lines]
+        [--header FILE] [--added FILE] [--contigs FILE] [--skip-bad-lines] [--may-be-empty]
 
 Writes the records to standard output, the header to one file, records that the source lacks to another,
 and to the report, as JSON, the counts of changes or why the source was refused. The sequences in FILE, a
 name and a length by TAB on each line, count as declared. With --skip-bad-lines a few lines that make no
-record are left out, and the report names them. Being a process of its
+record are left out, and the report names them. With --may-be-empty nothing at all is a text without records:
+what converts the source in front has judged that. Being a process of its
 own makes it a pipeline stage: under the same limits, and a crash is an exit status.
 
 Exit status: 0; 65 the source was refused, and the report says why.
@@ -27,6 +28,7 @@ from typing import Any, BinaryIO, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.bad_lines import refuse
 from gooseherd.processing.formats.decompression import (
     END_MARKER_MISSING,
     MAX_BYTES,
@@ -35,7 +37,7 @@ from gooseherd.processing.formats.decompression import (
     refuse_decompression_bomb,
 )
 from gooseherd.processing.formats.readers import MAX_LINE, reader_of
-from gooseherd.processing.formats.records import Records, refuse
+from gooseherd.processing.formats.records import Records
 
 REFUSED: Final = 65
 """EX_DATAERR of sysexits.h."""
@@ -90,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--added", type=Path)
     parser.add_argument("--contigs", type=Path)
     parser.add_argument("--skip-bad-lines", action="store_true")
+    parser.add_argument("--may-be-empty", action="store_true")
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
     given = parser.parse_args(argv)
     try:
@@ -107,6 +110,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(given: argparse.Namespace) -> None:
     reader = reader_of(given.format)
     reader.skip_bad_lines = given.skip_bad_lines
+    reader.may_be_empty = given.may_be_empty
     if given.contigs:
         reader.lengths = read_contigs(given.contigs)
     found = Inflation()

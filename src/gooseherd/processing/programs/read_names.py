@@ -23,6 +23,7 @@ from typing import BinaryIO, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats.bad_lines import refuse
 from gooseherd.processing.formats.decompression import (
     MAX_BYTES,
     Inflation,
@@ -31,7 +32,6 @@ from gooseherd.processing.formats.decompression import (
 )
 from gooseherd.processing.formats.name_lines import BedNames, GffNames, NameLines
 from gooseherd.processing.formats.readers import MAX_LINE
-from gooseherd.processing.formats.records import refuse
 
 _REFUSED: Final = 65
 """EX_DATAERR of sysexits.h."""

@@ -1,10 +1,13 @@
 """Writes a bigWig of sorted bedGraph in BGZF; a program of its own, because a library in C writes it.
 
     python -m gooseherd.processing.programs.write_signal DATA OUT --spool FILE --report FILE
+        [--skip-bad-values NUMBER]
 
 A bigWig names its sequences and their lengths before all values, and bedGraph says no lengths: the values go
 to the spool first, twelve bytes each. No base of a bigWig has two values: of records that overlap, the one
-that begins first has the bases. Lengths are where the last value of a sequence ends.
+that begins first has the bases. Lengths are where the last value of a sequence ends. Without any value the
+bigWig is empty. With --skip-bad-values up to so many records whose value is no number are left out, and the
+report names their places.
 
 The report has, as JSON, the sequences, the counts of what was changed, and a sample of values for whoever
 checks the result. Exit status 65: the source was refused, and the report says why.
@@ -27,6 +30,8 @@ from typing import Any, BinaryIO, Final
 
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.formats import bigwig
+from gooseherd.processing.formats.signal_value import value_of
 
 _CHUNK: Final = 1 << 20
 _BATCH: Final = 1 << 16
@@ -41,8 +46,11 @@ _LONGEST_NAME: Final = 255
 class Spool:
     """Values of sorted records without overlaps, in a file, and what is known of their sequences."""
 
-    def __init__(self, file: BinaryIO, chance: random.Random) -> None:
+    def __init__(self, file: BinaryIO, chance: random.Random, most_bad: int | None = None) -> None:
         self._file = file
+        self._most_bad = most_bad
+        """Records without a value that are left out; None: the first refuses the file."""
+        self.bad_values: list[str] = []
         self._chance = chance
         self.sequences: list[tuple[bytes, int, int]] = []
         """Name, values, end of the last."""
@@ -73,7 +81,11 @@ class Spool:
         try:
             starts = [int(row[1]) for row in rows]
             ends = [int(row[2]) for row in rows]
-            values = [float(row[3]) for row in rows]
+            words = [row[3] for row in rows]
+            # Python takes 1_0 for 10.
+            if b"_" in b"\t".join(words):
+                raise ValueError("one of them is no number")
+            values = list(map(float, words))
         except (ValueError, IndexError):
             starts, ends, values = self._one_by_one(name, rows)
         if any(len(row) > 4 for row in rows):
@@ -90,21 +102,25 @@ class Spool:
         starts, ends, values = [], [], []
         for row in rows:
             place = f"{_text(name)}:{_text(row[1])}-{_text(row[2])}"
-            if len(row) < 4:
-                raise _refused(f"the record {place} has no value: bedGraph has 4 columns")
-            if row[3].strip().upper() in (b"NA", b"N/A", b".", b""):
-                value = math.nan
-            else:
-                try:
-                    value = float(row[3])
-                except ValueError:
-                    raise _refused(
-                        f"the value {_text(row[3])!r} of the record {place} is no number"
-                    ) from None
+            value = value_of(row[3].strip()) if len(row) > 3 else None
+            if value is None:
+                self._leave_out(place, row)
+                continue
             starts.append(int(row[1]))
             ends.append(int(row[2]))
             values.append(value)
         return starts, ends, values
+
+    def _leave_out(self, place: str, row: list[bytes]) -> None:
+        problem = f"the record {place} has no value: bedGraph has 4 columns"
+        if len(row) > 3:
+            problem = f"the value {_text(row[3])!r} of the record {place} is no number"
+        if self._most_bad is None:
+            raise _refused(problem)
+        if len(self.bad_values) >= self._most_bad:
+            raise _refused(f"more than {self._most_bad} records without a value, such as: {problem}")
+        self.bad_values.append(place)
+        self._count("bad_lines")
 
     def _without_overlaps(
         self, starts: list[int], ends: list[int], values: list[float]
@@ -160,9 +176,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--spool", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--skip-bad-values", type=int)
     given = parser.parse_args(argv)
     try:
-        report = convert(given.data, given.out, given.spool)
+        report = convert(given.data, given.out, given.spool, given.skip_bad_values)
     except StepFailed as refused:
         failure = refused.failure
     except MemoryError:
@@ -174,26 +191,31 @@ def main(argv: Sequence[str]) -> int:
     return 65
 
 
-def convert(data: Path, out: Path, spool: Path) -> dict[str, Any]:
+def convert(data: Path, out: Path, spool: Path, most_bad: int | None) -> dict[str, Any]:
     """Make the file; the report.
 
     Raises:
         StepFailed: source_invalid.
     """
     with spool.open("wb") as file:
-        found = Spool(file, random.Random(data.stat().st_size))  # noqa: S311 - the same file, the same sample
+        found = Spool(file, random.Random(data.stat().st_size), most_bad)  # noqa: S311 - one sample a file
         for lines in _lines(data):
             found.take(lines)
     sequences = [sequence for sequence in found.sequences if sequence[1]]
+    if not sequences and found.bad_values:
+        raise _refused(f"no record has a value, the first is {found.bad_values[0]}")
     if not sequences:
-        raise _refused("no values: the file has no content")
-    with spool.open("rb") as file:
-        write_bigwig(out, sequences, file)
+        # The library writes none of that kind that it reads.
+        bigwig.write_bigwig(out, (), 1)
+    else:
+        with spool.open("rb") as file:
+            write_bigwig(out, sequences, file)
     return {
         "contigs": [[_name(name), end] for name, _, end in sequences],
         "values": found.values,
         "covered": found.covered,
         "counts": found.counts,
+        "bad_values": found.bad_values,
         "sample": found.sample,
     }
 
