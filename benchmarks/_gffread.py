@@ -1,8 +1,9 @@
-"""What gffread makes of a GTF: the transcripts, and the genes that it clusters."""
+"""What gffread makes of a GTF, transcripts and the genes that it clusters; whether an artifact agrees."""
 
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,11 +61,12 @@ def clustered(source: Path, found: Sequence[Feature]) -> Clusters:
     above = {
         (one.place, one.about["transcript_id"]): one.about["Parent"]
         for one in found
-        if one.kind == "transcript"
+        if one.kind == "transcript" and "Parent" in one.about
     }
     made = Clusters(genes)
     for one in by_gffread(source, "--cluster-only"):
-        if one.kind == "transcript":
+        # Of a transcript whose lines name no gene there is none to judge.
+        if one.kind == "transcript" and "geneID" in one.about:
             gene = above[one.place, one.about["ID"]]
             made.inside.setdefault((one.contig, gene), []).append(one)
             made.loci.setdefault((one.about["geneID"], one.about["locus"]), []).append((gene, one))
@@ -90,3 +92,74 @@ def overlap(inside: Sequence[Feature]) -> bool:
 def extent(inside: Sequence[Feature]) -> tuple[int, int]:
     """From the first base of them to the last."""
     return min(one.start for one in inside), max(one.end for one in inside)
+
+
+def misplaced_parents(source: Sequence[bytes], made: Sequence[bytes]) -> str:
+    """Why the lines of an artifact are not those of the source below parents that hold them; "": they are."""
+    found = features([line.decode() for line in made])
+    wanted, kept = (Counter(map(columns_of, lines)) for lines in (source, made))
+    if lost := wanted - kept:
+        return f"lines of the source are lost: {next(iter(lost))!r}"
+    known: dict[tuple[str, str], tuple[int, Feature]] = {}
+    for number, one in enumerate(found):
+        if "ID" in one.about and known.setdefault((one.contig, one.about["ID"]), (number, one))[1] is not one:
+            return f"two features are {one.about['ID']}"
+    for number, one in enumerate(found):
+        if "Parent" not in one.about:
+            continue
+        if (one.contig, one.about["Parent"]) not in known:
+            return f"{one} has a parent that is not there"
+        place, above = known[one.contig, one.about["Parent"]]
+        if above.strand != one.strand or not above.start <= one.start <= one.end <= above.end:
+            return f"{one} is not within its parent {above}"
+        if place > number and columns_of(made[place]) not in wanted:
+            return f"{one} stands above its parent, which was added"
+    return stretched_parents(wanted, made, found)
+
+
+def stretched_parents(
+    wanted: Counter[tuple[bytes, ...]], made: Sequence[bytes], found: Sequence[Feature]
+) -> str:
+    """Which parent that is not among the lines `wanted` is not as long as its children reach; "": none."""
+    inside: dict[tuple[str, str], list[Feature]] = {}
+    for one in found:
+        if "Parent" in one.about:
+            inside.setdefault((one.contig, one.about["Parent"]), []).append(one)
+    for line, one in zip(made, found, strict=True):
+        if columns_of(line) not in wanted:
+            children = inside.get((one.contig, one.about["ID"]))
+            if children is None:
+                return f"{one} was added, and is the parent of nothing"
+            if (one.start, one.end) != extent(children):
+                return f"{one} was added, and its children reach over {extent(children)}"
+    return ""
+
+
+def misplaced_transcripts(source: Sequence[bytes], made: Sequence[bytes], plain: Path) -> str:
+    """Why parents that were added are not where gffread has them in `plain`, the source; "": they are."""
+    wanted, found = Counter(map(columns_of, source)), features([line.decode() for line in made])
+    lines = list(zip(map(columns_of, made), found, strict=True))
+    own = {
+        one.about.get("transcript_id") for line, one in lines if one.kind == "transcript" and line in wanted
+    }
+    added = Counter(one.place for line, one in lines if one.kind == "transcript" and line not in wanted)
+    expected = Counter(
+        one.place for one in by_gffread(plain) if one.kind == "transcript" and one.about["ID"] not in own
+    )
+    if added != expected:
+        return f"transcripts were added at {added - expected}, gffread has them at {expected - added}"
+    if any(line[2] == b"gene" for line in wanted):
+        return ""  # The genes are those that have lines; gffread leaves these out.
+    by_cluster = clustered(plain, found)
+    for (name, _), of_locus in by_cluster.loci.items():
+        if len({gene for gene, _ in of_locus}) > 1:
+            return f"what gffread clusters of {name} has several genes"
+    for key, transcripts in by_cluster.inside.items():
+        if not overlap(transcripts):
+            return f"gene {key} holds what does not overlap"
+    return ""
+
+
+def columns_of(line: bytes) -> tuple[bytes, ...]:
+    """All but the attributes, which are spelt otherwise in an artifact."""
+    return tuple(line.split(b"\t", 8)[:8])

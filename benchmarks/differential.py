@@ -42,7 +42,16 @@ from unittest import mock
 import pyBigWig
 import pysam
 from _generated import FAR, FORMATS, LAST, Generated, bgzipped, generate, in_artifacts_order
-from _gffread import Feature, by_gffread, clustered, extent, features, overlap, transcripts_of
+from _gffread import (
+    Feature,
+    by_gffread,
+    clustered,
+    extent,
+    features,
+    misplaced_parents,
+    overlap,
+    transcripts_of,
+)
 from backports import zstd
 
 from gooseherd.domain.artifact import Kind
@@ -310,26 +319,9 @@ def judge_density(given: Generated, spans: Sequence[Span], made: Made) -> None:
 
 def judge_gtf(given: Generated, lines: Sequence[bytes], home: Path, tally: Tally) -> None:
     """Every line is there; parents hold their children, and those that were added stand above them."""
+    if problem := misplaced_parents(given.lines, lines):
+        raise Wrong(problem)
     found = features([line.decode() for line in lines])
-    kept = Counter(line.rsplit(b"\t", 1)[0] for line in lines)
-    lost = Counter(line.rsplit(b"\t", 1)[0] for line in given.lines) - kept
-    if lost:
-        raise Wrong(f"lines of the source are lost: {next(iter(lost))!r}")
-    known: dict[tuple[str, str], tuple[int, Feature]] = {}
-    for number, one in enumerate(found):
-        if "ID" in one.about and known.setdefault((one.contig, one.about["ID"]), (number, one))[1] is not one:
-            raise Wrong(f"two features are {one.about['ID']}")
-    own = kept & Counter(line.rsplit(b"\t", 1)[0] for line in given.lines)
-    for number, one in enumerate(found):
-        if "Parent" not in one.about:
-            continue
-        if (one.contig, one.about["Parent"]) not in known:
-            raise Wrong(f"{one} has a parent that is not there")
-        place, above = known[one.contig, one.about["Parent"]]
-        if above.strand != one.strand or not above.start <= one.start <= one.end <= above.end:
-            raise Wrong(f"{one} is not within its parent {above}")
-        if place > number and lines[place].rsplit(b"\t", 1)[0] not in own:
-            raise Wrong(f"{one} stands above its parent, which was added")
     if "placeholder" in given.about:
         # gffread takes one id on a strand for one transcript, whosever it is.
         genes = {one.place for one in found if one.kind == "gene"}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -24,21 +25,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pysam
 from _made_files import make_files
 from _reference import Differs, Reads, Text, tool
 from _reference_of_parts import ENDS, TABLES, Sequences, Table, TwoEnds, Values
+from _references import brought_from, named_for
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import (
     BEDGRAPH,
+    CRAM,
     EMBL,
     FASTA,
     GENBANK,
@@ -106,18 +109,31 @@ class Outcome:
 
 
 async def made_ready(
-    source: Path, file_format: Format, home: Path
+    source: Path, file_format: Format, home: Path, reference: Path | None = None, *, keep_cram: bool = False
+) -> tuple[dict[Kind, Path], dict[str, int]]:
+    """The artifact's parts, and what was counted. `reference`: a FASTA that SOURCE_REFERENCES names."""
+    async with contextlib.AsyncExitStack() as stack:
+        more: dict[str, Any] = {}
+        if reference is not None:
+            more["bring_references"] = await stack.enter_async_context(brought_from(reference, home))
+        return await run_steps(source, file_format, home, more, keep_cram=keep_cram)
+
+
+async def run_steps(
+    source: Path, file_format: Format, home: Path, more: Mapping[str, Any], *, keep_cram: bool
 ) -> tuple[dict[Kind, Path], dict[str, int]]:
     entry = {"dcc": "t", "local_id": "x", "filename": source.name, "access_url": "https://example.org/x"}
     known = SourceFile.from_json({**entry, "file_format": file_format.name, "md5": "0" * 32})
-    registry = default_registry(sort_memory=256 << 20, samtools_memory=256 << 20, threads=2)
+    registry = default_registry(
+        sort_memory=256 << 20, samtools_memory=256 << 20, threads=2, keep_cram=keep_cram
+    )
     parts: dict[Kind, Path] = {}
     counts: dict[str, int] = {}
     for step in registry.processor(registry.recipe(known)).steps(file_format):
         work = home / step.name
         work.mkdir()
         path = parts[step.needs] if step.needs else source
-        output = await step.run(StepInput(known, path, work, lambda *_: None, 1 << 40))
+        output = await step.run(StepInput(known, path, work, lambda *_: None, 1 << 40, **more))
         parts.update({made.kind: made.path for made in output.files})
         counts |= output.counts
     return parts, counts
@@ -150,11 +166,31 @@ def compare(source: Path, file_format: Format, parts: dict[Kind, Path], home: Pa
         tool("bcftools", "view", "-h", data)
 
 
-def try_file(path: Path, name: str, refusal: str = "", twin: Path | None = None) -> Outcome:
+def compare_cram(source: Path, reference: Path, parts: dict[Kind, Path], home: Path, row: Outcome) -> None:
+    """The BAM made with the reference, and the CRAM that stays one, with what samtools reads with it.
+
+    Raises:
+        Differs: naming the first difference.
+    """
+    wanted = Reads(source, CRAM, home, named_for(source, reference, home / "named.fa"))
+    row.regions = wanted.compare(parts[Kind.DATA], parts[Kind.INDEX])
+    row.records = wanted.records
+    again = home / "kept"
+    again.mkdir()
+    kept, _ = asyncio.run(made_ready(source, CRAM, again, reference, keep_cram=True))
+    with pysam.AlignmentFile(str(kept[Kind.DATA]), check_sq=False) as opened:
+        if not opened.is_cram:
+            raise Differs("a CRAM that should stay one is none")
+    row.regions += wanted.compare(kept[Kind.DATA], kept[Kind.INDEX])
+
+
+def try_file(
+    path: Path, name: str, refusal: str = "", twin: Path | None = None, reference: Path | None = None
+) -> Outcome:
     """Make a file of the format `name` ready, compare.
 
     `refusal`: what of REFUSALS it must be refused for. `twin`: a file with the same records, where no other
-    reader can read this one.
+    reader can read this one. `reference`: the FASTA that a CRAM leaves out.
     """
     pysam.set_verbosity(0)
     file_format = resolve(name)
@@ -163,9 +199,12 @@ def try_file(path: Path, name: str, refusal: str = "", twin: Path | None = None)
     home = Path(tempfile.mkdtemp(prefix="real-"))
     began = time.monotonic()
     try:
-        parts, row.counts = asyncio.run(made_ready(path, file_format, home))
+        parts, row.counts = asyncio.run(made_ready(path, file_format, home, reference))
         row.seconds = round(time.monotonic() - began, 2)
-        compare(twin or path, file_format, parts, home, row)
+        if reference is not None:
+            compare_cram(path, reference, parts, home, row)
+        else:
+            compare(twin or path, file_format, parts, home, row)
         row.verdict, row.ok = "same", not refusal
     except StepFailed as failed:
         row.verdict, row.detail = "refused", f"{failed.failure.reason}: {failed.failure.detail}"
@@ -255,25 +294,27 @@ def apt(command: Sequence[str], cwd: Path, name: str) -> None:
         )
 
 
-def files(given: argparse.Namespace) -> Iterator[tuple[Path, str, str, Path | None]]:
+def files(given: argparse.Namespace) -> Iterator[tuple[Path, str, str, Path | None, Path | None]]:
     """What try_file takes, of each."""
     if given.any:
         for path in given.any:
             if file_format := from_filename(path.name):
-                yield path, file_format.name, "", None
+                yield path, file_format.name, "", None, None
         return
     fetch(given.data)
     listed = json.loads(MANIFEST.read_text(encoding="utf-8"))
     for entry in listed["files"]:
         if given.only in f"{entry['file']} {entry['format']}":
-            twin = given.data / entry["twin"] if "twin" in entry else None
-            yield given.data / entry["file"], entry["format"], entry.get("refused", ""), twin
+            twin, reference = (
+                given.data / entry[other] if other in entry else None for other in ("twin", "reference")
+            )
+            yield given.data / entry["file"], entry["format"], entry.get("refused", ""), twin, reference
     made, missing = make_files(listed["made"], given.data)
     for problem in missing:
         print(f"left out: {problem}", file=sys.stderr)
     for path, name in made:
         if given.only in f"{path.name} {name}":
-            yield path, name, "", None
+            yield path, name, "", None, None
 
 
 def line_of(row: Outcome) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.benchmark_modules import BENCHMARKS, load_benchmark
 
-from gooseherd.domain.formats import ALL, resolve
+from gooseherd.domain.formats import ALL, CRAM, FASTA, resolve
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,16 @@ def test_every_format_has_at_least_three_files_that_are_made_ready(listed: Any) 
     counted = Counter(
         known for entry in entries if "refused" not in entry and (known := resolve(entry["format"]))
     )
-    fewer = {one.name for one in ALL if counted[one] < 3}
-    assert fewer <= {"csv", "tsv", "narrowpeak"}
+    assert {one.name for one in ALL if counted[one] < 3} == set()
+
+
+def test_a_reference_is_a_listed_fasta_and_its_cram_is_not_refused(listed: Any) -> None:
+    formats = {entry["file"]: resolve(entry["format"]) for entry in listed["files"]}
+    crams = [entry for entry in listed["files"] if "reference" in entry]
+    assert len(crams) >= 3
+    for entry in crams:
+        assert (formats[entry["file"]], formats[entry["reference"]]) == (CRAM, FASTA)
+        assert "refused" not in entry
 
 
 def test_what_is_made_is_made_of_listed_files_by_a_known_program(listed: Any) -> None:
