@@ -33,7 +33,7 @@ class Registering(Protocol):
     """Where files come from, and where answers are counted."""
 
     entries: OrderedDict[str, dict[str, Any]]
-    answers: Counter[str]
+    answers_to_calls: Counter[str]
     unexpected: list[str]
 
     def register(self, http: httpx.Client, url: str, *, for_batch: bool = False) -> str | None: ...
@@ -90,7 +90,7 @@ class BatchesAndSessions:
                         else:
                             self._act_on_batches(http, url)
                     except httpx.HTTPError as error:
-                        self._requesters.answers[type(error).__name__] += 1
+                        self._requesters.answers_to_calls[type(error).__name__] += 1
 
     # -- sessions ----------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class BatchesAndSessions:
                         f"{self._chance.choice(urls)}/batches", json=wanted, headers={"Idempotency-Key": key}
                     )
                 except httpx.HTTPError as error:
-                    self._requesters.answers[type(error).__name__] += 1
+                    self._requesters.answers_to_calls[type(error).__name__] += 1
                 else:
                     self._requesters.expect(response, 202, 429, 503)
                     if response.status_code == 202:

@@ -63,6 +63,9 @@ class Requesters:
         self.digests: dict[tuple[str, str], str] = {}
         """Of the bytes of each file's parts, as they came first."""
         self.answers: Counter[str] = Counter()
+        """To who asks for bytes."""
+        self.answers_to_calls: Counter[str] = Counter()
+        """To all other calls: there is a limit of sessions, and of batches."""
         self.refusals: Counter[str] = Counter()
         """Of the answers 429 and 503: why."""
         self.unexpected: list[str] = []
@@ -93,16 +96,16 @@ class Requesters:
         for thread in self._threads:
             thread.join(4 * TIMEOUT_SECONDS)
 
-    def count(self, response: httpx.Response) -> None:
+    def count(self, response: httpx.Response, answers: Counter[str]) -> None:
         """Note how the call was answered."""
-        self.answers[str(response.status_code)] += 1
+        answers[str(response.status_code)] += 1
         if response.status_code in (429, 503):
             with suppress(ValueError, KeyError):
                 self.refusals[response.json()["type"].rpartition("/")[2]] += 1
 
     def expect(self, response: httpx.Response, *statuses: int) -> None:
         """Count the answer; it is a finding if it is none of these."""
-        self.count(response)
+        self.count(response, self.answers_to_calls)
         if response.status_code not in statuses:
             call = f"{response.request.method} {response.request.url.path}"
             self.unexpected.append(f"{call}: {response.status_code} {response.text[:300]}")
@@ -174,7 +177,7 @@ class Requesters:
     def _ask(self, http: httpx.Client, url: str, name: str, part: str, address: str) -> None:
         registered = name in self._registered
         response = http.get(f"{url}/{part}/t/{name}")
-        self.count(response)
+        self.count(response, self.answers)
         match response.status_code:
             case 200:
                 self.note_bytes(name, part, response)

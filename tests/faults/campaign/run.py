@@ -244,7 +244,8 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         ]
         _progress("making the same files in peace")
         clean = audit.clean_run(folder / "clean", list(requesters.entries.values()))
-    report.jobs, report.files, report.answers = len(during), len(requesters.entries), requesters.answers
+    report.jobs, report.files = len(during), len(requesters.entries)
+    report.answers = requesters.answers + requesters.answers_to_calls
     report.refusals = requesters.refusals
     report.batches, report.repeated, report.sessions = len(others.batches), others.repeated, others.sessions
     report.session_attempts = audit.attempts_in_sessions(rows)
