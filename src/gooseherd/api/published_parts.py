@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
@@ -29,7 +30,7 @@ from gooseherd.api.part_response import BY_NGINX, FROM_DISK, accel_headers
 from gooseherd.api.problems import Pairs
 from gooseherd.api.request_context import client_address
 from gooseherd.api.server.exchange import JOINED_BYTES
-from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Respond
+from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Repeat, Respond
 from gooseherd.domain.artifact import Manifest, Part
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.job import Requester
@@ -44,7 +45,8 @@ _REMEMBERED: Final = 4096
 _HOSTS: Final = 16
 _NOTHING: Final = ByteRange(0, 0)
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-_ONE_RANGE: Final = re.compile(rb"bytes=(\d{1,18})-(\d{1,18})?")
+_UNIT: Final = b"bytes="
+_ONE_RANGE: Final = re.compile(rb"(\d{1,18})-(\d{1,18})?")
 _ELSEWHERE: Final = frozenset(
     (
         *(b"if-match", b"if-range", b"if-none-match", b"if-unmodified-since"),
@@ -74,6 +76,20 @@ class Found:
     """Of Content-Range, what is behind the range."""
     tally: telemetry.Tally
     tally_by_nginx: telemetry.Tally
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the head of a request says, and the lines by which other sites' pages may read the response."""
+
+    address: bytes
+    wanted: bytes
+    """The value of Range."""
+    cors: bytes
+    request_id: bytes
+    """Empty: the client gave none that can be kept."""
+    forwarded: str
+    by_nginx: bool
 
 
 class PublishedParts:
@@ -146,21 +162,35 @@ class PublishedParts:
     def answered(self, scope: Scope, respond: Respond) -> bool:
         """Whether the response was sent; else nothing was."""
         began = time.perf_counter()
-        found = self._found.get(_address(scope))
-        if (
-            found is None
-            or scope["method"] != "GET"
-            or REFUSAL_KEY in scope
-            or ESSENTIAL_KEY in scope
-            or self._dependencies.holds.stopped
-        ):
+        if scope["method"] != "GET" or REFUSAL_KEY in scope or ESSENTIAL_KEY in scope:
             return False
+        address = _address(scope)
+        if address not in self._found:
+            return False
+        head = self._read(address, scope["headers"])
+        if head is None or not head.wanted.startswith(_UNIT):
+            return False
+        return self._answer(head, head.wanted[len(_UNIT) :], scope["client"], respond, began)
+
+    def prepare(self, scope: Scope) -> Repeat | None:
+        """For other requests with the head of this one, which was answered: only their range is looked at.
+
+        What the head says is kept, and nothing of what was found for it.
+        """
+        head = self._read(_address(scope), scope["headers"])
+        return partial(self._repeat, head) if head is not None else None
+
+    def _repeat(self, head: _Head, wanted: bytes, client: tuple[str, int] | None, respond: Respond) -> bool:
+        return self._answer(head, wanted, client, respond, time.perf_counter())
+
+    def _read(self, address: bytes, headers: Iterable[tuple[bytes, bytes]]) -> _Head | None:
+        """What the head of a request says; None: it is one for the rooms behind."""
         wanted: bytes | None = None
         request_id, host, forwarded, by_nginx = b"", None, b"", False
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"range":
                 if wanted is not None:
-                    return False
+                    return None
                 wanted = value
             elif name == b"x-request-id":
                 request_id = value
@@ -171,29 +201,46 @@ class PublishedParts:
             elif name == b"x-sendfile-type":
                 by_nginx = self.by_nginx and value.lower() == b"x-accel-redirect"
             elif (name == b"origin" and not self._origins.are_alike) or name in self._elsewhere:
-                return False
-        span, always = _span(wanted, found.part.size), self._cors(host)
-        if span is None or always is None:
-            return False
+                return None
+        cors = self._cors(host)
+        if wanted is None or cors is None:
+            return None
         if not REQUEST_ID.fullmatch(request_id):
-            request_id = self._dependencies.new_request_id().encode()
-        always = b"%bx-request-id: %b\r\n" % (always, request_id)
-        send = partial(self._send_by_nginx if by_nginx else self._send, found, span, respond, began)
-        if self._budget is None and self._dependencies.served is None:
-            return send(always)
-        client = scope["client"]
-        peer = client[0] if client else "unknown"
-        payer = _payer(peer, forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
-        if self._budget is not None:
-            if self._budget.left(payer) <= 0:
-                return False
-            always += header_lines(self._budget.fields(payer))
-        if not send(always):
+            request_id = b""
+        return _Head(address, wanted, cors, request_id, forwarded.decode("latin-1"), by_nginx)
+
+    def _answer(
+        self,
+        head: _Head,
+        wanted: bytes,
+        client: tuple[str, int] | None,
+        respond: Respond,
+        began: float,
+    ) -> bool:
+        found = self._found.get(head.address)
+        if found is None or self._dependencies.holds.stopped:
             return False
-        if self._budget is not None:
-            self._budget.spend(payer, len(span))
-        if self._dependencies.served is not None:
-            self._dependencies.served.count(payer, found.ids[0], len(span))
+        span = _span(wanted, found.part.size)
+        if span is None:
+            return False
+        request_id = head.request_id or self._dependencies.new_request_id().encode()
+        always = b"%bx-request-id: %b\r\n" % (head.cors, request_id)
+        send = self._send_by_nginx if head.by_nginx else self._send
+        budget, served = self._budget, self._dependencies.served
+        if budget is None and served is None:
+            return send(found, span, respond, began, always)
+        peer = client[0] if client else "unknown"
+        payer = _payer(peer, head.forwarded, self._dependencies.trusted_proxies)
+        if budget is not None:
+            if budget.left(payer) <= 0:
+                return False
+            always += header_lines(budget.fields(payer))
+        if not send(found, span, respond, began, always):
+            return False
+        if budget is not None:
+            budget.spend(payer, len(span))
+        if served is not None:
+            served.count(payer, found.ids[0], len(span))
         return True
 
     def _cors(self, host: bytes | None) -> bytes | None:
@@ -270,9 +317,9 @@ def _payer(peer: str, forwarded_for: str, proxies: int) -> Requester:
     return Requester(network_of(client_address(peer, forwarded_for, proxies)))
 
 
-def _span(wanted: bytes | None, size: int) -> ByteRange | None:
+def _span(wanted: bytes, size: int) -> ByteRange | None:
     """The one range that is asked for, if the object has it."""
-    match = _ONE_RANGE.fullmatch(wanted) if wanted is not None else None
+    match = _ONE_RANGE.fullmatch(wanted)
     if match is None:
         return None
     start, last = int(match[1]), int(match[2]) if match[2] else size - 1
@@ -300,6 +347,13 @@ class PublishedFirst:
             _log.exception("the quick way failed")
             return False
 
+    def prepare(self, scope: Scope) -> Repeat | None:
+        """What answers other requests with the head of this one, which was answered."""
+        if self._parts.by_nginx and _may_look_up(scope):
+            return None
+        repeat = self._parts.prepare(scope)
+        return partial(_unless_it_fails, repeat) if repeat is not None else None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and _may_look_up(scope):
@@ -309,6 +363,14 @@ class PublishedFirst:
             await send({"type": "http.response.body", "body": b""})
             return
         await self._inside(scope, receive, send)
+
+
+def _unless_it_fails(repeat: Repeat, wanted: bytes, client: tuple[str, int] | None, respond: Respond) -> bool:
+    try:
+        return repeat(wanted, client, respond)
+    except Exception:
+        _log.exception("the quick way failed")
+        return False
 
 
 def _may_look_up(scope: Scope) -> bool:

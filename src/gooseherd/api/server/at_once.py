@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -31,6 +31,8 @@ class AnsweredCycle:
 
 
 ANSWERED = cast("Exchange", AnsweredCycle())
+KNOWN: Final[dict[str, Any]] = {"type": "http", "method": "GET"}
+"""The scope of a request whose head is known: what the end of its response needs."""
 
 
 class AtOnce:

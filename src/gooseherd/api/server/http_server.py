@@ -16,10 +16,11 @@ from gooseherd.api.origins import Cors
 from gooseherd.api.problems import Pairs, problem
 from gooseherd.api.server.acceptor import Acceptor
 from gooseherd.api.server.connections import Connections
+from gooseherd.api.server.known_heads import KnownHeads
 from gooseherd.api.server.limits import HttpLimits
 from gooseherd.api.server.protocol import LimitedProtocol
 from gooseherd.api.server.refusals import TooManyConnections
-from gooseherd.api.server.scope import Answered
+from gooseherd.api.server.scope import Answered, Prepare
 
 
 class HttpServer(uvicorn.Server):
@@ -52,6 +53,8 @@ class HttpServer(uvicorn.Server):
         )
         self.accepting = asyncio.Event()
         self._answered: Answered | None = getattr(app, "answered", None)
+        prepare: Prepare | None = getattr(app, "prepare", None)
+        self._known_heads = KnownHeads(prepare, limits) if prepare is not None else None
         self._holds = holds
         self._connections = Connections(limits)
         self._refusal = _too_many(limits, Cors(cors_origins))
@@ -76,6 +79,7 @@ class HttpServer(uvicorn.Server):
             network=network,
             essential=essential,
             answered=self._answered,
+            known_heads=self._known_heads,
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import sys
-import termios
 from collections.abc import Coroutine
-from enum import Enum, auto
 from math import inf
 from typing import Any, Final, cast
 
@@ -18,39 +14,31 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gooseherd import telemetry
-from gooseherd.api.server.at_once import AtOnce
+from gooseherd.api.server.at_once import KNOWN, AtOnce
 from gooseherd.api.server.connections import Connections
 from gooseherd.api.server.exchange import Exchange, LastResponse
 from gooseherd.api.server.framing import check_head, describe_target
+from gooseherd.api.server.known_heads import Cut, KnownHeads, cut
 from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
+from gooseherd.api.server.phases import RequestPhase
 from gooseherd.api.server.refusals import (
+    NOT_HTTP,
+    WHILE_PARSING,
     BodyTooLarge,
     HeadersTooLarge,
     MalformedRequest,
     RequestTooSlow,
     TargetTooLong,
     TooManyConnections,
-    UnknownTransferCoding,
 )
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Answered
+from gooseherd.api.server.sent_bytes import unacknowledged_bytes
 
 _PIPELINED: Final = 32
 """Requests that may wait for their turn; a client that sends more gets the answers to these alone."""
 _ESSENTIAL_HEAD_SECONDS: Final = 5.0
 _LINGER_SECONDS: Final = 2.0
 """After a refusal: closing with unread bytes would make the kernel take back the answer (RFC 9112 §9.6)."""
-
-
-class _Phase(Enum):
-    """What of a request is awaited."""
-
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    RESPONSE = auto()
-    """Nothing: the request is complete, its response is under way."""
-    ENDING = auto()
-    """Nothing any more: what still comes is dropped."""
 
 
 class _SentAhead(Exception):
@@ -74,6 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
         network: str,
         essential: bool,
         answered: Answered | None = None,
+        known_heads: KnownHeads | None = None,
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
@@ -84,8 +73,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._network: str | None = network
         self._essential = essential
         self._answered = answered
+        self._known_heads = known_heads if not essential else None
+        self._respond = AtOnce(self, KNOWN, keep_alive=True)
+        self._cut: Cut | None = None
+        """Of what is being parsed, if it may be a request whose head is to be remembered."""
         self._answering: Exchange | None = None
-        self._phase = _Phase.HEAD
+        self._phase = RequestPhase.HEAD
         self._begun = False
         """Whether anything of any request has come."""
         self._deadline = inf
@@ -105,7 +98,7 @@ class LimitedProtocol(HttpToolsProtocol):
         # Writing pauses as soon as the kernel takes no more: of a slow reader nothing piles up here.
         self.transport.set_write_buffer_limits(0)
         self._registry.watch(self)
-        if self._phase is _Phase.ENDING:
+        if self._phase is RequestPhase.ENDING:
             transport.close()
         now = self._enforced_at = self._read_at = self.loop.time()
         self._deadline = now + self._head_seconds
@@ -124,7 +117,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close it and leave: its place is needed."""
         telemetry.CONNECTIONS_ENDED.labels("replaced").inc()
         self.leave()
-        self._phase = _Phase.ENDING
+        self._phase = RequestPhase.ENDING
         if self.transport is not None:  # else: accepted a moment ago
             self.transport.close()
 
@@ -138,7 +131,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, as long as there is something to expect."""
-        if self._phase is _Phase.ENDING:
+        if self._phase is RequestPhase.ENDING or self._is_known(data):
             return
         self._undelivered_bytes += len(data)
         try:
@@ -151,18 +144,35 @@ class LimitedProtocol(HttpToolsProtocol):
             if isinstance(cause, _SentAhead):
                 self._last_is(self.cycle)
             else:
-                self._refuse(cause if isinstance(cause, _REFUSALS) else MalformedRequest(_NOT_HTTP))
+                self._refuse(cause if isinstance(cause, WHILE_PARSING) else MalformedRequest(NOT_HTTP))
         except httptools.HttpParserUpgrade:
             # Nothing is spoken here beside HTTP/1.1, in which the request is answered.
             self._last_is(self.cycle)
         except httptools.HttpParserError:
-            self._refuse(MalformedRequest(_NOT_HTTP))
-        except _REFUSALS as error:
+            self._refuse(MalformedRequest(NOT_HTTP))
+        except WHILE_PARSING as error:
             self._refuse(error)
 
+    def _is_known(self, data: bytes) -> bool:
+        """Whether this is a whole request, with a head that is known, and was answered. The parser has none
+        of it; else nothing has happened.
+        """
+        known, self._cut = self._known_heads, None
+        if known is None or self._undelivered_bytes or (self._begun and self._phase is not RequestPhase.IDLE):
+            return False
+        self._cut = found = cut(data)
+        if found is None or (repeat := known.find(found[0])) is None:
+            return False
+        if not repeat(found[1], self.client, self._respond):
+            return False
+        self._begun = True
+        self._registry.has_request(self)
+        self._is_whole()
+        return True
+
     def _endless(self) -> Exception:
-        if self._phase is _Phase.IDLE or not self._begun:
-            return MalformedRequest(_NOT_HTTP)
+        if self._phase is RequestPhase.IDLE or not self._begun:
+            return MalformedRequest(NOT_HTTP)
         return HeadersTooLarge(self._limits.header_bytes)
 
     def on_message_begin(self) -> None:
@@ -171,8 +181,8 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _SentAhead
         super().on_message_begin()
         self._begun = True
-        if self._phase is not _Phase.HEAD:  # else: the first one, timed from the connection's start
-            self._phase = _Phase.HEAD
+        if self._phase is not RequestPhase.HEAD:  # else: the first one, timed from the connection's start
+            self._phase = RequestPhase.HEAD
             self._deadline = self.loop.time() + self._head_seconds
         self._url_bytes = self._header_bytes = self._header_lines = self._body_bytes = 0
         self._undelivered_bytes = 0
@@ -193,7 +203,7 @@ class LimitedProtocol(HttpToolsProtocol):
         limits = self._limits
         if self._header_lines > limits.header_lines or self._header_bytes > limits.header_bytes:
             raise HeadersTooLarge(limits.header_bytes)
-        if self._phase is _Phase.HEAD:
+        if self._phase is RequestPhase.HEAD:
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
@@ -203,7 +213,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the request, or raise why it cannot be one."""
         check_head(self.headers, self.parser.get_http_version(), self._limits.body_bytes)
         self._registry.has_request(self)
-        self._phase = _Phase.BODY
+        self._phase = RequestPhase.BODY
         self._undelivered_bytes = 0
         self._deadline = self.loop.time() + self._limits.body_seconds
         scope = cast("dict[str, Any]", self.scope)
@@ -215,6 +225,8 @@ class LimitedProtocol(HttpToolsProtocol):
         free = before is None or before.response_complete
         keep_alive = not essential and scope["http_version"] == "1.1" and self.parser.should_keep_alive()
         if free and self._answered and self._answered(scope, AtOnce(self, scope, keep_alive=keep_alive)):
+            if keep_alive and self._cut is not None and self._known_heads is not None:
+                self._known_heads.remember(self._cut, scope)
             return
         self.cycle = exchange = Exchange(
             self, scope, expect_100_continue=self.expect_100_continue, keep_alive=keep_alive
@@ -249,26 +261,29 @@ class LimitedProtocol(HttpToolsProtocol):
         """The request is whole."""
         super().on_message_complete()
         self._undelivered_bytes = 0
+        self._is_whole()
+
+    def _is_whole(self) -> None:
         if self.cycle.response_complete:
             self._wait_for_request()
         else:
-            self._phase = _Phase.RESPONSE
+            self._phase = RequestPhase.RESPONSE
             self._deadline = inf
 
     def on_response_complete(self) -> None:
         """Start the next request if it is there, or wait for it."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing() or (self._phase is _Phase.ENDING and not self.pipeline):
+        if self.transport.is_closing() or (self._phase is RequestPhase.ENDING and not self.pipeline):
             return
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif self._phase is _Phase.RESPONSE:
+        elif self._phase is RequestPhase.RESPONSE:
             self._wait_for_request()
 
     def _wait_for_request(self) -> None:
-        self._phase = _Phase.IDLE
+        self._phase = RequestPhase.IDLE
         self._deadline = self.loop.time() + self._limits.idle_seconds
         self._registry.awaits_request(self)
 
@@ -282,9 +297,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: BaseException) -> None:
         """Answer with `error`, after what is being answered, and read no more."""
-        begun = self._begun and self._phase in (_Phase.HEAD, _Phase.BODY)
-        broken = self.cycle if self._phase is _Phase.BODY else None
-        self._phase = _Phase.ENDING
+        begun = self._begun and self._phase in (RequestPhase.HEAD, RequestPhase.BODY)
+        broken = self.cycle if self._phase is RequestPhase.BODY else None
+        self._phase = RequestPhase.ENDING
         self._deadline = inf
         self._registry.has_request(self)
         if broken is not None and (broken.response_started or broken.response_complete):
@@ -322,7 +337,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _last_is(self, cycle: RequestResponseCycle) -> None:
         """Close the connection after this response, or now if it is complete."""
-        self._phase = _Phase.ENDING
+        self._phase = RequestPhase.ENDING
         self._deadline = inf
         cycle.keep_alive = False
         if cycle.response_complete:
@@ -334,7 +349,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close for writing now and for reading soon: the client shall find the answer it was sent."""
         if self.transport.is_closing():
             return
-        self._phase = _Phase.ENDING
+        self._phase = RequestPhase.ENDING
         self._deadline = self.loop.time() + _LINGER_SECONDS
         self.flow.resume_reading()
         if self.transport.can_write_eof():
@@ -349,7 +364,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._answering is not None:
             unread += self._answering.unsent_bytes
         if unread:
-            unread += self._unacknowledged_bytes()
+            unread += unacknowledged_bytes(self.transport)
         if unread != self._unread_bytes or not unread:
             self._unread_bytes, self._read_at = unread, now
         elif now - self._read_at > self._limits.unread_seconds:
@@ -363,17 +378,6 @@ class LimitedProtocol(HttpToolsProtocol):
         elif now > self._deadline:
             self._overdue()
 
-    def _unacknowledged_bytes(self) -> int:
-        """What the kernel still holds of what was written: it makes room for more in large steps only."""
-        number = self.transport.get_extra_info("socket").fileno()
-        if number < 0:
-            return 0
-        try:
-            held = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ of tcp(7)
-        except OSError:
-            return 0
-        return int.from_bytes(held, sys.byteorder)
-
     def resume_writing(self) -> None:
         """The client has taken most of what was written."""
         self._read_at = self.loop.time()
@@ -381,17 +385,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _overdue(self) -> None:
         match self._phase:
-            case _Phase.HEAD if not self._begun:
+            case RequestPhase.HEAD if not self._begun:
                 self.transport.close()  # a browser that connected ahead of any request
-            case _Phase.HEAD:
+            case RequestPhase.HEAD:
                 telemetry.CONNECTIONS_ENDED.labels("head").inc()
                 self._refuse(RequestTooSlow("the headers", self._head_seconds))
-            case _Phase.BODY:
+            case RequestPhase.BODY:
                 telemetry.CONNECTIONS_ENDED.labels("body").inc()
                 self._refuse(RequestTooSlow("the body", self._limits.body_seconds))
             case _:
                 self.transport.close()
-
-
-_NOT_HTTP: Final = "this is not HTTP/1.1"
-_REFUSALS: Final = (BodyTooLarge, HeadersTooLarge, MalformedRequest, TargetTooLong, UnknownTransferCoding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gooseherd.domain import errors
 
@@ -74,3 +75,8 @@ class BodyTooLarge(errors.Rejected):
 
     def __str__(self) -> str:
         return f"request bodies are limited to {self.limit_bytes} bytes; /files/import takes the most"
+
+
+NOT_HTTP: Final = "this is not HTTP/1.1"
+WHILE_PARSING: Final = (BodyTooLarge, HeadersTooLarge, MalformedRequest, TargetTooLong, UnknownTransferCoding)
+"""What is raised while a request is parsed."""
