@@ -222,6 +222,12 @@ ODD_WIG: dict[str, tuple[bytes, Values, dict[str, int], str]] = {
         {"respelt_coordinates": 2},
         "respelt",
     ),
+    "a comment like a position and its value": (
+        b"variableStep chrom=c\n# 5\n5 1\n",
+        {"c": [(4, 5, 1)]},
+        {"comment_lines": 1},
+        "comment lines",
+    ),
     "bedGraph of a sequence with a number for a name": (
         b"fixedStep chrom=2 start=1 step=1\n7\n1 5 9 8\n",
         {"1": [(5, 9, 8)], "2": [(0, 1, 7)]},

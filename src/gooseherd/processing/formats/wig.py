@@ -18,6 +18,7 @@ from gooseherd.processing.formats.signal_value import NUMBER, value_of
 _DECLARATION: Final = re.compile(rb"(fixedStep|variableStep)\s+(.*)", re.DOTALL)
 _SETTING: Final = re.compile(rb"(chrom|start|step|span)=(\S+)\s*")
 _INTERVAL_COLUMNS: Final = 4
+_OF_NUMBERS: Final = b"+-.0123456789"
 
 
 class WigReader(ConvertedLines):
@@ -34,8 +35,10 @@ class WigReader(ConvertedLines):
 
     def line(self, text: bytes) -> bytes:
         words = text.split()
-        if self._chrom and len(words) == (1 if self._fixed else 2) and _is_value(words[-1]):
-            return self._value(words)
+        if self._chrom and _is_value(words[-1]):
+            one = len(words) == 1 if self._fixed else len(words) == 2 and words[0][0] in _OF_NUMBERS
+            if one:
+                return self._value(words)
         return self._other(text.strip(), words)
 
     def _value(self, words: list[bytes]) -> bytes:
