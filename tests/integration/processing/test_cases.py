@@ -69,6 +69,26 @@ async def test_an_end_on_another_sequence_is_one_base_of_the_density(
         assert density.stats("chr10", 10001000, 135534747, type="max") == [0]
 
 
+async def test_at_the_far_end_of_a_variant_the_density_has_what_a_query_finds(
+    process: Process, with_density: ProcessorRegistry
+) -> None:
+    records = (
+        "chr1\t100\ts\tA\tC\t.\tPASS\tDP=1\n"
+        "chr1\t8000000\tb\tA\tA]chr10:2991435]\t.\tPASS\tSVTYPE=BND;MATEID=a\n"
+        "chr10\t2991435\ta\tN\tN]chr1:8000000]\t.\tPASS\tSVTYPE=BND;MATEID=b\n"
+        "chr10\t4000000\tt\tN\t<TRA>\t.\tPASS\tSVTYPE=TRA;CHR2=chr1;END=9000000\n"
+    )
+    made = await process(VCF + TITLES + b"\n" + records.encode(), "vcf", using=with_density)
+    assert made.failure is None, made.failure
+    with (
+        pyBigWig.open(str(made.produced(Kind.DENSITY).path)) as density,
+        pysam.TabixFile(made.data, index=made.index) as opened,
+    ):
+        for name, place, many in (("chr1", 8000000, 1), ("chr10", 2991435, 1), ("chr1", 9000000, 0)):
+            assert len(list(opened.fetch(name, place - 1, place))) == many
+            assert density.values(name, place - 1, place) == [many]
+
+
 async def test_a_blocks_end_is_the_longest_len_of_its_samples(process: Process) -> None:
     head = VCF + TITLES + b"\tFORMAT\tA\tB\n"
     made = await process(head + b"chr1\t1000\t.\tA\t<*>\t.\t.\t.\tGT:LEN\t0/0:50000\t0/0:70000\n", "vcf")
