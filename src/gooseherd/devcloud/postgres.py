@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,10 +32,21 @@ class PostgresServer:
     """Owns a folder and the server process on it. Start it from the thread that lives longest.
 
     `durable` False: what it acknowledged survives its own death, not the machine's. `folder`: where
-    the data lie, else with the socket in a temporary folder.
+    the data lie, else with the socket in a temporary folder. `options`: further ones of postgresql.conf.
     """
 
-    def __init__(self, *, durable: bool = True, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = True,
+        folder: Path | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._options = [
+            part for name, value in (options or {}).items() for part in ("-c", f"{name}={value}")
+        ]
+        # The socket's name has it.
+        self._port = f"&port={options['port']}" if options and "port" in options else ""
         self._durable, self._folder = durable, folder
         self._identity = _identity()
         self._programs = _programs(self._identity) or self._copied()
@@ -55,7 +66,7 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         """Where that database answers."""
-        return f"postgresql://{USER}@/{database}?host={self._home}"
+        return f"postgresql://{USER}@/{database}?host={self._home}{self._port}"
 
     def start(self) -> None:
         """Make the cluster, if it is the first time, and start the server; returns when it answers.
@@ -80,6 +91,7 @@ class PostgresServer:
                     *_ending_with_us(),
                     *(str(self._programs / "postgres"), "-D", str(self._data)),
                     *("-k", str(self._home), "-h", "", "-c", f"fsync={'on' if self._durable else 'off'}"),
+                    *self._options,
                 ],
                 cwd=self._home,
                 env=_environment(),

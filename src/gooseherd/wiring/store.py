@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.ports.store import FileStore, JobStore
 from gooseherd.domain.ports.usage import UsageStore
 from gooseherd.settings import Settings
-from gooseherd.store.report import StoreReport
+from gooseherd.store.report import StoreReport, url_dangers
 from gooseherd.wiring.embedded_state import take_over
 
 if TYPE_CHECKING:
@@ -136,6 +136,11 @@ async def examine_store(settings: Settings) -> StoreReport:
         Misconfigured: naming the variable.
         StoreUnavailable: the store does not answer.
     """
+    found = await _reported(settings)
+    return replace(found, dangers=(*url_dangers(settings.database_url or ""), *found.dangers))
+
+
+async def _reported(settings: Settings) -> StoreReport:
     if _scheme(settings) in _MONGO:
         from gooseherd.store.mongo.connect import connect
         from gooseherd.store.mongo.report import report as report_mongo
