@@ -49,8 +49,11 @@ class SourceSettings(BaseSettings):
     )
     source_s3_buckets: Words = Field(
         (),
-        description="Private buckets: BUCKET=ROLE_ARN (assumed by the API) or BUCKET=own (its own "
-        "credentials), either with +requester-pays, comma-separated. Workers get a signed URL.",
+        description="Private buckets: BUCKET=ROLE_ARN (assumed by the API), BUCKET=own (its own "
+        "credentials), BUCKET=env:VARIABLE, …=env:VARIABLE.KEY (of a JSON object) or BUCKET=file:/PATH (a "
+        "key of its own, ACCESS_KEY_ID:SECRET_ACCESS_KEY), comma-separated. Each may have "
+        "+endpoint=URL (of another S3), +region=REGION, +drs=HOST[:PORT] (a DRS server that may name its "
+        "objects) and +requester-pays. Workers get a signed URL.",
     )
     source_min_bytes_per_second: Size = Field(
         environment.MIN_BYTES_PER_SECOND,

@@ -71,6 +71,10 @@ ROWS = {
             "integration/processing/test_system_call_filter.py"
             "::test_a_socket_of_another_program_on_this_machine_is_out_of_reach"
         ),
+        (
+            "integration/processing/test_sandbox_files.py"
+            "::test_a_socket_of_the_machine_is_out_of_reach_without_the_filter_too"
+        ),
     ),
     "M4 event streams": (
         "unit/test_job_watch.py::test_three_hundred_followers_ask_the_store_once",

@@ -64,19 +64,26 @@ class SourceAccess:
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     """By origin (`https://host:port`): sent there and nowhere else."""
     signed: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By the catalog's URL, one that opens it for a while."""
+    """By the catalog's URL, or the s3 URL that its DRS server names, one that opens it for a while."""
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    """By bucket, of those that are in another S3 than the rest: the address that the configuration names."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the wire and for the attempt process."""
         return {
             "headers": {origin: dict(found) for origin, found in self.headers.items()},
             "signed": dict(self.signed),
+            "endpoints": dict(self.endpoints),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        return cls({origin: dict(found) for origin, found in data["headers"].items()}, dict(data["signed"]))
+        return cls(
+            {origin: dict(found) for origin, found in data["headers"].items()},
+            dict(data["signed"]),
+            dict(data.get("endpoints", {})),
+        )
 
 
 @dataclass(frozen=True, slots=True)

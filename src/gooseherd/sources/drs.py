@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.sources.guarded import GuardedHttp
-from gooseherd.sources.private import origin_of
+from gooseherd.sources.private_rules import origin_of
 from gooseherd.sources.s3 import S3Endpoint
 from gooseherd.sources.urlguard import parse, safe_url
 
@@ -26,7 +26,7 @@ class Place:
     `headers` go with each request for the bytes. `lasting`: whether the URL stays good; a
     signed one does not. Digests are lowercase hex. `name` stands for the URL in errors: what the
     catalog calls it, where the URL would name a host of ours. `ours`, `is_opened`: as GuardedHttp.get
-    has them.
+    has them. `s3`: what the URL is by the name of its bucket, where a DRS server says so.
     """
 
     url: str
@@ -38,6 +38,7 @@ class Place:
     name: str | None = None
     ours: bool = False
     is_opened: bool = True
+    s3: str | None = None
 
     def digests(self) -> Iterator[tuple[str, str | None]]:
         """Name and lowercase hex of each kind, the one that identities prefer first."""
@@ -82,7 +83,7 @@ class Drs:
             for one in found.get("checksums") or ()
         }
         size = found.get("size")
-        url, headers = await self._access(objects, methods, uri)
+        url, headers, s3 = await self._access(objects, methods, uri)
         return Place(
             url=url,
             headers=headers,
@@ -92,8 +93,13 @@ class Drs:
             lasting=False,
             name=safe_url(uri),
             # Else whoever has a DRS server could read with our secret what it opens elsewhere.
-            is_opened=origin_of(str(parse(url))) == origin_of(str(parse(objects))),
+            is_opened=origin_of(str(parse(url))) == self.server_of(uri),
+            s3=s3,
         )
+
+    def server_of(self, uri: str) -> str:
+        """The origin of the server that is asked. Raises InvalidInput."""
+        return origin_of(str(parse(self.object_url(uri))))
 
     def object_url(self, uri: str) -> str:
         """Where the object's description is."""
@@ -114,7 +120,8 @@ class Drs:
 
     async def _access(
         self, objects: str, methods: list[Mapping[str, Any]], uri: str
-    ) -> tuple[str, Mapping[str, str]]:
+    ) -> tuple[str, Mapping[str, str], str | None]:
+        """URL, headers, and the s3 URL that it stands for."""
         for method in _preferred(methods):
             given = method.get("access_url")
             if not given and (access_id := method.get("access_id")):
@@ -125,9 +132,9 @@ class Drs:
                 continue
             if url.startswith("s3://"):
                 region = method.get("region")
-                url = self._s3.public_url(url, region if isinstance(region, str) else None)
+                return self._s3.public_url(url, region if isinstance(region, str) else None), {}, url
             if url.startswith(("https://", "http://")):
-                return url, _headers(access.get("headers"))
+                return url, _headers(access.get("headers")), None
         offered = ", ".join(sorted({str(method.get("type"))[:20] for method in methods})) or "nothing"
         raise InvalidInput("access_url", f"{safe_url(uri)} is offered by {offered}; https and s3 can be read")
 

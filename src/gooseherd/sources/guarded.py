@@ -37,7 +37,8 @@ _MAX_JSON: Final = 1 << 20
 class GuardedHttp:
     """An HTTP client that goes nowhere the guard does not allow. `tls` adds certificates of one's own.
 
-    `endpoint` is a URL that the configuration names: its host may have any address, at its port.
+    `endpoint` is a URL that the configuration names, as those of `access` are: its host may have any
+    address, at its port.
     No cookies, no proxies from the environment, no decoding of bodies.
     """
 
@@ -53,7 +54,8 @@ class GuardedHttp:
         self._access = access
         self._patience = patience
         self._tls = tls
-        self._endpoint = URL(endpoint) if endpoint else None
+        named = (endpoint, *(() if access is None else access.endpoints()))
+        self._endpoints = tuple(URL(one) for one in named if one)
         self._session: aiohttp.ClientSession | None = None
 
     async def get(
@@ -216,7 +218,7 @@ class GuardedHttp:
             # aiohttp is for those who read upstream, and takes a sixth of a second: other requests go on.
             session = await asyncio.to_thread(importlib.import_module, "gooseherd.sources.session")
             if self._session is None:
-                self._session = session.open_session(self._guard, self._patience, self._tls, self._endpoint)
+                self._session = session.open_session(self._guard, self._patience, self._tls, self._endpoints)
         return self._session
 
 

@@ -9,7 +9,8 @@ import random as randomness
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +82,7 @@ class HttpSources(Sources):
                 localfile.judge(url, self._guard.file_roots)
             case "s3":
                 public_url = self._s3.public_url(url)
-                if self._s3.endpoint is None:
+                if self._endpoint_of(url) is None:
                     self._guard.check(public_url)
             case "drs":
                 self._guard.check(self._drs.object_url(url))
@@ -89,11 +90,29 @@ class HttpSources(Sources):
                 self._guard.check(url)
 
     def is_private(self, url: str) -> bool:
-        return self._access is not None and self._access.is_private(url)
+        if self._access is None:
+            return False
+        with suppress(InvalidInput):
+            return self._access.is_private(self.asked_first(url) or url)
+        return False
 
     def asked_first(self, url: str) -> str | None:
         """Whom a drs URL is resolved by; None for others. Raises InvalidInput."""
         return self._drs.object_url(url) if _scheme(url) == "drs" else None
+
+    async def s3_url_of(self, url: str) -> tuple[str, str] | None:
+        """The s3 URL that a drs URL leads to, and the origin of the server that says so; None: another one.
+
+        Raises:
+            InvalidInput, NotFound, AccessDenied, OutboundRefused, TransientFailure: as Drs.place.
+        """
+        place = await self._drs.place(url)
+        return None if place.s3 is None else (place.s3, self._drs.server_of(url))
+
+    def _endpoint_of(self, url: str) -> str | None:
+        """The endpoint of an s3 URL that the configuration names."""
+        own = None if self._access is None else self._access.endpoint_of(url)
+        return own or self._s3.endpoint
 
     async def details(self, url: str) -> SourceDetails:
         """A length of 0 is taken for none: some servers say it to every HEAD."""
@@ -271,9 +290,15 @@ class HttpSources(Sources):
     async def _place(self, url: str, *, head: bool = False) -> Place:
         scheme = _scheme(url)
         if scheme == "drs":
-            return await self._drs.place(url)
+            place = await self._drs.place(url)
+            if place.s3 is None or self._access is None:
+                return place
+            signed = await self._access.signed(place.s3, head=head, named_by=self._drs.server_of(url))
+            if signed is None:
+                return place
+            return replace(place, url=signed, ours=self._endpoint_of(place.s3) is not None)
         if scheme == "s3":
-            ours = self._s3.endpoint is not None
+            ours = self._endpoint_of(url) is not None
             public = self._s3.public_url(url)
             signed = None if self._access is None else await self._access.signed(url, head=head)
             return Place(signed or public, name=safe_url(url), ours=ours, lasting=signed is None)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.quantities import size_in_bytes
@@ -20,6 +19,7 @@ from gooseherd.environment import (
     switch,
     words,
 )
+from gooseherd.sources.private_rules import parse_endpoint
 from gooseherd.sources.references import ReferenceSource, parse_references
 
 if TYPE_CHECKING:
@@ -94,10 +94,7 @@ class OutboundRules:
     def _endpoint(self) -> str | None:
         if self.s3_endpoint is None:
             return None
-        parts = urlsplit(self.s3_endpoint)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise Misconfigured("SOURCE_S3_ENDPOINT", "http(s)://host[:port]")
-        return self.s3_endpoint
+        return parse_endpoint("SOURCE_S3_ENDPOINT", self.s3_endpoint)
 
     def _prefixes(self) -> Mapping[str, str]:
         pairs = [word.partition("=") for word in self.drs_prefixes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from ipaddress import ip_address
 from socket import AI_NUMERICHOST, AI_NUMERICSERV, AddressFamily
 from typing import Final
@@ -25,11 +26,11 @@ _MAX_HEADER_LINE: Final = 32 << 10  # signed URLs in Location are long
 
 
 def open_session(
-    guard: UrlGuard, patience: RetryPolicy, tls: ssl.SSLContext | None, endpoint: URL | None
+    guard: UrlGuard, patience: RetryPolicy, tls: ssl.SSLContext | None, endpoints: Sequence[URL]
 ) -> aiohttp.ClientSession:
-    """A session that connects to addresses which the guard allows, and to the `endpoint`."""
+    """A session that connects to addresses which the guard allows, and to the `endpoints`."""
     connector = aiohttp.TCPConnector(
-        resolver=_GuardedResolver(guard, endpoint), limit=0, ssl=tls if tls is not None else True
+        resolver=_GuardedResolver(guard, endpoints), limit=0, ssl=tls if tls is not None else True
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -57,9 +58,9 @@ class AddressRefusedError(Exception):
 class _GuardedResolver(AbstractResolver):
     """Answers with addresses that were judged, and aiohttp connects to these and no others."""
 
-    def __init__(self, guard: UrlGuard, endpoint: URL | None) -> None:
+    def __init__(self, guard: UrlGuard, endpoints: Sequence[URL]) -> None:
         self._guard = guard
-        self._named = (endpoint.host, endpoint.port) if endpoint is not None else None
+        self._named = {(endpoint.host, endpoint.port) for endpoint in endpoints}
         self._resolver = Resolver()
 
     async def resolve(
@@ -78,7 +79,7 @@ class _GuardedResolver(AbstractResolver):
             for of, _, protocol, _, address in await self._resolver.addresses(host, port, family)
             if of in (AddressFamily.AF_INET, AddressFamily.AF_INET6)
         ]
-        if (host, port) == self._named:
+        if (host, port) in self._named:
             return found
         for one in found:
             rule = self._guard.refusal(ip_address(one["host"]))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 from gooseherd.domain.attempt import SourceAccess
-from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.errors import AccessDenied, InvalidInput, NotFound, OutboundRefused
 from gooseherd.domain.source import SourceFile
 from gooseherd.settings import Settings
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.private import ConfiguredAccess, parse_buckets, parse_headers
+from gooseherd.sources.private import ConfiguredAccess
+from gooseherd.sources.private_rules import origin_of, parse_buckets, parse_headers
+from gooseherd.sources.retry_policy import TransientFailure
+
+log = logging.getLogger(__name__)
 
 
 def source_access(settings: Settings) -> ConfiguredAccess | None:
@@ -43,4 +48,22 @@ class AttemptAccess:
         asked = None
         with suppress(InvalidInput):
             asked = self._sources.asked_first(source.access_url)
-        return await self._access.for_attempt(source, asked)
+        named: dict[str, str] = {}
+        for url in (source.access_url, *(sidecar.access_url for sidecar in source.sidecars)):
+            named |= await self._named(url)
+        return await self._access.for_attempt(source, asked, named)
+
+    async def _named(self, url: str) -> dict[str, str]:
+        """The s3 URL that a drs URL leads to, where the bucket may be opened for it."""
+        try:
+            object_url = self._sources.asked_first(url)
+            if object_url is None or not self._access.opens_for(origin_of(object_url)):
+                return {}
+            found = await self._sources.s3_url_of(url)
+        except TransientFailure as faltered:
+            raise faltered.plain() from faltered
+        except (InvalidInput, NotFound, AccessDenied, OutboundRefused) as error:
+            # The worker asks the same server, and says what is wrong.
+            log.info("a DRS server does not say where an object is: %s", error)
+            return {}
+        return {} if found is None else {found[0]: found[1]}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -287,3 +289,73 @@ def kit() -> Any:
         QUICK = QUICK
 
     return Kit
+
+
+BYTES = b"x" * 5000
+"""Of each object of a bucket."""
+
+
+class Cloud(BaseHTTPRequestHandler):
+    """STS and S3: roles are assumed, and objects need a signature."""
+
+    asked: list[tuple[str, str, dict[str, str]]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.asked.append(("POST", body, dict(self.headers)))
+        text = (
+            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>'
+            "<Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            "<SessionToken>token-of-role</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
+            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+        )
+        self._answer(200, text.encode())
+
+    def do_GET(self) -> None:
+        self.asked.append((self.command, self.path, dict(self.headers)))
+        good = "X-Amz-Signature" in self.path
+        self._answer(200 if good else 403, BYTES if good else b"")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def running_cloud() -> Iterator[tuple[str, list[Any]]]:
+    """Its address, and what it was asked: method, path or body, headers."""
+    asked: list[Any] = []
+    handler = type("Handler", (Cloud,), {"asked": asked})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[Any]]]:
+    """One in which the API has credentials of its own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "own-secret")
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    with running_cloud() as running:
+        yield running
+
+
+@pytest.fixture
+def other_cloud() -> Iterator[tuple[str, list[Any]]]:
+    """Another S3, at another address."""
+    with running_cloud() as running:
+        yield running

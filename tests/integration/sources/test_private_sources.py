@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +19,8 @@ from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.processing import StepFailed
 from gooseherd.sources.http import HttpSources
-from gooseherd.sources.private import ConfiguredAccess, GivenAccess, parse_buckets, parse_headers
+from gooseherd.sources.private import ConfiguredAccess, GivenAccess
+from gooseherd.sources.private_rules import parse_buckets, parse_headers
 from gooseherd.worker.settings import attempt_environment
 
 DATA = b"x" * 5000
@@ -218,57 +217,6 @@ def test_a_variable_may_hold_the_secrets_of_several_hosts_by_name(monkeypatch: p
                 one.value()
     monkeypatch.setenv("SOURCE_SECRET", "first")
     assert text.value() == "first"
-
-
-class Cloud(BaseHTTPRequestHandler):
-    """STS and S3: roles are assumed, and objects need a signature."""
-
-    asked: list[tuple[str, str, dict[str, str]]]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.asked.append(("POST", body, dict(self.headers)))
-        text = (
-            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>'
-            "<Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-            "<SessionToken>token-of-role</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
-            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
-        )
-        self._answer(200, text.encode())
-
-    def do_GET(self) -> None:
-        self.asked.append((self.command, self.path, dict(self.headers)))
-        good = "X-Amz-Signature" in self.path
-        self._answer(200 if good else 403, DATA if good else b"")
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        """Quiet."""
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[Any]]]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "own-secret")
-    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
-    asked: list[Any] = []
-    handler = type("Handler", (Cloud,), {"asked": asked})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.mark.parametrize("how", ["own", "own+requester-pays", ROLE, f"{ROLE}+requester-pays"])
