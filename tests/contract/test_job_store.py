@@ -17,13 +17,24 @@ from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.errors import (
     InvalidInput,
     LeaseLost,
+    NewerJob,
     NotCancellable,
     NotFound,
     StillWanted,
     StoreUnavailable,
 )
 from gooseherd.domain.failures import Failure, Reason
-from gooseherd.domain.job import Fence, Job, JobId, Owner, Progress, Requester, Submission, WorkerId
+from gooseherd.domain.job import (
+    Fence,
+    Job,
+    JobId,
+    NewestSeen,
+    Owner,
+    Progress,
+    Requester,
+    Submission,
+    WorkerId,
+)
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
 from gooseherd.domain.ports.store import JobQuery, JobStore, QueueDepth
 from gooseherd.domain.queueing import COST_MILLISECONDS, OFFSETS, Priority, next_rank
@@ -200,6 +211,28 @@ async def test_claiming_twice_with_one_submission_makes_one_job_and_owns_up_to_i
     wanted = submission()
     first = await jobs.claim_workflow(wanted)
     assert await jobs.claim_workflow(wanted) == first
+
+
+async def test_a_claim_by_who_has_not_seen_the_newest_job_is_refused_and_inserts_nothing(jobs):
+    first = await leased(jobs, "k")
+    await jobs.release_workflow(first.job_id, first.fence, Status.FAILED, BROKEN)
+    refused = submission("k", requester=BERT)
+    with pytest.raises(NewerJob):
+        await jobs.claim_workflow(refused, newest=NewestSeen(None))
+    assert await jobs.get(refused.job_id) is None
+    assert (await jobs.latest(WorkflowKey("k"))).job_id == first.job_id
+    assert await jobs.pending_of(BERT) == 0
+    claim = await jobs.claim_workflow(refused, newest=NewestSeen(first.job_id))
+    assert claim.created
+    # Nothing is newer than what is active: that is attached to, whatever was seen.
+    attached = await jobs.claim_workflow(submission("k"), newest=NewestSeen(None))
+    assert (attached.job.job_id, attached.created) == (refused.job_id, False)
+
+
+async def test_a_claim_whose_answer_was_lost_is_found_again_whatever_was_newest_before_it(jobs):
+    wanted = submission("k")
+    first = await jobs.claim_workflow(wanted, newest=NewestSeen(None))
+    assert await jobs.claim_workflow(wanted, newest=NewestSeen(None)) == first
 
 
 async def test_of_fifty_concurrent_claims_one_makes_the_job(jobs):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -40,6 +40,7 @@ from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.cache import StoredObject
 from gooseherd.domain.ports.fleet import Shortage, WorkerHandle, WorkerNeed
+from gooseherd.domain.ports.store import Claim, JobQuery
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.storage.memory import MemoryCache
@@ -283,6 +284,69 @@ async def test_who_looked_before_the_artifact_was_published_and_asks_after_gets_
     claim = await stage.submissions.submit(SOURCE, RECIPE, requester=Requester("slower"))
     assert (claim.job.job_id, claim.created) == (job.job_id, False)
     assert await stage.submissions.published(SOURCE, RECIPE) is not None
+
+
+def submissions_of(stage: Stage, jobs: Any) -> Submissions:
+    """What the stage has, on another store."""
+    return Submissions(
+        jobs=jobs,
+        cache=stage.cache,
+        recipes=Recipes(),
+        limits=SubmissionLimits(active_jobs=3, pending_per_requester=2),
+        wakeups=stage.wakeups,
+        new_id=lambda: JobId(uuid.uuid4().hex),
+    )
+
+
+class BeforeClaims:
+    """A store in front of whose claims something happens, once."""
+
+    def __init__(self, jobs: Any, before: Callable[[], Awaitable[Any]]) -> None:
+        self._jobs, self._before = jobs, before
+        self.claims = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jobs, name)
+
+    async def claim_workflow(self, *arguments: Any, **options: Any) -> Claim:
+        self.claims += 1
+        if self.claims == 1:
+            await self._before()
+        return await self._jobs.claim_workflow(*arguments, **options)
+
+
+async def test_what_another_job_publishes_between_the_look_and_the_claim_is_not_made_again(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    made: list[Job] = []
+
+    async def publish_meanwhile() -> None:
+        made.append(await stage.ended(await stage.submit()))
+
+    async with stage.engine():
+        stands_still = BeforeClaims(stage.jobs, publish_meanwhile)
+        claim = await submissions_of(stage, stands_still).submit(
+            SOURCE, RECIPE, requester=Requester("slower")
+        )
+    assert (claim.job.job_id, claim.created) == (made[0].job_id, False)
+    assert stands_still.claims == 1
+    found = await stage.jobs.find(JobQuery())
+    assert [job.job_id for job in found.jobs] == [made[0].job_id]
+
+
+async def test_what_fails_between_the_look_and_the_claim_is_not_tried_again_at_once(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), refuses_the_source).build()
+
+    async def fail_meanwhile() -> None:
+        await stage.ended(await stage.submit())
+
+    async with stage.engine():
+        stands_still = BeforeClaims(stage.jobs, fail_meanwhile)
+        with pytest.raises(AlreadyFailed):
+            await submissions_of(stage, stands_still).submit(SOURCE, RECIPE, requester=Requester("slower"))
 
 
 @pytest.mark.parametrize("key", [PART.key, cache_key(SOURCE.identity, RECIPE, MANIFEST)])

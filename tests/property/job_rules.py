@@ -20,13 +20,14 @@ from hypothesis.stateful import invariant, precondition, rule
 from tests.property.store_machine import LONG, OVER, OWNERS, WHICH, WHO, StoreMachine
 
 from gooseherd.domain import formats
-from gooseherd.domain.errors import LeaseLost, NotCancellable, StillWanted
+from gooseherd.domain.errors import LeaseLost, NewerJob, NotCancellable, StillWanted
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import (
     AttemptEnd,
     Fence,
     Job,
     JobId,
+    NewestSeen,
     Owner,
     Progress,
     Requester,
@@ -143,14 +144,22 @@ class JobRules(StoreMachine):
 
     # -- submission --------------------------------------------------------------------
 
-    @rule(key=KEYS, who=WHO, priority=PRIORITIES)
-    def claim(self, key, who, priority):
+    @rule(key=KEYS, who=WHO, priority=PRIORITIES, looked=st.sampled_from(["no", "now", "long ago"]))
+    def claim(self, key, who, priority, looked):
         job_id = JobId(f"{self.made:03}")
         self.made += 1
-        claim = self.run(
-            self.jobs.claim_workflow(Submission(job_id, WorkflowKey(key), SOURCE, RECIPE, priority, who))
-        )
         holder = self.active(key)
+        last = next((name for name in reversed(self.known) if self.known[name].key == key), None)
+        newest = None if looked == "no" else NewestSeen(JobId(last) if last and looked == "now" else None)
+        wanted = Submission(job_id, WorkflowKey(key), SOURCE, RECIPE, priority, who)
+        try:
+            claim = self.run(self.jobs.claim_workflow(wanted, newest=newest))
+        except NewerJob:
+            assert looked == "long ago"
+            assert last is not None
+            assert holder is None
+            return
+        assert holder is not None or last is None or looked != "long ago"
         assert claim.created == (holder is None)
         if holder is None:
             self.known[job_id] = Known(key, [who], who, priority)

@@ -378,6 +378,11 @@ class _Schedule:
 
     def _check_ends(self) -> None:
         rows, outcome = {row.job_id: row for row in self._world.rows()}, self._outcome
+        completed = Counter(row.key for row in rows.values() if row.status is Status.COMPLETED)
+        if self.settings.retention is None:  # Nothing that was published has gone.
+            outcome.violations += [
+                f"{key} was completed {times} times" for key, times in completed.items() if times > 1
+            ]
         outcome.violations += [f"job {job} is not in the store" for job in self._promised - rows.keys()]
         for row in rows.values():
             outcome.jobs[row.status.value] += 1

@@ -18,9 +18,17 @@ from gooseherd.control.job_watch import JobWatch, JobWatches
 from gooseherd.control.manifest_verification import verify_published
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Manifest
-from gooseherd.domain.errors import AlreadyFailed, LimitReached, NoSuchPart, NotFound, UnsupportedFormat
+from gooseherd.domain.errors import (
+    AlreadyFailed,
+    LimitReached,
+    NewerJob,
+    NoSuchPart,
+    NotFound,
+    StoreUnavailable,
+    UnsupportedFormat,
+)
 from gooseherd.domain.failures import remembered_for
-from gooseherd.domain.job import Job, JobId, Requester, Submission
+from gooseherd.domain.job import Job, JobId, NewestSeen, Requester, Submission
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, workflow_key
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.store import Claim, JobStore
@@ -36,6 +44,8 @@ _MANIFEST_BYTES_KEPT = 32 << 20
 change."""
 _REMEMBERED_SECONDS = READ_REMEMBERED.total_seconds()
 """Retention removes nothing that was read since, so what is remembered is there."""
+_LOOKS = 5
+"""How often others' jobs may end between the look and the claim; each of them has a file less to make."""
 _QUICKLY_READ = 1 << 18
 """Bytes of a manifest that is read on the event loop: a few milliseconds."""
 
@@ -188,8 +198,26 @@ class Submissions:
             LimitReached: the queue, or this requester's share of it, is full, or its budget is used up
                 (BudgetSpent).
         """
-        key = workflow_key(source.identity, recipe)
-        job = await self._jobs.attach(key, requester, priority)
+        submission = Submission(
+            job_id=self._new_id(),
+            workflow_key=workflow_key(source.identity, recipe),
+            source=source,
+            recipe=recipe,
+            priority=priority,
+            requester=requester,
+            traceparent=tracing.current_traceparent(),
+        )
+        for _ in range(_LOOKS):
+            try:
+                return await self._attach_or_claim(submission, retry=retry)
+            except NewerJob:
+                retry = False  # That was the new one.
+        raise StoreUnavailable("submit")
+
+    async def _attach_or_claim(self, submission: Submission, *, retry: bool) -> Claim:
+        """Raises NewerJob: another job has ended since this looked."""
+        key, requester = submission.workflow_key, submission.requester
+        job = await self._jobs.attach(key, requester, submission.priority)
         if job is not None:
             return Claim(job, created=False)
         # Each is a round trip, and somebody waits.
@@ -197,7 +225,7 @@ class Submissions:
             self._jobs.latest(key), self._jobs.counts(), self._jobs.pending_of(requester)
         )
         if last is not None and last.status is Status.COMPLETED:
-            whole = await verify_published(self._cache, source, recipe)
+            whole = await verify_published(self._cache, submission.source, submission.recipe)
             if whole.manifest is not None:
                 return Claim(last, created=False)
         if not retry:
@@ -205,19 +233,11 @@ class Submissions:
         self._refuse_over_limit(sum(counts.values()), pending)
         if self.budgets is not None:
             await self.budgets.check(requester)
-        claim = await self._jobs.claim_workflow(
-            Submission(
-                job_id=self._new_id(),
-                workflow_key=key,
-                source=source,
-                recipe=recipe,
-                priority=priority,
-                requester=requester,
-                traceparent=tracing.current_traceparent(),
-            )
-        )
+        # Somebody else's job may begin and end before this call takes effect.
+        newest = NewestSeen(last.job_id if last is not None else None)
+        claim = await self._jobs.claim_workflow(submission, newest=newest)
         if claim.created:
-            telemetry.JOBS_SUBMITTED.labels(priority.label).inc()
+            telemetry.JOBS_SUBMITTED.labels(submission.priority.label).inc()
             tracing.annotate(job_id=claim.job.job_id)
             _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
             self._wakeups.publish(claim.job.job_id)

@@ -261,6 +261,10 @@ class StillWanted(Conflict):
         return f"job {self.job_id} is wanted"
 
 
+class NewerJob(Conflict):
+    """Another job on the same content has ended since the caller looked: look at what it made."""
+
+
 @dataclass(eq=False)
 class LeaseLost(Conflict):
     """A newer fence exists or the job ended: stop, publish nothing, write nothing more."""

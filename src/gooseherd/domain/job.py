@@ -101,6 +101,13 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class NewestSeen:
+    """The newest job of a workflow key when the caller looked for it; None: there was none."""
+
+    job_id: JobId | None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as the store has it. Times are UTC, by the store's clock."""
 

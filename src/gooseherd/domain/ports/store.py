@@ -16,6 +16,7 @@ from gooseherd.domain.job import (
     Fence,
     Job,
     JobId,
+    NewestSeen,
     Owner,
     Progress,
     Requester,
@@ -176,16 +177,18 @@ class JobStore(Protocol):
     StoreUnavailable when the outcome is unknown. Times are the store's clock.
     """
 
-    async def claim_workflow(self, submission: Submission) -> Claim:
-        """∅→pending under the mutex, or attach to the job that holds it; never both, never neither."""
+    async def claim_workflow(self, submission: Submission, *, newest: NewestSeen | None = None) -> Claim:
+        """∅→pending under the mutex, or attach to the job that holds it; never both, never neither.
+
+        Raises NewerJob: another job than `newest` has ended, and may have published. Nothing was changed.
+        """
         ...
 
     async def attach(self, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
         """Join the active job of `key`: add the requester, raise the priority if it is more urgent.
 
-        A pending job takes the better of the two places in the queue: its own, and the one that the
-        requester would get for a job of `priority` now. A running one is wanted again, whatever was
-        withdrawn before.
+        A pending job takes the better of two places in the queue: its own, and the one that the requester
+        would get for a job of `priority` now. A running one is wanted again.
 
         None: there is no active job.
         """

@@ -42,9 +42,9 @@ from typing import Final
 
 from pymongo.errors import DuplicateKeyError
 
-from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, StoreUnavailable
+from gooseherd.domain.errors import InvalidInput, NewerJob, NotCancellable, NotFound, StoreUnavailable
 from gooseherd.domain.failures import Reason, queue_expired_detail
-from gooseherd.domain.job import Job, JobId, Requester, Submission
+from gooseherd.domain.job import Job, JobId, NewestSeen, Requester, Submission
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.queueing import Priority
@@ -65,16 +65,20 @@ class MongoJobs(JobLeases, JobEndWrites):
     # -- into the queue --------------------------------------------------------------------
 
     @store_operation
-    async def claim_workflow(self, submission: Submission) -> Claim:
+    async def claim_workflow(self, submission: Submission, *, newest: NewestSeen | None = None) -> Claim:
         """∅→pending under the mutex, or attach to the job that holds it.
 
         `created` also when an earlier call with this submission made the job and its answer
-        was lost: claiming again with the same submission is safe.
+        was lost: claiming again with the same submission is safe. For `newest` it looks one round trip
+        before it inserts: a job of that window finds the artifact and makes nothing.
 
         Raises:
             InvalidInput: the job id already names another job.
+            NewerJob: another one than `newest` was made and has ended; nothing was changed.
             StoreUnavailable: nothing known, or the mutex changed hands too often.
         """
+        if newest is not None:
+            await self._refuse_newer(submission, newest)
         for _ in range(_TRIES):
             try:
                 now = await self._clock.now()
@@ -91,6 +95,15 @@ class MongoJobs(JobLeases, JobEndWrites):
             if await self._jobs.find_one({"_id": submission.job_id}, projection={"_id": 1}):
                 raise InvalidInput("job_id", f"{submission.job_id!r} already names another job")
         raise StoreUnavailable("claim_workflow")
+
+    async def _refuse_newer(self, submission: Submission, newest: NewestSeen) -> None:
+        last = await self.latest(submission.workflow_key)
+        if (
+            last is not None
+            and last.status.terminal
+            and last.job_id not in (newest.job_id, submission.job_id)
+        ):
+            raise NewerJob
 
     @store_operation
     async def attach(self, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, select, update
 
-from gooseherd.domain.errors import InvalidInput, NotCancellable, NotFound, StoreUnavailable
+from gooseherd.domain.errors import InvalidInput, NewerJob, NotCancellable, NotFound, StoreUnavailable
 from gooseherd.domain.failures import Reason, queue_expired_detail
-from gooseherd.domain.job import Job, JobId, Requester, Submission
+from gooseherd.domain.job import Job, JobId, NewestSeen, Requester, Submission
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.queueing import Priority
@@ -32,6 +32,13 @@ _LOCKED: Final = select(jobs).where(ITS_ID).with_for_update()
 
 _ACTIVE: Final = (
     select(jobs).where(jobs.c.workflow_key == bindparam("b_key"), jobs.c.active).with_for_update()
+)
+
+_NEWEST_OTHER: Final = (
+    select(jobs.c.id)
+    .where(jobs.c.workflow_key == bindparam("b_key"), jobs.c.id != bindparam("b_id"))
+    .order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+    .limit(1)
 )
 
 _OLD: Final = (
@@ -57,7 +64,9 @@ class SqlJobs(JobHolding):
     """The JobStore port over SQLite and PostgreSQL."""
 
     @writing
-    def claim_workflow(self, tx: Transaction, submission: Submission) -> Claim:
+    def claim_workflow(
+        self, tx: Transaction, submission: Submission, *, newest: NewestSeen | None = None
+    ) -> Claim:
         """∅→pending under the mutex, or attach to the job that holds it.
 
         `created` also when an earlier call with this submission made the job and its answer
@@ -65,6 +74,7 @@ class SqlJobs(JobHolding):
 
         Raises:
             InvalidInput: the job id already names another job.
+            NewerJob: another one than `newest` was made and has ended; nothing was changed.
             StoreUnavailable: nothing known, or the mutex changed hands too often.
         """
         in_turn(tx, submission.requester)
@@ -73,6 +83,9 @@ class SqlJobs(JobHolding):
             insert = insert_if_absent(tx.dialect, jobs)
             row = tx.connection.execute(insert, new_job(submission, tx.now, rank)).one_or_none()
             if row is not None:
+                if newest is not None:
+                    # The mutex is held: whatever came before has ended, and is seen.
+                    _refuse_newer(tx, submission, newest)
                 _join(tx, submission.job_id, submission.requester, tx.now)
                 return Claim(to_job(row), created=True)
             job = _attach(tx, submission.workflow_key, submission.requester, submission.priority)
@@ -134,6 +147,13 @@ class SqlJobs(JobHolding):
         if ids:
             tx.connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
         return len(ids)
+
+
+def _refuse_newer(tx: Transaction, submission: Submission, newest: NewestSeen) -> None:
+    parameters = {"b_key": submission.workflow_key, "b_id": submission.job_id}
+    other = tx.connection.scalar(_NEWEST_OTHER, parameters)
+    if other is not None and other != newest.job_id:
+        raise NewerJob
 
 
 def _attach(tx: Transaction, key: WorkflowKey, requester: Requester, priority: Priority) -> Job | None:
