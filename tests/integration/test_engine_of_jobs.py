@@ -312,7 +312,8 @@ class BeforeClaims:
         self.claims += 1
         if self.claims == 1:
             await self._before()
-        return await self._jobs.claim_workflow(*arguments, **options)
+        claim: Claim = await self._jobs.claim_workflow(*arguments, **options)
+        return claim
 
 
 async def test_what_another_job_publishes_between_the_look_and_the_claim_is_not_made_again(
