@@ -88,3 +88,30 @@ def test_rules_for_loopback_are_for_the_address_that_the_socket_has(
     """A socket that systemd opened for everybody says nothing of API_HOST, whose default is loopback."""
     with socket.create_server((address, 0)) as given:
         assert as_bound(settings, given).is_local is local
+
+
+READY = """
+    import asyncio, gc, os, signal
+    from gooseherd.serving import serve
+    from gooseherd.settings import Settings
+
+    def ready(url):
+        long_ones = gc.get_objects(generation=2)
+        print(gc.get_freeze_count() > 20 * len(long_ones), gc.isenabled())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asyncio.run(serve(Settings(), on_ready=ready))
+"""
+
+
+def test_collections_leave_out_what_a_service_has_when_it_is_ready(settings: Settings, tmp_path: Path) -> None:
+    environment = {**os.environ, "GOOSEHERD_STATE_DIR": str(tmp_path / "state"), "WORKER_MAX_LOCAL": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(READY)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "True"], done.stderr
