@@ -11,6 +11,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
@@ -33,6 +34,7 @@ from gooseherd.api.server.exchange import JOINED_BYTES
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Repeat, Respond
 from gooseherd.domain.artifact import Manifest, Part
 from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Requester
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import LocalObjects
@@ -152,12 +154,25 @@ class PublishedParts:
         if len(self._found) > _REMEMBERED:
             self._found.popitem(last=False)
 
-    def looked_up(self, scope: Scope) -> tuple[int, bytes]:
-        """Status and header lines for nginx, which asks for the file at an address (file_lookups)."""
+    def looked_up(self, scope: Scope) -> tuple[int, bytes] | None:
+        """Status and header lines for nginx, which asks for the file at an address (file_lookups).
+
+        None: the entry has to be read first.
+        """
         found = self._found.get(_address(scope))
-        if found is None or self._dependencies.holds.stopped or not self._is_there(found):
+        if found is None or self._dependencies.holds.stopped:
             return NOT_KEPT, NO_FILE + EMPTY
+        if not self._is_there(found):
+            return None
         return KEPT, found.lookup if self._origins.are_alike else NO_FILE
+
+    async def looked_up_anew(self, scope: Scope) -> tuple[int, bytes]:
+        """The same, once the entry was read: nginx asks when it is just no longer remembered."""
+        found = self._found.get(_address(scope))
+        if found is not None:
+            with suppress(StoreUnavailable):  # the client's own request is answered why
+                await self._catalog.read_again(found.ids)
+        return self.looked_up(scope) or (NOT_KEPT, NO_FILE + EMPTY)
 
     def answered(self, scope: Scope, respond: Respond) -> bool:
         """Whether the response was sent; else nothing was."""
@@ -341,7 +356,8 @@ class PublishedFirst:
         """Whether the response to an HTTP request was sent; else nothing was."""
         try:
             if self._parts.by_nginx and _may_look_up(scope):
-                return respond(*self._parts.looked_up(scope), b"")
+                file = self._parts.looked_up(scope)
+                return file is not None and respond(*file, b"")
             return self._parts.answered(scope, respond)
         except Exception:
             _log.exception("the quick way failed")
@@ -357,7 +373,7 @@ class PublishedFirst:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and _may_look_up(scope):
-            status, lines = self._parts.looked_up(scope)
+            status, lines = await self._parts.looked_up_anew(scope)
             pairs = [line.split(b": ", 1) for line in lines.splitlines()]
             await send({"type": "http.response.start", "status": status, "headers": pairs})
             await send({"type": "http.response.body", "body": b""})
