@@ -104,7 +104,9 @@ READY = """
 """
 
 
-def test_collections_leave_out_what_a_service_has_when_it_is_ready(settings: Settings, tmp_path: Path) -> None:
+def test_collections_leave_out_what_a_service_has_when_it_is_ready(
+    settings: Settings, tmp_path: Path
+) -> None:
     environment = {**os.environ, "GOOSEHERD_STATE_DIR": str(tmp_path / "state"), "WORKER_MAX_LOCAL": "1"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(READY)],
