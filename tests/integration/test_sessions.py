@@ -52,6 +52,10 @@ def source(name: str) -> SourceFile:
     return SourceFile.from_json({"dcc": "d", "local_id": name, "access_url": url, "md5": uuid.uuid4().hex})
 
 
+async def as_it_is(entry: SourceFile) -> SourceFile:
+    return entry
+
+
 class Recipes:
     def recipes_on_demand(self, source: SourceFile) -> tuple[Recipe, ...]:
         return ()
@@ -490,7 +494,7 @@ async def test_ending_is_asked_for_once_and_the_reason_stands(make) -> None:
         over = await process.until(session, ReservationState.ENDED)
         assert await process.sessions.end(session) == over
         with pytest.raises(NotFound):
-            await process.sessions.dispatch(session, source("f"), RECIPE)
+            await process.sessions.dispatch(session, source("f"), as_it_is)
         with pytest.raises(NotFound):
             await process.sessions.end(ReservationId("none"))
     assert [one.reservation_id for one in await process.sessions.sessions(ended=True)] == [session]
@@ -546,7 +550,7 @@ async def test_the_record_of_a_job_keeps_what_it_was_dispatched_with(make) -> No
     session = await process.open()
     entry = source("f")
     async with process.engine():
-        await process.ended(await process.sessions.dispatch(session, entry, RECIPE))
+        await process.ended(await process.sessions.dispatch(session, entry, as_it_is))
         job = (await process.jobs.find(JobQuery(requester=ANNE))).jobs[0]
     assert (job.source, job.recipe, job.session_id) == (entry, RECIPE, session)
     dispatched = job.attempts[0].dispatched

@@ -96,9 +96,13 @@ def dispatch(
 ) -> None:
     """Have files prepared on the session's worker, one after the other."""
     with service.connected() as client:
-        jobs = [client.dispatch(_session_id(session), file) for file in files]
-    if service.emitted({"jobs": jobs}):
+        found = {file: client.dispatch(_session_id(session), file) for file in files}
+    jobs = [job for job in found.values() if job is not None]
+    ready = [file for file, job in found.items() if job is None]
+    if service.emitted({"jobs": jobs, "ready": ready}):
         return
+    for file in ready:
+        print_status(f"{file} is there already")
     for job in jobs:
         print(job["job_id"])
 

@@ -98,9 +98,11 @@ class FleetCalls(Calls):
         """End it; what is in flight goes on. Raises Missing."""
         return await self._record(Session, "DELETE", _session(session_id))
 
-    async def dispatch(self, session_id: str, file: str) -> Job:
-        """Have a file (DCC/ID) prepared on the session's worker; its job."""
-        return await self._record(Job, "POST", f"{_session(session_id)}/dispatch", json={"file": file})
+    async def dispatch(self, session_id: str, file: str) -> Job | None:
+        """Have a file (DCC/ID) prepared on the session's worker; its job, or None: it is there already."""
+        path = f"{_session(session_id)}/dispatch"
+        response = await self._send("POST", path, json={"file": file})
+        return None if response.status_code == 200 else self._model(Job, json_object(response), path)
 
 
 def _session(session_id: str) -> str:

@@ -27,7 +27,6 @@ from typing import Final
 from gooseherd.control.loop import Loop
 from gooseherd.control.submission import Submissions
 from gooseherd.control.wakeups import Wakeup
-from gooseherd.domain.artifact import Kind
 from gooseherd.domain.batch import (
     IN_FLIGHT,
     Batch,
@@ -255,16 +254,7 @@ class BatchLoop:
         """What a file that waits has become already, or what is to be submitted."""
         try:
             entry = await self._servable(member.dcc, member.local_id, visible)
-            if entry.is_upstreams_pair:
-                return _becomes(member, MemberState.READY)
-            recipe = self._submissions.recipe(entry, Kind.DATA)
-            known = entry.identity
-            if await self._submissions.published(entry, recipe) is not None:
-                return _becomes(member, MemberState.READY)
-            if await self._submissions.active_job(entry) is None:
-                entry = await self._described(entry)
-            if entry.identity != known and await self._submissions.published(entry, recipe) is not None:
-                return _becomes(member, MemberState.READY)
+            wanted = await self._submissions.unmade(entry, self._described)
         except (NotFound, Gone) as error:
             return _failed(member, Reason.SOURCE_MISSING, str(error))
         except UnsupportedFormat as error:
@@ -273,7 +263,7 @@ class BatchLoop:
             return _failed(member, Reason.SOURCE_INVALID, str(error))
         except Misconfigured as error:
             return _failed(member, Reason.MISCONFIGURED, error.problem)
-        return entry, recipe
+        return _becomes(member, MemberState.READY) if wanted is None else wanted
 
     async def _submit(
         self, batch: Batch, member: Member, entry: SourceFile, recipe: Recipe

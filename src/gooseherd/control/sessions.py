@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,7 +19,6 @@ from gooseherd.control.submission import Submissions
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.errors import LimitReached, NotFound
 from gooseherd.domain.job import Job, Requester, WorkerId
-from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.fleet import Fleet, WorkerHealth, WorkerView
 from gooseherd.domain.ports.reservations import ReservationStore
 from gooseherd.domain.ports.store import JobStore
@@ -161,12 +160,19 @@ class Sessions:
         ending = await self._reserved.end(session, EndReason.EXPLICIT, "it was asked for", insist=True)
         return ending or await self.session(session_id)
 
-    async def dispatch(self, session_id: ReservationId, source: SourceFile, recipe: Recipe) -> Job:
+    async def dispatch(
+        self,
+        session_id: ReservationId,
+        entry: SourceFile,
+        described: Callable[[SourceFile], Awaitable[SourceFile]],
+    ) -> Job | None:
         """Ask for a file in the name of the session's owner: it runs on the session's worker, in its turn.
 
+        None: there is nothing to do, its bytes can be read. `described` is as Submissions.unmade takes it.
+
         Raises:
-            NotFound: no such session.
-            AlreadyFailed, LimitReached: as Submissions.submit.
+            NotFound: no such session, or it takes no more jobs.
+            UnsupportedFormat, AlreadyFailed, LimitReached: as Submissions.submit.
         """
         session = await self.session(session_id)
         if session.state not in (
@@ -175,8 +181,11 @@ class Sessions:
             ReservationState.READY,
         ):
             raise NotFound("live session", session_id)
+        wanted = await self._submissions.unmade(entry, described)
+        if wanted is None:
+            return None
         claim = await self._submissions.submit(
-            source, recipe, requester=session.owner, priority=Priority.INTERACTIVE
+            *wanted, requester=session.owner, priority=Priority.INTERACTIVE
         )
         return claim.job
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -157,6 +157,27 @@ class Submissions:
         while self._manifest_bytes > _MANIFEST_BYTES_KEPT:
             self._forget(next(iter(self._manifests)))
         return manifest
+
+    async def unmade(
+        self, entry: SourceFile, described: Callable[[SourceFile], Awaitable[SourceFile]]
+    ) -> tuple[SourceFile, Recipe] | None:
+        """What to submit so that its bytes can be read; None: they can be, made or as upstream has them.
+
+        `described` gives the entry once its source was asked for a size and version that it lacks.
+
+        Raises:
+            UnsupportedFormat: no processor reads the format.
+        """
+        if entry.is_upstreams_pair:
+            return None
+        recipe, known = self.recipe(entry, Kind.DATA), entry.identity
+        if await self.published(entry, recipe) is not None:
+            return None
+        if await self.active_job(entry) is None:
+            entry = await described(entry)
+        if entry.identity != known and await self.published(entry, recipe) is not None:
+            return None
+        return entry, recipe
 
     def remembered(self, key: CacheKey) -> Manifest | None:
         """The manifest of that key, if it is remembered; it is read now. Quick: for each byte range."""

@@ -23,6 +23,13 @@ def files(api: Api, mark: str, count: int, *, held: bool = False) -> list[str]:
     return names
 
 
+def dispatched(api: Api, session_id: str, file: str) -> str:
+    """Its job."""
+    job = api.client.dispatch(session_id, file)
+    assert job is not None
+    return str(job["job_id"])
+
+
 def workers_of(api: Api, job_id: str) -> list[str]:
     """Without attempts that found the worker gone before anybody knew."""
     attempts = api.client.job(job_id)["attempts"]
@@ -39,7 +46,7 @@ def test_a_session_from_its_request_to_its_idle_end_with_its_worker_killed_in_th
         assert api.client.start_session(size="large")["session_id"] == session["session_id"], "one an owner"
         names = files(api, mark, 3)
         # They are kept for its worker, which is not there yet, and run on it in their order.
-        jobs = [api.client.dispatch(session["session_id"], f"t/{name}")["job_id"] for name in names]
+        jobs = [dispatched(api, session["session_id"], f"t/{name}") for name in names]
         assert [api.completed(job) for job in jobs] == [["published"]] * 3
         ready = api.client.session(session["session_id"])
         assert ready["state"] == "ready"
@@ -52,7 +59,7 @@ def test_a_session_from_its_request_to_its_idle_end_with_its_worker_killed_in_th
 
         # Its worker dies with work in flight.
         held, behind = files(api, f"{mark}-held", 2, held=True)
-        jobs = [api.client.dispatch(session["session_id"], f"t/{name}")["job_id"] for name in (held, behind)]
+        jobs = [dispatched(api, session["session_id"], f"t/{name}") for name in (held, behind)]
         assert api.library.halfway[held].wait(60)
         cloud.cloud_admin.kill(ready["worker_id"])
         api.library.let_go(held)
@@ -92,10 +99,10 @@ def test_a_session_goes_on_when_the_process_that_made_it_is_killed(
             session = maker.client.start_session(owner="admin", idle_seconds=4)["session_id"]
             until(lambda: maker.client.session(session)["state"] == "ready", "it is ready")
             held = files(maker, mark, 1, held=True)[0]
-            running = maker.client.dispatch(session, f"t/{held}")["job_id"]
+            running = dispatched(maker, session, f"t/{held}")
             assert maker.library.halfway[held].wait(60)
             maker.kill()
-        behind = survivor.client.dispatch(session, f"t/{files(survivor, f'{mark}-b', 1)[0]}")["job_id"]
+        behind = dispatched(survivor, session, f"t/{files(survivor, f'{mark}-b', 1)[0]}")
         maker.library.let_go(held)
         assert survivor.completed(running)[-1] == "published"
         assert survivor.completed(behind) == ["published"]
@@ -133,7 +140,7 @@ def test_an_ended_session_lets_its_work_end_first_and_keeps_its_first_reason(
     with cloud.api(WORKER_IDLE_TIMEOUT_SECONDS="2") as api:
         session = api.client.start_session(idle_seconds=60)["session_id"]
         held = files(api, mark, 1, held=True)[0]
-        job = api.client.dispatch(session, f"t/{held}")["job_id"]
+        job = dispatched(api, session, f"t/{held}")
         assert api.library.halfway[held].wait(60)
         assert api.client.end_session(session)["state"] == "ending"
         other = api.ask(files(api, f"{mark}-other", 1)[0])

@@ -107,6 +107,21 @@ async def test_a_file_is_dispatched_in_the_name_of_the_owner(town):
         assert response.status_code == status
 
 
+async def test_a_file_that_is_there_is_dispatched_to_nobody(town):
+    session = await started(town)
+    made, upstreams = (
+        await town.register(),
+        await town.register(sidecars=[{"kind": "beddb", "access_url": "https://files.example.org/x.beddb"}]),
+    )
+    await town.publish(made, b"sorted")
+    for entry in (made, upstreams):
+        response = await town.http.post(
+            f"/sessions/{session['session_id']}/dispatch", json={"file": entry.name}, headers=ADMIN
+        )
+        assert (response.status_code, response.json()["ready"]) == (200, True), response.text
+    assert (await town.http.get("/jobs", headers=ADMIN)).json()["jobs"] == []
+
+
 async def test_an_end_is_asked_for_and_its_reason_stands(town):
     session = (await started(town))["session_id"]
     await ready(town, session)

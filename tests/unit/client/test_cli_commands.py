@@ -612,6 +612,16 @@ def test_files_are_dispatched_to_a_session(gooseherd: Any, service: Any, reply: 
     assert [json.loads(asked.body) for asked in service.asked] == [{"file": "d/f"}, {"file": "d/g"}]
 
 
+def test_files_that_are_there_are_named_and_have_no_job(gooseherd: Any, service: Any, reply: Any) -> None:
+    answers = [reply(200, {"ready": True}), reply(202, PENDING | {"job_id": "j2"})]
+    service.on("POST /sessions/s1/dispatch", *answers, *answers)
+    result = gooseherd("sessions", "dispatch", "s1", "d/f", "d/g")
+    assert (result.exit_code, result.stdout) == (0, "j2\n")
+    assert "d/f is there already" in result.stderr
+    shown = json.loads(gooseherd("sessions", "dispatch", "s1", "d/f", "d/g", "--json").stdout)
+    assert ([job["job_id"] for job in shown["jobs"]], shown["ready"]) == (["j2"], ["d/f"])
+
+
 def test_a_session_that_is_not_there_is_said(gooseherd: Any, service: Any) -> None:
     result = gooseherd("sessions", "show", "none")
     assert result.exit_code != 0

@@ -5,17 +5,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
 
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing
+from gooseherd.api.models.artifacts import PartReadiness
 from gooseherd.api.models.jobs import JobView
 from gooseherd.api.models.sessions import DispatchRequest, SessionList, SessionRequest, SessionView
 from gooseherd.api.names import Names
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import Submitter, problems
 from gooseherd.control.sessions import Sessions, WantedSession
-from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput, NotFound, ProcessingDisabled
 from gooseherd.domain.job import Requester
 from gooseherd.domain.reservation import Reservation, ReservationId, ReservedSize
@@ -104,7 +105,11 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
     @router.post(
         "/sessions/{session_id}/dispatch",
         status_code=202,
-        responses=problems(401, 403, 404, 422, 429, 503),
+        response_model=JobView,
+        responses={
+            200: {"model": PartReadiness, "description": "There is nothing to do: its bytes can be read"},
+            **problems(401, 403, 404, 410, 422, 429, 503),
+        },
     )
     async def dispatch(
         context: Submitter,
@@ -112,16 +117,18 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         session: Theirs,
         wanted: DispatchRequest,
         response: Response,
-    ) -> JobView:
-        """Ask for a file in the name of the session's owner; the job runs on the session's worker."""
+    ) -> JobView | Response:
+        """Ask for a file in the name of the session's owner; the job runs on the session's worker.
+
+        200 without a job when the file is there already, made before or as upstream has it.
+        """
         dcc, slash, local_id = wanted.file.partition("/")
         if not slash:
             raise InvalidInput("file", "must be DCC/ID")
         entry = await describing.servable(parse_dcc(dcc), parse_local_id(local_id), context.caller.visible)
-        entry = await describing.described(entry)
-        assert dependencies.submissions is not None  # there are sessions
-        recipe = dependencies.submissions.recipe(entry, Kind.DATA)
-        job = await sessions.dispatch(session.reservation_id, entry, recipe)
+        job = await sessions.dispatch(session.reservation_id, entry, describing.described)
+        if job is None:
+            return JSONResponse(PartReadiness(ready=True).model_dump(mode="json"))
         response.headers["Location"] = f"{context.prefix}/jobs/{job.job_id}"
         return JobView.of(
             job,
