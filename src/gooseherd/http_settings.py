@@ -68,6 +68,14 @@ class HttpSettings(BaseSettings):
         description="Most responses at a time with a source's own bytes (`?raw=true`, and all while "
         "processing is off) for one requester; more get 429. Each holds a connection to the source's host.",
     )
+    api_max_slow_responses_per_requester: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="Most responses at a time that wait for one requester to read them, but for the admin "
+        "key: each holds a connection, also behind a proxy. What the kernel takes at once is not counted. As "
+        "API_MAX_CONNECTIONS_PER_ADDRESS: an institute behind one address has six for each browser.",
+    )
     api_max_bytes_per_minute_per_requester: Size | None = Field(
         None,
         ge=0,

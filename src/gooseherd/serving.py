@@ -128,6 +128,7 @@ def _server(settings: Settings, service: Service) -> HttpServer:
         create_app(dependencies),
         limits=_http_limits(settings),
         holds=dependencies.holds,
+        slow_responses=dependencies.slow_responses,
         cors_origins=dependencies.origins.allowed,
         shutdown_seconds=_OPEN_REQUESTS_SECONDS,
     )

@@ -175,9 +175,12 @@ REQUESTS_HELD: Final = _gauge("gooseherd_http_requests_held", "Requests that wai
 EVENT_STREAMS: Final = _gauge("gooseherd_http_event_streams", "Open streams of events of jobs and batches.")
 WRONG_KEYS: Final = _counter("gooseherd_http_wrong_keys_total", "Requests with a key that is none.")
 CONNECTIONS: Final = _gauge("gooseherd_http_connections", "Open connections of clients.")
+SLOW_RESPONSES: Final = _gauge(
+    "gooseherd_http_slow_responses", "Responses under way that wait for their clients to read them."
+)
 CONNECTIONS_ENDED: Final = _counter(
     "gooseherd_http_connections_ended_total",
-    "Connections that a limit ended or turned away: refused, descriptors, head, body, unread, replaced.",
+    "Connections that a limit ended or refused: refused, descriptors, head, body, unread, slow, replaced.",
     ["limit"],
 )
 REQUESTS: Final = _counter(

@@ -14,6 +14,7 @@ from gooseherd.api.artifact_delivery import ArtifactDelivery
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.holding import Holds
 from gooseherd.api.origins import OriginRules
+from gooseherd.api.slow_responses import SlowResponses
 from gooseherd.api.uploads import Uploads
 from gooseherd.control.batches import Batches
 from gooseherd.control.budgets import Budgets
@@ -117,6 +118,8 @@ class Dependencies:
     origins: OriginRules = field(default_factory=OriginRules)
     trusted_proxies: int = 0
     """Proxies in front whose X-Forwarded-* headers are believed."""
+    slow_responses: SlowResponses = field(default_factory=SlowResponses)
+    """Of each requester, those that wait for it to read them."""
     source_max_bytes: int = 2**63 - 1
     """Largest file whose own bytes are passed on."""
     retries_per_requester: int = 20

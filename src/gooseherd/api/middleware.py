@@ -23,9 +23,10 @@ from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import Pairs, Stopping, problem, problem_type
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
-from gooseherd.api.server.exchange import ZERO_COPY
+from gooseherd.api.server.exchange import JOINED_BYTES, ZERO_COPY
 from gooseherd.api.server.refusals import MalformedRequest, TooManyConnections
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
+from gooseherd.api.slow_responses import SlowResponses
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.api.wrong_keys import WrongKeys
 from gooseherd.control.usage import ServedBytes
@@ -116,6 +117,7 @@ class EdgeMiddleware:
             (b"x-request-id", request_id),
             (b"x-content-type-options", b"nosniff"),
         ]
+        slow = self._dependencies.slow_responses
         status, complete, began = 0, False, time.perf_counter()
         waited = 0.0
         budget: ByteBudget | None = None
@@ -124,6 +126,8 @@ class EdgeMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal status, complete, waited, sent
             if message["type"] == "http.response.start":
+                if slow.full and not context.is_admin and _ARTIFACT.fullmatch(scope["path"]):
+                    _check_slow(slow, context, message)
                 status, waited = message["status"], time.perf_counter() - began
                 message["headers"] = [*message.get("headers", ()), *always]
                 if not context.caller.is_anonymous or context.url_token:
@@ -204,6 +208,13 @@ class EdgeMiddleware:
         except InvalidCredential:
             self._wrong_keys.note(context.network)
             raise
+
+
+def _check_slow(slow: SlowResponses, context: RequestContext, start: Message) -> None:
+    """Raises LimitReached for a response whose body may be more than the kernel takes at once."""
+    length = next((value for name, value in start.get("headers", ()) if name == b"content-length"), b"")
+    if start["status"] in _WITH_BYTES and (not length or int(length) > JOINED_BYTES):
+        slow.check(context.requester)
 
 
 def _for_one_caller(headers: Pairs) -> Pairs:

@@ -274,6 +274,8 @@ class PublishedParts:
         if cache is None or not self._is_current(found):
             return False
         small = len(span) <= JOINED_BYTES
+        if not small and self._dependencies.slow_responses.full:
+            return False  # perhaps this requester's; behind here it is told so
         body = cache.read_now(found.part.key, span) if small else cache.span_now(found.part.key, span)
         if body is None:
             return False

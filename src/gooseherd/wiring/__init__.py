@@ -18,6 +18,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.describing import Describing
 from gooseherd.api.holding import Holds
 from gooseherd.api.server.limits import connections_within_descriptors
+from gooseherd.api.slow_responses import SlowResponses
 from gooseherd.api.uploads import Uploads
 from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
@@ -250,6 +251,10 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 hold_viewers=settings.api_hold == "viewers",
                 holds=Holds(
                     per_requester=settings.api_max_holds_per_requester, total=_half_of_connections(settings)
+                ),
+                slow_responses=SlowResponses(
+                    settings.api_max_slow_responses_per_requester,
+                    trusted_proxies=settings.api_trusted_proxies,
                 ),
                 origins=origin_rules(settings),
                 trusted_proxies=settings.api_trusted_proxies,

@@ -495,6 +495,7 @@ class Builder:
             create_app(dependencies),
             limits=http_limits,
             holds=dependencies.holds,
+            slow_responses=dependencies.slow_responses,
             cors_origins=dependencies.origins.allowed,
             shutdown_seconds=2,
         )

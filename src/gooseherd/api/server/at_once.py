@@ -84,6 +84,7 @@ class AtOnce:
         if sent == span.count:
             return True
         protocol = self._protocol
+        protocol.reader_wait.begin()
         exchange = Exchange(protocol, self._scope, expect_100_continue=False, keep_alive=self._keep_alive)
         protocol.cycle = exchange
         protocol.continue_with(

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from gooseherd import telemetry
 from gooseherd.api.server.limits import ESSENTIAL_CONNECTIONS, HttpLimits
+from gooseherd.api.slow_responses import SlowResponses
 
 _SWEEP_SECONDS: Final = 1.0
 _SWEEPS_PER_LIMIT: Final = 4
@@ -40,8 +41,9 @@ class Connections:
     One timer for all: a timer for each request would cost the short ones more than their parsing.
     """
 
-    def __init__(self, limits: HttpLimits) -> None:
+    def __init__(self, limits: HttpLimits, slow_responses: SlowResponses | None = None) -> None:
         self.limits = limits
+        self.slow_responses = slow_responses or SlowResponses()
         self._count = 0
         self._networks: Counter[str] = Counter()
         self._watched: set[Watched] = set()

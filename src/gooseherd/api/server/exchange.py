@@ -189,6 +189,7 @@ class Exchange(RequestResponseCycle):
             raise RuntimeError("the body is shorter than Content-Length")
         self._flush()
         self.response_complete = True
+        self._protocol.reader_wait.end_if_written()
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
@@ -244,6 +245,7 @@ class Exchange(RequestResponseCycle):
         """Return when the client takes more, or is gone."""
         loop = asyncio.get_running_loop()
         self._writable, self.unsent_bytes = loop.create_future(), unsent_bytes
+        self._protocol.reader_wait.begin()
         loop.add_writer(descriptor, self._writable.set_result, None)
         try:
             await self._writable

@@ -21,6 +21,7 @@ from gooseherd.api.server.limits import HttpLimits
 from gooseherd.api.server.protocol import LimitedProtocol
 from gooseherd.api.server.refusals import TooManyConnections
 from gooseherd.api.server.scope import Answered, Prepare
+from gooseherd.api.slow_responses import SlowResponses
 
 
 class HttpServer(uvicorn.Server):
@@ -35,6 +36,7 @@ class HttpServer(uvicorn.Server):
         *,
         limits: HttpLimits,
         holds: Holds,
+        slow_responses: SlowResponses,
         cors_origins: Iterable[str],
         shutdown_seconds: int,
     ) -> None:
@@ -56,7 +58,7 @@ class HttpServer(uvicorn.Server):
         prepare: Prepare | None = getattr(app, "prepare", None)
         self._known_heads = KnownHeads(prepare, limits) if prepare is not None else None
         self._holds = holds
-        self._connections = Connections(limits)
+        self._connections = Connections(limits, slow_responses)
         self._refusal = _too_many(limits, Cors(cors_origins))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

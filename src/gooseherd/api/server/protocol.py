@@ -21,6 +21,7 @@ from gooseherd.api.server.framing import check_head, describe_target
 from gooseherd.api.server.known_heads import Cut, KnownHeads, cut
 from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
 from gooseherd.api.server.phases import RequestPhase
+from gooseherd.api.server.reader_wait import ReaderWait
 from gooseherd.api.server.refusals import (
     NOT_HTTP,
     WHILE_PARSING,
@@ -28,6 +29,7 @@ from gooseherd.api.server.refusals import (
     HeadersTooLarge,
     MalformedRequest,
     RequestTooSlow,
+    SentAhead,
     TargetTooLong,
     TooManyConnections,
 )
@@ -39,10 +41,6 @@ _PIPELINED: Final = 32
 _ESSENTIAL_HEAD_SECONDS: Final = 5.0
 _LINGER_SECONDS: Final = 2.0
 """After a refusal: closing with unread bytes would make the kernel take back the answer (RFC 9112 §9.6)."""
-
-
-class _SentAhead(Exception):
-    """More requests wait for their turn than may."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -72,12 +70,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits = connections.limits
         self._network: str | None = network
         self._essential = essential
+        seconds = self._limits.head_seconds
+        self._head_seconds = min(seconds, _ESSENTIAL_HEAD_SECONDS) if essential else seconds
         self._answered = answered
         self._known_heads = known_heads if not essential else None
         self._respond = AtOnce(self, KNOWN, keep_alive=True)
-        self._cut: Cut | None = None
+        self.request_cut: Cut | None = None
         """Of what is being parsed, if it may be a request whose head is to be remembered."""
-        self._answering: Exchange | None = None
+        self.answering: Exchange | None = None
         self._phase = RequestPhase.HEAD
         self._begun = False
         """Whether anything of any request has come."""
@@ -89,6 +89,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._read_at = 0.0
         """When the client last took something of what it is being sent."""
         self._unread_bytes = 0
+        self.reader_wait = ReaderWait(self, connections.slow_responses)
 
     # -- the connection
 
@@ -107,7 +108,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Leave, and tell every request that its client is gone."""
         self._registry.unwatch(self)
         self.leave()
-        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
+        self.reader_wait.end()
+        for cycle in (self.answering, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None:
                 cast("Exchange", cycle).disconnect()
         self.pipeline.clear()
@@ -141,7 +143,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 raise self._endless()
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
-            if isinstance(cause, _SentAhead):
+            if isinstance(cause, SentAhead):
                 self._last_is(self.cycle)
             else:
                 self._refuse(cause if isinstance(cause, WHILE_PARSING) else MalformedRequest(NOT_HTTP))
@@ -157,10 +159,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Whether this is a whole request, with a head that is known, and was answered. The parser has none
         of it; else nothing has happened.
         """
-        known, self._cut = self._known_heads, None
+        known, self.request_cut = self._known_heads, None
         if known is None or self._undelivered_bytes or (self._begun and self._phase is not RequestPhase.IDLE):
             return False
-        self._cut = found = cut(data)
+        self.request_cut = found = cut(data)
         if found is None or (repeat := known.find(found[0])) is None:
             return False
         if not repeat(found[1], self.client, self._respond):
@@ -178,7 +180,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         if len(self.pipeline) >= _PIPELINED:
-            raise _SentAhead
+            raise SentAhead
         super().on_message_begin()
         self._begun = True
         if self._phase is not RequestPhase.HEAD:  # else: the first one, timed from the connection's start
@@ -225,8 +227,8 @@ class LimitedProtocol(HttpToolsProtocol):
         free = before is None or before.response_complete
         keep_alive = not essential and scope["http_version"] == "1.1" and self.parser.should_keep_alive()
         if free and self._answered and self._answered(scope, AtOnce(self, scope, keep_alive=keep_alive)):
-            if keep_alive and self._cut is not None and self._known_heads is not None:
-                self._known_heads.remember(self._cut, scope)
+            if keep_alive and self.request_cut is not None and self._known_heads is not None:
+                self._known_heads.remember(self.request_cut, scope)
             return
         self.cycle = exchange = Exchange(
             self, scope, expect_100_continue=self.expect_100_continue, keep_alive=keep_alive
@@ -239,13 +241,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def continue_with(self, rest: Coroutine[Any, Any, None]) -> None:
         """Run what is left of the response of `cycle`."""
-        self._answering = cast("Exchange", self.cycle)
+        self.answering = cast("Exchange", self.cycle)
         task = self.loop.create_task(rest)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cast("Exchange", cycle)
+        self.answering = cast("Exchange", cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
@@ -287,12 +289,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline = self.loop.time() + self._limits.idle_seconds
         self._registry.awaits_request(self)
 
-    @property
-    def _head_seconds(self) -> float:
-        if self._essential:
-            return min(self._limits.head_seconds, _ESSENTIAL_HEAD_SECONDS)
-        return self._limits.head_seconds
-
     # -- refusals
 
     def _refuse(self, error: BaseException) -> None:
@@ -309,7 +305,7 @@ class LimitedProtocol(HttpToolsProtocol):
             cast("Exchange", broken).disconnect()
             self.pipeline = type(self.pipeline)(entry for entry in self.pipeline if entry[0] is not broken)
         self.cycle = self._refusal(error, of_request=begun)
-        answering = self._answering
+        answering = self.answering
         if answering is None or answering is broken or answering.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -361,8 +357,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Let go of what has overrun its time; `now` is the loop's."""
         since, self._enforced_at = now - self._enforced_at, now
         unread = self.transport.get_write_buffer_size()
-        if self._answering is not None:
-            unread += self._answering.unsent_bytes
+        if self.answering is not None:
+            unread += self.answering.unsent_bytes
         if unread:
             unread += unacknowledged_bytes(self.transport)
         if unread != self._unread_bytes or not unread:
@@ -378,10 +374,16 @@ class LimitedProtocol(HttpToolsProtocol):
         elif now > self._deadline:
             self._overdue()
 
+    def pause_writing(self) -> None:
+        """The kernel did not take all of what was written."""
+        super().pause_writing()
+        self.reader_wait.begin()
+
     def resume_writing(self) -> None:
-        """The client has taken most of what was written."""
+        """The client has taken what was written."""
         self._read_at = self.loop.time()
         super().resume_writing()
+        self.reader_wait.end_if_written()
 
     def _overdue(self) -> None:
         match self._phase:

@@ -8,6 +8,10 @@ from typing import Final
 from gooseherd.domain import errors
 
 
+class SentAhead(Exception):
+    """More requests wait for their turn than may."""
+
+
 @dataclass(eq=False)
 class MalformedRequest(errors.Rejected):
     """A request line or header block that no honest client sends."""
