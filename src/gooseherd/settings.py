@@ -109,6 +109,11 @@ class Settings(ToolSettings, SourceSettings, HttpSettings, UsageSettings):
         ge=2 * 86400,
         description="What attempts left of artifacts that were never published goes after so long.",
     )
+    artifact_remove_leftovers: bool = Field(
+        False,
+        description="Whether the service removes from its bucket what attempts left, which needs "
+        "s3:DeleteObject; without it that stays there. From a folder it is removed anyway.",
+    )
     aws_endpoint_url: Text = Field(None, description="Another endpoint than AWS's own: a local cloud.")
     aws_region: str = Field(environment.REGION, description="Region of bucket and cluster.")
 

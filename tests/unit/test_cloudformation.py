@@ -261,6 +261,7 @@ def test_of_s3_the_api_reads_and_writes_manifests_only() -> None:
 def test_of_s3_only_the_policy_of_retention_removes_and_it_writes_nothing() -> None:
     removing = {"s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"}
     assert actions("RetentionPolicy") == removing
+    assert environment()["ARTIFACT_REMOVE_LEFTOVERS"] == {"Ref": "Retention"}
 
 
 def test_the_bucket_forgets_uploads_when_retention_does_and_expires_nothing() -> None:

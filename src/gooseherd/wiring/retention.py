@@ -31,7 +31,11 @@ def retention_policy(settings: Settings) -> RetentionPolicy:
 
 def removes_objects(settings: Settings) -> bool:
     """Whether a service touches its cache: in a bucket only when told to, for its role may not."""
-    return settings.artifacts_dir is not None or retention_policy(settings).deletes_published
+    return (
+        settings.artifacts_dir is not None
+        or settings.artifact_remove_leftovers
+        or retention_policy(settings).deletes_published
+    )
 
 
 def make_retention(
