@@ -49,6 +49,8 @@ class QueueSnapshot:
     depth: QueueDepth
     running: Mapping[Requester, int]
     starts: Sequence[Start]
+    running_since: Sequence[datetime]
+    """When the attempts at work began; empty where the starts tell how fast the queue moves."""
     finalizers: Mapping[JobId, float]
     defers_total: int
 
@@ -132,7 +134,9 @@ class QueueStatistics:
         if job.queued_for in limited:
             return QueuePlace(await self._jobs.position(job), None, at_limit=True)
         position = await self._jobs.position(job, limited)
-        wait = 0.0 if position < self._slots() else expected_wait(position, snapshot.starts, snapshot.now)
+        if position < self._slots():
+            return QueuePlace(position, 0.0, at_limit=False)
+        wait = expected_wait(position, snapshot.starts, snapshot.now, snapshot.running_since)
         return QueuePlace(position, wait, at_limit=False)
 
     async def snapshot(self) -> QueueSnapshot:
@@ -150,8 +154,16 @@ class QueueStatistics:
             self._jobs.running_by_requester(),
             self._jobs.recent_starts(_STARTS),
         )
+        few = expected_wait(0, starts, now) is None
         return QueueSnapshot(
-            now, counts, depth, running, starts, self._finalizers.snapshot(), self._finalizers.defers_total
+            now,
+            counts,
+            depth,
+            running,
+            starts,
+            _began(await self._jobs.at_work()) if few and any(counts.values()) else (),
+            self._finalizers.snapshot(),
+            self._finalizers.defers_total,
         )
 
     async def refresh_metrics(self) -> None:
@@ -172,10 +184,17 @@ class QueueStatistics:
         """Of all active jobs. Raises StoreUnavailable."""
         snapshot = await self.snapshot()
         now, jobs = snapshot.now, await self._jobs.at_work()
-        began = [job.current_attempt.started_at for job in jobs if job.current_attempt is not None]
         leases = [job.lease.expires_at for job in jobs if job.lease is not None]
         return JobAges(
             snapshot.oldest_seconds or 0.0,
-            max([0.0, *((now - at).total_seconds() for at in began if at is not None)]),
+            max([0.0, *((now - at).total_seconds() for at in _began(jobs))]),
             max([0.0, *((now - at).total_seconds() for at in leases)]),
         )
+
+
+def _began(jobs: Sequence[Job]) -> Sequence[datetime]:
+    """When the current attempt of each did."""
+    attempts = [job.current_attempt for job in jobs]
+    return [
+        attempt.started_at for attempt in attempts if attempt is not None and attempt.started_at is not None
+    ]

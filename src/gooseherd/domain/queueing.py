@@ -61,7 +61,8 @@ def next_rank(priority: Priority, now: datetime, last: int | None) -> int:
     return first if last is None else max(first, last + COST_MILLISECONDS)
 
 
-_RECENT: Final = timedelta(minutes=10)
+_RECENT: Final = (timedelta(minutes=10), timedelta(hours=1), timedelta(hours=6))
+"""How far back starts are counted: as little as has enough of them. Where jobs take long they are few."""
 _FEWEST_STARTS: Final = 3
 """Fewer say little of how fast the queue moves."""
 
@@ -71,16 +72,26 @@ class _Started(Protocol):
     def started_at(self) -> datetime: ...
 
 
-def expected_wait(position: int, starts: Sequence[_Started], now: datetime) -> float | None:
+def expected_wait(
+    position: int, starts: Sequence[_Started], now: datetime, running_since: Sequence[datetime] = ()
+) -> float | None:
     """Seconds until it is the turn of who has `position` others before them, as fast as jobs started lately.
 
-    `starts` are the newest, newest first. None: nothing was started lately.
+    `starts` are the newest, newest first. Of too few of them nothing is known but the jobs at work, which
+    have run since then: each may take as long again. None: nothing is at work either.
     """
-    recent = [start.started_at for start in starts if now - start.started_at <= _RECENT]
-    if len(recent) < _FEWEST_STARTS:
+    for window in _RECENT:
+        recent = [start.started_at for start in starts if now - start.started_at <= window]
+        if len(recent) >= _FEWEST_STARTS:
+            return _turn(position, (now - min(recent)).total_seconds() / len(recent))
+    if not running_since:
         return None
-    seconds: float = max((now - min(recent)).total_seconds(), 0.001)
-    return round((position + 1) * seconds / len(recent), 1)
+    ages = [(now - since).total_seconds() for since in running_since]
+    return _turn(position, sum(ages) / len(ages) / len(ages))
+
+
+def _turn(position: int, seconds_per_start: float) -> float:
+    return round((position + 1) * max(seconds_per_start, 0.001), 1)
 
 
 def percentile(values: Sequence[float], percent: int) -> float | None:

@@ -206,6 +206,30 @@ async def test_a_job_that_waits_says_how_long_its_turn_will_take(town):
     assert record["waiting"]["wait_seconds"] > 0
 
 
+async def test_who_waits_for_long_jobs_is_told_how_long(town, monkeypatch):
+    """Two at work for 40 minutes, and no other start: in the 202 and in the job's record."""
+    now = town.jobs.now
+
+    async def later():
+        return await now() + timedelta(minutes=40)
+
+    monkeypatch.setattr(town.jobs, "now", later)
+    for _ in range(2):
+        _, job_id = await submit(town)
+        await town.run(job_id)
+    details = []
+    for _ in range(2):
+        entry = await town.register()
+        accepted = (await town.http.get(f"/data/{entry.name}")).json()
+        record = (await town.http.get(f"/jobs/{accepted['job_id']}")).json()
+        assert accepted["waiting"]["detail"] == record["waiting"]["detail"]
+        details.append(record["waiting"]["detail"])
+    assert details == [
+        "next in the queue, for a worker that is free, about 20 min",
+        "in the queue, behind 1 other job, about 40 min",
+    ]
+
+
 async def test_contigs_come_in_the_shape_of_an_assembly(town):
     entry = await town.register()
     before = await town.http.get(f"/contigs/{entry.name}")

@@ -64,6 +64,8 @@ def test_waiting_says_why_and_when() -> None:
     assert phase(job, remaining=0.0).endswith(", trying again")
     queued = {"reason": "queued", "detail": "in the queue, behind 2 other jobs", "next_try_seconds": None}
     assert phase({"status": "pending", "waiting": queued}) == "waiting: in the queue, behind 2 other jobs"
+    known = queued | {"detail": "in the queue, behind 2 other jobs, about 40 min", "wait_seconds": 2400.0}
+    assert phase({"status": "pending", "waiting": known}).endswith("behind 2 other jobs, about 40 min")
 
 
 def test_an_older_service_says_only_that_it_waits() -> None:

@@ -23,7 +23,8 @@ class WaitingView(ResponseModel):
     detail: str = Field(examples=["upstream host name does not resolve"])
     wait_seconds: float | None = Field(
         default=None,
-        description="Of what is queued: until its turn, as fast as jobs were started lately; null: unknown.",
+        description="Of what is queued: until its turn, as fast as jobs were started lately, or as long "
+        "as those at work have run; null: unknown.",
     )
     next_try_at: datetime | None = Field(description="UTC; null when no time is set.")
     next_try_seconds: float | None = Field(description="Counted from this response; 0 when it is due.")
@@ -72,9 +73,14 @@ def _queued(place: QueuePlace | None) -> str:
     if place.at_limit:
         return "in the queue, until one of the requester's running jobs ends"
     if place.position == 0:
-        return "next in the queue, for a worker that is free"
-    behind = f"in the queue, behind {place.position} other job{'s' if place.position > 1 else ''}"
-    return behind if place.wait_seconds is None else f"{behind}, about {_span(place.wait_seconds)}"
+        where = "next in the queue, for a worker that is free"
+    else:
+        where = f"in the queue, behind {place.position} other job{'s' if place.position > 1 else ''}"
+    # Whose worker is there, or about to be, is not told of a second.
+    known = place.wait_seconds is not None and (place.position > 0 or place.wait_seconds >= 1)
+    return (
+        f"{where}, about {_span(place.wait_seconds)}" if known and place.wait_seconds is not None else where
+    )
 
 
 def _span(seconds: float) -> str:
