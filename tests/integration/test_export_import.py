@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -24,6 +25,7 @@ from gooseherd.domain.export_file import DamagedExport, ExportWriter, read_expor
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import AccessLevel, Dcc
 from gooseherd.settings import Settings
+from gooseherd.store.mongo import documentdb
 from gooseherd.store.mongo.connect import connect
 from gooseherd.store.mongo.documentdb import check_documentdb, is_documentdb
 from gooseherd.store.mongo.schema import ensure_indexes
@@ -180,6 +182,20 @@ async def test_what_documentdb_lacks_is_looked_at_one_by_one(database_url: str) 
     assert any("retryWrites=false" in danger.remedy for danger in dangers)
     await ensure_indexes(db)
     well, dangers = await check_documentdb(db)
-    assert {"partial indexes", "$group and $sum", "$elemMatch with a range"} <= set(well)
+    listed = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", documentdb.__doc__ or "", re.MULTILINE)
+    assert {name.replace("`", "") for name in listed} - {"looked at", "---"} == {*well, "no retryable writes"}
     assert [danger.remedy for danger in dangers] == ["add retryWrites=false to DATABASE_URL"]
     await db.client.close()
+
+
+def test_each_aggregation_that_stores_make_is_asked_of_documentdb() -> None:
+    made = {
+        found
+        for path in Path(documentdb.__file__).parent.glob("*.py")
+        for found in re.findall(r"\.aggregate\((\w+)", path.read_text())
+        if path.name != "documentdb.py"
+    }
+    asked = Path(documentdb.__file__).read_text().partition("AGGREGATIONS: Final")[2].partition("\n)\n")[0]
+    assert made
+    assert all(name in asked for name in made), made
+    assert len(documentdb.AGGREGATIONS) == len(made)

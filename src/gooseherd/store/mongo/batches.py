@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
@@ -285,13 +285,17 @@ class MongoBatches:
         }
         under_way = [document["_id"] for document in documents if document["counts"] is None]
         if under_way:
-            pipeline: list[dict[str, Any]] = [
-                {"$match": {"batch_id": {"$in": under_way}}},
-                {"$group": {"_id": {"batch_id": "$batch_id", "state": "$state"}, "count": {"$sum": 1}}},
-            ]
-            for row in await (await self._members.aggregate(pipeline)).to_list():
+            for row in await (await self._members.aggregate(states_of(under_way))).to_list():
                 counts[row["_id"]["batch_id"]][MemberState(row["_id"]["state"])] = row["count"]
         return [_batch(document, counts[document["_id"]]) for document in documents]
+
+
+def states_of(batch_ids: Sequence[str]) -> list[Document]:
+    """The pipeline that counts members of batches by state."""
+    return [
+        {"$match": {"batch_id": {"$in": list(batch_ids)}}},
+        {"$group": {"_id": {"batch_id": "$batch_id", "state": "$state"}, "count": {"$sum": 1}}},
+    ]
 
 
 def _same_request(there: Document, new: NewBatch) -> None:

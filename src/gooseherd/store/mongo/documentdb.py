@@ -1,29 +1,45 @@
 """Amazon DocumentDB speaks MongoDB's protocol and differs: what of that matters here, looked at one by one.
 
-| difference | here | looked at |
+| looked at | what differs | how |
 | --- | --- | --- |
-| no retryable writes | `retryWrites=false` in the URL | the URL's option |
-| partial indexes from engine 5.0 on, no `$in` in them | ours have equality only | engine and filters |
-| a collection's index on a nested array field is one of few | ours has one | the indexes that are there |
-| no `$currentDate` in what updates a pipeline | the clock is read by `hello` | it answers a time |
-| `$group` with `$sum`, `$elemMatch` with a range | used by usage and search | asked of an empty filter |
-| TTL within minutes | ended jobs may stay so long | no check: nothing depends on when |
-| TLS with Amazon's own root certificates | `tls=true&tlsCAFile=…` | the connection is there |
+| no retryable writes | it refuses them: `retryWrites=false` in the URL | the client's option |
+| partial indexes | from engine 5.0 on, no `$in` in them; ours have equality only | the engine's version |
+| indexes | not every kind; ours has a nested array field (`attempts.worker_id`) | all that are there |
+| the clock | no `$currentDate` in pipelines: it is read by `hello` | `hello` has a time near ours |
+| `$group` and `$sum` | the queue, batches and usage need them | each pipeline, of no document |
+| `$elemMatch` with a range | the search by words needs it | the same |
+
+Not looked at here: whether TLS verifies Amazon's certificate (`url_dangers`, of every store's URL), and when
+the server removes ended jobs, within minutes (TTL): nothing depends on it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure
 
+from gooseherd.store.mongo.batches import states_of
 from gooseherd.store.mongo.connect import Database, Document
-from gooseherd.store.mongo.schema import FILES, INDEXES, USAGE
+from gooseherd.store.mongo.reading import ACTIVE_COUNTS, QUEUE_DEPTH
+from gooseherd.store.mongo.schema import BATCH_MEMBERS, FILES, INDEXES, JOBS, USAGE
+from gooseherd.store.mongo.usage import sums_of
 from gooseherd.store.report import Danger
 
 _HOSTS: Final = ".docdb.amazonaws.com"
 _OLDEST: Final = 5
 """Engine version with partial indexes: docs.aws.amazon.com/documentdb, "Partial index"."""
+_CLOCKS_APART: Final = timedelta(minutes=5)
+"""Leases follow the server's clock alone; so far apart one of both is wrong, and somebody should know."""
+AGGREGATIONS: Final[Sequence[tuple[str, Sequence[Document]]]] = (
+    (JOBS, QUEUE_DEPTH),
+    (JOBS, ACTIVE_COUNTS),
+    (BATCH_MEMBERS, states_of([""])),
+    (USAGE, sums_of({"day": ""}, by_job=True)),
+)
+"""All that stores send."""
 _INDEXES_MISSING: Final = "run mongosh create-indexes.js, or let the service make them at its start"
 
 
@@ -57,8 +73,13 @@ async def check_documentdb(db: Database) -> tuple[tuple[str, ...], tuple[Danger,
     )  # fmt: skip
     missing = await _missing_indexes(db)
     judge(
-        f"{len(INDEXES)} indexes", not missing,
+        "indexes", not missing,
         f"indexes are missing or differ: {', '.join(missing)}", _INDEXES_MISSING,
+    )  # fmt: skip
+    judge(
+        "the clock", await _tells_time(db),
+        "hello answers no time near this machine's: leases would end too early or too late",
+        "report this with the engine version, after a look at this machine's clock",
     )  # fmt: skip
     for name, call in (("$group and $sum", _groups), ("$elemMatch with a range", _ranges)):
         try:
@@ -85,12 +106,18 @@ async def _missing_indexes(db: Database) -> list[str]:
     return missing
 
 
+async def _tells_time(db: Database) -> bool:
+    told = (await db.client.admin.command("hello")).get("localTime")
+    if not isinstance(told, datetime):
+        return False
+    aware = told if told.tzinfo else told.replace(tzinfo=UTC)
+    return abs(aware - datetime.now(UTC)) < _CLOCKS_APART
+
+
 async def _groups(db: Database) -> None:
-    stages: list[Document] = [
-        {"$match": {"day": ""}},
-        {"$group": {"_id": {"kind": "$kind"}, "n": {"$sum": "$attempts"}}},
-    ]
-    await (await db[USAGE].aggregate(stages)).to_list()
+    """Each aggregation that a store makes, over nothing."""
+    for collection, stages in AGGREGATIONS:
+        await (await db[collection].aggregate([{"$match": {"_id": ""}}, *stages])).to_list()
 
 
 async def _ranges(db: Database) -> None:

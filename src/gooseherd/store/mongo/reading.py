@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
@@ -27,6 +27,19 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def any_of(statuses: frozenset[Status]) -> Document:
     """A filter's value: one of these."""
     return {"$in": sorted(status.value for status in statuses)}
+
+
+_PENDING: Final[Document] = {"status": Status.PENDING.value}
+QUEUE_DEPTH: Final[list[Document]] = [
+    {"$match": _PENDING},
+    {"$group": {"_id": {"queued_for": "$queued_for", "priority": "$priority"}, "count": {"$sum": 1}}},
+]
+"""Pipeline: pending jobs by whose turn they take and by priority."""
+ACTIVE_COUNTS: Final[list[Document]] = [
+    {"$match": {"status": any_of(ACTIVE)}},
+    {"$group": {"_id": "$status", "count": {"$sum": 1}}},
+]
+"""Pipeline: active jobs by status."""
 
 
 class JobReads:
@@ -191,18 +204,8 @@ class JobReads:
     @store_operation
     async def queue_depth(self) -> QueueDepth:
         """Who waits, and since when."""
-        pending: Document = {"status": Status.PENDING.value}
-        pipeline: list[dict[str, Any]] = [
-            {"$match": pending},
-            {
-                "$group": {
-                    "_id": {"queued_for": "$queued_for", "priority": "$priority"},
-                    "count": {"$sum": 1},
-                }
-            },
-        ]
-        rows = await (await self._jobs.aggregate(pipeline)).to_list()
-        first = self._jobs.find(pending, projection={"created_at": 1}, sort=[("created_at", 1)], limit=1)
+        rows = await (await self._jobs.aggregate(QUEUE_DEPTH)).to_list()
+        first = self._jobs.find(_PENDING, projection={"created_at": 1}, sort=[("created_at", 1)], limit=1)
         waiting = {
             (Requester(row["_id"].get("queued_for") or ""), Priority(row["_id"]["priority"])): row["count"]
             for row in rows
@@ -226,11 +229,7 @@ class JobReads:
     @store_operation
     async def counts(self) -> Mapping[Status, int]:
         """Active jobs per status; a status without jobs counts 0."""
-        pipeline: list[dict[str, Any]] = [
-            {"$match": {"status": any_of(ACTIVE)}},
-            {"$group": {"_id": "$status", "count": {"$sum": 1}}},
-        ]
-        rows = await (await self._jobs.aggregate(pipeline)).to_list()
+        rows = await (await self._jobs.aggregate(ACTIVE_COUNTS)).to_list()
         return {status: 0 for status in Status if status in ACTIVE} | {
             Status(row["_id"]): row["count"] for row in rows
         }

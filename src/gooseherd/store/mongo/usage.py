@@ -29,6 +29,13 @@ _DUPLICATE_KEY: Final = 11000
 _GROUPED: Final = ("kind", "day", "requester", "dcc", "capacity", "purpose")
 
 
+def sums_of(wanted: Document, *, by_job: bool) -> list[Document]:
+    """The pipeline that adds the amounts of those rows up."""
+    names = [*_GROUPED, "job_id"] if by_job else [*_GROUPED]
+    group: Document = {"_id": {name: f"${name}" for name in names}}
+    return [{"$match": wanted}, {"$group": group | {name: {"$sum": f"${name}"} for name in AMOUNTS}}]
+
+
 class MongoUsage:
     """The UsageStore port over MongoDB and what speaks its protocol."""
 
@@ -61,10 +68,7 @@ class MongoUsage:
             wanted["dcc"] = query.dcc
         if query.requester is not None or query.dcc is not None:
             wanted["kind"] = {"$in": [UsageKind.WORK.value, UsageKind.SERVED.value]}
-        names = [*_GROUPED, "job_id"] if by_job else [*_GROUPED]
-        group: Document = {"_id": {name: f"${name}" for name in names}}
-        group |= {name: {"$sum": f"${name}"} for name in AMOUNTS}
-        cursor = await self._usage.aggregate([{"$match": wanted}, {"$group": group}])
+        cursor = await self._usage.aggregate(sums_of(wanted, by_job=by_job))
         return sorted([_sum(document) async for document in cursor], key=_order)
 
     @store_operation
