@@ -32,8 +32,8 @@ class CannotSpawn(Exception):
     """The fork server does not start, or does not answer."""
 
 
-class _ForkServerGone(CannotSpawn):
-    """It died before it did anything."""
+class _NothingBegan(CannotSpawn):
+    """The fork server, or the process that was to be the attempt, died before it did anything."""
 
 
 class Spawned:
@@ -72,13 +72,13 @@ class Spawner:
         """Start the attempt of `folder`; `watchdog` is its end of the watchdog's socket. Blocks.
 
         Raises:
-            CannotSpawn: two fork servers in a row died, or one does not answer; what may have been
-                started is ended by its watchdog.
+            CannotSpawn: the fork server or what it forked died twice in a row, or does not answer; what
+                may have been started is ended by its watchdog.
         """
         try:
             return self._current().spawn(folder, entrypoint, watchdog)
-        except _ForkServerGone as error:
-            log.warning("fork server is gone, starting another", extra={"error": str(error)})
+        except _NothingBegan as error:
+            log.warning("an attempt process did not begin, starting another", extra={"error": str(error)})
             return self._current().spawn(folder, entrypoint, watchdog)
 
     def _current(self) -> _ForkServer:
@@ -119,7 +119,7 @@ class _ForkServer:
         ended: Future[int | None] = Future()
         with self._lock:
             if self.useless:
-                raise _ForkServerGone("it has ended")
+                raise _NothingBegan("it has ended")
             self._starts[name], self._ends[name] = started, ended
         order = json.dumps({"folder": name, "entrypoint": entrypoint.to_json()}).encode()
         try:
@@ -130,7 +130,7 @@ class _ForkServer:
             self._process.kill()
             raise CannotSpawn(f"no answer within {_START_SECONDS:g} seconds") from None
         except OSError as error:
-            raise _ForkServerGone(type(error).__name__) from error
+            raise _NothingBegan(type(error).__name__) from error
 
     def _receive(self) -> None:
         with suppress(OSError):
@@ -143,7 +143,7 @@ class _ForkServer:
             starts, ends = list(self._starts.values()), list(self._ends.values())
         self.warm.set()
         for started in starts:
-            started.set_exception(_ForkServerGone(f"it {describe_exit(code)}"))
+            started.set_exception(_NothingBegan(f"it {describe_exit(code)}"))
         for ended in ends:
             ended.set_result(None)
         self._ours.close()
@@ -163,7 +163,10 @@ class _ForkServer:
         code = message["code"]
         assert isinstance(code, int)
         if started is not None:
-            started.set_exception(CannotSpawn(f"the attempt process ended at once ({code})"))
+            # The process tells who it is before anything else, and what it sends comes before its end.
+            started.set_exception(
+                _NothingBegan(f"the attempt process ended before it began ({describe_exit(code)})")
+            )
         if ended is not None:
             ended.set_result(code)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,16 @@ def forked(root: Path) -> dict[int, str]:
 
 def fork_servers(root: Path) -> list[int]:
     return [pid for pid, name in forked(root).items() if name not in ("attempt", "spare attempt")]
+
+
+def sockets(pid: int) -> list[str]:
+    """Those that the process has open."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if (target := os.readlink(path)).startswith("socket:"):
+                found.append(target)
+    return found
 
 
 def spares(root: Path) -> list[int]:
@@ -140,12 +152,25 @@ async def test_an_attempt_whose_spare_was_killed_is_forked(yard, until) -> None:
     await until(lambda: spares(yard.root))
     (spare,) = spares(yard.root)
     os.kill(spare, signal.SIGKILL)
-    # Before it has noticed, an order is refused, and the job tried again.
-    await until(lambda: spare not in spares(yard.root))
     async with yard.workers.connect(worker) as link:
         await link.start_attempt(spec)
     assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
     await until(lambda: spare not in forked(yard.root))
+
+
+async def test_a_spare_that_is_killed_with_the_order_in_hand_costs_no_try(yard, until) -> None:
+    fleet, spec = yard.fleet(), yard.spec("quick")
+    worker = await fleet.acquire(yard.need(spec))
+    await until(lambda: spares(yard.root))
+    (spare,), (fork_server,) = spares(yard.root), fork_servers(yard.root)
+    os.kill(spare, signal.SIGSTOP)
+    async with yard.workers.connect(worker) as link:
+        starting = asyncio.create_task(link.start_attempt(spec))
+        # Its end of the socket to the spare is closed once the order is sent.
+        await until(lambda: len(sockets(fork_server)) == 1)
+        os.kill(spare, signal.SIGKILL)
+        await starting
+    assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
 
 
 async def test_an_attempt_whose_prepared_folder_is_gone_makes_its_own(yard, until) -> None:
