@@ -47,7 +47,7 @@ def sockets(pid: int) -> list[str]:
     found = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            if (target := os.readlink(path)).startswith("socket:"):
+            if (target := str(path.readlink())).startswith("socket:"):
                 found.append(target)
     return found
 
