@@ -119,7 +119,8 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     tickets = HtsgetRoute(HeadByGet(framework), dependencies, catalog, names, callers, describing, retries)
     behind = Delivery(tickets, dependencies, catalog, names, parts, describing, retries)
     inside = StaticFiles(behind, delivery=dependencies.delivery)
-    return PublishedFirst(parts, EdgeMiddleware(inside, dependencies, origins, budget, callers, methods))
+    edge = EdgeMiddleware(inside, dependencies, origins, budget, callers, methods, catalog)
+    return PublishedFirst(parts, edge)
 
 
 def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:

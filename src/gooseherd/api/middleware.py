@@ -15,6 +15,7 @@ from gooseherd import logs, telemetry, tracing
 from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
+from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.htsget.refusals import PREFIX, as_htsget
@@ -73,6 +74,7 @@ class EdgeMiddleware:
         budget: ByteBudget | None,
         callers: Callers,
         methods: Methods,
+        catalog: Catalog,
     ) -> None:
         self._methods = methods
         self._inside = inside
@@ -81,7 +83,7 @@ class EdgeMiddleware:
         self._origins = origins
         self._wrong_keys = WrongKeys(dependencies.clock)
         self._bytes = budget
-        self._audit = Audit(dependencies.clock)
+        self._audit = Audit(catalog, dependencies.clock)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request (other kinds of scope pass through)."""

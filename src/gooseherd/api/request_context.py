@@ -58,6 +58,7 @@ class RequestContext:
         "identify",
         "request_id",
         "url_token",
+        "used_admin",
     )
 
     def __init__(
@@ -79,6 +80,8 @@ class RequestContext:
         """It waited for a file to be made."""
         self.url_token = ""
         """The download token of the query, which every link in the answer has to have again."""
+        self.used_admin = False
+        """What was asked for is the admin's alone."""
 
     @property
     def method(self) -> str:
@@ -134,6 +137,7 @@ class RequestContext:
     def require_admin(self) -> None:
         """Raises AdminKeyRequired, ScopeRequired."""
         self.require(Scope.ADMIN)
+        self.used_admin = True
 
     @property
     def requester(self) -> Requester:

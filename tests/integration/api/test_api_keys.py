@@ -518,6 +518,60 @@ async def test_the_audit_log_says_who_did_what_with_what_outcome(town: Any, capl
     ]
 
 
+def audited(caplog: Any, *events: str) -> list[tuple[Any, ...]]:
+    records = [record for record in caplog.records if record.getMessage() in events]
+    return [(r.getMessage(), r.who, r.method, r.path, r.affected) for r in records]
+
+
+async def test_the_audit_log_has_each_read_that_is_the_admin_s_alone(town: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, "gooseherd.audit")
+    for _ in range(2):
+        for path in ("/keys", "/jobs?requester=somebody"):
+            assert (await town.http.get(path, headers=ADMIN)).status_code == 200
+    await town.http.get("/keys")
+    await town.http.get("/caller", headers=ADMIN)
+    got = audited(caplog, "admin read")
+    assert [(line[1], line[3]) for line in got] == [("admin", "/keys"), ("admin", "/jobs")] * 2
+
+
+async def test_the_audit_log_has_who_read_what_is_not_public_once_an_hour(
+    build_town: Any, caplog: Any
+) -> None:
+    now = [1000.0]
+    town = await build_town(clock=lambda: now[0], admin_key="the-admin-key")
+    caplog.set_level(logging.INFO, "gooseherd.audit")
+    entry = await hidden(town)
+    manifest = await town.publish(entry, b"secret bytes")
+    public = await town.register(local_id="open")
+    await town.publish(public, b"open bytes")
+    made, other = await make(town), await make(town)
+    one, two = bearer(made["key"]), bearer(other["key"])
+    token = (await town.http.post("/tokens", json={"file": entry.name}, headers=one)).json()["token"]
+    caplog.clear()
+
+    async def reads(**asking: Any) -> None:
+        for _ in range(2):
+            await town.http.get(f"/data/{entry.name}", **asking, follow_redirects=False)
+            await town.http.head(f"/files/{entry.name}/{manifest.part(Kind.DATA).filename}", **asking)
+            await town.http.get(f"/files/{entry.name}", **asking)
+            await town.http.get(f"/data/{public.name}", **asking)
+
+    for asking in ({"headers": one}, {"headers": two}, {"params": {"token": token}}, {}):
+        await reads(**asking)
+    who = [(line[1], line[4]) for line in audited(caplog, "read")]
+    by_token = f"{made['key_id']}:{entry.name}"
+    assert who == [(name, entry.name) for name in (made["key_id"], other["key_id"], by_token)]
+    assert token not in repr([record.__dict__ for record in caplog.records])
+    caplog.clear()
+    await town.http.get("/files", headers=one)
+    await town.http.get("/files", headers=one)
+    assert [(line[1], line[4]) for line in audited(caplog, "read")] == [(made["key_id"], "/files")]
+    caplog.clear()
+    now[0] += 3601
+    await reads(headers=one)
+    assert [(line[1], line[4]) for line in audited(caplog, "read")] == [(made["key_id"], entry.name)]
+
+
 async def test_published_parts_of_a_hidden_file_are_served_to_its_keys_by_every_way(town: Any) -> None:
     entry = await hidden(town)
     manifest = await town.publish(entry, b"secret bytes")
