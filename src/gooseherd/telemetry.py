@@ -119,8 +119,9 @@ LAUNCHES_FAILED: Final = _counter(
 )
 CERTIFICATE_EXPIRY: Final = _gauge(
     "gooseherd_certificate_expiry_timestamp_seconds",
-    "When this process's certificate for calling workers ends (api), and the CA that it trusts (ca), in Unix "
-    "time. Those of local workers, which the service renews, are not in it.",
+    "When this process's certificate for calling workers ends (api), the CA that it trusts (ca), and the "
+    "first of those that workers showed it within a day (worker; of workers on hosts each by its address), "
+    "in Unix time. Those of local workers, which the service renews, are not in it.",
     ["role"],
 )
 LAUNCH_BREAKER: Final = _gauge(

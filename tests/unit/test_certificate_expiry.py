@@ -11,7 +11,7 @@ import pytest
 
 from gooseherd import certs, doctor, telemetry
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.fleet.certificate_expiry import report_expiry
+from gooseherd.fleet.certificate_expiry import CertificateWatch
 from gooseherd.settings import Settings
 from gooseherd.worker import main as worker
 from gooseherd.worker.tls import VARIABLES, Certificates
@@ -54,12 +54,15 @@ def test_doctor_misses_certificates_where_workers_are_tasks(tmp_path: Path, envi
     assert (check.state, "certs make" in check.remedy) == ("missing", True)
 
 
-def test_the_log_and_the_metrics_tell_and_a_replaced_file_is_seen(
+async def test_the_log_and_the_metrics_tell_and_a_replaced_file_is_seen(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "certs"
+    watch = CertificateWatch(certificates(environment(folder, days=10)))
+    watch.publish()
     with caplog.at_level(logging.INFO):
-        report_expiry(certificates(environment(folder, days=10)))
+        for role, end in (await watch.all_ends()).items():
+            await watch.report(role, end)
     levels = {record.role: record.levelno for record in caplog.records if hasattr(record, "role")}
     assert levels == {"api": logging.WARNING, "ca": logging.INFO}
 
@@ -71,6 +74,7 @@ def test_the_log_and_the_metrics_tell_and_a_replaced_file_is_seen(
     certs.make_all(folder, days=300, renew=True)
     assert (ends("api") or 0) > (datetime.now(UTC) + timedelta(days=290)).timestamp()
     (folder / "api.pem").unlink()
+    assert await watch.all_ends() == {}
     assert math.isnan(ends("api") or 0)
 
 

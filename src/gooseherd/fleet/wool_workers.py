@@ -25,6 +25,7 @@ from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, TemporaryCre
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NotFound, WorkerBusy, WorkerLost
 from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.ports.worker import ClaimableLink, Workers
+from gooseherd.fleet.certificate_expiry import CertificateWatch
 from gooseherd.fleet.probe import probe
 from gooseherd.worker import routines
 
@@ -47,7 +48,8 @@ class WoolWorkers(Workers):
     worker takes a call, `answer_seconds` the time until it answers. `credentials`
     (`Certificates.to_call`) are shown to every worker and expected of it; without them
     the conversation is open, which is for loopback only. With `credentials_of_host`, by
-    the host of an address, a worker may show the certificate of its host instead.
+    the host of an address, a worker may show the certificate of its host instead. `watch` notes
+    until when what they show is valid.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class WoolWorkers(Workers):
         answer_seconds: float = 30.0,
         credentials: wool.WorkerCredentialsProvider | None = None,
         credentials_of_host: Callable[[str], wool.WorkerCredentialsProvider] | None = None,
+        watch: CertificateWatch | None = None,
     ) -> None:
+        self.watch = watch
         self._identities = _Identities(credentials, credentials_of_host)
         self._silence = silence_seconds
         self._dispatch = dispatch_seconds
@@ -72,6 +76,8 @@ class WoolWorkers(Workers):
     async def _connect(self, worker: WorkerHandle) -> AsyncIterator[ClaimableLink]:
         # A call before the port listens would leave gRPC's pooled channel in backoff for seconds.
         await probe(worker.address)
+        if self.watch is not None:
+            self.watch.connected(worker.address)
         # Before the child tasks are made, or the first one would be without Wool's context.
         wool.install_task_factory()
         yield _WoolLink(worker, self._silence, self._dispatch, self._answer, self._identities)

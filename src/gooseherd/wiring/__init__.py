@@ -43,7 +43,7 @@ from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import make_delivery, make_registry, open_cache
 from gooseherd.wiring.batches import make_batches
-from gooseherd.wiring.fleet import check_references, open_fleet, outbound_rules
+from gooseherd.wiring.fleet import certificate_loop, check_references, open_fleet, outbound_rules
 from gooseherd.wiring.identity import open_identity_provider
 from gooseherd.wiring.limits import running_limit
 from gooseherd.wiring.measuring import describe_process, file_systems, measured_cache, measured_store
@@ -192,6 +192,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             if (warm_floor := reserving.warm_floor(fleet, workers, wakeups.work)) is not None:
                 loops.append(warm_floor.loop)
                 stack.push_async_callback(warm_floor.close)
+            if (certificates := certificate_loop(workers)) is not None:
+                loops.append(certificates)
             if settings.workflow_reconcile_seconds:
                 reconciler = make_reconciler(
                     settings,

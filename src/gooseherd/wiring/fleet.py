@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from gooseherd.control.loop import Loop
+from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import GooseherdError, Misconfigured
 from gooseherd.domain.ports.fleet import Fleet, WarmWorkers
 from gooseherd.domain.ports.source import Sources
@@ -71,6 +75,7 @@ async def open_fleet(
 
 
 def _on_hosts(settings: Settings) -> tuple[Fleet, Workers]:
+    from gooseherd.fleet.certificate_expiry import CertificateWatch
     from gooseherd.fleet.host_fleet import HostFleet
     from gooseherd.fleet.host_list import HostList
     from gooseherd.fleet.wool_workers import WoolWorkers
@@ -81,16 +86,19 @@ def _on_hosts(settings: Settings) -> tuple[Fleet, Workers]:
         raise Misconfigured(
             "WORKER_TLS_CA", "the port of workers needs mutual TLS: `gooseherd certs make` makes it"
         )
+    watch = CertificateWatch(certificates, by_host=True)
+    watch.publish()
     workers = WoolWorkers(
         silence_seconds=settings.worker_silence_seconds,
         credentials=certificates.to_call(),
         credentials_of_host=certificates.to_call,
+        watch=watch,
     )
     return HostFleet(hosts=HostList(settings.worker_hosts or ""), workers=workers, build=build_id()), workers
 
 
 def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]:
-    from gooseherd.fleet.certificate_expiry import report_expiry
+    from gooseherd.fleet.certificate_expiry import CertificateWatch
     from gooseherd.fleet.discovery import EcsDiscovery, PollPace
     from gooseherd.fleet.ecs_api import EcsApi
     from gooseherd.fleet.ecs_fleet import EcsFleet
@@ -115,8 +123,11 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
         raise Misconfigured(
             "WORKER_TLS_CA", "the port of tasks needs mutual TLS: `gooseherd certs make` makes it"
         )
-    report_expiry(certificates)
-    workers = WoolWorkers(silence_seconds=settings.worker_silence_seconds, credentials=certificates.to_call())
+    watch = CertificateWatch(certificates)
+    watch.publish()
+    workers = WoolWorkers(
+        silence_seconds=settings.worker_silence_seconds, credentials=certificates.to_call(), watch=watch
+    )
     api = EcsApi(
         settings.ecs_cluster or "", region=settings.aws_region, endpoint_url=settings.aws_endpoint_url
     )
@@ -161,6 +172,30 @@ def _ecs(settings: Settings, floor: WarmWorkers | None) -> tuple[Fleet, Workers]
         unreserve=keep_over_wool(workers, settings.worker_idle_timeout_seconds),
     )
     return fleet, workers
+
+
+def certificate_loop(workers: Workers) -> Loop[Mapping[str, datetime], tuple[str, datetime]] | None:
+    """Writes a line for each certificate between here and the workers, at the start and once a day."""
+    if isinstance(workers, DeferredWoolWorkers):
+        return None  # Those of local workers are renewed by the service.
+    from gooseherd.fleet.certificate_expiry import REPORT_SECONDS
+    from gooseherd.fleet.wool_workers import WoolWorkers
+
+    watch = workers.watch if isinstance(workers, WoolWorkers) else None
+    if watch is None:
+        return None
+
+    async def report(one: tuple[str, datetime]) -> None:
+        await watch.report(*one)
+
+    return Loop(
+        "certificates",
+        observe=watch.all_ends,
+        plan=lambda ends: [*ends.items()],
+        act=report,
+        wakeup=Wakeup(),
+        tick_seconds=REPORT_SECONDS,
+    )
 
 
 def _for_sandboxes(settings: Settings, state_dir: Path) -> dict[str, str]:

@@ -11,18 +11,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.integration.fleet.conftest import STAND_IN, Yard, processes_of, until
 
-from gooseherd import certs
+from gooseherd import certs, telemetry
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.errors import AttemptLost, Misconfigured, NoCapacity, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.fleet import host_fleet
+from gooseherd.fleet.certificate_expiry import CertificateWatch
 from gooseherd.fleet.host_fleet import HostFleet
 from gooseherd.fleet.host_list import HostList
 from gooseherd.fleet.wool_workers import WoolWorkers
@@ -92,6 +94,7 @@ class Lan:
             silence_seconds=12.0,
             credentials=certificates.to_call(),
             credentials_of_host=certificates.to_call,
+            watch=CertificateWatch(certificates, by_host=True),
         )
 
     def add(self, ca: Path | None = None, *, start: bool = True, **environment: str) -> Host:
@@ -166,6 +169,30 @@ async def test_attempts_run_on_different_hosts_until_none_is_idle(lan: Lan) -> N
     await fleet.release(first.worker_id, reusable=True, attempt=specs[0].attempt)
     assert fleet.slots() == 1
     assert (await fleet.acquire(need(specs[2]))).worker_id == first.worker_id
+
+
+async def test_the_metrics_have_the_end_of_the_certificate_that_each_host_shows(lan: Lan) -> None:
+    for days in (10, 40):
+        host = lan.add(start=False)
+        certs.make_host(lan.ca, host.name, host.root / "certs", days=days)
+        host.start()
+    await lan.ready(lan.fleet(), 2)
+    assert lan.workers.watch is not None
+    for host in lan.hosts:
+        await until(partial(has_shown, host.address), "its certificate was seen")
+        assert (
+            shown_end(host.address)
+            == certs.expiry((host.root / "certs" / "worker.pem").read_bytes()).timestamp()
+        )
+
+
+def has_shown(address: str) -> bool:
+    return shown_end(address) is not None
+
+
+def shown_end(address: str) -> float | None:
+    role = {"role": f"worker {address}"}
+    return telemetry.REGISTRY.get_sample_value("gooseherd_certificate_expiry_timestamp_seconds", role)
 
 
 async def test_two_services_that_share_hosts_never_get_one_worker(lan: Lan) -> None:
