@@ -162,16 +162,29 @@ def with_children(pid: int) -> tuple[int, ...]:
     return (pid, *(one for one in children if b"loader" not in Path(f"/proc/{one}/cmdline").read_bytes()))
 
 
+def of_living(processes: Sequence[int], name: str) -> Iterator[str]:
+    """That file of each in /proc. nginx's loader may not have had its name yet, and is gone by now."""
+    for pid in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield Path(f"/proc/{pid}/{name}").read_text()
+
+
 def cpu_seconds(processes: Sequence[int]) -> float:
     total = 0
-    for pid in processes:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    for text in of_living(processes, "stat"):
+        fields = text.rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])
     return total / os.sysconf("SC_CLK_TCK")
 
 
+def client_seconds() -> float:
+    """CPU time of the clients that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
 def memory_mib(processes: Sequence[int]) -> float:
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in processes)
+    pages = sum(int(text.split()[1]) for text in of_living(processes, "statm"))
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -180,8 +193,10 @@ def ask(server: Server, size: int, connections: int, seconds: int, script: Path,
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), server.url]
     environ = {**os.environ, "FILE_BYTES": str(FILE_BYTES), "RANGE_BYTES": str(size)}
     before, memory = cpu_seconds(server.processes), memory_mib(server.processes)
+    client_before = client_seconds()
     with on_core(core):
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    client = client_seconds() - client_before
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["requests"], done.stdout
     assert not found["errors"], done.stdout
@@ -190,6 +205,9 @@ def ask(server: Server, size: int, connections: int, seconds: int, script: Path,
         "p50_ms": round(found["p50"] / 1000, 3),
         "p99_ms": round(found["p99"] / 1000, 3),
         "cpu_us": round((cpu_seconds(server.processes) - before) / found["requests"] * 1e6, 1),
+        # Where it is nearly 1 and the server's is not, the row says what the client can take.
+        "client_core": round(client / found["us"] * 1e6, 2),
+        "server_core": round((cpu_seconds(server.processes) - before) / found["us"] * 1e6, 2),
         "memory_mib": round(memory_mib(server.processes), 1),
         "memory_more_bytes": max(
             0, round((memory_mib(server.processes) - memory) * 2**20 / found["requests"])
