@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Protocol, Self
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import NAMES, from_filename, resolve
@@ -29,6 +29,16 @@ _LONGEST_LINE: Final = 1 << 20
 _ADDRESSES: Final = ("https://", "http://", "drs://", "s3://")
 
 Row = Mapping[str, str]
+
+
+class Members(Protocol):
+    """A set of files, by namespace and id; a million of them need not be in memory."""
+
+    def add(self, member: tuple[str, str], /) -> None:
+        """Idempotent."""
+        ...
+
+    def __contains__(self, member: object, /) -> bool: ...
 
 
 class NoPackage(Exception):
@@ -80,13 +90,18 @@ class C2m2Package:
         """Idempotent."""
         self._stack.close()
 
-    def entries(self, collection: str | None = None) -> Iterator[SourceFile | LocalId]:
+    def entries(
+        self, collection: str | None = None, members: Members | None = None
+    ) -> Iterator[SourceFile | LocalId]:
         """An entry for each row that can be one, of a collection's files alone if it is named.
 
-        For a row that can be none, its id: the package still has that file. Raises NoPackage: the table
-        cannot be read to its end.
+        `members`, an empty set, holds what is of the collection meanwhile. For a row that can be none, its
+        id: the package still has that file. Raises NoPackage: the table cannot be read to its end.
         """
-        wanted = None if collection is None else self._files_of(collection)
+        wanted = None
+        if collection is not None:
+            wanted = set[tuple[str, str]]() if members is None else members
+            self._find_files_of(collection, wanted)
         for row in self.rows("file"):
             if wanted is not None and (row.get("id_namespace", ""), row.get("local_id", "")) not in wanted:
                 self.skipped["not in the collection"] += 1
@@ -160,17 +175,16 @@ class C2m2Package:
         digest = hashlib.sha256(f"{namespace}\n{given}".encode()).hexdigest()[:12]
         return f"{plain[-200:].lstrip('_.~:+@=-') or 'file'}-{digest}", True
 
-    def _files_of(self, collection: str) -> set[tuple[str, str]]:
+    def _find_files_of(self, collection: str, members: Members) -> None:
         if not self._has("file_in_collection"):
             raise NoPackage("it has no file_in_collection.tsv")
-        found = {
-            (row.get("file_id_namespace", ""), row.get("file_local_id", ""))
-            for row in self.rows("file_in_collection")
-            if row.get("collection_local_id") == collection
-        }
+        found = False
+        for row in self.rows("file_in_collection"):
+            if row.get("collection_local_id") == collection:
+                members.add((row.get("file_id_namespace", ""), row.get("file_local_id", "")))
+                found = True
         if not found:
             raise NoPackage(f"no file is in the collection {collection!r}")
-        return found
 
     # -- tables --------------------------------------------------------------------------------
 

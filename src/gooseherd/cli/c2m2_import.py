@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +38,8 @@ class PackageImport:
             "rows_taken": 0, "new_or_changed": 0, "unchanged": 0, "removed": 0, "failed": 0,
         }  # fmt: skip
         self.skipped: dict[str, int] = {}
+        self._stored = self._removed = 0
+        """So far, of what a service has confirmed."""
 
     def run(self, collection: str | None, *, remove: bool, remove_many: bool, dry_run: bool) -> None:
         """Files of one collection are a part of the package, so with `collection` none is removed.
@@ -46,10 +47,8 @@ class PackageImport:
         Raises CommandError: it cannot be read, or too much would be removed; nothing was changed then.
         """
         remove = remove and collection is None
-        with (
-            tempfile.TemporaryDirectory(prefix="gooseherd-c2m2-") as folder,
-            closing(sqlite3.connect(Path(folder) / "entries.db", isolation_level=None)) as kept,
-        ):
+        # A database without a name is in a file that has none either: nothing stays after a kill.
+        with closing(sqlite3.connect("", isolation_level=None)) as kept:
             kept.execute("PRAGMA synchronous = OFF")
             kept.execute(
                 "CREATE TABLE entries (local_id TEXT PRIMARY KEY, entry TEXT, state TEXT) WITHOUT ROWID"
@@ -67,16 +66,18 @@ class PackageImport:
                     "if that is meant, say --remove-many; --keep removes none",
                 )
             if not dry_run:
-                self._send(kept)
+                with _told_when_broken_off(self._progress):
+                    self._send(kept)
             (new,) = kept.execute("SELECT count(*) FROM entries WHERE state = 'new'").fetchone()
             self.counts["new_or_changed"] = new - self.counts["failed"]
             if remove:
-                self.counts["removed"] = gone if dry_run else self._remove(kept)
+                with _told_when_broken_off(self._progress):
+                    self.counts["removed"] = gone if dry_run else self._remove(kept)
 
     def _read(self, kept: sqlite3.Connection, collection: str | None) -> None:
         kept.execute("BEGIN")
         try:
-            for entry in self._package.entries(collection):
+            for entry in self._package.entries(collection, _Members(kept)):
                 if not isinstance(entry, SourceFile):
                     kept.execute("INSERT OR IGNORE INTO skipped VALUES (?)", (entry,))
                     continue
@@ -93,7 +94,10 @@ class PackageImport:
         self.skipped = dict(self._package.skipped.most_common())
 
     def _compare(self, kept: sqlite3.Connection) -> int:
-        """Look at what the catalog has of this collection; how many of these are the package's."""
+        """Look at what the catalog has of this collection; how many of these are the package's.
+
+        All is stored with the package's name, so what an import stored that was broken off is `same` here.
+        """
         known = 0
         kept.execute("BEGIN")
         for stored in self._client.files(dcc=self._package.dcc, states=False):
@@ -122,6 +126,7 @@ class PackageImport:
         cursor = kept.execute("SELECT entry FROM entries WHERE state = 'new' ORDER BY local_id")
         while rows := cursor.fetchmany(_AT_ONCE):
             outcome = self._client.import_files(row[0].encode() for row in rows)
+            self._stored += outcome["imported"]
             self.counts["failed"] += outcome["failed"]
             for error in outcome["errors"]:
                 self._skip(f"{error['field']}: {error['problem']}")
@@ -139,13 +144,47 @@ class PackageImport:
                     self._skip("it is not in the package, but was changed meanwhile: it stays")
                     continue
                 self._client.remove(self._package.dcc, local_id)
-                removed += 1
+                self._removed = removed = removed + 1
             except Missing:  # somebody else was faster
                 continue
         return removed
 
+    def _progress(self) -> str:
+        return (
+            f"broken off: {formatting.number(self._stored)} entries were stored and "
+            f"{formatting.number(self._removed)} removed; the same command goes on from there"
+        )
+
     def _skip(self, reason: str) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+class _Members:
+    """Ids of files, in a table."""
+
+    def __init__(self, kept: sqlite3.Connection) -> None:
+        self._kept = kept
+        kept.execute(
+            "CREATE TABLE members (namespace TEXT, local_id TEXT, PRIMARY KEY (namespace, local_id)) "
+            "WITHOUT ROWID"
+        )
+
+    def add(self, member: tuple[str, str]) -> None:
+        self._kept.execute("INSERT OR IGNORE INTO members VALUES (?, ?)", member)
+
+    def __contains__(self, member: object) -> bool:
+        found = self._kept.execute("SELECT 1 FROM members WHERE namespace = ? AND local_id = ?", member)  # type: ignore[arg-type]
+        return found.fetchone() is not None
+
+
+@contextmanager
+def _told_when_broken_off(progress: Callable[[], str]) -> Iterator[None]:
+    """Say how far it was, whatever ends it: an error, or the user."""
+    try:
+        yield
+    except BaseException:
+        print_status(progress())
+        raise
 
 
 def _as_registered(stored: Mapping[str, Any]) -> dict[str, Any]:

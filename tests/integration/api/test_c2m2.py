@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gooseherd.cli import c2m2_import
 from gooseherd.cli.c2m2 import C2m2Package, NoPackage
 from gooseherd.cli.c2m2_import import import_package
 from gooseherd.cli.outcome import CommandError
@@ -323,3 +327,140 @@ def test_what_is_no_package_is_refused_with_words(tmp_path: Path) -> None:
     ):
         with pytest.raises(NoPackage, match=words):
             C2m2Package(source)
+
+
+class _Lost(Exception):
+    """The connection broke."""
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, name: str, after: int, *, lost_answer: bool = False) -> None:
+    """Let the client's call of that name work so often, and break then: before the request, or after it."""
+    call, calls = getattr(GooseherdClient, name), iter(range(1 << 30))
+
+    def limited(client: GooseherdClient, *given: Any, **options: Any) -> Any:
+        if next(calls) < after:
+            return call(client, *given, **options)
+        if lost_answer:
+            call(client, *given, **options)
+        raise _Lost
+
+    monkeypatch.setattr(GooseherdClient, name, limited)
+
+
+@pytest.mark.parametrize("lost_answer", [False, True])
+async def test_an_import_that_broke_off_while_it_stored_is_finished_by_the_same_command(
+    town: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, lost_answer: bool
+) -> None:
+    monkeypatch.setattr(c2m2_import, "_AT_ONCE", 5)
+    folder = write(tmp_path / "p", [row(f"F{number:02}") for number in range(20)])
+    with monkeypatch.context() as broken:
+        breaking(broken, "import_files", 2, lost_answer=lost_answer)
+        with pytest.raises(_Lost):
+            await bring(town, folder)
+    assert "broken off: 10 entries were stored and 0 removed" in capfd.readouterr().err
+    stored = 15 if lost_answer else 10
+    assert len(await names(town)) == stored
+    counts = await bring(town, folder)
+    assert (counts["unchanged"], counts["new_or_changed"], counts["removed"]) == (stored, 20 - stored, 0)
+    assert len(await names(town)) == 20
+    assert (await bring(town, folder))["unchanged"] == 20
+
+
+@pytest.mark.parametrize("lost_answer", [False, True])
+async def test_an_import_that_broke_off_while_it_removed_is_finished_by_the_same_command(
+    town: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, lost_answer: bool
+) -> None:
+    await bring(town, write(tmp_path / "p", [row(f"F{number:02}") for number in range(20)]))
+    folder = write(tmp_path / "p", [row(f"F{number:02}") for number in range(4, 21)])
+    with monkeypatch.context() as broken:
+        breaking(broken, "remove", 1, lost_answer=lost_answer)
+        with pytest.raises(_Lost):
+            await bring(town, folder)
+    assert "broken off: 1 entries were stored and 1 removed" in capfd.readouterr().err
+    left = 2 if lost_answer else 3
+    assert len(await names(town)) == 17 + left
+    counts = await bring(town, folder)
+    assert (counts["unchanged"], counts["new_or_changed"], counts["removed"]) == (17, 0, left)
+    assert await names(town) == [f"F{number:02}" for number in range(4, 21)]
+
+
+async def test_an_import_that_broke_off_before_it_stored_has_changed_nothing(
+    town: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bring(town, write(tmp_path / "p", [row("F1"), row("F2")]))
+    folder = write(tmp_path / "p", [row("F2"), row("F3")])
+    with monkeypatch.context() as broken:
+        breaking(broken, "files", 0)
+        with pytest.raises(_Lost):
+            await bring(town, folder)
+    assert await names(town) == ["F1", "F2"]
+    counts = await bring(town, folder)
+    assert (counts["unchanged"], counts["new_or_changed"], counts["removed"]) == (1, 1, 1)
+
+
+async def test_an_import_that_was_killed_leaves_no_file_and_is_finished_by_the_same_command(
+    town: Any, tmp_path: Path
+) -> None:
+    folder, temporary = write(tmp_path / "p", [row(f"F{n:05}") for n in range(12_000)]), tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "gooseherd.cli", "files", "import", "--c2m2", str(folder), "--json"]
+    environment = {
+        **os.environ, "GOOSEHERD_URL": town.url, "API_ADMIN_KEY": "the-admin-key", "TMPDIR": str(temporary),
+        "SQLITE_TMPDIR": str(temporary),
+    }  # fmt: skip
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.PIPE)
+    while not await names(town) and process.returncode is None:  # noqa: ASYNC110 - it is another process
+        await asyncio.sleep(0.01)
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+    assert list(temporary.iterdir()) == []
+    again = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.PIPE)
+    output, _ = await again.communicate()
+    counts = json.loads(output)
+    assert counts["unchanged"] > 0
+    assert counts["unchanged"] + counts["new_or_changed"] == counts["rows_taken"] == 12_000
+    assert (counts["failed"], counts["removed"]) == (0, 0)
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from gooseherd.cli import c2m2_import
+from gooseherd.cli.c2m2 import C2m2Package
+from gooseherd.cli.c2m2_import import PackageImport
+
+class Empty:
+    def files(self, **given):
+        return iter(())
+
+def run(folder, collection):
+    with C2m2Package(Path(folder)) as package:
+        work = PackageImport(Empty(), package)
+        work.run(collection, remove=True, remove_many=False, dry_run=True)
+        return work.counts["new_or_changed"]
+
+run(sys.argv[1], "C")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(run(sys.argv[2], None), run(sys.argv[2], "C"))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+"""
+
+
+@pytest.mark.parametrize(
+    "count", [30_000, pytest.param(1_000_000, marks=pytest.mark.long)], ids=["quick", "a million"]
+)
+def test_memory_does_not_grow_with_the_package(tmp_path: Path, count: int) -> None:
+    small = write(tmp_path / "small", [row("F1")], [("F1", "C")])
+    large = write(tmp_path / "large", [row("F1")], [("F1", "C")])
+    with (large / "file.tsv").open("a") as files, (large / "file_in_collection.tsv").open("a") as members:
+        for number in range(2, count + 1):
+            one = row(f"FILE{number:040}")
+            files.write("\t".join(one.get(name, "") for name in COLUMNS) + "\n")
+            members.write(f"{NAMESPACE}\t{one['local_id']}\t{NAMESPACE}\tC\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(small), str(large)], capture_output=True, check=True, text=True
+    )
+    counts, grown = done.stdout.splitlines()
+    assert counts == f"{count} {count}"
+    assert int(grown) < 16 << 20, "a package of a million has 300 MB"
