@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gooseherd.domain.errors import LaunchFailed
 from gooseherd.domain.failures import Reason
-from gooseherd.fleet.diagnosis import Cause, diagnose, scrubbed, starting_late
+from gooseherd.fleet.diagnosis import Cause, as_error, diagnose, scrubbed, starting_late
 
 
 def ended(code: int | None, reason: str = "", **more: object) -> dict[str, Any]:
@@ -92,7 +93,6 @@ def test_account_arns_and_hosts_are_not_told() -> None:
 
 def test_a_late_one_is_told_by_where_it_is() -> None:
     assert "status pending" in str(starting_late({"lastStatus": "PENDING"}, 300))
-    assert starting_late({"lastStatus": "RUNNING", "healthStatus": "UNKNOWN"}, 1).cause is Cause.CONFIGURATION
     assert starting_late({"lastStatus": "RUNNING", "healthStatus": "UNHEALTHY"}, 1).cause is Cause.PROGRAM
     assert starting_late({}, 1).cause is Cause.PLATFORM
 
@@ -125,3 +125,9 @@ def test_only_what_ecs_calls_out_of_memory_is_one() -> None:
     assert diagnose(ended(70, "OutOfMemoryError: killed")).reason is Reason.OUT_OF_MEMORY
     for payload in (ended(137), ended(139), ended(0), ended(0, stopCode="SpotInterruption"), {}):
         assert diagnose(payload).reason is Reason.WORKER_LOST
+
+
+def test_a_worker_that_was_not_seen_to_be_healthy_in_time_costs_no_job_its_future() -> None:
+    late = starting_late({"lastStatus": "RUNNING", "healthStatus": "UNKNOWN"}, 60)
+    assert isinstance(as_error(late), LaunchFailed)
+    assert "needs a healthCheck" in str(late)

@@ -103,10 +103,11 @@ def starting_late(task: Mapping[str, Any], seconds: float) -> Diagnosis:
             remedy="see the worker's log and its health check",
         )
     if status == "running":
+        # Nothing says which it is, and the next one may be well: no reason to give the job up.
         return Diagnosis(
-            Cause.CONFIGURATION,
+            Cause.PROGRAM,
             f"{summary}, health unknown",
-            remedy="the task definition needs a healthCheck on every essential container",
+            remedy="see its log; the task definition needs a healthCheck on every essential container",
         )
     return Diagnosis(Cause.PLATFORM, summary, remedy="a smaller image or a longer ECS_START_TIMEOUT_SECONDS")
 

@@ -145,7 +145,9 @@ class Requesters:
             with self._lock:
                 self._withdrawn.add((job, address))
                 self.wanted[job].discard(address)
-            self.expect(http.delete(f"{url}/jobs/{job}"), 200, 409, 503)
+            # Of a job that the admin has cancelled nobody is a requester any more.
+            ended = (401,) if job in self.cancelled else ()
+            self.expect(http.delete(f"{url}/jobs/{job}"), 200, 409, 503, *ended)
         else:
             name = chance.choice(waiting if chance.random() < 0.7 else known)
             self._ask(http, url, name, chance.choice(PARTS), address)
