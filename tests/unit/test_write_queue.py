@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,12 @@ def test_who_comes_first_is_served_first(tmp_path: Path) -> None:
 
 
 def _until_blocked(path: Path, count: int) -> None:
-    """Until so many wait for the lock of the file."""
-    inode = f":{path.stat().st_ino} "
+    """Until so many wait for the locks of the queue: one for its turn, the others to be next."""
+    files = (path, path.with_name(f"{path.name}.next"))
     for _ in range(6000):
+        inodes = [f":{file.stat().st_ino} " for file in files if file.exists()]
         lines = Path("/proc/locks").read_text().splitlines()
-        if sum("->" in line and inode in line for line in lines) >= count:
+        if sum("->" in line and any(inode in line for inode in inodes) for line in lines) >= count:
             return
         time.sleep(0.01)
     raise AssertionError("they do not wait")
@@ -123,3 +125,46 @@ def test_closing_waits_for_nobody(tmp_path: Path) -> None:
     second.close()
     first.leave()
     first.close()
+
+
+def test_who_has_just_written_does_not_go_before_who_waits(tmp_path: Path) -> None:
+    """Whoever waits sleeps, and needs a while to notice; whoever just wrote is awake and asks at once."""
+    busy, other = WriteQueue(tmp_path / "writer"), WriteQueue(tmp_path / "writer")
+    turns: list[str] = []
+
+    def write() -> None:
+        assert other.enter(60)
+        turns.append("other")
+        other.leave()
+
+    for _ in range(20):
+        turns.clear()
+        assert busy.enter(60)
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        until(lambda: held(tmp_path / "writer.next"), "the other one is next")
+        busy.leave()
+        assert busy.enter(60)
+        turns.append("busy")
+        busy.leave()
+        waiting.join(60)
+        assert turns == ["other", "busy"]
+    busy.close()
+    other.close()
+
+
+def held(path: Path) -> bool:
+    """Whether somebody has the lock of that file."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.001)

@@ -3,6 +3,10 @@
 SQLite lets those who want its write lock look for it again and again: whoever just wrote is the first to
 look, and among sixteen processes one has waited for ten seconds. The system's own lock of a file has a
 queue, sleeps meanwhile, and is let go of when its holder dies.
+
+It is not handed over, though: whoever was woken has to take it, and a process that just wrote, awake, could
+take it again before. So there are two: who has that of being next waits for the turn, and whoever comes,
+also who just wrote, waits to be next.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ class WriteQueue:
     """
 
     def __init__(self, path: Path) -> None:
-        """`path` is made where it is missing, and stays."""
+        """`path`, and beside it the file of who is next, are made where they are missing, and stay."""
         self._path = path
+        self._next_path = path.with_name(f"{path.name}.next")
         self._lock: int | None = None
+        self._next: int | None = None
         self._changed = threading.Condition()
         self._state = _State.FREE
         self._wanted = False
@@ -43,8 +49,10 @@ class WriteQueue:
         Raises OSError: the file of the lock cannot be made.
         """
         with self._changed:
+            if self._next is None:
+                self._next = _opened(self._next_path)
             if self._lock is None:
-                self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._lock = _opened(self._path)
             if self._state is _State.FREE:
                 if self._take(fcntl.LOCK_NB):
                     self._state = _State.HELD
@@ -74,9 +82,10 @@ class WriteQueue:
                 self._shut()
 
     def _shut(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        files, self._lock, self._next = (self._lock, self._next), None, None
+        for file in files:
+            if file is not None:
+                os.close(file)
 
     def _let_go(self) -> None:
         assert self._lock is not None
@@ -85,8 +94,13 @@ class WriteQueue:
 
     def _take(self, flag: int = 0) -> bool:
         assert self._lock is not None
+        assert self._next is not None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | flag)
+            fcntl.flock(self._next, fcntl.LOCK_EX | flag)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | flag)
+            finally:
+                fcntl.flock(self._next, fcntl.LOCK_UN)
         except BlockingIOError:
             return False
         return True
@@ -107,3 +121,7 @@ class WriteQueue:
                 if self._closed:
                     self._shut()
                     return
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
