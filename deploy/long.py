@@ -27,6 +27,14 @@ SANDBOXED = (
 )
 """What behaves in another way where user namespaces cannot be made."""
 
+LONG_TESTS = {
+    "requests made from the description, many": ("tests/integration/api",),
+    "p50 of others during each attack": ("tests/integration/serving",),
+    "models in all their states, servers that npm fetches": ("tests/contract", "tests/property"),
+    "the local cloud by its commands": ("tests/e2e",),
+}
+"""Folders of tests with the marker `long`, by step; those with needs of their own are below."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -62,6 +70,8 @@ def steps() -> Iterator[Step]:
         yield Step(f"demo {suite} user, no namespaces", (dev, "fresh", *without, dev, "demo", "--once"))
         tests = (dev, "test", "-m", "not long", "-n", "2", "--dist", "loadfile", *SANDBOXED)
         yield Step(f"tests {suite} user, no namespaces", (dev, "fresh", *without, *tests))
+    for name, where in LONG_TESTS.items():
+        yield Step(name, (dev, "test", "-m", "long", "-rs", *where))
     yield Step("pip install on bare machines", (dev, "test", "-m", "long", "-rs", "tests/packaging"))
     minutes = (dev, "test", "-m", "long", "tests/faults")
     yield Step("minutes of faults, starts of 60 s", minutes)

@@ -220,6 +220,7 @@ def _is_closed(folder: Path) -> bool:
 def _settings(settings: Settings) -> Iterator[Exposure]:
     yield _admin_key(settings)
     yield _origins(settings)
+    yield _metrics(settings)
     if settings.source_file_roots:
         roots = ", ".join(map(str, settings.source_file_roots))
         yield Exposure("local files", "note", f"those below {roots} can be added", "the admin key")
@@ -269,6 +270,15 @@ def _origins(settings: Settings) -> Exposure:
     return Exposure(
         name, "ok", "pages of all origins may read what is public", "CORS; API_CORS_ORIGINS narrows it"
     )
+
+
+def _metrics(settings: Settings) -> Exposure:
+    """They have no names of files or people, but how much is done, by collection, and what fails."""
+    if settings.nothing_in_front:
+        return Exposure("metrics", "ok", "programs of this machine", "none")
+    reach = "whoever reaches the API: how much is done, and what fails"
+    remedy = "refuse /metrics at the proxy or load balancer, scrape the process itself; docs/security.md"
+    return Exposure("metrics", "note", reach, "none", remedy)
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -62,6 +63,25 @@ def test_steps_are_chosen_by_a_part_of_their_name(
     assert script.main(["third"]) == 2
     assert script.main(["--list"]) == 0
     assert capfd.readouterr().out.splitlines()[-2:] == ["first", "second"]
+
+
+def folders_of_long_tests() -> set[Path]:
+    """Of the modules that have such tests; found in their text: collecting all tests takes half a minute."""
+    tests = SCRIPT.parents[1] / "tests"
+    marker = "pytest.mark." + "long"
+    return {path for path in tests.rglob("*.py") if re.search(rf"{re.escape(marker)}\b", path.read_text())}
+
+
+def test_each_long_test_is_run_by_a_step(script: ModuleType) -> None:
+    project = SCRIPT.parents[1]
+    run: list[Path] = []
+    for step in script.steps():
+        if "long" in step.command and step.command[1:4] == ("test", "-m", "long"):
+            run += [project / word for word in step.command if word.startswith("tests")]
+    found = folders_of_long_tests()
+    assert found, "none has the marker"
+    missing = [str(path.relative_to(project)) for path in found if not any(map(path.is_relative_to, run))]
+    assert not missing, f"no step of deploy/long.py runs them: {sorted(missing)}"
 
 
 def test_steps_have_names_of_their_own_and_what_they_name_is_there(script: ModuleType) -> None:

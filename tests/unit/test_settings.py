@@ -185,3 +185,24 @@ def test_uploads_need_a_key_where_something_stands_in_front(
         found = examine_exposure(settings, {}).found
         (uploads,) = [one for one in found if one.name == "uploads"]
         assert uploads.credential.startswith("none") is no_key
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ({}, "ok"),
+        ({"API_HOST": "0.0.0.0"}, "note"),
+        ({"API_TRUSTED_PROXIES": "1"}, "note"),
+        ({"API_PUBLIC_URL": "https://g.example"}, "note"),
+    ],
+    ids=str,
+)
+def test_who_reads_metrics_is_said_by_doctor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: dict[str, str], state: str
+) -> None:
+    monkeypatch.setenv("GOOSEHERD_STATE_DIR", str(tmp_path))
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    (found,) = [one for one in examine_exposure(Settings(), {}).found if one.name == "metrics"]
+    assert found.state == state
+    assert ("/metrics" in found.remedy) is (state == "note")

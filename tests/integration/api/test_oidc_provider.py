@@ -19,7 +19,7 @@ import pytest
 from gooseherd.settings import Settings
 from gooseherd.wiring.identity import open_identity_provider
 
-pytestmark = [pytest.mark.integration, pytest.mark.long]
+pytestmark = pytest.mark.integration
 
 PROGRAM = Path(__file__).parents[2] / "servers" / "oidc"
 AUDIENCE = "https://herd.example.org"

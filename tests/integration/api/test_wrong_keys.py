@@ -26,7 +26,8 @@ async def test_many_wrong_keys_are_refused_and_the_right_one_is_not(town: Any, c
     assert 0 < int(refused.headers["retry-after"]) <= WINDOW_SECONDS
     assert (await town.http.get("/files", headers=ADMIN)).status_code == 200
     assert (await town.http.get("/files")).status_code == 200
-    assert [record.getMessage() for record in caplog.records] == ["a key that is none"] * 2
+    refusals = [record.getMessage() for record in caplog.records if record.getMessage() != "read"]
+    assert refusals == ["a key that is none"] * 2
     assert "guess" not in caplog.text
 
 

@@ -275,6 +275,17 @@ def test_one_client_has_only_so_many_responses_of_nginx_at_a_time(nginx: Any, tm
         assert ask("127.0.0.9", clients) == b"HTTP/1.1 206"
 
 
+def test_metrics_are_for_private_addresses(site: Site, nginx: Any, tmp_path: Path) -> None:
+    assert "gooseherd_http_connections" in site.get("/metrics").text
+    behind, port = f"{site.service.url.host}:{site.service.url.port}", nginx.free_port()
+    front = nginx.in_front(behind, tmp_path, port, tmp_path / "lookups")
+    # As if it were the address of a stranger.
+    front = front.replace("allow 127.0.0.0/8;", "", 1)
+    with nginx.running(tmp_path / "nginx", [front], port):
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).status_code == 403
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [
