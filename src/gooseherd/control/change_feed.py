@@ -19,6 +19,7 @@ from typing import Final
 
 from gooseherd.control.batches import Batches
 from gooseherd.control.queue_statistics import QueueSnapshot, QueueStatistics
+from gooseherd.control.task_groups import all_or_first_error
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.batch import Batch, BatchId
 from gooseherd.domain.errors import GooseherdError, NotFound
@@ -213,30 +214,32 @@ class ChangeFeed:
 
     async def _look(self) -> tuple[Sequence[Job | Batch | QueueSnapshot | CatalogChange], datetime]:
         """What changed, and the store's time, which is asked here for all changes and all who follow."""
-        newest, at_work, queue, batches, now = await asyncio.gather(
-            self._jobs.find(JobQuery(limit=MOST_JOBS)),
-            self._jobs.at_work(),
-            self._queue.snapshot(),
-            self._open_batches(),
-            self._jobs.now(),
-        )
+        async with all_or_first_error() as reads:
+            newest = reads.create_task(self._jobs.find(JobQuery(limit=MOST_JOBS)))
+            at_work = reads.create_task(self._jobs.at_work())
+            queue = reads.create_task(self._queue.snapshot())
+            batches = reads.create_task(self._open_batches())
+            now = reads.create_task(self._jobs.now())
         found: list[Job | Batch | QueueSnapshot | CatalogChange] = []
-        found += await self._changed_jobs({job.job_id: job for job in (*newest.jobs, *at_work)})
-        found += await self._changed_batches({batch.batch_id: batch for batch in batches})
-        depth = _depth(queue)
+        jobs = (*newest.result().jobs, *at_work.result())
+        found += await self._changed_jobs({job.job_id: job for job in jobs})
+        found += await self._changed_batches({batch.batch_id: batch for batch in batches.result()})
+        depth = _depth(queue.result())
         if depth != self._known_queue:
             self._known_queue = depth
-            found.append(queue)
+            found.append(queue.result())
         catalog = self._catalog_writes(), await self._count()
         if catalog != self._known_catalog:
             self._known_catalog = catalog
             found.append(CatalogChange())
-        return found, now
+        return found, now.result()
 
     async def _changed_jobs(self, seen: Mapping[JobId, Job]) -> list[Job]:
         live = [job_id for job_id, (_, is_live) in self._known_jobs.items() if is_live and job_id not in seen]
-        lost = await asyncio.gather(*(self._jobs.get(job_id) for job_id in live[:_LOST_AT_ONCE]))
-        seen = dict(seen) | {job.job_id: job for job in lost if job is not None}
+        async with all_or_first_error() as reads:
+            lost = [reads.create_task(self._jobs.get(job_id)) for job_id in live[:_LOST_AT_ONCE]]
+        found = [read.result() for read in lost]
+        seen = dict(seen) | {job.job_id: job for job in found if job is not None}
         # The oldest first, as they happened.
         changed = [
             job

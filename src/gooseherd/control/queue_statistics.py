@@ -13,6 +13,7 @@ from typing import Final
 from gooseherd import telemetry
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.session_permits import SessionPermits, runs_outside
+from gooseherd.control.task_groups import all_or_first_error
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports.store import JobStore, QueueDepth, Start
 from gooseherd.domain.queueing import Priority, expected_wait, percentile
@@ -120,7 +121,9 @@ class QueueStatistics:
         """Where a pending job stands now; None: it is not in the queue. Raises StoreUnavailable."""
         if job.status is not Status.PENDING:
             return None
-        running, snapshot = await asyncio.gather(self._jobs.running_by_requester(), self.snapshot())
+        async with all_or_first_error() as reads:
+            reading = reads.create_task(self._jobs.running_by_requester()), reads.create_task(self.snapshot())
+        running, snapshot = (reading[0].result(), reading[1].result())
         seats = await self._permits.seats() if self._permits is not None else {}
         if job.queued_for in seats and not runs_outside(job):
             before = await self._jobs.due_for(job.queued_for, _OWN_LOOK)
@@ -147,21 +150,20 @@ class QueueStatistics:
             return self._snapshot[1]
 
     async def _read(self) -> QueueSnapshot:
-        now, counts, depth, running, starts = await asyncio.gather(
-            self._jobs.now(),
-            self._jobs.counts(),
-            self._jobs.queue_depth(),
-            self._jobs.running_by_requester(),
-            self._jobs.recent_starts(_STARTS),
-        )
-        few = expected_wait(0, starts, now) is None
+        async with all_or_first_error() as reads:
+            now = reads.create_task(self._jobs.now())
+            counts = reads.create_task(self._jobs.counts())
+            depth = reads.create_task(self._jobs.queue_depth())
+            running = reads.create_task(self._jobs.running_by_requester())
+            starts = reads.create_task(self._jobs.recent_starts(_STARTS))
+        few = expected_wait(0, starts.result(), now.result()) is None
         return QueueSnapshot(
-            now,
-            counts,
-            depth,
-            running,
-            starts,
-            _began(await self._jobs.at_work()) if few and any(counts.values()) else (),
+            now.result(),
+            counts.result(),
+            depth.result(),
+            running.result(),
+            starts.result(),
+            _began(await self._jobs.at_work()) if few and any(counts.result().values()) else (),
             self._finalizers.snapshot(),
             self._finalizers.defers_total,
         )

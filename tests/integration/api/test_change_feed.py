@@ -117,6 +117,38 @@ async def test_who_comes_while_the_store_is_away_reads_again_when_it_is_back(tow
         await job_of(changes, "f1")
 
 
+class StoreThatFailsInPart:
+    """Of its reads one fails, and another takes for ever."""
+
+    def __init__(self, jobs: Any) -> None:
+        self._jobs = jobs
+        self._begun, self._never, self.given_up = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jobs, name)
+
+    async def find(self, query: Any) -> Any:
+        await self._begun.wait()
+        raise StoreUnavailable("find")
+
+    async def at_work(self) -> Any:
+        self._begun.set()
+        try:
+            await self._never.wait()
+        except asyncio.CancelledError:
+            self.given_up.set()
+            raise
+
+
+async def test_a_read_that_fails_leaves_no_other_running(feed):
+    jobs = feed.feed._jobs = StoreThatFailsInPart(feed.feed._jobs)
+    async with aclosing(feed.follow()) as changes:
+        following = asyncio.ensure_future(anext(changes))
+        await asyncio.wait_for(jobs.given_up.wait(), 10)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
 async def test_who_followed_a_reader_that_has_ended_reads_again_what_the_next_one_reads(town, feed):
     entry = await town.register(local_id="f1")
     async with aclosing(feed.follow()) as old:
