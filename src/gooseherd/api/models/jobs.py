@@ -130,8 +130,8 @@ class AttemptView(ResponseModel):
         )
 
 
-class JobView(ResponseModel):
-    """A job as clients follow it. Times are UTC, by the store's clock."""
+class JobFields(ResponseModel):
+    """What is shown of a job wherever one is shown. Times are UTC, by the store's clock."""
 
     job_id: str
     status: StatusWord
@@ -139,29 +139,44 @@ class JobView(ResponseModel):
     local_id: str
     filename: str
     file_format: str
-    processor: str
-    processor_version: str
-    priority: PriorityWord
+    processor: str = Field(description="`names`: it makes the index of names beside the file's own artifact.")
     position: int | None = Field(
-        default=None, description="Jobs before it in the queue; only for a single pending job."
+        default=None, description="Jobs before it in the queue; only where a single pending job is asked for."
     )
     created_at: datetime
-    enqueued_at: datetime
-    updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    not_before: datetime | None
     waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
-    session_id: str | None = Field(description="The session whose worker it has, or had last.")
     attempt: int
-    attempts: list[AttemptView]
     cancel_requested: bool
-    steps_completed: list[str]
-    parts: list[PartView]
     progress: ProgressView
     reason: str | None = Field(description="From the closed list of reasons; null while it lives.")
     detail: str
     retryable: bool = Field(description="After a failure: whether a new try may end better.")
+    job_url: str
+
+
+class JobSummary(JobFields):
+    """What a list or a page shows of a job; `job_url` has all of it."""
+
+    @classmethod
+    def of(cls, job: Job, link: Link, *, now: datetime, place: QueuePlace | None = None) -> JobSummary:
+        """The job in short; `now` is by the store's clock."""
+        return cls(**_in_short(job, link, now, place))
+
+
+class JobView(JobFields):
+    """A job as clients follow it. Times are UTC, by the store's clock."""
+
+    processor_version: str
+    priority: PriorityWord
+    enqueued_at: datetime
+    updated_at: datetime
+    not_before: datetime | None
+    session_id: str | None = Field(description="The session whose worker it has, or had last.")
+    attempts: list[AttemptView]
+    steps_completed: list[str]
+    parts: list[PartView]
     manifest_digest: str | None
     notes: list[str] = Field(
         description="What was dropped, changed or could not be done; only for a single completed job."
@@ -171,7 +186,6 @@ class JobView(ResponseModel):
     )
     requester_count: int
     requesters: list[str] | None = Field(default=None, description="For the admin only.")
-    job_url: str
     events_url: str
     data_url: str
     index_url: str
@@ -196,27 +210,14 @@ class JobView(ResponseModel):
         is what it published, None when its notes and counts are not to be shown.
         """
         return cls(
-            job_id=job.job_id,
-            status=job.status.value,
-            dcc=job.source.dcc,
-            local_id=job.source.local_id,
-            filename=job.source.filename,
-            file_format=job.recipe.source_format.name,
-            processor=job.recipe.processor,
+            **_in_short(job, link, now, place),
             processor_version=job.recipe.processor_version,
             priority=_priority(job),
-            position=place.position if place else None,
-            created_at=job.created_at,
             enqueued_at=job.enqueued_at,
             updated_at=job.updated_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
             not_before=job.not_before,
-            waiting=WaitingView.of(job, now, place=place),
-            attempt=job.attempt,
             attempts=[AttemptView.of(record, admin=admin) for record in job.attempts],
             session_id=job.session_id,
-            cancel_requested=job.cancel_requested,
             steps_completed=list(job.steps_completed),
             parts=[
                 PartView.of(
@@ -226,16 +227,11 @@ class JobView(ResponseModel):
                 )
                 for part in job.parts
             ],
-            progress=ProgressView.of(job),
-            reason=job.reason,
-            detail=job.detail,
-            retryable=_retryable(job),
             manifest_digest=job.manifest_digest,
             notes=notes_of(manifest) if manifest else [],
             counts=counts_of(manifest) if manifest else {},
             requester_count=len(job.requesters),
             requesters=list(job.requesters) if admin else None,
-            job_url=link(f"/jobs/{job.job_id}"),
             events_url=link(f"/jobs/{job.job_id}/events"),
             data_url=link(paths[Kind.DATA]),
             index_url=link(paths[Kind.INDEX]),
@@ -245,64 +241,33 @@ class JobView(ResponseModel):
         )
 
 
-def _retryable(job: Job) -> bool:
-    return isinstance(job.reason, Reason) and retryable(job.reason)
+def _in_short(job: Job, link: Link, now: datetime, place: QueuePlace | None) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "status": job.status.value,
+        "dcc": job.source.dcc,
+        "local_id": job.source.local_id,
+        "filename": job.source.filename,
+        "file_format": job.recipe.source_format.name,
+        "processor": job.recipe.processor,
+        "position": place.position if place else None,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "waiting": WaitingView.of(job, now, place=place),
+        "attempt": job.attempt,
+        "cancel_requested": job.cancel_requested,
+        "progress": ProgressView.of(job),
+        "reason": job.reason,
+        "detail": job.detail,
+        "retryable": isinstance(job.reason, Reason) and retryable(job.reason),
+        "job_url": link(f"/jobs/{job.job_id}"),
+    }
 
 
 def _priority(job: Job) -> PriorityWord:
     words: tuple[PriorityWord, ...] = ("interactive", "normal", "batch")
     return words[job.priority]
-
-
-class JobSummary(ResponseModel):
-    """What a list or a page shows of a job; `job_url` has all of it. Times are UTC, by the store's clock."""
-
-    job_id: str
-    status: StatusWord
-    dcc: str
-    local_id: str
-    filename: str
-    file_format: str
-    processor: str = Field(description="`names`: it makes the index of names beside the file's own artifact.")
-    position: int | None = Field(
-        default=None, description="Jobs before it in the queue; only where one job is asked for."
-    )
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    waiting: WaitingView | None = Field(description="Why it does not go on just now, if so.")
-    attempt: int
-    cancel_requested: bool
-    progress: ProgressView
-    reason: str | None
-    detail: str
-    retryable: bool
-    job_url: str
-
-    @classmethod
-    def of(cls, job: Job, link: Link, *, now: datetime, place: QueuePlace | None = None) -> JobSummary:
-        """The job in short; `now` is by the store's clock."""
-        return cls(
-            job_id=job.job_id,
-            status=job.status.value,
-            dcc=job.source.dcc,
-            local_id=job.source.local_id,
-            filename=job.source.filename,
-            file_format=job.recipe.source_format.name,
-            processor=job.recipe.processor,
-            position=place.position if place else None,
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-            waiting=WaitingView.of(job, now, place=place),
-            attempt=job.attempt,
-            cancel_requested=job.cancel_requested,
-            progress=ProgressView.of(job),
-            reason=job.reason,
-            detail=job.detail,
-            retryable=_retryable(job),
-            job_url=link(f"/jobs/{job.job_id}"),
-        )
 
 
 class JobList(ResponseModel):
