@@ -99,6 +99,24 @@ class StackResource(CloudFormationModel):
         """Make it of these properties, in which all references are resolved."""
         raise NotImplementedError
 
+    @classmethod
+    def update_from_cloudformation_json(
+        cls,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Json,
+        account_id: str,
+        region_name: str,
+    ) -> Any:
+        return cls.update(
+            original_resource, new_resource_name, cloudformation_json["Properties"], region_name
+        )
+
+    @classmethod
+    def update(cls, there: Any, name: str, properties: Json, region: str) -> Any:
+        """What an update of the stack makes of `there`: unless a type says otherwise another one."""
+        return cls.make(name, properties, region)
+
     def delete(self, _account: str, region: str) -> None:
         """It goes with its stack."""
 
@@ -149,17 +167,6 @@ class TaskDefinitionResource(StackResource):
         made = cls.cloud.on_loop(lambda: cls.cloud.registry.register(request, region))["taskDefinition"]
         return cls(made["taskDefinitionArn"], TaskDefinitionArn=made["taskDefinitionArn"])
 
-    @classmethod
-    def update_from_cloudformation_json(
-        cls,
-        original_resource: Any,
-        new_resource_name: str,
-        cloudformation_json: Json,
-        account_id: str,
-        region_name: str,
-    ) -> Any:
-        return cls.make(new_resource_name, cloudformation_json["Properties"], region_name)
-
     def delete(self, _account: str, region: str) -> None:
         family = self.physical_resource_id.rpartition("/")[2].rpartition(":")[0]
         registry = self.cloud.registry
@@ -181,20 +188,10 @@ class ServiceResource(StackResource):
         return cls(made["serviceArn"], Name=made["serviceName"], ServiceArn=made["serviceArn"])
 
     @classmethod
-    def update_from_cloudformation_json(
-        cls,
-        original_resource: Any,
-        new_resource_name: str,
-        cloudformation_json: Json,
-        account_id: str,
-        region_name: str,
-    ) -> Any:
-        request = {
-            **_as_request(cloudformation_json["Properties"]),
-            "service": original_resource.physical_resource_id,
-        }
-        cls.cloud.on_loop(lambda: cls.cloud.services.update(request, region_name))
-        return original_resource
+    def update(cls, there: Any, name: str, properties: Json, region: str) -> Any:
+        request = {**_as_request(properties), "service": there.physical_resource_id}
+        cls.cloud.on_loop(lambda: cls.cloud.services.update(request, region))
+        return there
 
     def is_created(self) -> bool:
         return bool(self.cloud.on_loop(lambda: self.cloud.services.steady(self.physical_resource_id)))

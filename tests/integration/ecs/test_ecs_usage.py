@@ -3,56 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.ecs.scripted_jobs import ScriptedWorkers, dispatching, submission
 
-from gooseherd.control.dispatcher import Dispatcher
-from gooseherd.control.executions import Executions
-from gooseherd.control.finalizers import Finalizers
-from gooseherd.control.limits import AttemptBounds, Timing
 from gooseherd.control.usage import ServedBytes, UsageRecorder, UsageReports
-from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.attempt import AttemptId, AttemptSpec, Event, EventKind, TemporaryCredentials
+from gooseherd.domain.attempt import AttemptId, Event, EventKind
 from gooseherd.domain.failures import Reason
-from gooseherd.domain.formats import BED
-from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
-from gooseherd.domain.keys import Recipe, workflow_key
-from gooseherd.domain.ports.fleet import WorkerHandle
-from gooseherd.domain.ports.worker import WorkerLink
-from gooseherd.domain.queueing import Priority
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.usage import UsageQuery
 from gooseherd.domain.usage_report import GroupBy, Prices
 from gooseherd.fleet.provisioner import Placement
-from gooseherd.storage.memory import MemoryCache
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.sqlite import open_sqlite
 from gooseherd.store.sql.usage import SqlUsage
 
 pytestmark = pytest.mark.integration
 
-RECIPE = Recipe("tabix", "1", BED)
 ANNE, BERT = Requester("anne"), Requester("bert")
 
 
-class Scripted:
-    """Talks to stand-in workers: attempts of the long job hang the first time, others fail after a moment."""
+class Hanging(ScriptedWorkers):
+    """Attempts of the long job hang the first time, others fail after a moment."""
 
     def __init__(self) -> None:
         self.long_job: JobId | None = None
-
-    @asynccontextmanager
-    async def connect(self, worker: WorkerHandle) -> AsyncIterator[WorkerLink]:
-        yield self
-
-    async def start_attempt(self, spec: AttemptSpec) -> None:
-        return None
 
     async def watch_attempt(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         yield Event(1, EventKind.PROGRESS, 0.0, bytes_in=1000)
@@ -61,69 +40,20 @@ class Scripted:
         await asyncio.sleep(0.3)
         yield Event(2, EventKind.FAILED, 0.0, reason=Reason.SOURCE_INVALID, detail="not a BED", bytes_in=1000)
 
-    async def cancel_attempt(self, attempt: AttemptId) -> None:
-        return None
-
-    async def renew_credentials(self, attempt: AttemptId, credentials: TemporaryCredentials) -> None:
-        return None
-
-    async def keep(self, seconds: float) -> Mapping[str, Any]:
-        return {}
-
-    async def describe(self) -> Mapping[str, Any]:
-        return {}
-
-
-def submission(requester: Requester) -> Submission:
-    source = SourceFile.from_json(
-        {
-            "dcc": "d",
-            "local_id": uuid.uuid4().hex,
-            "access_url": "https://example.org/x.bed",
-            "size_in_bytes": 1000,
-            "md5": uuid.uuid4().hex,
-        }
-    )
-    return Submission(
-        JobId(uuid.uuid4().hex), workflow_key(source.identity, RECIPE), source, RECIPE, Priority.NORMAL,
-        requester,
-    )  # fmt: skip
-
 
 @pytest.mark.slow
 async def test_usage_adds_up_to_what_the_fleet_ran_with_two_requesters_and_a_spot_reclaim(
     site: Any, tmp_path: Path
 ) -> None:
     database = await open_sqlite(tmp_path / "gooseherd.db", setting="X")
-    jobs, usage, wakeups, workers = SqlJobs(database), SqlUsage(database), Wakeups(), Scripted()
+    jobs, usage, workers = SqlJobs(database), SqlUsage(database), Hanging()
     fleet = site.fleet(placement=Placement.SPOT, max_workers=2)
-    executions = Executions(
-        jobs=jobs,
-        fleet=fleet,
-        workers=workers,
-        cache=MemoryCache(),
-        finalizers=Finalizers(),
-        wakeups=wakeups,
-        owner=Owner("one"),
-        timing=Timing(
-            lease=timedelta(seconds=60),
-            heartbeat=timedelta(seconds=10),
-            attempt_cap=timedelta(seconds=60),
-            silence=timedelta(seconds=30),
-            backoff_scale=0.0,
-        ),
-        bounds=AttemptBounds(1 << 30, 1 << 30, "b1"),
-    )
-    dispatcher = Dispatcher(
-        jobs=jobs, fleet=fleet, executions=executions, wakeups=wakeups, running_limit=9, tick_seconds=0.1
-    )
     recorder = UsageRecorder(usage=usage, fleet=fleet, served=ServedBytes("p"), keep=None, tick_seconds=60)
     reports = UsageReports(usage, jobs, Prices())
     lost, ours, theirs = submission(ANNE), submission(ANNE), submission(BERT)
     workers.long_job = lost.job_id
     for one in (lost, theirs, ours):
         await jobs.claim_workflow(one)
-    dispatching = asyncio.create_task(dispatcher.loop.run())
 
     async def read(job_id: JobId) -> Job:
         job = await jobs.get(job_id)
@@ -145,16 +75,12 @@ async def test_usage_adds_up_to_what_the_fleet_ran_with_two_requesters_and_a_spo
         found = [await read(one.job_id) for one in (lost, ours, theirs)]
         return all(job.status.terminal for job in found)
 
-    try:
+    async with dispatching(jobs, fleet, workers):
         worker_id = await until(hanging)
         assert (await recorder.loop.run_once()).errors == 0
         site.cloud_admin.reclaim(worker_id)
         await until(all_ended)
         assert (await recorder.loop.run_once()).errors == 0
-    finally:
-        dispatching.cancel()
-        await asyncio.gather(dispatching, return_exceptions=True)
-        await executions.drain(5)
     # Whoever is left is stopped, and another process, whose fleet has never seen them, records that.
     for task in site.live():
         await fleet.stop(task["id"], "the test is over")
