@@ -174,6 +174,10 @@ def _add_usage_and_packages(tx: Transaction) -> None:
     """What was used, by day, and what key owners may use; entries name the package they are of.
 
     Attempts that ended before have no usage: they did not say since when.
+
+    The index is not made CONCURRENTLY: that cannot be in the transaction which records the step, a try that
+    breaks off leaves an invalid index behind, and no row is in it yet, so the table is read once
+    (0.35 s for 500,000 entries) while it cannot be used.
     """
     postgres = tx.dialect == "postgresql"
     words = 'TEXT COLLATE "C"' if postgres else "TEXT"
