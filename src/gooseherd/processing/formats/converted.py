@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.bad_lines import LineCounts, NoRecord, bad_line, refuse
 from gooseherd.processing.formats.records import MAX_COORDINATE, whole_number
 
-_BOM = b"\xef\xbb\xbf"
+_BOM: Final = b"\xef\xbb\xbf"
+_ZERO: Final = ord("0")
+_SPACE: Final = ord(" ")
+_SURELY_BELOW: Final = len(str(MAX_COORDINATE))
 
 
 class ConvertedLines(LineCounts):
@@ -26,14 +31,22 @@ class ConvertedLines(LineCounts):
             self.count("byte_order_mark")
             data = data[len(_BOM) :]
         if b"\0" in data:
-            line = self.lines + 1 + data.count(b"\n", 0, data.index(b"\0"))
-            raise refuse(line, "a NUL byte: this is not text")
+            number = self.lines + 1 + data.count(b"\n", 0, data.index(b"\0"))
+            raise refuse(number, "a NUL byte: this is not text")
         if b"\r\n" in data:
             self.count("carriage_returns", data.count(b"\r\n"))
             data = data.replace(b"\r\n", b"\n")
         lines = data.split(b"\n")
         lines.pop()
-        return b"".join(map(self._line, lines))
+        read = self._line_or_nothing if self.skip_bad_lines else self.line
+        out = []
+        for line in lines:
+            self.lines += 1
+            if line and line[-1] > _SPACE:
+                out.append(read(line))
+            elif text := self._without_returns(line):
+                out.append(read(text))
+        return b"".join(out)
 
     def line(self, text: bytes) -> bytes:
         """What becomes of one line that is not blank."""
@@ -45,6 +58,8 @@ class ConvertedLines(LineCounts):
 
     def position(self, text: bytes) -> int:
         """The whole number; counted where it is spelt oddly (1e3, 10.0, 007)."""
+        if len(text) < _SURELY_BELOW and text.isdigit() and text[0] != _ZERO:
+            return int(text)
         value = whole_number(text)
         if value is None:
             raise self.bad(f"{shown(text)} is no position")
@@ -72,16 +87,17 @@ class ConvertedLines(LineCounts):
         if self.lines == self.counts.get("blank_lines", 0):
             raise StepFailed.because(Reason.SOURCE_INVALID, "no records: the file has no content")
 
-    def _line(self, line: bytes) -> bytes:
-        self.lines += 1
+    def _without_returns(self, line: bytes) -> bytes:
+        """Nothing, if the line is blank."""
         if line.endswith(b"\r"):
             self.count("carriage_returns", len(line) - len(line.rstrip(b"\r")))
             line = line.rstrip(b"\r")
-        if not line.strip():
-            self.count("blank_lines")
-            return b""
-        if not self.skip_bad_lines:
-            return self.line(line)
+        if line.strip():
+            return line
+        self.count("blank_lines")
+        return b""
+
+    def _line_or_nothing(self, line: bytes) -> bytes:
         before = dict(self.counts)
         try:
             return self.line(line)

@@ -66,7 +66,7 @@ class Seg(TableReader):
     def line(self, text: bytes) -> bytes:
         if text.startswith(b"#"):
             return text + b"\n"
-        if self.header_of_sam(text):
+        if text.startswith(b"@") and self.header_of_sam(text):
             return b""
         if _DISPLAY.match(text) and not _has_places(text.split(b"\t")):
             self.count("display_lines")
@@ -75,7 +75,7 @@ class Seg(TableReader):
         if fields == self._named:
             self.count("heading_lines")
             return b""
-        if self._columns is None and (found := _found(fields)) is not None:
+        if self._columns is None and not fields[2][:1].isdigit() and (found := _found(fields)) is not None:
             return self._heading(fields, found)
         return self._record(fields)
 

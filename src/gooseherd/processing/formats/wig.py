@@ -34,24 +34,25 @@ class WigReader(ConvertedLines):
         self._at = self._step = self._span = 0
 
     def line(self, text: bytes) -> bytes:
+        if self._chrom and self._fixed:
+            value = text.strip()
+            if NUMBER.fullmatch(value) or _is_value(value):
+                begin = self._at
+                self._at += self._step
+                return self._value(begin, value)
         words = text.split()
-        if self._chrom and _is_value(words[-1]):
-            one = len(words) == 1 if self._fixed else len(words) == 2 and words[0][0] in _OF_NUMBERS
-            if one:
-                return self._value(words)
+        if self._chrom and not self._fixed and len(words) == 2 and words[0][0] in _OF_NUMBERS:
+            place, value = words
+            if _is_value(value):
+                return self._value(self.position(place) - 1, value)
         return self._other(text.strip(), words)
 
-    def _value(self, words: list[bytes]) -> bytes:
-        if self._fixed:
-            begin = self._at
-            self._at += self._step
-        else:
-            begin = self.position(words[0]) - 1
+    def _value(self, begin: int, value: bytes) -> bytes:
         end = begin + self._span
         if begin < 0 or end > MAX_COORDINATE:
             raise self.bad(f"position {begin + 1} lies outside of 1 to {MAX_COORDINATE}")
         self.records += 1
-        return b"%b\t%d\t%d\t%b\n" % (self._chrom, begin, end, words[-1])
+        return b"%b\t%d\t%d\t%b\n" % (self._chrom, begin, end, value)
 
     def _other(self, text: bytes, words: list[bytes]) -> bytes:
         if text.startswith(b"#"):
