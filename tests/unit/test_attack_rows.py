@@ -24,6 +24,11 @@ ROWS = {
         f"{SERVING}test_time_limits.py::test_headers_that_come_byte_by_byte_are_408",
         f"{SERVING}test_time_limits.py::test_a_response_that_is_not_read_is_let_go",
         f"{SERVING}test_many_connections.py::test_one_address_may_have_so_many_connections",
+        (
+            f"{SERVING}test_slow_readers.py"
+            "::test_a_client_behind_a_proxy_has_only_so_many_responses_that_it_does_not_read"
+        ),
+        f"{SERVING}test_nginx.py::test_one_client_has_only_so_many_responses_of_nginx_at_a_time",
     ),
     "F3 no descriptors left": (
         (
@@ -97,13 +102,25 @@ ROWS = {
             "integration/test_attempt_credentials.py"
             "::test_a_worker_that_was_taken_over_can_neither_replace_nor_delete_nor_publish"
         ),
+        (
+            "unit/test_manifest_verification.py"
+            "::test_of_a_worker_that_is_confined_parts_of_any_size_are_read"
+        ),
     ),
     "M8 one customer with many addresses, many with one": (
         "unit/test_api_edge.py::test_all_addresses_of_one_customer_are_one_client",
         "unit/test_api_edge.py::test_the_client_is_counted_from_the_right",
         f"{API}test_api_cold_path.py::test_a_clients_own_forwarding_headers_are_not_believed",
     ),
-    "M9 wrong keys": (f"{API}test_wrong_keys.py::test_many_wrong_keys_are_refused_and_the_right_one_is_not",),
+    "M9 wrong keys, nothing written of what was done, certificates that end": (
+        f"{API}test_wrong_keys.py::test_many_wrong_keys_are_refused_and_the_right_one_is_not",
+        f"{API}test_wrong_keys.py::test_what_is_done_with_the_admin_key_is_logged",
+        f"{API}test_api_keys.py::test_the_audit_log_says_who_did_what_with_what_outcome",
+        f"{API}test_api_keys.py::test_the_audit_log_has_each_read_that_is_the_admin_s_alone",
+        f"{API}test_api_keys.py::test_the_audit_log_has_who_read_what_is_not_public_once_an_hour",
+        "unit/test_certificate_expiry.py::test_doctor_tells_when_certificates_end",
+        "unit/test_certificate_expiry.py::test_the_log_and_the_metrics_tell_and_a_replaced_file_is_seen",
+    ),
     "L Host, HEAD, descriptions": (
         f"{SERVING}test_limits_while_parsing.py::test_a_request_names_its_host_once",
         f"{API}test_openapi.py::test_allow_lists_exactly_what_a_path_knows_and_head_is_where_get_is",
