@@ -1,10 +1,15 @@
 """The commands of the documentation are run: blocks marked `<!-- run -->`, in order, in a home of their own.
 
-A block of commands without a mark has to be on the list below, with the reason why it is not run here.
+Of the pages in OPERATED every `gooseherd` line of an indented block is run, and the handbook's inline
+commands, on one service with two files. A block of commands of other pages, fenced or indented, has to be on
+a list below, with the reason why it is not run here. tests/unit/test_docs_cli_words.py gives every mention of
+a command to the parser.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import re
 import signal
@@ -54,6 +59,27 @@ FENCE = re.compile(
 )
 
 
+INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?:    .*\n)+)")
+TYPED = re.compile(
+    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:gooseherd|\./dev|python|pip|samtools|export|curl|docker|aws) "
+)
+OPERATED = ("get.md", "access.md", "usage.md", "retention.md", "backup.md", "handbook.md")
+NOT_OPERATED = {
+    "smoke": "runs for minutes; tests/e2e/test_cli_trials.py runs it",
+    "reap": "refused where a service runs; tests/integration/test_reap_command.py runs it",
+    "store backup": "names no file there; tests/integration/test_store_commands.py runs it",
+}
+INDENTED_NOT_RUN = {
+    "commands.md": (2, "lists of commands, for the parser"),
+    "correctness.md": (3, "campaigns of minutes and hours; deploy/long.py runs them"),
+    "http-api.md": (2, "other programs; tests/integration/test_sessions.py has sessions"),
+    "performance.md": (12, "benchmarks; tests/unit/test_long_runs.py has their names"),
+    "python.md": (1, "installs"),
+    "tracing.md": (1, "installs, and a collector; tests/integration/signals/test_traces.py has one"),
+    "viewers.md": (1, "other programs; tests/browser has them on local files"),
+}
+
+
 @dataclass(frozen=True)
 class Block:
     page: str
@@ -69,6 +95,25 @@ def blocks(page: Path) -> Iterator[Block]:
             if found["language"] == "console":
                 lines = tuple(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
             yield Block(page.name, found["mark"] or "", lines)
+
+
+def indented(page: Path) -> Iterator[str]:
+    """Indented blocks that begin with a command."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for block in INDENTED.findall(text):
+        if TYPED.match(block.strip()):
+            yield block
+
+
+def operated(page: Path) -> Iterator[str]:
+    """Lines that begin with `gooseherd`, without what is said of them beside."""
+    for block in indented(page):
+        for line in block.splitlines():
+            words = re.sub(r"\s(?:#.*|  +\S.*)$", "", line.strip().removeprefix("$ "))
+            if words.startswith("gooseherd "):
+                yield words
+    if page.name == "handbook.md":
+        yield from re.findall(r"`(gooseherd [^`]+)`", page.read_text())
 
 
 class Reader:
@@ -166,3 +211,44 @@ def test_a_block_of_commands_is_run_or_on_the_list_of_those_that_are_not() -> No
     )
     marked = {block.page for page in DOCS.glob("*.md") for block in blocks(page) if block.mark}
     assert marked == {page for pages in READINGS for page in pages}
+
+
+def test_an_indented_block_of_commands_is_run_or_on_the_list_of_those_that_are_not() -> None:
+    pages = [page for page in DOCS.glob("*.md") if page.name not in {*OPERATED, "cli.md"}]
+    found = Counter(page.name for page in pages for _ in indented(page))
+    assert dict(found) == {page: count for page, (count, _) in INDENTED_NOT_RUN.items()}
+
+
+@pytest.mark.timeout(400)
+def test_what_pages_for_operators_say_to_type_works_on_a_service_with_two_files(reader: Reader) -> None:
+    for number in (1, 2):
+        (reader.home / f"4dnfi{number}.bed").write_text(f"chr1\t{number}\t900\tfirst\nchr1\t10\t20\tlast\n")
+    reader.serve(Block("", "service", ("gooseherd up",)))
+
+    def run(line: str) -> str:
+        return reader.run(Block("operators", "run", (line,)))
+
+    run("gooseherd add 4dnfi1.bed 4dnfi2.bed --dcc 4dn --wait")
+    named = {entry["local_id"] for entry in json.loads(run("gooseherd files ls --json"))["files"]}
+    meant = {
+        "4dn/4dnfi1": f"4dn/{min(named)}",
+        "DCC/ID": f"4dn/{min(named)}",
+        "jobs show ID": f"jobs show {json.loads(run('gooseherd jobs ls --json'))['jobs'][0]['job_id']}",
+        # Of a job that has ended there is nothing to cancel.
+        "jobs cancel ID": "jobs ls",
+    }
+    ran = 0
+    for page in OPERATED:
+        for number, typed in enumerate(dict.fromkeys(operated(DOCS / page))):
+            if any(typed.startswith(f"gooseherd {words}") for words in NOT_OPERATED):
+                continue
+            line = functools.reduce(lambda text, pair: text.replace(*pair), meant.items(), typed)
+            # What is there is not replaced by a second `get`.
+            folder = f"{page}-{number}" if " get " in line else page
+            output = run(f"mkdir -p {folder} && cd {folder} && {line}")
+            ran += 1
+            if "keys create" in line and "f9c2c3e99700" not in meant:
+                keys = json.loads(run("gooseherd keys ls --json"))["keys"]
+                meant["f9c2c3e99700"] = keys[0]["key_id"]
+            assert "Traceback" not in output
+    assert ran > 20
