@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from _matrices import NotMade, matrices_python
 
 HICTK = """
 import sys
@@ -26,13 +27,14 @@ COLOURS: Final = ("0", "#7A67EE", "200,0,0")
 """Of an arc, in the ways that UCSC has."""
 
 
-class NotMade(Exception):
-    """A program is missing, or failed."""
+def made_folder(folder: Path) -> Path:
+    """Where the files lie that are made of those in `folder`."""
+    return folder.with_name(f"{folder.name}-made")
 
 
 def make_files(listed: Sequence[Mapping[str, Any]], folder: Path) -> tuple[list[tuple[Path, str]], list[str]]:
     """Those that are there, each with its format, and why others are not; in a folder beside `folder`."""
-    home = folder.with_name(f"{folder.name}-made")
+    home = made_folder(folder)
     home.mkdir(exist_ok=True)
     made, problems = [], []
     for entry in listed:
@@ -77,15 +79,13 @@ def by_minimap2(sources: Sequence[Path], target: Path) -> None:
 
 
 def by_hictk(sources: Sequence[Path], target: Path) -> None:
-    """In an environment of its own, where hictkpy[all] and cooler are installed."""
-    where = shutil.which("hictk-python") or sys.executable
-    run(where, "-c", HICTK, sources[0], target)
+    """In the environment that has hictkpy and cooler."""
+    run(matrices_python(), "-c", HICTK, sources[0], target)
 
 
 def by_zoomify(sources: Sequence[Path], target: Path) -> None:
     """In the same environment."""
-    where = shutil.which("hictk-python") or sys.executable
-    run(where, "-m", "cooler", "zoomify", "-o", target, sources[0])
+    run(matrices_python(), "-m", "cooler", "zoomify", "-o", target, sources[0])
 
 
 def by_columns(sources: Sequence[Path], target: Path) -> None:

@@ -7,8 +7,9 @@ The files of real-files.json are fetched once (Debian packages, unpacked without
 and source archives; npm packages) into FOLDER. Of each the reference (_reference.py) is what pysam,
 pyBigWig or bcftools read, sorted plainly and indexed by htslib: all records must be the same, one by
 one, and so must the answers for whole sequences and random places. What a file is refused for stands in
-the list beforehand, as one of REFUSALS. --any tries files of your own. Exit status 1 when anything
-differs or is refused unexpectedly.
+the list beforehand, as one of REFUSALS. Matrices of contacts and 2bit files, which keep their bytes, are
+read by region over HTTP from a service of the run's own. --any tries files of your own. Exit status 1 when
+anything differs, is refused unexpectedly or, without --leave-out, could not be made.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pysam
-from _made_files import make_files
+from _made_files import made_folder, make_files
+from _matrices import NotMade
 from _reference import Differs, Reads, Text, tool
+from _reference_of_matrices import MATRICES, Served
 from _reference_of_parts import ENDS, TABLES, Sequences, Table, TwoEnds, Values
 from _references import brought_from, named_for
+from _viewers import NotBundled
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import (
@@ -204,7 +208,8 @@ def try_file(
         if reference is not None:
             compare_cram(path, reference, parts, home, row)
         else:
-            compare(twin or path, file_format, parts, home, row)
+            # A matrix keeps its bytes; its readers are asked afterwards (read_served).
+            compare(path if file_format in MATRICES else twin or path, file_format, parts, home, row)
         row.verdict, row.ok = "same", not refusal
     except StepFailed as failed:
         row.verdict, row.detail = "refused", f"{failed.failure.reason}: {failed.failure.detail}"
@@ -216,6 +221,21 @@ def try_file(
     finally:
         shutil.rmtree(home, ignore_errors=True)
     return row
+
+
+def read_served(served: Served, path: Path, name: str, twin: Path | None, row: Outcome) -> None:
+    """Read a matrix or a 2bit from a service; `row` knows so far that it keeps its bytes."""
+    file_format = resolve(name)
+    if file_format not in MATRICES or row.verdict != "same":
+        return
+    try:
+        row.records, row.regions = served.compare(path, file_format, twin or path)
+    except Differs as differs:
+        row.verdict, row.detail, row.ok = "DIFFERS", str(differs), False
+    except (NotMade, NotBundled) as missing:
+        row.verdict, row.detail, row.ok = "UNREAD", str(missing), False
+    except Exception as error:
+        row.verdict, row.detail, row.ok = "BROKEN", f"{type(error).__name__}: {error}", False
 
 
 # -- all of them -----------------------------------------------------------------------------
@@ -309,12 +329,11 @@ def files(given: argparse.Namespace) -> Iterator[tuple[Path, str, str, Path | No
                 given.data / entry[other] if other in entry else None for other in ("twin", "reference")
             )
             yield given.data / entry["file"], entry["format"], entry.get("refused", ""), twin, reference
-    made, missing = make_files(listed["made"], given.data)
-    for problem in missing:
-        print(f"left out: {problem}", file=sys.stderr)
+    wanted = [one for one in listed["made"] if given.only in f"{one['file']} {one['format']}"]
+    made, missing = make_files(wanted, given.data)
+    given.missing += missing
     for path, name in made:
-        if given.only in f"{path.name} {name}":
-            yield path, name, "", None, None
+        yield path, name, "", None, None
 
 
 def line_of(row: Outcome) -> str:
@@ -334,28 +353,43 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--any", nargs="+", type=Path, help="files of your own, formats by their names")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--leave-out", action="store_true", help="files that cannot be made are no failure")
     given = parser.parse_args(argv)
-    rows = []
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(try_file, *zip(*files(given), strict=True)):
+    rows, given.missing = [], []
+    tried = list(files(given))
+    with (
+        ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool,
+        Served([given.data, made_folder(given.data), *{path.parent for path, *_ in tried}]) as served,
+    ):
+        for (path, name, _, twin, _), row in zip(
+            tried, pool.map(try_file, *zip(*tried, strict=True)), strict=True
+        ):
+            read_served(served, path, name, twin, row)
             rows.append(row)
             if not given.json:
                 print(line_of(row), flush=True)
     same, refused = sum(row.verdict == "same" for row in rows), sum(row.verdict == "refused" for row in rows)
     unexplained = [row for row in rows if not row.ok]
+    for problem in given.missing:
+        print(f"left out: {problem}", file=sys.stderr)
     if given.json:
         print(
             json.dumps(
-                {"rows": [vars(row) for row in rows], "unexplained": [row.file for row in unexplained]}
+                {
+                    "rows": [vars(row) for row in rows],
+                    "unexplained": [row.file for row in unexplained],
+                    "left_out": given.missing,
+                }
             )
         )
     else:
         formats, regions = len({row.format for row in rows}), sum(row.regions for row in rows)
         print(
             f"{len(rows)} files of {formats} formats, {regions} regions: "
-            f"{same} the same, {refused} refused, {len(unexplained)} unexplained"
+            f"{same} the same, {refused} refused, {len(unexplained)} unexplained, "
+            f"{len(given.missing)} left out"
         )
-    return 1 if unexplained else 0
+    return 1 if unexplained or (given.missing and not given.leave_out) else 0
 
 
 if __name__ == "__main__":

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import random
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyBigWig
 import pysam
 import pytest
+from tests.benchmark_modules import load_benchmark
 from tests.browser.driver import Driver
 from tests.browser.service import ASSEMBLY, Herd, Origin, running
 
@@ -26,34 +23,17 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent / "viewers"
 ROOT = Path(__file__).parents[2]
-_SOURCES = ("package.json", "package-lock.json", "bundle.mjs", "driver.mjs", "readers.mjs")
 
 
 @pytest.fixture(scope="session")
 def bundle(needs: Needs) -> Path:
     """A folder with the viewers, their pages and the driver; made once for each state of the lock file."""
     needs("node", "npm")
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in _SOURCES)).hexdigest()[:16]
-    kept = Path(os.environ.get("GOOSEHERD_VIEWERS") or ROOT / ".dev/viewers")
-    kept.mkdir(parents=True, exist_ok=True)
-    with (kept / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made = kept / digest
-        if not made.exists():
-            work = kept / "work"
-            shutil.rmtree(work, ignore_errors=True)
-            shutil.copytree(HERE, work)
-            (work / "out").mkdir()
-            for command in (["npm", "ci", "--no-progress"], ["node", "bundle.mjs", "out"]):
-                done = subprocess.run(
-                    command, cwd=work, capture_output=True, text=True, timeout=600, check=False
-                )
-                if done.returncode:
-                    needs.missing(f"the viewers ({' '.join(command)}: {done.stderr.strip()[-300:]})")
-            (work / "out").rename(made)
-            shutil.rmtree(work)
-    for page in (*HERE.glob("*.html"), HERE / "assembly.chrom.sizes"):
-        shutil.copyfile(page, made / page.name)
+    viewers = load_benchmark("_viewers")
+    try:
+        made: Path = viewers.bundle_of_viewers()
+    except viewers.NotBundled as missing:
+        needs.missing(str(missing))
     return made
 
 

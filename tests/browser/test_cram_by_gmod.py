@@ -6,10 +6,11 @@ import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.benchmark_modules import load_benchmark
 from tests.browser.service import Herd, Origin, running
-from tests.browser.test_readers_of_viewers import Readers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -55,14 +56,14 @@ def herd(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
 
 
 @pytest.fixture(scope="module")
-def readers(bundle: Path) -> Iterator[Readers]:
-    readers = Readers(bundle / "readers.mjs")
+def readers(bundle: Path) -> Iterator[Any]:
+    readers = load_benchmark("_viewers").Readers(bundle / "readers.mjs")
     yield readers
     readers.close()
 
 
 @pytest.mark.parametrize("filename", ["sorted.cram", "unsorted.cram"])
-def test_gmod_cram_finds_the_reads_of_a_region(herd: Herd, readers: Readers, filename: str) -> None:
+def test_gmod_cram_finds_the_reads_of_a_region(herd: Herd, readers: Any, filename: str) -> None:
     cram, fasta = (herd.names(herd.register(name)) for name in (filename, "genome.fa"))
     urls = {"data": cram["data"], "index": cram["index"]}
     urls |= {"fasta": fasta["data"], "fai": fasta["index"], "gzi": fasta["gzi"]}

@@ -7,17 +7,16 @@ module, letter by letter.
 from __future__ import annotations
 
 import csv
-import json
 import random
 import shutil
 import struct
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.benchmark_modules import load_benchmark
 from tests.browser.service import Herd, Origin
 
 from gooseherd.domain import formats
@@ -106,38 +105,9 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     origin.close()
 
 
-class Readers:
-    """The libraries, in a process of Node."""
-
-    def __init__(self, program: Path) -> None:
-        self._node = subprocess.Popen(
-            ["node", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, kind: str, urls: dict[str, str], regions: Sequence[Any], **options: Any) -> Any:
-        """What is found in each region, and the header."""
-        assert self._node.stdin
-        assert self._node.stdout
-        print(
-            json.dumps({"kind": kind, "urls": urls, "regions": regions, **options}),
-            file=self._node.stdin,
-            flush=True,
-        )
-        answer = json.loads(self._node.stdout.readline())
-        assert "error" not in answer, answer["error"]
-        return answer["found"], answer["header"]
-
-    def close(self) -> None:
-        assert self._node.stdin
-        assert self._node.stdout
-        self._node.stdin.close()
-        self._node.wait(20)
-        self._node.stdout.close()
-
-
 @pytest.fixture(scope="module")
-def readers(bundle: Path) -> Iterator[Readers]:
-    readers = Readers(bundle / "readers.mjs")
+def readers(bundle: Path) -> Iterator[Any]:
+    readers = load_benchmark("_viewers").Readers(bundle / "readers.mjs")
     yield readers
     readers.close()
 
@@ -175,7 +145,7 @@ def lines_in(spans: Sequence[Span], region: Region) -> list[str]:
     ids=lambda given: given.name if isinstance(given, Format) else "",
 )
 def test_gmod_bed_reads_the_records_of_what_becomes_bed(
-    readers: Readers, served: Any, file_format: Format, wanted: Callable[[Path], Iterator[Span]]
+    readers: Any, served: Any, file_format: Format, wanted: Callable[[Path], Iterator[Span]]
 ) -> None:
     source, urls = served(trial_name(file_format))
     spans = list(wanted(source))
@@ -196,7 +166,7 @@ ENDS = {
 
 @pytest.mark.parametrize("file_format", ENDS, ids=lambda given: given.name)
 def test_gmod_tabix_finds_records_with_two_ends_by_either(
-    readers: Readers, served: Any, file_format: Format
+    readers: Any, served: Any, file_format: Format
 ) -> None:
     source, urls = served(trial_name(file_format))
     by_part = (("data", "index"), ("second_end", "second_end_index"))
@@ -234,7 +204,7 @@ def values_of(path: Path) -> list[tuple[Region, float]]:
 
 @pytest.mark.parametrize("file_format", [formats.BEDGRAPH, formats.WIG], ids=lambda given: given.name)
 def test_gmod_bbi_reads_the_values_of_what_becomes_a_bigwig(
-    readers: Readers, served: Any, file_format: Format
+    readers: Any, served: Any, file_format: Format
 ) -> None:
     source, urls = served(trial_name(file_format))
     values = values_of(source)
@@ -275,7 +245,7 @@ def letters_of(path: Path) -> dict[str, str]:
     "file_format", [formats.FASTA, formats.GENBANK, formats.EMBL], ids=lambda given: given.name
 )
 def test_gmod_indexedfasta_reads_stretches_of_sequences(
-    readers: Readers, served: Any, file_format: Format
+    readers: Any, served: Any, file_format: Format
 ) -> None:
     source, urls = served(trial_name(file_format))
     letters = letters_of(source)
@@ -289,7 +259,7 @@ def test_gmod_indexedfasta_reads_stretches_of_sequences(
         assert text.upper() == letters[name][begin:end].upper()
 
 
-def test_gmod_gff_reads_the_features_of_a_genbank_record(readers: Readers, served: Any) -> None:
+def test_gmod_gff_reads_the_features_of_a_genbank_record(readers: Any, served: Any) -> None:
     _, urls = served(trial_name(formats.GENBANK))
     parts = {"data": urls["annotation"], "index": urls["annotation_index"]}
     found, _ = readers.ask("gff", parts, [("chr1", 0, 1000), ("chr1", 400, 500), ("chr2", 500, 501)])
@@ -344,7 +314,7 @@ def stretches(letters: str, within: Callable[[str], bool], one: str = "") -> lis
     return found
 
 
-def test_gmod_twobit_reads_stretches_of_sequences(readers: Readers, served: Any) -> None:
+def test_gmod_twobit_reads_stretches_of_sequences(readers: Any, served: Any) -> None:
     _, urls = served("letters.2bit")
     letters = two_bit_letters()
     found, header = readers.ask("twobit", {"data": urls["data"]}, REGIONS)
@@ -353,7 +323,7 @@ def test_gmod_twobit_reads_stretches_of_sequences(readers: Readers, served: Any)
         assert text == letters[name][begin:end]
 
 
-def test_hic_straw_reads_the_contacts_between_two_places(readers: Readers, served: Any) -> None:
+def test_hic_straw_reads_the_contacts_between_two_places(readers: Any, served: Any) -> None:
     """contacts.hic was written by hictk: bins of 1000 bases, and of bins i and j (i+j)%9 == 0 alone."""
     _, urls = served("contacts.hic")
     places = [
@@ -396,7 +366,7 @@ def write_blocks(path: Path) -> None:
     )
 
 
-def test_gmod_vcf_reads_the_blocks_of_a_gvcf_that_reach_into_a_region(readers: Readers, served: Any) -> None:
+def test_gmod_vcf_reads_the_blocks_of_a_gvcf_that_reach_into_a_region(readers: Any, served: Any) -> None:
     source, urls = served("blocks.gvcf")
     spans = [
         Span(row[0], int(row[1]) - 1, int(row[7].removeprefix("END=")), "\t".join(row))
@@ -420,7 +390,7 @@ def write_variants(path: Path) -> None:
     path.write_text("##gff-version 3\n##gvf-version 1.10\n" + "".join(f"{line}\n" for line in lines))
 
 
-def test_gmod_gff_reads_the_variants_of_a_gvf(readers: Readers, served: Any) -> None:
+def test_gmod_gff_reads_the_variants_of_a_gvf(readers: Any, served: Any) -> None:
     source, urls = served("variants.gvf")
     spans = [Span(row[0], int(row[3]) - 1, int(row[4]), "\t".join(row)) for row in rows(source)]
     found, _ = readers.ask("gff", {"data": urls["data"], "index": urls["index"]}, REGIONS)
@@ -433,7 +403,7 @@ def test_gmod_gff_reads_the_variants_of_a_gvf(readers: Readers, served: Any) -> 
 
 
 def test_gmod_trix_finds_the_names_of_a_large_file_by_ranges(
-    readers: Readers, herd: Herd, origin: Origin
+    readers: Any, herd: Herd, origin: Origin
 ) -> None:
     rolled = random.Random(2)
     names = [f"Gene{rolled.randrange(1 << 32):08x}" for _ in range(5000)]
