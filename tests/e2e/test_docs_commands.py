@@ -75,6 +75,7 @@ INDENTED_NOT_RUN = {
     "http-api.md": (2, "other programs; tests/integration/test_sessions.py has sessions"),
     "performance.md": (12, "benchmarks; tests/unit/test_long_runs.py has their names"),
     "python.md": (1, "installs"),
+    "security.md": (1, "AWS"),
     "tracing.md": (1, "installs, and a collector; tests/integration/signals/test_traces.py has one"),
     "viewers.md": (1, "other programs; tests/browser has them on local files"),
 }
