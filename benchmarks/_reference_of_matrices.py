@@ -31,6 +31,8 @@ MATRICES: Final = frozenset({COOL, MCOOL, HIC, TWOBIT})
 _SETTINGS: Final = (
     *("GOOSEHERD_", "API_", "SOURCE_", "WORKFLOW_", "WORKER_", "DATABASE_", "SYNC_", "AWS_", "ECS_"),
 )
+BIG_ENDIAN: Final = bytes.fromhex("1a412743")
+"""How a 2bit begins whose numbers neither @gmod/twobit nor py2bit reads: of these the bytes are compared."""
 _SECONDS: Final = 300
 
 
@@ -52,8 +54,8 @@ class Served:
     ) -> None:
         self._stack.close()
 
-    def compare(self, source: Path, file_format: Format, twin: Path) -> tuple[int, int]:
-        """How many contacts (or sequences) and regions there are in the artifact; `twin` has the same.
+    def compare(self, source: Path, file_format: Format) -> tuple[int, int]:
+        """How many contacts (or sequences) and regions there are in the artifact.
 
         Raises:
             Differs: naming the first difference.
@@ -61,10 +63,12 @@ class Served:
             NotBundled: likewise.
         """
         url = self._url_of(source, file_format)
+        if file_format is TWOBIT and source.read_bytes()[:4] == BIG_ENDIAN:
+            return 0, 0
         if file_format in (COOL, MCOOL):
-            counts = _program("_cooler_reader.py", twin, url)
+            counts = _program("_cooler_reader.py", source, url)
             return counts["records"], counts["regions"]
-        wanted = _program("_matrix_source.py", file_format.name, twin)
+        wanted = _program("_matrix_source.py", file_format.name, source)
         compare = self._compare_2bit if file_format is TWOBIT else self._compare_hic
         return compare(url, wanted)
 
@@ -98,7 +102,8 @@ class Served:
         if lengths != wanted["lengths"]:
             raise Differs(f"{len(lengths)} sequences, the source has {len(wanted['lengths'])}")
         for one, letters in zip(wanted["regions"], found, strict=True):
-            if letters != one["letters"]:
+            # Of a masked N one reader gives the mask, the other does not.
+            if letters.replace("n", "N") != one["letters"].replace("n", "N"):
                 raise Differs(f"{one['region']}: other letters than py2bit reads")
         return len(lengths), len(found)
 

@@ -208,8 +208,7 @@ def try_file(
         if reference is not None:
             compare_cram(path, reference, parts, home, row)
         else:
-            # A matrix keeps its bytes; its readers are asked afterwards (read_served).
-            compare(path if file_format in MATRICES else twin or path, file_format, parts, home, row)
+            compare(twin or path, file_format, parts, home, row)
         row.verdict, row.ok = "same", not refusal
     except StepFailed as failed:
         row.verdict, row.detail = "refused", f"{failed.failure.reason}: {failed.failure.detail}"
@@ -223,13 +222,13 @@ def try_file(
     return row
 
 
-def read_served(served: Served, path: Path, name: str, twin: Path | None, row: Outcome) -> None:
+def read_served(served: Served, path: Path, name: str, row: Outcome) -> None:
     """Read a matrix or a 2bit from a service; `row` knows so far that it keeps its bytes."""
     file_format = resolve(name)
     if file_format not in MATRICES or row.verdict != "same":
         return
     try:
-        row.records, row.regions = served.compare(path, file_format, twin or path)
+        row.records, row.regions = served.compare(path, file_format)
     except Differs as differs:
         row.verdict, row.detail, row.ok = "DIFFERS", str(differs), False
     except (NotMade, NotBundled) as missing:
@@ -361,10 +360,8 @@ def main(argv: Sequence[str]) -> int:
         ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool,
         Served([given.data, made_folder(given.data), *{path.parent for path, *_ in tried}]) as served,
     ):
-        for (path, name, _, twin, _), row in zip(
-            tried, pool.map(try_file, *zip(*tried, strict=True)), strict=True
-        ):
-            read_served(served, path, name, twin, row)
+        for (path, name, *_), row in zip(tried, pool.map(try_file, *zip(*tried, strict=True)), strict=True):
+            read_served(served, path, name, row)
             rows.append(row)
             if not given.json:
                 print(line_of(row), flush=True)
