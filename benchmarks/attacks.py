@@ -65,6 +65,21 @@ SETTINGS: Final = (
 PACE_SECONDS: Final = 0.02
 """Between requests of an attack: what is measured is what one costs others, not who has the more cores."""
 WAIT_SECONDS: Final = 120
+SLOW_NAMES: Final = 24
+"""Fewer than the resolver's threads; twice as many as once stopped everybody's reads (F5)."""
+SERVICE: Final = """
+import socket, time
+real = socket.getaddrinfo
+def getaddrinfo(host, *more, **options):
+    if str(host).endswith(".slow"):  # whose name server never answers
+        time.sleep(3)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return real(host, *more, **options)
+socket.getaddrinfo = getaddrinfo
+from gooseherd.cli import main
+main()
+"""
+"""`gooseherd` on a machine where names below .slow are waited for."""
 LEAST_REQUESTS: Final = 20
 """Of a median, however loaded the machine is."""
 
@@ -171,6 +186,37 @@ def responses_that_nobody_reads(a: Attacker) -> None:
         with suppress(OSError):
             a.note(client.recv(16))
         client.close()
+
+
+def names_that_resolve_slowly(a: Attacker) -> None:
+    """All at once, again and again: each holds a thread for as long as its name server pleases."""
+    while a.going_to("502"):
+        for number in range(SLOW_NAMES):
+            client = a.connect()
+            head = f"GET /data/here/name{number}?raw=true HTTP/1.1"
+            client.sendall(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            a.held.append(client)
+        while a.held:
+            a.note(a.read(a.held.pop()))
+
+
+def ranges_of_raw_bytes(a: Attacker) -> None:
+    """Of nothing, behind the end, and more than there is."""
+    while a.going:
+        for wanted in ("bytes=-0", "bytes=99999999999-", "bytes=4-9"):
+            a.get(a.target.raw, f"Range: {wanted}")
+
+
+def what_no_store_holds(a: Attacker) -> None:
+    """By whoever may register: numbers beyond 64 bits, half of a character."""
+    fields = (b'"size_in_bytes": 9223372036854775808', b'"filename": "\\ud800.bed"')
+    while a.going:
+        for field in fields:
+            entry = (
+                b'{"dcc": "here", "local_id": "odd", "access_url": "https://h.example/x.bed", ' + field + b"}"
+            )
+            headers = (f"X-API-Key: {KEY}", "Content-Type: application/json", f"Content-Length: {len(entry)}")
+            a.get("/files", *headers, method="POST", body=entry)
 
 
 def connections(a: Attacker) -> None:
@@ -288,9 +334,12 @@ ATTACKS: Final = (
     _attack("F2", headers_that_never_come, "408 closed", "408"),
     _attack("F2", responses_that_nobody_reads, "200 429 closed", "200"),
     _attack("F3", connections, "503 closed waits", "503"),
+    _attack("F5", names_that_resolve_slowly, "429 502 503 504 closed", "502"),
     _attack("F6", keys_in_trailers, "401", "401"),
     _attack("F7", slow_sources, "202", "202"),
     _attack("F8", retries_of_a_broken_file, "202 422 429", "429"),
+    _attack("M1", what_no_store_holds, "422", "422"),
+    _attack("M6", ranges_of_raw_bytes, "206 416 429", "416"),
     _attack("M4", event_streams, "200 429", "429"),
     _attack("M5", bytes_behind_a_request, "200", "200"),
     _attack("M8", forwarded_addresses, "202 422 429", "429"),
@@ -339,7 +388,7 @@ def service(home: Path) -> Iterator[tuple[str, int]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gooseherd.cli", "up", "--json", "--port", "0", "--allow-root", str(home)],
+            [sys.executable, "-c", SERVICE, "up", "--json", "--port", "0", "--allow-root", str(home)],
             env={**clean, **LIMITS, "GOOSEHERD_STATE_DIR": str(home / "state")},
             cwd=home,
             stdout=subprocess.PIPE,
@@ -380,6 +429,8 @@ def prepared(url: str, home: Path, source: str) -> Target:
         for name in ("table.csv", "broken.bed", "large.csv"):
             register(name, (home / name).as_uri())
         register("slow.bed", f"{source}/slow.bed")
+        for number in range(SLOW_NAMES):
+            register(f"name{number}.csv", f"http://name{number}.slow/table.csv")
         end = time.monotonic() + WAIT_SECONDS
         for path, status in (("/data/here/table", 200), ("/data/here/broken", 422)):
             while (answer := http.get(path, params={"wait": 20})).status_code != status:

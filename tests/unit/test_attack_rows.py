@@ -102,10 +102,7 @@ ROWS = {
             "integration/test_attempt_credentials.py"
             "::test_a_worker_that_was_taken_over_can_neither_replace_nor_delete_nor_publish"
         ),
-        (
-            "unit/test_manifest_verification.py"
-            "::test_of_a_worker_that_is_confined_parts_of_any_size_are_read"
-        ),
+        ("unit/test_manifest_verification.py::test_of_a_worker_that_is_confined_parts_of_any_size_are_read"),
     ),
     "M8 one customer with many addresses, many with one": (
         "unit/test_api_edge.py::test_all_addresses_of_one_customer_are_one_client",

@@ -11,13 +11,19 @@ from typing import Any
 
 import pytest
 
+from gooseherd.api import wrong_keys
+
 HERE = Path(__file__).parents[2] / "openapi"
 EXAMPLE = {"dcc": "4dn", "local_id": "4dnfi1"}
 
 
 @pytest.fixture
-async def described(build_town: Any) -> Any:
-    """A service with one file that is ready, the one of the examples."""
+async def described(build_town: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A service with one file that is ready, the one of the examples.
+
+    It answers as many wrong keys as are tried (else 429 after ten), so that it is seen what each one opens.
+    """
+    monkeypatch.setattr(wrong_keys, "ALLOWED", 1_000_000)
     town = await build_town(wait_max_seconds=0.1, event_streams_per_requester=5)
     await town.publish(await town.register(**EXAMPLE), b"bytes" * 100)
     return town
@@ -44,8 +50,8 @@ ADMIN = ("-H", "X-API-Key: the-admin-key")
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(("--phases", "examples,coverage", "-n", "1"), id="anonymous"),
-        pytest.param(("--phases", "examples,coverage,fuzzing", "-n", "2", *ADMIN), id="admin"),
+        pytest.param(("--phases", "examples,fuzzing", "-n", "2"), id="anonymous"),
+        pytest.param(("--phases", "examples,fuzzing", "-n", "3", *ADMIN), id="admin"),
     ],
 )
 async def test_no_answer_differs_from_its_description(
@@ -56,10 +62,14 @@ async def test_no_answer_differs_from_its_description(
 
 @pytest.mark.long
 @pytest.mark.timeout(2400)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(("-n", "20"), id="anonymous"), pytest.param(("-n", "100", *ADMIN), id="admin")],
+)
 async def test_no_answer_differs_from_its_description_in_many_requests(
-    described: Any, tmp_path: Path
+    described: Any, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    await schemathesis(described, tmp_path, "--phases", "examples,coverage,fuzzing", "-n", "100", *ADMIN)
+    await schemathesis(described, tmp_path, "--phases", "examples,coverage,fuzzing", *options)
 
 
 async def test_every_operation_has_a_name_that_stays_and_says_how_it_refuses(town: Any) -> None:
