@@ -107,10 +107,10 @@ async def _missing_indexes(db: Database) -> list[str]:
 
 
 async def _tells_time(db: Database) -> bool:
-    told = (await db.client.admin.command("hello")).get("localTime")
-    if not isinstance(told, datetime):
+    local_time = (await db.client.admin.command("hello")).get("localTime")
+    if not isinstance(local_time, datetime):
         return False
-    aware = told if told.tzinfo else told.replace(tzinfo=UTC)
+    aware = local_time if local_time.tzinfo else local_time.replace(tzinfo=UTC)
     return abs(aware - datetime.now(UTC)) < _CLOCKS_APART
 
 
