@@ -36,7 +36,7 @@ def of_2bit(source: str) -> dict[str, Any]:
     return {
         "lengths": lengths,
         "regions": [
-            # Stretches of lower case are right in whole sequences; in py2bit's answers for a base they are not.
+            # py2bit has stretches of lower case right in whole sequences, not in single bases.
             {"region": (name, begin, end), "letters": opened.sequence(name, 0, lengths[name])[begin:end]}
             for name, begin, end in regions
         ],

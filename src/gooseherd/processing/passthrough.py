@@ -35,6 +35,10 @@ _DESCRIBED: Final = frozenset({TWOBIT, HIC, COOL, MCOOL})
 _BIG_ENDIAN_NOTE: Final = (
     "its numbers are big-endian: readers in browsers know that order, pyBigWig and what is built on it do not"
 )
+_BIG_ENDIAN_2BIT: Final = bytes.fromhex("1a412743")
+_BIG_ENDIAN_2BIT_NOTE: Final = (
+    "its numbers are big-endian: @gmod/twobit, by which JBrowse reads, and py2bit do not know that order"
+)
 _OURS: Final = frozenset({Reason.OUT_OF_DISK, Reason.OUT_OF_MEMORY})
 """Failures of a fetch that say nothing of upstream."""
 
@@ -104,6 +108,8 @@ class AsItIs:
         elif self.source_format in _DESCRIBED:
             await given.arriving.whole()
             contigs = await self._described(context)
+            if self.source_format is TWOBIT and detected.head.startswith(_BIG_ENDIAN_2BIT):
+                notes = (_BIG_ENDIAN_2BIT_NOTE,)
         await given.arriving.whole()
         given.report(1.0, given.path.stat().st_size, 0)
         return StepOutput(files=(produced,), contigs=contigs, notes=notes)

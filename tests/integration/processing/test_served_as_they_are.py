@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ async def test_they_keep_their_bytes_and_their_sequences_are_known(
     assert (data.path.read_bytes(), data.filename) == (source, f"x.{kind.name}")
     found = [(contig.name, contig.length) for contig in made.outputs[0].contigs]
     assert found == ([] if kind in (formats.COOL, formats.MCOOL) else CONTIGS)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+async def test_a_2bit_whose_order_of_bytes_few_readers_know_says_so(process: Process, order: str) -> None:
+    head = struct.pack(f"{order}4I", 0x1A412743, 0, 1, 0) + b"\4chr1" + struct.pack(f"{order}I", 25)
+    source = head + struct.pack(f"{order}4I", 8, 0, 0, 0) + b"\x1b\x1b"
+    made = await process(source, "2bit")
+    assert made.failure is None, made.failure
+    assert [(one.name, one.length) for one in made.outputs[0].contigs] == [("chr1", 8)]
+    assert ["big-endian" in note for note in made.outputs[0].notes] == ([True] if order == ">" else [])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
