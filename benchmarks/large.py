@@ -73,7 +73,7 @@ def one(file_format: str, source: Path, memory: int, work: Path) -> dict[str, st
     async def prepare() -> dict[str, str]:
         cap = int(memory * CAP)
         limits = ToolLimits(tool_memory(memory, cap))
-        async with confinement(SandboxUse.AUTO, limits, work) as confined:
+        async with confinement(SandboxUse.AUTO, limits, work, (source,)) as confined:
             parts = await steps(
                 file_format, source, work, 1, sort_memory=cap, samtools_memory=cap, confinement=confined
             )

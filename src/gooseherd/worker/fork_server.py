@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _import_all() -> None:
     """Everything that an attempt imports, and what is found or made once in a process."""
-    from gooseherd.processing.tools.installed_files import installed_files
+    from gooseherd.processing.tools.sandbox import installation_mounts
     from gooseherd.sources import http, session  # noqa: F401
     from gooseherd.worker import (  # noqa: F401
         attempt,
@@ -82,7 +82,7 @@ def _import_all() -> None:
         preparation,
     )
 
-    installed_files(os.pathsep.join(os.get_exec_path()))
+    installation_mounts(os.pathsep.join(os.get_exec_path()))
     try:
         settings = WorkerSettings.from_env()
     except Misconfigured:

@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +38,6 @@ _OF_WIDE_PREFIXES: Final = ("bin", "lib", "lib64", "libexec", "pyvenv.cfg")
 """What is software of a folder that has a user's own files beside it."""
 
 
-@cache
 def installed_files(search_path: str) -> tuple[Path, ...]:
     """Paths that exist, by the names that programs find them by; `search_path` is their PATH."""
     found = [Path(path) for path in SYSTEM]

@@ -57,6 +57,13 @@ class Mounts:
         self._hidden: list[Path] = []
         """Folders that are empty instead."""
 
+    def copy(self) -> Mounts:
+        """One that has all that this one has, for more to be added."""
+        made = Mounts()
+        made._made, made._folders = dict(self._made), set(self._folders)
+        made._shown, made._hidden = list(self._shown), list(self._hidden)
+        return made
+
     def show(self, paths: Iterable[Path]) -> None:
         """Files and folders to read; those that do not exist are left out."""
         real = sorted(filter(None, [self._link(path) for path in paths]))
