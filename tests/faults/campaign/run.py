@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.faults.campaign import audit
+from tests.faults.campaign import audit, old_jobs
 from tests.faults.campaign.deployment import (
     Deployment,
     deployed,
@@ -47,6 +47,8 @@ from gooseherd.domain.states import TERMINAL
 
 API_PROCESSES: Final = 3
 SETTLE_SECONDS: Final = 300.0
+OLD_JOBS: Final = 20
+"""That ended long before; retention forgets them meanwhile."""
 
 
 @dataclass
@@ -202,6 +204,7 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
     with SourceServer(seed) as sources, deployed(folder, store=store, processes=API_PROCESSES) as deployment:
         requesters = Requesters(deployment, sources, seed)
         _wait_for_all(deployment)
+        old_jobs.plant(deployment.database_url, OLD_JOBS)
         _progress(f"seed {seed}, {minutes:g} minutes, {len(troubles)} troubles")
         troublemaker = _Troublemaker(deployment)
         requesters.start()
@@ -234,6 +237,7 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         _progress("the API processes leave")
         deployment.close_api()
         rows = audit.stored_jobs(deployment.database_url)
+        orphaned += old_jobs.kept(row["id"] for row in rows)
         reservations = audit.stored_reservations(deployment.database_url)
         twice = audit.repeated_batches(deployment.database_url, others.batches)
         orphaned += [
