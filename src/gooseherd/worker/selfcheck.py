@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _SECONDS: Final = 30.0
 """For one program, on a machine that is busy with other starts."""
+_TRIES: Final = 3
 
 
 async def missing_tools(checks: Mapping[str, tuple[str, ...]] = TRIALS) -> list[str]:
@@ -27,6 +28,17 @@ async def missing_tools(checks: Mapping[str, tuple[str, ...]] = TRIALS) -> list[
 
 
 async def _runs(argv: tuple[str, ...]) -> bool:
+    for _ in range(_TRIES):
+        status = await _status(argv)
+        if status != -signal.SIGKILL:
+            return status == 0
+        # What was killed has said nothing of itself.
+        log.warning("%s was killed while it was tried", argv[0])
+    return False
+
+
+async def _status(argv: tuple[str, ...]) -> int | None:
+    """The exit status; None: there is none, it cannot be started or hangs."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
@@ -36,12 +48,12 @@ async def _runs(argv: tuple[str, ...]) -> bool:
         )
     except OSError as error:
         log.error("%s cannot be started: %s", argv[0], error.strerror)
-        return False
+        return None
     try:
         async with asyncio.timeout(_SECONDS):
-            return await process.wait() == 0
+            return await process.wait()
     except TimeoutError:
-        return False
+        return None
     finally:
         if process.returncode is None:
             signal_child(process, signal.SIGKILL)

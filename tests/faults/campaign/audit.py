@@ -19,6 +19,7 @@ from tests.faults.campaign.deployment import (
     DATABASE,
     IDLE_SECONDS,
     Deployment,
+    is_of,
     own_environment,
     processes_of,
 )
@@ -306,7 +307,8 @@ def left_running(deployment: Deployment) -> list[str]:
     def look() -> list[str]:
         tasks = deployment.cloud.tasks()
         live = [f"task {task['id']} is {task['status']}" for task in tasks if task["status"] != "STOPPED"]
-        pids = [pid for task in tasks for pid in task.get("pids", ()) if Path(f"/proc/{pid}").exists()]
+        # By their number alone they may be others: a busy machine gives it to the next one soon.
+        pids = [pid for task in tasks for pid in task.get("pids", ()) if is_of(deployment.folder, pid)]
         processes = [f"process {process}" for process in processes_of(deployment.folder)]
         return [*live, *(f"process {pid} of a task" for pid in pids), *processes]
 

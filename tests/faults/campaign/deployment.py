@@ -211,6 +211,21 @@ def _is_below(pid: int, roots: set[int], parents: Mapping[int, int]) -> bool:
     return False
 
 
+def _marks(pid: int) -> tuple[bytes, bytes]:
+    """Its command line, and that with its environment and folder; empty: it has ended."""
+    entry = Path(f"/proc/{pid}")
+    try:
+        command = (entry / "cmdline").read_bytes()
+        return command, command + (entry / "environ").read_bytes() + os.fsencode((entry / "cwd").readlink())
+    except OSError:
+        return b"", b""
+
+
+def is_of(folder: Path, pid: int) -> bool:
+    """Whether that process is there, and has that folder in arguments or environment or works in it."""
+    return os.fsencode(folder) in _marks(pid)[1]
+
+
 def processes_of(folder: Path) -> list[str]:
     """What has that folder in arguments or environment or works in it; not the cloud, not our parents."""
     mark, found, parents = str(folder).encode(), [], dict(_parents())
@@ -221,11 +236,7 @@ def processes_of(folder: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) in started_us:
             continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-            marks = command + (entry / "environ").read_bytes() + os.fsencode((entry / "cwd").readlink())
-        except OSError:
-            continue
+        command, marks = _marks(int(entry.name))
         if mark in marks and b"gooseherd.devcloud" not in command:
             found.append(f"{entry.name} {command.replace(bytes(1), b' ').decode(errors='replace')[:100]}")
     return found
