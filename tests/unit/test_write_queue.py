@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def test_who_has_just_written_does_not_go_before_who_waits(tmp_path: Path) -> No
         assert busy.enter(60)
         waiting = threading.Thread(target=write)
         waiting.start()
-        until(lambda: held(tmp_path / "writer.next"), "the other one is next")
+        _until_blocked(tmp_path / "writer", 1)
         busy.leave()
         assert busy.enter(60)
         turns.append("busy")
@@ -151,20 +150,3 @@ def test_who_has_just_written_does_not_go_before_who_waits(tmp_path: Path) -> No
         assert turns == ["other", "busy"]
     busy.close()
     other.close()
-
-
-def held(path: Path) -> bool:
-    """Whether somebody has the lock of that file."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.001)
