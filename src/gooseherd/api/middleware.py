@@ -128,7 +128,8 @@ class EdgeMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal status, complete, waited, sent
             if message["type"] == "http.response.start":
-                if slow.full and not context.is_admin and _ARTIFACT.fullmatch(scope["path"]):
+                is_read = scope["method"] == "GET" and _ARTIFACT.fullmatch(scope["path"])
+                if slow.full and is_read and not context.is_admin:
                     _check_slow(slow, context, message)
                 status, waited = message["status"], time.perf_counter() - began
                 message["headers"] = [*message.get("headers", ()), *always]

@@ -60,19 +60,23 @@ def metric(service: Service, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
-def ask(service: Service, path: str, client: str, *headers: str, key: bool = False) -> socket.socket:
+def ask(
+    service: Service, path: str, client: str, *headers: str, key: bool = False, method: str = "GET"
+) -> socket.socket:
     """A client that asks and does not read."""
     connection = service.connect(receive_buffer=4096)
-    lines = [f"GET {path} HTTP/1.1", "Host: localhost", f"X-Forwarded-For: {client}", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"X-Forwarded-For: {client}", *headers]
     if key:
         lines.append(f"X-API-Key: {service.admin_key}")
     connection.sendall("".join(f"{line}\r\n" for line in lines).encode() + b"\r\n")
     return connection
 
 
-def begun(service: Service, path: str, client: str, *headers: str, key: bool = False) -> int:
+def begun(
+    service: Service, path: str, client: str, *headers: str, key: bool = False, method: str = "GET"
+) -> int:
     """Status of a response that is not read on."""
-    return status(ask(service, path, client, *headers, key=key).recv(100))
+    return status(ask(service, path, client, *headers, key=key, method=method).recv(100))
 
 
 def wait_for(service: Service, count: int) -> None:
@@ -108,6 +112,7 @@ def test_short_ranges_and_other_calls_are_answered_whatever_is_unread(service: S
     for _ in range(3):
         assert begun(service, path, STRANGER, "Range: bytes=0-65535") == 206
         assert begun(service, "/files", STRANGER) == 200
+        assert begun(service, path, STRANGER, method="HEAD") == 200
     assert slow(service) == ALLOWED
 
 

@@ -243,6 +243,8 @@ class Exchange(RequestResponseCycle):
 
     async def _room(self, descriptor: int, unsent_bytes: int) -> None:
         """Return when the client takes more, or is gone."""
+        if self.disconnected:
+            return  # while a thread waited for the disk: who is told of it was asked before
         loop = asyncio.get_running_loop()
         self._writable, self.unsent_bytes = loop.create_future(), unsent_bytes
         self._protocol.reader_wait.begin()

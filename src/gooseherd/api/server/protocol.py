@@ -108,7 +108,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Leave, and tell every request that its client is gone."""
         self._registry.unwatch(self)
         self.leave()
-        self.reader_wait.end()
+        self.reader_wait.close()
         for cycle in (self.answering, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None:
                 cast("Exchange", cycle).disconnect()

@@ -52,6 +52,11 @@ class ReaderWait:
             requester, self._requester = self._requester, None
             self._responses.end(requester)
 
+    def close(self) -> None:
+        """The connection is lost: nothing is counted on it any more."""
+        self.end()
+        self._is_cut_off = True
+
     def _whose(self) -> Requester:
         protocol = self._protocol
         exchange, scope = protocol.answering, cast("dict[str, Any]", protocol.scope)
