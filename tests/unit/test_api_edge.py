@@ -268,6 +268,23 @@ async def test_a_read_that_a_write_overtook_is_not_remembered():
         await catalog.servable("d", "a", PUBLIC_ONLY)
 
 
+async def test_an_older_read_does_not_replace_what_was_read_anew():
+    files: Any = Files()
+    catalog = Catalog(files, lambda: 0.0)
+    await files.put([entry(filename="old.bam")])
+    files.pause.clear()
+    older = asyncio.create_task(catalog.entry("d", "a", EVERYTHING))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has read, and not answered yet
+    await files.put([entry(filename="new.bam")])  # by another process
+    older_answers, files.pause = files.pause, asyncio.Event()
+    files.pause.set()
+    assert (await catalog.refreshed(entry())).filename == "new.bam"
+    older_answers.set()
+    await older
+    assert (await catalog.entry("d", "a", EVERYTHING)).filename == "new.bam"
+
+
 async def test_the_memory_of_entries_is_bounded():
     files: Any = Files()
     catalog = Catalog(files, lambda: 0.0)

@@ -102,8 +102,9 @@ class Catalog:
 
     async def _read_now(self, ids: _Ids, writes: int) -> SourceFile | None:
         found = await self._files.get(*ids)
-        if writes != self._writes:  # what was read may be older than what was written meanwhile
-            return found
+        reading = self._reading.get(ids)
+        if writes != self._writes or reading is None or reading.task is not asyncio.current_task():
+            return found  # it may be older than what was written, or read anew, meanwhile
         known = self._known.pop(ids, None)
         if found is None:
             return None
