@@ -102,3 +102,18 @@ def test_a_program_that_finds_its_files_outside_the_sandbox_only_is_named(
     )
     (named,) = (c for c in doctor.examine(settings, {}).checks if c.name == "sandbox")
     assert named.state == "ok"
+
+
+def test_a_folder_that_no_sandbox_can_show_is_told(tmp_path: Path, needs: Any) -> None:
+    needs("bwrap")
+    if check(tmp_path, "auto").state != "ok":
+        pytest.skip("no sandbox here")
+    settings = Settings(
+        gooseherd_state_dir=tmp_path,
+        worker_sandbox="auto",
+        api_port=0,
+        worker_readable_paths="/proc/self/task",
+    )
+    (found,) = (c for c in doctor.examine(settings, {}).checks if c.name == "sandbox")
+    assert found.state == "missing"
+    assert "WORKER_READABLE_PATHS" in found.detail

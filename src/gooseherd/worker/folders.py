@@ -155,6 +155,11 @@ def _is_ours(name: str) -> bool:
     return bool(_NAME.fullmatch(name)) or name.startswith(SPARE) or name in (REFERENCES, STAND_INS)
 
 
+def stand_in_below(work: Path, pid: int) -> Path:
+    """What tools see in place of the work folder, if that process has prepared a sandbox for them."""
+    return work / STAND_INS / str(pid)
+
+
 def references_below(work: Path) -> Path:
     """Where a worker that works in `work` keeps reference sequences, if it is not told otherwise."""
     return work / REFERENCES

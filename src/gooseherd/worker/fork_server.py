@@ -23,6 +23,7 @@ import gc
 import json
 import os
 import select
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ from typing import Any, Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.processes import ProcessId
-from gooseherd.worker.folders import AttemptFolder
+from gooseherd.worker.folders import AttemptFolder, stand_in_below
 from gooseherd.worker.settings import WorkerSettings
 
 MESSAGE_BYTES: Final = 64 << 10
@@ -82,7 +83,8 @@ def _import_all() -> None:
         preparation,
     )
 
-    installation_mounts(os.pathsep.join(os.get_exec_path()))
+    with suppress(OSError):  # whoever needs them says so
+        installation_mounts(os.pathsep.join(os.get_exec_path()))
     try:
         settings = WorkerSettings.from_env()
     except Misconfigured:
@@ -186,6 +188,8 @@ class _ForkServer:
         pid, folder = self._children.pop(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
+        # A process that was killed has left it, and another may get its number.
+        shutil.rmtree(stand_in_below(self._work, pid), ignore_errors=True)
         if folder is not None:
             _send(self._worker, {"folder": folder, "code": os.waitstatus_to_exitcode(status)})
 

@@ -25,7 +25,7 @@ from gooseherd.processing.tools.isolation import Confinement, confinement
 from gooseherd.processing.tools.mounts import MovableFolder
 from gooseherd.processing.tools.verifier import LoadedVerifier
 from gooseherd.worker.attempt import lower_priority, name_process
-from gooseherd.worker.folders import SPARE, STAND_INS
+from gooseherd.worker.folders import SPARE, stand_in_below
 from gooseherd.worker.resources import tool_limits, with_machine_sizes
 from gooseherd.worker.sandbox_paths import hidden_paths, readable_paths
 from gooseherd.worker.settings import WorkerSettings
@@ -62,7 +62,7 @@ class Preparation:
     async def _make(self) -> None:
         settings = with_machine_sizes(WorkerSettings.from_env())
         self._folder = folder = Path(tempfile.mkdtemp(prefix=SPARE, dir=self._work))
-        stand_in = self._work / STAND_INS / folder.name
+        stand_in = stand_in_below(self._work, os.getpid())
         stand_in.mkdir(parents=True)
         self._movable = MovableFolder(self._work, stand_in)
         limits = replace(tool_limits(settings), cpu_seconds=_CPU_SECONDS)

@@ -173,6 +173,19 @@ async def test_a_spare_that_is_killed_with_the_order_in_hand_costs_no_try(yard, 
     assert (await last_event(yard, worker, spec)).kind is EventKind.DONE
 
 
+async def test_an_attempt_that_is_killed_leaves_nothing_of_what_was_prepared(yard, until) -> None:
+    fleet, spec = yard.fleet(), yard.spec("hold")
+    worker = await fleet.acquire(yard.need(spec))
+    await until(lambda: spares(yard.root))
+    async with yard.workers.connect(worker) as link:
+        await link.start_attempt(spec)
+    attempt, *_ = await yard.pids()
+    stand_ins = yard.folder(worker, spec).parent / "stand-ins"
+    assert [folder.name for folder in stand_ins.iterdir()] == [str(attempt)]
+    os.kill(attempt, signal.SIGKILL)
+    await until(lambda: not (stand_ins / str(attempt)).exists())
+
+
 async def test_an_attempt_whose_prepared_folder_is_gone_makes_its_own(yard, until) -> None:
     fleet, spec = yard.fleet(), yard.spec("quick")
     worker = await fleet.acquire(yard.need(spec))

@@ -186,6 +186,21 @@ async def test_a_program_in_a_home_folder_runs_and_what_is_beside_it_is_not_ther
     assert output.endswith("\n.local\n")
 
 
+async def test_beside_a_program_anywhere_only_what_belongs_to_programs_is_there(
+    run, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where samtools is in /data/bin, and a service has its state beside it."""
+    data = tmp_path / "data"
+    for folder in ("bin", "lib", "state"):
+        (data / folder).mkdir(parents=True)
+        (data / folder / "file").touch()
+    shutil.copy("/bin/sh", data / "bin" / "bgzip")
+    monkeypatch.setenv("PATH", f"{data / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    async with confinement(SandboxUse.ON, LIMITS, scratch) as confined:
+        output = await run(Stage("bgzip", ("bgzip", "-c", f"cd {data} && echo * */*")), confined)
+    assert output == "bin lib bin/bgzip bin/file lib/file\n"
+
+
 async def test_a_work_folder_behind_a_link_is_found_by_both_names(run, scratch: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("work")

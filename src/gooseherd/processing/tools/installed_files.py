@@ -34,8 +34,10 @@ TRIALS: Final[Mapping[str, tuple[str, ...]]] = {
 """Commands that succeed where an attempt has what it needs, by the name of what they try."""
 _LIBRARIES: Final = ("gooseherd", "pysam", "pyBigWig", "numpy", "Bio", "backports.zstd")
 """What programs/ import; an editable install may be anywhere."""
-_OF_WIDE_PREFIXES: Final = ("bin", "lib", "lib64", "libexec", "pyvenv.cfg")
-"""What is software of a folder that has a user's own files beside it."""
+_SOFTWARE: Final = ("bin", "sbin", "lib", "lib64", "libexec", "pyvenv.cfg")
+"""Software in the folder of an installation, which may have the files of users or services beside it."""
+_OF_HOMEBREW: Final = ("Cellar", "opt")
+"""Where the links of its `bin` and `lib` lead to."""
 
 
 def installed_files(search_path: str) -> tuple[Path, ...]:
@@ -55,7 +57,8 @@ def installed_files(search_path: str) -> tuple[Path, ...]:
             found += _program(program_of_ours)
     for library in _LIBRARIES:
         found += _library(library)
-    return tuple(path for path in dict.fromkeys(found) if path.exists())
+    # Not Path.exists: of a folder that may not be searched it raises.
+    return tuple(path for path in dict.fromkeys(found) if os.path.exists(path))  # noqa: PTH110
 
 
 def _program(path: Path) -> Iterator[Path]:
@@ -79,18 +82,6 @@ def _library(name: str) -> Iterator[Path]:
 
 
 def _software_below(prefix: Path) -> Iterator[Path]:
-    """The folder of an installation; where users have files in it, only its programs and libraries."""
-    prefix = prefix.absolute()
-    if _is_shared_with_data(prefix):
-        yield from (prefix / name for name in _OF_WIDE_PREFIXES)
-    else:
-        yield prefix
-
-
-def _is_shared_with_data(prefix: Path) -> bool:
-    if prefix == prefix.parent:
-        return True
-    for home in {os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~"))}:  # noqa: PTH111
-        if Path(home).is_relative_to(prefix) or prefix == Path(home) / ".local":
-            return True
-    return False
+    """The programs and libraries of an installation."""
+    names = _SOFTWARE if not os.path.exists(prefix / "Cellar") else (*_SOFTWARE, *_OF_HOMEBREW)  # noqa: PTH110
+    yield from (prefix.absolute() / name for name in names)

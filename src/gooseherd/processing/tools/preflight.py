@@ -20,6 +20,7 @@ from typing import Any, Literal
 from gooseherd.installation import apt_remedy, native_program_remedy, remedy
 from gooseherd.processing.tools.isolation import SandboxUse, not_running_in_sandbox, try_filter, try_sandbox
 from gooseherd.processing.tools.kernel import PROGRAM, find_kernel
+from gooseherd.processing.tools.sandbox import NoSandbox
 
 State = Literal["ok", "warn", "missing"]
 
@@ -133,6 +134,10 @@ def _sandbox(use: SandboxUse, readable: Sequence[Path]) -> Check:
                 lacking = asyncio.run(not_running_in_sandbox(Path(folder), readable))
     except OSError as error:
         there, how = False, f"no temporary folder: {error.strerror}"
+    except NoSandbox as error:
+        # Without further folders there is one.
+        problem = f"none with what WORKER_READABLE_PATHS names: {error}"
+        return Check(name, "missing", problem, "docs/limits.md")
     if lacking:
         problem = f"not everything runs in one ({how}): {', '.join(lacking)}"
         return Check(
