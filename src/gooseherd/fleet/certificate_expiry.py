@@ -170,9 +170,7 @@ async def _shown_by(address: str, certificates: Certificates) -> datetime:
         shown = writer.get_extra_info("peercert") or {}
         return datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC)
     finally:
-        writer.close()
-        with suppress(OSError, TimeoutError):
-            await writer.wait_closed()
+        writer.transport.abort()  # the date is known; who is slow to say farewell is not waited for
 
 
 def _context(certificates: Certificates) -> ssl.SSLContext:

@@ -145,9 +145,22 @@ def parse_buckets(words: Sequence[str]) -> tuple[BucketRule, ...]:
 def parse_endpoint(setting: str, text: str) -> str:
     """A named endpoint, without a slash at its end. Raises Misconfigured."""
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or not _has_right_port(text)
+    ):
         raise Misconfigured(setting, "http(s)://host[:port]")
     return text.rstrip("/")
+
+
+def _has_right_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def origin_of(url: str) -> str:
@@ -170,7 +183,7 @@ def _bucket_rule(word: str) -> BucketRule:
         if name is None:
             pays = True
         elif name == "drs":
-            if not _DRS_SERVER.fullmatch(value):
+            if not (_DRS_SERVER.fullmatch(value) and _has_right_port(f"https://{value}")):
                 raise Misconfigured(BUCKETS, "+drs=HOST or +drs=HOST:PORT")
             drs_servers.add(origin_of(f"https://{value}"))
         else:

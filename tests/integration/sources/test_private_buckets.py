@@ -225,6 +225,7 @@ def test_what_a_bucket_may_say_of_itself() -> None:
     assert third.secret.file == Path("/run/secrets/key")
     for word in (
         "b=own+endpoint=s3.example.org", "b=own+endpoint=ftp://x", "b=own+region=EU!", "b=own+drs=https://x/",
+        "b=own+drs=x.example:99999", "b=own+endpoint=http://s3.example:abc",
         "b=own+unknown=1", "b=env:", "b=file:key", "b=AKIA:clear-text", "=env:A",
     ):  # fmt: skip
         with pytest.raises(Misconfigured, match="SOURCE_S3_BUCKETS") as refused:
