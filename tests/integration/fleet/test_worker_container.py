@@ -288,7 +288,7 @@ async def test_a_worker_past_its_lifetime_is_unhealthy_while_its_attempt_ends(st
 async def test_a_worker_whose_tools_are_missing_says_so_takes_nothing_and_ends(start, yard, tmp_path) -> None:
     few = tmp_path / "few"
     few.mkdir()
-    for name in ("samtools", "tabix", "bgzip", "sort", "wc"):
+    for name in ("samtools", "tabix", "bgzip", "sort", "wc", "gzip"):
         (few / name).write_text("#!/bin/sh\nexit 0\n")
         (few / name).chmod(0o755)
     worker = start(PATH=str(few), WORKER_IDLE_TIMEOUT_SECONDS="6")

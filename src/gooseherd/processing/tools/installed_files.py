@@ -75,10 +75,11 @@ def _library(name: str) -> Iterator[Path]:
         spec = importlib.util.find_spec(name)
     if spec is None:
         return
-    if spec.submodule_search_locations:
-        yield from map(Path, spec.submodule_search_locations)
-    elif spec.origin is not None:
-        yield Path(spec.origin)
+    places = spec.submodule_search_locations or ([] if spec.origin is None else [spec.origin])
+    for place in map(Path, places):
+        yield place
+        # What a wheel has of the system's libraries is beside its packages.
+        yield from place.parent.glob("*.libs")
 
 
 def _software_below(prefix: Path) -> Iterator[Path]:
