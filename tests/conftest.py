@@ -89,8 +89,12 @@ def _the_environment_stays() -> Iterator[None]:
         pytest.fail(f"the test leaves another environment behind: {', '.join(changed)}")
 
 
+_NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "_RJEM_MALLOC_CONF")
+"""Of pytest, and of polars when it is imported."""
+
+
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return {name: value for name, value in os.environ.items() if name not in _NOT_OF_TESTS}
 
 
 @pytest.fixture
