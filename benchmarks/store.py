@@ -445,8 +445,8 @@ async def run_store(kind: str, folder: Path, options: argparse.Namespace, rows: 
     def keep(what: str, count: int, processes: int, operations: dict[str, Any]) -> None:
         for name, figures in operations.items():
             rows.append({"store": kind, what: count, "processes": processes, "operation": name, **figures})
-            if not options.json:
-                print(line(rows[-1]), flush=True)
+            # As JSON it comes at the end; whoever waits minutes for it sees that it goes on.
+            print(line(rows[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
 
     with running(kind, folder) as fresh:
         alone = kind == "mongo" and not NAMED_SERVER
