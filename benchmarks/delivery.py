@@ -279,7 +279,10 @@ def servers(
         sites = [_nginx.plain(artifacts, port), _nginx.second_hop(artifacts, hop_port, SECRET)]
         accel_pid = 0
         if "accel" in wanted:
-            accel, accel_pid = service(stack, "accel", ARTIFACT_DELIVERY="accel", API_TRUSTED_PROXIES="1")
+            # Counted as by default; but slow readers of 1 TB together are to be served, not refused.
+            limit = {"API_MAX_BYTES_PER_MINUTE_PER_REQUESTER": str(10**15)}
+            settings = {"ARTIFACT_DELIVERY": "accel", "API_TRUSTED_PROXIES": "1", **limit}
+            accel, accel_pid = service(stack, "accel", **settings)
             sites.append(
                 _nginx.in_front(accel.removeprefix("http://"), artifacts, front_port, folder / "lookups")
             )
