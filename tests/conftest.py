@@ -27,6 +27,7 @@ from gooseherd.domain.ports.store import FileStore, JobStore
 from gooseherd.domain.ports.usage import UsageStore
 from gooseherd.store.mongo.access import MongoAccessTimes
 from gooseherd.store.mongo.batches import MongoBatches
+from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import Database, connect
 from gooseherd.store.mongo.files import MongoFiles
 from gooseherd.store.mongo.jobs import MongoJobs
@@ -206,10 +207,12 @@ class StoreUnderTest(Protocol):
 class MongoStore:
     def __init__(self, url: str, database: Database) -> None:
         self.url, self.name, self.database = url, database.name, database
-        self.jobs, self.files = MongoJobs(database), MongoFiles(database)
-        self.batches, self.access = MongoBatches(database), MongoAccessTimes(database)
-        self.keys, self.usage = MongoKeys(database), MongoUsage(database)
-        self.reservations = MongoReservations(database)
+        clock = StoreClock(database)
+        self.jobs, self.files = MongoJobs(database, clock=clock), MongoFiles(database)
+        self.batches = MongoBatches(database, clock=clock)
+        self.access = MongoAccessTimes(database, clock=clock)
+        self.keys, self.usage = MongoKeys(database, clock=clock), MongoUsage(database, clock=clock)
+        self.reservations = MongoReservations(database, clock=clock)
 
     async def records(self) -> dict[str, dict[str, Any]]:
         # Whether its usage is counted yet is nobody's business but the usage store's.

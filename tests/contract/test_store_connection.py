@@ -10,8 +10,10 @@ import pytest
 from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
 
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
+from gooseherd.settings import Settings
 from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import CODEC, connect, durable, ping, translated
+from gooseherd.wiring.store import open_store
 
 
 async def test_writes_wait_for_the_majority_and_the_journal():
@@ -91,6 +93,21 @@ async def test_the_clock_asks_once_for_many_and_goes_on_by_itself(database):
     first = asked
     assert await clock.now() >= max(times)
     assert asked == first
+
+
+@pytest.mark.integration
+async def test_all_that_a_process_keeps_in_a_store_goes_by_one_clock(database_url, database):
+    """Two are apart by half a round trip: what was written later could have the earlier time."""
+    async with open_store(Settings(database_url=database_url, database_name=database.name)) as store:
+        kept: list[object] = [
+            store.jobs,
+            store.reservations,
+            store.batches,
+            store.access,
+            store.keys,
+            store.usage,
+        ]
+        assert len({id(vars(port)["_clock"]) for port in kept}) == 1
 
 
 async def test_a_server_without_a_clock_is_refused():

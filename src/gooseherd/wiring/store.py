@@ -58,6 +58,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             from gooseherd.store.mongo import connect, jobs, schema
             from gooseherd.store.mongo.access import MongoAccessTimes
             from gooseherd.store.mongo.batches import MongoBatches
+            from gooseherd.store.mongo.clock import StoreClock
             from gooseherd.store.mongo.files import MongoFiles
             from gooseherd.store.mongo.keys import MongoKeys
             from gooseherd.store.mongo.reservations import MongoReservations
@@ -67,14 +68,15 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
             stack.push_async_callback(mongo.client.close)
             await schema.ensure_indexes(mongo)
             await schema.rank_older_jobs(mongo)
+            clock = StoreClock(mongo)
             yield Store(
-                jobs.MongoJobs(mongo, keep_ended=_keep_ended(settings)),
+                jobs.MongoJobs(mongo, clock=clock, keep_ended=_keep_ended(settings)),
                 MongoFiles(mongo),
-                MongoReservations(mongo),
-                MongoBatches(mongo),
-                MongoAccessTimes(mongo),
-                MongoKeys(mongo),
-                MongoUsage(mongo),
+                MongoReservations(mongo, clock=clock),
+                MongoBatches(mongo, clock=clock),
+                MongoAccessTimes(mongo, clock=clock),
+                MongoKeys(mongo, clock=clock),
+                MongoUsage(mongo, clock=clock),
                 lambda: connect.ping(mongo),
             )
         else:

@@ -9,7 +9,7 @@ from typing import Final
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
+from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import Database, durable, store_operation
 from gooseherd.store.mongo.schema import ACCESS_TIMES
 
@@ -20,9 +20,9 @@ _DUPLICATE_KEY: Final = 11000
 class MongoAccessTimes:
     """The AccessTimes port over MongoDB and what speaks its protocol."""
 
-    def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(self, db: Database, *, clock: StoreClock | None = None) -> None:
         self._times = durable(db, ACCESS_TIMES)
-        self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
+        self._clock = clock or StoreClock(db)
 
     @store_operation
     async def touch(self, names: Collection[str], not_since: timedelta) -> None:

@@ -34,7 +34,7 @@ from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.states import Status
 from gooseherd.domain.visibility import from_plain, to_plain
 from gooseherd.store.mongo.bookmarks import bookmark, read_bookmark
-from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
+from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.schema import BATCH_MEMBERS, BATCHES, JOBS
 
@@ -50,11 +50,11 @@ _IN_FLIGHT: Final[Document] = {"$in": sorted(state.value for state in IN_FLIGHT)
 class MongoBatches:
     """The BatchStore port over MongoDB and what speaks its protocol."""
 
-    def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(self, db: Database, *, clock: StoreClock | None = None) -> None:
         self._batches = durable(db, BATCHES)
         self._members = durable(db, BATCH_MEMBERS)
         self._jobs = durable(db, JOBS)
-        self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
+        self._clock = clock or StoreClock(db)
 
     @store_operation
     async def create(self, new: NewBatch, limits: BatchLimits) -> StoredBatch:

@@ -43,7 +43,11 @@ class _Sample:
 
 
 class StoreClock:
-    """UTC as the store has it, to the millisecond (BSON keeps no more)."""
+    """UTC as the store has it, to the millisecond (BSON keeps no more).
+
+    One for all that a process keeps in a store: two are apart by up to half a round trip,
+    and what was written second could have the earlier time.
+    """
 
     def __init__(self, db: Database, *, refresh_seconds: float = REFRESH_SECONDS) -> None:
         self._admin = db.client.admin

@@ -14,7 +14,7 @@ from gooseherd.domain.caller import Scope
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import Dcc
-from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock, whole_milliseconds
+from gooseherd.store.mongo.clock import StoreClock, whole_milliseconds
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.schema import API_KEYS, SHARED_SECRETS, TOKEN_VERSIONS
 
@@ -22,11 +22,11 @@ from gooseherd.store.mongo.schema import API_KEYS, SHARED_SECRETS, TOKEN_VERSION
 class MongoKeys:
     """The KeyStore port over MongoDB and what speaks its protocol."""
 
-    def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(self, db: Database, *, clock: StoreClock | None = None) -> None:
         self._keys = durable(db, API_KEYS)
         self._versions = durable(db, TOKEN_VERSIONS)
         self._secrets = durable(db, SHARED_SECRETS)
-        self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
+        self._clock = clock or StoreClock(db)
 
     @store_operation
     async def add(self, key: NewKey) -> ApiKey:

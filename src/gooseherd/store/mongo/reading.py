@@ -15,7 +15,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import ACTIVE, Status
 from gooseherd.store.edges import LEASED
 from gooseherd.store.mongo.bookmarks import bookmark, read_bookmark
-from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
+from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.documents import only_visible, to_job
 from gooseherd.store.mongo.schema import JOBS
@@ -53,14 +53,14 @@ class JobReads:
         self,
         db: Database,
         *,
-        clock_refresh_seconds: float = REFRESH_SECONDS,
+        clock: StoreClock | None = None,
         keep_ended: timedelta | None = None,
     ) -> None:
         """`keep_ended`: how long jobs stay after their end; None: for ever."""
         self._keep_ended = keep_ended
         self._jobs = durable(db, JOBS)
         self._turns = Turns(db)
-        self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
+        self._clock = clock or StoreClock(db)
 
     @store_operation
     async def now(self) -> datetime:

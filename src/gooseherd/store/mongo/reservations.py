@@ -23,9 +23,9 @@ _TRIES: Final = 16
 class MongoReservations:
     """The ReservationStore port. Two unique indexes on live documents refuse a second per owner and slot."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, clock: StoreClock | None = None) -> None:
         self._reservations = durable(db, RESERVATIONS)
-        self._clock = StoreClock(db)
+        self._clock = clock or StoreClock(db)
 
     @store_operation
     async def reserve(self, wanted: Reservation, limit: int) -> Reservation | None:

@@ -19,7 +19,7 @@ from gooseherd.domain.job import JobId, Requester, WorkerId
 from gooseherd.domain.source import Dcc
 from gooseherd.domain.usage import AMOUNTS, Amounts, UsageKind, UsageQuery, UsageRow, UsageSum, work_rows
 from gooseherd.domain.worker_size import Capacity, LaunchPurpose
-from gooseherd.store.mongo.clock import REFRESH_SECONDS, StoreClock
+from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import Database, Document, durable, store_operation
 from gooseherd.store.mongo.documents import to_job
 from gooseherd.store.mongo.schema import JOBS, USAGE
@@ -39,10 +39,10 @@ def sums_of(wanted: Document, *, by_job: bool) -> list[Document]:
 class MongoUsage:
     """The UsageStore port over MongoDB and what speaks its protocol."""
 
-    def __init__(self, db: Database, *, clock_refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(self, db: Database, *, clock: StoreClock | None = None) -> None:
         self._jobs = durable(db, JOBS)
         self._usage = durable(db, USAGE)
-        self._clock = StoreClock(db, refresh_seconds=clock_refresh_seconds)
+        self._clock = clock or StoreClock(db)
 
     @store_operation
     async def record(self, rows: Sequence[UsageRow]) -> None:
