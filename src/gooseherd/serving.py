@@ -67,6 +67,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
                     on_ready(url)
                 await asyncio.wait({serving, stop_requested}, return_when=asyncio.FIRST_COMPLETED)
             _log.info("stopping")
+            state.withdraw()
             server.should_exit = True
             await serving
 

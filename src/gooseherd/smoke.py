@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gooseherd.client import GooseherdClient, ReadyPart
-from gooseherd.client.local_service import default_state_dir, find_local
+from gooseherd.client.local_service import default_state_dir, find_local_at
 from gooseherd.devcloud.stack import stack_on_local_cloud
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.errors import InvalidInput
@@ -108,10 +108,9 @@ def run(
         where = inputs.resolve() if inputs else folder / "inputs"
         where.mkdir(parents=True, exist_ok=True)
         if url is not None:
-            found = find_local(state_dir or default_state_dir(os.environ))
-            ours = found if found and found.url.rstrip("/") == url.rstrip("/") else None
+            ours = find_local_at(url, state_dir or default_state_dir(os.environ))
             key = api_key or (ours.admin_key if ours else None)
-            with GooseherdClient(url, key) as client:
+            with GooseherdClient(ours.url if ours else url, key) as client:
                 profile = ours.profile if ours else "remote"
                 with Entries(client, print_status, keep=keep) as entries:
                     return _all(entries, client, profile, chosen, where, timeout_seconds, print_status)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from gooseherd.domain.errors import Misconfigured
+from gooseherd.processes import ProcessId
 
 _SECRETS: Final = (
     *("admin-key", "certs", "gooseherd.db", "gooseherd.db-wal", "devcloud/credentials", "devcloud/certs"),
@@ -53,8 +54,7 @@ class StateDir:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            with suppress(FileNotFoundError):
-                (self.path / "server.json").unlink()
+            self.withdraw()
             os.close(self._lock)
 
     def _running_at(self) -> str:
@@ -76,7 +76,18 @@ class StateDir:
         return value
 
     def announce(self, url: str, profile: str) -> None:
-        """Tell commands on this machine where the service is."""
+        """Tell commands on this machine where the service is: this process, which listens there.
+
+        They send their keys there, so it is withdrawn before the socket is closed.
+        """
+        process = ProcessId.of(os.getpid())
+        assert process is not None
+        record = {"url": url, "pid": process.pid, "process": process.to_json(), "profile": profile}
         draft = self.path / "server.json.new"
-        draft.write_text(json.dumps({"url": url, "pid": os.getpid(), "profile": profile}))
+        draft.write_text(json.dumps(record))
         draft.replace(self.path / "server.json")
+
+    def withdraw(self) -> None:
+        """What was announced holds no longer; idempotent."""
+        with suppress(FileNotFoundError):
+            (self.path / "server.json").unlink()

@@ -20,13 +20,17 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
         CommandError: none was named and none runs.
     """
     from gooseherd.client import GooseherdClient
-    from gooseherd.client.local_service import default_state_dir, find_local
+    from gooseherd.client.local_service import default_state_dir, find_local, find_local_at
 
+    folder = state_dir or default_state_dir(os.environ)
     if url:
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             raise CommandError(Exit.USAGE, f"{url!r} is no address: give http://HOST:PORT")
-        return GooseherdClient(url, api_key or _key_if_ours(url, state_dir))
-    found = find_local(state_dir or default_state_dir(os.environ))
+        ours = None if api_key else find_local_at(url, folder)
+        if ours is not None and ours.admin_key:
+            return GooseherdClient(ours.url, ours.admin_key)
+        return GooseherdClient(url, api_key)
+    found = find_local(folder)
     if found is None:
         raise CommandError(
             Exit.NOT_THERE,
@@ -38,19 +42,10 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
 
 def local_service(url: str, state_dir: Path | None) -> Path | None:
     """The state folder of the service at `url`, when it runs on this machine in a folder we know."""
-    from gooseherd.client.local_service import default_state_dir, find_local
+    from gooseherd.client.local_service import default_state_dir, find_local_at
 
     folder = state_dir or default_state_dir(os.environ)
-    found = find_local(folder)
-    return folder.absolute() if found and found.url.rstrip("/") == url.rstrip("/") else None
-
-
-def _key_if_ours(url: str, state_dir: Path | None) -> str | None:
-    """The local admin key goes to the local service only, never to a host that was merely named."""
-    from gooseherd.client.local_service import default_state_dir, find_local
-
-    found = find_local(state_dir or default_state_dir(os.environ))
-    return found.admin_key if found and found.url.rstrip("/") == url.rstrip("/") else None
+    return folder.absolute() if find_local_at(url, folder) else None
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import httpx
 
 from gooseherd import __version__
 from gooseherd.client.errors import NoService
-from gooseherd.client.local_service import default_state_dir, find_local
+from gooseherd.client.local_service import default_state_dir, find_local, find_local_at
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -56,18 +56,20 @@ def endpoint_of(
 ) -> Endpoint:
     """The service at `base_url`; unset, at GOOSEHERD_URL, else the one that `gooseherd up` runs here.
 
-    The key is the given one or GOOSEHERD_API_KEY. The local service's own admin key goes to that service
-    only, never to one that was named.
+    The key is the given one or GOOSEHERD_API_KEY, else the admin key of the service that runs here: for that
+    service only, found by its state folder or by GOOSEHERD_URL, never for `base_url`.
 
     Raises:
         NoService: none was named and none runs.
     """
-    key = api_key or (None if base_url else environ.get("GOOSEHERD_API_KEY") or None)
-    named = base_url or environ.get("GOOSEHERD_URL")
-    if named:
-        return Endpoint(named.rstrip("/"), key, timeout_seconds)
+    if base_url:
+        return Endpoint(base_url.rstrip("/"), api_key, timeout_seconds)
+    key = api_key or environ.get("GOOSEHERD_API_KEY") or None
     folder: Path = default_state_dir(environ)
-    found = find_local(folder)
+    named = environ.get("GOOSEHERD_URL")
+    found = find_local_at(named, folder) if named else find_local(folder)
+    if named and (key or found is None or found.admin_key is None):
+        return Endpoint(named.rstrip("/"), key, timeout_seconds)
     if found is None:
         raise NoService
-    return Endpoint(found.url.rstrip("/"), key or found.admin_key, timeout_seconds)
+    return Endpoint(found.url, key or found.admin_key, timeout_seconds)

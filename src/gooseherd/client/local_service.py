@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gooseherd.processes import ProcessId
 
 SERVER_FILE = "server.json"
 ADMIN_KEY_FILE = "admin-key"
@@ -16,12 +20,34 @@ ADDED = "added"
 
 @dataclass(frozen=True, slots=True)
 class LocalService:
-    """A service that was running when this was read. `admin_key` is None when we may not read it."""
+    """A service that was running when this was read. `admin_key` is None when we may not read it.
+
+    Its process holds the socket of `url` itself, so a key that is sent there is sent to it.
+    """
 
     url: str
     pid: int
     profile: str
     admin_key: str | None
+
+    def is_at(self, url: str) -> bool:
+        """Whether `url` is an address of this service, whichever way it is spelled.
+
+        Of the two addresses that `localhost` means another program may have the one that is not in
+        `self.url`: connect to that.
+        """
+        try:
+            named, own = urlsplit(url), urlsplit(self.url)
+            address = ipaddress.ip_address(own.hostname or "")
+            if (named.scheme, named.port or 80) != (own.scheme, own.port or 80):
+                return False
+            if "@" in named.netloc or named.path.strip("/") or named.query or named.fragment:
+                return False
+            if named.hostname == "localhost":
+                return address.is_loopback
+            return _reached_as(named.hostname or "") == str(address)
+        except ValueError:  # no address, or no port
+            return False
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
@@ -42,12 +68,18 @@ def find_local(state_dir: Path) -> LocalService | None:
     """The service that uses `state_dir`; None when there is none or it has ended without clearing up."""
     try:
         record = json.loads((state_dir / SERVER_FILE).read_text(encoding="utf-8"))
-        url, pid = str(record["url"]), int(record["pid"])
+        url, pid = _reachable(str(record["url"])), int(record["pid"])
+        if not _alive(pid, record.get("process")):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not _alive(pid):
-        return None
     return LocalService(url, pid, str(record.get("profile", "")), read_admin_key(state_dir))
+
+
+def find_local_at(url: str, state_dir: Path) -> LocalService | None:
+    """The service that uses `state_dir`, when `url` is an address of it."""
+    found = find_local(state_dir)
+    return found if found is not None and found.is_at(url) else None
 
 
 def read_admin_key(state_dir: Path) -> str | None:
@@ -58,13 +90,32 @@ def read_admin_key(state_dir: Path) -> str | None:
         return None
 
 
-def _alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _alive(pid: int, process: Any) -> bool:
+    """Whether the process that wrote the record runs; without its name (older services) whether one with its
+    pid does.
+    """
+    if process is not None:
+        return ProcessId.from_json(process).alive
+    return ProcessId.of(pid) is not None
+
+
+def _reachable(url: str) -> str:
+    """Where a program of this machine connects to what listens at `url`, maybe on all its addresses."""
+    where = urlsplit(url)
+    address = _reached_as(where.hostname or "")
+    host = f"[{address}]" if ":" in address else address
+    return f"{where.scheme}://{host}:{where.port}" if where.port else f"{where.scheme}://{host}"
+
+
+def _reached_as(host: str) -> str:
+    """The address in its usual form; of all addresses of this machine that on loopback.
+
+    Raises:
+        ValueError: it is a name.
+    """
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return "::1" if address.is_unspecified else str(address)
+        address = address.ipv4_mapped
+    return "127.0.0.1" if address.is_unspecified else str(address)
