@@ -21,7 +21,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import event, inspect, text
+from sqlalchemy import event, insert, inspect, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gooseherd.domain import formats
 from gooseherd.domain.batch import BatchId, MemberChange, MemberState, NewBatch
@@ -41,6 +42,9 @@ from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.filesystem import file_system
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.migrations import bring_up_to_date, schema_versions
+from gooseherd.store.sql.postgres import PostgresDatabase, open_postgres
+from gooseherd.store.sql.rows import new_job
+from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.schema import metadata
 from gooseherd.store.sql.sqlite import SqliteDatabase, open_sqlite
 
@@ -618,7 +622,37 @@ def _plan(tx: Transaction, statement: str, parameters: Any) -> list[str]:
     return [row[3] for row in rows]
 
 
-def _listening(database: SqliteDatabase) -> list[tuple[str, Any]]:
+async def test_a_place_in_the_queue_is_read_from_one_row_however_many_wait(postgres):
+    """PostgreSQL without statistics, as after many submissions at once, expects few rows everywhere."""
+    postgres.sql("CREATE DATABASE sql_place")
+    database = await open_postgres(postgres.url("sql_place"), "any")
+    await database.write("off", partial(_run, "ALTER TABLE jobs SET (autovacuum_enabled = off)"))
+    await database.write("fill", partial(_fill, count=2000))
+    seen = _listening(database)
+    await SqlJobs(database).claim_workflow(submission(9999))
+    reads = [(statement, parameters) for statement, parameters in seen if "FROM jobs" in statement]
+    assert reads
+    for statement, parameters in reads:
+        explain = f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {statement}"
+        plan = await database.read("plan", partial(_run, explain, parameters=parameters))
+        assert max(int(count) for count in re.findall(r"actual rows=(\d+)", "\n".join(plan))) == 1, plan
+    await database.close()
+    postgres.sql("DROP DATABASE sql_place")
+
+
+def _run(statement: str, tx: Transaction, parameters: Any = None) -> list[str]:
+    result = tx.connection.exec_driver_sql(statement, parameters)
+    return [row[0] for row in result] if result.returns_rows else []
+
+
+def _fill(tx: Transaction, count: int) -> None:
+    """So many pending jobs of one requester."""
+    now = datetime.now(UTC)
+    rows = [new_job(submission(number), now, number) for number in range(count)]
+    tx.connection.execute(insert(jobs_table), rows)
+
+
+def _listening(database: SqliteDatabase | PostgresDatabase) -> list[tuple[str, Any]]:
     seen: list[tuple[str, Any]] = []
 
     def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -626,7 +660,9 @@ def _listening(database: SqliteDatabase) -> list[tuple[str, Any]]:
             one = parameters[0] if isinstance(parameters, list) else parameters
             seen.append((statement, one))
 
-    event.listen(database._engine, "before_cursor_execute", listen)
+    engine = database._engine
+    engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    event.listen(engine, "before_cursor_execute", listen)
     return seen
 
 

@@ -17,10 +17,16 @@ from gooseherd.store.sql.schema import jobs
 
 _ITS: Final = jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type)
 
-_LAST: Final = select(func.max(jobs.c.rank)).where(
-    jobs.c.status == literal_column(f"'{Status.PENDING.value}'"),
-    _ITS,
-    jobs.c.priority == bindparam("b_priority", type_=jobs.c.priority.type),
+_LAST: Final = (
+    # Not max(): without statistics of the table PostgreSQL expects one row and reads all that there are.
+    select(jobs.c.rank)
+    .where(
+        jobs.c.status == literal_column(f"'{Status.PENDING.value}'"),
+        _ITS,
+        jobs.c.priority == bindparam("b_priority", type_=jobs.c.priority.type),
+    )
+    .order_by(jobs.c.rank.desc())
+    .limit(1)
 )
 
 _SLOTS: Final = select(jobs.c.running_slot).where(_ITS, jobs.c.active, jobs.c.running_slot.is_not(None))
