@@ -23,13 +23,14 @@ from gooseherd.domain.caller import Scope
 from gooseherd.domain.errors import (
     CacheUnavailable,
     InvalidInput,
+    NotCancellable,
     NotFound,
     ProcessingDisabled,
 )
 from gooseherd.domain.job import Job, JobId
 from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.source import parse_dcc, parse_local_id
-from gooseherd.domain.states import Status
+from gooseherd.domain.states import Status, may
 
 
 def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) -> APIRouter:
@@ -117,14 +118,19 @@ def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) 
         job: Annotated[Job, Depends(found)],
         submissions: Annotated[Submissions, Depends(lambda: _processing(dependencies))],
     ) -> JobView:
-        """Withdraw from a job; the last one out cancels it. With the admin key: cancel it for everyone."""
-        if context.is_admin:
-            whose = None
-        else:
-            whose = context.requester
+        """Withdraw from a job; the last one out cancels it. With the admin key: cancel it for everyone.
+
+        409 for everybody once it is finalizing or has ended. A job that is being cancelled stays as it is.
+        """
+        whose = None if context.is_admin else context.requester
+        if whose is not None:
             if not context.caller.is_anonymous:
                 context.require(Scope.SUBMIT)
-            if whose not in job.requesters:
+            # No key would help: those who asked for it may be gone from it, as after a cancellation.
+            if not may(job.status, Status.CANCELLED):
+                raise NotCancellable(job.job_id, job.status)
+            nobody_waits = job.cancel_requested and not job.requesters
+            if whose not in job.requesters and not nobody_waits:
                 context.require_admin()
         return await _view(dependencies, names, await submissions.withdraw(job.job_id, whose), context)
 
