@@ -515,7 +515,7 @@ async def run_store(
                 keep("entries", count, 1, {"import": {"per_second": rate}})
                 for processes in options.processes:
                     if alone and processes > PROCESSES_OF_THE_DOCUMENT_SERVER:
-                        left_out.append(f"{kind}: {count} entries, {processes} processes: its server deadlocks")
+                        left_out.append(f"{kind}: {count} entries, {processes} processes: as above")
                         print(left_out[-1], file=sys.stderr)
                         continue
                     tag = "import" if processes > 1 else "read"

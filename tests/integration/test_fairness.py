@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 from tests.doubles import FleetDouble, Machine, WorkersDouble
 
 from gooseherd.control.dispatcher import Dispatcher
@@ -133,6 +134,24 @@ async def test_a_third_file_starts_next_beside_500_files_of_one_and_500_slow_one
     positions = [place.position for place in told.values() if place is not None]
     assert positions[0] <= WORKERS
     assert max(positions) < FILES
+
+
+async def test_who_polls_for_a_job_does_not_count_the_queue(tmp_path: Path) -> None:
+    """Counting takes the longer the more wait, and every client that waits asks again and again."""
+    database = await open_sqlite(tmp_path / "store.sqlite", setting="X")
+    jobs = SqlJobs(database)
+    first, second = await submit(jobs, MANY, 2, Priority.NORMAL)
+    statements: list[str] = []
+    event.listen(
+        database._engine, "before_cursor_execute", lambda *of_call: statements.append(of_call[2].lower())
+    )
+    queue = QueueStatistics(jobs)
+    places = [await queue.place(job) for job in (first, second)]
+    assert [place.position for place in places if place is not None] == [0, 1]
+    assert not [statement for statement in statements if "group by" in statement]
+    await queue.snapshot()
+    assert [statement for statement in statements if "group by" in statement]
+    await database.close()
 
 
 async def _until(holds: Callable[[], bool]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Final
 from gooseherd import telemetry
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.session_permits import SessionPermits, runs_outside
+from gooseherd.control.shared_read import SharedRead
 from gooseherd.control.task_groups import all_or_first_error
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports.store import JobStore, QueueDepth, Start
@@ -26,7 +25,7 @@ _OWN_LOOK: Final = 1000
 """Jobs of a session's owner that are looked through for a position."""
 
 _FRESH_SECONDS: Final = 1.0
-"""A snapshot is shared for so long: many poll, and counting a long queue takes tens of milliseconds."""
+"""What was read is shared for so long: many poll, and counting a long queue takes tens of milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,15 @@ class JobAges:
     """Since the lease ended that ended first."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How fast jobs were started lately. To read it takes the same however many wait."""
+
+    now: datetime
+    starts: Sequence[Start]
+    running_since: Sequence[datetime]
+
+
 class QueueStatistics:
     """Reads the store for all who ask; `slots` tells how many workers this process could have now."""
 
@@ -113,17 +121,18 @@ class QueueStatistics:
         self._slots = slots
         self._running_limit = running_limit
         self._permits = permits
-        self._fresh_seconds = fresh_seconds
-        self._reading = asyncio.Lock()
-        self._snapshot: tuple[float, QueueSnapshot] | None = None
+        self._snapshot = SharedRead(self._read, fresh_seconds)
+        self._pace = SharedRead(self._read_pace, fresh_seconds)
 
     async def place(self, job: Job) -> QueuePlace | None:
         """Where a pending job stands now; None: it is not in the queue. Raises StoreUnavailable."""
         if job.status is not Status.PENDING:
             return None
         async with all_or_first_error() as reads:
-            reading = reads.create_task(self._jobs.running_by_requester()), reads.create_task(self.snapshot())
-        running, snapshot = (reading[0].result(), reading[1].result())
+            # Not the snapshot: who polls for a job does not count the queue.
+            reading = reads.create_task(self._jobs.running_by_requester())
+            reading_pace = reads.create_task(self._pace.get())
+        running, pace = reading.result(), reading_pace.result()
         seats = await self._permits.seats() if self._permits is not None else {}
         if job.queued_for in seats and not runs_outside(job):
             before = await self._jobs.due_for(job.queued_for, _OWN_LOOK)
@@ -139,34 +148,37 @@ class QueueStatistics:
         position = await self._jobs.position(job, limited)
         if position < self._slots():
             return QueuePlace(position, 0.0, at_limit=False)
-        wait = expected_wait(position, snapshot.starts, snapshot.now, snapshot.running_since)
+        wait = expected_wait(position, pace.starts, pace.now, pace.running_since)
         return QueuePlace(position, wait, at_limit=False)
 
     async def snapshot(self) -> QueueSnapshot:
         """The queue as it was within the last second. Raises StoreUnavailable."""
-        async with self._reading:
-            if self._snapshot is None or time.monotonic() - self._snapshot[0] > self._fresh_seconds:
-                self._snapshot = time.monotonic(), await self._read()
-            return self._snapshot[1]
+        return await self._snapshot.get()
 
     async def _read(self) -> QueueSnapshot:
         async with all_or_first_error() as reads:
-            now = reads.create_task(self._jobs.now())
             counts = reads.create_task(self._jobs.counts())
             depth = reads.create_task(self._jobs.queue_depth())
             running = reads.create_task(self._jobs.running_by_requester())
-            starts = reads.create_task(self._jobs.recent_starts(_STARTS))
-        few = expected_wait(0, starts.result(), now.result()) is None
+            reading = reads.create_task(self._read_pace())
+        pace = reading.result()
         return QueueSnapshot(
-            now.result(),
+            pace.now,
             counts.result(),
             depth.result(),
             running.result(),
-            starts.result(),
-            _began(await self._jobs.at_work()) if few and any(counts.result().values()) else (),
+            pace.starts,
+            pace.running_since,
             self._finalizers.snapshot(),
             self._finalizers.defers_total,
         )
+
+    async def _read_pace(self) -> _Pace:
+        async with all_or_first_error() as reads:
+            now = reads.create_task(self._jobs.now())
+            starts = reads.create_task(self._jobs.recent_starts(_STARTS))
+        few = expected_wait(0, starts.result(), now.result()) is None
+        return _Pace(now.result(), starts.result(), _began(await self._jobs.at_work()) if few else ())
 
     async def refresh_metrics(self) -> None:
         """Set the gauges of the queue. Raises StoreUnavailable; then they are as they were."""
