@@ -350,6 +350,89 @@ async def test_what_fails_between_the_look_and_the_claim_is_not_tried_again_at_o
             await submissions_of(stage, stands_still).submit(SOURCE, RECIPE, requester=Requester("slower"))
 
 
+class BetweenLooks:
+    """A store in which something happens after each of a submitter's attempts to attach, and before its claim."""
+
+    def __init__(self, jobs: Any) -> None:
+        self._jobs = jobs
+        self.after_attach: list[Callable[[], Awaitable[Any]]] = []
+        self.before_claim: list[Callable[[], Awaitable[Any]]] = []
+        self.attached = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jobs, name)
+
+    async def attach(self, *arguments: Any) -> Job | None:
+        self.attached += 1
+        found: Job | None = await self._jobs.attach(*arguments)
+        if self.after_attach:
+            await self.after_attach.pop(0)()
+        return found
+
+    async def claim_workflow(self, *arguments: Any, **options: Any) -> Claim:
+        if self.before_claim:
+            await self.before_claim.pop(0)()
+        claim: Claim = await self._jobs.claim_workflow(*arguments, **options)
+        return claim
+
+
+@pytest.mark.parametrize("script", [goes_well, refuses_the_source])
+async def test_a_job_that_began_between_two_looks_is_attached_to_and_no_second_one_made(
+    database: Database, script: Script
+) -> None:
+    """It may end before the claim: what it published is then not made again, nor what it failed at tried again."""
+    stage = Stage(database, MemoryCache(), script).build()
+    others: list[Job] = []
+
+    async def begin() -> None:
+        others.append(await stage.submit())
+
+    async def run_to_its_end() -> None:
+        async with stage.engine():
+            await stage.ended(others[0])
+
+    store = BetweenLooks(stage.jobs)
+    store.after_attach, store.before_claim = [begin], [run_to_its_end]
+    claim = await submissions_of(stage, store).submit(SOURCE, RECIPE, requester=Requester("slower"))
+    assert (claim.job.job_id, claim.created) == (others[0].job_id, False)
+    assert claim.job.requesters == (ME, Requester("slower"))
+    found = await stage.jobs.find(JobQuery())
+    assert [job.job_id for job in found.jobs] == [others[0].job_id]
+
+
+async def test_who_has_used_up_a_limit_attaches_to_a_job_that_began_between_two_looks(
+    database: Database,
+) -> None:
+    stage = Stage(database, MemoryCache(), hangs).build()
+    for digit in "12":
+        source = SourceFile.from_json({**SOURCE.to_json(), "local_id": digit, "md5": digit * 32})
+        await stage.submissions.submit(source, RECIPE, requester=Requester("slower"))
+    store = BetweenLooks(stage.jobs)
+    store.after_attach = [stage.submit]
+    claim = await submissions_of(stage, store).submit(SOURCE, RECIPE, requester=Requester("slower"))
+    assert not claim.created
+
+
+async def test_looks_at_jobs_that_come_and_go_come_to_an_end(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), hangs).build()
+    others: list[Job] = []
+
+    async def another_begins() -> None:
+        others.append(await stage.submit())
+
+    class ComeAndGo(BetweenLooks):
+        async def attach(self, *arguments: Any) -> Job | None:
+            if others:
+                await stage.submissions.withdraw(others[-1].job_id, None)
+            return await super().attach(*arguments)
+
+    store = ComeAndGo(stage.jobs)
+    store.after_attach = [another_begins] * 9
+    with pytest.raises(StoreUnavailable):
+        await submissions_of(stage, store).submit(SOURCE, RECIPE, requester=Requester("slower"))
+    assert store.attached == len(others) == 5
+
+
 @pytest.mark.parametrize("key", [PART.key, cache_key(SOURCE.identity, RECIPE, MANIFEST)])
 async def test_an_artifact_that_has_lost_an_object_since_is_made_by_a_new_job(
     database: Database, key: CacheKey

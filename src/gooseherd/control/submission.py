@@ -45,7 +45,8 @@ change."""
 _REMEMBERED_SECONDS = READ_REMEMBERED.total_seconds()
 """Retention removes nothing that was read since, so what is remembered is there."""
 _LOOKS = 5
-"""How often others' jobs may end between the look and the claim; each of them has a file less to make."""
+"""How often others' jobs may begin or end between two looks, or the look and the claim; each of them has a
+file less to make."""
 _QUICKLY_READ = 1 << 18
 """Bytes of a manifest that is read on the event loop: a few milliseconds."""
 
@@ -236,7 +237,7 @@ class Submissions:
         raise StoreUnavailable("submit")
 
     async def _attach_or_claim(self, submission: Submission, *, retry: bool) -> Claim:
-        """Raises NewerJob: another job has ended since this looked."""
+        """Raises NewerJob: another job has begun, or ended, since this looked."""
         key, requester = submission.workflow_key, submission.requester
         job = await self._jobs.attach(key, requester, submission.priority)
         if job is not None:
@@ -245,6 +246,10 @@ class Submissions:
         last, counts, pending = await asyncio.gather(
             self._jobs.latest(key), self._jobs.counts(), self._jobs.pending_of(requester)
         )
+        if last is not None and not last.status.terminal:
+            # It began after the attempt to attach. As the newest that was seen it would be taken for one that
+            # has ended: what it publishes before the claim would be made again.
+            raise NewerJob
         if last is not None and last.status is Status.COMPLETED:
             whole = await verify_published(self._cache, submission.source, submission.recipe)
             if whole.manifest is not None:

@@ -262,7 +262,7 @@ class StillWanted(Conflict):
 
 
 class NewerJob(Conflict):
-    """Another job on the same content has ended since the caller looked: look at what it made."""
+    """Another job on the same content has begun, or ended, since the caller looked: look again."""
 
 
 @dataclass(eq=False)
