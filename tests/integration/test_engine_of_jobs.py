@@ -351,7 +351,7 @@ async def test_what_fails_between_the_look_and_the_claim_is_not_tried_again_at_o
 
 
 class BetweenLooks:
-    """A store in which something happens after each of a submitter's attempts to attach, and before its claim."""
+    """A store in which something happens after a submitter's attempts to attach, and before its claims."""
 
     def __init__(self, jobs: Any) -> None:
         self._jobs = jobs
@@ -380,7 +380,7 @@ class BetweenLooks:
 async def test_a_job_that_began_between_two_looks_is_attached_to_and_no_second_one_made(
     database: Database, script: Script
 ) -> None:
-    """It may end before the claim: what it published is then not made again, nor what it failed at tried again."""
+    """It may end before the claim: what it published is not made again, what it failed at not tried again."""
     stage = Stage(database, MemoryCache(), script).build()
     others: list[Job] = []
 
