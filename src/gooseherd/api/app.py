@@ -23,7 +23,7 @@ from gooseherd.api.htsget.route import HtsgetRoute
 from gooseherd.api.methods import Methods, routes_of
 from gooseherd.api.middleware import EdgeMiddleware
 from gooseherd.api.names import Names
-from gooseherd.api.openapi import described, operation_id
+from gooseherd.api.openapi import DescribedFramework, operation_id
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
 from gooseherd.api.problems import (
@@ -78,15 +78,6 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
     names = Names(dependencies.submissions)
     streams = EventStreams(dependencies)
     describing, retries = Describing(catalog, dependencies.sources), Retries(dependencies)
-    framework = FastAPI(
-        title="gooseherd",
-        version=dependencies.version,
-        description=_DESCRIPTION,
-        docs_url=None,  # static_files serves it
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=operation_id,
-    )
     routers = (
         documented_routes(),
         documented_artifacts(),
@@ -107,11 +98,17 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         operation_routes(dependencies),
         documented_names(),
     )
-    for router in routers:
-        framework.include_router(router)
-    routes = routes_of(routers)
-    methods = Methods(routes)
-    framework.openapi = described(framework, routes)  # type: ignore[method-assign]
+    framework = DescribedFramework(
+        routers,
+        title="gooseherd",
+        version=dependencies.version,
+        description=_DESCRIPTION,
+        docs_url=None,  # static_files serves it
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
+    )
+    methods = Methods(routes_of(routers))
     _add_error_handlers(framework, methods)
     origins = Origins(dependencies.origins, catalog)
     budget = byte_budget(dependencies.bytes_per_minute, dependencies.clock)

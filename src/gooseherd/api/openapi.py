@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from gooseherd.api.htsget.refusals import MEDIA_TYPE as HTSGET_MEDIA_TYPE
 from gooseherd.api.htsget.refusals import PREFIX
+from gooseherd.api.methods import routes_of
 from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.route_parameters import needs_key, problems
 
@@ -61,20 +62,27 @@ def operation_id(route: APIRoute) -> str:
     )
 
 
-def described(framework: FastAPI, routes: Iterable[APIRoute]) -> Callable[[], dict[str, Any]]:
-    """What makes the description of `framework`, once."""
-    with_key = {
-        (route.path, method.lower()) for route in routes if needs_key(route) for method in route.methods or ()
-    }
-    made: dict[str, Any] = {}
-    plain = framework.openapi
+class DescribedFramework(FastAPI):
+    """The framework with these routes, whose description has what it cannot know by itself."""
 
-    def description() -> dict[str, Any]:
-        if not made:
-            made.update(_completed(copy.deepcopy(plain()), with_key))
-        return made
+    def __init__(self, routers: Sequence[APIRouter], **options: Any) -> None:
+        super().__init__(**options)
+        for router in routers:
+            self.include_router(router)
+        self._routers = routers
+        self._description: dict[str, Any] | None = None
 
-    return description
+    def openapi(self) -> dict[str, Any]:
+        """Made once."""
+        if self._description is None:
+            with_key = {
+                (route.path, method.lower())
+                for route in routes_of(self._routers)
+                if needs_key(route)
+                for method in route.methods or ()
+            }
+            self._description = _completed(copy.deepcopy(super().openapi()), with_key)
+        return self._description
 
 
 def _completed(schema: dict[str, Any], with_key: set[tuple[str, str]]) -> dict[str, Any]:
