@@ -18,6 +18,9 @@ target.getCollection("jobs").createIndex({"status": 1, "rank": 1, "_id": 1, "not
 // a requester's last place in the queue, and who waits
 target.getCollection("jobs").createIndex({"status": 1, "queued_for": 1, "priority": 1, "rank": 1}, {"name": "pending_for"});
 
+// how many jobs a requester waits for
+target.getCollection("jobs").createIndex({"requesters": 1, "status": 1}, {"name": "waited_for", "partialFilterExpression": {"active": true}});
+
 // which pending jobs are too old
 target.getCollection("jobs").createIndex({"status": 1, "created_at": 1}, {"name": "waiting_longest"});
 

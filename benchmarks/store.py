@@ -224,7 +224,7 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
 
     async def limits(number: int) -> None:
         # As submission.py does before it claims.
-        await asyncio.gather(store.counts(), store.pending_of(Requester(f"r{number % 50}")))
+        await asyncio.gather(store.counts(), store.pending_of(Requester(f"r{number % 50}"), 1000))
 
     async def claim(number: int) -> None:
         await store.claim_workflow(submission(f"{tag}-{process}-{number}"))

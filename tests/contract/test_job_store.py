@@ -221,7 +221,7 @@ async def test_a_claim_by_who_has_not_seen_the_newest_job_is_refused_and_inserts
         await jobs.claim_workflow(refused, newest=NewestSeen(None))
     assert await jobs.get(refused.job_id) is None
     assert (await jobs.latest(WorkflowKey("k"))).job_id == first.job_id
-    assert await jobs.pending_of(BERT) == 0
+    assert await jobs.pending_of(BERT, 9) == 0
     claim = await jobs.claim_workflow(refused, newest=NewestSeen(first.job_id))
     assert claim.created
     # Nothing is newer than what is active: that is attached to, whatever was seen.
@@ -855,7 +855,21 @@ async def test_jobs_are_counted_by_status_and_requester(jobs):
     await jobs.release_workflow(ended.job_id, ended.fence, Status.FAILED, BROKEN)
     assert await jobs.counts() == {Status.PENDING: 2, Status.RUNNING: 1, Status.FINALIZING: 1}
     assert await jobs.running_by_requester() == {ANNE: 2}
-    assert (await jobs.pending_of(ANNE), await jobs.pending_of(BERT)) == (1, 1)
+    assert (await jobs.pending_of(ANNE, 9), await jobs.pending_of(BERT, 9)) == (1, 1)
+
+
+async def test_what_one_requester_waits_for_is_counted_up_to_what_is_asked(jobs):
+    mine = [await claimed(jobs, name) for name in ("a", "b", "c")]
+    theirs = await claimed(jobs, "d", requester=BERT)
+    await jobs.claim_workflow(submission("d"))  # Anne waits for it, too; it stays Bert's turn
+    later = await leased(jobs, "e")
+    assert await jobs.requeue(later.job_id, later.fence, LOST, LONG) is not None
+    assert (await jobs.pending_of(ANNE, 9), await jobs.queued_for(ANNE, 9)) == (5, 4)
+    assert (await jobs.pending_of(BERT, 9), await jobs.queued_for(BERT, 9)) == (1, 1)
+    assert (await jobs.pending_of(ANNE, 2), await jobs.queued_for(ANNE, 2)) == (2, 2)
+    for withdrawn in (mine[0], theirs):
+        await jobs.request_cancel(withdrawn.job_id, ANNE)
+    assert (await jobs.pending_of(ANNE, 9), await jobs.queued_for(ANNE, 9)) == (3, 3)
 
 
 async def test_the_list_is_newest_first_and_pages_show_each_job_once(jobs):

@@ -557,7 +557,8 @@ async def test_every_question_is_answered_by_an_index(tmp_path):
         "lease for a session": lambda: jobs.lease(third, Owner("me"), LONG, None, "s1"),
         "due for": lambda: jobs.due_for(Requester("anne"), 5),
         "counts": jobs.counts,
-        "pending": lambda: jobs.pending_of(Requester("anne")),
+        "pending": lambda: jobs.pending_of(Requester("anne"), 5),
+        "queued for": lambda: jobs.queued_for(Requester("anne"), 5),
         "renew": lambda: jobs.renew(held.job_id, Fence(1), LONG),
         "worker": lambda: jobs.assign_worker(held.job_id, Fence(1), WorkerId("w")),
         "finalizing": lambda: jobs.begin_finalize(held.job_id, Fence(1)),
@@ -608,11 +609,15 @@ QUEUE_READS = ("due", "due but", "position", "position behind others")
 
 
 def _whole_table(line: str) -> bool:
-    """An index in its own order is read as far as the page goes; the word index by words."""
+    """An index in its own order is read as far as the page goes; the word index by words.
+
+    `counted` is a question inside of a question, with a limit.
+    """
     in_order = (
         "USING INDEX jobs_by_age", "USING INDEX jobs_by_rank", "USING INDEX jobs_by_start",
         "INDEX jobs_pending_for", "USING INDEX files_by_name", "VIRTUAL TABLE", "CONSTANT ROW",
         "USING INDEX batches_open", "USING COVERING INDEX batches_open", "USING INDEX batches_by_age",
+        "SCAN counted",
     )  # fmt: skip
     return line.startswith("SCAN") and not any(words in line for words in in_order)
 

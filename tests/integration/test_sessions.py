@@ -380,12 +380,12 @@ async def test_a_job_that_goes_from_waiting_to_work_while_the_session_is_looked_
     session = await process.open()
     await process.until(session, ReservationState.READY)
     await process.submit("f")
-    reads = process.jobs.at_work, process.jobs.queue_depth
+    reads = process.jobs.at_work, process.jobs.queued_for
 
     def then_it_is_leased(read):
-        async def reading():
-            process.jobs.at_work, process.jobs.queue_depth = reads
-            before = await read()
+        async def reading(*args):
+            process.jobs.at_work, process.jobs.queued_for = reads
+            before = await read(*args)
             await process.dispatcher.loop.run_once()
             return before
 
@@ -393,7 +393,7 @@ async def test_a_job_that_goes_from_waiting_to_work_while_the_session_is_looked_
 
     ready = await process.sessions.session(session)
     await process.reservations.change(ready, replace(ready, idle_since=None))
-    process.jobs.at_work, process.jobs.queue_depth = map(then_it_is_leased, reads)
+    process.jobs.at_work, process.jobs.queued_for = map(then_it_is_leased, reads)
     try:
         report = await process.sessions.loop.run_once(dry_run=True)
         assert [job.session_id for job in await process.jobs.at_work()] == [session]

@@ -167,6 +167,7 @@ class BatchLoop:
         self._described = described
         self._owner = owner
         self._look_again_seconds = timing.look_again_seconds
+        self._share = timing.share
         self.wakeup = Wakeup()
         """To be notified when a batch was stored or cancelled."""
         self.loop: Loop[BatchesSnapshot, AdvanceBatch] = Loop(
@@ -187,7 +188,9 @@ class BatchLoop:
             pause = max(self._look_again_seconds, 10 * (loop.time() - began))
             loop.call_later(pause, self.wakeup.notify)
         waiting = {batch.requester for batch in found if batch.count(MemberState.WAITING)}
-        pending = {requester: await self._jobs.pending_of(requester) for requester in sorted(waiting)}
+        pending = {
+            requester: await self._jobs.pending_of(requester, self._share) for requester in sorted(waiting)
+        }
         return BatchesSnapshot(await self._jobs.now(), found, pending, self._owner)
 
     async def _act(self, action: AdvanceBatch) -> None:

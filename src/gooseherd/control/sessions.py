@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -226,14 +226,11 @@ class Sessions:
 
         What needs a larger one waits for another, and it may be the end of the session that makes room.
         """
-        pending: Counter[Requester] = Counter()
-        for (requester, _), jobs in (await self._jobs.queue_depth()).pending.items():
-            pending[requester] += jobs
         waiting = set()
         for owner in owners:
-            if pending[owner]:
+            if pending := await self._jobs.queued_for(owner, LOOK_AHEAD):
                 outside = sum(map(runs_outside, await self._jobs.due_for(owner, LOOK_AHEAD)))
-                if outside < min(pending[owner], LOOK_AHEAD):
+                if outside < pending:
                     waiting.add(owner)
         return waiting
 

@@ -244,7 +244,9 @@ class Submissions:
             return Claim(job, created=False)
         # Each is a round trip, and somebody waits.
         last, counts, pending = await asyncio.gather(
-            self._jobs.latest(key), self._jobs.counts(), self._jobs.pending_of(requester)
+            self._jobs.latest(key),
+            self._jobs.counts(),
+            self._jobs.pending_of(requester, self._limits.pending_per_requester),
         )
         if last is not None and not last.status.terminal:
             # It began after the attempt to attach. As the newest that was seen it would be taken for one that

@@ -391,8 +391,12 @@ class JobStore(Protocol):
         """Active jobs per status (ended ones are not counted)."""
         ...
 
-    async def pending_of(self, requester: Requester) -> int:
-        """Pending jobs this requester waits for."""
+    async def pending_of(self, requester: Requester, at_most: int) -> int:
+        """Pending jobs this requester waits for, whosever turn they take; counted up to `at_most`."""
+        ...
+
+    async def queued_for(self, requester: Requester, at_most: int) -> int:
+        """Pending jobs that take this requester's turn, due or not; counted up to `at_most`."""
         ...
 
     async def now(self) -> datetime:

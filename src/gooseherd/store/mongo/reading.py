@@ -235,6 +235,13 @@ class JobReads:
         }
 
     @store_operation
-    async def pending_of(self, requester: Requester) -> int:
-        """Pending jobs this requester waits for."""
-        return await self._jobs.count_documents({"status": Status.PENDING.value, "requesters": requester})
+    async def pending_of(self, requester: Requester, at_most: int) -> int:
+        """Pending jobs this requester waits for, whosever turn they take; counted up to `at_most`."""
+        # `active` says no more than the status does: it is what the index of requesters is of.
+        theirs = {**_PENDING, "active": True, "requesters": requester}
+        return await self._jobs.count_documents(theirs, limit=at_most)
+
+    @store_operation
+    async def queued_for(self, requester: Requester, at_most: int) -> int:
+        """Pending jobs that take this requester's turn, due or not; counted up to `at_most`."""
+        return await self._jobs.count_documents({**_PENDING, "queued_for": requester}, limit=at_most)

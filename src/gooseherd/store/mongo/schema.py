@@ -90,6 +90,10 @@ INDEXES: Final[tuple[Index, ...]] = (
         JOBS, "pending_for", (("status", 1), ("queued_for", 1), ("priority", 1), ("rank", 1)),
         "a requester's last place in the queue, and who waits",
     ),
+    Index(
+        JOBS, "waited_for", (("requesters", 1), ("status", 1)), "how many jobs a requester waits for",
+        partial={"active": True},
+    ),
     Index(JOBS, "waiting_longest", (("status", 1), ("created_at", 1)), "which pending jobs are too old"),
     Index(
         JOBS, ONE_PER_SLOT, (("queued_for", 1), ("running_slot", 1)),

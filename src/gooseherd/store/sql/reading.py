@@ -131,14 +131,22 @@ _STATUS_OF: Final = select(jobs.c.status).where(jobs.c.id == job_requesters.c.jo
 
 _PENDING_OF: Final = (
     # From the few jobs that the requester waits for, not from the many that are pending.
-    select(func.count())
-    .select_from(job_requesters)
+    select(job_requesters.c.job_id)
     .where(
         job_requesters.c.requester == bindparam("b_requester"),
         job_requesters.c.waiting,
         literal_column(f"'{Status.PENDING.value}'") == _STATUS_OF,
     )
+    .limit(_LIMIT)
 )
+_COUNT_PENDING_OF: Final = select(func.count()).select_from(_PENDING_OF.subquery("counted"))
+
+_QUEUED_FOR: Final = (
+    select(jobs.c.rank)
+    .where(_PENDING, jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type))
+    .limit(_LIMIT)
+)
+_COUNT_QUEUED_FOR: Final = select(func.count()).select_from(_QUEUED_FOR.subquery("counted"))
 
 
 def _age(row: Any) -> tuple[datetime, bool, str]:
@@ -279,9 +287,16 @@ class JobReads(Stored):
         return dict.fromkeys(map(Status, active), 0) | {Status(status): count for status, count in rows}
 
     @reading
-    def pending_of(self, tx: Transaction, requester: Requester) -> int:
-        """Pending jobs this requester waits for."""
-        return tx.connection.execute(_PENDING_OF, {"b_requester": requester}).scalar_one()
+    def pending_of(self, tx: Transaction, requester: Requester, at_most: int) -> int:
+        """Pending jobs this requester waits for, whosever turn they take; counted up to `at_most`."""
+        wanted = {"b_requester": requester, "b_limit": at_most}
+        return tx.connection.execute(_COUNT_PENDING_OF, wanted).scalar_one()
+
+    @reading
+    def queued_for(self, tx: Transaction, requester: Requester, at_most: int) -> int:
+        """Pending jobs that take this requester's turn, due or not; counted up to `at_most`."""
+        wanted = {"b_for": requester, "b_limit": at_most}
+        return tx.connection.execute(_COUNT_QUEUED_FOR, wanted).scalar_one()
 
 
 def _without(wanted: Select[Any], passing_over: Collection[Requester]) -> Select[Any]:
