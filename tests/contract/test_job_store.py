@@ -36,10 +36,11 @@ from gooseherd.domain.job import (
     WorkerId,
 )
 from gooseherd.domain.keys import CacheKey, Recipe, WorkflowKey
-from gooseherd.domain.ports.store import JobQuery, JobStore, QueueDepth
+from gooseherd.domain.ports.store import JobQuery, JobStore
 from gooseherd.domain.queueing import COST_MILLISECONDS, OFFSETS, Priority, next_rank
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.waiting import QueueDepth
 from gooseherd.store.mongo.connect import connect
 from gooseherd.store.mongo.jobs import MongoJobs
 

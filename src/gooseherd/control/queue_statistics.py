@@ -14,9 +14,10 @@ from gooseherd.control.session_permits import SessionPermits, runs_outside
 from gooseherd.control.shared_read import SharedRead
 from gooseherd.control.task_groups import all_or_first_error
 from gooseherd.domain.job import Job, JobId, Requester
-from gooseherd.domain.ports.store import JobStore, QueueDepth, Start
+from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.queueing import Priority, expected_wait, percentile
 from gooseherd.domain.states import ACTIVE, Status
+from gooseherd.domain.waiting import QueueDepth, Start
 
 _STARTS: Final = 500
 """The newest first leases that waits and the estimate are computed from."""

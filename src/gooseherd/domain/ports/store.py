@@ -28,6 +28,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, Identity, LocalId, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.domain.visibility import EVERYTHING, Visibility
+from gooseherd.domain.waiting import QueueDepth, Start
 from gooseherd.domain.worker_size import WorkerResources
 
 
@@ -148,23 +149,6 @@ class JobPage:
 
     jobs: tuple[Job, ...]
     next: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """Pending jobs by requester and priority; `oldest` is when the one that waits longest was submitted."""
-
-    pending: Mapping[tuple[Requester, Priority], int]
-    oldest: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """When a job was leased for the first time, and when it was put into the queue."""
-
-    queued_for: Requester
-    enqueued_at: datetime
-    started_at: datetime
 
 
 class JobStore(Protocol):

@@ -10,9 +10,10 @@ from typing import Final
 
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
-from gooseherd.domain.ports.store import JobPage, JobQuery, QueueDepth, Start
+from gooseherd.domain.ports.store import JobPage, JobQuery
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import ACTIVE, Status
+from gooseherd.domain.waiting import QueueDepth, Start
 from gooseherd.store.edges import LEASED
 from gooseherd.store.mongo.bookmarks import bookmark, read_bookmark
 from gooseherd.store.mongo.clock import StoreClock
