@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from gooseherd import telemetry, tracing
+from gooseherd.control.active_jobs import ActiveJobs
 from gooseherd.control.budgets import Budgets
 from gooseherd.control.job_watch import JobWatch, JobWatches
 from gooseherd.control.manifest_verification import verify_published
@@ -102,6 +103,7 @@ class Submissions:
         self._cache = cache
         self._recipes = recipes
         self._limits = limits
+        self._active = ActiveJobs(jobs, limits.active_jobs, clock)
         self._wakeups = wakeups
         self._new_id = new_id
         self._poll_seconds = poll_seconds
@@ -243,9 +245,9 @@ class Submissions:
         if job is not None:
             return Claim(job, created=False)
         # Each is a round trip, and somebody waits.
-        last, counts, pending = await asyncio.gather(
+        last, active, pending = await asyncio.gather(
             self._jobs.latest(key),
-            self._jobs.counts(),
+            self._active.count(),
             self._jobs.pending_of(requester, self._limits.pending_per_requester),
         )
         if last is not None and not last.status.terminal:
@@ -258,13 +260,14 @@ class Submissions:
                 return Claim(last, created=False)
         if not retry:
             await self._refuse_known_failure(last)
-        self._refuse_over_limit(sum(counts.values()), pending)
+        self._refuse_over_limit(active, pending)
         if self.budgets is not None:
             await self.budgets.check(requester)
         # Somebody else's job may begin and end before this call takes effect.
         newest = NewestSeen(last.job_id if last is not None else None)
         claim = await self._jobs.claim_workflow(submission, newest=newest)
         if claim.created:
+            self._active.added()
             telemetry.JOBS_SUBMITTED.labels(submission.priority.label).inc()
             tracing.annotate(job_id=claim.job.job_id)
             _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
