@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from gooseherd.api.addresses import network_of
 from gooseherd.api.app import ERROR_STATUS, Dependencies, create_app
@@ -401,6 +402,16 @@ async def test_the_schema_tells_of_every_answer_of_the_byte_routes():
     } <= set(schema["paths"])
     ids = [op["operationId"] for path in schema["paths"].values() for op in path.values()]
     assert len(ids) == len(set(ids))
+
+
+async def test_the_first_request_finds_its_route_prepared(monkeypatch):
+    app = create_app(Dependencies(**unused(), readiness=ready, version="9"))
+
+    def prepared_now(*_, **__):
+        raise AssertionError("validators are made when the application is")
+
+    monkeypatch.setattr(TypeAdapter, "__init__", prepared_now)
+    assert json.loads(await body_of_get(app, "/healthz"))
 
 
 async def body_of_get(app, path):

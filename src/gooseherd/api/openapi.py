@@ -8,10 +8,14 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gooseherd.api.htsget.refusals import MEDIA_TYPE as HTSGET_MEDIA_TYPE
 from gooseherd.api.htsget.refusals import PREFIX
 from gooseherd.api.methods import routes_of
+from gooseherd.api.models.htsget import HtsgetRefusalView
+from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.route_parameters import needs_key, problems
 
@@ -28,6 +32,11 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "worker_id": {"pattern": r"^[A-Za-z0-9_.:-]+$", "maxLength": 255},
     "name": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": 255},
 }
+_REFUSALS: Final[list[tuple[type[BaseModel], JsonSchemaMode]]] = [
+    (ProblemView, "serialization"),
+    (HtsgetRefusalView, "serialization"),
+]
+"""Routes refer to them by name: for a model the framework makes a validator for each status of each route."""
 _HEAD: Final = "head"
 _METHODS: Final = ("get", "post", "delete", "put", "patch", _HEAD)
 _SCHEMES: Final = {
@@ -62,13 +71,18 @@ def operation_id(route: APIRoute) -> str:
     )
 
 
+def routes_under(tag: str) -> APIRouter:
+    """For routes that the description lists under `tag`; DescribedFramework takes them as they are."""
+    return APIRouter(tags=[tag], generate_unique_id_function=operation_id)
+
+
 class DescribedFramework(FastAPI):
     """The framework with these routes, whose description has what it cannot know by itself."""
 
     def __init__(self, routers: Sequence[APIRouter], **options: Any) -> None:
         super().__init__(**options)
-        for router in routers:
-            self.include_router(router)
+        # Not include_router: it would analyse each route again, within the first request that comes.
+        self.router.routes.extend(routes_of(routers))
         self._routers = routers
         self._description: dict[str, Any] | None = None
 
@@ -100,8 +114,11 @@ def _completed(schema: dict[str, Any], with_key: set[tuple[str, str]]) -> dict[s
                 operation["security"] = _KEYS if (path, method) in with_key else [{}, *allowed]
     components = schema.setdefault("components", {})
     components["securitySchemes"] = _SCHEMES
+    schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
-        components.get("schemas", {}).pop(unused, None)
+        schemas.pop(unused, None)
+    _, refusals = models_json_schema(_REFUSALS, ref_template="#/components/schemas/{model}")
+    schemas.update(refusals["$defs"])
     return schema
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 
-from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.server.refusals import BodyTooLarge
@@ -114,7 +113,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI of these refusals."""
     return {
         status: {
-            "model": ProblemView,
             "description": _DESCRIPTIONS[status],
             "content": {
                 MEDIA_TYPE: {

@@ -14,6 +14,7 @@ from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.artifacts import Contigs, ManifestView, PartReadiness
 from gooseherd.api.models.response import PartWord
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
@@ -32,7 +33,7 @@ from gooseherd.domain.source import SourceFile
 
 def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /data, /index, /density and /contigs that the framework answers."""
-    router = APIRouter(tags=["artifacts"])
+    router = routes_under("artifacts")
 
     @router.get("/data/{dcc}/{local_id}/status", responses=problems(401, 404, 410, 422, 503))
     async def data_status(

@@ -26,6 +26,7 @@ from gooseherd.api.models.batches import (
     MemberWord,
 )
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.private_work import sees_batch
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, body_of, problems, whose
@@ -60,7 +61,7 @@ def batch_routes(
     dependencies: Dependencies, catalog: Catalog, names: Names, streams: EventStreams
 ) -> APIRouter:
     """The routes under /batches."""
-    router = APIRouter(tags=["batches"])
+    router = routes_under("batches")
 
     def there() -> Batches:
         if dependencies.batches is None:

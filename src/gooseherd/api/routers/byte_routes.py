@@ -9,6 +9,7 @@ from pydantic import Field, WithJsonSchema
 
 from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.models.response import PartWord
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.route_parameters import problems
 
 _BYTES: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -62,7 +63,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 def documented_routes() -> APIRouter:
     """GET and HEAD of /data, /index and /density, for the schema."""
-    router = APIRouter(tags=["artifacts"])
+    router = routes_under("artifacts")
     kinds = (
         ("data", "the data"),
         ("index", "the index into the data"),
@@ -91,7 +92,7 @@ def documented_routes() -> APIRouter:
 
 def documented_artifacts() -> APIRouter:
     """GET and HEAD of parts by digest."""
-    router = APIRouter(tags=["artifacts"])
+    router = routes_under("artifacts")
     for method in ("GET", "HEAD"):
         router.add_api_route(
             "/artifacts/{digest}/{name}",
@@ -109,7 +110,7 @@ def documented_artifacts() -> APIRouter:
 
 def documented_names() -> APIRouter:
     """GET and HEAD of parts by name; included after what else is in a file's folder."""
-    router = APIRouter(tags=["artifacts"])
+    router = routes_under("artifacts")
     for method in ("GET", "HEAD"):
         router.add_api_route(
             "/files/{dcc}/{local_id}/{name}",

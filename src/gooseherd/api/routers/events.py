@@ -15,6 +15,7 @@ from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.models.batches import BatchView
 from gooseherd.api.models.jobs import JobSummary, QueueView
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.private_work import as_seen, sees_batch, sees_job
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
@@ -34,7 +35,7 @@ _KEPT_VIEWS: Final = 1000
 
 def event_routes(dependencies: Dependencies, catalog: Catalog, streams: EventStreams) -> APIRouter:
     """/events."""
-    router = APIRouter(tags=["jobs"])
+    router = routes_under("jobs")
     submissions = dependencies.submissions
     feed = ChangeFeed(
         jobs=dependencies.jobs,

@@ -19,6 +19,7 @@ from gooseherd.api.file_states import FileState, FileStates
 from gooseherd.api.models.files import FileList, FileView, Imported, LineError, Registered, Removed
 from gooseherd.api.models.jobs import JobSummary
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.private_work import as_seen
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import Admin, CurrentRequest, body_of, problems
@@ -108,7 +109,7 @@ def _body(
 
 def file_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /files."""
-    router = APIRouter(tags=["catalog"])
+    router = routes_under("catalog")
     states = FileStates(dependencies)
 
     @router.get("/files", responses=problems(422, 503))

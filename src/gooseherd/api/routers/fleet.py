@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.fleet import FleetMember, FleetView
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.route_parameters import Admin, problems
 from gooseherd.control.assignments import user_of, users_of
 from gooseherd.domain.errors import NotFound, ProcessingDisabled, WorkerInUse
@@ -19,7 +20,7 @@ _ENDED = 50
 
 def fleet_routes(dependencies: Dependencies) -> APIRouter:
     """/fleet and what is below."""
-    router = APIRouter(tags=["operation"])
+    router = routes_under("operation")
 
     def there() -> Fleet:
         if dependencies.fleet is None:

@@ -12,7 +12,6 @@ from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.htsget.refusals import MEDIA_TYPE
 from gooseherd.api.htsget.ticket_request import Datatype
 from gooseherd.api.models.htsget import (
-    HtsgetRefusalView,
     Organization,
     ServiceInfo,
     ServiceType,
@@ -20,6 +19,7 @@ from gooseherd.api.models.htsget import (
     TicketView,
 )
 from gooseherd.api.models.jobs import Accepted
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest
 
@@ -48,7 +48,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     },
     307: {"description": "Still being made, ask again at Location"},
     **{
-        status: {"description": words, "model": HtsgetRefusalView, "content": _content("HtsgetRefusalView")}
+        status: {"description": words, "content": _content("HtsgetRefusalView")}
         for status, words in {
             400: "InvalidInput, InvalidRange or UnsupportedFormat",
             401: "InvalidAuthentication",
@@ -64,7 +64,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 def htsget_routes(dependencies: Dependencies) -> APIRouter:
     """/service-info and what is below /htsget."""
-    router = APIRouter(tags=["htsget"])
+    router = routes_under("htsget")
 
     @router.get("/service-info")
     async def service_info(context: CurrentRequest) -> ServiceInfo:

@@ -13,6 +13,7 @@ from gooseherd.api.event_streams import EventStreams
 from gooseherd.api.models.jobs import JobList, JobView, QueueView
 from gooseherd.api.models.response import StatusWord
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.private_work import as_seen, sees_job
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems, whose
@@ -35,7 +36,7 @@ from gooseherd.domain.states import Status, may
 
 def job_routes(dependencies: Dependencies, names: Names, streams: EventStreams) -> APIRouter:
     """The routes under /jobs, and /queue."""
-    router = APIRouter(tags=["jobs"])
+    router = routes_under("jobs")
 
     async def found(job_id: str, context: CurrentRequest) -> Job:
         job = await dependencies.jobs.get(JobId(job_id)) if job_id.isprintable() else None

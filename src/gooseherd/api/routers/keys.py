@@ -25,6 +25,7 @@ from gooseherd.api.models.keys import (
     TokenView,
 )
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import Admin, CurrentRequest, problems
 from gooseherd.domain.apikey import ApiKey, KeyId, NewKey, digest_of, make_text
@@ -42,7 +43,7 @@ _TAKEN: Final = re.compile(r"admin|[0-9a-fA-F.:/%]*[.:][0-9a-fA-F.:/%]*")
 
 def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, callers: Callers) -> APIRouter:
     """/keys, /tokens and /caller."""
-    router = APIRouter(tags=["access"])
+    router = routes_under("access")
 
     def store() -> KeyStore:
         if dependencies.keys is None:

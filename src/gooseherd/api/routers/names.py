@@ -9,6 +9,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.artifacts import NameList, NameView
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.pages import listing_page
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.domain.artifact import Kind, Manifest
@@ -17,7 +18,7 @@ from gooseherd.domain.source import SourceFile
 
 def name_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """/files/{dcc}/{local_id}/."""
-    router = APIRouter(tags=["artifacts"])
+    router = routes_under("artifacts")
 
     @router.get(
         "/files/{dcc}/{local_id}/",

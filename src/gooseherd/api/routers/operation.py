@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from gooseherd import telemetry
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.operation import Health, ServiceReadiness
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.route_parameters import CurrentRequest
 from gooseherd.domain.errors import GooseherdError
 
@@ -42,7 +43,7 @@ _ENTRY_POINTS = {
 
 def operation_routes(dependencies: Dependencies) -> APIRouter:
     """/healthz, /readyz, /metrics and /."""
-    router = APIRouter(tags=["operation"])
+    router = routes_under("operation")
 
     @router.get("/healthz")
     async def healthz() -> Health:

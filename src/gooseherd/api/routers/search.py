@@ -19,6 +19,7 @@ from gooseherd.api.describing import Describing
 from gooseherd.api.holding import HOPS, Client, client_of, next_query
 from gooseherd.api.models.search import FoundNameView, NameResults, PendingNames
 from gooseherd.api.name_search import MOST_RESULTS, ByteShares, FoundName, NameSearch
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.part_response import PartMissing
 from gooseherd.api.prepared_requests import PreparedRequest, retry_after
 from gooseherd.api.problems import NotReady
@@ -70,7 +71,7 @@ def search_routes(
     dependencies: Dependencies, catalog: Catalog, describing: Describing, retries: Retries
 ) -> APIRouter:
     """/search."""
-    router = APIRouter(tags=["search"])
+    router = routes_under("search")
     searching = _Searching(dependencies, catalog, describing, retries)
 
     @router.get(

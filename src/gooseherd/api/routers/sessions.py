@@ -14,6 +14,7 @@ from gooseherd.api.models.artifacts import PartReadiness
 from gooseherd.api.models.jobs import JobView
 from gooseherd.api.models.sessions import DispatchRequest, SessionList, SessionRequest, SessionView
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import Submitter, problems
 from gooseherd.control.sessions import Sessions, WantedSession
@@ -25,7 +26,7 @@ from gooseherd.domain.source import parse_dcc, parse_local_id
 
 def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /sessions."""
-    router = APIRouter(tags=["sessions"])
+    router = routes_under("sessions")
     describing = Describing(catalog, dependencies.sources)
 
     def there() -> Sessions:

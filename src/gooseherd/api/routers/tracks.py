@@ -12,6 +12,7 @@ from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.tracks import TrackView, ViewerWord
 from gooseherd.api.names import Names
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.api.tracks.gosling import gosling
 from gooseherd.api.tracks.igv import igv
@@ -39,7 +40,7 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
     """The routes under /tracks, and /hub.txt."""
-    router = APIRouter(tags=["tracks"])
+    router = routes_under("tracks")
     selecting = Selecting(dependencies.submissions, catalog, names)
 
     def shown(

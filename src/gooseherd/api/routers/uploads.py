@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.uploads import UploadList, UploadView
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.api.uploads import Uploads
@@ -40,7 +41,7 @@ Offset = Annotated[int, Header(ge=0, le=2**62, description="Where the bytes begi
 
 def upload_routes(dependencies: Dependencies) -> APIRouter:
     """The routes under /uploads."""
-    router = APIRouter(tags=["catalog"])
+    router = routes_under("catalog")
 
     def permitted(context: CurrentRequest) -> Uploads:
         """Raises UploadsDisabled, KeyRequired, ScopeRequired."""

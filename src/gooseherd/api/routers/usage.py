@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.usage import BudgetView, GroupWord, UsageView
+from gooseherd.api.openapi import routes_under
 from gooseherd.api.route_parameters import KeyOwner, problems
 from gooseherd.domain.caller import Credential, Scope
 from gooseherd.domain.errors import InvalidInput, ProcessingDisabled, ScopeRequired
@@ -34,7 +35,7 @@ _MOST_DAYS: Final = 3660
 
 def usage_routes(dependencies: Dependencies) -> APIRouter:
     """GET /usage."""
-    router = APIRouter(tags=["operation"])
+    router = routes_under("operation")
 
     @router.get("/usage", responses=problems(401, 403, 422, 503))
     async def usage(
