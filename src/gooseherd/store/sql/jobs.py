@@ -18,12 +18,13 @@ from gooseherd.domain.states import Status
 from gooseherd.store import edges
 from gooseherd.store.sql.database import Transaction, writing
 from gooseherd.store.sql.leases import JobHolding
+from gooseherd.store.sql.pending import PENDING_BY_AGE
 from gooseherd.store.sql.reading import load
 from gooseherd.store.sql.rows import new_job, to_job
 from gooseherd.store.sql.schema import job_requesters, jobs
 from gooseherd.store.sql.turns import in_turn, own_rank
 from gooseherd.store.sql.upserts import insert_if_absent, wait_for_job
-from gooseherd.store.sql.writing import ITS_ID, change, demands, end
+from gooseherd.store.sql.writing import ITS_ID, change, end
 
 _TRIES: Final = 16
 """How often the mutex may change hands between an insert that was refused and the look for who has it."""
@@ -43,8 +44,8 @@ _NEWEST_OTHER: Final = (
 
 _OLD: Final = (
     select(jobs.c.id, jobs.c.attempts)
-    .where(*demands(edges.EXPIRE), jobs.c.created_at < bindparam("b_before"))
-    .order_by(jobs.c.created_at, jobs.c.id)
+    .where(PENDING_BY_AGE, jobs.c.created_at < bindparam("b_before"))
+    .order_by(jobs.c.status, jobs.c.created_at, jobs.c.id)
     .with_for_update()
 )
 

@@ -8,9 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Integer, Select, bindparam, func, literal_column, select, tuple_
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import UnaryExpression
 
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import WorkflowKey
@@ -21,6 +18,7 @@ from gooseherd.domain.waiting import QueueDepth, Start
 from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.bookmarks import bookmark, read_bookmark
 from gooseherd.store.sql.database import Stored, Transaction, reading
+from gooseherd.store.sql.pending import IN_THE_QUEUE, PENDING, PENDING_BY_AGE
 from gooseherd.store.sql.rows import to_job
 from gooseherd.store.sql.schema import job_requesters, job_workers, jobs
 from gooseherd.store.sql.visible import only_visible
@@ -40,28 +38,6 @@ _AGES: Final = select(jobs.c.workflow_key, jobs.c.created_at, jobs.c.active, job
 
 _KEYS_AT_ONCE: Final = 400
 """Older SQLite takes 999 values in a statement."""
-
-_PENDING: Final = jobs.c.status == literal_column(f"'{Status.PENDING.value}'")
-
-
-class _Likely(UnaryExpression[bool]):
-    """A condition that many rows meet. SQLite, which keeps no counts, would look for them by it alone."""
-
-    inherit_cache = True
-
-
-@compiles(_Likely)
-def _plain(condition: _Likely, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(condition.element, **options)
-
-
-@compiles(_Likely, "sqlite")
-def _likely(condition: _Likely, compiler: SQLCompiler, **options: Any) -> str:
-    return f"likely({compiler.process(condition.element, **options)})"
-
-
-_IN_THE_QUEUE: Final = _Likely(_PENDING)
-"""Pending, found by an index of pending jobs and not by that of all statuses."""
 
 _LIMIT: Final = bindparam("b_limit", type_=Integer)
 
@@ -88,7 +64,7 @@ _RUNNING: Final = select(jobs.c.queued_for).where(_LEASED)
 
 _DUE: Final = (
     select(jobs)
-    .where(_IN_THE_QUEUE, jobs.c.not_before <= bindparam("b_now"))
+    .where(IN_THE_QUEUE, jobs.c.not_before <= bindparam("b_now"))
     .order_by(jobs.c.rank, jobs.c.id)
     .limit(_LIMIT)
 )
@@ -96,7 +72,7 @@ _DUE: Final = (
 _DUE_FOR: Final = (
     select(jobs)
     .where(
-        _PENDING,
+        PENDING,
         jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type),
         jobs.c.not_before <= bindparam("b_now"),
     )
@@ -107,7 +83,7 @@ _BEFORE: Final = (
     select(func.count())
     .select_from(jobs)
     .where(
-        _IN_THE_QUEUE,
+        IN_THE_QUEUE,
         tuple_(jobs.c.rank, jobs.c.id)
         < tuple_(bindparam("b_rank", type_=jobs.c.rank.type), bindparam("b_id", type_=jobs.c.id.type)),
         jobs.c.not_before <= bindparam("b_now"),
@@ -116,11 +92,13 @@ _BEFORE: Final = (
 
 _WAITING: Final = (
     select(jobs.c.queued_for, jobs.c.priority, func.count())
-    .where(_IN_THE_QUEUE)
+    .where(IN_THE_QUEUE)
     .group_by(jobs.c.queued_for, jobs.c.priority)
 )
 
-_OLDEST: Final = select(jobs.c.created_at).where(_PENDING).order_by(jobs.c.created_at).limit(1)
+_OLDEST: Final = (
+    select(jobs.c.created_at).where(PENDING_BY_AGE).order_by(jobs.c.status, jobs.c.created_at).limit(1)
+)
 
 _STARTS: Final = (
     select(jobs.c.queued_for, jobs.c.enqueued_at, jobs.c.started_at)
@@ -144,7 +122,9 @@ _COUNT_PENDING_OF: Final = select(func.count()).select_from(_PENDING_OF.subquery
 
 _QUEUED_FOR: Final = (
     select(jobs.c.rank)
-    .where(_PENDING, jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type))
+    .where(PENDING, jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type))
+    # In the order of their index: PostgreSQL would look for them in the whole queue.
+    .order_by(jobs.c.priority, jobs.c.rank)
     .limit(_LIMIT)
 )
 _COUNT_QUEUED_FOR: Final = select(func.count()).select_from(_QUEUED_FOR.subquery("counted"))

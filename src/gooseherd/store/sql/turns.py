@@ -5,27 +5,32 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, select, tuple_
 
 from gooseherd.domain.job import Requester
 from gooseherd.domain.queueing import Priority, next_rank
-from gooseherd.domain.states import Status
 from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
+from gooseherd.store.sql.pending import IN_THE_QUEUE
 from gooseherd.store.sql.schema import jobs
 
 _ITS: Final = jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type)
 
 _LAST: Final = (
-    # Not max(): without statistics of the table PostgreSQL expects one row and reads all that there are.
-    select(jobs.c.rank)
+    # The last pending job up to there, whosever it is: only one index has that order. For the requester's
+    # greatest rank PostgreSQL reads all they have when it has no statistics, and when it has some, perhaps
+    # the whole queue by rank.
+    select(jobs.c.queued_for, jobs.c.priority, jobs.c.rank)
     .where(
-        jobs.c.status == literal_column(f"'{Status.PENDING.value}'"),
-        _ITS,
-        jobs.c.priority == bindparam("b_priority", type_=jobs.c.priority.type),
+        IN_THE_QUEUE,
+        tuple_(jobs.c.queued_for, jobs.c.priority)
+        <= tuple_(
+            bindparam("b_for", type_=jobs.c.queued_for.type),
+            bindparam("b_priority", type_=jobs.c.priority.type),
+        ),
     )
-    .order_by(jobs.c.rank.desc())
+    .order_by(jobs.c.queued_for.desc(), jobs.c.priority.desc(), jobs.c.rank.desc())
     .limit(1)
 )
 
@@ -53,8 +58,9 @@ def in_turn(tx: Transaction, requester: Requester) -> None:
 
 def own_rank(tx: Transaction, requester: Requester, priority: Priority, now: datetime) -> int:
     """The place in the queue that the requester's next job of that priority gets."""
-    last = tx.connection.scalar(_LAST, {"b_for": requester, "b_priority": int(priority)})
-    return next_rank(priority, now, last)
+    last = tx.connection.execute(_LAST, {"b_for": requester, "b_priority": int(priority)}).one_or_none()
+    own = last is not None and (last.queued_for, last.priority) == (storable(requester), int(priority))
+    return next_rank(priority, now, last.rank if last is not None and own else None)
 
 
 def free_slot(tx: Transaction, requester: Requester, limit: int) -> int | None:
