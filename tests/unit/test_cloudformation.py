@@ -314,6 +314,45 @@ def test_behind_cloudfront_nobody_else_reaches_the_load_balancer() -> None:
         assert rule["SourcePrefixListId"]["Fn::If"][:2] == ["HasPrefixList", {"Ref": "IngressPrefixList"}]
 
 
+def test_a_security_group_names_a_prefix_list_in_one_rule_at_most() -> None:
+    """CloudFront's weighs 55 of the 60 rules that a group may have by default."""
+    groups = {
+        name: resource["Properties"]["SecurityGroupIngress"]
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::EC2::SecurityGroup"
+    }
+    naming = {
+        name: [rule for rule in rules if "SourcePrefixListId" in rule] for name, rules in groups.items()
+    }
+    assert {name: len(rules) for name, rules in naming.items() if rules} == {"LoadBalancerGroup": 1}
+    (rule,) = naming["LoadBalancerGroup"]
+    ports = {
+        port
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::ElasticLoadBalancingV2::Listener"
+        for port in numbers(resource["Properties"]["Port"])
+    }
+    assert (rule["FromPort"], rule["ToPort"]) == (min(ports), max(ports))
+
+
+def numbers(value: Any) -> set[int]:
+    """Those that a property may have under any condition."""
+    return {value} if isinstance(value, int) else {one for one in value["Fn::If"][1:] if isinstance(one, int)}
+
+
+def test_a_name_of_cloudfront_needs_a_certificate() -> None:
+    given = {
+        "Cdn": "true",
+        "Hostname": "origin.example.org",
+        "CertificateArn": "arn:aws:acm:…",
+        "IngressPrefixList": "pl-0123",
+        "CdnHostname": "files.example.org",
+    }
+    (refused,) = refusals(**given)
+    assert "CdnCertificateArn" in refused
+    assert refusals(**given, CdnCertificateArn="arn:aws:acm:us-east-1:…") == []
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_secrets_are_those_that_the_execution_role_may_read(task: str) -> None:
     assert definition(task)["ExecutionRoleArn"] == {
