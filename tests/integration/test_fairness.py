@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from gooseherd.domain.attempt import AttemptId, Event, EventKind
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.ports.fleet import Capacity
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.storage.memory import MemoryCache
@@ -134,6 +136,60 @@ async def test_a_third_file_starts_next_beside_500_files_of_one_and_500_slow_one
     positions = [place.position for place in told.values() if place is not None]
     assert positions[0] <= WORKERS
     assert max(positions) < FILES
+
+
+class ManyWorkers(FleetDouble, WorkersDouble):
+    """A hundred; the attempts on them go on."""
+
+    def __init__(self, launch_seconds: float) -> None:
+        machine: Machine = {}
+        FleetDouble.__init__(self, machine, max_workers=100)
+        WorkersDouble.__init__(self, machine, self._script)
+        self._launch_seconds = launch_seconds
+
+    def capacity(self) -> Capacity:
+        return Capacity(self._launch_seconds)
+
+    async def _script(self, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        yield Event(1, EventKind.ACCEPTED, 0.0)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("launch_seconds", [0.0, 60.0])
+async def test_with_more_free_workers_than_jobs_that_fit_a_pass_leases_them_and_ends(
+    tmp_path: Path, launch_seconds: float
+) -> None:
+    """Whoever is at the limit was passed over, and the rest of the queue read again and again."""
+    database = await open_sqlite(tmp_path / "store.sqlite", setting="X")
+    jobs, fleet, wakeups = SqlJobs(database), ManyWorkers(launch_seconds), Wakeups()
+    minutes = timedelta(minutes=10)
+    executions = Executions(
+        jobs=jobs,
+        fleet=fleet,
+        workers=fleet,
+        cache=MemoryCache(),
+        finalizers=Finalizers(),
+        wakeups=wakeups,
+        owner=Owner("one"),
+        timing=Timing(lease=minutes, heartbeat=minutes, attempt_cap=minutes, silence=minutes),
+        bounds=AttemptBounds(1 << 30, 1 << 30, "build"),
+    )
+    dispatcher = Dispatcher(
+        jobs=jobs, fleet=fleet, executions=executions, wakeups=wakeups, running_limit=8, tick_seconds=60
+    )
+    await submit(jobs, MANY, 20, Priority.INTERACTIVE)
+    for number in range(40):
+        await submit(jobs, Requester(f"other-{number:02}"), 1, Priority.INTERACTIVE)
+    try:
+        for _ in range(2):  # The second one does not look as far into the queue.
+            async with asyncio.timeout(60):
+                await dispatcher.loop.run_once()
+        running = Counter(job.queued_for for job in await jobs.at_work())
+    finally:
+        await executions.drain(0)
+        await database.close()
+    assert running.pop(MANY) == 8
+    assert list(running.values()) == [1] * 40
 
 
 async def test_who_polls_for_a_job_does_not_count_the_queue(tmp_path: Path) -> None:

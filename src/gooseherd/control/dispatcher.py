@@ -19,7 +19,8 @@ from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.worker_size import WorkerSize
 
 _LOOK_AHEAD = 32
-"""Pending jobs read at once; more when a requester at the limit would hide the ones behind."""
+"""Pending jobs read at once, or one for each slot; more when a requester at the limit would hide the ones
+behind."""
 
 _FAR_AHEAD = 512
 """Pending jobs read now and then, to see how many workers a batch is worth: as many as may wait of it."""
@@ -156,9 +157,13 @@ class Dispatcher:
         supply = None
         if slots > 0 and capacity.launch_seconds:
             due, running, supply = await self._due_with_supply(capacity, slots, outside, seats)
-        elif slots > 0 and (due := [*outside, *await self._jobs.due(_LOOK_AHEAD, seats.keys())]):
-            running = await self._jobs.running_by_requester()
-            due = await self._due_in_turn(due, running, slots, seats.keys())
+        elif slots > 0:
+            look_ahead = max(_LOOK_AHEAD, slots)
+            page = await self._jobs.due(look_ahead, seats.keys())
+            if due := [*outside, *page]:
+                running = await self._jobs.running_by_requester()
+                more = len(page) >= look_ahead
+                due = await self._due_in_turn(due, running, slots, seats.keys(), more=more)
         return DispatchSnapshot(
             supply=supply,
             sizes={} if supply is None else {job.job_id: self._size(job) for job in due},
@@ -182,19 +187,20 @@ class Dispatcher:
         now = await self._jobs.now()
         pause = timedelta(seconds=_FAR_PAUSE_PER_LAUNCH * capacity.launch_seconds)
         far = self._looked_far_at is None or now - self._looked_far_at >= pause
-        look_ahead = _FAR_AHEAD if far else _LOOK_AHEAD
+        look_ahead = max(_FAR_AHEAD if far else _LOOK_AHEAD, slots)
         page = await self._jobs.due(look_ahead, seats.keys())
         if far and page:
             self._looked_far_at = now
         idle = any(worker.idle_seconds is not None for worker in capacity.workers)
+        more = len(page) >= look_ahead
         if not (due := [*outside, *page]) and not idle:
             return (), {}, None
         at_work = await self._jobs.at_work()
         running = Counter(job.queued_for for job in at_work)
         if due:
-            due = list(await self._due_in_turn(due, running, slots, seats.keys()))
+            due = list(await self._due_in_turn(due, running, slots, seats.keys(), more=more))
         workers = forecasts(capacity, at_work, now, self._size)
-        return due, running, Supply(capacity.launch_seconds, workers, now, far or len(page) < look_ahead)
+        return due, running, Supply(capacity.launch_seconds, workers, now, far or not more)
 
     def _size(self, job: Job) -> WorkerSize:
         return self._fleet.size_for(worker_need(job))
@@ -219,22 +225,33 @@ class Dispatcher:
         running: Mapping[Requester, int],
         slots: int,
         with_session: Collection[Requester],
+        *,
+        more: bool,
     ) -> Sequence[Job]:
-        """In queue order, enough for all slots although some requesters are passed over at their limit."""
+        """In queue order, enough for all slots although some requesters are passed over at their limit.
+
+        `more`: the queue goes on behind the `first`.
+        """
         due = {job.job_id: job for job in first}
-        page = first
-        while len(page) >= _LOOK_AHEAD:
-            wanted = Counter(running) + Counter(job.queued_for for job in due.values())
-            passed_over = {requester for requester, jobs in wanted.items() if jobs >= self._running_limit}
+        look_ahead = max(_LOOK_AHEAD, slots)
+        while more:
             takes = Counter(job.queued_for for job in due.values())
+            passed_over = {
+                requester
+                for requester, jobs in (Counter(running) + takes).items()
+                if jobs >= self._running_limit
+            }
             fitting = sum(
                 min(jobs, max(self._running_limit - running.get(requester, 0), 0))
                 for requester, jobs in takes.items()
             )
             if fitting >= slots or not passed_over:
                 break
-            page = await self._jobs.due(_LOOK_AHEAD, passed_over | set(with_session))
-            due |= {job.job_id: job for job in page}
+            page = await self._jobs.due(look_ahead, passed_over | set(with_session))
+            found = {job.job_id: job for job in page if job.job_id not in due}
+            # Nobody reached the limit since the page before, so this one is the same, and so would be the next.
+            more = bool(found) and len(page) >= look_ahead
+            due |= found
         return sorted(due.values(), key=lambda job: (job.rank, job.job_id))
 
     async def _act(self, action: Action) -> None:
