@@ -249,7 +249,7 @@ class Dispatcher:
                 break
             page = await self._jobs.due(look_ahead, passed_over | set(with_session))
             found = {job.job_id: job for job in page if job.job_id not in due}
-            # Nobody reached the limit since the page before, so this one is the same, and so would be the next.
+            # Nobody reached the limit since the page before: it is the same, and so would be the next.
             more = bool(found) and len(page) >= look_ahead
             due |= found
         return sorted(due.values(), key=lambda job: (job.rank, job.job_id))
