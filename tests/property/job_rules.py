@@ -382,6 +382,16 @@ class JobRules(StoreMachine):
 
     # -- what always holds -------------------------------------------------------------------
 
+    @rule(who=WHO, at_most=st.integers(1, 3))
+    def count_who_waits(self, who, at_most):
+        pending = [job for job in self.known.values() if job.status is Status.PENDING]
+        waits_for = sum(who in job.requesters for job in pending)
+        turns = sum(job.queued_for == who for job in pending)
+        assert self.run(self.jobs.pending_of(who, at_most)) == min(waits_for, at_most)
+        assert self.run(self.jobs.queued_for(who, at_most)) == min(turns, at_most)
+        waiting = Counter((job.queued_for, job.priority) for job in pending)
+        assert self.run(self.jobs.queue_depth()).pending == waiting
+
     @invariant()
     def the_store_is_as_the_model_says(self):
         documents = self.run(self.store.records())
