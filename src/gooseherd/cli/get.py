@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,6 +12,15 @@ from gooseherd.cli.connection import connect, split_name
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 from gooseherd.cli.output import Output, output_of
 from gooseherd.cli.retrieval import Retrieval
+from gooseherd.domain.artifact import Kind
+
+
+class RegionPart(StrEnum):
+    """Parts beside the data that are read by region."""
+
+    ANNOTATION = Kind.ANNOTATION
+    SECOND_END = Kind.SECOND_END
+    DENSITY = Kind.DENSITY
 
 
 def get(
@@ -35,7 +45,15 @@ def get(
         bool, typer.Option("--density", help="Also how many records lie where, a bigWig beside the data.")
     ] = False,
     region: Annotated[
-        str | None, typer.Option(metavar="CHR:A-B", help="Only the records of a region, as lines.")
+        str | None,
+        typer.Option(
+            metavar="CHR:A-B",
+            help="Only what lies in a region, as lines: records, values of a bigWig, letters.",
+        ),
+    ] = None,
+    part: Annotated[
+        RegionPart | None,
+        typer.Option("--part", help="With --region: of another part than the data.", show_choices=True),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The bytes as upstream has them.")] = False,
     retry: Annotated[
@@ -55,7 +73,7 @@ def get(
     def command() -> None:
         dcc, local_id = split_name(name)
         data_out, beside = output_of(out, "--out"), output_of(index_out, "--index-out")
-        _check_options(data_out, beside, region=region, raw=raw, density=density, as_json=as_json)
+        _check_options(data_out, beside, region=region, part=part, raw=raw, density=density, as_json=as_json)
         with connect(url, api_key, state_dir) as client:
             retrieval = Retrieval(client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=as_json)
             if no_wait and (job := retrieval.job_under_way()):
@@ -65,7 +83,7 @@ def get(
                     print_status(f"being made; follow it with: gooseherd jobs watch {job}")
                     print(job)
             elif region:
-                retrieval.write_region(region, data_out, as_json=as_json)
+                retrieval.write_region(region, data_out, part=Kind(part or Kind.DATA), as_json=as_json)
             else:
                 retrieval.write_all(data_out, beside, density=density, as_json=as_json)
 
@@ -77,6 +95,7 @@ def _check_options(
     index_out: Output | None,
     *,
     region: str | None,
+    part: RegionPart | None,
     raw: bool,
     density: bool,
     as_json: bool,
@@ -87,6 +106,8 @@ def _check_options(
         raise CommandError(Exit.USAGE, "--json and the bytes both want standard output: name a file with -o")
     if out and index_out and not out.folder and out == index_out:
         raise CommandError(Exit.USAGE, "data and index cannot both go to one place")
+    if part and not region:
+        raise CommandError(Exit.USAGE, "--part is for --region: without it all parts are brought")
     if region and raw:
         raise CommandError(Exit.USAGE, "--raw has no index to find a region with")
     if region and index_out:

@@ -84,6 +84,12 @@ def run(command: Callable[[], None], *, as_json: bool) -> int:
         return _end(error, as_json=as_json)
     except GooseherdError as error:
         return _end(_command_error(error), as_json=as_json)
+    except ImportError as error:
+        from gooseherd.client.libraries import LibraryMissing
+
+        if not isinstance(error, LibraryMissing):
+            raise
+        return _end(CommandError(Exit.NOT_THERE, str(error)), as_json=as_json)
     except KeyboardInterrupt:
         print_status("interrupted")
         return Exit.INTERRUPTED

@@ -15,7 +15,6 @@ from gooseherd.domain.artifact import OWN_ADDRESS, Kind
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient, ReadyPart
-    from gooseherd.domain.formats import Format
 
 
 class Retrieval:
@@ -110,24 +109,18 @@ class Retrieval:
         except Refused:
             return {}
 
-    def write_region(self, text: str, out: Output | None, *, as_json: bool) -> None:
-        from gooseherd.domain.formats import Family
+    def write_region(self, text: str, out: Output | None, *, part: Kind, as_json: bool) -> None:
+        from gooseherd.client.region_calls import check_has_records
+        from gooseherd.domain.formats import resolve
         from gooseherd.domain.region import parse_region
 
         wanted = parse_region(text)
-        file_format = self._format()
-        data = self._ready()
-        index, blocks = self._part(Kind.INDEX), None
-        if file_format.family is Family.SEQUENCES:
-            blocks = self._part(Kind.GZI)
-        if index is None:
-            raise CommandError(
-                Exit.USAGE, f"{file_format.name} files have no index, so no regions; leave out --region"
-            )
-        if blocks is not None:
-            lines = self._client.read_sequence(data, index, blocks, wanted)
-        else:
-            lines = self._client.read_region(data, index, wanted)
+        # Before anything is made of it.
+        check_has_records(resolve(str(self._client.file(self._dcc, self._local_id).get("file_format"))))
+        self._ready(part)
+        lines = self._client.records(
+            self._dcc, self._local_id, wanted, part=part, timeout_seconds=self._timeout
+        )
         if as_json and (out is None or out.path is None):
             emit_list({"region": str(wanted)}, "records", (_printable(line) for line in lines))
             return
@@ -139,16 +132,7 @@ class Retrieval:
         if as_json and out:
             emit({"region": str(wanted), "path": str(out.path), "count": count})
 
-    def _format(self) -> Format:
-        from gooseherd.domain.formats import Family, resolve
-
-        name = str(self._client.file(self._dcc, self._local_id).get("file_format"))
-        found = resolve(name)
-        if found is None or found.family not in {Family.ALIGNMENTS, Family.INTERVALS, Family.SEQUENCES}:
-            raise CommandError(Exit.USAGE, f"{name} files have no index, so no regions; leave out --region")
-        return found
-
-    def _ready(self) -> ReadyPart:
+    def _ready(self, kind: Kind = Kind.DATA) -> ReadyPart:
         from gooseherd.client import JobEnded, Refused
 
         def on_job(job: Mapping[str, Any]) -> None:
@@ -160,6 +144,7 @@ class Retrieval:
                 return self._client.ready(
                     self._dcc,
                     self._local_id,
+                    kind=kind,
                     raw=self._raw,
                     retry=self._retry,
                     timeout_seconds=self._timeout,

@@ -8,12 +8,12 @@ import httpx
 
 from gooseherd.client.endpoint import Endpoint, endpoint_of
 from gooseherd.client.fleet_calls import FleetCalls
-from gooseherd.client.library_calls import LibraryCalls
+from gooseherd.client.region_calls import RegionCalls
 from gooseherd.client.transports import AsyncTransport, Transport
 from gooseherd.client.upload_calls import UploadCalls
 
 
-class AllCalls(LibraryCalls, UploadCalls, FleetCalls):
+class AllCalls(RegionCalls, UploadCalls, FleetCalls):
     """The whole HTTP contract, on whichever transport."""
 
     def __init__(self, endpoint: Endpoint, transport: Transport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,14 +9,12 @@ from typing import BinaryIO
 import httpx
 
 from gooseherd.client import reading, sequences, transfer
-from gooseherd.client.deadline import Deadline
 from gooseherd.client.errors import UnexpectedResponse
 from gooseherd.client.parts import ReadyPart, data_path, index_path
-from gooseherd.client.ready_calls import OnJob, ReadyCalls
-from gooseherd.domain.artifact import Kind
+from gooseherd.client.ready_calls import ReadyCalls
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import InvalidInput
-from gooseherd.domain.region import Region, parse_region
+from gooseherd.domain.region import Region
 
 
 class ByteCalls(ReadyCalls):
@@ -58,41 +55,8 @@ class ByteCalls(ReadyCalls):
 
         return await self.transport.work(read)
 
-    async def records(
-        self,
-        dcc: str,
-        local_id: str,
-        region: Region | str,
-        *,
-        retry: bool = False,
-        timeout_seconds: float | None = None,
-        on_job: OnJob | None = None,
-    ) -> AsyncGenerator[str, None]:
-        """The records that overlap `region`, one line each, once data and index are ready (see `ready`).
-
-        SAM for alignments, else the text line. Read by byte ranges as the iterator advances, in
-        bounded memory; closing it closes the connection.
-
-        Raises:
-            InvalidInput: no region can be read from the text, or the file has no such contig.
-            Missing: the file has no index.
-            UnexpectedResponse: data and index cannot be read together.
-            Changed: the file was replaced while it was read.
-        """
-        wanted = parse_region(region) if isinstance(region, str) else region
-        deadline = Deadline(timeout_seconds)
-        data = await self.ready(
-            dcc, local_id, retry=retry, timeout_seconds=deadline.remaining_or_none, on_job=on_job
-        )
-        index = await self.ready(
-            dcc, local_id, kind=Kind.INDEX, timeout_seconds=deadline.remaining_or_none, on_job=on_job
-        )
-        async with contextlib.aclosing(self.read_region(data, index, wanted)) as lines:
-            async for line in lines:
-                yield line
-
     def read_region(self, data: ReadyPart, index: ReadyPart, region: Region) -> AsyncGenerator[str, None]:
-        """`records` of parts that are ready."""
+        """The records that overlap `region` of parts that are ready: sorted lines or a BAM, and its index."""
 
         def lines(http: httpx.Client) -> Iterator[str]:
             return reading.read_region(http, data.url, index.url, region, _version(data))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,14 +25,24 @@ from gooseherd.client.libraries import LibraryMissing, library
 from gooseherd.client.parts import ReadyPart, file_path
 from gooseherd.client.range_file import range_file
 from gooseherd.client.ready_calls import OnJob
+from gooseherd.client.signals import read_values
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.bbi import Value
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Format
 from gooseherd.domain.region import Region, parse_region
 
 _INDEXED = (Kind.DATA, Kind.INDEX, Kind.GZI)
 _TABLES = {formats.CSV: ",", formats.TSV: "\t"}
+_OTHERWISE = {
+    formats.TWOBIT: "records() has its letters",
+    formats.HIC: "hic-straw reads its address",
+    formats.COOL: "cooler reads it when it is downloaded",
+    formats.MCOOL: "cooler reads it when it is downloaded",
+    formats.CSV: "frame() has it as a table",
+    formats.TSV: "frame() has it as a table",
+}
 
 
 class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
@@ -83,7 +94,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         columns are the format's. A bigWig's have the `value`. A CSV or TSV comes whole, without a region.
 
         Raises:
-            LibraryMissing: the library is not installed: pip install 'gooseherd[frames]'.
+            LibraryMissing: the library is not installed: pip install 'gooseherd[frames]'; libcurl for a CRAM.
             InvalidInput: the region cannot be read, or the format has no table.
         """
         wanted = parse_region(region) if isinstance(region, str) else region
@@ -91,6 +102,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         name, parts = await self._parts(dcc, local_id, (Kind.DATA, Kind.INDEX), deadline, on_job)
         format_ = formats.from_filename(name)
         data, index = parts[Kind.DATA], parts.get(Kind.INDEX)
+        cram = await self.open(dcc, local_id) if format_ is formats.CRAM and wanted is not None else None
 
         def made(http: httpx.Client) -> Any:
             if format_ in _TABLES and wanted is None:
@@ -98,8 +110,11 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
             if wanted is None:
                 raise InvalidInput("region", "name one, such as chr1:1-1000: only a CSV or TSV comes whole")
             if format_ is formats.BIGWIG:
+                values = read_values(self.endpoint, data, wanted)
+                return frames.frame_of(kind, _signal(wanted.contig, values))
+            if cram is not None:
                 return frames.frame_of(
-                    kind, _signal(library("pybigtools"), range_file(self.endpoint, data), wanted)
+                    kind, frames.table_of(formats.CRAM, lines_of_reads(cram, data.url, wanted))
                 )
             if format_ is None or index is None:
                 raise InvalidInput("format", f"records of {name} cannot be had by region")
@@ -206,18 +221,31 @@ def _pysam(http: httpx.Client, format_: Format | None, address: str, parts: Mapp
             ) from None
         finally:
             pysam.set_verbosity(verbosity)
-    raise InvalidInput("format", f"there is no library here for {format_.name if format_ else 'it'}")
+    problem = f"there is no library here for {format_.name if format_ else 'it'}"
+    raise InvalidInput("format", f"{problem}: {_OTHERWISE[format_]}" if format_ in _OTHERWISE else problem)
 
 
-def _signal(pybigtools: Any, file: io.BufferedReader, region: Region) -> frames.Table:
-    with pybigtools.open(file) as signal:
-        lengths = signal.chroms()
-        if region.contig not in lengths:
-            raise InvalidInput("region", f"no contig {region.contig!r}")
-        stop = lengths[region.contig] if region.end is None else min(region.end, lengths[region.contig])
-        rows = list(signal.records(region.contig, region.start, stop)) if region.start < stop else []
+def lines_of_reads(file: Any, address: str, region: Region) -> Iterator[str]:
+    """SAM of an opened CRAM, which is closed then: its decoder, and finding its reference, are htslib's.
+
+    Raises:
+        InvalidInput: the file has no such contig.
+        UnexpectedResponse: htslib cannot read it.
+    """
+    with contextlib.closing(file):
+        if region.contig not in file.references:
+            raise reading.no_contig(region, list(file.references[:9]))
+        try:
+            for read in file.fetch(region.contig, region.start, region.end):
+                yield read.to_string()
+        except (OSError, ValueError) as error:
+            raise UnexpectedResponse(address, f"htslib cannot read it: {error}") from None
+
+
+def _signal(contig: str, values: Iterator[Value]) -> frames.Table:
+    rows = list(values)
     return {
-        "chrom": [region.contig] * len(rows),
+        "chrom": [contig] * len(rows),
         "start": [row[0] for row in rows],
         "end": [row[1] for row in rows],
         "value": [row[2] for row in rows],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final
 
 import httpx
@@ -109,9 +109,13 @@ def _position(names: list[bytes], region: Region) -> int:
     try:
         return names.index(region.contig.encode("utf-8", "surrogateescape"))
     except ValueError:
-        some = ", ".join(name.decode("utf-8", "replace") for name in names[:8])
-        some += ", …" if len(names) > 8 else ""
-        raise InvalidInput("region", f"no contig {region.contig!r}; there are: {some or 'none'}") from None
+        raise no_contig(region, [name.decode("utf-8", "replace") for name in names[:9]]) from None
+
+
+def no_contig(region: Region, names: Sequence[str]) -> InvalidInput:
+    """What to raise when a file has no such contig; `names` are some of those that it has."""
+    some = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    return InvalidInput("region", f"no contig {region.contig!r}; there are: {some or 'none'}")
 
 
 class _Bounded(io.BytesIO):

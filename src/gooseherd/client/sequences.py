@@ -6,8 +6,9 @@ FAI says at which place of the text a base is (samtools-faidx(5)), GZI in which 
 from __future__ import annotations
 
 import bisect
+import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import httpx
@@ -55,7 +56,7 @@ def read_sequence(
     try:
         sequence = _sequence(index_bytes(http, fai_url), region.contig)
         end = sequence.length if region.end is None else min(region.end, sequence.length)
-        yield f">{region}"
+        yield title(region)
         if region.start >= end:
             return
         blocks = [(0, 0), *_PLACE.iter_unpack(index_bytes(http, gzi_url)[8:])]
@@ -63,17 +64,27 @@ def read_sequence(
             _virtual(blocks, sequence.place(region.start)), _virtual(blocks, sequence.place(end - 1) + 1)
         )
         file = BlockFile(http, data_url, data, data.size)
-        line = ""
-        for inflated in file.chunks([chunk]):
-            for text in inflated:
-                line += text.replace(b"\n", b"").decode("latin-1")
-                while len(line) >= _LINE:
-                    yield line[:_LINE]
-                    line = line[_LINE:]
-        if line:
-            yield line
+        inflated = itertools.chain.from_iterable(file.chunks([chunk]))
+        yield from wrapped(text.replace(b"\n", b"").decode("latin-1") for text in inflated)
     except (ValueError, struct.error) as error:
         raise UnexpectedResponse(data_url, f"not readable with its indexes: {error}") from error
+
+
+def title(region: Region) -> str:
+    """The line above the letters."""
+    return f">{region}"
+
+
+def wrapped(stretches: Iterable[str]) -> Iterator[str]:
+    """Letters that follow each other as lines of FASTA."""
+    line = ""
+    for letters in stretches:
+        line += letters
+        whole = len(line) - len(line) % _LINE
+        yield from (line[at : at + _LINE] for at in range(0, whole, _LINE))
+        line = line[whole:]
+    if line:
+        yield line
 
 
 def _sequence(fai: bytes, name: str) -> _Sequence:

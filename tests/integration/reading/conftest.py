@@ -16,13 +16,16 @@ from gooseherd.domain.errors import RangeNotSatisfiable
 
 
 class Origin(ThreadingHTTPServer):
-    """`objects` by path. `before` runs before each answer to GET and may change them."""
+    """`objects` by path with its query, `names` of some of them. `before` runs before each answer to GET and
+    may change them.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Respond)
         self.objects: dict[str, bytes] = {}
+        self.names: dict[str, str] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.sent = 0
         self.before: Callable[[str, str | None], None] = lambda path, wanted: None
@@ -66,6 +69,8 @@ class _Respond(BaseHTTPRequestHandler):
         if self.headers.get("If-Range", etag) != etag:
             wanted = None
         status, headers = 200, {"ETag": etag}
+        if self.path in origin.names:
+            headers["Content-Disposition"] = f'attachment; filename="{origin.names[self.path]}"'
         try:
             ranges = parse_range(wanted, len(content))
         except RangeNotSatisfiable:
@@ -99,6 +104,7 @@ def _origin() -> Iterator[Origin]:
 @pytest.fixture
 def origin(_origin: Origin) -> Origin:
     _origin.objects.clear()
+    _origin.names.clear()
     _origin.asked.clear()
     _origin.sent, _origin.breaks_after, _origin.ignores_ranges = 0, None, False
     _origin.before = lambda path, wanted: None
