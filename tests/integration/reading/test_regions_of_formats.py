@@ -111,7 +111,7 @@ def float32(text: str) -> float:
 def test_a_small_region_of_a_large_bigwig_costs_few_bytes(
     origin: Any, client: GooseherdClient, tmp_path: Path
 ) -> None:
-    data = written(tmp_path / "x.bw", lambda file: [bed_graph(file)])
+    data = written(tmp_path / "x.bw", bed_graph)
     serve(origin, data + bytes(1 << 24), "x.bw")
     origin.sent = 0
     assert len(list(client.records("d", "f", "c1:1000001-1000100"))) == 2
