@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from sqlalchemy import event
 
 from gooseherd.control.active_jobs import ActiveJobs
+from gooseherd.control.limited_claims import Count
 from gooseherd.domain import formats
+from gooseherd.domain.errors import LimitReached
 from gooseherd.domain.job import JobId, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
@@ -58,35 +61,48 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
 async def test_far_from_the_limit_they_are_counted_once_a_second(town: Town) -> None:
     active = ActiveJobs(town.jobs, 5000, lambda: town.seconds)
     await town.submit("a")
-    assert [await active.count() for _ in range(9)] == [1] * 9
+    for _ in range(9):
+        async with active.claiming(await active.counted()):
+            pass
     assert town.counted == 1
-    await town.submit("b")  # another process's
     town.seconds = 2.0
-    assert (await active.count(), town.counted) == (2, 2)
+    await active.counted()
+    assert town.counted == 2
 
 
-async def test_what_this_process_has_submitted_since_is_counted_at_once(town: Town) -> None:
+async def test_far_from_the_limit_nobody_waits_for_anothers_claim(town: Town) -> None:
     active = ActiveJobs(town.jobs, 5000, lambda: town.seconds)
-    assert await active.count() == 0
-    await town.submit("a")
-    active.added()
-    assert (await active.count(), town.counted) == (1, 1)
+    first, second = await active.counted(), await active.counted()
+    async with active.claiming(first), asyncio.timeout(30), active.claiming(second):
+        pass
+
+
+async def test_what_this_process_claims_brings_it_near_the_limit_at_once(town: Town) -> None:
+    active = ActiveJobs(town.jobs, 1002, lambda: town.seconds)
+    assert await active.counted() is None
+    async with active.claiming(None), active.claiming(None):
+        assert await active.counted() == Count(0, 0)  # they are under way
+    assert await active.counted() == Count(0, 0)
     town.seconds = 2.0
-    assert await active.count() == 1
+    assert await active.counted() is None  # nothing came of them
 
 
 async def test_near_the_limit_others_jobs_are_counted_at_once(town: Town) -> None:
     active = ActiveJobs(town.jobs, 1002, lambda: town.seconds)
     await town.submit("a")
     await town.submit("b")
-    assert await active.count() == 2
+    assert await active.counted() == Count(2, 0)
     await town.submit("c")  # another process's
-    assert await active.count() == 3
+    assert await active.counted() == Count(3, 0)
 
 
 async def test_a_limit_that_is_smaller_than_what_comes_in_a_second_is_always_exact(town: Town) -> None:
     active = ActiveJobs(town.jobs, 3, lambda: town.seconds)
-    for number, name in enumerate("abc"):
-        assert await active.count() == number
-        await town.submit(name)
-    assert await active.count() == 3
+    before = await active.counted()
+    for name in "abc":
+        async with active.claiming(before):
+            await town.submit(name)
+    with pytest.raises(LimitReached):
+        async with active.claiming(before):
+            await town.submit("one too many")
+    assert sum((await town.jobs.counts()).values()) == 3

@@ -11,17 +11,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from gooseherd import telemetry, tracing
 from gooseherd.control.active_jobs import ActiveJobs
 from gooseherd.control.budgets import Budgets
 from gooseherd.control.job_watch import JobWatch, JobWatches
+from gooseherd.control.limited_claims import LimitedClaims
 from gooseherd.control.manifest_verification import verify_published
 from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.errors import (
     AlreadyFailed,
-    LimitReached,
     NewerJob,
     NoSuchPart,
     NotFound,
@@ -74,7 +75,10 @@ class Recipes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SubmissionLimits:
-    """Explicit answers instead of an endless queue. Attaching to a live job is always allowed."""
+    """Explicit answers instead of an endless queue. Attaching to a live job is always allowed.
+
+    They hold when many submit at once: by N processes each is exceeded by N-1 at most.
+    """
 
     active_jobs: int
     pending_per_requester: int
@@ -104,6 +108,7 @@ class Submissions:
         self._recipes = recipes
         self._limits = limits
         self._active = ActiveJobs(jobs, limits.active_jobs, clock)
+        self._pending: WeakValueDictionary[Requester, LimitedClaims] = WeakValueDictionary()
         self._wakeups = wakeups
         self._new_id = new_id
         self._poll_seconds = poll_seconds
@@ -245,10 +250,9 @@ class Submissions:
         if job is not None:
             return Claim(job, created=False)
         # Each is a round trip, and somebody waits.
-        last, active, pending = await asyncio.gather(
-            self._jobs.latest(key),
-            self._active.count(),
-            self._jobs.pending_of(requester, self._limits.pending_per_requester),
+        pending = self._pending_of(requester)
+        last, active_before, pending_before = await asyncio.gather(
+            self._jobs.latest(key), self._active.counted(), pending.counted()
         )
         if last is not None and not last.status.terminal:
             # It began after the attempt to attach. As the newest that was seen it would be taken for one that
@@ -260,14 +264,13 @@ class Submissions:
                 return Claim(last, created=False)
         if not retry:
             await self._refuse_known_failure(last)
-        self._refuse_over_limit(active, pending)
         if self.budgets is not None:
             await self.budgets.check(requester)
         # Somebody else's job may begin and end before this call takes effect.
         newest = NewestSeen(last.job_id if last is not None else None)
-        claim = await self._jobs.claim_workflow(submission, newest=newest)
+        async with pending.claiming(pending_before), self._active.claiming(active_before):
+            claim = await self._jobs.claim_workflow(submission, newest=newest)
         if claim.created:
-            self._active.added()
             telemetry.JOBS_SUBMITTED.labels(submission.priority.label).inc()
             tracing.annotate(job_id=claim.job.job_id)
             _log.info("job submitted", extra={"job_id": claim.job.job_id, "workflow_key": key})
@@ -287,11 +290,16 @@ class Submissions:
         if age < remembered_for(last.reason):
             raise AlreadyFailed(last.job_id, last.reason, last.detail)
 
-    def _refuse_over_limit(self, active: int, pending: int) -> None:
-        if active >= self._limits.active_jobs:
-            raise LimitReached("active jobs", self._limits.active_jobs, active)
-        if pending >= self._limits.pending_per_requester:
-            raise LimitReached("pending jobs of this requester", self._limits.pending_per_requester, pending)
+    def _pending_of(self, requester: Requester) -> LimitedClaims:
+        """Theirs, as long as anybody holds it."""
+        if (known := self._pending.get(requester)) is not None:
+            return known
+        most = self._limits.pending_per_requester
+        made = LimitedClaims(
+            "pending jobs of this requester", most, lambda: self._jobs.pending_of(requester, most)
+        )
+        self._pending[requester] = made
+        return made
 
     async def job(self, job_id: JobId) -> Job:
         """Raises NotFound."""
