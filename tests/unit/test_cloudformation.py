@@ -15,6 +15,7 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 from tests.template_checks import SCRIPT, check_templates
 
+from gooseherd.api.conditional import SHARED_SECONDS
 from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.job import JobId
@@ -423,6 +424,11 @@ def test_cloudfront_hands_over_what_decides_about_access_and_keeps_by_it() -> No
     ]
     assert set(parameters["HeadersConfig"]["Headers"]) == {"Authorization", "Origin", "X-API-Key"}
     assert parameters["QueryStringsConfig"] == {"QueryStringBehavior": "all"}
+
+
+def test_cloudfront_keeps_no_artifact_for_longer_than_shared_caches_may() -> None:
+    policy = properties("ArtifactCaching")["CachePolicyConfig"]
+    assert (policy["MinTTL"], policy["DefaultTTL"], policy["MaxTTL"]) == (0, 0, SHARED_SECONDS)
 
 
 def test_cloudfront_hands_over_what_a_preflight_asks() -> None:

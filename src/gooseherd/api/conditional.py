@@ -21,12 +21,15 @@ CACHE_CONTROL: Final = b"public, max-age=300, no-transform"
 revalidates with the strong ETag. `no-transform`: a proxy that compresses breaks ranges."""
 PRIVATE: Final = b"private, max-age=300, no-transform"
 """Of an entry that is not for everybody: no shared cache keeps it."""
-IMMUTABLE: Final = b"public, max-age=31536000, immutable, no-transform"
+SHARED_SECONDS: Final = 300
+IMMUTABLE: Final = b"public, max-age=31536000, s-maxage=%d, immutable, no-transform" % SHARED_SECONDS
+"""What is at such an address never changes, but who may read it does: a shared cache (RFC 9111 §5.2.2.10)
+asks again by ETag, and learns of an entry that is no longer for everybody. A browser keeps what it read."""
 PRIVATE_IMMUTABLE: Final = b"private, max-age=31536000, immutable, no-transform"
-"""What is at such an address never changes."""
 
 _OVERHEAD = 160
 """About what the framing of one more part costs; smaller gaps are sent rather than framed."""
+_SHARED = re.compile(rb"s-maxage=[0-9]+, ")
 _TAG = re.compile(rb'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 
 
@@ -85,6 +88,11 @@ def decide_coded(
         *((name, etag if name == b"etag" else value) for name, value in fixed_headers(part, cache_control)),
     ]
     return ConditionalResponse(200, pairs, () if head else (coded,), 0 if head else len(coded))
+
+
+def kept_privately(cache_control: bytes) -> bytes:
+    """The same for a response to somebody who showed a credential: no shared cache keeps it."""
+    return _SHARED.sub(b"", cache_control.replace(b"public", b"private", 1))
 
 
 def _not_modified(part: Part, etag: bytes, cache_control: bytes) -> ConditionalResponse:

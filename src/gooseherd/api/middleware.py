@@ -16,6 +16,7 @@ from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.audit import Audit
 from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
+from gooseherd.api.conditional import kept_privately
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.htsget.refusals import PREFIX, as_htsget
@@ -223,7 +224,7 @@ def _check_slow(slow: SlowResponses, context: RequestContext, start: Message) ->
 def _for_one_caller(headers: Pairs) -> Pairs:
     """To whoever showed a credential: no cache keeps it for others, and no page passes its URL on."""
     kept = [
-        (name, value.replace(b"public", b"private", 1)) if name == b"cache-control" else (name, value)
+        (name, kept_privately(value)) if name == b"cache-control" else (name, value)
         for name, value in headers
     ]
     if all(name != b"referrer-policy" for name, _ in kept):

@@ -13,7 +13,7 @@ from gooseherd.domain.artifact import Kind
 
 DATA = random.Random(7).randbytes(300_000)
 INDEX = b"BAI\1" + bytes(200_000)
-IMMUTABLE = "public, max-age=31536000, immutable, no-transform"
+IMMUTABLE = "public, max-age=31536000, s-maxage=300, immutable, no-transform"
 
 
 async def addresses(town, entry):
@@ -114,6 +114,30 @@ async def test_an_entry_that_is_taken_back_takes_its_address_along(hot_town):
     refused = await hot_town.http.get(address.split("?")[0], params={"of": closed.name})
     assert refused.status_code in (403, 404)
     assert manifest.part(Kind.DATA).sha256 in address
+
+
+async def test_a_shared_cache_asks_again_after_minutes_and_learns_that_an_entry_is_no_longer_public(town):
+    entry = await town.register()
+    await town.publish(entry, DATA, INDEX)
+    address = (await addresses(town, entry))["data"]
+    first = await town.http.get(address)
+    kept = {"If-None-Match": first.headers["etag"]}
+    again = await town.http.get(address, headers=kept)
+    assert (again.status_code, again.headers["cache-control"]) == (304, IMMUTABLE)
+    closed = {**entry.to_json(), "data_access_level": "protected"}
+    (await town.http.post("/files", json=closed, headers={"X-API-Key": "the-admin-key"})).raise_for_status()
+    for headers in (kept, {**kept, "Range": "bytes=0-9"}, {}):
+        refused = await town.http.get(address, headers=headers)
+        assert (refused.status_code, refused.headers["cache-control"]) == (404, "no-store")
+
+
+async def test_a_public_entry_read_with_a_credential_says_nothing_to_shared_caches(town):
+    entry = await town.register()
+    await town.publish(entry, DATA, INDEX)
+    address = (await addresses(town, entry))["data"]
+    for wanted in ({}, {"Range": "bytes=0-9"}):
+        answer = await town.http.get(address, headers={"X-API-Key": "the-admin-key", **wanted})
+        assert answer.headers["cache-control"] == "private, max-age=31536000, immutable, no-transform"
 
 
 async def test_no_shared_cache_may_keep_what_is_not_for_everybody(town):

@@ -173,7 +173,9 @@ def test_an_immutable_address_is_looked_up_with_its_own_lifetime(site: Site) -> 
     for _ in range(4):
         got = site.get(address, Range="bytes=0-9")
         assert (got.status_code, len(got.content)) == (206, 10)
-        assert got.headers["cache-control"] == "public, max-age=31536000, immutable, no-transform"
+        assert (
+            got.headers["cache-control"] == "public, max-age=31536000, s-maxage=300, immutable, no-transform"
+        )
 
 
 def logged(log: Path, path: str) -> list[str]:
