@@ -153,6 +153,20 @@ async def test_batches_under_way_are_limited_in_all_and_for_each_requester(batch
     await batches.create(new_batch(), limits)
 
 
+async def test_cancelling_again_cancels_what_waits_by_then(batches, jobs):
+    batch = await stored(batches, 2)
+    job = await in_flight(batches, jobs, batch)
+    await batches.cancel(batch.batch_id)
+    assert await batches.record(batch.batch_id, [MemberChange(0, PENDING, WAITING)]) == 1
+    assert (await there(batches, batch)).counts == {WAITING: 1, CANCELLED: 1}
+    again = await batches.cancel(batch.batch_id)
+    assert again is not None
+    assert (again.counts, again.status) == ({CANCELLED: 2}, BatchStatus.CANCELLED)
+    (member, _) = await batches.members(batch.batch_id, limit=9)
+    assert (member.reason, member.job_id) == (Reason.CANCELLED, None)
+    assert await jobs.get(job.job_id) is not None
+
+
 async def test_the_list_is_newest_first_and_pages_show_each_batch_once(batches):
     made = [await stored(batches, requester=(ANNE, BERT)[n % 2]) for n in range(5)]
     shown, after = [], None

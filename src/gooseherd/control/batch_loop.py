@@ -8,7 +8,7 @@ and not recorded is submitted again by the next one, which attaches it to the sa
 | --- | --- |
 | another process holds it | nothing |
 | jobs of members stand otherwise than recorded | recorded; queue_expired: it waits again |
-| to be cancelled | its requester is withdrawn from the jobs that no other batch of theirs wants |
+| to be cancelled | what waits is cancelled; its requester leaves jobs that no other batch of theirs wants |
 | older than the time to live of batches | what waits fails with queue_expired |
 | files wait, and the requester's share has room | so many are looked up and submitted, at priority batch |
 | no member is left | its end is written down |
@@ -310,6 +310,9 @@ class BatchLoop:
                 await self._withdraw(batch, change.job_id)
 
     async def _withdraw_all(self, batch: Batch) -> None:
+        # Again, for what has come to wait since: its job had waited too long in the queue, or whoever was
+        # asked to cancel died between the flag and the members.
+        await self._batches.cancel(batch.batch_id)
         for state in sorted(IN_FLIGHT):
             members = await self._batches.members(batch.batch_id, state, limit=_PAGE)
             changes = []

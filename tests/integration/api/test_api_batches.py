@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from gooseherd.control.submission import SubmissionLimits
 from gooseherd.domain.artifact import Kind
@@ -16,6 +17,7 @@ from gooseherd.domain.ports.batches import BatchLimits
 from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status
+from gooseherd.store.sql.schema import batches as batches_table
 
 pytestmark = pytest.mark.integration
 
@@ -328,6 +330,32 @@ async def test_cancelling_withdraws_from_what_nobody_else_wants_and_keeps_what_i
     assert (shown["status"], shown["counts"]["ready"], shown["counts"]["cancelled"]) == ("cancelled", 2, 4)
     assert await counts(town, other["batch_id"]) == {"pending": 1}
     assert JobId(by_file[shared.local_id])
+
+
+async def test_a_batch_whose_jobs_waited_too_long_ends_when_it_is_cancelled(town):
+    made = await batch_of(town, await registered(town, 3))
+    await town.advance_batches()
+    # Before the loop looks again, and would submit them again.
+    assert len(await town.jobs.expire(await town.jobs.now() + timedelta(hours=1), 99)) == 3
+    await town.http.delete(f"/batches/{made['batch_id']}")
+    await town.advance_batches()
+    shown = (await town.http.get(f"/batches/{made['batch_id']}")).json()
+    assert (shown["status"], shown["counts"]["cancelled"]) == ("cancelled", 3)
+    files = (await town.http.get(f"/batches/{made['batch_id']}/files")).json()["files"]
+    assert {file["reason"] for file in files} == {"cancelled"}
+
+
+async def test_a_batch_that_was_cancelled_by_half_ends(build_town):
+    town = await build_town(limits=SubmissionLimits(active_jobs=100, pending_per_requester=4))
+    made = await batch_of(town, await registered(town, 5))
+    await town.advance_batches()
+    # As on MongoDB by a process that died after the first of two writes.
+    flag = update(batches_table).values(cancel_requested=True)
+    await town.batch_loop._batches._database.write("flag", lambda tx: tx.connection.execute(flag).close())
+    await town.advance_batches()
+    assert await counts(town, made["batch_id"]) == {"cancelled": 5}
+    assert (await town.http.get(f"/batches/{made['batch_id']}")).json()["ended_at"] is not None
+    assert not await pending(town)
 
 
 async def test_what_is_submitted_while_the_batch_is_cancelled_is_withdrawn(town):

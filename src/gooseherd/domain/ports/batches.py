@@ -96,7 +96,7 @@ class BatchStore(Protocol):
     async def cancel(self, batch_id: BatchId) -> Batch | None:
         """No file is submitted any more: those that wait are cancelled. None: no such batch.
 
-        One that has ended stays as it is.
+        One that has ended stays as it is. Called again it cancels those that wait by then.
         """
         ...
 
