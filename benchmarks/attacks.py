@@ -219,6 +219,16 @@ def what_no_store_holds(a: Attacker) -> None:
             a.get("/files", *headers, method="POST", body=entry)
 
 
+def bodies_without_a_key(a: Attacker) -> None:
+    """As much as an import may have, to calls that need a key or take a few fields."""
+    chunk = b"10000\r\n" + b"[" * 65536 + b"\r\n"
+    while a.going:
+        for path in ("/keys", "/tokens", "/sessions", "/batches"):
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            a.ask(head.encode() + chunk * 512)
+
+
 def connections(a: Attacker) -> None:
     while a.going or len(a.held) < 60:
         client = a.connect()
@@ -336,6 +346,7 @@ ATTACKS: Final = (
     _attack("F3", connections, "503 closed waits", "503"),
     _attack("F5", names_that_resolve_slowly, "429 502 503 504 closed", "502"),
     _attack("F6", keys_in_trailers, "401", "401"),
+    _attack("F9", bodies_without_a_key, "401 closed", "401"),
     _attack("F7", slow_sources, "202", "202"),
     _attack("F8", retries_of_a_broken_file, "202 422 429", "429"),
     _attack("M1", what_no_store_holds, "422", "422"),

@@ -59,6 +59,11 @@ ROWS = {
     "F8 a broken file tried again and again": (
         f"{API}test_api_cold_path.py::test_a_failed_file_is_tried_again_only_so_often",
     ),
+    "F9 bodies that are held before anybody is asked for a key": (
+        f"{API}test_body_limits.py::test_where_a_key_is_needed_nothing_is_read_before_it_is_there",
+        f"{API}test_body_limits.py::test_more_than_a_call_takes_is_413_while_it_arrives",
+        f"{API}test_body_limits.py::test_without_a_key_a_batch_has_the_bytes_of_the_files_that_it_may_name",
+    ),
     "M1 what no store can hold": (
         f"{API}test_api_catalog.py::test_what_no_store_can_hold_is_422_and_costs_an_import_only_its_line",
         f"{API}test_api_catalog.py::test_of_a_list_with_one_entry_that_no_store_can_hold_none_is_stored",

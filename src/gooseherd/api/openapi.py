@@ -18,6 +18,7 @@ from gooseherd.api.models.htsget import HtsgetRefusalView
 from gooseherd.api.models.problem import ProblemView
 from gooseherd.api.problems import MEDIA_TYPE
 from gooseherd.api.route_parameters import needs_key, problems
+from gooseherd.api.small_bodies import SmallBodyRoute
 
 _WORD: Final = {"pattern": r"^[A-Za-z0-9_-]+$", "maxLength": 128}
 _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
@@ -73,7 +74,7 @@ def operation_id(route: APIRoute) -> str:
 
 def routes_under(tag: str) -> APIRouter:
     """For routes that the description lists under `tag`; DescribedFramework takes them as they are."""
-    return APIRouter(tags=[tag], generate_unique_id_function=operation_id)
+    return APIRouter(tags=[tag], generate_unique_id_function=operation_id, route_class=SmallBodyRoute)
 
 
 class DescribedFramework(FastAPI):

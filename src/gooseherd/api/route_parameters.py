@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
@@ -55,12 +56,16 @@ KeyOwner = Annotated[RequestContext, Depends(_owner)]
 _WITH_KEY: Final = (_admin, _submitter, _owner)
 
 
+def key_checks(route: APIRoute) -> list[Callable[[Request], RequestContext]]:
+    """What refuses whoever shows no key, or one that is not enough; empty: the route is for everybody."""
+    direct = list(route.dependant.dependencies)
+    calls = [each.call for outer in direct for each in (outer, *outer.dependencies)]
+    return [check for check in _WITH_KEY if check in calls]
+
+
 def needs_key(route: APIRoute) -> bool:
     """Whether nothing of it is for who shows no key."""
-    found = list(route.dependant.dependencies)
-    return any(each.call in _WITH_KEY for each in found) or any(
-        each.call in _WITH_KEY for outer in found for each in outer.dependencies
-    )
+    return bool(key_checks(route))
 
 
 def whose(requester: str | None, context: RequestContext) -> Requester | None:

@@ -30,6 +30,8 @@ from gooseherd.api.openapi import routes_under
 from gooseherd.api.private_work import sees_batch
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, body_of, problems, whose
+from gooseherd.api.server.refusals import BodyTooLarge
+from gooseherd.api.small_bodies import SMALL_BODY_BYTES
 from gooseherd.api.streaming import until
 from gooseherd.control.batches import Batches
 from gooseherd.domain.artifact import Kind
@@ -109,10 +111,15 @@ def batch_routes(
 
         The files of a batch wait behind what people ask for one by one.
         """
-        wanted = _request(await body_of(request, dependencies.body_limit_bytes))
+        submitter = context.caller.may(Scope.SUBMIT)
+        try:
+            body = await body_of(request, dependencies.body_limit_bytes if submitter else SMALL_BODY_BYTES)
+        except BodyTooLarge:
+            context.require(Scope.SUBMIT)  # which helps: so many files may be asked for with it
+            raise
+        wanted = _request(body)
         if idempotency_key is not None and not (idempotency_key and idempotency_key.isprintable()):
             raise InvalidInput("Idempotency-Key", "must be 1 to 255 printable characters")
-        submitter = context.caller.may(Scope.SUBMIT)
         most = MOST_FILES if submitter else MOST_FILES_WITHOUT_KEY
         # What is not public is worked on for those alone who may ask for that.
         visible = context.caller.visible if submitter else PUBLIC_ONLY

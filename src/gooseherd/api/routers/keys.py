@@ -27,7 +27,7 @@ from gooseherd.api.models.keys import (
 from gooseherd.api.names import Names
 from gooseherd.api.openapi import routes_under
 from gooseherd.api.request_context import RequestContext
-from gooseherd.api.route_parameters import Admin, CurrentRequest, problems
+from gooseherd.api.route_parameters import Admin, CurrentRequest, KeyOwner, problems
 from gooseherd.domain.apikey import ApiKey, KeyId, NewKey, digest_of, make_text
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.caller import Scope
@@ -79,7 +79,7 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
             collections=[_EVERY_COLLECTION] if who.visible.everything else sorted(who.visible.collections),
         )
 
-    @router.post("/keys", status_code=201, responses=problems(401, 403, 422, 503))
+    @router.post("/keys", status_code=201, responses=problems(401, 403, 413, 422, 503))
     async def create(context: Admin, wanted: KeyRequest, response: Response) -> NewKeyView:
         """Make a key. Its text is in this response and nowhere else: it cannot be had again."""
         every = _EVERY_COLLECTION in wanted.collections
@@ -115,7 +115,7 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
         callers.forget(key.key_id)
         return shown(revoked or key)
 
-    @router.post("/keys/{key_id}/rotate", status_code=201, responses=problems(401, 403, 404, 422, 503))
+    @router.post("/keys/{key_id}/rotate", status_code=201, responses=problems(401, 403, 404, 413, 422, 503))
     async def rotate(
         context: Admin,
         key: Annotated[ApiKey, Depends(found)],
@@ -166,8 +166,8 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
             raise NotFound("collection", collection)
         return collection, None
 
-    @router.post("/tokens", status_code=201, responses=problems(401, 403, 404, 422, 503))
-    async def token(context: CurrentRequest, wanted: TokenRequest, response: Response) -> TokenView:
+    @router.post("/tokens", status_code=201, responses=problems(401, 403, 404, 413, 422, 503))
+    async def token(context: KeyOwner, wanted: TokenRequest, response: Response) -> TokenView:
         """A token for the URL of one file, or of a collection's files, for viewers that send no headers.
 
         The same for the same caller for API_TOKEN_SECONDS, and good for at most twice that.
@@ -184,8 +184,8 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
         url = context.address_of(f"{path}{'&' if '?' in path else '?'}token={text}")
         return TokenView.of(text, expires_at, f"{dcc}/{local_id or ''}", url)
 
-    @router.post("/tokens/revoke", responses=problems(401, 403, 404, 422, 503))
-    async def revoke_tokens(context: CurrentRequest, wanted: TokenRevocation) -> TokensRevoked:
+    @router.post("/tokens/revoke", responses=problems(401, 403, 404, 413, 422, 503))
+    async def revoke_tokens(context: KeyOwner, wanted: TokenRevocation) -> TokensRevoked:
         """Revoke one's own tokens for a file or collection, all of them; the admin, also by one's text."""
         subject = callers.subject(context.caller)
         if wanted.token is not None:

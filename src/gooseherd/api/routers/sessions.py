@@ -56,7 +56,7 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         status_code=201,
         responses={
             200: {"model": SessionView, "description": "The owner has one already: this one"},
-            **problems(401, 403, 422, 429, 503),
+            **problems(401, 403, 413, 422, 429, 503),
         },
     )
     async def create(
@@ -109,7 +109,7 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         response_model=JobView,
         responses={
             200: {"model": PartReadiness, "description": "There is nothing to do: its bytes can be read"},
-            **problems(401, 403, 404, 410, 422, 429, 503),
+            **problems(401, 403, 404, 410, 413, 422, 429, 503),
         },
     )
     async def dispatch(
