@@ -13,7 +13,7 @@ from gooseherd.api.addresses import network_of
 from gooseherd.api.app import ERROR_STATUS, Dependencies, create_app
 from gooseherd.api.catalog import REMEMBERED_ENTRIES, Catalog
 from gooseherd.api.problems import INTERNAL, problem, problem_type
-from gooseherd.api.request_context import client_address, header_map
+from gooseherd.api.request_context import client_address, header_map, last_hops
 from gooseherd.api.streaming import ClientDisconnected, hold, relay, wait_for_disconnect
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
@@ -99,10 +99,18 @@ def test_hosts_paths_and_secrets_stay_in_the_log(error):
         ("10.0.0.2", "2001:db8::1", 1, "2001:db8::1"),
         ("10.0.0.2", "1.1.1.1:x", 1, "10.0.0.2"),
         ("10.0.0.2", " , ", 3, "10.0.0.2"),
+        ("10.0.0.2", "6.6.6.6,, 1.1.1.1 ,, ", 1, "1.1.1.1"),
+        ("10.0.0.2", f"fe80::1%{'z' * 30_000}", 1, "10.0.0.2"),
     ],
 )
 def test_the_client_is_counted_from_the_right(peer, forwarded, proxies, client):
     assert client_address(peer, forwarded, proxies) == client
+
+
+def test_of_forwarded_addresses_only_what_our_proxies_wrote_is_kept():
+    assert last_hops("6.6.6.6, 1.1.1.1, 10.0.0.3", 0) == ()
+    assert last_hops("6.6.6.6, 1.1.1.1, 10.0.0.3", 2) == ("1.1.1.1", "10.0.0.3")
+    assert sum(map(len, last_hops("9" * 30_000 + "," + "8" * 30_000, 2))) <= 200
 
 
 @pytest.mark.parametrize(

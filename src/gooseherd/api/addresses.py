@@ -9,6 +9,9 @@ from ipaddress import IPv6Address, ip_address
 _WITH_PORT = re.compile(r"\[(?P<bracketed>[^\]]*)\](?::\d{1,5})?|(?P<plain>[^:]*):\d{1,5}")
 """As some proxies write it; more than one colon is an IPv6 address without brackets."""
 
+_LONGEST_HOP = 80
+"""An IPv6 address has 45 characters at most; with brackets, a zone that is an interface, and a port."""
+
 
 def without_port(hop: str) -> str:
     """The address of one hop of X-Forwarded-For.
@@ -17,6 +20,8 @@ def without_port(hop: str) -> str:
         ValueError: it is none.
     """
     word = hop.strip().strip('"')
+    if len(word) > _LONGEST_HOP:
+        raise ValueError("longer than an address")
     found = _WITH_PORT.fullmatch(word)
     if found:
         word = found["bracketed"] if found["bracketed"] is not None else found["plain"]

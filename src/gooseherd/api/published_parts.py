@@ -29,7 +29,7 @@ from gooseherd.api.middleware import REQUEST_ID
 from gooseherd.api.origins import Origins
 from gooseherd.api.part_response import BY_NGINX, FROM_DISK, accel_headers
 from gooseherd.api.problems import Pairs
-from gooseherd.api.request_context import client_address
+from gooseherd.api.request_context import client_address, last_hops
 from gooseherd.api.server.exchange import JOINED_BYTES
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Repeat, Respond
 from gooseherd.domain.artifact import Manifest, Part
@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 4096
 """Addresses; the one that was found longest ago is forgotten first."""
+_LONGEST_ADDRESS: Final = 1024
+"""Bytes: four megabytes in all. An id has 255 characters at most."""
 _HOSTS: Final = 16
 _NOTHING: Final = ByteRange(0, 0)
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
@@ -135,6 +137,8 @@ class PublishedParts:
         if lines.count(b"\n") != len(shared) or lines.count(b"\r") != len(shared):
             return  # a name with a line break: whoever sends it is refused
         address = _address(scope)
+        if len(address) > _LONGEST_ADDRESS:
+            return  # clients may add to a query what they like
         self._found[address] = Found(
             entry,
             (entry.dcc, entry.local_id),
@@ -222,7 +226,8 @@ class PublishedParts:
             return None
         if not REQUEST_ID.fullmatch(request_id):
             request_id = b""
-        return _Head(address, wanted, cors, request_id, forwarded.decode("latin-1"), by_nginx)
+        hops = last_hops(forwarded.decode("latin-1"), self._dependencies.trusted_proxies)
+        return _Head(address, wanted, cors, request_id, ", ".join(hops), by_nginx)
 
     def _answer(
         self,

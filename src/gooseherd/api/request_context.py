@@ -18,6 +18,8 @@ Headers = Mapping[bytes, bytes]
 
 SCOPE_KEY: Final = "gooseherd.request_context"
 
+_HOP_CHARACTERS: Final = 100
+"""More than any address has: what is cut to it is none."""
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -34,14 +36,23 @@ def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
 
     Counted from the right: what a client wrote there itself stays unread.
     """
-    if not proxies:
-        return peer
-    chain = [hop for hop in (word.strip() for word in forwarded_for.split(",")) if hop] + [peer]
-    address = chain[max(len(chain) - 1 - proxies, 0)]
+    hops = last_hops(forwarded_for, proxies)
     try:
-        return without_port(address)
+        return without_port(hops[0]) if hops else peer
     except ValueError:
         return peer
+
+
+def last_hops(forwarded_for: str, proxies: int) -> tuple[str, ...]:
+    """What `proxies` proxies of ours wrote into X-Forwarded-For, cut to what is told from an address."""
+    if not proxies or not forwarded_for:
+        return ()
+    hops: list[str] = []
+    while forwarded_for and len(hops) < proxies:
+        forwarded_for, _, word = forwarded_for.rpartition(",")
+        if word := word.strip():
+            hops.append(word[:_HOP_CHARACTERS])
+    return tuple(reversed(hops))
 
 
 class RequestContext:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import re
 import socket
+import tracemalloc
 
 import pytest
 
@@ -311,3 +313,40 @@ async def test_a_reader_of_a_large_range_who_goes_costs_nobody_else_anything(pub
         client.close()
     answer = await town.http.get(path, headers={"Range": "bytes=1-"})
     assert answer.content == DATA[1:]
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+async def test_of_what_clients_write_into_addresses_and_headers_nothing_large_is_kept(
+    build_hot_town, proxies
+):
+    town = await build_hot_town(trusted_proxies=proxies, bytes_per_minute=1 << 40)
+    entry = await town.register()
+    await town.publish(entry, DATA)
+    path = f"/data/{entry.name}"
+    await ask_with_much(town, path, -1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(REQUESTS):
+            await ask_with_much(town, path, number)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < REQUESTS * 4096
+
+
+REQUESTS = 100
+
+
+async def ask_with_much(town, path: str, number: int) -> None:
+    """A range by the quick way with 30 kB of X-Forwarded-For, and one of another address of 15 kB."""
+    forwarded = (f"{number}.invented, " * 2000)[:30_000]
+    for more in ("", f"?padding={number:015000}"):
+        for _ in range(2):
+            answer = await ask(
+                town,
+                f"GET {path}{more} HTTP/1.1\nHost: x\nConnection: close\nX-Forwarded-For: {forwarded}"
+                f"198.51.100.7\nRange: bytes=0-9\n\n".encode(),
+            )
+            assert answer.startswith(b"HTTP/1.1 206 ")
