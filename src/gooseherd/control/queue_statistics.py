@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,6 +12,7 @@ from gooseherd import telemetry
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.session_permits import SessionPermits, runs_outside
 from gooseherd.control.shared_read import SharedRead
+from gooseherd.control.start_forecast import StartForecast
 from gooseherd.control.task_groups import all_or_first_error
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports.store import JobStore
@@ -36,7 +37,8 @@ class QueuePlace:
     position: int
     """Due jobs that go before it, without those whose requester has as many running as allowed."""
     wait_seconds: float | None
-    """Until it is its turn, by how fast jobs were started lately; None: not to be told."""
+    """Until it is its turn: until the worker is free that it waits for, else by how fast jobs were started
+    lately; 0: it would be started now; None: not to be told."""
     at_limit: bool
     """Its own requester has as many running as allowed: one of them must end first."""
 
@@ -105,25 +107,26 @@ class _Pace:
 
 
 class QueueStatistics:
-    """Reads the store for all who ask; `slots` tells how many workers this process could have now."""
+    """Reads the store for all who ask. `forecast` knows this process's workers; without one none is free."""
 
     def __init__(
         self,
         jobs: JobStore,
         *,
         finalizers: Finalizers | None = None,
-        slots: Callable[[], int] = lambda: 0,
+        forecast: StartForecast | None = None,
         running_limit: int | None = None,
         permits: SessionPermits | None = None,
         fresh_seconds: float = _FRESH_SECONDS,
     ) -> None:
         self._jobs = jobs
         self._finalizers = finalizers or Finalizers()
-        self._slots = slots
+        self._forecast = forecast
         self._running_limit = running_limit
         self._permits = permits
         self._snapshot = SharedRead(self._read, fresh_seconds)
         self._pace = SharedRead(self._read_pace, fresh_seconds)
+        self._at_work = SharedRead(jobs.at_work, fresh_seconds)
 
     async def place(self, job: Job) -> QueuePlace | None:
         """Where a pending job stands now; None: it is not in the queue. Raises StoreUnavailable."""
@@ -147,10 +150,19 @@ class QueueStatistics:
         if job.queued_for in limited:
             return QueuePlace(await self._jobs.position(job), None, at_limit=True)
         position = await self._jobs.position(job, limited)
-        if position < self._slots():
-            return QueuePlace(position, 0.0, at_limit=False)
-        wait = expected_wait(position, pace.starts, pace.now, pace.running_since)
+        wait = await self._seconds_to_wait(job, position, pace.now)
+        if wait is None:
+            wait = expected_wait(position, pace.starts, pace.now, pace.running_since)
         return QueuePlace(position, wait, at_limit=False)
+
+    async def _seconds_to_wait(self, job: Job, position: int, now: datetime) -> float | None:
+        """For a worker, of a job that has a slot; None: it has none, and others must end first."""
+        forecast = self._forecast
+        if forecast is None or not forecast.has_slot(position):
+            return None
+        if not forecast.launches_cost:
+            return 0.0
+        return round(forecast.seconds_to_wait(job, position, await self._at_work.get(), now), 1)
 
     async def snapshot(self) -> QueueSnapshot:
         """The queue as it was within the last second. Raises StoreUnavailable."""

@@ -165,20 +165,29 @@ class Placements:
         """What becomes of the next job."""
         launch = self._supply.launch_seconds
         work = seconds_of_work(job.source.size_in_bytes)
-        batch = job.priority is Priority.BATCH
-        suiting = [
-            worker for worker in self._workers if worker.size.covers(size) and not (batch and worker.of_floor)
-        ]
-        first = min(suiting, key=lambda worker: (worker.free_in, worker.size), default=None)
+        first = self._first(job, size)
         if first is not None and (first.free_in <= 0 or first.free_in <= self._patience(job)):
             placement = Placement.RUN if first.free_in <= 0 else Placement.WAIT
             first.free_in += work
             first.idle, first.of_floor = None, False
             return placement
-        if batch and not self._supply.whole_queue:
+        if job.priority is Priority.BATCH and not self._supply.whole_queue:
             return Placement.WAIT
         self._workers.append(WorkerForecast(size, launch + work))
         return Placement.LAUNCH
+
+    def seconds_to_wait(self, job: Job, size: WorkerSize) -> float:
+        """Until the worker is free that the next job had better wait for; 0: it need not wait for one."""
+        first = self._first(job, size)
+        return 0.0 if first is None or first.free_in > self._patience(job) else max(first.free_in, 0.0)
+
+    def _first(self, job: Job, size: WorkerSize) -> WorkerForecast | None:
+        """Which worker that suits is free first."""
+        batch = job.priority is Priority.BATCH
+        suiting = [
+            worker for worker in self._workers if worker.size.covers(size) and not (batch and worker.of_floor)
+        ]
+        return min(suiting, key=lambda worker: (worker.free_in, worker.size), default=None)
 
     def _patience(self, job: Job) -> float:
         """How long it may wait for a worker that lives, in seconds from now."""

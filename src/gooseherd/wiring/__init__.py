@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from gooseherd import __version__
@@ -22,7 +21,6 @@ from gooseherd.api.slow_responses import SlowResponses
 from gooseherd.api.uploads import Uploads
 from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
-from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop
 from gooseherd.control.overdue import OverdueWatch
@@ -30,6 +28,7 @@ from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.read_notes import ReadNotes
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.sessions import Sessions
+from gooseherd.control.start_forecast import StartForecast
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.control.usage import UsageRecorder
@@ -104,7 +103,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         check_references(settings, sources)
         registry = make_registry(settings)
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
-        free_slots: Callable[[], int] = lambda: 0  # noqa: E731
+        forecast: StartForecast | None = None
         submissions: Submissions | None = None
         batches: Batches | None = None
         sessions: Sessions | None = None
@@ -142,7 +141,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 permits=permits,
                 access=None if opens is None else AttemptAccess(opens, sources),
             )
-            free_slots = partial(_free_slots, fleet, executions)
+            forecast = StartForecast(fleet, executions.breaker, lambda: executions.launching)
             dispatcher = Dispatcher(
                 jobs=jobs,
                 fleet=fleet,
@@ -237,7 +236,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 queue=QueueStatistics(
                     jobs,
                     finalizers=finalizers,
-                    slots=free_slots,
+                    forecast=forecast,
                     running_limit=running_limit(settings),
                     permits=permits,
                 ),
@@ -273,10 +272,6 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
             ),
             settings=settings,
         )
-
-
-def _free_slots(fleet: Fleet, executions: Executions) -> int:
-    return fleet.slots() - executions.launching
 
 
 def _half_of_connections(settings: Settings) -> int:
