@@ -865,6 +865,47 @@ async def test_a_job_whose_worker_is_gone_when_adopted_is_done_again(database: D
     assert job.attempts[0].detail == "killed by signal 9"
 
 
+async def test_jobs_whose_workers_were_being_launched_as_their_process_left_go_on_at_once(
+    database: Database,
+) -> None:
+    """No worker is known to have ended: leasing went on after two minutes, and an alert was logged."""
+    first = Stage(database, MemoryCache(), hangs, "first").build()
+    second = Stage(database, MemoryCache(), goes_well, "second")
+    second.timing = replace(second.timing, backoff_scale=1.0)
+    second.build()
+    job = await first.submit()
+    for number in range(1, 5):
+        held = await first.jobs.lease(job, first.owner, timedelta(seconds=60))
+        await first.jobs.hand_over(first.owner)
+        await second.executions.adopt(job.job_id, held.fence)
+        job = await second.until(job, lambda now: now.status is Status.PENDING)
+        await eventually(lambda: not second.executions.following)
+        assert [a.reason for a in job.attempts] == [Reason.LEASE_EXPIRED] * number
+    assert "the API process left" in job.attempts[-1].detail
+    assert second.executions.breaker.allows(4, 0) == 4
+    assert job.not_before is not None
+    assert job.not_before <= job.updated_at
+    async with second.engine():
+        job = await second.ended(job)
+    assert job.status is Status.COMPLETED
+
+
+async def test_a_worker_that_ended_before_it_was_assigned_counts_against_the_fleet(
+    database: Database,
+) -> None:
+    first = Stage(database, MemoryCache(), hangs, "first").build()
+    second = Stage(database, MemoryCache(), goes_well, "second").build()
+    job = await first.submit()
+    for _ in range(3):
+        held = await first.jobs.lease(job, first.owner, timedelta(seconds=60))
+        assert await first.jobs.shorten_lease(job.job_id, held.fence, None, "the image was not found")
+        await second.executions.adopt(job.job_id, held.fence)
+        job = await second.until(job, lambda now: now.status is Status.PENDING)
+        await eventually(lambda: not second.executions.following)
+    assert (job.attempts[-1].reason, second.executions.breaker._failures) == (Reason.LAUNCH_FAILED, 3)
+    assert "the image was not found" in job.attempts[-1].detail
+
+
 class Flaky:
     """A store that is away for the next calls of one name; `after` of them take effect all the same."""
 

@@ -25,7 +25,7 @@ from gooseherd.control.wakeups import Wakeup, Wakeups
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, Event, EventKind
-from gooseherd.domain.errors import LaunchFailed, LimitReached, NotFound, WorkerLost
+from gooseherd.domain.errors import LaunchFailed, LimitReached, NotFound, StoreUnavailable, WorkerLost
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
@@ -557,3 +557,22 @@ async def test_the_record_of_a_job_keeps_what_it_was_dispatched_with(make) -> No
     assert dispatched is not None
     assert (dispatched["build"], dispatched["session_id"]) == ("b1", session)
     assert dispatched["limits"] == {"source_bytes": 1 << 30, "scratch_bytes": 1 << 30, "wall_seconds": 60.0}
+
+
+async def test_a_store_that_is_away_as_a_sessions_job_begins_costs_it_no_attempt(make) -> None:
+    process = make()
+    session = await process.open()
+    get, away = process.reservations.get, 2
+
+    async def sometimes(reservation_id: ReservationId) -> Any:
+        nonlocal away
+        if away and await process.jobs.at_work():
+            away -= 1
+            raise StoreUnavailable("get")
+        return await get(reservation_id)
+
+    process.reservations.get = sometimes
+    async with process.engine():
+        done = await process.ended(await process.submit("f"))
+    assert (away, done.session_id) == (0, session)
+    assert [attempt.reason for attempt in done.attempts] == [Reason.PUBLISHED]

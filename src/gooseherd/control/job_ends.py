@@ -37,8 +37,11 @@ _MAY_HAVE_PUBLISHED = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED, Reaso
 """Ends that the attempt did not report itself: it may have published before."""
 
 
-_FLEETS_OWN = frozenset({Reason.WORKER_LOST, Reason.LEASE_EXPIRED})
-"""Ends that count against the fleet, and not as tries of the job, when the attempt had not begun."""
+_FLEETS_OWN = frozenset({Reason.WORKER_LOST})
+"""Ends that count against the fleet, and not as tries of the job, when the attempt had not begun.
+
+Not LEASE_EXPIRED: the API process left while a worker was being launched, of which nothing bad is known.
+"""
 
 
 class JobEnds:

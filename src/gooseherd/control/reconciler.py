@@ -193,7 +193,7 @@ def _lease_to_shorten(worker: WorkerView, users: Users, seen: FleetSnapshot) -> 
         return None
     if job.lease is None or job.lease.expires_at <= seen.now:
         return None
-    return ShortenLease(job.job_id, job.fence, job.worker_id, worker.detail)
+    return ShortenLease(job.job_id, job.fence, job.worker_id, worker.detail or "the worker has ended")
 
 
 def _has_another(worker: WorkerView, job: Job, seen: FleetSnapshot) -> bool:

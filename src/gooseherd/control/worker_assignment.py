@@ -12,7 +12,14 @@ from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import LaunchFailed, LeaseLost, Misconfigured, NoCapacity, Unavailable
+from gooseherd.domain.errors import (
+    LaunchFailed,
+    LeaseLost,
+    Misconfigured,
+    NoCapacity,
+    StoreUnavailable,
+    Unavailable,
+)
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Job, WorkerId
 from gooseherd.domain.ports.fleet import Fleet, Shortage, WorkerHandle, WorkerNeed
@@ -113,7 +120,9 @@ class WorkerAssignment:
         # What the reconciler noted when it saw the worker's end; the fleet may have forgotten it.
         noted = job.current_attempt.detail if job.current_attempt else ""
         if job.worker_id is None:
-            why = noted or "the API process ended before a worker was assigned"
+            if noted:  # The one that was being launched.
+                raise NoWorker(Failure(Reason.WORKER_LOST, noted))
+            why = "the API process left before a worker was assigned"
             raise NoWorker(Failure(Reason.LEASE_EXPIRED, why))
         found = await self._fleet.find(job.worker_id)
         if found is None:
@@ -132,17 +141,17 @@ class WorkerAssignment:
         job = lease_holder.job
         try:
             worker = await lease_holder.unless_unwanted(
-                self._worker_for(job),
+                self._worker_for(lease_holder),
                 undo=lambda acquired: self._to_its_end(self._return_unused(job, acquired)),
             )
         except NoCapacity as error:
             raise NoWorker(Failure(Reason.NO_CAPACITY, str(error))) from error
         except Misconfigured as error:
             raise NoWorker(Failure(Reason.MISCONFIGURED, str(error))) from error
+        except (LeaseLost, StoreUnavailable):
+            raise
         except (LaunchFailed, Unavailable) as error:
             raise NoWorker(Failure(Reason.LAUNCH_FAILED, str(error))) from error
-        except LeaseLost:
-            raise
         except Exception as error:
             # A defect of ours, or a full disk. Without an outcome the job would wait out its lease.
             _log.exception("getting a worker failed unexpectedly", extra={"job_id": job.job_id})
@@ -152,11 +161,14 @@ class WorkerAssignment:
             raise NoWorker(Failure(Reason.CANCELLED, "cancelled before a worker was there"))
         return worker
 
-    async def _worker_for(self, job: Job) -> WorkerHandle:
+    async def _worker_for(self, lease_holder: LeaseHolder) -> WorkerHandle:
         """The one of the job's session, as long as that takes jobs; else any."""
-        if job.session_id is None or self._permits is None:
+        job, permits = lease_holder.job, self._permits
+        if job.session_id is None or permits is None:
             return await self._fleet.acquire(worker_need(job))
-        session = await self._permits.ready(job.session_id)
+        session_id = job.session_id
+        # That the store is away for a moment is no launch that failed.
+        session = await lease_holder.insist(lambda: permits.ready(session_id))
         if session is None or session.worker_id is None:
             return await self._fleet.acquire(worker_need(job))
         attempt = AttemptId(job.job_id, job.attempt)
@@ -168,7 +180,7 @@ class WorkerAssignment:
                         return worker
                     await asyncio.sleep(pause)
         # Whether it has ended is looked into; meanwhile the job keeps its place and loses no try.
-        self._permits.wakeup.notify()
+        permits.wakeup.notify()
         raise NoCapacity("(the session's worker does not answer)")
 
     async def _is_sessions(self, job: Job, worker_id: WorkerId) -> bool:

@@ -60,7 +60,7 @@ RETRY: Final[dict[Reason, RetryRule]] = {
     Reason.OUT_OF_DISK: RetryRule(2),
     Reason.WORKER_LOST: RetryRule(3, timedelta(seconds=2)),
     Reason.WORKER_DRAINED: RetryRule(5, timedelta(seconds=1)),
-    Reason.LEASE_EXPIRED: RetryRule(3, timedelta(seconds=2)),
+    Reason.LEASE_EXPIRED: RetryRule(None, timedelta(0)),
     Reason.NO_CAPACITY: RetryRule(None, timedelta(seconds=10)),
     Reason.LAUNCH_FAILED: RetryRule(None, timedelta(seconds=10)),
     Reason.STORE_UNAVAILABLE: RetryRule(5),

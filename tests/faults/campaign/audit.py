@@ -147,7 +147,6 @@ _OF_THE_STORM: Final = frozenset(
     {
         Reason.WORKER_LOST,
         Reason.WORKER_DRAINED,
-        Reason.LEASE_EXPIRED,
         Reason.TOOL_FAILED,
         Reason.STORE_UNAVAILABLE,
         Reason.SOURCE_UNAVAILABLE,
