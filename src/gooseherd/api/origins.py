@@ -183,8 +183,7 @@ class Origins:
 
 
 def _is_remote(entry: SourceFile) -> bool:
-    urls = (entry.access_url, *(sidecar.access_url for sidecar in entry.sidecars))
-    return all(url.partition(":")[0].lower() in _REMOTE for url in urls)
+    return all(url.partition(":")[0].lower() in _REMOTE for url in entry.addresses)
 
 
 def _is_address(name: str) -> bool:

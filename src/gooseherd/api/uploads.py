@@ -188,11 +188,11 @@ class Uploads:
 
         Trouble is logged: the entry is gone.
         """
-        urls = {entry.access_url, *(sidecar.access_url for sidecar in entry.sidecars)}
+        urls = set(entry.addresses)
         try:
             async with self._registering:
                 for other in await self._catalog.of_the_same_content(entry, 1000):
-                    urls -= {other.access_url, *(sidecar.access_url for sidecar in other.sidecars)}
+                    urls.difference_update(other.addresses)
                 for url in urls:
                     if await in_thread(self._folder.remove, url):
                         _log.info("an uploaded file was removed", extra={"file": entry.name})

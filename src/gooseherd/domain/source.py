@@ -174,6 +174,11 @@ class SourceFile:
         return tuple(sidecar for sidecar in self.sidecars if sidecar.kind in others)
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where its bytes come from: its own address, and those of its sidecars."""
+        return (self.access_url, *(sidecar.access_url for sidecar in self.sidecars))
+
+    @property
     def name(self) -> str:
         """What users call it: dcc/local_id."""
         return f"{self.dcc}/{self.local_id}"

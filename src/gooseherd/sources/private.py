@@ -158,15 +158,15 @@ class ConfiguredAccess:
         return await in_thread(self._sign, rule, url, head)
 
     async def for_attempt(
-        self, source: SourceFile, object_url: str | None, named: Mapping[str, str] | None = None
+        self, source: SourceFile, object_urls: Sequence[str] = (), named: Mapping[str, str] | None = None
     ) -> SourceAccess | None:
         """What the attempt on that source needs.
 
-        `object_url`: where a drs URL is asked for. `named`: s3 URLs that DRS servers name for it, with
+        `object_urls`: where its drs URLs are asked for. `named`: s3 URLs that DRS servers name for it, with
         the origin of each server.
         """
-        urls = [source.access_url, *(sidecar.access_url for sidecar in source.sidecars)]
-        origins = {origin_of(url) for url in (*urls, object_url or "") if url.startswith("https://")}
+        urls = source.addresses
+        origins = {origin_of(url) for url in (*urls, *object_urls) if url.startswith("https://")}
         headers = {origin: dict(found) for origin in origins if (found := await self.headers_for(origin))}
         signed = {}
         named_by: dict[str, str | None] = {**(named or {}), **dict.fromkeys(urls)}

@@ -45,11 +45,12 @@ class AttemptAccess:
 
     async def for_attempt(self, source: SourceFile) -> SourceAccess | None:
         """As the port."""
-        asked = None
-        with suppress(InvalidInput):
-            asked = self._sources.asked_first(source.access_url)
+        asked: list[str] = []
         named: dict[str, str] = {}
-        for url in (source.access_url, *(sidecar.access_url for sidecar in source.sidecars)):
+        for url in source.addresses:
+            with suppress(InvalidInput):
+                if (object_url := self._sources.asked_first(url)) is not None:
+                    asked.append(object_url)
             named |= await self._named(url)
         return await self._access.for_attempt(source, asked, named)
 

@@ -45,6 +45,29 @@ async def test_a_registration_is_seen_at_once(town):
     assert (await town.http.get("/data/hubmap/id1")).status_code == 404
 
 
+PRIVATE, OPEN = "https://private.example.org/reads", "https://files.example.org/reads"
+
+
+@pytest.mark.parametrize("path", ["/files", "/files/import"])
+@pytest.mark.parametrize(
+    ("data", "index", "level", "warned"),
+    [
+        (PRIVATE, OPEN, "public", True),
+        (OPEN, PRIVATE, "public", True),
+        (OPEN, OPEN, "public", False),
+        (OPEN, PRIVATE, "protected", False),
+    ],
+)
+async def test_a_public_entry_of_a_private_source_or_index_is_logged(
+    town, caplog, path, data, index, level, warned
+):
+    one = entry(1, filename="reads.bam", access_url=f"{data}.bam", data_access_level=level)
+    one["sidecars"] = [{"kind": "bai", "access_url": f"{index}.bam.bai"}]
+    (await town.http.post(path, content=json.dumps(one), headers=ADMIN)).raise_for_status()
+    logged = [line.file for line in caplog.records if line.msg == "the entry of a private source is public"]
+    assert logged == ["hubmap/id1"] * warned
+
+
 @pytest.mark.parametrize(
     "headers", [{}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"X-API-Key": "the-admin-key "[:-2]}]
 )

@@ -109,7 +109,7 @@ async def test_the_key_is_read_anew_and_stands_in_no_text(
         access.check()
         await sources.details("s3://archive/a.bam")
     assert key_ids(asked) == {"ONE", "TWO"}
-    given = await access.for_attempt(entry("s3://archive/a.bam"), None)
+    given = await access.for_attempt(entry("s3://archive/a.bam"))
     assert "-secret" not in json.dumps(given.to_json() if given else None)
     assert "-secret" not in caplog.text
     assert "Signature" not in repr(given)

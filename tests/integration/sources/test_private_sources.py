@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,9 +19,11 @@ from gooseherd.domain.formats import BAM
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.processing import StepFailed
+from gooseherd.domain.source import Sidecar, SidecarKind
 from gooseherd.sources.http import HttpSources
 from gooseherd.sources.private import ConfiguredAccess, GivenAccess
 from gooseherd.sources.private_rules import parse_buckets, parse_headers
+from gooseherd.wiring.private_sources import AttemptAccess
 from gooseherd.worker.settings import attempt_environment
 
 DATA = b"x" * 5000
@@ -139,6 +142,18 @@ async def test_who_is_sent_to_a_private_host_by_a_drs_server_elsewhere_gets_noth
     assert (await sources.fetch(entry(own), into, limit=LIMIT, report=quiet)).size == len(DATA)
 
 
+async def test_a_worker_gets_the_header_that_the_drs_server_of_an_index_wants(
+    make_sources: Callable[..., HttpSources], start_server: Any, entry: Any
+) -> None:
+    private, public = await start_server(tls=True), await start_server(tls=True)
+    index = Sidecar(SidecarKind.BAI, f"drs://127.0.0.1:{private.port}/x")
+    source = replace(entry(public.serve("/a.bam", DATA)), sidecars=(index,))
+    access = access_to(private)
+    given = await AttemptAccess(access, make_sources(schemes=("https",), access=access)).for_attempt(source)
+    assert given is not None
+    assert [origin.rpartition(":")[2] for origin in given.headers] == [str(private.port)]
+
+
 async def test_a_worker_has_only_what_its_own_source_needs_and_keeps_it_out_of_every_text(
     make_sources: Callable[..., HttpSources],
     start_server: Any,
@@ -153,7 +168,7 @@ async def test_a_worker_has_only_what_its_own_source_needs_and_keeps_it_out_of_e
     source = entry(server.serve("/a.bam", DATA))
     rules = [f"{one.url('')}=Authorization:env:PORTAL_SECRET" for one in (server, other)]
     configured = ConfiguredAccess(parse_headers(rules))
-    given = await configured.for_attempt(source, None)
+    given = await configured.for_attempt(source)
     assert given is not None
     assert [origin.rpartition(":")[2] for origin in given.headers] == [str(server.port)]
     spec = AttemptSpec(
@@ -169,7 +184,7 @@ async def test_a_worker_has_only_what_its_own_source_needs_and_keeps_it_out_of_e
         await sources.fetch(source, into, limit=LIMIT, report=quiet)
     assert SECRET not in failed.value.failure.detail
     assert "s3cr3t" not in caplog.text
-    assert await configured.for_attempt(entry("https://example.org/x.bam"), None) is None
+    assert await configured.for_attempt(entry("https://example.org/x.bam")) is None
     assert "PORTAL_SECRET" not in attempt_environment({"PORTAL_SECRET": SECRET, "PATH": "/bin"})
 
 
@@ -238,7 +253,7 @@ async def test_a_private_bucket_is_read_by_signed_urls_and_a_worker_gets_one_of_
     source = entry("s3://private/folder/a b.bam")
     sources = make_sources(s3_endpoint=endpoint, access=access)
     assert (await sources.details(source.access_url)).size_in_bytes == len(DATA)
-    given = await access.for_attempt(source, None)
+    given = await access.for_attempt(source)
     assert given is not None
     assert set(given.signed) == {source.access_url}
     worker = make_sources(s3_endpoint=endpoint, access=GivenAccess(given))

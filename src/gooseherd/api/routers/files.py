@@ -307,7 +307,7 @@ def _entry(item: object, sources: Sources) -> SourceFile:
     _judge(entry.access_url, "access_url", sources)
     for position, sidecar in enumerate(entry.sidecars):
         _judge(sidecar.access_url, f"sidecars[{position}].access_url", sources)
-    if entry.access_level is AccessLevel.PUBLIC and sources.is_private(entry.access_url):
+    if entry.access_level is AccessLevel.PUBLIC and any(map(sources.is_private, entry.addresses)):
         _log.warning("the entry of a private source is public", extra={"file": entry.name})
     return entry
 
