@@ -8,18 +8,20 @@ their own inside it.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import os
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 _PROC = Path("/proc")
+_PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +143,60 @@ def session_members(session: ProcessId) -> list[int]:
     return found
 
 
-def end_session(session: ProcessId, *, spare: int | None = None, timeout: float = 5.0) -> bool:
-    """SIGKILL all its members until there are none; whether that came true in `timeout` seconds.
+def end_session(session: ProcessId, *, timeout: float = 5.0) -> bool:
+    """SIGKILL all its members until there are none; whether that came true in `timeout` seconds. Blocks."""
+    return _end(lambda: session_members(session), timeout)
 
-    `spare` is left alive (a process that cleans up before it goes itself). Blocks.
+
+def end_own_session(*, timeout: float = 5.0) -> bool:
+    """The same for the session that this process leads, except for this process: it is about to end itself.
+
+    It waits for what its children leave behind; the exit status of its own children stays for who needs it.
     """
+    me = ProcessId.of(os.getpid())
+    assert me is not None
+    own = _children()
+    adopt_orphans()
+
+    def others() -> list[int]:
+        reap_adopted(own)
+        return [pid for pid in session_members(me) if pid != me.pid]
+
+    return _end(others, timeout)
+
+
+def _end(members: Callable[[], list[int]], timeout: float) -> bool:
     deadline = time.monotonic() + timeout
-    while members := [pid for pid in session_members(session) if pid != spare]:
-        for pid in members:
+    while found := members():
+        for pid in found:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             return False
         time.sleep(0.005)
     return True
+
+
+def adopt_orphans() -> None:
+    """From now on descendants whose parent ends are children of this process, which has to `reap_adopted`.
+
+    A PID namespace, as a sandbox has one, ends only after all its processes were waited for. Process 1 may
+    be slow to do that; in a container without an init it never does.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_adopted(own: Collection[int]) -> None:
+    """Wait for all children that have ended, except for `own`: those that this process has started."""
+    for pid in _children() - set(own):
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> set[int]:
+    """Of this process, those that have ended and were not waited for too."""
+    me, pids = os.getpid(), (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+    return {pid for pid in pids if (stat := _stat(pid)) is not None and stat.parent == me}
 
 
 def describe_exit(returncode: int | None) -> str:
@@ -173,6 +215,7 @@ def boot_id() -> str:
 @dataclass(frozen=True, slots=True)
 class _Stat:
     state: str
+    parent: int
     group: int
     session: int
     started: int
@@ -189,4 +232,4 @@ def _stat(pid: int) -> _Stat | None:
         return None
     # The command name stands in parentheses and may hold blanks and parentheses itself.
     fields = text[text.rfind(b")") + 2 :].split()
-    return _Stat(fields[0].decode(), int(fields[2]), int(fields[3]), int(fields[19]))
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))

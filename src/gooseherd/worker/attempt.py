@@ -28,7 +28,7 @@ from gooseherd import logs
 from gooseherd.domain.attempt import AttemptSpec, EventKind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.traceparent import trace_id
-from gooseherd.processes import ProcessId, end_session
+from gooseherd.processes import ProcessId, end_own_session
 from gooseherd.worker.failure_reason import EXIT_NO_ROOM, failure_of, lacks_room
 from gooseherd.worker.folders import AttemptFolder
 from gooseherd.worker.journal import Journal
@@ -102,7 +102,7 @@ def _run(
     preparation: Preparation | None,
 ) -> int:
     name_process()
-    me = _work_in(folder)
+    _work_in(folder)
     spec = _bounded(AttemptSpec.from_json(json.loads(folder.spec.read_bytes())), folder)
     logs.bind(job_id=spec.attempt.job_id, attempt=spec.attempt.number)
     if spec.traceparent is not None:
@@ -123,7 +123,7 @@ def _run(
         time.sleep(seconds)
         with suppress(OSError):
             journal.append(EventKind.FAILED, reason=failure.reason, detail=failure.detail)
-        _end_everything(me, folder)
+        _end_everything(folder)
 
     stopping = _Stopping(force_end)
     deadline = Failure(
@@ -133,7 +133,7 @@ def _run(
     def on_worker_gone() -> None:
         """Nobody else will clean up."""
         log.warning("the worker is gone, the attempt ends", extra={"attempt": str(spec.attempt)})
-        _end_everything(me, folder)
+        _end_everything(folder)
 
     def on_deadline() -> None:
         threading.Thread(target=force_end, args=(DEADLINE_GRACE_SECONDS, deadline), daemon=True).start()
@@ -151,7 +151,7 @@ def _run(
     try:
         return _run_loop(loop, spec, folder, journal, stopping, preparation)
     finally:
-        end_session(me, spare=os.getpid())
+        end_own_session()
         shutil.rmtree(folder.scratch, ignore_errors=True)
         journal.close()
 
@@ -253,8 +253,8 @@ def name_process(name: bytes = b"attempt") -> None:
     ctypes.CDLL(None).prctl(_PR_SET_NAME, name, 0, 0, 0)
 
 
-def _work_in(folder: AttemptFolder) -> ProcessId:
-    """Work in `folder` and write there what is written to standard error; returns this process's id.
+def _work_in(folder: AttemptFolder) -> None:
+    """Work in `folder` and write there what is written to standard error.
 
     For people the log goes there too, and goes with the folder; as JSON it goes to the worker's.
     """
@@ -269,9 +269,6 @@ def _work_in(folder: AttemptFolder) -> ProcessId:
     os.chdir(folder.path)
     os.environ["TMPDIR"] = str(folder.temporary)
     tempfile.tempdir = None
-    me = ProcessId.of(os.getpid())
-    assert me is not None
-    return me
 
 
 def _write_heartbeats(journal: Journal) -> None:
@@ -283,7 +280,7 @@ def _write_heartbeats(journal: Journal) -> None:
                 journal.append(EventKind.HEARTBEAT)
 
 
-def _end_everything(me: ProcessId, folder: AttemptFolder) -> None:
-    end_session(me, spare=os.getpid())
+def _end_everything(folder: AttemptFolder) -> None:
+    end_own_session()
     shutil.rmtree(folder.scratch, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)

@@ -12,7 +12,7 @@ While there is no attempt it keeps a spare: a process that has prepared all that
 (preparation.py), and becomes the attempt when the order comes. Where there is none, one is forked.
 
 It has no threads, no event loop and no connections: what it forks begins as clean as if it
-had been started anew.
+had been started anew. What tools of a killed attempt leave behind it waits for, as an init would.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gooseherd.domain.errors import Misconfigured
-from gooseherd.processes import ProcessId
+from gooseherd.processes import ProcessId, adopt_orphans, reap_adopted
 from gooseherd.worker.folders import AttemptFolder, stand_in_below
 from gooseherd.worker.settings import WorkerSettings
 
@@ -114,6 +115,11 @@ class _ForkServer:
         self._spare: _Spare | None = None
         self._poll = select.poll()
         self._poll.register(worker, select.POLLIN)
+        self._child_ended, self._on_child_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll.register(self._child_ended, select.POLLIN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._on_child_end, warn_on_full_buffer=False)
+        adopt_orphans()
 
     def serve(self) -> Role | None:
         """Fork attempts until the worker has gone: None. Returns in each forked process with its role."""
@@ -127,6 +133,8 @@ class _ForkServer:
                     if not order:
                         return None
                     role = self._start(order, descriptors[0])
+                elif fd == self._child_ended:
+                    self._reap_orphans()
                 elif self._spare is not None and fd == self._spare.pidfd:
                     # Another is made after the next attempt: what ended this one may end that one, too.
                     self._give_up_spare(self._spare)
@@ -193,7 +201,17 @@ class _ForkServer:
         if folder is not None:
             _send(self._worker, {"folder": folder, "code": os.waitstatus_to_exitcode(status)})
 
+    def _reap_orphans(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._child_ended, 4096)
+        spare = () if self._spare is None else (self._spare.pid,)
+        reap_adopted({*spare, *(pid for pid, _ in self._children.values())})
+
     def _close_in_child(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self._child_ended)
+        os.close(self._on_child_end)
         for pidfd in self._children:
             os.close(pidfd)
         if self._spare is not None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.processing import StepFailed
-from gooseherd.processes import ProcessId, end_session
+from gooseherd.processes import end_own_session
 from gooseherd.processing.step_context import environment_of_tools
 from gooseherd.processing.tools.isolation import Confinement, confinement
 from gooseherd.processing.tools.mounts import MovableFolder
@@ -100,9 +100,7 @@ class Preparation:
 
         Not by `close`: who waits for something that just starts may wait for long.
         """
-        me = ProcessId.of(os.getpid())
-        assert me is not None
-        end_session(me, spare=me.pid)
+        end_own_session()
         for folder in self._folders():
             shutil.rmtree(folder, ignore_errors=True)
 
