@@ -313,6 +313,13 @@ def lengths_that_are_none(a: Attacker) -> None:
             a.get("/batches", f"Content-Length: {length}", method="POST")
 
 
+def probes_and_metrics(a: Attacker) -> None:
+    """Each once asked the store and the bucket, or read all running jobs."""
+    while a.going:
+        for path in ("/readyz", "/metrics"):
+            a.get(path)
+
+
 def whole_files(a: Attacker) -> None:
     while a.going_to("429"):
         a.get(a.target.raw)
@@ -359,6 +366,7 @@ ATTACKS: Final = (
     _attack("M2", another_host, "421", "421"),
     _attack("L", requests_without_a_host, "400", "400"),
     _attack("–", lengths_that_are_none, "400 413", "400"),
+    _attack("–", probes_and_metrics, "200", "200"),
     _attack("bytes", whole_files, "200 429", "429"),
 )
 

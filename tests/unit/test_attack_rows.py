@@ -134,6 +134,19 @@ ROWS = {
         "integration/sources/test_sources_fetch.py::test_a_body_that_only_drips_is_given_up",
         "integration/sources/test_sources_fetch.py::test_an_endless_body_ends_at_the_limit",
     ),
+    "– probes and metrics, whose work was done for each who asked": (
+        "integration/test_readiness.py::test_however_many_ask_the_dependencies_are_asked_once_a_second",
+        (
+            "integration/test_readiness.py"
+            "::test_however_many_read_the_metrics_running_jobs_are_read_once_a_second"
+        ),
+    ),
+    "– the database's own words in /readyz": (
+        (
+            "integration/test_readiness.py"
+            "::test_strangers_read_nothing_of_the_databases_own_words_and_the_log_has_them"
+        ),
+    ),
     "all of them, beside honest clients": (
         f"{SERVING}test_attacks.py::test_whoever_attacks_gets_refusals_and_others_their_bytes",
         f"{SERVING}test_attacks.py::test_during_an_attack_others_wait_at_most_three_times_as_long",

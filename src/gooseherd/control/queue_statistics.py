@@ -191,7 +191,7 @@ class QueueStatistics:
             now = reads.create_task(self._jobs.now())
             starts = reads.create_task(self._jobs.recent_starts(_STARTS))
         few = expected_wait(0, starts.result(), now.result()) is None
-        return _Pace(now.result(), starts.result(), _began(await self._jobs.at_work()) if few else ())
+        return _Pace(now.result(), starts.result(), _began(await self._at_work.get()) if few else ())
 
     async def refresh_metrics(self) -> None:
         """Set the gauges of the queue. Raises StoreUnavailable; then they are as they were."""
@@ -208,9 +208,9 @@ class QueueStatistics:
         telemetry.LEASE_OVERDUE.set(ages.lease_overdue)
 
     async def ages(self) -> JobAges:
-        """Of all active jobs. Raises StoreUnavailable."""
+        """Of all active jobs, as they were within the last second. Raises StoreUnavailable."""
         snapshot = await self.snapshot()
-        now, jobs = snapshot.now, await self._jobs.at_work()
+        now, jobs = snapshot.now, await self._at_work.get()
         leases = [job.lease.expires_at for job in jobs if job.lease is not None]
         return JobAges(
             snapshot.oldest_seconds or 0.0,

@@ -11,17 +11,23 @@ T = TypeVar("T")
 
 
 class SharedRead(Generic[T]):
-    """What one caller has read is what others get for `fresh_seconds` from when that began."""
+    """What one caller has read is what others get for `fresh_seconds` from when that began.
+
+    `from_its_end`: from when it ended, so that whoever waited for it gets it too, however long it took.
+    """
 
     def __init__(
         self,
         read: Callable[[], Awaitable[T]],
         fresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        from_its_end: bool = False,
     ) -> None:
         self._read = read
         self._fresh_seconds = fresh_seconds
         self._clock = clock
+        self._from_its_end = from_its_end
         self._reading = asyncio.Lock()
         self._known: tuple[float, T] | None = None
 
@@ -29,5 +35,6 @@ class SharedRead(Generic[T]):
         """Raises what reading raises; the next caller reads again."""
         async with self._reading:
             if self._known is None or self._clock() - self._known[0] > self._fresh_seconds:
-                self._known = self._clock(), await self._read()
+                began, found = self._clock(), await self._read()
+                self._known = self._clock() if self._from_its_end else began, found
             return self._known[1]

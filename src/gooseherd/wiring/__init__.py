@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +27,14 @@ from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.control.read_notes import ReadNotes
 from gooseherd.control.session_permits import SessionPermits
 from gooseherd.control.sessions import Sessions
+from gooseherd.control.shared_read import SharedRead
 from gooseherd.control.start_forecast import StartForecast
 from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.control.usage import UsageRecorder
 from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.errors import GooseherdError, StoreUnavailable
+from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import JobId, Owner
-from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
@@ -48,6 +46,7 @@ from gooseherd.wiring.limits import running_limit
 from gooseherd.wiring.measuring import describe_process, file_systems, measured_cache, measured_store
 from gooseherd.wiring.origins import origin_rules
 from gooseherd.wiring.private_sources import AttemptAccess, source_access
+from gooseherd.wiring.readiness import FRESH_SECONDS, Readiness
 from gooseherd.wiring.reaping import make_executions, make_reaper
 from gooseherd.wiring.reconciling import make_reconciler
 from gooseherd.wiring.reservations import Reserving
@@ -57,12 +56,6 @@ from gooseherd.wiring.traces import traced
 from gooseherd.wiring.uploads import open_uploads
 from gooseherd.wiring.usage import Accounting
 from gooseherd.worker.settings import build_id
-
-_PROBE = CacheKey("readiness-probe")
-_PROCESSING_OFF = (
-    "off: upstream's bytes and indexes are served as they are; "
-    "SYNC_DATA_DIR or WORKFLOW_S3_BUCKET names a place for artifacts"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +206,6 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 )
             )
 
-        async def readiness() -> Mapping[str, str]:
-            return await _readiness(ping=store.ping, cache=cache)
-
         yield Service(
             dependencies=Dependencies(
                 files=files,
@@ -267,8 +257,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 bytes_per_minute=settings.bytes_per_minute,
                 version=__version__,
                 build=build_id(),
-                refresh_metrics=file_systems(settings),
-                readiness=readiness,
+                refresh_metrics=SharedRead(file_systems(settings), FRESH_SECONDS).get,
+                readiness=Readiness(store.ping, cache).states,
             ),
             settings=settings,
         )
@@ -277,29 +267,6 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
 def _half_of_connections(settings: Settings) -> int:
     """Of those this process can have, for who waits: the others are for those who get bytes."""
     return max(1, connections_within_descriptors(settings.api_max_connections) // 2)
-
-
-async def _readiness(
-    *,
-    ping: Callable[[], Awaitable[None]],
-    cache: CacheBackend | None,
-) -> Mapping[str, str]:
-    states = {}
-    try:
-        async with asyncio.timeout(3):
-            await ping()
-        states["store"] = "ok"
-    except (GooseherdError, TimeoutError) as error:
-        states["store"] = str(error) or "did not answer in 3 s"
-    if cache is None:
-        return states | {"processing": _PROCESSING_OFF}
-    try:
-        async with asyncio.timeout(3):
-            await cache.head(_PROBE)
-        states["cache"] = "ok"
-    except (GooseherdError, TimeoutError) as error:
-        states["cache"] = str(error) or "did not answer in 3 s"
-    return states
 
 
 async def _flush(noted: ReadNotes | UsageRecorder) -> None:
