@@ -545,6 +545,22 @@ async def test_a_deployment_replaces_a_sessions_worker_and_no_job_runs_on_anothe
     assert (len(new.started), old.started) == (1, [])
 
 
+async def test_after_a_deployment_was_taken_back_a_sessions_jobs_run_on_the_build_that_stays(make) -> None:
+    stays, leaves = make(build="b1"), make(build="b2")
+    stays.sessions._deployed_at = await stays.reservations.now() - timedelta(hours=1)
+    session = await leaves.open()
+    async with leaves.engine():
+        ready = await leaves.until(session, ReservationState.READY)
+    silent = replace(ready, kept_at=await stays.reservations.now() - timedelta(minutes=4))
+    assert await stays.reservations.change(ready, silent) is not None
+    async with stays.engine():
+        done = await stays.ended(await stays.submit("f"))
+        now = await stays.sessions.session(session)
+    assert (done.status, done.session_id) == (Status.COMPLETED, session)
+    assert (now.build, now.launches, now.lost) == ("b1", 2, 0)
+    assert (len(stays.started), leaves.started) == (1, [])
+
+
 async def test_the_record_of_a_job_keeps_what_it_was_dispatched_with(make) -> None:
     process = make()
     session = await process.open()

@@ -113,6 +113,27 @@ def test_a_new_build_replaces_the_worker_when_nothing_is_in_flight() -> None:
     ], "what a deployment replaced was not lost"
 
 
+def test_a_later_build_that_was_taken_back_leaves_no_session_that_nobody_uses() -> None:
+    """Its owner's jobs waited, for up to a day, for a worker that only the later build would use."""
+    of_later = replace(READY, idle_since=NOW - SECOND)
+    seen = SessionsSnapshot(NOW, [of_later], {}, (), [view()], "b0", NOW - 60 * SECOND)
+    assert plan(seen) == []
+
+    def silent_for(seconds: int, **fields) -> Reservation:
+        return replace(of_later, kept_at=NOW - seconds * SECOND, **fields)
+
+    assert plan(replace(seen, sessions=[silent_for(170)])) == [], "its processes speak to it, and we do not"
+    left = silent_for(181)
+    assert plan(replace(seen, sessions=[left])) == [
+        ReplaceWorker(left, "no process of its build spoke to it for 181 seconds")
+    ]
+    waiting = silent_for(181, idle_since=None)
+    assert isinstance(plan(replace(seen, sessions=[waiting], waiting=[ANNE]))[0], ReplaceWorker)
+    assert plan(replace(seen, sessions=[waiting], in_flight={"s": [WORKER]})) == [], "that goes on to its end"
+    own = replace(seen, sessions=[left], build="b1")
+    assert plan(own) == [SpeakTo(left)]
+
+
 def test_an_unhealthy_worker_ends_an_idle_session_only() -> None:
     for health in (WorkerHealth.UNHEALTHY, WorkerHealth.DRAINING):
         assert end(EndReason.WORKER_UNHEALTHY, decided(READY, view(health)))

@@ -5,7 +5,8 @@
 | reserving, starting | nobody has looked after its launch for a minute | end it: reconcile_stale |
 | ready | its worker has ended, for the first time | launch another, once |
 | ready | of an earlier deployment's build, and nothing in flight | replace its worker by one of this build |
-| ready | of the build of a later deployment | judged as any, and left to its processes to be used |
+| ready | of a later deployment's build, whose processes speak to it | judged as any, and left to them |
+| ready | of a later deployment's build, silent for three minutes, and nothing in flight | replaced, too |
 | ready | its worker has ended again | end it: worker_missing |
 | ready | its worker is unhealthy, and nothing is in flight | end it: worker_unhealthy |
 | ready | its worker is not seen, and silent for longer than it lives by itself | end it: reconcile_stale |
@@ -13,12 +14,14 @@
 | ready | nothing in flight and nothing waits, for its idle time | end it: idle_timeout |
 | ready | nothing in flight and nothing waits, from now on | note since when |
 | ready | noted as idle, and something is in flight or waits | note that it is not |
-| ready | its worker has not been spoken to for a while | speak to it |
+| ready | its worker is not a later build's, and has not been spoken to for a while | speak to it |
 | ending | something in flight on its worker | left alone: it goes on to its end |
 | ending | nothing in flight, or its worker has ended | stop its worker, then ended |
 
 A session that was just made is not judged: each row demands that something is known of it. Not seeing a
-worker is not its end. What an attempt's end means for the session is in `_TRIES` below.
+worker is not its end. Only processes of a worker's build use it: when the later deployment has been taken
+back, nobody speaks to its workers, and that is how those that stay know. What an attempt's end means for the
+session is in `_TRIES` below.
 """
 
 from __future__ import annotations
@@ -44,6 +47,9 @@ from gooseherd.domain.warm_floor import (
 
 OLDEST: Final = timedelta(hours=24)
 """No session lives longer, whatever it asked for."""
+
+_LEFT_SECONDS: Final = 3 * SPEAK_SECONDS
+"""A later build's worker that is silent for so long has no processes any more that would use it."""
 
 MOST_LOST: Final = 1
 """Workers that are replaced when they end by themselves."""
@@ -146,8 +152,14 @@ def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot
         return dead
     if session.state is not ReservationState.READY:
         return None
-    if _of_an_earlier_build(session, seen) and not busy:
-        return ReplaceWorker(session, f"another build is deployed: {seen.build}")
+    silent = (seen.now - (session.kept_at or session.created_at)).total_seconds()
+    later = False
+    if seen.build and seen.deployed_at is not None and session.build != seen.build:
+        later = session.deployed_at >= seen.deployed_at
+        if not busy and not later:
+            return ReplaceWorker(session, f"another build is deployed: {seen.build}")
+        if not busy and silent > _LEFT_SECONDS:
+            return ReplaceWorker(session, f"no process of its build spoke to it for {silent:.0f} seconds")
     age = seen.now - session.created_at
     if age > OLDEST or (session.max_age_seconds and age.total_seconds() > session.max_age_seconds):
         return EndReservation(
@@ -164,17 +176,7 @@ def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot
             return EndReservation(
                 session, EndReason.IDLE_TIMEOUT, f"nothing was in flight for {idle:.0f} seconds"
             )
-    silent = (seen.now - (session.kept_at or session.created_at)).total_seconds()
-    return SpeakTo(session) if silent >= SPEAK_SECONDS else None
-
-
-def _of_an_earlier_build(session: Reservation, seen: SessionsSnapshot) -> bool:
-    return (
-        bool(seen.build)
-        and session.build != seen.build
-        and seen.deployed_at is not None
-        and session.deployed_at < seen.deployed_at
-    )
+    return SpeakTo(session) if silent >= SPEAK_SECONDS and not later else None
 
 
 _SOON: Final = timedelta(seconds=2)
