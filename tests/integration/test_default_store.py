@@ -131,7 +131,7 @@ def test_nothing_but_one_file_and_one_port_is_opened(up: Any, tmp_path: Path) ->
     service = up(tmp_path / "state")
     with service.ready() as http:
         ready = http.get("/readyz").json()
-        assert ready["dependencies"] == {"store": "ok", "cache": "ok"}
+        assert ready["dependencies"] == {"store": "ok", "cache": "ok", "workers": "ok"}
         assert children(service.process.pid) == []
         assert listening(service.process.pid) == {http.base_url.port}
     with closing(sqlite3.connect(tmp_path / "state" / "gooseherd.db")) as database:

@@ -653,6 +653,38 @@ async def test_workers_that_end_before_they_begin_cost_the_job_no_try(database: 
     assert "before the attempt began" in job.attempts[0].detail
 
 
+async def test_a_setting_that_no_worker_can_be_launched_with_ends_no_job(database: Database) -> None:
+    stage = Stage(database, MemoryCache(), goes_well).build()
+    acquire, trouble = stage.acquire, list[str | None]()
+
+    async def refused(need: WorkerNeed) -> WorkerHandle:
+        trouble.append(stage.executions.breaker.trouble)
+        if len(trouble) <= 4:
+            raise Misconfigured("AWS credentials", "run_task was refused: AccessDeniedException")
+        return await acquire(need)
+
+    stage.acquire = refused  # type: ignore[method-assign]
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert job.status is Status.COMPLETED
+    assert [a.reason for a in job.attempts] == [Reason.LAUNCH_FAILED] * 4 + [Reason.PUBLISHED]
+    assert job.attempts[0].detail == "AWS credentials: run_task was refused: AccessDeniedException"
+    assert trouble == [None, None, None, job.attempts[0].detail, job.attempts[0].detail]
+    assert stage.executions.breaker.trouble is None
+
+
+async def test_a_setting_that_the_attempt_finds_wrong_is_the_jobs_own_and_ends_it(database: Database) -> None:
+    async def refuses(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        yield Event(1, EventKind.ACCEPTED, 0.0)
+        yield Event(2, EventKind.FAILED, 0.0, reason=Reason.MISCONFIGURED, detail="no role for this bucket")
+
+    stage = Stage(database, MemoryCache(), refuses).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.reason, len(job.attempts)) == (Reason.MISCONFIGURED, 1)
+    assert stage.executions.breaker.trouble is None
+
+
 async def test_no_capacity_waits_and_loses_nothing(database: Database) -> None:
     stage = Stage(database, MemoryCache(), goes_well).build()
     stage.refusals = 3

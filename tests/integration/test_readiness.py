@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.queue_statistics import QueueStatistics
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import StoreUnavailable
@@ -87,8 +88,16 @@ async def test_a_store_that_is_away_is_told_in_fixed_words(tmp_path: Path) -> No
         await asyncio.sleep(3600)
 
     cache = LocalFsCache(tmp_path / "cache")
-    assert await Readiness(away, cache).states() == {"store": "does not answer", "cache": "ok"}
-    assert await Readiness(hangs, cache).states() == {"store": "did not answer in 3 s", "cache": "ok"}
+    assert await Readiness(away, cache).states() == {
+        "store": "does not answer",
+        "cache": "ok",
+        "workers": "ok",
+    }
+    assert await Readiness(hangs, cache).states() == {
+        "store": "did not answer in 3 s",
+        "cache": "ok",
+        "workers": "ok",
+    }
 
 
 async def test_however_many_ask_the_dependencies_are_asked_once_a_second() -> None:
@@ -125,3 +134,16 @@ async def test_however_many_read_the_metrics_running_jobs_are_read_once_a_second
     queue = QueueStatistics(store.jobs, fresh_seconds=3600)
     await asyncio.gather(*(queue.refresh_metrics() for _ in range(20)))
     assert reads == 1
+
+
+async def test_while_workers_cannot_be_started_it_names_the_setting_and_nothing_of_the_cloud(
+    tmp_path: Path,
+) -> None:
+    async def answers() -> None:
+        return
+
+    breaker = LaunchBreaker()
+    for _ in range(3):
+        breaker.failed("ECS_WORKER_SUBNETS: Error retrieving subnet information for [subnet-0abc]")
+    states = await Readiness(answers, LocalFsCache(tmp_path / "cache"), breaker).states()
+    assert states["workers"] == "degraded: workers cannot be started: ECS_WORKER_SUBNETS; the log says why"

@@ -129,5 +129,5 @@ async def test_where_launches_cost_nothing_a_free_slot_is_enough(town: Town) -> 
 async def test_while_workers_cannot_be_launched_nobody_is_told_to_start_now(town: Town) -> None:
     job = await town.submit("i", Priority.INTERACTIVE)
     for _ in range(3):
-        town.breaker.failed()
+        town.breaker.failed("no subnet")
     assert await town.wait(job) is None  # Nothing is at work that could tell.

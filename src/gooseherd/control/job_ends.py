@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
@@ -77,6 +78,7 @@ class JobEnds:
             StoreUnavailable: for longer than the lease.
         """
         job = lease_holder.job
+        outcome = _of_fleet(outcome, worker_id)
         attempt = self._attempt_end(job, outcome, worker_id)
         began = not isinstance(outcome, Ended) or outcome.began
         if (
@@ -84,7 +86,7 @@ class JobEnds:
             and outcome.failure.reason is Reason.LAUNCH_FAILED
             and not outcome.in_use
         ):
-            self._breaker.failed()
+            self._breaker.failed(outcome.failure.detail)
         if isinstance(outcome, Stopped) or (
             isinstance(outcome, Ended) and outcome.failure.reason is Reason.CANCELLED
         ):
@@ -108,8 +110,8 @@ class JobEnds:
             if verification.manifest is None:
                 failure = outcome.failure if isinstance(outcome, Ended) else verification.failure
                 if not began and failure.reason in _FLEETS_OWN:
-                    self._breaker.failed()
                     detail = f"the worker was gone before the attempt began: {failure.detail}"
+                    self._breaker.failed(detail)
                     failure = Failure(Reason.LAUNCH_FAILED, detail)
                 await self._end_attempt(lease_holder, failure, attempt, worker_id)
                 return
@@ -224,3 +226,18 @@ class JobEnds:
             lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure, attempt),
         )
         JOBS_ENDED.labels(status, failure.reason).inc()
+
+
+def _of_fleet(outcome: Outcome, worker_id: WorkerId | None) -> Outcome:
+    """A setting that no worker can be had with is wrong for all jobs: they wait until it is put right.
+
+    What is reported from a worker, or by it, stays: a setting of the job's own source, say.
+    """
+    if (
+        isinstance(outcome, Ended)
+        and not outcome.began
+        and worker_id is None
+        and outcome.failure.reason is Reason.MISCONFIGURED
+    ):
+        return replace(outcome, failure=Failure(Reason.LAUNCH_FAILED, outcome.failure.detail))
+    return outcome

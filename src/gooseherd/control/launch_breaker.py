@@ -31,10 +31,17 @@ class LaunchBreaker:
         self._clock = clock
         self._failures = 0
         self._closed_until = 0.0
+        self._why = ""
 
-    def failed(self) -> None:
+    @property
+    def trouble(self) -> str | None:
+        """Why workers end before they begin, one after the other, as the last one did; None: they do not."""
+        return self._why if self._failures >= _FAILURES else None
+
+    def failed(self, why: str) -> None:
         """A worker could not be started, or ended before its attempt began."""
         LAUNCHES_FAILED.inc()
+        self._why = why
         self._failures += 1
         if (beyond := self._failures - _FAILURES) < 0:
             return
@@ -44,7 +51,12 @@ class LaunchBreaker:
         if beyond == 0:
             _log.error(
                 "workers end before they begin, leasing pauses",
-                extra={"failures": self._failures, "seconds": pause, ALERT_FIELD: Alert.LAUNCHES_FAIL},
+                extra={
+                    "failures": self._failures,
+                    "seconds": pause,
+                    "detail": why,
+                    ALERT_FIELD: Alert.LAUNCHES_FAIL,
+                },
             )
 
     def began(self) -> None:

@@ -21,6 +21,7 @@ from gooseherd.api.uploads import Uploads
 from gooseherd.control.batches import Batches
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.finalizers import Finalizers
+from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.loop import Loop
 from gooseherd.control.overdue import OverdueWatch
 from gooseherd.control.queue_statistics import QueueStatistics
@@ -97,6 +98,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
         registry = make_registry(settings)
         finalizers = Finalizers(enabled=settings.workflow_finalizer_marker)
         forecast: StartForecast | None = None
+        breaker: LaunchBreaker | None = None
         submissions: Submissions | None = None
         batches: Batches | None = None
         sessions: Sessions | None = None
@@ -134,7 +136,8 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 permits=permits,
                 access=None if opens is None else AttemptAccess(opens, sources),
             )
-            forecast = StartForecast(fleet, executions.breaker, lambda: executions.launching)
+            breaker = executions.breaker
+            forecast = StartForecast(fleet, breaker, lambda: executions.launching)
             dispatcher = Dispatcher(
                 jobs=jobs,
                 fleet=fleet,
@@ -258,7 +261,7 @@ async def running(settings: Settings, state: StateDir) -> AsyncIterator[Service]
                 version=__version__,
                 build=build_id(),
                 refresh_metrics=SharedRead(file_systems(settings), FRESH_SECONDS).get,
-                readiness=Readiness(store.ping, cache).states,
+                readiness=Readiness(store.ping, cache, breaker).states,
             ),
             settings=settings,
         )

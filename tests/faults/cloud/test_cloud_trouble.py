@@ -39,11 +39,29 @@ def test_a_task_that_stops_before_it_is_healthy_costs_one_attempt(cloud: Cloud, 
     assert "137" in detail
 
 
-def test_a_task_that_never_starts_ends_the_job_with_its_diagnosis(cloud: Cloud, api: Api) -> None:
-    cloud.cloud_admin.spoil_tasks(Kind.CANNOT_PULL, times=9)
-    job = api.ended(api.begin(api.library.bed("pull.bed")))
-    assert (job["status"], job["reason"]) == ("failed", "misconfigured")
-    assert "image" in job["detail"]
+def test_an_image_that_cannot_be_pulled_is_named_and_waited_for(cloud: Cloud, api: Api) -> None:
+    cloud.cloud_admin.spoil_tasks(Kind.CANNOT_PULL, times=2)
+    job = api.begin(api.library.bed("pull.bed"))
+    assert api.completed(job) == ["launch_failed"] * 2 + ["published"]
+    assert "image" in api.client.job(job)["attempts"][0]["detail"]
+
+
+def test_a_deploy_with_a_task_definition_that_is_not_there_ends_no_job(
+    cloud: Cloud, until: Callable[..., Any]
+) -> None:
+    fleet = {"ECS_FLEET": "deployed", "WORKFLOW_S3_PREFIX": "deployed/"}
+    with cloud.api(**fleet, ECS_WORKER_TASK_DEFINITION="not-registered:7") as api:
+        job = api.begin(api.library.bed("bad-deploy.bed"))
+        workers = until(
+            lambda: (state := api.client.readiness()["dependencies"]["workers"]) != "ok" and state,
+            "launches fail",
+        )
+        assert workers.startswith("degraded: workers cannot be started: ECS_WORKER_TASK_DEFINITION;")
+        waiting = api.client.job(job)
+        assert waiting["status"] in ("pending", "running")
+        reasons = {attempt["reason"] for attempt in waiting["attempts"]} - {None}
+        assert reasons == {"launch_failed"}
+        assert "ECS_WORKER_TASK_DEFINITION" in waiting["attempts"][0]["detail"]
 
 
 def test_a_task_that_starts_too_late_is_stopped_and_replaced(cloud: Cloud) -> None:

@@ -58,7 +58,7 @@ def operation_routes(dependencies: Dependencies) -> APIRouter:
     async def readyz() -> JSONResponse:
         """Each dependency: "ok", "off: …" when it is switched off on purpose, or its problem."""
         states = await _dependencies(dependencies)
-        ready = all(state == "ok" or state.startswith("off: ") for state in states.values())
+        ready = all(state == "ok" or state.startswith(("off: ", "degraded: ")) for state in states.values())
         body = ServiceReadiness(status="ok" if ready else "unready", dependencies=dict(states))
         return JSONResponse(
             body.model_dump(), status_code=200 if ready else 503, headers={"Cache-Control": "no-store"}
