@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.doubles import FleetDouble, Machine, WorkerDouble, WorkersDouble
 from typer.testing import CliRunner
 
 from gooseherd.cli import app
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
+from gooseherd.domain.attempt import AttemptId, Event, EventKind
+from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key, workflow_key
+from gooseherd.domain.ports.fleet import WorkerHandle
 from gooseherd.domain.queueing import Priority
+from gooseherd.domain.reservation import Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.settings import Settings
 from gooseherd.storage.local import LocalFsCache
 from gooseherd.store.sql.jobs import SqlJobs
+from gooseherd.store.sql.reservations import SqlReservations
 from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.sqlite import open_sqlite
 
@@ -128,6 +135,49 @@ def test_it_says_first_and_then_ends_what_nobody_owns(reap: Callable[..., Any], 
     assert after["j1"].attempts[-1].reason is not None
     assert after["j4"].reason == "queue_expired"
     assert after["j3"] == before["j3"]
+
+
+def test_a_sessions_worker_is_left_to_its_session(
+    reap: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped when its job had ended: the process that followed the job to its end leaves at once."""
+    machine: Machine = {}
+    fleet, worker = FleetDouble(machine), WorkerId("of-anne")
+
+    async def ends(attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+        yield Event(1, EventKind.FAILED, 0.0, reason=Reason.SOURCE_INVALID, detail="no reads")
+
+    async def of_doubles(*_: Any) -> Any:
+        return fleet, WorkersDouble(machine, ends)
+
+    async def prepare(jobs: SqlJobs, database: Any) -> None:
+        now, reservations = await jobs.now(), SqlReservations(database)
+        wanted = Reservation(
+            ReservationId("s"), Purpose.SESSION, Requester("anne"), 0, ReservationState.RESERVING, "b1",
+            now, now, now,
+        )  # fmt: skip
+        made = await reservations.reserve(wanted, 1)
+        assert made is not None
+        ready = replace(made, state=ReservationState.READY, worker_id=worker, ready_at=now)
+        assert await reservations.change(made, ready) is not None
+        key = workflow_key(source(1).identity, RECIPE)
+        wanted_job = Submission(JobId("j1"), key, source(1), RECIPE, Priority.NORMAL, Requester("anne"))
+        job = (await jobs.claim_workflow(wanted_job)).job
+        held = await jobs.lease(job, Owner("somebody"), OVER, 9, "s")
+        assert held is not None
+        await jobs.assign_worker(held.job_id, held.fence, worker)
+        attempt = AttemptId(held.job_id, held.attempt)
+        machine[worker] = WorkerDouble(
+            WorkerHandle(worker, "127.0.0.1:1"), str(attempt), FleetDouble(machine), attempt, {attempt}
+        )
+
+    monkeypatch.setattr("gooseherd.wiring.reaping.open_fleet", of_doubles)
+    with_jobs(tmp_path, prepare)
+    done = reap("--wait", "30")
+    assert done.exit_code == 0, done.stderr
+    job = with_jobs(tmp_path, lambda jobs, _: jobs.get(JobId("j1")))
+    assert (job.status, job.reason) == (Status.FAILED, Reason.SOURCE_INVALID)
+    assert (fleet.released, fleet.disowned, machine[worker].diagnosis) == ([], [worker], None)
 
 
 def test_nothing_to_do_is_said_and_is_no_failure(reap: Callable[..., Any]) -> None:

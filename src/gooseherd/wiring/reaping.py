@@ -27,6 +27,7 @@ from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import open_cache, open_issuer
 from gooseherd.wiring.fleet import open_fleet, outbound_rules
 from gooseherd.wiring.private_sources import AttemptAccess, source_access
+from gooseherd.wiring.reservations import Reserving
 from gooseherd.wiring.store import open_store
 from gooseherd.worker.settings import build_id
 
@@ -41,7 +42,7 @@ def make_executions(
     finalizers: Finalizers,
     wakeups: Wakeups,
     owner: Owner,
-    permits: SessionPermits | None = None,
+    permits: SessionPermits | None,
     access: SourceAccessIssuer | None = None,
 ) -> Executions:
     """With the times and bounds of the settings."""
@@ -151,6 +152,8 @@ async def reaping(settings: Settings, *, wait_seconds: float) -> AsyncIterator[L
             finalizers=finalizers,
             wakeups=wakeups,
             owner=owner,
+            # It gives out none, but knows by them which workers are to be left to their sessions.
+            permits=Reserving(settings, store).permits,
             access=None if opens is None else AttemptAccess(opens, sources),
         )
         reaper = make_reaper(settings, store.jobs, executions, finalizers, wakeups)
