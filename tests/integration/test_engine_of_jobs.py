@@ -1045,6 +1045,31 @@ async def test_a_worker_whose_job_is_over_is_given_back_although_we_are_told_to_
     assert stage.released == [(WorkerId("w"), True)]
 
 
+@pytest.mark.parametrize("marker", [True, False], ids=["marker", "no marker"])
+async def test_who_finalizes_as_we_are_told_to_leave_has_the_grace_for_it(
+    database: Database, marker: bool
+) -> None:
+    stage = Stage(database, MemoryCache(), goes_well)
+    stage.finalizers = Finalizers(enabled=marker)
+    stage.timing = LONG_LEASE
+    begin_finalize = stage.jobs.begin_finalize
+    drains: list[asyncio.Task[None]] = []
+
+    async def as_we_leave(job_id: JobId, *what: Any) -> None:
+        drains.append(asyncio.create_task(stage.executions.drain(60)))
+        await asyncio.sleep(0.05)
+        await begin_finalize(job_id, *what)
+
+    stage.jobs.begin_finalize = as_we_leave
+    stage.build()
+    async with stage.engine():
+        job = await stage.submit()
+        await eventually(lambda: bool(drains) and drains[0].done())
+        now = await stage.jobs.get(job.job_id)
+    assert now is not None
+    assert now.status is Status.COMPLETED
+
+
 @pytest.mark.parametrize("edge", ["begin_finalize", "requeue"])
 async def test_a_worker_goes_with_a_lease_that_is_lost_at_the_end(database: Database, edge: str) -> None:
     stage = Stage(database, MemoryCache(), goes_well if edge == "begin_finalize" else dies)

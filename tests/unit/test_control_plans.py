@@ -140,11 +140,13 @@ def test_a_marked_job_is_active_until_cleared_also_after_an_error() -> None:
     assert not registry.is_active(JobId("j"))
 
 
-def test_the_kill_switch_is_the_behaviour_without_the_marker() -> None:
+def test_the_kill_switch_hides_finalizers_from_the_reaper_alone() -> None:
     registry = Finalizers(enabled=False)
     registry.mark(JobId("j"))
     assert not registry.is_active(JobId("j"))
-    assert registry.snapshot() == {}
+    assert registry.left_alone() == {}
+    assert set(registry.snapshot()) == {JobId("j")}, "they are shown, and waited for at the end"
+    assert set(Finalizers().left_alone()) == set()
 
 
 # -- retry matrix and states ---------------------------------------------------------------

@@ -16,7 +16,7 @@ from gooseherd.domain.job import JobId
 
 
 class Finalizers:
-    """Process-local registry of live finalizers. `enabled=False` is the kill switch."""
+    """Process-local registry of live finalizers. `enabled=False`: the reaper does not look at it."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
@@ -36,13 +36,17 @@ class Finalizers:
             telemetry.FINALIZERS.set(len(self._since))
 
     def is_active(self, job_id: JobId | None) -> bool:
-        """Whether this process is finalizing the job; always False when switched off."""
+        """Whether the reaper leaves the job alone; always False when switched off."""
         return self._enabled and job_id is not None and job_id in self._since
 
     def snapshot(self) -> dict[JobId, float]:
         """Seconds each live finalizer has been at it."""
         now = monotonic()
-        return {job_id: now - since for job_id, since in self._since.items()} if self._enabled else {}
+        return {job_id: now - since for job_id, since in self._since.items()}
+
+    def left_alone(self) -> dict[JobId, float]:
+        """Those of the snapshot that the reaper leaves alone: all, or none when switched off."""
+        return self.snapshot() if self._enabled else {}
 
     def deferred(self) -> None:
         """Count one stale job left alone because its finalizer lives."""

@@ -149,7 +149,7 @@ class Reaper:
         return JobsSnapshot(
             now=await self._jobs.now(),
             unowned=await self._jobs.unowned(_BATCH),
-            finalizing_here=self._finalizers.snapshot(),
+            finalizing_here=self._finalizers.left_alone(),
         )
 
     async def _act(self, action: Action) -> None:
