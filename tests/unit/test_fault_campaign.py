@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 from tests.faults.campaign import audit
-from tests.faults.campaign.limit_watch import exceeded
+from tests.faults.campaign.limit_watch import LimitWatch, exceeded
+from tests.faults.campaign.run import Report
 from tests.faults.campaign.schedule import Action, schedule
 
+from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Requester
 from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationId, ReservationState
 
@@ -195,3 +198,39 @@ def test_limits_that_are_exceeded_are_found() -> None:
     assert len(exceeded([{"queued_for": "anne", "running": 4}], [])) == 1
     assert len(exceeded([], [floor, floor])) == 1
     assert len(exceeded([], [session, session])) == 1
+
+
+def test_a_watch_that_broke_or_never_saw_the_limits_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def watched(error: Exception | None) -> LimitWatch:
+        def stored(*_: Any) -> list[Any]:
+            asked.set()
+            if error is not None:
+                raise error
+            return []
+
+        asked.clear()
+        monkeypatch.setattr(audit, "stored", stored)
+        with LimitWatch("") as watch:
+            assert asked.wait(60)
+        return watch
+
+    sound = watched(None)
+    assert (sound.findings, sound.looked > 0) == ([], True)
+    assert "KeyError" in watched(KeyError("running")).findings[0]
+    (never,) = watched(StoreUnavailable("campaign")).findings
+    assert "looked at 0 times" in never
+
+
+@pytest.mark.parametrize(
+    ("minutes", "jobs", "kills", "enough"),
+    [(5.0, 200, 60, True), (5.0, 199, 60, False), (7.5, 200, 59, False), (0.4, 3, 1, True)],
+)
+def test_a_run_of_five_minutes_with_few_jobs_or_kills_proves_too_little(
+    minutes: float, jobs: int, kills: int, enough: bool
+) -> None:
+    done = Counter({Action.KILL_WORKER.value: kills, Action.PAUSE_API.value: 100})
+    report = Report(1, minutes, jobs, done=done)
+    assert report.sound
+    assert (report.too_little is None) == enough

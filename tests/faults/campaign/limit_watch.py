@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -18,6 +19,8 @@ from gooseherd.domain.states import Status
 from gooseherd.store.sql.schema import jobs, reservations
 
 _PAUSE_SECONDS: Final = 0.5
+_SELDOM_SECONDS: Final = 10.0
+"""On average there is a look within so long: the store is away for seconds at a time, the machine is busy."""
 _RUNNING: Final = (
     select(jobs.c.queued_for, func.count().label("running"))
     .where(jobs.c.status.in_([Status.RUNNING.value, Status.FINALIZING.value]), jobs.c.session_id.is_(None))
@@ -32,11 +35,13 @@ class LimitWatch:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._over = threading.Event()
+        self._began = 0.0
         self._thread = threading.Thread(target=self._watch, name="limits", daemon=True)
         self.findings: list[str] = []
         self.looked = 0
 
     def __enter__(self) -> Self:
+        self._began = time.monotonic()
         self._thread.start()
         return self
 
@@ -45,15 +50,23 @@ class LimitWatch:
     ) -> None:
         self._over.set()
         self._thread.join(60)
+        seconds = time.monotonic() - self._began
+        if self._thread.is_alive():
+            self.findings.append("the last look at the limits does not end")
+        if self.looked * _SELDOM_SECONDS < seconds:
+            self.findings.append(f"limits were looked at {self.looked} times in {seconds:.0f} s")
 
     def _watch(self) -> None:
         while not self._over.wait(_PAUSE_SECONDS):
             try:
                 running, reserved = audit.stored(self._url, _RUNNING), audit.stored(self._url, _RESERVED)
+                self.findings += exceeded(running, reserved)
             except GooseherdError:
                 continue  # The store is away just now.
+            except Exception as error:
+                self.findings.append(f"looking at the limits failed: {type(error).__name__}: {error}")
+                return
             self.looked += 1
-            self.findings += exceeded(running, reserved)
 
 
 def exceeded(running: Iterable[Mapping[str, Any]], reserved: Iterable[Mapping[str, Any]]) -> list[str]:

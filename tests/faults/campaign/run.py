@@ -5,7 +5,8 @@
 Real processes: API processes that are started again when they end, the store's server, workers that the local
 cloud starts, clients. The seed decides what goes wrong when and what the sources hold; which of the live
 processes it befalls depends on the machine's pace too. The last line is JSON; exit status 1 when anything was
-lost, duplicated, corrupt or orphaned, or a client got an answer that it should not.
+lost, duplicated, corrupt or orphaned, or a client got an answer that it should not; also when a run of five
+minutes or more had fewer than 200 jobs or 60 kills, which proves too little.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ from gooseherd.domain.states import TERMINAL
 
 API_PROCESSES: Final = 3
 SETTLE_SECONDS: Final = 300.0
+ENOUGH_MINUTES: Final = 5.0
+ENOUGH_JOBS: Final = 200
+ENOUGH_KILLS: Final = 60
+"""What a run of so many minutes has at least, or it proves nothing."""
 OLD_JOBS: Final = 20
 """That ended long before; retention forgets them meanwhile."""
 
@@ -78,13 +83,28 @@ class Report:
         """Nothing was found."""
         return not any(self.findings.values())
 
+    @property
+    def kills(self) -> int:
+        """Processes that were killed."""
+        return sum(times for action, times in self.done.items() if Action(action).kills)
+
+    @property
+    def too_little(self) -> str | None:
+        """Why so long a run proves nothing; None: it does, or is one of a short time."""
+        if self.minutes < ENOUGH_MINUTES or (self.jobs >= ENOUGH_JOBS and self.kills >= ENOUGH_KILLS):
+            return None
+        return (
+            f"{self.jobs} jobs and {self.kills} kills in {self.minutes:g} minutes: at least {ENOUGH_JOBS} and"
+            f" {ENOUGH_KILLS} are needed"
+        )
+
     def as_json(self) -> dict[str, Any]:
         kinds = ("lost", "duplicated", "corrupt", "orphaned", "misattributed", "unexpected")
         return {
             "seed": self.seed,
             "minutes": self.minutes,
             "jobs": self.jobs,
-            "kills": sum(times for action, times in self.done.items() if Action(action).kills),
+            "kills": self.kills,
             "pauses": sum(times for action, times in self.done.items() if Action(action).pauses),
             **{kind: len(self.findings.get(kind, ())) for kind in kinds},
             "files": self.files,
@@ -326,8 +346,10 @@ def main() -> int:
     for kind, findings in report.findings.items():
         for finding in findings:
             _progress(f"{kind}: {finding}")
+    if report.too_little is not None:
+        _progress(report.too_little)
     print(json.dumps(report.as_json()))
-    return 0 if report.sound else 1
+    return 0 if report.sound and report.too_little is None else 1
 
 
 if __name__ == "__main__":
