@@ -143,7 +143,9 @@ class Settings(ToolSettings, SourceSettings, HttpSettings, UsageSettings):
         60, ge=0, description="How often the fleet is reconciled with the jobs; 0: not by this process."
     )
     workflow_retention_seconds: float = Field(
-        3600, ge=0, description="How often a part of what is kept is looked at for what may go; 0: not here."
+        3600,
+        ge=0,
+        description="How often all that is kept is looked over for what may go; 0: not here.",
     )
     workflow_keep_ended_seconds: float = Field(
         30 * 86400, ge=0, description="How long ended jobs and batches stay, at least a day; 0: for ever."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from gooseherd.control.wakeups import Wakeups
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.batch import BatchId, MemberChange, MemberState, NewBatch
-from gooseherd.domain.errors import StoreUnavailable
+from gooseherd.domain.errors import CacheUnavailable, StoreUnavailable
 from gooseherd.domain.job import JobId, Requester, Submission
 from gooseherd.domain.keys import (
     MANIFEST,
@@ -330,6 +330,74 @@ async def test_a_loop_removes_so_many_at_a_time_and_the_command_all(place, monke
     await noted(place, 60)
     assert len(removals(await place.retention(IDLE).loop.run_once())) == 2
     assert len(removals(await place.retention(IDLE).run_rounds())) == 3
+
+
+async def until_gone(look: Callable[[], Awaitable[bool]], retention: Retention) -> None:
+    """Run the loop until nothing is left; TimeoutError after a minute, which no tick of these tests takes."""
+    running = asyncio.create_task(retention.loop.run())
+    try:
+        async with asyncio.timeout(60):
+            while await look():  # noqa: ASYNC110 - what is looked at has no event
+                await asyncio.sleep(0.02)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_a_pass_leaves_is_removed_soon_after_and_not_a_tick_later(place, monkeypatch):
+    monkeypatch.setattr("gooseherd.control.retention.MORE_SECONDS", 0.01)
+    monkeypatch.setattr("gooseherd.control.retention.REMOVALS_PER_PASS", 1)
+    prefixes = [await place.publish(entry(number), days=60) for number in (1, 2, 3, 250)]
+    await noted(place, 60)
+
+    async def some() -> bool:
+        return any([await place.there(prefix) for prefix in prefixes])
+
+    await until_gone(some, place.retention(IDLE, objects_per_pass=5, tick_seconds=3600))
+
+
+async def test_more_ended_jobs_than_a_pass_forgets_are_forgotten_soon_after(place, monkeypatch):
+    monkeypatch.setattr("gooseherd.control.retention.MORE_SECONDS", 0.01)
+    monkeypatch.setattr("gooseherd.control.retention.FORGOTTEN_PER_PASS", 2)
+    monkeypatch.setattr("gooseherd.control.retention._FORGOTTEN_AT_ONCE", 2)
+    for number in range(7):
+        source = entry(number)
+        key = workflow_key(source.identity, RECIPE)
+        await place.jobs.claim_workflow(
+            Submission(JobId(f"j{number}"), key, source, RECIPE, Priority.NORMAL, ANNE)
+        )
+        await place.jobs.request_cancel(JobId(f"j{number}"), None)
+    await asyncio.sleep(0.01)
+
+    async def some() -> bool:
+        return any([await place.jobs.get(JobId(f"j{number}")) for number in range(7)])
+
+    await until_gone(some, place.retention(cache=None, keep_ended=timedelta(0), tick_seconds=3600))
+
+
+async def test_with_nothing_left_to_do_the_next_pass_is_a_tick_later(place, monkeypatch):
+    monkeypatch.setattr("gooseherd.control.retention.REMOVALS_PER_PASS", 2)
+    for number in (1, 2, 3, 250):
+        await place.publish(entry(number), days=60)
+    await noted(place, 60)
+    retention = place.retention(IDLE, objects_per_pass=5, keep_ended=DAY, tick_seconds=3600)
+    pauses = [retention._seconds_until_next(await retention.loop.run_once()) for _ in range(5)]
+    # Two of the first three went, then the one at the end; another round finds the one that was left.
+    assert pauses == [5, 5, 3600, 3600, 3600]
+
+
+async def test_what_cannot_be_removed_is_not_tried_again_at_once(place, monkeypatch):
+    monkeypatch.setattr("gooseherd.control.retention.REMOVALS_PER_PASS", 1)
+    await place.publish(entry(1), days=60)
+    await noted(place, 60)
+
+    async def refused(key: CacheKey) -> None:
+        raise CacheUnavailable("delete")
+
+    monkeypatch.setattr(place.cache, "delete", refused)
+    retention = place.retention(IDLE, tick_seconds=3600)
+    report = await retention.loop.run_once()
+    assert (report.errors, retention._seconds_until_next(report)) == (1, 3600)
 
 
 async def test_ended_jobs_and_batches_are_forgotten_and_the_cache_is_swept(place):

@@ -36,7 +36,8 @@ class PassReport(Generic[A]):
 class Loop(Generic[O, A]):
     """Run a pass at each wake-up, and every `tick_seconds` as a safety net.
 
-    `when_blind`: the alert that the log line of a pass without an observation stands for.
+    `when_blind`: the alert that the log line of a pass without an observation stands for. `next_pass`: in how
+    many seconds after a pass the next one begins, where that is not `tick_seconds`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Loop(Generic[O, A]):
         wakeup: Wakeup,
         tick_seconds: float,
         when_blind: Alert | None = None,
+        next_pass: Callable[[PassReport[A]], float] | None = None,
     ) -> None:
         self.name = name
         self._observe = observe
@@ -56,6 +58,7 @@ class Loop(Generic[O, A]):
         self._act = act
         self._wakeup = wakeup
         self._tick_seconds = tick_seconds
+        self._next_pass = next_pass
         self._when_blind = {} if when_blind is None else {ALERT_FIELD: when_blind}
         for outcome in ("ok", "errors", "blind", "crashed"):
             # There from the start: an increase from nothing is none to Prometheus.
@@ -101,11 +104,14 @@ class Loop(Generic[O, A]):
     async def run(self) -> None:
         """Passes until cancelled. An unexpected error is logged and the next pass is made all the same."""
         while True:
+            seconds = self._tick_seconds
             try:
-                await self.run_once()
+                report = await self.run_once()
+                if self._next_pass is not None:
+                    seconds = self._next_pass(report)
             except asyncio.CancelledError:
                 raise
             except Exception:
                 telemetry.LOOP_PASSES.labels(self.name, "crashed").inc()
                 _log.exception("pass crashed", extra={"loop": self.name})
-            await self._wakeup.wait(self._tick_seconds)
+            await self._wakeup.wait(seconds)

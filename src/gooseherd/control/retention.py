@@ -1,9 +1,10 @@
 """Deletes what nobody needs: ended jobs and batches, artifacts by policy, what killed writers left.
 
 A pass looks at some of the cache: shards (keys.py: the first two digits of a content's identity), one after
-the other, until enough objects were listed; the next pass goes on behind them. The bytes that each day's
-artifacts take are added up on the way. Only when that was done for the whole cache is it known whether it
-is too large, so artifacts go for their size from the second round on.
+the other, until enough objects were listed; the next pass goes on behind them. It follows within seconds as
+long as there is more of the cache to look at, or more to remove than a pass may; else it is a tick later.
+The bytes that each day's artifacts take are added up on the way. Only when that was done for the whole cache
+is it known whether it is too large, so artifacts go for their size from the second round on.
 
 An artifact is removed manifest first: from then on it is not published, and who asks for it starts a new
 job. Each decision is checked again just before: a live job, or a read that was noted since, undoes it.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -52,6 +54,8 @@ REMOVALS_PER_PASS: Final = 200
 FORGOTTEN_PER_PASS: Final = 1000
 """Ended jobs, and ended batches; deleted a hundred at a time, so that others get to write."""
 _FORGOTTEN_AT_ONCE: Final = 100
+MORE_SECONDS: Final = 5.0
+"""Until the next pass when one left something to do: as much work at a time, and others get their turn."""
 _RECIPE: Final = "recipe "
 _READS_NOTED: Final = "reads noted"
 """Names in the store beside the prefixes of artifacts, none of which has a space."""
@@ -153,6 +157,13 @@ class Retention:
         self._objects_per_pass = objects_per_pass
         self._round = CacheRound()
         self._most = REMOVALS_PER_PASS
+        self._tick_seconds = tick_seconds
+        self._removed = 0
+        """By this pass."""
+        self._left_over = False
+        """Passes of this round removed as much as they may, so another round finds more."""
+        self._not_forgotten = False
+        """There are more ended jobs or batches than this pass removed."""
         self.loop: Loop[Observation, Action] = Loop(
             "retention",
             observe=self._observe,
@@ -160,6 +171,7 @@ class Retention:
             act=self._act,
             wakeup=Wakeup(),
             tick_seconds=tick_seconds,
+            next_pass=self._seconds_until_next,
         )
 
     async def run_rounds(self, *, dry_run: bool = False) -> PassReport[Action]:
@@ -183,9 +195,22 @@ class Retention:
                     break
         return PassReport(True, planned, lost, errors)
 
+    def _seconds_until_next(self, report: PassReport[Action]) -> float:
+        if not report.seen:
+            return self._tick_seconds
+        kinds = Counter(map(type, report.planned))
+        if self._removed and max(kinds[RemoveArtifact], kinds[RemoveResults]) >= self._most:
+            # What is left of it lies in shards that were looked at.
+            self._left_over = True
+        more = self._not_forgotten or self._left_over or not self._round.complete
+        if self._round.complete:
+            self._left_over = False
+        return min(MORE_SECONDS, self._tick_seconds) if more else self._tick_seconds
+
     # -- observing ---------------------------------------------------------------------------
 
     async def _observe(self) -> Observation:
+        self._removed, self._not_forgotten = 0, False
         now = await self._jobs.now()
         if self._cache is None:
             self._round = CacheRound(complete=True)
@@ -294,6 +319,8 @@ class Retention:
                 forgotten += some
                 if some < _FORGOTTEN_AT_ONCE:
                     break
+            else:
+                self._not_forgotten = True
             telemetry.RETENTION_REMOVED.labels(what).inc(forgotten)
             if forgotten:
                 _log.info("ended long ago, forgotten", extra={"what": what, "count": forgotten})
@@ -315,6 +342,7 @@ class Retention:
         for key in sorted(artifact.keys, key=lambda key: key != manifest):
             await self._cache.delete(key)
         self._forget(manifest)
+        self._removed += 1
         telemetry.RETENTION_REMOVED.labels("artifact").inc()
         _log.info(
             "artifact removed",
@@ -328,6 +356,7 @@ class Retention:
             raise ArtifactInUse(prefix)  # removed since: a result would be published again
         for key in keys:
             await self._cache.delete(key)
+        self._removed += 1
         telemetry.RETENTION_REMOVED.labels("result").inc(len(keys))
 
     async def _refuse_busy(self, prefix: str) -> None:
