@@ -8,10 +8,11 @@ acknowledged when it is on the disk. So the disk's own time for one synced write
 what bare sqlite3 takes for the same update and commit (`bare`). Latencies are medians and 95th percentiles
 in milliseconds of at most 300 calls or N seconds per process; `/s` is what all processes did together.
 
-Jobs: `claim` a new key, what the `limits` of a submission ask before it, `lease` a pending job, `renew` its
-lease, `position` of one of the first and of the `last` in the queue, the jobs `due` to a dispatcher, the
-`depth` of the queue by requester, a `batch of 10,000` files stored, its counts, what of it waits, eight files
-changed, and those whose jobs moved, with that many jobs pending
+Jobs: how many are `pending of one` requester, which each submission asks, and the `counts` of all, which a
+process asks once a second at most; `claim` a new key, `lease` a pending job, `renew` its lease, `position`
+of one of the first and of the `last` in the queue, the jobs `due` to a dispatcher, the `depth` of the queue
+by requester, a `batch of 10,000` files stored, its counts, what of it waits, eight files changed, and those
+whose jobs moved, with that many jobs pending
 (`./dev bench queue`: these alone, at 1e3 to 1e5 jobs and with 1 to 16 processes, as JSON). Catalog: `list`
 and `search` are pages of 50 by several filters and texts, `import` is entries
 put per second. Queues and catalogs are filled behind the store's back where it has a quicker way.
@@ -222,9 +223,11 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
     assert last is not None
     held: list[Any] = []
 
-    async def limits(number: int) -> None:
-        # As submission.py does before it claims.
-        await asyncio.gather(store.counts(), store.pending_of(Requester(f"r{number % 50}"), 1000))
+    async def pending(number: int) -> None:
+        await store.pending_of(Requester(f"r{number % 50}"), 1000)
+
+    async def counts(_: int) -> None:
+        await store.counts()
 
     async def claim(number: int) -> None:
         await store.claim_workflow(submission(f"{tag}-{process}-{number}"))
@@ -249,7 +252,8 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
     async def depth(_: int) -> None:
         await store.queue_depth()
 
-    yield "limits", limits
+    yield "pending of one", pending
+    yield "counts", counts
     yield "claim", claim
     yield "lease", lease
     yield "renew", renew
@@ -542,7 +546,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--entries", default=[100_000, 1_000_000], type=numbers)
     parser.add_argument("--processes", default=[1, 8], type=numbers)
     parser.add_argument("--seconds", default=10.0, type=float)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=lambda name: Path(name).absolute())
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
