@@ -396,11 +396,21 @@ def test_alarms_on_the_log_read_a_metric_that_is_made_of_it() -> None:
         if resource["Type"] == "AWS::Logs::MetricFilter"
         for one in resource["Properties"]["MetricTransformations"]
     }
-    read = {
-        (json.dumps(resource["Properties"]["Namespace"]), resource["Properties"]["MetricName"])
+    alarms = [
+        resource["Properties"]
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::CloudWatch::Alarm"
-        and resource["Properties"].get("Namespace") == {"Ref": "AWS::StackName"}
+    ]
+    within = [
+        one["MetricStat"]["Metric"]
+        for alarm in alarms
+        for one in alarm.get("Metrics", ())
+        if "MetricStat" in one
+    ]
+    read = {
+        (json.dumps(metric["Namespace"]), metric["MetricName"])
+        for metric in (*alarms, *within)
+        if metric.get("Namespace") == {"Ref": "AWS::StackName"}
     }
     assert read == made
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -16,6 +14,7 @@ from gooseherd.api.delivery import Delivery
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.describing import Describing
 from gooseherd.api.event_streams import EventStreams
+from gooseherd.api.failed_requests import log_failed_request
 from gooseherd.api.head import HeadByGet
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.htsget.refusals import PREFIX, as_htsget
@@ -33,7 +32,6 @@ from gooseherd.api.problems import (
     Problem,
     plain,
     problem,
-    problem_type,
 )
 from gooseherd.api.published_parts import PublishedFirst, PublishedParts
 from gooseherd.api.request_context import context_of
@@ -63,7 +61,6 @@ from gooseherd.domain.errors import GooseherdError, NotFound
 
 __all__ = ["ERROR_STATUS", "Dependencies", "create_app"]
 
-_log = logging.getLogger(__name__)
 
 _DESCRIPTION = """Sorted, indexed, byte-range-ready genome files on demand.
 
@@ -126,10 +123,7 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
     async def known(request: Request, error: Exception) -> Response:
         context = context_of(request.scope)
         context.error = error
-        if problem_type(error).status >= 500:
-            _log.warning(
-                "refused", extra={"request_id": context.request_id, "path": context.path, "error": str(error)}
-            )
+        log_failed_request(error, context, request.method)
         return _response(request, problem(error, instance=context.path, request_id=context.request_id))
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -163,11 +157,7 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         context = context_of(request.scope)
-        _log.error(
-            "request failed",
-            exc_info=error,
-            extra={"request_id": context.request_id, "method": request.method, "path": context.path},
-        )
+        log_failed_request(error, context, request.method)
         return _response(request, problem(error, instance=context.path, request_id=context.request_id))
 
     framework.add_exception_handler(Exception, unforeseen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Awaitable, MutableMapping
@@ -18,27 +17,26 @@ from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import kept_privately
 from gooseherd.api.dependencies import Dependencies
+from gooseherd.api.failed_requests import log_failed_request
 from gooseherd.api.holding import Client, client_of
 from gooseherd.api.htsget.refusals import PREFIX, as_htsget
 from gooseherd.api.methods import Methods
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
-from gooseherd.api.problems import Pairs, Stopping, problem, problem_type
+from gooseherd.api.problems import Pairs, Stopping, problem
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
 from gooseherd.api.server.exchange import JOINED_BYTES, ZERO_COPY
-from gooseherd.api.server.refusals import MalformedRequest, TooManyConnections
+from gooseherd.api.server.refusals import MalformedRequest
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY
 from gooseherd.api.slow_responses import SlowResponses
 from gooseherd.api.streaming import ClientDisconnected
 from gooseherd.api.wrong_keys import WrongKeys
 from gooseherd.control.usage import ServedBytes
 from gooseherd.domain.artifact import OWN_ADDRESS
-from gooseherd.domain.errors import GooseherdError, InvalidCredential
+from gooseherd.domain.errors import InvalidCredential
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import Dcc
 from gooseherd.domain.traceparent import read_traceparent, trace_id
-
-_log = logging.getLogger(__name__)
 
 _REFUSED: Final = 400
 _BODY: Final = frozenset({"http.response.body", ZERO_COPY})
@@ -182,7 +180,7 @@ class EdgeMiddleware:
         except Exception as error:
             context.error = error
             if not complete:
-                _log_error(error, context, scope, begun=bool(status))
+                log_failed_request(error, context, scope["method"], begun=bool(status))
             if not status:
                 await send_problem(send_with_headers, context, error, method=scope["method"])
         finally:
@@ -230,25 +228,6 @@ def _for_one_caller(headers: Pairs) -> Pairs:
     if all(name != b"referrer-policy" for name, _ in kept):
         kept.append((b"referrer-policy", b"no-referrer"))
     return [*kept, (b"vary", b"Authorization, X-API-Key")]
-
-
-def _log_error(error: Exception, context: RequestContext, scope: Scope, *, begun: bool) -> None:
-    """Log it: at level debug what callers can fix, with its traceback what nobody foresaw."""
-    status = problem_type(error).status
-    extra = {
-        "request_id": context.request_id,
-        "method": scope["method"],
-        "path": context.path,
-        "error": str(error),
-    }
-    if begun:
-        _log.warning("the response broke off", extra=extra, exc_info=error)
-    elif isinstance(error, GooseherdError):
-        # Too many connections are counted; a line for each would be what a flood is for.
-        loud = status >= 500 and not isinstance(error, TooManyConnections)
-        _log.log(logging.WARNING if loud else logging.DEBUG, "refused", extra=extra)
-    else:
-        _log.error("request failed", extra=extra, exc_info=error)
 
 
 async def send_problem(
