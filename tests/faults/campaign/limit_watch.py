@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from sqlalchemy import func, select
 from tests.faults.campaign import audit
 from tests.faults.campaign.deployment import FLOOR, MOST_RUNNING
+from tests.faults.campaign.threads import thread_of
 
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.reservation import Purpose
@@ -36,8 +37,8 @@ class LimitWatch:
         self._url = database_url
         self._over = threading.Event()
         self._began = 0.0
-        self._thread = threading.Thread(target=self._watch, name="limits", daemon=True)
         self.findings: list[str] = []
+        self._thread = thread_of(self.findings, "the watch of limits", self._watch)
         self.looked = 0
 
     def __enter__(self) -> Self:
@@ -63,9 +64,6 @@ class LimitWatch:
                 self.findings += exceeded(running, reserved)
             except GooseherdError:
                 continue  # The store is away just now.
-            except Exception as error:
-                self.findings.append(f"looking at the limits failed: {type(error).__name__}: {error}")
-                return
             self.looked += 1
 
 

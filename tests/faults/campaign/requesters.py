@@ -14,6 +14,7 @@ import httpx
 from tests.faults.campaign.batches_and_sessions import ADMIN, BatchesAndSessions
 from tests.faults.campaign.deployment import Deployment
 from tests.faults.campaign.sources import SourceServer
+from tests.faults.campaign.threads import thread_of
 
 PARTS: Final = ("data", "index")
 _WAITING: Final = 24
@@ -72,8 +73,12 @@ class Requesters:
         self.wrong_bytes: list[str] = []
         self._addresses = [f"192.0.2.{number}" for number in range(1, threads + 1)]
         self._threads = [
-            threading.Thread(
-                target=self._run, args=(random.Random(f"requester {seed} {address}"), address), daemon=True
+            thread_of(
+                self.unexpected,
+                f"the requester {address}",
+                self._run,
+                random.Random(f"requester {seed} {address}"),
+                address,
             )
             for address in self._addresses
         ]
@@ -85,7 +90,7 @@ class Requesters:
             self._over,
             cancelling=cancelled > 0,
         )
-        self._threads.append(threading.Thread(target=self.others.run, daemon=True))
+        self._threads.append(thread_of(self.unexpected, "the requester of batches", self.others.run))
 
     def start(self) -> None:
         for thread in self._threads:

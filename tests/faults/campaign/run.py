@@ -40,6 +40,7 @@ from tests.faults.campaign.limit_watch import LimitWatch
 from tests.faults.campaign.requesters import Requesters
 from tests.faults.campaign.schedule import Action, Trouble, schedule
 from tests.faults.campaign.sources import SourceServer
+from tests.faults.campaign.threads import thread_of
 
 from gooseherd.devcloud.faults import Kind
 from gooseherd.domain.errors import GooseherdError
@@ -127,6 +128,7 @@ class _Troublemaker:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self.done: Counter[str] = Counter()
+        self.broken: list[str] = []
         self._beside: list[threading.Thread] = []
 
     def play(self, troubles: list[Trouble]) -> None:
@@ -142,7 +144,7 @@ class _Troublemaker:
             self._deployment.cloud.clear()
 
     def _later(self, work: Any, *arguments: Any) -> bool:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        thread = thread_of(self.broken, "a pause", work, *arguments)
         thread.start()
         self._beside.append(thread)
         return True
@@ -288,6 +290,7 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         "unexpected": [
             *requesters.unexpected,
             *watched.findings,
+            *troublemaker.broken,
             *audit.wrong_reservations(reservations, others.reasons),
         ],
     }
