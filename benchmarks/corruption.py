@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pysam
+from _report import reporting
 from backports import zstd
 
 from gooseherd.domain.artifact import Kind
@@ -369,14 +370,15 @@ def main(argv: Sequence[str]) -> int:
         row = trial(name, given.seed, range(int(first), given.count, int(step)), given.keep).row()
         print(json.dumps(row))
         return 0
-    rows = []
-    for name in given.formats.split(","):
-        row = together(name, shares(name, given))
-        rows.append(row)
-        if not given.json:
-            print(line_of(row), flush=True)
-    if given.json:
-        print(json.dumps({"rows": rows}))
+    rows: list[dict[str, Any]] = []
+    with reporting(lambda: {"rows": rows}) as print_whole:
+        for name in given.formats.split(","):
+            row = together(name, shares(name, given))
+            rows.append(row)
+            if not given.json:
+                print(line_of(row), flush=True)
+        if given.json:
+            print_whole()
     return 1 if any(row["faults"] for row in rows) else 0
 
 

@@ -41,6 +41,7 @@ from typing import Any
 
 import _nginx
 import httpx
+from _report import reporting
 
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.keys import MANIFEST, CacheKey, cache_key
@@ -388,7 +389,17 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     server_core, client_core = cores[0], cores[-1]
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="gooseherd-delivery-") as name:
+    report: list[dict[str, Any]] = []
+    slow: dict[str, Any] = {}
+
+    def so_far() -> dict[str, Any]:
+        failures = missed(report, slow)
+        return {"rows": report, "slow_readers": slow, "missed": failures, "load": load, "cores": len(cores)}
+
+    with (
+        reporting(so_far, indent=1) as print_whole,
+        tempfile.TemporaryDirectory(prefix="gooseherd-delivery-") as name,
+    ):
         folder = Path(name)
         folder.chmod(0o755)  # for nginx's worker, if it gives its rights up
         script = folder / "ranges.lua"
@@ -397,22 +408,13 @@ def main() -> int:
             found = {name: server for name, server in all_found.items() if name in wanted}
             for each, server in found.items():
                 check(server, 307 if each == "redirect" else 206)
-            report = list(
-                rows(found, options.sizes, options.connections, options.seconds, script, client_core)
-            )
-            slow = {
-                name: slow_readers(all_found[name], path)
-                for name, path in large_at.items()
-                if name in found and not options.no_slow
-            }
-    failures = missed(report, slow)
-    print(
-        json.dumps(
-            {"rows": report, "slow_readers": slow, "missed": failures, "load": load, "cores": len(cores)},
-            indent=1,
-        )
-    )
-    return 1 if failures else 0
+            for row in rows(found, options.sizes, options.connections, options.seconds, script, client_core):
+                report.append(row)  # noqa: PERF402 - it is looked at while it grows
+            for each, path in large_at.items():
+                if each in found and not options.no_slow:
+                    slow[each] = slow_readers(all_found[each], path)
+        print_whole()
+    return 1 if missed(report, slow) else 0
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from _report import reporting
 from processing import CASES, FULL, MAKE, SAMTOOLS_MEMORY, SMALL, SORT_MEMORY
 
 PIXELS = 1000
@@ -127,8 +128,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     records = given.records or (SMALL if given.small else FULL)
     wanted = given.only.split(",") if given.only else [case.name for case in CASES]
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
+    rows: list[dict[str, Any]] = []
+    with reporting(lambda: {"rows": rows}) as print_whole, tempfile.TemporaryDirectory() as scratch:
         folder = given.data or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for name in wanted:
@@ -141,8 +142,8 @@ def main(argv: Sequence[str]) -> int:
             rows.append(row(name, without, with_it))
             if not given.json:
                 print(line_of(rows[-1]), flush=True)
-    if given.json:
-        print(json.dumps({"rows": rows}))
+        if given.json:
+            print_whole()
     return 0
 
 

@@ -52,6 +52,7 @@ from _gffread import (
     overlap,
     transcripts_of,
 )
+from _report import reporting
 from backports import zstd
 
 from gooseherd.domain.artifact import Kind
@@ -517,28 +518,30 @@ def main(argv: Sequence[str]) -> int:
     began = time.monotonic()
     formats = given.formats.split(",")
     tallies = {name: Tally() for name in formats}
-    if given.one:
-        name, _, number = given.one.partition(":")
-        tallies = {name: share(name, given.seed, [int(number)], given.keep)}
-    else:
-        chunks = [
-            (name, range(first, min(first + 20, -(-given.files // len(formats)))))
-            for first in range(0, -(-given.files // len(formats)), 20)
-            for name in formats
-        ]
-        work = functools.partial(share, check_here=given.check_here)
-        with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-            running = [
-                (name, pool.submit(work, name, given.seed, numbers, given.keep)) for name, numbers in chunks
+    with reporting(lambda: summary(tallies, given.seed, time.monotonic() - began), indent=1) as print_whole:
+        if given.one:
+            name, _, number = given.one.partition(":")
+            tallies = {name: share(name, given.seed, [int(number)], given.keep)}
+        else:
+            chunks = [
+                (name, range(first, min(first + 20, -(-given.files // len(formats)))))
+                for first in range(0, -(-given.files // len(formats)), 20)
+                for name in formats
             ]
-            for name, future in running:
-                found = future.result()
-                tallies[name].add(found)
-                for problem in found.unexplained:
-                    print(problem, file=sys.stderr, flush=True)
-                done = sum(tally.files for tally in tallies.values())
-                print(f"{done} files, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(json.dumps(summary(tallies, given.seed, time.monotonic() - began), indent=1))
+            work = functools.partial(share, check_here=given.check_here)
+            with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+                running = [
+                    (name, pool.submit(work, name, given.seed, numbers, given.keep))
+                    for name, numbers in chunks
+                ]
+                for name, future in running:
+                    found = future.result()
+                    tallies[name].add(found)
+                    for problem in found.unexplained:
+                        print(problem, file=sys.stderr, flush=True)
+                    done = sum(tally.files for tally in tallies.values())
+                    print(f"{done} files, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        print_whole()
     return 1 if any(tally.unexplained for tally in tallies.values()) else 0
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import sys
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from _report import reporting
 from _simulated_ecs import calls_a_minute
 
 from gooseherd.client.local_service import LocalService
@@ -263,20 +263,23 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     jobs = given.warm or (10 if given.small else 200), given.cold or (2 if given.small else 20)
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="gooseherd-bench-") as scratch:
-        warm_ones, calls = warm(Path(scratch) / "warm", jobs[0], given.idle or (5 if given.small else 60))
-        cold_ones = cold(Path(scratch) / "cold", jobs[1])
-        floor_ones = on_the_floor(Path(scratch) / "floor", jobs[1])
-    report = {
-        "ms": {"warm": summary(warm_ones), "cold": summary(cold_ones), "floor": summary(floor_ones)},
-        "aims_ms": AIMS_MS,
-        "calls_per_minute": {
-            "1": calls,
-            **{str(count): simulated(count) for count in (100, 1000)},
-        },
-        "machine": {"cores": os.cpu_count(), "load_before": round(load, 2)},
-    }
-    print(json.dumps(report) if given.json else table(report))
+    ms: dict[str, Any] = {}
+    calls: dict[str, Mapping[str, Any]] = {}
+    machine = {"cores": os.cpu_count(), "load_before": round(load, 2)}
+    report = {"ms": ms, "aims_ms": AIMS_MS, "calls_per_minute": calls, "machine": machine}
+    with reporting(lambda: report) as print_whole:
+        with tempfile.TemporaryDirectory(prefix="gooseherd-bench-") as scratch:
+            idle_seconds = given.idle or (5 if given.small else 60)
+            warm_ones, calls["1"] = warm(Path(scratch) / "warm", jobs[0], idle_seconds)
+            ms["warm"] = summary(warm_ones)
+            ms["cold"] = summary(cold(Path(scratch) / "cold", jobs[1]))
+            ms["floor"] = summary(on_the_floor(Path(scratch) / "floor", jobs[1]))
+        for count in (100, 1000):
+            calls[str(count)] = simulated(count)
+        if given.json:
+            print_whole()
+    if not given.json:
+        print(table(report))
     return 0
 
 

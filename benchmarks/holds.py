@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
-import json
 import multiprocessing
 import os
 import resource
@@ -32,6 +31,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from _report import reporting
 
 from gooseherd.api.holding import SHORT_HOLDS
 from gooseherd.trial.private_service import running_service
@@ -149,7 +149,8 @@ def phase(pid: int, host: str, port: int, path: str, seconds: float) -> dict[str
     }
 
 
-def measure(held: int, files: int, seconds: float) -> dict[str, Any]:
+def measure(held: int, files: int, seconds: float, rows: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Its phases are added to `rows`, each when it is over."""
     with tempfile.TemporaryDirectory(prefix="gooseherd-holds-") as name:
         folder, origin = Path(name), Origin()
         given = folder / "given"
@@ -196,7 +197,7 @@ def measure(held: int, files: int, seconds: float) -> dict[str, Any]:
             assert place.port is not None
             where = place.hostname, place.port
             phase(service.pid, *where, "/data/bench/warm", 2)
-            rows = {"none": phase(service.pid, *where, "/data/bench/warm", seconds)}
+            rows["none"] = phase(service.pid, *where, "/data/bench/warm", seconds)
             paths = [f"/data/bench/cold{number % files}" for number in range(held)]
             here, there = multiprocessing.Pipe()
             viewers = multiprocessing.get_context("spawn").Process(target=views, args=(*where, paths, there))
@@ -241,11 +242,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of a phase (default: %(default)s)")
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    report = measure(options.held, options.files, options.seconds)
-    missed = [name for name, most in AIMS.items() if report[name] > most]
-    if report["answers_to_the_stop"] != {"307": options.held}:
-        missed.append("answers")
-    print(json.dumps({**report, "aims": AIMS, "missed": missed, "load": load, "cores": os.cpu_count()}))
+    phases: dict[str, dict[str, float]] = {}
+    report: dict[str, Any] = {"files": options.files, "phases": phases, "aims": AIMS}
+    report |= {"load": load, "cores": os.cpu_count()}
+    with reporting(lambda: report) as print_whole:
+        report |= measure(options.held, options.files, options.seconds, phases)
+        missed = [name for name, most in AIMS.items() if report[name] > most]
+        if report["answers_to_the_stop"] != {"307": options.held}:
+            missed.append("answers")
+        report["missed"] = missed
+        print_whole()
     return 1 if missed else 0
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import random
 import statistics
@@ -22,8 +21,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from _files import Maker, bed, gff3, narrowpeak, sorted_text, vcf, write
+from _report import reporting
 
 from gooseherd.processing.tools.kernel import KernelCall, find_kernel
 
@@ -199,16 +200,16 @@ def main(argv: Sequence[str]) -> int:
     if program is None:
         print("gooseherd-intervals is not built: see kernel/README.md", file=sys.stderr)
         return 3
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
+    rows: list[dict[str, Any]] = []
+    with reporting(lambda: {"rows": rows}) as print_whole, tempfile.TemporaryDirectory() as scratch:
         folder = given.data or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for case in cases(folder, SMALL if given.small else FULL):
             rows.append(compare(case, Path(scratch), program.resolve(), given.rounds))
             if not given.json:
                 print(line_of(rows[-1]), flush=True)
-    if given.json:
-        print(json.dumps({"rows": rows}))
+        if given.json:
+            print_whole()
     return 0
 
 

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from _large_files import LargeBam, LargeBed
+from _report import reporting
 
 MIB = 1 << 20
 CAP = 3 / 4
@@ -251,15 +252,18 @@ def main(argv: Sequence[str]) -> int:
         file_format, source, memory, work = given.one
         print(json.dumps(one(file_format, Path(source), int(memory), Path(work))))
         return 0
-    rows = []
+    rows: list[Row] = []
     bed, bam, memory = int(given.bed_gb * 1e9), int(given.bam_gb * 1e9), int(given.memory_gb * (1 << 30))
-    with tempfile.TemporaryDirectory(dir=given.data) as folder:
+    with (
+        reporting(lambda: {"rows": [asdict(row) for row in rows]}) as print_whole,
+        tempfile.TemporaryDirectory(dir=given.data) as folder,
+    ):
         for row in run(bed, bam, memory, Path(folder)):
             rows.append(row)
             if not given.json:
                 print(" ".join(f"{name}={value}" for name, value in asdict(row).items()), flush=True)
-    if given.json:
-        print(json.dumps({"rows": [asdict(row) for row in rows]}))
+        if given.json:
+            print_whole()
     return 1 if any(row.wrong for row in rows) else 0
 
 

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import httpx
+from _report import reporting
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.formats import Format
@@ -84,9 +83,12 @@ def through(http: httpx.Client, path: Path, file_format: Format) -> float:
     return spent
 
 
-def measure(rounds: int) -> list[dict[str, Any]]:
-    """A row a format."""
-    taken: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"get_to_200": [], "bare": []})
+Taken = dict[str, dict[str, list[float]]]
+"""Milliseconds of each round, by format and by what was measured."""
+
+
+def measure(rounds: int, taken: Taken) -> None:
+    """Add to `taken`, round after round."""
     with tempfile.TemporaryDirectory(prefix="gooseherd-overhead-") as name:
         folder = Path(name)
         given, scratch = folder / "given", folder / "scratch"
@@ -107,13 +109,18 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                     path = inputs.make(file_format, given, f"{number:04x}").path
                     spent = through(http, path, file_format), bare(path, file_format, scratch)
                     if number:  # The first round starts the worker and fills caches.
+                        found = taken.setdefault(file_format.name, {"get_to_200": [], "bare": []})
                         for what, seconds in zip(("get_to_200", "bare"), spent, strict=True):
-                            taken[file_format.name][what].append(seconds * 1000)
-    return [_row(name, spent) for name, spent in taken.items()]
+                            found[what].append(seconds * 1000)
+
+
+def rows_of(taken: Taken) -> list[dict[str, Any]]:
+    """A row a format."""
+    return [_row(name, spent) for name, spent in taken.items() if spent["bare"]]
 
 
 def _row(name: str, spent: dict[str, list[float]]) -> dict[str, Any]:
-    added = [with_all - alone for with_all, alone in zip(spent["get_to_200"], spent["bare"], strict=True)]
+    added = [with_all - alone for with_all, alone in zip(spent["get_to_200"], spent["bare"], strict=False)]
     return {
         "format": name,
         "get_to_200_ms": round(statistics.median(spent["get_to_200"]), 1),
@@ -130,12 +137,15 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     load = os.getloadavg()[0]
-    rows = measure(asked.rounds)
-    if asked.json:
-        print(json.dumps({"rounds": asked.rounds, "load": load, "aim_ms": AIM_MS, "rows": rows}, indent=2))
-    else:
+    taken: Taken = {}
+    about = {"rounds": asked.rounds, "load": load, "aim_ms": AIM_MS}
+    with reporting(lambda: {**about, "rows": rows_of(taken)}, indent=2) as print_whole:
+        measure(asked.rounds, taken)
+        if asked.json:
+            print_whole()
+    if not asked.json:
         print(f"{'format':12}{'GET to 200':>12}{'bare':>10}{'overhead':>10}  ms")
-        for row in rows:
+        for row in rows_of(taken):
             print(
                 f"{row['format']:12}{row['get_to_200_ms']:12.1f}{row['bare_ms']:10.1f}{row['overhead_ms']:10.1f}"
             )

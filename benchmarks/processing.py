@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -30,9 +29,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from _files import bed, gff3, gtf, narrowpeak, sorted_text, vcf, write, write_bam, write_bigbed
+from _report import reporting
 
 from gooseherd.processing.tools import limits
 
@@ -415,8 +415,8 @@ def main(argv: Sequence[str]) -> int:
     given.prepared = given.prepared or given.small
     records = given.records or (SMALL if given.small else FULL)
     wanted = given.only.split(",") if given.only else [case.name for case in CASES]
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
+    rows: list[dict[str, Any]] = []
+    with reporting(lambda: {"rows": rows}) as print_whole, tempfile.TemporaryDirectory() as scratch:
         folder = given.data or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for case in CASES:
@@ -441,8 +441,8 @@ def main(argv: Sequence[str]) -> int:
             rows.append(compare(case, source, Path(scratch), given))
             if not given.json:
                 print(line_of(rows[-1]), flush=True)
-    if given.json:
-        print(json.dumps({"rows": rows}))
+        if given.json:
+            print_whole()
     return 0
 
 

@@ -40,6 +40,7 @@ from _reference import Differs, Reads, Text, tool
 from _reference_of_matrices import MATRICES, Served
 from _reference_of_parts import ENDS, TABLES, Sequences, Table, TwoEnds, Values
 from _references import brought_from, named_for
+from _report import reporting
 from _viewers import NotBundled
 
 from gooseherd.domain.artifact import Kind
@@ -354,39 +355,40 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--leave-out", action="store_true", help="files that cannot be made are no failure")
     given = parser.parse_args(argv)
-    rows, given.missing = [], []
+    rows: list[Outcome] = []
+    given.missing = []
     tried = list(files(given))
-    with (
-        ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool,
-        Served([given.data, made_folder(given.data), *{path.parent for path, *_ in tried}]) as served,
-    ):
-        for (path, name, *_), row in zip(tried, pool.map(try_file, *zip(*tried, strict=True)), strict=True):
-            read_served(served, path, name, row)
-            rows.append(row)
-            if not given.json:
-                print(line_of(row), flush=True)
-    same, refused = sum(row.verdict == "same" for row in rows), sum(row.verdict == "refused" for row in rows)
-    unexplained = [row for row in rows if not row.ok]
-    for problem in given.missing:
-        print(f"left out: {problem}", file=sys.stderr)
-    if given.json:
-        print(
-            json.dumps(
-                {
-                    "rows": [vars(row) for row in rows],
-                    "unexplained": [row.file for row in unexplained],
-                    "left_out": given.missing,
-                }
-            )
-        )
-    else:
+
+    def unexplained() -> list[str]:
+        return [row.file for row in rows if not row.ok]
+
+    def so_far() -> dict[str, Any]:
+        return {"rows": [vars(row) for row in rows], "unexplained": unexplained(), "left_out": given.missing}
+
+    with reporting(so_far) as print_whole:
+        with (
+            ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool,
+            Served([given.data, made_folder(given.data), *{path.parent for path, *_ in tried}]) as served,
+        ):
+            made = pool.map(try_file, *zip(*tried, strict=True))
+            for (path, name, *_), row in zip(tried, made, strict=True):
+                read_served(served, path, name, row)
+                rows.append(row)
+                if not given.json:
+                    print(line_of(row), flush=True)
+        for problem in given.missing:
+            print(f"left out: {problem}", file=sys.stderr)
+        if given.json:
+            print_whole()
+    if not given.json:
+        same, refused = (sum(row.verdict == word for row in rows) for word in ("same", "refused"))
         formats, regions = len({row.format for row in rows}), sum(row.regions for row in rows)
         print(
             f"{len(rows)} files of {formats} formats, {regions} regions: "
-            f"{same} the same, {refused} refused, {len(unexplained)} unexplained, "
+            f"{same} the same, {refused} refused, {len(unexplained())} unexplained, "
             f"{len(given.missing)} left out"
         )
-    return 1 if unexplained or (given.missing and not given.leave_out) else 0
+    return 1 if unexplained() or (given.missing and not given.leave_out) else 0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from _report import reporting
 
 from gooseherd.domain import formats
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
@@ -164,27 +165,37 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--entries", type=int, default=100_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        full = Path(folder) / "full"
-        imported = asyncio.run(fill(full / "gooseherd.db", options.entries))
-        full.chmod(0o700)
-        empty = [measure(Path(folder) / f"empty-{number}") for number in range(options.rounds)]
-        rows = {"empty": medians(empty), "full": medians([measure(full) for _ in range(options.rounds)])}
-    missed = [
-        f"{name}.{what}"
-        for name, aims in AIMS.items()
-        for what, most in aims.items()
-        if rows[name][what] > most
-    ]
-    report = {
-        "entries": options.entries,
-        "imported_per_s": round(imported),
-        **rows,
-        "aims": AIMS,
-        "missed": missed,
-    }
-    print(json.dumps({**report, "load": os.getloadavg()[0], "cores": os.cpu_count()}))
-    return 1 if missed else 0
+    rounds: dict[str, list[dict[str, float]]] = {"empty": [], "full": []}
+    about: dict[str, Any] = {"entries": options.entries}
+
+    def rows() -> dict[str, dict[str, float]]:
+        return {name: medians(measured) for name, measured in rounds.items() if measured}
+
+    def missed() -> list[str]:
+        found = rows()
+        return [
+            f"{name}.{what}"
+            for name, aims in AIMS.items()
+            if name in found
+            for what, most in aims.items()
+            if found[name][what] > most
+        ]
+
+    def report() -> dict[str, Any]:
+        machine = {"load": os.getloadavg()[0], "cores": os.cpu_count()}
+        return {**about, **rows(), "aims": AIMS, "missed": missed(), **machine}
+
+    with reporting(report) as print_whole:
+        with tempfile.TemporaryDirectory() as folder:
+            full = Path(folder) / "full"
+            about["imported_per_s"] = round(asyncio.run(fill(full / "gooseherd.db", options.entries)))
+            full.chmod(0o700)
+            for number in range(options.rounds):
+                rounds["empty"].append(measure(Path(folder) / f"empty-{number}"))
+            for _ in range(options.rounds):
+                rounds["full"].append(measure(full))
+        print_whole()
+    return 1 if missed() else 0
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import random
@@ -47,6 +46,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from _report import reporting
 from sqlalchemy import insert
 
 from gooseherd.devcloud.postgres import PostgresServer
@@ -551,26 +551,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="gooseherd-bench-") as name:
+    peers: dict[str, float] = {}
+    with (
+        reporting(lambda: {**peers, "left_out": left_out, "rows": rows}, indent=1) as print_whole,
+        tempfile.TemporaryDirectory(dir=options.folder, prefix="gooseherd-bench-") as name,
+    ):
         folder = Path(name)
         folder.chmod(0o755)
-        peers = {"sync_ms": sync_ms(folder), "bare_ms": bare_ms(folder)}
+        peers |= {"sync_ms": sync_ms(folder), "bare_ms": bare_ms(folder)}
         if not options.json:
             print(f"sync {peers['sync_ms']} ms, bare sqlite3 update and commit {peers['bare_ms']} ms")
             print(AIMS)
             print(f"{'store':12} {'':>16} {'n':>3} {'':10} {'p50 ms':>10} {'p95 ms':>10} {'/s':>10}")
-        try:
-            for kind in options.stores:
-                below = folder / kind
-                below.mkdir()
-                try:
-                    asyncio.run(run_store(kind, below, options, rows, left_out))
-                except Misconfigured as error:
-                    left_out.append(f"{kind}: {error}")
-                    print(left_out[-1], file=sys.stderr)
-        finally:
-            if options.json:
-                print(json.dumps({**peers, "left_out": left_out, "rows": rows}, indent=1), flush=True)
+        for kind in options.stores:
+            below = folder / kind
+            below.mkdir()
+            try:
+                asyncio.run(run_store(kind, below, options, rows, left_out))
+            except Misconfigured as error:
+                left_out.append(f"{kind}: {error}")
+                print(left_out[-1], file=sys.stderr)
+        if options.json:
+            print_whole()
 
 
 if __name__ == "__main__":

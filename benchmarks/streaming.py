@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from _files import bed, sorted_text, write, write_bam
+from _report import reporting
 
 from gooseherd.domain.attempt import AttemptId, AttemptLimits, AttemptSpec, EventKind
 from gooseherd.domain.job import JobId
@@ -265,7 +265,12 @@ def main() -> int:
         asyncio.run(serve(asked.serve, asked.rate * 1e6))
         return 0
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="gooseherd-streaming-") as name:
+    about = {"rounds": asked.rounds, "load": load, "rate_mb_s": asked.rate, "upload_mb_s": asked.upload}
+    rows: list[dict[str, Any]] = []
+    with (
+        reporting(lambda: {**about, "rows": rows}, indent=2) as print_whole,
+        tempfile.TemporaryDirectory(prefix="gooseherd-streaming-") as name,
+    ):
         made = asked.folder or Path(name)
         made.mkdir(parents=True, exist_ok=True)
         wanted = [
@@ -273,13 +278,12 @@ def main() -> int:
             for case in cases(made, 0.1 if asked.small else 1.0)
             if not asked.only or case.name in asked.only.split(",")
         ]
-        rows = [
-            measure(case, Path(name), asked.rounds, asked.rate * 1e6, asked.upload * 1e6) for case in wanted
-        ]
-    if asked.json:
-        about = {"rounds": asked.rounds, "load": load, "rate_mb_s": asked.rate, "upload_mb_s": asked.upload}
-        print(json.dumps({**about, "rows": rows}, indent=2))
-    else:
+        for case in wanted:
+            row = measure(case, Path(name), asked.rounds, asked.rate * 1e6, asked.upload * 1e6)
+            rows.append(row)  # looked at while it grows
+        if asked.json:
+            print_whole()
+    if not asked.json:
         print(f"{'case':18}{'MB':>8}{'download':>10}{'apart':>9}{'together':>10}{'ratio':>8}")
         for row in rows:
             print(
