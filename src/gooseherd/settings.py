@@ -131,10 +131,12 @@ class Settings(ToolSettings, SourceSettings, HttpSettings, UsageSettings):
         300, ge=0, description="How long past its lease a finalizing job is left alone."
     )
     workflow_hard_ceiling_seconds: float = Field(
-        24 * 3600, gt=0, description="Oldest a started job may be; the reaper ends it whatever it says."
+        24 * 3600, gt=0, description="Oldest an attempt may be; the reaper ends its job, whatever it says."
     )
     workflow_queue_ttl_seconds: float = Field(
-        24 * 3600, gt=0, description="Oldest a pending job may be; then it fails with queue_expired."
+        24 * 3600,
+        gt=0,
+        description="Longest wait in the queue, anew after an attempt that had a worker.",
     )
     workflow_tick_seconds: float = Field(
         5, gt=0, description="Safety net of the control loops, which are otherwise woken by events."

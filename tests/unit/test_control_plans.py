@@ -12,7 +12,7 @@ from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.reaper import AdoptJob, EndJob, ExpireQueue, JobsSnapshot, LeaveJob, ReaperLimits
 from gooseherd.domain import formats
 from gooseherd.domain.failures import MAX_BACKOFF, RETRY, Reason, next_try, retryable
-from gooseherd.domain.job import Fence, Job, JobId, Lease, Owner, Requester
+from gooseherd.domain.job import AttemptRecord, Fence, Job, JobId, Lease, Owner, Requester
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import SourceFile
@@ -117,6 +117,15 @@ def test_a_running_job_whose_lease_ran_out_is_adopted_at_once() -> None:
 def test_the_hard_ceiling_ends_a_job_whatever_the_marker_says(marked: bool) -> None:
     job = started("j", Status.FINALIZING, stale=timedelta(hours=1), age=timedelta(hours=25))
     assert decide(job, finalizing_here=marked) == [EndJob(job.job_id, job.fence)]
+
+
+def test_the_hard_ceiling_counts_from_the_begin_of_the_attempt_and_not_of_the_first_one() -> None:
+    job = started("j", Status.RUNNING, stale=timedelta(seconds=1), age=timedelta(hours=25))
+    first = AttemptRecord(1, started_at=NOW - timedelta(hours=25), ended_at=NOW, reason=Reason.WORKER_DRAINED)
+    second = AttemptRecord(2, started_at=NOW - timedelta(hours=1))
+    assert decide(replace(job, attempt=2, attempts=(first, second))) == [AdoptJob(job.job_id, job.fence)]
+    old = replace(second, started_at=NOW - timedelta(hours=24, seconds=1))
+    assert decide(replace(job, attempt=2, attempts=(first, old))) == [EndJob(job.job_id, job.fence)]
 
 
 # -- finalizers ----------------------------------------------------------------------------

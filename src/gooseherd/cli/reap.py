@@ -59,7 +59,11 @@ def _plain(action: Action) -> Mapping[str, Any]:
         case ExpireQueue(created_before):
             return {"action": "expire_queue", "created_before": created_before.isoformat()}
         case EndJob(job_id):
-            return {"action": "end_job", "job_id": job_id, "why": "it is older than the hard ceiling"}
+            return {
+                "action": "end_job",
+                "job_id": job_id,
+                "why": "its attempt is older than the hard ceiling",
+            }
         case AdoptJob(job_id):
             return {"action": "adopt_job", "job_id": job_id, "why": "its lease ran out or was handed over"}
         case _:

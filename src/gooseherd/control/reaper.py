@@ -6,7 +6,7 @@
 | lease run out, finalizer registered here | 1 | left alone, counted |
 | running, lease run out | 2 | adopt: the attempt may well be alive on its worker |
 | finalizing, lease run out past the grace | 2 | adopt: roll forward if the manifest exists, else requeue |
-| older than the hard ceiling, whatever the marker says | 3 | fail with deadline_exceeded |
+| its attempt older than the hard ceiling, whatever the marker says | 3 | fail with deadline_exceeded |
 | pending for longer than the queue's time to live | | fail with queue_expired |
 """
 
@@ -32,7 +32,9 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class ReaperLimits:
-    """When stale is stale. `finalize_grace` counts from the end of the lease, the others from enqueueing."""
+    """When stale is stale: from the end of the lease, from the begin of the attempt, and from when the job
+    was submitted or its last attempt with a worker ended. What it waited or worked before does not count.
+    """
 
     finalize_grace: timedelta = timedelta(minutes=5)
     hard_ceiling: timedelta = timedelta(hours=24)
@@ -73,9 +75,9 @@ class LeaveJob:
 
 @dataclass(frozen=True, slots=True)
 class ExpireQueue:
-    """Fail pending jobs older than this."""
+    """Fail pending jobs that have waited since before this."""
 
-    created_before: datetime
+    before: datetime
 
 
 Action = AdoptJob | EndJob | LeaveJob | ExpireQueue
@@ -86,7 +88,7 @@ def plan(seen: JobsSnapshot, limits: ReaperLimits) -> list[Action]:
     actions: list[Action] = [ExpireQueue(seen.now - limits.queue_ttl)]
     for job in seen.unowned:
         stale_since = job.lease.expires_at if job.lease else job.updated_at
-        if seen.now - (job.started_at or job.created_at) > limits.hard_ceiling:
+        if seen.now - _began(job) > limits.hard_ceiling:
             actions.append(EndJob(job.job_id, job.fence))
         elif job.job_id in seen.finalizing_here:
             actions.append(LeaveJob(job.job_id))
@@ -95,6 +97,12 @@ def plan(seen: JobsSnapshot, limits: ReaperLimits) -> list[Action]:
         ):
             actions.append(AdoptJob(job.job_id, job.fence))
     return actions
+
+
+def _began(job: Job) -> datetime:
+    attempt = job.current_attempt
+    began = attempt.started_at if attempt is not None else None
+    return began or job.started_at or job.created_at
 
 
 def handed_over(job: Job) -> bool:
@@ -140,8 +148,7 @@ class Reaper:
             planned=[
                 action
                 for action in report.planned
-                if not isinstance(action, ExpireQueue)
-                or (oldest is not None and oldest < action.created_before)
+                if not isinstance(action, ExpireQueue) or (oldest is not None and oldest < action.before)
             ],
         )
 
@@ -164,9 +171,9 @@ class Reaper:
                 )
                 if job is not None:
                     await self._executions.end(
-                        job, Failure(Reason.DEADLINE_EXCEEDED, "the job is older than the hard ceiling")
+                        job, Failure(Reason.DEADLINE_EXCEEDED, "the attempt is older than the hard ceiling")
                     )
-            case ExpireQueue(created_before):
-                for job in await self._jobs.expire(created_before, _BATCH):
+            case ExpireQueue(before):
+                for job in await self._jobs.expire(before, _BATCH):
                     telemetry.JOBS_ENDED.labels(Status.FAILED, Reason.QUEUE_EXPIRED).inc()
                     self._wakeups.publish(job.job_id)

@@ -114,6 +114,11 @@ def retryable(reason: Reason) -> bool:
     return reason in RETRY
 
 
+def had_worker(reason: Reason) -> bool:
+    """Whether an attempt that ended so had a worker. One that had none is a part of the job's wait for it."""
+    return RETRY.get(reason, _FINAL).tries is not None
+
+
 def next_try(reason: Reason, ended_so: int, scale: float = 1.0, *, of_host: int = 0) -> Retry | None:
     """What follows when `ended_so` attempts of a job, the last one included, ended with `reason`.
 

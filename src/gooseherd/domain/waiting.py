@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gooseherd.domain.job import Requester
+from gooseherd.domain.failures import had_worker
+from gooseherd.domain.job import AttemptRecord, Requester
 from gooseherd.domain.queueing import Priority
 
 
@@ -25,3 +26,13 @@ class Start:
     queued_for: Requester
     enqueued_at: datetime
     started_at: datetime
+
+
+def waiting_since(created_at: datetime, attempts: Sequence[AttemptRecord]) -> datetime:
+    """Since when a pending job waits for a worker: submitted then, or its last attempt that had one ended."""
+    ends = [
+        attempt.ended_at
+        for attempt in attempts
+        if attempt.ended_at is not None and attempt.reason is not None and had_worker(attempt.reason)
+    ]
+    return max([created_at, *ends])

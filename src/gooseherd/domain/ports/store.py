@@ -343,8 +343,11 @@ class JobStore(Protocol):
         """
         ...
 
-    async def expire(self, created_before: datetime, limit: int) -> Sequence[Job]:
-        """Pending jobs created before that fail with queue_expired, naming how their last try ended."""
+    async def expire(self, before: datetime, limit: int) -> Sequence[Job]:
+        """Pending jobs that have waited since before that fail with queue_expired, naming their last try.
+
+        What a job waited before an attempt that had a worker does not count (waiting.waiting_since).
+        """
         ...
 
     async def forget_ended(self, ended_before: datetime, limit: int) -> int:

@@ -123,7 +123,7 @@ def to_job(document: Mapping[str, Any]) -> Job:
         steps_completed=tuple(document["steps_completed"]),
         parts=tuple(to_part(part) for part in document["parts"]),
         progress=Progress(**document["progress"]),
-        attempts=tuple(_to_attempt(attempt) for attempt in document["attempts"]),
+        attempts=tuple(to_attempt(attempt) for attempt in document["attempts"]),
         reason=_to_reason(document["reason"]),
         detail=document["detail"],
         manifest_digest=document["manifest_digest"],
@@ -212,7 +212,8 @@ def _to_reason(word: str | None) -> Reason | None:
     return None if word is None else Reason(word)
 
 
-def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
+def to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
+    """One of the attempts of a job."""
     return AttemptRecord(
         number=data["number"],
         worker_id=None if data["worker_id"] is None else WorkerId(data["worker_id"]),

@@ -21,7 +21,7 @@
 | withdraw, others stay | status and requesters as seen | requesters without the one |
 | pending→cancelled | pending, requesters as seen | no requesters, reason, inactive |
 | cancel flag | running, requesters as seen | no requesters, cancel_requested |
-| pending→failed (expire) | pending, created before | reason queue_expired, inactive |
+| pending→failed (expire) | pending, created before, attempt as seen | reason queue_expired, inactive |
 | hand over | leased, lease's owner | no owner, lease ended long ago |
 
 "leased" is running or finalizing; "as seen" is compare-and-set with a read before, read
@@ -49,9 +49,10 @@ from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status
+from gooseherd.domain.waiting import waiting_since
 from gooseherd.store import edges
 from gooseherd.store.mongo.connect import Document, store_operation
-from gooseherd.store.mongo.documents import new_job, to_job
+from gooseherd.store.mongo.documents import new_job, to_attempt, to_job
 from gooseherd.store.mongo.ends import JobEndWrites
 from gooseherd.store.mongo.leases import JobLeases
 
@@ -175,18 +176,28 @@ class MongoJobs(JobLeases, JobEndWrites):
         raise StoreUnavailable("request_cancel")
 
     @store_operation
-    async def expire(self, created_before: datetime, limit: int) -> Sequence[Job]:
-        """Pending jobs created before that fail with queue_expired; returns those this call ended."""
-        old: Document = {"status": Status.PENDING.value, "created_at": {"$lt": created_before}}
-        found = await self._jobs.find(old, projection={"attempts": 1}, limit=limit).to_list()
+    async def expire(self, before: datetime, limit: int) -> Sequence[Job]:
+        """Pending jobs that have waited since before that fail with queue_expired; those this call ended.
+
+        Old ones that wait anew are looked at each time; there are few of them.
+        """
+        old: Document = {"status": Status.PENDING.value, "created_at": {"$lt": before}}
         job_ids: list[str] = []
-        for document in found:
-            now = await self._clock.now()
-            tried = [(attempt["reason"], attempt["detail"]) for attempt in document["attempts"]]
-            reason = {"reason": Reason.QUEUE_EXPIRED.value, "detail": queue_expired_detail(tried)}
-            change = {"$set": {**self._ended(Status.FAILED, now), **reason}}
-            if (await self._jobs.update_one({**old, "_id": document["_id"]}, change)).matched_count:
-                job_ids.append(document["_id"])
+        seen = self._jobs.find(old, projection={"created_at": 1, "attempt": 1, "attempts": 1})
+        async with seen:
+            async for document in seen:
+                attempts = [to_attempt(attempt) for attempt in document["attempts"]]
+                if waiting_since(document["created_at"], attempts) >= before:
+                    continue
+                now = await self._clock.now()
+                tried = [(attempt.reason, attempt.detail) for attempt in attempts]
+                reason = {"reason": Reason.QUEUE_EXPIRED.value, "detail": queue_expired_detail(tried)}
+                change = {"$set": {**self._ended(Status.FAILED, now), **reason}}
+                as_seen = {**old, "_id": document["_id"], "attempt": document["attempt"]}
+                if (await self._jobs.update_one(as_seen, change)).matched_count:
+                    job_ids.append(document["_id"])
+                if len(job_ids) >= limit:
+                    break
         if not job_ids:
             return []
         return [to_job(document) for document in await self._jobs.find({"_id": {"$in": job_ids}}).to_list()]

@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select, tuple_, update
 
 from gooseherd.domain.errors import InvalidInput, NewerJob, NotCancellable, NotFound, StoreUnavailable
 from gooseherd.domain.failures import Reason, queue_expired_detail
-from gooseherd.domain.job import Job, JobId, NewestSeen, Requester, Submission
+from gooseherd.domain.job import AttemptRecord, Job, JobId, NewestSeen, Requester, Submission
 from gooseherd.domain.keys import WorkflowKey
 from gooseherd.domain.ports.store import Claim
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.states import Status
+from gooseherd.domain.waiting import waiting_since
 from gooseherd.store import edges
 from gooseherd.store.sql.database import Transaction, writing
 from gooseherd.store.sql.leases import JobHolding
 from gooseherd.store.sql.pending import PENDING_BY_AGE
 from gooseherd.store.sql.reading import load
-from gooseherd.store.sql.rows import new_job, to_job
+from gooseherd.store.sql.rows import new_job, to_attempt, to_job
 from gooseherd.store.sql.schema import job_requesters, jobs
 from gooseherd.store.sql.turns import in_turn, own_rank
 from gooseherd.store.sql.upserts import insert_if_absent, wait_for_job
@@ -43,10 +44,15 @@ _NEWEST_OTHER: Final = (
 )
 
 _OLD: Final = (
-    select(jobs.c.id, jobs.c.attempts)
+    select(jobs.c.id, jobs.c.created_at, jobs.c.attempts)
     .where(PENDING_BY_AGE, jobs.c.created_at < bindparam("b_before"))
     .order_by(jobs.c.status, jobs.c.created_at, jobs.c.id)
     .with_for_update()
+)
+
+_OLD_BEHIND: Final = _OLD.where(
+    tuple_(jobs.c.created_at, jobs.c.id)
+    > tuple_(bindparam("b_at", type_=jobs.c.created_at.type), bindparam("b_id", type_=jobs.c.id.type))
 )
 
 _LONG_ENDED: Final = (
@@ -132,14 +138,23 @@ class SqlJobs(JobHolding):
         return to_job(row)
 
     @writing
-    def expire(self, tx: Transaction, created_before: datetime, limit: int) -> Sequence[Job]:
-        """Pending jobs created before that fail with queue_expired, oldest first; returns those it ended."""
-        ended = []
-        for row in tx.connection.execute(_OLD.limit(limit), {"b_before": created_before}).all():
-            tried = [(attempt["reason"], attempt["detail"]) for attempt in row.attempts]
-            values = {"reason": Reason.QUEUE_EXPIRED.value, "detail": queue_expired_detail(tried)}
-            ended.append(end(tx, edges.EXPIRE, JobId(row.id), None, values))
-        return [to_job(row) for row in ended if row is not None]
+    def expire(self, tx: Transaction, before: datetime, limit: int) -> Sequence[Job]:
+        """Pending jobs that have waited since before that fail with queue_expired, oldest first; those ended.
+
+        Old ones that wait anew are looked at each time; there are few of them.
+        """
+        ended: list[Job] = []
+        wanted: dict[str, Any] = {"b_before": before}
+        page = tx.connection.execute(_OLD.limit(limit), wanted).all()
+        while True:
+            for row in page:
+                attempts = [to_attempt(attempt) for attempt in row.attempts]
+                if len(ended) < limit and waiting_since(row.created_at, attempts) < before:
+                    ended += _expired(tx, JobId(row.id), attempts)
+            if len(page) < limit or len(ended) >= limit:
+                return ended
+            wanted |= {"b_at": page[-1].created_at, "b_id": page[-1].id}
+            page = tx.connection.execute(_OLD_BEHIND.limit(limit), wanted).all()
 
     @writing
     def forget_ended(self, tx: Transaction, ended_before: datetime, limit: int) -> int:
@@ -148,6 +163,12 @@ class SqlJobs(JobHolding):
         if ids:
             tx.connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
         return len(ids)
+
+
+def _expired(tx: Transaction, job_id: JobId, attempts: Sequence[AttemptRecord]) -> list[Job]:
+    detail = queue_expired_detail([(attempt.reason, attempt.detail) for attempt in attempts])
+    row = end(tx, edges.EXPIRE, job_id, None, {"reason": Reason.QUEUE_EXPIRED.value, "detail": detail})
+    return [] if row is None else [to_job(row)]
 
 
 def _refuse_newer(tx: Transaction, submission: Submission, newest: NewestSeen) -> None:

@@ -101,7 +101,7 @@ def to_job(row: Row[Any]) -> Job:
         steps_completed=tuple(row.steps_completed),
         parts=tuple(map(_to_part, row.parts)),
         progress=Progress(percent=row.percent, **row.progress),
-        attempts=tuple(map(_to_attempt, row.attempts)),
+        attempts=tuple(map(to_attempt, row.attempts)),
         reason=None if row.reason is None else Reason(row.reason),
         detail=row.detail,
         manifest_digest=row.manifest_digest,
@@ -208,7 +208,8 @@ def _to_part(data: Mapping[str, Any]) -> Part:
     return Part(**{**data, "kind": Kind(data["kind"]), "key": CacheKey(data["key"])})
 
 
-def _to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
+def to_attempt(data: Mapping[str, Any]) -> AttemptRecord:
+    """One of the attempts of a job."""
     return AttemptRecord(
         number=data["number"],
         worker_id=None if data["worker_id"] is None else WorkerId(data["worker_id"]),
