@@ -71,6 +71,11 @@ ROWS = {
     ),
     "M2 addresses shown to everybody, read by any page": (
         f"{API}test_api_catalog.py::test_of_an_address_everybody_sees_scheme_and_host",
+        f"{API}test_addresses_of_failures.py::test_everybody_reads_the_host_in_a_failure_and_the_admin_all",
+        (
+            f"{API}test_addresses_of_failures.py"
+            "::test_whoever_shares_content_with_a_hidden_file_reads_nothing_of_why_it_failed"
+        ),
         f"{API}test_api_catalog.py::test_an_address_with_a_password_is_refused_and_stored_nowhere",
         f"{API}test_origins.py::test_listings_and_writes_are_refused_to_pages_elsewhere",
         f"{API}test_origins.py::test_a_name_that_somebody_made_point_here_is_refused",

@@ -20,7 +20,7 @@ from gooseherd.api.holding import Client, client_of
 from gooseherd.api.htsget.refusals import PREFIX, as_htsget
 from gooseherd.api.htsget.route import HtsgetRoute
 from gooseherd.api.methods import Methods, routes_of
-from gooseherd.api.middleware import EdgeMiddleware
+from gooseherd.api.middleware import EdgeMiddleware, problem_for
 from gooseherd.api.names import Names
 from gooseherd.api.openapi import DescribedFramework, operation_id
 from gooseherd.api.origins import Origins
@@ -31,7 +31,6 @@ from gooseherd.api.problems import (
     MethodNotAllowed,
     Problem,
     plain,
-    problem,
 )
 from gooseherd.api.published_parts import PublishedFirst, PublishedParts
 from gooseherd.api.request_context import context_of
@@ -124,7 +123,7 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
         context = context_of(request.scope)
         context.error = error
         log_failed_request(error, context, request.method)
-        return _response(request, problem(error, instance=context.path, request_id=context.request_id))
+        return _response(request, problem_for(error, context))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -146,19 +145,13 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
             for item in error.errors()
         ]
         first = found[0] if found else {"field": "request", "problem": "cannot be used"}
-        return _response(
-            request,
-            problem(
-                InvalidRequest(first["field"], first["problem"], tuple(found)),
-                instance=context.path,
-                request_id=context.request_id,
-            ),
-        )
+        refusal = InvalidRequest(first["field"], first["problem"], tuple(found))
+        return _response(request, problem_for(refusal, context))
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         context = context_of(request.scope)
         log_failed_request(error, context, request.method)
-        return _response(request, problem(error, instance=context.path, request_id=context.request_id))
+        return _response(request, problem_for(error, context))
 
     framework.add_exception_handler(Exception, unforeseen)
     framework.add_exception_handler(GooseherdError, known)

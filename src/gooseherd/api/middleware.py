@@ -23,7 +23,7 @@ from gooseherd.api.htsget.refusals import PREFIX, as_htsget
 from gooseherd.api.methods import Methods
 from gooseherd.api.origins import Origins
 from gooseherd.api.pages import problem_page
-from gooseherd.api.problems import Pairs, Stopping, problem
+from gooseherd.api.problems import Pairs, Problem, Stopping, problem
 from gooseherd.api.request_context import SCOPE_KEY, Headers, RequestContext, header_map
 from gooseherd.api.server.exchange import JOINED_BYTES, ZERO_COPY
 from gooseherd.api.server.refusals import MalformedRequest
@@ -230,11 +230,16 @@ def _for_one_caller(headers: Pairs) -> Pairs:
     return [*kept, (b"vary", b"Authorization, X-API-Key")]
 
 
+def problem_for(error: BaseException, context: RequestContext) -> Problem:
+    """The response to `error`, as whoever made the request may read it."""
+    return problem(error, instance=context.path, request_id=context.request_id, admin=context.is_admin)
+
+
 async def send_problem(
     send: Send, context: RequestContext, error: BaseException, *, method: str = "GET"
 ) -> None:
     """Send the error's problem; a HEAD gets its headers."""
-    rendered = problem(error, instance=context.path, request_id=context.request_id)
+    rendered = problem_for(error, context)
     if context.path.startswith(PREFIX):
         rendered = as_htsget(rendered, error)
     elif client_of(context.headers) is Client.NAVIGATION:

@@ -14,6 +14,7 @@ from gooseherd.api.describing import Describing, lacks_details
 from gooseherd.api.holding import RETRY_SECONDS, hold_seconds, next_query
 from gooseherd.api.models.jobs import Accepted
 from gooseherd.api.names import Names
+from gooseherd.api.private_work import as_seen
 from gooseherd.api.problems import NotReady, Pairs
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.request_options import RequestOptions
@@ -95,7 +96,7 @@ class PreparedRequest:
                 raise CacheUnavailable("reading what was just published")
             return None
         if job.status.terminal:
-            raise AlreadyFailed(job.job_id, job.reason or job.status, job.detail)
+            raise AlreadyFailed(job.job_id, job.reason or job.status, self._detail_of(job))
         return job
 
     async def held(self, known: Job | None, *, browser: bool) -> None:
@@ -130,9 +131,12 @@ class PreparedRequest:
                 )
                 await hold(self.receive, min(seconds, RETRY_SECONDS), holds.stopping)
         if ended is not None and ended.status is not Status.COMPLETED:
-            raise AlreadyFailed(ended.job_id, ended.reason or ended.status, ended.detail)
+            raise AlreadyFailed(ended.job_id, ended.reason or ended.status, self._detail_of(ended))
         if ended is None or not await self.served(self.entry):
             await self._redirect(browser=browser)
+
+    def _detail_of(self, job: Job) -> str:
+        return job.detail_for(self.entry.dcc, self.entry.local_id)
 
     def _noted(self, claim: Claim) -> Job:
         if claim.created:
@@ -168,12 +172,13 @@ async def send_accepted(prepared: PreparedRequest, job: Job, names: Names) -> No
     """202: the job, and where what it makes will be."""
     context, dependencies = prepared.context, prepared.dependencies
     accepted = Accepted.of(
-        job,
+        as_seen(job, context.caller),
         context.link,
         # Not the job's own entry, which may be another one of the same content.
         names.paths(prepared.entry, recipe=job.recipe),
         now=await dependencies.jobs.now(),
         place=await dependencies.queue.place(job),
+        admin=context.is_admin,
     )
     body = accepted.model_dump_json().encode()
     headers: Pairs = [

@@ -27,11 +27,22 @@ def sees_job(context: RequestContext, job: Job) -> bool:
 
 
 def as_seen(job: Job, caller: Caller) -> Job:
-    """The job without the names of a file that is hidden from the caller."""
+    """The job without what it says of a file that is hidden from the caller: its names, why it failed."""
     if caller.sees(job.source):
         return job
     masked = replace(job.source, dcc=Dcc(_HIDDEN), local_id=LocalId(_HIDDEN), filename=_HIDDEN, access_url="")
-    return replace(job, source=masked, parts=tuple(replace(p, filename=_HIDDEN) for p in job.parts))
+    return replace(
+        job,
+        source=masked,
+        parts=tuple(replace(part, filename=_HIDDEN) for part in job.parts),
+        detail=_masked(job.detail),
+        attempts=tuple(replace(attempt, detail=_masked(attempt.detail)) for attempt in job.attempts),
+        progress=replace(job.progress, waiting=_masked(job.progress.waiting)),
+    )
+
+
+def _masked(text: str) -> str:
+    return _HIDDEN if text else ""
 
 
 def sees_batch(context: RequestContext, batch: Batch) -> bool:

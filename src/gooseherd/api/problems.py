@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from gooseherd.api.address_redaction import without_paths
 from gooseherd.api.allowances import limit_field, policy_field
 from gooseherd.api.server.refusals import (
     BodyTooLarge,
@@ -232,11 +233,7 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
     ),
     errors.ProcessingDisabled: ProblemType(503, "processing-disabled", "Processing is off"),
     errors.StoreUnavailable: ProblemType(
-        503,
-        "store-unavailable",
-        "The store did not answer",
-        retryable=True,
-        fields=_same("operation"),
+        503, "store-unavailable", "The store did not answer", retryable=True, fields=_same("operation")
     ),
     errors.CacheUnavailable: ProblemType(
         503,
@@ -292,10 +289,12 @@ def problem_type(error: BaseException) -> ProblemType:
     return next((ERROR_STATUS[c] for c in type(error).__mro__ if c in ERROR_STATUS), INTERNAL)
 
 
-def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
-    """The response to `error`."""
+def problem(error: BaseException, *, instance: str, request_id: str, admin: bool = False) -> Problem:
+    """The response to `error`, as a client or the admin sees it."""
     kind = problem_type(error)
     extra: dict[str, Any] = {member: getattr(error, name) for name, member in kind.fields.items()}
+    for member, value in extra.items():
+        extra[member] = without_paths(value, admin=admin) if isinstance(value, str) else value
     again = kind.retryable
     headers: Pairs = []
     match error:
@@ -333,7 +332,7 @@ def problem(error: BaseException, *, instance: str, request_id: str) -> Problem:
             pass
     return render(
         kind,
-        kind.detail or str(error),
+        kind.detail or without_paths(str(error), admin=admin),
         again=again,
         extra=extra,
         headers=headers,

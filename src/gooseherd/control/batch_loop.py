@@ -20,7 +20,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -214,8 +214,13 @@ class BatchLoop:
         changes = []
         for member, outcome in await self._batches.moved(batch.batch_id, _PAGE):
             change = member_change(member, outcome)
-            if change is not None:
-                changes.append(change)
+            if change is None:
+                continue
+            if change.detail and member.job_id is not None:
+                job = await self._jobs.get(member.job_id)
+                detail = job.detail_for(member.dcc, member.local_id) if job is not None else ""
+                change = replace(change, detail=detail)
+            changes.append(change)
         if changes:
             await self._batches.record(batch.batch_id, changes)
 

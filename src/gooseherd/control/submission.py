@@ -263,7 +263,7 @@ class Submissions:
             if whole.manifest is not None:
                 return Claim(last, created=False)
         if not retry:
-            await self._refuse_known_failure(last)
+            await self._refuse_known_failure(submission.source, last)
         if self.budgets is not None:
             await self.budgets.check(requester)
         # Somebody else's job may begin and end before this call takes effect.
@@ -278,7 +278,7 @@ class Submissions:
             self._wakeups.work.notify()
         return claim
 
-    async def _refuse_known_failure(self, last: Job | None) -> None:
+    async def _refuse_known_failure(self, source: SourceFile, last: Job | None) -> None:
         if (
             last is None
             or last.status is not Status.FAILED
@@ -288,7 +288,7 @@ class Submissions:
             return
         age: timedelta = await self._jobs.now() - last.finished_at
         if age < remembered_for(last.reason):
-            raise AlreadyFailed(last.job_id, last.reason, last.detail)
+            raise AlreadyFailed(last.job_id, last.reason, last.detail_for(source.dcc, source.local_id))
 
     def _pending_of(self, requester: Requester) -> LimitedClaims:
         """Theirs, as long as anybody holds it."""

@@ -11,7 +11,7 @@ from gooseherd.domain.artifact import Part
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
 from gooseherd.domain.worker_size import WorkerResources
 
@@ -154,3 +154,11 @@ class Job:
     def current_attempt(self) -> AttemptRecord | None:
         """The record of attempt number `attempt`."""
         return next((a for a in reversed(self.attempts) if a.number == self.attempt), None)
+
+    def detail_for(self, dcc: Dcc, local_id: LocalId) -> str:
+        """Why it ended so, for who asked for that entry.
+
+        What it says of another one of the same content, which may be hidden from them, is left out.
+        """
+        own = (self.source.dcc, self.source.local_id) == (dcc, local_id)
+        return self.detail if own or self.source.access_level is AccessLevel.PUBLIC else ""

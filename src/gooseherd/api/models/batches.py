@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gooseherd.api.address_redaction import without_paths
 from gooseherd.api.models.response import Link, PartWord, ResponseModel
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.batch import MOST_FILES, Batch, Member, MemberState
@@ -80,15 +81,17 @@ class BatchFile(ResponseModel):
     )
 
     @classmethod
-    def of(cls, member: Member, link: Link, artifacts: Mapping[Kind, str] | None = None) -> BatchFile:
-        """The member as clients see it."""
+    def of(
+        cls, member: Member, link: Link, artifacts: Mapping[Kind, str] | None = None, *, admin: bool = False
+    ) -> BatchFile:
+        """The member as a client or the admin sees it."""
         return cls(
             number=member.number,
             dcc=member.dcc,
             local_id=member.local_id,
             state=member.state.value,
             reason=member.reason,
-            detail=member.detail,
+            detail=without_paths(member.detail, admin=admin),
             retryable=member.reason is not None and retryable(member.reason),
             job_id=member.job_id,
             job_url=link(f"/jobs/{member.job_id}") if member.job_id else None,
@@ -131,7 +134,9 @@ class BatchView(ResponseModel):
             created_at=batch.created_at,
             ended_at=batch.ended_at,
             cancel_requested=batch.cancel_requested,
-            failures=None if failures is None else [BatchFile.of(member, link) for member in failures],
+            failures=None
+            if failures is None
+            else [BatchFile.of(member, link, admin=admin) for member in failures],
             requester=batch.requester if admin else None,
             batch_url=link(where),
             events_url=link(f"{where}/events"),

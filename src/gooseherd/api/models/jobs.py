@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from gooseherd.api.address_redaction import without_paths
 from gooseherd.api.models.artifacts import counts_of, notes_of
 from gooseherd.api.models.response import Link, PartWord, PriorityWord, ResponseModel, StatusWord
 from gooseherd.api.models.waiting import WaitingView
@@ -36,7 +37,14 @@ class Accepted(ResponseModel):
 
     @classmethod
     def of(
-        cls, job: Job, link: Link, paths: Mapping[Kind, str], *, now: datetime, place: QueuePlace | None
+        cls,
+        job: Job,
+        link: Link,
+        paths: Mapping[Kind, str],
+        *,
+        now: datetime,
+        place: QueuePlace | None,
+        admin: bool = False,
     ) -> Accepted:
         """What a caller needs to follow `job`; `paths` is where its parts will be."""
         return cls(
@@ -44,7 +52,7 @@ class Accepted(ResponseModel):
             status=job.status.value,
             percent=round(job.progress.percent, 1),
             position=place.position if place else None,
-            waiting=WaitingView.of(job, now, place=place),
+            waiting=WaitingView.of(job, now, place=place, admin=admin),
             job_url=link(f"/jobs/{job.job_id}"),
             events_url=link(f"/jobs/{job.job_id}/events"),
             data_url=link(paths[Kind.DATA]),
@@ -124,7 +132,7 @@ class AttemptView(ResponseModel):
             started_at=record.started_at,
             ended_at=record.ended_at,
             reason=record.reason,
-            detail=record.detail,
+            detail=without_paths(record.detail, admin=admin),
             worker_id=record.worker_id if admin else None,
             dispatched=dict(record.dispatched) if admin and record.dispatched is not None else None,
         )
@@ -160,9 +168,11 @@ class JobSummary(JobFields):
     """What a list or a page shows of a job; `job_url` has all of it."""
 
     @classmethod
-    def of(cls, job: Job, link: Link, *, now: datetime, place: QueuePlace | None = None) -> JobSummary:
-        """The job in short; `now` is by the store's clock."""
-        return cls(**_in_short(job, link, now, place))
+    def of(
+        cls, job: Job, link: Link, *, now: datetime, place: QueuePlace | None = None, admin: bool = False
+    ) -> JobSummary:
+        """The job in short, as a client or the admin sees it; `now` is by the store's clock."""
+        return cls(**_in_short(job, link, now, place, admin=admin))
 
 
 class JobView(JobFields):
@@ -210,7 +220,7 @@ class JobView(JobFields):
         is what it published, None when its notes and counts are not to be shown.
         """
         return cls(
-            **_in_short(job, link, now, place),
+            **_in_short(job, link, now, place, admin=admin),
             processor_version=job.recipe.processor_version,
             priority=_priority(job),
             enqueued_at=job.enqueued_at,
@@ -241,7 +251,9 @@ class JobView(JobFields):
         )
 
 
-def _in_short(job: Job, link: Link, now: datetime, place: QueuePlace | None) -> dict[str, Any]:
+def _in_short(
+    job: Job, link: Link, now: datetime, place: QueuePlace | None, *, admin: bool
+) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "status": job.status.value,
@@ -254,12 +266,12 @@ def _in_short(job: Job, link: Link, now: datetime, place: QueuePlace | None) -> 
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "waiting": WaitingView.of(job, now, place=place),
+        "waiting": WaitingView.of(job, now, place=place, admin=admin),
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested,
         "progress": ProgressView.of(job),
         "reason": job.reason,
-        "detail": job.detail,
+        "detail": without_paths(job.detail, admin=admin),
         "retryable": isinstance(job.reason, Reason) and retryable(job.reason),
         "job_url": link(f"/jobs/{job.job_id}"),
     }

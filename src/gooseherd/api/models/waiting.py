@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
+from gooseherd.api.address_redaction import without_paths
 from gooseherd.api.models.response import ResponseModel
 from gooseherd.control.queue_statistics import QueuePlace
 from gooseherd.domain.failures import Reason
@@ -30,12 +31,14 @@ class WaitingView(ResponseModel):
     next_try_seconds: float | None = Field(description="Counted from this response; 0 when it is due.")
 
     @classmethod
-    def of(cls, job: Job, now: datetime, *, place: QueuePlace | None) -> WaitingView | None:
+    def of(
+        cls, job: Job, now: datetime, *, place: QueuePlace | None, admin: bool = False
+    ) -> WaitingView | None:
         """What `job` waits for; None when it works, or has ended. `now` is by the store's clock."""
         progress, tried = job.progress, job.attempts[-1] if job.attempts else None
         if job.status is Status.PENDING:
             if job.not_before is not None and job.not_before > now and tried is not None and tried.reason:
-                return cls._until(job.not_before, now, tried.reason, tried.detail)
+                return cls._until(job.not_before, now, tried.reason, without_paths(tried.detail, admin=admin))
             return cls(
                 reason="queued",
                 detail=_queued(place),
@@ -47,7 +50,9 @@ class WaitingView(ResponseModel):
             return None
         if progress.waiting and progress.waiting_until is not None:
             again = datetime.fromtimestamp(progress.waiting_until, UTC)
-            return cls._until(again, now, Reason.SOURCE_UNAVAILABLE, progress.waiting)
+            return cls._until(
+                again, now, Reason.SOURCE_UNAVAILABLE, without_paths(progress.waiting, admin=admin)
+            )
         if job.worker_id is None:
             return cls(
                 reason="launching",

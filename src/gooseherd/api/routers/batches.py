@@ -187,7 +187,10 @@ def batch_routes(
         page = members[:limit]
         found = await _artifact_paths(dependencies, catalog, names, page, context) if artifacts else {}
         return BatchFileList(
-            files=[BatchFile.of(member, context.link, found.get(member.number)) for member in page],
+            files=[
+                BatchFile.of(member, context.link, found.get(member.number), admin=context.is_admin)
+                for member in page
+            ],
             next=page[-1].number if len(members) > limit else None,
         )
 

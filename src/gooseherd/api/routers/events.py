@@ -91,7 +91,7 @@ class _JobViews:
     """The jobs of changes as all see them who may see the file, made once for each form of our address."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, str], tuple[FeedChange, str]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str, bool], tuple[FeedChange, str]] = OrderedDict()
         """By the change's identity, which is its own for as long as it is kept here."""
 
     def of(self, change: FeedChange, job: Job, context: RequestContext) -> str:
@@ -100,9 +100,9 @@ class _JobViews:
             hidden = JobSummary.of(as_seen(job, context.caller), context.link, now=change.now)
             return hidden.model_dump_json()
         # Links have the token of the request, if it came with one: so do the keys.
-        key = id(change), context.link("/")
+        key = id(change), context.link("/"), context.is_admin
         if key not in self._kept:
-            view = JobSummary.of(job, context.link, now=change.now).model_dump_json()
+            view = JobSummary.of(job, context.link, now=change.now, admin=context.is_admin).model_dump_json()
             self._kept[key] = change, view
             if len(self._kept) > _KEPT_VIEWS:
                 self._kept.popitem(last=False)

@@ -242,7 +242,9 @@ def _view(
     """`now` is by the store's clock, where there is a job. Its bytes are for whoever sees the entry."""
     job = None
     if state.job is not None and now is not None:
-        job = JobSummary.of(as_seen(state.job, context.caller), context.link, now=now, place=place)
+        job = JobSummary.of(
+            as_seen(state.job, context.caller), context.link, now=now, place=place, admin=context.is_admin
+        )
     return FileView.of(
         entry,
         context.link,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from starlette.types import Message
 
+from gooseherd.api.address_redaction import without_paths
 from gooseherd.api.allowances import Concurrent
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
@@ -65,6 +66,10 @@ class _Searched:
     missing: list[tuple[SourceFile, Recipe]] = field(default_factory=list)
     pending: list[tuple[SourceFile, Job]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str, context: RequestContext) -> None:
+        """What could not be done, as the caller may read it."""
+        self.notes.append(without_paths(text, admin=context.is_admin))
 
 
 def search_routes(
@@ -273,11 +278,11 @@ class _Searching:
             try:
                 job = await prepared.submitted()
             except AlreadyFailed as failed:
-                found.notes.append(f"{entry.name}: its names could not be indexed: {failed}")
+                found.note(f"{entry.name}: its names could not be indexed: {failed}", context)
             except LimitReached:
                 raise
             except Rejected as refused:
-                found.notes.append(f"{entry.name}: {refused}")
+                found.note(f"{entry.name}: {refused}", context)
             else:
                 if job is not None:
                     jobs.append((prepared.entry, recipe, job))
@@ -288,9 +293,8 @@ class _Searching:
             if manifest is not None:
                 found.indexes.append((entry, recipe, manifest))
             elif job.job_id in ended and ended[job.job_id].status.terminal:
-                found.notes.append(
-                    f"{entry.name}: its names could not be indexed: {ended[job.job_id].detail}"
-                )
+                detail = ended[job.job_id].detail_for(entry.dcc, entry.local_id)
+                found.note(f"{entry.name}: its names could not be indexed: {detail}", context)
             else:
                 found.pending.append((entry, job))
 

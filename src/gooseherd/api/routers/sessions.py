@@ -15,6 +15,7 @@ from gooseherd.api.models.jobs import JobView
 from gooseherd.api.models.sessions import DispatchRequest, SessionList, SessionRequest, SessionView
 from gooseherd.api.names import Names
 from gooseherd.api.openapi import routes_under
+from gooseherd.api.private_work import as_seen
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import Submitter, problems
 from gooseherd.control.sessions import Sessions, WantedSession
@@ -131,11 +132,12 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         if job is None:
             return JSONResponse(PartReadiness(ready=True).model_dump(mode="json"))
         response.headers["Location"] = f"{context.prefix}/jobs/{job.job_id}"
+        shown = as_seen(job, context.caller)
         return JobView.of(
-            job,
+            shown,
             context.link,
-            names.paths_of_job(job),
-            artifacts=names.artifact_paths_of_job(job),
+            names.paths_of_job(shown),
+            artifacts=names.artifact_paths_of_job(shown),
             now=await dependencies.jobs.now(),
             place=await dependencies.queue.place(job),
             admin=context.is_admin,
