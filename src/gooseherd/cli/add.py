@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gooseherd.cli import formatting, options
-from gooseherd.cli.connection import connect, local_service
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.cli import formatting
+from gooseherd.cli.connection import local_service
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 from gooseherd.cli.progress import job_bar
+from gooseherd.cli.service_command import ServiceConnection, service_command
 from gooseherd.domain.source import parse_dcc, parse_local_id
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ _AHEAD = 8
 """With --wait: how many files are asked for before the first is waited for."""
 
 
+@service_command
 def add(
+    service: ServiceConnection,
     sources: Annotated[
         list[str],
         typer.Argument(metavar="PATH_OR_URL...", help="Files, folders, their addresses, or - for a pipe."),
@@ -57,55 +60,47 @@ def add(
     ] = False,
     level: Annotated[str, typer.Option(help="public, consortium or protected.")] = "public",
     wait: Annotated[bool, typer.Option("--wait", help="Also have them made now, and wait for it.")] = False,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Register files in the catalog; nothing is processed before somebody asks (or with --wait).
 
     A folder is added with all below it. A .bai or .tbi beside a local file is used when it fits: the
     file is then served as it is.
     """
+    from gooseherd.cli.adding import Adding
 
-    def command() -> None:
-        from gooseherd.cli.adding import Adding
-
-        _check_usage(sources, one_only=bool(local_id or md5 or sidecar), name=name)
-        # Before anything is asked: a service could only say that the path is none.
-        given = {"dcc": parse_dcc(dcc), "data_access_level": level}
-        if local_id is not None:
-            parse_local_id(local_id)
-        explicit = [_sidecar(word) for word in sidecar or []]
-        with connect(url, api_key, state_dir) as client:
-            adding = Adding(
-                client,
-                given,
-                local_id=local_id,
-                file_format=file_format,
-                md5=md5,
-                digest=not no_digest,
-                sidecars=explicit,
-                find_index=not no_index and not explicit,
-                quiet=as_json,
-            )
-            if sources == ["-"]:
-                adding.take_pipe(local_service(client.base_url, state_dir), name or local_id)
-            else:
-                adding.take(sources, glob or (), avoid=local_service(client.base_url, state_dir))
-            try:
-                adding.register_all()
-            except BaseException:
-                if not as_json:
-                    _report(client, adding, as_json=False)
-                raise
-            _report(client, adding, as_json=as_json)
-            ids = [(one.entry["dcc"], one.entry["local_id"]) for one in adding.added]
-            failed = make(client, ids, as_json=as_json) if wait else 0
-        if adding.failed or failed or not adding.added:
-            raise typer.Exit(Exit.FAILED)
-
-    raise typer.Exit(run(command, as_json=as_json))
+    _check_usage(sources, one_only=bool(local_id or md5 or sidecar), name=name)
+    # Before anything is asked: a service could only say that the path is none.
+    given = {"dcc": parse_dcc(dcc), "data_access_level": level}
+    if local_id is not None:
+        parse_local_id(local_id)
+    explicit = [_sidecar(word) for word in sidecar or []]
+    with service.connected() as client:
+        adding = Adding(
+            client,
+            given,
+            local_id=local_id,
+            file_format=file_format,
+            md5=md5,
+            digest=not no_digest,
+            sidecars=explicit,
+            find_index=not no_index and not explicit,
+            quiet=service.as_json,
+        )
+        if sources == ["-"]:
+            adding.take_pipe(local_service(client.base_url, service.state_dir), name or local_id)
+        else:
+            adding.take(sources, glob or (), avoid=local_service(client.base_url, service.state_dir))
+        try:
+            adding.register_all()
+        except BaseException:
+            if not service.as_json:
+                _report(client, adding, as_json=False)
+            raise
+        _report(client, adding, as_json=service.as_json)
+        ids = [(one.entry["dcc"], one.entry["local_id"]) for one in adding.added]
+        failed = make(client, ids, as_json=service.as_json) if wait else 0
+    if adding.failed or failed or not adding.added:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _check_usage(sources: Sequence[str], *, one_only: bool, name: str | None) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from gooseherd.cli import options
-from gooseherd.cli.connection import connect, split_name
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.cli.connection import split_name
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 from gooseherd.cli.output import Output, output_of
 from gooseherd.cli.retrieval import Retrieval
+from gooseherd.cli.service_command import ServiceConnection, service_command
 from gooseherd.domain.artifact import Kind
 
 
@@ -23,7 +23,9 @@ class RegionPart(StrEnum):
     DENSITY = Kind.DENSITY
 
 
+@service_command
 def get(
+    service: ServiceConnection,
     name: Annotated[
         str, typer.Argument(metavar="DCC/ID", help="The file, as `gooseherd files ls` names it.")
     ],
@@ -63,31 +65,27 @@ def get(
         bool, typer.Option("--no-wait", help="Start the work and do not wait for it.")
     ] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Longest wait, seconds.")] = None,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Get a file sorted and indexed, made on the spot if need be."""
-
-    def command() -> None:
-        dcc, local_id = split_name(name)
-        data_out, beside = output_of(out, "--out"), output_of(index_out, "--index-out")
-        _check_options(data_out, beside, region=region, part=part, raw=raw, density=density, as_json=as_json)
-        with connect(url, api_key, state_dir) as client:
-            retrieval = Retrieval(client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=as_json)
-            if no_wait and (job := retrieval.job_under_way()):
-                if as_json:
-                    emit({"ready": False, "job_id": job, "job_url": client.url(f"/jobs/{job}")})
-                else:
-                    print_status(f"being made; follow it with: gooseherd jobs watch {job}")
-                    print(job)
-            elif region:
-                retrieval.write_region(region, data_out, part=Kind(part or Kind.DATA), as_json=as_json)
+    dcc, local_id = split_name(name)
+    data_out, beside = output_of(out, "--out"), output_of(index_out, "--index-out")
+    _check_options(
+        data_out, beside, region=region, part=part, raw=raw, density=density, as_json=service.as_json
+    )
+    with service.connected() as client:
+        retrieval = Retrieval(
+            client, dcc, local_id, raw=raw, retry=retry, timeout=timeout, quiet=service.as_json
+        )
+        if no_wait and (job := retrieval.job_under_way()):
+            if service.as_json:
+                emit({"ready": False, "job_id": job, "job_url": client.url(f"/jobs/{job}")})
             else:
-                retrieval.write_all(data_out, beside, density=density, as_json=as_json)
-
-    raise typer.Exit(run(command, as_json=as_json))
+                print_status(f"being made; follow it with: gooseherd jobs watch {job}")
+                print(job)
+        elif region:
+            retrieval.write_region(region, data_out, part=Kind(part or Kind.DATA), as_json=service.as_json)
+        else:
+            retrieval.write_all(data_out, beside, density=density, as_json=service.as_json)
 
 
 def _check_options(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gooseherd.cli import formatting, options
-from gooseherd.cli.connection import connect, split_name
+from gooseherd.cli import formatting
+from gooseherd.cli.connection import split_name
 from gooseherd.cli.jobs import job_lines
-from gooseherd.cli.outcome import emit, run
+from gooseherd.cli.service_command import ServiceConnection, service_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,31 +19,24 @@ if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient
 
 
+@service_command
 def show(
+    service: ServiceConnection,
     name: Annotated[
         str, typer.Argument(metavar="DCC/ID", help="The file, as `gooseherd files ls` names it.")
     ],
     contigs: Annotated[bool, typer.Option("--contigs", help="The contigs too, with their lengths.")] = False,
-    url: options.Url = None,
-    api_key: options.ApiKey = None,
-    state_dir: options.StateDir = None,
-    as_json: options.Json = False,
 ) -> None:
     """Show a file's catalog entry, whether it is ready, its last job, and what was made of it."""
-
-    def command() -> None:
-        dcc, local_id = split_name(name)
-        with connect(url, api_key, state_dir) as client:
-            known = _look(client, dcc, local_id, contigs=contigs)
-        if as_json:
-            emit(known)
-            return
-        for title, lines in _sections(known):
-            print(title)
-            for line in lines:
-                print(f"  {line}")
-
-    raise typer.Exit(run(command, as_json=as_json))
+    dcc, local_id = split_name(name)
+    with service.connected() as client:
+        known = _look(client, dcc, local_id, contigs=contigs)
+    if service.emitted(known):
+        return
+    for title, lines in _sections(known):
+        print(title)
+        for line in lines:
+            print(f"  {line}")
 
 
 def _look(client: GooseherdClient, dcc: str, local_id: str, *, contigs: bool) -> dict[str, Any]:
