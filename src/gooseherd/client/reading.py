@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from gooseherd.client.errors import UnexpectedResponse
 from gooseherd.client.transfer import Remote, byte_range, copy_to, look
 from gooseherd.domain.bgzf import BLOCK_BYTES, NotBgzf, inflate, read_header
 from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.contig import declared_contig
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.genome_index import INDEX_BYTES, Chunk, Columns, GenomeIndex
 from gooseherd.domain.region import Region
@@ -66,15 +68,11 @@ def header_lines(http: httpx.Client, data_url: str, data: Remote) -> list[str]:
         data = look(http, data_url)
     if data.size is None:
         raise UnexpectedResponse(data_url, "the response has no size")
-    lines = []
     try:
-        for line in textlines.split_lines(BlockFile(http, data_url, data, data.size).beginning()):
-            if not line.startswith(b"#"):
-                break
-            lines.append(line.decode("utf-8", "surrogateescape"))
+        header = _header(BlockFile(http, data_url, data, data.size))
+        return [line.decode("utf-8", "surrogateescape") for line in header]
     except ValueError as error:
         raise UnexpectedResponse(data_url, f"its header cannot be read: {error}") from error
-    return lines
 
 
 def _reads(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
@@ -92,8 +90,15 @@ def _reads(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[byt
 def _lines(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[bytes, None, None]:
     columns: Columns | None = index.columns
     assert columns is not None
-    tid = _position(index.names or [], region)
     contig = region.contig.encode("utf-8", "surrogateescape")
+    names = index.names or []
+    if contig not in names:
+        # An index names the contigs of records alone.
+        declared = _declared(file)
+        if contig in declared:
+            return
+        names = list(dict.fromkeys([*declared, *names]))
+    tid = _position(names, region)
     for chunk in file.chunks(index.chunks(tid, region.start, region.end)):
         for line in textlines.split_lines(chunk):
             if columns.comment and line.startswith(columns.comment):
@@ -103,6 +108,16 @@ def _lines(file: BlockFile, index: GenomeIndex, region: Region) -> Generator[byt
                 return
             if end > region.start:
                 yield line
+
+
+def _declared(file: BlockFile) -> list[bytes]:
+    """The contigs that the header declares, whether they have records or not."""
+    return [name for line in _header(file) if (name := declared_contig(line)) is not None]
+
+
+def _header(file: BlockFile) -> Iterator[bytes]:
+    lines = textlines.split_lines(file.beginning())
+    return itertools.takewhile(lambda line: line.startswith(b"#"), lines)
 
 
 def _position(names: list[bytes], region: Region) -> int:

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+CONTIG_LINE: Final = re.compile(rb"##contig=<(?:[^>]*,)?ID=([^,>]+)")
+"""Of a VCF's header."""
+REGION_LINE: Final = re.compile(rb"##sequence-region\s+(\S+)\s+(\d{1,10})\s+(\d{1,10})\s*")
+"""Of GFF3."""
+SIZE_LINE: Final = re.compile(rb"#chromsize:\s*(\S+)")
+"""Of pairs."""
+
 _DIGITS: Final = re.compile(r"([0-9]+)")
 
 
@@ -19,6 +26,12 @@ class Contig:
 
     name: str
     length: int | None = None
+
+
+def declared_contig(line: bytes) -> bytes | None:
+    """The sequence that a line of a text file's header declares."""
+    found = CONTIG_LINE.match(line) or REGION_LINE.fullmatch(line) or SIZE_LINE.match(line)
+    return found[1] if found else None
 
 
 def with_lengths(contigs: Sequence[Contig], measured: Sequence[Contig]) -> tuple[Contig, ...]:

@@ -196,6 +196,38 @@ def test_a_contig_without_records_and_places_beyond_it_are_empty(
     assert reader.read(Region("c0", 90_000_000, None)) == []
 
 
+_DECLARED = {
+    "vcf": "##fileformat=VCFv4.3\n##contig=<ID=c1,length=9000>\n##contig=<assembly=a,ID=c2>\n"
+    "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n",
+    "gff": "##gff-version 3\n##sequence-region c1 1 9000\n##sequence-region   c2 1 800\n",
+    "pairs": "## pairs format v1.0\n#chromsize: c1 9000\n#chromsize: c2 800\n",
+}
+_RECORD = {
+    "vcf": "c1\t5\t.\tA\tC\t.\t.\t.\n",
+    "gff": "c1\t.\tgene\t5\t9\t.\t+\t.\tID=a\n",
+    "pairs": "r\tc1\t5\tc1\t900\t+\t-\n",
+}
+
+
+@pytest.mark.parametrize("has_records", [True, False])
+@pytest.mark.parametrize("format_", _DECLARED)
+def test_a_contig_that_a_text_file_only_declares_is_empty(
+    reader: Any, tmp_path: Path, format_: str, has_records: bool
+) -> None:
+    """Who reads all chromosomes in turn meets those without records, which an index does not name."""
+    path = tmp_path / f"a.{format_}"
+    path.write_text(_DECLARED[format_] + _RECORD[format_] * has_records)
+    packed = f"{path}.gz"
+    pysam.tabix_compress(str(path), packed)
+    columns = {"seq_col": 1, "start_col": 2, "end_col": 2, "meta_char": "#"}
+    pysam.tabix_index(packed, **({"preset": format_} if format_ != "pairs" else columns))
+    reader.serve(Path(packed), Path(f"{packed}.tbi"))
+    assert reader.read(Region("c2")) == []
+    assert len(reader.read(Region("c1"))) == has_records
+    with pytest.raises(InvalidInput, match="no contig 'c3'; there are: c1, c2"):
+        reader.read(Region("c3"))
+
+
 @pytest.mark.parametrize("kind", ["bed", "bam"])
 @pytest.mark.parametrize("keep", [0, 3, 4, 30, 0.3, 0.7, 0.99])
 def test_a_cut_index_is_told(reader: Any, request: pytest.FixtureRequest, kind: str, keep: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from operator import add
 
-from gooseherd.domain.contig import Contig
+from gooseherd.domain.contig import CONTIG_LINE, REGION_LINE, Contig
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.processing import StepFailed
 from gooseherd.processing.formats.bad_lines import bad_line, refuse
@@ -46,8 +46,6 @@ class Gff(Records):
         + rb"(?:\t[^\t\n]*){4}[^\n]*\n",
         re.MULTILINE,
     )
-    _REGION = re.compile(rb"##sequence-region\s+(\S+)\s+(\d{1,10})\s+(\d{1,10})\s*")
-
     positions = re.compile(rb"(?:[^\t]*\t){3}\d+\t\d+(?:\t|\Z)")
 
     def sequence_line(self, number: int, line: bytes) -> bool:
@@ -71,7 +69,7 @@ class Gff(Records):
             self.count("sequence_lines")
         elif line.rstrip() == b"###":
             self.count("separator_lines")
-        elif region := self._REGION.fullmatch(line):
+        elif region := REGION_LINE.fullmatch(line):
             # They may stand anywhere; a reader of the sorted file looks for them on top.
             if line in self.header:
                 self.count("comment_lines")
@@ -105,7 +103,6 @@ class Vcf(Records):
     )
     _INFO = re.compile(rb"^(?:[^\t\n]*\t){7}([^\t\n]*)", re.MULTILINE)
     _END = re.compile(rb"^(?:(?!END=)[^;\n]*;)*END=(\d{1,18})", re.MULTILINE)
-    _CONTIG = re.compile(rb"##contig=<(?:[^>]*,)?ID=([^,>]+)")
     _LENGTH = re.compile(rb"[<,]length=(\d{1,10})[,>]")
     # What a name may be made of (VCFv4.5 §1.4.7); any other would break its line.
     _DECLARABLE = re.compile(rb"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")
@@ -166,7 +163,7 @@ class Vcf(Records):
             self.count("repeated_header_lines")
             return
         self.header.append(line)
-        if contig := self._CONTIG.match(line):
+        if contig := CONTIG_LINE.match(line):
             length = self._LENGTH.search(line)
             self.lengths[contig[1]] = int(length[1]) if length else 0
             if len(self.lengths) > MAX_CONTIGS:
