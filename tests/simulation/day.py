@@ -9,7 +9,6 @@ The real control loops, store and ECS fleet decide when workers are launched and
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import sys
@@ -18,8 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.simulation.cloud import Plan, seconds_since_start
-from tests.simulation.store import MemoryDatabase
-from tests.simulation.virtual_time import VirtualTimeLoop
+from tests.simulation.store import MemoryDatabase, on_virtual_time
 from tests.simulation.world import World, WorldSettings, source
 
 from gooseherd.domain.attempt import AttemptSpec
@@ -149,12 +147,8 @@ def simulate_day(
     seed: int, files: int, floor: int, hours: float = DAY_HOURS, settings: WorldSettings | None = None
 ) -> DayReport:
     """One day with that warm floor."""
-    logging.disable(logging.CRITICAL)
-    database = MemoryDatabase()
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(database.prepare())
-        chosen = replace(settings or DAY_SETTINGS, floor=floor)
-        return runner.run(_day(trace(seed, files, hours), hours, database, chosen, seed))
+    chosen = replace(settings or DAY_SETTINGS, floor=floor)
+    return on_virtual_time(lambda database: _day(trace(seed, files, hours), hours, database, chosen, seed))
 
 
 DAY_SETTINGS: Final = WorldSettings(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 from tests.simulation.process import Process
+from tests.simulation.virtual_time import VirtualTimeLoop
 
 from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.store.sql.database import SqlDatabase, Transaction, Work
@@ -140,3 +142,12 @@ def _now(_: Connection) -> datetime:
 def _own_transactions(driver: sqlite3.Connection, _: object) -> None:
     driver.isolation_level = None
     driver.execute("PRAGMA foreign_keys = ON")
+
+
+def on_virtual_time(play: Callable[[MemoryDatabase], Coroutine[Any, Any, R]]) -> R:
+    """What `play` gives, on a store and an event loop of its own; nothing is logged meanwhile."""
+    logging.disable(logging.CRITICAL)
+    database = MemoryDatabase()
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(database.prepare())
+        return runner.run(play(database))

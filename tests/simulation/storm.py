@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from tests.simulation.cloud import Pace, Plan, seconds_since_start
-from tests.simulation.store import MemoryDatabase
-from tests.simulation.virtual_time import VirtualTimeLoop
+from tests.simulation.store import MemoryDatabase, on_virtual_time
 from tests.simulation.world import World, WorldSettings, source
 
 from gooseherd.domain.job import JobId
@@ -40,15 +39,11 @@ class Storm:
 
 def storm(seed: int) -> Storm:
     """That many kills of workers that live just then, launching ones and idle ones among them."""
-    logging.disable(logging.CRITICAL)
-    database, outcome = MemoryDatabase(), Storm()
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(database.prepare())
-        runner.run(_play(random.Random(f"storm {seed}"), database, outcome))
-    return outcome
+    return on_virtual_time(partial(_play, random.Random(f"storm {seed}")))
 
 
-async def _play(chance: random.Random, database: MemoryDatabase, outcome: Storm) -> None:
+async def _play(chance: random.Random, database: MemoryDatabase) -> Storm:
+    outcome = Storm()
     settings = WorldSettings(
         processes=2,
         max_workers=4,
@@ -100,3 +95,4 @@ async def _play(chance: random.Random, database: MemoryDatabase, outcome: Storm)
         outcome.attempts.update(str(attempt.reason) for attempt in job.attempts)
     outcome.violations += world.violations
     await world.close()
+    return outcome

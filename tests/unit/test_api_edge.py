@@ -163,11 +163,17 @@ def entry(local_id="a", **fields):
 IDS = entry().dcc, entry().local_id
 
 
-async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
+async def catalog_of_one() -> tuple[Any, Catalog, list[float]]:
+    """The files behind it, a catalog with `entry()`, and its clock."""
     files: Any = Files()
     now = [0.0]
     catalog = Catalog(files, lambda: now[0])
     await catalog.put([entry()])
+    return files, catalog, now
+
+
+async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
+    files, catalog, now = await catalog_of_one()
     for now[0] in (0.0, 0.5, 0.9):
         await catalog.entry("D", "a", EVERYTHING)
     assert files.reads == 1
@@ -177,10 +183,7 @@ async def test_an_entry_is_read_once_in_two_seconds_and_again_after():
 
 
 async def test_an_entry_in_use_is_read_again_before_it_is_forgotten_and_nobody_waits_for_it():
-    files: Any = Files()
-    now = [0.0]
-    catalog = Catalog(files, lambda: now[0])
-    await catalog.put([entry()])
+    files, catalog, now = await catalog_of_one()
     first = await catalog.entry("d", "a", EVERYTHING)
     files.pause.clear()
     for now[0] in (1.0, 1.5, 1.9):
@@ -195,10 +198,7 @@ async def test_an_entry_in_use_is_read_again_before_it_is_forgotten_and_nobody_w
 
 
 async def test_an_entry_that_changed_is_another_one_once_it_was_read_again():
-    files: Any = Files()
-    now = [0.0]
-    catalog = Catalog(files, lambda: now[0])
-    await catalog.put([entry()])
+    files, catalog, now = await catalog_of_one()
     await catalog.entry("d", "a", EVERYTHING)
     files.entries = {("d", "a"): entry(data_access_level="protected")}  # by another process
     now[0] = 1.0
@@ -213,10 +213,7 @@ async def test_an_entry_that_changed_is_another_one_once_it_was_read_again():
 
 
 async def test_an_entry_that_cannot_be_read_again_is_served_to_the_end_of_its_time_and_tried_once():
-    files: Any = Files()
-    now = [0.0]
-    catalog = Catalog(files, lambda: now[0])
-    await catalog.put([entry()])
+    files, catalog, now = await catalog_of_one()
     await catalog.entry("d", "a", EVERYTHING)
 
     async def fail(*_):

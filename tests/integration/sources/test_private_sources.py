@@ -45,6 +45,11 @@ def sent(server: Any) -> list[str | None]:
     return [request.headers.get("authorization") for request in server.requests]
 
 
+def behind_the_header(kit: Any) -> Callable[[Any], Any]:
+    """What a host answers that gives its data to whoever shows the header."""
+    return lambda request: kit.Reply(200, body=DATA) if "authorization" in request.headers else kit.Reply(403)
+
+
 async def test_the_header_goes_to_its_host_with_every_kind_of_request(
     make_sources: Callable[..., HttpSources], start_server: Any, entry: Any, into: Path, quiet: Any
 ) -> None:
@@ -90,9 +95,7 @@ async def test_who_is_led_to_a_private_host_from_elsewhere_gets_nothing_by_the_h
     make_sources: Callable[..., HttpSources], start_server: Any, entry: Any, into: Path, quiet: Any, kit: Any
 ) -> None:
     private, public = await start_server(tls=True), await start_server(tls=True)
-    private.routes["/a.bam"] = lambda request: (
-        kit.Reply(200, body=DATA) if "authorization" in request.headers else kit.Reply(403)
-    )
+    private.routes["/a.bam"] = behind_the_header(kit)
     public.routes["/p.bam"] = lambda _: kit.Reply(302, {"Location": private.url("/a.bam")})
     sources = make_sources(schemes=("https",), access=access_to(private))
     with pytest.raises(StepFailed) as refused:
@@ -117,9 +120,7 @@ async def test_who_is_sent_to_a_private_host_by_a_drs_server_elsewhere_gets_noth
     how: str,
 ) -> None:
     private, public = await start_server(tls=True), await start_server(tls=True)
-    private.routes["/a.bam"] = lambda request: (
-        kit.Reply(200, body=DATA) if "authorization" in request.headers else kit.Reply(403)
-    )
+    private.routes["/a.bam"] = behind_the_header(kit)
     named = {"url": private.url("/a.bam")}
     method = {"type": "https", **({"access_url": named} if how == "access_url" else {"access_id": "1"})}
     for server in (private, public):
