@@ -259,7 +259,7 @@ STORE_DURATION: Final = _histogram(
 )
 STORE_ERRORS: Final = _counter(
     "gooseherd_store_errors_total",
-    "Calls of the document store that it did not answer; a lost race is none.",
+    "Calls of the document store that it did not answer or refused; a lost race is none.",
     ["part", "operation"],
 )
 STORE_UP: Final = _gauge(
@@ -275,7 +275,7 @@ STORAGE_DURATION: Final = _histogram(
 )
 STORAGE_ERRORS: Final = _counter(
     "gooseherd_storage_errors_total",
-    "Calls of where artifacts are stored that it did not answer.",
+    "Calls of where artifacts are stored that it did not answer or refused.",
     ["storage", "operation"],
 )
 OLDEST_ATTEMPT: Final = _gauge(

@@ -23,7 +23,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED, CRAM, Format
 from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports.cache import StoredObject
+from gooseherd.domain.ports.cache import StorageRefused, StoredObject
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
 from gooseherd.storage.memory import MemoryCache
@@ -485,6 +485,7 @@ async def test_a_cache_that_fails_before_the_first_step_is_named_too(bench: Benc
     [
         (UnsupportedFormat("cram"), Reason.UNSUPPORTED_FORMAT),
         (Misconfigured("processor", "another version"), Reason.MISCONFIGURED),
+        (StorageRefused("WORKFLOW_S3_BUCKET", "S3 refuses put"), Reason.STORE_UNAVAILABLE),
     ],
 )
 async def test_a_recipe_this_build_cannot_follow_is_refused(

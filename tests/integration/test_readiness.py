@@ -6,17 +6,27 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gooseherd.control.launch_breaker import LaunchBreaker
+from gooseherd.control.loop import Loop
 from gooseherd.control.queue_statistics import QueueStatistics
+from gooseherd.control.wakeups import Wakeup
 from gooseherd.devcloud.postgres import PostgresServer
-from gooseherd.domain.errors import StoreUnavailable
+from gooseherd.domain.alerts import ALERT_FIELD, Alert
+from gooseherd.domain.errors import GooseherdError, StoreUnavailable
 from gooseherd.domain.job import Job
+from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.settings import Settings
 from gooseherd.storage.local import LocalFsCache
+from gooseherd.storage.memory import MemoryCache
+from gooseherd.telemetry import REGISTRY
+from gooseherd.wiring.measuring import measured_cache, measured_store
 from gooseherd.wiring.readiness import Readiness
 from gooseherd.wiring.store import Store, open_store
 
@@ -147,3 +157,49 @@ async def test_while_workers_cannot_be_started_it_names_the_setting_and_nothing_
         breaker.failed("ECS_WORKER_SUBNETS: Error retrieving subnet information for [subnet-0abc]")
     states = await Readiness(answers, LocalFsCache(tmp_path / "cache"), breaker).states()
     assert states["workers"] == "degraded: workers cannot be started: ECS_WORKER_SUBNETS; the log says why"
+
+
+async def test_a_store_that_refuses_its_password_counts_as_away_everywhere(
+    refusing: tuple[PasswordedDatabase, Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    database, plain = refusing
+    store = measured_store(plain)
+    await asyncio.to_thread(database.change_password)
+    with suppress(GooseherdError):  # a connection that had just ended may be told otherwise
+        await store.jobs.at_work()
+    before = REGISTRY.get_sample_value(ERRORS, {"part": "jobs", "operation": "at_work"})
+    loop: Loop[Any, Any] = Loop(
+        "reaper",
+        observe=store.jobs.at_work,
+        plan=lambda _: (),
+        act=_nothing,
+        wakeup=Wakeup(),
+        tick_seconds=1,
+        when_blind=Alert.STORE_AWAY,
+    )
+    report = await loop.run_once()
+    assert not report.seen
+    assert [getattr(record, ALERT_FIELD) for record in caplog.records if hasattr(record, ALERT_FIELD)] == [
+        Alert.STORE_AWAY
+    ]
+    assert REGISTRY.get_sample_value(ERRORS, {"part": "jobs", "operation": "at_work"}) == (before or 0) + 1
+
+
+ERRORS = "gooseherd_store_errors_total"
+
+
+async def _nothing(_: object) -> None:
+    pass
+
+
+async def test_storage_that_refuses_is_counted_as_storage_that_does_not_answer() -> None:
+    class Refuses(MemoryCache):
+        async def head(self, key: CacheKey) -> Any:
+            raise StorageRefused("WORKFLOW_S3_BUCKET", "S3 refuses head to these credentials")
+
+    labels = {"storage": "s3", "operation": "head"}
+    cache = measured_cache(Refuses())
+    before = REGISTRY.get_sample_value("gooseherd_storage_errors_total", labels) or 0
+    with pytest.raises(StorageRefused):
+        await cache.head(CacheKey("a"))
+    assert REGISTRY.get_sample_value("gooseherd_storage_errors_total", labels) == before + 1

@@ -45,6 +45,7 @@ def test_slugs_are_one_to_a_title():
         (errors.LimitReached("jobs", 5, 5, 7), 429, True, (b"retry-after", b"7")),
         (errors.StoreUnavailable("read"), 503, True, (b"retry-after", b"5")),
         (errors.ProcessingDisabled(), 503, False, None),
+        (errors.Misconfigured("DATABASE_URL", "refused"), 503, True, (b"retry-after", b"5")),
         (errors.AdminKeyRequired(), 401, False, (b"www-authenticate", b'Bearer realm="gooseherd"')),
         (errors.AlreadyFailed("j", "source_invalid", "no header"), 422, False, None),
         (errors.AlreadyFailed("j", "worker_lost", ""), 422, True, (b"retry-after", b"30")),

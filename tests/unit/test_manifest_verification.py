@@ -24,6 +24,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.formats import BED
 from gooseherd.domain.job import Job, JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, WorkflowKey, cache_key, result_name
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
@@ -172,19 +173,31 @@ async def test_a_manifest_that_is_too_large_is_not_kept_in_memory(
     assert "unreadable" in (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).failure.detail
 
 
-async def test_an_api_that_may_not_write_manifests_says_so() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [(Misconfigured, Reason.MISCONFIGURED), (StorageRefused, Reason.STORE_UNAVAILABLE)],
+)
+@pytest.mark.parametrize("what", ["write", "read"])
+async def test_an_api_that_may_not_write_manifests_or_read_says_so_and_may_be_given_the_right(
+    refusal: type[Misconfigured], reason: Reason, what: str
+) -> None:
     class ReadOnly(MemoryCache):
         async def put_if_absent(self, key: CacheKey, body: Any) -> bool:
-            if key.endswith(MANIFEST):
-                raise Misconfigured("WORKFLOW_S3_BUCKET", "S3 refuses put_if_absent to these credentials")
+            if what == "write" and key.endswith(MANIFEST):
+                raise refusal("WORKFLOW_S3_BUCKET", "S3 refuses put_if_absent to these credentials")
             return await super().put_if_absent(key, body)
+
+        async def head(self, key: CacheKey) -> Any:
+            if what == "read":
+                raise refusal("WORKFLOW_S3_BUCKET", "S3 refuses head to these credentials")
+            return await super().head(key)
 
     cache = ReadOnly()
     await cache.put_if_absent(key("data"), DATA)
     await cache.put_if_absent(key("index"), INDEX)
     await written(cache, MADE)
     failure = (await publish_verified(cache, SOURCE, RECIPE, ATTEMPT)).failure
-    assert (failure.reason, "S3 refuses" in failure.detail) == (Reason.MISCONFIGURED, True)
+    assert (failure.reason, "S3 refuses" in failure.detail) == (reason, True)
 
 
 class Reading(MemoryCache):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -30,10 +32,11 @@ from gooseherd.api.problems import (
     InvalidRequest,
     MethodNotAllowed,
     Problem,
-    plain,
+    ProblemType,
+    render,
 )
 from gooseherd.api.published_parts import PublishedFirst, PublishedParts
-from gooseherd.api.request_context import context_of
+from gooseherd.api.request_context import RequestContext, context_of
 from gooseherd.api.retries import Retries
 from gooseherd.api.routers.artifacts import artifact_routes
 from gooseherd.api.routers.batches import batch_routes
@@ -132,10 +135,7 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
             return await known(request, NotFound("page", context.path))
         if error.status_code == 405:
             return await known(request, MethodNotAllowed(methods.allowed(context.path)))
-        return _response(
-            request,
-            plain(error.status_code, str(error.detail), instance=context.path, request_id=context.request_id),
-        )
+        return _response(request, _plain(error.status_code, str(error.detail), context))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -157,6 +157,20 @@ def _add_error_handlers(framework: FastAPI, methods: Methods) -> None:
     framework.add_exception_handler(GooseherdError, known)
     framework.add_exception_handler(HTTPException, refused)
     framework.add_exception_handler(RequestValidationError, invalid)
+
+
+def _plain(status: int, detail: str, context: RequestContext) -> Problem:
+    """A problem for a bare status (the framework's own refusals)."""
+    phrase = HTTPStatus(status).phrase
+    return render(
+        ProblemType(status, phrase.lower().replace(" ", "-"), phrase),
+        detail,
+        again=False,
+        extra={},
+        headers=[],
+        instance=context.path,
+        request_id=context.request_id,
+    )
 
 
 def _response(request: Request, rendered: Problem) -> Response:

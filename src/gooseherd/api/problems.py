@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Final
 
 from gooseherd.api.address_redaction import without_paths
@@ -255,6 +254,13 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         retryable=True,
         detail="the same call may work later",
     ),
+    errors.Misconfigured: ProblemType(
+        503,
+        "misconfigured",
+        "The service is not set up for this",
+        retryable=True,
+        detail="whoever runs it finds in its log, under this request id, what to change",
+    ),
     errors.Rejected: ProblemType(
         400, "rejected", "The request cannot be served", detail="the same call fails the same way"
     ),
@@ -326,7 +332,7 @@ def problem(error: BaseException, *, instance: str, request_id: str, admin: bool
             headers.append((b"allow", error.allow.encode("latin-1", "replace")))
         case PreconditionFailed():
             headers.append((b"etag", error.etag.encode()))
-        case NotYetPublished() | errors.Unavailable() if again:
+        case NotYetPublished() | errors.Unavailable() | errors.Misconfigured() if again:
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
         case _:
             pass
@@ -338,17 +344,6 @@ def problem(error: BaseException, *, instance: str, request_id: str, admin: bool
         headers=headers,
         instance=instance,
         request_id=request_id,
-    )
-
-
-def plain(
-    status: int, detail: str, *, instance: str, request_id: str, extra: Mapping[str, Any] | None = None
-) -> Problem:
-    """A problem for a bare status (the framework's own refusals)."""
-    phrase = HTTPStatus(status).phrase
-    kind = ProblemType(status, phrase.lower().replace(" ", "-"), phrase)
-    return render(
-        kind, detail, again=False, extra=extra or {}, headers=[], instance=instance, request_id=request_id
     )
 
 

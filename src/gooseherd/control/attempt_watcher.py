@@ -30,6 +30,7 @@ from gooseherd.domain.errors import (
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Job, JobId, Progress
 from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.ports.fleet import Fleet, WorkerHandle
 from gooseherd.domain.ports.worker import WorkerLink, Workers
 
@@ -165,10 +166,10 @@ class AttemptWatcher:
             return Ended(Failure(Reason.WORKER_LOST, str(error)))
         except WorkerBusy as error:
             return Ended(Failure(Reason.LAUNCH_FAILED, str(error)), in_use=True)
+        except (CacheUnavailable, StorageRefused) as error:  # No credentials could be made for it.
+            return Ended(Failure(Reason.STORE_UNAVAILABLE, str(error)))
         except Misconfigured as error:
             return Ended(Failure(Reason.MISCONFIGURED, str(error)))
-        except CacheUnavailable as error:  # No credentials could be made for it.
-            return Ended(Failure(Reason.STORE_UNAVAILABLE, str(error)))
         except UpstreamUnavailable as error:  # Nor what opens its source.
             return Ended(Failure(Reason.SOURCE_UNAVAILABLE, str(error)))
         except LeaseLost:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from gooseherd import telemetry
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.alerts import ALERT_FIELD, Alert
-from gooseherd.domain.errors import Conflict, GooseherdError, Unavailable
+from gooseherd.domain.errors import Conflict, GooseherdError, Misconfigured, Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Loop(Generic[O, A]):
         """One pass. With `dry_run` nothing is done; the report says what would be."""
         try:
             observation = await self._observe()
-        except Unavailable as error:
+        except (Unavailable, Misconfigured) as error:  # as a store that refuses its password
             return self._report(PassReport(seen=False), because=error)
         planned = self._plan(observation)
         if dry_run:

@@ -20,7 +20,7 @@ from gooseherd.domain.attempt import AttemptId
 from gooseherd.domain.errors import InvalidInput, Misconfigured
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, artifact_prefix, cache_key, result_name
-from gooseherd.domain.ports.cache import CacheBackend
+from gooseherd.domain.ports.cache import CacheBackend, StorageRefused
 from gooseherd.domain.source import SourceFile
 
 DIGESTED_BYTES: Final = 8 << 20
@@ -119,18 +119,26 @@ async def publish_verified(
 
     Again it changes nothing. Raises CacheUnavailable.
     """
+    try:
+        return await _publish_verified(cache, source, recipe, attempt, digests or Digests())
+    except StorageRefused as error:  # The right may be given back.
+        return Verification(None, Failure(Reason.STORE_UNAVAILABLE, f"publishing: {error}"))
+    except Misconfigured as error:
+        return Verification(None, Failure(Reason.MISCONFIGURED, f"publishing: {error}"))
+
+
+async def _publish_verified(
+    cache: CacheBackend, source: SourceFile, recipe: Recipe, attempt: AttemptId, digests: Digests
+) -> Verification:
     key = cache_key(source.identity, recipe, MANIFEST)
     if await cache.head(key) is not None:
         return await verify_published(cache, source, recipe)
     result = await _read(cache, cache_key(source.identity, recipe, result_name(str(attempt))))
-    verification = await _verify(cache, source, recipe, result, digests=digests or Digests())
+    verification = await _verify(cache, source, recipe, result, digests=digests)
     if verification.manifest is None:
         return verification
-    try:
-        if await cache.put_if_absent(key, result):
-            return verification
-    except Misconfigured as error:  # No right to write manifests: another try would end the same way.
-        return Verification(None, Failure(Reason.MISCONFIGURED, f"publishing: {error}"))
+    if await cache.put_if_absent(key, result):
+        return verification
     # Another attempt's was first: what readers get counts.
     return await verify_published(cache, source, recipe)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from gooseherd.domain.errors import CacheUnavailable
+from gooseherd.domain.errors import CacheUnavailable, Misconfigured
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import CacheBackend
 
@@ -65,7 +65,7 @@ class PublicationCache:
             self._known.move_to_end(key)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        except CacheUnavailable as error:
+        except (CacheUnavailable, Misconfigured) as error:
             _log.debug("not known whether it is published", extra={"key": key, "error": str(error)})
         finally:
             del self._looking[key]

@@ -24,7 +24,7 @@ from gooseherd.blocking import in_thread, in_thread_or_undo
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, InvalidInput, Misconfigured, RangeNotSatisfiable
 from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import Body, CacheBackend, SignedObjects, StoredObject
+from gooseherd.domain.ports.cache import Body, CacheBackend, SignedObjects, StorageRefused, StoredObject
 from gooseherd.storage import s3_control
 from gooseherd.storage.draft import open_regular
 from gooseherd.storage.keys import MAX_KEY_BYTES, check_key, check_prefix, normal_prefix
@@ -381,7 +381,7 @@ def _meaning(error: Exception, operation: str) -> Exception:
     # Their text is long and names hosts; the type says enough.
     log.error("S3 failed during %s: %s", operation, type(error).__name__)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
-        return Misconfigured("WORKFLOW_S3_BUCKET", f"S3 refuses {operation} to these credentials")
+        return StorageRefused("WORKFLOW_S3_BUCKET", f"S3 refuses {operation} to these credentials")
     return CacheUnavailable(operation)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.storage.credentials_file import session_of
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ def _meaning(answer: Mapping[str, Any], operation: str) -> Exception:
         case "NoSuchBucket" | "404":  # an answer to HEAD has its status for a code
             return Misconfigured("WORKFLOW_S3_BUCKET", "no such bucket")
         case "AccessDenied" | "403" | "InvalidAccessKeyId" | "SignatureDoesNotMatch":
-            return Misconfigured("AWS credentials", f"{operation} was refused: {code}")
+            return StorageRefused("AWS credentials", f"{operation} was refused: {code}")
         case _:
             log.error("S3 failed during %s: %s", operation, code)
             return CacheUnavailable(operation)

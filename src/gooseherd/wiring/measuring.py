@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 
 from gooseherd import __version__, telemetry
 from gooseherd.blocking import in_thread
-from gooseherd.domain.errors import Unavailable
+from gooseherd.domain.errors import Misconfigured, Unavailable
 from gooseherd.domain.ports.cache import CacheBackend, LocalObjects
 from gooseherd.settings import Settings
 from gooseherd.wiring.store import Store
@@ -123,7 +123,7 @@ class _Call:
         began = time.perf_counter()
         try:
             return await answer
-        except Unavailable:
+        except (Unavailable, Misconfigured):  # It did not answer, or refused these credentials.
             self._errors.inc()
             raise
         finally:

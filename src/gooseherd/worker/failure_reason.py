@@ -17,6 +17,7 @@ from gooseherd.domain.errors import (
     UpstreamUnavailable,
 )
 from gooseherd.domain.failures import Failure, Reason
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.processing import StepFailed
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -30,6 +31,7 @@ _BY_TYPE: tuple[tuple[type[Exception], Reason], ...] = (
     (OutboundRefused, Reason.MISCONFIGURED),
     (UpstreamUnavailable, Reason.SOURCE_UNAVAILABLE),
     (UnsupportedFormat, Reason.UNSUPPORTED_FORMAT),
+    (StorageRefused, Reason.STORE_UNAVAILABLE),
     (Misconfigured, Reason.MISCONFIGURED),
     (InvalidInput, Reason.MISCONFIGURED),
     (CacheUnavailable, Reason.STORE_UNAVAILABLE),

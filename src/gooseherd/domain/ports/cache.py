@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from gooseherd.domain.byterange import ByteRange
+from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.keys import CacheKey
 
 
@@ -24,12 +25,16 @@ Body = bytes | Path | AsyncIterable[bytes]
 """What can be stored. A Path is read, never moved: it stays the caller's."""
 
 
+class StorageRefused(Misconfigured):
+    """The storage refuses these credentials: once the right is given back, the same call works."""
+
+
 class CacheBackend(Protocol):
     """Immutable objects under relative keys.
 
     An object appears whole or not at all, also when the writer is killed. Keys that could
     leave the root (absolute, `..`, empty segments, NUL) raise InvalidInput everywhere.
-    All methods raise CacheUnavailable when the storage does not answer or is full.
+    All methods raise CacheUnavailable when the storage does not answer or is full, and StorageRefused.
     """
 
     async def head(self, key: CacheKey) -> StoredObject | None:
