@@ -47,8 +47,8 @@ def prepare(
 ) -> None:
     """Prepare many files, so that they are ready when somebody asks; at most 10,000.
 
-    More than 50 need the admin key. What people ask for one by one goes first. The exit code is 0 when
-    every file is ready.
+    More than 50 need a key with the scope submit. What people ask for one by one goes first. The exit
+    code is 0 when every file is ready.
     """
     words = queries or []
     if not (words or dcc or file_format or everything):

@@ -130,8 +130,8 @@ def rm(
 ) -> None:
     """Take entries out of the catalog; a job on content that no other entry has is cancelled.
 
-    The source files stay, and so do finished artifacts in the cache; a copy of what `gooseherd add -`
-    read from a pipe goes.
+    The source files stay, and so do finished artifacts unless a setting of retention says otherwise; a
+    copy of what `gooseherd add -` read from a pipe goes.
     """
     from gooseherd.cli.piped_input import remove_piped
     from gooseherd.client import Missing
