@@ -126,7 +126,7 @@ class QueueStatistics:
         self._permits = permits
         self._snapshot = SharedRead(self._read, fresh_seconds)
         self._pace = SharedRead(self._read_pace, fresh_seconds)
-        self._at_work = SharedRead(jobs.at_work, fresh_seconds)
+        self._at_work = SharedRead(self._read_at_work, fresh_seconds)
 
     async def place(self, job: Job) -> QueuePlace | None:
         """Where a pending job stands now; None: it is not in the queue. Raises StoreUnavailable."""
@@ -192,6 +192,9 @@ class QueueStatistics:
             starts = reads.create_task(self._jobs.recent_starts(_STARTS))
         few = expected_wait(0, starts.result(), now.result()) is None
         return _Pace(now.result(), starts.result(), _began(await self._at_work.get()) if few else ())
+
+    async def _read_at_work(self) -> Sequence[Job]:
+        return await self._jobs.at_work()
 
     async def refresh_metrics(self) -> None:
         """Set the gauges of the queue. Raises StoreUnavailable; then they are as they were."""
