@@ -61,7 +61,7 @@ FENCE = re.compile(
 
 INDENTED = re.compile(r"(?:(?<=\n\n)|\A)((?:    .*\n)+)")
 TYPED = re.compile(
-    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:gooseherd|\./dev|python|pip|samtools|export|curl|docker|aws) "
+    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:gooseherd|\./dev|python|pip|samtools|export|curl|docker|aws|tar) "
 )
 OPERATED = ("get.md", "access.md", "usage.md", "retention.md", "backup.md", "handbook.md")
 NOT_OPERATED = {
@@ -107,11 +107,11 @@ def indented(page: Path) -> Iterator[str]:
 
 
 def operated(page: Path) -> Iterator[str]:
-    """Lines that begin with `gooseherd`, without what is said of them beside."""
+    """Lines that begin with `gooseherd` or `tar`, without what is said of them beside."""
     for block in indented(page):
         for line in block.splitlines():
             words = re.sub(r"\s(?:#.*|  +\S.*)$", "", line.strip().removeprefix("$ "))
-            if words.startswith("gooseherd "):
+            if words.startswith(("gooseherd ", "tar ")):
                 yield words
     if page.name == "handbook.md":
         yield from re.findall(r"`(gooseherd [^`]+)`", page.read_text())

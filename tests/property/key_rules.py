@@ -103,9 +103,10 @@ class KeyRules(StoreMachine):
     @rule(which=WHICH)
     def restore_key(self, which: int) -> None:
         key_id, known = self.pick_key(which)
-        backup = replace(known.stored, revoked_at=None)
-        assert self.run(self.keys.restore([backup])) == 0
+        before = known.stored
+        assert self.run(self.keys.restore([replace(before, revoked_at=None, expires_at=None)])) == 0
         known.stored = self.run(self.keys.get(key_id))
+        assert known.stored.expires_at == before.expires_at, "what has an end keeps it"
 
     @rule(subject=SUBJECTS, resource=RESOURCES)
     def revoke_tokens(self, subject: str, resource: str) -> None:

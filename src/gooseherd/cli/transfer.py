@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
 
@@ -15,7 +15,13 @@ from gooseherd.cli import formatting, options
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gooseherd.domain.apikey import ApiKey
     from gooseherd.domain.export_file import ExportCounts
+
+
+_LISTED: Final = 200
 
 
 def export(
@@ -59,6 +65,7 @@ def import_(
 
     The file is read to its end first: one that was cut off or altered is refused with the line, and nothing
     is stored. Broken off while it stores, it leaves some of it there, and the same command completes it.
+    Names its keys that work now: in an empty store also those that were revoked after the backup.
     """
 
     def command() -> None:
@@ -72,22 +79,44 @@ def import_(
         with _seekable(source) as file:
             try:
                 counts = check_export(lines_of(file))
-                if check:
-                    new = None
-                else:
+                report = None
+                if not check:
                     file.seek(0)
-                    counts, new = asyncio.run(import_store(settings, lines_of(file)))
+                    report = asyncio.run(import_store(settings, lines_of(file)))
             except DamagedExport as error:
                 raise CommandError(Exit.FAILED, f"{source}: {error}", "nothing was imported") from None
+        made_at = "" if counts.made_at is None else counts.made_at.isoformat()
+        found: dict[str, object] = {"files": counts.files, "keys": counts.keys, "made_at": made_at}
+        if report is not None:
+            found |= {
+                "new_files": report.new.files,
+                "new_keys": report.new.keys,
+                "usable_keys": [
+                    {"key_id": key.key_id, "owner": key.owner, "label": key.label} for key in report.usable
+                ],
+            }
         if as_json:
-            found = {"files": counts.files, "keys": counts.keys}
-            emit(found if new is None else found | {"new_files": new.files, "new_keys": new.keys})
-        elif new is None:
-            print_status(f"{_text(counts)}, as they were written")
+            emit(found)
+        elif report is None:
+            print_status(f"{_text(counts)}, as they were written; made at {made_at}")
         else:
-            print_status(f"{_text(counts)}; new: {_text(new)}")
+            print_status(f"{_text(counts)}; new: {_text(report.new)}; made at {made_at}")
+            _print_usable(report.usable)
 
     raise typer.Exit(run(command, as_json=as_json))
+
+
+def _print_usable(keys: Sequence[ApiKey]) -> None:
+    if not keys:
+        return
+    print_status(
+        "These of its keys work now. If the store was empty, some may have been revoked since the backup:"
+    )
+    print_status("the audit log since then has DELETE /keys/ID. gooseherd keys revoke ID ends them again.")
+    for key in keys[:_LISTED]:
+        print_status(f"  {key.key_id}  {key.owner}  {key.label}".rstrip())
+    if len(keys) > _LISTED:
+        print_status(f"  and {formatting.number(len(keys) - _LISTED)} more, see gooseherd keys ls")
 
 
 def _text(counts: ExportCounts) -> str:

@@ -41,10 +41,11 @@ class DamagedExport(GooseherdError):
 
 @dataclass(frozen=True, slots=True)
 class ExportCounts:
-    """How much is in it."""
+    """How much is in it, and when it was made."""
 
     files: int = 0
     keys: int = 0
+    made_at: datetime | None = None
 
 
 class ExportWriter:
@@ -84,6 +85,7 @@ def read_export(lines: Iterable[bytes]) -> Iterator[SourceFile | ApiKey | Export
         DamagedExport: naming the line. What was yielded before it is good as far as its own line goes.
     """
     digest, number, files, keys = "", 0, 0, 0
+    made_at: datetime | None = None
     lines = iter(lines)
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_LINE:
@@ -98,6 +100,7 @@ def read_export(lines: Iterable[bytes]) -> Iterator[SourceFile | ApiKey | Export
         if number == 1:
             if record["gooseherd_export"] != FORMAT:
                 raise DamagedExport(1, f"written by another version (format {record['gooseherd_export']})")
+            made_at = _made(1, lambda begin: datetime.fromisoformat(begin["made_at"]), record)
         elif "file" in record:
             files += 1
             yield _made(number, SourceFile.from_json, record["file"])
@@ -105,7 +108,7 @@ def read_export(lines: Iterable[bytes]) -> Iterator[SourceFile | ApiKey | Export
             keys += 1
             yield _made(number, key_from_json, record["key"])
         elif "end" in record:
-            counts = ExportCounts(files, keys)
+            counts = ExportCounts(files, keys, made_at)
             if record["end"] != {"files": files, "keys": keys}:
                 raise DamagedExport(number, "counts other lines than there are")
             for rest in lines:

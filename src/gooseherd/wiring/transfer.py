@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
 from gooseherd import __version__
-from gooseherd.domain.apikey import ApiKey
+from gooseherd.domain.apikey import ApiKey, KeyId
 from gooseherd.domain.export_file import LONGEST_LINE, ExportCounts, ExportWriter, read_export
 from gooseherd.domain.ports.store import FileQuery, FileStore
 from gooseherd.domain.source import SourceFile
@@ -15,6 +16,18 @@ from gooseherd.settings import Settings
 from gooseherd.wiring.store import open_store
 
 _BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import has done."""
+
+    counts: ExportCounts
+    """What the file holds."""
+    new: ExportCounts
+    usable: Sequence[ApiKey]
+    """Keys of the file that are neither revoked nor expired in the store now. Of one that was not there
+    before, only the log since the backup says whether it was revoked."""
 
 
 async def every_entry(files: FileStore) -> AsyncIterator[SourceFile]:
@@ -66,11 +79,11 @@ def check_export(lines: Iterable[bytes]) -> ExportCounts:
     return counts
 
 
-async def import_store(settings: Settings, lines: Iterable[bytes]) -> tuple[ExportCounts, ExportCounts]:
-    """Put what a checked export holds into the store; what is in it, and how much of that was new.
+async def import_store(settings: Settings, lines: Iterable[bytes]) -> ImportReport:
+    """Put what a checked export holds into the store.
 
     By batches: broken off, some of it is there, and the same again completes it. Entries and keys of the same
-    name are replaced; a key that was revoked in the store stays revoked.
+    name are replaced; a key that was revoked in the store stays so, one that ends sooner there ends then.
 
     Raises:
         DamagedExport: it is no longer as it was checked.
@@ -79,12 +92,14 @@ async def import_store(settings: Settings, lines: Iterable[bytes]) -> tuple[Expo
     counts, new_files, new_keys = ExportCounts(), 0, 0
     files: list[SourceFile] = []
     keys: list[ApiKey] = []
+    imported: set[KeyId] = set()
     async with open_store(settings) as store:
         for item in read_export(lines):
             if isinstance(item, SourceFile):
                 files.append(item)
             elif isinstance(item, ApiKey):
                 keys.append(item)
+                imported.add(item.key_id)
             else:
                 counts = item
             if len(files) >= _BATCH:
@@ -95,4 +110,7 @@ async def import_store(settings: Settings, lines: Iterable[bytes]) -> tuple[Expo
                 keys = []
         new_files += await store.files.put(files)
         new_keys += await store.keys.restore(keys)
-    return counts, ExportCounts(new_files, new_keys)
+        now = datetime.now(UTC)
+        stored = [key for key in await store.keys.keys() if key.key_id in imported]
+    usable = [key for key in stored if key.state(now) == "active"]
+    return ImportReport(counts, ExportCounts(new_files, new_keys), usable)

@@ -19,7 +19,8 @@ class KeyStore(Protocol):
     async def restore(self, keys: Sequence[ApiKey]) -> int:
         """Store keys of a backup as they were, in the place of those with the same ids; how many were new.
 
-        A key that was revoked here stays so. Each is one write; safe to call again.
+        A key that was revoked here stays so, and one that ends sooner here (it was rotated) ends then. Safe
+        to call again.
         """
         ...
 

@@ -55,7 +55,7 @@ class MongoKeys:
 
     @store_operation
     async def restore(self, keys: Sequence[ApiKey]) -> int:
-        """Insert or replace; what is revoked stays so."""
+        """Insert or replace; what is revoked stays so, and of two ends the sooner one holds."""
         new = 0
         for key in keys:
             fields = {
@@ -66,12 +66,11 @@ class MongoKeys:
                 "all_collections": key.all_collections,
                 "label": key.label,
                 "created_at": key.created_at,
-                "expires_at": key.expires_at,
                 "last_used_at": key.last_used_at,
                 "budget_per_day": key.budget_per_day,
                 "budget_per_month": key.budget_per_month,
             }
-            first = {"revoked_at": key.revoked_at}
+            first = {"revoked_at": key.revoked_at, "expires_at": key.expires_at}
             update: Document = {"$set": fields, "$setOnInsert": first}
             try:
                 made = await self._keys.update_one({"_id": key.key_id}, update, upsert=True)
@@ -79,7 +78,12 @@ class MongoKeys:
                 made = await self._keys.update_one({"_id": key.key_id}, update)
             new += made.upserted_id is not None
             if key.revoked_at is not None:
-                await self._keys.update_one({"_id": key.key_id, "revoked_at": None}, {"$set": first})
+                change = {"$set": {"revoked_at": key.revoked_at}}
+                await self._keys.update_one({"_id": key.key_id, "revoked_at": None}, change)
+            if key.expires_at is not None:
+                for later in (None, {"$gt": key.expires_at}):
+                    change = {"$set": {"expires_at": key.expires_at}}
+                    await self._keys.update_one({"_id": key.key_id, "expires_at": later}, change)
         return new
 
     @store_operation

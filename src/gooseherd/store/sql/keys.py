@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, or_, select, update
+from sqlalchemy import Row, bindparam, case, func, or_, select, update
 
 from gooseherd.domain.apikey import ApiKey, KeyId, NewKey
 from gooseherd.domain.caller import Scope
@@ -44,12 +44,15 @@ class SqlKeys(Stored):
 
     @writing
     def restore(self, tx: Transaction, keys: Sequence[ApiKey]) -> int:
-        """Insert or replace; what is revoked stays so."""
+        """Insert or replace; what is revoked stays so, and of two ends the sooner one holds."""
         insert = insert_into(tx.dialect, api_keys)
         values: dict[str, Any] = {
             column.name: insert.excluded[column.name] for column in api_keys.columns if column.name != "id"
         }
         values["revoked_at"] = func.coalesce(api_keys.c.revoked_at, insert.excluded.revoked_at)
+        ends = insert.excluded.expires_at
+        sooner = or_(api_keys.c.expires_at.is_(None), ends < api_keys.c.expires_at)
+        values["expires_at"] = case((sooner, ends), else_=api_keys.c.expires_at)
         upsert = insert.on_conflict_do_update(index_elements=["id"], set_=values)
         known = select(api_keys.c.id).where(api_keys.c.id == bindparam("b_id"))
         new = 0
