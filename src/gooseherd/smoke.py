@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gooseherd.client import GooseherdClient, ReadyPart
+from gooseherd.client.endpoint import Endpoint
 from gooseherd.client.local_service import default_state_dir, find_local_at
 from gooseherd.devcloud.stack import stack_on_local_cloud
 from gooseherd.domain.artifact import Kind
@@ -109,8 +110,8 @@ def run(
         where.mkdir(parents=True, exist_ok=True)
         if url is not None:
             ours = find_local_at(url, state_dir or default_state_dir(os.environ))
-            key = api_key or (ours.admin_key if ours else None)
-            with GooseherdClient(ours.url if ours else url, key) as client:
+            endpoint = Endpoint.of(ours, api_key) if ours else Endpoint(url, api_key)
+            with GooseherdClient.to(endpoint) as client:
                 profile = ours.profile if ours else "remote"
                 with Entries(client, print_status, keep=keep) as entries:
                     return _all(entries, client, profile, chosen, where, timeout_seconds, print_status)

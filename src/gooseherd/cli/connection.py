@@ -20,6 +20,7 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
         CommandError: none was named and none runs.
     """
     from gooseherd.client import GooseherdClient
+    from gooseherd.client.endpoint import Endpoint
     from gooseherd.client.local_service import default_state_dir, find_local, find_local_at
 
     folder = state_dir or default_state_dir(os.environ)
@@ -28,7 +29,7 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
             raise CommandError(Exit.USAGE, f"{url!r} is no address: give http://HOST:PORT")
         ours = None if api_key else find_local_at(url, folder)
         if ours is not None and ours.admin_key:
-            return GooseherdClient(ours.url, ours.admin_key)
+            return GooseherdClient.to(Endpoint.of(ours))
         return GooseherdClient(url, api_key)
     found = find_local(folder)
     if found is None:
@@ -37,7 +38,7 @@ def connect(url: str | None, api_key: str | None, state_dir: Path | None) -> Goo
             "no service is running here",
             "start it with: gooseherd up   (or name one with --url or GOOSEHERD_URL)",
         )
-    return GooseherdClient(found.url, api_key or found.admin_key)
+    return GooseherdClient.to(Endpoint.of(found, api_key))
 
 
 def local_service(url: str, state_dir: Path | None) -> Path | None:

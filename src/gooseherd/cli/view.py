@@ -77,19 +77,20 @@ def view(
 def _service(sources: Sequence[str], state_dir: Path | None) -> Iterator[tuple[GooseherdClient, bool]]:
     """A client of the service that runs here, or of one for as long as the block lasts, and which it is."""
     from gooseherd.client import GooseherdClient
+    from gooseherd.client.endpoint import Endpoint
     from gooseherd.client.local_service import default_state_dir, find_local
     from gooseherd.trial.private_service import running_service
 
     folder = (state_dir or default_state_dir(os.environ)).absolute()
     found = find_local(folder)
     if found is not None:
-        with GooseherdClient(found.url, found.admin_key) as client:
+        with GooseherdClient.to(Endpoint.of(found)) as client:
             yield client, False
         return
     print_status(f"gooseherd: starting a service, with its state in {folder}")
     with (
         running_service(state_dir=folder, allow_roots=_roots(sources), environ=os.environ) as service,
-        GooseherdClient(service.url, service.admin_key) as client,
+        GooseherdClient.to(Endpoint.of(service)) as client,
     ):
         yield client, True
 

@@ -22,13 +22,15 @@ ADDED = "added"
 class LocalService:
     """A service that was running when this was read. `admin_key` is None when we may not read it.
 
-    Its process holds the socket of `url` itself, so a key that is sent there is sent to it.
+    Its process holds the socket of `url` itself, so a key that is sent there is sent to it, for as long as
+    the service runs: see `KeyOfLocalService`.
     """
 
     url: str
     pid: int
     profile: str
     admin_key: str | None
+    state_dir: Path
 
     def is_at(self, url: str) -> bool:
         """Whether `url` is an address of this service, whichever way it is spelled.
@@ -73,7 +75,7 @@ def find_local(state_dir: Path) -> LocalService | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return LocalService(url, pid, str(record.get("profile", "")), read_admin_key(state_dir))
+    return LocalService(url, pid, str(record.get("profile", "")), read_admin_key(state_dir), state_dir)
 
 
 def find_local_at(url: str, state_dir: Path) -> LocalService | None:

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gooseherd.cli import app
-from gooseherd.client import GooseherdClient
+from gooseherd.client import AsyncGooseherdClient, GooseherdClient, NotReachable
 from gooseherd.client.local_service import find_local, find_local_at
 from gooseherd.processes import ProcessId
 from gooseherd.statedir import StateDir
@@ -106,6 +106,29 @@ def test_a_program_at_the_other_loopback_address_never_gets_the_key(
     assert len(service.asked) == 3
     files_ls(f"http://[::1]:{port}")
     assert (len(service.asked), set(stranger.keys)) == (3, {None})
+
+
+async def test_who_listens_where_the_service_was_gets_no_key(
+    state: StateDir, service: Any, reply: Any
+) -> None:
+    """A client may live for days; once the service has ended the port is anybody's."""
+    state.announce(service.url, "embedded")
+    service.on("GET /files", reply(200, {"files": [], "next": None}))
+    async with AsyncGooseherdClient() as later:
+        with GooseherdClient() as client:
+            assert list(client.files()) == []
+            assert service.asked[-1].headers["Authorization"] == "Bearer secret"
+            asked = len(service.asked)
+            state.withdraw()
+            with pytest.raises(NotReachable, match="the service that ran here has ended"):
+                list(client.files())
+            with pytest.raises(NotReachable, match="the service that ran here has ended"):
+                [entry async for entry in later.files()]
+            assert len(service.asked) == asked
+            state.announce(service.url, "embedded")  # started again
+            assert list(client.files()) == []
+            assert [entry async for entry in later.files()] == []
+            assert service.asked[-1].headers["Authorization"] == "Bearer secret"
 
 
 def test_a_key_that_is_given_goes_where_it_was_told_to(
