@@ -12,8 +12,10 @@ import tracemalloc
 import pytest
 
 from gooseherd import telemetry
+from gooseherd.api.names import artifact_path
 from gooseherd.api.server.at_once import AtOnce
 from gooseherd.api.server.limits import HttpLimits
+from gooseherd.domain.artifact import Kind
 from gooseherd.storage import local
 
 DATA = random.Random(7).randbytes(900_000)
@@ -321,8 +323,9 @@ async def test_of_what_clients_write_into_addresses_and_headers_nothing_large_is
 ):
     town = await build_hot_town(trusted_proxies=proxies, bytes_per_minute=1 << 40)
     entry = await town.register()
-    await town.publish(entry, DATA)
-    path = f"/data/{entry.name}"
+    manifest = await town.publish(entry, DATA)
+    data = manifest.part(Kind.DATA)
+    path = artifact_path(entry, data, data.filename)
     await ask_with_much(town, path, -1)
     tracemalloc.start()
     try:
@@ -342,7 +345,7 @@ REQUESTS = 100
 async def ask_with_much(town, path: str, number: int) -> None:
     """A range by the quick way with 30 kB of X-Forwarded-For, and one of another address of 15 kB."""
     forwarded = (f"{number}.invented, " * 2000)[:30_000]
-    for more in ("", f"?padding={number:015000}"):
+    for more in ("", f"&padding={number:015000}"):
         for _ in range(2):
             answer = await ask(
                 town,
