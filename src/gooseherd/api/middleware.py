@@ -199,8 +199,8 @@ class EdgeMiddleware:
         """Bytes of files, whoever asked for them."""
         if _ARTIFACT.fullmatch(path):
             room, _, rest = path[1:].partition("/")
-            dcc = "" if room == "artifacts" else rest.partition("/")[0].lower()
-            served.count(context.requester, Dcc(dcc), sent)
+            dcc = context.collection if room == "artifacts" else Dcc(rest.partition("/")[0].lower())
+            served.count(context.requester, dcc or Dcc(""), sent)
 
     async def _identify(self, context: RequestContext) -> None:
         """Raises InvalidCredential, or LimitReached for one of many that are none; StoreUnavailable."""

@@ -159,6 +159,7 @@ class ArtifactRoute:
         if not _DIGEST.fullmatch(digest):
             raise NotFound("artifact", digest[:64])
         entry = await self._catalog.servable(dcc, local_id, context.caller.visible)
+        context.collection = entry.dcc
         for _ in range(2):
             found = await self._found(submissions, entry, digest, name)
             try:

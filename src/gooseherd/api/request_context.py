@@ -12,7 +12,7 @@ from gooseherd.api.dependencies import Dependencies
 from gooseherd.domain.caller import ANONYMOUS, Caller, Scope
 from gooseherd.domain.errors import AdminKeyRequired, InvalidCredential, KeyRequired, ScopeRequired
 from gooseherd.domain.job import Requester
-from gooseherd.domain.source import SourceFile
+from gooseherd.domain.source import Dcc, SourceFile
 
 Headers = Mapping[bytes, bytes]
 
@@ -63,6 +63,7 @@ class RequestContext:
         "_scope",
         "affected",
         "caller",
+        "collection",
         "error",
         "headers",
         "held",
@@ -85,6 +86,8 @@ class RequestContext:
         """Tells who asks, once more. Set by the middleware."""
         self.affected = ""
         """What was made or changed, where the path does not name it: for the audit log."""
+        self.collection: Dcc | None = None
+        """Of the entry whose bytes are served, where the path does not name it: for the usage."""
         self.error: BaseException | None = None
         """What refused the request, if anything did."""
         self.held = False

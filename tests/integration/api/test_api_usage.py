@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from gooseherd.api.names import artifact_path
 from gooseherd.control.budgets import RequesterBudget
+from gooseherd.domain.artifact import Kind
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import AttemptEnd, Owner, Requester, WorkerId
 from gooseherd.domain.states import Status
@@ -110,19 +112,27 @@ async def test_what_is_paid_and_not_worked_is_idle_by_what_it_was_launched_for(t
 async def test_bytes_that_are_served_are_counted_by_requester_and_collection(town: Any) -> None:
     anne = await key_of(town, "anne")
     entry = await town.register()
-    await town.publish(entry, b"x" * 5000)
-    for headers, wanted in ((anne, "bytes=0-99"), (anne, "bytes=100-149"), ({}, "bytes=0-9")):
-        got = await town.http.get(f"/data/{entry.name}", headers={**headers, "Range": wanted})
+    data = (await town.publish(entry, b"x" * 5000)).part(Kind.DATA)
+    assert data is not None
+    immutable = artifact_path(entry, data, data.filename)
+    for path, headers, wanted in (
+        (f"/data/{entry.name}", anne, "bytes=0-99"),
+        (immutable, anne, "bytes=100-149"),
+        (f"/data/{entry.name}", {}, "bytes=0-9"),
+        (immutable, {"Prefer": "wait=0"}, "bytes=10-14"),  # the usual way
+        (immutable, {}, "bytes=15-19"),  # the quick one
+    ):
+        got = await town.http.get(path, headers={**headers, "Range": wanted})
         assert got.status_code == 206
     await town.http.get(f"/files/{entry.name}", headers=anne)  # tells of a file, and is none
     rows = town.dependencies.served.take()
     assert {(row.requester, row.dcc, row.amounts.bytes_served) for row in rows} == {
         ("anne", "4dn", 150),
-        ("127.0.0.1", "4dn", 10),
+        ("127.0.0.1", "4dn", 20),
     }
     await town.dependencies.usage._usage.record(rows)
     seen = await usage(town, by=["requester", "collection"])
-    assert sum(line["bytes_served"] for line in seen["used"]) == 160
+    assert sum(line["bytes_served"] for line in seen["used"]) == 170
 
 
 async def test_a_budget_that_is_used_up_is_429_with_when_it_frees(build_town: Any) -> None:
