@@ -617,3 +617,23 @@ async def test_a_look_that_a_revocation_overtook_is_not_remembered() -> None:
     go_on.set()
     assert await first == "active"
     assert await known.get("key") == "revoked"
+
+
+async def test_names_that_are_not_there_are_revoked_so_often_and_others_always(
+    town: Any, clock: Clock
+) -> None:
+    entry = await hidden(town)
+    key = bearer((await make(town))["key"])
+
+    async def revoked(headers: dict[str, str], **wanted: str) -> int:
+        return int((await town.http.post("/tokens/revoke", json=wanted, headers=headers)).status_code)
+
+    for number in range(100):
+        assert await revoked(key, file=f"4dn/invented{number}") == 200
+    assert await revoked(key, file="4dn/one-more") == 429
+    assert await revoked(key, collection="elsewhere") == 429
+    assert await revoked(key, file=entry.name) == 200
+    assert await revoked(key, collection="4dn") == 200
+    assert await revoked(ADMIN, file="4dn/one-more") == 200
+    clock.passed += 86401
+    assert await revoked(key, file="4dn/one-more") == 200

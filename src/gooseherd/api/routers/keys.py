@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Response
 
+from gooseherd.api.allowances import Allowance
 from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
@@ -37,6 +38,9 @@ from gooseherd.domain.ports.keys import KeyStore
 from gooseherd.domain.source import Dcc, LocalId, parse_dcc, parse_local_id
 
 _EVERY_COLLECTION: Final = "*"
+_UNKNOWN_NAMES: Final = 100
+"""Whose tokens a key may revoke in a day though it sees no such file or collection."""
+_DAY_SECONDS: Final = 86400
 _TAKEN: Final = re.compile(r"admin|[0-9a-fA-F.:/%]*[.:][0-9a-fA-F.:/%]*")
 """What stands for the admin, or for an address: their jobs must not become a key's."""
 
@@ -148,6 +152,10 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
         response.headers["Cache-Control"] = "no-store"
         return with_text(new, text)
 
+    unknown_names = Allowance(
+        "revocations of names that are not there", _UNKNOWN_NAMES, _DAY_SECONDS, dependencies.clock
+    )
+
     # -- tokens ----------------------------------------------------------------------------
 
     async def resource_of(wanted: TokenRequest, context: RequestContext) -> tuple[Dcc, LocalId | None]:
@@ -184,7 +192,7 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
         url = context.address_of(f"{path}{'&' if '?' in path else '?'}token={text}")
         return TokenView.of(text, expires_at, f"{dcc}/{local_id or ''}", url)
 
-    @router.post("/tokens/revoke", responses=problems(401, 403, 404, 413, 422, 503))
+    @router.post("/tokens/revoke", responses=problems(401, 403, 404, 413, 422, 429, 503))
     async def revoke_tokens(context: KeyOwner, wanted: TokenRevocation) -> TokensRevoked:
         """Revoke one's own tokens for a file or collection, all of them; the admin, also by one's text."""
         subject = callers.subject(context.caller)
@@ -200,7 +208,12 @@ def key_routes(dependencies: Dependencies, catalog: Catalog, names: Names, calle
         else:
             if (wanted.file is None) == (wanted.collection is None):
                 raise InvalidInput("body", "must have one of `token`, `file` and `collection`")
-            # Not looked up: what was removed from the catalog may come back.
+            try:
+                await resource_of(wanted, context)
+            except NotFound:
+                # It may have been removed from the catalog, and come back. But each name is a row.
+                if not context.is_admin:
+                    unknown_names.take(subject)
             dcc, _, local_id = (wanted.file or f"{wanted.collection}/").partition("/")
             resource = f"{parse_dcc(dcc)}/{parse_local_id(local_id) if local_id else ''}"
         await callers.revoke_tokens(subject, resource)
