@@ -12,7 +12,9 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
+from gooseherd.client import GooseherdClient
 from gooseherd.client.local_service import find_local
 from gooseherd.domain.errors import GooseherdError, Misconfigured
 from gooseherd.http_settings import PRESIGNED
@@ -48,6 +50,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Report:
     checks += _store(settings)
     checks += _folders(settings)
     checks += _delivery(settings)
+    checks += launches(settings.gooseherd_state_dir)
     checks += [_port(settings), _open_files(), _process_count()]
     return Report(settings.profile.value, tuple(checks))
 
@@ -144,6 +147,23 @@ def _delivery(settings: Settings) -> Iterator[Check]:
             )
         else:
             yield Check("delivery", "ok", "nginx sends files (deploy/nginx.conf)")
+
+
+def launches(state_dir: Path) -> Iterator[Check]:
+    """Whether the service that runs on the folder can start workers, as that has found; if one runs there."""
+    found = find_local(state_dir)
+    if found is None:
+        return
+    try:
+        with GooseherdClient(found.url) as client:
+            workers = str(client.readiness()["dependencies"].get("workers", "ok"))
+    except GooseherdError:
+        return  # What is wrong with the service the other checks, and its log, say.
+    if workers == "ok":
+        yield Check("launches", "ok", "no trouble since workers were last needed")
+    else:
+        remedy = "put that right; jobs wait meanwhile (docs/alerts.md, GooseherdLaunchesFail)"
+        yield Check("launches", "warn", workers.removeprefix("degraded: "), remedy)
 
 
 def _port(settings: Settings) -> Check:

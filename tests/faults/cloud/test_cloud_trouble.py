@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gooseherd.devcloud.faults import Kind
+from gooseherd.doctor import launches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,10 @@ def test_a_deploy_with_a_task_definition_that_is_not_there_ends_no_job(
             "launches fail",
         )
         assert workers.startswith("degraded: workers cannot be started: ECS_WORKER_TASK_DEFINITION;")
+        found = [check for path in cloud.folder.glob("*/server.json") for check in launches(path.parent)]
+        assert "workers cannot be started: ECS_WORKER_TASK_DEFINITION; the log says why" in {
+            check.detail for check in found if check.state == "warn"
+        }
         waiting = api.client.job(job)
         assert waiting["status"] in ("pending", "running")
         reasons = {attempt["reason"] for attempt in waiting["attempts"]} - {None}
