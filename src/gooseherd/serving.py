@@ -212,8 +212,10 @@ def listen(settings: Settings) -> socket.socket:
         )
     except OSError as error:
         where = f"{settings.api_host}:{settings.api_port}"
+        # Python's own text has the address once more.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise Misconfigured(
-            "API_PORT", f"cannot listen on {where} ({error.strerror}); choose another"
+            "API_PORT", f"cannot listen on {where} ({why}); choose another (--port)"
         ) from None
     # Every connection inherits it. Head and body of a response are two writes: without it the second
     # waits until the client acknowledges the first, which it may put off for 40 ms.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gooseherd.domain.errors import Misconfigured
 from gooseherd.serving import as_bound, listen
 from gooseherd.settings import Settings
 
@@ -117,3 +118,14 @@ def test_collections_leave_out_what_a_service_has_when_it_is_ready(
         check=False,
     )
     assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+def test_an_address_that_is_taken_is_told_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("API_PORT", where.rpartition(":")[2])
+        with pytest.raises(Misconfigured) as refused:
+            listen(Settings())
+    assert str(refused.value) == (
+        f"API_PORT: cannot listen on {where} (Address already in use); choose another (--port)"
+    )

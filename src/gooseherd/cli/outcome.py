@@ -17,6 +17,7 @@ _KEPT_BYTES = 8 << 20
 _HINTS: Final = {
     "401": "show a key: --key (--api-key) or GOOSEHERD_API_KEY; the admin makes one: gooseherd keys create",
     "invalid-credential": "show another key: --key (or --api-key) or GOOSEHERD_API_KEY; the admin has them",
+    "already-failed": "to have it tried again: gooseherd get DCC/ID --retry",
     "scope-required": "ask the admin for a key with that scope; what this one may do: gooseherd keys whoami",
 }
 """What to do about it, by the kind of problem."""
@@ -143,7 +144,7 @@ def _command_error(error: GooseherdError) -> CommandError:
             hint = _HINTS.get(error.kind, _HINTS["401"] if error.status == 401 else "")
             return CommandError(Exit.REFUSED, str(error), hint, **_problem(error))
         case errors.Refused():
-            return CommandError(Exit.FAILED, str(error), **_problem(error))
+            return CommandError(Exit.FAILED, str(error), _HINTS.get(error.kind, ""), **_problem(error))
         case errors.JobEnded():
             return CommandError(Exit.FAILED, str(error), job=dict(error.job))
         case InvalidInput() | UnsupportedFormat():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,9 +15,12 @@ from gooseherd.cli.jobs import job_lines
 from gooseherd.cli.service_command import ServiceConnection, service_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from gooseherd.client import GooseherdClient
+
+_SHOWN_ELSEWHERE: Final = frozenset({"dcc", "local_id", "ready", "job", "artifact_urls"})
+"""Of an entry; its `urls` are its `artifact_urls` as soon as there are any."""
 
 
 @service_command
@@ -90,13 +94,16 @@ def _sections(known: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def _entry_lines(entry: dict[str, Any]) -> Iterator[str]:
     for name, value in entry.items():
-        if value in (None, "", []) or name in {"dcc", "local_id"}:
+        if value in (None, "", []) or name in _SHOWN_ELSEWHERE:
             continue
         if name == "size_in_bytes":
             yield f"{'size':17} {formatting.size(value)}"
         elif name == "sidecars":
             for sidecar in value:
                 yield f"{'index':17} {sidecar['kind']} {sidecar.get('access_url') or ''}".rstrip()
+        elif isinstance(value, Mapping):
+            for kind, each in value.items():
+                yield f"{name:17} {kind} {each}"
         else:
             yield f"{name:17} {value}"
 

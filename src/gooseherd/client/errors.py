@@ -43,6 +43,10 @@ class Refused(Rejected):
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        known = self.fields
+        if self.kind == "already-failed" and known.get("reason"):
+            # The detail says how to try again over HTTP.
+            return f"job {known.get('job_id')} failed before: {known['reason']}: {known.get('reason_detail')}"
         return self.detail or f"{self.title} (HTTP {self.status})"
 
     @property

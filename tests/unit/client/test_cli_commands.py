@@ -485,6 +485,41 @@ def test_show_tells_entry_readiness_job_and_manifest(gooseherd: Any, service: An
     assert known["ready"]["index"]["problem"] == "no-such-part"
 
 
+def test_show_is_written_for_people(gooseherd: Any, service: Any, reply: Any) -> None:
+    """What an entry nests is told line by line, and the job once."""
+    urls = {"data": "http://h/artifacts/1/f.bed.gz", "index": "http://h/artifacts/2/f.bed.gz.tbi"}
+    entry = {**ENTRY, "ready": True, "job": JOB, "urls": urls, "artifact_urls": urls}
+    service.on("GET /files/d/f", reply(200, entry))
+    for kind in ("data", "index", "density"):
+        service.on(f"GET /{kind}/d/f/status", reply(200, {"ready": False}))
+    service.on("GET /jobs", reply(200, {"jobs": [JOB], "next": None}))
+    service.on("GET /jobs/j1", reply(200, JOB))
+    text = gooseherd("show", "d/f").stdout
+    assert "{" not in text
+    assert "urls              data http://h/artifacts/1/f.bed.gz\n" in text
+    assert text.count("http://h/artifacts/1/f.bed.gz") == 1
+
+
+def test_what_failed_before_is_told_in_the_words_of_commands(
+    gooseherd: Any, service: Any, reply: Any
+) -> None:
+    problem = {
+        "type": "/problems/already-failed",
+        "title": "The artifact could not be made",
+        "detail": "source_invalid: the file is empty (job j1; ask with ?retry=true to try again)",
+        "job_id": "j1",
+        "reason": "source_invalid",
+        "reason_detail": "the file is empty",
+    }
+    service.on("GET /files/d/f", reply(200, ENTRY))
+    service.on("GET /data/d/f", reply(422, problem, PROBLEM))
+    result = gooseherd("get", "d/f")
+    assert result.exit_code == 1
+    assert "gooseherd: job j1 failed before: source_invalid: the file is empty\n" in result.stderr
+    assert "?retry" not in result.stderr
+    assert "--retry" in result.stderr
+
+
 def test_show_of_what_nobody_asked_for_starts_nothing(gooseherd: Any, service: Any, reply: Any) -> None:
     service.on("GET /files/d/f", reply(200, ENTRY))
     for kind in ("data", "index", "density"):
