@@ -162,7 +162,9 @@ def end_own_session(*, timeout: float = 5.0) -> bool:
         reap_adopted(own)
         return [pid for pid in session_members(me) if pid != me.pid]
 
-    return _end(others, timeout)
+    ended = _end(others, timeout)
+    reap_adopted(own)
+    return ended
 
 
 def _end(members: Callable[[], list[int]], timeout: float) -> bool:
