@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -44,6 +45,24 @@ def _find(program: str) -> Path | None:
         return own[program]()
     found = shutil.which(program)
     return Path(found) if found else None
+
+
+_SLOW_AS_MANY = 20
+"""As so many others one slow test counts."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files, those that take longest come first: none is left over.
+
+    Goes with --no-loadscope-reorder, else they come by their number of tests; the order in a file stays.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    work: Counter[str] = Counter()
+    for item in items:
+        work[str(item.path)] += _SLOW_AS_MANY if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -work[str(item.path)])
 
 
 @pytest.fixture(scope="session")

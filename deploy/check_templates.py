@@ -12,9 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import cfnlint
-from cfnlint.decode import decode
-
 FOLDER: Final = Path(__file__).parent / "cloudformation"
 _BODY_BYTES: Final = 51_200
 """Most that CreateStack takes in the request itself, without a bucket in between."""
@@ -50,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 def problems(path: Path) -> Iterator[str]:
     """What is wrong with a template, a line each."""
+    import cfnlint  # late: its import takes seconds, in each process that collects a test of this
     from parliament import analyze_policy_string  # late: it leaves files open for the collector
 
     text = path.read_text(encoding="utf-8")
@@ -66,6 +64,8 @@ def problems(path: Path) -> Iterator[str]:
 
 def template(path: Path) -> dict[str, Any]:
     """The template, with intrinsic functions in their long form."""
+    from cfnlint.decode import decode  # late, as above
+
     read, _ = decode(str(path))
     return dict(json.loads(json.dumps(read, default=str)))
 

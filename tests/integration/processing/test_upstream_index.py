@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Pair:
     index: bytes
 
 
+@functools.cache
 def bed(name: str = "chr1", count: int = 30_000) -> bytes:
     draw = random.Random(name)
     return b"".join(
@@ -34,6 +36,7 @@ def bed(name: str = "chr1", count: int = 30_000) -> bytes:
     )
 
 
+@functools.cache
 def vcf(count: int = 9000) -> bytes:
     head = b"##fileformat=VCFv4.2\n##contig=<ID=c1>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
     return head + b"".join(
@@ -41,6 +44,7 @@ def vcf(count: int = 9000) -> bytes:
     )
 
 
+@functools.cache
 def sam(count: int = 9000, names: str = "c1 c2") -> bytes:
     head = "@HD\tVN:1.6\tSO:coordinate\n" + "".join(f"@SQ\tSN:{name}\tLN:100000\n" for name in names.split())
     reads = "".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import subprocess
@@ -18,15 +19,24 @@ from gooseherd.domain.errors import InvalidInput
 
 pytestmark = pytest.mark.integration
 
-LINES = [f"c1\t{n * 10}\t{n * 10 + 5}\t{random.Random(n).randbytes(40).hex()}" for n in range(30_000)]
-FEW = LINES[1:3]
+
+def line(n: int) -> str:
+    return f"c1\t{n * 10}\t{n * 10 + 5}\t{random.Random(n).randbytes(40).hex()}"
+
+
+@functools.cache
+def lines() -> list[str]:
+    return [line(n) for n in range(30_000)]
+
+
+FEW = [line(1), line(2)]
 
 
 @pytest.fixture
 def start(origin: Any, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     path = tmp_path / "source" / "a.bed"
     path.parent.mkdir()
-    path.write_text("".join(f"{line}\n" for line in LINES))
+    path.write_text("".join(f"{line}\n" for line in lines()))
     pysam.tabix_compress(str(path), f"{path}.gz")
     pysam.tabix_index(f"{path}.gz", preset="bed")
     origin.objects["/data/d/f"] = Path(f"{path}.gz").read_bytes()
@@ -71,7 +81,7 @@ def test_as_json_records_are_a_list_or_are_counted(start: Any, tmp_path: Path) -
     code, out, _ = ended(start("--region", "c1:11-21", "--json"))
     assert (code, json.loads(out), out.count("\n")) == (0, {"region": "c1:11-21", "records": FEW}, 1)
     code, out, _ = ended(start("--region", "c1", "--json"))
-    assert json.loads(out)["records"] == LINES
+    assert json.loads(out)["records"] == lines()
     code, out, _ = ended(start("--region", "c1:11-21", "--json", "-o", "x"))
     assert json.loads(out) == {"region": "c1:11-21", "path": "x", "count": 2}
     assert len((tmp_path / "here" / "x").read_text().splitlines()) == 2

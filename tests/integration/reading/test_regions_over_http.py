@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import random
 import struct
@@ -19,17 +20,21 @@ from gooseherd.domain.errors import InvalidInput
 
 pytestmark = pytest.mark.integration
 
-LINES = [
-    f"c{1 + n // 30_000}\t{n % 30_000 * 100}\t{n % 30_000 * 100 + 50}\t{random.Random(n).randbytes(9).hex()}"
-    for n in range(60_000)
-]
+
+@functools.cache
+def lines() -> list[str]:
+    starts = [(n, n % 30_000 * 100) for n in range(60_000)]
+    return [
+        f"c{1 + n // 30_000}\t{start}\t{start + 50}\t{random.Random(n).randbytes(9).hex()}"
+        for n, start in starts
+    ]
 
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     """(data, TBI) of two megabytes."""
     path = tmp_path_factory.mktemp("bed") / "a.bed"
-    path.write_text("".join(f"{line}\n" for line in LINES))
+    path.write_text("".join(f"{line}\n" for line in lines()))
     packed = f"{path}.gz"
     pysam.tabix_compress(str(path), packed)
     pysam.tabix_index(packed, preset="bed")
@@ -54,7 +59,7 @@ def bam(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
 
 
 def overlapping(contig: str, start: int, end: int) -> list[str]:
-    rows = (line.split("\t") for line in LINES)
+    rows = (line.split("\t") for line in lines())
     return ["\t".join(r) for r in rows if r[0] == contig and int(r[1]) < end and int(r[2]) > start]
 
 
