@@ -226,7 +226,7 @@ def bodies_without_a_key(a: Attacker) -> None:
         for path in ("/keys", "/tokens", "/sessions", "/batches"):
             head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-            a.ask(head.encode() + chunk * 512)
+            a.ask(head.encode() + chunk * 128)
 
 
 def connections(a: Attacker) -> None:

@@ -19,7 +19,9 @@ from gooseherd.devcloud.child_process import running_cloud
 from gooseherd.devcloud.faults import Fault, Kind
 from gooseherd.domain.byterange import ByteRange
 from gooseherd.domain.errors import CacheUnavailable, Misconfigured
+from gooseherd.domain.failures import Reason, retryable
 from gooseherd.domain.keys import CacheKey
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.retention import RetentionPolicy
 from gooseherd.storage.s3 import S3Cache
 from gooseherd.store.sql.access import SqlAccessTimes
@@ -27,6 +29,9 @@ from gooseherd.store.sql.batches import SqlBatches
 from gooseherd.store.sql.files import SqlFiles
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.sqlite import open_sqlite
+from gooseherd.telemetry import REGISTRY
+from gooseherd.wiring.measuring import measured_cache
+from gooseherd.worker.failure_reason import failure_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cloud_credentials")]
 
@@ -152,6 +157,23 @@ async def test_an_upload_that_fails_leaves_nothing(
         await cache.put_if_absent(KEY, in_pieces(LARGE))
     assert await cache.head(KEY) is None
     assert s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+@pytest.mark.parametrize("body", [b"small", LARGE], ids=["small", "in parts"])
+async def test_a_right_that_was_taken_away_counts_as_an_error_and_attempts_are_tried_again(
+    cache: S3Cache, cloud_admin: LocalCloudAdmin, body: bytes
+) -> None:
+    operations = ("PutObject", "UploadPart")
+    cloud_admin.inject(
+        Fault(kind=Kind.ERROR, service="s3", operations=operations, code="AccessDenied", status=403)
+    )
+    labels = {"storage": "s3", "operation": "put_if_absent"}
+    before = REGISTRY.get_sample_value("gooseherd_storage_errors_total", labels) or 0
+    with pytest.raises(StorageRefused) as refused:
+        await measured_cache(cache).put_if_absent(KEY, body)
+    assert REGISTRY.get_sample_value("gooseherd_storage_errors_total", labels) == before + 1
+    reason = failure_of(refused.value).reason
+    assert (reason, retryable(reason)) == (Reason.STORE_UNAVAILABLE, True)
 
 
 async def test_an_upload_whose_body_breaks_leaves_nothing(cache: S3Cache, s3: Any, bucket: str) -> None:

@@ -20,13 +20,10 @@ from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.alerts import ALERT_FIELD, Alert
 from gooseherd.domain.errors import GooseherdError, StoreUnavailable
 from gooseherd.domain.job import Job
-from gooseherd.domain.keys import CacheKey
-from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.settings import Settings
 from gooseherd.storage.local import LocalFsCache
-from gooseherd.storage.memory import MemoryCache
 from gooseherd.telemetry import REGISTRY
-from gooseherd.wiring.measuring import measured_cache, measured_store
+from gooseherd.wiring.measuring import measured_store
 from gooseherd.wiring.readiness import Readiness
 from gooseherd.wiring.store import Store, open_store
 
@@ -190,16 +187,3 @@ ERRORS = "gooseherd_store_errors_total"
 
 async def _nothing(_: object) -> None:
     pass
-
-
-async def test_storage_that_refuses_is_counted_as_storage_that_does_not_answer() -> None:
-    class Refuses(MemoryCache):
-        async def head(self, key: CacheKey) -> Any:
-            raise StorageRefused("WORKFLOW_S3_BUCKET", "S3 refuses head to these credentials")
-
-    labels = {"storage": "s3", "operation": "head"}
-    cache = measured_cache(Refuses())
-    before = REGISTRY.get_sample_value("gooseherd_storage_errors_total", labels) or 0
-    with pytest.raises(StorageRefused):
-        await cache.head(CacheKey("a"))
-    assert REGISTRY.get_sample_value("gooseherd_storage_errors_total", labels) == before + 1
