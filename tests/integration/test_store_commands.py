@@ -128,6 +128,19 @@ def test_another_programs_database_is_left_alone(tmp_path: Path, store_command: 
 # -- vacuum ---------------------------------------------------------------------------------------
 
 
+async def test_what_is_in_the_log_beside_the_file_counts_as_used_before(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    database = await open_sqlite(path, setting="GOOSEHERD_STATE_DIR")
+    try:
+        await SqlFiles(database).put([entry(number) for number in range(100)])
+        assert path.stat().st_size < path.with_name("new.db-wal").stat().st_size
+        before, after = await asyncio.to_thread(maintenance.vacuum, path)
+    finally:
+        await database.close()
+    assert 0 < after <= before
+    assert after == path.stat().st_size
+
+
 async def test_the_space_of_removed_entries_is_given_back_and_searches_go_on(
     filled: Path, store_command: Command
 ) -> None:

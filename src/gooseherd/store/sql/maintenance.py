@@ -62,8 +62,12 @@ def check(path: Path) -> list[str]:
     return findings[:_MOST_FINDINGS]
 
 
+_BYTES: Final = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+"""The file alone has none of what still is in the log beside it, which may be most."""
+
+
 def vacuum(path: Path) -> tuple[int, int]:
-    """Give back the space of removed entries and jobs; the file's bytes before and after.
+    """Give back the space of removed entries and jobs; the bytes before and after, the log included.
 
     Writers wait meanwhile, and services answer 503 to what waits for more than ten seconds.
 
@@ -71,13 +75,14 @@ def vacuum(path: Path) -> tuple[int, int]:
         MaintenanceFailed: among others when the disk has no room for a second copy.
     """
     with _opened(path) as database:
-        before = path.stat().st_size
+        (before,) = database.execute(_BYTES).fetchone()
         if shutil.disk_usage(path.parent).free < 2 * before:
             raise MaintenanceFailed(f"{path.name} has {before} bytes: twice as many must be free on its disk")
         database.execute("INSERT INTO file_words(file_words) VALUES ('optimize')")
         database.execute("VACUUM")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return before, path.stat().st_size
+        (after,) = database.execute(_BYTES).fetchone()
+    return before, after
 
 
 def backup(path: Path, target: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
