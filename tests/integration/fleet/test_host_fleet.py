@@ -34,12 +34,6 @@ from gooseherd.worker.tls import Certificates
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
-def free_port(host: str) -> int:
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
-
-
 class Host:
     """One machine; `gooseherd worker` is started on it as its unit of systemd would."""
 
@@ -47,7 +41,11 @@ class Host:
         self.name = f"127.0.{os.getpid() % 250 + 1}.{number}"
         self.root = root / self.name
         self.root.mkdir(parents=True)
-        self.port = free_port(self.name)
+        # Bound but not listened on, it stays ours until the worker, seconds later, listens there.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind((self.name, 0))
+        self.port = int(self._reserved.getsockname()[1])
         self.address = f"{self.name}:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         certs.make_host(ca, self.name, self.root / "certs")
@@ -72,6 +70,13 @@ class Host:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def log(self) -> str:
+        log = self.root / "log"
+        return log.read_text()[-2000:] if log.exists() else ""
+
+    def close(self) -> None:
+        self._reserved.close()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -111,7 +116,11 @@ class Lan:
         return fleet
 
     async def ready(self, fleet: HostFleet, count: int) -> None:
-        await until(lambda: fleet.slots() == count, f"{count} workers are ready")
+        try:
+            await until(lambda: fleet.slots() == count, f"{count} workers are ready")
+        except AssertionError as error:
+            logs = [host.log() for host in self.hosts]
+            raise AssertionError(f"{error}; {await fleet.view()}; {logs}") from None
 
     async def shown(self, fleet: HostFleet, address: str, health: WorkerHealth, detail: str) -> None:
         views: list[WorkerView] = []
@@ -139,6 +148,7 @@ class Lan:
         for host in self.hosts:
             if host.process is not None and host.process.poll() is None:
                 await asyncio.to_thread(host.end)
+            host.close()
 
 
 def need(spec: AttemptSpec, *, reserved: bool = False) -> WorkerNeed:
