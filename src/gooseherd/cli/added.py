@@ -46,7 +46,7 @@ class Added:
             case "unchanged":
                 return f"{self.name} is in the catalog already, unchanged"
             case "replaced":
-                return f"replaced {self.name}: {self.detail} changed"
+                return f"replaced {self.name}: {self.detail}"
             case _:
                 more = f"; {self.detail}" if self.detail else ""
                 return f"added {self.name} ({self.entry['file_format']}){more}"
@@ -63,9 +63,10 @@ def compare(about: Entry, known: Entry | None, detail: str) -> Added:
     changed = [_FIELD_NAMES[name] for name in _COMPARED if not _same(name, about.get(name), known.get(name))]
     if not changed:
         return Added(about, "unchanged")
-    return Added(
-        about, "replaced", " and ".join(([", ".join(changed[:-1])] if changed[1:] else []) + changed[-1:])
-    )
+    if changed == [_FIELD_NAMES["md5"]] and not known.get("md5"):
+        return Added(about, "replaced", "its md5 is known now")
+    listed = " and ".join(([", ".join(changed[:-1])] if changed[1:] else []) + changed[-1:])
+    return Added(about, "replaced", f"{listed} changed")
 
 
 def _same(name: str, ours: Any, known: Any) -> bool:

@@ -185,8 +185,10 @@ class Adding:
             local_id, known, detail = self._free_id(wanted, about, first)
             about["local_id"] = local_id
             self._taken[local_id] = about["access_url"]
-            if wanted.is_local and self._digest and not about["md5"]:
-                about["md5"] = self._digest_of(wanted, about, known, on_bytes)
+            if wanted.is_local and not about["md5"]:
+                about["md5"] = _known_md5(about, known)
+                if self._digest and not about["md5"]:
+                    about["md5"] = md5_of(wanted.path, on_bytes)
         except OSError as error:
             if wanted.top is None:
                 raise
@@ -194,13 +196,6 @@ class Adding:
             return
         self._weak += not about["md5"]
         self._batch.append(compare(about, known, detail))
-
-    def _digest_of(self, wanted: _Wanted, about: Entry, known: Entry | None, on_bytes: OnBytes) -> str:
-        """The md5 it has in the catalog when not even its modification time differs, else by reading it."""
-        unread = ("access_url", "size_in_bytes", "version_tag")
-        if known and known.get("md5") and all(known.get(name) == about[name] for name in unread):
-            return str(known["md5"])
-        return md5_of(wanted.path, on_bytes)
 
     def _index_of(self, wanted: _Wanted, about: Entry) -> list[dict[str, str]]:
         """The index beside a local file, if one fits; of those that do not the reason is printed."""
@@ -284,6 +279,14 @@ class Adding:
                 f"the service may not read {folder.resolve()}: {problem}",
                 f"start it with: gooseherd up --allow-root {folder.resolve()}",
             ) from None
+
+
+def _known_md5(about: Entry, known: Entry | None) -> str | None:
+    """What the catalog has of the very file: not even its modification time differs."""
+    unread = ("access_url", "size_in_bytes", "version_tag")
+    if known and known.get("md5") and all(known.get(name) == about[name] for name in unread):
+        return str(known["md5"])
+    return None
 
 
 def _count_on(bar: OnBytes, before: int, whole: int, read: int, _: int | None) -> None:

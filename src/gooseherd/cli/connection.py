@@ -53,8 +53,10 @@ def split_name(name: str) -> tuple[str, str]:
     """DCC/ID in two, or a service's own URL of a file; CommandError when it is neither."""
     path = urlsplit(name).path if "://" in name else name
     parts = path.strip("/").split("/")
-    if len(parts) == 3 and parts[0] in {"data", "index", "density"}:
+    if len(parts) == 3 and parts[0] in {"data", "index", "density", "files"}:
         parts = parts[1:]
+    elif len(parts) == 4 and parts[0] == "files":  # and the name of one of its parts
+        parts = parts[1:3]
     if len(parts) != 2 or not all(parts):
         raise CommandError(Exit.USAGE, f"{name!r} is no file name here: write DCC/ID, such as local/reads")
     return parts[0], parts[1]

@@ -105,6 +105,18 @@ def test_the_second_time_nothing_is_read_or_written(
     assert not [call for call in catalog.calls if call.startswith("POST")]
 
 
+def test_a_digest_that_is_known_stays_with_who_reads_none(add: Any, catalog: Shelf) -> None:
+    """As `view` does: with a weaker identity all that was prepared would be made again."""
+    put("a.bed")
+    add("a.bed")
+    assert "unchanged" in add("a.bed", "--no-digest").stderr
+    assert catalog.entries["local/a.bed"]["md5"]
+    put("a.bed", content="other bytes")
+    assert "replaced local/a.bed: its content, " in add("a.bed", "--no-digest").stderr
+    assert catalog.entries["local/a.bed"]["md5"] is None
+    assert "replaced local/a.bed: its md5 is known now\n" in add("a.bed").stderr
+
+
 def test_a_second_add_says_what_it_did(add: Any, catalog: Shelf) -> None:
     put("a.bed")
     assert "added local/a.bed (bed)\n" in add("a.bed").stderr

@@ -40,7 +40,11 @@ def test_every_file_name_gives_an_id_the_catalog_takes(filename: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["local/reads", "/data/local/reads", "http://host:1/index/local/reads", "data/local/reads"]
+    "name",
+    [
+        *("local/reads", "/data/local/reads", "http://host:1/index/local/reads", "data/local/reads"),
+        *("http://host:1/files/local/reads/", "http://host:1/files/local/reads/reads.bam"),
+    ],
 )
 def test_a_file_can_be_named_by_its_name_or_its_url(name: str) -> None:
     assert split_name(name) == ("local", "reads")
