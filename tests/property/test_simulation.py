@@ -59,7 +59,8 @@ class FloorOfItsOwn:
 
     def __init__(self, reservations: SqlReservations, process: str) -> None:
         self._reservations = reservations
-        self._first = 100 * (1 + int(process.removeprefix("api")))
+        number = process.removeprefix("api")
+        self._first = 100 * (1 + int(number)) if number.isdigit() else 1000
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reservations, name)
@@ -106,6 +107,20 @@ class IdleForGood:
         return await self._reservations.change(seen, wanted)
 
 
+class NeverSilent:
+    """Reservations whose workers seem to be spoken to all the time, by whomever."""
+
+    def __init__(self, reservations: SqlReservations, process: str) -> None:
+        self._reservations = reservations
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reservations, name)
+
+    async def live(self) -> list[Reservation]:
+        now = await self._reservations.now()
+        return [replace(one, kept_at=now) for one in await self._reservations.live()]
+
+
 def first_broken(defect: Defect) -> Outcome:
     schedules = Schedules(defect)
     outcomes = (schedules.run(seed) for seed in range(1, FAR))
@@ -148,6 +163,10 @@ def test_a_floor_that_each_process_holds_by_itself_is_seen() -> None:
 
 def test_a_session_that_is_idle_while_it_works_is_seen() -> None:
     assert is_seen("ended as idle", Defect(reservations_of=IdleForGood), first=40)
+
+
+def test_a_session_that_is_left_to_a_build_that_was_taken_back_is_seen() -> None:
+    assert is_seen("has no future", Defect(reservations_of=NeverSilent), first=124)
 
 
 def test_a_small_day_is_done_and_says_what_it_cost() -> None:

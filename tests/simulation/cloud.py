@@ -27,6 +27,7 @@ from gooseherd.fleet.ecs_tasks import ATTEMPT_VARIABLE, KEEP_VARIABLE
 from gooseherd.storage.memory import MemoryCache
 
 BUILD: Final = "b1"
+"""Of all processes, unless a schedule deploys another one."""
 PORT: Final = 1
 _SILENCE_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 2.0
@@ -78,8 +79,9 @@ class SimulatedAttempt:
 class SimulatedTask:
     """A FleetTask and the worker in it."""
 
-    def __init__(self, cloud: Cloud, number: int, request: Mapping[str, Any]) -> None:
+    def __init__(self, cloud: Cloud, number: int, request: Mapping[str, Any], build: str) -> None:
         self._cloud = cloud
+        self.build = build
         self.name = f"{number:032x}"
         now = virtual_now()
         overrides = request["overrides"]
@@ -356,14 +358,15 @@ class Cloud:
             if other is not None and other.spec.attempt.job_id == spec.attempt.job_id:
                 self._violation(f"attempts {other.spec.attempt} and {spec.attempt} run at the same time")
 
-    def run_task(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def run_task(self, request: Mapping[str, Any], build: str) -> dict[str, Any]:
+        """The task definition of a process has the worker of its build."""
         known = self._tokens.get(request["clientToken"])
         if known is not None:
             return {"tasks": [dict(self.tasks[known].document)], "failures": []}
         if self.faults.no_capacity:
             self.faults.no_capacity -= 1
             return {"tasks": [], "failures": [{"reason": "Capacity is unavailable at this time."}]}
-        task = SimulatedTask(self, len(self.tasks) + 1, request)
+        task = SimulatedTask(self, len(self.tasks) + 1, request, build)
         self.tasks[task.name] = task
         self._tokens[request["clientToken"]] = task.name
         wanted = sum(task.document["desiredStatus"] == "RUNNING" for task in self.live())
@@ -386,9 +389,9 @@ class Cloud:
 class ProcessEcs(EcsApi):
     """The cluster as one process reaches it: the real paging and reading, made-up answers."""
 
-    def __init__(self, cloud: Cloud, process: Process) -> None:
+    def __init__(self, cloud: Cloud, process: Process, build: str) -> None:
         super().__init__("cluster", region="us-east-1")
-        self._cloud, self._process = cloud, process
+        self._cloud, self._process, self._build = cloud, process, build
 
     async def _call(self, operation: str, tries: int, **request: Any) -> Mapping[str, Any]:
         for attempt in range(tries):
@@ -410,7 +413,7 @@ class ProcessEcs(EcsApi):
             raise CloudUnavailable(operation, "ServerException")
         match operation:
             case "run_task":
-                return cloud.run_task(request)
+                return cloud.run_task(request, self._build)
             case "stop_task":
                 cloud.stop_task(request["task"], request["reason"])
                 return {}
@@ -478,7 +481,7 @@ class _Link(WorkerLink):
 
     async def start_attempt(self, spec: AttemptSpec) -> None:
         async def start() -> None:
-            if spec.build != BUILD:
+            if spec.build != self._live().build:
                 raise Misconfigured("build", "another one")
             self._live().start(spec)
 
@@ -536,7 +539,7 @@ class _Link(WorkerLink):
             task = self._live()
             running = task.running
             return {
-                "build": BUILD,
+                "build": task.build,
                 "uptime_seconds": 1.0,
                 "attempts": [] if running is None else [str(running.spec.attempt)],
                 "draining": task.draining,

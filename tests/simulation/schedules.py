@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -38,6 +38,16 @@ GONE_SECONDS: Final = 900.0
 
 _SLOW_ARTIFACTS: Final = 0.2
 """Of all schedules: finalizing takes longer than a lease, while processes pause and the store is away."""
+
+_DEPLOYMENTS: Final = 0.15
+"""Of all schedules: another build is deployed, and perhaps taken back; and what is short is short: how long
+jobs wait in the queue, how many of one requester do. There may be a crowd, and workers for all of it."""
+_NEXT_BUILD: Final = "b2"
+_BESIDE: Final = "new"
+"""The process that is started beside the others at a deployment."""
+_CROWD: Final = 40
+"""Requesters of a file each: more than the dispatcher reads at once."""
+_WORKERS_FOR_ALL: Final = 60
 
 SESSIONS_SECONDS: Final = 1200.0
 """After the last job has ended: the longest idle time, and an end whose worker is looked for."""
@@ -123,6 +133,20 @@ class _Schedule:
                 idle_timeout=chance.choice((20.0, 60.0)),
             ),
         )
+        # By chances of its own: all other schedules are what they would be without it.
+        self._shape = shape = random.Random(f"shape {outcome.seed}")
+        self._deploys = shape.random() < _DEPLOYMENTS and not self._slow_artifacts
+        self._crowded = self._deploys and shape.random() < 0.2
+        if self._deploys:
+            self.settings = replace(
+                self.settings,
+                max_workers=_WORKERS_FOR_ALL if self._crowded else 5,  # A session has one more for a while.
+                sessions=max(1, self.settings.sessions),
+                batches=True,
+                deployments=1,
+                queue_ttl=shape.choice((60.0, 86400.0)),
+                pending_per_requester=shape.choice((4, 9)),
+            )
         self._world = World(
             chance, self.settings, database, self._plan, defect.jobs_of, defect.reservations_of
         )
@@ -145,6 +169,8 @@ class _Schedule:
             asyncio.ensure_future(self._jobs_come()),
             *((asyncio.ensure_future(self._sessions_come()),) if self.settings.sessions else ()),
             *((asyncio.ensure_future(self._batch_comes()),) if self.settings.batches else ()),
+            *((asyncio.ensure_future(self._deployment(names)),) if self._deploys else ()),
+            *((asyncio.ensure_future(self._crowd_comes()),) if self._crowded else ()),
             *(map(asyncio.ensure_future, self._troubles(names))),
         ]
         await asyncio.wait(events)
@@ -165,7 +191,8 @@ class _Schedule:
         await self._until(lambda: not world.cloud.live(), GONE_SECONDS)
         for task in world.cloud.live():
             outcome.violations.append(f"task {task.name} lives although nobody needs it")
-        if world.cloud.most_live > self.settings.processes * self.settings.max_workers:
+        processes = self.settings.processes + self.settings.deployments
+        if world.cloud.most_live > processes * self.settings.max_workers:
             outcome.violations.append(f"{world.cloud.most_live} workers at a time")
         for row in world.rows():
             if row.status is Status.COMPLETED and not await self._is_published(row.job_id):
@@ -234,10 +261,74 @@ class _Schedule:
         batch = None if asked.cancelled() else asked.result()
         if batch is not None:
             self._batches.add(batch)
-            if chance.random() < 0.25:
+            if self.settings.queue_ttl < TROUBLE_SECONDS:
+                await self._cancel_when_a_job_expired(batch)
+            elif chance.random() < 0.25:
                 await asyncio.sleep(chance.uniform(0, 60))
                 self._trace("the batch is cancelled")
                 await asyncio.wait({chance.choice(list(self._world.api.values())).cancel_batch(batch)})
+
+    async def _cancel_when_a_job_expired(self, batch: BatchId) -> None:
+        """Before whoever looks after the batch has asked for it again."""
+        self._befalls("fleet_trouble: no capacity")
+        self._world.cloud.faults.no_capacity += 30
+        expired = Reason.QUEUE_EXPIRED.value
+        for _ in range(int(TROUBLE_SECONDS)):
+            await asyncio.sleep(1.0)
+            if any(row.reason == expired for row in self._world.rows()):
+                break
+        self._trace("the batch is cancelled")
+        await asyncio.wait({self._shape.choice(list(self._world.api.values())).cancel_batch(batch)})
+
+    async def _crowd_comes(self) -> None:
+        """One with many files, and many with one each, at the same time."""
+        shape = self._shape
+        await asyncio.sleep(shape.uniform(0, TROUBLE_SECONDS / 2))
+        self._trace(f"{_CROWD} requesters come, and one with many files")
+        asked = []
+        for number in range(_CROWD + 9):
+            of = source(200 + number)
+            self._plans[of.local_id] = Plan(shape.uniform(1, 60))
+            self._world.files[of.local_id] = of
+            self._files.append(of)
+            api = shape.choice(list(self._world.api.values()))
+            requester = f"one of {number}" if number < _CROWD else "many"
+            asked.append(api.submit(of, requester, Priority.INTERACTIVE))
+        await asyncio.wait(asked)
+        self._promised |= {
+            job for task in asked if not task.cancelled() and (job := task.result()) is not None
+        }
+
+    async def _deployment(self, names: list[str]) -> None:
+        """A process of the next build comes beside the others, and leaves again or replaces them."""
+        shape, world = self._shape, self._world
+        await asyncio.sleep(shape.uniform(0, TROUBLE_SECONDS / 4))
+        owner = shape.choice(_PEOPLE)
+        self._trace(f"{owner} asks for a session before the deployment")
+        await asyncio.wait({shape.choice(list(world.api.values())).open_session(owner, 600.0)})
+        await asyncio.sleep(shape.uniform(10, TROUBLE_SECONDS / 2))
+        self._befalls(f"deploy {_NEXT_BUILD}")
+        beside = world.start(_BESIDE, _NEXT_BUILD)
+        await asyncio.sleep(shape.uniform(60, 200))
+        if shape.random() < 0.6:
+            self._befalls("take_back the deployment")
+            await (beside.kill() if shape.random() < 0.3 else beside.stop())
+        else:
+            world.build = _NEXT_BUILD
+            for name in names:
+                api = world.api[name]
+                await api.stop()
+                if world.api[name] is api:  # Nobody who had killed it started it again meanwhile.
+                    world.start(name)
+            await beside.stop()
+        del world.api[_BESIDE]
+        of = source(300)
+        self._plans[of.local_id] = Plan(2.0)
+        self._trace(f"{owner} asks for {of.local_id} after the deployment")
+        asked = shape.choice(list(world.api.values())).submit(of, owner, Priority.INTERACTIVE)
+        await asyncio.wait({asked})
+        if not asked.cancelled() and (job := asked.result()) is not None:
+            self._promised.add(job)
 
     def _ask(self, of: SourceFile) -> asyncio.Task[JobId | None]:
         chance = self._chance

@@ -39,8 +39,12 @@ class SeenSession:
 class SessionRules:
     """Remembers the sessions as they were, and when each had work last; tells what must not be."""
 
-    def __init__(self, violated: Callable[[str], None], trace: Callable[[str], None]) -> None:
+    def __init__(
+        self, violated: Callable[[str], None], trace: Callable[[str], None], deployments: int
+    ) -> None:
         self._violated, self._trace = violated, trace
+        # On, back, and on again when the later build was only held up.
+        self._most_launches = 1 + MOST_LOST + 3 * deployments
         self._sessions: dict[str, SeenSession] = {}
         self._worked_at: dict[tuple[str, str | None], datetime] = {}
         """By session and worker; None: of jobs whose worker was not assigned."""
@@ -65,7 +69,7 @@ class SessionRules:
 
     def _compare(self, before: SeenSession | None, now: SeenSession) -> None:
         name = f"session {now.session_id}"
-        if now.lost > MOST_LOST or now.launches > 1 + MOST_LOST:  # All processes are of one build.
+        if now.lost > MOST_LOST or now.launches > self._most_launches:
             self._violated(f"{name} has had {now.launches} workers, and {now.lost} were lost")
         ended_before = before is not None and before.reason is not None
         if before is not None and before.reason is not None and now.reason != before.reason:

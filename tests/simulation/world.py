@@ -98,6 +98,10 @@ class WorldSettings:
     """Of the dispatcher, if another one."""
     reconcile: float = 60.0
     finalize_grace: float = 30.0
+    queue_ttl: float = 86400.0
+    deployments: int = 0
+    """Of another build, while it lasts: each may replace a session's worker, and for a while another process
+    runs."""
     finalizer_marker: bool = True
     latency: float = LATENCY_SECONDS
     active_jobs: int = 100_000
@@ -208,7 +212,7 @@ class CheckedJobs:
 class SimulatedApi:
     """One API process in one of its lives."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, build: str) -> None:
         settings, process = world.settings, Process(name, world.chance, latency=world.settings.latency)
         self.process = process
         clock = asyncio.get_running_loop().time
@@ -223,11 +227,11 @@ class SimulatedApi:
         self._access = SqlAccessTimes(database)
         self.read_notes = ReadNotes(self._access, tick_seconds=settings.tick, clock=clock)
         session_wakeup = Wakeup()
-        self.permits = SessionPermits(self.reservations, session_wakeup, BUILD) if settings.sessions else None
+        self.permits = SessionPermits(self.reservations, session_wakeup, build) if settings.sessions else None
         self._floor_wakeup = Wakeup()
-        floor_workers = FloorWorkers(self.reservations, BUILD, self._floor_wakeup)
+        floor_workers = FloorWorkers(self.reservations, build, self._floor_wakeup)
         self.finalizers = Finalizers(enabled=settings.finalizer_marker)
-        api = ProcessEcs(world.cloud, process)
+        api = ProcessEcs(world.cloud, process, build)
         template = LaunchTemplate(fleet="simulated", task_definition="worker", subnets=("subnet",))
         rate = TokenBucket(20, 20, clock=clock)
         self.fleet = EcsFleet(
@@ -242,7 +246,7 @@ class SimulatedApi:
                 clock=clock,
             ),
             describe=self.workers.describe,
-            build=BUILD,
+            build=build,
             max_workers=settings.max_workers,
             idle_timeout=settings.pace.idle_timeout,
             floor=floor_workers if settings.floor else None,
@@ -265,7 +269,7 @@ class SimulatedApi:
                 silence=timedelta(seconds=60),
                 backoff_scale=1.0,
             ),
-            bounds=AttemptBounds(1 << 40, 1 << 40, BUILD),
+            bounds=AttemptBounds(1 << 40, 1 << 40, build),
             clock=clock,
         )
         self.submissions = Submissions(
@@ -287,7 +291,7 @@ class SimulatedApi:
             wakeups=self.wakeups,
             wakeup=session_wakeup,
             most_sessions=settings.sessions,
-            build=BUILD,
+            build=build,
             tick_seconds=settings.tick,
             new_id=lambda: ReservationId(world.new_id()),
         )
@@ -314,7 +318,7 @@ class SimulatedApi:
             work=self.wakeups.work,
             floor=settings.floor,
             max_workers=settings.max_workers,
-            build=BUILD,
+            build=build,
             tick_seconds=20.0,
             new_id=lambda: ReservationId(world.new_id()),
         )
@@ -347,7 +351,10 @@ class SimulatedApi:
             executions=self.executions,
             finalizers=self.finalizers,
             wakeups=self.wakeups,
-            limits=ReaperLimits(finalize_grace=timedelta(seconds=settings.finalize_grace)),
+            limits=ReaperLimits(
+                finalize_grace=timedelta(seconds=settings.finalize_grace),
+                queue_ttl=timedelta(seconds=settings.queue_ttl),
+            ),
             tick_seconds=settings.tick,
         )
         reconciler = Reconciler(
@@ -537,6 +544,8 @@ class World:
         self.cloud = Cloud(chance, plan, settings.pace, self.cache, self.violations.append)
         self.api: dict[str, SimulatedApi] = {}
         self.lives = 0
+        self.build = BUILD
+        """That is deployed."""
         self.trace: Callable[[str], None] = lambda words: None
         self.any_jobs = SqlJobs(database)
         """The store as somebody reads it who never dies."""
@@ -544,7 +553,9 @@ class World:
         self.removals = 0
         """Artifacts that retention has removed."""
         self._before: dict[str, Seen] = {}
-        self._sessions = SessionRules(self.violations.append, lambda words: self.trace(words))
+        self._sessions = SessionRules(
+            self.violations.append, lambda words: self.trace(words), settings.deployments
+        )
         database.after_write = self._look if watch else lambda: None
         note_owners(asyncio.get_running_loop())
 
@@ -552,10 +563,10 @@ class World:
         """Of a job, by chance and therefore by the seed."""
         return JobId(uuid.UUID(int=self.chance.getrandbits(128)).hex)
 
-    def start(self, name: str) -> SimulatedApi:
-        """A new life of the process of that name."""
+    def start(self, name: str, build: str | None = None) -> SimulatedApi:
+        """A new life of the process of that name, of the build that is deployed or of another one."""
         self.lives += 1
-        api = self.api[name] = SimulatedApi(self, name)
+        api = self.api[name] = SimulatedApi(self, name, build or self.build)
         api.start()
         return api
 
