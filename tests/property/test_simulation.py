@@ -18,6 +18,7 @@ from tests.simulation.world import FENCED
 
 from gooseherd.domain.job import Fence, JobId, Requester
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId
+from gooseherd.domain.session import SessionAction, SessionsSnapshot, plan
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.reservations import SqlReservations
 
@@ -107,18 +108,17 @@ class IdleForGood:
         return await self._reservations.change(seen, wanted)
 
 
-class NeverSilent:
-    """Reservations whose workers seem to be spoken to all the time, by whomever."""
-
-    def __init__(self, reservations: SqlReservations, process: str) -> None:
-        self._reservations = reservations
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reservations, name)
-
-    async def live(self) -> list[Reservation]:
-        now = await self._reservations.now()
-        return [replace(one, kept_at=now) for one in await self._reservations.live()]
+def speaks_to_workers_of_later_builds(seen: SessionsSnapshot) -> list[SessionAction]:
+    """As sessions are decided; but workers are kept alive that only processes of another build would use."""
+    deployed_at = seen.deployed_at
+    assert deployed_at is not None or not seen.sessions
+    later = [
+        one
+        for one in seen.sessions
+        if deployed_at is not None and one.build != seen.build and one.deployed_at >= deployed_at
+    ]
+    others = [one for one in seen.sessions if one not in later]
+    return [*plan(replace(seen, sessions=others)), *plan(replace(seen, sessions=later, build=""))]
 
 
 def first_broken(defect: Defect) -> Outcome:
@@ -165,8 +165,11 @@ def test_a_session_that_is_idle_while_it_works_is_seen() -> None:
     assert is_seen("ended as idle", Defect(reservations_of=IdleForGood), first=40)
 
 
-def test_a_session_that_is_left_to_a_build_that_was_taken_back_is_seen() -> None:
-    assert is_seen("has no future", Defect(reservations_of=NeverSilent), first=124)
+def test_a_session_that_is_left_to_a_build_that_was_taken_back_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gooseherd.control.sessions.plan", speaks_to_workers_of_later_builds)
+    assert is_seen("has no future", Defect(), first=124)
 
 
 def test_a_small_day_is_done_and_says_what_it_cost() -> None:
