@@ -21,6 +21,8 @@ import pytest
 
 import gooseherd
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 BUNDLED = "gooseherd/processing/bundled"
 

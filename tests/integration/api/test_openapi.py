@@ -46,6 +46,7 @@ async def schemathesis(town: Any, folder: Path, *options: str) -> None:
 ADMIN = ("-H", "X-API-Key: the-admin-key")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "options",

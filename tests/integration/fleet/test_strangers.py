@@ -20,7 +20,7 @@ from gooseherd.trial import inputs
 from gooseherd.trial.digest import md5_of
 from gooseherd.trial.private_service import running_service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 PROGRAM = Path(__file__).parent / "ask_a_worker.py"
 
 

@@ -136,6 +136,7 @@ async def test_cancelling_empties_the_processes_and_the_folder(yard) -> None:
             assert (await watching).reason is Reason.CANCELLED
 
 
+@pytest.mark.slow
 async def test_cancelling_ends_an_attempt_that_does_not_listen(yard) -> None:
     fleet, spec = yard.fleet(), yard.spec("deaf")
     worker = await fleet.acquire(yard.need(spec))
@@ -147,6 +148,7 @@ async def test_cancelling_ends_an_attempt_that_does_not_listen(yard) -> None:
     assert not yard.folder(worker, spec).exists()
 
 
+@pytest.mark.slow
 async def test_an_attempt_without_news_sends_heartbeats(yard) -> None:
     fleet, spec = yard.fleet(), yard.spec("deaf")
     worker = await fleet.acquire(yard.need(spec))

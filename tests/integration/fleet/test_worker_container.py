@@ -272,6 +272,7 @@ async def test_health_tells_build_and_attempt_and_that_it_drains(start, yard, un
     assert list(worker.log.parent.glob("gooseherd-*")) == []
 
 
+@pytest.mark.slow
 async def test_a_worker_past_its_lifetime_is_unhealthy_while_its_attempt_ends(start, yard) -> None:
     worker = start(WORKER_MAX_LIFETIME_SECONDS="6")
     await worker.until_health(200)
@@ -285,6 +286,7 @@ async def test_a_worker_past_its_lifetime_is_unhealthy_while_its_attempt_ends(st
     assert await worker.exit_status() == 0
 
 
+@pytest.mark.slow
 async def test_a_worker_whose_tools_are_missing_says_so_takes_nothing_and_ends(start, yard, tmp_path) -> None:
     few = tmp_path / "few"
     few.mkdir()

@@ -16,7 +16,7 @@ from gooseherd.domain.failures import Reason
 from gooseherd.fleet.wool_workers import WoolWorkers
 from gooseherd.processes import ProcessId
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = [pytest.mark.integration, pytest.mark.fault, pytest.mark.slow]
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ from gooseherd.storage.s3 import S3Cache
 if TYPE_CHECKING:
     from tests.integration.conftest import Bucket
 
-pytestmark = [pytest.mark.integration, pytest.mark.fault]
+pytestmark = [pytest.mark.integration, pytest.mark.fault, pytest.mark.slow]
 
 MIB = 1 << 20
 
