@@ -187,6 +187,7 @@ def test_a_listed_host_must_be_public_all_the_same() -> None:
         ("drs://dg.4503:abc", "drs://dg.4503:abc"),
         ("nonsense", "the given URL"),
         ("https://h.org/\x1b[31m", "https://h.org/?[31m"),
+        ("s3://bucket/my run/a b.bam", "s3://bucket/my%20run/a%20b.bam"),  # whole up to the next blank
     ],
 )
 def test_an_error_shows_a_url_without_its_secrets(url: str, shown: str) -> None:

@@ -139,7 +139,8 @@ def safe_url(text: str) -> str:
     authority = authority.rpartition("@")[2]
     if not colon or scheme == "file":
         return f"file:…/{path.rpartition('/')[2]}" if colon else "the given URL"
-    display_url = f"{scheme}://{authority}{slash}{path}"
+    # A key of S3 may have blanks; whoever cuts addresses out of texts takes them up to the next one.
+    display_url = f"{scheme}://{authority}{slash}{path}".replace(" ", "%20")
     return "".join(c if c.isprintable() else "?" for c in display_url[:300])
 
 
