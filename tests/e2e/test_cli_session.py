@@ -271,6 +271,15 @@ def test_what_is_not_public_is_for_those_who_may_see_it(user: Any, bed: Path) ->
     assert user.run("get", "local/nothing").returncode == 4
 
 
+def test_the_own_service_may_be_named_as_people_spell_it(user: Any, bed: Path) -> None:
+    url = json.loads((user.state / "server.json").read_text())["url"]
+    named = {"GOOSEHERD_URL": url.replace("127.0.0.1", "localhost") + "/"}
+    done = user.run("add", str(bed), "--id", "named", environ=named)
+    assert (done.returncode, done.stdout) == (0, b"local/named\n"), done.stderr.decode()
+    elsewhere = {**named, "GOOSEHERD_STATE_DIR": str(user.home / "other")}
+    assert user.run("add", str(bed), "--id", "named", environ=elsewhere).returncode == 4
+
+
 def test_a_wrong_key_is_denied(user: Any, bed: Path) -> None:
     done = user.run("add", str(bed), "--id", "denied", "--api-key", "wrong")
     assert (done.returncode, b"--api-key" in done.stderr) == (4, True)
