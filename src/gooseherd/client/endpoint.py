@@ -29,7 +29,8 @@ class KeyOfLocalService(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Raises ConnectError: the service has ended, and none has begun at its address."""
-        if find_local_at(self._service.url, self._service.state_dir) is None:
+        found = find_local_at(self._service.url, self._service.state_dir)
+        if found is None or (self._service.admin_key and not found.admin_key):
             raise httpx.ConnectError("the service that ran here has ended", request=request)
         request.headers["Authorization"] = f"Bearer {self._key}"
         yield request

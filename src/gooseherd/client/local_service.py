@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,15 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
 def find_local(state_dir: Path) -> LocalService | None:
     """The service that uses `state_dir`; None when there is none or it has ended without clearing up."""
     try:
-        record = json.loads((state_dir / SERVER_FILE).read_text(encoding="utf-8"))
+        with (state_dir / SERVER_FILE).open(encoding="utf-8") as file:
+            author, record = os.fstat(file.fileno()).st_uid, json.load(file)
         url, pid = _reachable(str(record["url"])), int(record["pid"])
         if not _alive(pid, record.get("process")):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return LocalService(url, pid, str(record.get("profile", "")), read_admin_key(state_dir), state_dir)
+    key = read_admin_key(state_dir, of=author)
+    return LocalService(url, pid, str(record.get("profile", "")), key, state_dir)
 
 
 def find_local_at(url: str, state_dir: Path) -> LocalService | None:
@@ -84,10 +87,17 @@ def find_local_at(url: str, state_dir: Path) -> LocalService | None:
     return found if found is not None and found.is_at(url) else None
 
 
-def read_admin_key(state_dir: Path) -> str | None:
-    """The admin key the service made for itself, if it did and we may read it."""
+def read_admin_key(state_dir: Path, *, of: int | None = None) -> str | None:
+    """The admin key the service made for itself, if it did and we may read it.
+
+    `of`: only if that user has written it. Others may have the right to write to the folder, and whoever
+    announces a service there is not to get the key of another's.
+    """
     try:
-        return (state_dir / ADMIN_KEY_FILE).read_text(encoding="utf-8").strip() or None
+        with (state_dir / ADMIN_KEY_FILE).open(encoding="utf-8") as file:
+            if of is not None and os.fstat(file.fileno()).st_uid != of:
+                return None
+            return file.read().strip() or None
     except OSError:
         return None
 

@@ -188,6 +188,27 @@ def test_a_pid_that_another_process_got_is_no_service(state: StateDir, service: 
     assert "Authorization" not in service.asked[-1].headers
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of other users are made by root")
+def test_who_else_may_write_to_the_folder_gets_no_key(state: StateDir, service: Any) -> None:
+    """With a folder of a group, each of its members could announce a service of their own."""
+    state.announce(service.url, "embedded")
+    os.chown(state.path / "server.json", 65534, -1)
+    found = find_local(state.path)
+    assert found is not None
+    assert found.admin_key is None
+    files_ls()
+    assert "Authorization" not in service.asked[-1].headers
+    os.chown(state.path / "server.json", 0, -1)
+    with GooseherdClient() as client:
+        os.chown(state.path / "server.json", 65534, -1)
+        with pytest.raises(NotReachable):
+            list(client.files())
+    os.chown(state.path / "admin-key", 65534, -1)
+    found = find_local(state.path)
+    assert found is not None
+    assert found.admin_key == "secret"
+
+
 def test_what_an_older_service_announced_is_found(state: StateDir) -> None:
     record = {"url": "http://127.0.0.1:81", "pid": os.getpid(), "profile": "embedded"}
     (state.path / "server.json").write_text(json.dumps(record))
