@@ -270,7 +270,7 @@ class _Schedule:
 
     async def _cancel_when_a_job_expired(self, batch: BatchId) -> None:
         """Before whoever looks after the batch has asked for it again."""
-        self._befalls("fleet_trouble: no capacity")
+        self._befalls("fleet_trouble (no capacity)")
         self._world.cloud.faults.no_capacity += 30
         expired = Reason.QUEUE_EXPIRED.value
         for _ in range(int(TROUBLE_SECONDS)):
