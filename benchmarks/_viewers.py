@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -87,3 +88,8 @@ class Readers:
         self._node.stdin.close()
         self._node.wait(20)
         self._node.stdout.close()
+
+
+if __name__ == "__main__":  # Ahead of tests that keep the machine busy; what is missing these say.
+    with contextlib.suppress(NotBundled):
+        bundle_of_viewers()
