@@ -106,11 +106,12 @@ class _Failing:
 async def test_a_job_whose_submission_was_not_answered_is_counted(store: StoreUnderTest) -> None:
     jobs: Any = _Failing(store.jobs)
     process = _process(jobs, pending=2)
-    accepted = await asyncio.gather(
+    at_once = await asyncio.gather(
         *(_accepted(process, number, _ANNE) for number in range(10)), return_exceptions=True
     )
-    assert [type(one) for one in accepted if isinstance(one, Exception)] == [StoreUnavailable]
-    assert accepted.count(True) == 1
+    assert {type(one) for one in at_once} == {StoreUnavailable}  # also of those that waited for that claim
+    assert await store.jobs.pending_of(_ANNE, 100) == 1
+    assert await _at_once(_accepted(process, number, _ANNE) for number in range(10, 20)) == 1
 
 
 async def test_a_requester_who_waits_for_the_store_keeps_no_other_one_waiting(store: StoreUnderTest) -> None:

@@ -25,7 +25,7 @@ class ActiveJobs:
         self._jobs = jobs
         self._limit = limit
         self._shared = SharedRead(self._recount, _FRESH_SECONDS, clock)
-        self._near = LimitedClaims("active jobs", limit, self._count)
+        self._near = LimitedClaims("active jobs", limit, self._count, clock)
         self._claiming = 0
         self._claimed = 0
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from gooseherd.control.shared_outages import OutageSharingLock
 from gooseherd.domain.errors import LimitReached
 
 
@@ -25,11 +26,17 @@ class LimitedClaims:
     exceeded by N-1 at most, and by none where one process submits.
     """
 
-    def __init__(self, what: str, limit: int, count: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        what: str,
+        limit: int,
+        count: Callable[[], Awaitable[int]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._what = what
         self._limit = limit
         self._count = count
-        self._claiming = asyncio.Lock()
+        self._claiming = OutageSharingLock(clock)
         self._claims = 0
 
     async def counted(self) -> Count:
@@ -43,8 +50,9 @@ class LimitedClaims:
 
         Raises:
             LimitReached: before anything is claimed.
+            Unavailable, Misconfigured: also before, if the claim that this one waited for met it.
         """
-        async with self._claiming:
+        async with self._claiming.held():
             count = before if before.claims == self._claims else await self.counted()
             if count.value >= self._limit:
                 raise LimitReached(self._what, self._limit, count.value)

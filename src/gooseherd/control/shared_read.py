@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
+
+from gooseherd.control.shared_outages import OutageSharingLock
 
 T = TypeVar("T")
 
@@ -28,12 +29,12 @@ class SharedRead(Generic[T]):
         self._fresh_seconds = fresh_seconds
         self._clock = clock
         self._from_its_end = from_its_end
-        self._reading = asyncio.Lock()
+        self._reading = OutageSharingLock(clock)
         self._known: tuple[float, T] | None = None
 
     async def get(self) -> T:
-        """Raises what reading raises; the next caller reads again."""
-        async with self._reading:
+        """Raises what reading raises, of an outage to all who waited; the next caller reads again."""
+        async with self._reading.held():
             if self._known is None or self._clock() - self._known[0] > self._fresh_seconds:
                 began, found = self._clock(), await self._read()
                 self._known = self._clock() if self._from_its_end else began, found
