@@ -29,7 +29,9 @@ SHOWN = "https://files.example.org:8443: answered 404, as did s3://bucket"
         ("(drs://h.example/id) and https://h.example?sig=x", "(drs://h.example) and https://h.example"),
         ("https://h.example: no answer", "https://h.example: no answer"),
         ("https://[2001:db8::1]:8443/a/b, tried twice", "https://[2001:db8::1]:8443, tried twice"),
-        ("must be https://, drs:// or file:///PATH", "must be https://, drs:// or file:///PATH"),
+        ("must be https://, drs:// or file:///PATH", "must be https://, drs:// or file://"),
+        ("https:///bucket/key?token=abc: no host", "https://: no host"),
+        ("file:///srv/secret/x.bam, https://?sig=x and https://#y.", "file://, https:// and https://."),
         ("no header line", "no header line"),
         (
             "https://u:p@w@h.example/a@b and drs://u:pw@h.example: no",
@@ -49,7 +51,13 @@ def test_of_an_address_in_a_text_scheme_and_host_are_shown(text: str, shown: str
 
 @pytest.mark.parametrize(
     "text",
-    ["https://h/" + ":" * 200_000 + "a x", "a" * 200_000 + " ://", "https://" * 50_000, "://" * 99_999],
+    [
+        "https://h/" + ":" * 200_000 + "a x",
+        "a" * 200_000 + " ://",
+        "https://" * 50_000,
+        "://" * 99_999,
+        "a:///" * 99_999,
+    ],
 )
 def test_a_long_text_of_upstream_holds_nobody_up(text: str) -> None:
     """By a search that tries every length this is hours."""
