@@ -14,6 +14,7 @@ from gooseherd.domain.artifact import Kind, Part
 from gooseherd.domain.errors import CacheUnavailable, GooseherdError, InvalidInput
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key, workflow_key
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.retention import GUARD
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
@@ -95,7 +96,7 @@ class FileStates:
         job = await self._jobs.latest(workflow_key(entry.identity, state.recipe))
         try:
             manifest = await self._submissions.published(entry, state.recipe)
-        except (CacheUnavailable, InvalidInput):
+        except (CacheUnavailable, StorageRefused, InvalidInput):
             return FileState(None, state.recipe, job)
         if manifest is None:
             return FileState(False, state.recipe, job)

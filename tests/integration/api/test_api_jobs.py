@@ -14,6 +14,7 @@ from gooseherd.domain.artifact import Kind
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Progress, Requester, WorkerId
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.states import Status
 
 pytestmark = pytest.mark.integration
@@ -446,3 +447,20 @@ async def test_the_record_of_a_completed_job_is_told_while_the_cache_is_away(tow
     await town.cache.delete(next(iter([o.key async for o in town.cache.list() if "manifest" in o.key])))
     record = (await town.http.get(f"/jobs/{job_id}")).json()
     assert (record["status"], record["notes"], record["counts"]) == ("completed", [], {})
+
+
+async def test_the_record_of_a_completed_job_and_its_file_are_told_while_the_storage_refuses(
+    town, monkeypatch
+):
+    async def refuses(*_: Any):
+        raise StorageRefused("WORKFLOW_S3_BUCKET", "S3 refuses get to these credentials")
+        yield b""
+
+    entry, job_id = await submit(town)
+    job = await town.run(job_id)
+    await town.complete(job, await town.publish(entry, b"bytes"))
+    monkeypatch.setattr(town.cache, "get", refuses)
+    record = (await town.http.get(f"/jobs/{job_id}")).json()
+    assert (record["status"], record["notes"], record["counts"]) == ("completed", [], {})
+    file = await town.http.get(f"/files/{entry.name}")
+    assert (file.status_code, file.json()["ready"]) == (200, None)

@@ -29,6 +29,7 @@ from gooseherd.domain.errors import (
     ProcessingDisabled,
 )
 from gooseherd.domain.job import Job, JobId
+from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.ports.store import JobQuery
 from gooseherd.domain.source import parse_dcc, parse_local_id
 from gooseherd.domain.states import Status, may
@@ -169,5 +170,5 @@ async def _published_by(dependencies: Dependencies, job: Job) -> Manifest | None
         return None
     try:
         return await dependencies.submissions.published(job.source, job.recipe)
-    except (CacheUnavailable, InvalidInput):
+    except (CacheUnavailable, StorageRefused, InvalidInput):
         return None
