@@ -673,6 +673,22 @@ async def test_a_setting_that_no_worker_can_be_launched_with_ends_no_job(databas
     assert stage.executions.breaker.trouble is None
 
 
+async def test_a_size_that_cannot_be_had_ends_the_job_that_needs_it_and_stops_no_others(
+    database: Database,
+) -> None:
+    """It was tried again for a day, and each time the launches of all jobs paused."""
+    stage = Stage(database, MemoryCache(), goes_well).build()
+
+    async def refused(need: WorkerNeed) -> WorkerHandle:
+        raise Misconfigured("ECS_WORKER_MAX_CPU", "No Fargate configuration exists", of_request=True)
+
+    stage.acquire = refused  # type: ignore[method-assign]
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.reason, len(job.attempts)) == (Reason.MISCONFIGURED, 1)
+    assert stage.executions.breaker.allows(4, 0) == 4
+
+
 async def test_a_setting_that_the_attempt_finds_wrong_is_the_jobs_own_and_ends_it(database: Database) -> None:
     async def refuses(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
         yield Event(1, EventKind.ACCEPTED, 0.0)

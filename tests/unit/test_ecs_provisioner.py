@@ -134,6 +134,20 @@ def test_errors_are_told_apart_by_their_code(code, message, kind) -> None:
         assert error.worker_ids == ("t1",)
 
 
+@pytest.mark.parametrize(
+    ("message", "of_request"),
+    [
+        ("No Fargate configuration exists for given values.", True),
+        ("The capacity provider is not there.", False),
+        ("something new", False),
+    ],
+)
+def test_a_size_that_the_region_has_not_is_refused_to_one_request_and_not_to_all(message, of_request) -> None:
+    error = _meaning({"Error": {"Code": "InvalidParameterException", "Message": message}}, "run_task")
+    assert isinstance(error, Misconfigured)
+    assert error.of_request is of_request
+
+
 def test_stopping_one_that_is_not_there_is_known_as_such() -> None:
     answer = {"Error": {"Code": "InvalidParameterException", "Message": "The referenced task was not found."}}
     assert isinstance(_meaning(answer, "stop_task"), NotFound)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gooseherd.control.attempt_outcome import Ended, Outcome, Published, Stopped
@@ -78,7 +77,6 @@ class JobEnds:
             StoreUnavailable: for longer than the lease.
         """
         job = lease_holder.job
-        outcome = _of_fleet(outcome, worker_id)
         attempt = self._attempt_end(job, outcome, worker_id)
         began = not isinstance(outcome, Ended) or outcome.began
         if (
@@ -226,18 +224,3 @@ class JobEnds:
             lambda: self._jobs.release_workflow(job.job_id, job.fence, status, failure, attempt),
         )
         JOBS_ENDED.labels(status, failure.reason).inc()
-
-
-def _of_fleet(outcome: Outcome, worker_id: WorkerId | None) -> Outcome:
-    """A setting that no worker can be had with is wrong for all jobs: they wait until it is put right.
-
-    What is reported from a worker, or by it, stays: a setting of the job's own source, say.
-    """
-    if (
-        isinstance(outcome, Ended)
-        and not outcome.began
-        and worker_id is None
-        and outcome.failure.reason is Reason.MISCONFIGURED
-    ):
-        return replace(outcome, failure=Failure(Reason.LAUNCH_FAILED, outcome.failure.detail))
-    return outcome

@@ -147,7 +147,9 @@ class WorkerAssignment:
         except NoCapacity as error:
             raise NoWorker(Failure(Reason.NO_CAPACITY, str(error))) from error
         except Misconfigured as error:
-            raise NoWorker(Failure(Reason.MISCONFIGURED, str(error))) from error
+            # A setting that no worker can be had with is wrong for all jobs: they wait until it is put right.
+            reason = Reason.MISCONFIGURED if error.of_request else Reason.LAUNCH_FAILED
+            raise NoWorker(Failure(reason, str(error))) from error
         except (LeaseLost, StoreUnavailable):
             raise
         except (LaunchFailed, Unavailable) as error:

@@ -1,8 +1,7 @@
 """What can go wrong, without HTTP, Mongo or ECS; the edge maps it to responses.
 
-Three kinds, by who can do something about it: `Rejected` (the caller can fix it),
-`Conflict` (the world moved under the caller), `Unavailable` (a dependency; try again).
-Leaves carry fields, never host names or paths of ours.
+Three kinds, by who can do something about it: `Rejected` (the caller can fix it), `Conflict` (the world moved
+under the caller), `Unavailable` (a dependency; try again). Leaves carry fields, no host names or paths.
 """
 
 from __future__ import annotations
@@ -391,10 +390,11 @@ class WorkerBusy(Unavailable):
 
 @dataclass(eq=False)
 class Misconfigured(GooseherdError):
-    """Nothing that a retry heals: an operator must change `setting`."""
+    """No retry heals it: an operator must change `setting`. `of_request`: others' requests may be taken."""
 
     setting: str
     problem: str
+    of_request: bool = False
 
     def __str__(self) -> str:
         return f"{self.setting}: {self.problem}"

@@ -67,6 +67,8 @@ _MESSAGES: Final[tuple[tuple[str, str | None], ...]] = (
     ("No Fargate configuration exists", "ECS_WORKER_MAX_CPU"),
 )
 """Beginnings of `Error.Message`, and the setting to blame; None: there is no capacity now."""
+_OF_REQUEST: Final = frozenset({"ECS_WORKER_MAX_CPU"})
+"""Settings that allow a size which the region does not have: workers of other sizes can be had."""
 
 
 @dataclass(eq=False)
@@ -212,7 +214,7 @@ class EcsApi:
         except NoCredentialsError as error:
             raise Misconfigured("AWS credentials", "found none") from error
         except ParamValidationError as error:
-            raise Misconfigured("ECS request", f"{operation} was malformed") from error
+            raise Misconfigured("ECS request", f"{operation} was malformed", of_request=True) from error
         except BotoCoreError as error:
             raise CloudUnavailable(operation, type(error).__name__) from error
         return answer
@@ -261,11 +263,16 @@ def _meaning(answer: Mapping[str, Any], operation: str) -> Exception:
 
 
 def _refusal(reason: str, detail: str = "", *, final: bool = False) -> Exception:
-    """What a reason means. Unknown ones are retryable, unless `final`: trying again is bounded anyway."""
+    """What a reason means. Unknown ones may pass, unless `final`: then an operator must change something.
+
+    Of what is sent only the size is the job's own, and its refusal is known: any other is the same for all.
+    """
     text = scrubbed(f"{reason} {detail}")
     for beginning, setting in _MESSAGES:
         if reason.startswith(beginning):
-            return NoCapacity(f"({text})") if setting is None else Misconfigured(setting, text)
+            if setting is None:
+                return NoCapacity(f"({text})")
+            return Misconfigured(setting, text, of_request=setting in _OF_REQUEST)
     if final:
         return Misconfigured("ECS worker launch", text or "refused")
     return LaunchFailed(f"RunTask was refused: {text}")
