@@ -60,7 +60,8 @@ RETRY: Final[dict[Reason, RetryRule]] = {
     Reason.OUT_OF_DISK: RetryRule(2),
     Reason.WORKER_LOST: RetryRule(3, timedelta(seconds=2)),
     Reason.WORKER_DRAINED: RetryRule(5, timedelta(seconds=1)),
-    Reason.LEASE_EXPIRED: RetryRule(None, timedelta(0)),
+    # Soon, for a deployment; ever later, for a launch that ends the API process each time.
+    Reason.LEASE_EXPIRED: RetryRule(None, timedelta(seconds=1)),
     Reason.NO_CAPACITY: RetryRule(None, timedelta(seconds=10)),
     Reason.LAUNCH_FAILED: RetryRule(None, timedelta(seconds=10)),
     Reason.STORE_UNAVAILABLE: RetryRule(5),
