@@ -23,7 +23,15 @@ from gooseherd.domain.reservation import (
     ReservationId,
     ReservationState,
 )
-from gooseherd.domain.session import NoteBusy, NoteIdle, ReplaceLostWorker, SessionsSnapshot, next_try, plan
+from gooseherd.domain.session import (
+    NoteBusy,
+    NoteIdle,
+    ReplaceLostWorker,
+    SessionsSnapshot,
+    next_try,
+    plan,
+    still_silent,
+)
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -116,7 +124,10 @@ def test_a_new_build_replaces_the_worker_when_nothing_is_in_flight() -> None:
 def test_a_later_build_that_was_taken_back_leaves_no_session_that_nobody_uses() -> None:
     """Its owner's jobs waited, for up to a day, for a worker that only the later build would use."""
     of_later = replace(READY, idle_since=NOW - SECOND)
-    seen = SessionsSnapshot(NOW, [of_later], {}, (), [view()], "b0", NOW - 60 * SECOND)
+    seen = SessionsSnapshot(
+        NOW, [of_later], {}, (), [view()], "b0", NOW - 60 * SECOND,
+        silent_since={READY.reservation_id: NOW - 60 * SECOND},
+    )  # fmt: skip
     assert plan(seen) == []
 
     def silent_for(seconds: int, **fields) -> Reservation:
@@ -132,6 +143,25 @@ def test_a_later_build_that_was_taken_back_leaves_no_session_that_nobody_uses() 
     assert plan(replace(seen, sessions=[waiting], in_flight={"s": [WORKER]})) == [], "that goes on to its end"
     own = replace(seen, sessions=[left], build="b1")
     assert plan(own) == [SpeakTo(left)]
+
+
+def test_silence_while_the_store_was_away_says_nothing_of_the_later_build() -> None:
+    """Nobody could write that it spoke: the earlier build's first pass replaced a worker that was in use."""
+    name = READY.reservation_id
+    silent = replace(READY, kept_at=NOW - 200 * SECOND, idle_seconds=900.0)
+    assert still_silent([replace(READY, kept_at=NOW - 170 * SECOND)], NOW, {}) == {}
+    first = still_silent([silent], NOW, {})
+    assert first == {name: NOW}
+    seen = SessionsSnapshot(NOW, [silent], {}, (), [view()], "b0", NOW - 900 * SECOND, silent_since=first)
+    assert plan(seen) == []
+    for seconds, actions in ((59, 0), (60, 1)):
+        now = NOW + seconds * SECOND
+        since = still_silent([silent], now, first)
+        assert since == first
+        assert len(plan(replace(seen, now=now, silent_since=since))) == actions
+    spoken_to = replace(silent, kept_at=NOW + SECOND)
+    later = NOW + 300 * SECOND
+    assert still_silent([spoken_to], later, first) == {name: later}, "silent again, which is another silence"
 
 
 def test_an_unhealthy_worker_ends_an_idle_session_only() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -39,6 +39,7 @@ from gooseherd.domain.session import (
     SessionAction,
     SessionsSnapshot,
     plan,
+    still_silent,
 )
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
@@ -90,6 +91,8 @@ class Sessions:
         self._most_sessions = most_sessions
         self._build = build
         self._deployed_at: datetime | None = None
+        self._silent: Mapping[ReservationId, datetime] = {}
+        """What the last pass saw, unless it saw nothing."""
         self._reserved = ReservedWorkers(
             reservations=reservations, fleet=fleet, workers=workers, changed=self._changed
         )
@@ -201,6 +204,7 @@ class Sessions:
     # -- the loop ------------------------------------------------------------------------------
 
     async def _observe(self) -> SessionsSnapshot:
+        silent_before, self._silent = self._silent, {}
         every = await self._reservations.live()
         sessions = [one for one in every if one.purpose is Purpose.SESSION]
         now = await self._reservations.now()
@@ -219,7 +223,10 @@ class Sessions:
         for job in await self._jobs.at_work():
             if job.session_id is not None:
                 in_flight[job.session_id].append(job.worker_id)
-        return SessionsSnapshot(now, sessions, in_flight, waiting, workers, self._build, self._deployed_at)
+        self._silent = still_silent(sessions, now, silent_before)
+        return SessionsSnapshot(
+            now, sessions, in_flight, waiting, workers, self._build, self._deployed_at, self._silent
+        )
 
     async def _waiting(self, owners: Collection[Requester]) -> Collection[Requester]:
         """Those of them who have jobs that wait for the session's worker.

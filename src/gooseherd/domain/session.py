@@ -6,7 +6,7 @@
 | ready | its worker has ended, for the first time | launch another, once |
 | ready | of an earlier deployment's build, and nothing in flight | replace its worker by one of this build |
 | ready | of a later deployment's build, whose processes speak to it | judged as any, and left to them |
-| ready | of a later deployment's build, silent for three minutes, and nothing in flight | replaced, too |
+| ready | the same, seen silent for three minutes, and still a minute later, and idle | replaced, too |
 | ready | its worker has ended again | end it: worker_missing |
 | ready | its worker is unhealthy, and nothing is in flight | end it: worker_unhealthy |
 | ready | its worker is not seen, and silent for longer than it lives by itself | end it: reconcile_stale |
@@ -20,14 +20,15 @@
 
 A session that was just made is not judged: each row demands that something is known of it. Not seeing a
 worker is not its end. Only processes of a worker's build use it: when the later deployment has been taken
-back, nobody speaks to its workers, and that is how those that stay know. What an attempt's end means for the
-session is in `_TRIES` below.
+back, nobody speaks to its workers, and that is how those that stay know. That somebody spoke is written in
+the store: while the store was away nobody could, so silence counts only when it was seen for a while. What an
+attempt's end means for the session is in `_TRIES` below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -35,7 +36,7 @@ from gooseherd.domain.failures import Reason, Retry
 from gooseherd.domain.failures import next_try as next_ordinary_try
 from gooseherd.domain.job import Requester, WorkerId
 from gooseherd.domain.ports.fleet import WorkerHealth, WorkerView
-from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationState
+from gooseherd.domain.reservation import EndReason, Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.warm_floor import (
     SPEAK_SECONDS,
     EndReservation,
@@ -92,6 +93,8 @@ class SessionsSnapshot:
     """Of this process; empty: builds are not looked at."""
     deployed_at: datetime | None = None
     """When this process started, by the store's clock."""
+    silent_since: Mapping[ReservationId, datetime] = field(default_factory=dict)
+    """As `still_silent` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,26 @@ class NoteBusy:
 SessionAction = (
     EndReservation | ReplaceLostWorker | ReplaceWorker | FinishEnding | SpeakTo | NoteIdle | NoteBusy
 )
+
+
+def still_silent(
+    sessions: Sequence[Reservation], now: datetime, before: Mapping[ReservationId, datetime]
+) -> Mapping[ReservationId, datetime]:
+    """Since when each session that nobody has spoken to for long was seen to be so; `before`: a pass earlier.
+
+    `before` is empty for the first pass, and for one after a pass that saw nothing.
+    """
+    silent: dict[ReservationId, datetime] = {}
+    for session in sessions:
+        spoken_to_at = _spoken_to_at(session)
+        if (now - spoken_to_at).total_seconds() > _LEFT_SECONDS:
+            since = before.get(session.reservation_id, now)
+            silent[session.reservation_id] = since if since > spoken_to_at else now
+    return silent
+
+
+def _spoken_to_at(session: Reservation) -> datetime:
+    return session.kept_at or session.created_at
 
 
 def plan(seen: SessionsSnapshot) -> list[SessionAction]:
@@ -152,13 +175,14 @@ def _for(session: Reservation, worker: WorkerView | None, seen: SessionsSnapshot
         return dead
     if session.state is not ReservationState.READY:
         return None
-    silent = (seen.now - (session.kept_at or session.created_at)).total_seconds()
+    silent = (seen.now - _spoken_to_at(session)).total_seconds()
     later = False
     if seen.build and seen.deployed_at is not None and session.build != seen.build:
         later = session.deployed_at >= seen.deployed_at
         if not busy and not later:
             return ReplaceWorker(session, f"another build is deployed: {seen.build}")
-        if not busy and silent > _LEFT_SECONDS:
+        seen_silent = seen.now - seen.silent_since.get(session.reservation_id, seen.now)
+        if not busy and silent > _LEFT_SECONDS and seen_silent.total_seconds() >= SPEAK_SECONDS:
             return ReplaceWorker(session, f"no process of its build spoke to it for {silent:.0f} seconds")
     age = seen.now - session.created_at
     if age > OLDEST or (session.max_age_seconds and age.total_seconds() > session.max_age_seconds):
