@@ -152,10 +152,11 @@ def end_own_session(*, timeout: float = 5.0) -> bool:
     """The same for the session that this process leads, except for this process: it is about to end itself.
 
     It waits for what its children leave behind; the exit status of its own children stays for who needs it.
+    Called again, after it timed out, its own are those of the first call: since then it adopts orphans.
     """
     me = ProcessId.of(os.getpid())
     assert me is not None
-    own = _children()
+    own = _children_before_adoption(me.pid)
     adopt_orphans()
 
     def others() -> list[int]:
@@ -165,6 +166,12 @@ def end_own_session(*, timeout: float = 5.0) -> bool:
     ended = _end(others, timeout)
     reap_adopted(own)
     return ended
+
+
+@functools.cache
+def _children_before_adoption(me: int) -> frozenset[int]:
+    assert me == os.getpid()  # A forked process has its own.
+    return frozenset(_children())
 
 
 def _end(members: Callable[[], list[int]], timeout: float) -> bool:
