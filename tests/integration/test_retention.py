@@ -291,6 +291,25 @@ async def test_what_left_the_catalog_goes_unless_another_entry_has_its_content(p
     assert removals(await place.retention(policy).run_rounds()) == {prefixes[1]: RemovalCause.UNLISTED}
 
 
+async def test_the_catalog_is_asked_for_no_artifact_that_stays_anyway(place):
+    """Each process asked for each artifact of the cache, one after the other, in each round."""
+    asked = []
+
+    class Counting:
+        async def of_identity(self, identity, limit):
+            asked.append(identity)
+            return await place.files.of_identity(identity, limit)
+
+    ages = {1: 1, 2: 9, 3: 60}
+    await place.files.put([entry(number) for number in ages])
+    for number, days in ages.items():
+        await place.publish(entry(number), days=days)
+    await noted(place, 60)
+    policy = RetentionPolicy(unlisted=10 * DAY)
+    assert removals(await place.retention(policy, files=Counting()).run_rounds()) == {}
+    assert asked == [entry(3).identity]
+
+
 async def test_a_cache_that_is_too_large_gives_up_what_was_not_used_for_longest(place):
     prefixes = [await place.publish(entry(number), days=10 * number + 10, size=1000) for number in range(5)]
     await noted(place, 100)

@@ -43,6 +43,7 @@ from gooseherd.domain.retention import (
     plan_removals,
     plan_results,
     size_cutoff,
+    unlisted_candidates,
     used_at,
 )
 from gooseherd.domain.source import Identity, IdentityKind
@@ -256,7 +257,7 @@ class Retention:
             # Made by a version that noted nothing: from now on it is known not to be current.
             await self._access.touch([_RECIPE + recipe for recipe in strange], _FOR_EVER)
         noted = await self._access.below(_READS_NOTED)
-        return RetentionSnapshot(
+        snapshot = RetentionSnapshot(
             now=now,
             artifacts=artifacts,
             read_at=read_at,
@@ -267,18 +268,14 @@ class Retention:
                 for name, moment in recipes.items()
                 if name.removeprefix(_RECIPE) not in self._recipes
             },
-            unlisted=await self._unlisted(artifacts),
             cutoff=self._round.cutoff,
         )
-
-    async def _unlisted(self, artifacts: Sequence[StoredArtifact]) -> Collection[str]:
-        if self._policy.unlisted is None:
-            return frozenset()
-        return {
+        unlisted = {
             identity
-            for identity in {artifact.identity for artifact in artifacts}
+            for identity in unlisted_candidates(snapshot, self._policy)
             if not await self._files.of_identity(_identity(identity), 1)
         }
+        return replace(snapshot, unlisted=unlisted)
 
     def _plan(self, seen: Observation) -> Sequence[Action]:
         actions = plan(seen, self._policy, self._keep_ended, self._most)

@@ -159,6 +159,18 @@ def plan_removals(snapshot: RetentionSnapshot, policy: RetentionPolicy, most: in
     return found[:most]
 
 
+def unlisted_candidates(snapshot: RetentionSnapshot, policy: RetentionPolicy) -> frozenset[str]:
+    """Identities of artifacts that would go if no catalog entry had them: only those need be looked for."""
+    if policy.unlisted is None:
+        return frozenset()
+    least = max(policy.unlisted, GUARD)
+    return frozenset(
+        artifact.identity
+        for artifact in snapshot.artifacts
+        if artifact.published and snapshot.now - used_at(artifact, snapshot) >= least
+    )
+
+
 def plan_results(snapshot: RetentionSnapshot, policy: RetentionPolicy, most: int) -> list[RemoveResults]:
     """Of at most `most` artifacts. Without a manifest a result may yet be published, so it stays."""
     found = [
