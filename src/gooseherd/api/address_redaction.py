@@ -35,6 +35,6 @@ def without_paths(text: str, *, admin: bool = False) -> str:
         host = _HOST.match(address)
         assert host is not None
         shown.append(host[0].rpartition("@")[2])
-        # Without a host, too: the rest names a bucket or a folder. Reading it again for each mark took seconds.
+        # Without a host, too: the rest is a path. Reading it again for each mark took seconds.
         at = begin + len(address)
     return "".join(shown) + text[at:]

@@ -452,9 +452,8 @@ async def test_the_record_of_a_completed_job_is_told_while_the_cache_is_away(tow
 async def test_the_record_of_a_completed_job_and_its_file_are_told_while_the_storage_refuses(
     town, monkeypatch
 ):
-    async def refuses(*_: Any):
+    def refuses(*_: Any):
         raise StorageRefused("WORKFLOW_S3_BUCKET", "S3 refuses get to these credentials")
-        yield b""
 
     entry, job_id = await submit(town)
     job = await town.run(job_id)
