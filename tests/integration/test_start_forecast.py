@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from gooseherd.control.start_forecast import StartForecast
 from gooseherd.domain import formats
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
+from gooseherd.domain.launching import Placement, Placements
 from gooseherd.domain.ports.fleet import Capacity, LiveWorker, WorkerNeed
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.integration
 
 SIZE = WorkerSize(1024, 2048, 21)
 LAUNCH_SECONDS = 60.0
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUSY = LiveWorker(WorkerId("busy"), SIZE, ready=True, ready_seconds=1.0)
 IDLE = LiveWorker(WorkerId("idle"), SIZE, ready=True, ready_seconds=1.0, idle_seconds=1.0)
 
@@ -131,3 +133,33 @@ async def test_while_workers_cannot_be_launched_nobody_is_told_to_start_now(town
     for _ in range(3):
         town.breaker.failed("no subnet")
     assert await town.wait(job) is None  # Nothing is at work that could tell.
+
+
+async def test_far_back_in_the_queue_the_pace_of_the_queue_tells_when(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To place all that wait before it would hold up the event loop at each poll."""
+    placed: list[Job] = []
+    place = Placements.place
+
+    def counting(self: Placements, job: Job, size: WorkerSize) -> Placement:
+        placed.append(job)
+        return place(self, job, size)
+
+    monkeypatch.setattr(Placements, "place", counting)
+    town.fleet.now = Capacity(LAUNCH_SECONDS)
+    job = await town.submit("b")
+    forecast = StartForecast(town.fleet, town.breaker, lambda: 0)
+    assert forecast.seconds_to_wait(job, 100, [], NOW) is not None
+    assert len(placed) == 100
+    assert forecast.seconds_to_wait(job, 101, [], NOW) is None
+    assert len(placed) == 100
+
+
+async def test_who_has_a_slot_far_back_in_the_queue_is_told_nothing_when_no_job_has_started_yet(
+    town: Town,
+) -> None:
+    town.fleet.max_workers = 1000
+    jobs = [await town.submit(f"b{number:03}", Priority.BATCH, seconds=60) for number in range(102)]
+    assert await town.wait(jobs[100]) is not None
+    assert await town.wait(jobs[101]) is None

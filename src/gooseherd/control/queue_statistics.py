@@ -156,13 +156,14 @@ class QueueStatistics:
         return QueuePlace(position, wait, at_limit=False)
 
     async def _seconds_to_wait(self, job: Job, position: int, now: datetime) -> float | None:
-        """For a worker, of a job that has a slot; None: it has none, and others must end first."""
+        """For a worker, of a job that has a slot; None: it has none, or it is too far back in the queue."""
         forecast = self._forecast
         if forecast is None or not forecast.has_slot(position):
             return None
         if not forecast.launches_cost:
             return 0.0
-        return round(forecast.seconds_to_wait(job, position, await self._at_work.get(), now), 1)
+        seconds = forecast.seconds_to_wait(job, position, await self._at_work.get(), now)
+        return None if seconds is None else round(seconds, 1)
 
     async def snapshot(self) -> QueueSnapshot:
         """The queue as it was within the last second. Raises StoreUnavailable."""

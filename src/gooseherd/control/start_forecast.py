@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final
 
 from gooseherd.control.launch_breaker import LaunchBreaker
 from gooseherd.control.worker_assignment import worker_need
@@ -11,6 +12,10 @@ from gooseherd.domain.job import Job
 from gooseherd.domain.launching import Placements, Supply, forecasts
 from gooseherd.domain.ports.fleet import Fleet
 from gooseherd.domain.worker_size import WorkerSize
+
+_MOST_BEFORE: Final = 100
+"""So many jobs are placed for one answer, which takes some milliseconds of the event loop at most: the time
+grows with the square of their number."""
 
 
 class StartForecast:
@@ -32,12 +37,14 @@ class StartForecast:
         """A job may be made to wait for a worker that lives: ask `seconds_to_wait`."""
         return self._fleet.capacity().launch_seconds > 0
 
-    def seconds_to_wait(self, job: Job, position: int, at_work: Sequence[Job], now: datetime) -> float:
+    def seconds_to_wait(self, job: Job, position: int, at_work: Sequence[Job], now: datetime) -> float | None:
         """Until the worker is free that it waits for, if it had better wait than have one launched; else 0.
 
-        `at_work` are the jobs of all processes that have a lease. Of the jobs before it only their number is
-        known: they are taken to be like it.
+        None: too many jobs go before it to tell. `at_work` are the jobs of all processes that have a lease.
+        Of the jobs before it only their number is known: they are taken to be like it.
         """
+        if position > _MOST_BEFORE:
+            return None
         capacity, size = self._fleet.capacity(), self._size(job)
         supply = Supply(capacity.launch_seconds, forecasts(capacity, at_work, now, self._size), now)
         placements = Placements(supply)
