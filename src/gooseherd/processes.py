@@ -124,6 +124,19 @@ def signal_child(child: asyncio.subprocess.Process, number: int) -> bool:
     return process is not None and process.signal(number)
 
 
+def is_hidden(pid: int) -> bool:
+    """Whether another user's process has that pid, which /proc does not show us (hidepid of proc(5))."""
+    if _stat(pid) is not None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False  # It is ours, and began a moment ago.
+
+
 def session_members(session: ProcessId) -> list[int]:
     """Pids of the live processes in the session (or group) that `session` leads or led."""
     if session.boot != boot_id():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gooseherd.processes import ProcessId
+from gooseherd.processes import ProcessId, boot_id, is_hidden
 
 SERVER_FILE = "server.json"
 ADMIN_KEY_FILE = "admin-key"
@@ -21,7 +21,8 @@ ADDED = "added"
 
 @dataclass(frozen=True, slots=True)
 class LocalService:
-    """A service that was running when this was read. `admin_key` is None when we may not read it.
+    """A service that was running when this was read. `admin_key` is None when we may not read it,
+    or when its process is hidden from us.
 
     Its process holds the socket of `url` itself, so a key that is sent there is sent to it, for as long as
     the service runs: see `KeyOfLocalService`.
@@ -70,14 +71,16 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
 def find_local(state_dir: Path) -> LocalService | None:
     """The service that uses `state_dir`; None when there is none or it has ended without clearing up."""
     try:
+        state_dir = state_dir.absolute()  # What is found is looked up again after os.chdir.
         with (state_dir / SERVER_FILE).open(encoding="utf-8") as file:
             author, record = os.fstat(file.fileno()).st_uid, json.load(file)
         url, pid = _reachable(str(record["url"])), int(record["pid"])
-        if not _alive(pid, record.get("process")):
+        alive = _alive(pid, record.get("process"))
+        if alive is False:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    key = read_admin_key(state_dir, of=author)
+    key = read_admin_key(state_dir, of=author) if alive else None
     return LocalService(url, pid, str(record.get("profile", "")), key, state_dir)
 
 
@@ -102,13 +105,16 @@ def read_admin_key(state_dir: Path, *, of: int | None = None) -> str | None:
         return None
 
 
-def _alive(pid: int, process: Any) -> bool:
+def _alive(pid: int, process: Any) -> bool | None:
     """Whether the process that wrote the record runs; without its name (older services) whether one with its
-    pid does.
+    pid does. None: one with its pid does, but it is hidden, so it may be another one.
     """
-    if process is not None:
-        return ProcessId.from_json(process).alive
-    return ProcessId.of(pid) is not None
+    name = ProcessId.from_json(process) if process is not None else None
+    if name.alive if name is not None else ProcessId.of(pid) is not None:
+        return True
+    if name is not None and name.boot != boot_id():
+        return False
+    return None if is_hidden(pid if name is None else name.pid) else False
 
 
 def _reachable(url: str) -> str:

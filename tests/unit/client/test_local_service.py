@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -235,3 +236,77 @@ def test_what_is_announced_holds_until_it_is_withdrawn(state: StateDir) -> None:
         state.withdraw()
         state.withdraw()
         assert find_local(state.path) is None
+
+
+async def test_a_client_of_a_relative_state_folder_goes_on_when_the_program_changes_its_folder(
+    state: StateDir, service: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.announce(service.url, "embedded")
+    service.on("GET /files", reply(200, {"files": [], "next": None}))
+    monkeypatch.chdir(state.path.parent)
+    monkeypatch.setenv("GOOSEHERD_STATE_DIR", state.path.name)
+    async with AsyncGooseherdClient() as later:
+        with GooseherdClient() as client:
+            monkeypatch.chdir("/")
+            assert list(client.files()) == []
+            assert [entry async for entry in later.files()] == []
+    assert service.asked[-1].headers["Authorization"] == "Bearer secret"
+
+
+_CAN_READ = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+"""Files of this test's folders, and has no further right to processes of others."""
+_FIND = """
+import sys, pathlib, gooseherd.client.local_service
+found = gooseherd.client.local_service.find_local(pathlib.Path(sys.argv[1]))
+print(found and (found.pid, found.admin_key))
+"""
+
+
+def _as_nobody(hidepid: int, *command: str) -> str:
+    """What the command prints for another user, with a /proc of its own that hides so much from it."""
+    mounted = f'mount -t proc -o hidepid={hidepid} proc /proc && exec "$@"'
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *_CAN_READ]
+    full = ["unshare", "--mount", "sh", "-c", mounted, "sh", *nobody, *command]
+    return subprocess.run(full, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def hidepid() -> None:
+    """Skip where processes cannot be hidden from another user."""
+    # Before 5.8 the option would be that of each /proc of the machine (proc(5)).
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 8):
+        pytest.skip("the kernel has one /proc for all")
+    look = ("sh", "-c", f"test -e /proc/{os.getpid()} || echo hidden")
+    try:
+        found = [_as_nobody(number, *look) for number in (0, 2)]
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a file system of processes cannot be mounted here: {error}")
+    if found != ["", "hidden"]:
+        pytest.skip("the kernel does not hide processes here")
+
+
+@pytest.mark.usefixtures("hidepid")
+def test_the_service_of_another_user_whose_processes_are_hidden_is_found_without_its_key(
+    state: StateDir,
+) -> None:
+    state.announce("http://127.0.0.1:81", "embedded")
+    find = [sys.executable, "-c", _FIND, str(state.path)]
+    assert _as_nobody(0, *find) == str((os.getpid(), "secret"))
+    for number in (1, 2):
+        assert _as_nobody(number, *find) == str((os.getpid(), None))
+
+
+@pytest.mark.usefixtures("hidepid")
+@pytest.mark.parametrize("gone", ["ended", "before this boot"])
+def test_what_has_ended_is_not_taken_for_hidden(state: StateDir, gone: str) -> None:
+    state.announce("http://127.0.0.1:81", "embedded")
+    path = state.path / "server.json"
+    record = json.loads(path.read_text())
+    if gone == "ended":
+        with subprocess.Popen(["true"]) as child:
+            child.wait()
+        record["pid"] = record["process"]["pid"] = child.pid
+    else:
+        record["process"]["boot"] = "another"
+    path.write_text(json.dumps(record))
+    assert _as_nobody(2, sys.executable, "-c", _FIND, str(state.path)) == "None"
