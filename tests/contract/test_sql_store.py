@@ -30,7 +30,7 @@ from gooseherd.domain.errors import InvalidInput, Misconfigured, StoreUnavailabl
 from gooseherd.domain.job import Fence, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.ports.batches import BatchLimits, BatchQuery
-from gooseherd.domain.ports.store import FileQuery, JobQuery
+from gooseherd.domain.ports.store import FileQuery, JobQuery, StoreRefused
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.sql import filesystem, migrations, postgres
@@ -379,8 +379,8 @@ async def test_a_cancellation_during_a_call_is_never_lost(sql_url):
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("28P01", Misconfigured),
-        ("42501", Misconfigured),
+        ("28P01", StoreRefused),
+        ("42501", StoreRefused),
         ("53100", StoreUnavailable),
         ("57P01", StoreUnavailable),
         ("25006", StoreUnavailable),

@@ -10,6 +10,7 @@ import pytest
 from pymongo.errors import DuplicateKeyError, NetworkTimeout, OperationFailure
 
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
+from gooseherd.domain.ports.store import StoreRefused
 from gooseherd.settings import Settings
 from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import CODEC, connect, durable, ping, translated
@@ -50,7 +51,7 @@ def test_a_url_that_cannot_be_used_is_told_without_repeating_it(url):
     [
         (NetworkTimeout("host:1 timed out"), StoreUnavailable),
         (OperationFailure("not primary", 10107), StoreUnavailable),
-        (OperationFailure("auth failed", 18), Misconfigured),
+        (OperationFailure("auth failed", 18), StoreRefused),
         (DuplicateKeyError("E11000"), StoreUnavailable),
         (ValueError("ours"), ValueError),
     ],

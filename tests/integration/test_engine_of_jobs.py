@@ -6,6 +6,7 @@ Fleet and workers are played by doubles that do what they are told; the store is
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -37,8 +38,8 @@ from gooseherd.domain.errors import (
 )
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
-from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
-from gooseherd.domain.ports.cache import StoredObject
+from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key, result_name
+from gooseherd.domain.ports.cache import StorageRefused, StoredObject
 from gooseherd.domain.ports.fleet import Shortage, WorkerHandle, WorkerNeed
 from gooseherd.domain.ports.store import Claim, JobQuery
 from gooseherd.domain.source import SourceFile
@@ -576,6 +577,51 @@ async def test_a_part_cut_short_is_not_believed(database: Database) -> None:
     async with stage.engine():
         job = await stage.ended(await stage.submit())
     assert (job.status, job.reason) == (Status.FAILED, Reason.TOOL_FAILED)
+
+
+class Refuses(MemoryCache):
+    """Storage that refuses the next calls of one kind, until the right is given back."""
+
+    def __init__(self, operation: str, times: int) -> None:
+        super().__init__()
+        self._operation, self.times = operation, times
+
+    def _may(self, operation: str) -> None:
+        if operation == self._operation and self.times > 0:
+            self.times -= 1
+            raise StorageRefused("WORKFLOW_S3_BUCKET", f"S3 refuses {operation} to these credentials")
+
+    async def head(self, key: CacheKey) -> StoredObject | None:
+        self._may("head")
+        return await super().head(key)
+
+    async def put_if_absent(self, key: CacheKey, body: Any) -> bool:
+        if key.endswith("/" + MANIFEST):
+            self._may("put_if_absent")
+        return await super().put_if_absent(key, body)
+
+
+async def writes_its_result(stage: Stage, attempt: AttemptId, from_seq: int) -> AsyncIterator[Event]:
+    """As a worker does: the manifest lies under the attempt's own name."""
+    yield event(1, EventKind.ACCEPTED)
+    part = replace(PART, sha256=hashlib.sha256(BODY).hexdigest())
+    manifest = Manifest(str(SOURCE.identity), "bam", "bam-index", "1", (part,))
+    await stage.cache.put_if_absent(PART.key, BODY)
+    key = cache_key(SOURCE.identity, RECIPE, result_name(str(attempt)))
+    await stage.cache.put_if_absent(key, manifest.to_bytes())
+    yield event(2, EventKind.DONE, manifest_digest=manifest.digest)
+
+
+@pytest.mark.parametrize("operation", ["head", "put_if_absent"])
+async def test_what_is_made_waits_while_the_storage_refuses_to_publish_it(
+    database: Database, operation: str
+) -> None:
+    cache = Refuses(operation, 2)
+    stage = Stage(database, cache, writes_its_result).build()
+    async with stage.engine():
+        job = await stage.ended(await stage.submit())
+    assert (job.status, cache.times) == (Status.COMPLETED, 0)
+    assert [(a.number, a.reason) for a in job.attempts] == [(1, Reason.PUBLISHED)]
 
 
 async def test_what_is_published_counts_even_if_the_worker_dies_before_saying_so(database: Database) -> None:

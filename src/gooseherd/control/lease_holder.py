@@ -12,13 +12,16 @@ from typing import Self, TypeVar
 from gooseherd.control.limits import Timing
 from gooseherd.domain.errors import CacheUnavailable, LeaseLost, StoreUnavailable
 from gooseherd.domain.job import Job
-from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.cache import StorageRefused
+from gooseherd.domain.ports.store import JobStore, StoreRefused
 from gooseherd.domain.states import Status
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_AWAY = (StoreUnavailable, CacheUnavailable, StoreRefused, StorageRefused)
+"""The dependency may be back, or the right that it refuses may, and then the same call works."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _LAST_WRITE_SECONDS = 5.0
@@ -87,7 +90,7 @@ class LeaseHolder:
                     self.unwanted.set()
 
     async def insist(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `operation` while a dependency is away, as long as the lease can be ours.
+        """Repeat `operation` while a dependency is away or refuses, as long as the lease can be ours.
 
         Raises:
             LeaseLost: the operation found it gone.
@@ -97,7 +100,7 @@ class LeaseHolder:
         while True:
             try:
                 return await operation()
-            except (StoreUnavailable, CacheUnavailable) as error:
+            except _AWAY as error:
                 if self.lost.is_set() or self._monotonic() >= self._good_until:
                     raise StoreUnavailable(str(error)) from error
                 _log.info("waiting for a dependency", extra={"job_id": self.job.job_id, "error": str(error)})

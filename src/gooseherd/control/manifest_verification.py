@@ -117,12 +117,12 @@ async def publish_verified(
 ) -> Verification:
     """The artifact's manifest; that of the attempt becomes it, if there is none and everything is as it says.
 
-    Again it changes nothing. Raises CacheUnavailable.
+    Again it changes nothing. Raises CacheUnavailable and StorageRefused: what was made is there, and waits.
     """
     try:
         return await _publish_verified(cache, source, recipe, attempt, digests or Digests())
-    except StorageRefused as error:  # The right may be given back.
-        return Verification(None, Failure(Reason.STORE_UNAVAILABLE, f"publishing: {error}"))
+    except StorageRefused:  # The right may be given back.
+        raise
     except Misconfigured as error:
         return Verification(None, Failure(Reason.MISCONFIGURED, f"publishing: {error}"))
 

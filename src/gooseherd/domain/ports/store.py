@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from gooseherd.domain.artifact import Part
+from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.failures import Failure
 from gooseherd.domain.formats import Format
 from gooseherd.domain.job import (
@@ -30,6 +31,10 @@ from gooseherd.domain.states import Status
 from gooseherd.domain.visibility import EVERYTHING, Visibility
 from gooseherd.domain.waiting import QueueDepth, Start
 from gooseherd.domain.worker_size import WorkerResources
+
+
+class StoreRefused(Misconfigured):
+    """The store refuses this password or user: once the right is given back, the same call works."""
 
 
 @dataclass(frozen=True, slots=True)

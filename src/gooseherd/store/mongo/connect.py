@@ -24,6 +24,7 @@ from pymongo.errors import (
 )
 
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
+from gooseherd.domain.ports.store import StoreRefused
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 """What holds unless the URL says otherwise; `retryWrites` is left to the URL, DocumentDB wants it false."""
 
 _REFUSED = frozenset({13, 18, 8000})
-"""Unauthorized, AuthenticationFailed, AtlasError (its authentication failure): no retry heals them."""
+"""Unauthorized, AuthenticationFailed, AtlasError (its authentication failure)."""
 
 
 def connect(url: str, name: str) -> Database:
@@ -79,7 +80,7 @@ def durable(db: Database, name: str) -> Collection:
 
 @contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """Let no driver error out: StoreUnavailable(operation), or Misconfigured when credentials are refused.
+    """Let no driver error out: StoreUnavailable(operation), or StoreRefused.
 
     Callers handle DuplicateKeyError inside, where it means something.
     """
@@ -87,7 +88,7 @@ def translated(operation: str) -> Iterator[None]:
         yield
     except OperationFailure as error:
         if error.code in _REFUSED:
-            raise Misconfigured("DATABASE_URL", "MongoDB refuses the credentials") from error
+            raise StoreRefused("DATABASE_URL", "MongoDB refuses the credentials") from error
         if not isinstance(error, ExecutionTimeout):
             _log.error("store refused", extra={"operation": operation, "code": error.code})
         raise StoreUnavailable(operation) from error

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gooseherd.domain.errors import Misconfigured, StoreUnavailable
+from gooseherd.domain.ports.store import StoreRefused
 from gooseherd.store.sql.columns import whole_milliseconds
 from gooseherd.store.sql.database import Transaction, Work
 from gooseherd.store.sql.migrations import bring_up_to_date
@@ -44,8 +45,9 @@ _CLOCK: Final = select(func.clock_timestamp())
 _TRIES: Final = 3
 """Transactions that certainly came to nothing are tried so often before the caller hears of it."""
 
-_REFUSED: Final = frozenset({"28000", "28P01", "3D000", "42501"})
-"""Invalid authorization, invalid password, no such database, insufficient privilege."""
+_REFUSED: Final = frozenset({"28000", "28P01", "42501"})
+"""Invalid authorization, invalid password, insufficient privilege."""
+_NO_DATABASE: Final = "3D000"
 
 _AGAIN: Final = frozenset({"40001", "40P01"})
 """Serialization failure, deadlock: rolled back by the server."""
@@ -159,6 +161,8 @@ def _may_pass(error: BaseException) -> bool:
 def _translated(operation: str, error: BaseException) -> StoreUnavailable | Misconfigured:
     code = _code(error)
     if code in _REFUSED:
+        return StoreRefused(SETTING, f"PostgreSQL refuses: {error}")
+    if code == _NO_DATABASE:
         return Misconfigured(SETTING, f"PostgreSQL refuses: {error}")
     extra = {"operation": operation, "error": type(error).__name__, "code": code}
     if code == _FULL:
