@@ -17,6 +17,8 @@ from gooseherd.api.request_context import client_address, header_map, last_hops
 from gooseherd.api.streaming import ClientDisconnected, hold, relay, wait_for_disconnect
 from gooseherd.domain import errors
 from gooseherd.domain.errors import GooseherdError, NotFound
+from gooseherd.domain.ports.cache import StorageRefused
+from gooseherd.domain.ports.store import StoreRefused
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.visibility import EVERYTHING, PUBLIC_ONLY
 from gooseherd.storage.memory import MemoryCache
@@ -45,7 +47,9 @@ def test_slugs_are_one_to_a_title():
         (errors.LimitReached("jobs", 5, 5, 7), 429, True, (b"retry-after", b"7")),
         (errors.StoreUnavailable("read"), 503, True, (b"retry-after", b"5")),
         (errors.ProcessingDisabled(), 503, False, None),
-        (errors.Misconfigured("DATABASE_URL", "refused"), 503, True, (b"retry-after", b"5")),
+        (errors.Misconfigured("WORKFLOW_S3_BUCKET", "no such bucket"), 503, False, None),
+        (StoreRefused("DATABASE_URL", "refused"), 503, True, (b"retry-after", b"5")),
+        (StorageRefused("WORKFLOW_S3_BUCKET", "refused"), 503, True, (b"retry-after", b"5")),
         (errors.AdminKeyRequired(), 401, False, (b"www-authenticate", b'Bearer realm="gooseherd"')),
         (errors.AlreadyFailed("j", "source_invalid", "no header"), 422, False, None),
         (errors.AlreadyFailed("j", "worker_lost", ""), 422, True, (b"retry-after", b"30")),
@@ -63,6 +67,8 @@ def test_errors_are_told_with_status_and_whether_a_retry_helps(error, status, ag
     assert (b"cache-control", b"no-store") in result.headers
     if header:
         assert header in result.headers
+    else:
+        assert b"retry-after" not in dict(result.headers)
 
 
 @pytest.mark.parametrize(

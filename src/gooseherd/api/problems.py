@@ -24,6 +24,8 @@ from gooseherd.api.server.refusals import (
 )
 from gooseherd.domain import errors, upload
 from gooseherd.domain.failures import Reason, retryable
+from gooseherd.domain.ports.cache import StorageRefused
+from gooseherd.domain.ports.store import StoreRefused
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5
@@ -258,7 +260,6 @@ ERROR_STATUS: Final[dict[type[Exception], ProblemType]] = {
         503,
         "misconfigured",
         "The service is not set up for this",
-        retryable=True,
         detail="whoever runs it finds in its log, under this request id, what to change",
     ),
     errors.Rejected: ProblemType(
@@ -301,7 +302,8 @@ def problem(error: BaseException, *, instance: str, request_id: str, admin: bool
     extra: dict[str, Any] = {member: getattr(error, name) for name, member in kind.fields.items()}
     for member, value in extra.items():
         extra[member] = without_paths(value, admin=admin) if isinstance(value, str) else value
-    again = kind.retryable
+    # Rights may be given back to the same service; what else is set up wrongly needs another one.
+    again = kind.retryable or isinstance(error, (StorageRefused, StoreRefused))
     headers: Pairs = []
     match error:
         case errors.BudgetSpent():
