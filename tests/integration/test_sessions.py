@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.doubles import FleetDouble, Machine, WorkersDouble
 
+from gooseherd.control import reserved_workers
 from gooseherd.control.dispatcher import Dispatcher
 from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
@@ -543,6 +544,41 @@ async def test_a_deployment_replaces_a_sessions_worker_and_no_job_runs_on_anothe
     assert (now.launches, now.lost) == (2, 0), "replaced, and not lost"
     assert done.session_id == session
     assert (len(new.started), old.started) == (1, [])
+
+
+async def test_in_a_full_fleet_a_deployment_replaces_a_sessions_worker_when_there_is_room(make) -> None:
+    """The old worker counted until it had stopped, and the session ended: launch_failed."""
+    old = make(build="b1")
+    session = await old.open()
+    async with old.engine():
+        await old.until(session, ReservationState.READY)
+    await asyncio.sleep(0.01)
+    new = make(build="b2")
+    new.max_workers, new.refusals = 1, 1
+    async with new.engine():
+        async with asyncio.timeout(60):
+            while (now := await new.sessions.session(session)).build != "b2" or now.worker_id is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        done = await new.ended(await new.submit("f"))
+    assert (now.launches, now.lost, now.state) == (2, 0, ReservationState.READY)
+    assert done.session_id == session
+
+
+async def test_a_session_that_is_ended_while_its_replacement_waits_for_room_ends(make, monkeypatch) -> None:
+    monkeypatch.setattr(reserved_workers, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(reserved_workers, "_ROOM_PAUSE_SECONDS", 0.05)
+    old = make(build="b1")
+    session = await old.open()
+    async with old.engine():
+        await old.until(session, ReservationState.READY)
+    await asyncio.sleep(0.01)
+    new = make(build="b2")
+    new.max_workers = 0
+    async with new.engine():
+        await new.until(session, ReservationState.STARTING)
+        await new.sessions.end(session)
+        ended = await new.until(session, ReservationState.ENDED)
+    assert ended.reason is EndReason.EXPLICIT
 
 
 async def test_after_a_deployment_was_taken_back_a_sessions_jobs_run_on_the_build_that_stays(make) -> None:

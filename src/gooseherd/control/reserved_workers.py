@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from gooseherd.domain.errors import (
@@ -45,6 +46,14 @@ _TRIES: Final = 8
 """Writes that somebody else came before, or whose outcome is unknown."""
 _PAUSE_SECONDS: Final = 0.5
 
+_ROOM_SECONDS: Final = 300.0
+_ROOM_PAUSE_SECONDS: Final = 1.0
+_ROOM_LONGEST_PAUSE_SECONDS: Final = 10.0
+"""How long, and how often, a replacement looks for the room that the worker before it leaves.
+
+A task on ECS counts until it has stopped, which takes up to two minutes.
+"""
+
 _SOURCE_BYTES: Final = {ReservedSize.SMALL: 0, ReservedSize.MEDIUM: 1 << 30, ReservedSize.LARGE: 8 << 30}
 """As large as an alignment file of that size gets one (fleet/sizes.py)."""
 
@@ -76,12 +85,13 @@ class ReservedWorkers:
         self._launching: dict[ReservationId, asyncio.Task[None]] = {}
 
     async def launch(
-        self, seen: Reservation, worker: WorkerHandle | None = None, **fields: object
+        self, seen: Reservation, worker: WorkerHandle | None = None, *, replaces: str = "", **fields: object
     ) -> Reservation | None:
         """Begin to launch a worker for it, in place of one that it has; None: it is no longer as seen.
 
         Returns before the worker is there: the reservation then is ready, or ends with launch_failed. A
-        `worker` that the fleet has reserved for it already is used instead of a launch.
+        `worker` that the fleet has reserved for it already is used instead of a launch. `replaces`: why the
+        one that it has is stopped first; in a fleet that is full the launch waits for the room.
         """
         now = await self._reservations.now()
         wanted = seen.to(
@@ -96,7 +106,16 @@ class ReservedWorkers:
         starting = await self._reservations.change(seen, wanted)
         if starting is not None:
             name = starting.reservation_id
-            task = asyncio.create_task(self._start(starting, worker), name=f"launch {starting.launch}")
+            before = seen.worker_id if replaces else None
+            unwanted = asyncio.Event()
+            acquire = (
+                partial(self._acquire, starting, worker)
+                if before is None
+                else partial(self._replace, starting, before, replaces, unwanted)
+            )
+            task = asyncio.create_task(
+                self._start(starting, acquire, unwanted), name=f"launch {starting.launch}"
+            )
             self._launching[name] = task
             task.add_done_callback(lambda done: self._launched(name, done))
             self._changed(starting)
@@ -205,13 +224,39 @@ class ReservedWorkers:
                 raise
         return await self._fleet.acquire(need_of(starting))
 
-    async def _start(self, starting: Reservation, worker: WorkerHandle | None) -> None:
-        acquiring = asyncio.create_task(self._acquire(starting, worker))
+    async def _replace(
+        self, starting: Reservation, before: WorkerId, why: str, unwanted: asyncio.Event
+    ) -> WorkerHandle:
+        """Stop the worker it had, and acquire another as soon as there is room; `unwanted` ends the wait."""
+        try:
+            await self.stop(before, why)
+        except GooseherdError as error:  # Nobody speaks to it any more: it ends by itself.
+            _log.warning("a worker was not stopped", extra={"worker": before, "error": str(error)})
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + _ROOM_SECONDS, _ROOM_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._fleet.acquire(need_of(starting))
+            except NoCapacity:
+                if unwanted.is_set() or loop.time() > until:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _ROOM_LONGEST_PAUSE_SECONDS)
+
+    async def _start(
+        self,
+        starting: Reservation,
+        acquire: Callable[[], Coroutine[Any, Any, WorkerHandle]],
+        unwanted: asyncio.Event,
+    ) -> None:
+        acquiring = asyncio.create_task(acquire())
         current: Reservation | None = starting
         try:
             while not (await asyncio.wait({acquiring}, timeout=_LOOK_SECONDS))[0]:
                 if current is not None:
                     current = await self._look_after(current)
+                    if current is None:
+                        unwanted.set()
             await self._arrived(starting, acquiring.result())
         except (NoCapacity, LaunchFailed, Misconfigured, Unavailable) as error:
             await self._failed(starting, str(error))

@@ -258,9 +258,9 @@ class Sessions:
             case EndReservation(seen, reason, detail):
                 await self._reserved.end(seen, reason, detail)
             case ReplaceWorker(seen, detail):
-                replaced = await self._reserved.launch(seen, build=self._build, deployed_at=self._deployed_at)
-                if replaced is not None and seen.worker_id is not None:
-                    await self._reserved.stop(seen.worker_id, detail)
+                await self._reserved.launch(
+                    seen, replaces=detail, build=self._build, deployed_at=self._deployed_at
+                )
             case ReplaceLostWorker(seen, detail):
                 _log.warning(
                     "the worker of a session is gone, another is launched",
