@@ -11,7 +11,7 @@ import typer
 from gooseherd.cli import formatting
 from gooseherd.cli.connection import local_service
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
-from gooseherd.cli.progress import job_bar
+from gooseherd.cli.progress import busy_lines, job_bar
 from gooseherd.cli.service_command import ServiceConnection, service_command
 from gooseherd.domain.source import parse_dcc, parse_local_id
 
@@ -172,7 +172,7 @@ def make(client: GooseherdClient, files: Sequence[tuple[str, str]], *, as_json: 
             asked += 1
         try:
             with job_bar(name, quiet=as_json) as bar:
-                part = client.ready(*ids, on_job=bar)
+                part = client.ready(*ids, on_job=bar, on_busy=busy_lines(name, quiet=as_json))
         except (JobEnded, Refused) as error:
             failed += 1
             print_status(f"{name}: {error}")

@@ -6,10 +6,13 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gooseherd.cli import formatting
 from gooseherd.cli.outcome import print_status
+
+if TYPE_CHECKING:
+    from gooseherd.client import Refused
 
 OnJob = Callable[[Mapping[str, Any]], None]
 OnBytes = Callable[[int, int | None], None]
@@ -57,6 +60,20 @@ def job_bar(name: str, *, quiet: bool) -> Iterator[OnJob]:
                 progress.update(task, completed=percent(job), **seen)
 
             yield show
+
+
+def busy_lines(name: str, *, quiet: bool) -> Callable[[Refused], None]:
+    """Prints what the service says while it takes nothing, once for each reason."""
+    printed: set[str] = set()
+
+    def show(busy: Refused) -> None:
+        if quiet or busy.title in printed:
+            return
+        printed.add(busy.title)
+        detail = f" ({busy.detail})" if busy.detail else ""
+        print_status(f"{name}: waiting for the service: {busy.title}{detail}")
+
+    return show
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from gooseherd.cli import formatting
 from gooseherd.cli.outcome import CommandError, Exit, emit, emit_list, print_status
 from gooseherd.cli.output import STANDARD_OUTPUT, Output
-from gooseherd.cli.progress import byte_bar, job_bar
+from gooseherd.cli.progress import busy_lines, byte_bar, job_bar
 from gooseherd.domain.artifact import OWN_ADDRESS, Kind
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Retrieval:
         self._client, self._dcc, self._local_id = client, dcc, local_id
         self._raw, self._retry, self._timeout, self._quiet = raw, retry, timeout, quiet
         self._job: Mapping[str, Any] | None = None
+        self._on_busy = busy_lines(f"{dcc}/{local_id}", quiet=quiet)
 
     def job_under_way(self) -> str | None:
         """Ask once; the id of the job that is on it now, None when there is nothing to wait for."""
@@ -149,6 +150,7 @@ class Retrieval:
                     retry=self._retry,
                     timeout_seconds=self._timeout,
                     on_job=on_job,
+                    on_busy=self._on_busy,
                 )
         except KeyboardInterrupt:
             if self._job:
@@ -177,7 +179,12 @@ class Retrieval:
 
         try:
             return self._client.ready(
-                self._dcc, self._local_id, kind=kind, raw=self._raw, timeout_seconds=self._timeout
+                self._dcc,
+                self._local_id,
+                kind=kind,
+                raw=self._raw,
+                timeout_seconds=self._timeout,
+                on_busy=self._on_busy,
             )
         except Missing:
             return None

@@ -18,6 +18,7 @@ from gooseherd.client.responses import check, content_length, filename, reaching
 from gooseherd.domain.artifact import Kind
 
 OnJob = Callable[[Job], None]
+OnBusy = Callable[[Busy], None]
 
 
 class ReadyCalls(JobCalls):
@@ -59,8 +60,9 @@ class ReadyCalls(JobCalls):
         retry: bool = False,
         timeout_seconds: float | None = None,
         on_job: OnJob | None = None,
+        on_busy: OnBusy | None = None,
     ) -> ReadyPart:
-        """Wait until a part can be read; `on_job` sees the job at each change.
+        """Wait until a part can be read; `on_job` sees the job at each change, `on_busy` each Retry-After.
 
         A full queue (429, or 503 with Retry-After) is waited out as the service says, and so is a restart
         of a service that has answered.
@@ -80,6 +82,8 @@ class ReadyCalls(JobCalls):
                 if busy.retry_after_seconds is None or deadline.remaining < busy.retry_after_seconds:
                     raise
                 asking = Outage()
+                if on_busy:
+                    on_busy(busy)
                 await self.transport.sleep(busy.retry_after_seconds)
                 continue
             except NotReachable as error:

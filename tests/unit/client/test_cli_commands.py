@@ -117,6 +117,18 @@ def test_get_without_an_index_brings_the_data_alone(
     assert gooseherd("get", "d/f", "--index-out", "i").exit_code == 4
 
 
+def test_get_says_once_what_it_waits_for(
+    gooseherd: Any, artifact: None, service: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gooseherd.client.transports.time.sleep", lambda _: None)
+    busy = reply(503, {"title": "The service is not set up for this"}, {**PROBLEM, "Retry-After": "5"})
+    there = reply(200, CONTENT, {"ETag": ETAG})
+    service.on("GET /data/d/f", busy, busy, there)
+    result = gooseherd("get", "d/f", "-o", "-")
+    assert (result.exit_code, result.stdout_bytes) == (0, CONTENT)
+    assert result.stderr.count("waiting for the service: The service is not set up for this") == 1
+
+
 def test_get_without_waiting_names_the_job(gooseherd: Any, service: Any, reply: Any) -> None:
     service.on("GET /data/d/f", reply(202, {}, {"Location": "/jobs/j9", "Retry-After": "1"}))
     result = gooseherd("get", "d/f", "--no-wait")
