@@ -71,6 +71,7 @@ class PreparedRequest:
             self.recipe,
             requester=self.context.requester,
             priority=self.options.priority,
+            visible=self.context.caller.visible,
         )
         try:
             return self._noted(await asked())
@@ -136,7 +137,7 @@ class PreparedRequest:
             await self._redirect(browser=browser)
 
     def _detail_of(self, job: Job) -> str:
-        return job.detail_for(self.entry.dcc, self.entry.local_id)
+        return job.detail_for(self.entry.dcc, self.entry.local_id, self.context.caller.visible)
 
     def _noted(self, claim: Claim) -> Job:
         if claim.created:

@@ -46,7 +46,9 @@ class Refused(Rejected):
         known = self.fields
         if self.kind == "already-failed" and known.get("reason"):
             # The detail says how to try again over HTTP.
-            return f"job {known.get('job_id')} failed before: {known['reason']}: {known.get('reason_detail')}"
+            text = f"job {known.get('job_id')} failed before: {known['reason']}"
+            # There is no detail for who may not see the entry whose job it was.
+            return f"{text}: {known['reason_detail']}" if known.get("reason_detail") else text
         return self.detail or f"{self.title} (HTTP {self.status})"
 
     @property

@@ -218,7 +218,7 @@ class BatchLoop:
                 continue
             if change.detail and member.job_id is not None:
                 job = await self._jobs.get(member.job_id)
-                detail = job.detail_for(member.dcc, member.local_id) if job is not None else ""
+                detail = job.detail_for(member.dcc, member.local_id, batch.visible) if job is not None else ""
                 change = replace(change, detail=detail)
             changes.append(change)
         if changes:
@@ -293,7 +293,12 @@ class BatchLoop:
 
         async def submit(retry: bool) -> Claim:
             return await self._submissions.submit(
-                entry, recipe, requester=batch.requester, priority=Priority.BATCH, retry=retry
+                entry,
+                recipe,
+                requester=batch.requester,
+                priority=Priority.BATCH,
+                retry=retry,
+                visible=batch.visible,
             )
 
         try:

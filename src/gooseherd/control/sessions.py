@@ -42,6 +42,7 @@ from gooseherd.domain.session import (
     still_silent,
 )
 from gooseherd.domain.source import SourceFile
+from gooseherd.domain.visibility import PUBLIC_ONLY, Visibility
 from gooseherd.domain.warm_floor import EndReservation, FinishEnding, ReplaceWorker, SpeakTo
 from gooseherd.telemetry import RESERVATIONS
 
@@ -168,10 +169,12 @@ class Sessions:
         session_id: ReservationId,
         entry: SourceFile,
         described: Callable[[SourceFile], Awaitable[SourceFile]],
+        visible: Visibility = PUBLIC_ONLY,
     ) -> Job | None:
         """Ask for a file in the name of the session's owner: it runs on the session's worker, in its turn.
 
-        None: there is nothing to do, its bytes can be read. `described` is as Submissions.unmade takes it.
+        None: there is nothing to do, its bytes can be read. `described` is as Submissions.unmade takes it,
+        `visible` as Submissions.submit does.
 
         Raises:
             NotFound: no such session, or it takes no more jobs.
@@ -188,7 +191,7 @@ class Sessions:
         if wanted is None:
             return None
         claim = await self._submissions.submit(
-            *wanted, requester=session.owner, priority=Priority.INTERACTIVE
+            *wanted, requester=session.owner, priority=Priority.INTERACTIVE, visible=visible
         )
         return claim.job
 

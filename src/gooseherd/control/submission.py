@@ -38,6 +38,7 @@ from gooseherd.domain.queueing import Priority
 from gooseherd.domain.retention import READ_REMEMBERED
 from gooseherd.domain.source import SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import PUBLIC_ONLY, Visibility
 
 _log = logging.getLogger(__name__)
 
@@ -216,11 +217,13 @@ class Submissions:
         requester: Requester,
         priority: Priority = Priority.INTERACTIVE,
         retry: bool = False,
+        visible: Visibility = PUBLIC_ONLY,
     ) -> Claim:
         """Claim the mutex for this content or attach to the job that holds it.
 
         A job that has published the artifact since the caller looked for it is the answer too: it has
         ended. `retry` asks for a new job although the last one failed a moment ago.
+        Why it failed is told as far as the caller sees its entry: by `visible`.
 
         Raises:
             AlreadyFailed: the last job failed and nothing has changed since.
@@ -238,12 +241,12 @@ class Submissions:
         )
         for _ in range(_LOOKS):
             try:
-                return await self._attach_or_claim(submission, retry=retry)
+                return await self._attach_or_claim(submission, visible, retry=retry)
             except NewerJob:
                 retry = False  # That was the new one.
         raise StoreUnavailable("submit")
 
-    async def _attach_or_claim(self, submission: Submission, *, retry: bool) -> Claim:
+    async def _attach_or_claim(self, submission: Submission, visible: Visibility, *, retry: bool) -> Claim:
         """Raises NewerJob: another job has begun, or ended, since this looked."""
         key, requester = submission.workflow_key, submission.requester
         job = await self._jobs.attach(key, requester, submission.priority)
@@ -263,7 +266,7 @@ class Submissions:
             if whole.manifest is not None:
                 return Claim(last, created=False)
         if not retry:
-            await self._refuse_known_failure(submission.source, last)
+            await self._refuse_known_failure(submission.source, last, visible)
         if self.budgets is not None:
             await self.budgets.check(requester)
         # Somebody else's job may begin and end before this call takes effect.
@@ -278,7 +281,7 @@ class Submissions:
             self._wakeups.work.notify()
         return claim
 
-    async def _refuse_known_failure(self, source: SourceFile, last: Job | None) -> None:
+    async def _refuse_known_failure(self, source: SourceFile, last: Job | None, visible: Visibility) -> None:
         if (
             last is None
             or last.status is not Status.FAILED
@@ -288,7 +291,8 @@ class Submissions:
             return
         age: timedelta = await self._jobs.now() - last.finished_at
         if age < remembered_for(last.reason):
-            raise AlreadyFailed(last.job_id, last.reason, last.detail_for(source.dcc, source.local_id))
+            detail = last.detail_for(source.dcc, source.local_id, visible)
+            raise AlreadyFailed(last.job_id, last.reason, detail)
 
     def _pending_of(self, requester: Requester) -> LimitedClaims:
         """Theirs, as long as anybody holds it."""

@@ -234,17 +234,15 @@ class BudgetSpent(LimitReached):
 
 @dataclass(eq=False)
 class AlreadyFailed(Rejected):
-    """The last job for this content ended badly and the same again would end the same way.
-
-    `reason` is from the closed list of failure reasons; `job_id` has the whole story.
-    """
+    """The last job for this content failed, and the same again would; `job_id` has the whole story."""
 
     job_id: str
     reason: str
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.detail} (job {self.job_id}; ask with ?retry=true to try again)"
+        why = f"{self.reason}: {self.detail}" if self.detail else self.reason
+        return f"{why} (job {self.job_id}; ask with ?retry=true to try again)"
 
 
 # -- Conflict ------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from gooseherd.domain.artifact import Part
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
-from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile
+from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.domain.states import Status
+from gooseherd.domain.visibility import Visibility
 from gooseherd.domain.worker_size import WorkerResources
 
 JobId = NewType("JobId", str)
@@ -155,10 +156,10 @@ class Job:
         """The record of attempt number `attempt`."""
         return next((a for a in reversed(self.attempts) if a.number == self.attempt), None)
 
-    def detail_for(self, dcc: Dcc, local_id: LocalId) -> str:
-        """Why it ended so, for who asked for that entry.
+    def detail_for(self, dcc: Dcc, local_id: LocalId, visible: Visibility) -> str:
+        """Why it ended so, for who asked for that entry and sees what is `visible`.
 
-        What it says of another one of the same content, which may be hidden from them, is left out.
+        What it says of another one of the same content, if that is hidden from them, is left out.
         """
         own = (self.source.dcc, self.source.local_id) == (dcc, local_id)
-        return self.detail if own or self.source.access_level is AccessLevel.PUBLIC else ""
+        return self.detail if own or visible.shows(self.source) else ""

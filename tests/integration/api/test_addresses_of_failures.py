@@ -178,3 +178,33 @@ async def test_whoever_shares_content_with_a_hidden_file_reads_nothing_of_why_it
         assert "example.org" not in text.replace('https://files.example.org"', ""), path
         assert "answered 404" not in text, path
     assert DETAIL in (await town.http.get(f"/jobs/{job.job_id}", headers=ADMIN)).text
+
+
+async def test_who_sees_the_hidden_file_reads_why_its_job_failed_under_the_other_entry_too(town: Any) -> None:
+    secret = await town.register(data_access_level="protected", md5="a" * 32)
+    twin = await town.register(data_access_level="protected", md5="a" * 32)
+    public = await town.register(md5="a" * 32)
+    wanted = {"owner": "lab", "scopes": ["read", "submit"], "collections": [secret.dcc]}
+    key = (await town.http.post("/keys", json=wanted, headers=ADMIN)).json()
+    callers = {"admin": ADMIN, "lab": {"Authorization": f"Bearer {key['key']}"}, "nobody": {}}
+    accepted = await town.http.get(f"/data/{secret.name}", headers=ADMIN)
+    early = await town.http.post("/batches", json={"files": [public.name, twin.name]}, headers=callers["lab"])
+    await town.advance_batches()
+    await town.fail(await town.run(accepted.json()["job_id"]), Reason.SOURCE_INVALID, "no header line")
+    late = await town.http.post("/batches", json={"files": [public.name, twin.name]}, headers=callers["lab"])
+    anybodys = await town.http.post("/batches", json={"files": [public.name]}, headers=ADMIN)
+    await town.advance_batches()
+    for name, headers in callers.items():
+        again = await town.http.get(f"/data/{public.name}", headers=headers)
+        assert again.status_code == 422, name
+        shown = "" if name == "nobody" else "no header line"
+        assert again.json()["reason_detail"] == shown, name
+        why = f"source_invalid: {shown}" if shown else "source_invalid"
+        assert again.json()["detail"].startswith(f"{why} (job "), name
+
+    async def details(batch: Any) -> set[str]:
+        listed = await town.http.get(f"/batches/{batch.json()['batch_id']}/files", headers=ADMIN)
+        return {file["detail"] for file in listed.json()["files"]}
+
+    assert await details(early) == await details(late) == {"no header line"}
+    assert await details(anybodys) == {""}  # whoever asks may read that batch

@@ -532,6 +532,16 @@ def test_what_failed_before_is_told_in_the_words_of_commands(
     assert "--retry" in result.stderr
 
 
+@pytest.mark.parametrize("detail", [{}, {"reason_detail": ""}, {"reason_detail": None}])
+def test_what_failed_before_under_a_hidden_name_is_told_by_its_reason(
+    gooseherd: Any, service: Any, reply: Any, detail: dict[str, Any]
+) -> None:
+    problem = {"type": "/problems/already-failed", "title": "x", "job_id": "j1", "reason": "source_invalid"}
+    service.on("GET /files/d/f", reply(200, ENTRY))
+    service.on("GET /data/d/f", reply(422, {**problem, **detail}, PROBLEM))
+    assert "gooseherd: job j1 failed before: source_invalid\n" in gooseherd("get", "d/f").stderr
+
+
 def test_show_of_what_nobody_asked_for_starts_nothing(gooseherd: Any, service: Any, reply: Any) -> None:
     service.on("GET /files/d/f", reply(200, ENTRY))
     for kind in ("data", "index", "density"):

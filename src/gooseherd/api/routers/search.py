@@ -293,8 +293,10 @@ class _Searching:
             if manifest is not None:
                 found.indexes.append((entry, recipe, manifest))
             elif job.job_id in ended and ended[job.job_id].status.terminal:
-                detail = ended[job.job_id].detail_for(entry.dcc, entry.local_id)
-                found.note(f"{entry.name}: its names could not be indexed: {detail}", context)
+                last = ended[job.job_id]
+                detail = last.detail_for(entry.dcc, entry.local_id, context.caller.visible)
+                why = detail or last.reason or last.status
+                found.note(f"{entry.name}: its names could not be indexed: {why}", context)
             else:
                 found.pending.append((entry, job))
 

@@ -128,7 +128,9 @@ def session_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -
         if not slash:
             raise InvalidInput("file", "must be DCC/ID")
         entry = await describing.servable(parse_dcc(dcc), parse_local_id(local_id), context.caller.visible)
-        job = await sessions.dispatch(session.reservation_id, entry, describing.described)
+        job = await sessions.dispatch(
+            session.reservation_id, entry, describing.described, context.caller.visible
+        )
         if job is None:
             return JSONResponse(PartReadiness(ready=True).model_dump(mode="json"))
         response.headers["Location"] = f"{context.prefix}/jobs/{job.job_id}"
