@@ -18,6 +18,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,9 +79,9 @@ class PostgresServer:
             # A socket's path has 107 bytes at most, so not below the caller's folder.
             self._home = Path(tempfile.mkdtemp(prefix="gooseherd-pg-"))
             self._data = Path(tempfile.mkdtemp(prefix="data-", dir=self._folder or self._home))
-            if self._identity:
+            if self._identity.user is not None and self._identity.group is not None:
                 for folder in (self._home, self._data):
-                    os.chown(folder, self._identity["user"], self._identity["group"])
+                    os.chown(folder, self._identity.user, self._identity.group)
             self._output(
                 *("initdb", "--pgdata", str(self._data), "--username", USER, "--auth", "trust"),
                 *("--encoding", "UTF8", "--no-locale", "--no-sync"),
@@ -88,6 +89,7 @@ class PostgresServer:
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._identity.command(),
                     *_ending_with_us(),
                     *(str(self._programs / "postgres"), "-D", str(self._data)),
                     *("-k", str(self._home), "-h", "", "-c", f"fsync={'on' if self._durable else 'off'}"),
@@ -99,7 +101,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **self._identity,
+                **self._identity.options(),
             )
         self._wait_until_up()
 
@@ -161,28 +163,28 @@ class PostgresServer:
 
     def _output(self, program: str, *arguments: str) -> str:
         done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            [str(self._programs / program), *arguments],
+            [*self._identity.command(), str(self._programs / program), *arguments],
             cwd="/",
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
-            **self._identity,
+            **self._identity.options(),
         )
         return done.stdout.decode().strip()
 
 
-def _programs(identity: dict[str, Any]) -> Path | None:
+def _programs(identity: _Identity) -> Path | None:
     """A folder with PostgreSQL's programs, which that user can run; None when there is none."""
     for folder in _candidates():
         try:
             subprocess.run(
-                [str(folder / "initdb"), "--version"],
+                [*identity.command(), str(folder / "initdb"), "--version"],
                 check=True,
                 capture_output=True,
                 cwd="/",
                 env=_environment(),
-                **identity,
+                **identity.options(),
             )
         except (OSError, subprocess.CalledProcessError):
             continue
@@ -207,14 +209,38 @@ def _of_the_wheel() -> Path | None:
     return Path(found.origin).parent / "pginstall"
 
 
-def _identity() -> dict[str, Any]:
-    """Whom subprocess runs it as: ourselves, or instead of root somebody who may do little."""
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Whom PostgreSQL's programs run as: ourselves (None), or instead of root somebody who may do little.
+
+    By setpriv where it is there. For another user subprocess forks, where it otherwise needs no more than
+    vfork(2), and handlers of libraries run in that fork: those of gRPC have ended it by SIGSEGV.
+    """
+
+    user: int | None = None
+    group: int | None = None
+
+    def command(self) -> list[str]:
+        """What comes before a command."""
+        setpriv = shutil.which("setpriv")
+        if self.user is None or setpriv is None:
+            return []
+        return [setpriv, "--reuid", str(self.user), "--regid", str(self.group), "--clear-groups", "--"]
+
+    def options(self) -> dict[str, Any]:
+        """For subprocess, where `command` cannot."""
+        if self.user is None or self.command():
+            return {}
+        return {"user": self.user, "group": self.group, "extra_groups": []}
+
+
+def _identity() -> _Identity:
     if os.geteuid() != 0:
-        return {}
+        return _Identity()
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             user = pwd.getpwnam(name)
-            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            return _Identity(user.pw_uid, user.pw_gid)
     raise Misconfigured("PostgreSQL", "does not run as root, and there is no user postgres or nobody")
 
 
