@@ -47,7 +47,7 @@ def _find(program: str) -> Path | None:
     return Path(found) if found else None
 
 
-_SLOW_AS_MANY = 20
+_SLOW_AS_MANY = 50
 """As so many others one slow test counts."""
 
 
