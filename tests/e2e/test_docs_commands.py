@@ -73,7 +73,7 @@ INDENTED_NOT_RUN = {
     "commands.md": (2, "lists of commands, for the parser"),
     "correctness.md": (3, "campaigns of minutes and hours; deploy/long.py runs them"),
     "http-api.md": (2, "other programs; tests/integration/test_sessions.py has sessions"),
-    "performance.md": (12, "benchmarks; tests/unit/test_long_runs.py has their names"),
+    "performance.md": (13, "benchmarks; tests/unit/test_long_runs.py has their names"),
     "python.md": (1, "installs"),
     "security.md": (1, "AWS"),
     "tracing.md": (1, "installs, and a collector; tests/integration/signals/test_traces.py has one"),
