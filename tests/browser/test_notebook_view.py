@@ -218,7 +218,7 @@ def test_a_file_that_fails_says_why_and_the_others_are_drawn(
     with GooseherdClient(herd.url) as client:
         cell = notebook(client.view(names, at="chr1:90000-110000"))
     cell.drawn(2)
-    assert "not a whole number" in cell.tab.value("document.querySelector('.gooseherd-view').innerText")
+    cell.tab.until("document.querySelector('.gooseherd-view').innerText.includes('not a whole number')")
 
 
 def test_a_reference_of_the_catalog_is_prepared_and_its_letters_are_read(herd: Herd, notebook: Any) -> None:

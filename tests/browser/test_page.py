@@ -386,6 +386,45 @@ def test_a_list_of_100_000_entries_is_there_at_once_and_scrolls_without_a_gap(
         tab.until("document.querySelector('.count').innerText === '100 files'")
 
 
+def test_who_scrolls_while_the_list_is_read_again_finds_its_end(
+    chromium: Driver, origin: Origin, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tests.browser.service import running
+
+    def entry(number: int) -> str:
+        named = {"dcc": "4dn", "local_id": f"file{number:03}", "filename": f"sample{number:03}.bam"}
+        return json.dumps(named | {"access_url": f"{origin.url}/mapped.bam", "version_tag": "v1"}) + "\n"
+
+    def add(herd: Any, lines: str) -> None:
+        done = httpx.post(
+            f"{herd.url}/files/import", content=lines, headers={"X-API-Key": "key"}, trust_env=False
+        )
+        assert done.status_code == 200, done.text
+
+    with running(tmp_path_factory.mktemp("sixty"), origin) as herd, chromium.tab() as tab:
+        add(herd, "".join(map(entry, range(60))))  # as many as are read at once
+        tab.open(herd.url)
+        height = "document.querySelector('.scroll [role=rowgroup]').style.height"
+        tab.until(f"{height} === '{60 * 34}px'")
+        tab.value(
+            """(() => {
+                const real = window.fetch
+                window.asked = 0
+                window.fetch = async (...request) => {
+                    if (String(request[0]).includes('files?')) {
+                        window.asked += 1
+                        await new Promise(done => setTimeout(done, 1000))
+                    }
+                    return real(...request)
+                }
+            })()"""
+        )
+        add(herd, entry(60))
+        tab.until("window.asked > 0")
+        tab.value("document.querySelector('.scroll').scrollTop = 1e6")
+        tab.until(f"{height} === '{61 * 34}px'")
+
+
 def test_the_documentation_of_the_api_is_drawn_without_the_internet(tab: Tab, herd: Herd, keep: Any) -> None:
     tab.open(f"{herd.url}/docs")
     inside = "document.querySelector('rapi-doc')?.shadowRoot?.textContent ?? ''"

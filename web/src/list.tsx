@@ -90,8 +90,9 @@ export function FileList() {
     }
   }, [])
   useEffect(() => {
+    // Also when as many rows were read again: what was wanted while they were read was not asked for.
     void load(last + AHEAD)
-  }, [last, total])
+  }, [last, total, changed.value])
   useEffect(() => {
     // For whoever measures how soon the list is there.
     if (total && !performance.getEntriesByName('list').length) requestAnimationFrame(() => performance.mark('list'))
