@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
 from gooseherd.domain.failures import Reason
+from gooseherd.domain.processing import StepFailed
+from gooseherd.processing.alignments import refuse_truncated
+from gooseherd.processing.tools.stages import PipelineFailed, PipelineResult, Stage, StageEnd
 from gooseherd.processing.tools.tool_errors import explain, scrub
 
 
@@ -19,6 +23,8 @@ def test_who_was_killed_lacked_memory_only_if_the_kernel_says_so() -> None:
     ("status", "words", "reason"),
     [
         (-signal.SIGKILL, "", Reason.WORKER_LOST),
+        (1, "nsenter: cannot open /proc/4711/ns/user: No such file or directory", Reason.WORKER_LOST),
+        (1, "nsenter: reassociate to namespace 'ns/user' failed: No such process", Reason.WORKER_LOST),
         (1, "sort: memory exhausted", Reason.OUT_OF_MEMORY),
         (1, "MemoryError", Reason.OUT_OF_MEMORY),
         (1, "[E::bgzf] Cannot allocate memory", Reason.OUT_OF_MEMORY),
@@ -83,3 +89,26 @@ def test_details_are_one_bounded_line() -> None:
     result = scrub("a\nb\x07" + "c" * 1000)
     assert len(result) <= 300
     assert result.startswith("a b c")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (1, Reason.TOOL_FAILED),  # nsenter's
+        (2, Reason.SOURCE_INVALID),
+        (4, Reason.SOURCE_INVALID),
+        (126, Reason.TOOL_FAILED),  # not to be executed
+        (127, Reason.TOOL_FAILED),  # not found
+    ],
+)
+async def test_only_what_quickcheck_says_of_a_file_is_the_files_fault(status: int, reason: Reason) -> None:
+    class Context:
+        source = Path("source")
+
+        async def run(self, stage: Stage) -> None:
+            ended = PipelineResult((StageEnd(stage.name, status, ""),), 0.1)
+            raise PipelineFailed(explain(stage.name, status, "", reads_source=True), ended)
+
+    with pytest.raises(StepFailed) as caught:
+        await refuse_truncated(Context())  # type: ignore[arg-type]  # all that it asks of one
+    assert caught.value.failure.reason is reason

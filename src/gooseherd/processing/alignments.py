@@ -322,6 +322,10 @@ def _data(given: StepInput, path: Path) -> Produced:
     return Produced(Kind.DATA, path, "data.bam", f"{bam_stem(given.source)}.bam")
 
 
+_QUICKCHECK_STATUSES: Final = range(2, 64, 2)
+"""Those in which it says something of the file: bits 2 to 32. Of 1, 126 and 127 its starter says why."""
+
+
 async def refuse_truncated(context: StepContext) -> None:
     """Quickcheck says what is wrong in bits of its exit status (samtools-quickcheck(1))."""
     argv = ("samtools", "quickcheck", "-v", str(context.source))
@@ -329,7 +333,7 @@ async def refuse_truncated(context: StepContext) -> None:
         await context.run(Stage("samtools quickcheck", argv, reads_source=True))
     except PipelineFailed as failed:
         status = failed.result.stages[0].returncode
-        if failed.failure.reason is not Reason.TOOL_FAILED or status <= 0:
+        if failed.failure.reason is not Reason.TOOL_FAILED or status not in _QUICKCHECK_STATUSES:
             raise
         problem = "the file does not open"
         if status & 16:

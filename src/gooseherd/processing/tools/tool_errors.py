@@ -20,6 +20,8 @@ _MACHINE_ERRORS: Final[tuple[tuple[re.Pattern[str], Reason, str], ...]] = tuple(
             Reason.OUT_OF_DISK,
             "ran out of disk space",
         ),
+        # Whoever killed it: the tool has not begun.
+        (r"(?m:^)nsenter: (?:cannot open /proc|reassociate)", Reason.WORKER_LOST, "lost its sandbox"),
         (
             (
                 "(?:cannot|could not|couldn't|failed to) allocate|memory allocation|out of memory"
