@@ -59,6 +59,21 @@ class TwoWorkers(FleetDouble, WorkersDouble):
         yield Event(2, EventKind.FAILED, 0.0, reason=Reason.SOURCE_INVALID, detail="no reads")
 
 
+def executions_on(fleet: TwoWorkers | ManyWorkers, jobs: SqlJobs, wakeups: Wakeups) -> Executions:
+    minutes = timedelta(minutes=10)
+    return Executions(
+        jobs=jobs,
+        fleet=fleet,
+        workers=fleet,
+        cache=MemoryCache(),
+        finalizers=Finalizers(),
+        wakeups=wakeups,
+        owner=Owner("one"),
+        timing=Timing(lease=minutes, heartbeat=minutes, attempt_cap=minutes, silence=minutes),
+        bounds=AttemptBounds(1 << 30, 1 << 30, "build"),
+    )
+
+
 async def submit(jobs: SqlJobs, requester: Requester, count: int, priority: Priority) -> list[Job]:
     made = []
     for number in range(count):
@@ -82,18 +97,7 @@ async def test_a_third_file_starts_next_beside_500_files_of_one_and_500_slow_one
     database = await open_sqlite(tmp_path / "store.sqlite", setting="X")
     jobs, fleet, wakeups = SqlJobs(database), TwoWorkers(), Wakeups()
     limit = WORKERS - 1
-    minutes = timedelta(minutes=10)
-    executions = Executions(
-        jobs=jobs,
-        fleet=fleet,
-        workers=fleet,
-        cache=MemoryCache(),
-        finalizers=Finalizers(),
-        wakeups=wakeups,
-        owner=Owner("one"),
-        timing=Timing(lease=minutes, heartbeat=minutes, attempt_cap=minutes, silence=minutes),
-        bounds=AttemptBounds(1 << 30, 1 << 30, "build"),
-    )
+    executions = executions_on(fleet, jobs, wakeups)
     dispatcher = Dispatcher(
         jobs=jobs,
         fleet=fleet,
@@ -162,18 +166,7 @@ async def test_with_more_free_workers_than_jobs_that_fit_a_pass_leases_them_and_
     """Whoever is at the limit was passed over, and the rest of the queue read again and again."""
     database = await open_sqlite(tmp_path / "store.sqlite", setting="X")
     jobs, fleet, wakeups = SqlJobs(database), ManyWorkers(launch_seconds), Wakeups()
-    minutes = timedelta(minutes=10)
-    executions = Executions(
-        jobs=jobs,
-        fleet=fleet,
-        workers=fleet,
-        cache=MemoryCache(),
-        finalizers=Finalizers(),
-        wakeups=wakeups,
-        owner=Owner("one"),
-        timing=Timing(lease=minutes, heartbeat=minutes, attempt_cap=minutes, silence=minutes),
-        bounds=AttemptBounds(1 << 30, 1 << 30, "build"),
-    )
+    executions = executions_on(fleet, jobs, wakeups)
     dispatcher = Dispatcher(
         jobs=jobs, fleet=fleet, executions=executions, wakeups=wakeups, running_limit=8, tick_seconds=60
     )
