@@ -146,6 +146,8 @@ class StepInput:
     """
     fetch_index: Callable[[Sidecar, Path], Awaitable[None]] = _nothing
     """Download an index that upstream publishes beside the source; StepFailed as when a source is fetched."""
+    contigs: tuple[Contig, ...] = ()
+    """Sequences as the steps before named them, of this attempt or of one before."""
     bring_references: BringReferences = _no_references
     """Bring reference sequences that the source leaves out, as many as can be had; they stay for the attempt.
 

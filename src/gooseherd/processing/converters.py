@@ -18,7 +18,7 @@ from gooseherd.domain.formats import (
     WIG,
     Format,
 )
-from gooseherd.processing.density import CONTIGS
+from gooseherd.processing.density import CONTIGS, DECLARED_ELSEWHERE, write_contigs
 from gooseherd.processing.formats.normaliser_report import NormaliserReport
 from gooseherd.processing.step_context import StepContext
 from gooseherd.processing.tools.stages import Stage, program_stage
@@ -71,18 +71,15 @@ def converting(
 
 
 async def declared_contigs(context: StepContext, source_format: Format, out: Path) -> Path | None:
-    """The sequences of a bigBed, or of a table below a header as SAM has it, in a file: BED has no place for
-    lengths.
-    """
-    if source_format in (INTERVAL_LIST, SEG):
+    """The sequences that the source declares and BED has no place for, in a file beside `out`."""
+    if source_format not in DECLARED_ELSEWHERE:
+        return None
+    if source_format is not BIGBED:
         path, refusal = out.with_name(out.name + CONTIGS), context.work / _REPORT
         argv = (source_format.name, str(context.source), "--report", str(refusal), "--contigs", str(path))
         await context.run(program_stage("table_to_bed", *argv, refusal=refusal, reads_source=True))
         return path
-    if source_format is not BIGBED:
-        return None
     found = await context.bigwig_contigs(source_format)
-    lines = "".join(f"{contig.name}\t{contig.length}\n" for contig in found)
     path = out.with_name(out.name + CONTIGS)
-    await asyncio.to_thread(path.write_bytes, lines.encode("utf-8", "surrogateescape"))
+    await asyncio.to_thread(write_contigs, path, found)
     return path

@@ -18,7 +18,7 @@ from typing import Final
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.contig import Contig
-from gooseherd.domain.formats import Format
+from gooseherd.domain.formats import BIGBED, INTERVAL_LIST, SEG, Format
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
 from gooseherd.domain.source import SourceFile
 from gooseherd.processing.formats.bigwig import Signal, write_bigwig
@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 SUFFIX: Final = ".density"
 """Of the table that the data's own pass leaves beside it."""
 CONTIGS: Final = ".contigs"
-"""Of the sequences that a bigBed declares and its text has no place for, left beside the data likewise."""
+"""Of the sequences that a source declares and its text has no place for, left beside the data likewise."""
+DECLARED_ELSEWHERE: Final = frozenset({BIGBED, INTERVAL_LIST, SEG})
+"""Formats that do so: a bigBed, and a table below a header as SAM has it. BED has no place for lengths."""
 MOST_SEQUENCES: Final = 4096
 """The longest ones. Short ones are read whole in no time."""
 _LONGEST_NAME: Final = 127
@@ -89,10 +91,8 @@ class Density:
         """One more pass over the data, which came without a table."""
         table = context.work / "table"
         kernel, threads = context.kernel, self.budget.threads
+        contigs = await asyncio.to_thread(self._declared, context)
         if kernel is None:
-            contigs = await asyncio.to_thread(
-                index_of_same_pass, context.given.path, context.work, (CONTIGS,)
-            )
             declared = () if contigs is None else (str(contigs),)
             stage = program_stage("count_records", self.reader, str(context.source), str(table), *declared)
         elif self.reader == "bam":
@@ -110,12 +110,28 @@ class Density:
                 work=context.work,
                 memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
                 threads=threads,
+                contigs=contigs,
                 keep=True,
             )
             stage = Stage(PROGRAM, call.argv(kernel))
         watch = Watch(context.source, table, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
         await context.run(stage, watch=watch)
         return table
+
+    def _declared(self, context: StepContext) -> Path | None:
+        """What the source declares and the data have no place for, as the step before left it or told it."""
+        left = index_of_same_pass(context.given.path, context.work, (CONTIGS,))
+        if left is not None or self.source_format not in DECLARED_ELSEWHERE:
+            return left
+        path = context.work / f"told{CONTIGS}"
+        write_contigs(path, context.given.contigs)
+        return path
+
+
+def write_contigs(path: Path, contigs: Iterable[Contig]) -> None:
+    """Those with a length: a name and a length by TAB on each line, as the kernel takes them."""
+    lines = (f"{contig.name}\t{contig.length}\n" for contig in contigs if contig.length is not None)
+    path.write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def density_name(source: SourceFile, source_format: Format) -> dict[Kind, str]:

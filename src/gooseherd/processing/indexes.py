@@ -20,7 +20,7 @@ from gooseherd.domain.source import SourceFile
 from gooseherd.processing.density import SUFFIX
 from gooseherd.processing.formats.bam_header import contigs_of_bam
 from gooseherd.processing.formats.targets import Target
-from gooseherd.processing.step_context import Budget, StepContext, index_of_same_pass, stem
+from gooseherd.processing.step_context import QUICKEST, Budget, StepContext, index_of_same_pass, stem
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.stages import PipelineFailed, Stage
 
@@ -35,6 +35,8 @@ _TEXT_CSI_NOTE: Final = (
     "positions beyond 2^29 do not fit a TBI index, so this is a CSI index; "
     "Gosling cannot read CSI, igv.js can"
 )
+_QUICK_LEVEL: Final = "1"
+"""Of a TBI beside data of the quickest level (kernel/src/index_file.c)."""
 _WANTS_CSI: Final = re.compile(r"csi index", re.IGNORECASE)
 
 
@@ -99,13 +101,25 @@ class TabixIndex:
                 raise
             await self._index(context, data, ("-C",))
             return data.with_name(f"{data.name}.csi")
-        return data.with_name(f"{data.name}.tbi")
+        index = data.with_name(f"{data.name}.tbi")
+        return await _packed_quickly(context, index) if self.budget.level == QUICKEST else index
 
     async def _index(self, context: StepContext, data: Path, options: tuple[str, ...]) -> None:
         watch = Watch(context.source, data, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
         await context.run(
             Stage("tabix", ("tabix", "-f", *options, "-p", self.target.preset, str(data))), watch=watch
         )
+
+
+async def _packed_quickly(context: StepContext, index: Path) -> Path:
+    """The same index, packed as the kernel packs it at its quickest level.
+
+    How many attempts an artifact took does not show in its bytes.
+    """
+    packed = index.with_name(f"quick{index.suffix}")
+    unpack = Stage("bgzip", ("bgzip", "-d", "-c", str(index)))
+    await context.run(unpack, Stage("bgzip", ("bgzip", "-c", "-l", _QUICK_LEVEL)), stdout=packed)
+    return packed
 
 
 def bam_stem(source: SourceFile) -> str:

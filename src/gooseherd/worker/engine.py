@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from gooseherd import tracing
 from gooseherd.domain.artifact import Kind, Manifest, Part, StepReceipt
 from gooseherd.domain.attempt import AttemptSpec, EventKind
+from gooseherd.domain.contig import Contig, with_lengths
 from gooseherd.domain.formats import CRAM
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.cache import CacheBackend
@@ -186,12 +187,15 @@ class _Run:
             await streaming_source.at_least(_BEGIN_BYTES)
             self._progress.begin_step(step.name)
             output = await streaming_source.run_while_arriving(
-                lambda: self._try_step(step, self._source, share, streaming_source)
+                lambda: self._try_step(step, self._source, share, arriving=streaming_source)
             )
         else:
             path = await self._input_of(step.needs, receipts)
             self._progress.begin_step(step.name)
-            output = await self._try_step(step, path, share)
+            named: tuple[Contig, ...] = ()
+            for before in receipts:
+                named = with_lengths(named, before.contigs)
+            output = await self._try_step(step, path, share, contigs=named)
         with tracing.timed("upload"):
             receipt = await self._publication.step(step.name, output)
         self._made.update({produced.kind: produced.path for produced in output.files})
@@ -200,7 +204,15 @@ class _Run:
         await asyncio.to_thread(self._remove_unneeded, later)
         return receipt
 
-    async def _try_step(self, step: Step, path: Path, share: float, arriving: Arriving = HERE) -> StepOutput:
+    async def _try_step(
+        self,
+        step: Step,
+        path: Path,
+        share: float,
+        *,
+        arriving: Arriving = HERE,
+        contigs: tuple[Contig, ...] = (),
+    ) -> StepOutput:
         """Run the step in an empty folder; a try before it may have left files."""
         await self._publication.abandon()
         work = self._work / "steps" / step.name
@@ -219,6 +231,7 @@ class _Run:
                 arriving,
                 self._publication.announce,
                 self._fetch_index,
+                contigs,
                 self._bring_references,
             )
         )
