@@ -86,6 +86,28 @@ async def test_a_reference_is_a_file_with_sequences(town):
     assert "has no sequences" in answer.json()["detail"]
 
 
+async def test_of_several_sequences_those_of_the_files_are_the_reference(town):
+    """A folder has more than one FASTA at times: on a control's genome nothing would be drawn."""
+    reads = await made(town)
+
+    async def letters(*contigs):
+        entry = await town.register(filename="x.fa", file_format="fasta")
+        await town.publish(entry, b"bytes", contigs=contigs)
+        return entry
+
+    control = await letters(Contig("phiX", 5386))
+    genome = await letters(Contig("1", 248956422), Contig("2", 242193529))
+
+    async def reference(*entries, **query):
+        files = ",".join(entry.name for entry in entries)
+        return (await told(town, "/tracks/igv.json", files=files, **query)).json()["reference"]["fastaURL"]
+
+    assert genome.name in await reference(control, reads, genome)
+    assert "chrom.sizes" in await reference(control, reads)
+    assert control.name in await reference(control, reads, at="phiX:1-100")
+    assert control.name in await reference(control)
+
+
 @pytest.mark.parametrize(
     ("query", "problem"),
     [

@@ -67,7 +67,7 @@ class Selecting:
         files = [
             self._served(entry, manifest, link) for entry, manifest in zip(entries, manifests, strict=True)
         ]
-        reference, of_reference = await self._reference(wanted, entries, manifests, files, link)
+        reference, of_reference = await self._reference(wanted, region, manifests, files, link)
         contigs, assembly = _sequences(wanted.assembly, of_reference, entries, manifests)
         return Selection(
             files=files,
@@ -136,12 +136,15 @@ class Selecting:
     async def _reference(
         self,
         wanted: ViewRequest,
-        entries: Sequence[SourceFile],
+        region: Region | None,
         manifests: Sequence[Manifest | None],
         files: Sequence[ServedFile],
         link: Link,
     ) -> tuple[ServedFile | None, Manifest | None]:
-        """The one that is named, or the first of the files that has sequences."""
+        """The one that is named, or of the files that with sequences which fits the others best.
+
+        None: the others are about sequences that none of them has, and would not be drawn on it.
+        """
         if wanted.reference:
             entry = await self._named(wanted.reference, "reference", wanted.visible)
             manifest = await self._manifest(entry)
@@ -149,10 +152,29 @@ class Selecting:
             if not served.is_sequence:
                 raise InvalidInput("reference", f"{entry.name} is {served.format.name}, and has no sequences")
             return served, manifest
-        for file, manifest in zip(files, manifests, strict=True):
-            if file.is_sequence:
-                return file, manifest
-        return None, None
+        known = list(zip(files, manifests, strict=True))
+        candidates = [(file, manifest) for file, manifest in known if file.is_sequence]
+        if not candidates:
+            return None, None
+        others = {name for file, manifest in known if not file.is_sequence for name in _names(manifest)}
+        place = {_plain(region.contig)} if region is not None else set()
+
+        def fit(candidate: tuple[ServedFile, Manifest | None]) -> tuple[bool, int]:
+            names = _names(candidate[1])
+            return bool(names & place), len(names & others)
+
+        best = max(candidates, key=fit)  # the first of several that fit as well
+        fits_none = best[1] is not None and others and not any(fit(best))
+        return (None, None) if fits_none else best
+
+
+def _names(manifest: Manifest | None) -> set[str]:
+    return set() if manifest is None else {_plain(contig.name) for contig in manifest.contigs}
+
+
+def _plain(name: str) -> str:
+    """As UCSC and Ensembl both mean it; viewers take one for the other."""
+    return name.removeprefix("chr")
 
 
 def contigs_of(manifest: Manifest, source_format: Format) -> Sequence[Contig]:
