@@ -155,9 +155,10 @@ def test_records_become_tables_with_the_columns_of_their_format(client: Gooseher
     assert client.frame("local", "samples.csv", kind="polars").columns == ["sample", "age"]
 
 
-def test_a_region_without_records_is_an_empty_table(client: GooseherdClient) -> None:
-    empty = client.frame("local", "genes.gff3", "chr1:1-2")
-    assert (len(empty), list(empty.columns)) == (0, ["chrom", "start", "end"])
+def test_a_region_without_records_is_an_empty_table_of_the_same_columns(client: GooseherdClient) -> None:
+    for name in ("genes.gff3", "calls.vcf"):
+        empty, some = (client.frame("local", name, f"chr1:1-{end}") for end in (2, 10_000))
+        assert (len(empty), list(empty.columns)) == (0, list(some.columns))
 
 
 def test_what_has_no_table_is_refused_with_words(client: GooseherdClient) -> None:

@@ -120,7 +120,12 @@ class Retrieval:
         check_has_records(resolve(str(self._client.file(self._dcc, self._local_id).get("file_format"))))
         self._ready(part)
         lines = self._client.records(
-            self._dcc, self._local_id, wanted, part=part, timeout_seconds=self._timeout
+            self._dcc,
+            self._local_id,
+            wanted,
+            part=part,
+            timeout_seconds=self._timeout,
+            on_busy=self._on_busy,
         )
         if as_json and (out is None or out.path is None):
             emit_list({"region": str(wanted)}, "records", (_printable(line) for line in lines))

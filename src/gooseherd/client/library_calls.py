@@ -24,11 +24,10 @@ from gooseherd.client.frames import FrameKind
 from gooseherd.client.libraries import LibraryMissing, library
 from gooseherd.client.parts import ReadyPart, file_path
 from gooseherd.client.range_file import range_file
-from gooseherd.client.ready_calls import OnJob
+from gooseherd.client.ready_calls import OnBusy, OnJob
 from gooseherd.client.signals import read_values
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
-from gooseherd.domain.bbi import Value
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import Format
 from gooseherd.domain.region import Region, parse_region
@@ -56,6 +55,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         density: bool = False,
         timeout_seconds: float | None = None,
         on_job: OnJob | None = None,
+        on_busy: OnBusy | None = None,
     ) -> Any:
         """The file for reading: pysam's AlignmentFile, VariantFile, TabixFile or FastaFile, else a bigWig.
 
@@ -69,7 +69,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         """
         deadline = Deadline(timeout_seconds)
         wanted = (Kind.DENSITY,) if density else _INDEXED
-        name, parts = await self._parts(dcc, local_id, wanted, deadline, on_job)
+        name, parts = await self._parts(dcc, local_id, wanted, deadline, on_job, on_busy)
         format_ = formats.from_filename(name)
         if format_ is formats.BIGWIG or density:
             pybigtools = library("pybigtools")
@@ -87,6 +87,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         kind: FrameKind = "pandas",
         timeout_seconds: float | None = None,
         on_job: OnJob | None = None,
+        on_busy: OnBusy | None = None,
     ) -> Any:
         """The records that overlap `region` as a frame of pandas or polars, or as PyRanges.
 
@@ -98,11 +99,16 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
             InvalidInput: the region cannot be read, or the format has no table.
         """
         wanted = parse_region(region) if isinstance(region, str) else region
+        frames.check_kind(kind)
         deadline = Deadline(timeout_seconds)
-        name, parts = await self._parts(dcc, local_id, (Kind.DATA, Kind.INDEX), deadline, on_job)
+        wanted_parts = (Kind.DATA, Kind.INDEX)
+        name, parts = await self._parts(dcc, local_id, wanted_parts, deadline, on_job, on_busy)
         format_ = formats.from_filename(name)
         data, index = parts[Kind.DATA], parts.get(Kind.INDEX)
-        cram = await self.open(dcc, local_id) if format_ is formats.CRAM and wanted is not None else None
+        cram = None
+        if format_ is formats.CRAM and wanted is not None:
+            seconds = deadline.remaining_or_none
+            cram = await self.open(dcc, local_id, timeout_seconds=seconds, on_job=on_job, on_busy=on_busy)
 
         def made(http: httpx.Client) -> Any:
             if format_ in _TABLES and wanted is None:
@@ -111,7 +117,7 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
                 raise InvalidInput("region", "name one, such as chr1:1-1000: only a CSV or TSV comes whole")
             if format_ is formats.BIGWIG:
                 values = read_values(self.endpoint, data, wanted)
-                return frames.frame_of(kind, _signal(wanted.contig, values))
+                return frames.frame_of(kind, frames.signal_table(wanted.contig, values))
             if cram is not None:
                 return frames.frame_of(
                     kind, frames.table_of(formats.CRAM, lines_of_reads(cram, data.url, wanted))
@@ -158,13 +164,20 @@ class LibraryCalls(FileCalls, ByteCalls, AccessCalls):
         )
 
     async def _parts(
-        self, dcc: str, local_id: str, kinds: Sequence[Kind], deadline: Deadline, on_job: OnJob | None
+        self,
+        dcc: str,
+        local_id: str,
+        kinds: Sequence[Kind],
+        deadline: Deadline,
+        on_job: OnJob | None,
+        on_busy: OnBusy | None,
     ) -> tuple[str, Mapping[Kind, ReadyPart]]:
         """What the first of them is called, and those of `kinds` that the file has, ready."""
 
         async def ready(kind: Kind) -> ReadyPart:
+            seconds = deadline.remaining_or_none
             return await self.ready(
-                dcc, local_id, kind=kind, timeout_seconds=deadline.remaining_or_none, on_job=on_job
+                dcc, local_id, kind=kind, timeout_seconds=seconds, on_job=on_job, on_busy=on_busy
             )
 
         first, *others = kinds
@@ -240,16 +253,6 @@ def lines_of_reads(file: Any, address: str, region: Region) -> Iterator[str]:
                 yield read.to_string()
         except (OSError, ValueError) as error:
             raise UnexpectedResponse(address, f"htslib cannot read it: {error}") from None
-
-
-def _signal(contig: str, values: Iterator[Value]) -> frames.Table:
-    rows = list(values)
-    return {
-        "chrom": [contig] * len(rows),
-        "start": [row[0] for row in rows],
-        "end": [row[1] for row in rows],
-        "value": [row[2] for row in rows],
-    }
 
 
 def _whole_table(http: httpx.Client, data: ReadyPart, format_: Format | None, kind: FrameKind) -> Any:

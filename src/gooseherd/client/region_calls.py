@@ -10,7 +10,7 @@ from typing import Final
 from gooseherd.client.deadline import Deadline
 from gooseherd.client.library_calls import LibraryCalls, lines_of_reads
 from gooseherd.client.parts import ReadyPart
-from gooseherd.client.ready_calls import OnJob
+from gooseherd.client.ready_calls import OnBusy, OnJob
 from gooseherd.client.signals import lines_of_values, read_values
 from gooseherd.client.twobit import read_twobit
 from gooseherd.domain import formats
@@ -58,6 +58,7 @@ class RegionCalls(LibraryCalls):
         retry: bool = False,
         timeout_seconds: float | None = None,
         on_job: OnJob | None = None,
+        on_busy: OnBusy | None = None,
     ) -> AsyncGenerator[str, None]:
         """The records that overlap `region`, one line each, once data and index are ready (see `ready`).
 
@@ -77,15 +78,14 @@ class RegionCalls(LibraryCalls):
         if part not in WITH_RECORDS:
             raise InvalidInput("part", f"{str(part)!r} is none of {', '.join(WITH_RECORDS)}")
         kind, deadline = Kind(part), Deadline(timeout_seconds)
-        data = await self.ready(
-            dcc, local_id, kind=kind, retry=retry, timeout_seconds=deadline.remaining_or_none, on_job=on_job
-        )
 
-        async def beside(kind: Kind) -> ReadyPart:
+        async def made(kind: Kind, *, retry: bool = False) -> ReadyPart:
+            seconds = deadline.remaining_or_none
             return await self.ready(
-                dcc, local_id, kind=kind, timeout_seconds=deadline.remaining_or_none, on_job=on_job
+                dcc, local_id, kind=kind, retry=retry, timeout_seconds=seconds, on_job=on_job, on_busy=on_busy
             )
 
+        data = await made(kind, retry=retry)
         format_ = formats.from_filename(data.filename or "")
         check_has_records(format_)
         if format_ is formats.BIGWIG:
@@ -94,14 +94,15 @@ class RegionCalls(LibraryCalls):
         elif format_ is formats.TWOBIT:
             lines = self.transport.items(lambda _: read_twobit(self.endpoint, data, wanted))
         elif format_ is formats.CRAM:
-            reads = await self.open(dcc, local_id, timeout_seconds=deadline.remaining_or_none)
+            seconds = deadline.remaining_or_none
+            reads = await self.open(dcc, local_id, timeout_seconds=seconds, on_job=on_job, on_busy=on_busy)
             lines = self.transport.items(lambda _: lines_of_reads(reads, data.url, wanted))
         else:
-            index = await beside(_INDEXES[kind])
+            index = await made(_INDEXES[kind])
             if (suffix := (index.filename or "").rpartition(".")[2]) in _UPSTREAMS:
                 raise InvalidInput("region", f"its index is upstream's {suffix}: {_UPSTREAMS[suffix]}")
             if format_ is formats.FASTA:
-                lines = self.read_sequence(data, index, await beside(Kind.GZI), wanted)
+                lines = self.read_sequence(data, index, await made(Kind.GZI), wanted)
             else:
                 lines = self.read_region(data, index, wanted)
         async with contextlib.aclosing(lines):

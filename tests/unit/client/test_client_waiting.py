@@ -155,6 +155,20 @@ def test_a_full_queue_is_waited_out_as_told(
     assert no_waiting == [7.0]
 
 
+@pytest.mark.parametrize("call", ["records", "frame", "open"])
+def test_who_reads_is_told_that_the_service_is_full(
+    service: Any, client: GooseherdClient, reply: Any, no_waiting: list[float], call: str
+) -> None:
+    service.on(DATA, reply(429, {"title": "full"}, {"Retry-After": "7"}), reply(404, {"title": "none"}))
+    told: list[Busy] = []
+    place = [] if call == "open" else ["chr1:1-9"]
+    with pytest.raises(Missing):
+        result = getattr(client, call)("d", "f", *place, on_busy=told.append)
+        list(result)
+    assert [busy.title for busy in told] == ["full"]
+    assert no_waiting == [7.0]
+
+
 def test_what_waiting_does_not_heal_is_told_at_once(
     service: Any, client: GooseherdClient, reply: Any
 ) -> None:
