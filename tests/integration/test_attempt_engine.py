@@ -25,10 +25,10 @@ from gooseherd.domain.job import JobId
 from gooseherd.domain.keys import MANIFEST, CacheKey, Recipe, cache_key
 from gooseherd.domain.ports.cache import StorageRefused, StoredObject
 from gooseherd.domain.processing import Produced, StepFailed, StepInput, StepOutput
-from gooseherd.domain.source import Dcc, LocalId, Sidecar, SidecarKind, SourceFile
+from gooseherd.domain.source import WEAK_NOTE, Dcc, LocalId, Sidecar, SidecarKind, SourceFile
 from gooseherd.storage.memory import MemoryCache
 from gooseherd.worker import publication
-from gooseherd.worker.engine import WEAK_NOTE, run_attempt
+from gooseherd.worker.engine import run_attempt
 
 BYTES = b"chr1\t1\t2\n"
 SOURCE = SourceFile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,14 +13,15 @@ from gooseherd.cli.connection import local_service
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
 from gooseherd.cli.progress import busy_lines, job_bar
 from gooseherd.cli.service_command import ServiceConnection, service_command
-from gooseherd.domain.source import parse_dcc, parse_local_id
+from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.source import WEAK_NOTE, parse_dcc, parse_local_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gooseherd.cli.added import Added
     from gooseherd.cli.adding import Adding
-    from gooseherd.client import GooseherdClient
+    from gooseherd.client import GooseherdClient, ReadyPart
 
 _LISTED = 20
 """So many files that failed are listed; more are only counted."""
@@ -70,13 +71,12 @@ def add(
 
     _check_usage(sources, one_only=bool(local_id or md5 or sidecar), name=name)
     # Before anything is asked: a service could only say that the path is none.
-    given = {"dcc": parse_dcc(dcc), "data_access_level": level}
+    given = {"dcc": _parsed("--dcc", parse_dcc, dcc), "data_access_level": level}
     if local_id is not None:
-        parse_local_id(local_id)
+        _parsed("--id", parse_local_id, local_id)
     explicit = [_sidecar(word) for word in sidecar or []]
     with service.connected() as client:
         adding = Adding(
-            client,
             given,
             local_id=local_id,
             file_format=file_format,
@@ -91,7 +91,7 @@ def add(
         else:
             adding.take(sources, glob or (), avoid=local_service(client.base_url, service.state_dir))
         try:
-            adding.register_all()
+            adding.register_all(client)
         except BaseException:
             if not service.as_json:
                 _report(client, adding, as_json=False)
@@ -101,6 +101,13 @@ def add(
         failed = make(client, ids, as_json=service.as_json) if wait else 0
     if adding.failed or failed or not adding.added:
         raise typer.Exit(Exit.FAILED)
+
+
+def _parsed(option: str, parse: Callable[[str], str], word: str) -> str:
+    try:
+        return parse(word)
+    except InvalidInput as error:
+        raise CommandError(Exit.USAGE, f"{option} {word!r}: {error.problem}") from None
 
 
 def _check_usage(sources: Sequence[str], *, one_only: bool, name: str | None) -> None:
@@ -164,11 +171,14 @@ def make(client: GooseherdClient, files: Sequence[tuple[str, str]], *, as_json: 
     from gooseherd.client import JobEnded, Refused
 
     failed, asked = 0, 0
+    jobs: dict[tuple[str, str], str] = {}
+    """That were begun ahead, and may have ended before their file's turn."""
     for at, ids in enumerate(files):
         name = "/".join(ids)
         for ahead in files[asked : at + _AHEAD]:
             with contextlib.suppress(Refused):  # its own turn reports it
-                client.ask(*ahead)
+                if job_id := client.ask(*ahead).job_id:
+                    jobs[ahead] = job_id
             asked += 1
         try:
             with job_bar(name, quiet=as_json) as bar:
@@ -178,10 +188,22 @@ def make(client: GooseherdClient, files: Sequence[tuple[str, str]], *, as_json: 
             print_status(f"{name}: {error}")
             continue
         if not as_json:
-            print_status(f"{name} is ready" + ("" if part.job else " (it was already)"))
-            for line in formatting.note_lines(part.job or {}):
+            was_there = part.job is None and ids not in jobs
+            print_status(f"{name} is ready" + (" (it was already)" if was_there else ""))
+            for line in formatting.note_lines(_notes(client, part, jobs.get(ids))):
                 print_status(line)
     return failed
+
+
+def _notes(client: GooseherdClient, part: ReadyPart, job_id: str | None) -> Mapping[str, Any]:
+    """What was noticed when the file was made just now, but for its weak identity: adding has said that."""
+    from gooseherd.client import Missing
+
+    job = part.job
+    if job is None and job_id is not None:
+        with contextlib.suppress(Missing):
+            job = client.job(job_id)
+    return {"notes": [note for note in job.notes if note != WEAK_NOTE] if job else []}
 
 
 def _sidecar(word: str) -> dict[str, str]:

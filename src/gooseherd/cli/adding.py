@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,9 +54,11 @@ class _Wanted:
 class Adding:
     """One call of the command. What was registered stays when it breaks off; the next call goes on."""
 
+    _client: GooseherdClient
+    """Known when registering begins: what is found needs no service."""
+
     def __init__(
         self,
-        client: GooseherdClient,
         given: Mapping[str, str],
         *,
         local_id: str | None,
@@ -65,7 +69,7 @@ class Adding:
         find_index: bool,
         quiet: bool,
     ) -> None:
-        self._client, self._given, self._local_id = client, given, local_id
+        self._given, self._local_id = given, local_id
         self._format, self._md5, self._digest = file_format, md5, digest
         self._sidecars, self._find_index, self._quiet = list(sidecars), find_index, quiet
         self._wanted: list[_Wanted] = []
@@ -83,20 +87,25 @@ class Adding:
 
     def take(self, sources: Sequence[str], globs: Sequence[str], *, avoid: Path | None) -> None:
         """Files, folders and URLs. Raises CommandError for one that was named and cannot be added."""
+        found: dict[Path | str, _Wanted] = {}
+        """By path or URL: what is named twice, itself or with its folder, is one file."""
         for source in sources:
             wanted = _Wanted(source)
             if not wanted.is_local:
-                self._wanted.append(wanted)
+                found[source] = wanted
             elif wanted.path.is_dir():
                 folder = wanted.path
                 for path in files_below(folder, self.skipped, globs=globs, avoid=[avoid] if avoid else ()):
                     if self._fits(path):
-                        self._wanted.append(_Wanted(str(path), path.stat().st_size, folder))
+                        one = _Wanted(str(path), path.stat().st_size, folder)
+                        found.setdefault(_place(path), one)
             else:
                 if not wanted.path.is_file():
                     problem = "not a plain file" if wanted.path.exists() else "no such file"
                     raise CommandError(Exit.USAGE, f"{wanted.path}: {problem}")
-                self._wanted.append(_Wanted(source, wanted.path.stat().st_size))
+                one = _Wanted(source, wanted.path.stat().st_size)
+                found[_place(wanted.path)] = one
+        self._wanted += found.values()
         if not self._wanted:
             for line in self.skipped.lines():
                 print_status(line)
@@ -141,12 +150,24 @@ class Adding:
 
     # -- into the catalog ----------------------------------------------------------------------
 
-    def register_all(self) -> None:
+    @property
+    def folders(self) -> list[Path]:
+        """Where what was taken lies, links followed: a service has to read these and all below."""
+        tops = {wanted.top.resolve() for wanted in self._wanted if wanted.top is not None}
+        tops |= {wanted.path.resolve().parent for wanted in self._wanted if wanted.is_local}
+        highest: list[Path] = []
+        for folder in sorted(tops):  # one above others comes right before them
+            if not highest or not folder.is_relative_to(highest[-1]):
+                highest.append(folder)
+        return highest
+
+    def register_all(self, client: GooseherdClient) -> None:
         """Look up, read and register everything that was taken.
 
         Raises:
             CommandError: a file that was named itself cannot be read, or the service may read none of them.
         """
+        self._client = client
         whole, there = sum(wanted.size for wanted in self._wanted), 0
         many = len(self._wanted) > 1
         title = "md5" if many else f"md5 of {Path(self._wanted[0].source).name}"
@@ -179,6 +200,8 @@ class Adding:
 
     def _one(self, wanted: _Wanted, first: Entry | None, on_bytes: OnBytes) -> None:
         try:
+            if wanted.top is not None and not os.access(wanted.path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             about = describe(wanted.source, file_format=self._format, md5=self._md5, digest=False)
             about |= self._given
             about["sidecars"] = self._sidecars or self._index_of(wanted, about)
@@ -279,6 +302,11 @@ class Adding:
                 f"the service may not read {folder.resolve()}: {problem}",
                 f"start it with: gooseherd up --allow-root {folder.resolve()}",
             ) from None
+
+
+def _place(path: Path) -> Path:
+    """However the folder is written; a link is another file than what it leads to."""
+    return path.parent.resolve() / path.name
 
 
 def _known_md5(about: Entry, known: Entry | None) -> str | None:

@@ -73,7 +73,7 @@ def _create(
     if not names and len(texts) <= 1:
         text = texts[0] if texts else None
         return client.create_batch(text=text, dcc=dcc, file_format=file_format, retry=retry)
-    files = dict.fromkeys("/".join(split_name(name)) for name in names)
+    files = dict.fromkeys("/".join(_split(name)) for name in names)
     for text in texts:
         found = client.files(text=text, dcc=dcc, file_format=file_format, limit=MOST_FILES + 1)
         before = len(files)
@@ -85,6 +85,16 @@ def _create(
     if not files:
         raise CommandError(Exit.REFUSED, "no file of the catalog matches")
     return client.create_batch(list(files), retry=retry)
+
+
+def _split(name: str) -> tuple[str, str]:
+    try:
+        return split_name(name)
+    except CommandError as error:
+        hint = (
+            "all of a namespace: gooseherd prepare --dcc NAME; by a word of the name: gooseherd prepare WORD"
+        )
+        raise CommandError(error.code, error.message, hint) from None
 
 
 @app.command("ls")

@@ -54,10 +54,10 @@ def _local(
         raise CommandError(Exit.USAGE, f"{path}: no such file")
     if not path.is_file():
         raise CommandError(Exit.USAGE, f"{path}: not a plain file")
-    path = path.resolve()
     stat = path.stat()
     entry = {
-        "access_url": path.as_uri(),
+        "access_url": path.resolve().as_uri(),
+        # A link's own name: those that git-annex or a pipeline makes lead to names that say nothing.
         "filename": path.name,
         "size_in_bytes": stat.st_size,
         "md5": md5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gooseherd.cli.outcome import CommandError, Exit
 
@@ -51,12 +51,21 @@ def local_service(url: str, state_dir: Path | None) -> Path | None:
 
 def split_name(name: str) -> tuple[str, str]:
     """DCC/ID in two, or a service's own URL of a file; CommandError when it is neither."""
-    path = urlsplit(name).path if "://" in name else name
+    from gooseherd.domain.errors import InvalidInput
+    from gooseherd.domain.source import parse_dcc, parse_local_id
+
+    path = unquote(urlsplit(name).path) if "://" in name else name
     parts = path.strip("/").split("/")
     if len(parts) == 3 and parts[0] in {"data", "index", "density", "files"}:
         parts = parts[1:]
     elif len(parts) == 4 and parts[0] == "files":  # and the name of one of its parts
         parts = parts[1:3]
-    if len(parts) != 2 or not all(parts):
-        raise CommandError(Exit.USAGE, f"{name!r} is no file name here: write DCC/ID, such as local/reads")
-    return parts[0], parts[1]
+    try:
+        dcc, local_id = parts
+        return parse_dcc(dcc), parse_local_id(local_id)
+    except (ValueError, InvalidInput):
+        raise CommandError(
+            Exit.USAGE,
+            f"{name!r} is no name of a file in the catalog: write DCC/ID, such as local/reads.bam",
+            "gooseherd files ls lists them",
+        ) from None

@@ -142,6 +142,7 @@ def _command_error(error: GooseherdError) -> CommandError:
             return CommandError(Exit.NOT_THERE, str(error), "is this a gooseherd service?")
         case errors.Missing() | errors.Denied():
             hint = _HINTS.get(error.kind, _HINTS["401"] if error.status == 401 else "")
+            hint = "\n".join((hint, *getattr(error, "__notes__", ()))).strip()
             return CommandError(Exit.REFUSED, str(error), hint, **_problem(error))
         case errors.Refused():
             return CommandError(Exit.FAILED, str(error), _HINTS.get(error.kind, ""), **_problem(error))

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from urllib.parse import urlsplit
 
 import typer
 
@@ -17,6 +18,11 @@ from gooseherd.cli.outcome import emit, run
 
 if TYPE_CHECKING:
     from gooseherd.client import GooseherdClient
+
+_OTHER_FOLDER: Final = (
+    "one that `gooseherd up` runs here made a key for itself: name its state folder, with --state-dir or "
+    "GOOSEHERD_STATE_DIR"
+)
 
 
 class ServiceConnection:
@@ -32,8 +38,18 @@ class ServiceConnection:
     @contextmanager
     def connected(self) -> Iterator[GooseherdClient]:
         """A client, for as long as the block lasts. Raises CommandError: there is no service."""
+        from gooseherd.client import Denied
+        from gooseherd.client.endpoint import LOOPBACK
+
         with connect(self._url, self._api_key, self.state_dir) as client:
-            yield client
+            try:
+                yield client
+            except Denied as error:
+                here = urlsplit(client.base_url).hostname in LOOPBACK
+                if error.status == 401 and here and not client.endpoint.api_key:
+                    # A service of this machine is known by its state folder, and this one is not in ours.
+                    error.add_note(_OTHER_FOLDER)
+                raise
 
     def call(self, request: Callable[[GooseherdClient], Any]) -> Any:
         """What one request answers."""

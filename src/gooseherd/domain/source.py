@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, NewType, Self, TypeVar
+from typing import Any, Final, NewType, Self, TypeVar
 
 from gooseherd.domain.errors import InvalidInput
 from gooseherd.domain.formats import (
@@ -86,6 +86,13 @@ class IdentityKind(StrEnum):
     MD5 = "md5"
     SHA256 = "sha256"
     WEAK = "weak"
+
+
+WEAK_NOTE: Final = (
+    "The source has no published checksum: this artifact stands for its address, size and version tag, "
+    "not for bytes that were verified."
+)
+"""Of whatever is made of a source with a weak identity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.source import Fetched, Sources
 from gooseherd.domain.processing import HERE, Arriving, Processor, Step, StepInput, StepOutput
 from gooseherd.domain.reference import BroughtReferences, ReferenceSequence
-from gooseherd.domain.source import IdentityKind, Sidecar, SidecarKind, SourceFile
+from gooseherd.domain.source import WEAK_NOTE, IdentityKind, Sidecar, SidecarKind, SourceFile
 from gooseherd.worker.failure_reason import failure_of
 from gooseherd.worker.progress import FETCH_PERCENT, Emit, ProgressReporter
 from gooseherd.worker.publication import Publication
@@ -39,10 +39,6 @@ _BEGIN_BYTES: Final = 4 << 20
 """Of the source, before the first step begins: a smaller one is whole by then."""
 _MOST_INDEX_BYTES: Final = 1 << 28
 _OWN_INDEX: Final = "what a CRAM is served with is made here"
-WEAK_NOTE: Final = (
-    "The source has no published checksum: this artifact stands for its address, size and version tag, "
-    "not for bytes that were verified."
-)
 
 
 class Processors(Protocol):

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gooseherd.cli import app
+from gooseherd.cli.adding import Adding
 
 
 class Shelf:
@@ -138,6 +139,51 @@ def test_files_of_one_name_get_their_folder_s_name(add: Any, catalog: Shelf) -> 
     assert add("d").stdout == names
 
 
+def test_a_link_has_its_own_name_and_takes_nobody_s_place(add: Any, catalog: Shelf) -> None:
+    """Its target's name, as git-annex makes it, says nothing; and another file may have that name."""
+    put("store/a.bed", content="the target")
+    put("other/a.bed", content="another file")
+    Path("link.bed").symlink_to("store/a.bed")
+    add("other/a.bed")
+    assert add("link.bed").stdout == "local/link.bed\n"
+    assert catalog.entries["local/link.bed"]["access_url"] == Path("store/a.bed").resolve().as_uri()
+    assert catalog.entries["local/a.bed"]["access_url"] == Path("other/a.bed").resolve().as_uri()
+    assert "local/link.bed is in the catalog already, unchanged" in add("link.bed").stderr
+
+
+def test_what_is_named_twice_is_added_once(add: Any, catalog: Shelf) -> None:
+    put("d/a.bed", "d/b.bed")
+    assert add("d/a.bed", "d", "./d/a.bed").stdout == "local/a.bed\nlocal/b.bed\n"
+
+
+def test_of_a_folder_the_rest_is_added_when_a_file_may_not_be_read(
+    add: Any, catalog: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("d/a.bed", "d/b.bed")
+    # Root may read everything.
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.bed"))
+    result = add("d", "--no-digest")
+    assert result.stdout == "local/a.bed\n"
+    assert "left out d/b.bed: cannot be read (Permission denied)" in result.stderr
+
+
+def test_the_folders_that_a_service_must_read_are_those_that_links_lead_to(add: Any) -> None:
+    put("d/a.bed", "d/x/b.bed", "far/c.bed", "near/e.bed")
+    Path("d/link.bed").symlink_to("../far/c.bed")
+    adding = Adding(
+        {"dcc": "local"},
+        local_id=None,
+        file_format=None,
+        md5=None,
+        digest=False,
+        sidecars=(),
+        find_index=True,
+        quiet=True,
+    )
+    adding.take(["d", Path("near/e.bed").resolve().as_uri(), "https://h/x.bed"], (), avoid=None)
+    assert adding.folders == [Path(name).resolve() for name in ("d", "far", "near")]
+
+
 def test_many_files_go_in_by_few_calls(add: Any, catalog: Shelf) -> None:
     for number in range(250):
         put(f"d/f{number:03}.bed")
@@ -168,9 +214,9 @@ def test_a_folder_the_service_may_not_read_is_named_once(add: Any, catalog: Shel
     ("option", "value", "words"),
     [
         ("--id", "a/b", "no '/' and no '..'"),
-        ("--id", "a b", "local_id"),
-        ("--id", "..", "local_id"),
-        ("--dcc", "4dn/x", "dcc: 1 to 64 letters"),
+        ("--id", "a b", "--id 'a b': 1 to 255 letters"),
+        ("--id", "..", "--id '..': 1 to 255 letters"),
+        ("--dcc", "4dn/x", "--dcc '4dn/x': 1 to 64 letters"),
     ],
 )
 def test_an_id_that_no_file_can_have_is_refused_before_the_service_is_asked(

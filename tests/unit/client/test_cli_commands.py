@@ -14,6 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from gooseherd.cli import app
+from gooseherd.cli.add import make
+from gooseherd.client import GooseherdClient
+from gooseherd.domain.source import WEAK_NOTE
 
 CONTENT = b"sorted bytes"
 ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
@@ -172,6 +175,39 @@ def test_wrong_usage_is_two_and_says_what_is_right(gooseherd: Any, arguments: tu
 def test_bytes_and_json_do_not_share_standard_output(gooseherd: Any) -> None:
     result = gooseherd("get", "d/f", "--json", "-o", "-")
     assert (result.exit_code, "standard output" in json.loads(result.stdout)["error"]["detail"]) == (2, True)
+
+
+def test_a_pattern_is_no_name_and_the_way_to_many_files_is_said(gooseherd: Any, service: Any) -> None:
+    result = gooseherd("prepare", "d/*")
+    assert (result.exit_code, service.asked) == (2, [])
+    assert "'d/*' is no name of a file" in result.stderr
+    assert "gooseherd prepare --dcc NAME" in result.stderr
+
+
+def test_of_a_service_here_without_its_key_the_state_folder_is_spoken_of(
+    gooseherd: Any, service: Any, reply: Any
+) -> None:
+    problem = {"type": "/problems/admin-key-required", "title": "No", "detail": "this needs the admin key"}
+    service.on("GET /files", reply(401, problem, PROBLEM))
+    assert "GOOSEHERD_STATE_DIR" in gooseherd("files", "ls").stderr
+    assert "GOOSEHERD_STATE_DIR" in json.loads(gooseherd("files", "ls", "--json").stdout)["error"]["hint"]
+    # Whoever has a key has chosen it.
+    assert "GOOSEHERD_STATE_DIR" not in gooseherd("files", "ls", "--key", "k").stderr
+
+
+def test_what_was_made_just_now_is_not_called_ready_before(
+    service: Any, reply: Any, client: GooseherdClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that was asked for ahead may have ended before the file's turn."""
+    there = reply(200, CONTENT, {"ETag": ETAG})
+    service.on("GET /data/d/f", reply(202, {}, {"Location": "/jobs/j1", "Retry-After": "1"}), there)
+    service.on("GET /data/d/g", there)
+    done = {"job_id": "j1", "status": "completed", "notes": [WEAK_NOTE, "2 records were dropped"]}
+    service.on("GET /jobs/j1", reply(200, done))
+    assert make(client, [("d", "f"), ("d", "g")], as_json=False) == 0
+    assert capsys.readouterr().err == (
+        "d/f is ready\nnote: 2 records were dropped\nd/g is ready (it was already)\n"
+    )
 
 
 def test_nobody_at_the_address_is_three(gooseherd: Any) -> None:

@@ -44,17 +44,21 @@ def test_every_file_name_gives_an_id_the_catalog_takes(filename: str) -> None:
     [
         *("local/reads", "/data/local/reads", "http://host:1/index/local/reads", "data/local/reads"),
         *("http://host:1/files/local/reads/", "http://host:1/files/local/reads/reads.bam"),
+        *("LOCAL/reads", "http://host:1/data/local/%72eads"),
     ],
 )
 def test_a_file_can_be_named_by_its_name_or_its_url(name: str) -> None:
     assert split_name(name) == ("local", "reads")
 
 
-@pytest.mark.parametrize("name", ["reads", "a/b/c", "/", "local/", "http://host/jobs"])
+@pytest.mark.parametrize(
+    "name", ["reads", "a/b/c", "/", "local/", "local/*", "./reads.bam", "http://host/jobs"]
+)
 def test_what_names_no_file_is_a_usage_error(name: str) -> None:
     with pytest.raises(CommandError) as stop:
         split_name(name)
     assert stop.value.code is Exit.USAGE
+    assert "write DCC/ID" in stop.value.message
 
 
 @pytest.mark.parametrize("text", ["abc", "/jobs/abc", "http://h/jobs/abc/", "http://h/jobs/abc/events"])
