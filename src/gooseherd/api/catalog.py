@@ -21,6 +21,8 @@ REMEMBERED_SECONDS: Final = 2.0
 """A browser's view asks 14 to 130 ranges of the same few files within seconds; a withdrawn
 file may be served this much longer by another process than the one that withdrew it."""
 REMEMBERED_ENTRIES: Final = 4096
+JUST_READ_SECONDS: Final = 1.0
+"""For whoever keeps the answer by himself for some time."""
 _READ_AHEAD_SECONDS: Final = 1.0
 """An entry that is in use is read again so long before it is forgotten: else all its readers would wait for
 the store at the same moment, every two seconds."""
@@ -129,9 +131,15 @@ class Catalog:
             self._read(ids)
         return known.entry
 
-    async def read_again(self, ids: _Ids) -> SourceFile | None:
-        """The entry as it is remembered, or else as it is stored; None: there is none."""
-        return self.remembered(ids) or await asyncio.shield(self._read(ids))
+    def was_just_read(self, ids: _Ids) -> bool:
+        """Whether what is remembered was read within the last second."""
+        known = self._known.get(ids)
+        return known is not None and self._clock() < known.until - REMEMBERED_SECONDS + JUST_READ_SECONDS
+
+    async def read_just_now(self, ids: _Ids) -> None:
+        """Remember the entry as it is stored, unless that was just read. Raises StoreUnavailable."""
+        if not self.was_just_read(ids):
+            await asyncio.shield(self._read(ids))
 
     async def servable(self, dcc: str, local_id: str, visible: Visibility) -> SourceFile:
         """The entry, if its bytes may leave.

@@ -24,7 +24,7 @@ from gooseherd.api.allowances import ByteBudget
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.conditional import fixed_headers
 from gooseherd.api.dependencies import Dependencies
-from gooseherd.api.file_lookups import EMPTY, KEPT, NO_FILE, NOT_KEPT, is_lookup, lookup_lines
+from gooseherd.api.file_lookups import EMPTY, FOR_A_MOMENT, KEPT, NO_FILE, NOT_KEPT, is_lookup, lookup_lines
 from gooseherd.api.middleware import REQUEST_ID
 from gooseherd.api.origins import Origins
 from gooseherd.api.part_response import BY_NGINX, FROM_DISK, accel_headers
@@ -148,7 +148,7 @@ class PublishedParts:
             header_lines([*accel_headers(part, cache_control, partial=True), _NOSNIFF])
             if self.by_nginx
             else b"",
-            lookup_lines(part, cache_control) if self._looked_up else NO_FILE,
+            lookup_lines(part, cache_control) if self._looked_up else NO_FILE + FOR_A_MOMENT,
             lines,
             b"/%d\r\n" % part.size,
             telemetry.tally(scope["gooseherd.route"], "206", FROM_DISK[part.kind]),
@@ -166,16 +166,16 @@ class PublishedParts:
         found = self._found.get(_address(scope))
         if found is None or self._dependencies.holds.stopped:
             return NOT_KEPT, NO_FILE + EMPTY
-        if not self._is_there(found):
+        if not (self._catalog.was_just_read(found.ids) and self._is_there(found)):
             return None
-        return KEPT, found.lookup if self._origins.are_alike else NO_FILE
+        return KEPT, found.lookup if self._origins.are_alike else NO_FILE + FOR_A_MOMENT
 
     async def looked_up_anew(self, scope: Scope) -> tuple[int, bytes]:
-        """The same, once the entry was read: nginx asks when it is just no longer remembered."""
+        """The same, once the entry was read: what nginx keeps begins with what is stored now."""
         found = self._found.get(_address(scope))
         if found is not None:
             with suppress(StoreUnavailable):  # the client's own request is answered why
-                await self._catalog.read_again(found.ids)
+                await self._catalog.read_just_now(found.ids)
         return self.looked_up(scope) or (NOT_KEPT, NO_FILE + EMPTY)
 
     def answered(self, scope: Scope, respond: Respond) -> bool:

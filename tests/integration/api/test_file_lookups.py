@@ -65,6 +65,24 @@ async def test_a_file_that_is_no_longer_public_is_not_named(asked):
     assert await told() == (200, "-")
 
 
+async def test_nginx_is_told_of_nothing_that_was_read_more_than_a_second_ago(asked):
+    """It keeps the answer for up to three seconds, and a file that is not public is sent for four at most."""
+    town, entry, now, told = asked
+    await town.files.put([replace(entry, access_level=AccessLevel.PROTECTED)])  # by another process
+    now[0] = 0.9
+    assert (await told())[0] == 204
+    now[0] = 1.0
+    assert await told() == (200, "-")
+
+
+async def test_what_nginx_keeps_it_keeps_for_a_moment_and_clients_get_their_own_lifetime(asked):
+    town, entry, _, _ = asked
+    answer = await town.http.get(f"/data/{entry.name}", headers=ASKS)
+    direct = await town.http.get(f"/data/{entry.name}", headers=RANGE)
+    assert answer.headers["cache-control"] == "max-age=1, stale-while-revalidate=1"
+    assert answer.headers["x-artifact-cache-control"] == direct.headers["cache-control"]
+
+
 async def test_a_file_is_not_named_while_the_store_does_not_answer(asked, monkeypatch):
     town, _, now, told = asked
 
