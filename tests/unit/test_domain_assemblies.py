@@ -63,3 +63,27 @@ def test_each_known_assembly_is_recognized_by_its_own_sequences() -> None:
         assert assembly_name(assembly_of(sequences) or "") == name
     assert sequences_of("hg99") is None
     assert sequences_of("GRCh38.p14") == sequences_of("hg38")
+
+
+RHESUS = {"chr1": 223616942, "chr2": 196197964, "chr3": 185288947, "chr4": 169963040, "chr5": 187317192}
+DM3 = {"chr2L": 23011544, "chr2R": 21146708, "chr3L": 24543557, "chr3R": 27905053, "chrX": 22422827}
+COW = {"chr1": 158534110, "chr19": 63449741, "chr29": 51098607}
+
+
+def test_another_genome_is_not_taken_for_one_with_longer_chromosomes() -> None:
+    for lengths in (RHESUS, DM3, COW):
+        ends = [Contig(name, length - 1000) for name, length in lengths.items()]
+        assert assembly_of(ends, measured=True) is None
+        assert not any("." in name for others in aliases(ends, measured=True).values() for name in others)
+
+
+def test_last_records_near_the_ends_of_chromosomes_tell_the_assembly() -> None:
+    for name in ("hg38", "hg19", "dm6", "ce11"):
+        ends = [Contig(c.name, (c.length or 0) - 2000) for c in sequences_of(name) or ()]
+        assert assembly_of(ends, measured=True) == name
+
+
+def test_a_mitochondrion_of_another_length_does_not_make_it_another_assembly() -> None:
+    hg19 = [c for c in sequences_of("hg19") or () if c.name != "chrM"]
+    assert assembly_of([*hg19, Contig("chrM", 16569)]) == "hg19"
+    assert assembly_of([Contig("chrM", 16571), Contig("chr1", 200_000), Contig("chr2", 9)]) is None

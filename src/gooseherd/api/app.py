@@ -88,7 +88,7 @@ def create_app(dependencies: Dependencies) -> ASGIApp:
         file_routes(dependencies, catalog, names),
         upload_routes(dependencies),
         name_routes(dependencies, catalog, names),
-        track_routes(dependencies, catalog, names),
+        track_routes(dependencies, catalog, names, callers),
         htsget_routes(dependencies),
         search_routes(dependencies, catalog, describing, retries),
         fleet_routes(dependencies),

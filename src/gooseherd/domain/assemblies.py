@@ -244,6 +244,13 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {
     "r64-1-1": "saccer3",
 }
 _PATCH: Final = re.compile(r"(?:\.p\d+|v\d+(?:\.\d+)*)$")
+_NUMBERED: Final = re.compile(r"(?:chr)?\d{1,3}")
+_CHROMOSOME: Final = re.compile(r"(?:chr)?(?:\d{1,2}[LR]?|[IVX]+|Y|MT?)")
+"""What many assemblies call one of theirs; accessions belong to one."""
+_REACHED: Final = 0.9
+"""Of a chromosome's length: where the last of many records ends. Relatives have others."""
+_MITOCHONDRIA: Final = frozenset({"chrM", "MT", "M"})
+"""Files on one assembly have several of them, such as those of hg19."""
 
 
 class _Assembly:
@@ -261,6 +268,13 @@ class _Assembly:
             return length >= 0
         return contig.length <= length if measured else contig.length == length
 
+    def contradicts(self, contig: Contig, *, measured: bool) -> bool:
+        """Whether a file of this assembly cannot have that sequence."""
+        if contig.name not in self.names:
+            # Lengths that are measured fit many a genome with shorter chromosomes; these have other numbers.
+            return measured and _NUMBERED.fullmatch(contig.name) is not None
+        return contig.name not in _MITOCHONDRIA and not self.has(contig, measured=measured)
+
 
 def aliases(contigs: Sequence[Contig], *, measured: bool = False) -> Mapping[str, tuple[str, ...]]:
     """The other names of each of these sequences that is known; those that are not known are left out.
@@ -270,6 +284,7 @@ def aliases(contigs: Sequence[Contig], *, measured: bool = False) -> Mapping[str
     that are `measured` are ends of last records: the sequence has that many bases or more.
     """
     best = _fitting(contigs, measured=measured)
+    sure = not measured or _is_reached(contigs, best)
     found = {}
     for contig in contigs:
         lists = [
@@ -277,7 +292,9 @@ def aliases(contigs: Sequence[Contig], *, measured: bool = False) -> Mapping[str
         ]
         if lists:
             agreed = [name for name in lists[0] if all(name in other for other in lists[1:])]
-            if others := tuple(name for name in agreed if name != contig.name):
+            if others := tuple(
+                name for name in agreed if name != contig.name and (sure or _CHROMOSOME.fullmatch(name))
+            ):
                 found[contig.name] = others
     return found
 
@@ -301,7 +318,17 @@ def fitting_assemblies(contigs: Sequence[Contig]) -> frozenset[str]:
 def assembly_of(contigs: Sequence[Contig], *, measured: bool = False) -> str | None:
     """The assembly that these sequences are of, as UCSC calls it; None when none or several fit alike."""
     best = _fitting(contigs, measured=measured)
-    return best[0].called if len(best) == 1 else None
+    sure = not measured or _is_reached(contigs, best)
+    return best[0].called if len(best) == 1 and sure else None
+
+
+def length_in(assembly: str | None, name: str) -> int | None:
+    """How long the sequence is that has this name, in whatever spelling, in an assembly of the table."""
+    wanted = assembly_name(assembly or "")
+    for known in _assemblies():
+        if assembly_name(known.called) == wanted and name in known.names:
+            return known.names[name][0]
+    return None
 
 
 def sequences_of(assembly: str) -> Sequence[Contig] | None:
@@ -311,16 +338,35 @@ def sequences_of(assembly: str) -> Sequence[Contig] | None:
 
 
 def _fitting(contigs: Sequence[Contig], *, measured: bool) -> list[_Assembly]:
-    counted = [
-        (sum(known.has(contig, measured=measured) for contig in contigs), known) for known in _assemblies()
-    ]
-    most = max(count for count, _ in counted)
-    return [known for count, known in counted if count == most] if most else []
+    """Those that have most of the sequences.
+
+    One exact length is hardly chance, so a few others may differ. That a last record ends within a
+    chromosome says little: one that ends behind it says that the file is of something else.
+    """
+    counted = []
+    for known in _assemblies():
+        count = sum(known.has(contig, measured=measured) for contig in contigs)
+        against = sum(known.contradicts(contig, measured=measured) for contig in contigs)
+        if count > against and not (measured and against):
+            counted.append((count, known))
+    most = max((count for count, _ in counted), default=0)
+    return [known for count, known in counted if count == most]
 
 
 @cache
 def _assemblies() -> tuple[_Assembly, ...]:
     return tuple(_read(_TABLE))
+
+
+def _is_reached(contigs: Sequence[Contig], fitting: Sequence[_Assembly]) -> bool:
+    """Whether most of the last records are near the ends of sequences: only then lengths say something."""
+    near = far = 0
+    for contig in contigs:
+        lengths = [known.names[contig.name][0] for known in fitting if contig.name in known.names]
+        if lengths and contig.length is not None:
+            reached = contig.length >= _REACHED * max(lengths)
+            near, far = near + reached, far + (not reached)
+    return near > far
 
 
 def _read(table: str) -> Iterator[_Assembly]:

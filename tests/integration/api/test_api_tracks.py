@@ -8,8 +8,11 @@ import pytest
 
 from gooseherd.domain.artifact import Kind
 from gooseherd.domain.contig import Contig
+from gooseherd.domain.failures import Reason
 
 pytestmark = pytest.mark.integration
+
+ADMIN = {"X-API-Key": "the-admin-key"}
 
 HG38 = (Contig("chr1", 248956422), Contig("chr2", 242193529))
 
@@ -153,3 +156,95 @@ async def test_lengths_of_sequences_are_a_text_for_viewers_too(town):
     assert answer.text == "chr1\t248956422\nchr2\t242193529\n"
     index = (await told(town, f"/files/{entry.name}/")).json()["names"]
     assert {Kind(name["kind"]) for name in index} >= {Kind.DATA, Kind.INDEX}
+
+
+async def test_what_is_not_public_is_told_with_what_opens_it(town):
+    """A viewer sends no key of its own."""
+    entry = await made(town, dcc="closed", data_access_level="protected")
+    other = await made(town, dcc="closed", data_access_level="protected")
+    public = await made(town)
+    files = ",".join(one.name for one in (public, entry, other))
+    answer = await town.http.get("/tracks", params={"files": files, "viewer": "igv"}, headers=ADMIN)
+    view = answer.json()
+    assert any("download token" in note for note in view["notes"])
+    of_public, *of_others = (track for track in view["spec"]["tracks"] if track["type"] == "alignment")
+    assert "token" not in of_public["url"]
+    for track in of_others:
+        for url in (track["url"], track["indexURL"]):
+            assert (await town.http.get(url)).status_code == 200
+    tokens = {track["url"].partition("token=")[2] for track in of_others}
+    assert len(tokens) == 2
+    # It opens this file and no other one.
+    stolen = of_others[1]["url"].replace(*sorted(tokens, key=of_others[1]["url"].find, reverse=True))
+    assert (await town.http.get(stolen)).status_code == 404
+    sizes = await town.http.get(view["spec"]["reference"]["fastaURL"])
+    assert sizes.text.startswith("chr1\t248956422\n")
+    hub = await town.http.get("/hub.txt", params={"files": entry.name}, headers=ADMIN)
+    assert "?token=" in hub.text
+    # Who came with a token gets that one again.
+    token = tokens.pop()
+    for one in (entry, other):
+        again = await town.http.get(f"/files/{one.name}/tracks", params={"viewer": "igv", "token": token})
+        assert again.status_code in (200, 404)
+        if again.status_code == 200:
+            assert again.text.count(token) >= 3
+            assert again.json()["notes"] == []
+
+
+async def test_a_file_that_cannot_be_made_is_told_with_the_reason(town):
+    entry = await town.register()
+    waiting = await town.register()
+    job = (await town.http.get(f"/data/{entry.name}")).json()["job_id"]
+    await town.fail(await town.run(job), Reason.SOURCE_INVALID, "the header is missing")
+    odd = await town.register(filename="x.cram", file_format="cram")
+    files = ",".join(one.name for one in (waiting, entry, odd))
+    notes = (await told(town, "/tracks", files=files, assembly="hg38")).json()["notes"]
+    assert [note.partition(":")[0] for note in notes] == [odd.name, entry.name]
+    assert notes[1].endswith("the header is missing")
+
+
+async def test_a_search_with_more_than_a_view_has_says_so_and_goes_on(town):
+    numbers = range(103)
+    for number in numbers:
+        await town.register(dcc="many", local_id=f"x{number:03}", filename=f"x{number}.bam")
+    first = (await told(town, "/hub.txt", dcc="many", assembly="hg38")).text
+    assert first.count("\ntrack ") == 100
+    (note,) = (line for line in first.splitlines() if line.startswith("#"))
+    after = note.rpartition("after=")[2]
+    rest = (await told(town, "/hub.txt", dcc="many", assembly="hg38", after=after)).text
+    assert rest.count("\ntrack ") == 3
+    assert "#" not in rest
+
+
+async def test_a_sequence_that_no_file_has_is_told(town):
+    entry = await made(town)
+    view = (await told(town, "/tracks", files=entry.name, at="chr77:1-9")).json()
+    assert "no file here has a sequence chr77" in view["notes"][0]
+
+
+async def test_files_with_other_names_of_sequences_are_told_of_them(town):
+    entry = await made(town)
+    other = await town.register()
+    await town.publish(other, b"bytes", contigs=[Contig("1", 248956422), Contig("2", 242193529)])
+    files = f"{entry.name},{other.name}"
+    session = (await told(town, "/tracks/igv.json", files=files, at="2:5-9")).json()
+    assert session["locus"] == "chr2:5-9"
+    aliases = await town.http.get(session["reference"]["aliasURL"])
+    assert aliases.text == "chr1\t1\nchr2\t2\n"
+    sizes = (await told(town, "/tracks/chrom.sizes", files=files)).text
+    assert [line.split()[0] for line in sizes.splitlines()][:2] == ["chr1", "chr2"]
+    assert "\n1\t" not in sizes
+
+
+async def test_a_bigwig_is_one_whatever_it_is_called(town):
+    entry = await town.register(filename="coverage.bed", file_format="bigwig")
+    view = (await told(town, "/tracks", files=entry.name)).json()
+    assert view["spec"]["tracks"][0]["format"] == "bigwig"
+
+
+async def test_a_sequence_whose_name_looks_like_a_place_is_asked_for_again_as_it_was(town):
+    entry = await town.register()
+    await town.publish(entry, b"bytes", contigs=[Contig("HLA:01", 50), Contig("chr1", 10)])
+    session = (await told(town, "/tracks/igv.json", files=entry.name, at="{HLA:01}")).json()
+    assert session["locus"] == "HLA:01:1-50"
+    assert "at=%7BHLA:01%7D" in session["reference"]["fastaURL"]

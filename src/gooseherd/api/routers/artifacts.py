@@ -18,14 +18,13 @@ from gooseherd.api.openapi import routes_under
 from gooseherd.api.problems import NotYetPublished
 from gooseherd.api.request_context import RequestContext
 from gooseherd.api.route_parameters import CurrentRequest, problems
-from gooseherd.api.tracks.selecting import contigs_of
+from gooseherd.api.tracks.sequences import are_measured, contigs_of
 from gooseherd.api.upstream import upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.assemblies import aliases
 from gooseherd.domain.contig import Contig
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
-from gooseherd.domain.formats import DECLARES_LENGTHS
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports.store import JobStore
 from gooseherd.domain.source import SourceFile
@@ -87,7 +86,7 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
         if form == "chromsizes":
             lines = (f"{contig.name}\t{contig.length}\n" for contig in found if contig.length)
             return PlainTextResponse("".join(lines))
-        measured = entry.file_format not in DECLARES_LENGTHS
+        measured = await asyncio.to_thread(are_measured, found, entry.file_format)
         named = await asyncio.to_thread(aliases, found, measured=measured)
         return Contigs(
             contigs=[(contig.name, contig.length) for contig in found],

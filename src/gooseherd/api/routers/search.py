@@ -28,6 +28,7 @@ from gooseherd.api.request_context import RequestContext
 from gooseherd.api.request_options import options_of
 from gooseherd.api.retries import Retries
 from gooseherd.api.route_parameters import CurrentRequest, problems
+from gooseherd.api.tracks.sequences import are_measured
 from gooseherd.control.submission import Submissions
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest
@@ -41,7 +42,7 @@ from gooseherd.domain.errors import (
     Rejected,
     UnsupportedFormat,
 )
-from gooseherd.domain.formats import DECLARES_LENGTHS, Format
+from gooseherd.domain.formats import Format
 from gooseherd.domain.job import Job
 from gooseherd.domain.keys import Recipe
 from gooseherd.domain.ports.store import FileQuery
@@ -252,7 +253,7 @@ class _Searching:
         manifest = await submissions.published(entry, submissions.recipe(entry, Kind.DATA))
         if manifest is None:
             return False
-        measured = entry.file_format not in DECLARES_LENGTHS
+        measured = await asyncio.to_thread(are_measured, manifest.contigs, entry.file_format)
         own = await asyncio.to_thread(assembly_of, manifest.contigs, measured=measured)
         return own is not None and own == assembly_of(sequences_of(assembly) or ())
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from gooseherd.api.callers import Callers
 from gooseherd.api.catalog import Catalog
 from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.models.tracks import TrackView, ViewerWord
@@ -17,6 +18,7 @@ from gooseherd.api.route_parameters import CurrentRequest, problems
 from gooseherd.api.tracks.gosling import gosling
 from gooseherd.api.tracks.igv import igv
 from gooseherd.api.tracks.jbrowse import jbrowse
+from gooseherd.api.tracks.linking import Linking
 from gooseherd.api.tracks.programs import python, shell
 from gooseherd.api.tracks.selecting import MOST_FILES_SHOWN, Selecting, ViewRequest
 from gooseherd.api.tracks.selection import Selection
@@ -34,17 +36,17 @@ _VIEWERS: Final = {
     "shell": shell,
     "python": python,
 }
+_DOCUMENTS: Final = ("igv.json", "jbrowse.json", "gosling.json", "hub.txt", "chrom.sizes", "chrom.aliases")
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 """What is ready changes, and an index may get another name."""
 
 
-def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> APIRouter:
+def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names, callers: Callers) -> APIRouter:
     """The routes under /tracks, and /hub.txt."""
     router = routes_under("tracks")
-    selecting = Selecting(dependencies.submissions, catalog, names)
+    selecting = Selecting(dependencies, catalog, names)
 
     def shown(
-        context: CurrentRequest,
         at: Annotated[
             str | None, Query(max_length=200, description="The first view: chr7:1,000-2,000.")
         ] = None,
@@ -53,11 +55,12 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
         ] = None,
         assembly: Annotated[str | None, Query(max_length=50, description="Such as hg38.")] = None,
     ) -> ViewRequest:
-        return ViewRequest(context.caller.visible, region=at, reference=reference, assembly=assembly)
+        return ViewRequest(region=at, reference=reference, assembly=assembly)
 
     Shown = Annotated[ViewRequest, Depends(shown)]  # noqa: N806 - a type
 
     def selected(
+        context: CurrentRequest,
         where: Shown,
         files: Annotated[
             str | None, Query(max_length=12_000, description="DCC/ID, several with commas between.")
@@ -65,6 +68,9 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
         q: Annotated[str | None, Query(max_length=200, description="Or a search, as in /files.")] = None,
         dcc: Annotated[str | None, Query(max_length=64)] = None,
         file_format: Annotated[str | None, Query(alias="format", max_length=100)] = None,
+        after: Annotated[
+            str | None, Query(max_length=8192, description="The files behind that one, as in /files.")
+        ] = None,
     ) -> ViewRequest:
         if files:
             return replace(where, files=[name for name in files.split(",") if name])
@@ -80,7 +86,8 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
             text=q or None,
             file_format=wanted,
             limit=MOST_FILES_SHOWN,
-            visible=where.visible,
+            after=after,
+            visible=context.caller.visible,
         )
         return replace(where, query=query)
 
@@ -92,12 +99,12 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
     ) -> TrackView:
         """What to copy so that a viewer draws this file. Starts nothing: the viewer's own requests do."""
         wanted = replace(where, files=[f"{dcc}/{local_id}"])
-        return _view(viewer, await selecting.selection(wanted, context.link))
+        return _view(viewer, await selecting.selection(wanted, Linking(context, callers)))
 
     @router.get("/tracks", responses=problems(401, 404, 410, 422, 503))
     async def tracks(context: CurrentRequest, wanted: Selected, viewer: ViewerWord = "igv") -> TrackView:
         """The same for several files in one view."""
-        return _view(viewer, await selecting.selection(wanted, context.link))
+        return _view(viewer, await selecting.selection(wanted, Linking(context, callers)))
 
     @router.get(
         "/tracks/{document}",
@@ -109,14 +116,18 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
     )
     async def document(context: CurrentRequest, document: str, wanted: Selected) -> Response:
         """As a document for a viewer to open: `igv.json` (a session), `jbrowse.json` (a config.json),
-        `gosling.json`, `hub.txt`, or the lengths of the sequences, `chrom.sizes`.
+        `gosling.json`, `hub.txt`, the lengths of the sequences, `chrom.sizes`, or what else files call them,
+        `chrom.aliases`.
         """
         name, _, suffix = document.partition(".")
-        if document not in ("igv.json", "jbrowse.json", "gosling.json", "hub.txt", "chrom.sizes"):
+        if document not in _DOCUMENTS:
             raise NotFound("document", document)
-        selection = await selecting.selection(wanted, context.link)
+        selection = await selecting.selection(wanted, Linking(context, callers))
         if document == "chrom.sizes":
             lines = (f"{contig}\t{length}\n" for contig, length in selection.sizes)
+            return PlainTextResponse("".join(lines), headers=_NO_STORE)
+        if document == "chrom.aliases":
+            lines = ("\t".join((name, *others)) + "\n" for name, others in selection.aliases.items())
             return PlainTextResponse("".join(lines), headers=_NO_STORE)
         if suffix == "txt":
             return PlainTextResponse(ucsc(selection).text, headers=_NO_STORE)
@@ -125,7 +136,7 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
     @router.get("/hub.txt", response_class=PlainTextResponse, responses=problems(401, 404, 410, 422, 503))
     async def hub(context: CurrentRequest, wanted: Selected) -> Response:
         """A track hub for UCSC's Genome Browser, in one file."""
-        selection = await selecting.selection(wanted, context.link)
+        selection = await selecting.selection(wanted, Linking(context, callers))
         return PlainTextResponse(ucsc(selection).text, headers=_NO_STORE)
 
     return router
@@ -133,4 +144,6 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names) -> 
 
 def _view(viewer: ViewerWord, selection: Selection) -> TrackView:
     snippet = _VIEWERS[viewer](selection)
-    return TrackView(viewer=viewer, text=snippet.text, spec=snippet.spec, notes=snippet.notes)
+    return TrackView(
+        viewer=viewer, text=snippet.text, spec=snippet.spec, notes=[*selection.notes, *snippet.notes]
+    )

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from gooseherd.api.tracks.selection import BED_LIKE, GFF_LIKE, Json, Selection, ServedFile, Snippet
+from gooseherd.api.tracks.selection import (
+    BED_LIKE,
+    GFF_LIKE,
+    NOTHING_KNOWN,
+    Json,
+    Selection,
+    ServedFile,
+    Snippet,
+)
 from gooseherd.domain import formats
 
 _WIDTH, _HEIGHT = 800, 80
@@ -19,13 +27,20 @@ def gosling(selection: Selection) -> Snippet:
     notes = []
     tracks = []
     for file in selection.drawn:
-        if file.index_type == "csi":
-            notes.append(f"{file.name}: Gosling reads no .csi index; only its density is drawn")
-        track = _track(file)
-        if track is None:
-            notes.append(f"{file.name}: Gosling draws no {file.format.name}")
-        else:
+        records = _records(file) if file.index_type != "csi" else None
+        if records is None:
+            what = "reads no .csi index" if file.index_type == "csi" else f"draws no {file.format.name}"
+            rest = "; only its density is drawn" if file.density is not None else ""
+            notes.append(f"{file.name}: Gosling {what}{rest}")
+        track = _track(file, records)
+        if track is not None:
             tracks.append(track)
+            if file.own_names and not _renames(file):
+                name, own = next(iter(file.own_names.items()))
+                notes.append(
+                    f"{file.name}: nothing is drawn, for Gosling knows no other names of sequences, "
+                    f"and this file calls {name} {own}"
+                )
             if file.format in (formats.CSV, formats.TSV):
                 notes.append(f"{file.name}: name its columns in chromosomeField and genomicFields")
     spec: Json = {"layout": "linear", "spacing": 20, "tracks": tracks}
@@ -34,19 +49,16 @@ def gosling(selection: Selection) -> Snippet:
     elif selection.is_known:
         spec = {"assembly": selection.assembly, **spec}
     else:
-        notes.append(
-            "nothing is known of the sequences yet: ask again when a file is ready, or name an assembly"
-        )
+        notes.append(NOTHING_KNOWN)
     if (place := selection.place) is not None:
         spec["xDomain"] = {"chromosome": place[0], "interval": [place[1], place[2]]}
     return Snippet(json.dumps(spec, indent=2), spec, notes)
 
 
-def _track(file: ServedFile) -> Json | None:
+def _track(file: ServedFile, records: Json | None) -> Json | None:
     """The records in a close view, how many there are where in a wide one."""
     size: Json = {"title": file.title, "width": _WIDTH, "height": _HEIGHT}
-    records = _records(file) if file.index_type != "csi" else None
-    if file.density is None or (records is None and file.index_type != "csi"):
+    if file.density is None:
         return None if records is None else {**size, **records}
     density = _signal(file.density, "count", "sum")
     if records is None:
@@ -95,6 +107,15 @@ def _records(file: ServedFile) -> Json | None:
         "stroke": _COLOR,
         "strokeWidth": {"value": 0.5},
     }
+
+
+def _renames(file: ServedFile) -> bool:
+    """Whether Gosling finds its sequences: in a BAM it looks for 1 as well as for chr1."""
+    by_prefix = all(
+        {name, own} == {own, f"chr{own}"} or {name, own} == {name, f"chr{name}"}
+        for name, own in file.own_names.items()
+    )
+    return file.format is formats.BAM and by_prefix
 
 
 def _kind(file: ServedFile) -> tuple[str, str, str] | None:

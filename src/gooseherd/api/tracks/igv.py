@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from gooseherd.api.tracks.selection import BED_LIKE, GFF_LIKE, Json, Selection, ServedFile, Snippet
+from gooseherd.api.tracks.selection import (
+    BED_LIKE,
+    GFF_LIKE,
+    NOTHING_KNOWN,
+    Json,
+    Selection,
+    ServedFile,
+    Snippet,
+)
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
 
 _COLOR: Final = "#4C78A8"
-_OWN_FORMAT: Final = {formats.NARROWPEAK: "narrowpeak", formats.BROADPEAK: "broadpeak"}
+_OWN_FORMAT: Final = {
+    formats.NARROWPEAK: "narrowpeak",
+    formats.BROADPEAK: "broadpeak",
+    formats.GAPPEDPEAK: "gappedpeak",
+}
 
 
 def igv(selection: Selection) -> Snippet:
@@ -25,10 +37,10 @@ def igv(selection: Selection) -> Snippet:
     spec: Json = {"tracks": tracks}
     reference = _reference(selection)
     if reference is None:
-        notes.append(
-            "nothing is known of the sequences yet: ask again when a file is ready, or name an assembly"
-        )
+        notes.append(NOTHING_KNOWN)
     else:
+        if selection.aliases_url is not None:
+            reference["aliasURL"] = selection.aliases_url
         spec = {"reference": reference, **({"locus": selection.locus} if selection.locus else {}), **spec}
     if selection.search_url is not None:
         spec["search"] = {
@@ -82,6 +94,8 @@ def _records(file: ServedFile) -> Json | None:
         return {"type": "annotation", "format": _OWN_FORMAT.get(file.format, "bed"), **index}
     if file.format in (formats.BEDPE, formats.INTERACT):
         return {"type": "interact", "format": file.format.name, **index}
+    if file.format is formats.HIC:
+        return {"type": "interact", "format": "hic"}
     if file.format is formats.BIGWIG:
         return {"type": "wig", "format": "bigwig", "color": _COLOR}
     if file.format is formats.BIGBED:

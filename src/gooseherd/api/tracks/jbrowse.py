@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
-from gooseherd.api.tracks.selection import BED_LIKE, GFF_LIKE, Json, Selection, ServedFile, Snippet
+from gooseherd.api.tracks.selection import (
+    BED_LIKE,
+    GFF_LIKE,
+    NOTHING_KNOWN,
+    Json,
+    Selection,
+    ServedFile,
+    Snippet,
+)
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind
 
@@ -18,29 +27,26 @@ def jbrowse(selection: Selection) -> Snippet:
     tracks = []
     for file in selection.drawn:
         found = _tracks(file, selection.assembly)
-        if not found:
-            notes.append(f"{file.name}: JBrowse draws no {file.format.name} of these addresses")
+        if _adapter(file) is None:
+            rest = "; only its density is drawn" if found else ""
+            notes.append(f"{file.name}: JBrowse draws no {file.format.name} of these addresses{rest}")
         tracks += found
     sequence = _sequence(selection)
     if sequence is None:
-        notes.append(
-            "nothing is known of the sequences yet: ask again when a file is ready, or name an assembly"
-        )
+        notes.append(NOTHING_KNOWN)
         spec: Json = {"assemblies": [], "tracks": tracks}
     else:
-        spec = {
-            "assemblies": [
-                {
-                    "name": selection.assembly,
-                    "sequence": {
-                        "type": "ReferenceSequenceTrack",
-                        "trackId": f"{selection.assembly}-sequence",
-                        "adapter": sequence,
-                    },
-                }
-            ],
-            "tracks": tracks,
+        assembly: Json = {
+            "name": selection.assembly,
+            "sequence": {
+                "type": "ReferenceSequenceTrack",
+                "trackId": f"{selection.assembly}-sequence",
+                "adapter": sequence,
+            },
         }
+        if selection.aliases:
+            assembly["refNameAliases"] = {"adapter": _aliases(selection.aliases)}
+        spec = {"assemblies": [assembly], "tracks": tracks}
         if searched := [_names(file, selection.assembly) for file in selection.drawn if file.has_names]:
             spec["aggregateTextSearchAdapters"] = searched
         if session := _session(selection, tracks):
@@ -51,10 +57,20 @@ def jbrowse(selection: Selection) -> Snippet:
 def _names(file: ServedFile, assembly: str) -> Json:
     return {
         "type": "TrixTextSearchAdapter",
-        "textSearchAdapterId": f"{file.name}-names",
+        "textSearchAdapterId": f"{file.name}/names",
         "ixFilePath": _at(file.urls[Kind.NAMES]),
         "ixxFilePath": _at(file.urls[Kind.NAMES_INDEX]),
         "assemblyNames": [assembly],
+    }
+
+
+def _aliases(aliases: Mapping[str, Sequence[str]]) -> Json:
+    return {
+        "type": "FromConfigAdapter",
+        "features": [
+            {"refName": name, "uniqueId": f"names-of-{name}", "aliases": list(others)}
+            for name, others in aliases.items()
+        ],
     }
 
 
@@ -85,34 +101,33 @@ def _session(selection: Selection, tracks: list[Json]) -> Json | None:
         return None
     contig, start, end = place
     bases_per_pixel = max(end - start, 1) / _PIXELS
-    return {
-        "name": "gooseherd",
-        "view": {
-            "id": "linearGenomeView",
-            "type": "LinearGenomeView",
-            "bpPerPx": bases_per_pixel,
-            "offsetPx": round(start / bases_per_pixel),
-            "displayedRegions": [
-                {"refName": contig, "start": 0, "end": length, "assemblyName": selection.assembly}
-            ],
-            "tracks": [
-                {
-                    "id": f"shown-{track['trackId']}",
-                    "type": track["type"],
-                    "configuration": track["trackId"],
-                    "displays": [
-                        {
-                            "id": f"display-{track['trackId']}",
-                            "type": display["type"],
-                            "configuration": display["displayId"],
-                        }
-                        for display in track["displays"]
-                    ],
-                }
-                for track in tracks
-            ],
-        },
+    view = {
+        "id": "linearGenomeView",
+        "type": "LinearGenomeView",
+        "bpPerPx": bases_per_pixel,
+        "offsetPx": round(start / bases_per_pixel),
+        "displayedRegions": [
+            {"refName": contig, "start": 0, "end": length, "assemblyName": selection.assembly}
+        ],
+        "tracks": [
+            {
+                "id": f"shown-{track['trackId']}",
+                "type": track["type"],
+                "configuration": track["trackId"],
+                "displays": [
+                    {
+                        "id": f"display-{track['trackId']}",
+                        "type": display["type"],
+                        "configuration": display["displayId"],
+                    }
+                    for display in track["displays"]
+                ],
+            }
+            for track in tracks
+        ],
     }
+    # JBrowse Web has several views, its linear view in a page of others is one.
+    return {"name": "gooseherd", "view": view, "views": [view]}
 
 
 def _tracks(file: ServedFile, assembly: str) -> list[Json]:
@@ -121,7 +136,7 @@ def _tracks(file: ServedFile, assembly: str) -> list[Json]:
         density = {"type": "BigWigAdapter", "bigWigLocation": _at(file.density)}
         found.append(
             _track(
-                f"{file.name}-density", f"{file.title}, density", assembly, density, "QuantitativeTrack", 60
+                f"{file.name}/density", f"{file.title}, density", assembly, density, "QuantitativeTrack", 60
             )
         )
     if (adapter := _adapter(file)) is not None:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import shlex
+from typing import Final
 
-from gooseherd.api.tracks.selection import BED_LIKE, GFF_LIKE, TWO_ENDED, Selection, ServedFile, Snippet
+from gooseherd.api.tracks.selection import (
+    BED_LIKE,
+    GFF_LIKE,
+    TWO_ENDED,
+    Place,
+    Selection,
+    ServedFile,
+    Snippet,
+    written,
+)
 from gooseherd.domain import formats
+
+_ANYWHERE: Final[Place] = ("chr1", 0, 1_000_000)
+"""Where nothing is known of the sequences."""
 
 
 def shell(selection: Selection) -> Snippet:
-    """A command a file."""
-    region = selection.locus or "chr1:1-1000000"
-    return Snippet("\n".join(_command(file, region) for file in selection.files) + "\n")
+    """A command a file, and one for each part with more records."""
+    place = selection.place or _ANYWHERE
+    commands = [_command(one, one.place(place)) for file in selection.files for one in (file, *file.more)]
+    return Snippet("\n".join(commands) + "\n")
 
 
-def _command(file: ServedFile, region: str) -> str:
-    url, at = shlex.quote(file.data), shlex.quote(region)
+def _command(file: ServedFile, place: Place) -> str:
+    contig, start, end = place
+    url, at = shlex.quote(file.data), shlex.quote(written(place))
     if file.index is not None:
         if file.format in (formats.BAM, formats.CRAM):
             return f"samtools view {url} {at}"
@@ -26,43 +41,44 @@ def _command(file: ServedFile, region: str) -> str:
         if file.format is formats.FASTA:
             return f"samtools faidx {url} {at}"
     if file.format is formats.BIGWIG:
-        contig, _, span = region.rpartition(":")
-        start, _, end = span.partition("-")
-        span = f"-start={int(start) - 1} -end={end}"
-        return f"bigWigToBedGraph -chrom={shlex.quote(contig)} {span} {url} /dev/stdout"
+        return f"bigWigToBedGraph -chrom={shlex.quote(contig)} -start={start} -end={end} {url} /dev/stdout"
+    if file.format is formats.TWOBIT:
+        return f"twoBitToFa -seq={shlex.quote(contig)} -start={start} -end={end} {url} /dev/stdout"
     return f"curl --location --remote-name {url}"
 
 
 def python(selection: Selection) -> Snippet:
     """With the libraries that read each format."""
-    contig, start, end = selection.place or ("chr1", 0, 1_000_000)
-    place = f"{contig!r}, {start}, {end}"
+    place = selection.place or _ANYWHERE
     imports: set[str] = set()
     lines = []
     for file in selection.files:
-        needed, code = _reading(file, place)
-        imports.add(needed)
-        lines.append(f"# {file.title}\n{code}")
+        for one in (file, *file.more):
+            needed, code = _reading(one, one.place(place))
+            imports.add(needed)
+            lines.append(f"# {one.title}\n{code}")
     return Snippet(
         "\n".join(sorted(f"import {name}" for name in imports)) + "\n\n" + "\n\n".join(lines) + "\n"
     )
 
 
-def _reading(file: ServedFile, place: str) -> tuple[str, str]:
+def _reading(file: ServedFile, place: Place) -> tuple[str, str]:
     """The module to import, and what to do with it."""
-    url = repr(file.data)
-    loop = "    for record in file.fetch({}):\n        print(record)"
+    contig, start, end = place
+    url, at = repr(file.data), f"{contig!r}, {start}, {end}"
+    loop = f"    for record in file.fetch({at}):\n        print(record)"
     if file.index is not None:
         if file.format in (formats.BAM, formats.CRAM):
-            return "pysam", f"with pysam.AlignmentFile({url}) as file:\n{loop.format(place)}"
+            return "pysam", f"with pysam.AlignmentFile({url}) as file:\n{loop}"
         if file.format is formats.VCF:
-            return "pysam", f"with pysam.VariantFile({url}) as file:\n{loop.format(place)}"
+            return "pysam", f"with pysam.VariantFile({url}) as file:\n{loop}"
         if file.format in GFF_LIKE | BED_LIKE | TWO_ENDED:
-            return "pysam", f"with pysam.TabixFile({url}) as file:\n{loop.format(place)}"
+            return "pysam", f"with pysam.TabixFile({url}) as file:\n{loop}"
         if file.format is formats.FASTA:
-            return "pysam", f"with pysam.FastaFile({url}) as file:\n    print(file.fetch({place}))"
+            return "pysam", f"with pysam.FastaFile({url}) as file:\n    print(file.fetch({at}))"
     if file.format is formats.BIGWIG:
-        return "pyBigWig", f"with pyBigWig.open({url}) as file:\n    print(file.intervals({place}))"
+        # pyBigWig's wheels on PyPI are built without the part that reads addresses.
+        return "pybigtools", f"with pybigtools.open({url}) as file:\n    print(list(file.records({at})))"
     if file.format in (formats.CSV, formats.TSV):
         separator = r', sep="\t"' if file.format is formats.TSV else ""
         return "pandas", f"print(pandas.read_csv({url}{separator}))"

@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
 
+from gooseherd.api.address_redaction import without_paths
 from gooseherd.api.catalog import Catalog
+from gooseherd.api.dependencies import Dependencies
 from gooseherd.api.names import NamedPart, Names
+from gooseherd.api.tracks.linking import Link, Linking
 from gooseherd.api.tracks.selection import Selection, ServedFile
-from gooseherd.control.submission import Submissions
+from gooseherd.api.tracks.sequences import FileSequences, Renamed, Together, together
+from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest
-from gooseherd.domain.assemblies import assembly_of, known_assemblies, sequences_of
-from gooseherd.domain.contig import Contig, in_natural_order
-from gooseherd.domain.errors import GooseherdError, InvalidInput
-from gooseherd.domain.formats import BIGBED, BIGWIG, DECLARES_LENGTHS, Format, from_filename
+from gooseherd.domain.errors import GooseherdError, InvalidInput, StoreUnavailable, UnsupportedFormat
+from gooseherd.domain.formats import Format, from_filename
+from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports.store import FileQuery
 from gooseherd.domain.region import Region, parse_region
 from gooseherd.domain.source import SourceFile
-from gooseherd.domain.visibility import Visibility
+from gooseherd.domain.states import Status
 
 MOST_FILES_SHOWN: Final = 100
 """In one view: browsers draw some ten well, a hub offers more."""
-MOST_CONTIGS: Final = 2_000
-"""The longest: a viewer keeps them all in memory and draws a menu of them."""
 MOST_FILES_SEARCHED: Final = 20
 """For a name."""
 _UNKNOWN: Final = "custom"
 _INDEX_TYPES: Final = frozenset({"bai", "csi", "tbi", "fai", "crai"})
-
-Link = Callable[[str], str]
+_AS_THEY_ARE: Final = frozenset(
+    {formats.BIGWIG, formats.CSV, formats.TSV, formats.TWOBIT, formats.HIC, formats.COOL, formats.MCOOL}
+)
+"""Served in the format that they have, whatever their names end with."""
+_BESIDE: Final = ((Kind.ANNOTATION, Kind.ANNOTATION_INDEX), (Kind.SECOND_END, Kind.SECOND_END_INDEX))
 
 
 @dataclass(frozen=True, slots=True)
 class ViewRequest:
-    """What to show, of what the caller may see. Either `files`, or what the query finds."""
+    """What to show. Either `files`, or what the query finds."""
 
-    visible: Visibility
     files: Sequence[str] = ()
     query: FileQuery | None = None
     region: str | None = None
@@ -49,12 +52,13 @@ class ViewRequest:
 class Selecting:
     """Looks up files, their parts and their sequences. Starts nothing."""
 
-    def __init__(self, submissions: Submissions | None, catalog: Catalog, names: Names) -> None:
-        self._submissions = submissions
+    def __init__(self, dependencies: Dependencies, catalog: Catalog, names: Names) -> None:
+        self._submissions = dependencies.submissions
+        self._jobs = dependencies.jobs
         self._catalog = catalog
         self._names = names
 
-    async def selection(self, wanted: ViewRequest, link: Link) -> Selection:
+    async def selection(self, wanted: ViewRequest, linking: Linking) -> Selection:
         """What is wanted, as it is served now.
 
         Raises:
@@ -62,37 +66,73 @@ class Selecting:
             NotFound, Gone: as Catalog.servable, for files that were named.
         """
         region = parse_region(wanted.region) if wanted.region else None
-        entries = await self._entries(wanted)
+        entries, more = await self._entries(wanted, linking)
         manifests = await asyncio.gather(*map(self._manifest, entries))
-        files = [
-            self._served(entry, manifest, link) for entry, manifest in zip(entries, manifests, strict=True)
+        served = [
+            self._served(entry, manifest, await linking.of(entry))
+            for entry, manifest in zip(entries, manifests, strict=True)
         ]
-        reference, of_reference = await self._reference(wanted, region, manifests, files, link)
-        contigs, assembly = _sequences(wanted.assembly, of_reference, entries, manifests)
+        reference, of_reference = await self._reference(wanted, region, manifests, served, linking)
+        sequences = await asyncio.to_thread(
+            together,
+            wanted.assembly,
+            of_reference.contigs if of_reference is not None else None,
+            [
+                FileSequences.of(manifest, entry.file_format) if manifest is not None else None
+                for entry, manifest in zip(entries, manifests, strict=True)
+            ],
+        )
+        files = [
+            replace(file, own_names=renamed, more=[replace(one, own_names=renamed) for one in file.more])
+            for file, renamed in zip(served, sequences.renamed, strict=True)
+        ]
+        region = _by_reference(region, sequences.renamed)
+        notes = [*more, *await self._obstacles(entries, manifests, linking)]
+        if region is not None and sequences.contigs and not _has(sequences, region.contig):
+            notes.append(f"no file here has a sequence {region.contig}: that is what at= names")
+        if linking.until is not None:
+            ends = linking.until.strftime("%Y-%m-%d %H:%M UTC")
+            notes.append(
+                f"addresses of what is not public have a download token: who has them reads it until {ends}"
+            )
+        opened, link = await linking.of_several(entries)
         return Selection(
             files=files,
-            contigs=contigs,
-            assembly=assembly or _UNKNOWN,
-            is_known=assembly is not None,
-            chromsizes_url=link(f"/tracks/chrom.sizes?{_query(entries, wanted, region)}"),
-            search_url=_search_url(files, link),
+            contigs=sequences.longest(and_also=region.contig if region is not None else None),
+            assembly=sequences.assembly or _UNKNOWN,
+            is_known=sequences.assembly is not None,
+            chromsizes_url=link(f"/tracks/chrom.sizes?{_query(opened, wanted, region)}"),
+            aliases_url=(
+                link(f"/tracks/chrom.aliases?{_query(opened, wanted, None)}")
+                if any(sequences.renamed)
+                else None
+            ),
+            search_url=_search_url(files, opened, link),
             reference=reference,
             region=region,
+            notes=notes,
         )
 
-    async def _entries(self, wanted: ViewRequest) -> Sequence[SourceFile]:
+    async def _entries(
+        self, wanted: ViewRequest, linking: Linking
+    ) -> tuple[Sequence[SourceFile], Sequence[str]]:
+        """They, and in words which were left out."""
         if wanted.query is not None:
             page = await self._catalog.search(wanted.query)
-            return [entry for entry in page.files if entry.status.lower() == "active"]
+            notes = []
+            if page.next is not None:
+                first = f"these are the first {MOST_FILES_SHOWN} files that were found"
+                notes.append(f"{first}: for those behind them ask with after={page.next}")
+            return [entry for entry in page.files if entry.status.lower() == "active"], notes
         if len(wanted.files) > MOST_FILES_SHOWN:
             raise InvalidInput("files", f"at most {MOST_FILES_SHOWN} in one view")
-        return [await self._named(name, "files", wanted.visible) for name in dict.fromkeys(wanted.files)]
+        return [await self._named(name, "files", linking) for name in dict.fromkeys(wanted.files)], ()
 
-    async def _named(self, name: str, field: str, visible: Visibility) -> SourceFile:
+    async def _named(self, name: str, field: str, linking: Linking) -> SourceFile:
         dcc, slash, local_id = name.partition("/")
         if not slash:
             raise InvalidInput(field, f"{name!r} is no DCC/ID")
-        return await self._catalog.servable(dcc, local_id, visible)
+        return await self._catalog.servable(dcc, local_id, linking.context.caller.visible)
 
     async def _manifest(self, entry: SourceFile) -> Manifest | None:
         if self._submissions is None or entry.is_upstreams_pair:
@@ -103,26 +143,58 @@ class Selecting:
         except GooseherdError:  # the names it will have are told all the same
             return None
 
+    async def _obstacles(
+        self, entries: Sequence[SourceFile], manifests: Sequence[Manifest | None], linking: Linking
+    ) -> list[str]:
+        """Which files a viewer would wait for in vain, and why."""
+        notes: list[str] = []
+        recipes: dict[SourceFile, Recipe] = {}
+        for entry, manifest in zip(entries, manifests, strict=True):
+            if manifest is not None or self._submissions is None or entry.is_upstreams_pair:
+                continue
+            try:
+                recipes[entry] = self._submissions.recipe(entry, Kind.DATA)
+            except UnsupportedFormat as error:
+                notes.append(f"{entry.name}: {error}")
+        keys = {entry: workflow_key(entry.identity, recipe) for entry, recipe in recipes.items()}
+        try:
+            jobs = await self._jobs.latest_of(set(keys.values())) if keys else {}
+        except StoreUnavailable:
+            return notes
+        caller = linking.context.caller
+        for entry, key in keys.items():
+            job = jobs.get(key)
+            if job is not None and job.status is Status.FAILED:
+                why = job.detail_for(entry.dcc, entry.local_id, caller.visible) or job.reason or job.status
+                text = f"{entry.name}: it could not be prepared: {why}"
+                notes.append(without_paths(text, admin=linking.context.is_admin))
+        return notes
+
     def _served(self, entry: SourceFile, manifest: Manifest | None, link: Link) -> ServedFile:
         try:
             parts = self._names.of(entry, parts=manifest.parts if manifest is not None else None)
         except GooseherdError:
             parts = (NamedPart(Kind.DATA, entry.filename),)
         first: dict[Kind, NamedPart] = {}
-        for part in parts:
+        for part in (*parts, *self._on_demand(entry)):
             first.setdefault(part.kind, part)
-        for part in self._on_demand(entry):
-            first.setdefault(part.kind, part)
-        suffix = first[Kind.INDEX].name.rpartition(".")[2] if Kind.INDEX in first else ""
-        if suffix not in _INDEX_TYPES:
-            first.pop(Kind.INDEX, None)
-        return ServedFile(
-            name=entry.name,
-            title=entry.filename,
-            format=from_filename(first[Kind.DATA].name) or entry.file_format,
-            urls={kind: link(part.path(entry)) for kind, part in first.items()},
-            index_type=suffix if suffix in _INDEX_TYPES else None,
+        urls = {kind: link(part.path(entry)) for kind, part in first.items()}
+        made = from_filename(first[Kind.DATA].name)
+        served = _one(
+            entry.name,
+            entry.filename,
+            entry.file_format if made is None or entry.file_format in _AS_THEY_ARE else made,
+            urls,
+            first.get(Kind.INDEX),
         )
+        beside = []
+        for data, index in _BESIDE:
+            if data in first and index in first:
+                name = first[data].name
+                of_part = {Kind.DATA: urls[data], Kind.INDEX: urls[index]}
+                file_format = from_filename(name) or entry.file_format
+                beside.append(_one(f"{entry.name}/{data}", name, file_format, of_part, first[index]))
+        return replace(served, more=beside)
 
     def _on_demand(self, entry: SourceFile) -> Sequence[NamedPart]:
         if self._submissions is None:
@@ -139,16 +211,16 @@ class Selecting:
         region: Region | None,
         manifests: Sequence[Manifest | None],
         files: Sequence[ServedFile],
-        link: Link,
+        linking: Linking,
     ) -> tuple[ServedFile | None, Manifest | None]:
         """The one that is named, or of the files that with sequences which fits the others best.
 
         None: the others are about sequences that none of them has, and would not be drawn on it.
         """
         if wanted.reference:
-            entry = await self._named(wanted.reference, "reference", wanted.visible)
+            entry = await self._named(wanted.reference, "reference", linking)
             manifest = await self._manifest(entry)
-            served = self._served(entry, manifest, link)
+            served = self._served(entry, manifest, await linking.of(entry))
             if not served.is_sequence:
                 raise InvalidInput("reference", f"{entry.name} is {served.format.name}, and has no sequences")
             return served, manifest
@@ -177,66 +249,40 @@ def _plain(name: str) -> str:
     return name.removeprefix("chr")
 
 
-def contigs_of(manifest: Manifest, source_format: Format) -> Sequence[Contig]:
-    """The sequences of an artifact in the order that people expect."""
-    # Files that declare their sequences do so in an order of their own; in others it is that of bytes, and so
-    # it is in the trees of bigWig and bigBed.
-    ordered = source_format in DECLARES_LENGTHS and source_format not in (BIGBED, BIGWIG)
-    return manifest.contigs if ordered else in_natural_order(manifest.contigs)
+def _one(
+    name: str, title: str, file_format: Format, urls: Mapping[Kind, str], index: NamedPart | None
+) -> ServedFile:
+    """One whose index, if it is of a kind that viewers read, is the part of that name."""
+    suffix = index.name.rpartition(".")[2] if index is not None else ""
+    if suffix not in _INDEX_TYPES:
+        return ServedFile(
+            name, title, file_format, {k: url for k, url in urls.items() if k is not Kind.INDEX}
+        )
+    return ServedFile(name, title, file_format, urls, suffix)
 
 
-def _sequences(
-    assembly: str | None,
-    of_reference: Manifest | None,
-    entries: Sequence[SourceFile],
-    manifests: Sequence[Manifest | None],
-) -> tuple[Sequence[Contig], str | None]:
-    """The sequences to draw on, the longest of them, and the assembly that they are of.
-
-    The reference's own, or an assembly's where one is named or recognized and the files use its names,
-    or all that the files have together.
-    """
-    if assembly is not None and sequences_of(assembly) is None and of_reference is None:
-        known = ", ".join(sorted(known_assemblies()))
-        raise InvalidInput("assembly", f"{assembly!r} is none of {known}: name a reference instead")
-    if assembly is not None:
-        assembly = assembly_of(sequences_of(assembly) or ()) or assembly  # as UCSC spells it
-    if of_reference is not None:
-        found: Sequence[Contig] = of_reference.contigs
-        return _longest(found), assembly or assembly_of(found)
-    made = [
-        (contigs_of(manifest, entry.file_format), entry.file_format in DECLARES_LENGTHS)
-        for entry, manifest in zip(entries, manifests, strict=True)
-        if manifest is not None
-    ]
-    lengths: dict[str, int | None] = {}
-    for contigs, _ in made:
-        for contig in contigs:
-            lengths[contig.name] = max(contig.length or 0, lengths.get(contig.name) or 0) or None
-    together = [Contig(name, length) for name, length in lengths.items()]
-    if assembly is None:
-        measured = not any(declared for _, declared in made)
-        assembly = assembly_of(together, measured=measured)
-    molecules = (sequences_of(assembly) if assembly is not None else None) or ()
-    if not together:
-        return molecules, assembly
-    whole = {contig.name: contig.length for contig in molecules}
-    if any(name in whole for name in lengths):
-        more = [contig for contig in together if contig.name not in whole]
-        return _longest([*molecules, *more]), assembly
-    return _longest(together), assembly
+def _asked(region: Region) -> str:
+    """The region as it is read again: a name that looks like one is written in braces."""
+    text = str(region)
+    return f"{{{text}}}" if text == region.contig and parse_region(text) != region else text
 
 
-def _longest(contigs: Sequence[Contig]) -> Sequence[Contig]:
-    if len(contigs) <= MOST_CONTIGS:
-        return contigs
-    kept = set(sorted(contigs, key=lambda contig: -(contig.length or 0))[:MOST_CONTIGS])
-    return [contig for contig in contigs if contig in kept]
+def _by_reference(region: Region | None, renamed: Sequence[Renamed]) -> Region | None:
+    """The region by the reference's name of its sequence."""
+    if region is None:
+        return None
+    names = {own: name for of_file in renamed for name, own in of_file.items()}
+    return replace(region, contig=names.get(region.contig, region.contig))
 
 
-def _search_url(files: Sequence[ServedFile], link: Link) -> str | None:
+def _has(sequences: Together, name: str) -> bool:
+    return any(contig.name == name for contig in sequences.contigs)
+
+
+def _search_url(files: Sequence[ServedFile], opened: Sequence[SourceFile], link: Link) -> str | None:
     """Where the names of features are looked up; the name is to be put in for $FEATURE$."""
-    named = [file.name for file in files if file.has_names][:MOST_FILES_SEARCHED]
+    allowed = {entry.name for entry in opened}
+    named = [file.name for file in files if file.has_names and file.name in allowed][:MOST_FILES_SEARCHED]
     return link(f"/search?{urlencode({'files': ','.join(named)}, safe='/,:')}&q=$FEATURE$") if named else None
 
 
@@ -246,6 +292,6 @@ def _query(entries: Sequence[SourceFile], wanted: ViewRequest, region: Region | 
         "files": ",".join(entry.name for entry in entries),
         "reference": wanted.reference,
         "assembly": wanted.assembly,
-        "at": str(region) if region is not None else None,
+        "at": _asked(region) if region is not None else None,
     }
     return urlencode({name: value for name, value in query.items() if value}, safe="/,:")

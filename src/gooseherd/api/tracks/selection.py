@@ -18,9 +18,13 @@ BED_LIKE: Final = frozenset(
 GFF_LIKE: Final = frozenset({formats.GFF, formats.GFF3, formats.GTF})
 SEARCHED: Final = frozenset({*GFF_LIKE, formats.BED})
 TWO_ENDED: Final = frozenset({formats.BEDPE, formats.PAF, formats.PAIRS, formats.INTERACT})
-MATRICES: Final = frozenset({formats.COOL, formats.MCOOL})
+NOTHING_KNOWN: Final = (
+    "nothing is known of the sequences yet: ask again when a file is ready, or name an assembly"
+)
 
 Json = dict[str, Any]
+Place = tuple[str, int, int]
+"""Sequence, start and end, from 0 and half-open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,11 @@ class ServedFile:
     urls: Mapping[Kind, str]
     """Where each part is: absolute, for programs on other hosts."""
     index_type: str | None = None
-    """`bai`, `tbi`, `csi` or `fai`."""
+    """`bai`, `tbi`, `csi`, `fai` or `crai`."""
+    own_names: Mapping[str, str] = field(default_factory=dict)
+    """What it calls sequences that have another name in the reference, by that name."""
+    more: Sequence[ServedFile] = ()
+    """Its records beside the data: the annotation of sequences, or the same records by their second end."""
 
     @property
     def data(self) -> str:
@@ -62,6 +70,11 @@ class ServedFile:
         """Whether it can be the reference."""
         return self.format.family is Family.SEQUENCES
 
+    def place(self, place: Place) -> Place:
+        """The same in the file's own names."""
+        contig, start, end = place
+        return self.own_names.get(contig, contig), start, end
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -77,14 +90,18 @@ class Selection:
     chromsizes_url: str
     search_url: str | None = None
     """Where features are looked up by name, with $FEATURE$ for the name; None: no file has any."""
+    aliases_url: str | None = None
+    """Where the names are told that files have for sequences beside the reference's; None: there are none."""
     reference: ServedFile | None = None
     """A FASTA or 2bit with its letters."""
     region: Region | None = None
+    notes: Sequence[str] = ()
+    """What whoever copies it should know, whatever the viewer."""
 
     @property
     def drawn(self) -> Sequence[ServedFile]:
-        """All but the sequences."""
-        return [file for file in self.files if not file.is_sequence]
+        """All but the sequences, whose annotation is drawn."""
+        return [one for file in self.files for one in (file.more if file.is_sequence else (file,))]
 
     @property
     def sizes(self) -> list[tuple[str, int]]:
@@ -92,8 +109,18 @@ class Selection:
         return [(contig.name, contig.length) for contig in self.contigs if contig.length]
 
     @property
-    def place(self) -> tuple[str, int, int] | None:
-        """Sequence, start and end of the first view, 0-based and half-open: the first sequence by default."""
+    def aliases(self) -> Mapping[str, list[str]]:
+        """The names that files have for sequences of the reference beside its own."""
+        found: dict[str, list[str]] = {}
+        for file in self.files:
+            for name, own in file.own_names.items():
+                if own not in found.setdefault(name, []):
+                    found[name].append(own)
+        return found
+
+    @property
+    def place(self) -> Place | None:
+        """The first view: the first sequence by default."""
         sizes = self.sizes
         if self.region is None:
             return (sizes[0][0], 0, sizes[0][1]) if sizes else None
@@ -103,8 +130,12 @@ class Selection:
     @property
     def locus(self) -> str | None:
         """The first view as people write it."""
-        place = self.place
-        return None if place is None else f"{place[0]}:{place[1] + 1}-{place[2]}"
+        return None if self.place is None else written(self.place)
+
+
+def written(place: Place) -> str:
+    """A place as people write it."""
+    return f"{place[0]}:{place[1] + 1}-{place[2]}"
 
 
 @dataclass(slots=True)
