@@ -79,6 +79,12 @@ def _reading(file: ServedFile, place: Place) -> tuple[str, str]:
     if file.format is formats.BIGWIG:
         # pyBigWig's wheels on PyPI are built without the part that reads addresses.
         return "pybigtools", f"with pybigtools.open({url}) as file:\n    print(list(file.records({at})))"
+    if file.format is formats.TWOBIT:
+        # The libraries of the field read files on disk alone.
+        service, name = repr(file.data.partition("/files/")[0]), ", ".join(map(repr, file.name.split("/", 1)))
+        letters = f"client.records({name}, {written(place)!r})"
+        client = f"with gooseherd.client.GooseherdClient({service}) as client:"
+        return "gooseherd.client", f"{client}\n    print(*{letters}, sep='\\n')"
     if file.format in (formats.CSV, formats.TSV):
         separator = r', sep="\t"' if file.format is formats.TSV else ""
         return "pandas", f"print(pandas.read_csv({url}{separator}))"

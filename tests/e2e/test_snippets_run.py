@@ -1,0 +1,68 @@
+"""What /tracks gives for Python and for a shell is run as it is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.browser.service import Herd, Origin, running
+
+from gooseherd.domain import formats
+from gooseherd.trial import inputs
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+AT, GENES = "chr1:20,001-40,000", "chr1:1-2,000"
+READ = (
+    *("bam", "vcf", "gff3", "bed", "narrowpeak", "bigbed", "seg", "bedpe", "pairs", "interact"),
+    *("bigwig", "bedgraph", "csv", "tsv", "fasta", "genbank"),
+)
+
+
+@pytest.fixture(scope="module")
+def herd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Herd]:
+    sources = tmp_path_factory.mktemp("sources")
+    for name in (*READ, "2bit"):
+        file_format = formats.resolve(name)
+        assert file_format is not None
+        inputs.make(file_format, sources, "0a1b2c3d").path.rename(sources / f"x.{name}")
+    origin = Origin(sources)
+    with running(tmp_path_factory.mktemp("herd"), origin) as herd:
+        yield herd
+    origin.close()
+
+
+def told(herd: Herd, viewer: str, name: str) -> str:
+    entry = f"lab/{herd.register(f'x.{name}', name)}"
+    assert herd.get(f"/data/{entry}?wait=50").status_code == 200
+    at = GENES if name == "genbank" else AT
+    text: str = herd.get(f"/tracks?viewer={viewer}&files={entry}&at={at}").json()["text"]
+    return text
+
+
+@pytest.mark.parametrize("name", [*READ, "2bit"])
+def test_a_program_of_python_reads_the_region(herd: Herd, tmp_path: Path, name: str) -> None:
+    program = tmp_path / "snippet.py"
+    program.write_text(told(herd, "python", name))
+    done = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, (program.read_text(), done.stderr)
+    assert len(done.stdout) > 100
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_command_of_a_shell_reads_the_region(herd: Herd, tmp_path: Path, name: str) -> None:
+    for command in told(herd, "shell", name).splitlines():
+        program = command.split()[0]
+        if shutil.which(program) is None:  # UCSC's programs are nobody's package
+            continue
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        assert done.stdout.strip() or program == "curl"
