@@ -15,14 +15,14 @@ target.getCollection("jobs").createIndex({"workflow_key": 1}, {"name": "one_acti
 // who is next, and how many are before; all that go by status
 target.getCollection("jobs").createIndex({"status": 1, "rank": 1, "_id": 1, "not_before": 1, "queued_for": 1}, {"name": "rank"});
 
-// a requester's last place in the queue, and who waits
-target.getCollection("jobs").createIndex({"status": 1, "queued_for": 1, "priority": 1, "rank": 1}, {"name": "pending_for"});
+// a requester's first and last places in the queue, and who waits
+target.getCollection("jobs").createIndex({"status": 1, "queued_for": 1, "priority": 1, "rank": 1, "_id": 1}, {"name": "rank_of_requester"});
 
 // how many jobs a requester waits for
-target.getCollection("jobs").createIndex({"requesters": 1, "status": 1}, {"name": "waited_for", "partialFilterExpression": {"active": true}});
+target.getCollection("jobs").createIndex({"requesters": 1, "status": 1, "active": 1}, {"name": "pending_of_requester", "partialFilterExpression": {"active": true}});
 
-// which pending jobs are too old
-target.getCollection("jobs").createIndex({"status": 1, "created_at": 1}, {"name": "waiting_longest"});
+// the list of one status; which pending jobs are too old
+target.getCollection("jobs").createIndex({"status": 1, "created_at": -1, "_id": -1}, {"name": "newest_of_status"});
 
 // the running limit: one job in each slot of a requester
 target.getCollection("jobs").createIndex({"queued_for": 1, "running_slot": 1}, {"name": "one_job_per_slot", "unique": true, "partialFilterExpression": {"active": true, "holds_slot": true}});
@@ -43,7 +43,10 @@ target.getCollection("jobs").createIndex({"workflow_key": 1, "created_at": -1}, 
 target.getCollection("jobs").createIndex({"created_at": -1, "_id": -1}, {"name": "newest"});
 
 // the list of one requester's jobs
-target.getCollection("jobs").createIndex({"asked_by": 1, "created_at": -1}, {"name": "asked_by"});
+target.getCollection("jobs").createIndex({"asked_by": 1, "created_at": -1, "_id": -1}, {"name": "newest_of_requester"});
+
+// the list of one collection's jobs
+target.getCollection("jobs").createIndex({"source.dcc": 1, "created_at": -1, "_id": -1}, {"name": "newest_of_collection"});
 
 // the list of one file's jobs
 target.getCollection("jobs").createIndex({"source.dcc": 1, "source.local_id": 1, "created_at": -1}, {"name": "source"});
@@ -70,13 +73,13 @@ target.getCollection("turns").createIndex({"at": 1}, {"name": "at", "expireAfter
 target.getCollection("batches").createIndex({"requester": 1, "idempotency_key": 1}, {"name": "one_batch_per_key", "unique": true, "partialFilterExpression": {"has_key": true}});
 
 // which batches go on
-target.getCollection("batches").createIndex({"ended": 1, "created_at": 1}, {"name": "unfinished"});
+target.getCollection("batches").createIndex({"ended": 1, "created_at": 1, "_id": 1}, {"name": "oldest_open"});
 
 // the list of all batches
 target.getCollection("batches").createIndex({"created_at": -1, "_id": -1}, {"name": "newest"});
 
 // one requester's batches
-target.getCollection("batches").createIndex({"requester": 1, "created_at": -1}, {"name": "of_requester"});
+target.getCollection("batches").createIndex({"requester": 1, "created_at": -1, "_id": -1}, {"name": "newest_of_requester"});
 
 // what of a batch waits, and how much of it is in which state
 target.getCollection("batch_members").createIndex({"batch_id": 1, "state": 1, "number": 1}, {"name": "by_state"});

@@ -1,4 +1,4 @@
-"""What the store's own calls take, on SQLite, PostgreSQL and MongoDB's protocol, side by side.
+"""What the store's own calls take, on SQLite, PostgreSQL and MongoDB, side by side.
 
     python benchmarks/store.py [--stores sqlite,postgresql,mongo] [--jobs 1000,100000]
         [--entries 100000,1000000] [--processes 1,8] [--folder DIR] [--seconds N] [--json]
@@ -17,11 +17,7 @@ whose jobs moved, with that many jobs pending
 and `search` are pages of 50 by several filters and texts, `import` is entries
 put per second. Queues and catalogs are filled behind the store's back where it has a quicker way.
 
-MongoDB is the server that DATABASE_URL names, else the tests' document server, which finds and sorts in
-Python: its figures say that calls work, not what MongoDB takes. It is given at most a hundred thousand
-entries, a million would take it half an hour; four processes, sixteen stop it; three seconds for each call;
-and of more than ten thousand jobs no call for which it reads them all. A hundred thousand jobs take it some
-minutes, so they are put into it once and its folder is copied.
+MongoDB is the server that DATABASE_URL names, else a mongod of its own, a replica set of one (the extra dev).
 What is left out is said on standard error and, with `--json`, in `left_out`.
 """
 
@@ -32,7 +28,6 @@ import asyncio
 import multiprocessing
 import os
 import random
-import shutil
 import sqlite3
 import statistics
 import sys
@@ -78,14 +73,9 @@ LIMIT = 100_000
 """Of running jobs of a requester: its slots are looked at, none is refused."""
 LONG = timedelta(hours=1)
 NAME = "bench"
-MOST_OF_THE_DOCUMENT_SERVER = 100_000
-PROCESSES_OF_THE_DOCUMENT_SERVER = 4
-"""With sixteen at 10,000 jobs its threads came to wait for each other, for ever."""
-SECONDS_OF_THE_DOCUMENT_SERVER = 3.0
-READS_ALL = frozenset({"counts", "position", "position, last", "due", "depth"})
-"""What takes it a millisecond for each ten jobs or so, whatever the index."""
-MOST_THAT_IT_READS = 10_000
 NAMED_SERVER = os.environ.get("DATABASE_URL", "")
+CACHE_GIGABYTES = 1.0
+"""Of a mongod of its own; by default it would take half of the machine's memory."""
 ROOT = str(Path(__file__).resolve().parents[1])
 COLLECTIONS = ("4dn", "encode", "gtex")
 AIMS = """Aims on SQLite, one process: claim, lease and renew p50 < 1 ms where a sync takes nothing, within
@@ -193,9 +183,9 @@ Calls = Callable[[JobStore, FileStore, int, int, str], Iterator[tuple[str, Call]
 
 
 async def measure(
-    place: Place, what: str, count: int, process: int, tag: str, seconds: float, without: frozenset[str]
+    place: Place, what: str, count: int, process: int, tag: str, seconds: float
 ) -> dict[str, list[float]]:
-    """Seconds of each call of one process, by operation, `without` some."""
+    """Seconds of each call of one process, by operation."""
     taken: dict[str, list[float]] = {}
     async with place.open() as (job_store, file_store, database):
         await job_store.now()
@@ -204,8 +194,6 @@ async def measure(
         if what == "jobs":
             all_calls += batch_calls(batch_store(place, database), process, tag)
         for name, call in all_calls:
-            if name in without:
-                continue
             times = taken.setdefault(name, [])
             until = time.perf_counter() + seconds
             for number in range(CALLS):
@@ -359,12 +347,9 @@ def measured(
     processes: int,
     tag: str,
     seconds: float,
-    without: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        asked = [
-            pool.submit(one_process, place, what, count, n, tag, seconds, without) for n in range(processes)
-        ]
+        asked = [pool.submit(one_process, place, what, count, n, tag, seconds) for n in range(processes)]
         results = [one.result() for one in asked]
     operations: dict[str, Any] = {}
     for name in results[0]:
@@ -438,27 +423,8 @@ def running(kind: str, folder: Path) -> Iterator[Callable[[], Place]]:
         finally:
             server.stop()
     else:
-        yield lambda: Place(kind, str(folder / str(next(number))))
-
-
-@asynccontextmanager
-async def ready(place: Place) -> Any:
-    """The place with its tables or indexes made; the document server runs for as long as the block lasts."""
-    if place.kind != "mongo":
-        async with place.open():
-            pass
-        yield place
-        return
-    with running_mongo(Path(place.url)) as url:
-        there = Place("mongo", url, f"{NAME}_{uuid.uuid4().hex}" if NAMED_SERVER else NAME)
-        async with there.open() as (_, _, db):
-            await ensure_indexes(db)
-        try:
-            yield there
-        finally:
-            if NAMED_SERVER:
-                async with there.open() as (_, _, db):
-                    await db.client.drop_database(db.name)
+        with running_mongo(folder) as url:
+            yield lambda: Place(kind, url, f"{NAME}_{uuid.uuid4().hex}")
 
 
 @contextmanager
@@ -467,9 +433,12 @@ def running_mongo(folder: Path) -> Iterator[str]:
         yield NAMED_SERVER
         return
     sys.path.insert(0, ROOT)
-    from tests.servers.document_server import DocumentServer
+    from tests.servers.mongod import MongoServer
 
-    server = DocumentServer(folder)
+    missing = MongoServer.missing()
+    if missing is not None:
+        raise Misconfigured("MongoDB", f"not on this machine: {missing}")
+    server = MongoServer(folder, cache_gigabytes=CACHE_GIGABYTES)
     try:
         yield server.start()
     finally:
@@ -477,23 +446,17 @@ def running_mongo(folder: Path) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def with_queue(fresh: Callable[[], Place], count: int, filled: dict[int, Path]) -> Any:
-    """A place with so many pending jobs; `filled` has the folders of the document server with as many."""
-    place = fresh()
-    if place.kind == "mongo" and not NAMED_SERVER:
-        if count not in filled:
-            first = fresh()
-            async with ready(first) as there:
-                await fill_queue(there, count)
-            filled[count] = Path(first.url)
-        shutil.copytree(filled[count], place.url)
-        async with ready(place) as there:
-            yield there
-        shutil.rmtree(place.url)
-        return
-    async with ready(place) as there:
-        await fill_queue(there, count)
-        yield there
+async def ready(place: Place) -> Any:
+    """Its tables or indexes are made; a database of MongoDB is there for as long as the block lasts."""
+    async with place.open() as (_, _, database):
+        if place.kind == "mongo":
+            await ensure_indexes(database)
+    try:
+        yield place
+    finally:
+        if place.kind == "mongo":
+            async with place.open() as (_, _, database):
+                await database.client.drop_database(database.name)
 
 
 async def run_store(
@@ -501,7 +464,6 @@ async def run_store(
     folder: Path,
     options: argparse.Namespace,
     rows: list[dict[str, Any]],
-    left_out: list[str],
 ) -> None:
     """Add its rows, each as soon as it is known."""
 
@@ -511,40 +473,21 @@ async def run_store(
             # As JSON it comes at the end; whoever waits minutes for it sees that it goes on.
             print(line(rows[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
 
-    def leave_out(why: str) -> None:
-        left_out.append(f"{kind}: {why}")
-        print(left_out[-1], file=sys.stderr)
-
     with running(kind, folder) as fresh:
-        alone = kind == "mongo" and not NAMED_SERVER
-        seconds = min(options.seconds, SECONDS_OF_THE_DOCUMENT_SERVER) if alone else options.seconds
-        filled_folders: dict[int, Path] = {}
         for count in options.jobs:
             for processes in options.processes:
-                if alone and processes > PROCESSES_OF_THE_DOCUMENT_SERVER:
-                    leave_out(f"{count} jobs, {processes} processes: its server deadlocks")
-                    continue
                 filled = max(count, processes * CALLS)  # each process leases some of its own
-                without: frozenset[str] = READS_ALL if alone and filled > MOST_THAT_IT_READS else frozenset()
-                if without:
-                    names = "; ".join(sorted(without))
-                    leave_out(f"{count} jobs, {processes} processes: {names}: its server reads all")
-                async with with_queue(fresh, filled, filled_folders) as place:
-                    arguments = (place, "jobs", filled, processes, "new", seconds, without)
+                async with ready(fresh()) as place:
+                    await fill_queue(place, filled)
+                    arguments = (place, "jobs", filled, processes, "new", options.seconds)
                     keep("jobs", filled, processes, await asyncio.to_thread(measured, *arguments))
         for count in options.entries:
-            if alone and count > MOST_OF_THE_DOCUMENT_SERVER:
-                leave_out(f"{count} entries: its server takes half an hour")
-                continue
             async with ready(fresh()) as place:
                 rate = round(await fill_catalog(place, count))
                 keep("entries", count, 1, {"import": {"per_second": rate}})
                 for processes in options.processes:
-                    if alone and processes > PROCESSES_OF_THE_DOCUMENT_SERVER:
-                        leave_out(f"{count} entries, {processes} processes: its server deadlocks")
-                        continue
                     tag = "import" if processes > 1 else "read"
-                    arguments = (place, "catalog", count, processes, tag, seconds, frozenset())
+                    arguments = (place, "catalog", count, processes, tag, options.seconds)
                     keep("entries", count, processes, await asyncio.to_thread(measured, *arguments))
 
 
@@ -588,7 +531,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             below = folder / kind
             below.mkdir()
             try:
-                asyncio.run(run_store(kind, below, options, rows, left_out))
+                asyncio.run(run_store(kind, below, options, rows))
             except Misconfigured as error:
                 left_out.append(f"{kind}: {error}")
                 print(left_out[-1], file=sys.stderr)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import hypothesis
 import pytest
+from pymongo import MongoClient
 from sqlalchemy import delete, select, update
 
 from gooseherd.devcloud.postgres import PostgresServer
@@ -48,7 +49,7 @@ from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.schema import usage as usage_table
 from gooseherd.store.sql.usage import SqlUsage
 from tests.cloud_key import CLOUD_KEY
-from tests.servers.document_server import PROGRAM, DocumentServer
+from tests.servers.mongod import MongoServer
 
 if TYPE_CHECKING:
     from conftest import Needs
@@ -72,7 +73,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_genome_library_opens_urls() -> Iterator[None]:
-    """htslib loads libcurl when it is given a URL: bare machines have none, so neither code nor tests may."""
+    """htslib loads libcurl when it is given a URL: bare machines have none, so neither code nor tests may.
+
+    That mongod of the tests does is nothing to this process.
+    """
     yield
     with Path("/proc/self/maps").open(encoding="utf-8") as maps:
         assert not [line for line in maps if "/libcurl.so" in line], "something opened a URL by pysam"
@@ -112,13 +116,21 @@ def database_url(tmp_path_factory: pytest.TempPathFactory, needs: Any) -> Iterat
     if named:
         yield named
         return
-    if not PROGRAM.exists():
-        needs.missing("secantusd-py, and DATABASE_URL names no MongoDB")
-    server = DocumentServer(tmp_path_factory.mktemp("documents"))
+    missing = MongoServer.missing()
+    if missing is not None:
+        needs.missing(f"{missing}; DATABASE_URL may name a MongoDB")
+    server = MongoServer(tmp_path_factory.mktemp("mongod"))
     try:
         yield server.start()
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def mongodb_version(database_url: str) -> str:
+    """Such as `MongoDB 6.0.5`."""
+    with MongoClient[dict[str, Any]](database_url) as client:
+        return f"MongoDB {client.server_info()['version']}"
 
 
 @pytest.fixture
@@ -133,10 +145,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def _leave(db: Database) -> None:
-    """Close the client; on a server that outlives the tests drop the database too.
-
-    The embedded one goes with its folder; dropping a thousand entries can take it half a minute.
-    """
+    """Close the client; on a server that outlives the tests drop the database too."""
     try:
         if os.environ.get("DATABASE_URL"):
             await db.client.drop_database(db.name)
@@ -264,9 +273,7 @@ def store_kind(request: pytest.FixtureRequest, record_property: Callable[[str, o
     elif kind == "postgresql":
         record_property("store", request.getfixturevalue("postgres").version)
     else:
-        request.getfixturevalue("database_url")
-        where = "at DATABASE_URL" if os.environ.get("DATABASE_URL") else "the tests' own server"
-        record_property("store", f"MongoDB's protocol, {where}")
+        record_property("store", request.getfixturevalue("mongodb_version"))
     return kind
 
 

@@ -14,12 +14,20 @@ from gooseherd.domain.ports.store import StoreRefused
 from gooseherd.settings import Settings
 from gooseherd.store.mongo.clock import StoreClock
 from gooseherd.store.mongo.connect import CODEC, connect, durable, ping, translated
+from gooseherd.store.mongo.turns import Turns
 from gooseherd.wiring.store import open_store
 
 
 async def test_writes_wait_for_the_majority_and_the_journal():
     db = connect("mongodb://127.0.0.1:1/", "any")
     assert db.write_concern.document == {"w": "majority", "j": True}
+    await db.client.close()
+
+
+async def test_a_place_in_the_queue_is_not_waited_for():
+    """Its loss costs fairness only; the job that has it waits for the journal."""
+    db = connect("mongodb://127.0.0.1:1/", "any")
+    assert vars(Turns(db))["_turns"].write_concern.document == {"w": 1, "j": False}
     await db.client.close()
 
 

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.servers.document_server import DocumentServer
+from tests.servers.mongod import MongoServer
 
 from gooseherd.domain import formats
 from gooseherd.domain.errors import StoreUnavailable
@@ -16,12 +17,18 @@ from gooseherd.domain.source import Dcc, LocalId, SourceFile
 from gooseherd.store.mongo.connect import connect, ping, server_pid
 from gooseherd.store.mongo.files import MongoFiles
 
+if TYPE_CHECKING:
+    from conftest import Needs
+
 pytestmark = pytest.mark.fault
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[DocumentServer]:
-    server = DocumentServer(tmp_path / "documents")
+def server(tmp_path: Path, needs: Needs) -> Iterator[MongoServer]:
+    missing = MongoServer.missing()
+    if missing is not None:
+        needs.missing(missing)
+    server = MongoServer(tmp_path / "mongod")
     server.start()
     yield server
     server.stop()

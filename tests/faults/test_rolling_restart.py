@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.campaign import audit
+from tests.faults.campaign import audit, stored
 from tests.faults.campaign.deployment import ApiProcess, Deployment, deployed
 from tests.faults.campaign.requesters import Requesters
 from tests.faults.campaign.sources import SourceServer
@@ -67,10 +67,10 @@ def test_no_job_runs_twice_and_every_answer_is_bytes_or_a_promise(tmp_path: Path
             requesters.stop()
         sources.in_a_hurry = True
         until(
-            lambda: all(row["status"] in TERMINAL for row in audit.stored_jobs(deployment.database_url)),
+            lambda: all(row["status"] in TERMINAL for row in stored.jobs(deployment.database_url)),
             "every job ends",
         )
-        rows = audit.stored_jobs(deployment.database_url)
+        rows = stored.jobs(deployment.database_url)
     assert requesters.unexpected == requesters.wrong_bytes == []
     assert requesters.answers.keys() <= ALLOWED, requesters.answers
     assert requesters.answers_to_calls.keys() <= ALLOWED_OF_CALLS, requesters.answers_to_calls

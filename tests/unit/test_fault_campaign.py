@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.campaign import audit
+from tests.faults.campaign import audit, stored
 from tests.faults.campaign.limit_watch import LimitWatch, exceeded
 from tests.faults.campaign.run import Report
 from tests.faults.campaign.schedule import Action, schedule
@@ -194,24 +194,25 @@ def test_a_job_that_was_cancelled_while_somebody_waited_for_it_is_found() -> Non
 
 def test_limits_that_are_exceeded_are_found() -> None:
     floor, session = {"purpose": "floor", "owner": "floor-0"}, {"purpose": "session", "owner": "anne"}
-    assert exceeded([{"queued_for": "anne", "running": 3}], [floor, session]) == []
-    assert len(exceeded([{"queued_for": "anne", "running": 4}], [])) == 1
-    assert len(exceeded([], [floor, floor])) == 1
-    assert len(exceeded([], [session, session])) == 1
+    assert exceeded({"anne": 3}, [floor, session]) == []
+    assert len(exceeded({"anne": 4}, [])) == 1
+    assert len(exceeded({}, [floor, floor])) == 1
+    assert len(exceeded({}, [session, session])) == 1
 
 
 def test_a_watch_that_broke_or_never_saw_the_limits_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
     def watched(error: Exception | None) -> LimitWatch:
-        def stored(*_: Any) -> list[Any]:
+        def running(_: str) -> dict[str, int]:
             asked.set()
             if error is not None:
                 raise error
-            return []
+            return {}
 
         asked.clear()
-        monkeypatch.setattr(audit, "stored", stored)
+        monkeypatch.setattr(stored, "running", running)
+        monkeypatch.setattr(stored, "live_owners", lambda _: [])
         with LimitWatch("") as watch:
             assert asked.wait(60)
         return watch

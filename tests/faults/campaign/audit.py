@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,10 +12,9 @@ from typing import Any, Final
 
 import boto3
 import httpx
-from sqlalchemy import Select, select
+from tests.faults.campaign import stored
 from tests.faults.campaign.deployment import (
     ADMIN_KEY,
-    DATABASE,
     IDLE_SECONDS,
     Deployment,
     is_of,
@@ -33,12 +31,6 @@ from gooseherd.domain.failures import Reason
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId
 from gooseherd.domain.states import TERMINAL, Status
-from gooseherd.store.reservation_details import reservation_from
-from gooseherd.store.sql.connect import open_database
-from gooseherd.store.sql.schema import batch_members
-from gooseherd.store.sql.schema import batches as batches_table
-from gooseherd.store.sql.schema import jobs as jobs_table
-from gooseherd.store.sql.schema import reservations as reservations_table
 from gooseherd.trial.private_service import running_service
 
 Row = Mapping[str, Any]
@@ -47,46 +39,21 @@ _CLEAN_SECONDS: Final = 3.0 * IDLE_SECONDS + 30
 _CALLS: Final = 8
 
 
-def stored(url: str, wanted: Select[Any]) -> list[Row]:
-    """What the store answers."""
-
-    async def read() -> list[Row]:
-        database = await open_database(url, DATABASE)
-        try:
-            rows = await database.read("campaign", lambda tx: tx.connection.execute(wanted).mappings().all())
-            return [dict(row) for row in rows]
-        finally:
-            await database.close()
-
-    return asyncio.run(read())
-
-
-def stored_jobs(url: str) -> list[Row]:
-    """All jobs as the store has them, oldest first."""
-    return stored(url, select(jobs_table).order_by(jobs_table.c.created_at, jobs_table.c.id))
-
-
 def open_batches(url: str) -> list[Row]:
     """Batches that have not ended."""
-    return stored(url, select(batches_table).where(batches_table.c.ended_at.is_(None)))
-
-
-def stored_reservations(url: str) -> list[Reservation]:
-    """Sessions and the slots of the warm floor, those that ended, too."""
-    rows = stored(url, select(reservations_table).order_by(reservations_table.c.created_at))
-    return [reservation_from(row) for row in rows]
+    return [row for row in stored.batches(url) if row["ended_at"] is None]
 
 
 def live(url: str, purpose: Purpose) -> list[Reservation]:
     """Those that have not ended."""
-    return [one for one in stored_reservations(url) if one.live and one.purpose is purpose]
+    return [one for one in stored.reservations(url) if one.live and one.purpose is purpose]
 
 
 def left_reserved(url: str) -> list[str]:
     """Sessions that nobody ended although they were idle for long enough, and slots of a floor of none."""
     return [
         f"{one.purpose} of {one.owner} is {one.state} for ever"
-        for one in stored_reservations(url)
+        for one in stored.reservations(url)
         if one.live
     ]
 
@@ -127,7 +94,7 @@ def two_in_a_session(rows: Sequence[Row]) -> list[str]:
 def repeated_batches(url: str, told: Mapping[str, str | None]) -> list[str]:
     """Idempotency-Keys with two batches, or with another one than a client was told of."""
     by_key: dict[str, list[str]] = defaultdict(list)
-    for row in stored(url, select(batches_table)):
+    for row in stored.batches(url):
         if row["idempotency_key"] is not None:
             by_key[row["idempotency_key"]].append(row["id"])
     return wrong_batches(by_key, told)
@@ -184,11 +151,11 @@ def cancelled_for_nobody(
 
 def lost_of_batches(url: str, promised: Collection[str]) -> list[str]:
     """Batches that a client was told of and that are not there, and files of batches without an end."""
-    there = {row["id"] for row in stored(url, select(batches_table.c.id))}
+    there = {row["id"] for row in stored.batches(url)}
     found = [f"batch {batch} is not in the store" for batch in promised if batch not in there]
     found += [f"batch {row['id']} has no end" for row in open_batches(url)]
     ended = {state.value for state in ENDED}
-    for member in stored(url, select(batch_members)):
+    for member in stored.batch_members(url):
         name = f"{member['local_id']} of batch {member['batch_id']}"
         if member["state"] not in ended:
             found.append(f"{name} is {member['state']} for ever")

@@ -6,12 +6,15 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+from tests.servers.mongod import MongoServer
 
 from gooseherd.client.local_service import LocalService
 from gooseherd.devcloud.admin_client import LocalCloudAdmin
@@ -21,6 +24,7 @@ from gooseherd.trial.private_service import DidNotStart, running_service
 
 ADMIN_KEY: Final = "the key of all"
 DATABASE: Final = "campaign"
+StoreServer: TypeAlias = PostgresServer | MongoServer
 IDLE_SECONDS: Final = 20
 MOST_RUNNING: Final = 3
 """Jobs of one requester."""
@@ -52,7 +56,9 @@ SETTINGS: Final = {
     "SOURCE_ALLOW_NETWORKS": "127.0.0.1/32",
     "GOOSEHERD_LOG_LEVEL": "INFO",
 }
-_OURS: Final = ("DATABASE_URL", "SYNC_DATA_DIR", "WORKFLOW_S3_BUCKET", "AWS_ENDPOINT_URL", "ECS_CLUSTER")
+_OURS: Final = (
+    "DATABASE_URL", "DATABASE_NAME", "SYNC_DATA_DIR", "WORKFLOW_S3_BUCKET", "AWS_ENDPOINT_URL", "ECS_CLUSTER",
+)  # fmt: skip
 
 
 def own_environment() -> dict[str, str]:
@@ -142,7 +148,7 @@ class Deployment:
         self,
         environment: dict[str, str],
         cloud: LocalCloudAdmin,
-        store: PostgresServer | None,
+        store: StoreServer | None,
         folder: Path,
         processes: int,
     ) -> None:
@@ -246,30 +252,31 @@ def processes_of(folder: Path) -> list[str]:
 def deployed(folder: Path, *, store: str, processes: int) -> Iterator[Deployment]:
     """All of it on fresh folders below `folder`; at the end nothing of it runs any more.
 
-    `store` is postgresql, which can be killed, or sqlite.
+    `store` is postgresql or mongodb, which can be killed, or sqlite.
     """
-    server: PostgresServer | None = None
-    if store == "postgresql":
-        server = PostgresServer(folder=None)
-        server.start()
-        server.sql(f"CREATE DATABASE {DATABASE}")
-        url = server.url(DATABASE)
-    else:
-        url = f"sqlite:///{folder}/store.sqlite"
-    try:
-        with (
-            running_local_cloud(folder) as cloud_environment,
-            LocalCloudAdmin.of(cloud_environment) as cloud,
-        ):
-            environment = {**own_environment(), **cloud_environment, **SETTINGS, "DATABASE_URL": url}
-            deployment = Deployment(environment, cloud, server, folder, processes)
-            try:
-                yield deployment
-            finally:
-                deployment.close_api()
-    finally:
-        if server is not None:
-            server.stop()
+    with ExitStack() as stack:
+        server: StoreServer | None = None
+        if store == "postgresql":
+            server = PostgresServer(folder=None)
+            stack.callback(server.stop)
+            server.start()
+            server.sql(f"CREATE DATABASE {DATABASE}")
+            url = server.url(DATABASE)
+        elif store == "mongodb":
+            # Not below `folder`: whatever works there at the end was left behind.
+            server = MongoServer(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mongod-"))))
+            stack.callback(server.stop)
+            server.start()
+            url = server.bare_url
+        else:
+            url = f"sqlite:///{folder}/store.sqlite"
+        cloud_environment = stack.enter_context(running_local_cloud(folder))
+        cloud = stack.enter_context(LocalCloudAdmin.of(cloud_environment))
+        of_store = {"DATABASE_URL": url, "DATABASE_NAME": DATABASE}
+        environment = {**own_environment(), **cloud_environment, **SETTINGS, **of_store}
+        deployment = Deployment(environment, cloud, server, folder, processes)
+        stack.callback(deployment.close_api)
+        yield deployment
 
 
 def signal_process(pid: int, number: signal.Signals) -> bool:
@@ -290,7 +297,7 @@ def pause_processes(pids: Sequence[int], seconds: float) -> bool:
     return bool(stopped)
 
 
-def store_processes(store: PostgresServer) -> list[int]:
+def store_processes(store: StoreServer) -> list[int]:
     """The server and its children."""
     if store.pid is None:
         return []

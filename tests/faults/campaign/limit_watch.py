@@ -9,25 +9,16 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import func, select
-from tests.faults.campaign import audit
+from tests.faults.campaign import stored
 from tests.faults.campaign.deployment import FLOOR, MOST_RUNNING
 from tests.faults.campaign.threads import thread_of
 
 from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.reservation import Purpose
-from gooseherd.domain.states import Status
-from gooseherd.store.sql.schema import jobs, reservations
 
 _PAUSE_SECONDS: Final = 0.5
 _SELDOM_SECONDS: Final = 10.0
 """On average there is a look within so long: the store is away for seconds at a time, the machine is busy."""
-_RUNNING: Final = (
-    select(jobs.c.queued_for, func.count().label("running"))
-    .where(jobs.c.status.in_([Status.RUNNING.value, Status.FINALIZING.value]), jobs.c.session_id.is_(None))
-    .group_by(jobs.c.queued_for)
-)
-_RESERVED: Final = select(reservations.c.purpose, reservations.c.owner).where(reservations.c.live)
 
 
 class LimitWatch:
@@ -60,19 +51,18 @@ class LimitWatch:
     def _watch(self) -> None:
         while not self._over.wait(_PAUSE_SECONDS):
             try:
-                running, reserved = audit.stored(self._url, _RUNNING), audit.stored(self._url, _RESERVED)
-                self.findings += exceeded(running, reserved)
+                self.findings += exceeded(stored.running(self._url), stored.live_owners(self._url))
             except GooseherdError:
                 continue  # The store is away just now.
             self.looked += 1
 
 
-def exceeded(running: Iterable[Mapping[str, Any]], reserved: Iterable[Mapping[str, Any]]) -> list[str]:
+def exceeded(running: Mapping[str, int], reserved: Iterable[Mapping[str, Any]]) -> list[str]:
     """Requesters with more jobs at work than may be, a floor with too many workers, two sessions of one."""
     found = [
-        f"{row['queued_for']} had {row['running']} jobs at work, {MOST_RUNNING} are allowed"
-        for row in running
-        if row["running"] > MOST_RUNNING
+        f"{requester} had {count} jobs at work, {MOST_RUNNING} are allowed"
+        for requester, count in running.items()
+        if count > MOST_RUNNING
     ]
     live = [(row["purpose"], row["owner"]) for row in reserved]
     floor = sum(purpose == Purpose.FLOOR for purpose, _ in live)

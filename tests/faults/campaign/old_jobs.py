@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import insert
-from tests.faults.campaign.deployment import DATABASE
+from tests.faults.campaign import stored
 
 from gooseherd.domain import formats
 from gooseherd.domain.job import JobId, Requester, Submission
 from gooseherd.domain.keys import Recipe, WorkflowKey
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
-from gooseherd.store.sql.connect import open_database
-from gooseherd.store.sql.jobs import SqlJobs
-from gooseherd.store.sql.rows import new_job
-from gooseherd.store.sql.schema import jobs as jobs_table
 
 _MARK: Final = "ended-long-ago-"
-_AGE: Final = timedelta(days=400)
 
 
 def plant(url: str, count: int) -> None:
     """So many, each with a requester and a workflow key of its own."""
-
-    async def put() -> None:
-        database = await open_database(url, DATABASE)
-        try:
-            then = await SqlJobs(database).now() - _AGE
-            rows = [_ended(f"{_MARK}{number}", then) for number in range(count)]
-            await database.write("plant", lambda tx: tx.connection.execute(insert(jobs_table), rows).close())
-        finally:
-            await database.close()
-
-    asyncio.run(put())
+    stored.add_ended(url, [_submission(f"{_MARK}{number}") for number in range(count)])
 
 
-def _ended(name: str, then: datetime) -> dict[str, Any]:
+def _submission(name: str) -> Submission:
     source = SourceFile(Dcc("t"), LocalId(name), name, formats.BED, "https://example.org/x")
     recipe = Recipe("bed", "1", formats.BED)
-    wanted = Submission(JobId(name), WorkflowKey(name), source, recipe, Priority.NORMAL, Requester(name))
-    ended = {"active": False, "status": "cancelled", "reason": "cancelled", "finished_at": then}
-    return {**new_job(wanted, then, 0), **ended}
+    return Submission(JobId(name), WorkflowKey(name), source, recipe, Priority.NORMAL, Requester(name))
 
 
 def kept(ids: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Minutes of kills, pauses and cloud faults under load, and then the audit: `./dev faults`.
 
-    ./dev faults [--minutes N] [--seed S] [--store postgresql|sqlite] [--keep FOLDER]
+    ./dev faults [--minutes N] [--seed S] [--store postgresql|mongodb|sqlite] [--keep FOLDER]
 
 Real processes: API processes that are started again when they end, the store's server, workers that the local
 cloud starts, clients. The seed decides what goes wrong when and what the sources hold; which of the live
@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.faults.campaign import audit, old_jobs
+from tests.faults.campaign import audit, old_jobs, stored
 from tests.faults.campaign.deployment import (
     Deployment,
     deployed,
@@ -240,7 +240,7 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         sources.in_a_hurry = True
         url = _wait_for_all(deployment)
         _wait_for_ends(deployment)
-        during = audit.stored_jobs(deployment.database_url)
+        during = stored.jobs(deployment.database_url)
         others = requesters.others
         promised = [batch for batch in others.batches.values() if batch is not None]
         lost = audit.lost_of_batches(deployment.database_url, promised)
@@ -258,9 +258,9 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         orphaned = audit.left_reserved(deployment.database_url)
         _progress("the API processes leave")
         deployment.close_api()
-        rows = audit.stored_jobs(deployment.database_url)
+        rows = stored.jobs(deployment.database_url)
         orphaned += old_jobs.kept(row["id"] for row in rows)
-        reservations = audit.stored_reservations(deployment.database_url)
+        reservations = stored.reservations(deployment.database_url)
         twice = audit.repeated_batches(deployment.database_url, others.batches)
         orphaned += [
             *audit.left_running(deployment),
@@ -312,7 +312,7 @@ def _wait_for_ends(deployment: Deployment) -> None:
     url = deployment.database_url
 
     def all_ended() -> bool:
-        jobs_ended = all(row["status"] in TERMINAL for row in audit.stored_jobs(url))
+        jobs_ended = all(row["status"] in TERMINAL for row in stored.jobs(url))
         return jobs_ended and not audit.open_batches(url) and not audit.live(url, Purpose.SESSION)
 
     if not _wait(all_ended):
@@ -333,7 +333,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=None, help="default: any; it is printed")
-    parser.add_argument("--store", choices=("postgresql", "sqlite"), default="postgresql")
+    parser.add_argument("--store", choices=("postgresql", "mongodb", "sqlite"), default="postgresql")
     parser.add_argument("--keep", type=Path, help="an empty folder for logs and data, which stays")
     given = parser.parse_args()
     seed = random.randrange(1 << 32) if given.seed is None else given.seed

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx
 import pytest
-from tests.faults.campaign import audit
+from tests.faults.campaign import stored
 from tests.faults.cloud.conftest import SHORT_TIMES, Library
 
 from gooseherd.devcloud.stack import StackFailed, stack_on_local_cloud
@@ -128,7 +128,7 @@ def test_a_rolling_deploy_and_a_rollback_under_load_lose_nothing_and_mix_nothing
             back = stack.outputs()["EcsWorkerTaskDefinition"]
             made = len(load.ready)
             until(lambda: len(load.ready) >= made + 4, "work goes on with the old one again")
-        rows = [row for row in audit.stored_jobs(url) if row["local_id"].startswith("of-")]
+        rows = [row for row in stored.jobs(url) if row["local_id"].startswith("of-")]
         workers = {task["taskArn"].rpartition("/")[2]: task["taskDefinitionArn"] for task in stack.workers()}
 
         # A store of the version after: its tasks do not start, and those that run go on.

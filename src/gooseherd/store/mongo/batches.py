@@ -44,6 +44,7 @@ _CHUNK: Final = 1000
 _LEFT_AFTER: Final = timedelta(minutes=2)
 """Who has not completed a batch by then has died: storing ten thousand members takes seconds."""
 
+_ANY_STATE: Final[Document] = {"$in": sorted(state.value for state in MemberState)}
 _IN_FLIGHT: Final[Document] = {"$in": sorted(state.value for state in IN_FLIGHT)}
 
 
@@ -158,7 +159,8 @@ class MongoBatches:
         self, batch_id: BatchId, state: MemberState | None = None, *, limit: int, after: int = -1
     ) -> Sequence[Member]:
         """Members by number."""
-        wanted: Document = {"batch_id": batch_id, "number": {"$gt": after}}
+        # Of each state the first ones, by the index, are put in order; without it all would be sorted.
+        wanted: Document = {"batch_id": batch_id, "state": _ANY_STATE, "number": {"$gt": after}}
         if state is not None:
             wanted["state"] = state.value
         found = self._members.find(wanted, sort=[("number", 1)], limit=limit)

@@ -1,4 +1,4 @@
-"""Where the next page of a list by age begins. No filter with `$or`: the embedded server scans for it."""
+"""Where the next page of a list by age begins. No filter with `$or`, of which no index has the order."""
 
 from __future__ import annotations
 

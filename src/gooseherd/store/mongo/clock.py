@@ -2,10 +2,9 @@
 
 Measured rather than asked for with each write. `$$NOW` would need an update by pipeline,
 which Amazon DocumentDB does not have in the versions that have partial indexes, and
-`$currentDate` cannot add a time to live. SecantusDB runs all three equally fast
-(4 to 5 ms per durable update), so portability decides. One `hello` gives the offset between
-the server's clock and this machine's count of seconds since boot, right to half its round
-trip; it is asked again every `REFRESH_SECONDS`, so hot writes stay one round trip.
+`$currentDate` cannot add a time to live. One `hello` gives the offset between the server's
+clock and this machine's count of seconds since boot, right to half its round trip; it is
+asked again every `REFRESH_SECONDS`, so hot writes stay one round trip.
 """
 
 from __future__ import annotations

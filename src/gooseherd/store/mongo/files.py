@@ -18,8 +18,6 @@ from gooseherd.store.mongo.schema import FILES
 _BATCH: Final = 500
 """Entries per round trip: about 1 MB, far below a message's 48 MB."""
 _DUPLICATE_KEY: Final = 11000
-_TRIES: Final = 16
-"""Races lost in a row before giving up; each loss means that somebody else got on."""
 _LAST: Final = "\U0010ffff"
 """Sorts after every character a word may hold."""
 
@@ -69,15 +67,8 @@ class MongoFiles:
     @store_operation
     async def remove(self, dcc: Dcc, local_id: LocalId) -> SourceFile | None:
         """Take one entry out; the entry as it was then, or None when there is none."""
-        for _ in range(_TRIES):
-            # Not findAndModify: SecantusDB reads the whole collection for it, and may then
-            # delete another version than it returns.
-            seen = await self._files.find_one({"_id": file_id(dcc, local_id)})
-            if seen is None:
-                return None
-            if (await self._files.delete_one(seen)).deleted_count:
-                return SourceFile.from_json(seen)
-        raise StoreUnavailable("remove")
+        document = await self._files.find_one_and_delete({"_id": file_id(dcc, local_id)})
+        return SourceFile.from_json(document) if document else None
 
     @store_operation
     async def fill_in(
@@ -128,8 +119,10 @@ class MongoFiles:
     async def search(self, query: FileQuery) -> FilePage:
         """One page by (dcc, local_id). Each word of `text` must begin a word of local_id or filename."""
         wanted: Document = {}
+        names: Document = {}
         if query.dcc is not None:
-            wanted["dcc"] = query.dcc
+            # By name, as the page goes; the collection's own index has another order.
+            names |= {"$gte": f"{query.dcc} ", "$lt": f"{query.dcc}!"}
         if query.file_format is not None:
             wanted["file_format"] = query.file_format.name
         if query.package is not None:
@@ -139,7 +132,9 @@ class MongoFiles:
             # A range within one element, not an anchored expression: every server finds it by index.
             wanted["words"] = {"$all": [{"$elemMatch": {"$gte": p, "$lt": p + _LAST}} for p in prefixes]}
         if query.after is not None:
-            wanted["_id"] = {"$gt": query.after}
+            names["$gt"] = query.after
+        if names:
+            wanted["_id"] = names
         wanted |= only_visible(query.visible)
         documents = await self._files.find(wanted, sort=[("_id", 1)], limit=query.limit + 1).to_list()
         page = documents[: query.limit]

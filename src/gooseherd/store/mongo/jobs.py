@@ -26,9 +26,9 @@
 
 "leased" is running or finalizing; "as seen" is compare-and-set with a read before, read
 again when it lost. A write that matched nothing changed nothing. A driver may repeat a write
-whose answer it lost, and the server may have forgotten the first (the embedded one does, in
-a kill): so a write that matches nothing first checks whether its own effect is what stands in
-the way. Hot writes (renew, progress, step) are `update_one`, one round trip.
+whose answer it lost, and where the URL forbids that (DocumentDB) callers do: so a write that
+matches nothing first checks whether its own effect is what stands in the way. Hot writes
+(renew, progress, step) are `update_one`, one round trip.
 
 Who ends a job of somebody else must adopt it first: two writers with the same fence are not
 kept apart.
@@ -183,7 +183,8 @@ class MongoJobs(JobLeases, JobEndWrites):
         """
         old: Document = {"status": Status.PENDING.value, "created_at": {"$lt": before}}
         job_ids: list[str] = []
-        seen = self._jobs.find(old, projection={"created_at": 1, "attempt": 1, "attempts": 1})
+        fields = {"created_at": 1, "attempt": 1, "attempts": 1}
+        seen = self._jobs.find(old, projection=fields, sort=[("created_at", 1)])
         async with seen:
             async for document in seen:
                 attempts = [to_attempt(attempt) for attempt in document["attempts"]]

@@ -194,7 +194,7 @@ class JobLeases(FencedWrites):
         fields = {f"progress.{name}": value for name, value in asdict(progress).items() if name != "percent"}
         update = {
             "$set": {**fields, "updated_at": await self._clock.now()},
-            # Two decimals are plenty, and SecantusDB's $max takes 1e-308 for more than 27.
+            # Two decimals are plenty.
             "$max": {"progress.percent": round(progress.percent, 2)},
         }
         if not await self._fenced(edges.PROGRESS, job_id, fence, update):

@@ -30,6 +30,7 @@ def any_of(statuses: frozenset[Status]) -> Document:
     return {"$in": sorted(status.value for status in statuses)}
 
 
+_ANY_PRIORITY: Final[Document] = {"$in": sorted(int(priority) for priority in Priority)}
 _PENDING: Final[Document] = {"status": Status.PENDING.value}
 QUEUE_DEPTH: Final[list[Document]] = [
     {"$match": _PENDING},
@@ -46,8 +47,8 @@ ACTIVE_COUNTS: Final[list[Document]] = [
 class JobReads:
     """The reading half of the JobStore port.
 
-    Every filter begins with an indexed equality and has no `$or` at its top: the embedded
-    server answers such a filter by a scan of the whole collection.
+    Every filter begins with an equality that an index has, and the index has the order, too
+    (tests/contract/test_mongo_plans.py).
     """
 
     def __init__(
@@ -140,7 +141,8 @@ class JobReads:
     @store_operation
     async def due_for(self, requester: Requester, limit: int) -> Sequence[Job]:
         """Those of one requester, in the same order."""
-        theirs = {**await self._due_but(()), "queued_for": requester}
+        # Of each priority the first ones, by the index, are put in order; without it all would be sorted.
+        theirs = {**await self._due_but(()), "queued_for": requester, "priority": _ANY_PRIORITY}
         found = self._jobs.find(theirs, sort=[("rank", 1), ("_id", 1)], limit=limit)
         return [to_job(document) for document in await found.to_list()]
 

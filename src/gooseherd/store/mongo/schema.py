@@ -19,6 +19,7 @@ from pymongo.errors import OperationFailure
 
 from gooseherd.domain.errors import Misconfigured
 from gooseherd.domain.queueing import Priority, first_rank
+from gooseherd.domain.states import ACTIVE
 from gooseherd.store.mongo.connect import Database, store_operation
 
 JOBS: Final = "jobs"
@@ -87,14 +88,19 @@ INDEXES: Final[tuple[Index, ...]] = (
         "who is next, and how many are before; all that go by status",
     ),
     Index(
-        JOBS, "pending_for", (("status", 1), ("queued_for", 1), ("priority", 1), ("rank", 1)),
-        "a requester's last place in the queue, and who waits",
+        JOBS, "rank_of_requester",
+        (("status", 1), ("queued_for", 1), ("priority", 1), ("rank", 1), ("_id", 1)),
+        "a requester's first and last places in the queue, and who waits",
+    ),
+    # `active` besides, so that the index alone tells.
+    Index(
+        JOBS, "pending_of_requester", (("requesters", 1), ("status", 1), ("active", 1)),
+        "how many jobs a requester waits for", partial={"active": True},
     ),
     Index(
-        JOBS, "waited_for", (("requesters", 1), ("status", 1)), "how many jobs a requester waits for",
-        partial={"active": True},
+        JOBS, "newest_of_status", (("status", 1), ("created_at", -1), ("_id", -1)),
+        "the list of one status; which pending jobs are too old",
     ),
-    Index(JOBS, "waiting_longest", (("status", 1), ("created_at", 1)), "which pending jobs are too old"),
     Index(
         JOBS, ONE_PER_SLOT, (("queued_for", 1), ("running_slot", 1)),
         "the running limit: one job in each slot of a requester", unique=True,
@@ -110,7 +116,14 @@ INDEXES: Final[tuple[Index, ...]] = (
     Index(JOBS, "workers", (("attempts.worker_id", 1),), "what a worker has worked on"),
     Index(JOBS, "history", (("workflow_key", 1), ("created_at", -1)), "the newest job of a workflow key"),
     Index(JOBS, "newest", (("created_at", -1), ("_id", -1)), "the list of all jobs"),
-    Index(JOBS, "asked_by", (("asked_by", 1), ("created_at", -1)), "the list of one requester's jobs"),
+    Index(
+        JOBS, "newest_of_requester", (("asked_by", 1), ("created_at", -1), ("_id", -1)),
+        "the list of one requester's jobs",
+    ),
+    Index(
+        JOBS, "newest_of_collection", (("source.dcc", 1), ("created_at", -1), ("_id", -1)),
+        "the list of one collection's jobs",
+    ),
     Index(
         JOBS, "source", (("source.dcc", 1), ("source.local_id", 1), ("created_at", -1)),
         "the list of one file's jobs",
@@ -136,9 +149,12 @@ INDEXES: Final[tuple[Index, ...]] = (
         BATCHES, "one_batch_per_key", (("requester", 1), ("idempotency_key", 1)),
         "an idempotency key names one batch of its requester", unique=True, partial={"has_key": True},
     ),
-    Index(BATCHES, "unfinished", (("ended", 1), ("created_at", 1)), "which batches go on"),
+    Index(BATCHES, "oldest_open", (("ended", 1), ("created_at", 1), ("_id", 1)), "which batches go on"),
     Index(BATCHES, "newest", (("created_at", -1), ("_id", -1)), "the list of all batches"),
-    Index(BATCHES, "of_requester", (("requester", 1), ("created_at", -1)), "one requester's batches"),
+    Index(
+        BATCHES, "newest_of_requester", (("requester", 1), ("created_at", -1), ("_id", -1)),
+        "one requester's batches",
+    ),
     Index(
         BATCH_MEMBERS, "by_state", (("batch_id", 1), ("state", 1), ("number", 1)),
         "what of a batch waits, and how much of it is in which state",
@@ -192,7 +208,8 @@ async def ensure_indexes(db: Database) -> None:
 @store_operation
 async def rank_older_jobs(db: Database) -> None:
     """Give jobs of a version before ranks a place in the queue: by their age and priority. Idempotent."""
-    unranked: dict[str, Any] = {"active": True, "rank": None}
+    # Active, in the words that an index has.
+    unranked: dict[str, Any] = {"status": {"$in": sorted(ACTIVE)}, "rank": None}
     fields = {"priority": 1, "requesters": 1, "enqueued_at": 1}
     async for document in db[JOBS].find(unranked, projection=fields):
         rank = first_rank(Priority(document["priority"]), document["enqueued_at"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, WriteConcern
 from pymongo.errors import DuplicateKeyError
 
 from gooseherd.domain.job import Requester
@@ -29,7 +29,7 @@ class Turns:
 
     def __init__(self, db: Database) -> None:
         self._jobs = db[JOBS]
-        self._turns = db[TURNS]
+        self._turns = db.get_collection(TURNS, write_concern=WriteConcern(w=1, j=False))
 
     async def peek(self, requester: Requester, priority: Priority, now: datetime) -> int:
         """The place that the requester's next job of that priority would get, as the pending jobs say."""
