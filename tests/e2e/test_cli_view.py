@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,40 @@ def test_ctrl_c_leaves_nothing(stranger: Any, moment: str) -> None:
         assert process.wait(60) == 130
         assert b"Traceback" not in process.stderr.read()
     assert processes_of(stranger) == []
+
+
+def test_ctrl_c_ends_what_is_being_made_too(stranger: Any) -> None:
+    """A worker outlives its service, for the next one to find; whoever ends `view` wants none."""
+    asked, over = threading.Event(), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            asked.set()
+            over.wait(120)
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with viewing(stranger, f"http://127.0.0.1:{server.server_port}/x.bed", "--json") as process:
+                page_of(process)
+                assert asked.wait(60)
+                process.send_signal(signal.SIGINT)
+                assert process.wait(60) == 130
+            assert processes_of(stranger) == []
+        finally:
+            over.set()
+            server.shutdown()
 
 
 def test_the_command_ends_with_its_service(stranger: Any) -> None:

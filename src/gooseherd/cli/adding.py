@@ -282,6 +282,8 @@ class Adding:
             try:
                 self._client.register(batch[0].entry)
             except Refused as refused:
+                if refused.status == 422 and len(self._wanted) > 1:
+                    return {batch[0].name: str(refused)}  # the others may be in the catalog already
                 self._raise_if_not_allowed(batch[0], str(refused.fields.get("field") or ""), str(refused))
                 raise
             return {}

@@ -106,7 +106,7 @@ def _service(state_dir: Path, folders: Sequence[Path]) -> Iterator[tuple[Goosehe
     from gooseherd.client import GooseherdClient
     from gooseherd.client.endpoint import Endpoint
     from gooseherd.client.local_service import find_local
-    from gooseherd.trial.private_service import running_service
+    from gooseherd.trial.private_service import end_workers, running_service
 
     with ExitStack() as stack:
         service = find_local(state_dir)
@@ -117,6 +117,7 @@ def _service(state_dir: Path, folders: Sequence[Path]) -> Iterator[tuple[Goosehe
                 if service is None:
                     is_ours = True
                     print_status(f"gooseherd: starting a service, with its state in {state_dir}")
+                    stack.callback(end_workers, state_dir)  # when the service has ended
                     service = stack.enter_context(
                         running_service(state_dir=state_dir, allow_roots=folders, environ=os.environ)
                     )
@@ -178,12 +179,13 @@ def _check_place(client: GooseherdClient, names: Sequence[str], place: Region) -
     from gooseherd.client import Refused
 
     known: dict[str, None] = {}
+    aliases: set[str] = set()
     for name in names:
         with suppress(Refused):  # it has none, or could not be made
             found = client.contigs(*_ids(name))
             known |= dict.fromkeys(contig for contig, _ in found.contigs)
-            known |= dict.fromkeys(alias for others in (found.aliases or {}).values() for alias in others)
-    if known and place.contig not in known:
+            aliases.update(*(found.aliases or {}).values())
+    if known and place.contig not in aliases.union(known):
         some = ", ".join(list(known)[:8]) + (", …" if len(known) > 8 else "")
         print_status(f"no file has a contig {place.contig!r}; there are: {some}")
 

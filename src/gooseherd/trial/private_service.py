@@ -15,11 +15,15 @@ from pathlib import Path
 from gooseherd.client import GooseherdClient, NotReachable, Refused
 from gooseherd.client.local_service import LocalService, find_local
 from gooseherd.domain.errors import Unavailable
+from gooseherd.fleet.worker_records import WorkerRecords
+from gooseherd.processes import end_session
 
 _START_SECONDS = 90.0
 """A loaded machine takes its time."""
 _STOP_SECONDS = 40.0
 """Above the service's own grace for finalizers; then it is killed with all it started."""
+_WORKER_STOP_SECONDS = 11.0
+"""A worker needs nine at most, for its attempt and its watchers."""
 _LOG_LINES = 12
 
 
@@ -69,6 +73,24 @@ def running_service(
         yield _await_ready(child, state_dir, log_path, start_seconds)
     finally:
         _end(child)
+
+
+def end_workers(state_dir: Path) -> None:
+    """End the workers of a service that has ended, with what they make.
+
+    Without this they go on, to be found by the next service on the folder, and end when they have been idle.
+    After it that service begins their jobs again, and clears up after them.
+    """
+    if find_local(state_dir) is not None:
+        return
+    workers = [record.process for record in WorkerRecords(state_dir / "fleet").entries() if record.alive]
+    running = [process for process in workers if process is not None]
+    for process in running:
+        process.signal(signal.SIGTERM)
+    deadline = time.monotonic() + _WORKER_STOP_SECONDS
+    for process in running:
+        process.wait(max(deadline - time.monotonic(), 0.0))
+        end_session(process)
 
 
 def _await_ready(

@@ -202,6 +202,16 @@ def test_a_file_that_is_refused_costs_only_itself(add: Any, catalog: Shelf) -> N
     assert "b.bed: access_url: outside" in result.stderr
 
 
+def test_of_several_files_one_that_is_refused_does_not_end_the_command(add: Any, catalog: Shelf) -> None:
+    """Although nothing else is registered: the others are in the catalog already."""
+    put("a.bed", "b.bed")
+    add("a.bed")
+    catalog.refuse = "b.bed"
+    result = add("a.bed", "b.bed")
+    assert (result.exit_code, result.stdout) == (1, "local/a.bed\n")
+    assert f"not added {Path('b.bed').resolve().as_uri()}: outside" in result.stderr
+
+
 def test_a_folder_the_service_may_not_read_is_named_once(add: Any, catalog: Shelf) -> None:
     put("d/x/a.bed", "d/b.bed")
     catalog.refuse = "/"
