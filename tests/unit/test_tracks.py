@@ -179,6 +179,22 @@ def test_names_of_an_assembly_are_known_in_every_spelling() -> None:
     assert found.renamed[2] == {"chr1": "NC_000001.11", "chrM": "NC_012920.1"}
 
 
+def test_in_which_order_files_are_named_says_nothing_of_their_assembly() -> None:
+    ends = named(*(Contig(c.name, (c.length or 0) * 95 // 100) for c in HG38), measured=True)
+    for files in ([named(*HG38), ends], [ends, named(*HG38)]):
+        assert together(None, None, files).assembly == "hg38"
+
+
+def test_of_a_sequence_under_two_names_the_declared_length_holds() -> None:
+    ends, declared = named(Contig("1", 5_000), measured=True), named(Contig("chr1", 100_000))
+    assert together(None, None, [ends, declared]).contigs == [Contig("1", 100_000)]
+    assert together(None, None, [declared, ends]).contigs == [Contig("chr1", 100_000)]
+
+
+def test_beside_files_without_sequences_those_of_the_assembly_are_shown() -> None:
+    assert list(together("hg38", None, [named(measured=True), None]).contigs) == list(HG38)
+
+
 def test_a_file_keeps_its_names_where_no_other_is_beside_it() -> None:
     found = together("hg38", None, [named(Contig("1", 5000), Contig("2", 70), measured=True)])
     assert found.contigs == [Contig("1", 248956422), Contig("2", 242193529)]

@@ -98,18 +98,28 @@ def together(
         return Together(of_reference, assembly or assembly_of(of_reference), renamed)
     made = [file for file in files if file is not None]
     if assembly is None:
-        everything = {contig.name: contig for file in made for contig in file.contigs}
-        measured = all(file.measured for file in made)
-        assembly = assembly_of(list(everything.values()), measured=measured)
+        assembly = _recognized(made)
     molecules = (sequences_of(assembly) if assembly is not None else None) or ()
     names = {contig.name for file in made for contig in file.contigs}
-    by_names_of_ucsc = not made or any(molecule.name in names for molecule in molecules)
+    by_names_of_ucsc = not names or any(molecule.name in names for molecule in molecules)
     merged = _Merged(molecules if by_names_of_ucsc else ())
     renamed = [merged.add(file) if file is not None else {} for file in files]
     found = [
         Contig(name, length_in(assembly, name) or length) for name, (length, _) in merged.lengths.items()
     ]
     return Together(found, assembly, renamed)
+
+
+def _recognized(files: Sequence[FileSequences]) -> str | None:
+    """The assembly of those that declare their lengths; of ends of records where none does."""
+    declaring = [file for file in files if not file.measured]
+    longest: dict[str, Contig] = {}
+    for file in declaring or files:
+        for contig in file.contigs:
+            known = longest.get(contig.name)
+            if known is None or (contig.length or 0) > (known.length or 0):
+                longest[contig.name] = contig
+    return assembly_of(list(longest.values()), measured=not declaring)
 
 
 class _Merged:
@@ -121,16 +131,15 @@ class _Merged:
         }
 
     def add(self, file: FileSequences) -> Renamed:
-        """What is not there yet under any name is added."""
+        """What is not there yet under any name is added, and lengths that are better known here."""
         renamed = self.names_in(file)
-        own = set(renamed.values())
+        names_here = {theirs: name for name, theirs in renamed.items()}
         for contig in file.contigs:
-            if contig.name in own:
-                continue
-            length, measured = self.lengths.get(contig.name, (None, True))
+            name = names_here.get(contig.name, contig.name)
+            length, measured = self.lengths.get(name, (None, True))
             if length is None or measured:
                 longer = max(contig.length or 0, length or 0) or None
-                self.lengths[contig.name] = (longer, measured and file.measured)
+                self.lengths[name] = (longer, measured and file.measured)
         return renamed
 
     def names_in(self, file: FileSequences) -> Renamed:
