@@ -103,7 +103,7 @@ class Selecting:
             is_known=sequences.assembly is not None,
             chromsizes_url=link(f"/tracks/chrom.sizes?{_query(opened, wanted, region)}"),
             aliases_url=(
-                link(f"/tracks/chrom.aliases?{_query(opened, wanted, None)}")
+                link(f"/tracks/chrom.aliases?{_query(opened, wanted, region)}")
                 if any(sequences.renamed)
                 else None
             ),
