@@ -34,6 +34,7 @@ def file(name: str, file_format: Format, index: str | None = None, **fields: Any
 
 def selection(*files: ServedFile, **fields: Any) -> Selection:
     given = {"assembly": "custom", "is_known": False, "chromsizes_url": f"{HERE}/tracks/chrom.sizes"}
+    given |= {"page_url": f"{HERE}/"}
     return Selection(**{"files": files, "contigs": SIZES, **given, **fields})
 
 
@@ -276,3 +277,10 @@ def test_records_by_their_second_end_are_read_too() -> None:
     assert shell(shown).text.count("tabix ") == 2
     assert second.data in python(shown).text
     assert second.data not in igv(shown).text
+
+
+def test_a_view_ends_with_its_sequence() -> None:
+    shown = selection(file("lab/a", formats.BIGWIG), region=Region("chr2", 100, 9_000_000))
+    assert shown.locus == "chr2:101-500"
+    assert selection(region=Region("chr9", 100, 200)).locus == "chr9:101-200"
+    assert selection(region=Region("chr9", 100)).locus is None

@@ -75,6 +75,7 @@ async def test_a_hub_names_the_assembly_and_what_it_can_draw(town):
     hub = (await told(town, "/hub.txt", files=entry.name)).text
     stanzas = [dict(line.split(" ", 1) for line in block.splitlines()) for block in hub.strip().split("\n\n")]
     assert stanzas[0]["useOneFile"] == "on"
+    assert stanzas[0]["descriptionUrl"] == f"{town.url}/"
     assert stanzas[1] == {"genome": "hg38"}
     assert stanzas[2]["type"] == "bam"
     assert stanzas[2]["bigDataIndex"] == f"{stanzas[2]['bigDataUrl']}.bai"

@@ -107,6 +107,7 @@ class Selecting:
                 if any(sequences.renamed)
                 else None
             ),
+            page_url=linking.context.address_of("/"),
             search_url=_search_url(files, opened, link),
             reference=reference,
             region=region,

@@ -88,6 +88,8 @@ class Selection:
     is_known: bool
     """Whether that is a name others know."""
     chromsizes_url: str
+    page_url: str = ""
+    """Of the service, for people."""
     search_url: str | None = None
     """Where features are looked up by name, with $FEATURE$ for the name; None: no file has any."""
     aliases_url: str | None = None
@@ -124,8 +126,12 @@ class Selection:
         sizes = self.sizes
         if self.region is None:
             return (sizes[0][0], 0, sizes[0][1]) if sizes else None
-        end = self.region.end or dict(sizes).get(self.region.contig)
-        return (self.region.contig, self.region.start, end) if end else None
+        length = dict(sizes).get(self.region.contig)
+        end = self.region.end or length
+        if end is None:
+            return None
+        within = length is not None and self.region.start < length
+        return self.region.contig, self.region.start, min(end, length) if length and within else end
 
     @property
     def locus(self) -> str | None:

@@ -11,6 +11,7 @@ from gooseherd.domain import formats
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9_]+")
 _SHORT, _LONG = 17, 76
 """Characters that the browser shows of a label."""
+_COLOR: Final = "76,120,168"
 _SHOWN: Final = 20
 """Tracks that are drawn at once; those behind them wait to be switched on."""
 _TYPES: Final = {
@@ -44,6 +45,7 @@ def ucsc(selection: Selection) -> Snippet:
         "longLabel Files of a gooseherd",
         "useOneFile on",
         "email nobody@example.org",
+        f"descriptionUrl {selection.page_url}",  # JBrowse 2 refuses hubs without
     ]
     head += [f"# {_label(note)}" for note in (*selection.notes, *notes)]
     blocks = ["\n".join(lines) for lines in (head, genome, *stanzas.values())]
@@ -82,7 +84,7 @@ def _track(file: ServedFile, *, visible: bool) -> list[str] | None:
         f"visibility {shown}",
     ]
     if kind == "bigWig":
-        lines.append("autoScale on")
+        lines += ["autoScale on", f"color {_COLOR}"]
     elif file.index is not None:
         lines.append(f"bigDataIndex {file.index}")
     return lines
