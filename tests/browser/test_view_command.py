@@ -62,7 +62,7 @@ def test_one_command_draws_a_folder_of_ten_real_files(chromium: Driver, tmp_path
             host = urllib.parse.urlsplit(page).netloc
             assert {urllib.parse.urlsplit(one["url"]).netloc for one in tab.requests} <= {host, ""}
             view.send_signal(signal.SIGINT)
-            assert view.wait(60) == 130, (tmp_path / "log").read_text()
+            assert view.wait(100) == 130, (tmp_path / "log").read_text()
         finally:
             view.kill()
             view.wait()

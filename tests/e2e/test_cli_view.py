@@ -100,7 +100,7 @@ def test_a_service_is_started_for_a_folder_and_ends_with_the_command(stranger: A
         assert "pysam.TabixFile" in told_python["text"]
         process.send_signal(signal.SIGINT)
         log = process.stderr.read().decode()
-        assert process.wait(60) == 130, log
+        assert process.wait(100) == 130, log
     assert "notes.txt: no known format" in log
     with pytest.raises(urllib.error.URLError):
         fetched(told["url"])
@@ -136,10 +136,10 @@ def test_two_commands_at_once_have_one_service(stranger: Any) -> None:
         found = find_local(stranger.state)
         assert found is not None
         starter, guest = (one, other) if parent_of(found.pid) == one.pid else (other, one)
-        assert guest.wait(60) == 0
+        assert guest.wait(100) == 0
         assert starter.poll() is None
         starter.send_signal(signal.SIGINT)
-        assert starter.wait(60) == 130
+        assert starter.wait(100) == 130
     assert processes_of(stranger) == []
 
 
@@ -156,7 +156,7 @@ def test_ctrl_c_leaves_nothing(stranger: Any, moment: str) -> None:
         if moment == "files are made":
             page_of(process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(100) == 130
         assert b"Traceback" not in process.stderr.read()
     assert processes_of(stranger) == []
 
@@ -186,9 +186,9 @@ def test_ctrl_c_ends_what_is_being_made_too(stranger: Any) -> None:
         try:
             with viewing(stranger, f"http://127.0.0.1:{server.server_port}/x.bed", "--json") as process:
                 page_of(process)
-                assert asked.wait(60)
+                assert asked.wait(100)
                 process.send_signal(signal.SIGINT)
-                assert process.wait(60) == 130
+                assert process.wait(100) == 130
             assert processes_of(stranger) == []
         finally:
             over.set()
@@ -204,7 +204,7 @@ def test_the_command_ends_with_its_service(stranger: Any) -> None:
         found = find_local(stranger.state)
         assert found is not None
         os.kill(found.pid, signal.SIGKILL)
-        assert process.wait(60) == 3
+        assert process.wait(100) == 3
         assert b"the service has ended" in process.stderr.read()
 
 
@@ -222,7 +222,7 @@ def test_files_that_links_lead_to_are_shown_under_the_links_names(stranger: Any)
         for name in page["files"]:
             assert fetched(f"{service}/data/{name}?wait=50")
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(100) == 130
 
 
 def test_of_many_files_those_that_are_drawn_come_first(user: Any) -> None:
