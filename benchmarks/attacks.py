@@ -17,6 +17,7 @@ above `--times`.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import signal
@@ -207,6 +208,16 @@ def ranges_of_raw_bytes(a: Attacker) -> None:
             a.get(a.target.raw, f"Range: {wanted}")
 
 
+def headers_that_take_long_to_read(a: Attacker) -> None:
+    """As long as they may be, and like what is looked for up to their last letter."""
+    blank, deep = " " * 20_000, base64.urlsafe_b64encode(b"[" * 6000).decode()
+    while a.going:
+        a.get(a.target.raw, f"Range: bytes={blank}x")
+        a.get(a.target.raw, f'If-None-Match: "a"{blank}x')
+        a.get("/", "Accept: text/html", f"Accept-Encoding: gzip;q=0.{'1' * 20_000}x")
+        a.get(f"/jobs?after={deep}")
+
+
 def what_no_store_holds(a: Attacker) -> None:
     """By whoever may register: numbers beyond 64 bits, half of a character."""
     fields = (b'"size_in_bytes": 9223372036854775808', b'"filename": "\\ud800.bed"')
@@ -354,6 +365,7 @@ ATTACKS: Final = (
     _attack("F5", names_that_resolve_slowly, "429 502 503 504 closed", "502"),
     _attack("F6", keys_in_trailers, "401", "401"),
     _attack("F9", bodies_without_a_key, "401 closed", "401"),
+    _attack("F10", headers_that_take_long_to_read, "200 400 422 429", "400"),
     _attack("F7", slow_sources, "202", "202"),
     _attack("F8", retries_of_a_broken_file, "202 422 429", "429"),
     _attack("M1", what_no_store_holds, "422", "422"),

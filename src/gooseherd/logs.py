@@ -23,6 +23,8 @@ from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, TextIO
 
+from gooseherd.terminal import visible
+
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LINE_BYTES: Final = 64 << 10
 """Of the longest line of others; a longer one is cut into several."""
@@ -31,7 +33,7 @@ _LEAST_SECRET: Final = 8
 """Characters; what is shorter could be part of any word."""
 
 _URL: Final = re.compile(
-    r"""\b([a-z][a-z0-9+.-]*://)(?:[^\s"'/?#@\\]*@)?([^\s"'?#\\]*)(\?[^\s"'\\]*)?""", re.IGNORECASE
+    r"""([a-z][a-z0-9+.-]{0,31}://)(?:[^\s"'/?#@\\]*@)?([^\s"'?#\\]*)(\?[^\s"'\\]*)?""", re.IGNORECASE
 )
 _SIGNED: Final = re.compile(
     r"\b((?:x-amz-(?:signature|credential|security-token)|signature|token|sig|api[-_]key)=)[^&\s\"'\\]+",
@@ -77,7 +79,8 @@ def redacted(line: str, *, paths: bool = True) -> str:
     for text in sorted(_hidden, key=len, reverse=True):  # A folder's folders before itself.
         if (paths or not text.startswith("/")) and text in line:
             line = line.replace(text, _hidden[text])
-    line = _URL.sub(lambda found: found[1] + found[2] + ("?[hidden]" if found[3] else ""), line)
+    if "://" in line:
+        line = _URL.sub(lambda found: found[1] + found[2] + ("?[hidden]" if found[3] else ""), line)
     return _SIGNED.sub(r"\1[hidden]", line)
 
 
@@ -106,9 +109,9 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         pairs = " ".join(f"{key}={value}" for key, value in _extra(record).items())
         event = f"{record.name} {record.getMessage()}"
-        line = f"{_stamp(record)} {record.levelname.lower():7} {event} {pairs}".rstrip()
+        line = visible(f"{_stamp(record)} {record.levelname.lower():7} {event} {pairs}".rstrip())
         if record.exc_info:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
+            line += "\n" + visible(self.formatException(record.exc_info), allowed="\n")
         return redacted(line, paths=False)
 
 

@@ -20,6 +20,11 @@ ROWS = {
         f"{SERVING}test_limits_while_parsing.py::test_what_does_not_end_is_refused_while_it_arrives",
         f"{SERVING}test_limits_while_parsing.py::test_more_header_lines_than_any_client_sends_are_refused",
     ),
+    "F10 headers and texts that take long to read": (
+        "unit/test_patterns.py::test_patterns_read_in_linear_time",
+        "unit/test_foreign_text.py::test_json_that_is_too_deep_is_none",
+        "contract/test_job_store.py::test_a_forged_page_mark_is_refused",
+    ),
     "F2 clients that are slow on purpose": (
         f"{SERVING}test_time_limits.py::test_headers_that_come_byte_by_byte_are_408",
         f"{SERVING}test_time_limits.py::test_a_response_that_is_not_read_is_let_go",

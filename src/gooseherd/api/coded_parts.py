@@ -22,7 +22,7 @@ _PAYS: Final = 0.9
 _LEVEL: Final = 4
 _KINDS: Final = frozenset({Kind.INDEX, Kind.GZI, Kind.ANNOTATION_INDEX, Kind.SECOND_END_INDEX})
 _GZIP: Final = re.compile(
-    rb"(?:^|,)\s*(?:gzip|x-gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+))?\s*(?=,|$)", re.IGNORECASE
+    rb"(?:^|,)\s*+(?:gzip|x-gzip|\*)\s*+(?:;\s*+q\s*+=\s*+([0-9.]++)\s*+)?(?=,|$)", re.IGNORECASE
 )
 
 

@@ -30,7 +30,7 @@ PRIVATE_IMMUTABLE: Final = b"private, max-age=31536000, immutable, no-transform"
 _OVERHEAD = 160
 """About what the framing of one more part costs; smaller gaps are sent rather than framed."""
 _SHARED = re.compile(rb"s-maxage=[0-9]+, ")
-_TAG = re.compile(rb'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_TAG = re.compile(rb'(W/)?("[\x21\x23-\x7e\x80-\xff]*+")\s*+(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gooseherd.api.artifact_delivery import ArtifactDelivery
+from gooseherd.api.coded_parts import accepts_gzip
 from gooseherd.api.conditional import names_tag
 from gooseherd.api.problems import MethodNotAllowed, Pairs
 from gooseherd.api.request_context import Headers, context_of
@@ -34,7 +35,6 @@ _CONTENT_IN_NAME: Final = re.compile(r"-[0-9a-f]{10}\.[a-z]+")
 _YEAR: Final = b"public, max-age=31536000, immutable"
 _REVALIDATED: Final = b"no-cache"
 """Kept, and asked for again each time: a new build gives other bytes."""
-_GZIP: Final = re.compile(rb"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q\s*=\s*(?:1|0?\.\d*[1-9])\d*\s*)?(?=,|$)")
 
 
 def page_policy(delivery: ArtifactDelivery | None = None) -> bytes:
@@ -96,7 +96,7 @@ class StaticFiles:
 
     async def _serve(self, name: str, asked: Headers, method: str, send: Send) -> None:
         file = await self._file(name)
-        compressed = _GZIP.search(asked.get(b"accept-encoding", b"")) is not None
+        compressed = accepts_gzip(asked.get(b"accept-encoding"))
         body = file.compressed if compressed else file.content
         etag = b'"%s-gzip"' % file.etag if compressed else b'"%s"' % file.etag
         headers: Pairs = [

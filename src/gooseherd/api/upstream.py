@@ -31,7 +31,7 @@ from gooseherd.domain.source import Sidecar, SidecarKind, SourceFile
 _PASSED_ON: Final = (b"if-range", b"if-none-match", b"if-modified-since")
 _UNKNOWN_SIZE = 1 << 62
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(?:(\d{1,19})|\*)", re.ASCII)
-_ONE_RANGE = re.compile(r"\s*bytes\s*=\s*,*\s*(\d*)\s*-\s*(\d*)\s*,*\s*", re.ASCII | re.IGNORECASE)
+_ONE_RANGE = re.compile(r"\s*+bytes\s*+=[\s,]*+(\d*+)\s*+-\s*+(\d*+)[\s,]*+", re.ASCII | re.IGNORECASE)
 _NO_RANGE = re.compile(r"bytes \*/(\d{1,19})", re.ASCII)
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"', re.ASCII)
 _DATE = re.compile(r"[A-Za-z]{3}, [0-9A-Za-z :]{10,30} GMT", re.ASCII)

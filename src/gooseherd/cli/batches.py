@@ -9,7 +9,7 @@ import typer
 
 from gooseherd.cli import formatting, options
 from gooseherd.cli.connection import split_name
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_line, print_status
 from gooseherd.cli.progress import batch_bar, batch_text
 from gooseherd.cli.service_command import ServiceConnection, service_command
 
@@ -133,7 +133,7 @@ def show(service: ServiceConnection, batch: BatchArgument) -> None:
             emit({**record, "files": list(client.batch_files(record["batch_id"]))})
             return
         for line in batch_lines(record):
-            print(line)
+            print_line(line)
         from gooseherd.cli.tables import show_table
 
         rows = [

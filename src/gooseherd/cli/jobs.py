@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gooseherd.cli import formatting, options
-from gooseherd.cli.outcome import CommandError, Exit, emit, print_status
+from gooseherd.cli.outcome import CommandError, Exit, emit, print_line, print_status
 from gooseherd.cli.progress import job_bar, percent, phase
 from gooseherd.cli.service_command import ServiceConnection, service_command
 
@@ -58,7 +58,7 @@ def show(
     if service.emitted(record):
         return
     for line in job_lines(record):
-        print(line)
+        print_line(line)
 
 
 @app.command("watch")

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from gooseherd.domain.errors import GooseherdError, InvalidInput, Misconfigured, UnsupportedFormat
+from gooseherd.terminal import visible
 
 _KEPT_BYTES = 8 << 20
 """Of a list, before it goes to a temporary file."""
@@ -48,7 +49,12 @@ class CommandError(Exception):
 
 def print_status(line: str) -> None:
     """Print a line for people to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line, allowed="\n"), file=sys.stderr, flush=True)
+
+
+def print_line(line: str) -> None:
+    """Print a line for people to standard output."""
+    print(visible(line))
 
 
 def emit(value: object) -> None:

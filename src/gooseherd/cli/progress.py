@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gooseherd.cli import formatting
 from gooseherd.cli.outcome import print_status
+from gooseherd.terminal import visible
 
 if TYPE_CHECKING:
     from gooseherd.client import Refused
@@ -46,7 +47,7 @@ def job_bar(name: str, *, quiet: bool) -> Iterator[OnJob]:
                 job, seen_at = task.fields["job"], task.fields["seen_at"]
                 seconds = (job.get("waiting") or {}).get("next_try_seconds")
                 remaining = None if seconds is None else max(seconds - (time.monotonic() - seen_at), 0.0)
-                return Text(f"{name}  {phase(job, remaining=remaining)}")
+                return Text(visible(f"{name}  {phase(job, remaining=remaining)}"))
 
         columns = (Phase(), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

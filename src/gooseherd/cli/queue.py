@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gooseherd.cli import formatting
-from gooseherd.cli.outcome import print_status
+from gooseherd.cli.outcome import print_line, print_status
 from gooseherd.cli.service_command import ServiceConnection, service_command
 
 
@@ -20,7 +20,7 @@ def queue(
     if service.emitted(record):
         return
     for line in queue_lines(record):
-        print(line)
+        print_line(line)
     from gooseherd.cli.tables import show_table
 
     requesters = record.get("requesters")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gooseherd.cli import formatting
-from gooseherd.cli.outcome import print_status
+from gooseherd.cli.outcome import print_line, print_status
 from gooseherd.cli.service_command import ServiceConnection, service_command
 
 app = typer.Typer(
@@ -74,7 +74,7 @@ def show(service: ServiceConnection, session: SessionArgument) -> None:
     if service.emitted(record):
         return
     for line in session_lines(record):
-        print(line)
+        print_line(line)
 
 
 @app.command("end")

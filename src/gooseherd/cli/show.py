@@ -12,6 +12,7 @@ import typer
 from gooseherd.cli import formatting
 from gooseherd.cli.connection import split_name
 from gooseherd.cli.jobs import job_lines
+from gooseherd.cli.outcome import print_line
 from gooseherd.cli.service_command import ServiceConnection, service_command
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def show(
     if service.emitted(known):
         return
     for title, lines in _sections(known):
-        print(title)
+        print_line(title)
         for line in lines:
-            print(f"  {line}")
+            print_line(f"  {line}")
 
 
 def _look(client: GooseherdClient, dcc: str, local_id: str, *, contigs: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import typer
 
 from gooseherd.cli import formatting, options
 from gooseherd.cli.outcome import CommandError, Exit, emit, print_status, run
+from gooseherd.domain.foreign_json import read_json
 
 if TYPE_CHECKING:
     from gooseherd.domain.source import SourceFile
@@ -245,11 +246,11 @@ def _entries(lines: Iterable[bytes]) -> Iterator[SourceFile]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = read_json(line)
             if not isinstance(data, dict):
                 raise InvalidInput("line", "must be a JSON object")
             yield SourceFile.from_json(data)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise CommandError(Exit.FAILED, f"line {number}: not JSON") from None
         except InvalidInput as error:
             raise CommandError(Exit.FAILED, f"line {number}: {error}") from None

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gooseherd.terminal import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
@@ -26,7 +28,7 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
         return
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join("" if cell is None else str(cell) for cell in row))
+            print("\t".join("" if cell is None else visible(str(cell)) for cell in row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -36,7 +38,7 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, empty:
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_text(cell)) for cell in row))
+        table.add_row(*(Text(visible(_text(cell))) for cell in row))
     Console().print(table)
 
 

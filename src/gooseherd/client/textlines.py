@@ -16,7 +16,7 @@ LINE_BYTES = 64 << 20
 
 _NUMBER = re.compile(rb"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _DECIMAL = re.compile(rb"[ \t\n\v\f\r]*([+-]?[0-9]+)")
-_CIGAR = re.compile(rb"([0-9]+)([MDNmdn])")
+_CIGAR = re.compile(rb"(?<![0-9])([0-9]++)([MDNmdn])")
 _SPANNING = re.compile(rb"<(?:CNV|DEL|DUP|INV)(?::.*)?>$", re.DOTALL)
 _DIGITS = 20  # more than 2^63 has
 

@@ -9,14 +9,35 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.source import MOST_BYTES
 from gooseherd.sources.guarded import GuardedHttp
 from gooseherd.sources.private_rules import origin_of
 from gooseherd.sources.s3 import S3Endpoint
 from gooseherd.sources.urlguard import parse, safe_url
+from gooseherd.terminal import visible
 
 _HOSTNAME_BASED: Final = re.compile(r"drs://([^/:]+(?::\d+)?)/(.+)$")
 _COMPACT: Final = re.compile(r"drs://((?:[A-Za-z0-9._-]+/)?[A-Za-z0-9._-]+):(.+)$")
-_HEADER: Final = re.compile(r"([A-Za-z0-9-]{1,64}):\s*([\x20-\x7e]{1,8000})$")
+_HEADER: Final = re.compile(r"([A-Za-z0-9-]{1,64}):\s*+([\x21-\x7e][\x20-\x7e]{0,7999})")
+_NOT_ITS_OWN: Final = frozenset(
+    {
+        *(
+            "connection",
+            "content-length",
+            "expect",
+            "host",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+        ),
+        *("accept-encoding", "content-encoding", "proxy-authorization", "proxy-connection", "upgrade"),
+        *("if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"),
+    }
+)
+"""Headers that say how a request is framed, whom it is for, or which bytes it asks for: ours to say. A length
+of a body that is not sent would make a server take the next request on the connection for it."""
+_DIGESTS: Final = {"md5": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +94,18 @@ class Drs:
         """
         objects = self.object_url(uri)
         found = _mapping(await self._http.get_json(objects, {}))
-        methods = [_mapping(method) for method in found.get("access_methods") or ()]
+        methods = [_mapping(method) for method in _list(found.get("access_methods"))]
         if found.get("contents") and not methods:
             raise InvalidInput("access_url", f"{safe_url(uri)} is a bundle of objects; name one of them")
-        sums = {
-            str(_mapping(one).get("type", "")).lower().replace("-", ""): str(
-                _mapping(one).get("checksum", "")
-            ).lower()
-            for one in found.get("checksums") or ()
-        }
+        sums = _digests(found.get("checksums"))
         size = found.get("size")
         url, headers, s3 = await self._access(objects, methods, uri)
         return Place(
             url=url,
             headers=headers,
-            size=size if isinstance(size, int) else None,
-            md5=sums.get("md5") or None,
-            sha256=sums.get("sha256") or None,
+            size=size if type(size) is int and 0 <= size <= MOST_BYTES else None,
+            md5=sums.get("md5"),
+            sha256=sums.get("sha256"),
             lasting=False,
             name=safe_url(uri),
             # Else whoever has a DRS server could read with our secret what it opens elsewhere.
@@ -135,7 +151,10 @@ class Drs:
                 return self._s3.public_url(url, region if isinstance(region, str) else None), {}, url
             if url.startswith(("https://", "http://")):
                 return url, _headers(access.get("headers")), None
-        offered = ", ".join(sorted({str(method.get("type"))[:20] for method in methods})) or "nothing"
+        offered = (
+            visible(", ".join(sorted({str(method.get("type"))[:20] for method in methods}))[:200])
+            or "nothing"
+        )
         raise InvalidInput("access_url", f"{safe_url(uri)} is offered by {offered}; https and s3 can be read")
 
 
@@ -147,10 +166,26 @@ def _preferred(methods: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 def _headers(lines: object) -> Mapping[str, str]:
     """The spec has them as "Name: value" lines."""
     found = {}
-    for line in lines if isinstance(lines, list) else ():
-        if header := _HEADER.match(str(line)):
-            found[header[1].lower()] = header[2]
+    for line in _list(lines):
+        header = _HEADER.fullmatch(str(line))
+        if header and (name := header[1].lower()) not in _NOT_ITS_OWN:
+            found[name] = header[2]
     return found
+
+
+def _digests(checksums: object) -> dict[str, str]:
+    """Those that can be one, by their kind, in lowercase hex."""
+    found = {}
+    for one in map(_mapping, _list(checksums)):
+        kind = str(one.get("type", "")).lower().replace("-", "")
+        digest = str(one.get("checksum", "")).lower()
+        if kind in _DIGESTS and _DIGESTS[kind].fullmatch(digest):
+            found[kind] = digest
+    return found
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _encoded(identifier: str) -> str:

@@ -41,7 +41,7 @@ _EVERY_COLLECTION: Final = "*"
 _UNKNOWN_NAMES: Final = 100
 """Whose tokens a key may revoke in a day though it sees no such file or collection."""
 _DAY_SECONDS: Final = 86400
-_TAKEN: Final = re.compile(r"admin|[0-9a-fA-F.:/%]*[.:][0-9a-fA-F.:/%]*")
+_TAKEN: Final = re.compile(r"admin|(?=[^.:]*[.:])[0-9a-fA-F.:/%]+")
 """What stands for the admin, or for an address: their jobs must not become a key's."""
 
 

@@ -24,7 +24,7 @@ _PARTS: Final = frozenset(
 _WHOLES: Final = frozenset(b"chromosome scaffold contig supercontig region".split())
 """Sequences themselves, which readers find by their own names."""
 _GFF_COLUMNS: Final = 9
-_ITEM: Final = re.compile(rb'\s*([^ =;"]+)\s*[ =]\s*(?:"([^"]*)"|([^;]*))\s*;?')
+_ITEM: Final = re.compile(rb'(?<![^\s=;"])([^\s=;"]++)(?:\s*+=|\s)\s*+(?:"([^"]*)"|([^;]*))\s*;?')
 _OF_GENE: Final = ("Name", "gene_name", "gene", "gene_id", "ID", "Alias", "gene_synonym", "locus_tag")
 _OF_TRANSCRIPT: Final = ("Name", "transcript_name", "transcript_id", "ID", "Alias")
 _OF_OTHERS: Final = ("Name", "ID", "Alias", "locus_tag")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-NUMBER: Final = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+NUMBER: Final = re.compile(rb"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
 """In decimals: Python reads 1_0 as 10 and takes other spellings, which no other reader does."""
 _WITHOUT: Final = re.compile(rb"[+-]?(?:nan|inf(?:inity)?)|n/?a|\.|", re.IGNORECASE)
 

@@ -31,7 +31,7 @@ PACKAGES = {
     "bgzip": "tabix",
 }
 """Program to the Debian package that carries it."""
-_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_VERSION = re.compile(r"(?<!\d)\d++(?:\.\d++)+")
 _LITTLE_DISK_BYTES, _NO_DISK_BYTES = 10 * 2**30, 2**30
 """A sort of a 3 GB BAM needs about 10 GB for source, spill and artifact; 1 GB is for demos."""
 

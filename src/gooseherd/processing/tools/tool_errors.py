@@ -74,7 +74,8 @@ _LINE_NUMBER: Final = re.compile(r"\bline (\d+)")
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+]{1,9}://[^\s'\"]+", re.IGNORECASE)
 _PATH: Final = re.compile(r"(?<![\w.<])/(?:[^\s'\":,;()\[\]]+)")
 _HOST: Final = re.compile(
-    r"\b(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|io|uk|de|eu|local|internal|lan|home|cloud)\b", re.IGNORECASE
+    r"(?<![a-z0-9.-])(?:[a-z0-9-]*+\.)+(?:com|org|net|edu|gov|io|uk|de|eu|local|internal|lan|home|cloud)\b",
+    re.IGNORECASE,
 )
 _IP: Final = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
 
