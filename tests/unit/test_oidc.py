@@ -86,6 +86,14 @@ async def test_claims_become_scopes_and_collections() -> None:
     assert (nobody.scopes, nobody.visible.public_only) == (frozenset(), True)
 
 
+@pytest.mark.parametrize("deep", [b"[" * 5000, b'{"a":' * 2000])
+async def test_a_token_that_is_too_deep_is_refused(deep: bytes) -> None:
+    text = token()
+    _, claims, signature = text.split(".")
+    with pytest.raises(InvalidCredential):
+        await Issuer().provider().caller(f"{encoded(deep)}.{claims}.{signature}")
+
+
 async def test_the_owner_is_the_claim_that_was_named_and_never_another_requester() -> None:
     provider = Issuer().provider(owner_claim="email")
     assert (await provider.caller(token(email="anne@lab.example"))).owner == "oidc:anne@lab.example"

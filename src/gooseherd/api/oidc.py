@@ -171,7 +171,7 @@ class OidcProvider:
             raise
         except ExpiredTokenError:
             raise InvalidCredential("the token has expired; sign in again") from None
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             _log.info("a token was refused", extra={"problem": type(error).__name__})
             raise InvalidCredential("the token is not for this service") from None
         return self._caller(claims)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, TypeVar
@@ -18,6 +17,7 @@ from gooseherd.client.models.display import Live
 from gooseherd.client.responses import check, json_object, reaching
 from gooseherd.client.sse import EventParser, ServerEvent
 from gooseherd.client.transports import Transport
+from gooseherd.domain.foreign_json import read_json
 
 M = TypeVar("M", bound=Model)
 L = TypeVar("L", bound=Live)
@@ -184,7 +184,7 @@ def given(query: Mapping[str, Any]) -> dict[str, Any]:
 def _event_data(text: str) -> dict[str, Any] | None:
     """The JSON object of an event; None: it is none."""
     try:
-        data = json.loads(text)
+        data = read_json(text)
     except ValueError:
         return None
     return data if isinstance(data, dict) else None

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from gooseherd.domain.contig import Contig, with_lengths
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.domain.keys import CacheKey
 
 MOST_BYTES: Final = 32 << 20
@@ -94,7 +95,7 @@ class StepReceipt:
     def from_bytes(cls, data: bytes) -> Self:
         """Raises InvalidInput when `data` is not a receipt."""
         try:
-            return cls(**_statement(json.loads(data)))
+            return cls(**_statement(read_json(data)))
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidInput("receipt", f"unreadable: {type(error).__name__}") from None
 
@@ -131,7 +132,7 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> Self:
         """Raises InvalidInput when `data` is not a manifest."""
         try:
-            return cls(**_statement(json.loads(data)))
+            return cls(**_statement(read_json(data)))
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidInput("manifest", f"unreadable: {type(error).__name__}") from None
 

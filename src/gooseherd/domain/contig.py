@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,22 @@ def with_lengths(contigs: Sequence[Contig], measured: Sequence[Contig]) -> tuple
         contig if contig.length is not None else Contig(contig.name, known.get(contig.name))
         for contig in contigs
     )
+
+
+def chrom_sizes(contigs: Iterable[Contig]) -> str:
+    """A line of name and length for each that has one, as UCSC's tools read it.
+
+    A name in a binary format may have a line break, which would begin another line: it is left out.
+    """
+    sized = (contig for contig in contigs if contig.length and contig.name.isprintable())
+    return "".join(f"{contig.name}\t{contig.length}\n" for contig in sized)
+
+
+def chrom_aliases(aliases: Mapping[str, Iterable[str]]) -> str:
+    """A line for each sequence: its name, and what else it is called; names as of `chrom_sizes`."""
+    rows = [(name, *others) for name, others in aliases.items()]
+    kept = ([name for name in row if name.isprintable()] for row in rows if row[0].isprintable())
+    return "".join("\t".join(row) + "\n" for row in kept)
 
 
 def in_natural_order(contigs: Sequence[Contig]) -> list[Contig]:

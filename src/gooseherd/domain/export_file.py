@@ -21,6 +21,7 @@ from typing import Any, Final
 from gooseherd.domain.apikey import ApiKey, KeyId
 from gooseherd.domain.caller import Scope
 from gooseherd.domain.errors import GooseherdError, InvalidInput
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.domain.job import Requester
 from gooseherd.domain.source import Dcc, SourceFile
 
@@ -174,8 +175,8 @@ def _digest(before: str, record: Mapping[str, Any]) -> str:
 
 def _record(number: int, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = read_json(line)
+    except ValueError:
         whole = line.endswith(b"\n")
         raise DamagedExport(number, "is not JSON" if whole else "is cut off: the file is not whole") from None
     if not isinstance(record, dict):

@@ -272,7 +272,7 @@ def _text(data: Mapping[str, Any], field: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidInput(field, "must be a string")
-    if len(value) > 4096 or any(ord(c) < 32 for c in value):
+    if len(value) > 4096 or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value):
         raise InvalidInput(field, "at most 4096 characters and no control characters")
     if not is_storable(value):
         raise InvalidInput(field, "half of a character (a lone surrogate)")

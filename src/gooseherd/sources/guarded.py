@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yarl import URL
 
 from gooseherd.domain.errors import AccessDenied, NotFound, OutboundRefused
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.sources.retry_policy import RetryPolicy, TransientFailure, retry_after
 from gooseherd.sources.urlguard import UrlGuard, parse, safe_url, setting_of
 
@@ -117,7 +117,7 @@ class GuardedHttp:
                 body += chunk
                 if len(body) > _MAX_JSON:
                     raise TransientFailure(display_url, 200, "sent too long a document", again=False)
-            return json.loads(body)
+            return read_json(body)
         except ValueError:
             raise TransientFailure(display_url, 200, "sent no JSON", again=False) from None
         finally:

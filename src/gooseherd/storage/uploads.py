@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from gooseherd.domain.errors import NotFound
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.domain.upload import FileUpload, UploadId
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -58,7 +59,7 @@ class UploadFolder:
         """
         if _ID.fullmatch(upload_id):
             with suppress(OSError, KeyError, TypeError, ValueError):
-                upload = FileUpload.from_json(json.loads(self._record(UploadId(upload_id)).read_text()))
+                upload = FileUpload.from_json(read_json(self._record(UploadId(upload_id)).read_text()))
                 if upload.complete:
                     return upload, upload.length, self._record(upload.upload_id).stat().st_mtime
                 about = self._part(upload.upload_id).stat()

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from gooseherd.domain.attempt import Event, EventKind
+from gooseherd.domain.foreign_json import read_json
 
 PROGRESS_INTERVAL_SECONDS: Final = 0.5
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -157,6 +158,6 @@ class JournalReader:
 def _parse(line: bytes) -> Event | None:
     # Half a line that a full disk left; the writer wrote the event again or gave up.
     try:
-        return Event.from_json(json.loads(line))
+        return Event.from_json(read_json(line))
     except (ValueError, TypeError, KeyError):
         return None

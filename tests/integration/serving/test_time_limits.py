@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import time
+from contextlib import suppress
 
 import pytest
 from tests.servers.raw_service import Service, rest, status
@@ -73,6 +75,20 @@ def test_a_request_whose_body_nobody_waits_for_gives_its_connection_back(service
     client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
     answer = rest(client)
     assert (status(answer), answer.count(b"HTTP/1.1 ")) == (200, 1)
+
+
+def test_a_body_that_goes_on_after_its_response_holds_the_connection_no_longer(service: Service) -> None:
+    client = service.connect()
+    client.sendall(b"POST /files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{")
+    assert status(client.recv(65536)) == 401
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < 100_000:  # slowly: each piece would be another two seconds
+            client.sendall(b" " * 1000)
+            sent += 1000
+            if select.select([client], [], [], 0.1)[0] and not client.recv(65536):
+                break
+    assert sent < 100_000
 
 
 def test_a_response_that_is_not_read_is_let_go(service: Service) -> None:

@@ -126,6 +126,42 @@ async def test_an_access_id_is_exchanged_for_a_url_and_its_headers(sources: Http
     assert drs.requests[-1].headers["host"] == drs.authority
 
 
+async def test_a_server_does_not_say_how_our_request_is_framed_or_whom_it_is_for(
+    sources: HttpSources, drs: Any
+) -> None:
+    ours = ["Content-Length: 100", "Host: inside", "Transfer-Encoding: chunked", "Range: bytes=0-1", "TE: x"]
+    access = {"url": drs.url("/blob"), "headers": [*ours, "X-Amz-Meta: yes"]}
+    describe(drs, "x", [{"type": "https", "access_url": access}])
+    assert await read(sources, f"drs://{drs.authority}/x") == DATA
+    sent = drs.requests[-1].headers
+    assert (sent["host"], sent["x-amz-meta"]) == (drs.authority, "yes")
+    assert not {"content-length", "transfer-encoding", "range", "te"} & sent.keys()
+
+
+@pytest.mark.parametrize("size", [-1, 2**63, 10**400, True, "7", 1.5])
+async def test_what_can_be_no_size_and_no_digest_is_not_taken_up(
+    sources: HttpSources, drs: Any, size: Any
+) -> None:
+    odd: list[Any] = ["x" * 1000, "\ud800", "../..", "0" * 31, None, {}]
+    sums = [{"type": "md5", "checksum": one} for one in odd]
+    describe(
+        drs, "x", [{"type": "https", "access_url": {"url": drs.url("/blob")}}], size=size, checksums=sums
+    )
+    details = await sources.details(f"drs://{drs.authority}/x")
+    assert details.size_in_bytes in (None, len(DATA))
+    assert not (details.version_tag or "").startswith("md5-")
+
+
+async def test_a_description_that_is_too_deep_is_none(
+    sources: HttpSources, drs: Any, entry: Any, into: Path
+) -> None:
+    document = Json({})
+    document.body = b"[" * 500_000
+    drs.routes[OBJECTS + "x"] = lambda _: document
+    result, detail = await reason(sources, entry(f"drs://{drs.authority}/x"), into)
+    assert (result, "no JSON" in detail) == (Reason.SOURCE_UNAVAILABLE, True)
+
+
 async def test_access_headers_do_not_follow_to_another_host(
     sources: HttpSources, drs: Any, server: Any, kit: Any
 ) -> None:

@@ -25,6 +25,9 @@ RANGE_BYTES: Final = 512 << 20
 """Of one address in a ticket (the specification: at most about 1 GB); clients try again what broke off."""
 _HEADER_STEPS: Final = (256 << 10, 4 << 20, 64 << 20)
 """So much of a file's beginning is read, compressed; most headers are in the first step."""
+_HEADER_BYTES: Final = 256 << 20
+"""Of a header, inflated: four times that of the most fragmented assemblies. Blocks may be a thousand times
+larger than they are stored."""
 _U32: Final = struct.Struct("<I")
 _LEVEL: Final = 1
 
@@ -147,6 +150,8 @@ def _header_of(content: bytes, *, whole: bool) -> FileHeader | None:
             raise UnreadableFile("it is not block-compressed") from None
         places.append((len(text), at))
         text += block
+        if len(text) > _HEADER_BYTES:
+            raise UnreadableFile("its header is larger than any that is read")
         at += header.length
     found = _end_in_bam(text) if text.startswith(b"BAM\1") else _end_in_text(text, whole=whole)
     if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from gooseherd.domain.errors import Rejected
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.domain.region import Region
 
 Datatype = Literal["reads", "variants"]
@@ -95,8 +95,8 @@ def by_body(datatype: Datatype, query: bytes, body: bytes) -> TicketRequest:
     if parameters - _OURS:
         raise HtsgetRefusal("InvalidInput", "with POST the parameters stand in the body, not in the address")
     try:
-        found = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
+        found = read_json(body or b"{}")
+    except ValueError:
         raise HtsgetRefusal("InvalidInput", "the body is no JSON") from None
     if not isinstance(found, dict) or not found.keys() <= _BODY_MEMBERS:
         raise HtsgetRefusal("InvalidInput", f"the body is an object of {', '.join(sorted(_BODY_MEMBERS))}")

@@ -23,7 +23,7 @@ from gooseherd.api.upstream import upstream_index
 from gooseherd.control.submission import Submissions
 from gooseherd.domain.artifact import Kind, Manifest
 from gooseherd.domain.assemblies import aliases
-from gooseherd.domain.contig import Contig
+from gooseherd.domain.contig import Contig, chrom_sizes
 from gooseherd.domain.errors import NoSuchPart, NotFound, ProcessingDisabled
 from gooseherd.domain.keys import Recipe, workflow_key
 from gooseherd.domain.ports.store import JobStore
@@ -84,8 +84,7 @@ def artifact_routes(dependencies: Dependencies, catalog: Catalog, names: Names) 
             raise NotYetPublished("contigs", entry.name)
         found: Sequence[Contig] = contigs_of(manifest, entry.file_format)
         if form == "chromsizes":
-            lines = (f"{contig.name}\t{contig.length}\n" for contig in found if contig.length)
-            return PlainTextResponse("".join(lines))
+            return PlainTextResponse(chrom_sizes(found))
         measured = await asyncio.to_thread(are_measured, found, entry.file_format)
         named = await asyncio.to_thread(aliases, found, measured=measured)
         return Contigs(

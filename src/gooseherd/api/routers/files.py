@@ -32,6 +32,7 @@ from gooseherd.domain.errors import (
     OutboundRefused,
     StoreUnavailable,
 )
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
@@ -328,8 +329,8 @@ def _judge(url: str, field_name: str, sources: Sources) -> None:
 
 def _json(text: bytes, name: str) -> object:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         raise InvalidInput(name, "is not JSON") from None
 
 

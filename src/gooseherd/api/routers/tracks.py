@@ -23,6 +23,7 @@ from gooseherd.api.tracks.programs import python, shell
 from gooseherd.api.tracks.selecting import MOST_FILES_SHOWN, Selecting, ViewRequest
 from gooseherd.api.tracks.selection import Selection
 from gooseherd.api.tracks.ucsc import ucsc
+from gooseherd.domain.contig import chrom_aliases, chrom_sizes
 from gooseherd.domain.errors import InvalidInput, NotFound
 from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.ports.store import FileQuery
@@ -124,11 +125,9 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names, cal
             raise NotFound("document", document)
         selection = await selecting.selection(wanted, Linking(context, callers))
         if document == "chrom.sizes":
-            lines = (f"{contig}\t{length}\n" for contig, length in selection.sizes)
-            return PlainTextResponse("".join(lines), headers=_NO_STORE)
+            return PlainTextResponse(chrom_sizes(selection.contigs), headers=_NO_STORE)
         if document == "chrom.aliases":
-            lines = ("\t".join((name, *others)) + "\n" for name, others in selection.aliases.items())
-            return PlainTextResponse("".join(lines), headers=_NO_STORE)
+            return PlainTextResponse(chrom_aliases(selection.aliases), headers=_NO_STORE)
         if suffix == "txt":
             return PlainTextResponse(ucsc(selection).text, headers=_NO_STORE)
         return JSONResponse(_VIEWERS[name](selection).spec, headers=_NO_STORE)

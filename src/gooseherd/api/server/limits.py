@@ -36,6 +36,9 @@ class HttpLimits:
 
 
 MIN_BODY_BYTES_A_SECOND: Final = 500
+DROPPED_SECONDS: Final = 30.0
+"""For the rest of a body whose request was answered without it: a client that sends it first, and reads then,
+finds its answer, and one that sends it slowly holds its connection no longer than that."""
 
 
 def connections_within_descriptors(wanted: int, soft_limit: int | None = None) -> int:

@@ -19,7 +19,7 @@ from gooseherd.api.server.connections import Connections
 from gooseherd.api.server.exchange import Exchange, LastResponse
 from gooseherd.api.server.framing import check_head, describe_target
 from gooseherd.api.server.known_heads import Cut, KnownHeads, cut
-from gooseherd.api.server.limits import MIN_BODY_BYTES_A_SECOND
+from gooseherd.api.server.limits import DROPPED_SECONDS, MIN_BODY_BYTES_A_SECOND
 from gooseherd.api.server.phases import RequestPhase
 from gooseherd.api.server.reader_wait import ReaderWait
 from gooseherd.api.server.refusals import (
@@ -156,9 +156,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(error)
 
     def _is_known(self, data: bytes) -> bool:
-        """Whether this is a whole request, with a head that is known, and was answered. The parser has none
-        of it; else nothing has happened.
-        """
+        """Whether this was a whole request with a known head, and is answered; else nothing has happened."""
         known, self.request_cut = self._known_heads, None
         if known is None or self._undelivered_bytes or (self._begun and self._phase is not RequestPhase.IDLE):
             return False
@@ -256,7 +254,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
             raise BodyTooLarge(self._limits.body_bytes)
-        self._deadline += len(body) / MIN_BODY_BYTES_A_SECOND
+        self._deadline += 0 if self.cycle.response_complete else len(body) / MIN_BODY_BYTES_A_SECOND
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -283,6 +281,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         elif self._phase is RequestPhase.RESPONSE:
             self._wait_for_request()
+        elif self._phase is RequestPhase.BODY and self.cycle.response_complete:
+            self._deadline = min(self._deadline, self.loop.time() + DROPPED_SECONDS)
 
     def _wait_for_request(self) -> None:
         self._phase = RequestPhase.IDLE

@@ -51,7 +51,9 @@ def igv(selection: Selection) -> Snippet:
             "endField": "end",
             "coords": 1,
         }
-    text = f"igv.createBrowser(document.getElementById('igv'), {json.dumps(spec, indent=2)})"
+    # Where it is copied into a page, no file's name ends the page's script.
+    options = json.dumps(spec, indent=2).replace("<", "\\u003c")
+    text = f"igv.createBrowser(document.getElementById('igv'), {options})"
     return Snippet(text, spec, notes)
 
 

@@ -31,15 +31,17 @@ def shell(selection: Selection) -> Snippet:
 def _command(file: ServedFile, place: Place) -> str:
     contig, start, end = place
     url, at = shlex.quote(file.data), shlex.quote(written(place))
+    # A sequence may be called as an option is.
+    options_end = "-- " if written(place).startswith("-") else ""
     if file.index is not None:
         if file.format in (formats.BAM, formats.CRAM):
-            return f"samtools view {url} {at}"
+            return f"samtools view {options_end}{url} {at}"
         if file.format is formats.VCF:
             return f"bcftools view -r {at} {url}"
         if file.format in GFF_LIKE | BED_LIKE | TWO_ENDED:
-            return f"tabix {url} {at}"
+            return f"tabix {options_end}{url} {at}"
         if file.format is formats.FASTA:
-            return f"samtools faidx {url} {at}"
+            return f"samtools faidx {options_end}{url} {at}"
     if file.format is formats.BIGWIG:
         return f"bigWigToBedGraph -chrom={shlex.quote(contig)} -start={start} -end={end} {url} /dev/stdout"
     if file.format is formats.TWOBIT:

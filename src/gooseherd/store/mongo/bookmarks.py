@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.store.mongo.connect import Document
 
 
@@ -24,7 +25,7 @@ def bookmark(page: Sequence[Document], after: str | None, seen: Sequence[str]) -
 def read_bookmark(text: str) -> tuple[datetime, list[str]]:
     """The inverse. Raises InvalidInput: `text` is not the `next` of a page."""
     try:
-        milliseconds, *seen = json.loads(base64.urlsafe_b64decode(text.encode()))
+        milliseconds, *seen = read_json(base64.urlsafe_b64decode(text.encode()))
         moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
         if not all(isinstance(job_id, str) for job_id in seen):
             raise TypeError

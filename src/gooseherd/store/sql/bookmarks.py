@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 
 from gooseherd.domain.errors import InvalidInput
+from gooseherd.domain.foreign_json import read_json
 from gooseherd.store.sql.columns import from_milliseconds, to_milliseconds
 
 
@@ -19,7 +20,7 @@ def bookmark(created_at: datetime, item_id: str) -> str:
 def read_bookmark(text: str) -> tuple[datetime, str]:
     """The inverse. Raises InvalidInput: `text` is not the `next` of a page."""
     try:
-        milliseconds, item_id = json.loads(base64.urlsafe_b64decode(text.encode()))
+        milliseconds, item_id = read_json(base64.urlsafe_b64decode(text.encode()))
         if not isinstance(milliseconds, int) or not isinstance(item_id, str):
             raise TypeError
         return from_milliseconds(milliseconds), item_id
