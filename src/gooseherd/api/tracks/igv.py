@@ -96,8 +96,6 @@ def _records(file: ServedFile) -> Json | None:
         return {"type": "annotation", "format": _OWN_FORMAT.get(file.format, "bed"), **index}
     if file.format in (formats.BEDPE, formats.INTERACT):
         return {"type": "interact", "format": file.format.name, **index}
-    if file.format is formats.HIC:
-        return {"type": "interact", "format": "hic"}
     if file.format is formats.BIGWIG:
         return {"type": "wig", "format": "bigwig", "color": _COLOR}
     if file.format is formats.BIGBED:
