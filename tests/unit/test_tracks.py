@@ -142,6 +142,15 @@ def test_jbrowse_finds_each_track_by_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids) == 4
 
 
+def test_what_one_of_the_jbrowses_alone_draws_is_told() -> None:
+    """The linear view, 2.18, has no HicTrack and shows nothing at all."""
+    snippet = jbrowse(selection(file("lab/h", formats.HIC), file("lab/a", formats.BIGWIG)))
+    assert snippet.spec is not None
+    assert [track["type"] for track in snippet.spec["tracks"]] == ["HicTrack", "QuantitativeTrack"]
+    (note,) = snippet.notes
+    assert "linear view refuses" in note
+
+
 def test_jbrowse_opens_the_same_view_in_a_page_of_others_and_as_an_application() -> None:
     spec = jbrowse(selection(file("lab/a", formats.BIGWIG))).spec
     assert spec is not None

@@ -30,6 +30,11 @@ def jbrowse(selection: Selection) -> Snippet:
         if _adapter(file) is None:
             rest = "; only its density is drawn" if found else ""
             notes.append(f"{file.name}: JBrowse draws no {file.format.name} of these addresses{rest}")
+        if file.format is formats.HIC:
+            notes.append(
+                f"{file.name}: JBrowse Web draws it; the React component of the linear view refuses a "
+                "configuration with it"
+            )
         tracks += found
     sequence = _sequence(selection)
     if sequence is None:
