@@ -31,8 +31,8 @@ const bundled = async (entry, options = {}) => {
   })
   return Object.fromEntries(outputFiles.map(file => [file.path.split('.').pop(), file.text]))
 }
-const vendored = (name, file) => {
-  const text = read(modules(`${name}/${file}`)).replace(/^\/\/# sourceMappingURL=.*$/m, '').trimEnd() + '\n'
+const vendored = (name, file, change = text => text) => {
+  const text = change(read(modules(`${name}/${file}`))).replace(/^\/\/# sourceMappingURL=.*$/m, '').trimEnd() + '\n'
   return keep(`${name}-${version(name)}`, 'js', text)
 }
 
@@ -56,7 +56,13 @@ for (const name of ['gooseherd.js', 'gooseherd.d.ts']) writeFileSync(join(here, 
 add('widget.js', (await bundled('src/widget.ts')).js)
 
 // -- the pages
-const igv = vendored('igv', 'dist/igv.esm.min.js')
+// When a file cannot be read, igv.js looks for its new address in a table on its own site. Nothing is asked elsewhere: an empty one.
+const TABLE = '"https://igv.org/data/url_mappings.tsv"'
+const igv = vendored('igv', 'dist/igv.esm.min.js', text => {
+  const parts = text.split(TABLE)
+  if (parts.length !== 2) throw new Error(`igv.js names ${TABLE} ${parts.length - 1} times`)
+  return parts.join('"data:,"')
+})
 const rapidoc = vendored('rapidoc', 'dist/rapidoc-min.js')
 const page = await bundled('src/page.tsx', { define: { IGV_FILE: JSON.stringify(`./${igv}`) }, external: ['./igv-*'] })
 const docs = await bundled('src/docs.ts')

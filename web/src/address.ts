@@ -1,5 +1,5 @@
 // The address is the session: what is looked for, which files are open, and where.
-import { effect, signal } from '@preact/signals'
+import { batch, effect, signal } from '@preact/signals'
 
 export type View = 'files' | 'jobs' | 'queue'
 export interface Filter {
@@ -17,16 +17,21 @@ export const open = signal<string[]>([])
 export const place = signal('')
 export const view = signal<View>('files')
 
-const VIEWS: View[] = ['files', 'jobs', 'queue']
+/** As many as the service has in one view. */
+export const MOST_OPEN = 100
+export const TITLES: Record<View, string> = { files: 'Files', jobs: 'Jobs', queue: 'Queue' }
 
 function read(): void {
   const query = new URLSearchParams(location.search)
   const text = (name: string): string => query.get(name) ?? ''
   const shown = text('view') as View
-  filter.value = { q: text('q'), dcc: text('dcc'), format: text('format'), state: text('state') }
-  open.value = text('files').split(',').filter(name => name.includes('/'))
-  place.value = text('at')
-  view.value = VIEWS.includes(shown) ? shown : 'files'
+  // All at once: what is written in between would be neither the address before nor this one.
+  batch(() => {
+    filter.value = { q: text('q'), dcc: text('dcc'), format: text('format'), state: text('state') }
+    open.value = [...new Set(text('files').split(',').filter(name => name.includes('/')))].slice(0, MOST_OPEN)
+    place.value = text('at')
+    view.value = Object.hasOwn(TITLES, shown) ? shown : 'files'
+  })
 }
 
 function written(): string {
@@ -36,7 +41,7 @@ function written(): string {
   }
   put('files', open.value.join(','))
   put('at', place.value)
-  for (const [name, value] of Object.entries(filter.value)) put(name, value)
+  for (const [name, value] of Object.entries(filter.value)) put(name, value.trim())
   put('view', view.value === 'files' ? '' : view.value)
   // Addresses are shown to people: what a query may hold as it is stays so.
   const text = String(query).replaceAll('%2F', '/').replaceAll('%2C', ',').replaceAll('%3A', ':')
@@ -44,7 +49,12 @@ function written(): string {
 }
 
 read()
-addEventListener('popstate', read)
+let returning = false
+addEventListener('popstate', () => {
+  returning = true
+  read()
+  returning = false
+})
 
 let before = { files: String(open.value), view: view.value }
 effect(() => {
@@ -54,8 +64,13 @@ effect(() => {
   before = now
   if (address === (location.search || location.pathname)) return
   // Back goes to the files and the view before, not through every letter that was typed.
-  if (turned) history.pushState(null, '', address)
+  if (turned && !returning) history.pushState(null, '', address)
   else history.replaceState(null, '', address)
+})
+
+effect(() => {
+  const names = open.value.slice(0, 3).join(', ') + (open.value.length > 3 ? ', …' : '')
+  document.title = [view.value === 'files' ? names : TITLES[view.value], 'gooseherd'].filter(Boolean).join(' · ')
 })
 
 export const isOpen = (name: string): boolean => open.value.includes(name)

@@ -30,6 +30,7 @@ export const collections = signal<string[]>([])
 const PAGE = 200
 /** What fills a screen is there first. */
 const FIRST_PAGE = 60
+const AGAIN_MS = 3000
 let after: string | null = null
 let turn = 0
 let stop = new AbortController()
@@ -54,7 +55,10 @@ export async function load(wanted: number): Promise<void> {
     }
     failed.value = ''
   } catch (error) {
-    if (mine === turn && !signal.aborted) failed.value = error instanceof Problem ? error.message : String(error)
+    if (mine !== turn || signal.aborted) return
+    failed.value = error instanceof Problem ? error.message : String(error)
+    // A store that does not answer just now. When it is the service that does not, `epoch` begins anew.
+    if (error instanceof Problem && error.retryable && error.status) setTimeout(() => mine === turn && void load(wanted), AGAIN_MS)
   } finally {
     if (mine === turn) loading.value = false
   }
@@ -68,7 +72,7 @@ async function page(wanted: Filter, signal: AbortSignal): Promise<Row[]> {
   put('after', after)
   put('dcc', wanted.dcc)
   if (!wanted.state) {
-    put('q', wanted.q)
+    put('q', wanted.q.trim())
     put('format', wanted.format)
     const found = await call<{ files: Entry[]; next: string | null }>(`files?${query}`, { signal })
     after = found.next
@@ -80,11 +84,12 @@ async function page(wanted: Filter, signal: AbortSignal): Promise<Row[]> {
   const found = await call<{ jobs: ServiceJob[]; next: string | null }>(`jobs?${query}`, { signal })
   after = found.next
   more.value = after !== null
-  // The same words as in the catalog's search: the start of an id or of a word of the name.
-  const start = wanted.q.toLowerCase()
+  // The same words as in the catalog's search: each is the start of an id or of a word of the name.
+  const starts = wanted.q.toLowerCase().split(' ').filter(Boolean)
+  const words = (job: ServiceJob): string[] => [job.local_id, ...job.filename.split(/[^A-Za-z0-9]+/)].map(word => word.toLowerCase())
   return found.jobs
     .filter(job => !wanted.format || job.file_format === wanted.format.toLowerCase())
-    .filter(job => !start || [job.local_id, ...job.filename.split(/[^A-Za-z0-9]+/)].some(word => word.toLowerCase().startsWith(start)))
+    .filter(job => starts.every(start => words(job).some(word => word.startsWith(start))))
     .filter(job => !seen.has(nameOf(job)) && seen.add(nameOf(job)))
     .map(job => row({ ...job, size_in_bytes: null }))
 }

@@ -1,21 +1,29 @@
 // Dialogs: adding a file, the key, the keyboard's shortcuts.
-import { useEffect, useRef, useState } from 'preact/hooks'
-import { signal } from '@preact/signals'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
+import { effect, signal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { close as closeFile, show } from './address'
 import { reload } from './catalog'
-import { FORMATS } from './list'
-import { asking, call, Problem, tell } from './service'
+import { FORMATS, selected } from './list'
+import { pathOf, type Entry } from './jobs'
+import { asking, at, call, keep, kept, Problem, tell } from './service'
 import { upload } from './uploads'
 
 export const adding = signal(false)
 export const helping = signal(false)
 
+const NO_KEYS = 'no-single-keys'
+/** Single keys come from dictation, too: who wants none switches them off (WCAG 2.1.4). */
+export const singleKeys = signal(!kept('localStorage', NO_KEYS))
+effect(() => keep('localStorage', NO_KEYS, singleKeys.value ? '' : 'yes'))
+
 function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const box = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const dialog = box.current!
-    if (!dialog.open) dialog.showModal()
+    dialog.showModal()
+    // Closed before it is taken away: the focus goes back to where it was.
+    return () => dialog.close()
   }, [])
   return (
     <dialog ref={box} aria-label={title} onCancel={event => { event.preventDefault(); close() }}>
@@ -34,10 +42,13 @@ export function KeyDialog() {
     question.answer(text)
   }
   return (
-    <Dialog title="A key is needed" close={() => answer(null)}>
+    <Dialog title={question.needed ? 'A key is needed' : 'Use a key'} close={() => answer(null)}>
       <form onSubmit={event => { event.preventDefault(); if (given) answer(given) }}>
         {question.wrong && <p class="bad">The key that was given is not the right one.</p>}
-        <p>This call needs a key. <code>gooseherd up</code> keeps the admin's in its state folder. It is kept in this tab alone, until the tab is closed.</p>
+        <p>
+          {question.needed ? 'This call needs a key.' : 'A key shows what it may see, and may do.'} <code>gooseherd up</code> keeps the admin's in its state folder.
+          It is kept in this tab alone, until the tab is closed.
+        </p>
         <label>Key <input type="password" autoComplete="off" autoFocus value={given} onInput={event => setGiven((event.target as HTMLInputElement).value)} /></label>
         <p class="buttons"><button class="main" type="submit" disabled={!given}>Use it</button> <button type="button" onClick={() => answer(null)}>Go on without</button></p>
       </form>
@@ -53,6 +64,8 @@ export function AddDialog() {
   const [id, setId] = useState('')
   const [format, setFormat] = useState('')
   const [problem, setProblem] = useState('')
+  /** The entry that has the name already. */
+  const [taken, setTaken] = useState<Entry | null>(null)
   const [busy, setBusy] = useState(false)
   if (!adding.value) return null
   const url = source.trim().startsWith('/') ? `file://${source.trim().split('/').map(encodeURIComponent).join('/')}` : source.trim()
@@ -62,16 +75,26 @@ export function AddDialog() {
   const close = (): void => {
     adding.value = false
     setProblem('')
+    setTaken(null)
   }
+  const name = `${dcc.toLowerCase()}/${localId}`
+  const replaces = taken !== null && `${taken.dcc}/${taken.local_id}` === name
   const add = async (event: Event): Promise<void> => {
     event.preventDefault()
     setBusy(true)
     try {
+      const there = replaces ? null : await call<Entry>(`files/${pathOf(name)}`).catch((error: unknown) => {
+        if (error instanceof Problem && error.status === 404) return null
+        throw error
+      })
+      setTaken(there)
+      setProblem('')
+      if (there) return
       const entry = { dcc, local_id: localId, filename, access_url: url, ...(format ? { file_format: format } : {}) }
       const done = await call<{ new: number }>('files', { method: 'POST', body: entry })
-      tell(`${dcc}/${localId} is ${done.new ? 'added' : 'replaced'}.`)
+      tell(`${name} is ${done.new ? 'added' : 'replaced'}.`)
       reload()
-      show(`${dcc}/${localId}`)
+      show(name)
       setSource('')
       setId('')
       close()
@@ -102,7 +125,8 @@ export function AddDialog() {
             void upload(chosen)
           }} /></label>
         {problem && <p class="bad" role="alert">{problem}</p>}
-        <p class="buttons"><button class="main" type="submit" disabled={busy || !filename}>Add and open</button> <button type="button" onClick={close}>Cancel</button></p>
+        {replaces && <p class="note-text" role="alert">{name} is in the catalog already: {taken.filename}. Give another id, or replace it.</p>}
+        <p class="buttons"><button class="main" type="submit" disabled={busy || !filename}>{replaces ? 'Replace and open' : 'Add and open'}</button> <button type="button" onClick={close}>Cancel</button></p>
       </form>
     </Dialog>
   )
@@ -119,15 +143,19 @@ export function RemoveDialog() {
   }
   const remove = async (): Promise<void> => {
     close()
+    const removed = new Set<string>()
     for (const name of names) {
       try {
-        await call(`files/${name.split('/').map(encodeURIComponent).join('/')}`, { method: 'DELETE' })
+        await call(`files/${pathOf(name)}`, { method: 'DELETE' })
+        removed.add(name)
         closeFile(name)
       } catch (error) {
         tell(`${name} cannot be removed: ${error instanceof Error ? error.message : error}`, true)
         break
       }
     }
+    selected.value = new Set([...selected.value].filter(name => !removed.has(name)))
+    if (removed.size === names.length) tell(removed.size === 1 ? `${names[0]} is removed.` : `${removed.size} files are removed.`)
     reload()
   }
   return (
@@ -148,8 +176,8 @@ function decoded(text: string): string {
 }
 
 const KEYS: [string, string][] = [
-  ['/', 'to the search'], ['↑ ↓ PgUp PgDn Home End', 'through the list'], ['Space', 'select the file'], ['Enter', 'open it in the viewer'],
-  ['p', 'prepare it'], ['a', 'add a file'], ['?', 'this list'], ['Esc', 'close'],
+  ['/', 'to the search'], ['↑ ↓ PgUp PgDn Home End', 'through the list'], ['Space', 'select the file; with Shift all from the one before'], ['Enter', 'open it in the viewer'],
+  ['p', 'prepare it, or try again'], ['c', 'cancel its preparation'], ['a', 'add a file'], ['?', 'this list'], ['Esc', 'close'],
 ]
 
 export function HelpDialog() {
@@ -160,6 +188,9 @@ export function HelpDialog() {
   return (
     <Dialog title="Keys" close={close}>
       <dl class="keys">{KEYS.map(([key, words]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{words}</dd></div>)}</dl>
+      <label class="choice"><input type="checkbox" checked={singleKeys.value} onChange={event => (singleKeys.value = (event.target as HTMLInputElement).checked)} />
+        <span><kbd>/</kbd>, <kbd>a</kbd> and <kbd>?</kbd> work everywhere on the page</span></label>
+      <p><a href={at('static/licenses.txt')}>Licences</a> of what this page is made of</p>
       <p class="buttons"><button class="main" autoFocus onClick={close}>Close</button></p>
     </Dialog>
   )

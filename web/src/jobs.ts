@@ -67,6 +67,10 @@ const FRESH_MS = 60_000
 const AGAIN_MS = 1500
 const AT_ONCE = 4
 
+/** Jobs that were begun from here, until they end: said then, for those who do not see the row. */
+const mine = new Set<string>()
+export const ended = signal('')
+
 function learn(job: ServiceJob): void {
   byId.set(job.job_id, { ...byId.get(job.job_id), ...job })
   // An index of names is made beside what the file itself becomes.
@@ -79,6 +83,7 @@ function learn(job: ServiceJob): void {
       changedAt.set(name, Date.now())
     }
     byFile.set(name, byId.get(job.job_id)!)
+    if (!isLive(job) && mine.delete(job.job_id)) ended.value = job.status === 'completed' ? `${name} is ready` : `${name}: ${describe(job)}`
   }
 }
 
@@ -94,7 +99,8 @@ export function standing(name: string): Standing {
   void known.value
   const answer = asked.get(name)
   if (answer?.refused) return { kind: 'refused', text: answer.refused }
-  const job = (answer?.job && byId.get(answer.job)) || byFile.get(name)
+  // Not one before it: what failed and is tried again has not failed.
+  const job = answer?.job ? byId.get(answer.job) : byFile.get(name)
   if (job && isLive(job)) return { kind: 'live', text: describe(job), percent: job.progress.percent, job }
   if (answer?.ready) return { kind: 'ready', text: 'ready', ...(job ? { job } : {}) }
   if (job?.status === 'failed') return { kind: 'failed', text: job.detail || job.reason || 'failed', job }
@@ -184,8 +190,9 @@ async function readAll(): Promise<void> {
     await readPlaces()
     const active = batches.peek().filter(batch => batch.status === 'active')
     await Promise.all(active.map(batch => call<Batch>(`batches/${batch.batch_id}`).then(heardOfBatch, () => undefined)))
-  } catch {
-    // The banner says it, and `epoch` begins anew.
+  } catch (error) {
+    // A store that does not answer just now. When it is the service that does not, the banner says so, and `epoch` begins anew.
+    if (error instanceof Problem && error.retryable && error.status) setTimeout(() => void readAll(), 5000)
   }
 }
 
@@ -200,13 +207,20 @@ async function readPlaces(): Promise<void> {
   if (views.length) known.value += 1
 }
 
+/** Counts the times that entries came, changed or went. */
+export const catalogChanges = signal(0)
+function heardOfCatalog(): void {
+  catalogChanges.value += 1
+  onCatalog.act()
+}
+
 function heard(name: string, data: unknown): void {
   if (name === 'resync') {
     void readAll()
     // What was registered meanwhile; at first the list has just been read.
-    if (heardBefore) onCatalog.act()
+    if (heardBefore) heardOfCatalog()
     heardBefore = true
-  } else if (name === 'catalog') onCatalog.act()
+  } else if (name === 'catalog') heardOfCatalog()
   else if (name === 'batch') heardOfBatch(data as Batch)
   else if (name === 'queue') {
     queue.value = data as Queue
@@ -261,21 +275,27 @@ document.addEventListener('visibilitychange', listen)
 export const batches = signal<Batch[]>([])
 export const activeBatches = computed(() => batches.value.filter(batch => batch.status === 'active'))
 
-/** One file at once, several as a batch. */
-export async function prepare(names: string[], retry = false): Promise<void> {
+/** One file at once, several as a batch; whether it was begun. */
+export async function prepare(names: string[], retry = false): Promise<boolean> {
+  let begun = false
   if (names.length === 1) {
     const [name] = names as [string]
     await trying(`${name} cannot be prepared`, async () => {
       const job = await begin(`data/${pathOf(name)}?wait=0${retry ? '&retry=true' : ''}`)
       asked.set(name, { ready: job === null, job, time: Date.now() })
       known.value += 1
+      begun = true
+      if (job === null) ended.value = `${name} is ready`
+      else mine.add(job)
     })
   } else {
     await trying('these files cannot be prepared', async () => {
       put(await call<Batch>('batches', { method: 'POST', body: { files: names, retry } }))
+      begun = true
     })
   }
   refresh()
+  return begun
 }
 
 export async function cancel(job: ServiceJob): Promise<void> {

@@ -1,5 +1,5 @@
 // Requests to the service that this page came from: its key, its problems, whether it answers.
-import { computed, effect, signal } from '@preact/signals'
+import { batch, computed, effect, signal } from '@preact/signals'
 
 /** Where the service is, whatever path a proxy shows it under. */
 export const BASE = new URL('.', document.baseURI)
@@ -17,16 +17,47 @@ export class Problem extends Error {
   }
 }
 
+/** A text that the browser keeps; one whose cookies are switched off keeps none. */
+export function kept(where: 'sessionStorage' | 'localStorage', name: string): string {
+  try {
+    return window[where].getItem(name) ?? ''
+  } catch {
+    return ''
+  }
+}
+
+export function keep(where: 'sessionStorage' | 'localStorage', name: string, text: string): void {
+  try {
+    if (text) window[where].setItem(name, text)
+    else window[where].removeItem(name)
+  } catch {
+    // No room, or not allowed: it lasts while the page is open.
+  }
+}
+
 const KEY = 'gooseherd-key'
 /** Of the admin, or one's own; for this tab only. */
-export const key = signal(sessionStorage.getItem(KEY) ?? '')
-effect(() => {
-  if (key.value) sessionStorage.setItem(KEY, key.value)
-  else sessionStorage.removeItem(KEY)
-})
+export const key = signal(kept('sessionStorage', KEY))
+effect(() => keep('sessionStorage', KEY, key.value))
 
 /** Set while somebody has to be asked for the key; called with it, or with null. */
-export const asking = signal<{ wrong: boolean; answer: (given: string | null) => void } | null>(null)
+export const asking = signal<{ needed: boolean; wrong: boolean; answer: (given: string | null) => void } | null>(null)
+
+/** Another key, or none: what is shown has to be read again. */
+export function useKey(given: string): void {
+  if (given === key.value) return
+  declined = false
+  batch(() => {
+    key.value = given
+    epoch.value += 1
+  })
+}
+
+/** Somebody has one, though nothing asked for it: without it what is not public is as if it were not there. */
+export async function giveKey(): Promise<void> {
+  const given = await askForKey(false)
+  if (given) useKey(given)
+}
 
 const awayTimes = signal(0)
 /** Whether the service answered the last request. */
@@ -62,13 +93,15 @@ export async function answer(path: string, options: Call = {}): Promise<Response
     if (response.status === 401 && key.value !== used) continue
     // What the page reads by itself asks once, and not again after a no.
     if (response.status !== 401 || (declined && !options.method)) throw problem
-    const given = await askForKey()
-    if (given === null) {
-      declined = true
-      throw problem
+    const given = await askForKey(true)
+    if (given !== null) {
+      useKey(given)
+      continue
     }
-    if (given !== key.value) epoch.value += 1
-    key.value = given
+    // One that is refused, such as one that has ended, would have refused what needs none, too.
+    useKey('')
+    declined = true
+    if (!used || options.method) throw problem
   }
 }
 
@@ -101,10 +134,10 @@ let declined = false
 let asked: Promise<string | null> | undefined
 
 /** One question for all who wait for its answer. */
-const askForKey = (): Promise<string | null> =>
+const askForKey = (needed: boolean): Promise<string | null> =>
   (asked ??= new Promise(resolve => {
     asking.value = {
-      wrong: Boolean(key.value),
+      needed, wrong: needed && Boolean(key.value),
       answer: given => {
         asking.value = null
         asked = undefined

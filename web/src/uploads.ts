@@ -2,7 +2,7 @@
 import { computed, signal } from '@preact/signals'
 import { show } from './address'
 import { reload } from './catalog'
-import { answer, call, Problem, tell, trying } from './service'
+import { answer, call, keep, kept, Problem, tell, trying } from './service'
 
 export interface Sending {
   number: number
@@ -42,7 +42,7 @@ interface Task {
 }
 
 export const sending = signal<Sending[]>([])
-export const underWay = computed(() => sending.value.filter(one => one.state !== 'done'))
+export const underWay = computed(() => sending.value.filter(one => one.state !== 'done' && one.state !== 'failed'))
 /** Whether something is dragged over the page. */
 export const over = signal(false)
 
@@ -58,6 +58,7 @@ const sent = new Map<number, Task>()
 let numbers = 0
 let working = false
 let leftOut = 0
+let added = 0
 
 const change = (number: number, news: Partial<Sending>): void => {
   sending.value = sending.value.map(one => (one.number === number ? { ...one, ...news } : one))
@@ -106,8 +107,12 @@ async function work(): Promise<void> {
     for (let task = tasks.shift(); task; task = tasks.shift()) await one(task)
   } finally {
     working = false
-    if (leftOut) tell(leftOut === 1 ? 'One file of no known format was left out.' : `${leftOut} files of no known format were left out.`)
-    leftOut = 0
+    const told = [
+      added === 1 ? 'One file is added.' : added ? `${added} files are added.` : '',
+      leftOut === 1 ? 'One file of no known format was left out.' : leftOut ? `${leftOut} files of no known format were left out.` : '',
+    ]
+    if (added || leftOut) tell(told.filter(Boolean).join(' '))
+    added = leftOut = 0
   }
 }
 
@@ -121,6 +126,7 @@ async function one(task: Task): Promise<void> {
     }
     const name = await send(where, file, (sent, text) => change(number, { sent, state: text ? 'interrupted' : 'sending', text: text || `${Math.floor((100 * sent) / (file.size || 1))} %` }), stop.signal)
     forget(task)
+    added += 1
     change(number, { sent: file.size, state: 'done', text: name ? `added as ${name}` : 'sent' })
     reload()
     if (name && sending.value.filter(each => each.state === 'done').length <= OPENED) show(name)
@@ -134,20 +140,14 @@ async function one(task: Task): Promise<void> {
 
 const begunBefore = (): Begun[] => {
   try {
-    const kept: unknown = JSON.parse(localStorage.getItem(BEGUN) ?? '[]')
-    return Array.isArray(kept) ? kept : []
+    const found: unknown = JSON.parse(kept('localStorage', BEGUN) || '[]')
+    return Array.isArray(found) ? found : []
   } catch {
     return []
   }
 }
 
-const keepBegun = (begun: Begun[]): void => {
-  try {
-    localStorage.setItem(BEGUN, JSON.stringify(begun.slice(-MOST_BEGUN)))
-  } catch {
-    // No room, or not allowed: it goes on while the page is open.
-  }
-}
+const keepBegun = (begun: Begun[]): void => keep('localStorage', BEGUN, JSON.stringify(begun.slice(-MOST_BEGUN)))
 
 const forget = (task: Task): void => {
   sent.delete(task.number)
@@ -241,6 +241,20 @@ export function cancelUpload(number: number): void {
   sending.value = sending.value.filter(one => one.number !== number)
 }
 
+/** What failed, once more: from where it came to, if the service still has that. */
+export function sendAgain(number: number): void {
+  const task = sent.get(number)
+  if (!task) return
+  change(number, { state: 'waiting', text: 'waits' })
+  tasks.push(task)
+  if (!working) void work()
+}
+
+// Who leaves ends them: they go on only when the same files are dropped again.
+addEventListener('beforeunload', event => {
+  if (underWay.value.length) event.preventDefault()
+})
+
 function giveUp(task: Task): void {
   forget(task)
   for (const where of task.places) void answer(where, { method: 'DELETE', headers: TUS }).catch(() => undefined)
@@ -270,7 +284,8 @@ addEventListener('drop', event => {
   const entries = [...event.dataTransfer!.items].map(item => item.webkitGetAsEntry()).filter(one => one !== null)
   const plain = [...event.dataTransfer!.files]
   const folder = entries.some(one => one.isDirectory)
-  void (entries.length ? Promise.all(entries.map(filesOf)).then(found => found.flat()) : Promise.resolve(plain)).then(files => upload(files, folder))
+  void (entries.length ? Promise.all(entries.map(filesOf)).then(found => found.flat()) : Promise.resolve(plain))
+    .then(files => upload(files, folder), (error: unknown) => tell(`What was dropped cannot be read: ${error instanceof Error ? error.message : error}`, true))
 })
 
 /** A file, or all files in a folder. */

@@ -3,8 +3,8 @@ import { useEffect, useRef } from 'preact/hooks'
 import { effect, signal } from '@preact/signals'
 import { NotReady, ready, type Progress } from '../client/gooseherd'
 import { close, open, place } from './address'
-import { pathOf, refresh } from './jobs'
-import { at, call, epoch, key, tell } from './service'
+import { catalogChanges, pathOf, refresh } from './jobs'
+import { at, call, epoch, key, Problem, tell } from './service'
 
 declare const IGV_FILE: string
 
@@ -76,13 +76,45 @@ effect(() => {
   for (const name of wanted) if (!waiting.has(name)) wait(name)
 })
 
+let keyBefore = key.peek()
+effect(() => {
+  if (key.value === keyBefore) return
+  keyBefore = key.value
+  // What one key sees, another does not.
+  open.peek().forEach(name => wait(name))
+})
+
+/** What is taken out while it is open: its tracks would have nothing to read at the next step. */
+async function checkThere(name: string): Promise<void> {
+  try {
+    await call(`files/${pathOf(name)}`)
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 404 || !opening.peek()[name]?.done) return
+    const failed = new NotReady(name, 'not-found', 'is not in the catalog any more', false)
+    set(name, { done: false, text: failed.message, failed })
+  }
+}
+
+let checking: ReturnType<typeof setTimeout> | undefined
+effect(() => {
+  if (!catalogChanges.value) return
+  // Once for many that come, as in an import.
+  checking ??= setTimeout(() => {
+    checking = undefined
+    open.peek().filter(name => opening.peek()[name]?.done).forEach(name => void checkThere(name))
+  }, 1000)
+})
+
 const query = (viewer: string, names: string[], where: string): string =>
   `tracks?${new URLSearchParams({ viewer, files: names.join(','), ...(where ? { at: where } : {}) })}`
 
 // -- igv.js, one browser for all open files
 
 let browser: Browser | undefined
+/** What it was made for: the sequences, the key, and the element of the page. */
 let reference = ''
+let keyOfBrowser = ''
+let boxOfBrowser: HTMLElement | undefined
 let drawn = new Map<string, Track>()
 let drawing: Promise<void> = Promise.resolve()
 
@@ -94,23 +126,30 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
   const tracks = new Map(spec.tracks.map(track => [track.url, withKey(track)]))
   const fresh = JSON.stringify({ ...spec.reference, ...(spec.reference.format ? { fastaURL: '' } : {}) })
   const igv = (await import(/* a file of its own, loaded when first needed */ IGV_FILE)).default
-  if (browser && fresh === reference) {
+  if (!box.isConnected) return
+  if (browser && fresh === reference && keyOfBrowser === key.peek() && boxOfBrowser === box) {
     for (const [url] of drawn) {
       if (!tracks.has(url)) browser.findTracks(track => track.config?.url === url || track.url === url).forEach(track => browser!.removeTrack(track))
     }
     for (const [url, track] of tracks) if (!drawn.has(url)) await browser.loadTrack(track)
   } else {
     forget(igv)
-    browser = (await igv.createBrowser(box, {
+    const [used, made] = [key.peek(), await igv.createBrowser(box, {
       ...spec, reference: await readable(spec.reference), tracks: [...tracks.values()],
       // Nothing from other hosts: no list of genomes, and names are searched here.
       loadDefaultGenomes: false, search: spec.search ?? false, queryParametersSupported: false, showSVGButton: false,
-    })) as Browser
+    })] as [string, Browser]
+    browser = made
+    // Somebody looks at the jobs by now.
+    if (!box.isConnected) return forget(igv)
     reference = fresh
+    keyOfBrowser = used
+    boxOfBrowser = box
     label(box)
+    const wanted = place.peek(), shown = here()
+    if (isElsewhere(wanted, shown)) tell(`${wanted} is no place here.`, true)
     browser.on('locuschange', () => {
-      const loci = browser?.currentLoci()
-      const now = written(Array.isArray(loci) ? loci.join(' ') : (loci ?? ''))
+      const now = here()
       if (now) place.value = now
     })
   }
@@ -136,13 +175,24 @@ function label(box: HTMLElement): void {
   }
 }
 
+const here = (): string => {
+  const loci = browser?.currentLoci()
+  return written(Array.isArray(loci) ? loci.join(' ') : (loci ?? ''))
+}
+
+/** igv.js begins with another place when it does not know the sequence. One of another name may be the same (7, chr7). */
+const isElsewhere = (wanted: string, shown: string): boolean => {
+  const [name, range = ''] = wanted.replaceAll(',', '').split(':') as [string, string?]
+  return LOCUS.test(wanted) && shown !== '' && !shown.startsWith(`${name}:`) && !shown.endsWith(`:${range}`)
+}
+
 /** Whole bases, without separators; empty before igv.js knows its place. */
 const written = (loci: string): string =>
   loci.includes('undefined') ? '' : loci.replaceAll(',', '').replace(/\d+\.\d+/g, number => String(Math.round(Number(number))))
 
 // Back and forward go to the place that the address had.
 addEventListener('popstate', () => {
-  if (browser && place.value) void browser.search(place.value)
+  if (browser && place.value) void browser.search(place.value).catch(() => undefined)
 })
 
 function forget(igv: { removeAllBrowsers(): void }): void {
@@ -160,12 +210,18 @@ const LOCUS = /^[^\s:]+:[\d,]+(-[\d,]+)?$/
 
 async function go(to: string): Promise<void> {
   found.value = []
-  await browser?.search(to)
+  if (!(await browser?.search(to).catch(() => false))) tell(`${to} is no place here.`, true)
 }
 
 /** A locus as it is; else the name of a gene or another feature in the files that are open. */
 async function goTo(text: string): Promise<void> {
-  if (!text || !browser) return
+  if (!text) return
+  if (!browser) {
+    // It begins there.
+    if (LOCUS.test(text)) place.value = text.replaceAll(',', '')
+    else tell('Names are looked for when a file is drawn.')
+    return
+  }
   if (LOCUS.test(text)) return go(text)
   const { results, pending } = await call<{ results: Found[]; pending: unknown[] }>(`search?${new URLSearchParams({ q: text, files: open.peek().slice(0, 20).join(',') })}`)
     .catch(() => ({ results: [], pending: [] }))
@@ -310,7 +366,7 @@ export function Viewer() {
               {!state?.done && !state?.failed && (
                 <span class="live"><progress max={100} value={state?.percent ?? 0} aria-label={`Progress of ${name}`} /> {state?.text ?? '…'}</span>
               )}
-              {state?.failed && <span class="bad">{state.text}</span>}
+              {state?.failed && <span class="bad" role="alert">{state.text}</span>}
               {state?.failed && <button onClick={() => wait(name, true)}>Retry</button>}
               <button class="quiet" aria-label={`Close ${name}`} title="Close" onClick={() => close(name)}>✕</button>
             </li>

@@ -1,10 +1,10 @@
 // Jobs, batches, the queue, and for whoever has the key the workers and sessions.
 import { useEffect } from 'preact/hooks'
-import { signal } from '@preact/signals'
+import { effect, signal } from '@preact/signals'
 import { describe } from '../client/gooseherd'
 import { show, view } from './address'
 import { activeBatches, batches, cancel, cancelBatch, isLive, nameOf, NAMES, newest, prepare, queue, type Batch, type ServiceJob } from './jobs'
-import { call, key, Problem, trying } from './service'
+import { away, call, key, Problem, trying } from './service'
 import { ago, between, bytes, span } from './words'
 
 export function BatchLine({ batch }: { batch: Batch }) {
@@ -77,6 +77,13 @@ interface Session { session_id: string; state: string; owner: string; size: stri
 const workers = signal<{ slots: number; workers: Worker[]; ended: Worker[] } | null>(null)
 const sessions = signal<Session[] | null>(null)
 
+// Another key sees others.
+effect(() => {
+  void key.value
+  workers.value = null
+  sessions.value = null
+})
+
 const readFleet = (): Promise<unknown> =>
   trying('workers cannot be shown', async () => {
     // A method, so that the key is asked for: somebody wants to see them. Workers are the admin's to see, sessions their owner's, too.
@@ -132,7 +139,9 @@ export function QueueView() {
   useEffect(() => {
     if (!key.value) return
     void readFleet()
-    const timer = setInterval(() => void readFleet(), 5000)
+    const timer = setInterval(() => {
+      if (!away.peek() && !document.hidden) void readFleet()
+    }, 5000)
     return () => clearInterval(timer)
   }, [key.value])
   const seen = queue.value
@@ -150,7 +159,7 @@ export function QueueView() {
           {Object.entries(seen.pending_by_priority).map(([name, number]) => <div key={name}><dt>waiting, {name}</dt><dd>{number}</dd></div>)}
         </dl>
       ) : <p class="dim">…</p>}
-      <h2>Workers</h2>
+      {(workers.value || !sessions.value) && <h2>Workers</h2>}
       {workers.value ? (
         <>
           <p class="dim">{workers.value.slots} more could be had now.</p>

@@ -92,6 +92,11 @@ def test_the_client_and_the_page_are_small():
     assert page < 60_000
 
 
+def test_igv_asks_its_own_site_for_no_other_address_of_what_cannot_be_read():
+    (igv,) = FOLDER.glob("igv-*.js")
+    assert "url_mappings" not in igv.read_text(encoding="utf-8")
+
+
 def test_licences_are_beside_what_they_are_of():
     text = (FOLDER / "licenses.txt").read_text(encoding="utf-8")
     for package in ("preact 1", "@preact/signals 2", "igv 3", "rapidoc 9"):
