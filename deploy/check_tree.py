@@ -17,7 +17,7 @@ BIG: Mapping[str, str] = {
     "benchmarks/real-files.json": "names and digests of a thousand files that packages carry",
     "deploy/requirements.txt": "hashes of every wheel of every locked dependency",
     "deploy/requirements-dev.txt": "the same, with the tools",
-    "src/gooseherd/api/static/igv-3.8.10-c45dd83d57.js": "igv.js as its package has it",
+    "src/gooseherd/api/static/igv-3.8.10-ff86df5116.js": "igv.js as its package has it, but for one address",
     "src/gooseherd/api/static/rapidoc-9.3.8-48abb9e9ac.js": "RapiDoc, likewise, for /docs",
     "tests/browser/viewers/package-lock.json": "the same of the genome browsers that tests draw files with",
 }
