@@ -324,6 +324,49 @@ async def test_a_cache_that_is_too_large_gives_up_what_was_not_used_for_longest(
     assert removals(await place.retention(policy).run_rounds()) == {}
 
 
+@pytest.mark.parametrize("pages", [{}, {"objects_per_pass": 1}])
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_what_goes_for_another_reason_need_not_go_for_the_size_again(place, pages, dry_run):
+    """What had left the catalog was counted as there, and as much of what was in use went with it."""
+    listed, unlisted = [entry(number) for number in (1, 2, 3)], [entry(number) for number in (0, 4)]
+    await place.files.put(listed)
+    for source in listed:
+        await place.publish(source, days=90, size=1000)
+    going = [await place.publish(source, days=40, size=1000) for source in unlisted]
+    await noted(place, 100)
+    size = sum([found.size async for found in place.cache.list()])
+    policy = RetentionPolicy(unlisted=10 * DAY, total_bytes=size * 3 // 5 + 10)
+    report = await place.retention(policy, **pages).run_rounds(dry_run=dry_run)
+    assert removals(report) == dict.fromkeys(going, RemovalCause.UNLISTED)
+
+
+async def test_what_has_gone_for_the_size_is_not_counted_once_more(place, monkeypatch):
+    """Of a day's artifacts each round took as much as the first had."""
+    monkeypatch.setattr("gooseherd.control.retention.REMOVALS_PER_PASS", 2)
+    for number in range(9):
+        await place.publish(entry(number), days=40, size=1000)
+    await noted(place, 100)
+    size = sum([found.size async for found in place.cache.list()])
+    retention = place.retention(RetentionPolicy(total_bytes=size * 6 // 9 + 10), objects_per_pass=4)
+    gone = [removals(await retention.loop.run_once()) for _ in range(40)]
+    assert sum(map(len, gone)) == 3
+
+
+async def test_what_another_process_has_removed_for_the_size_does_not_go_twice(place):
+    for number in range(9):
+        await place.publish(entry(number), days=40, size=1000)
+    await noted(place, 100)
+    size = sum([found.size async for found in place.cache.list()])
+    policy = RetentionPolicy(total_bytes=size * 6 // 9 + 10)
+    one, other = place.retention(policy), place.retention(policy)
+    gone = [removals(await retention.loop.run_once()) for retention in (one, other, one, other, one, other)]
+    assert list(map(len, gone)) == [0, 0, 3, 0, 0, 0]
+    for number in range(9, 14):
+        await place.publish(entry(number), days=40, size=1000)
+    gone = [removals(await retention.loop.run_once()) for retention in (other, one, other, one)]
+    assert list(map(len, gone)) == [0, 0, 5, 0], "who comes first, whoever that was before"
+
+
 async def test_what_was_used_a_moment_ago_stays_however_large_the_cache_is(place):
     prefix = await place.publish(entry(1))
     await noted(place, 100)

@@ -35,6 +35,7 @@ from gooseherd.domain.retention import (
     gathered,
     plan_removals,
     size_cutoff,
+    staying,
     used_at,
 )
 from gooseherd.domain.source import Identity, IdentityKind
@@ -192,13 +193,16 @@ def test_whatever_there_is_nothing_goes_that_is_needed(
         prefixes,
     )
     by_day: dict[int, int] = {}
-    for one in artifacts:
-        if one.published:
-            day = day_of(used_at(one, snapshot))
-            by_day[day] = by_day.get(day, 0) + one.size
+    for one in staying(snapshot, policy, []):
+        day = day_of(used_at(one, snapshot))
+        by_day[day] = by_day.get(day, 0) + one.size
     snapshot = replace(snapshot, cutoff=size_cutoff(by_day, policy.total_bytes))
     removals = plan_removals(snapshot, policy, most)
     assert len(removals) <= most
+    for_size = [removal.artifact.size for removal in removals if removal.cause is RemovalCause.SIZE]
+    if for_size:
+        assert policy.total_bytes is not None
+        assert sum(by_day.values()) - sum(for_size[:-1]) > policy.total_bytes, "the last one was needed"
     for removal in removals:
         gone = removal.artifact
         assert gone.prefix not in prefixes

@@ -3,8 +3,7 @@
 A pass looks at some of the cache: shards (keys.py: the first two digits of a content's identity), one after
 the other, until enough objects were listed; the next pass goes on behind them. It follows within seconds as
 long as there is more of the cache to look at, or more to remove than a pass may; else it is a tick later.
-The bytes that each day's artifacts take are added up on the way. Only when that was done for the whole cache
-is it known whether it is too large, so artifacts go for their size from the second round on.
+How large the cache is, a round over all of it finds out (cache_rounds.py).
 
 An artifact is removed manifest first: from then on it is not published, and who asks for it starts a new
 job. Each decision is checked again just before: a live job, or a read that was noted since, undoes it.
@@ -16,11 +15,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from gooseherd import telemetry
+from gooseherd.control.cache_rounds import CacheRound, SizeTurns
 from gooseherd.control.loop import Loop, PassReport
 from gooseherd.control.wakeups import Wakeup
 from gooseherd.domain.errors import Conflict
@@ -36,15 +36,11 @@ from gooseherd.domain.retention import (
     RemoveResults,
     RetentionPolicy,
     RetentionSnapshot,
-    SizeCutoff,
     StoredArtifact,
-    day_of,
     gathered,
     plan_removals,
     plan_results,
-    size_cutoff,
     unlisted_candidates,
-    used_at,
 )
 from gooseherd.domain.source import Identity, IdentityKind
 
@@ -87,23 +83,18 @@ Action = ForgetEnded | SweepCache | RemoveArtifact | RemoveResults
 
 
 @dataclass(frozen=True, slots=True)
-class CacheRound:
-    """How far the cache was looked at; `by_day` are the bytes of this round, `cutoff` is the last round's."""
-
-    next_shard: int = 0
-    by_day: dict[int, int] = field(default_factory=dict)
-    cutoff: SizeCutoff | None = None
-    complete: bool = False
-    """This round has come to the end of the cache."""
-
-
-@dataclass(frozen=True, slots=True)
 class Observation:
     """What a pass saw: of the cache some shards, if it is to be looked at at all."""
 
     now: datetime
     cache: RetentionSnapshot | None
-    round_over: bool = False
+    next_shard: int = 0
+    """Where the next pass goes on."""
+
+    @property
+    def round_over(self) -> bool:
+        """These were the last shards."""
+        return self.next_shard == len(cache_shards(PIPELINE_VERSION))
 
 
 def plan(seen: Observation, policy: RetentionPolicy, keep_ended: timedelta | None, most: int) -> list[Action]:
@@ -157,6 +148,9 @@ class Retention:
         self._sweep_references = sweep_references
         self._objects_per_pass = objects_per_pass
         self._round = CacheRound()
+        self._turns = SizeTurns(access)
+        self._acts = True
+        """It is not only said what would go."""
         self._most = REMOVALS_PER_PASS
         self._tick_seconds = tick_seconds
         self._removed = 0
@@ -180,7 +174,7 @@ class Retention:
 
         The first round finds out how large it is.
         """
-        self._most = OBJECTS_PER_PASS
+        self._most, self._acts = OBJECTS_PER_PASS, not dry_run
         planned: list[Action] = []
         lost = errors = 0
         for _ in range(2 if self._policy.total_bytes is not None else 1):
@@ -218,19 +212,12 @@ class Retention:
             return Observation(now, None)
         await self._access.touch([_READS_NOTED], _FOR_EVER)
         await self._access.touch([_RECIPE + recipe for recipe in self._recipes], _RECIPE_NOTED_EVERY)
+        if self._acts and self._round.cutoff is not None:
+            assert self._round.counted_from is not None
+            if not await self._turns.taken(self._round.counted_from):
+                self._round = replace(self._round, cutoff=None)
         artifacts, shard = await self._list_some(self._cache, self._round.next_shard)
-        over = shard == len(cache_shards(PIPELINE_VERSION))
-        snapshot = await self._snapshot(now, artifacts)
-        by_day = {} if self._round.complete else dict(self._round.by_day)
-        for artifact in artifacts:
-            if artifact.published:
-                day = day_of(used_at(artifact, snapshot))
-                by_day[day] = by_day.get(day, 0) + artifact.size
-        cutoff = size_cutoff(by_day, self._policy.total_bytes) if over else self._round.cutoff
-        self._round = CacheRound(0 if over else shard, by_day, cutoff, over)
-        if over:
-            telemetry.ARTIFACT_BYTES.set(sum(by_day.values()))
-        return Observation(now, snapshot, over)
+        return Observation(now, await self._snapshot(now, artifacts), shard)
 
     async def _list_some(self, cache: CacheBackend, shard: int) -> tuple[list[StoredArtifact], int]:
         """Artifacts of this shard and those behind it, up to so many objects; where to go on."""
@@ -279,16 +266,12 @@ class Retention:
 
     def _plan(self, seen: Observation) -> Sequence[Action]:
         actions = plan(seen, self._policy, self._keep_ended, self._most)
-        cutoff = self._round.cutoff
-        if cutoff is not None and seen.cache is not None and seen.cache.cutoff is not None:
-            # What goes here need not go elsewhere; a removal that fails is found by the next round.
-            freed = sum(
-                action.artifact.size
-                for action in actions
-                if isinstance(action, RemoveArtifact) and action.artifact.published
-            )
-            if not seen.round_over:
-                self._round = replace(self._round, cutoff=replace(cutoff, excess=cutoff.excess - freed))
+        if seen.cache is not None:
+            removals = [action for action in actions if isinstance(action, RemoveArtifact)]
+            behind = None if seen.round_over else seen.next_shard
+            self._round = self._round.after(seen.cache, removals, self._policy, behind)
+            if seen.round_over:
+                telemetry.ARTIFACT_BYTES.set(self._round.bytes)
         return actions
 
     # -- acting ------------------------------------------------------------------------------

@@ -126,7 +126,10 @@ class RemoveResults:
 
 @dataclass(frozen=True, slots=True)
 class SizeCutoff:
-    """To make the cache small enough, `excess` bytes of artifacts not used since `day` have to go."""
+    """To make the cache small enough, `excess` bytes of artifacts not used since `day` have to go.
+
+    Beside those that go for another reason.
+    """
 
     day: int
     """Days since 1970, the last one that may go."""
@@ -154,9 +157,27 @@ def plan_removals(snapshot: RetentionSnapshot, policy: RetentionPolicy, most: in
             small_enough = excess <= 0 or day_of(used) > snapshot.cutoff.day
             cause = None if small_enough else RemovalCause.SIZE
         if cause is not None:
-            excess -= artifact.size if artifact.published else 0
+            excess -= artifact.size if cause is RemovalCause.SIZE else 0
             found.append(RemoveArtifact(artifact, cause, used, snapshot.read_at.get(artifact.prefix)))
     return found[:most]
+
+
+def staying(
+    snapshot: RetentionSnapshot, policy: RetentionPolicy, removals: Collection[RemoveArtifact]
+) -> list[StoredArtifact]:
+    """Published artifacts that count for the size of the cache once the `removals` are done.
+
+    What goes for another reason does not, although it may have to wait until a later pass.
+    """
+    going = {removal.artifact.prefix for removal in removals}
+    found = []
+    for artifact in snapshot.artifacts:
+        used = used_at(artifact, snapshot)
+        may_go = artifact.prefix not in snapshot.busy and snapshot.now - used >= GUARD
+        goes = artifact.prefix in going or (may_go and _cause(artifact, used, snapshot, policy) is not None)
+        if artifact.published and not goes:
+            found.append(artifact)
+    return found
 
 
 def unlisted_candidates(snapshot: RetentionSnapshot, policy: RetentionPolicy) -> frozenset[str]:
