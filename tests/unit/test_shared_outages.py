@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -12,28 +13,46 @@ from gooseherd.control.shared_read import SharedRead
 from gooseherd.domain.errors import GooseherdError, Misconfigured, StoreUnavailable
 
 ASKING = 20
+QUICK, SLOW = 0.5, 10.0
+"""Seconds that a call takes."""
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Store:
-    """Each call is answered, or fails, when it is let go."""
+    """Each call is answered, or fails, when it is let go; the first one `seconds` after that."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         self.calls = 0
+        self.clock = Clock()
+        self._seconds = seconds
         self.go_on = asyncio.Event()
         self.error: Exception | None = None
+        self.failures = 1_000_000
+        """So many calls meet it."""
 
     async def call(self) -> int:
         self.calls += 1
         await self.go_on.wait()
-        if self.error is not None:
+        self.clock.now += self._seconds
+        self._seconds = 0.0
+        if self.error is not None and self.calls <= self.failures:
             raise self.error
         return self.calls
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("counts"), Misconfigured("STORE_URL", "no password")])
 async def test_who_waited_for_a_read_that_failed_gets_its_error(error: GooseherdError) -> None:
-    store = Store()
-    read = SharedRead(store.call, 1.0)
+    store = Store(SLOW)
+    read = SharedRead(store.call, 1.0, store.clock)
     asking = [asyncio.create_task(read.get()) for _ in range(ASKING)]
     await asyncio.sleep(0.01)
     store.error = error
@@ -77,19 +96,23 @@ async def test_a_reader_that_gives_up_leaves_the_read_to_the_next() -> None:
     assert await asyncio.gather(*asking[1:]) == [2, 2]
 
 
-async def test_who_waited_for_a_claim_that_failed_gets_its_error() -> None:
-    store, ticks = Store(), itertools.count()
-
+async def claiming_of(store: Store) -> Callable[[], Coroutine[Any, Any, int]]:
     async def none() -> int:
         return 0
 
-    claims = LimitedClaims("jobs", 1000, none, clock=lambda: float(next(ticks)))
+    claims = LimitedClaims("jobs", 1000, none, clock=store.clock)
     before = await claims.counted()
 
     async def claim() -> int:
         async with claims.claiming(before):
             return await store.call()
 
+    return claim
+
+
+async def test_who_waited_for_a_claim_that_failed_gets_its_error() -> None:
+    store = Store(SLOW)
+    claim = await claiming_of(store)
     claiming = [asyncio.create_task(claim()) for _ in range(ASKING)]
     await asyncio.sleep(0.01)
     store.error = StoreUnavailable("claim")
@@ -100,9 +123,22 @@ async def test_who_waited_for_a_claim_that_failed_gets_its_error() -> None:
     assert await claim() == 2
 
 
+async def test_one_lost_answer_fails_nobody_who_waited_for_it() -> None:
+    """All who had submitted at that moment got its 503."""
+    store = Store(QUICK)
+    claim = await claiming_of(store)
+    claiming = [asyncio.create_task(claim()) for _ in range(ASKING)]
+    await asyncio.sleep(0.01)
+    store.error, store.failures = StoreUnavailable("claim"), 1
+    store.go_on.set()
+    first, *others = await asyncio.gather(*claiming, return_exceptions=True)
+    assert isinstance(first, StoreUnavailable)
+    assert others == list(range(2, ASKING + 1))
+
+
 async def test_who_waited_for_a_count_that_failed_gets_its_error() -> None:
-    store = Store()
-    claims = LimitedClaims("jobs", 1000, store.call)
+    store = Store(SLOW)
+    claims = LimitedClaims("jobs", 1000, store.call, store.clock)
     older = Count(0, claims=-1)
 
     async def claim() -> None:

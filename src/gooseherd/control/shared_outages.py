@@ -1,4 +1,4 @@
-"""A lock whose waiters get the outage that its holder met, instead of waiting for it once more each."""
+"""A lock whose waiters get the outage that kept them waiting, instead of waiting for it once more each."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from gooseherd.domain.errors import Misconfigured, Unavailable
+
+_SHARED_AFTER_SECONDS: Final = 1.0
+"""Who has waited for less makes the call: one lost answer is no outage."""
 
 
 class OutageSharingLock:
@@ -27,11 +31,13 @@ class OutageSharingLock:
         """Call inside.
 
         Raises:
-            Unavailable, Misconfigured: what a holder met since this was called; nothing was called inside.
+            Unavailable, Misconfigured: what a holder met while this waited, for a second or longer; nothing
+                was called inside.
         """
         asked = self._clock()
         async with self._lock:
-            if self._outage is not None and self._outage[0] > asked:
+            waited = self._clock() - asked
+            if self._outage is not None and self._outage[0] > asked and waited >= _SHARED_AFTER_SECONDS:
                 raise self._outage[1].with_traceback(None)
             try:
                 yield
