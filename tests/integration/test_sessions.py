@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -204,6 +204,30 @@ async def make(tmp_path) -> AsyncIterator[Callable[..., Process]]:
     await database.close()
 
 
+@pytest.fixture
+def open_ready(make) -> Callable[..., Awaitable[tuple[Process, ReservationId]]]:
+    """A process without loops, and a session of it whose worker is there."""
+
+    async def open_one(script: Script = goes_well) -> tuple[Process, ReservationId]:
+        process = make(script)
+        session = await process.open()
+        await process.until(session, ReservationState.READY)
+        return process, session
+
+    return open_one
+
+
+@pytest.fixture
+async def left_session(make) -> ReservationId:
+    """Its worker is of the build b1, all of whose processes have left."""
+    old = make(build="b1")
+    session = await old.open()
+    async with old.engine():
+        await old.until(session, ReservationState.READY)
+    await asyncio.sleep(0.01)
+    return session
+
+
 async def test_the_owners_jobs_wait_for_the_worker_and_run_on_it_in_their_order(make) -> None:
     process = make()
     jobs = [await process.submit(f"f{number}") for number in range(4)]
@@ -348,11 +372,9 @@ async def test_an_idle_session_ends_and_its_worker_is_stopped(make) -> None:
     assert process.machine[over.worker_id].diagnosis is not None
 
 
-async def test_a_job_that_is_leased_while_the_session_is_looked_at_does_not_find_it_idle(make) -> None:
+async def test_a_job_that_is_leased_while_the_session_is_looked_at_does_not_find_it_idle(open_ready) -> None:
     may_end = asyncio.Event()
-    process = make(lasts_until(may_end))
-    session = await process.open()
-    await process.until(session, ReservationState.READY)
+    process, session = await open_ready(lasts_until(may_end))
     ready = await process.sessions.session(session)
     await process.reservations.change(ready, replace(ready, idle_since=None))
     read = process.jobs.at_work
@@ -375,11 +397,11 @@ async def test_a_job_that_is_leased_while_the_session_is_looked_at_does_not_find
         await process.leave()
 
 
-async def test_a_job_that_goes_from_waiting_to_work_while_the_session_is_looked_at_is_seen(make) -> None:
+async def test_a_job_that_goes_from_waiting_to_work_while_the_session_is_looked_at_is_seen(
+    open_ready,
+) -> None:
     may_end = asyncio.Event()
-    process = make(lasts_until(may_end))
-    session = await process.open()
-    await process.until(session, ReservationState.READY)
+    process, session = await open_ready(lasts_until(may_end))
     await process.submit("f")
     reads = process.jobs.at_work, process.jobs.queued_for
 
@@ -423,11 +445,9 @@ async def test_a_session_whose_worker_was_replaced_under_a_job_is_not_idle_as_lo
 
 @pytest.mark.parametrize("writes", [1, 9])
 async def test_a_job_is_dispatched_although_somebody_writes_to_the_session_at_that_moment(
-    make, writes
+    open_ready, writes
 ) -> None:
-    process = make()
-    session = await process.open()
-    await process.until(session, ReservationState.READY)
+    process, session = await open_ready()
     job = await process.submit("f")
     get, left = process.reservations.get, writes
 
@@ -447,10 +467,8 @@ async def test_a_job_is_dispatched_although_somebody_writes_to_the_session_at_th
     assert (done.session_id, left) == (session, 0)
 
 
-async def test_a_worker_that_answered_is_noted_although_a_job_was_dispatched_meanwhile(make) -> None:
-    process = make()
-    session = await process.open()
-    await process.until(session, ReservationState.READY)
+async def test_a_worker_that_answered_is_noted_although_a_job_was_dispatched_meanwhile(open_ready) -> None:
+    process, session = await open_ready()
     seen = await process.sessions.session(session)
     now = await process.reservations.now()
     long_ago = now - timedelta(minutes=5)
@@ -546,38 +564,32 @@ async def test_a_deployment_replaces_a_sessions_worker_and_no_job_runs_on_anothe
     assert (len(new.started), old.started) == (1, [])
 
 
-async def test_in_a_full_fleet_a_deployment_replaces_a_sessions_worker_when_there_is_room(make) -> None:
+async def test_in_a_full_fleet_a_deployment_replaces_a_sessions_worker_when_there_is_room(
+    make, left_session
+) -> None:
     """The old worker counted until it had stopped, and the session ended: launch_failed."""
-    old = make(build="b1")
-    session = await old.open()
-    async with old.engine():
-        await old.until(session, ReservationState.READY)
-    await asyncio.sleep(0.01)
     new = make(build="b2")
     new.max_workers, new.refusals = 1, 1
     async with new.engine():
         async with asyncio.timeout(60):
-            while (now := await new.sessions.session(session)).build != "b2" or now.worker_id is None:  # noqa: ASYNC110
+            while (now := await new.sessions.session(left_session)).build != "b2" or now.worker_id is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         done = await new.ended(await new.submit("f"))
     assert (now.launches, now.lost, now.state) == (2, 0, ReservationState.READY)
-    assert done.session_id == session
+    assert done.session_id == left_session
 
 
-async def test_a_session_that_is_ended_while_its_replacement_waits_for_room_ends(make, monkeypatch) -> None:
+async def test_a_session_that_is_ended_while_its_replacement_waits_for_room_ends(
+    make, left_session, monkeypatch
+) -> None:
     monkeypatch.setattr(reserved_workers, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(reserved_workers, "_ROOM_PAUSE_SECONDS", 0.05)
-    old = make(build="b1")
-    session = await old.open()
-    async with old.engine():
-        await old.until(session, ReservationState.READY)
-    await asyncio.sleep(0.01)
     new = make(build="b2")
     new.max_workers = 0
     async with new.engine():
-        await new.until(session, ReservationState.STARTING)
-        await new.sessions.end(session)
-        ended = await new.until(session, ReservationState.ENDED)
+        await new.until(left_session, ReservationState.STARTING)
+        await new.sessions.end(left_session)
+        ended = await new.until(left_session, ReservationState.ENDED)
     assert ended.reason is EndReason.EXPLICIT
 
 
